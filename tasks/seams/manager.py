@@ -1,0 +1,95 @@
+"""The PackageManager seam: what an apt, dnf, zypper or Windows Update can be asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tasks.model import PackageState, Update
+from tasks.seams.clock import Deadline
+from tasks.seams.transport import Script, Transport
+
+
+class Work(StrEnum):
+    """What a job of the package manager does."""
+
+    STAGE = "stage"  # download only; nothing on the machine changes
+    INSTALL = "install"
+    REPAIR = "repair"  # finish what was interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Updates that are installed together, and the last moment at which that may begin.
+
+    Attributes:
+        number: 0-based, in the order of the run.
+        updates: what is asked for by name and exact version.
+        latest_start: seconds since the epoch, by the machine's own clock.
+        predicted_seconds: how long it is expected to take; for the arithmetic in reports.
+    """
+
+    number: int
+    updates: tuple[Update, ...]
+    latest_start: float
+    predicted_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What the package manager would do, were it asked for a set of updates now.
+
+    Attributes:
+        changes: update id -> version that would be there afterwards; more than was asked for when
+            dependencies come along.
+        removals: names of packages that would be removed.
+        refused: update id (or "" for the whole set) -> why the package manager would not do it.
+        download_bytes: still to be fetched, or None when it can't tell.
+        download_count: files still to be fetched, or None.
+    """
+
+    changes: Mapping[str, str]
+    removals: tuple[str, ...] = ()
+    refused: Mapping[str, str] | None = None
+    download_bytes: int | None = None
+    download_count: int | None = None
+
+
+class PackageManager(Protocol):
+    """What a package manager can be asked. Implementations hold no state and are handed a transport.
+
+    Job scripts made by ``job`` write these records, whatever the system:
+    ``transaction_started`` {number, at}, ``progress`` {number, percent, update, action}, ``transaction_ended``
+    {number, at, exit_code, error}, ``not_attempted`` {number, at, latest_start, why: "window" | "stop" | "removals" |
+    "unexpected", detail}, ``conffile`` {path, kept_as}, ``finished`` {at}. Numbers, times (seconds since the epoch)
+    and exit codes are JSON numbers.
+    """
+
+    name: str
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Ask for everything that is pending. With ``refresh``, repositories are read anew first."""
+        ...
+
+    def rehearse(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Rehearsal:
+        """Ask what installing exactly these would do. Changes nothing."""
+        ...
+
+    def installed(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Mapping[str, str]:
+        """Ask the package database for what is there now: update id -> version, only whole and configured ones."""
+        ...
+
+    def job(
+        self,
+        work: Work,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),
+        allow_removals: bool = False,
+    ) -> Script:
+        """Return the script of a detached job that does this work, one transaction after the other.
+
+        A transaction that would change an installed package outside of ``allowed`` (and its own updates), or remove
+        one without ``allow_removals``, is not begun and says so.
+        """
+        ...

@@ -1,0 +1,60 @@
+"""The Records seam: the journal and the history that a run keeps."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo
+from tasks.states import Step
+
+
+class JournalMark(StrEnum):
+    """Whether an entry stands before an act or after it."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One line of the journal: written, and safely stored, before its act begins.
+
+    Attributes:
+        act: what is about to be done, or was done: "install", "stage", "repair", "reboot" …
+        key: tells acts of the same kind in one step apart (the job id; the boot id before a reboot).
+        detail: small JSON facts for people and for whoever takes the run up again.
+    """
+
+    run_id: str
+    machine: str
+    step: Step
+    mark: JournalMark
+    act: str
+    key: str
+    at: datetime
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+class Records(Protocol):
+    """Where runs are remembered. Every method raises RecordsError when the store can't be reached."""
+
+    def append(self, entry: JournalEntry) -> None:
+        """Store a journal entry; returns once it would survive a power cut."""
+        ...
+
+    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return a run's journal (or one machine's part of it), oldest first."""
+        ...
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput) -> None:
+        """Store or replace a run, an assessment, an outcome or a job's output."""
+        ...
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        """Return the exponentially weighted mean of a measure of this machine's past runs.
+
+        Measures: ``install_seconds_per_update``, ``transaction_seconds``, ``download_bytes_per_second``,
+        ``reboot_seconds``. None when nothing was learned yet.
+        """
+        ...

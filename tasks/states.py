@@ -1,0 +1,99 @@
+"""The states: what steps, runs, updates and reboots can be in, with the names that Azure Update Manager gives them."""
+
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """The six steps. Their order stands in tasks/steps/order.py."""
+
+    ASSESS = "assess"
+    PRECHECK = "precheck"
+    INSTALL = "install"
+    REBOOT = "reboot"
+    VALIDATE = "validate"
+    REPORT = "report"
+
+
+class OperationState(StrEnum):
+    """State of a run, or of one machine in it."""
+
+    UNKNOWN = "Unknown"
+    NOT_STARTED = "NotStarted"
+    IN_PROGRESS = "InProgress"
+    FAILED = "Failed"
+    SUCCEEDED = "Succeeded"
+    COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"
+
+
+class UpdateState(StrEnum):
+    """What became of one update on one machine."""
+
+    PENDING = "Pending"
+    INSTALLED = "Installed"
+    FAILED = "Failed"
+    EXCLUDED = "Excluded"
+    NOT_SELECTED = "NotSelected"
+    NOT_ATTEMPTED = "NotAttempted"
+
+
+class RebootState(StrEnum):
+    """Where a machine stands with rebooting."""
+
+    UNKNOWN = "Unknown"
+    NOT_NEEDED = "NotNeeded"
+    REQUIRED = "Required"
+    STARTED = "Started"
+    FAILED = "Failed"
+    COMPLETED = "Completed"
+
+
+class Compliance(StrEnum):
+    """Whether a machine lacks critical or security updates."""
+
+    COMPLIANT = "Compliant"
+    NON_COMPLIANT = "NonCompliant"
+    NOT_ASSESSED = "NotAssessed"
+
+
+class Classification(StrEnum):
+    """What an update is for. Linux package managers know Critical, Security, Security-ESM and Other."""
+
+    CRITICAL = "Critical"
+    SECURITY = "Security"
+    SECURITY_ESM = "Security-ESM"
+    UPDATE_ROLLUP = "UpdateRollup"
+    FEATURE_PACK = "FeaturePack"
+    SERVICE_PACK = "ServicePack"
+    DEFINITION = "Definition"
+    TOOLS = "Tools"
+    UPDATES = "Updates"
+    OTHER = "Other"
+    UNCLASSIFIED = "Unclassified"
+
+
+URGENT = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
+"""The classifications that decide compliance."""
+
+
+class RebootPolicy(StrEnum):
+    """Azure's rebootSetting."""
+
+    IF_REQUIRED = "IfRequired"
+    NEVER = "Never"
+    ALWAYS = "Always"
+
+
+class Answer(StrEnum):
+    """Yes, no, or the machine could not tell."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class FindingLevel(StrEnum):
+    """What a finding means for its machine."""
+
+    GOOD = "good"
+    WARN = "warn"
+    BLOCK = "block"
