@@ -12,7 +12,7 @@
 #   lab.sh inventory       the hosts as a fleetpatch inventory
 #   lab.sh ssh I [CMD…]    a shell (or a command) on host I, as user patch or $LAB_USER
 #   lab.sh wait I [SECS]   wait until a login on host I works
-#   lab.sh root I          where host I's root file system is on this machine
+#   lab.sh root I          print where host I's root file system is
 #   lab.sh cut I | mend I  take host I's network away | give it back
 #   lab.sh crash I         cut host I's power; it comes back
 #   lab.sh off I | on I    cut host I's power and leave it off | power it on
@@ -20,8 +20,7 @@
 #
 # Every name follows from the checkout's path and $FLEETPATCH_LAB (a free name, for a second lab of the same checkout).
 set -euo pipefail
-umask 022
-export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
+umask 022; export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 
 SELF=$(readlink -f "${BASH_SOURCE[0]}")
 CHECKOUT=$(readlink -f "$(dirname "$SELF")/../..")
@@ -34,15 +33,13 @@ KEY=$STATE/id_ed25519
 PORT=8099                       # the repository, at the bridge's address
 ARCH=$(dpkg --print-architecture 2>/dev/null || echo unknown)
 TOOLS=(mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:openssh-client ip:iproute2 dpkg-deb:dpkg-dev
-       apt-ftparchive:apt-utils python3:python3-minimal flock:util-linux)
+       apt-ftparchive:apt-utils python3:python3 flock:util-linux)
 
 die() { echo "lab: $*" >&2; exit 1; }
 
 # ---------------------------------------------------------------- may it run here?
 
-lacking() { # the packages whose tool isn't there
-  local pair; for pair in "${TOOLS[@]}"; do command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"; done
-}
+lacking() { local pair; for pair in "${TOOLS[@]}"; do command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"; done; }
 
 reason() { # why the lab can't run here: nothing when it can
   local missing probe rc=0
@@ -61,57 +58,17 @@ reason() { # why the lab can't run here: nothing when it can
 }
 
 deps() {
-  local missing; mapfile -t missing < <(lacking)
-  [ ${#missing[@]} -gt 0 ] || { echo "nothing is lacking"; return; }
+  local missing; mapfile -t missing < <(lacking); [ ${#missing[@]} -gt 0 ] || { echo "nothing is lacking"; return; }
   [ "$(id -u)" = 0 ] || die "lacks: ${missing[*]} (run as root to install them)"
-  apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}"
+  apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}"
 }
 
-mirror() { # where this machine's apt gets Debian from, as source lines for bookworm, bookworm-security, bookworm-updates
-  python3 - <<'PY'
-import glob, os, re
-found = []  # (suite, URI, options, signer)
-for path in glob.glob('/etc/apt/sources.list.d/*.sources'):
-    text = re.sub(r'^#.*\n', '', open(path).read(), flags=re.M)
-    for stanza in re.split(r'\n\s*\n', text):
-        field = {k.lower(): ' '.join(v.split()) for k, v in re.findall(r'^([\w-]+):((?:.*)(?:\n[ \t]+.*)*)', stanza, re.M)}
-        if field.get('enabled', 'yes').lower() in ('no', 'false') or 'deb' not in field.get('types', '').split():
-            continue
-        if 'main' in field.get('components', '').split():
-            for suite in field.get('suites', '').split():
-                for uri in field.get('uris', '').split():
-                    found.append((suite, uri, field.get('trusted', ''), field.get('signed-by', '')))
-for path in ['/etc/apt/sources.list', *glob.glob('/etc/apt/sources.list.d/*.list')]:
-    for line in open(path) if os.path.exists(path) else []:
-        hit = re.match(r'deb\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)\s+(.*)', line)
-        if hit and 'main' in hit[4].split('#')[0].split():
-            option = dict(o.split('=', 1) for o in (hit[1] or '').split() if '=' in o)
-            found.append((hit[3], hit[2], option.get('trusted', ''), option.get('signed-by', '')))
-debian = 'bookworm|bullseye|trixie|forky|sid|(?:old){0,2}stable|testing|unstable'
-best = {}
-for suite, uri, trusted, signer in found:
-    hit = re.fullmatch(rf'({debian})(-security|/updates|-updates|)', suite)
-    if hit and not uri.startswith('cdrom:'):  # rather bookworm itself, rather Debian's own key, rather the first
-        kind = '-security' if hit[2] == '/updates' else hit[2]
-        rank = (bool(signer) and 'debian-archive' not in signer, hit[1] != 'bookworm')
-        if kind not in best or rank < best[kind][0]:
-            best[kind] = (rank, uri, trusted)
-if '' in best:
-    main = best[''][1].rstrip('/')
-    best.setdefault('-updates', best[''])
-    best.setdefault('-security', (None, re.sub(r'debian$', 'debian-security', main), best[''][2]))
-    ring = '/usr/share/keyrings/debian-archive-keyring.gpg'
-    for kind in ('', '-security', '-updates'):
-        _, uri, trusted = best[kind]
-        option = '[trusted=yes] ' if trusted == 'yes' else f'[signed-by={ring}] ' if os.path.exists(ring) else ''
-        print(f'deb {option}{uri} bookworm{kind} main')
-PY
-}
+mirror() { python3 "${SELF%/*}/mirror.py"; } # Debian's three bookworm sources, from wherever this machine's apt gets them
 
 # ---------------------------------------------------------------- the image and its repository
 # recipe begins: a change between these two marks, or of the mirror, makes a new image
 
+# shellcheck disable=SC2016  # the scripts' own variables
 made() { # version, folder, names: packages that each have a behaviour in version 2
   local version=$1 out=$2 name d script extra; shift 2; mkdir -p "$out"
   for name; do
@@ -127,7 +84,6 @@ made() { # version, folder, names: packages that each have a behaviour in versio
     esac
     printf "Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: lab <lab@localhost>\n${extra}Description: %s\n" \
       "$name" "$version" "$name" > "$d/DEBIAN/control"
-    # shellcheck disable=SC2016  # $1 is the script's own
     printf '#!/bin/sh\nset -e\n[ "$1" = configure ] || exit 0\n%s\n' "$script" > "$d/DEBIAN/postinst"
     chmod 755 "$d/DEBIAN/postinst"
     if [ "$name" = lab-conffile ]; then  # a configuration file that was edited by hand and that the update changes too
@@ -139,12 +95,12 @@ made() { # version, folder, names: packages that each have a behaviour in versio
 
 base() { # folder: the root file system all hosts share
   local root=$1 user
-  # The machine's own way to the mirror (proxy, certificates) is used, and not left in the image.
+  # the machine's own way to the mirror (proxy, certificates) is used, and not left in the image
   apt-config dump | grep -E '^Acquire::(http|https|Check|Retries|ForceIPv4)' > "$root.apt" || true
   # 'main' alone is the point release, without the fixes that came after it: what makes the hosts behind
   mmdebstrap -q --mode=root --variant=minbase --architectures="$ARCH" --aptopt="$root.apt" \
     --include=systemd-sysv,dbus,openssh-server,sudo,iproute2,ca-certificates,needrestart,cron,nginx-light,curl,procps \
-    bookworm "$root" "$(mirror | head -n1)"
+    bookworm "$root" "$(mirror | sed -n 1p)"
   rm -f "$root.apt" "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/apt/sources.list.d/* "$root"/etc/apt/sources.list \
     "$root"/etc/ssh/ssh_host_* "$root"/etc/resolv.conf "$root"/etc/hostname; : > "$root/etc/resolv.conf"
   for user in patch nosudo pwsudo; do
@@ -172,8 +128,7 @@ UNIT
   chroot "$root" systemctl -q mask systemd-networkd systemd-resolved getty.target console-getty.service \
     e2scrub_reap.service systemd-udevd systemd-udev-trigger.service
   made 1.0 "$root/root/made" lab-{plain,slow,failing,reboot,conffile,sec,dep-a,dep-b,removes}
-  chroot "$root" sh -c 'dpkg -i /root/made/*.deb' >/dev/null; rm -rf "$root/root/made"
-  echo 'setting=changed by hand' > "$root/etc/lab.conf"
+  chroot "$root" sh -c 'dpkg -i /root/made/*.deb' >/dev/null; rm -rf "$root/root/made"; echo 'setting=changed by hand' > "$root/etc/lab.conf"
   made 1.0 "$root/var/cache/lab" lab-reboot-sec  # not installed: dpkg -i it where one host shall need a reboot
 }
 
@@ -190,23 +145,18 @@ publish() { # image, suite, label: a repository of what the image lacks from tha
   "${apt[@]}" update
   "${apt[@]}" -y --download-only dist-upgrade >/dev/null
   for deb in "$work"/cache/archives/*.deb; do
-    [ -z "$(find "$image/repo/pool" -name "${deb##*/}")" ] && cp "$deb" "$image/repo/$pool/"
+    [ ! -e "$deb" ] || [ -n "$(find "$image/repo/pool" -name "${deb##*/}")" ] || cp "$deb" "$image/repo/$pool/"
   done
-  case $suite in
-    bookworm-security) made 2.0 "$image/repo/$pool" lab-sec lab-reboot-sec ;;
-    bookworm-updates)
-      made 2.0 "$image/repo/$pool" lab-{plain,slow,failing,reboot,conffile,dep-a,dep-b,removes}
-      made 2.1 "$image/repo/$pool" lab-sec ;;    # newer than the security fix, and not one itself
-  esac
+  if [ "$suite" = bookworm-security ]; then made 2.0 "$image/repo/$pool" lab-sec lab-reboot-sec; else
+    made 2.0 "$image/repo/$pool" lab-{plain,slow,failing,reboot,conffile,dep-a,dep-b,removes}
+    made 2.1 "$image/repo/$pool" lab-sec    # newer than the security fix, and not one itself
+  fi
   real=$(find "$work/state/lists" -name "*_${suite}_*Release" | head -n1)  # the suite's name ages: stable, oldstable, …
-  ( cd "$image/repo"
-    apt-ftparchive packages "$pool" > "$dist/main/binary-$ARCH/Packages"
-    apt-ftparchive -o APT::FTPArchive::Release::Origin=Debian -o "APT::FTPArchive::Release::Label=$label" \
-      -o "APT::FTPArchive::Release::Suite=$(sed -n 's/^Suite: //p' "$real")" -o "APT::FTPArchive::Release::Codename=$suite" \
-      -o "APT::FTPArchive::Release::Version=$(sed -n 's/^Version: //p' "$real")" \
-      -o APT::FTPArchive::Release::Components=main -o "APT::FTPArchive::Release::Architectures=$ARCH" \
-      release "$dist" > "$work/Release"
-    mv "$work/Release" "$dist/Release" )
+  local field release=()
+  for field in Origin=Debian "Label=$label" "Suite=$(sed -n 's/^Suite: //p' "$real")" "Version=$(sed -n 's/^Version: //p' "$real")" \
+    "Codename=$suite" Components=main "Architectures=$ARCH"; do release+=(-o "APT::FTPArchive::Release::$field"); done
+  ( cd "$image/repo"; apt-ftparchive packages "$pool" > "$dist/main/binary-$ARCH/Packages"
+    apt-ftparchive "${release[@]}" release "$dist" > "$work/Release"; mv "$work/Release" "$dist/Release" )
 }
 # recipe ends
 
@@ -216,47 +166,39 @@ image() { # the folder of the image this recipe makes with this mirror
 
 build() {
   local image draft; image=$(image); mkdir -p "$TOP/images"; chmod 700 "$TOP/images"
+  exec 8> "$image.lock"; flock 8
   if [ ! -d "$image" ]; then
-    exec 8> "$image.lock"; flock 8
-    if [ ! -d "$image" ]; then
-      draft=$image.draft; rm -rf "$draft"; mkdir -p "$draft/base"
-      base "$draft/base"
-      publish "$draft" bookworm-security Debian-Security
-      publish "$draft" bookworm-updates Debian
-      rm -rf "$draft/work"; mv "$draft" "$image"
-    fi
-    exec 8>&-
+    draft=$image.draft; rm -rf "$draft"; mkdir -p "$draft/base"; base "$draft/base"
+    publish "$draft" bookworm-security Debian-Security; publish "$draft" bookworm-updates Debian
+    rm -rf "$draft/work"; mv "$draft" "$image"
   fi
+  exec 8>&-
   echo "image $image: $(du -sh "$image/base" | cut -f1), $(find "$image/repo/pool" -name '*.deb' | wc -l) updates" \
     "($(find "$image/repo/pool/bookworm-security" -name '*.deb' | wc -l) security)" >&2
 }
 
 # ---------------------------------------------------------------- processes, cgroups, network
 
-record() { # pid, file: note a process with the moment it began, so that a reused pid is never taken for it
-  local began; began=$(began "$1") && echo "$1 $began" > "$2.new" && mv "$2.new" "$2"
-}
-began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
-alive() { # file: is the recorded process still that one?
-  local pid when; read -r pid when 2>/dev/null < "$1" && [ -n "$when" ] && [ "$(began "$pid")" = "$when" ]
-}
-stop() { # file: end the recorded process, and no other
-  if alive "$1"; then kill -9 "$(cut -d' ' -f1 "$1")" 2>/dev/null || true; fi
-}
+record() { local at; at=$(began "$1"); echo "$1 $at" > "$2"; }  # pid, file: with its start, so that a reused pid isn't taken for it
+began() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }  # nothing for a zombie
+alive() { local pid when; read -r pid when 2>/dev/null < "$1" && [ -n "$when" ] && [ "$(began "$pid")" = "$when" ]; }  # file
+stop() { if alive "$1"; then kill -9 "$(cut -d' ' -f1 "$1")" 2>/dev/null || true; fi; }  # file: that process and no other
 
 hierarchies() { awk '$3 == "cgroup2" || $3 == "cgroup" && $4 !~ /cpuset/ {print $2}' /proc/mounts; }
 
+members() { # the processes in host I's cgroups
+  local group
+  for group in $(hierarchies); do find "$group/$NAME-$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -u
+}
+
+cut_power() { # of host I: all its processes at once, no shutdown
+  stop "$STATE/hosts/$1/nspawn.pid"; members "$1" | xargs -r kill -9 2>/dev/null || true
+}
+
 reap() { # end what is left in host I's cgroups, and remove them
-  local pids group
-  for _ in $(seq 1 60); do
-    pids=$(for group in $(hierarchies); do [ ! -d "$group/$NAME-$1" ] || find "$group/$NAME-$1" -name cgroup.procs -exec cat {} +; done 2>/dev/null | sort -u)
-    [ -n "$pids" ] || break
-    for group in $pids; do kill -9 "$group" 2>/dev/null || true; done
-    sleep 0.1
-  done
-  for group in $(hierarchies); do
-    [ ! -d "$group/$NAME-$1" ] || find "$group/$NAME-$1" -depth -type d -exec rmdir {} \; 2>/dev/null || true
-  done
+  local group
+  for _ in $(seq 1 60); do [ -n "$(members "$1")" ] || break; members "$1" | xargs -r kill -9 2>/dev/null || true; sleep 0.1; done
+  for group in $(hierarchies); do find "$group/$NAME-$1" -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
 }
 
 supervise() { # boot host I; again after a reboot, a crash or a failed start; not after a poweroff
@@ -296,16 +238,16 @@ for step in range(16384):
 sys.exit("lab: every /24 of 10.64.0.0/10 is taken")' "$TAG"
 }
 
+bridged() { ip link show "$NAME" >/dev/null 2>&1; }
 bridge() { # the lab's bridge and its repository server
   local pair wanted
   for pair in fs.inotify.max_user_instances=8192 fs.inotify.max_user_watches=524288 kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000; do
     wanted=${pair#*=}; [ "$(sysctl -n "${pair%%=*}")" -ge "$wanted" ] || sysctl -qw "$pair"
   done
-  if [ ! -e "$STATE/net" ] || ! ip link show "$NAME" >/dev/null 2>&1; then
+  if [ ! -e "$STATE/net" ] || ! bridged; then
     exec 7> "$TOP/.net.lock"; flock 7
-    ip link del "$NAME" 2>/dev/null || true
-    free_net > "$STATE/net"
-    ip link add "$NAME" type bridge; ip addr add "$(net).1/24" dev "$NAME"; ip link set "$NAME" up
+    stop "$STATE/httpd.pid"; ip link del "$NAME" 2>/dev/null || true
+    free_net > "$STATE/net"; ip link add "$NAME" type bridge; ip addr add "$(net).1/24" dev "$NAME"; ip link set "$NAME" up
     exec 7>&-
   fi
   alive "$STATE/httpd.pid" || {
@@ -314,15 +256,18 @@ import functools, http.server, sys
 http.server.ThreadingHTTPServer.request_queue_size = 256
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
 http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), handler).serve_forever()' \
-      "$(net).1" $PORT "$1/repo" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/httpd.pid"
+      "$(net).1" $PORT "$(cat "$STATE/image")/repo" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/httpd.pid"
   }
 }
 
 # ---------------------------------------------------------------- hosts
 
 numbers() { [ ! -d "$STATE/hosts" ] || find "$STATE/hosts" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort -n; }
-known() { [ -n "${1:-}" ] && [ -d "$STATE/hosts/$1" ] || die "there is no host '${1:-}'"; }
-locked() { mkdir -p "$TOP"; exec 9> "$TOP/.$TAG.lock"; flock 9; }  # one verb at a time that makes or removes hosts
+known() { [[ ${1:-} =~ ^[0-9]+$ ]] && [ -d "$STATE/hosts/$1" ] || die "there is no host '${1:-}'"; }
+locked() { # one verb at a time that makes or removes hosts (down removes the lock file itself: then it is asked for again)
+  mkdir -p "$TOP"
+  while :; do exec 9> "$TOP/.$TAG.lock"; flock 9; [ ! "$TOP/.$TAG.lock" -ef /proc/self/fd/9 ] || break; done
+}
 
 next_number() { # numbers go up, so that a dropped host's isn't taken for another's soon; at the end, the lowest free one
   local last i; last=$(cat "$STATE/last" 2>/dev/null || echo 0)
@@ -332,13 +277,13 @@ next_number() { # numbers go up, so that a dropped host's isn't taken for anothe
   die "a lab has room for 240 hosts"
 }
 
-create() { # host, image: its disk, its network
-  local i=$1 image=$2 d=$STATE/hosts/$1 user suite
+create() { # host I: its disk, its network
+  local i=$1 d=$STATE/hosts/$1 user
   mkdir -p "$d"/{upper,work,root}
-  mount -t overlay overlay -o "lowerdir=$image/base,upperdir=$d/upper,workdir=$d/work" "$d/root"
+  mount -t overlay overlay -o "lowerdir=$(cat "$STATE/image")/base,upperdir=$d/upper,workdir=$d/work" "$d/root"
   echo "lab-$i" > "$d/root/etc/hostname"; printf '127.0.0.1 localhost\n127.0.1.1 lab-%s\n' "$i" > "$d/root/etc/hosts"
   tr -d - < /proc/sys/kernel/random/uuid > "$d/root/etc/machine-id"
-  for suite in bookworm-security bookworm-updates; do echo "deb [trusted=yes] http://$(net).1:$PORT $suite main"; done > "$d/root/etc/apt/sources.list"
+  printf "deb [trusted=yes] http://$(net).1:$PORT %s main\n" bookworm-security bookworm-updates > "$d/root/etc/apt/sources.list"
   for user in patch nosudo pwsudo; do
     install -m 600 "$KEY.pub" "$d/root/home/$user/.ssh/authorized_keys"
     chown --reference="$d/root/home/$user" "$d/root/home/$user/.ssh/authorized_keys"
@@ -351,8 +296,7 @@ create() { # host, image: its disk, its network
 destroy() { # everything of host I, in whatever state a crash has left it
   local i=$1 d=$STATE/hosts/$1
   stop "$d/supervisor.pid"; stop "$d/nspawn.pid"; reap "$i"
-  ip link del "$NAME-$i" 2>/dev/null || true
-  ip netns del "$NAME-$i" 2>/dev/null || true
+  ip link del "$NAME-$i" 2>/dev/null || true; ip netns del "$NAME-$i" 2>/dev/null || true
   for _ in $(seq 1 50); do mountpoint -q "$d/root" || break; umount "$d/root" 2>/dev/null || sleep 0.1; done
   ! mountpoint -q "$d/root" || umount -l "$d/root"
   rm -rf --one-file-system "$d"
@@ -365,45 +309,41 @@ leftovers() { # numbers of hosts of which something is left but that aren't host
     for group in $(hierarchies); do find "$group" -maxdepth 1 -name "$NAME-*" -printf '%f\n'; done | sed "s/^$NAME-//"
     numbers
   } | sort -nu | while read -r i; do # a host is one that runs, or one that was powered off and still has its disk
-    alive "$STATE/hosts/$i/supervisor.pid" || { [ -e "$STATE/hosts/$i/off" ] && mountpoint -q "$STATE/hosts/$i/root"; } || echo "$i"
+    bridged && { alive "$STATE/hosts/$i/supervisor.pid" || { [ -e "$STATE/hosts/$i/off" ] && mountpoint -q "$STATE/hosts/$i/root"; }; } || echo "$i"
   done
 }
 
 pin() { # known_hosts, from the keys on the hosts' own disks
-  local i key
-  for i in $(numbers); do
-    for key in "$STATE/hosts/$i"/root/etc/ssh/ssh_host_*_key.pub; do [ ! -s "$key" ] || echo "$(address "$i") $(cut -d' ' -f1,2 "$key")"; done
-  done > "$STATE/known_hosts.new"
-  mv "$STATE/known_hosts.new" "$STATE/known_hosts"
+  local i; for i in $(numbers); do
+    sed -n "s/^\([^ ]* [^ ]*\).*/$(address "$i") \1/p" "$STATE/hosts/$i"/root/etc/ssh/ssh_host_*_key.pub 2>/dev/null || true
+  done > "$STATE/known_hosts.new"; mv "$STATE/known_hosts.new" "$STATE/known_hosts"
 }
 
 ssh_to() { # host, words: plain OpenSSH, the host's key pinned
   local i=$1; shift
-  ssh -q -F none -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=yes \
+  ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=yes \
     -o "UserKnownHostsFile=$STATE/known_hosts" -l "${LAB_USER:-patch}" "$(address "$i")" "$@"
 }
 
 wait_login() { # a host is up when a login works: sshd answers before pam_nologin lets anyone in
   local i=$1 until=$((SECONDS + ${2:-90}))
-  while [ $SECONDS -lt $until ]; do
-    timeout 6 bash "$SELF" ssh "$i" true </dev/null >/dev/null 2>&1 && return 0; sleep 0.2
-  done
+  while [ $SECONDS -lt $until ]; do timeout 6 bash "$SELF" ssh "$i" true </dev/null >/dev/null 2>&1 && return 0; sleep 0.2; done
   die "no login on lab-$i (its console: $STATE/hosts/$i/console.log)"
 }
 
 up() {
-  local count=$1 flavour=${2:-apt} why image i new=()
+  local count=$1 flavour=${2:-apt} why i new=()
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
   [ "$flavour" = apt ] || die "there is no flavour '$flavour' (only apt)"
   why=$(reason); [ -z "$why" ] || die "$why"
-  locked; build 9>&-; image=$(image)
-  mkdir -p "$STATE/hosts"; chmod 700 "$STATE"
+  locked; mkdir -p "$STATE/hosts"; chmod 700 "$STATE"
   [ ! -e "$STATE/owner" ] || [ "$(cat "$STATE/owner")" = "$OWNER" ] || die "$STATE belongs to another lab: $(cat "$STATE/owner")"
   echo "$OWNER" > "$STATE/owner"
   for i in $(leftovers); do destroy "$i"; done
   [ -e "$KEY" ] || ssh-keygen -q -t ed25519 -N '' -C "$NAME" -f "$KEY"
-  bridge "$image"
-  for (( ; count > 0; count-- )); do i=$(next_number); new+=("$i"); create "$i" "$image"; power_on "$i"; done
+  if [ ! -e "$STATE/image" ]; then build 9>&-; image > "$STATE/image"; fi  # one image for all the lab's hosts, until down
+  bridge
+  for (( ; count > 0; count-- )); do i=$(next_number); new+=("$i"); create "$i"; power_on "$i"; done
   for i in "${new[@]}"; do
     for _ in $(seq 1 300); do [ ! -s "$STATE/hosts/$i/root/etc/ssh/ssh_host_ed25519_key.pub" ] || break; sleep 0.2; done
   done
@@ -414,8 +354,7 @@ up() {
 down() {
   local i; locked
   for i in $( { leftovers; numbers; } | sort -nu); do destroy "$i"; done
-  stop "$STATE/httpd.pid"; ip link del "$NAME" 2>/dev/null || true
-  rm -rf --one-file-system "$STATE" "$TOP/.$TAG.lock"
+  stop "$STATE/httpd.pid"; ip link del "$NAME" 2>/dev/null || true; rm -rf --one-file-system "$STATE" "$TOP/.$TAG.lock"
 }
 
 status() {
@@ -431,13 +370,14 @@ status() {
 inventory() {
   local i; net >/dev/null; echo 'machines:'
   for i in $(numbers); do
-    printf '  - name: lab-%s\n    address: %s\n    user: patch\n    credential: key:%s\n    environment: lab\n    groups: [web]\n    tags: {lab: "%s"}\n' \
-      "$i" "$(address "$i")" "$KEY" "$TAG"
+    printf '  - name: lab-%s\n    address: %s\n    user: patch\n    credential: key:%s\n' "$i" "$(address "$i")" "$KEY"
+    printf '    environment: lab\n    groups: [web]\n    tags: {lab: "%s"}\n' "$TAG"
   done
   printf 'host_keys:\n  policy: pinned\n  known_hosts: %s/known_hosts\n' "$STATE"
 }
 
 verb=${1:-help}; [ $# -eq 0 ] || shift
+case $verb in ssh | wait | root | cut | mend | crash | off | on | drop) known "${1:-}" ;; esac
 case $verb in
   can) why=$(reason); [ -z "$why" ] || { echo "$why"; exit 1; } ;;
   deps) deps ;;
@@ -446,17 +386,15 @@ case $verb in
   down) [ "$(id -u)" = 0 ] || die "not root"; down ;;
   status) status ;;
   inventory) inventory ;;
-  ssh) known "${1:-}"; ssh_to "$@" ;;
-  wait) known "${1:-}"; wait_login "$@" ;;
-  root) known "${1:-}"; echo "$STATE/hosts/$1/root" ;;
-  cut) known "${1:-}"; ip link set "$NAME-$1" down ;;
-  mend) known "${1:-}"; ip link set "$NAME-$1" up ;;
-  crash) known "${1:-}"; stop "$STATE/hosts/$1/nspawn.pid" ;;
-  off)
-    known "${1:-}"; touch "$STATE/hosts/$1/off"; stop "$STATE/hosts/$1/nspawn.pid"
-    for _ in $(seq 1 100); do alive "$STATE/hosts/$1/supervisor.pid" || break; sleep 0.1; done ;;
-  on) known "${1:-}"; alive "$STATE/hosts/$1/supervisor.pid" || power_on "$1" ;;
-  drop) locked; known "${1:-}"; destroy "$1"; pin ;;
+  ssh) ssh_to "$@" ;;
+  wait) wait_login "$@" ;;
+  root) echo "$STATE/hosts/$1/root" ;;
+  cut) ip link set "$NAME-$1" down ;;
+  mend) ip link set "$NAME-$1" up ;;
+  crash) cut_power "$1" ;;
+  off) touch "$STATE/hosts/$1/off"; cut_power "$1"; for _ in $(seq 1 100); do alive "$STATE/hosts/$1/supervisor.pid" || break; sleep 0.1; done ;;
+  on) alive "$STATE/hosts/$1/supervisor.pid" || power_on "$1" ;;
+  drop) locked; known "$1"; destroy "$1"; pin ;;
   supervise) supervise "$1" ;;
   *) sed -n '2,/^set -e/{/^#/p}' "$SELF"; exit 2 ;;
 esac
