@@ -220,7 +220,7 @@ supervise() { # boot host I; again after a reboot, a crash or a failed start; no
 
 power_on() {
   rm -f "$STATE/hosts/$1/off"
-  setsid bash "$SELF" supervise "$1" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/hosts/$1/supervisor.pid"
+  setsid bash "$SELF" supervise "$1" "$NAME-$1" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/hosts/$1/supervisor.pid"
 }
 
 net() { cat "$STATE/net" 2>/dev/null || die "this lab isn't up"; }

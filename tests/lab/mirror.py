@@ -76,4 +76,4 @@ def bookworm(sources: list[Source]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(bookworm(read_sources(Path(sys.argv[1] if len(sys.argv) > 1 else "/etc/apt")))))
+    sys.stdout.writelines(f"{line}\n" for line in bookworm(read_sources(Path("/etc/apt"))))

@@ -1,0 +1,54 @@
+"""Fixtures for tests that need real machines. Everything in this folder carries the marker `lab`."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.fleet import Lab, LabHost
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The test session's own lab: down at the end, and first when a session before crashed."""
+    it = Lab("pytest")
+    reason = it.reason_it_cannot_run()
+    if reason:
+        why = f"the lab can't run here: {reason}"
+        if os.environ.get("CI") == "true":  # a skipped lab must not look like a passed one
+            pytest.fail(why)
+        pytest.skip(why)
+    it.down()
+    yield it
+    it.down()
+
+
+@pytest.fixture
+def hosts(lab: Lab) -> Iterator[Callable[[int], list[LabHost]]]:
+    """`hosts(n)` boots n fresh hosts, which are gone after the test."""
+    made: list[LabHost] = []
+
+    def boot(count: int) -> list[LabHost]:
+        new = lab.up(count)
+        made.extend(new)
+        return new
+
+    yield boot
+    for host in made:
+        if host.root.exists():  # the test may have dropped it itself
+            host.drop()
+
+
+@pytest.fixture
+def host(hosts: Callable[[int], list[LabHost]]) -> LabHost:
+    """One fresh host."""
+    return hosts(1)[0]

@@ -1,0 +1,182 @@
+"""The lab for tests: a typed face for lab.sh, and plain OpenSSH to its hosts.
+
+Nothing here uses fleetpatch's own transport, so that a test has a second, independent eye on a host.
+"""
+
+import os
+import shlex
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SCRIPT = Path(__file__).with_name("lab.sh")
+
+
+class LabError(RuntimeError):
+    """The lab, or a command on one of its hosts, didn't do what was asked."""
+
+    def __init__(self, what: str, code: int, output: str) -> None:
+        super().__init__(f"{what}: exit {code}\n{output.strip()}")
+        self.code = code
+        self.output = output
+
+
+class Lab:
+    """One lab of this checkout. Labs of different names run side by side and don't meet."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
+
+    def script(self, *words: str, timeout: float = 600) -> str:
+        """What `lab.sh` with these words prints."""
+        environment = {**os.environ, "FLEETPATCH_LAB": self.name or ""}
+        return _run([str(SCRIPT), *words], f"lab.sh {' '.join(words)}", timeout, environment)
+
+    def reason_it_cannot_run(self) -> str | None:
+        try:
+            self.script("can", timeout=60)
+        except LabError as error:
+            return error.output.strip() or str(error)
+        return None
+
+    def up(self, count: int = 1) -> list["LabHost"]:
+        """Boot that many more hosts, and return when a login on each of them works."""
+        made = []
+        for line in self.script("up", str(count)).splitlines():
+            number, name, address = line.split()
+            root = Path(self.script("root", number).strip())
+            made.append(LabHost(self, int(number), name, address, root))
+        return made
+
+    def down(self) -> None:
+        self.script("down")
+
+    def status(self) -> str:
+        return self.script("status")
+
+    def inventory_text(self) -> str:
+        return self.script("inventory")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.down()
+
+
+@dataclass(frozen=True)
+class LabHost:
+    lab: Lab
+    number: int
+    name: str
+    address: str
+    root: Path
+    """The host's root file system, as this machine sees it: readable and writable while the host is off, too."""
+    user: str = "patch"
+
+    @property
+    def key(self) -> Path:
+        return self.root.parents[2] / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.root.parents[2] / "known_hosts"
+
+    def sh(self, command: str, user: str = "patch", timeout: float = 120, root: bool = False) -> str:
+        """What a shell command on the host prints; LabError (with all it said) when it fails.
+
+        The users are patch (sudo without a password, what `root` uses), pwsudo (sudo with `lab-password`) and nosudo.
+        """
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": "10",
+            "IdentitiesOnly": "yes",
+            "LogLevel": "ERROR",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": str(self.known_hosts),
+        }
+        words = ["ssh", "-F", "none", "-i", str(self.key), "-l", user]
+        for key, value in options.items():
+            words += ["-o", f"{key}={value}"]
+        remote = f"sudo -n -- sh -c {shlex.quote(command)}" if root else command
+        return _run([*words, self.address, remote], f"{self.name}: {command}", timeout)
+
+    def package_versions(self, *names: str) -> dict[str, str]:
+        """The versions of those of the named packages (of all, without names) that are fully installed."""
+        text = self.sh("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\\n'")
+        rows = [line.split() for line in text.splitlines()]
+        return {row[1]: row[2] for row in rows if row[0] == "installed" and (not names or row[1] in names)}
+
+    def pending_security(self) -> int:
+        """How many installed packages would be newer if the host had its security archive alone (asks it anew)."""
+        script = (
+            "set -e; apt-get -qq update; only=$(mktemp); grep -h -- -security /etc/apt/sources.list > $only; "
+            "apt-get -s -o Dir::Etc::SourceList=$only -o Dir::Etc::SourceParts=/dev/null "
+            "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= dist-upgrade; rm $only"
+        )
+        lines = self.sh(script, root=True).splitlines()
+        return sum(line.startswith("Inst ") and line.split()[2].startswith("[") for line in lines)
+
+    def boot_id(self) -> str:
+        return self.sh("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def dpkg_log(self) -> str:
+        return (self.root / "var/log/dpkg.log").read_text()
+
+    def wait_login(self, timeout: float = 90) -> None:
+        self.lab.script("wait", str(self.number), str(int(timeout)), timeout=timeout + 30)
+
+    def wait_reboot(self, since: str, timeout: float = 90) -> str:
+        """The new boot id, once a login works in another boot than the given one."""
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                now = self.boot_id()
+                if now != since:
+                    return now
+            except (LabError, subprocess.TimeoutExpired):
+                pass
+            if time.monotonic() > until:
+                raise LabError(f"{self.name}: no other boot in {timeout:.0f} s", 1, since)
+            time.sleep(0.3)
+
+    def cut(self) -> None:
+        """Take its network away."""
+        self.lab.script("cut", str(self.number))
+
+    def mend(self) -> None:
+        self.lab.script("mend", str(self.number))
+
+    def crash(self) -> None:
+        """Cut its power; it boots again by itself (see wait_reboot)."""
+        self.lab.script("crash", str(self.number))
+
+    def off(self) -> None:
+        """Cut its power and leave it off."""
+        self.lab.script("off", str(self.number))
+
+    def on(self) -> None:
+        self.lab.script("on", str(self.number))
+
+    def drop(self) -> None:
+        """Destroy this host alone."""
+        self.lab.script("drop", str(self.number))
+
+
+def _run(words: list[str], what: str, timeout: float, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        env=environment,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LabError(what, done.returncode, done.stdout + done.stderr)
+    return done.stdout

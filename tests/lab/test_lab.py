@@ -1,0 +1,262 @@
+"""The lab itself: what a test that uses it takes for granted."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab.fleet import Lab, LabError, LabHost
+from tests.lab.mirror import bookworm, read_sources
+
+Hosts = Callable[[int], list[LabHost]]
+APT = (
+    "DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
+)
+
+
+def tag_of(host: LabHost) -> str:
+    return host.root.parents[2].name
+
+
+def traces(tag: str) -> list[str]:
+    """Everything on this machine that bears a lab's name."""
+    name = f"fp{tag}"
+    found = [f"link {line}" for line in run("ip", "-o", "link", "show").splitlines() if name in line]
+    found += [f"netns {line}" for line in run("ip", "netns", "list").splitlines() if name in line]
+    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if tag in line]
+    found += [
+        f"cgroup {path}" for path in run("find", "/sys/fs/cgroup", "-type", "d", "-name", f"{name}-*").splitlines()
+    ]
+    found += [f"path {path}" for path in Path("/var/tmp/fleetpatch-lab").glob(f"*{tag}*")]
+    return found + [f"process {pid}: {line}" for pid, line in processes(tag).items()]
+
+
+def processes(tag: str) -> dict[int, str]:
+    """Processes in a lab's cgroups or with a lab's folder, namespace or address in their command line."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            groups = (folder / "cgroup").read_text()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if f"fp{tag}-" in groups or f"fp{tag}-" in command or f"/{tag}/" in command:
+                found[int(folder.name)] = command
+    return found
+
+
+def run(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
+def test_hosts_boot_behind_on_security_updates(hosts: Hosts) -> None:
+    one, two = hosts(2)
+    assert one.sh("ps -o comm= -p 1").strip() == "systemd"
+    assert one.sh("hostname").strip() == one.name
+    assert one.sh("systemctl is-active ssh nginx cron").split() == ["active"] * 3
+    assert one.sh("systemctl --failed --no-legend").strip() == ""
+    assert one.boot_id() != two.boot_id()
+    assert one.sh("cat /etc/machine-id /etc/ssh/*.pub") != two.sh("cat /etc/machine-id /etc/ssh/*.pub")
+    assert one.pending_security() > 1  # lab-sec and Debian's own
+    origins = one.sh("apt-cache policy", root=True)
+    assert re.search(r"o=Debian,.*n=bookworm-security,l=Debian-Security", origins)
+    assert re.search(r"o=Debian,.*n=bookworm-updates,l=Debian,", origins)
+
+
+def test_users_have_the_rights_they_are_named_for(host: LabHost) -> None:
+    assert host.sh("id -u", root=True).strip() == "0"
+    assert host.sh("id -un", user="nosudo").strip() == "nosudo"
+    with pytest.raises(LabError):
+        host.sh("sudo -n true", user="nosudo")
+    with pytest.raises(LabError, match="a password is required"):
+        host.sh("sudo -n true", user="pwsudo")
+    assert host.sh("echo lab-password | sudo -S -p '' id -u", user="pwsudo").strip() == "0"
+    with pytest.raises(LabError):
+        host.sh("true", user="root")
+
+
+def test_inventory_names_every_host_and_pins_its_key(lab: Lab, hosts: Hosts) -> None:
+    one, two = hosts(2)
+    text = lab.inventory_text()
+    for host in (one, two):
+        assert f"  - name: {host.name}\n    address: {host.address}\n    user: patch\n" in text
+        key = (host.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[1]
+        assert f"{host.address} ssh-ed25519 {key}\n" in host.known_hosts.read_text()
+    assert f"credential: key:{one.key}\n" in text
+    assert f"  known_hosts: {one.known_hosts}\n" in text
+    assert one.key.stat().st_mode & 0o077 == 0
+
+
+def test_security_updates_install(host: LabHost) -> None:
+    before = host.package_versions("lab-sec")
+    host.sh("apt-get -qq update", root=True)
+    host.sh("grep -- -security /etc/apt/sources.list > /tmp/only", root=True)
+    host.sh(f"{APT} -o Dir::Etc::SourceList=/tmp/only dist-upgrade", root=True, timeout=300)
+    assert (before, host.package_versions("lab-sec")) == ({"lab-sec": "1.0"}, {"lab-sec": "2.0"})
+    assert host.pending_security() == 0
+    assert " upgrade lab-sec:all 1.0 2.0" in host.dpkg_log()
+    # the same package has a newer version elsewhere, which isn't a security fix
+    assert re.search(r"Candidate: 2\.1", host.sh("apt-cache policy lab-sec"))
+
+
+def test_made_packages_behave(host: LabHost) -> None:
+    def install(*names: str) -> None:
+        host.sh(f"{APT} --only-upgrade install {' '.join(names)}", root=True)
+
+    host.sh("apt-get -qq update; echo 0 > /etc/lab-slow-seconds", root=True)
+    install("lab-plain", "lab-slow", "lab-conffile", "lab-dep-b")
+    assert set(host.package_versions("lab-plain", "lab-slow", "lab-conffile", "lab-dep-a", "lab-dep-b").values()) == {
+        "2.0"
+    }
+    assert host.sh("cat /etc/lab.conf") == "setting=changed by hand\n"
+    with pytest.raises(LabError, match="cannot migrate data"):
+        install("lab-failing")
+    assert "lab-failing" not in host.package_versions("lab-failing")  # half configured
+    host.sh("touch /etc/lab-failing-fixed; dpkg --configure -a", root=True)
+    assert host.package_versions("lab-failing") == {"lab-failing": "2.0"}
+    host.sh("dpkg -i /var/cache/lab/lab-reboot-sec_1.0_all.deb", root=True)
+    assert not host.sh("ls /run/reboot-required* 2>/dev/null || true")
+    install("lab-reboot-sec")
+    assert host.sh("cat /run/reboot-required.pkgs") == "lab-reboot-sec\n"
+    assert "Remv lab-plain" in host.sh("apt-get -s --only-upgrade install lab-removes")
+
+
+def test_reboot_is_another_boot_with_the_same_disk(host: LabHost) -> None:
+    first = host.boot_id()
+    key = host.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
+    host.sh(
+        "echo kept > /etc/kept; touch /run/reboot-required; systemd-run --on-active=0.2 systemctl reboot", root=True
+    )
+    assert host.wait_reboot(first) != first
+    assert host.sh("cat /etc/kept /etc/ssh/ssh_host_ed25519_key.pub") == f"kept\n{key}"
+    assert not host.sh("ls /run/reboot-required 2>/dev/null || true")
+
+
+def test_crash_comes_back_by_itself(host: LabHost) -> None:
+    first = host.boot_id()
+    host.crash()
+    host.wait_reboot(first)
+    assert host.sh("systemctl is-active ssh nginx").split() == ["active"] * 2
+
+
+def test_cut_host_is_silent_and_keeps_running(host: LabHost) -> None:
+    first = host.boot_id()
+    host.cut()
+    assert "network cut" in host.lab.status()
+    with pytest.raises((LabError, subprocess.TimeoutExpired)):
+        host.sh("true", timeout=12)
+    host.mend()
+    host.wait_login(30)
+    assert host.boot_id() == first
+
+
+def test_off_stays_off_until_on(lab: Lab, hosts: Hosts) -> None:
+    one, two = hosts(2)
+    first = one.boot_id()
+    one.off()
+    assert f"{one.number} {one.name} {one.address} off" in lab.status()
+    with pytest.raises((LabError, subprocess.TimeoutExpired)):
+        one.sh("true", timeout=12)
+    (more,) = hosts(1)  # to boot another must not take a host that is off for a wreck
+    (one.root / "etc/written-while-off").write_text("yes")
+    one.on()
+    one.wait_login()
+    assert one.boot_id() != first
+    assert one.sh("cat /etc/written-while-off") == "yes"
+    assert len({one.number, two.number, more.number}) == 3
+
+
+def test_dropped_host_is_gone_alone_and_its_number_too(lab: Lab, hosts: Hosts) -> None:
+    one, two = hosts(2)
+    two.drop()
+    assert two.name not in lab.inventory_text()
+    assert two.address not in two.known_hosts.read_text()
+    assert not [line for line in traces(tag_of(one)) if re.search(rf"fp{tag_of(one)}-{two.number}\b", line)]
+    (three,) = hosts(1)
+    assert three.number > two.number
+    assert one.sh("echo still here") == "still here\n"
+    with pytest.raises(LabError, match="no host"):
+        lab.script("drop", "../..")
+
+
+def test_labs_do_not_meet(host: LabHost) -> None:
+    with Lab("pytest-other") as other:
+        (stranger,) = other.up(1)
+        assert tag_of(stranger) != tag_of(host)
+        assert stranger.address.rsplit(".", 1)[0] != host.address.rsplit(".", 1)[0]
+        assert stranger.key.read_text() != host.key.read_text()
+        assert stranger.name == host.name or stranger.number != host.number  # names may repeat: they never meet
+        with pytest.raises(LabError):
+            host.sh(f"timeout 5 bash -c '</dev/tcp/{stranger.address}/22'")
+        gone = tag_of(stranger)
+    assert traces(gone) == []
+    assert host.sh("echo still here") == "still here\n"
+
+
+def test_down_leaves_nothing(lab: Lab) -> None:
+    del lab  # only so that this is skipped where no lab can run
+    it = Lab("pytest-down")
+    it.down()
+    one, two = it.up(2)
+    tag = tag_of(one)
+    kinds = {line.split()[0] for line in traces(tag)}
+    assert kinds == {"link", "netns", "mount", "cgroup", "path", "process"}
+    two.off()
+    it.down()
+    assert traces(tag) == []
+    it.down()  # and again: nothing to do
+
+
+def test_up_clears_what_a_crash_left(lab: Lab) -> None:
+    del lab
+    with Lab("pytest-wreck") as it:
+        it.down()
+        one, two = it.up(2)
+        tag = tag_of(one)
+        state = one.root.parents[2]
+        # an end without any tidying: every process gone, and one pid taken by a process of somebody else
+        for pid in processes(tag):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        bystander = subprocess.Popen(["sleep", "300"])
+        try:
+            (state / "hosts" / str(two.number) / "supervisor.pid").write_text(f"{bystander.pid} 1\n")
+            (three,) = it.up(1)
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+            bystander.wait()
+        assert three.sh("echo fresh") == "fresh\n"
+        assert not one.root.exists() and not two.root.exists()
+        assert len(re.findall("name: lab-", it.inventory_text())) == 1
+    assert traces(tag) == []
+
+
+def test_mirror_is_found_in_either_source_format(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(
+        "# deb http://old.example/debian bookworm main\n"
+        "deb-src http://src.example/debian bookworm main\n"
+        "deb cdrom:[disc]/ bookworm main\n"
+        "deb [arch=amd64 signed-by=/usr/share/keyrings/other.gpg] http://other.example/apt bookworm main\n"
+        "deb [ arch=amd64 ] http://m.example/debian trixie main contrib # ours\n"
+    )
+    (tmp_path / "sources.list.d/debian.sources").write_text(
+        "Types: deb deb-src\nURIs: http://s.example/debian-security\n# a remark\nSuites: trixie-security\n"
+        "Components:\n main\n contrib\nTrusted: yes\n\n"
+        "Enabled: no\nTypes: deb\nURIs: http://off.example/debian\nSuites: bookworm\nComponents: main\n"
+    )
+    found = [re.sub(r"\[signed-by=.*?\] ", "", line) for line in bookworm(read_sources(tmp_path))]
+    assert found == [
+        "deb http://m.example/debian bookworm main",
+        "deb [trusted=yes] http://s.example/debian-security bookworm-security main",
+        "deb http://m.example/debian bookworm-updates main",
+    ]
+
+
+def test_mirror_without_a_debian_source_is_none(tmp_path: Path) -> None:
+    (tmp_path / "sources.list").write_text("deb http://other.example/ubuntu jammy main\n")
+    assert bookworm(read_sources(tmp_path)) == []
