@@ -56,5 +56,9 @@ class EmptyScopeError(InventoryError):
     """A scope that matches no machine: a typing error would otherwise look like a success."""
 
 
+class HostKeyConflict(InventoryError):
+    """A key that must not be learned: another one is pinned for the machine, or this one is revoked."""
+
+
 class CredentialError(FleetpatchError):
     """A credential reference that leads nowhere: no such file, variable or block."""

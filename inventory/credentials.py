@@ -1,0 +1,294 @@
+"""Credentials by reference: what an inventory may say instead of a secret, and how it becomes one.
+
+The grammar, whole::
+
+    agent                       the keys that the SSH agent holds
+    key:PATH                    a private key file
+    key:PATH?passphrase=REF     the same, its passphrase given by an env:, file: or prefect: reference
+    env:NAME                    a password in an environment variable of the process that opens the connection
+    file:PATH                   a password in a file that only its owner can read
+    prefect:BLOCK               a password in a Prefect Secret block (read by a callable that is handed in)
+
+A text that is none of these may be a password that somebody wrote down by mistake. So no error in here repeats it.
+"""
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn
+
+from inventory.errors import CredentialError
+
+MAX_SECRET_BYTES = 64 * 1024
+"""A password file longer than this is not a password file."""
+
+BlockReader = Callable[[str], str]
+"""Gives the text of a Prefect Secret block; raises LookupError or ValueError when there is none of that name."""
+
+_PASSPHRASE = "?passphrase="  # noqa: S105  # the word, not one of them
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BLOCK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_FORMS = "agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK"
+_HINT_LITERAL = f"A secret never stands in an inventory: write a reference, one of {_FORMS}."
+
+
+class ReferenceKind(StrEnum):
+    """Where a credential is kept."""
+
+    AGENT = "agent"
+    KEY = "key"
+    ENV = "env"
+    FILE = "file"
+    PREFECT = "prefect"
+
+
+class CredentialKind(StrEnum):
+    """What a credential is, once it was fetched."""
+
+    AGENT = "agent"
+    KEY = "key"
+    PASSWORD = "password"  # noqa: S105  # the word, not one of them
+
+
+class Secret:
+    """A text that shows itself to nobody who does not ask for it by name.
+
+    It has no repr, str or format that tells, refuses to be pickled (so that it can't end in a result store or a
+    log), and is no string (so that it can't be joined into one).
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself. For the transport, at the moment it logs in."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == other._value if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Secret":
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is never pickled; pass its reference on and resolve it where it is used")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A parsed reference; ``str()`` gives it back as it is written.
+
+    Attributes:
+        kind: where the credential is kept.
+        target: path, variable or block; "" for the agent.
+        passphrase: of a key: where its passphrase is kept.
+    """
+
+    kind: ReferenceKind
+    target: str = ""
+    passphrase: "Reference | None" = None
+
+    def __str__(self) -> str:
+        if self.kind is ReferenceKind.AGENT:
+            return "agent"
+        tail = f"{_PASSPHRASE}{self.passphrase}" if self.passphrase else ""
+        return f"{self.kind}:{self.target}{tail}"
+
+    def anchored(self, directory: Path) -> "Reference":
+        """Return the same reference with relative paths taken from ``directory``; ``~`` stays for who resolves it."""
+        inner = self.passphrase.anchored(directory) if self.passphrase else None
+        if self.kind not in {ReferenceKind.KEY, ReferenceKind.FILE} or self.target.startswith(("/", "~")):
+            return replace(self, passphrase=inner)
+        return replace(self, target=os.path.normpath(directory / self.target), passphrase=inner)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What to log in with.
+
+    Attributes:
+        kind: key, password or agent.
+        path: of a key: its file.
+        secret: the password; of a key: its passphrase, or None when it has none.
+    """
+
+    kind: CredentialKind
+    path: Path | None = None
+    secret: Secret | None = None
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a reference.
+
+    Args:
+        text: as it stands in an inventory or a request.
+
+    Returns:
+        The reference, its paths as written.
+
+    Raises:
+        CredentialError: it is none. The message does not repeat the text.
+    """
+    text = text.strip()
+    if text == "agent":
+        return Reference(ReferenceKind.AGENT)
+    scheme, colon, target = text.partition(":")
+    if not colon or scheme not in {"key", "env", "file", "prefect"}:
+        raise CredentialError("this is no credential reference", hint=_advice(text))
+    return _checked(ReferenceKind(scheme), target)
+
+
+def resolve(reference: str, *, blocks: BlockReader | None = None) -> Credential:
+    """Fetch what a reference stands for. Call it as late as can be: when the connection opens.
+
+    Args:
+        reference: in the grammar above; relative paths are taken from the working directory (inventory loaders
+            have made them absolute already).
+        blocks: reads Prefect Secret blocks; None where there is no Prefect.
+
+    Raises:
+        CredentialError: it is no reference, or leads nowhere; the hint says what to do.
+    """
+    parsed = parse_reference(reference)
+    if parsed.kind is ReferenceKind.AGENT:
+        return Credential(CredentialKind.AGENT)
+    if parsed.kind is ReferenceKind.KEY:
+        path = Path(parsed.target).expanduser()
+        os.close(_open_private(path, "private key"))
+        passphrase = Secret(_password(parsed.passphrase, blocks)) if parsed.passphrase else None
+        return Credential(CredentialKind.KEY, path=path, secret=passphrase)
+    return Credential(CredentialKind.PASSWORD, secret=Secret(_password(parsed, blocks)))
+
+
+def _advice(text: str) -> str:
+    scheme, colon, _ = text.partition(":")
+    if not colon and text.startswith(("/", "~", "./", "../")):
+        return f"It looks like a path: write key:PATH for a private key, or file:PATH for a password. {_HINT_LITERAL}"
+    near = difflib.get_close_matches(scheme.lower(), [kind.value for kind in ReferenceKind], n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}? {_HINT_LITERAL}" if near else _HINT_LITERAL
+
+
+def _checked(kind: ReferenceKind, target: str) -> Reference:
+    inner: Reference | None = None
+    if kind is ReferenceKind.KEY and _PASSPHRASE in target:
+        target, _, rest = target.partition(_PASSPHRASE)
+        inner = parse_reference(rest)
+        if inner.kind not in {ReferenceKind.ENV, ReferenceKind.FILE, ReferenceKind.PREFECT}:
+            raise CredentialError(
+                f"the passphrase of a key can't be a reference of kind {inner.kind.value!r}",
+                hint="Give the passphrase as env:NAME, file:PATH or prefect:BLOCK.",
+            )
+    # What stands after env: or prefect: is repeated in no message: "env:hunter2!" is somebody's password.
+    if not target or any(ord(character) < 32 for character in target):
+        raise CredentialError(f"there is nothing usable after '{kind}:'", hint=f"Write one of {_FORMS}.")
+    if kind is ReferenceKind.ENV and not _ENV_NAME.fullmatch(target):
+        raise CredentialError(
+            "what stands after 'env:' is no name of an environment variable",
+            hint="Write env:NAME with letters, digits and _; the password itself goes into the variable.",
+        )
+    if kind is ReferenceKind.PREFECT and not _BLOCK_NAME.fullmatch(target):
+        raise CredentialError(
+            "what stands after 'prefect:' is no block name",
+            hint="Write prefect:NAME with the name of a Secret block: letters, digits and dashes.",
+        )
+    return Reference(kind, target, inner)
+
+
+def _password(reference: Reference, blocks: BlockReader | None) -> str:
+    if reference.kind is ReferenceKind.ENV:
+        value = os.environ.get(reference.target, "")
+        remedy = f"Set {reference.target} where fleetpatch (the worker, in a deployment) is started."
+    elif reference.kind is ReferenceKind.FILE:
+        value = _read_private(Path(reference.target).expanduser())
+        remedy = "Write the password into the file."
+    else:
+        value = _from_block(reference.target, blocks)
+        remedy = "Set the block's value in the Prefect UI."
+    if not value:
+        raise CredentialError(f"{reference} is not set, or empty", hint=remedy)
+    if value.startswith("-----BEGIN "):
+        raise CredentialError(
+            f"{reference} holds a private key, and a password is wanted here",
+            hint="Keep the key in a file of mode 0600 and write key:PATH.",
+        )
+    return value
+
+
+def _from_block(name: str, blocks: BlockReader | None) -> str:
+    if blocks is None:
+        raise CredentialError(
+            f"prefect:{name} can't be read here: no Prefect server is at hand",
+            hint="Run it through Prefect, or use env:NAME or file:PATH.",
+        )
+    try:
+        value: object = blocks(name)
+    except (LookupError, ValueError) as error:
+        raise CredentialError(
+            f"there is no Prefect block {name!r} that can be read",
+            hint=f"Create a Secret block named {name!r} in the Prefect UI, or correct the reference.",
+        ) from error
+    if not isinstance(value, str):
+        raise CredentialError(
+            f"the Prefect block {name!r} holds no text", hint="Use a Secret block whose value is a plain string."
+        )
+    return value
+
+
+def _open_private(path: Path, what: str) -> int:
+    """Open a file for reading and make sure, on the open file itself, that nobody else can read it."""
+    try:
+        # Not blocking: a named pipe in its place must not hang the run.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise CredentialError(f"there is no {what} file {path}", hint="Correct the path, or create it.") from error
+    except OSError as error:
+        raise CredentialError(
+            f"the {what} file {path} can't be opened: {error.strerror}",
+            hint="It must be readable for the user that runs fleetpatch.",
+        ) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise CredentialError(f"{path} is no regular file", hint=f"Point the reference at the {what} file itself.")
+    if status.st_mode & 0o077:
+        os.close(handle)
+        raise CredentialError(
+            f"the {what} file {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"Run: chmod 600 {path}",
+        )
+    return handle
+
+
+def _read_private(path: Path) -> str:
+    handle = _open_private(path, "password")
+    with os.fdopen(handle, "rb") as stream:
+        raw = stream.read(MAX_SECRET_BYTES + 1)
+    if len(raw) > MAX_SECRET_BYTES:
+        raise CredentialError(f"{path} is too long for a password", hint="Put the password, and nothing else, in it.")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CredentialError(f"{path} is no UTF-8 text", hint="Save the password file as UTF-8.") from None
+    return text.removesuffix("\n").removesuffix("\r")  # editors end files with one; passwords don't

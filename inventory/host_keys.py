@@ -1,0 +1,328 @@
+"""Pinned host keys, in OpenSSH's known_hosts syntax (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"). Plain text only.
+
+Read: names with ``*``, ``?`` and ``!``, ``[host]:port``, hashed names (``|1|salt|hash``), ``@cert-authority``,
+``@revoked``, comments. Where this store decides for itself, it decides for the stricter side:
+
+* A line that makes no sense trusts nobody: it is kept in the file, listed in ``problems`` and otherwise ignored.
+  A ``@revoked`` line that makes no sense is an error, as ignoring it would trust a key that somebody gave up.
+* A revoked key is revoked for every host, whatever names stand before it.
+* A key pinned for ``host`` says nothing of ``[host]:2222``. (OpenSSH falls back to it.)
+* A host with any pinned key learns no other: a different type would be a way around the pin.
+"""
+
+import base64
+import binascii
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from inventory.errors import HostKeyConflict, InventoryError
+
+DEFAULT_PORT = 22
+MAX_FILE_BYTES = 10 * 1024 * 1024
+
+_MARKERS = frozenset({"@cert-authority", "@revoked"})
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_KEY_TYPE = re.compile(r"[A-Za-z0-9@._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedKey:
+    """A public key as known_hosts has it: "ssh-ed25519" and the like, and its blob in base64."""
+
+    type: str
+    base64: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that was not understood, and so trusts nobody."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    marker: str
+    names: str
+    key: PinnedKey
+
+
+class HostKeyStore:
+    """The keys of one known_hosts file. Safe to share between threads, and the file between processes.
+
+    Attributes:
+        path: the file; it need not exist yet.
+        problems: lines that were not understood, as of the last read.
+    """
+
+    def __init__(self, path: Path, entries: tuple[_Entry, ...] = (), problems: tuple[BadLine, ...] = ()) -> None:
+        self.path = path
+        self.problems = problems
+        self._entries = entries
+
+    @classmethod
+    def load(cls, path: Path) -> "HostKeyStore":
+        """Read a file; one that does not exist is an empty store.
+
+        Raises:
+            InventoryError: it can't be read, everybody may write to it, or a @revoked line makes no sense.
+        """
+        path = path.expanduser()
+        return cls(path, *_parse(path, _read(path)))
+
+    def keys_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
+        """Return the keys that the machine at this address may show, without revoked ones."""
+        return self._matching("", host, port)
+
+    def authorities_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
+        """Return the keys that may sign this machine's host certificate, without revoked ones."""
+        return self._matching("@cert-authority", host, port)
+
+    def is_revoked(self, type: str, base64: str) -> bool:
+        """Return whether a key must not be trusted, whoever shows it. Ask for a certificate's authority as well."""
+        return self._revoked(PinnedKey(type, base64))
+
+    def learn(self, host: str, port: int, type: str, base64: str) -> None:
+        """Pin the first key seen of a machine. A key that is pinned already is left alone.
+
+        The file is read anew under a lock and replaced as a whole, so that two who learn at once don't lose a line.
+
+        Raises:
+            HostKeyConflict: another key is pinned for this machine, or this key is revoked. Nothing is changed.
+            InventoryError: host or key make no sense, or the file can't be written.
+        """
+        new = PinnedKey(type, base64)
+        _check_learnable(host, port, new)
+        with _locked(self.path):
+            text = _read(self.path)
+            self._entries, self.problems = _parse(self.path, text)
+            if self._already_pinned(host, port, new):
+                return
+            gap = "" if not text or text.endswith("\n") else "\n"
+            line = f"{address_in_known_hosts(host, port)} {type} {base64}\n"
+            _replace(self.path, text + gap + line)
+            self._entries, self.problems = _parse(self.path, text + gap + line)
+
+    @staticmethod
+    def fingerprint(base64: str) -> str:
+        """Return the fingerprint of a key's blob as ssh-keygen -l shows it: "SHA256:" and base64 without padding."""
+        return f"SHA256:{_b64(hashlib.sha256(_blob(base64)).digest()).rstrip('=')}"
+
+    def _already_pinned(self, host: str, port: int, new: PinnedKey) -> bool:
+        if self._revoked(new):
+            raise HostKeyConflict(
+                f"{host} shows the key {self.fingerprint(new.base64)}, which is revoked",
+                file=self.path,
+                hint="Give the machine a new host key. A revoked key is never trusted again.",
+            )
+        pinned = self.keys_for(host, port)
+        if pinned and new not in pinned:
+            known = ", ".join(f"{key.type} {self.fingerprint(key.base64)}" for key in pinned)
+            raise HostKeyConflict(
+                f"{host} shows the key {new.type} {self.fingerprint(new.base64)}, but pinned is {known}",
+                file=self.path,
+                hint="Find out why the key changed. If it is right, remove the machine's line from the file "
+                f"(ssh-keygen -R '{address_in_known_hosts(host, port)}' -f {self.path}).",
+            )
+        return bool(pinned)
+
+    def _matching(self, marker: str, host: str, port: int) -> tuple[PinnedKey, ...]:
+        address = address_in_known_hosts(host, port)
+        found = (e.key for e in self._entries if e.marker == marker and _names_match(e.names, address))
+        return tuple(dict.fromkeys(key for key in found if not self._revoked(key)))
+
+    def _revoked(self, key: PinnedKey) -> bool:
+        return any(e.marker == "@revoked" and e.key == key for e in self._entries)
+
+
+def address_in_known_hosts(host: str, port: int = DEFAULT_PORT) -> str:
+    """Return the name that known_hosts has for an address: ``host``, or ``[host]:port`` off the usual port."""
+    host = host.lower()
+    return host if port == DEFAULT_PORT else f"[{host}]:{port}"
+
+
+def _names_match(names: str, address: str) -> bool:
+    if names.startswith("|1|"):
+        _, _, salt, digest = names.split("|")
+        wanted = base64.b64decode(digest)
+        return hmac.compare_digest(hmac.digest(base64.b64decode(salt), address.encode(), "sha1"), wanted)
+    matched = False
+    for pattern in names.lower().split(","):
+        negated = pattern.startswith("!")
+        if _pattern(pattern.removeprefix("!")).fullmatch(address):
+            if negated:
+                return False
+            matched = True
+    return matched
+
+
+@lru_cache(maxsize=4096)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    # Only * and ? are special in known_hosts; the brackets of [host]:port are not.
+    collapsed = re.sub(r"\*+", "*", pattern)
+    return re.compile("".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in collapsed))
+
+
+def _parse(path: Path, text: str) -> tuple[tuple[_Entry, ...], tuple[BadLine, ...]]:
+    entries: list[_Entry] = []
+    problems: list[BadLine] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        found = _entry(fields)
+        if isinstance(found, _Entry):
+            entries.append(found)
+        elif fields[0].lower().startswith("@revoked"):
+            raise InventoryError(
+                f"this @revoked line can't be read ({found}), so the key it revokes would stay trusted",
+                file=path,
+                line=number,
+                hint="Write it as: @revoked * KEY-TYPE BASE64",
+            )
+        else:
+            problems.append(BadLine(number, found))
+    return tuple(entries), tuple(problems)
+
+
+def _entry(fields: list[str]) -> _Entry | str:
+    """Return the entry that a line's fields make, or what is wrong with them."""
+    marker = ""
+    if fields[0].startswith("@"):
+        marker, fields = fields[0], fields[1:]
+        if marker not in _MARKERS:
+            return f"unknown marker {marker!r}"
+    if len(fields) < 3:
+        return "a line has names, a key type and a key in base64"
+    names, key_type, blob = fields[:3]
+    wrong = _wrong_names(names) or _wrong_key(key_type, blob)
+    return wrong or _Entry(marker, names, PinnedKey(key_type, blob))
+
+
+def _wrong_names(names: str) -> str:
+    if not names.startswith("|"):
+        return "" if all(name.removeprefix("!") for name in names.split(",")) else "an empty host name"
+    parts = names.split("|")
+    try:
+        ok = len(parts) == 4 and parts[1] == "1" and len(base64.b64decode(parts[3], validate=True)) == 20
+        base64.b64decode(parts[2] if ok else "", validate=True)
+    except (binascii.Error, ValueError):
+        ok = False
+    return "" if ok else "a hashed name is |1|SALT|HASH, in base64"
+
+
+def _wrong_key(key_type: str, text: str) -> str:
+    if not _KEY_TYPE.fullmatch(key_type):
+        return "this is no key type"
+    try:
+        blob = _blob(text)
+    except InventoryError:
+        return "the key is no valid base64"
+    size = int.from_bytes(blob[:4], "big")
+    named = blob[4 : 4 + size]
+    if len(blob) <= 4 + size or named != key_type.encode("ascii", "replace"):
+        return f"the key is not of type {key_type}"
+    return ""
+
+
+def _blob(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InventoryError(
+            "a host key is no valid base64", hint="Copy the key whole, from ssh-keyscan or the machine's .pub file."
+        ) from error
+
+
+def _b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _check_learnable(host: str, port: int, key: PinnedKey) -> None:
+    # A name with blanks, commas or wildcards would write something else into the file than one machine's line.
+    if not _HOST.fullmatch(host) or not 1 <= port <= 65535:
+        raise InventoryError(f"{host!r} port {port} is no address to learn a key for", hint="Correct the address.")
+    if wrong := _wrong_key(key.type, key.base64):
+        raise InventoryError(f"the key that {host} shows can't be pinned: {wrong}", hint="Look at what answers there.")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InventoryError(
+            f"known hosts can't be read: {error.strerror}",
+            file=path,
+            hint="It must be a file that the user who runs fleetpatch may read.",
+        ) from error
+    if status.st_mode & stat.S_IWOTH:
+        raise InventoryError("everybody may write to these known hosts", file=path, hint=f"Run: chmod 600 {path}")
+    if len(raw) > MAX_FILE_BYTES:
+        raise InventoryError("this file is too large for known hosts", file=path, hint="The limit is 10 MiB.")
+    return raw.decode("utf-8", "surrogateescape")  # what isn't text is kept as it is
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file; the file itself can't carry it, as it is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(path: Path, text: str) -> None:
+    target = path.resolve()  # a link stays a link
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(text.encode("utf-8", "surrogateescape"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(target)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(FileNotFoundError):  # it has become the file, when all went well
+            Path(name).unlink()
+    _sync_directory(target.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unwritable(path: Path, error: OSError) -> InventoryError:
+    return InventoryError(
+        f"known hosts can't be written: {error.strerror}",
+        file=path,
+        hint="Make the file and its directory writable for the user who runs fleetpatch, or pin the key by hand.",
+    )
