@@ -1,0 +1,86 @@
+"""pandas frames of a run's report: one per table, with types that hold for empty reports too.
+
+pandas takes most of a second to load, so it is loaded when the first frame is made, not when this is imported.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, get_type_hints
+
+from tasks.model import RunReport
+from tasks.reporting.flatten import tables
+from tasks.reporting.rows import ROW_TYPES, Row, Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DTYPES = {
+    "str": "string",
+    "int": "Int64",
+    "float": "Float64",
+    "bool": "boolean",
+    "datetime": "datetime64[us, UTC]",
+}
+"""Column types by field type. All of them know a missing value, so that none turns an integer into a float."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The tables of one report as pandas frames. Their columns are the fields of the classes in rows.py.
+
+    ``timeline`` has a row per machine and step; ``waves`` a row per wave.
+    """
+
+    runs: "pd.DataFrame"
+    machines: "pd.DataFrame"
+    updates: "pd.DataFrame"
+    transactions: "pd.DataFrame"
+    findings: "pd.DataFrame"
+    waves: "pd.DataFrame"
+    timeline: "pd.DataFrame"
+
+    def items(self) -> "Iterator[tuple[str, pd.DataFrame]]":
+        """Yield each frame with its name."""
+        for field in fields(self):
+            yield field.name, getattr(self, field.name)
+
+
+def frames(report: RunReport) -> Frames:
+    """Make the frames of a report. Moments are in UTC; a report without machines gives typed frames without rows."""
+    return frames_of(tables(report))
+
+
+def frames_of(laid_out: Tables) -> Frames:
+    """Make frames of tables that are laid out already."""
+    return Frames(**{name: _frame(row_type, getattr(laid_out, name)) for name, row_type in ROW_TYPES.items()})
+
+
+def dtypes(row_type: type[Row]) -> dict[str, str]:
+    """Return the pandas type of each column of that kind of row."""
+    hints = get_type_hints(row_type)
+    names = {}
+    for field in fields(row_type):
+        hint = hints[field.name]
+        alternatives = [kind for kind in getattr(hint, "__args__", (hint,)) if kind is not type(None)]
+        names[field.name] = _DTYPES[alternatives[0].__name__]
+    return names
+
+
+def _frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415  loaded late, see the module's first lines
+
+    names = dtypes(row_type)
+    columns = zip(*(astuple(row) for row in rows), strict=True) if rows else ((),) * len(names)
+    return pd.DataFrame(
+        {
+            name: pd.Series([_storable(value) for value in column], dtype=dtype)
+            for (name, dtype), column in zip(names.items(), columns, strict=True)
+        }
+    )
+
+
+def _storable(value: object) -> object:
+    """Replace what can't be written as UTF-8: halves of surrogate pairs, from text that was none."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value

@@ -1,0 +1,224 @@
+"""The tables of a report: one class a table, one field a column.
+
+The field's type is the column's type, everywhere: in the pandas frames, in CSV and in Parquet. ``X | None`` means that
+the figure may be missing. Moments are in UTC, durations in seconds. Text is as the machines gave it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """The run: one row.
+
+    Attributes:
+        urgent_pending: critical and security updates that are not installed when the run ends, over all machines.
+        request: what was asked, as JSON text.
+    """
+
+    run_id: str
+    kind: str
+    state: str
+    message: str
+    scope: str
+    started_by: str
+    flow_run_id: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    window_start: datetime | None
+    window_end: datetime | None
+    window_zone: str
+    machines: int
+    machines_succeeded: int
+    machines_warnings: int
+    machines_failed: int
+    machines_in_progress: int
+    machines_not_started: int
+    machines_unknown: int
+    updates: int
+    installed: int
+    failed: int
+    pending: int
+    excluded: int
+    not_selected: int
+    not_attempted: int
+    urgent_pending: int
+    reboots_completed: int
+    reboots_failed: int
+    reboots_required: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRow:
+    """One machine: what became of it, or what is planned for it.
+
+    Attributes:
+        planned: updates chosen for it, when the run has a plan; None otherwise.
+        urgent_pending: critical and security updates that are not installed.
+        reboot_seconds: from the order until a login worked again.
+        reboot_expected: "yes", "no", "unknown"; "" when there is no plan.
+    """
+
+    run_id: str
+    machine: str
+    wave: int | None
+    canary: bool
+    state: str
+    reason: str
+    compliance: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    updates: int
+    planned: int | None
+    installed: int
+    failed: int
+    pending: int
+    excluded: int
+    not_selected: int
+    not_attempted: int
+    urgent_pending: int
+    reboot: str
+    reboot_reason: str
+    reboot_seconds: float | None
+    reboot_expected: str
+    window_exceeded: bool
+    window_exceeded_seconds: float
+    predicted_seconds: float | None
+    prediction_basis: str
+    findings_block: int
+    findings_warn: int
+    os_name: str
+    os_version: str
+    kernel: str
+    arch: str
+    package_manager: str
+    error_kind: str
+    error_message: str
+    error_hint: str
+    error_transient: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """One update on one machine.
+
+    Attributes:
+        planned: whether it was chosen, in a plan that is not carried out.
+        cves: separated by spaces; None when the machine can't tell.
+        origins: separated by "; ".
+    """
+
+    run_id: str
+    machine: str
+    update_id: str
+    name: str
+    arch: str
+    version_before: str | None
+    version_available: str
+    version_after: str | None
+    classification: str
+    severity: str
+    state: str
+    reason: str
+    planned: bool
+    kb: str
+    cves: str | None
+    origins: str
+    size_bytes: int | None
+    group: str
+    held: bool
+    blocked: str
+    requires_reboot: bool | None
+    published: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRow:
+    """One package transaction. ``updates`` are ids, separated by spaces."""
+
+    run_id: str
+    machine: str
+    number: int
+    update_count: int
+    updates: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    exit_code: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding of a pre-check or of the validation."""
+
+    run_id: str
+    machine: str
+    check: str
+    level: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRow:
+    """One wave: its machines by state, and from the first start to the last end."""
+
+    run_id: str
+    wave: int
+    canary: bool
+    machines: int
+    succeeded: int
+    warnings: int
+    failed: int
+    not_started: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    predicted_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step on one machine: the time line."""
+
+    run_id: str
+    machine: str
+    wave: int | None
+    step: str
+    state: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    message: str
+
+
+Row = RunRow | MachineRow | UpdateRow | TransactionRow | FindingRow | WaveRow | StepRow
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All tables of one report, as plain rows. No pandas is needed to make or to read them."""
+
+    runs: tuple[RunRow, ...]
+    machines: tuple[MachineRow, ...]
+    updates: tuple[UpdateRow, ...]
+    transactions: tuple[TransactionRow, ...]
+    findings: tuple[FindingRow, ...]
+    waves: tuple[WaveRow, ...]
+    timeline: tuple[StepRow, ...]
+
+
+ROW_TYPES: dict[str, type[Row]] = {
+    "runs": RunRow,
+    "machines": MachineRow,
+    "updates": UpdateRow,
+    "transactions": TransactionRow,
+    "findings": FindingRow,
+    "waves": WaveRow,
+    "timeline": StepRow,
+}
+"""The tables by name, in the order in which they are written."""
