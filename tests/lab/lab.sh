@@ -256,7 +256,7 @@ import functools, http.server, sys
 http.server.ThreadingHTTPServer.request_queue_size = 256
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
 http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), handler).serve_forever()' \
-      "$(net).1" $PORT "$(cat "$STATE/image")/repo" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/httpd.pid"
+      "$(net).1" $PORT "$(cat "$STATE/image")/repo" "$NAME-repo" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/httpd.pid"
   }
 }
 
