@@ -1,0 +1,189 @@
+"""What facts mean before patching, and what services mean after it. Each rule gives its findings with a remedy."""
+
+from collections.abc import Iterable, Sequence
+
+from tasks.model import Disk, Facts, Finding, PackageState, Services, Update
+from tasks.rules.kinds import is_booted
+from tasks.rules.window import say_duration
+from tasks.states import Answer, FindingLevel
+
+_MIB = 1024**2
+_SPARE_BYTES = 200 * _MIB  # beside what is downloaded and unpacked
+_DOWNLOAD_FACTOR = 1.2  # package lists and part files come on top of the packages
+_BOOT_BYTES = 150 * _MIB  # one more kernel with its first file system
+_INODES = 1000
+_SKEW_WARN_SECONDS = 5.0
+_SKEW_BLOCK_SECONDS = 300.0  # signatures and Kerberos tickets stop being valid about here
+
+
+def disk_findings(
+    facts: Facts,
+    download_bytes: int | None,
+    updates: Sequence[Update],
+    *,
+    installed_bytes_delta: int = 0,
+) -> tuple[Finding, ...]:
+    """Return whether every file system has the room that these updates need.
+
+    Args:
+        facts: with the machine's disks.
+        download_bytes: still to be fetched; None: the updates' known sizes are added up.
+        updates: what is chosen.
+        installed_bytes_delta: by how much installed files grow, where the package manager can tell.
+    """
+    fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
+    needs = {
+        "packages": (round(fetch * _DOWNLOAD_FACTOR) + _SPARE_BYTES, "downloading the updates"),
+        "system": (max(0, installed_bytes_delta) + _SPARE_BYTES, "unpacking the updates"),
+    }
+    booted = next((update.name for update in updates if is_booted(update)), "")
+    if booted:
+        needs["boot"] = (_BOOT_BYTES, f"installing {booted}")
+    if not updates:
+        return ()
+    if not facts.disks:
+        return (_warn("disk", "nothing is known about this machine's disks", "Look at its free room by hand."),)
+    found = [finding for disk in facts.disks for finding in _disk(disk, needs.get(disk.role))]
+    return tuple(found) or (_good("disk", "there is room enough"),)
+
+
+def _disk(disk: Disk, need: tuple[int, str] | None) -> Iterable[Finding]:
+    if need is None:  # nothing is written there
+        return
+    wanted, purpose = need
+    if disk.read_only:
+        remedy = "Find out why (often a disk error), mend that, and mount it writable."
+        yield _block("disk", f"{disk.mount} is mounted read-only", remedy)
+        return
+    if disk.free_bytes < wanted:
+        message = f"{disk.mount} has {_mib(disk.free_bytes)} free; {purpose} needs {_mib(wanted)}"
+        remedy = {
+            "boot": "Remove kernels that are no longer used, or enlarge that file system.",
+            "packages": "Empty the package manager's cache, or enlarge that file system.",
+        }.get(disk.role, "Remove what is not needed, or enlarge that file system.")
+        yield _block("disk", message, remedy)
+    if disk.free_inodes is not None and disk.free_inodes < _INODES:
+        message = f"{disk.mount} can hold only {disk.free_inodes} more files; {_INODES} are needed"
+        yield _block("disk", message, "Look for directories with very many small files and clear them.")
+
+
+def clock_finding(skew_seconds: float) -> Finding:
+    """Return whether the machine's clock can be relied on. A positive skew means that it is ahead of ours.
+
+    Jobs stop by the machine's own clock. fleetpatch takes the skew off, so a few seconds only need saying; a clock
+    that is minutes off also breaks the checking of signatures and certificates.
+    """
+    apart = abs(skew_seconds)
+    if apart <= _SKEW_WARN_SECONDS:
+        return _good("clock", "the clock agrees with the controller's")
+    way = "ahead of" if skew_seconds > 0 else "behind"
+    message = f"the clock is {say_duration(apart)} {way} the controller's"
+    remedy = "Let the machine's clock be set from a time server, and see that the controller's is."
+    if apart > _SKEW_BLOCK_SECONDS:
+        return _block("clock", f"{message}: too far for certificates and signatures to be checked reliably", remedy)
+    return _warn("clock", f"{message}; deadlines given to the machine are corrected by that", remedy)
+
+
+def package_findings(
+    packages: PackageState,
+    repair_allowed: bool,
+    *,
+    window_seconds: float | None = None,
+    lock_level: FindingLevel = FindingLevel.WARN,
+) -> tuple[Finding, ...]:
+    """Return what the package manager's own state means for patching.
+
+    Args:
+        packages: what the package manager says.
+        repair_allowed: whether fleetpatch may finish what was interrupted.
+        window_seconds: time until the window ends; updaters of the system's own that act later don't matter.
+            None: all of them matter.
+        lock_level: what a lock held now means. Package managers wait for it, so it warns unless told otherwise.
+    """
+    found = [
+        *_problem_findings(packages, repair_allowed),
+        *_lock_findings(packages, lock_level),
+        *_updater_findings(packages, window_seconds),
+    ]
+    found += [_warn("repositories", words, "Correct or disable that repository.") for words in packages.warnings]
+    if packages.reboot.answer is Answer.YES:
+        why = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
+        remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
+        found.append(_warn("pending-reboot", f"a reboot is pending already{why}", remedy))
+    held = sorted({*packages.held, *(update.name for update in packages.updates if update.held)})
+    if held:
+        remedy = "Release the hold on the machine if it is no longer wanted; fleetpatch never does."
+        found.append(_warn("held", f"held by its administrator: {_some(held)}", remedy))
+    return tuple(found) or (_good("packages", "the package manager is healthy and free"),)
+
+
+def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[Finding]:
+    if not packages.problems:
+        return
+    message = f"the package manager is not healthy: {_some(packages.problems)}"
+    if not packages.repairable:
+        yield _block("packages", message, "Mend it on the machine: finishing what was interrupted would not help.")
+    elif not repair_allowed:
+        remedy = "Allow repair in the request, or finish the interrupted work on the machine."
+        yield _block("packages", message, remedy)
+    else:
+        remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
+        yield _warn("packages", message, remedy)
+
+
+def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Finding]:
+    if packages.lock_holder:
+        remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
+        message = f"the package manager is in use by {packages.lock_holder}"
+        yield Finding("package-lock", level, message, remedy)
+
+
+def _updater_findings(packages: PackageState, window_seconds: float | None) -> Iterable[Finding]:
+    for name, seconds in packages.auto_updaters:
+        if seconds is not None and window_seconds is not None and seconds > window_seconds:
+            continue
+        when = "at any time" if seconds is None else f"in {say_duration(max(0.0, seconds))}"
+        remedy = "Disable it on machines that fleetpatch patches, or move its time out of the window."
+        yield _warn("auto-updater", f"{name} may install updates or take the lock by itself {when}", remedy)
+
+
+def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:
+    """Return what patching did to services: a unit that failed since, or a port that vanished, blocks.
+
+    What was failed before is not held against the run, and what is new is welcome.
+    """
+    if not before.known or not after.known:
+        remedy = "Give this machine probes of its own, so that its health can be told."
+        return (_warn("services", "the machine has no way to tell which services run", remedy),)
+    found: list[Finding] = []
+    failed = sorted(set(after.failed) - set(before.failed))
+    if failed:
+        remedy = "Read their logs on the machine, mend and start them."
+        found.append(_block("services", f"failed since patching: {_some(failed)}", remedy))
+    vanished = sorted(set(before.listening) - set(after.listening))
+    if vanished:
+        remedy = "Find the service that listened there, and start it."
+        found.append(_block("ports", f"nobody listens any more on {_some(vanished)}", remedy))
+    return tuple(found) or (_good("services", "what ran before runs now"),)
+
+
+def _good(check: str, message: str) -> Finding:
+    return Finding(check, FindingLevel.GOOD, message)
+
+
+def _warn(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, FindingLevel.WARN, message, remedy)
+
+
+def _block(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, FindingLevel.BLOCK, message, remedy)
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:.0f} MiB"
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first few, and how many more there are."""
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,0 +1,95 @@
+"""Whether a machine is rebooted now, and where it stands when it isn't."""
+
+from dataclasses import dataclass
+
+from tasks.model import RebootNeed
+from tasks.rules.window import Fit
+from tasks.states import Answer, RebootPolicy, RebootState
+
+
+@dataclass(frozen=True, slots=True)
+class RebootDecision:
+    """The decision. ``state_if_not`` is the machine's reboot state when it is not rebooted (now)."""
+
+    reboot: bool
+    state_if_not: RebootState
+    reason: str
+
+
+def decide(
+    policy: RebootPolicy,
+    need: RebootNeed,
+    *,
+    installed: int,
+    facts_can_reboot: bool,
+    reboots_so_far: int,
+    max_reboots: int,
+    fits: Fit,
+    reboots_since_install: int | None = None,
+) -> RebootDecision:
+    """Return whether to reboot a machine that was worked on.
+
+    Under IfRequired only a clear yes reboots: UNKNOWN leaves the machine up, and its state says so. Always reboots once
+    after the installation, whether or not anything was installed, and again only when that is asked for.
+
+    Args:
+        policy: the request's reboot policy.
+        need: what the machine says.
+        installed: updates that were installed in this run.
+        facts_can_reboot: False in containers that their host must restart.
+        reboots_so_far: in this run.
+        max_reboots: allowed in one run.
+        fits: whether a reboot fits into the window.
+        reboots_since_install: of ``reboots_so_far``; None: all of them.
+    """
+    since = reboots_so_far if reboots_since_install is None else reboots_since_install
+    state = _standing(need, reboots_so_far)
+    why = _wanted(policy, need, since)
+    if not why:
+        reason = _why_not_wanted(policy, need, installed, reboots_so_far)
+        return RebootDecision(reboot=False, state_if_not=state, reason=reason)
+    obstacle = _obstacle(facts_can_reboot, reboots_so_far, max_reboots, fits)
+    if obstacle:
+        return RebootDecision(reboot=False, state_if_not=state, reason=f"not rebooted although {why}: {obstacle}")
+    return RebootDecision(reboot=True, state_if_not=state, reason=why)
+
+
+def _obstacle(can_reboot: bool, reboots_so_far: int, max_reboots: int, fits: Fit) -> str:
+    """Return what stands in the way of a reboot that is wanted, or ""."""
+    if not can_reboot:
+        return "it can't reboot itself: whatever hosts it must restart it"
+    if reboots_so_far >= max_reboots:
+        return f"{reboots_so_far} of {max_reboots} allowed reboots are used up"
+    return "" if fits.fits else fits.arithmetic
+
+
+def _standing(need: RebootNeed, reboots_so_far: int) -> RebootState:
+    if need.answer is Answer.YES:
+        return RebootState.REQUIRED
+    if need.answer is Answer.UNKNOWN:
+        return RebootState.UNKNOWN
+    return RebootState.COMPLETED if reboots_so_far else RebootState.NOT_NEEDED
+
+
+def _wanted(policy: RebootPolicy, need: RebootNeed, since_install: int) -> str:
+    """Return why a reboot is wanted, or ""."""
+    if policy is RebootPolicy.NEVER:
+        return ""
+    if need.answer is Answer.YES:
+        return f"the machine asks for a reboot{_because(need)}"
+    if policy is RebootPolicy.ALWAYS and since_install == 0:
+        return "the policy is to reboot always"
+    return ""
+
+
+def _why_not_wanted(policy: RebootPolicy, need: RebootNeed, installed: int, reboots_so_far: int) -> str:
+    if need.answer is Answer.YES:
+        return f"the machine asks for a reboot{_because(need)}, and the policy is to reboot never"
+    if need.answer is Answer.UNKNOWN:
+        after = f" after {installed} updates" if installed else ""
+        return f"whether a reboot is needed{after} could not be told{_because(need)}; under {policy} that is no reason"
+    return "rebooted, and no further reboot is asked for" if reboots_so_far else "no reboot is asked for"
+
+
+def _because(need: RebootNeed) -> str:
+    return f" ({'; '.join(need.reasons)})" if need.reasons else ""

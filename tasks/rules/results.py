@@ -1,0 +1,95 @@
+"""What became of each update: the package database says, whatever exit codes did."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tasks.model import PackageState, TransactionResult, Update, UpdateResult
+from tasks.states import UpdateState
+
+
+def settle(
+    chosen: Sequence[Update],
+    before: PackageState,
+    versions_now: Mapping[str, str],
+    transactions: Sequence[TransactionResult],
+    not_attempted: Mapping[str, str],
+) -> tuple[UpdateResult, ...]:
+    """Return one result for each chosen update, in their order.
+
+    Versions are only compared for being the same: which of two is newer is the package manager's knowledge.
+
+    Args:
+        chosen: what was to be installed.
+        before: the state that it was chosen from.
+        versions_now: update id -> version, of what is whole and configured now.
+        transactions: those that the job told of.
+        not_attempted: update id -> why its transaction was not begun.
+    """
+    had = {update.id: update.installed for update in before.updates}
+    ran = {
+        update_id: transaction
+        for transaction in sorted(transactions, key=lambda transaction: transaction.number)
+        if transaction.started_at is not None
+        for update_id in transaction.updates
+    }
+    return tuple(
+        _settle_one(
+            update,
+            had.get(update.id, update.installed),
+            versions_now.get(update.id),
+            ran.get(update.id),
+            not_attempted.get(update.id, ""),
+        )
+        for update in chosen
+    )
+
+
+def came_along(skipped: Sequence[UpdateResult], versions_now: Mapping[str, str]) -> tuple[UpdateResult, ...]:
+    """Return the skipped updates with those that changed all the same, as dependencies, told as Installed."""
+    return tuple(_moved(result, versions_now.get(result.update.id)) for result in skipped)
+
+
+def _moved(result: UpdateResult, now: str | None) -> UpdateResult:
+    if now is None or now == result.update.installed:
+        return result
+    along = "came along as a dependency"
+    if result.state is not UpdateState.NOT_SELECTED:
+        along = f"{along}, although it was to be left alone: {result.reason}"
+    return replace(result, state=UpdateState.INSTALLED, reason=along, version_after=now)
+
+
+def _settle_one(
+    update: Update, had: str | None, now: str | None, ran: TransactionResult | None, why_not: str
+) -> UpdateResult:
+    if now is not None and now != had:
+        return UpdateResult(update, UpdateState.INSTALLED, _note(update, now, ran, why_not), now)
+    if now is not None and now == update.available:
+        return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
+    if now is None and had is not None:
+        detail = f": {_ending(ran)}" if ran else ""
+        reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
+        return UpdateResult(update, UpdateState.FAILED, reason, None)
+    if ran is None:
+        reason = why_not or "the job ended before its turn came"
+        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, now)
+    still = f"version {now} is still there" if now else "it is not there"
+    return UpdateResult(update, UpdateState.FAILED, f"{still} afterwards: {_ending(ran)}", now)
+
+
+def _note(update: Update, now: str, ran: TransactionResult | None, why_not: str) -> str:
+    """Return what is unusual about an update that is installed now, or ""."""
+    notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
+    if ran is None:
+        notes.append(f"came along with another one ({why_not})" if why_not else "came along with another one")
+    elif ran.exit_code not in (0, None) and ran.detail:  # without a text it may only say "reboot me"
+        notes.append(f"installed, and its transaction complained: {_ending(ran)}")
+    return "; ".join(notes)
+
+
+def _ending(ran: TransactionResult) -> str:
+    """Return how a transaction ended, in words."""
+    if ran.exit_code is None:
+        return ran.detail or "its transaction began and its end was not seen"
+    if ran.exit_code == 0:
+        return ran.detail or "its transaction reported success and yet did not change it"
+    return f"{ran.detail} (exit code {ran.exit_code})" if ran.detail else f"exit code {ran.exit_code}"

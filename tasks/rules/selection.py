@@ -1,0 +1,152 @@
+"""Which pending updates are wanted. Masks follow Azure's Linux agent: shell-style, an exclude wins over everything."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from tasks.model import PackageState, Selection, Update, UpdateResult
+from tasks.rules.window import say_time
+from tasks.states import Classification, UpdateState
+
+Sorted = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]
+
+
+def select(packages: PackageState, selection: Selection) -> Sorted:
+    """Return what is chosen, and what is skipped and why; together they are all that is pending.
+
+    An exclude mask wins, then a hold of the machine's administrator. What is left is wanted when its classification
+    is asked for or an include mask names it; asking for Security asks for Security-ESM too. A wanted update is still
+    Excluded when the machine can't install it (``blocked``), when it is younger than ``published_before``, or when
+    it needs a reboot and those are not wanted. Where neither is known, it stays (see ``notes``).
+    """
+    chosen: list[Update] = []
+    skipped: dict[str, UpdateResult] = {}
+    for update in packages.updates:
+        verdict = _judge(update, packages, selection)
+        if verdict is None:
+            chosen.append(update)
+        else:
+            skipped[update.id] = verdict
+    for update_id, newer in _superseded(chosen).items():
+        old = next(update for update in chosen if update.id == update_id)
+        reason = f"superseded by {newer.name}, which includes it"
+        skipped[update_id] = UpdateResult(old, UpdateState.NOT_SELECTED, reason)
+    kept = tuple(update for update in chosen if update.id not in skipped)
+    return kept, tuple(skipped[update.id] for update in packages.updates if update.id in skipped)
+
+
+def notes(chosen: Iterable[Update], selection: Selection) -> tuple[str, ...]:
+    """Return what a person should know about limits that could not be applied to chosen updates."""
+    chosen = tuple(chosen)
+    found: list[str] = []
+    no_word = [update.name for update in chosen if update.requires_reboot is None]
+    if selection.exclude_requiring_reboot and no_word:
+        found.append(f"kept although nobody can tell beforehand whether they need a reboot: {_some(no_word)}")
+    no_date = [update.name for update in chosen if update.published is None]
+    if selection.published_before is not None and no_date:
+        found.append(f"kept although their day of publication is not known: {_some(no_date)}")
+    return tuple(found)
+
+
+def forbidden(packages: PackageState, selection: Selection) -> dict[str, str]:
+    """Return the ids of pending updates that must not be installed, not even as dependencies, and why."""
+    _, skipped = select(packages, selection)
+    return {result.update.id: result.reason for result in skipped if result.state is UpdateState.EXCLUDED}
+
+
+def excluding_mask(names: Iterable[str], selection: Selection) -> str:
+    """Return the first exclude mask that matches one of the names, or "". A version in the mask is ignored."""
+    names = tuple(names)
+    for mask in selection.exclude:
+        wanted = mask.partition("=")[0].strip()
+        if wanted and any(fnmatchcase(name, wanted) for name in names):
+            return mask
+    return ""
+
+
+def _judge(update: Update, packages: PackageState, selection: Selection) -> UpdateResult | None:
+    """Return why an update is skipped, or None when it is chosen."""
+    mask = next((mask for mask in selection.exclude if _named_by(mask, update)), None)
+    if mask is not None:
+        return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
+    if update.held or update.name in packages.held:
+        return UpdateResult(update, UpdateState.EXCLUDED, "held on the machine by its administrator")
+    unwanted = _unwanted(update, selection)
+    if unwanted:
+        return UpdateResult(update, UpdateState.NOT_SELECTED, unwanted)
+    barred = _barred(update, selection)
+    return UpdateResult(update, UpdateState.EXCLUDED, barred) if barred else None
+
+
+def _unwanted(update: Update, selection: Selection) -> str:
+    wanted = selection.classifications
+    if Classification.SECURITY in wanted:  # who wants security fixes wants those of extended support too
+        wanted |= {Classification.SECURITY_ESM}
+    if update.classification in wanted or any(_included_by(mask, update) for mask in selection.include):
+        return ""
+    near = next((mask for mask in selection.include if _named_by(mask, update)), None)
+    if near is not None:
+        return f'include mask "{near}" asks for another version than {update.available}, which is offered'
+    asked = ", ".join(sorted(selection.classifications)) or "none"
+    masks = " and no include mask names it" if selection.include else ""
+    return f"classification {update.classification} is not selected (selected: {asked}){masks}"
+
+
+def _barred(update: Update, selection: Selection) -> str:
+    if update.blocked:
+        return f"the machine can't install it as it stands: {update.blocked}"
+    limit = selection.published_before
+    if limit is not None and update.published is not None and update.published > limit:
+        day = f"{update.published:%Y-%m-%d} {say_time(update.published)}"
+        return f"published {day}, after the limit of {limit:%Y-%m-%d} {say_time(limit)}"
+    if selection.exclude_requiring_reboot and update.requires_reboot:
+        return "it needs a reboot, and such updates are not wanted"
+    return ""
+
+
+def _named_by(mask: str, update: Update) -> bool:
+    """Return whether the name part of a mask matches: name, name without architecture, name:arch, or KB number."""
+    wanted = mask.partition("=")[0].strip()
+    if not wanted:
+        return False
+    bare = update.name
+    for joint in (".", ":"):
+        bare = bare.removesuffix(f"{joint}{update.arch}") if update.arch else bare
+    names = {update.name, bare, f"{bare}:{update.arch}"}
+    if update.kb:  # such names are titles in prose: nobody remembers their capitals
+        number = update.kb.upper().removeprefix("KB")
+        wanted, names = wanted.lower(), {name.lower() for name in names} | {number, f"kb{number}"}
+    return any(fnmatchcase(name, wanted) for name in names)
+
+
+def _included_by(mask: str, update: Update) -> bool:
+    _, pinned, version = mask.partition("=")
+    return _named_by(mask, update) and (not pinned or fnmatchcase(update.available, version.strip()))
+
+
+def _superseded(chosen: list[Update]) -> dict[str, Update]:
+    """Return the chosen updates that another chosen one includes, with the one that does.
+
+    Only what can be reached from an update that nothing replaces is dropped, so that a catalogue which says "A
+    replaces B" and "B replaces A" loses neither.
+    """
+    older = {update.id: [old for old in chosen if old is not update and _replaces(update, old)] for update in chosen}
+    replaced = {old.id for olds in older.values() for old in olds}
+    dropped: dict[str, Update] = {}
+    waiting = [update for update in chosen if update.id not in replaced]
+    while waiting:
+        newer = waiting.pop()
+        for old in older[newer.id]:
+            if old.id not in dropped:
+                dropped[old.id] = newer
+                waiting.append(old)
+    return dropped
+
+
+def _replaces(newer: Update, old: Update) -> bool:
+    return bool({old.id, old.kb} & set(newer.replaces) - {""})
+
+
+def _some(names: list[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
