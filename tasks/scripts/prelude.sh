@@ -1,0 +1,141 @@
+#!/bin/sh
+# What every script starts with. POSIX sh, any awk. Records go to fd 3: framed to the controller, or as JSON lines to a
+# job's events file. A script's own stdout and stderr are noise for people (or the job's log).
+# The transport sets fp_mark (framed) or leaves it empty (in a job), and FP_PARAMS or FP_TOKEN (base64 of it).
+
+LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1
+export LC_ALL LANG TERM HOME PATH DEBIAN_FRONTEND NEEDRESTART_SUSPEND APT_LISTCHANGES_FRONTEND UCF_FORCE_CONFFOLD
+unset LANGUAGE ENV BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
+
+fp_mark=${fp_mark:-}
+# a record's pieces are lines "MARK+ piece", its last one is "MARK= piece"; in a job there is one line and no mark
+if [ -n "$fp_mark" ]; then
+  fp_more="$fp_mark+ " fp_last="$fp_mark= " fp_cut='
+'
+else
+  fp_more='' fp_last='' fp_cut=''
+fi
+if [ -n "${FP_TOKEN:-}" ]; then
+  FP_PARAMS=$(printf '%s' "$FP_TOKEN" | base64 -d 2>/dev/null || printf '%s' "$FP_TOKEN" | openssl base64 -A -d) || exit 120
+fi
+FP_PARAMS=${FP_PARAMS:-'{}'}
+
+# fp_read_param MODE NAME: print a parameter, or (MODE has) say whether it holds anything. The encoder writes " and \ as
+# \u escapes, so that a quote always ends a string and a backslash always starts an escape.
+fp_read_param() {
+  printf '%s\n' "$FP_PARAMS" | awk -v mode="$1" -v name="$2" '
+    function swap(s, code, by,   n, i, part, out) {
+      if (index(s, "\\" code) == 0) return s
+      n = split(s, part, "[\\\\]" code); out = part[1]
+      for (i = 2; i <= n; i++) out = out by part[i]
+      return out
+    }
+    function plain(s,   i) {
+      if (index(s, "\\") == 0) return s
+      s = swap(s, "n", "\n"); s = swap(s, "u0022", "\"")
+      for (i = 1; i < 32; i++) s = swap(s, sprintf("u%04x", i), sprintf("%c", i))
+      return swap(s, "u005c", "\\")
+    }
+    function take(s) { if (!wanted) return; if (held == "") held = list || s != ""; if (mode == "print") print plain(s) }
+    {
+      count = split($0, q, "\"")  # q[k] is a key, q[k + 1] what stands between it and its value
+      for (k = 2; k < count && !wanted; k = v + 2) {
+        wanted = q[k] == name; list = q[k + 1] == ":["; v = k + 2
+        if (q[k + 1] ~ /^:\[\]/) { v = k; continue }
+        take(q[v])
+        while (list && q[v + 1] == ",") { v += 2; take(q[v]) }
+      }
+    }
+    END { exit mode == "has" && !held }'
+}
+
+fp_param() { fp_read_param print "$1"; }
+fp_has() { fp_read_param has "$1"; }
+fp_now() { date +%s; }
+fp_stop_requested() { [ -n "${FP_JOB_DIR:-}" ] && [ -e "$FP_JOB_DIR/stop" ]; }
+
+# quoted(s): a line as the inside of a JSON string (\u0022 and && are what all awks understand alike in a replacement);
+# put(s): print all but the last 1 to 60000 characters in pieces, and return those
+# shellcheck disable=SC2016  # awk's $, not the shell's
+fp_awk='
+  function quoted(s,   i) {
+    gsub(/\\/, "&&", s); gsub(/"/, "\\u0022", s)
+    if (s ~ /[\001-\037]/)
+      for (i = 1; i < 32; i++) if (index(s, sprintf("%c", i))) gsub(sprintf("%c", i), sprintf("\\u%04x", i), s)
+    return s
+  }
+  function put(s) {
+    while (length(s) > 60000) { printf "%s%s%s", more, substr(s, 1, 60000), cut ? "\n" : ""; s = substr(s, 60001) }
+    return s
+  }
+'
+# fp_pieces MORE CUT: stdin, which has one "." more at its end, as the inside of a JSON string
+fp_pieces() {
+  tr '\000' '\377' | awk -v more="$1" -v cut="${2:+1}" "$fp_awk"'
+    { held = put(held (NR > 1 ? "\\n" : "") quoted($0)) }
+    END { if (length(held) > 1) printf "%s%s%s", more, substr(held, 1, length(held) - 1), cut ? "\n" : "" }'
+}
+
+# fp_string VALUE: fp_quoted becomes the JSON string
+fp_string() {
+  case $1 in
+    *[!A-Za-z0-9\ ._:/+~,@%=\(\)-]*) fp_quoted="\"$(printf '%s.' "$1" | fp_pieces '' '')\"" ;;
+    *) fp_quoted="\"$1\"" ;;
+  esac
+}
+
+# fp_put: stdin's lines are whole records; long ones go in pieces
+fp_put() {
+  awk -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'{ $0 = put($0); print last $0 }' >&3
+}
+
+# fp_emit KIND key=text key:=json …: one record; := takes numbers, true, false and null (nothing is null)
+fp_emit() {
+  fp_string "$1"; fp_json="{\"kind\":$fp_quoted"; shift
+  for fp_pair in "$@"; do
+    fp_key=${fp_pair%%=*} fp_value=${fp_pair#*=}
+    fp_quoted=$fp_value
+    case $fp_key in
+      *:) fp_key=${fp_key%:}
+        case $fp_value in
+          '') fp_quoted=null ;;
+          true | false | null) ;;
+          - | -*[!0-9.]* | [!-]*[!0-9.]* | [!0-9-]* | 0[0-9]* | -0[0-9]* | -.* | *. | *.*.*)
+            fp_string "$fp_value" ;; # no JSON number: text, for people
+        esac ;;
+      *) fp_string "$fp_value" ;;
+    esac
+    fp_json="$fp_json,\"$fp_key\":$fp_quoted"
+  done
+  case ${#fp_json} in
+    ? | ?? | ??? | ????) printf '%s%s}\n' "$fp_last" "$fp_json" >&3 ;;
+    *) printf '%s}\n' "$fp_json" | fp_put ;;
+  esac
+}
+
+# fp_lines KIND KEY: one record for each line of stdin
+fp_lines() {
+  tr '\000' '\377' | awk -v kind="$1" -v key="$2" "$fp_awk"'{ print "{\"kind\":\"" kind "\",\"" key "\":\"" quoted($0) "\"}" }' | fp_put
+}
+
+# fp_section NAME COMMAND [ARGS…]: run it; its output, exit code and the last 4 KiB of its stderr become one record
+fp_section() {
+  fp_string "$1"; shift
+  printf '%s%s%s' "$fp_more" "{\"kind\":\"section\",\"name\":$fp_quoted,\"text\":\"" "$fp_cut" >&3
+  # what comes back: the exit code (fd 6) as the first line, then the tail of stderr (fd 4)
+  fp_back=$(
+    exec 6>&1
+    {
+      { { "$@" </dev/null 2>&4 3>&- 4>&- 6>&-; printf '%s\n' "$?" >&6; printf .; } | fp_pieces "$fp_more" "$fp_cut" >&3; } 4>&1
+    } | tail -c 4096
+  )
+  fp_code=${fp_back%%
+*}
+  case $fp_back in *'
+'*) fp_back=${fp_back#*
+} ;; *) fp_back='' ;; esac
+  fp_string "$fp_back"
+  printf '%s%s\n' "$fp_last" "\",\"exit_code\":${fp_code:-1},\"stderr\":$fp_quoted}" >&3
+  return "${fp_code:-1}"
+}

@@ -1,0 +1,182 @@
+"""The prelude in real shells with each awk: what goes in as a parameter comes out as a record, byte for byte."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.seams.transport import ParameterValue
+from tasks.transport.framing import Decoded, Decoder, compose, new_nonce, readable
+
+TOOLS = {
+    "mawk": ("mawk", "/bin/sh"),
+    "gawk": ("gawk", "/bin/sh"),
+    "bash": ("mawk", "bash"),
+    "busybox": ("busybox", "busybox"),
+}
+
+
+@pytest.fixture(
+    params=[name for name, needed in TOOLS.items() if all(shutil.which(tool) for tool in needed)], scope="module"
+)
+def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """A shell's words, and a directory with the awk (and the rest) it shall use."""
+    tools = tmp_path_factory.mktemp(request.param)
+    awk, shell = (str(shutil.which(tool)) for tool in TOOLS[request.param])
+    for name in ["awk"] if awk != shell else ["awk", "tr", "tail", "base64", "head", "sed", "cat", "date", "sh"]:
+        (tools / name).symlink_to(awk)
+    return [shell, "sh"] if shell == awk else [shell], tools
+
+
+def say(shell: tuple[list[str], Path], script: str, params: Mapping[str, ParameterValue] | None = None) -> Decoded:
+    words, tools = shell
+    nonce = new_nonce()
+    done = subprocess.run(
+        [*words, "-s"],
+        input=compose(script, params or {}, nonce),
+        capture_output=True,
+        env={"PATH": f"{tools}:{os.environ['PATH']}"},
+        check=False,
+        timeout=60,
+    )
+    decoder = Decoder(nonce)
+    decoder.note(done.stderr)
+    decoder.feed(done.stdout)
+    return decoder.result()
+
+
+odd_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40) | st.sampled_from(
+    [
+        "$(touch /tmp/x)",
+        "`id`",
+        "'",
+        '"',
+        "\\",
+        "\\n",
+        "\\u0022",
+        "\\\\u005c",
+        "a\nb\n",
+        "\n",
+        "%s%n",
+        "-n",
+        "*",
+        "&",
+        "\t",
+        "~",
+        "[",
+        "],",
+    ]
+)
+odd_item = odd_text.map(lambda text: text.replace("\n", " "))
+same = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@same
+@given(text=odd_text, items=st.lists(odd_item, max_size=4).map(tuple), other=odd_text)
+def test_parameters_survive_the_way_there_and_back(shell, text, items, other):
+    script = """
+fp_emit first "value=$(fp_param first; printf .)"
+fp_emit before "value=$(fp_param before; printf .)"
+fp_param items | fp_lines item value
+fp_has items; fp_emit has "items:=$?"
+fp_has first; fp_emit has "first:=$?"
+fp_has missing; fp_emit has "missing:=$?"
+"""
+    answer = say(shell, script, {"before": other, "none": (), "items": items, "empty": "", "first": text})
+    values = [record.get("value") for record in answer.records if "value" in record]
+    assert values == [f"{text}\n.", f"{other}\n.", *items]
+    assert [record for record in answer.records if record["kind"] == "has"] == [
+        {"kind": "has", "items": int(not items)},
+        {"kind": "has", "first": int(not text)},
+        {"kind": "has", "missing": 1},
+    ]
+
+
+@same
+@given(data=st.binary(max_size=300))
+def test_a_section_carries_any_bytes(shell, data):
+    octal = "".join(f"\\{byte:03o}" for byte in data)
+    answer = say(shell, f"fp_section bytes printf '{octal}'")
+    (record,) = answer.records
+    expected = data.replace(b"\x00", b"\xff")
+    assert str(record["text"]).encode("utf-8", "surrogateescape") == expected
+    assert readable(record)["text"] == expected.decode("utf-8", "replace")
+
+
+def test_a_section_tells_its_exit_code_and_the_end_of_stderr(shell):
+    answer = say(shell, "fp_section s sh -c 'yes error | head -n 3000 >&2; echo out; exit 3'; fp_emit after rc:=$?")
+    section, after = answer.records
+    assert section["exit_code"] == 3
+    assert section["text"] == "out\n"
+    assert len(str(section["stderr"])) <= 4096
+    assert str(section["stderr"]).startswith("or") or "error\nerror" in str(section["stderr"])
+    assert after["rc"] == 3
+
+
+def test_a_command_that_is_not_there_is_a_section_too(shell):
+    (record,) = say(shell, "fp_section gone no-such-command-here").records
+    assert record["exit_code"] == 127
+    assert "not found" in str(record["stderr"])
+
+
+def test_long_records_come_in_pieces_and_whole(shell):
+    script = """
+long=$(yes 'a "long" line' | head -n 5000)
+fp_section big printf %s "$long" 2>/dev/null
+fp_section bigger sh -c 'head -c 400000 /dev/zero | tr "\\000" "\\\\\\\\"'
+fp_emit emitted "value=$long"
+printf '%s' "$long" | tr '\\n' ' ' | fp_lines line value
+"""
+    answer = say(shell, script)
+    bigger, emitted, line = answer.records[-3:]
+    assert bigger["text"] == "\\" * 400_000
+    assert emitted["value"] == "\n".join(['a "long" line'] * 5_000)
+    assert line["value"] == " ".join(['a "long" line'] * 5_000)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("exit 7", 7),
+        ("set -e; false; fp_emit never", 1),
+        ("set -u; echo $nothing_here", None),
+        ("true", 0),
+    ],
+)
+def test_however_a_script_ends_its_end_is_told(shell, ending, code):
+    answer = say(shell, f"fp_emit first\n{ending}\n")
+    assert answer.records == ({"kind": "first"},)
+    assert answer.exit_code == code if code is not None else answer.exit_code > 0  # shells differ on set -u
+
+
+def test_only_numbers_and_words_of_json_go_in_raw(shell):
+    values: dict[str, object] = {"12": 12, "-3": -3, "0": 0, "1.5": 1.5, "true": True, "null": None, "": None}
+    texts = ["012", "-", "1.", ".5", "1-2", "1e5", "--1", "nan", "1.2.3", "[1]", "-true", "-.5", "-01", "0x1", "1-"]
+    script = "".join(f"fp_emit n 'v:={value}'\n" for value in [*values, *texts])
+    found = [record["v"] for record in say(shell, script).records]
+    assert found == [*values.values(), *texts]
+
+
+def test_what_a_script_prints_is_noise_and_its_stdin_is_empty(shell):
+    answer = say(shell, "echo out; echo err >&2; cat; fp_emit done")
+    assert answer.records == ({"kind": "done"},)
+    assert {"out", "err"} <= set(answer.noise.splitlines())
+
+
+def test_a_cut_script_runs_nothing(shell, tmp_path):
+    words, tools = shell
+    trace = tmp_path / "ran"
+    text = compose(f"touch '{trace}'", {}, new_nonce())
+    whole = text.rindex(b"}")
+    for cut in range(0, whole, 997):
+        subprocess.run(
+            [*words, "-s"], input=text[:cut], capture_output=True, check=False, env={"PATH": f"{tools}:/usr/bin:/bin"}
+        )
+        assert not trace.exists()
+    subprocess.run([*words, "-s"], input=text, capture_output=True, check=True, env={"PATH": f"{tools}:/usr/bin:/bin"})
+    assert trace.exists()
