@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The programs that are Debian packages and that tests or the demo use. Root gets them installed; anybody else, and who
+# is not on Debian, is told what will stay untested. Never fails for want of rights: the tests say themselves what they skip.
+#
+#   packages.sh [lab] [postgresql]
+set -euo pipefail
+export LC_ALL=C
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
+
+say() { echo "bootstrap: $*" >&2; }
+quietly() { local said; said=$("$@" 2>&1) || { printf '%s\n' "$said" >&2; say "$* failed"; exit 1; }; }
+install() { # packages
+  quietly apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -y --no-install-recommends install "$@"
+}
+may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
+
+lab() {
+  local why
+  if may_install; then
+    command -v sysctl >/dev/null || install procps  # a minimal Debian has none
+    quietly tests/lab/lab.sh deps
+  fi
+  why=$(tests/lab/lab.sh can 2>/dev/null) || say "without real machines, as the lab can't run here: ${why:-unknown reason}"
+}
+
+postgresql() {
+  has_postgresql && return
+  if may_install; then
+    say "installing Debian's postgresql (its programs: the tests start servers of their own)"
+    # create_main_cluster=false: no server is wanted, and none is started
+    mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/fleetpatch.conf
+    install postgresql
+    rm -f /etc/postgresql-common/createcluster.d/fleetpatch.conf
+  else
+    say "without PostgreSQL, as its programs aren't here: history in PostgreSQL stays untested"
+  fi
+}
+
+for what; do
+  case $what in lab | postgresql) "$what" ;; *) say "packages.sh knows lab and postgresql, not '$what'"; exit 2 ;; esac
+done
