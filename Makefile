@@ -1,0 +1,50 @@
+# Set-up is part of every target: nothing but python3 and make need be there. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt lab bench docs lock clean
+
+PY := .venv/bin/python
+HOSTS ?= 3
+ARGS ?=
+# The lab's and PostgreSQL's programs are Debian packages: root gets them, anybody else is told what stays untested.
+PACKAGES := deployments/bootstrap/packages.sh
+
+help:  ## say what there is to make
+	@sed -nE 's/^([a-z]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup:  ## make .venv from requirements.lock (all other targets do so first)
+	@deployments/bootstrap/venv.sh
+
+demo: setup  ## patch a small fleet of real machines, made here and removed afterwards (root, Debian)
+	@$(PACKAGES) lab
+	@$(PY) -m tests.lab.demo $(ARGS)
+
+test: setup  ## run all tests; ARGS="-k window" for some of them
+	@$(PACKAGES) lab postgresql
+	@$(PY) -m pytest $(ARGS)
+
+check: setup  ## what needs no running: format, lint, types, layers, shell scripts, house rules
+	@tests/ci/check.sh
+
+fmt: setup  ## format and mend what ruff can mend
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format .
+
+lab: setup  ## boot HOSTS=3 real machines that are behind on updates; tests/lab/lab.sh down removes them
+	@$(PACKAGES) lab
+	@tests/lab/lab.sh up $(HOSTS)
+
+bench: setup  ## measure an assessment against OpenSSH, Ansible and pyinfra on 20 lab machines
+	@$(PACKAGES) lab
+	@$(PY) -m tests.bench.assess $(ARGS)
+
+docs: setup  ## check that links, make targets and files named in the documents exist
+	@$(PY) -m pytest -q tests/unit/test_documents.py
+
+lock: setup  ## write requirements.lock anew from pyproject.toml
+	@tests/ci/lock.sh $(ARGS)
+
+clean:  ## remove what was made here: .venv, caches, reports
+	@rm -rf .venv .venv.lock build dist reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
