@@ -1,0 +1,235 @@
+"""What only a look at the files can tell: names that shadow others, what a wheel holds, the house rules."""
+
+import codecs
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.ci import tree
+
+ROOMS = ("inventory", "tasks", "flows", "deployments")
+LONGEST_FILE = 400
+DATA = ("tests/data/",)  # recordings are as long, and end as, what was recorded
+GENERATED = ("requirements.lock", "tests/bench/requirements.txt")
+CODE = (".py", ".sh", ".ps1", ".psm1")
+
+
+def _project() -> dict[str, object]:
+    return tomllib.loads((tree.TOP / "pyproject.toml").read_text())
+
+
+def _written() -> list[Path]:
+    return [p for p in tree.texts() if tree.name(p) not in GENERATED and not tree.name(p).startswith(DATA)]
+
+
+def _shell_scripts() -> list[Path]:
+    return [
+        p
+        for p in _written()
+        if p.suffix == ".sh" or p.read_bytes()[:64].startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
+    ]
+
+
+def _bash(path: Path) -> bool:
+    return "bash" in path.read_text().partition("\n")[0]
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_no_file_in_flows_shadows_a_package() -> None:
+    # Prefect puts flows/ in front of sys.path when an entry point is a path: flows/queue.py would be `queue`.
+    mine = {p.stem for p in (tree.TOP / "flows").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    installed = {
+        name for name, owners in importlib.metadata.packages_distributions().items() if owners != ["fleetpatch"]
+    }
+    taken = set(sys.stdlib_module_names) | installed | set(ROOMS)
+    assert len(installed) > 50
+    assert not (mine - {"__init__"}) & taken
+
+
+def test_the_four_packages_are_one_installation() -> None:
+    # With a namesake of another project on the path, half of the program would be somebody else's.
+    parents = {Path(str(import_module(room).__file__)).resolve().parent.parent for room in ROOMS}
+    assert parents == {tree.TOP}
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {p.parent for p in tree.files() if p.suffix == ".py" and tree.name(p).split("/")[0] in (*ROOMS, "tests")}
+    assert [tree.name(f) for f in sorted(folders) if not (f / "__init__.py").exists()] == []
+
+
+def test_the_version_in_the_changelog_is_the_packages() -> None:
+    project = _project()["project"]
+    assert isinstance(project, dict)
+    headings = re.findall(r"^## \[([^]]+)\]", (tree.TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert project["version"] in (headings[1:2] or [project["version"]])
+
+
+# ---------------------------------------------------------------- the wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names in the wheel, which is built from a copy, as nothing may be left in the checkout."""
+    work = tmp_path_factory.mktemp("wheel")
+    for path in tree.files():
+        if tree.name(path).split("/")[0] != "tests":
+            target = work / "checkout" / tree.name(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(work / "dist")],
+        cwd=work / "checkout", capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    with zipfile.ZipFile(next((work / "dist").glob("*.whl"))) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_everything_the_packages_need(wheel: set[str]) -> None:
+    # Scripts, templates and migrations are data, which is easily forgotten: a checkout works, an installation doesn't.
+    needed = {tree.name(p) for p in tree.files() if tree.name(p).split("/")[0] in ROOMS}
+    assert "tasks/scripts/prelude.sh" in needed
+    assert needed - wheel == set()
+    assert {f"{room}/py.typed" for room in ROOMS} <= wheel
+
+
+def test_the_wheel_holds_nothing_else(wheel: set[str]) -> None:
+    assert {name.split("/")[0] for name in wheel if ".dist-info/" not in name} == set(ROOMS)
+
+
+def test_the_console_script_leads_to_a_function() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="fleetpatch")
+    assert callable(script.load())
+
+
+# ---------------------------------------------------------------- the lock
+
+
+def test_every_dependency_is_locked_with_hashes() -> None:
+    text = (tree.TOP / "requirements.lock").read_text()
+    locked = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
+    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert [e.split("==")[0] for e in entries if "--hash=sha256:" not in e] == []
+    project, groups = _project()["project"], _project()["dependency-groups"]
+    assert isinstance(project, dict)
+    assert isinstance(groups, dict)
+    asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in [*project["dependencies"], *groups["dev"]]}
+    assert asked - locked == set()
+
+
+@pytest.mark.parametrize("lock", GENERATED)
+def test_a_lock_names_no_index(lock: str) -> None:
+    assert "://" not in (tree.TOP / lock).read_text()
+
+
+# ---------------------------------------------------------------- the house rules
+
+
+def test_no_file_is_too_long() -> None:
+    counted = {
+        tree.name(p): len(p.read_text().splitlines()) for p in _written() if p.suffix in CODE or "." not in p.name
+    }
+    del counted["LICENSE"]
+    assert {name: lines for name, lines in counted.items() if lines > LONGEST_FILE} == {}
+
+
+def test_texts_are_utf8_with_unix_line_ends_and_end_in_one() -> None:
+    def right(content: bytes) -> bool:
+        content.decode()
+        return not content or (content.endswith(b"\n") and b"\r" not in content and content[:3] != codecs.BOM_UTF8)
+
+    assert [tree.name(p) for p in _written() if not right(p.read_bytes())] == []
+
+
+def test_a_file_is_executable_exactly_when_it_is_started_by_name() -> None:
+    # Scripts for the fleet's machines travel as text; they are never started from here.
+    wrong = []
+    for path in _written():
+        shebang = path.read_bytes().startswith(b"#!")
+        travels = tree.name(path).startswith("tasks/scripts/")
+        if os.access(path, os.X_OK) and path.stat().st_mode & 0o111 and (travels or not shebang):
+            wrong.append(f"{tree.name(path)} is executable")
+        if shebang and not travels and not path.stat().st_mode & 0o111:
+            wrong.append(f"{tree.name(path)} is not executable")
+        if path.suffix == ".sh" and not travels and not shebang:
+            wrong.append(f"{tree.name(path)} has no shebang")
+    assert wrong == []
+
+
+# In pieces, or this file would be its own first finding.
+FORBIDDEN = {
+    "a path of somebody's own machine": r"(?<![\w.])/" + r"work/|(?<![\w-])share" + r"d/|/\.py" + "env/",
+    "the host of a package registry": r"py" + r"pi\.org|python" + r"hosted\.|(deb|security|snapshot)\.debian\.org",
+    "the number of an issue": r"(?i:issues?) #\d+|\bGH-\d+|\((?:fixes )?#\d+\)",
+    "work left over": r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b",
+    "a secret": r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}|gh[pous]_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16}",
+}
+ALLOWED = {(".ci/run", "a path of somebody's own machine")}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names(what: str) -> None:
+    found = [
+        f"{tree.name(path)}:{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}"
+        for path in tree.texts()
+        if (tree.name(path), what) not in ALLOWED
+        for text in [path.read_text()]
+        for hit in re.finditer(FORBIDDEN[what], text)
+    ]
+    assert found == []
+
+
+def _forbidden(text: str) -> bool:
+    return any(re.search(pattern, text) for pattern in FORBIDDEN.values())
+
+
+def test_the_forbidden_words_are_recognised() -> None:
+    bad = (
+        "cd /" + "work/main",
+        "../" * 2 + "shared" + "/tools",
+        "https://py" + "pi.org/x",
+        "issue " + "#12",
+        "# TO" + "DO: later",
+    )
+    good = ("/usr/share/x", "network/", "teamwork/", "a share of", "colour #333", "-----BEGIN PRIVATE KEY-----\n")
+    assert [text for text in bad if not _forbidden(text)] == []
+    assert [text for text in good if _forbidden(text)] == []
+
+
+# ---------------------------------------------------------------- shell
+
+
+def test_shell_scripts_parse_in_the_shell_that_runs_them() -> None:
+    scripts = _shell_scripts()
+    assert {"tests/lab/lab.sh", ".ci/run", "tasks/scripts/prelude.sh"} <= {tree.name(p) for p in scripts}
+    for path in scripts:
+        done = subprocess.run(
+            ["bash" if _bash(path) else "sh", "-n", str(path)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), tree.name(path)
+
+
+def test_shell_scripts_please_shellcheck() -> None:
+    scripts = [str(p) for p in _shell_scripts()]
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "shellcheck"), *scripts], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_scripts_for_machines_are_posix() -> None:
+    # The fleet has dash and busybox; a shebang or directive of another shell would let bashisms through.
+    firsts = {tree.name(p): p.read_text().partition("\n")[0] for p in (tree.TOP / "tasks/scripts").glob("*.sh")}
+    assert {name: line for name, line in firsts.items() if line not in ("#!/bin/sh", "# shellcheck shell=sh")} == {}
