@@ -1,7 +1,7 @@
 """The nouns: what is known about a machine, what is planned for it, and what became of it.
 
-``Machine → Facts → Assessment → Plan → InstallResult → RebootResult → Validation → Outcome → RunReport``. All of them are
-frozen; every datetime is aware. The states they can be in stand in tasks/states.py.
+``Machine → Facts → Assessment → Plan → InstallResult → RebootResult → Validation → Outcome → RunReport``. All of them
+are frozen; every datetime is aware. The states they can be in stand in tasks/states.py.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,227 @@
+"""How a fleet moves: scope, assess, select, budget, waves, machines, report. The one engine; it knows no Prefect."""
+
+import contextvars
+import functools
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from inventory.scope import Scope
+
+from flows.ports import Ports, Runner
+from flows.request import AssessRequest, PatchRequest
+from inventory.machine import Machine, PatchOwner
+from tasks.model import Outcome, RunInfo, RunReport, Wave, Window
+from tasks.rules.verdict import run_state
+from tasks.rules.waves import verdict, waves
+from tasks.rules.window import window as open_window
+from tasks.states import OperationState, Step
+from tasks.steps.context import Context, MachineRun, PatchOptions, Work
+from tasks.steps.order import walk
+from tasks.steps.report import planned, report, settle_outcome
+
+T = TypeVar("T")
+
+SLICE_SECONDS = 1.0  # how often a waiting run looks whether it was asked to stop
+
+
+def new_run_id(now: datetime) -> str:
+    """Return an id that sorts by time and that nobody else takes."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class Campaign:
+    """One run over a fleet.
+
+    Args:
+        request: what was asked for.
+        ports: the way out.
+        runner: how the work is spread.
+        run_id: of the run; a new one by default.
+        flow_run_id: Prefect's id of it, for people who look there.
+        started_by: who asked, for the records.
+    """
+
+    def __init__(
+        self,
+        request: PatchRequest | AssessRequest,
+        ports: Ports,
+        runner: Runner,
+        *,
+        run_id: str | None = None,
+        flow_run_id: str = "",
+        started_by: str = "",
+    ) -> None:
+        self._ports = ports
+        self._runner = runner
+        self._request = request
+        now = ports.clock.now()
+        self._run = RunInfo(
+            id=run_id or new_run_id(now),
+            kind=_kind(request),
+            started_at=now,
+            state=OperationState.IN_PROGRESS,
+            request=request.model_dump(mode="json"),
+            window=_window(request, now),
+            scope=request.scope,
+            started_by=started_by,
+            flow_run_id=flow_run_id,
+        )
+        options = request.options() if isinstance(request, PatchRequest) else PatchOptions(refresh=request.refresh)
+        self._context = Context(
+            run=self._run,
+            options=options,
+            clock=ports.clock,
+            records=ports.records,
+            connect=ports.connect,
+            manager_for=ports.manager_for,
+            watch=ports.watch,
+            control=ports.control,
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._run.id
+
+    def carry_out(self) -> RunReport:
+        """Do what was asked and return the whole report. What goes wrong on a machine never raises.
+
+        Raises:
+            InventoryError: the scope or the inventory can't be used; nothing was asked of any machine.
+            RecordsError: history can't be kept, so nothing more was begun.
+        """
+        machines = Scope.parse(self._request.scope).select(self._ports.inventory)
+        self._ports.records.save(self._run)
+        self._ports.watch.said(f"run {self.run_id}: {len(machines)} machines in scope {self._request.scope!r}")
+        try:
+            finished = self._patch(machines) if isinstance(self._request, PatchRequest) else self._assess(machines)
+        except BaseException as error:
+            self._end(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+            raise
+        self._runner.publish(finished)
+        return finished
+
+    def _assess(self, machines: Sequence[Machine]) -> RunReport:
+        works = self._survey(
+            machines, at_once=self._request.at_once if isinstance(self._request, AssessRequest) else 50
+        )
+        outcomes = tuple(self._assessed(work) for work in works)
+        return self._report(outcomes, works, ())
+
+    def _assessed(self, work: Work) -> Outcome:
+        outcome = settle_outcome(work)
+        if outcome.error is None and work.run.assessment is not None:
+            urgent, other = work.run.assessment.urgent, work.run.assessment.other
+            reason = f"{urgent} critical and security updates and {other} others are pending"
+            outcome = replace(outcome, state=OperationState.SUCCEEDED, reason=reason)
+        self._ports.records.save(outcome)
+        return outcome
+
+    def _patch(self, machines: Sequence[Machine]) -> RunReport:
+        request = self._request
+        assert isinstance(request, PatchRequest)  # noqa: S101 - for the type checker; carry_out has asked
+        ours = [machine for machine in machines if machine.owner is PatchOwner.FLEETPATCH]
+        strangers = tuple(
+            self._not_begun(m, f"it is patched by its owner: {m.owner}") for m in machines if m not in ours
+        )
+        works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
+        order = waves(ours, request.wave_policy())
+        for wave in order:
+            for name in wave.machines:
+                works[name].run = replace(works[name].run, wave=wave.number)
+        if request.dry_run:
+            outcomes = [planned(work) for work in works.values()]
+        else:
+            self._wait_for_start()
+            outcomes = self._waves(order, works, request)
+        for outcome in strangers if not request.dry_run else ():
+            self._ports.records.save(outcome)
+        return self._report((*outcomes, *strangers), list(works.values()), order)
+
+    def _survey(self, machines: Sequence[Machine], *, at_once: int) -> list[Work]:
+        """Assess (and plan for) all machines, so many at once."""
+        works = [Work(self._context, self._ports.connect(m), MachineRun(m)) for m in machines]
+        self._side_by_side(works, at_once, lambda work: walk(work, self._runner.step, last=Step.ASSESS))
+        return works
+
+    def _waves(self, order: Sequence[Wave], works: dict[str, Work], request: PatchRequest) -> list[Outcome]:
+        policy = request.wave_policy()
+        outcomes: list[Outcome] = []
+        for wave in order:
+            mine = [works[name] for name in wave.machines]
+            judged = verdict(outcomes, policy, len(works))
+            if not judged.go_on:
+                self._ports.watch.said(f"no more waves: {judged.reason}")
+                outcomes += [self._halted(work, f"the failure budget is spent: {judged.reason}") for work in mine]
+                continue
+            if outcomes and policy.pause_seconds:
+                self._rest(self._ports.clock.now() + timedelta(seconds=policy.pause_seconds))
+            self._ports.watch.said(f"wave {wave.number + 1} of {len(order)}: {', '.join(wave.machines)}")
+            outcomes += self._runner.wave(wave, functools.partial(self._wave, mine, policy.at_once))
+        return outcomes
+
+    def _wave(self, works: Sequence[Work], at_once: int) -> list[Outcome]:
+        def one(work: Work) -> Outcome:
+            walk(work, self._runner.step)
+            return report(work)
+
+        return self._side_by_side(works, at_once, one)
+
+    def _side_by_side(self, works: Sequence[Work], at_once: int, body: Callable[[Work], T]) -> list[T]:
+        """Call the body for each machine, so many at once, each in a copy of this context: Prefect's run is there."""
+        if not works:
+            return []
+        with ThreadPoolExecutor(min(at_once, len(works)), thread_name_prefix="machine") as pool:
+            futures = [pool.submit(contextvars.copy_context().run, body, work) for work in works]
+            return [future.result() for future in futures]
+
+    def _wait_for_start(self) -> None:
+        start = self._context.window.start
+        if self._ports.clock.now() < start:
+            self._ports.watch.said(f"waiting for the window to open at {start:%Y-%m-%d %H:%M:%S} UTC")
+            self._rest(start)
+
+    def _rest(self, until: datetime) -> None:
+        """Let time pass until that moment or the window's end, or until the run is asked to stop."""
+        clock = self._ports.clock
+        until = min(until, self._context.window.end)
+        while not self._ports.control.stopping and (left := (until - clock.now()).total_seconds()) > 0:
+            clock.sleep(min(SLICE_SECONDS, left))
+
+    def _halted(self, work: Work, why: str) -> Outcome:
+        if work.run.error is None:
+            work.run = replace(work.run, halted=why, halted_as=OperationState.NOT_STARTED)
+        return report(work)
+
+    def _not_begun(self, machine: Machine, why: str) -> Outcome:
+        return Outcome(self.run_id, machine.name, OperationState.NOT_STARTED, why)
+
+    def _report(self, outcomes: Sequence[Outcome], works: Sequence[Work], order: Sequence[Wave]) -> RunReport:
+        self._end(run_state(outcomes) if self._run.kind != "plan" else OperationState.SUCCEEDED, "")
+        return RunReport(
+            run=self._run,
+            outcomes=tuple(outcomes),
+            waves=tuple(order),
+            plans=tuple(work.run.plan for work in works if work.run.plan is not None and self._run.kind != "assess"),
+            assessments=tuple(work.run.assessment for work in works if work.run.assessment is not None),
+        )
+
+    def _end(self, state: OperationState, message: str) -> None:
+        self._run = replace(self._run, state=state, ended_at=self._ports.clock.now(), message=message)
+        self._ports.records.save(self._run)
+
+
+def _kind(request: PatchRequest | AssessRequest) -> str:
+    if isinstance(request, AssessRequest):
+        return "assess"
+    return "plan" if request.dry_run else "patch"
+
+
+def _window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
+    if isinstance(request, AssessRequest):
+        return None
+    return open_window(request.window.start, request.window.minutes, request.window.zone, now)

@@ -1,0 +1,40 @@
+"""What the caller of a flow in this process may hand it besides the request: someone who watches, a way to stop it.
+
+A request is all that a form or a schedule can give. The command, which runs the flow in its own process, also wants to
+draw progress and to stop it; both reach the flow through this context variable.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from tasks.steps.context import Control, SilentWatcher, Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling, and how it is kept informed."""
+
+    watch: Watcher = field(default_factory=SilentWatcher)
+    control: Control = field(default_factory=Control)
+    name: str = ""
+    records_url: str | None = None
+
+
+_CALLER: ContextVar[Caller | None] = ContextVar("fleetpatch_caller", default=None)
+
+
+def caller() -> Caller:
+    """Return who called, or a silent nobody."""
+    return _CALLER.get() or Caller()
+
+
+@contextmanager
+def called_by(who: Caller) -> Iterator[None]:
+    """Call flows as this caller."""
+    token = _CALLER.set(who)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)

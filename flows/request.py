@@ -1,0 +1,168 @@
+"""What can be asked for. These models are the forms in the Prefect UI, the command's options and the Python call."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from tasks.model import Selection
+from tasks.rules.waves import WavePolicy
+from tasks.states import Classification, RebootPolicy
+from tasks.steps.context import PatchOptions
+
+Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+ReportFormat = Literal["html", "csv", "parquet", "json"]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScopeRequest(_Form):
+    """Which machines."""
+
+    scope: str = Field(
+        min_length=1,
+        max_length=2000,
+        description='Which machines, e.g. "env=prod,os=linux,!ring=canary,name=web-*"; "*" is all of them. '
+        "Resolved when the run starts.",
+    )
+    inventory: Path | None = Field(
+        default=None,
+        description="Inventory file or folder on the machine that runs the flow. "
+        "Empty: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the one in the user's configuration.",
+    )
+
+
+class WindowRequest(_Form):
+    """When changes may be made."""
+
+    start: datetime | None = Field(
+        default=None, description="When it opens; without an offset it is read in the zone below. Empty: now."
+    )
+    minutes: float = Field(default=120, gt=0, le=31 * 24 * 60, description="How long it is open, in minutes.")
+    zone: str = Field(default="UTC", max_length=64, description='IANA time zone, e.g. "Europe/Berlin".')
+
+
+class WavesRequest(_Form):
+    """In what order, and when to stop going on."""
+
+    canary_count: int = Field(default=0, ge=0, le=1000, description="Machines in a first wave of their own.")
+    canary_percent: float = Field(default=0, ge=0, le=100, description="The same as a share of all machines.")
+    size: int | None = Field(default=None, ge=1, le=10_000, description="Machines a wave. Empty: by the percentage.")
+    percent: float = Field(default=20, gt=0, le=100, description="Share of the machines a wave, rounded up.")
+    at_once: int = Field(default=20, ge=1, le=500, description="Machines worked on at the same time within a wave.")
+    pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Rest between waves.")
+    failure_budget_count: int | None = Field(
+        default=None, ge=0, le=10_000, description="Failed machines that are tolerated before no new wave is begun."
+    )
+    failure_budget_percent: float = Field(
+        default=20, ge=0, le=100, description="The same as a share of all machines; used when no count is given."
+    )
+    keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
+
+
+class UpdatesRequest(_Form):
+    """Which of the pending updates."""
+
+    classifications: list[Classification] = Field(
+        default=[Classification.CRITICAL, Classification.SECURITY],
+        description="Kinds of updates. Empty: only those that are included by name.",
+    )
+    include: list[Mask] = Field(
+        default=[],
+        max_length=500,
+        description='Masks of updates wanted besides, e.g. "linux-image-*" or "nginx=1.22*".',
+    )
+    exclude: list[Mask] = Field(
+        default=[], max_length=500, description="Masks of updates never wanted; they win over everything."
+    )
+    exclude_requiring_reboot: bool = Field(default=False, description="Leave out what is known to need a reboot.")
+    published_before: datetime | None = Field(
+        default=None, description="Leave out what was published later, where the machine knows when that was."
+    )
+
+
+class AssessRequest(ScopeRequest):
+    """Look at machines; change nothing."""
+
+    refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
+    at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
+    report_directory: Path | None = Field(default=None, description="Where to write a report. Empty: none.")
+    report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
+
+
+class PatchRequest(ScopeRequest):
+    """Patch machines inside a window."""
+
+    dry_run: bool = Field(
+        default=False,
+        description="Only say what would be done: waves, updates, what is skipped and why, minutes, reboots.",
+    )
+    updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which of the pending updates.")
+    window: WindowRequest = Field(default=WindowRequest(), description="When changes may be made.")
+    waves: WavesRequest = Field(default=WavesRequest(), description="In what order, and when to stop going on.")
+    reboot: RebootPolicy = Field(
+        default=RebootPolicy.IF_REQUIRED, description="IfRequired, Never or Always after the installation."
+    )
+    reboot_pending_first: bool = Field(
+        default=False, description="Take a reboot that is pending from before, before anything is installed."
+    )
+    reboot_reserve_minutes: float = Field(
+        default=15, ge=0, le=240, description="Part of the window kept for a reboot; nothing is installed in it."
+    )
+    max_reboots: int = Field(default=2, ge=0, le=10, description="Reboots a machine may see in this run.")
+    going_down_minutes: float = Field(default=10, gt=0, le=120, description="Time a reboot may take to go down.")
+    coming_up_minutes: float = Field(default=30, gt=0, le=240, description="Time it may take from then to a login.")
+    allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
+    repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
+    stage: bool = Field(default=True, description="Download everything before the first installation.")
+    refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
+    settle_seconds: float = Field(
+        default=90, ge=0, le=3600, description="Time services may take to come back before they count as gone."
+    )
+    assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
+    report_directory: Path | None = Field(
+        default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
+    )
+    report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
+
+    def options(self) -> PatchOptions:
+        """Return what the steps need to know of this request."""
+        wanted = self.updates
+        return PatchOptions(
+            selection=Selection(
+                classifications=frozenset(wanted.classifications),
+                include=tuple(wanted.include),
+                exclude=tuple(wanted.exclude),
+                exclude_requiring_reboot=wanted.exclude_requiring_reboot,
+                published_before=wanted.published_before,
+            ),
+            reboot=self.reboot,
+            reboot_reserve_seconds=self.reboot_reserve_minutes * 60,
+            going_down_seconds=self.going_down_minutes * 60,
+            coming_up_seconds=self.coming_up_minutes * 60,
+            max_reboots=self.max_reboots,
+            reboot_pending_first=self.reboot_pending_first,
+            allow_removals=self.allow_removals,
+            repair=self.repair,
+            stage=self.stage,
+            settle_seconds=self.settle_seconds,
+            refresh=self.refresh,
+        )
+
+    def wave_policy(self) -> WavePolicy:
+        """Return how machines are divided into waves."""
+        asked = self.waves
+        return WavePolicy(
+            canary_count=asked.canary_count,
+            canary_percent=asked.canary_percent,
+            size=asked.size,
+            percent=asked.percent,
+            at_once=asked.at_once,
+            pause_seconds=asked.pause_minutes * 60,
+            failure_budget_count=asked.failure_budget_count,
+            failure_budget_percent=asked.failure_budget_percent,
+            keep_locations_apart=asked.keep_locations_apart,
+        )

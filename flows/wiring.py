@@ -1,0 +1,68 @@
+"""Put the real parts together: inventory, records, transports and package managers."""
+
+import getpass
+from pathlib import Path
+
+import platformdirs
+from inventory.load import find_inventory, load_inventory
+from tasks.managers.detect import manager_for
+from tasks.transport.open import open_session
+
+from flows.context import Caller
+from flows.ports import Ports
+from flows.request import AssessRequest, PatchRequest
+from inventory.machine import Machine
+from tasks.errors import CredentialError
+from tasks.records.sql import open_records
+from tasks.seams.clock import SystemClock
+from tasks.seams.transport import Transport
+
+
+def prefect_secret(block: str) -> str:
+    """Return the value of a Prefect Secret block.
+
+    Raises:
+        CredentialError: there is no such block, or Prefect can't be asked.
+    """
+    from prefect.blocks.system import Secret  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
+
+    try:
+        value = Secret.load(block, _sync=True)
+    except ValueError as error:
+        hint = f"Create it: prefect block create secret, with the name {block!r}."
+        raise CredentialError(f"there is no Prefect secret block {block!r}", hint=hint) from error
+    return str(value.get())  # type: ignore[union-attr]  # with _sync it is a block, never a coroutine
+
+
+def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
+    """Return the way out of a run on real machines.
+
+    Raises:
+        InventoryError: the inventory can't be found or used.
+        RecordsError: the records can't be opened.
+    """
+    inventory = load_inventory(find_inventory(request.inventory))
+    clock = SystemClock()
+
+    def connect(machine: Machine) -> Transport:
+        return open_session(machine, inventory, clock=clock, secrets=prefect_secret)
+
+    return Ports(
+        inventory=inventory,
+        clock=clock,
+        records=open_records(who.records_url),
+        connect=connect,
+        manager_for=manager_for,
+        watch=who.watch,
+        control=who.control,
+    )
+
+
+def report_directory(asked: Path | None) -> Path:
+    """Return where reports go: as asked, or in the user's data folder."""
+    return asked or platformdirs.user_data_path("fleetpatch") / "reports"
+
+
+def whoami(who: Caller) -> str:
+    """Return who started a run, for its records."""
+    return who.name or getpass.getuser()

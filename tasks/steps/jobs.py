@@ -1,0 +1,177 @@
+"""One job of the package manager, from its journal entry to the story of its transactions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tasks.model import JobOutput, TransactionResult, Update
+from tasks.seams.clock import Deadline
+from tasks.seams.manager import Transaction
+from tasks.seams.manager import Work as Kind
+from tasks.seams.transport import Job, JobPhase, ScriptRecord
+from tasks.states import Step
+from tasks.steps import journal
+from tasks.steps.context import Work
+from tasks.steps.follow import Followed, follow
+
+START_SECONDS = 120.0  # handing a job over, reconnecting included
+
+
+@dataclass(frozen=True, slots=True)
+class JobStory:
+    """What a job did.
+
+    Attributes:
+        transactions: the ones that were begun.
+        not_attempted: update id -> why its transaction was not begun.
+        conffiles: configuration files whose new version was put aside, since theirs was edited by hand.
+        log: raw output of the package manager (untrusted text).
+        error: how the job as a whole went wrong, or "".
+    """
+
+    job_id: str
+    transactions: tuple[TransactionResult, ...]
+    not_attempted: Mapping[str, str]
+    conffiles: tuple[str, ...]
+    log: str
+    error: str = ""
+
+
+def carry_out(
+    work: Work,
+    kind: Kind,
+    number: int,
+    transactions: Sequence[Transaction],
+    deadline: Deadline,
+    *,
+    allowed: Sequence[Update] = (),
+) -> JobStory:
+    """Start a job (or attach to it, when this run started it before) and follow it to its end.
+
+    Args:
+        work: the machine's turn.
+        kind: what the job does.
+        number: tells jobs of one kind in one run apart.
+        transactions: what it is to do.
+        deadline: when to stop watching. The job minds its own latest starts.
+        allowed: other updates that may change along with them.
+    """
+    job_id = journal.job_id(work.context.run.id, work.name, kind.value, number)
+    plan: dict[str, object] = {
+        str(t.number): {
+            "updates": [u.id for u in t.updates],
+            "latest_start": t.latest_start,
+            "predicted": t.predicted_seconds,
+        }
+        for t in transactions
+    }
+    journal.about_to(work, Step.INSTALL, kind.value, job_id, {"transactions": plan})
+    script = work.manager.job(kind, transactions, allowed=allowed, allow_removals=work.context.options.allow_removals)
+    work.transport.start(Job(job_id, script), deadline=Deadline.after(work.context.clock, START_SECONDS))
+    teller = _Teller(work, kind, transactions)
+    followed = follow(work, job_id, teller.hear, deadline)
+    work.context.records.save(JobOutput(work.context.run.id, work.name, job_id, followed.log))
+    story = tell(job_id, followed, transactions, work.facts.clock_skew_seconds)
+    journal.done(work, Step.INSTALL, kind.value, job_id, {"phase": followed.phase.value, "error": story.error})
+    return story
+
+
+def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], skew: float) -> JobStory:
+    """Make a job's records into its story. Pure.
+
+    Args:
+        job_id: of the job.
+        followed: what was read of it.
+        transactions: what it was asked to do.
+        skew: machine's clock minus ours, in seconds.
+    """
+    by_number = {transaction.number: transaction for transaction in transactions}
+    begun: dict[int, TransactionResult] = {}
+    not_attempted: dict[str, str] = {}
+    conffiles: list[str] = []
+    for event in followed.events:
+        transaction = by_number.get(int(_number(event.get("number"), -1)))
+        match event.get("kind"):
+            case "transaction_started" if transaction:
+                at = _moment(event, skew)
+                begun[transaction.number] = TransactionResult(
+                    transaction.number, tuple(u.id for u in transaction.updates), at, None, None
+                )
+            case "transaction_ended" if transaction and transaction.number in begun:
+                begun[transaction.number] = TransactionResult(
+                    transaction.number,
+                    begun[transaction.number].updates,
+                    begun[transaction.number].started_at,
+                    _moment(event, skew),
+                    int(_number(event.get("exit_code"), -1)),
+                    str(event.get("error") or ""),
+                )
+            case "not_attempted" if transaction:
+                reason = why_not(event, transaction)
+                not_attempted.update({update.id: reason for update in transaction.updates})
+            case "conffile":
+                conffiles.append(str(event.get("path", "")))
+            case _:
+                pass
+    error = ""
+    if followed.phase is JobPhase.LOST:
+        error = "the job's process is gone and left no result: a power cut, or it was killed"
+    elif followed.exit_code:
+        error = f"the job ended with exit code {followed.exit_code}"
+    return JobStory(job_id, tuple(begun.values()), not_attempted, tuple(conffiles), followed.log, error)
+
+
+def why_not(event: ScriptRecord, transaction: Transaction) -> str:
+    """Return why a transaction was not begun, with the arithmetic where time was the reason."""
+    detail = str(event.get("detail") or "")
+    match event.get("why"):
+        case "window":
+            late = _number(event.get("at"), 0.0) - transaction.latest_start
+            latest = datetime.fromtimestamp(transaction.latest_start, UTC)
+            return (
+                f"no time left: it needs about {transaction.predicted_seconds:.0f} s and could have begun until "
+                f"{latest:%H:%M:%S} UTC; its turn came {late:.0f} s later"
+            )
+        case "stop":
+            return "the run was asked to stop before its turn came"
+        case "removals":
+            return f"it would have removed packages: {detail}"
+        case "unexpected":
+            return f"it would have changed packages that were not chosen: {detail}"
+        case other:
+            return f"{other}: {detail}"
+
+
+class _Teller:
+    """Turns a job's records into progress."""
+
+    def __init__(self, work: Work, kind: Kind, transactions: Sequence[Transaction]) -> None:
+        self._work = work
+        self._verb = {Kind.STAGE: "downloading", Kind.INSTALL: "installing", Kind.REPAIR: "repairing"}[kind]
+        self._total = max(1, sum(len(t.updates) for t in transactions))
+        self._sizes = {t.number: len(t.updates) for t in transactions}
+        self._ended = 0
+
+    def hear(self, event: ScriptRecord) -> None:
+        number = int(_number(event.get("number"), -1))
+        if event.get("kind") in {"transaction_ended", "not_attempted"}:
+            self._ended += self._sizes.get(number, 0)
+            self._say(self._ended / self._total, f"{self._verb}: {self._ended} of {self._total}")
+        elif event.get("kind") == "progress":
+            share = self._sizes.get(number, 0) * _number(event.get("percent"), 0.0) / 100
+            what = str(event.get("update") or event.get("action") or "")[:60]
+            self._say((self._ended + share) / self._total, f"{self._verb} {what}")
+
+    def _say(self, fraction: float, message: str) -> None:
+        self._work.context.watch.progress(self._work.name, Step.INSTALL, min(1.0, fraction), message)
+
+
+def _number(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+def _moment(event: ScriptRecord, skew: float) -> datetime | None:
+    at = event.get("at")
+    if not isinstance(at, int | float) or not 0 < at < 1e11:
+        return None
+    return datetime.fromtimestamp(at, UTC) - timedelta(seconds=skew)

@@ -1,0 +1,41 @@
+"""The journal: what is about to be done is stored before it is done, so that whoever comes back knows where to look."""
+
+import hashlib
+import re
+
+from tasks.seams.records import JournalEntry, JournalMark
+from tasks.states import Step
+from tasks.steps.context import Work
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def job_id(run_id: str, machine: str, act: str, number: int) -> str:
+    """Return the id of a job: the same whenever the same work of the same run is asked for.
+
+    Readable first, then a digest, since a machine's name may hold characters that an id may not.
+    """
+    digest = hashlib.sha256(f"{run_id}/{machine}/{act}/{number}".encode()).hexdigest()[:10]
+    return f"{_UNSAFE.sub('-', run_id)[:40]}-{act}-{number}-{digest}"
+
+
+def about_to(work: Work, step: Step, act: str, key: str, detail: dict[str, object] | None = None) -> None:
+    """Store that an act is about to begin. It must not begin when this raises."""
+    _append(work, step, JournalMark.BEFORE, act, key, detail)
+
+
+def done(work: Work, step: Step, act: str, key: str, detail: dict[str, object] | None = None) -> None:
+    """Store that an act has ended."""
+    _append(work, step, JournalMark.AFTER, act, key, detail)
+
+
+def begun(work: Work, act: str) -> tuple[JournalEntry, ...]:
+    """Return the entries of acts of that kind which this run has begun on this machine, oldest first."""
+    entries = work.context.records.entries(work.context.run.id, work.name)
+    return tuple(entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.act == act)
+
+
+def _append(work: Work, step: Step, mark: JournalMark, act: str, key: str, detail: dict[str, object] | None) -> None:
+    now = work.context.clock.now()
+    entry = JournalEntry(work.context.run.id, work.name, step, mark, act, key, now, detail or {})
+    work.context.records.append(entry)

@@ -1,0 +1,156 @@
+"""The order of the steps, once. Plain functions and Prefect tasks both walk it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from tasks.errors import FleetpatchError
+from tasks.model import ErrorInfo, StepRecord
+from tasks.rules.window import cut_off, fit, why_cut_off
+from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
+from tasks.steps.assess import assess, plan
+from tasks.steps.context import MachineRun, PatchOptions, Work
+from tasks.steps.install import install
+from tasks.steps.precheck import precheck
+from tasks.steps.reboot import reboot
+from tasks.steps.validate import validate
+
+logger = logging.getLogger(__name__)
+
+StepFunction = Callable[[Work], MachineRun]
+
+
+def assess_and_plan(work: Work) -> MachineRun:
+    """Assess, and decide at once what would be done: one visit to the machine."""
+    work.run = assess(work)
+    return plan(work)
+
+
+FUNCTIONS: Mapping[Step, StepFunction] = {
+    Step.ASSESS: assess_and_plan,
+    Step.PRECHECK: precheck,
+    Step.INSTALL: install,
+    Step.REBOOT: reboot,
+    Step.VALIDATE: validate,
+}
+
+
+def next_step(run: MachineRun, options: PatchOptions) -> Step:
+    """Return the step that comes next on a machine; REPORT when nothing is left to do on it. Pure."""
+    if run.error is not None or run.halted:
+        return Step.REPORT
+    if run.assessment is None or run.plan is None:
+        return Step.ASSESS
+    if not worth_a_visit(run, options):
+        return Step.REPORT
+    if run.install is None:
+        return _before_install(run, options)
+    if run.reboot is None:
+        return Step.REBOOT
+    over = run.reboot.state is RebootState.FAILED or run.validation is not None
+    return Step.REPORT if over else Step.VALIDATE
+
+
+def worth_a_visit(run: MachineRun, options: PatchOptions) -> bool:
+    """Whether there is anything to do on a machine that was planned for."""
+    if run.plan is None:
+        return False
+    return bool(run.plan.chosen) or options.reboot is RebootPolicy.ALWAYS or _pending_goes_first(run, options)
+
+
+def perform(work: Work, step: Step) -> MachineRun:
+    """Carry one step out as a plain function."""
+    return FUNCTIONS[step](work)
+
+
+def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step = Step.REPORT) -> MachineRun:
+    """Take a machine from where it is through all the steps that it needs, and never raise for what goes wrong on it.
+
+    Args:
+        work: the machine's turn; its ``run`` is kept up to date.
+        perform: how a step is carried out: ``perform`` of this module, or as a Prefect task.
+        last: stop once this step has had its turn; REPORT walks to the end.
+    """
+    try:
+        while (step := next_step(work.run, work.context.options)) is not Step.REPORT:
+            halted = _may_not_begin(work, step)
+            if halted:
+                work.run = replace(work.run, halted=halted, halted_as=OperationState.NOT_STARTED)
+                break
+            take(work, step, perform)
+            if step is last:
+                break
+    finally:
+        work.transport.close()
+    return work.run
+
+
+def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) -> None:
+    """Carry one step out, with its record; an error becomes part of the machine's run."""
+    clock, watch = work.context.clock, work.context.watch
+    began = clock.now()
+    watch.progress(work.name, step, 0.0, "")
+    try:
+        work.run = perform(work, step)
+        state, message = how_it_went(work.run, step)
+    except FleetpatchError as error:
+        info = ErrorInfo(type(error).__name__, error.message, error.hint, error.transient)
+        work.run = replace(work.run, error=info)
+        state, message = OperationState.FAILED, error.message
+    except Exception as error:  # a fault of ours must cost one machine its run, never the fleet its report
+        logger.exception("%s: %s failed in a way that was not foreseen", work.name, step)
+        hint = "This is a fault in fleetpatch; its log has the details."
+        work.run = replace(work.run, error=ErrorInfo("InternalError", f"{type(error).__name__}: {error}", hint))
+        state, message = OperationState.FAILED, str(error)
+    work.run = work.run.noted(StepRecord(step, began, clock.now(), state, message))
+    watch.finished(work.name, step, state.value, message)
+
+
+def how_it_went(run: MachineRun, step: Step) -> tuple[OperationState, str]:
+    """Return how a step that raised nothing has ended, and in a word why. Pure."""
+    if run.halted:
+        return OperationState.FAILED, run.halted
+    if step is Step.REBOOT and run.reboots:
+        result = run.reboots[-1]
+        failed = result.state is RebootState.FAILED
+        return (OperationState.FAILED if failed else OperationState.SUCCEEDED), f"{result.state}: {result.reason}"
+    if step is Step.INSTALL and run.install is not None:
+        failed_updates = [r.update.name for r in run.install.results if r.state is UpdateState.FAILED]
+        if failed_updates:
+            return OperationState.FAILED, f"failed: {', '.join(failed_updates[:10])}"
+    if step is Step.VALIDATE and run.validation is not None and not run.validation.healthy:
+        return OperationState.FAILED, "not as it was before"
+    return OperationState.SUCCEEDED, ""
+
+
+def _before_install(run: MachineRun, options: PatchOptions) -> Step:
+    if run.baseline is None:
+        return Step.PRECHECK
+    if run.early_reboot is None:
+        return Step.REBOOT if _pending_goes_first(run, options) else Step.INSTALL
+    return Step.REPORT if run.early_reboot.state is RebootState.FAILED else Step.INSTALL
+
+
+def _pending_goes_first(run: MachineRun, options: PatchOptions) -> bool:
+    packages = run.assessment.packages if run.assessment else None
+    pending = packages is not None and packages.reboot.answer is Answer.YES
+    return pending and options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER
+
+
+def _may_not_begin(work: Work, step: Step) -> str:
+    """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
+    if step is Step.ASSESS or work.run.install is not None:
+        return ""
+    control, options, window = work.context.control, work.context.options, work.context.window
+    if control.stopping:
+        return f"the run was asked to stop: {control.reason}"
+    until = cut_off(window, options.reboot, work.reboot_reserve)
+    check = fit(
+        work.context.clock.now(),
+        work.rates.transaction_seconds,
+        until,
+        "the shortest installation",
+        why_cut_off(window, options.reboot, work.reboot_reserve),
+        zone=window.zone,
+    )
+    return "" if check.fits else check.arithmetic

@@ -1,0 +1,58 @@
+"""Pre-check: is this machine in a state in which it may be patched? Every finding blocks or warns, with its remedy."""
+
+from dataclasses import replace
+
+from tasks.model import Facts, Finding, RebootNeed
+from tasks.rules.checks import clock_finding, disk_findings, package_findings
+from tasks.states import Answer, FindingLevel
+from tasks.steps.context import MachineRun, Work
+from tasks.steps.facts import read_facts
+from tasks.steps.probes import ask
+
+
+def precheck(work: Work) -> MachineRun:
+    """Look at the machine just before it is changed; a blocking finding halts it.
+
+    Reaching the machine and becoming root are checked by doing it: both raise when they fail.
+    """
+    clock = work.context.clock
+    facts = read_facts(work.transport, clock, work.reading())
+    findings = [
+        Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
+        *findings_on_state(work, facts),
+        *(ask(work, check) for check in work.run.machine.pre_checks),
+        *(ask(work, probe) for probe in work.run.machine.probes),
+    ]
+    blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
+    halted = "; ".join(f"{finding.check}: {finding.message}" for finding in blocking)
+    return replace(work.run, baseline=facts, findings=tuple(findings), halted=halted)
+
+
+def findings_on_state(work: Work, facts: Facts) -> list[Finding]:
+    """Return what the machine's own state says, without its owner's checks: also what readiness is made of."""
+    options, packages = work.context.options, work.packages
+    chosen = work.run.plan.chosen if work.run.plan else packages.updates
+    download = sum(update.size_bytes or 0 for update in chosen)
+    found = [clock_finding(facts.clock_skew_seconds)]
+    found += disk_findings(facts, download_bytes=download, updates=chosen)
+    found += package_findings(packages, repair_allowed=options.repair)
+    found.append(_pending_reboot(packages.reboot, first=options.reboot_pending_first))
+    return found
+
+
+def _pending_reboot(need: RebootNeed, *, first: bool) -> Finding:
+    reasons = "; ".join(need.reasons)
+    match need.answer:
+        case Answer.NO:
+            return Finding("pending reboot", FindingLevel.GOOD, "no reboot is pending")
+        case Answer.YES if first:
+            return Finding("pending reboot", FindingLevel.GOOD, f"a pending reboot is taken first: {reasons}")
+        case Answer.YES:
+            remedy = "Reboot it, or allow pending reboots to be taken first."
+            return Finding(
+                "pending reboot", FindingLevel.WARN, f"a reboot was pending before we came: {reasons}", remedy
+            )
+        case _:
+            return Finding(
+                "pending reboot", FindingLevel.GOOD, f"the machine can't tell whether a reboot is pending: {reasons}"
+            )

@@ -1,0 +1,126 @@
+"""Report: make a machine's run into its one Outcome, and keep it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from tasks.model import Outcome, UpdateResult
+from tasks.rules.verdict import outcome_state
+from tasks.states import Answer, OperationState, RebootState, UpdateState
+from tasks.steps import journal
+from tasks.steps.context import MachineRun, Work
+
+
+def report(work: Work) -> Outcome:
+    """Return what became of a machine, and store it. Every machine ends here, however its run went."""
+    outcome = settle_outcome(work)
+    work.context.records.save(outcome)
+    return outcome
+
+
+def settle_outcome(work: Work) -> Outcome:
+    """Return what became of a machine."""
+    run = work.run
+    began_installing = run.install is None and run.plan is not None and bool(journal.begun(work, "install"))
+    updates = update_results(run, began_installing=began_installing)
+    findings = run.findings + (run.validation.findings if run.validation else ())
+    final = run.reboots[-1] if run.reboots else None
+    state, reason = outcome_state(
+        results=updates,
+        findings=run.findings,
+        reboot=final,
+        validation=run.validation,
+        error=run.error,
+        window_exceeded_seconds=exceeded(work),
+    )
+    if run.halted and run.halted_as is OperationState.NOT_STARTED:
+        state, reason = run.halted_as, run.halted
+    ended = run.steps[-1].ended_at if run.steps else work.context.clock.now()
+    return Outcome(
+        run_id=work.context.run.id,
+        machine=run.machine.name,
+        state=state,
+        reason=reason,
+        updates=updates,
+        reboot=reboot_state(run),
+        wave=run.wave,
+        started_at=run.steps[0].started_at if run.steps else None,
+        ended_at=ended,
+        window_exceeded_seconds=exceeded(work),
+        steps=run.steps,
+        findings=findings,
+        prediction=run.plan.prediction if run.plan else None,
+        install=run.install,
+        reboot_result=final,
+        facts=run.validation.assessment.facts if run.validation and run.validation.assessment else run.baseline,
+        error=run.error,
+    )
+
+
+def update_results(run: MachineRun, *, began_installing: bool) -> tuple[UpdateResult, ...]:
+    """Return one result for each update that was pending, whether or not the machine came to its installation. Pure.
+
+    Args:
+        run: what is known of the machine.
+        began_installing: an installation was begun and its end was not seen.
+    """
+    if run.install is not None:
+        return run.install.results
+    if run.plan is None:
+        packages = run.assessment.packages if run.assessment else None
+        pending = packages.updates if packages else ()
+        return tuple(
+            UpdateResult(update, UpdateState.PENDING, _why_unplanned(run), update.installed) for update in pending
+        )
+    if began_installing:
+        reason = (
+            f"its installation was begun and its end was not seen: {run.error.message if run.error else 'interrupted'}"
+        )
+        state = UpdateState.PENDING
+    else:
+        reason = run.halted or (run.error.message if run.error else "") or "its turn never came"
+        state = UpdateState.NOT_ATTEMPTED
+    chosen = tuple(UpdateResult(update, state, reason, update.installed) for update in run.plan.chosen)
+    return (*chosen, *run.plan.skipped)
+
+
+def reboot_state(run: MachineRun) -> RebootState:
+    """Return where the machine stands with rebooting. Pure."""
+    if run.reboots:
+        return run.reboots[-1].state
+    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
+    if packages is None:
+        return RebootState.UNKNOWN
+    by_answer = {Answer.YES: RebootState.REQUIRED, Answer.NO: RebootState.NOT_NEEDED}
+    return by_answer.get(packages.reboot.answer, RebootState.UNKNOWN)
+
+
+def exceeded(work: Work) -> float:
+    """Return by how many seconds work that changes the machine went on after the window's end."""
+    run, window = work.run, work.context.run.window
+    passed = run.install.overrun_seconds if run.install else 0.0
+    final = run.reboots[-1] if run.reboots else None
+    if final and final.count and window is not None:
+        ended = next((record.ended_at for record in reversed(run.steps) if record.step.value == "reboot"), window.end)
+        passed = max(passed, (ended - window.end) / timedelta(seconds=1))
+    return max(0.0, passed)
+
+
+def planned(work: Work) -> Outcome:
+    """Return the outcome of a dry run: nothing was done, and what would be is pending."""
+    run = work.run
+    if run.error is not None or run.plan is None:
+        return settle_outcome(work)
+    results = update_results(replace(run, install=None), began_installing=False)
+    would = tuple(
+        replace(r, state=UpdateState.PENDING, reason="would be installed")
+        if r.state is UpdateState.NOT_ATTEMPTED
+        else r
+        for r in results
+    )
+    count = len(run.plan.chosen)
+    reason = f"dry run: {count} updates would be installed" if count else "dry run: nothing would be installed"
+    return replace(settle_outcome(work), state=OperationState.NOT_STARTED, reason=reason, updates=would)
+
+
+def _why_unplanned(run: MachineRun) -> str:
+    return run.error.message if run.error else "assessed only"

@@ -1,0 +1,94 @@
+"""Validate: look at the machine as if for the first time, and compare with what was promised."""
+
+from dataclasses import replace
+
+from tasks.model import Assessment, Facts, Finding, Validation
+from tasks.rules.checks import service_findings
+from tasks.seams.clock import Deadline
+from tasks.states import Answer, FindingLevel, RebootState, UpdateState
+from tasks.steps.context import MachineRun, Work
+from tasks.steps.facts import read_facts
+from tasks.steps.probes import ask
+
+PAUSE_SECONDS = 2.0
+
+
+def validate(work: Work) -> MachineRun:
+    """Re-assess the machine, and check versions, services, boot and its owner's probes."""
+    clock, run = work.context.clock, work.run
+    facts, findings = _settled_services(work)
+    began = clock.now()
+    rebooted = any(result.state is RebootState.COMPLETED for result in run.reboots)
+    packages = run.packages_after
+    if packages is None or rebooted:
+        packages = work.manager.assess(work.transport, refresh=False, deadline=work.reading())
+    seconds = (clock.now() - began).total_seconds()
+    assessment = Assessment(work.name, began, seconds, facts=facts, packages=packages, run_id=work.context.run.id)
+    work.context.records.save(assessment)
+    findings += _versions(work)
+    findings += _boot(work, facts)
+    if packages.problems:
+        findings.append(
+            Finding("packages", FindingLevel.BLOCK, "; ".join(packages.problems), "Mend the package state by hand.")
+        )
+    if rebooted and packages.reboot.answer is Answer.YES:
+        reasons = "; ".join(packages.reboot.reasons)
+        findings.append(
+            Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reasons}", "Look at its boot.")
+        )
+    findings += [ask(work, probe) for probe in run.machine.probes]
+    return replace(run, packages_after=packages, validation=Validation(tuple(findings), assessment))
+
+
+def _settled_services(work: Work) -> tuple[Facts, list[Finding]]:
+    """Compare services before and after; what is gone is given time to come back."""
+    clock = work.context.clock
+    deadline = Deadline.after(clock, work.context.options.settle_seconds)
+    while True:
+        facts = read_facts(work.transport, clock, work.reading())
+        if work.run.baseline is None:
+            return facts, []
+        findings = list(service_findings(work.run.baseline.services, facts.services))
+        good = all(finding.level is not FindingLevel.BLOCK for finding in findings)
+        if good or deadline.passed(clock):
+            return facts, findings
+        clock.sleep(PAUSE_SECONDS)
+
+
+def _versions(work: Work) -> list[Finding]:
+    """Check that what was reported as installed is still there, at the version that was seen then."""
+    if work.run.install is None:
+        return []
+    installed = [r for r in work.run.install.results if r.state is UpdateState.INSTALLED]
+    if not installed:
+        return []
+    now = work.manager.installed(work.transport, [r.update for r in installed], deadline=work.reading())
+    wrong = [r.update.id for r in installed if now.get(r.update.id) != r.version_after]
+    if wrong:
+        names = ", ".join(sorted(wrong)[:10])
+        return [
+            Finding(
+                "versions",
+                FindingLevel.BLOCK,
+                f"not at the version that was installed: {names}",
+                "Look at who changed them.",
+            )
+        ]
+    return [Finding("versions", FindingLevel.GOOD, f"{len(installed)} updates are at their new version")]
+
+
+def _boot(work: Work, facts: Facts) -> list[Finding]:
+    """Notice a reboot that nobody planned."""
+    if work.run.baseline is None:
+        return []
+    expected = {work.run.baseline.boot_id} | {result.boot_id_after for result in work.run.reboots}
+    if facts.boot_id in expected:
+        return []
+    return [
+        Finding(
+            "boot",
+            FindingLevel.WARN,
+            "the machine was rebooted, and not by this run",
+            "Find out who or what rebooted it.",
+        )
+    ]
