@@ -1,0 +1,115 @@
+"""Whether a Debian or Ubuntu machine needs a reboot. Pure.
+
+Who can tell, and what their silence means:
+
+- ``/run/reboot-required`` is a yes. Its absence is a no only where something would have made it: Ubuntu's
+  update-notifier-common, or unattended-upgrades. Debian alone never makes it.
+- The kernel: running an older one than the newest of its flavour in /boot, or an older build of the same one, is a yes.
+  Running the newest is a no. A machine without a kernel of its own (a container, or one that its host boots) has
+  nothing to load. If there are kernels but the running one is of another make, nobody can tell.
+- needrestart sees the kernel too (KSTA 1: current, 2: a compatible one is newer, 3: a newer one; 0: it doesn't know)
+  and the processor's microcode (UCSTA 2: newer one is installed). Other processes that run old code are its list of
+  services: restarting them is enough.
+
+So: any yes is a yes. A kernel that is current is a no: on these systems only the kernel and what makes the flag ask for
+reboots. Without a kernel of its own, it is a no if someone would have made the flag, or needrestart has looked.
+Everything else is unknown.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tasks.managers.debian_version import DebianVersion
+from tasks.managers.sections import text_of, truth_of
+from tasks.model import RebootNeed
+from tasks.seams.transport import ScriptRecord
+from tasks.states import Answer
+
+_FLAVOUR = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9][^-]*)*)(?:[-+](.+))?$")
+_DEBIAN_BUILD = re.compile(r"\bDebian (\S+)")
+_NEEDRESTART = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What one witness says; UNKNOWN and no reason when it has nothing to say."""
+
+    answer: Answer
+    reason: str = ""
+
+
+def reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNeed:
+    """Weigh the witnesses, as the module says.
+
+    Args:
+        record: the script's "reboot" record.
+        needrestart: the output of ``needrestart -b``, or None where it isn't there.
+    """
+    states = dict(_NEEDRESTART.findall(needrestart or ""))
+    reasons = [
+        view.reason for view in (_flag(record), _kernel(record), *_needrestart(states)) if view.answer is Answer.YES
+    ]
+    if reasons:
+        return RebootNeed(Answer.YES, tuple(dict.fromkeys(reasons)))
+    kernel = _kernel(record)
+    if kernel.answer is Answer.NO or states.get("KSTA") == "1":
+        return RebootNeed(Answer.NO)
+    if _own_kernel(record):
+        return RebootNeed(Answer.UNKNOWN, (kernel.reason,))
+    if truth_of(record, "hook") or needrestart is not None:
+        return RebootNeed(Answer.NO)
+    return RebootNeed(
+        Answer.UNKNOWN, ("the machine has no kernel of its own, and neither needrestart nor a reboot-required hook",)
+    )
+
+
+def services_to_restart(needrestart: str | None) -> tuple[str, ...]:
+    """Return the services that run on files which were replaced under them."""
+    return tuple(value for key, value in _NEEDRESTART.findall(needrestart or "") if key == "SVC" and value)
+
+
+def _flag(record: ScriptRecord) -> _View:
+    if not truth_of(record, "flag"):
+        return _View(Answer.NO if truth_of(record, "hook") else Answer.UNKNOWN)
+    packages = ", ".join(dict.fromkeys(text_of(record, "asked_by").split()))
+    return _View(Answer.YES, "/run/reboot-required" + (f" ({packages})" if packages else ""))
+
+
+def _images(record: ScriptRecord) -> list[str]:
+    return [name for name in text_of(record, "images").split() if _FLAVOUR.match(name)]
+
+
+def _own_kernel(record: ScriptRecord) -> bool:
+    return not truth_of(record, "container") and bool(_images(record))
+
+
+def _kernel(record: ScriptRecord) -> _View:
+    if not _own_kernel(record):
+        return _View(Answer.UNKNOWN)
+    running = text_of(record, "kernel")
+    peers = [name for name in _images(record) if _flavour(name) == _flavour(running)]
+    if running not in peers:
+        return _View(Answer.UNKNOWN, f"the running kernel {running} is none of those in /boot")
+    newest = max(peers, key=DebianVersion)
+    if DebianVersion(newest) > DebianVersion(running):
+        return _View(Answer.YES, f"kernel {newest} is installed, {running} is running")
+    build, package = _DEBIAN_BUILD.search(text_of(record, "build")), text_of(record, "package")
+    if build and package and DebianVersion(package) > DebianVersion(build[1]):
+        return _View(Answer.YES, f"kernel {running} is installed as {package}, {build[1]} is running")
+    return _View(Answer.NO)
+
+
+def _flavour(kernel: str) -> str:
+    """Return what tells kernels of one version apart: "amd64" of 6.1.0-28-amd64, "cloud-amd64", "generic"."""
+    found = _FLAVOUR.match(kernel)
+    return (found[2] or "") if found else kernel
+
+
+def _needrestart(states: dict[str, str]) -> tuple[_View, ...]:
+    views: list[_View] = []
+    if states.get("KSTA") in {"2", "3"}:
+        current, expected = states.get("KCUR", "?"), states.get("KEXP", "?")
+        views.append(_View(Answer.YES, f"needrestart: kernel {expected} is installed, {current} is running"))
+    if states.get("UCSTA") == "2":
+        views.append(_View(Answer.YES, "needrestart: newer processor microcode is installed"))
+    return tuple(views)

@@ -1,0 +1,95 @@
+# shellcheck shell=sh
+# All that an assessment asks of apt and dpkg, in one go. Changes nothing but apt's lists, and those only with "refresh".
+# Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the lists).
+# apt is started five times (four without refresh), needrestart, systemctl and pro once each where they are there.
+
+refresh_lists() { # DPkg::Lock::Timeout means nothing to "update": wait for the lock here
+  until=$(($(fp_now) + ${lock_wait:-0}))
+  while :; do
+    said=$(apt-get -q update 2>&1); code=$?
+    case $said in *"Could not get lock "*) [ "$(fp_now)" -lt "$until" ] || break ;; *) break ;; esac
+    sleep 2
+  done
+  printf '%s\n' "$said"
+  return "$code"
+}
+
+said() { printf '%s\n' "$1"; return "${2:-0}"; }
+
+# policy's blocks in which something is newer than what is installed, or is to be installed in its place
+# shellcheck disable=SC2016  # awk's $, not the shell's
+newer_only='
+  function block() { if (text != "" && (candidate != installed || (first != "" && first !~ /^ \*\*\*/))) printf "%s", text }
+  /^[^ ]/ { block(); text = installed = candidate = first = ""; table = 0 }
+  { text = text $0 "\n" }
+  /^  Installed: / { installed = $2 }
+  /^  Candidate: / { candidate = $2 }
+  table && first == "" { first = $0 }
+  /^  Version table:/ { table = 1 }
+  END { block() }'
+
+holders() { # PATH…: who holds these locks; /proc/locks names an inode and a process, the process its open files
+  for path in "$@"; do
+    inode=$(stat -c %i "$path" 2>/dev/null) || continue
+    # shellcheck disable=SC2013  # pids are words
+    for pid in $(awk -v tail=":$inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5 }' /proc/locks 2>/dev/null); do
+      case $pid in 0 | -*) fp_emit lock path="$path" pid:=0 name="a process outside of this container"; continue ;; esac
+      for file in "/proc/$pid/fd"/*; do
+        [ "$(readlink "$file" 2>/dev/null)" != "$path" ] || { fp_emit lock path="$path" pid:="$pid" name="$(cat "/proc/$pid/comm")"; break; }
+      done
+    done
+  done
+}
+
+needs_restart() { unset NEEDRESTART_SUSPEND; needrestart -b -r l; }
+
+pro_updates() { # the newer question answers with CVEs; older clients don't know it
+  pro api u.pro.packages.updates_with_cves.v1 2>/dev/null | grep '"result": *"success"' || pro api u.pro.packages.updates.v1
+}
+
+lock_wait=$(fp_param lock_wait_seconds)
+[ "$(fp_param refresh)" != yes ] || fp_section update refresh_lists
+
+packages=$(dpkg-query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
+names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
+fp_section odd said "$(said "$packages" | awk -F '\t' '$2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")')"
+
+policy=$(said "$names" | xargs apt-cache policy); code=$?
+policy=$(said "$policy" | awk "$newer_only")
+fp_section policy said "$policy" "$code"
+fp_section releases apt-cache policy
+
+upgrade=$(apt-get -s dist-upgrade 2>&1); code=$?
+upgrade=$(said "$upgrade" | grep -v '^Conf ')
+fp_section upgrade said "$upgrade" "$code"
+
+# what is said of each version: of all that is newer, and of what would come along (an Inst line without an old version)
+names=$({ said "$policy" | sed -n 's/^\([^ ].*\):$/\1/p'; said "$upgrade" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'; } | sort -u)
+versions=
+[ -z "$names" ] || versions=$(said "$names" | xargs apt-cache show 2>/dev/null \
+  | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends):/ || $0 == ""')
+fp_section versions said "$versions"
+
+fp_section audit dpkg --audit
+interrupted=false
+for file in /var/lib/dpkg/updates/[0-9]*; do [ ! -e "$file" ] || interrupted=true; done
+container=false
+if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ] || grep -qz '^container=' /proc/1/environ 2>/dev/null; then container=true; fi
+flag=false; [ ! -e /run/reboot-required ] || flag=true
+hook=false
+for file in /usr/share/update-notifier/notify-reboot-required /etc/kernel/postinst.d/unattended-upgrades; do [ ! -e "$file" ] || hook=true; done
+fp_emit state native="$(dpkg --print-architecture)" interrupted:=$interrupted at:="$(fp_now)"
+# shellcheck disable=SC2012  # only names that a kernel package made matter
+fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
+  package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \
+  asked_by="$(cat /run/reboot-required.pkgs 2>/dev/null)" images="$(ls /boot 2>/dev/null | sed -n 's/^vmlinu[xz]-//p')"
+if command -v needrestart >/dev/null; then fp_section needrestart needs_restart; fi
+if [ -d /run/systemd/system ]; then
+  fp_section timers env TZ=UTC systemctl show -p Id,ActiveState,NextElapseUSecRealtime apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
+  fp_section periodic apt-config dump APT::Periodic
+fi
+if command -v pro >/dev/null; then
+  fp_section pro pro_updates
+  fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
+fi
+holders /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
