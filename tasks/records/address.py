@@ -1,0 +1,58 @@
+"""Where the records are: the URL from an argument, the environment or the default, checked and safe to show."""
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from tasks.errors import RecordsError
+
+VARIABLE = "FLEETPATCH_RECORDS_URL"
+_EXAMPLES = (
+    "Examples: sqlite:////var/lib/fleetpatch/records.db (four slashes: an absolute path), "
+    "postgresql://fleetpatch@db.example.org/fleetpatch (password in ~/.pgpass)."
+)
+
+
+def address(url: str | None = None) -> URL:
+    """Return the URL of the records, ready for SQLAlchemy.
+
+    Args:
+        url: overrides FLEETPATCH_RECORDS_URL, which overrides ``records.db`` in the user's data directory.
+
+    Raises:
+        RecordsError: it isn't a URL, or of a database that we don't know. The message never shows the URL itself.
+    """
+    given, source = (url, "the records URL") if url else (os.environ.get(VARIABLE, ""), VARIABLE)
+    if not given:
+        return URL.create("sqlite", database=str(user_data_path("fleetpatch") / "records.db"))
+    try:
+        parsed = make_url(given)
+    except (ArgumentError, ValueError):
+        # The parser's own error may quote the URL, password and all.
+        raise RecordsError(f"{source} can't be read as a URL", hint=_EXAMPLES) from None
+    match parsed.drivername:
+        case "sqlite" | "sqlite+pysqlite":
+            return _file(parsed, source)
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            if not parsed.database:
+                raise RecordsError(f"{source} names no database", hint=_EXAMPLES)
+            return parsed.set(drivername="postgresql+psycopg")
+        case other:
+            raise RecordsError(f"{source} is of an unknown kind: {other!r}", hint=_EXAMPLES)
+
+
+def shown(url: URL) -> str:
+    """Return the URL for people: no password, and no options, where passwords may stand as well."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(password=None, query={}).render_as_string().replace("+psycopg", "")
+
+
+def _file(url: URL, source: str) -> URL:
+    name = url.database or ""
+    if name in {"", ":memory:"} or name.startswith("file:"):
+        raise RecordsError(f"{source} names no file: records kept in memory are lost with the process", hint=_EXAMPLES)
+    return url.set(drivername="sqlite", database=str(Path(name).expanduser().absolute()), query={})

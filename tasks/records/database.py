@@ -1,0 +1,128 @@
+"""One database, made to behave: what a committed transaction holds survives a power cut, and threads take turns."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+
+from tasks.errors import RecordsError
+from tasks.records.address import shown
+from tasks.records.faults import translated
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process's turn to end."""
+_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 60.0}
+
+
+class Database:
+    """An engine with two kinds of transactions. For all threads of one process; a forked child opens its own.
+
+    Attributes:
+        place: the database as it may be shown.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.place = shown(url)
+        self.sqlite = url.get_backend_name() == "sqlite"
+        with translated("use the records", self.place):
+            self.engine = _sqlite(url) if self.sqlite else _postgresql(url)
+        # A deferred transaction that turns into a writer half-way fails at once when another one wrote meanwhile.
+        self._writer = self.engine.execution_options(begins_with="BEGIN IMMEDIATE")
+        # SQLite lets waiting writers poll, and the unlucky ones starve; in one process they can queue instead.
+        self._turn: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
+
+    @contextmanager
+    def reading(self, doing: str) -> Iterator[Connection]:
+        """Give a connection that sees one consistent state."""
+        with translated(doing, self.place), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self, doing: str) -> Iterator[Connection]:
+        """Give a connection whose work is on disk when the block is left, or not at all."""
+        with self._turn, translated(doing, self.place), self._writer.connect() as connection, connection.begin():
+            if not self.sqlite:
+                _insist_on_disk(connection)
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections up."""
+        self.engine.dispose()
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_SECONDS},
+        pool_size=_CONNECTIONS,
+        max_overflow=2 * _CONNECTIONS,
+        pool_timeout=_WAIT_SECONDS,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        begins_with = connection.get_execution_options().get("begins_with", "BEGIN")
+        if begins_with:
+            connection.exec_driver_sql(begins_with)
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
+    return create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args=arguments,
+        pool_size=_CONNECTIONS,
+        max_overflow=2 * _CONNECTIONS,
+        pool_timeout=_WAIT_SECONDS,
+    )
+
+
+def _insist_on_disk(connection: Connection) -> None:
+    """Wait for the disk at commit, even where the server or the role was tuned not to."""
+    connection.execute(
+        text("SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'")
+    )
+
+
+def switch_to_wal(database: Database) -> None:
+    """Put an SQLite file in WAL mode, where readers and a writer don't wait for each other. It stays so.
+
+    Raises:
+        RecordsError: the file system can't do it.
+    """
+    patience = time.monotonic() + BUSY_SECONDS
+    with translated("prepare the records", database.place), database.engine.connect() as connection:
+        bare = connection.execution_options(begins_with="")
+        while True:
+            try:
+                mode = bare.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
+                break
+            except OperationalError as error:
+                # The busy timeout doesn't cover this statement when several processes create the file at once.
+                if "locked" not in str(error.orig) or time.monotonic() > patience:
+                    raise
+                time.sleep(0.02)
+    if mode != "wal":
+        raise RecordsError(
+            f"the file system of {database.place} can't hold the records safely (journal mode {mode})",
+            hint="Put the file on a local disk, or use PostgreSQL.",
+        )

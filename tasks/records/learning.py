@@ -1,0 +1,68 @@
+"""What a run teaches about a machine's speed. Pure.
+
+A measure of a machine is the exponentially weighted mean over its past runs: recent ones count most, and one odd run
+doesn't overturn it.
+"""
+
+import math
+from collections.abc import Sequence
+
+from tasks.model import Outcome, TransactionResult
+from tasks.states import RebootState
+
+ALPHA = 0.3
+"""Weight of the newest sample. After five runs on new hardware, five sixths of the mean are about it."""
+
+SAMPLES = 25
+"""How many samples go into a mean; those before them would weigh 0.7^25, some 0.01 percent."""
+
+INSTALL_SECONDS_PER_UPDATE = "install_seconds_per_update"
+TRANSACTION_SECONDS = "transaction_seconds"
+DOWNLOAD_BYTES_PER_SECOND = "download_bytes_per_second"
+REBOOT_SECONDS = "reboot_seconds"
+
+
+def weighted_mean(values: Sequence[float]) -> float | None:
+    """Return the exponentially weighted mean of samples, oldest first; None when there are none."""
+    if not values:
+        return None
+    mean = values[0]
+    for value in values[1:]:
+        mean += ALPHA * (value - mean)
+    return mean
+
+
+def measures_from(outcome: Outcome) -> dict[str, float]:
+    """Return what an outcome measured: measure -> value.
+
+    Only work that succeeded counts: how long a failure took says nothing.
+
+    - ``install_seconds_per_update``: seconds of all transactions, over the number of updates in them.
+    - ``transaction_seconds``: mean seconds of one transaction, from its start to its end.
+    - ``reboot_seconds``: from the order until a login worked.
+    """
+    measured: dict[str, float] = {}
+    timed = [(seconds, t) for t in _transactions(outcome) if (seconds := _seconds(t)) is not None]
+    if timed:
+        total = sum(seconds for seconds, _ in timed)
+        measured[TRANSACTION_SECONDS] = total / len(timed)
+        measured[INSTALL_SECONDS_PER_UPDATE] = total / sum(len(t.updates) for _, t in timed)
+    reboot = outcome.reboot_result
+    if reboot is not None and reboot.state is RebootState.COMPLETED:
+        known = [seconds for seconds in (reboot.down_seconds, reboot.up_seconds) if seconds is not None]
+        if len(known) == 2:
+            measured[REBOOT_SECONDS] = sum(known)
+    return {measure: value for measure, value in measured.items() if math.isfinite(value) and value > 0}
+
+
+def _transactions(outcome: Outcome) -> tuple[TransactionResult, ...]:
+    """Return the transactions that installed something; a repair has no updates of its own."""
+    done = outcome.install.transactions if outcome.install else ()
+    return tuple(t for t in done if t.exit_code == 0 and t.updates)
+
+
+def _seconds(transaction: TransactionResult) -> float | None:
+    if transaction.started_at is None or transaction.ended_at is None:
+        return None
+    seconds = (transaction.ended_at - transaction.started_at).total_seconds()
+    return seconds if seconds >= 0 else None  # the machine's clock was set back meanwhile

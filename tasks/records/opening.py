@@ -1,0 +1,156 @@
+"""Opening the records: created when they aren't there, migrated when they are older, refused when they aren't ours."""
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from enum import Enum
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from tasks.errors import RecordsError
+from tasks.records.address import address
+from tasks.records.database import Database, switch_to_wal
+from tasks.records.schema import VERSION_TABLE
+from tasks.records.sql import SqlRecords
+
+_LOCK = 0x666C6565_74706163  # "fleetpac": any number will do, as long as every fleetpatch takes the same
+_OWN = "Give fleetpatch a database of its own: CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0."
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps the migration that runs in a global of its module."""
+
+
+class _Age(Enum):
+    EMPTY = "empty"
+    OLDER = "older"
+    CURRENT = "current"
+
+
+def open_records(url: str | None = None) -> SqlRecords:
+    """Open the records, ready for use.
+
+    Several processes may do so at once: one of them migrates, the others wait. An SQLite file is copied before it is
+    migrated, to ``<name>.<revision>.bak`` beside it.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://…``; None: FLEETPATCH_RECORDS_URL, or else ``records.db`` in the
+            user's data directory.
+
+    Raises:
+        RecordsError: it can't be reached, holds something else, or was written by a newer fleetpatch.
+    """
+    database = Database(address(url))
+    try:
+        if database.sqlite:
+            _make_file(Path(str(database.url.database)))
+        with database.reading("open the records") as connection:
+            age = _age(connection, database)
+        if database.sqlite:
+            switch_to_wal(database)
+        if age is not _Age.CURRENT:
+            _migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlRecords(database)
+
+
+def _config() -> Config:
+    config = Config()
+    folder = str(Path(__file__).with_name("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    return config
+
+
+def _make_file(path: Path) -> None:
+    """Create an empty file that only its owner reads: what machines say may be confidential."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise RecordsError(
+            f"can't use {path} for the records: {error.strerror}",
+            hint="Let this user write there, or point FLEETPATCH_RECORDS_URL elsewhere.",
+        ) from error
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+
+def _age(connection: Connection, database: Database) -> _Age:
+    """Tell how a database compares with what we need.
+
+    Raises:
+        RecordsError: it isn't ours, is newer, or can't hold Unicode.
+    """
+    tables = set(inspect(connection).get_table_names())
+    revision = _revision(connection) if VERSION_TABLE in tables else None
+    if revision is None:
+        if tables:
+            names = ", ".join(sorted(tables)[:3])
+            raise RecordsError(f"{database.place} isn't a fleetpatch database: it holds {names}", hint=_OWN)
+        _check_encoding(connection, database)
+        return _Age.EMPTY
+    scripts = ScriptDirectory.from_config(_config())
+    known = {script.revision for script in scripts.walk_revisions()}
+    if revision not in known:
+        raise RecordsError(
+            f"{database.place} was written by a newer fleetpatch: it is at revision {revision}, "
+            f"and this one knows up to {scripts.get_current_head()}",
+            hint="Upgrade fleetpatch here, or point FLEETPATCH_RECORDS_URL at another database; going back takes the "
+            "backup that was made before the upgrade.",
+        )
+    return _Age.CURRENT if revision == scripts.get_current_head() else _Age.OLDER
+
+
+def _check_encoding(connection: Connection, database: Database) -> None:
+    if database.sqlite:
+        return
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise RecordsError(f"{database.place} has the encoding {encoding}; it has to be UTF8", hint=_OWN)
+
+
+def _migrate(database: Database) -> None:
+    """Bring the tables up to date in one transaction, which is the lock as well: all of it happens, or nothing."""
+    with database.writing("migrate the records") as connection:
+        if not database.sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        age = _age(connection, database)  # again: another process may have been quicker
+        if age is _Age.CURRENT:
+            return
+        if age is _Age.OLDER and database.sqlite:
+            _back_up(Path(str(database.url.database)), str(_revision(connection)))
+        migrate(connection)
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to a revision, inside the transaction that the connection is in."""
+    config = _config()
+    config.attributes["connection"] = connection
+    with _ONE_AT_A_TIME:
+        command.upgrade(config, revision)
+
+
+def _back_up(path: Path, revision: str) -> None:
+    """Copy the file as it is now. The caller holds the write lock, so that nothing changes meanwhile."""
+    backup = path.with_name(f"{path.name}.{revision}.bak")
+    partial = backup.with_name(f"{backup.name}.part")
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as target:
+            source.backup(target)
+        partial.replace(backup)
+    except (OSError, sqlite3.Error) as error:
+        raise RecordsError(
+            f"can't copy {path} to {backup} before migrating it: {error}",
+            hint="Make room on that disk and let this user write the folder; nothing was changed.",
+        ) from error

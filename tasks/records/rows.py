@@ -1,0 +1,158 @@
+"""What of a model object stands in columns, beside the document that holds all of it. Pure."""
+
+import zlib
+from typing import Any
+
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, Update
+from tasks.records.codec import encode
+from tasks.seams.records import JournalEntry
+from tasks.states import UpdateState
+
+Row = dict[str, Any]
+
+OUTPUT_CHARACTERS = 64 * 1024 * 1024
+"""Of one job's output, at most; of a longer one the beginning and the end are kept."""
+
+
+def run_row(run: RunInfo) -> Row:
+    """Return the row of a run."""
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "state": run.state.value,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "scope": run.scope,
+        "started_by": run.started_by,
+        "flow_run_id": run.flow_run_id,
+        "message": run.message,
+        "document": encode(run),
+    }
+
+
+def assessment_row(assessment: Assessment) -> Row:
+    """Return the row of an assessment."""
+    facts, packages, error = assessment.facts, assessment.packages, assessment.error
+    return {
+        "run_id": assessment.run_id,
+        "machine": assessment.machine,
+        "at": assessment.at,
+        "known": packages is not None,
+        "compliance": assessment.compliance.value,
+        "urgent": assessment.urgent,
+        "other": assessment.other,
+        "reboot": packages.reboot.answer.value if packages else "unknown",
+        "os_id": facts.os_id if facts else "",
+        "os_version": facts.os_version if facts else "",
+        "error_kind": error.kind if error else "",
+        "error_message": error.message if error else "",
+        "document": encode(assessment),
+    }
+
+
+def pending_rows(assessment: Assessment, number: int) -> list[Row]:
+    """Return a row for each pending update of the assessment that has that number."""
+    return [
+        _update_columns(update)
+        | {
+            "assessment": number,
+            "machine": assessment.machine,
+            "severity": update.severity,
+            "held": update.held,
+            "blocked": update.blocked,
+            "published": update.published,
+        }
+        for update in (assessment.packages.updates if assessment.packages else ())
+    ]
+
+
+def outcome_row(outcome: Outcome) -> Row:
+    """Return the row of an outcome."""
+    return {
+        "run_id": outcome.run_id,
+        "machine": outcome.machine,
+        "state": outcome.state.value,
+        "reason": outcome.reason,
+        "reboot": outcome.reboot.value,
+        "wave": outcome.wave,
+        "started_at": outcome.started_at,
+        "ended_at": outcome.ended_at,
+        "window_exceeded_seconds": outcome.window_exceeded_seconds,
+        "updates_installed": outcome.count(UpdateState.INSTALLED),
+        "updates_failed": outcome.count(UpdateState.FAILED),
+        "error_kind": outcome.error.kind if outcome.error else "",
+        "document": encode(outcome),
+    }
+
+
+def result_rows(outcome: Outcome, number: int) -> list[Row]:
+    """Return a row for each update of the outcome that has that number."""
+    return [
+        _update_columns(result.update)
+        | {
+            "outcome": number,
+            "run_id": outcome.run_id,
+            "machine": outcome.machine,
+            "state": result.state.value,
+            "reason": result.reason,
+            "version_after": result.version_after,
+        }
+        for result in outcome.updates
+    ]
+
+
+def journal_row(entry: JournalEntry) -> Row:
+    """Return the row of a journal entry."""
+    return {
+        "run_id": entry.run_id,
+        "machine": entry.machine,
+        "step": entry.step.value,
+        "mark": entry.mark.value,
+        "act": entry.act,
+        "key": entry.key,
+        "at": entry.at,
+        "document": encode(entry),
+    }
+
+
+def output_row(output: JobOutput) -> Row:
+    """Return the row of a job's output."""
+    text = shortened(output.text)
+    return {
+        "run_id": output.run_id,
+        "machine": output.machine,
+        "job_id": output.job_id,
+        "characters": len(output.text),
+        "body": packed(text),
+    }
+
+
+def shortened(text: str, limit: int = OUTPUT_CHARACTERS) -> str:
+    """Return text of at most about that many characters; one line in the middle says how many were left out."""
+    left_out = len(text) - limit
+    if left_out <= 0:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[fleetpatch left out {left_out} characters]\n{text[len(text) - (limit - half) :]}"
+
+
+def packed(text: str) -> bytes:
+    """Return any text, lone surrogates and NULs included, as compressed bytes."""
+    return zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
+
+
+def unpacked(body: bytes) -> str:
+    """Return the text that was packed."""
+    return zlib.decompress(body).decode("utf-8", "surrogatepass")
+
+
+def _update_columns(update: Update) -> Row:
+    return {
+        "update_id": update.id,
+        "name": update.name,
+        "arch": update.arch,
+        "classification": update.classification.value,
+        "installed": update.installed,
+        "available": update.available,
+        "kb": update.kb,
+    }

@@ -1,0 +1,182 @@
+"""The tables. Each keeps the whole object as a JSON document (see codec.py) beside columns to find it by.
+
+Runs, assessments, outcomes and the journal don't refer to each other by foreign key: an outcome or a journal entry is
+never turned away because something else is missing. Rows that only exist to find a document by (assessment_updates,
+update_results) do, and go with it.
+
+Changing a table here takes a migration in migrations/versions/; a test compares the two.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from tasks.records.columns import Instant, Key, Words
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+VERSION_TABLE = "fleetpatch_version"
+"""Holds the revision. Its name is how we know our own databases: others' are called alembic_version."""
+
+Number = BigInteger().with_variant(Integer(), "sqlite")
+"""Of rows; SQLite only counts up by itself in a column of exactly this type."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("kind", Key, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("started_at", Instant, nullable=False, index=True),
+    Column("ended_at", Instant),
+    Column("scope", Words, nullable=False),
+    Column("started_by", Words, nullable=False),
+    Column("flow_run_id", Key, nullable=False, index=True),
+    Column("message", Words, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+run_plans = Table(
+    "run_plans",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("document", Text, nullable=False),
+)
+
+assessments = Table(
+    "assessments",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("run_id", Key, nullable=False, index=True),
+    Column("machine", Key, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("known", Boolean, nullable=False),
+    Column("compliance", Key, nullable=False),
+    Column("urgent", Integer, nullable=False),
+    Column("other", Integer, nullable=False),
+    Column("reboot", Key, nullable=False),
+    Column("os_id", Key, nullable=False),
+    Column("os_version", Key, nullable=False),
+    Column("error_kind", Key, nullable=False),
+    Column("error_message", Words, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("machine", "at", "run_id"),
+    sqlite_autoincrement=True,
+)
+
+assessment_updates = Table(
+    "assessment_updates",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("assessment", Number, ForeignKey("assessments.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("machine", Key, nullable=False, index=True),
+    Column("update_id", Key, nullable=False),
+    Column("name", Key, nullable=False, index=True),
+    Column("arch", Key, nullable=False),
+    Column("classification", Key, nullable=False),
+    Column("severity", Key, nullable=False),
+    Column("installed", Words),
+    Column("available", Words, nullable=False),
+    Column("kb", Key, nullable=False),
+    Column("held", Boolean, nullable=False),
+    Column("blocked", Words, nullable=False),
+    Column("published", Instant),
+)
+"""What is pending by each machine's newest assessment that has an answer; older ones keep their documents only."""
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("run_id", Key, nullable=False),
+    Column("machine", Key, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("reboot", Key, nullable=False),
+    Column("wave", Integer),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),
+    Column("window_exceeded_seconds", Float, nullable=False),
+    Column("updates_installed", Integer, nullable=False),
+    Column("updates_failed", Integer, nullable=False),
+    Column("error_kind", Key, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("run_id", "machine"),
+    Index(None, "machine", "started_at"),
+    sqlite_autoincrement=True,
+)
+
+update_results = Table(
+    "update_results",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("outcome", Number, ForeignKey("outcomes.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("run_id", Key, nullable=False),
+    Column("machine", Key, nullable=False),
+    Column("update_id", Key, nullable=False),
+    Column("name", Key, nullable=False, index=True),
+    Column("arch", Key, nullable=False),
+    Column("classification", Key, nullable=False),
+    Column("state", Key, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("installed", Words),
+    Column("available", Words, nullable=False),
+    Column("version_after", Words),
+    Column("kb", Key, nullable=False),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("run_id", Key, nullable=False),
+    Column("machine", Key, nullable=False),
+    Column("step", Key, nullable=False),
+    Column("mark", Key, nullable=False),
+    Column("act", Key, nullable=False),
+    Column("key", Key, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("document", Text, nullable=False),
+    Index(None, "run_id", "machine", "number"),
+    sqlite_autoincrement=True,
+)
+
+job_outputs = Table(
+    "job_outputs",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("machine", Key, primary_key=True),
+    Column("job_id", Key, primary_key=True),
+    Column("characters", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+measures = Table(
+    "measures",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("machine", Key, primary_key=True),
+    Column("measure", Key, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("value", Float, nullable=False),
+    Index(None, "machine", "measure", "at"),
+)
+"""What each run measured; the mean is made when it is asked for, so that saving an outcome twice counts once."""

@@ -1,0 +1,199 @@
+"""The Records seam on SQLite and PostgreSQL. Made by tasks/records/opening.py."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self, cast
+
+from sqlalchemy import Connection, Table, delete, exists, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tasks.model import Assessment, JobOutput, Outcome, Plan, RunInfo, RunReport, Wave
+from tasks.records import rows, schema
+from tasks.records.codec import decode, encode
+from tasks.records.database import Database
+from tasks.records.learning import SAMPLES, measures_from, weighted_mean
+from tasks.seams.records import JournalEntry
+
+Saved = RunInfo | Assessment | Outcome | JobOutput | RunReport
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlans:
+    """What of a report no other table holds."""
+
+    waves: tuple[Wave, ...] = ()
+    plans: tuple[Plan, ...] = ()
+
+
+class SqlRecords:
+    """Records in a database. For all threads of one process.
+
+    Attributes:
+        database: where they are; tasks/records/history.py reads from it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @property
+    def place(self) -> str:
+        """The database as it may be shown: a path, or a URL without its password."""
+        return self.database.place
+
+    def append(self, entry: JournalEntry) -> None:
+        """Store a journal entry; returns once it would survive a power cut.
+
+        Raises:
+            RecordsError: it can't be stored; nothing may be done then.
+        """
+        row = rows.journal_row(entry)
+        with self.database.writing("write the journal") as connection:
+            connection.execute(insert(schema.journal), row)
+
+    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return a run's journal (or one machine's part of it), oldest first.
+
+        Raises:
+            RecordsError: it can't be read.
+        """
+        table = schema.journal
+        query = select(table.c.document).where(table.c.run_id == run_id).order_by(table.c.number)
+        if machine is not None:
+            query = query.where(table.c.machine == machine)
+        with self.database.reading("read the journal") as connection:
+            documents = connection.execute(query).scalars().all()
+        return tuple(decode(JournalEntry, document) for document in documents)
+
+    def save(self, item: Saved) -> None:
+        """Store or replace a run, an assessment, an outcome or a job's output; or a whole report, all or nothing.
+
+        A report brings its waves and plans along, which are kept nowhere else.
+
+        Raises:
+            RecordsError: it can't be stored.
+        """
+        with self.database.writing(f"save {_described(item)}") as connection:
+            _save(connection, item)
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        """Return the exponentially weighted mean of a measure of this machine's past runs (see learning.py).
+
+        Raises:
+            RecordsError: history can't be read.
+        """
+        table = schema.measures
+        query = (
+            select(table.c.value)
+            .where(table.c.machine == machine, table.c.measure == measure)
+            .order_by(table.c.at.desc(), table.c.run_id.desc())
+            .limit(SAMPLES)
+        )
+        with self.database.reading("read what was learned") as connection:
+            newest_first = connection.execute(query).scalars().all()
+        return weighted_mean(newest_first[::-1])
+
+    def close(self) -> None:
+        """Give the connections up. A later call opens them anew."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _described(item: Saved) -> str:
+    match item:
+        case RunInfo():
+            return f"run {item.id}"
+        case RunReport():
+            return f"the report of run {item.run.id}"
+        case Assessment():
+            return f"the assessment of {item.machine}"
+        case Outcome():
+            return f"the outcome of {item.machine}"
+        case JobOutput():
+            return f"the output of job {item.job_id}"
+
+
+def _save(connection: Connection, item: Saved) -> None:
+    match item:
+        case RunInfo():
+            _put(connection, schema.runs, rows.run_row(item), ("id",))
+        case Assessment():
+            _save_assessment(connection, item)
+        case Outcome():
+            _save_outcome(connection, item)
+        case JobOutput():
+            _put(connection, schema.job_outputs, rows.output_row(item), ("run_id", "machine", "job_id"))
+        case RunReport():
+            _save_report(connection, item)
+
+
+def _save_report(connection: Connection, report: RunReport) -> None:
+    _save(connection, report.run)
+    # In one order, so that two writers never wait for each other in a circle.
+    for assessment in sorted(report.assessments, key=lambda each: (each.machine, each.at)):
+        _save(connection, assessment)
+    for outcome in sorted(report.outcomes, key=lambda each: each.machine):
+        _save(connection, outcome)
+    document = encode(RunPlans(report.waves, report.plans))
+    _put(connection, schema.run_plans, {"run_id": report.run.id, "document": document}, ("run_id",))
+
+
+def _save_assessment(connection: Connection, assessment: Assessment) -> None:
+    table, pending = schema.assessments, schema.assessment_updates
+    number = cast("int", _put(connection, table, rows.assessment_row(assessment), ("machine", "at", "run_id")))
+    if assessment.packages is None:
+        return
+    newer = exists().where(
+        table.c.machine == assessment.machine, table.c.known, table.c.at > assessment.at, table.c.number != number
+    )
+    if connection.execute(select(newer)).scalar_one():
+        return
+    connection.execute(delete(pending).where(pending.c.machine == assessment.machine))
+    _insert_all(connection, pending, rows.pending_rows(assessment, number))
+
+
+def _save_outcome(connection: Connection, outcome: Outcome) -> None:
+    results = schema.update_results
+    number = cast("int", _put(connection, schema.outcomes, rows.outcome_row(outcome), ("run_id", "machine")))
+    connection.execute(delete(results).where(results.c.outcome == number))
+    _insert_all(connection, results, rows.result_rows(outcome, number))
+    _learn(connection, outcome)
+
+
+def _learn(connection: Connection, outcome: Outcome) -> None:
+    moment: datetime | None = outcome.ended_at or outcome.started_at
+    if moment is None:
+        return
+    for measure, value in measures_from(outcome).items():
+        row = {
+            "run_id": outcome.run_id,
+            "machine": outcome.machine,
+            "measure": measure,
+            "at": moment,
+            "value": value,
+        }
+        _put(connection, schema.measures, row, ("run_id", "machine", "measure"))
+
+
+def _put(connection: Connection, table: Table, row: rows.Row, key: tuple[str, ...]) -> object:
+    """Insert a row, or replace the one with the same key. Returns the first column of its primary key."""
+    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = make(table).values(row)
+    changes = {name: statement.excluded[name] for name in row if name not in key}
+    first = next(iter(table.primary_key.columns))
+    upsert = statement.on_conflict_do_update(index_elements=key, set_=changes).returning(first)
+    return connection.execute(upsert).scalar_one()
+
+
+def _insert_all(connection: Connection, table: Table, all_rows: Iterable[rows.Row]) -> None:
+    listed = list(all_rows)
+    if listed:
+        connection.execute(insert(table), listed)
