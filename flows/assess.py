@@ -5,7 +5,6 @@ from prefect.runtime import flow_run
 
 from flows.campaign import Campaign
 from flows.context import caller
-from flows.logs import job_logs
 from flows.request import AssessRequest
 from flows.spread import PrefectRunner
 from flows.wiring import real_ports, whoami
@@ -30,7 +29,7 @@ def assess_fleet(request: AssessRequest) -> RunReport:
     """
     who = caller()
     ports = real_ports(request, who)
-    runner = PrefectRunner(request.report_directory, request.report_formats, job_logs(ports.records))
+    runner = PrefectRunner(request.report_directory, request.report_formats, ports.logs)
     report = Campaign(
         request, ports, runner, flow_run_id=str(flow_run.get_id() or ""), started_by=whoami(who)
     ).carry_out()

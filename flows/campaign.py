@@ -202,13 +202,15 @@ class Campaign:
 
     def _report(self, outcomes: Sequence[Outcome], works: Sequence[Work], order: Sequence[Wave]) -> RunReport:
         self._end(run_state(outcomes) if self._run.kind != "plan" else OperationState.SUCCEEDED, "")
-        return RunReport(
+        finished = RunReport(
             run=self._run,
             outcomes=tuple(outcomes),
             waves=tuple(order),
             plans=tuple(work.run.plan for work in works if work.run.plan is not None and self._run.kind != "assess"),
             assessments=tuple(work.run.assessment for work in works if work.run.assessment is not None),
         )
+        self._ports.records.save(finished)
+        return finished
 
     def _end(self, state: OperationState, message: str) -> None:
         self._run = replace(self._run, state=state, ended_at=self._ports.clock.now(), message=message)

@@ -5,7 +5,6 @@ from prefect.runtime import flow_run
 
 from flows.campaign import Campaign
 from flows.context import caller
-from flows.logs import job_logs
 from flows.request import PatchRequest
 from flows.spread import PrefectRunner
 from flows.wiring import real_ports, report_directory, whoami
@@ -34,7 +33,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     """
     who = caller()
     ports = real_ports(request, who)
-    runner = PrefectRunner(report_directory(request.report_directory), request.report_formats, job_logs(ports.records))
+    runner = PrefectRunner(report_directory(request.report_directory), request.report_formats, ports.logs)
     campaign = Campaign(request, ports, runner, flow_run_id=str(flow_run.get_id() or ""), started_by=whoami(who))
     report = campaign.carry_out()
     failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]

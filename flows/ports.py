@@ -57,3 +57,4 @@ class Ports:
     manager_for: Callable[[Facts], PackageManager]
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
+    logs: Callable[[RunReport], dict[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere

@@ -13,7 +13,9 @@ from flows.ports import Ports
 from flows.request import AssessRequest, PatchRequest
 from inventory.machine import Machine
 from tasks.errors import CredentialError
-from tasks.records.sql import open_records
+from tasks.model import RunReport
+from tasks.records.history import History
+from tasks.records.opening import open_records
 from tasks.seams.clock import SystemClock
 from tasks.seams.transport import Transport
 
@@ -47,14 +49,22 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
     def connect(machine: Machine) -> Transport:
         return open_session(machine, inventory, clock=clock, secrets=prefect_secret)
 
+    records = open_records(who.records_url)
+
+    def logs(report: RunReport) -> dict[str, str]:
+        history = History(records)
+        machines = [outcome.machine for outcome in report.outcomes if outcome.install is not None]
+        return {name: "\n".join(part.text for part in history.job_output(report.run.id, name)) for name in machines}
+
     return Ports(
         inventory=inventory,
         clock=clock,
-        records=open_records(who.records_url),
+        records=records,
         connect=connect,
         manager_for=manager_for,
         watch=who.watch,
         control=who.control,
+        logs=logs,
     )
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.states import Step
 
 
@@ -47,8 +47,8 @@ class Records(Protocol):
         """Return a run's journal (or one machine's part of it), oldest first."""
         ...
 
-    def save(self, item: RunInfo | Assessment | Outcome | JobOutput) -> None:
-        """Store or replace a run, an assessment, an outcome or a job's output."""
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        """Store or replace a run, an assessment, an outcome, a job's output, or a whole report with its plans."""
         ...
 
     def learned(self, machine: str, measure: str) -> float | None:

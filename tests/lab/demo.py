@@ -1,0 +1,134 @@
+"""The demonstration: three real machines, behind on security updates, patched before your eyes.
+
+    python -m tests.lab.demo [--keep]
+
+Where the lab can't run, this machine is planned for instead, through the same flow; nothing is changed on it.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.lab.fleet import Lab, LabHost
+
+HERE = Path(__file__).resolve().parents[2]
+PLACE = HERE / "reports" / "demo"
+COMMAND = Path(sys.executable).with_name("fleetpatch")
+REBOOTS = 2  # number of the host that gets a package whose security update asks for a reboot
+console = Console()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a host itself says, asked over plain OpenSSH."""
+
+    pending: int
+    boot_id: str
+
+
+def main() -> int:
+    """Run the demonstration; the exit code is 0 when the hosts themselves say that all went well."""
+    parser = argparse.ArgumentParser(description="Watch fleetpatch patch three real machines.")
+    parser.add_argument("--keep", action="store_true", help="leave the machines running afterwards")
+    asked = parser.parse_args()
+    PLACE.mkdir(parents=True, exist_ok=True)
+    lab = Lab("demo")
+    reason = lab.reason_it_cannot_run()
+    if reason:
+        return plan_this_machine(reason)
+    try:
+        return patch_the_lab(lab)
+    finally:
+        if not asked.keep:
+            lab.down()
+
+
+def patch_the_lab(lab: Lab) -> int:
+    """Boot three hosts, patch them, and ask them what became of it."""
+    lab.down()
+    console.print("[bold]Building the machines' image and their update repository[/] (once; needs downloads) …")
+    lab.script("build", timeout=1800)
+    began = time.monotonic()
+    console.print("[bold]Booting three Debian machines[/] …")
+    hosts = lab.up(3)
+    hosts[REBOOTS - 1].sh("dpkg -i /var/cache/lab/lab-reboot-sec_1*.deb", root=True)
+    inventory = PLACE / "fleet.yaml"
+    inventory.write_text(lab.inventory_text())
+    before = {host.name: look(host) for host in hosts}
+    show("Before", hosts, before, before)
+    words = ["patch", "*", "--inventory", str(inventory), "--minutes", "60", "--canary", "1", "--wave-size", "2"]
+    code = fleetpatch(*words, "--reboot", "IfRequired", "--report", str(PLACE), "--yes")
+    after = {host.name: look(host) for host in hosts}
+    show("After, as the machines themselves say", hosts, before, after)
+    faults = judge(hosts, before, after)
+    if code != 0:
+        faults.append(f"fleetpatch ended with exit code {code}")
+    reports = sorted(PLACE.glob("*/report.html"), key=lambda path: path.stat().st_mtime)
+    if not reports:
+        faults.append("there is no HTML report")
+    for fault in faults:
+        console.print(f"[red]✗ {fault}[/]")
+    if faults:
+        return 1
+    console.print(f"[green]✓ Every security update is installed, and only {hosts[REBOOTS - 1].name} was rebooted.[/]")
+    console.print(f"  {time.monotonic() - began:.0f} s from booting the machines to here.")
+    console.print(f"  Report: {reports[-1]}")
+    return 0
+
+
+def judge(hosts: list[LabHost], before: dict[str, Look], after: dict[str, Look]) -> list[str]:
+    """Return what is not as it should be."""
+    faults = []
+    for host in hosts:
+        if after[host.name].pending:
+            faults.append(f"{host.name} still lacks {after[host.name].pending} security updates")
+        rebooted = before[host.name].boot_id != after[host.name].boot_id
+        if rebooted != (host is hosts[REBOOTS - 1]):
+            faults.append(f"{host.name} was {'rebooted unasked' if rebooted else 'not rebooted'}")
+    return faults
+
+
+def look(host: LabHost) -> Look:
+    """Ask a host over plain OpenSSH."""
+    return Look(host.pending_security(), host.boot_id())
+
+
+def show(title: str, hosts: list[LabHost], before: dict[str, Look], now: dict[str, Look]) -> None:
+    """Print what the hosts say."""
+    table = Table("machine", "address", "security updates pending", "rebooted", title=title, title_justify="left")
+    for host in hosts:
+        rebooted = "yes" if before[host.name].boot_id != now[host.name].boot_id else "no"
+        table.add_row(host.name, host.address, str(now[host.name].pending), rebooted)
+    console.print(table)
+
+
+def plan_this_machine(reason: str) -> int:
+    """Plan for this machine through the same flow, dry."""
+    console.print(f"[yellow]The lab can't run here: {reason}[/]")
+    console.print("So this machine itself is planned for. [bold]Nothing on it is changed.[/]")
+    inventory = PLACE / "this-machine.yaml"
+    privilege = "" if os.geteuid() == 0 else ", privilege: none"
+    inventory.write_text(f"machines:\n  - {{name: this-machine, transport: local, address: localhost{privilege}}}\n")
+    words = ["--inventory", str(inventory), "--minutes", "60"]
+    code = fleetpatch("patch", "*", *words, "--dry-run", "--no-refresh", "--report", str(PLACE))
+    console.print("To apply it, as root:", style="bold")
+    console.print(f"  {COMMAND} patch '*' {' '.join(words)}", soft_wrap=True)
+    return code
+
+
+def fleetpatch(*words: str) -> int:
+    """Run the command as a person would."""
+    console.print(f"[bold]$ fleetpatch {' '.join(words)}[/]", soft_wrap=True)
+    records = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{PLACE / 'records.db'}"}
+    return subprocess.run([COMMAND, *words], env={**os.environ, **records}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
