@@ -62,9 +62,7 @@ def _sqlite(url: URL) -> Engine:
         url,
         hide_parameters=True,
         connect_args={"timeout": BUSY_SECONDS},
-        pool_size=_CONNECTIONS,
-        max_overflow=2 * _CONNECTIONS,
-        pool_timeout=_WAIT_SECONDS,
+        **_POOL,
     )
 
     @event.listens_for(engine, "connect")
@@ -90,9 +88,7 @@ def _postgresql(url: URL) -> Engine:
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args=arguments,
-        pool_size=_CONNECTIONS,
-        max_overflow=2 * _CONNECTIONS,
-        pool_timeout=_WAIT_SECONDS,
+        **_POOL,
     )
 
 
