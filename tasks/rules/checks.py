@@ -1,11 +1,15 @@
 """What facts mean before patching, and what services mean after it. Each rule gives its findings with a remedy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from tasks.model import Disk, Facts, Finding, PackageState, Services, Update
 from tasks.rules.kinds import is_booted
 from tasks.rules.window import say_duration
-from tasks.states import Answer, FindingLevel
+from tasks.states import URGENT, Answer, FindingLevel
+
+PENDING_REBOOT = "pending-reboot"
+"""The check that warns of a reboot that was pending before; a reboot in the run settles it."""
 
 _MIB = 1024**2
 _SPARE_BYTES = 200 * _MIB  # beside what is downloaded and unpacked
@@ -14,6 +18,19 @@ _BOOT_BYTES = 150 * _MIB  # one more kernel with its first file system
 _INODES = 1000
 _SKEW_WARN_SECONDS = 5.0
 _SKEW_BLOCK_SECONDS = 300.0  # signatures and Kerberos tickets stop being valid about here
+
+_ROOM = {
+    "boot": "Remove kernels that are no longer used.",
+    "packages": "Empty the package manager's cache.",
+    "system": "Remove what is not needed.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    own_bytes: int
+    spare_bytes: int
+    purpose: str
 
 
 def disk_findings(
@@ -31,37 +48,39 @@ def disk_findings(
         updates: what is chosen.
         installed_bytes_delta: by how much installed files grow, where the package manager can tell.
     """
-    fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
-    needs = {
-        "packages": (round(fetch * _DOWNLOAD_FACTOR) + _SPARE_BYTES, "downloading the updates"),
-        "system": (max(0, installed_bytes_delta) + _SPARE_BYTES, "unpacking the updates"),
-    }
-    booted = next((update.name for update in updates if is_booted(update)), "")
-    if booted:
-        needs["boot"] = (_BOOT_BYTES, f"installing {booted}")
     if not updates:
         return ()
     if not facts.disks:
         return (_warn("disk", "nothing is known about this machine's disks", "Look at its free room by hand."),)
-    found = [finding for disk in facts.disks for finding in _disk(disk, needs.get(disk.role))]
+    fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
+    needs = {
+        "packages": _Need(round(fetch * _DOWNLOAD_FACTOR), _SPARE_BYTES, "downloading the updates"),
+        "system": _Need(max(0, installed_bytes_delta), _SPARE_BYTES, "unpacking the updates"),
+    }
+    booted = next((update.name for update in updates if is_booted(update)), "")
+    if booted or any(update.requires_reboot for update in updates):
+        needs["boot"] = _Need(_BOOT_BYTES, 0, f"installing {booted or 'what asks for a reboot'}")
+    mounts: dict[str, list[Disk]] = {}
+    for disk in facts.disks:
+        if disk.role in needs:  # nothing is written to the others
+            mounts.setdefault(disk.mount, []).append(disk)
+    found = [finding for disks in mounts.values() for finding in _mount_findings(disks, needs)]
     return tuple(found) or (_good("disk", "there is room enough"),)
 
 
-def _disk(disk: Disk, need: tuple[int, str] | None) -> Iterable[Finding]:
-    if need is None:  # nothing is written there
-        return
-    wanted, purpose = need
+def _mount_findings(disks: Sequence[Disk], needs: Mapping[str, _Need]) -> Iterable[Finding]:
+    """Judge one file system, whatever roles it plays: their needs add up, the spare room is kept once."""
+    disk = disks[0]
+    roles = sorted({each.role for each in disks})
     if disk.read_only:
         remedy = "Find out why (often a disk error), mend that, and mount it writable."
         yield _block("disk", f"{disk.mount} is mounted read-only", remedy)
         return
+    wanted = sum(needs[role].own_bytes for role in roles) + max(needs[role].spare_bytes for role in roles)
     if disk.free_bytes < wanted:
-        message = f"{disk.mount} has {_mib(disk.free_bytes)} free; {purpose} needs {_mib(wanted)}"
-        remedy = {
-            "boot": "Remove kernels that are no longer used, or enlarge that file system.",
-            "packages": "Empty the package manager's cache, or enlarge that file system.",
-        }.get(disk.role, "Remove what is not needed, or enlarge that file system.")
-        yield _block("disk", message, remedy)
+        purposes = " and ".join(needs[role].purpose for role in roles)
+        message = f"{disk.mount} has {_mib(disk.free_bytes)} free; {purposes} needs {_mib(wanted)}"
+        yield _block("disk", message, " ".join((*(_ROOM[role] for role in roles), "Or enlarge that file system.")))
     if disk.free_inodes is not None and disk.free_inodes < _INODES:
         message = f"{disk.mount} can hold only {disk.free_inodes} more files; {_INODES} are needed"
         yield _block("disk", message, "Look for directories with very many small files and clear them.")
@@ -109,11 +128,8 @@ def package_findings(
     if packages.reboot.answer is Answer.YES:
         why = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
-        found.append(_warn("pending-reboot", f"a reboot is pending already{why}", remedy))
-    held = sorted({*packages.held, *(update.name for update in packages.updates if update.held)})
-    if held:
-        remedy = "Release the hold on the machine if it is no longer wanted; fleetpatch never does."
-        found.append(_warn("held", f"held by its administrator: {_some(held)}", remedy))
+        found.append(_warn(PENDING_REBOOT, f"a reboot is pending already{why}", remedy))
+    found += _held_findings(packages)
     return tuple(found) or (_good("packages", "the package manager is healthy and free"),)
 
 
@@ -129,6 +145,18 @@ def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[
     else:
         remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
         yield _warn("packages", message, remedy)
+
+
+def _held_findings(packages: PackageState) -> Iterable[Finding]:
+    """A hold is its administrator's wish and no fault, unless it keeps a security fix away."""
+    held = [update for update in packages.updates if update.held or update.name in packages.held]
+    urgent = sorted(update.name for update in held if update.classification in URGENT)
+    if urgent:
+        remedy = "Release the hold on the machine if it is no longer wanted; fleetpatch never does."
+        yield _warn("held", f"held by its administrator in spite of security fixes: {_some(urgent)}", remedy)
+    elif held or packages.held:
+        names = sorted({*packages.held, *(update.name for update in held)})
+        yield _good("held", f"held by its administrator, and left alone: {_some(names)}")
 
 
 def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Finding]:

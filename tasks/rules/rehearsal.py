@@ -8,6 +8,7 @@ from tasks.rules.selection import Sorted, excluding_mask, forbidden
 from tasks.seams.manager import Rehearsal
 from tasks.states import UpdateState
 
+_NOT_CLEARED = "not cleared: too many rehearsals were needed to find what stands in the way"
 _ANY_ARCH = frozenset({"noarch", "all"})
 
 
@@ -149,13 +150,9 @@ class _Sifter:
         """Return the units that can go together, and the rehearsal of just those. The others land in ``skipped``."""
         while units:
             if self._left <= 0:
-                self._skip(units, "not cleared: too many rehearsals were needed to find what stands in the way")
+                self._skip(units, _NOT_CLEARED)
                 break
-            updates = [update for unit in units for update in unit]
-            self._left -= 1
-            self.asked += 1
-            rehearsal = self._rehearse(updates)
-            found = self._judge(updates, rehearsal)
+            rehearsal, found = self._ask(units)
             if found.by_update:
                 units = self._drop_blamed(units, found.by_update)
             elif not found.of_the_whole:
@@ -169,34 +166,37 @@ class _Sifter:
 
     def _halve(self, units: list[list[Update]]) -> tuple[list[list[Update]], Rehearsal | None]:
         middle = len(units) // 2
-        first, first_rehearsal = self.clean(units[:middle])
+        first, rehearsal = self.clean(units[:middle])
         second, second_rehearsal = self.clean(units[middle:])
         if not first or not second:
-            return (first, first_rehearsal) if first else (second, second_rehearsal)
-        if len(first) + len(second) < len(units):
-            return self._join(first, first_rehearsal, second)
-        return self._part(first, first_rehearsal, second)
+            return (first, rehearsal) if first else (second, second_rehearsal)
+        return self._join(first, rehearsal, second)
 
     def _join(
-        self, first: list[list[Update]], first_rehearsal: Rehearsal | None, second: list[list[Update]]
+        self, clean: list[list[Update]], rehearsal: Rehearsal | None, more: list[list[Update]]
     ) -> tuple[list[list[Update]], Rehearsal | None]:
-        """Ask whether two clean halves are clean together."""
-        if self._left > 0:
-            updates = [update for unit in (*first, *second) for update in unit]
-            self._left -= 1
-            self.asked += 1
-            rehearsal = self._rehearse(updates)
-            found = self._judge(updates, rehearsal)
-            if not found.by_update and not found.of_the_whole:
-                return [*first, *second], rehearsal
-        return self._part(first, first_rehearsal, second)
+        """Add to a clean set as much as goes together with it; both are clean when each is alone."""
+        if self._left <= 0:
+            self._skip(more, _NOT_CLEARED)
+            return clean, rehearsal
+        both = [*clean, *more]
+        asked, found = self._ask(both)
+        if not found.by_update and not found.of_the_whole:
+            return both, asked
+        if len(more) == 1:
+            words = "; ".join((*found.by_update.values(), *found.of_the_whole))
+            self._skip(more, f"not together with the other updates of this run: {words}")
+            return clean, rehearsal
+        middle = len(more) // 2
+        clean, rehearsal = self._join(clean, rehearsal, more[:middle])
+        return self._join(clean, rehearsal, more[middle:])
 
-    def _part(
-        self, first: list[list[Update]], first_rehearsal: Rehearsal | None, second: list[list[Update]]
-    ) -> tuple[list[list[Update]], Rehearsal | None]:
-        """Keep the first of two halves that are clean alone and not together: the other may come next time."""
-        self._skip(second, "it can't be installed together with the other updates of this run; a later run may take it")
-        return first, first_rehearsal
+    def _ask(self, units: list[list[Update]]) -> tuple[Rehearsal, Objections]:
+        updates = [update for unit in units for update in unit]
+        self._left -= 1
+        self.asked += 1
+        rehearsal = self._rehearse(updates)
+        return rehearsal, self._judge(updates, rehearsal)
 
     def _drop_blamed(self, units: list[list[Update]], blamed: Mapping[str, str]) -> list[list[Update]]:
         """Drop whole units: what belongs together is left out together."""

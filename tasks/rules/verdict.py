@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, Validation
+from tasks.rules.checks import PENDING_REBOOT
 from tasks.rules.window import say_duration
 from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 
@@ -96,7 +97,11 @@ def _warnings(
         warnings.append(reboot.reason or "whether a reboot is needed is not known")
     if exceeded > 0:
         warnings.append(f"the window was exceeded by {say_duration(exceeded)}")
-    warnings += [_said(finding) for finding in findings if finding.level is FindingLevel.WARN]
+    rebooted = reboot is not None and reboot.state is RebootState.COMPLETED
+    for finding in findings:
+        settled = rebooted and finding.check == PENDING_REBOOT
+        if finding.level is FindingLevel.WARN and not settled:
+            warnings.append(_said(finding))
     return warnings
 
 

@@ -44,10 +44,11 @@ def window(start: datetime | None, minutes: float, zone: str, now: datetime) -> 
             hint=f"Give more than 0 and at most {_MAX_MINUTES} minutes.",
         )
     opens = now if start is None else start
-    if opens.tzinfo is None:
-        opens = _read_local(opens, here, zone)
-    opens = opens.astimezone(UTC)
-    return Window(start=opens, end=opens + timedelta(minutes=minutes), zone=zone)
+    try:
+        opens = (_read_local(opens, here, zone) if opens.tzinfo is None else opens).astimezone(UTC)
+        return Window(start=opens, end=opens + timedelta(minutes=minutes), zone=zone)
+    except OverflowError as error:
+        raise RequestError(f"{opens} is too far away", hint="Correct the year of the window's start.") from error
 
 
 def _read_local(naive: datetime, here: ZoneInfo, zone: str) -> datetime:

@@ -1,0 +1,159 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.model import Selection
+from tasks.rules.rehearsal import apply_rehearsal, objections, sift, units_of
+from tasks.seams.manager import Rehearsal
+from tasks.states import Classification, UpdateState
+from tests.unit.rules.examples import FakeSolver, a_state, an_update
+
+A, B, C = an_update("a"), an_update("b"), an_update("c")
+
+
+def apply(chosen, rehearsal, state=None, *, exclude=(), allow_removals=False):
+    state = state or a_state(*chosen)
+    return apply_rehearsal(chosen, rehearsal, state, Selection(exclude=exclude), allow_removals=allow_removals)
+
+
+def reasons(skipped):
+    return {result.update.name: result.reason for result in skipped}
+
+
+def test_a_clean_rehearsal_changes_nothing():
+    rehearsal = Rehearsal({"a:amd64": "1.1", "b:amd64": "1.1", "new:amd64": "3"})
+    assert apply((A, B), rehearsal) == ((A, B), ())
+
+
+def test_a_dependency_that_was_merely_not_selected_is_fine():
+    other = an_update("dep", classification=Classification.OTHER)
+    assert apply((A,), Rehearsal({A.id: "1.1", other.id: "1.1"}), a_state(A, other)) == ((A,), ())
+
+
+def test_a_dependency_that_is_excluded_takes_its_update_with_it():
+    kept, skipped = apply((A,), Rehearsal({A.id: "1.1", B.id: "1.1"}), a_state(A, B), exclude=("b",))
+    assert kept == ()
+    assert skipped[0].state is UpdateState.EXCLUDED
+    assert skipped[0].reason == 'it would also change b: excluded by mask "b"'
+
+
+def test_a_dependency_that_is_held_takes_its_update_with_it():
+    for state in (a_state(A, an_update("b", held=True)), a_state(A, held=("b",))):
+        _, skipped = apply((A,), Rehearsal({A.id: "1.1", B.id: "1.1"}), state)
+        assert "held on the machine" in skipped[0].reason
+
+
+def test_masks_reach_dependencies_that_are_not_pending_themselves():
+    for new in ("libnew:amd64", "libnew.amd64", "libnew:all", "libnew.noarch", "libnew"):
+        _, skipped = apply((A,), Rehearsal({A.id: "1.1", new: "1"}), exclude=("libnew",))
+        assert reasons(skipped) == {"a": f'it would also change {new}: excluded by mask "libnew"'}
+
+
+def test_what_is_refused_is_excluded_in_the_managers_words():
+    kept, skipped = apply((A, B), Rehearsal({B.id: "1.1"}, refused={A.id: "depends on x (>= 2)"}))
+    assert kept == (B,)
+    assert reasons(skipped) == {"a": "the package manager would not install it: depends on x (>= 2)"}
+
+
+def test_removals_need_permission_by_name():
+    rehearsal = Rehearsal({A.id: "1.1"}, removals=("old-b", "old-a"))
+    assert "would remove old-a, old-b, and removals are not allowed" in apply((A,), rehearsal)[1][0].reason
+    assert apply((A,), rehearsal, allow_removals=True) == ((A,), ())
+
+
+def test_what_is_held_or_excluded_is_never_removed():
+    rehearsal = Rehearsal({A.id: "1.1"}, removals=("b:amd64",))
+    for state, exclude in ((a_state(A, held=("b",)), ()), (a_state(A), ("b",))):
+        kept, skipped = apply((A,), rehearsal, state, exclude=exclude, allow_removals=True)
+        assert kept == ()
+        assert "it would remove b:amd64" in skipped[0].reason
+
+
+def test_what_can_not_be_pinned_on_one_stops_all():
+    kept, skipped = apply((A, B), Rehearsal({A.id: "1.1", B.id: "1.1"}, removals=("x",)))
+    assert kept == ()
+    assert all("which of the 2 updates asks for that is not known" in reason for reason in reasons(skipped).values())
+
+
+def test_sift_leaves_out_only_the_ones_to_blame():
+    updates = [an_update(f"p{number}") for number in range(64)]
+    barred = an_update("kernel")
+    solver = FakeSolver(
+        needs={"p7:amd64": ["kernel:amd64"]}, removes={"p41:amd64": ["old"]}, refuses={"p50:amd64": "no"}
+    )
+    found = sift(updates, solver, a_state(*updates, barred), Selection(exclude=("kernel",)), allow_removals=False)
+    assert set(reasons(found.skipped)) == {"p7", "p41", "p50"}
+    assert len(found.chosen) == 61
+    assert found.rehearsals == len(solver.asked) <= 40
+    assert solver.asked[-1] == tuple(update.id for update in found.chosen)
+    assert found.rehearsal is not None
+    assert found.rehearsal.changes.keys() == {update.id for update in found.chosen}
+
+
+def test_sift_asks_once_when_all_is_well():
+    assert sift([A, B], FakeSolver(), a_state(A, B), Selection(), allow_removals=False).rehearsals == 1
+
+
+def test_sift_of_two_that_conflict_keeps_one():
+    solver = FakeSolver(conflicts=[(A.id, C.id)])
+    found = sift([A, B, C], solver, a_state(A, B, C), Selection(), allow_removals=False)
+    assert found.chosen == (A, B)
+    assert reasons(found.skipped)["c"].startswith("not together with the other updates of this run")
+
+
+def test_sift_keeps_groups_whole():
+    one, two = an_update("g1", group="g"), an_update("g2", group="g")
+    found = sift(
+        [one, A, two], FakeSolver(refuses={two.id: "no"}), a_state(one, A, two), Selection(), allow_removals=False
+    )
+    assert found.chosen == (A,)
+    assert reasons(found.skipped)["g1"] == "it belongs together with g2, which can't be installed"
+
+
+def test_sift_gives_up_on_the_safe_side():
+    updates = [an_update(f"p{number}") for number in range(32)]
+    solver = FakeSolver(removes={update.id: ["x"] for update in updates})
+    found = sift(updates, solver, a_state(*updates), Selection(), allow_removals=False, at_most=5)
+    assert found.chosen == ()
+    assert found.rehearsal is None
+    assert found.rehearsals == 5
+    assert any("too many rehearsals" in result.reason for result in found.skipped)
+
+
+def test_sift_of_nothing():
+    found = sift([], FakeSolver(), a_state(), Selection(), allow_removals=False)
+    assert (found.chosen, found.skipped, found.rehearsal, found.rehearsals) == ((), (), None, 0)
+
+
+IDS = st.sampled_from([f"p{number}:amd64" for number in range(10)])
+
+
+@given(
+    st.sets(IDS, max_size=3),
+    st.sets(IDS, max_size=3),
+    st.sets(IDS, max_size=3),
+    st.lists(st.tuples(IDS, IDS).filter(lambda pair: pair[0] != pair[1]), max_size=3),
+    st.lists(st.sampled_from(("", "", "g", "h")), min_size=10, max_size=10),
+    st.integers(0, 40),
+)
+def test_what_sift_lets_through_is_clean_and_nothing_is_lost(needing, removing, refused, conflicts, groups, at_most):
+    updates = [an_update(f"p{number}", group=group) for number, group in enumerate(groups)]
+    state = a_state(*updates, an_update("bad", held=True))
+    solver = FakeSolver(
+        needs={update_id: ["bad:amd64"] for update_id in needing},
+        removes={update_id: ["x"] for update_id in removing},
+        refuses=dict.fromkeys(refused, "no"),
+        conflicts=conflicts,
+    )
+    found = sift(updates, solver, state, Selection(), allow_removals=False, at_most=at_most)
+    all_ids = [update.id for update in found.chosen] + [result.update.id for result in found.skipped]
+    assert sorted(all_ids) == sorted(update.id for update in updates)
+    assert all(result.reason for result in found.skipped)
+    assert len(solver.asked) == found.rehearsals <= at_most
+    going = {update.id for update in found.chosen}
+    assert all({update.id for update in unit} <= going for unit in units_of(updates) if unit[0].id in going)
+    if found.chosen:
+        left = objections(found.chosen, solver(found.chosen), state, Selection(), allow_removals=False)
+        assert not left.by_update
+        assert not left.of_the_whole
+    if at_most == 40 and not conflicts and not any(groups):
+        assert {update.id for update in updates} - going == needing | removing | refused

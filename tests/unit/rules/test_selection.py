@@ -1,0 +1,170 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+
+from tasks.model import Selection
+from tasks.rules.selection import forbidden, notes, select
+from tasks.states import Classification, UpdateState
+from tests.unit.rules.examples import SKIPPED, a_state, an_update, selections, states
+
+NOTHING = frozenset()
+
+
+def outcome(update, **selection):
+    chosen, skipped = select(a_state(update), Selection(**selection))
+    return ("chosen", "") if chosen else (skipped[0].state, skipped[0].reason)
+
+
+@given(states, selections)
+def test_chosen_and_skipped_are_all_that_is_pending(state, selection):
+    chosen, skipped = select(state, selection)
+    ids = [update.id for update in chosen] + [result.update.id for result in skipped]
+    assert sorted(ids) == sorted(update.id for update in state.updates)
+    assert all(result.state in SKIPPED and result.reason for result in skipped)
+
+
+@given(states, selections)
+def test_nothing_held_blocked_or_excluded_is_ever_chosen(state, selection):
+    chosen, _ = select(state, selection)
+    for update in chosen:
+        assert not update.held
+        assert not update.blocked
+        assert update.name not in state.held
+        assert update.name not in selection.exclude
+        assert not (selection.exclude_requiring_reboot and update.requires_reboot)
+    assert not {update.id for update in chosen} & forbidden(state, selection).keys()
+
+
+@given(states, selections)
+def test_the_choice_follows_the_order_of_the_machine(state, selection):
+    chosen, skipped = select(state, selection)
+    order = {update.id: place for place, update in enumerate(state.updates)}
+    for ids in ([update.id for update in chosen], [result.update.id for result in skipped]):
+        assert ids == sorted(ids, key=order.__getitem__)
+
+
+@given(states, selections)
+def test_superseding_loses_nothing_for_good(state, selection):
+    chosen, skipped = select(state, selection)
+    kept = {update.name for update in chosen}
+    for result in skipped:
+        if result.reason.startswith("superseded"):
+            assert kept  # something that includes it, directly or in turn, is installed
+
+
+@pytest.mark.parametrize(
+    "mask", ["openssl", "open*", "openssl:amd64", "*:amd64", "openssl=9.9", " openssl ", "openss[kl]"]
+)
+def test_exclude_masks_win_and_ignore_versions(mask):
+    assert outcome(an_update(), exclude=(mask,), include=("openssl",)) == (
+        UpdateState.EXCLUDED,
+        f'excluded by mask "{mask}"',
+    )
+
+
+@pytest.mark.parametrize("mask", ["OpenSSL", "ssl", "openssl:i386", "", "=1.1", "openssl-*"])
+def test_masks_that_do_not_match(mask):
+    assert outcome(an_update(), exclude=(mask,))[0] == "chosen"
+    assert outcome(an_update(), classifications=NOTHING, include=(mask,))[0] is UpdateState.NOT_SELECTED
+
+
+@pytest.mark.parametrize("name", ["kernel.x86_64", "kernel:x86_64", "kernel"])
+def test_masks_match_the_name_without_its_architecture(name):
+    update = an_update(name, arch="x86_64")
+    assert outcome(update, classifications=NOTHING, include=("kernel",))[0] == "chosen"
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [("openssl=1.1", "chosen"), ("openssl=1.*", "chosen"), ("openssl=1.0", UpdateState.NOT_SELECTED)],
+)
+def test_an_include_may_pin_a_version(mask, expected):
+    state, reason = outcome(an_update(), classifications=NOTHING, include=(mask,))
+    assert state == expected
+    if expected != "chosen":
+        assert "another version than 1.1" in reason
+
+
+def test_an_include_adds_to_the_classifications():
+    other = an_update("vim", classification=Classification.OTHER)
+    assert outcome(other)[0] is UpdateState.NOT_SELECTED
+    assert outcome(other, include=("v*",))[0] == "chosen"
+    assert outcome(an_update(), include=("vim",))[0] == "chosen"
+
+
+@pytest.mark.parametrize("mask", ["KB5046616", "5046616", "kb504*", "*cumulative*"])
+def test_masks_match_knowledge_base_numbers_and_titles(mask):
+    update = an_update("2026-11 Cumulative Update", arch="", kb="KB5046616", classification=Classification.UPDATES)
+    assert outcome(update, include=(mask,))[0] == "chosen"
+    bare = an_update("2026-11 Cumulative Update", arch="", kb="5046616", classification=Classification.UPDATES)
+    assert outcome(bare, exclude=(mask,))[0] is UpdateState.EXCLUDED
+
+
+def test_security_includes_extended_support_and_names_what_it_needs():
+    esm = an_update(classification=Classification.SECURITY_ESM)
+    blocked = an_update(classification=Classification.SECURITY_ESM, blocked="UA_ESM_REQUIRED")
+    assert outcome(esm)[0] == "chosen"
+    state, reason = outcome(blocked)
+    assert state is UpdateState.EXCLUDED
+    assert "UA_ESM_REQUIRED" in reason
+
+
+def test_unclassified_needs_an_explicit_choice():
+    update = an_update(classification=Classification.UNCLASSIFIED)
+    everything_else = frozenset(Classification) - {Classification.UNCLASSIFIED}
+    state, reason = outcome(update, classifications=everything_else)
+    assert state is UpdateState.NOT_SELECTED
+    assert "Unclassified is not selected" in reason
+    assert outcome(update, classifications=frozenset({Classification.UNCLASSIFIED}))[0] == "chosen"
+
+
+def test_held_is_excluded_even_when_it_is_included_by_name():
+    expected = (UpdateState.EXCLUDED, "held on the machine by its administrator")
+    assert outcome(an_update(held=True), include=("openssl",)) == expected
+    state = a_state(an_update(), held=("openssl",))
+    assert select(state, Selection())[1][0].reason == expected[1]
+
+
+def test_reboots_that_are_not_wanted():
+    assert outcome(an_update(requires_reboot=True), exclude_requiring_reboot=True)[0] is UpdateState.EXCLUDED
+    unknown = an_update(requires_reboot=None)
+    selection = Selection(exclude_requiring_reboot=True)
+    assert outcome(unknown, exclude_requiring_reboot=True)[0] == "chosen"
+    assert "openssl" in notes([unknown], selection)[0]
+    assert notes([an_update(requires_reboot=False)], selection) == ()
+
+
+def test_the_limit_of_publication():
+    limit = datetime(2026, 11, 1, tzinfo=UTC)
+    young = an_update(published=datetime(2026, 11, 2, tzinfo=UTC))
+    state, reason = outcome(young, published_before=limit, include=("*",))
+    assert state is UpdateState.EXCLUDED
+    assert reason == "published 2026-11-02 00:00 UTC, after the limit of 2026-11-01 00:00 UTC"
+    assert outcome(an_update(published=limit), published_before=limit)[0] == "chosen"
+    undated = [an_update(f"p{number}") for number in range(7)]
+    assert notes(undated, Selection(published_before=limit))[0].endswith("p4 and 2 more")
+
+
+def test_the_newer_one_supersedes():
+    old, middle, new = (
+        an_update("old"),
+        an_update("mid", replaces=("old:amd64",)),
+        an_update("new", replaces=("mid:amd64",)),
+    )
+    chosen, skipped = select(a_state(old, middle, new), Selection())
+    assert chosen == (new,)
+    assert [result.reason for result in skipped] == [
+        "superseded by mid, which includes it",
+        "superseded by new, which includes it",
+    ]
+
+
+def test_an_excluded_newer_one_supersedes_nothing():
+    old, new = an_update("old"), an_update("new", replaces=("old:amd64",))
+    assert select(a_state(old, new), Selection(exclude=("new",)))[0] == (old,)
+
+
+def test_two_that_replace_each_other_are_both_kept():
+    one, two = an_update("one", replaces=("two:amd64",)), an_update("two", replaces=("one:amd64",))
+    assert select(a_state(one, two), Selection())[0] == (one, two)
