@@ -1,0 +1,134 @@
+"""The four ways to ask the same of the same machines, each as its own people would start it.
+
+OpenSSH, Ansible and pyinfra run exactly the text that fleetpatch's transport puts on a machine's stdin: prelude, facts
+and assessment, as root. They then only carry text; what is learned from it is fleetpatch's work alone.
+"""
+
+import base64
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.transport.framing import compose, load_script, mark_of
+from tests.lab.fleet import LabHost
+
+PARALLEL = 50
+SCRIPTS = ("facts", "apt_assess")
+_NONCE = "0" * 32
+_SHELL = "sudo -n /bin/sh -s"
+FLEETPATCH = Path(sys.executable).with_name("fleetpatch")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way of asking: what is started, with which variables, and how to see how many machines answered in full."""
+
+    name: str
+    command: tuple[str, ...]
+    answered: Callable[[Path], int]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _ends_in(printed: Path) -> int:
+    return printed.read_text(errors="replace").count(f"{mark_of(_NONCE)}! 0")
+
+
+def payload() -> bytes:
+    """What an assessment sends: both scripts in one go, which saves the others a connection."""
+    scripts = [load_script(name) for name in SCRIPTS]
+    return compose("\n".join(f"(\n{text}\n)" for text in scripts), {"refresh": "yes"}, _NONCE)
+
+
+def _ssh_options(host: LabHost) -> list[str]:
+    options = {"BatchMode": "yes", "IdentitiesOnly": "yes", "StrictHostKeyChecking": "yes", "LogLevel": "ERROR"}
+    options["UserKnownHostsFile"] = str(host.known_hosts)
+    return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+
+def _one_word() -> str:
+    """The payload for those who can't put anything on stdin."""
+    return f"printf %s {base64.b64encode(payload()).decode()} | base64 -d | {_SHELL}"
+
+
+def openssh(hosts: list[LabHost], work: Path) -> Contender:
+    """A process for each machine, 50 at once, started by xargs."""
+    outputs = work / "openssh"
+    outputs.mkdir()
+    (work / "payload").write_bytes(payload())
+    (work / "addresses").write_text("".join(f"{host.address}\n" for host in hosts))
+    words = ["ssh", "-F", "none", "-i", str(hosts[0].key), "-l", hosts[0].user, *_ssh_options(hosts[0])]
+    one = f'exec {shlex.join(words)} "$1" {shlex.quote(_SHELL)} < {work}/payload > {outputs}/"$1"'
+    command = ("xargs", "-a", str(work / "addresses"), "-P", str(PARALLEL), "-n", "1", "sh", "-c", one, "sh")
+    return Contender("OpenSSH", command, lambda _: sum(_ends_in(file) for file in outputs.iterdir()))
+
+
+def ansible(hosts: list[LabHost], work: Path, programs: Path) -> Contender:
+    """Ansible's raw module: no Python on the machine, so its cheapest way."""
+    inventory = work / "ansible.ini"
+    inventory.write_text(
+        "".join(
+            f"{h.name} ansible_host={h.address} ansible_user={h.user} ansible_ssh_private_key_file={h.key}\n"
+            for h in hosts
+        )
+    )
+    command = (
+        str(programs / "ansible"),
+        "all",
+        "-i",
+        str(inventory),
+        "-f",
+        str(PARALLEL),
+        "-m",
+        "raw",
+        "-a",
+        _one_word(),
+    )
+    environment = {
+        "ANSIBLE_HOME": str(work / "ansible"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_SSH_COMMON_ARGS": shlex.join(_ssh_options(hosts[0])),
+        "LC_ALL": "C.UTF-8",
+    }
+    return Contender("Ansible raw -f 50", command, _ends_in, environment)
+
+
+def pyinfra(hosts: list[LabHost], work: Path, programs: Path) -> Contender:
+    """A pyinfra command with pyinfra's own connector."""
+    inventory = work / "fleet.py"
+    data = [
+        (
+            host.name,
+            {
+                "ssh_hostname": host.address,
+                "ssh_user": host.user,
+                "ssh_key": str(host.key),
+                "ssh_known_hosts_file": str(host.known_hosts),
+                "ssh_strict_host_key_checking": "yes",
+            },
+        )
+        for host in hosts
+    ]
+    inventory.write_text(f"hosts = {data!r}\n")
+    command = (str(programs / "pyinfra"), "-y", "--parallel", str(PARALLEL), str(inventory), "exec", "--", _one_word())
+    return Contender("pyinfra exec", command, _ends_in, {"LC_ALL": "C.UTF-8"})
+
+
+def fleetpatch(hosts: list[LabHost], work: Path) -> Contender:
+    """The command that people use, with records and Prefect's home of its own."""
+    inventory = work / "fleet.yaml"
+    inventory.write_text(hosts[0].lab.inventory_text())
+    command = (str(FLEETPATCH), "assess", "all", "--inventory", str(inventory), "--json")
+    environment = {
+        "PREFECT_HOME": str(work / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "XDG_DATA_HOME": str(work / "data"),
+    }
+    return Contender("fleetpatch assess", command, _assessed, environment)
+
+
+def _assessed(printed: Path) -> int:
+    report = json.loads(printed.read_text())
+    return sum(bool(assessment["packages"]["updates"]) for assessment in report["assessments"])

@@ -1,0 +1,90 @@
+"""Runs one command and tells what it cost the controller: wall time, CPU of its whole process tree, peak memory.
+
+    python -m tests.bench.measure [--memory] OUTPUT COMMAND…
+
+Prints one line of JSON. A process of its own, because it adopts whatever the command leaves behind (Ansible's shared
+SSH connections, say): that is ended and counted too, and can't make the next measurement look better.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SAMPLE_SECONDS = 0.05
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    return parents
+
+
+def _descendants(top: int) -> set[int]:
+    parents, found, layer = _parents(), set[int](), {top}
+    while layer:
+        layer = {pid for pid, parent in parents.items() if parent in layer} - found
+        found |= layer
+    return found
+
+
+def _proportional_kib(pid: int) -> int:
+    """Memory of a process; what it shares with others counts for its part."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def _watch(command: subprocess.Popen[bytes]) -> float:
+    """Wait for the command's end; return the highest memory of its tree in MiB."""
+    peak = 0
+    while command.poll() is None:
+        peak = max(peak, sum(_proportional_kib(pid) for pid in _descendants(os.getpid())))
+        time.sleep(_SAMPLE_SECONDS)
+    return peak / 1024
+
+
+def _end_the_rest() -> None:
+    for _ in range(100):
+        for pid in _descendants(os.getpid()):
+            os.kill(pid, signal.SIGTERM)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.05)
+    raise RuntimeError("the command left processes behind that don't end")
+
+
+def main(words: list[str]) -> None:
+    memory = words[0] == "--memory"
+    output, *command = words[memory:]
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with Path(output).open("wb") as out:
+        started = time.monotonic()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        peak = _watch(process) if memory else 0.0
+        code = process.wait()
+        wall = time.monotonic() - started
+    _end_the_rest()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(json.dumps({"exit_code": code, "wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": peak}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,66 @@
+"""The measuring itself: that nothing a command starts goes uncounted, and that ratios are of what they say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.assess import Cost, measure, table
+from tests.bench.contenders import Contender
+
+_BURN = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+def _measured(tmp_path: Path, *command: str, memory: bool = False) -> dict[str, float]:
+    words = [
+        sys.executable,
+        "-m",
+        "tests.bench.measure",
+        *(["--memory"] if memory else []),
+        str(tmp_path / "out"),
+        *command,
+    ]
+    return dict(json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout))
+
+
+def test_cpu_of_grandchildren_counts(tmp_path: Path) -> None:
+    cost = _measured(tmp_path, "sh", "-c", f"'{sys.executable}' -c '{_BURN}'; true")
+    assert 0.3 <= cost["cpu"] < 5
+    assert cost["exit_code"] == 0
+
+
+def test_what_is_left_behind_is_ended_and_counts_but_not_in_wall_time(tmp_path: Path) -> None:
+    worker = f"{_BURN}\nopen('{tmp_path}/burnt', 'w').close()\ntime.sleep(600)"
+    script = f"setsid '{sys.executable}' -c \"$0\" & while ! [ -e '{tmp_path}/burnt' ]; do sleep 0.05; done"
+    cost = _measured(tmp_path, "sh", "-c", script, worker)
+    assert cost["cpu"] >= 0.3
+    assert cost["wall"] < 60
+
+
+def test_memory_is_that_of_the_tree(tmp_path: Path) -> None:
+    big = "import time; x = bytearray(50_000_000); time.sleep(1)"
+    cost = _measured(
+        tmp_path, "sh", "-c", f"'{sys.executable}' -c '{big}' & '{sys.executable}' -c '{big}'; wait", memory=True
+    )
+    assert 95 < cost["peak"] < 250
+
+
+def test_an_incomplete_answer_is_no_measurement() -> None:
+    short = Contender("short", ("echo", "one"), lambda printed: len(printed.read_text().splitlines()))
+    assert measure(short, 1).wall > 0
+    with pytest.raises(RuntimeError, match="1 of 2 machines answered"):
+        measure(short, 2)
+    with pytest.raises(RuntimeError, match="exit 1, 0 of 1"):
+        measure(Contender("failing", ("false",), lambda _: 1), 1)
+
+
+def test_the_table_has_medians_spread_and_ratios() -> None:
+    costs = {
+        "a": [Cost(1, 2, 0), Cost(3, 2, 0), Cost(2, 2, 0), Cost(9, 9, 50)],
+        "b": [Cost(4, 1, 0), Cost(4, 1, 0), Cost(4, 1, 0), Cost(9, 9, 70)],
+    }
+    rows = table(costs, "a").splitlines()
+    assert rows[2] == "| a | 2.00 (1.00-3.00) | 2.00 (2.00-2.00) | 50 | 1.00 | 1.00 |"
+    assert rows[3] == "| b | 4.00 (4.00-4.00) | 1.00 (1.00-1.00) | 70 | 2.00 | 0.50 |"
