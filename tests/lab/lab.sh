@@ -48,8 +48,9 @@ reason() { # why the lab can't run here: nothing when it can
   missing=$(lacking | paste -sd' '); [ -z "$missing" ] || { echo "lacks packages: $missing (lab.sh deps)"; return; }
   [ -n "$(mirror)" ] || { echo "apt has no Debian source to build from"; return; }
   [ -n "$(hierarchies)" ] || { echo "no cgroup file system"; return; }
-  mkdir -p "$TOP"; probe=$(mktemp -d "$TOP/.can.XXXXXX"); mkdir "$probe"/{lower,upper,work,root}
-  if mount -t overlay overlay -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" "$probe/root" 2>/dev/null
+  mkdir -p "$TOP"; [ -O "$TOP" ] || { echo "$TOP belongs to somebody else"; return; }
+  probe=$(mktemp -d "$TOP/.can.XXXXXX"); mkdir "$probe"/{lower,upper,work,root}
+  if mount -t overlay overlay -o "volatile,lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" "$probe/root" 2>/dev/null
   then umount "$probe/root"; else rc=1; fi
   rm -rf "$probe"; [ $rc = 0 ] || { echo "overlayfs doesn't work in $TOP"; return; }
   ip netns add "fpcan$$" 2>/dev/null || { echo "network namespaces aren't allowed"; return; }
@@ -165,8 +166,7 @@ image() { # the folder of the image this recipe makes with this mirror
 }
 
 build() {
-  local image draft; image=$(image); mkdir -p "$TOP/images"; chmod 700 "$TOP/images"
-  exec 8> "$image.lock"; flock 8
+  local image draft; image=$(image); mkdir -p "$TOP/images"; chmod 700 "$TOP/images"; exec 8> "$image.lock"; flock 8
   if [ ! -d "$image" ]; then
     draft=$image.draft; rm -rf "$draft"; mkdir -p "$draft/base"; base "$draft/base"
     publish "$draft" bookworm-security Debian-Security; publish "$draft" bookworm-updates Debian
@@ -191,9 +191,7 @@ members() { # the processes in host I's cgroups
   for group in $(hierarchies); do find "$group/$NAME-$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -u
 }
 
-cut_power() { # of host I: all its processes at once, no shutdown
-  stop "$STATE/hosts/$1/nspawn.pid"; members "$1" | xargs -r kill -9 2>/dev/null || true
-}
+cut_power() { local all; all=$(members "$1"); xargs -r kill -9 <<<"$all" 2>/dev/null || true; }  # all of host I at once
 
 reap() { # end what is left in host I's cgroups, and remove them
   local group
@@ -218,7 +216,8 @@ supervise() { # boot host I; again after a reboot, a crash or a failed start; no
   reap "$i"; rm -f "$d/nspawn.pid" "$d/supervisor.pid"
 }
 
-power_on() {
+settled() { for _ in $(seq 1 100); do { [ -e "$STATE/hosts/$1/off" ] && alive "$STATE/hosts/$1/supervisor.pid"; } || break; sleep 0.1; done; }
+power_on() { # host I, once what ended it before is through (settled)
   rm -f "$STATE/hosts/$1/off"
   setsid bash "$SELF" supervise "$1" "$NAME-$1" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/hosts/$1/supervisor.pid"
 }
@@ -241,7 +240,7 @@ sys.exit("lab: every /24 of 10.64.0.0/10 is taken")' "$TAG"
 bridged() { ip link show "$NAME" >/dev/null 2>&1; }
 bridge() { # the lab's bridge and its repository server
   local pair wanted
-  for pair in fs.inotify.max_user_instances=8192 fs.inotify.max_user_watches=524288 kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000; do
+  for pair in fs.inotify.max_user_{instances=8192,watches=524288} kernel.keys.max{keys=20000,bytes=2000000}; do
     wanted=${pair#*=}; [ "$(sysctl -n "${pair%%=*}")" -ge "$wanted" ] || sysctl -qw "$pair"
   done
   if [ ! -e "$STATE/net" ] || ! bridged; then
@@ -280,7 +279,8 @@ next_number() { # numbers go up, so that a dropped host's isn't taken for anothe
 create() { # host I: its disk, its network
   local i=$1 d=$STATE/hosts/$1 user
   mkdir -p "$d"/{upper,work,root}
-  mount -t overlay overlay -o "lowerdir=$(cat "$STATE/image")/base,upperdir=$d/upper,workdir=$d/work" "$d/root"
+  # volatile: what a host syncs needn't reach this machine's disk (dpkg syncs all the time, a dropped host's disk never)
+  mount -t overlay overlay -o "volatile,lowerdir=$(cat "$STATE/image")/base,upperdir=$d/upper,workdir=$d/work" "$d/root"
   echo "lab-$i" > "$d/root/etc/hostname"; printf '127.0.0.1 localhost\n127.0.1.1 lab-%s\n' "$i" > "$d/root/etc/hosts"
   tr -d - < /proc/sys/kernel/random/uuid > "$d/root/etc/machine-id"
   printf "deb [trusted=yes] http://$(net).1:$PORT %s main\n" bookworm-security bookworm-updates > "$d/root/etc/apt/sources.list"
@@ -392,8 +392,8 @@ case $verb in
   cut) ip link set "$NAME-$1" down ;;
   mend) ip link set "$NAME-$1" up ;;
   crash) cut_power "$1" ;;
-  off) touch "$STATE/hosts/$1/off"; cut_power "$1"; for _ in $(seq 1 100); do alive "$STATE/hosts/$1/supervisor.pid" || break; sleep 0.1; done ;;
-  on) alive "$STATE/hosts/$1/supervisor.pid" || power_on "$1" ;;
+  off) touch "$STATE/hosts/$1/off"; cut_power "$1"; settled "$1" ;;
+  on) settled "$1"; alive "$STATE/hosts/$1/supervisor.pid" || power_on "$1" ;;
   drop) locked; known "$1"; destroy "$1"; pin ;;
   supervise) supervise "$1" ;;
   *) sed -n '2,/^set -e/{/^#/p}' "$SELF"; exit 2 ;;
