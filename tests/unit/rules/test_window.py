@@ -164,7 +164,8 @@ def test_zones_without_letters_are_readable():
     ("seconds", "words"),
     [
         (0, "0 s"), (0.4, "0 s"), (45, "45 s"), (59.6, "1 min"), (250, "4 min 10 s"), (3600, "1 h"),
-        (7500, "2 h 5 min"), (3599.7, "1 h"), (7229, "2 h"), (86_400 - 20, "1 d"), (97_200, "1 d 3 h"), (-90, "minus 1 min 30 s"),
+        (7500, "2 h 5 min"), (3599.7, "1 h"), (7229, "2 h"), (86_400 - 20, "1 d"), (97_200, "1 d 3 h"),
+        (-90, "minus 1 min 30 s"),
     ],
 )  # fmt: skip
 def test_durations_in_words(seconds, words):

@@ -1,0 +1,173 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.model import Disk, Facts, Services
+from tasks.rules.checks import clock_finding, disk_findings, package_findings, service_findings
+from tasks.states import Answer, Classification, FindingLevel
+from tests.unit.rules.examples import a_state, an_update
+
+MIB = 1024**2
+GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
+KERNEL = an_update("linux-image-amd64")
+
+
+def disk(role, free_mib=10_000, mount=None, inodes=100_000, read_only=False):
+    return Disk(mount or f"/{role}", role, 20_000 * MIB, int(free_mib * MIB), inodes, read_only)
+
+
+def facts(*disks):
+    return Facts(
+        os_id="debian", os_version="12", os_name="Debian 12", kernel="6.1", arch="amd64", boot_id="b", uptime_seconds=1,
+        clock_skew_seconds=0, privilege="root", managers=("apt",), job_runner="systemd", can_reboot=True, disks=disks,
+        services=Services(),
+    )  # fmt: skip
+
+
+def levels(findings):
+    return [finding.level for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("disks", "updates", "expected"),
+    [
+        ([disk("packages"), disk("system"), disk("boot")], [KERNEL], [GOOD]),
+        ([disk("packages", free_mib=319)], [an_update()], [BLOCK]),
+        ([disk("packages", free_mib=321)], [an_update()], [GOOD]),
+        ([disk("system", free_mib=199)], [an_update()], [BLOCK]),
+        ([disk("boot", free_mib=149)], [KERNEL], [BLOCK]),
+        ([disk("boot", free_mib=149)], [an_update("x", requires_reboot=True)], [BLOCK]),
+        ([disk("boot", free_mib=1)], [an_update()], [GOOD]),
+        ([disk("packages", inodes=999)], [an_update()], [BLOCK]),
+        ([disk("packages", inodes=None)], [an_update()], [GOOD]),
+        ([disk("system", read_only=True)], [an_update()], [BLOCK]),
+        ([disk("boot", read_only=True)], [an_update()], [GOOD]),
+        ([disk("other", read_only=True)], [an_update()], [GOOD]),
+        ([], [an_update()], [WARN]),
+        ([disk("system", free_mib=0)], [], []),
+    ],
+)
+def test_room_on_disks(disks, updates, expected):
+    assert levels(disk_findings(facts(*disks), 100 * MIB, updates)) == expected
+
+
+def test_needs_of_one_file_system_add_up():
+    roles = [disk(role, free_mib=469, mount="/") for role in ("packages", "system", "boot")]
+    (found,) = disk_findings(facts(*roles), 100 * MIB, [KERNEL])
+    assert found.level is BLOCK
+    assert "/ has 469 MiB free" in found.message
+    assert "needs 470 MiB" in found.message
+    assert "installing linux-image-amd64 and downloading the updates and unpacking the updates" in found.message
+    enough = [disk(role, free_mib=471, mount="/") for role in ("packages", "system", "boot")]
+    assert levels(disk_findings(facts(*enough), 100 * MIB, [KERNEL])) == [GOOD]
+    assert levels(disk_findings(facts(*enough), 100 * MIB, [KERNEL], installed_bytes_delta=5 * MIB)) == [BLOCK]
+
+
+def test_known_sizes_stand_in_for_an_unknown_download():
+    updates = [an_update("a", size_bytes=100 * MIB), an_update("b")]
+    assert levels(disk_findings(facts(disk("packages", free_mib=310)), None, updates)) == [BLOCK]
+
+
+@pytest.mark.parametrize(
+    ("skew", "level", "words"),
+    [
+        (0, GOOD, "agrees"),
+        (-5, GOOD, "agrees"),
+        (6, WARN, "6 s ahead of"),
+        (-90, WARN, "behind"),
+        (301, BLOCK, "too far"),
+    ],
+)
+def test_the_clock(skew, level, words):
+    found = clock_finding(skew)
+    assert found.level is level
+    assert words in found.message
+    if level is WARN:
+        assert "corrected by that" in found.message
+
+
+def the(check, findings):
+    return [finding for finding in findings if finding.check == check]
+
+
+def test_a_healthy_package_manager_is_good():
+    assert levels(package_findings(a_state(an_update()), repair_allowed=False)) == [GOOD]
+
+
+@pytest.mark.parametrize(
+    ("repairable", "allowed", "level"),
+    [(False, False, BLOCK), (False, True, BLOCK), (True, False, BLOCK), (True, True, WARN)],
+)
+def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, level):
+    state = a_state(problems=("half-configured: vim",), repairable=repairable)
+    (found,) = package_findings(state, allowed)
+    assert found.level is level
+    assert "half-configured: vim" in found.message
+    assert found.remedy
+
+
+def test_a_lock_warns_or_blocks_as_told():
+    state = a_state(lock_holder="packagekitd (pid 7)")
+    assert levels(package_findings(state, repair_allowed=False)) == [WARN]
+    assert levels(package_findings(state, repair_allowed=False, lock_level=BLOCK)) == [BLOCK]
+
+
+def test_updaters_that_act_in_the_window_warn():
+    state = a_state(auto_updaters=(("soon", 60.0), ("later", 9000.0), ("whenever", None)))
+    said = [
+        finding.message
+        for finding in the("auto-updater", package_findings(state, repair_allowed=False, window_seconds=3600))
+    ]
+    assert len(said) == 2
+    assert "in 1 min" in said[0]
+    assert "at any time" in said[1]
+    assert len(package_findings(state, repair_allowed=False)) == 3
+
+
+def test_a_pending_reboot_and_warnings_are_passed_on():
+    found = package_findings(a_state(answer=Answer.YES, warnings=("repository x can't be read",)), repair_allowed=False)
+    assert {finding.check for finding in found} == {"repositories", "pending-reboot"}
+    assert levels(found) == [WARN, WARN]
+
+
+def test_a_hold_only_warns_when_it_keeps_a_security_fix_away():
+    other = an_update("vim", classification=Classification.OTHER, held=True)
+    assert levels(the("held", package_findings(a_state(other, held=("vim", "old")), repair_allowed=False))) == [GOOD]
+    (found,) = the("held", package_findings(a_state(an_update(), held=("openssl",)), repair_allowed=False))
+    assert found.level is WARN
+    assert "openssl" in found.message
+
+
+NAMES = st.frozensets(st.sampled_from(("a.service", "b.service", "tcp/22", "tcp/80")))
+
+
+@given(NAMES, NAMES, NAMES, NAMES)
+def test_only_what_got_worse_blocks(failed_before, failed_after, open_before, open_after):
+    before = Services(tuple(failed_before), tuple(open_before))
+    after = Services(tuple(failed_after), tuple(open_after))
+    found = service_findings(before, after)
+    assert bool(the("ports", found)) == bool(open_before - open_after)
+    worse = [finding for finding in the("services", found) if finding.level is BLOCK]
+    assert bool(worse) == bool(failed_after - failed_before)
+    assert found
+    for name in open_before - open_after:
+        assert name in the("ports", found)[0].message
+
+
+def test_services_that_can_not_be_told_warn():
+    assert levels(service_findings(Services(known=False), Services())) == [WARN]
+
+
+@given(st.floats(-1000, 1000), st.booleans(), st.booleans(), st.integers(0, 500))
+def test_whatever_is_not_good_has_a_remedy(skew, repairable, allowed, free):
+    state = a_state(
+        an_update(held=True), problems=("p",), repairable=repairable, lock_holder="x", auto_updaters=(("y", None),),
+        warnings=("w",), answer=Answer.YES,
+    )  # fmt: skip
+    found = [
+        clock_finding(skew),
+        *package_findings(state, allowed),
+        *disk_findings(facts(disk("packages", free), disk("boot", read_only=True)), None, [KERNEL]),
+        *service_findings(Services((), ("tcp/1",)), Services(("u",), ())),
+    ]
+    assert all(finding.remedy for finding in found if finding.level is not GOOD)

@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.model import RebootNeed
+from tasks.rules.reboot import decide
+from tasks.rules.window import Fit
+from tasks.states import Answer, RebootPolicy, RebootState
+
+FITS, FULL = (
+    Fit(fits=True, arithmetic="plenty"),
+    Fit(fits=False, arithmetic="a reboot needs about 5 min; 2 min are left"),
+)
+YES, NO = RebootNeed(Answer.YES, ("a new kernel",)), RebootNeed(Answer.NO)
+UNKNOWN = RebootNeed(Answer.UNKNOWN, ("no tool tells",))
+
+
+def ask(policy, need, **given):
+    usual = {"installed": 3, "facts_can_reboot": True, "reboots_so_far": 0, "max_reboots": 2, "fits": FITS}
+    return decide(policy, need, **(usual | given))
+
+
+@pytest.mark.parametrize(
+    ("policy", "need", "so_far", "reboot", "state"),
+    [
+        (RebootPolicy.IF_REQUIRED, YES, 0, True, RebootState.REQUIRED),
+        (RebootPolicy.IF_REQUIRED, NO, 0, False, RebootState.NOT_NEEDED),
+        (RebootPolicy.IF_REQUIRED, UNKNOWN, 0, False, RebootState.UNKNOWN),
+        (RebootPolicy.IF_REQUIRED, NO, 1, False, RebootState.COMPLETED),
+        (RebootPolicy.IF_REQUIRED, YES, 1, True, RebootState.REQUIRED),
+        (RebootPolicy.NEVER, YES, 0, False, RebootState.REQUIRED),
+        (RebootPolicy.NEVER, NO, 0, False, RebootState.NOT_NEEDED),
+        (RebootPolicy.NEVER, UNKNOWN, 0, False, RebootState.UNKNOWN),
+        (RebootPolicy.ALWAYS, NO, 0, True, RebootState.NOT_NEEDED),
+        (RebootPolicy.ALWAYS, UNKNOWN, 0, True, RebootState.UNKNOWN),
+        (RebootPolicy.ALWAYS, NO, 1, False, RebootState.COMPLETED),
+        (RebootPolicy.ALWAYS, YES, 1, True, RebootState.REQUIRED),
+    ],
+)
+def test_the_decision(policy, need, so_far, reboot, state):
+    found = ask(policy, need, reboots_so_far=so_far)
+    assert (found.reboot, found.state_if_not) == (reboot, state)
+    assert found.reason
+
+
+def test_always_reboots_even_when_nothing_was_installed():
+    assert ask(RebootPolicy.ALWAYS, NO, installed=0).reboot
+
+
+def test_a_reboot_before_the_installation_is_not_the_one_that_always_asks_for():
+    assert ask(RebootPolicy.ALWAYS, NO, reboots_so_far=1, reboots_since_install=0).reboot
+    assert not ask(RebootPolicy.ALWAYS, NO, reboots_so_far=2, max_reboots=5, reboots_since_install=1).reboot
+
+
+@pytest.mark.parametrize(
+    ("given_", "words"),
+    [
+        ({"facts_can_reboot": False}, "whatever hosts it must restart it"),
+        ({"reboots_so_far": 2}, "2 of 2 allowed reboots are used up"),
+        ({"fits": FULL}, "a reboot needs about 5 min; 2 min are left"),
+    ],
+)
+def test_what_stands_in_the_way_is_said(given_, words):
+    found = ask(RebootPolicy.IF_REQUIRED, YES, **given_)
+    assert not found.reboot
+    assert found.state_if_not is RebootState.REQUIRED
+    assert words in found.reason
+    assert "a new kernel" in found.reason
+
+
+def test_unknown_says_that_it_could_not_be_told():
+    assert ask(RebootPolicy.IF_REQUIRED, UNKNOWN).reason == (
+        "whether a reboot is needed after 3 updates could not be told (no tool tells); "
+        "under IfRequired that is no reason"
+    )
+
+
+@given(
+    st.sampled_from(RebootPolicy),
+    st.sampled_from((YES, NO, UNKNOWN)),
+    st.integers(0, 3),
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from((FITS, FULL)),
+)
+def test_it_never_reboots_against_a_limit(policy, need, installed, can, so_far, most, fits):
+    found = decide(
+        policy, need, installed=installed, facts_can_reboot=can, reboots_so_far=so_far, max_reboots=most, fits=fits
+    )
+    if found.reboot:
+        assert can
+        assert so_far < most
+        assert fits.fits
+        assert policy is not RebootPolicy.NEVER
+        assert need.answer is Answer.YES or policy is RebootPolicy.ALWAYS
+    assert found.reason

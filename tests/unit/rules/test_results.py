@@ -1,0 +1,115 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.model import TransactionResult, UpdateResult
+from tasks.rules.results import came_along, settle
+from tasks.states import UpdateState
+from tests.unit.rules.examples import NOW, a_state, an_update
+
+SSL = an_update()
+NEW = an_update("newlib", installed=None)
+
+
+def ran(*updates, exit_code=0, detail="", number=0, started=NOW):
+    return TransactionResult(number, tuple(update.id for update in updates), started, NOW, exit_code, detail)
+
+
+def settled(update, now, *transactions, not_attempted=None):
+    versions = {} if now is None else {update.id: now}
+    (found,) = settle([update], a_state(update), versions, transactions, not_attempted or {})
+    return found
+
+
+def test_the_wanted_version_is_installed():
+    assert settled(SSL, "1.1", ran(SSL)) == UpdateResult(SSL, UpdateState.INSTALLED, "", "1.1")
+    assert settled(NEW, "1.1", ran(NEW)).state is UpdateState.INSTALLED
+
+
+def test_another_version_is_installed_with_a_note():
+    found = settled(SSL, "1.2", ran(SSL))
+    assert found.state is UpdateState.INSTALLED
+    assert found.reason == "version 1.2 was installed in place of 1.1"
+
+
+def test_the_database_is_believed_against_a_bad_exit_code():
+    found = settled(SSL, "1.1", ran(SSL, exit_code=100, detail="another package broke"))
+    assert found.state is UpdateState.INSTALLED
+    assert "another package broke" in found.reason
+
+
+def test_the_database_is_believed_against_a_good_exit_code():
+    found = settled(SSL, "1.0", ran(SSL))
+    assert found.state is UpdateState.FAILED
+    assert (
+        found.reason
+        == "version 1.0 is still there afterwards: its transaction reported success and yet did not change it"
+    )
+    assert found.version_after == "1.0"
+
+
+def test_a_failure_carries_its_detail():
+    assert "disk full (exit code 100)" in settled(SSL, "1.0", ran(SSL, exit_code=100, detail="disk full")).reason
+    assert "exit code 100" in settled(SSL, "1.0", ran(SSL, exit_code=100)).reason
+    assert "its end was not seen" in settled(SSL, "1.0", ran(SSL, exit_code=None)).reason
+    assert settled(NEW, None, ran(NEW)).reason.startswith("it is not there afterwards")
+
+
+def test_the_last_transaction_that_ran_counts():
+    found = settled(SSL, "1.0", ran(SSL, number=1, exit_code=1, detail="second"), ran(SSL, exit_code=1, detail="first"))
+    assert "second" in found.reason
+
+
+def test_what_was_not_attempted_says_why():
+    found = settled(SSL, "1.0", not_attempted={SSL.id: "no time"})
+    assert (found.state, found.reason) == (UpdateState.NOT_ATTEMPTED, "no time")
+    assert settled(SSL, "1.0", ran(SSL, started=None)).reason == "the job ended before its turn came"
+    assert settled(NEW, None).state is UpdateState.NOT_ATTEMPTED
+
+
+def test_what_came_along_though_not_attempted_is_installed():
+    found = settled(SSL, "1.1", not_attempted={SSL.id: "no time"})
+    assert (found.state, found.reason) == (UpdateState.INSTALLED, "came along with another one (no time)")
+
+
+def test_what_is_no_longer_whole_failed_even_when_it_was_not_attempted():
+    for transactions in ((), (ran(SSL, exit_code=100, detail="postinst failed"),)):
+        found = settled(SSL, None, *transactions)
+        assert found.state is UpdateState.FAILED
+        assert found.reason.startswith("left half-configured")
+    assert "postinst failed" in found.reason
+
+
+def test_skipped_updates_that_moved_are_told_as_installed():
+    skipped = [
+        UpdateResult(SSL, UpdateState.NOT_SELECTED, "not selected"),
+        UpdateResult(an_update("b"), UpdateState.EXCLUDED, "excluded by mask"),
+        UpdateResult(an_update("c"), UpdateState.NOT_SELECTED, "not selected"),
+        UpdateResult(an_update("d"), UpdateState.NOT_SELECTED, "not selected"),
+    ]
+    along = came_along(skipped, {SSL.id: "1.1", "b:amd64": "1.1", "c:amd64": "1.0"})
+    assert [result.state for result in along] == [
+        UpdateState.INSTALLED,
+        UpdateState.INSTALLED,
+        UpdateState.NOT_SELECTED,
+        UpdateState.NOT_SELECTED,
+    ]
+    assert along[0].reason == "came along as a dependency"
+    assert "it was to be left alone: excluded by mask" in along[1].reason
+
+
+@given(
+    st.lists(st.sampled_from(("a", "b", "c", "d")), unique=True),
+    st.dictionaries(st.sampled_from(("a:amd64", "b:amd64", "c:amd64")), st.sampled_from(("1.0", "1.1", "9"))),
+    st.lists(
+        st.builds(ran, st.sampled_from((an_update("a"), an_update("b"))), exit_code=st.sampled_from((0, 1, None)))
+    ),
+)
+def test_every_chosen_update_has_one_result_that_agrees_with_the_database(names, versions, transactions):
+    chosen = [an_update(name) for name in names]
+    found = settle(chosen, a_state(*chosen), versions, transactions, {})
+    assert [result.update for result in found] == chosen
+    for result in found:
+        now = versions.get(result.update.id)
+        assert result.version_after == now
+        assert (result.state is UpdateState.INSTALLED) == (now not in (None, "1.0"))
+        assert result.reason or result.state is UpdateState.INSTALLED
