@@ -1,0 +1,36 @@
+"""Offer the flows as deployments of this process: ``python -m deployments.serve``.
+
+Runs are started from the forms in the Prefect UI (or through its API) and carried out here, each in a process of its own.
+"""
+
+from pathlib import Path
+
+from prefect import serve
+from prefect.deployments.runner import RunnerDeployment
+from prefect.types.entrypoint import EntrypointType
+
+from flows.assess import assess_fleet
+from flows.patch import patch_fleet
+
+
+def offered() -> list[RunnerDeployment]:
+    """Return what is offered: one deployment a flow, with an empty schedule."""
+    return [
+        made.to_deployment(
+            name="on-demand",
+            description=(made.description or "").strip(),
+            tags=["fleetpatch"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for made in (assess_fleet, patch_fleet)
+    ]
+
+
+def main() -> None:
+    """Serve until stopped."""
+    print(f"serving from {Path.cwd()}; stop with Ctrl-C")  # noqa: T201 - said to the person who started it
+    serve(*offered())
+
+
+if __name__ == "__main__":
+    main()
