@@ -53,7 +53,11 @@ fp_read_param() {
 fp_param() { fp_read_param print "$1"; }
 fp_has() { fp_read_param has "$1"; }
 fp_now() { date +%s; }
-fp_stop_requested() { [ -n "${FP_JOB_DIR:-}" ] && [ -e "$FP_JOB_DIR/stop" ]; }
+# in a job: whether to begin nothing more, because somebody asked or because the system is going down
+fp_stop_requested() {
+  [ -n "${FP_JOB_DIR:-}" ] || return 1
+  [ -e "$FP_JOB_DIR/stop" ] || { [ -d /run/systemd/system ] && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
+}
 
 # quoted(s): a line as the inside of a JSON string (\u0022 and && are what all awks understand alike in a replacement);
 # put(s): print all but the last 1 to 60000 characters in pieces, and return those

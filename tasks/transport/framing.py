@@ -86,6 +86,11 @@ def compose(script: str, params: Mapping[str, ParameterValue], nonce: str) -> by
     return text.encode()
 
 
+def compose_job(script: str) -> str:
+    """Return the text of a job's ``script`` file: it is sourced by job_run.sh, which gives it its parameters."""
+    return f"{load_script('prelude')}\n{script}\n"
+
+
 def mark_of(nonce: str) -> str:
     """Return what framed lines begin with."""
     return f"@fleetpatch-{nonce}"

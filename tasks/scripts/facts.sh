@@ -1,0 +1,87 @@
+#!/bin/sh
+# Tells what the machine is. Records: os, kernel, clock, privilege, manager (one each, best first), runner, disk (one each
+# role), service, socket (one each), services. Nothing is changed; only /proc, df and systemctl are read.
+
+os_release=/etc/os-release
+[ -r "$os_release" ] || os_release=/usr/lib/os-release
+# in a subshell: the file is the machine's own shell text, and may set anything
+(
+  ID='' VERSION_ID='' PRETTY_NAME='' NAME=''
+  # shellcheck disable=SC1090
+  [ ! -r "$os_release" ] || . "$os_release"
+  fp_emit os "id=$ID" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}"
+)
+
+boot_id='' uptime=''
+{ IFS= read -r boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null
+{ read -r uptime _ </proc/uptime; } 2>/dev/null
+fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime"
+
+epoch=$(date +%s.%N)
+case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # dates without %N
+fp_emit clock "epoch:=$epoch"
+fp_emit privilege "uid:=$(id -u)" "user=$(id -un)"
+
+for manager in apt-get:apt dnf5:dnf dnf:dnf zypper:zypper; do
+  if command -v "${manager%%:*}" >/dev/null; then fp_emit manager "name=${manager#*:}"; fi
+done
+
+systemd=false
+[ ! -d /run/systemd/system ] || systemd=true
+runner=setsid
+if [ "$systemd" = true ] && command -v systemd-run >/dev/null; then runner=systemd; fi
+
+# May we reboot it? Not a container whose PID 1 is no init: only its host can start that again.
+init=''
+{ IFS= read -r init </proc/1/comm; } 2>/dev/null
+container=''
+if [ -r /run/systemd/container ]; then read -r container </run/systemd/container; fi
+if [ -f /.dockerenv ] || [ -f /run/.containerenv ]; then container=${container:-container}; fi
+can_reboot=true
+if [ -n "$container" ] && [ "$systemd" = false ] && [ "$init" != init ]; then can_reboot=false; fi
+case $container in docker | podman | oci | rkt | wsl | container) can_reboot=false ;; esac
+fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
+
+# disk ROLE PATH: the file system that holds the path
+disk() {
+  [ -d "$2" ] || return 0
+  room=$(df -kP "$2" 2>/dev/null | awk 'NR > 1 { n = NF; mount = $6; for (i = 7; i <= n; i++) mount = mount " " $i; print $2, $4, mount; exit }')
+  [ -n "$room" ] || return 0
+  total=${room%% *} room=${room#* }
+  free=${room%% *} mount=${room#* }
+  inodes=$(df -iP "$2" 2>/dev/null | awk 'NR > 1 { if ($2 ~ /^[0-9]+$/ && $2 > 0) print $4; exit }')
+  case $inodes in *[!0-9]*) inodes='' ;; esac
+  # the last line for a mount point is what one sees; blanks are octal in there
+  mode=$(mount="$mount" awk 'BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) } $2 == ENVIRON["mount"] { o = "," $4 "," } END { print index(o, ",ro,") ? "true" : "false" }' /proc/mounts)
+  fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_inodes:=$inodes" "read_only:=$mode"
+}
+disk system /
+disk packages /var
+disk boot /boot
+
+known=false
+if [ "$systemd" = true ]; then
+  if failed=$(systemctl list-units --state=failed --type=service --all --plain --no-legend --no-pager 2>/dev/null); then
+    known=true
+    printf '%s\n' "$failed" | awk 'NF { sub(/^[^A-Za-z0-9]+ /, ""); print $1 }' | fp_lines service name
+  fi
+fi
+
+# sockets PROTOCOL STATE FILE…: the ports of /proc/net that are in that state
+sockets() {
+  protocol=$1 state=$2; shift 2
+  cat "$@" 2>/dev/null | awk -v state="$state" -v protocol="$protocol" '
+    BEGIN { for (i = 0; i < 16; i++) digit[substr("0123456789ABCDEF", i + 1, 1)] = i }
+    $4 == state && $2 ~ /:/ {
+      n = split($2, part, ":"); port = 0
+      for (i = 1; i <= length(part[n]); i++) port = port * 16 + digit[substr(part[n], i, 1)]
+      if (port) print protocol "/" port
+    }' | sort -u | fp_lines socket name
+}
+listening=false
+if [ -r /proc/net/tcp ]; then
+  listening=true
+  sockets tcp 0A /proc/net/tcp /proc/net/tcp6
+  sockets udp 07 /proc/net/udp /proc/net/udp6
+fi
+fp_emit services "failed_known:=$known" "listening_known:=$listening"

@@ -1,0 +1,48 @@
+#!/bin/sh
+# What the job_* scripts share. A job is a directory: run script params log events meta rc stop. Its meta names the process
+# (pid, start time, boot id), made in one step by the job itself; its rc is the exit code, made in one step at its end.
+# shellcheck disable=SC2034  # used by the scripts that this is put before
+
+fp_jobs=$(fp_param root)
+fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
+fp_boot=''
+{ IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
+
+fp_nap() { sleep 0.1 2>/dev/null || sleep 1; }
+
+# fp_running PID START: whether that very process still lives
+fp_running() {
+  fp_wanted=$2
+  { IFS= read -r fp_stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+  # shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
+  set -- ${fp_stat##*) }
+  case $1 in Z | X) return 1 ;; esac
+  [ "${20}" = "$fp_wanted" ]
+}
+
+fp_read_rc() {
+  fp_rc='' fp_ended=''
+  { read -r fp_rc fp_ended <"$1/rc"; } 2>/dev/null || return 1
+  case $fp_rc in '' | *[!0-9]*) fp_rc=''; return 1 ;; esac
+}
+
+# fp_look DIR: fp_phase becomes absent, running, finished or lost; fp_rc, fp_began and fp_ended what is known
+fp_look() {
+  fp_phase=absent fp_rc='' fp_began='' fp_ended=''
+  { read -r fp_pid fp_start fp_then fp_began <"$1/meta"; } 2>/dev/null || return 0
+  if fp_read_rc "$1"; then
+    fp_phase=finished
+  elif [ "$fp_then" = "$fp_boot" ] && fp_running "$fp_pid" "$fp_start"; then
+    fp_phase=running
+  elif fp_read_rc "$1"; then # it ended between the two looks
+    fp_phase=finished
+  else
+    fp_phase=lost
+  fi
+}
+
+# fp_tell ID [MORE…]: one record of what fp_look found
+fp_tell() {
+  fp_id=$1; shift
+  fp_emit job "id=$fp_id" "phase=$fp_phase" "exit_code:=$fp_rc" "began:=$fp_began" "ended:=$fp_ended" "$@"
+}

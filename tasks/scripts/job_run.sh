@@ -1,0 +1,35 @@
+#!/bin/sh
+# Runs one job to its end: $1 is its directory. It is started detached and knows no connection. Nothing here kills
+# anything: a TERM (a shutdown, systemctl stop) is waited through, for a package transaction is never cut short.
+FP_JOB_DIR=$1
+cd / || exit 1
+umask 077
+exec </dev/null >>"$FP_JOB_DIR/log" 2>&1 3>>"$FP_JOB_DIR/events"
+trap : TERM HUP INT # not '': ignored signals would be inherited by what packages start
+
+IFS= read -r boot </proc/sys/kernel/random/boot_id || boot=''
+IFS= read -r stat <"/proc/$$/stat" || exit 1
+# shellcheck disable=SC2086  # fields
+set -- ${stat##*) }
+# the claim: of two that were started, one links its meta and the other leaves
+printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$(date +%s)" >"$FP_JOB_DIR/meta.$$" || exit 73
+ln "$FP_JOB_DIR/meta.$$" "$FP_JOB_DIR/meta" 2>/dev/null || { rm -f "$FP_JOB_DIR/meta.$$"; exit 75; }
+rm -f "$FP_JOB_DIR/meta.$$"
+
+if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibit >/dev/null; then
+  # shellcheck disable=SC2016  # $1 is the holder's own
+  systemd-inhibit --what=shutdown:sleep --mode=block --who=fleetpatch --why="job ${FP_JOB_DIR##*/}" \
+    /bin/sh -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" >/dev/null 2>&1 3>&- &
+fi
+
+(
+  trap - TERM HUP INT
+  umask 022
+  # shellcheck disable=SC2034  # read by the prelude, which the script begins with
+  FP_TOKEN=$(cat "$FP_JOB_DIR/params") fp_mark=''
+  # shellcheck disable=SC1091
+  . "$FP_JOB_DIR/script"
+)
+printf '%s %s\n' "$?" "$(date +%s)" >"$FP_JOB_DIR/rc.new"
+sync "$FP_JOB_DIR/events" "$FP_JOB_DIR/log" "$FP_JOB_DIR/rc.new" 2>/dev/null || :
+mv -f "$FP_JOB_DIR/rc.new" "$FP_JOB_DIR/rc"

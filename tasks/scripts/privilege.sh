@@ -1,0 +1,14 @@
+#!/bin/sh
+# Asks, as the login itself, which ways to root need no password. Record: privilege.
+
+uid=$(id -u)
+sudo=absent doas=absent sudo_said='' doas_said=''
+if [ "$uid" != 0 ]; then
+  if command -v sudo >/dev/null; then
+    if sudo_said=$(sudo -n -- /bin/sh -s 2>&1 </dev/null); then sudo=yes; else sudo=no; fi
+  fi
+  if [ "$sudo" != yes ] && command -v doas >/dev/null; then
+    if doas_said=$(doas -n /bin/sh -s 2>&1 </dev/null); then doas=yes; else doas=no; fi
+  fi
+fi
+fp_emit privilege "uid:=$uid" "user=$(id -un)" "sudo=$sudo" "sudo_said=$sudo_said" "doas=$doas" "doas_said=$doas_said"

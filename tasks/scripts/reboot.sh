@@ -1,0 +1,33 @@
+#!/bin/sh
+# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds). Record: ordered, or refused with why.
+# Asked twice, it is done once: the boot id is another one then. The answer is out before the machine goes down.
+# shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
+
+expected=$(fp_param expected_boot_id) delay=$(fp_param delay)
+case $delay in '' | *[!0-9]*) delay=2 ;; esac
+
+refuse() { fp_emit refused "why=$1" "boot_id=$fp_boot"; exit 0; }
+
+[ -n "$fp_boot" ] || refuse "the machine does not tell its boot id, so a reboot could not be proven"
+[ "$fp_boot" = "$expected" ] || refuse "it has rebooted already: its boot id is $fp_boot, not $expected"
+[ "$(id -u)" = 0 ] || refuse "the login is not root"
+for meta in "$fp_jobs"/*/meta; do
+  [ -f "$meta" ] || continue
+  fp_look "${meta%/meta}"
+  [ "$fp_phase" != running ] || { job=${meta%/meta}; refuse "the job ${job##*/} is still running"; }
+done
+
+# shellcheck disable=SC2016  # $1 and $2 are the inner shell's own
+order='sleep "$1"; sync; if [ -d /run/systemd/system ]; then systemctl reboot && exit; fi; shutdown -r now || reboot'
+if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
+  if systemctl is-active --quiet fleetpatch-reboot.service; then fp_emit ordered "boot_id=$fp_boot" again:=true; exit 0; fi
+  systemctl reset-failed fleetpatch-reboot.service 2>/dev/null
+  systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-reboot /bin/sh -c "$order" sh "$delay" \
+    </dev/null 3>&- && { fp_emit ordered "boot_id=$fp_boot" again:=false; exit 0; }
+fi
+if command -v setsid >/dev/null; then
+  setsid /bin/sh -c "$order" sh "$delay" </dev/null >/dev/null 2>&1 3>&- &
+  fp_emit ordered "boot_id=$fp_boot" again:=false
+else
+  refuse "the machine has neither systemd-run nor setsid to order a reboot with"
+fi

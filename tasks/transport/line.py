@@ -1,0 +1,39 @@
+"""What a POSIX shell is reached through: an open line that runs one command at a time."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tasks.seams.clock import Deadline
+from tasks.transport.framing import Decoder
+
+
+class Line(Protocol):
+    """An open way to run commands as the login. Implementations: ssh.py, local.py."""
+
+    def exchange(self, words: Sequence[str], stdin: bytes, decoder: Decoder, *, deadline: Deadline) -> int | None:
+        """Run a command and feed what it prints to the decoder, until the answer or the command ends.
+
+        Args:
+            words: the command; plain words without anything that a login shell (csh, fish …) would read otherwise.
+            stdin: all that it gets; then its stdin is closed.
+            decoder: stdout is fed, stderr noted.
+            deadline: of the whole exchange. A command that outlives it is left alone, never killed.
+
+        Returns:
+            The command's exit code, or None when the decoder had its whole answer first.
+
+        Raises:
+            ConnectionLost: the line was cut.
+            DeadlineExceeded: time is over; the line can't be used any more.
+            ProtocolViolation: from the decoder.
+        """
+        ...
+
+    @property
+    def open(self) -> bool:
+        """Whether another exchange may be tried."""
+        ...
+
+    def close(self) -> None:
+        """Give it up."""
+        ...

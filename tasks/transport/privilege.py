@@ -1,0 +1,133 @@
+"""How a login becomes root: already root, ``sudo -n``, sudo with a password, ``doas -n``, in this order.
+
+What was found is remembered for the machine, over reconnects; a refusal too, for a wrong password that is tried again
+and again locks the account.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from inventory.machine import PrivilegeMethod
+from tasks.errors import PrivilegeError, ProtocolViolation
+from tasks.seams.clock import Deadline
+from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+from tasks.transport.line import Line
+
+SHELL: Final = ("/bin/sh", "-s")
+SUDO: Final = ("sudo", "-n", "--", *SHELL)
+SUDO_PASSWORD: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL)
+# Asks for the password alone: before a script, a wrong one would make sudo read on and take script lines for passwords.
+SUDO_ASK: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
+DOAS: Final = ("doas", "-n", *SHELL)
+
+
+class _Answer(BaseModel):
+    uid: int
+    user: str
+    sudo: str
+    doas: str
+    sudo_said: str = ""
+    doas_said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to get a root shell: the words, and what goes before the script (a password line)."""
+
+    words: tuple[str, ...]
+    before: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Way(words={self.words!r})"  # what goes before may be a password
+
+
+AS_LOGIN: Final = Way(SHELL)
+
+
+class Privilege:
+    """The way to root on one machine, found at first need.
+
+    Args:
+        method: what the machine's owner says; AUTO probes.
+        password: gives the password for sudo, or None when there is none. Asked for only when sudo wants it.
+    """
+
+    def __init__(self, method: PrivilegeMethod, *, password: Callable[[], str] | None = None) -> None:
+        self._method = method
+        self._password = password
+        self._way: Way | None = AS_LOGIN if method is PrivilegeMethod.NONE else None
+        self._refusal: PrivilegeError | None = None
+
+    def way(self, line: Line, *, deadline: Deadline) -> Way:
+        """Return the way to root.
+
+        Raises:
+            PrivilegeError: there is none; the hint has the line that sudoers lacks.
+        """
+        if self._refusal is not None:
+            raise PrivilegeError(self._refusal.message, hint=self._refusal.hint)
+        if self._way is None:
+            try:
+                self._way = self._find(line, deadline)
+            except PrivilegeError as refusal:
+                self._refusal = refusal
+                raise
+        return self._way
+
+    def _find(self, line: Line, deadline: Deadline) -> Way:
+        answer = _ask(line, deadline)
+        wanted = self._method
+        auto = wanted is PrivilegeMethod.AUTO
+        if answer.uid == 0:
+            return AS_LOGIN
+        if wanted is PrivilegeMethod.ROOT:
+            self._refuse(answer, "the inventory says it logs in as root")
+        if auto or wanted is PrivilegeMethod.SUDO:
+            if answer.sudo == "yes":
+                return Way(SUDO)
+            if answer.sudo != "absent" and self._password is not None:
+                return self._with_password(self._password(), answer, line, deadline)
+        if answer.doas == "yes" and (auto or wanted is PrivilegeMethod.DOAS):
+            return Way(DOAS)
+        said = [answer.sudo_said or f"sudo is {answer.sudo}", answer.doas_said or f"doas is {answer.doas}"]
+        return self._refuse(answer, "; ".join(" ".join(text.split())[-200:] for text in said))
+
+    def _with_password(self, password: str, answer: _Answer, line: Line, deadline: Deadline) -> Way:
+        if "\n" in password or "\r" in password:
+            self._refuse(answer, "the password for sudo has a line break in it")
+        typed = f"{password}\n".encode()
+        decoder = Decoder(new_nonce())
+        if line.exchange(SUDO_ASK, typed, decoder, deadline=deadline) == 0:
+            return Way(SUDO_PASSWORD, typed)
+        # some systems' sudo repeats what was typed when there is no terminal
+        said = " ".join(decoder.noise().replace(password, "***").split())[-200:]
+        raise PrivilegeError(
+            f"sudo refused the password of {answer.user}: {said}",
+            hint=f"Correct what privilege_password refers to, or add to sudoers: {_sudoers(answer.user)}",
+        )
+
+    def _refuse(self, answer: _Answer, why: str) -> NoReturn:
+        raise PrivilegeError(
+            f"the login {answer.user} (uid {answer.uid}) can't become root: {why}",
+            hint=f"Add to /etc/sudoers.d/fleetpatch on the machine: {_sudoers(answer.user)}",
+        )
+
+
+def _sudoers(user: str) -> str:
+    return f"{user} ALL=(root) NOPASSWD: ALL"
+
+
+def _ask(line: Line, deadline: Deadline) -> _Answer:
+    nonce = new_nonce()
+    decoder = Decoder(nonce)
+    line.exchange(SHELL, compose(load_script("privilege"), {}, nonce), decoder, deadline=deadline)
+    for record in decoder.result().records:
+        if record["kind"] == "privilege":
+            try:
+                return _Answer.model_validate(record)
+            except ValidationError as error:
+                raise ProtocolViolation(f"the machine's answer about privileges makes no sense: {error}") from error
+    raise ProtocolViolation("the machine did not say which privileges the login has")
