@@ -1,6 +1,6 @@
 """Offer the flows as deployments of this process: ``python -m deployments.serve``.
 
-Runs are started from the forms in the Prefect UI (or through its API) and carried out here, each in a process of its own.
+Runs are started from the forms in the Prefect UI (or its API) and carried out here, each in a process of its own.
 """
 
 from pathlib import Path
@@ -15,15 +15,16 @@ from flows.patch import patch_fleet
 
 def offered() -> list[RunnerDeployment]:
     """Return what is offered: one deployment a flow, with an empty schedule."""
-    return [
-        made.to_deployment(
+    made = (
+        flow.to_deployment(
             name="on-demand",
-            description=(made.description or "").strip(),
+            description=(flow.description or "").strip(),
             tags=["fleetpatch"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
-        for made in (assess_fleet, patch_fleet)
-    ]
+        for flow in (assess_fleet, patch_fleet)
+    )
+    return [deployment for deployment in made if isinstance(deployment, RunnerDeployment)]
 
 
 def main() -> None:

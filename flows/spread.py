@@ -6,7 +6,8 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from prefect import flow
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from tasks.assess import assess_machine
@@ -70,7 +71,7 @@ class PrefectRunner:
 
     def step(self, work: Work, step: Step) -> MachineRun:
         """Run the step's task; what it raises is raised here, what it returns in a Failed state is returned."""
-        state: State[MachineRun] = TASKS[step](work, return_state=True)  # type: ignore[call-overload]
+        state = TASKS[step](work, return_state=True)
         result = state.result(raise_on_failure=False)
         if isinstance(result, MachineRun):
             return result

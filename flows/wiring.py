@@ -4,13 +4,13 @@ import getpass
 from pathlib import Path
 
 import platformdirs
-from inventory.load import find_inventory, load_inventory
 from tasks.managers.detect import manager_for
 from tasks.transport.open import open_session
 
 from flows.context import Caller
 from flows.ports import Ports
 from flows.request import AssessRequest, PatchRequest
+from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
 from tasks.errors import CredentialError
 from tasks.model import RunReport
@@ -29,11 +29,13 @@ def prefect_secret(block: str) -> str:
     from prefect.blocks.system import Secret  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
 
     try:
-        value = Secret.load(block, _sync=True)
+        loaded = Secret.load(block)
     except ValueError as error:
         hint = f"Create it: prefect block create secret, with the name {block!r}."
         raise CredentialError(f"there is no Prefect secret block {block!r}", hint=hint) from error
-    return str(value.get())  # type: ignore[union-attr]  # with _sync it is a block, never a coroutine
+    if not isinstance(loaded, Secret):  # within an event loop Prefect hands out a coroutine instead
+        raise CredentialError(f"Prefect secret block {block!r} can't be read from asynchronous code")
+    return str(loaded.get())
 
 
 def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:

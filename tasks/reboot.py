@@ -2,7 +2,7 @@
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from tasks.states import Step
 from tasks.steps.context import MachineRun, Work

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import Failed, State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Failed
 from prefect.tasks import Task
 
 from inventory.errors import FleetpatchError
