@@ -1,0 +1,8 @@
+# shellcheck shell=sh
+# What dpkg's database has of packages; one that it doesn't know is no failure. Parameters: packages (list of names).
+# Records: state {native}, section "packages": name, architecture, error flag, status and version, parted by tabs.
+
+fp_emit state native="$(dpkg --print-architecture)"
+# shellcheck disable=SC2046,SC2016  # names have no blanks and no wildcards; dpkg's $, not the shell's
+fp_section packages dpkg-query -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' $(fp_param packages)
+exit 0

@@ -1,0 +1,12 @@
+# shellcheck shell=sh
+# What apt would do with a set of packages. Changes nothing. Parameters: packages (list of name=version), uris ("yes":
+# also what would still be downloaded, if apt agrees). Records: sections "simulation" and "uris".
+
+simulation=$(fp_param packages | xargs apt-get -s -q -y install 2>&1)
+agreed=$?
+fp_section simulation printf '%s\n' "$(printf '%s\n' "$simulation" | grep -v '^Conf ')"
+if [ "$agreed" -eq 0 ] && [ "$(fp_param uris)" = yes ]; then
+  # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
+  fp_section uris apt-get -qq -y --print-uris install $(fp_param packages)
+fi
+exit 0
