@@ -20,7 +20,11 @@ fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "upti
 epoch=$(date +%s.%N)
 case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # dates without %N
 fp_emit clock "epoch:=$epoch"
-fp_emit privilege "uid:=$(id -u)" "user=$(id -un)"
+uid=$(id -u) way=root
+[ -z "${SUDO_UID:-}" ] || way=sudo
+[ -z "${DOAS_USER:-}" ] || way=doas
+[ "$uid" = 0 ] || way=none
+fp_emit privilege "uid:=$uid" "way=$way"
 
 for manager in apt-get:apt dnf5:dnf dnf:dnf zypper:zypper; do
   if command -v "${manager%%:*}" >/dev/null; then fp_emit manager "name=${manager#*:}"; fi

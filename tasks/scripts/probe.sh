@@ -3,7 +3,7 @@
 # A command that takes too long is ended (exit code 124, or 143): it is a question, no package transaction.
 
 seconds=$(fp_param timeout)
-case $seconds in '' | *[!0-9]*) seconds=30 ;; esac
+case $seconds in '' | *[!0-9]*) seconds=30 ;; 0) seconds=1 ;; esac # timeout 0 would be none at all
 command=$(fp_param command)
 
 ask() {

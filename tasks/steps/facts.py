@@ -1,0 +1,142 @@
+"""Facts: what a machine says of itself, asked in one round trip and believed only when it makes sense."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.errors import ProtocolViolation
+from tasks.model import Disk, Facts, Services
+from tasks.seams.clock import Clock, Deadline
+from tasks.seams.transport import Script, ScriptResult, Transport
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Os(_Record):
+    id: str
+    version: str
+    name: str
+
+
+class _Kernel(_Record):
+    release: str
+    arch: str
+    boot_id: str
+    uptime: float | None = Field(default=None, ge=0)
+
+
+class _Clock(_Record):
+    epoch: float = Field(gt=0)
+
+
+class _Privilege(_Record):
+    way: str
+
+
+class _Runner(_Record):
+    name: str
+    can_reboot: bool
+
+
+class _Disk(_Record):
+    role: str
+    mount: str
+    total_kib: int = Field(ge=0)
+    free_kib: int
+    free_inodes: int | None = Field(default=None, ge=0)
+    read_only: bool
+
+
+class _Named(_Record):
+    name: str = Field(min_length=1)
+
+
+class _Services(_Record):
+    failed_known: bool
+    listening_known: bool
+
+
+_Model = TypeVar("_Model", bound=_Record)
+
+
+def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
+    """Ask a machine for its facts.
+
+    Raises:
+        TransportError: the way to it failed.
+        ProtocolViolation: what it said makes no sense; the message names the record.
+    """
+    asked = clock.now()
+    answer = transport.run(Script("facts"), deadline=deadline)
+    answered = clock.now()
+    system = _only(answer, "os", _Os)
+    kernel = _only(answer, "kernel", _Kernel)
+    runner = _only(answer, "runner", _Runner)
+    # The machine read its clock between question and answer: the middle is off by half the round trip at most.
+    middle = (asked.timestamp() + answered.timestamp()) / 2
+    return Facts(
+        os_id=system.id,
+        os_version=system.version,
+        os_name=system.name,
+        kernel=kernel.release,
+        arch=kernel.arch,
+        boot_id=kernel.boot_id,
+        uptime_seconds=kernel.uptime or 0.0,
+        clock_skew_seconds=_only(answer, "clock", _Clock).epoch - middle,
+        privilege=_only(answer, "privilege", _Privilege).way,
+        managers=_names(answer, "manager"),
+        job_runner=runner.name,
+        can_reboot=runner.can_reboot,
+        disks=tuple(_disk(found) for found in _all(answer, "disk", _Disk)),
+        services=_services(answer),
+    )
+
+
+def _disk(found: _Disk) -> Disk:
+    return Disk(
+        mount=found.mount,
+        role=found.role,
+        total_bytes=found.total_kib * 1024,
+        free_bytes=max(0, found.free_kib) * 1024,  # below zero when only root may still write
+        free_inodes=found.free_inodes,
+        read_only=found.read_only,
+    )
+
+
+def _services(answer: ScriptResult) -> Services:
+    told = _only(answer, "services", _Services)
+    return Services(
+        failed=_names(answer, "service"),
+        listening=_names(answer, "socket"),
+        known=told.failed_known or told.listening_known,
+    )
+
+
+def _names(answer: ScriptResult, kind: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found.name for found in _all(answer, kind, _Named)))
+
+
+def _only(answer: ScriptResult, kind: str, model: type[_Model]) -> _Model:
+    found = tuple(_all(answer, kind, model))
+    if len(found) != 1:
+        raise ProtocolViolation(
+            f"the machine's facts have {len(found)} records '{kind}' where one is due "
+            f"(exit code {answer.exit_code}): {answer.noise[-500:]}",
+            hint="Look at what /bin/sh and awk do on that machine.",
+        )
+    return found[0]
+
+
+def _all(answer: ScriptResult, kind: str, model: type[_Model]) -> Iterable[_Model]:
+    for record in answer.of_kind(kind):
+        try:
+            yield model.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ProtocolViolation(
+                f"the machine's facts make no sense: {kind}.{where}: {first['msg']} ({first['input']!r:.200})"
+            ) from error
