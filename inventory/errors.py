@@ -1,5 +1,6 @@
 """The root of all errors, and those of the inventory. The whole tree is drawn in tasks/errors.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,6 +53,20 @@ class InventoryError(FleetpatchError):
         self.key = key
 
 
+class InvalidInventory(InventoryError):
+    """Everything that is wrong with an inventory, found in one pass; file, line and key are those of the first fault.
+
+    Attributes:
+        problems: the faults, in the order of the files; each has its own place and hint.
+    """
+
+    def __init__(self, problems: Sequence[InventoryError]) -> None:
+        first = problems[0]
+        super().__init__(_listed(problems), hint=first.hint if len(problems) == 1 else "")
+        self.problems = tuple(problems)
+        self.file, self.line, self.key = first.file, first.line, first.key
+
+
 class EmptyScopeError(InventoryError):
     """A scope that matches no machine: a typing error would otherwise look like a success."""
 
@@ -62,3 +77,10 @@ class HostKeyConflict(InventoryError):
 
 class CredentialError(FleetpatchError):
     """A credential reference that leads nowhere: no such file, variable or block."""
+
+
+def _listed(problems: Sequence[InventoryError]) -> str:
+    if len(problems) == 1:
+        return problems[0].message
+    lines = [f"{problem.message}\n    {problem.hint}" if problem.hint else problem.message for problem in problems]
+    return "\n".join([f"{len(problems)} faults in the inventory:", *lines])

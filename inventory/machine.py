@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 
 
 class TransportKind(StrEnum):
@@ -117,7 +116,7 @@ class Machine:
     zone: str = "UTC"
     environment: str = ""
     location: str = ""
-    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tags: Mapping[str, str] = field(default_factory=dict)  # a plain map: a proxy can't be pickled or copied
     groups: tuple[str, ...] = ()
     owner: PatchOwner = PatchOwner.FLEETPATCH
     legacy_crypto: bool = False

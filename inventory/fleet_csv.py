@@ -1,0 +1,98 @@
+"""CSV: the header names keys, `tag:NAME` columns are tags, lists are separated by blanks or semicolons."""
+
+import csv
+import io
+from pathlib import Path
+
+from inventory.checking import check, unknown_key
+from inventory.drafts import Draft, Fragment, draft, spread
+from inventory.places import KeyPath, Located, Place, Problems
+from inventory.schema import LimitsEntry, MachineEntry
+
+_TAG = "tag:"
+_LIMITS = tuple(LimitsEntry.model_fields)
+_NESTED = frozenset({"tags", "limits", "pre_checks", "probes"})
+COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED), *_LIMITS)
+
+
+def read_csv(path: Path, text: str, problems: Problems) -> Fragment:
+    """Read a CSV file. Separator is a comma, or a semicolon when the header has no comma.
+
+    Args:
+        path: the file.
+        text: its content.
+        problems: takes everything that is wrong with it; the key of a place is the column.
+    """
+    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
+    delimiter = ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        line = 1
+        for cells in reader:
+            if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
+                rows.append((line, [cell.strip() for cell in cells]))
+            line = reader.line_num + 1  # of the next row's beginning: a quoted cell may span lines
+    except csv.Error as error:
+        hint = 'Put cells with commas or line ends in "double quotes", and double the quotes inside.'
+        problems.add(Place(path, reader.line_num), f"this is no valid CSV: {error}", hint)
+        return Fragment()
+    if not rows:
+        problems.add(Place(path), "this file is empty", "Begin it with a header such as: name,address,user,tag:ring")
+        return Fragment()
+    (header_line, header), *body = rows
+    if not _header_is_good(Place(path, header_line), header, problems):
+        return Fragment()
+    return Fragment(tuple(one for number, cells in body for one in _row(Place(path, number), header, cells, problems)))
+
+
+def _header_is_good(place: Place, header: list[str], problems: Problems) -> bool:
+    good = True
+    for index, column in enumerate(header):
+        spot = Place(place.file, place.line, column or f"column {index + 1}")
+        if not column:
+            problems.add(spot, "this column has no name", "Name it, or remove it.")
+        elif column in header[:index]:
+            problems.add(spot, f"the column {column!r} stands here twice", "Remove one of the two.")
+        elif column not in COLUMNS and not column.startswith(_TAG):
+            problems.add(spot, *unknown_key(column, [*COLUMNS, "tag:NAME"]))
+        else:
+            continue
+        good = False
+    if "name" not in header:
+        problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
+        good = False
+    return good
+
+
+def _row(place: Place, header: list[str], cells: list[str], problems: Problems) -> list[Draft]:
+    if len(cells) != len(header):
+        message = f"{len(cells)} cells, but the header has {len(header)} columns"
+        problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
+        return []
+    data: dict[str, object] = {}
+    places: dict[KeyPath, Place] = {(): place}
+    tags: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    for column, cell in zip(header, cells, strict=True):
+        path: KeyPath = (column,)
+        if column.startswith(_TAG):
+            path = ("tags", column.removeprefix(_TAG))
+        elif column in _LIMITS:
+            path = ("limits", column)
+        places[path] = Place(place.file, place.line, column)
+        if not cell:
+            continue  # an empty cell says nothing
+        if path[0] == "tags":
+            tags[str(path[1])] = cell
+        elif path[0] == "limits":
+            limits[column] = cell
+        else:
+            data[column] = cell
+    data |= {key: value for key, value in (("tags", tags), ("limits", limits)) if value}
+    drafts = []
+    for single in spread(Located(data, places), problems):
+        entry = check(MachineEntry, single, problems)
+        if entry is not None:
+            drafts.append(draft(single, [], entry))
+    return drafts

@@ -1,0 +1,111 @@
+"""Where something stands in a file, and a list of what is wrong there: so that all faults are told at once."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.errors import InvalidInventory, InventoryError
+
+MAX_FILE_BYTES = 10 * 1024 * 1024
+"""No inventory is longer than this; what is, was not meant to be one."""
+
+MAX_PROBLEMS = 200
+"""A file with more faults than this is of another kind; nobody reads on."""
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a file. ``key`` is a dotted path, a column or a variable, as the format has it."""
+
+    file: Path
+    line: int | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Plain data (maps, lists, strings, None) together with where each part of it stands.
+
+    Attributes:
+        data: scalars are the text as written; the schema decides what they are.
+        places: by path inside the whole file.
+        base: path of ``data`` inside the whole file.
+    """
+
+    data: object
+    places: Mapping[KeyPath, Place]
+    base: KeyPath = ()
+
+    def at(self, path: KeyPath = ()) -> Place:
+        """Return where a path inside ``data`` stands, or the nearest thing around it when it stands nowhere itself."""
+        full = (*self.base, *path)
+        for length in range(len(full), -1, -1):
+            if (place := self.places.get(full[:length])) is not None:
+                rest = ".".join(str(part) for part in full[length:])
+                return Place(place.file, place.line, ".".join(part for part in (place.key, rest) if part))
+        raise KeyError(full)
+
+    def part(self, step: str | int) -> "Located":
+        """Return what a map holds under a key, or a list at an index; it must be there."""
+        data = self.data[step]  # type: ignore[index]  # who asks has looked
+        return Located(data, self.places, (*self.base, step))
+
+
+class Problems:
+    """Collects what is wrong, so that one run of the loader tells it all."""
+
+    def __init__(self) -> None:
+        self._found: list[InventoryError] = []
+
+    def add(self, place: Place, message: str, hint: str = "") -> None:
+        """Note a fault, once."""
+        if len(self._found) < MAX_PROBLEMS:
+            error = InventoryError(message, file=place.file, line=place.line, key=place.key or None, hint=hint)
+            if all(error.message != known.message for known in self._found):
+                self._found.append(error)
+
+    def take(self, others: "Problems") -> None:
+        """Add what somebody else collected."""
+        self._found += others._found[: MAX_PROBLEMS - len(self._found)]  # noqa: SLF001  # its own kind
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def raise_any(self) -> None:
+        """Raise everything that was found.
+
+        Raises:
+            InvalidInventory: there was something.
+        """
+        if self._found:
+            raise InvalidInventory(self._found)
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return "Did you mean 'x'? " for the option nearest to a word, or "" when none is near."""
+    by_lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"Did you mean {by_lower[near[0]]!r}? " if near else ""
+
+
+def read_text(path: Path, problems: Problems) -> str | None:
+    """Read a file of an inventory; notes why not, and returns None, when it can't be."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        hint = "Correct the path, and make it readable for the user who runs fleetpatch."
+        problems.add(Place(path), f"this file can't be read: {error.strerror}", hint)
+        return None
+    if len(raw) > MAX_FILE_BYTES:
+        problems.add(Place(path), "this file is larger than 10 MiB", "Split it, and give the directory of the parts.")
+        return None
+    try:
+        return raw.decode("utf-8-sig")  # spreadsheets put a byte order mark before CSV
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        problems.add(Place(path, line), "this file is no UTF-8 text", "Save it as UTF-8.")
+        return None

@@ -1,0 +1,210 @@
+"""Dynamic scopes: which machines, said by what they are. Resolved when a run starts, not when it is written.
+
+The grammar::
+
+    scope  = term { "," term }                all terms must hold
+    term   = [ "!" ] [ key "=" ] values       "!" turns it round; key "!=" values does so, too
+    values = value { "|" value }              one of them must hold
+    key    = name | env | environment | os | group | location | owner | transport | address | tag.NAME | NAME
+
+A value is a shell-style mask (fnmatch, case counts). Any other key is a tag; ``tag.NAME`` is for tags named like a
+key. ``address`` also takes a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and ``all`` are
+everything. ``env=*`` is "has an environment".
+"""
+
+import ipaddress
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from inventory.errors import EmptyScopeError, InventoryError
+from inventory.machine import Inventory, Machine, OsFamily, PatchOwner, TransportKind
+from inventory.places import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+_TAG = "tag."
+_FIELDS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
+    "": lambda machine: (machine.name, *machine.groups),
+    "name": lambda machine: (machine.name,),
+    "env": lambda machine: (machine.environment,),
+    "os": lambda machine: (machine.os.value,),
+    "group": lambda machine: machine.groups,
+    "location": lambda machine: (machine.location,),
+    "owner": lambda machine: (machine.owner.value,),
+    "transport": lambda machine: (machine.transport.value,),
+    "address": lambda machine: (machine.address,),
+}
+_ALIASES = {"environment": "env"}
+KEYS = (*(key for key in _FIELDS if key), *_ALIASES)
+_CLOSED: dict[str, type[StrEnum]] = {"os": OsFamily, "owner": PatchOwner, "transport": TransportKind}
+_MASK = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition.
+
+    Attributes:
+        key: one of KEYS, ``tag.NAME``, or "" for a word that is a machine or a group.
+        values: masks; one of them must match.
+        negated: whether it holds where none of them does.
+    """
+
+    key: str
+    values: tuple[str, ...]
+    negated: bool = False
+
+    def matches(self, machine: Machine) -> bool:
+        """Return whether it holds for a machine."""
+        return self._found(machine) is not self.negated
+
+    def advice(self, machines: Iterable[Machine]) -> str:
+        """Return what could have been meant, when it matches none of these machines."""
+        here = sorted({text for machine in machines for text in self._given(machine) if text})
+        listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
+        return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
+
+    def _found(self, machine: Machine) -> bool:
+        # What is not there matches no mask, so that `env=*` asks whether there is one.
+        given = [text for text in self._given(machine) if text]
+        return any(_value_matches(self.key, value, text) for value in self.values for text in given)
+
+    def _given(self, machine: Machine) -> tuple[str, ...]:
+        if self.key.startswith(_TAG):
+            return (machine.tags.get(self.key.removeprefix(_TAG), ""),)
+        return _FIELDS[self.key](machine)
+
+    def __str__(self) -> str:
+        short = self.key.removeprefix(_TAG)
+        key = self.key if short in KEYS or short.startswith(_TAG) else short
+        return f"{'!' if self.negated else ''}{key}{'=' if key else ''}{'|'.join(self.values)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Conditions that all must hold. ``str()`` gives a text that parses to the same scope."""
+
+    terms: tuple[Term, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Scope":
+        """Read a scope.
+
+        Raises:
+            InventoryError: it makes no sense; the hint says how to write it.
+        """
+        if not text.strip():
+            raise InventoryError("the scope is empty", hint="Write `all` for every machine, or for example env=prod.")
+        return cls(tuple(_term(part.strip(), text) for part in text.split(",")))
+
+    def matches(self, machine: Machine) -> bool:
+        """Return whether a machine is in it. Knows nothing of typing errors: ``select`` does."""
+        return all(term.matches(machine) for term in self.terms)
+
+    def select(self, inventory: Inventory) -> tuple[Machine, ...]:
+        """Return the machines that are in it, in the order of the inventory.
+
+        Raises:
+            InventoryError: it asks for a tag that no machine carries at all.
+            EmptyScopeError: no machine is in it; the message counts what each term left.
+        """
+        for term in self.terms:
+            _check_known(term, inventory.machines)
+            if term.negated and all(term.matches(machine) for machine in inventory.machines):
+                logger.warning("the term %s of the scope %s leaves nothing out", term, self)
+        found = tuple(machine for machine in inventory.machines if self.matches(machine))
+        if not found:
+            raise self._empty(inventory)
+        return found
+
+    def __str__(self) -> str:
+        return ",".join(str(term) for term in self.terms)
+
+    def _empty(self, inventory: Inventory) -> EmptyScopeError:
+        left = list(inventory.machines)
+        steps, barren = [], None
+        for term in self.terms:
+            alone = sum(term.matches(machine) for machine in inventory.machines)
+            left = [machine for machine in left if term.matches(machine)]
+            steps.append(f"{term} matches {alone}, {len(left)} left")
+            barren = term if alone == 0 and barren is None else barren
+        counted = f"of {len(inventory.machines)} machines, {'; '.join(steps)}"
+        hint = barren.advice(inventory.machines) if barren else "Each term matches some machine, but none matches all."
+        return EmptyScopeError(f"no machine is in the scope {str(self)!r}: {counted}", hint=hint)
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise InventoryError("a scope has at least one term", hint="Write `all` for every machine.")
+
+
+def _term(text: str, scope: str) -> Term:
+    negated = text.startswith("!")
+    body = text.removeprefix("!").strip()
+    key, equals, rest = body.partition("=")
+    if not equals:
+        key, rest = "", body
+    elif key.endswith("!"):
+        if negated:
+            raise _bad(f"{text!r} is turned round twice", scope, "Write !key=value or key!=value, not both.")
+        key, negated = key.removesuffix("!"), True
+    key = _key(key.strip(), text, scope) if equals else ""
+    values = tuple(dict.fromkeys(value.strip() for value in rest.split("|")))
+    values = tuple("*" if value == "all" and not key else value for value in values)
+    for value in values:
+        _check_value(key, value, text, scope)
+    return Term(key, values, negated)
+
+
+def _key(key: str, text: str, scope: str) -> str:
+    if not key or key == _TAG or any(character in " \t!|*?[]" for character in key):
+        raise _bad(
+            f"{text!r} has no usable key before '='", scope, f"Keys are {', '.join(KEYS)}, or the name of a tag."
+        )
+    key = _ALIASES.get(key, key)
+    return key if key in _FIELDS or key.startswith(_TAG) else f"{_TAG}{key}"
+
+
+def _check_value(key: str, value: str, text: str, scope: str) -> None:
+    if not value:
+        hint = "Write one, or key=* for machines that have one, or !key=* for those that have none."
+        raise _bad(f"{text!r} lacks a value" if text else "there is nothing between two commas", scope, hint)
+    if value.startswith("!"):
+        raise _bad(f"{text!r} turns a value round", scope, "Put the ! before the key: !key=value.")
+    if key == "address" and "/" in value:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError as error:
+            raise _bad(f"{value!r} is no network", scope, "Write it as 10.0.0.0/8 or 2001:db8::/32.") from error
+    if key in _CLOSED and not _MASK & set(value) and value not in list(_CLOSED[key]):
+        options = [member.value for member in _CLOSED[key]]
+        hint = f"{did_you_mean(value, options)}Write one of {', '.join(options)}."
+        raise _bad(f"{value!r} is not one of {', '.join(options)}", scope, hint)
+
+
+def _bad(message: str, scope: str, hint: str) -> InventoryError:
+    return InventoryError(f"in the scope {scope!r}: {message}", hint=hint)
+
+
+def _value_matches(key: str, value: str, text: str) -> bool:
+    if key == "address" and "/" in value:
+        try:
+            return ipaddress.ip_address(text) in ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            return False  # a host name is in no network that we could tell
+    return fnmatchcase(text, value)
+
+
+def _check_known(term: Term, machines: Iterable[Machine]) -> None:
+    """A tag that nobody carries is a typing error; a scope that silently matches nothing, or all, would hide it."""
+    name = term.key.removeprefix(_TAG)
+    if not term.key.startswith(_TAG):
+        return
+    known = {tag for machine in machines for tag in machine.tags}
+    if name not in known:
+        options = sorted(known | set(KEYS))
+        tags = ", ".join(sorted(known)) or "none"
+        hint = f"{did_you_mean(name, options)}Keys are {', '.join(KEYS)}; tags here are {tags}."
+        raise InventoryError(f"no machine has a tag {name!r}, which the scope asks for in {str(term)!r}", hint=hint)
