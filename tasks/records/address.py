@@ -48,7 +48,8 @@ def shown(url: URL) -> str:
     """Return the URL for people: no password, and no options, where passwords may stand as well."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    return url.set(password=None, query={}).render_as_string().replace("+psycopg", "")
+    bare = URL.create("postgresql", username=url.username, host=url.host, port=url.port, database=url.database)
+    return bare.render_as_string()
 
 
 def _file(url: URL, source: str) -> URL:

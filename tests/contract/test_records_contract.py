@@ -1,0 +1,232 @@
+"""What every Records does, whatever is behind it. Runs over the fake, SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.model import JobOutput
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.records.sql import SqlRecords
+from tasks.seams.records import JournalMark, Records
+from tasks.states import OperationState, Step, UpdateState
+from tests.support import builders as make
+from tests.support.fake_records import FakeRecords
+from tests.support.postgres import fresh_database
+
+HOSTILE = "bell\x07 nul\x00 lone\ud800 mask%_* quote'\" emoji😀 \u202eright-to-left\r\n"
+AnyRecords = FakeRecords | SqlRecords
+
+
+def _sqlite(folder: Path) -> Iterator[SqlRecords]:
+    with open_records(f"sqlite:///{folder / 'records.db'}") as records:
+        yield records
+
+
+def _postgres() -> Iterator[SqlRecords]:
+    with fresh_database() as url, open_records(url) as records:
+        yield records
+
+
+@pytest.fixture(params=["fake", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyRecords]:
+    match request.param:
+        case "fake":
+            yield FakeRecords()
+        case "sqlite":
+            yield from _sqlite(tmp_path)
+        case _:
+            yield from _postgres()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def sql(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
+    yield from _sqlite(tmp_path) if request.param == "sqlite" else _postgres()
+
+
+def test_it_is_a_records(records: AnyRecords) -> None:
+    seam: Records = records  # mypy checks the signatures
+    assert seam.entries("nothing-yet") == ()
+
+
+class TestJournal:
+    def test_entries_come_back_as_they_were_oldest_first(self, records: AnyRecords) -> None:
+        first = make.make_journal_entry(detail={"updates": ["a", "b"], "nested": {"x": None, "y": 1.5}, "ok": True})
+        second = make.make_journal_entry(mark=JournalMark.AFTER, at=make.at(140), detail={})
+        # Its clock may have been set back: what counts is the order in which they were written.
+        third = make.make_journal_entry(step=Step.REBOOT, act="reboot", key="boot-1", at=make.at(-500))
+        for entry in (first, second, third):
+            records.append(entry)
+        assert records.entries(make.RUN_ID) == (first, second, third)
+
+    def test_entries_are_of_one_run_and_of_one_machine_when_asked(self, records: AnyRecords) -> None:
+        mine = make.make_journal_entry()
+        for entry in (mine, make.make_journal_entry(machine="web-2"), make.make_journal_entry(run_id="other")):
+            records.append(entry)
+        assert records.entries(make.RUN_ID, "web-1") == (mine,)
+        assert [entry.machine for entry in records.entries(make.RUN_ID)] == ["web-1", "web-2"]
+        assert records.entries(make.RUN_ID, "WEB-1") == ()
+
+    def test_the_same_entry_twice_is_two_entries(self, records: AnyRecords) -> None:
+        entry = make.make_journal_entry()
+        records.append(entry)
+        records.append(entry)
+        assert records.entries(make.RUN_ID) == (entry, entry)
+
+    def test_it_takes_whatever_a_machine_says(self, records: AnyRecords) -> None:
+        entry = make.make_journal_entry(key=HOSTILE, detail={HOSTILE: [HOSTILE]})
+        long = make.make_journal_entry(key="k" * 20_000, act="x" * 5_000)
+        records.append(entry)
+        records.append(long)
+        assert records.entries(make.RUN_ID, make.MACHINE) == (entry, long)
+
+    def test_many_threads_lose_nothing(self, records: AnyRecords) -> None:
+        start = threading.Barrier(24)
+
+        def work(number: int) -> None:
+            start.wait()
+            for turn in range(5):
+                records.append(make.make_journal_entry(machine=f"m{number}", key=str(turn)))
+
+        with ThreadPoolExecutor(24) as pool:
+            for done in [pool.submit(work, number) for number in range(24)]:
+                done.result()
+        for number in range(24):
+            assert [entry.key for entry in records.entries(make.RUN_ID, f"m{number}")] == ["0", "1", "2", "3", "4"]
+
+
+class TestLearning:
+    def _save_reboot(self, records: AnyRecords, run: int, seconds: float) -> None:
+        reboot = make.make_reboot_result(down_seconds=0.0, up_seconds=seconds)
+        ended = make.START + timedelta(days=run)
+        records.save(make.make_outcome(run_id=f"run-{run}", reboot_result=reboot, install=None, ended_at=ended))
+
+    def test_nothing_is_known_of_a_machine_that_never_ran(self, records: AnyRecords) -> None:
+        assert records.learned("web-1", "reboot_seconds") is None
+
+    def test_the_first_run_sets_the_mean_and_later_ones_move_it(self, records: AnyRecords) -> None:
+        self._save_reboot(records, 1, 100.0)
+        assert records.learned("web-1", "reboot_seconds") == 100.0
+        self._save_reboot(records, 2, 200.0)
+        assert records.learned("web-1", "reboot_seconds") == pytest.approx(130.0)
+        assert records.learned("web-2", "reboot_seconds") is None
+        assert records.learned("web-1", "transaction_seconds") is None
+
+    def test_an_outcome_saved_again_counts_once_with_its_last_value(self, records: AnyRecords) -> None:
+        self._save_reboot(records, 1, 100.0)
+        self._save_reboot(records, 2, 200.0)
+        for _ in range(3):
+            self._save_reboot(records, 2, 300.0)
+        assert records.learned("web-1", "reboot_seconds") == pytest.approx(160.0)
+
+    def test_runs_count_in_the_order_of_time_not_of_saving(self, records: AnyRecords) -> None:
+        self._save_reboot(records, 2, 200.0)
+        self._save_reboot(records, 1, 100.0)
+        assert records.learned("web-1", "reboot_seconds") == pytest.approx(130.0)
+
+    def test_all_measures_of_an_installation_are_learned(self, records: AnyRecords) -> None:
+        records.save(make.make_outcome())
+        assert records.learned("web-1", "transaction_seconds") == 80.0
+        assert records.learned("web-1", "install_seconds_per_update") == 40.0
+        assert records.learned("web-1", "reboot_seconds") == 50.0
+
+    def test_very_old_runs_are_forgotten_alike(self, records: AnyRecords) -> None:
+        self._save_reboot(records, 0, 1e9)
+        for run in range(1, 26):
+            self._save_reboot(records, run, 60.0)
+        assert records.learned("web-1", "reboot_seconds") == pytest.approx(60.0)
+
+
+class TestSaving:
+    """Everything that is saved comes back equal."""
+
+    def test_a_report_comes_back_whole(self, sql: SqlRecords) -> None:
+        report = make.make_report()
+        sql.save(report)
+        assert History(sql).report(make.RUN_ID) == report
+
+    def test_parts_make_a_report_as_well(self, sql: SqlRecords) -> None:
+        report = make.make_report()
+        sql.save(report.run)
+        for outcome in reversed(report.outcomes):
+            sql.save(outcome)
+        for assessment in report.assessments:
+            sql.save(assessment)
+        loaded = History(sql).report(make.RUN_ID)
+        assert (loaded.run, loaded.outcomes, loaded.assessments) == (report.run, report.outcomes, report.assessments)
+        assert loaded.waves == (replace(report.waves[0], canary=False),)
+        assert loaded.plans == ()
+
+    def test_saving_again_replaces(self, sql: SqlRecords) -> None:
+        sql.save(make.make_run(state=OperationState.IN_PROGRESS, ended_at=None))
+        sql.save(make.make_outcome(state=OperationState.IN_PROGRESS))
+        sql.save(make.make_run())
+        sql.save(make.make_outcome())
+        sql.save(make.make_outcome())
+        report = History(sql).report(make.RUN_ID)
+        assert report.run == make.make_run()
+        assert report.outcomes == (make.make_outcome(),)
+
+    def test_an_outcome_needs_no_run_to_be_kept(self, sql: SqlRecords) -> None:
+        sql.save(make.make_outcome())
+        sql.append(make.make_journal_entry())
+        sql.save(make.make_run())
+        assert History(sql).outcome(make.RUN_ID, make.MACHINE) == make.make_outcome()
+
+    def test_times_come_back_aware_and_at_the_same_instant(self, sql: SqlRecords) -> None:
+        sql.save(make.make_run())
+        run = History(sql).run(make.RUN_ID)
+        assert run.started_at == make.START
+        assert run.started_at.utcoffset() == timedelta(0)
+        assert run.window is not None
+        assert run.window.zone == "Europe/Berlin"
+
+    def test_hostile_text_is_kept_to_the_letter(self, sql: SqlRecords) -> None:
+        update = make.make_update(name=HOSTILE, available=HOSTILE, blocked=HOSTILE * 500, origins=(HOSTILE,))
+        result = make.make_update_result(update=update, state=UpdateState.FAILED, reason=HOSTILE, version_after=None)
+        outcome = make.make_outcome(reason=HOSTILE, updates=(result,), error=make.make_error(message=HOSTILE))
+        assessment = make.make_assessment(packages=make.make_package_state(updates=(update,), problems=(HOSTILE,)))
+        sql.save(make.make_run(scope=HOSTILE, request={HOSTILE: HOSTILE}))
+        sql.save(outcome)
+        sql.save(assessment)
+        history = History(sql)
+        assert history.outcome(make.RUN_ID, make.MACHINE) == outcome
+        assert history.latest_assessments() == {make.MACHINE: assessment}
+        assert history.run(make.RUN_ID).request == {HOSTILE: HOSTILE}
+        assert [each.reason for each in history.why(make.MACHINE, "*emoji*")][1:] == [HOSTILE]
+
+    def test_names_longer_than_any_index_takes_stay_apart(self, sql: SqlRecords) -> None:
+        one, two = "n" * 9_000 + "1", "n" * 9_000 + "2"
+        sql.save(make.make_run())
+        for name in (one, two):
+            sql.save(make.make_outcome(machine=name))
+        assert History(sql).outcome(make.RUN_ID, two) == make.make_outcome(machine=two)
+
+    @pytest.mark.parametrize("text", ["", HOSTILE, "line of apt output\n" * 600_000], ids=["empty", "hostile", "11 MB"])
+    def test_job_output_comes_back_as_it_was(self, sql: SqlRecords, text: str) -> None:
+        output = make.make_job_output(text=text)
+        sql.save(make.make_run())
+        sql.save(make.make_job_output(text="first"))
+        sql.save(output)
+        assert History(sql).job_output(make.RUN_ID, make.MACHINE) == (output,)
+
+    def test_each_job_has_its_output(self, sql: SqlRecords) -> None:
+        sql.save(make.make_run())
+        outputs = tuple(JobOutput(make.RUN_ID, make.MACHINE, f"job-{n}", str(n)) for n in range(3))
+        for output in reversed(outputs):
+            sql.save(output)
+        assert History(sql).job_output(make.RUN_ID, make.MACHINE) == outputs
+
+    def test_threads_that_save_the_same_outcome_leave_one(self, sql: SqlRecords) -> None:
+        outcome = make.make_outcome()
+        sql.save(make.make_run())
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(sql.save, outcome) for _ in range(32)]:
+                done.result()
+        assert History(sql).report(make.RUN_ID).outcomes == (outcome,)
+        assert len(History(sql).why(make.MACHINE)) == len(outcome.updates)

@@ -1,0 +1,86 @@
+"""Records in memory, with faults on demand. Held to the same contract as the real ones."""
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tasks.errors import RecordsError
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.records.learning import SAMPLES, measures_from, weighted_mean
+from tasks.seams.records import JournalEntry
+
+
+@dataclass(slots=True)
+class FakeRecords:
+    """Remembers everything in plain attributes that tests may read.
+
+    Attributes:
+        fail_append_at: 1-based number of the append that raises RecordsError, storing nothing; None for never.
+        lose_answer_at: 1-based number of the append that stores its entry and then raises all the same.
+        fail_saves: whether every save raises RecordsError.
+        appends: how many appends were asked for, failed ones included.
+    """
+
+    fail_append_at: int | None = None
+    lose_answer_at: int | None = None
+    fail_saves: bool = False
+    appends: int = 0
+    journal: list[JournalEntry] = field(default_factory=list)
+    runs: dict[str, RunInfo] = field(default_factory=dict)
+    reports: dict[str, RunReport] = field(default_factory=dict)
+    assessments: dict[tuple[str, datetime, str], Assessment] = field(default_factory=dict)
+    outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    outputs: dict[tuple[str, str, str], JobOutput] = field(default_factory=dict)
+    samples: dict[tuple[str, str, str], tuple[datetime, float]] = field(default_factory=dict)
+    _turn: threading.RLock = field(default_factory=threading.RLock)
+
+    def append(self, entry: JournalEntry) -> None:
+        with self._turn:
+            self.appends += 1
+            if self.appends == self.fail_append_at:
+                raise RecordsError("can't write the journal: told to fail", hint="A test asked for this.")
+            self.journal.append(entry)
+            if self.appends == self.lose_answer_at:
+                raise RecordsError("can't write the journal: answer lost", hint="A test asked for this.")
+
+    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        with self._turn:
+            return tuple(e for e in self.journal if e.run_id == run_id and machine in (None, e.machine))
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        with self._turn:
+            if self.fail_saves:
+                raise RecordsError("can't save: told to fail", hint="A test asked for this.")
+            match item:
+                case RunInfo():
+                    self.runs[item.id] = item
+                case Assessment():
+                    self.assessments[item.machine, item.at, item.run_id] = item
+                case Outcome():
+                    self.outcomes[item.run_id, item.machine] = item
+                    self._learn(item)
+                case JobOutput():
+                    self.outputs[item.run_id, item.machine, item.job_id] = item
+                case RunReport():
+                    for part in (item.run, *item.assessments, *item.outcomes):
+                        self.save(part)
+                    self.reports[item.run.id] = item
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        with self._turn:
+            found = [
+                (at, run_id, value)
+                for (run_id, name, kind), (at, value) in self.samples.items()
+                if (name, kind) == (machine, measure)
+            ]
+        return weighted_mean([value for _, _, value in sorted(found)][-SAMPLES:])
+
+    def teach(self, machine: str, measure: str, value: float, at: datetime, run_id: str = "before") -> None:
+        """Pretend that a past run measured this."""
+        self.samples[run_id, machine, measure] = (at, value)
+
+    def _learn(self, outcome: Outcome) -> None:
+        moment = outcome.ended_at or outcome.started_at
+        if moment is not None:
+            for measure, value in measures_from(outcome).items():
+                self.samples[outcome.run_id, outcome.machine, measure] = (moment, value)

@@ -1,0 +1,135 @@
+"""A throwaway PostgreSQL server for tests: a socket in a temporary folder, no network, gone with the process.
+
+Its programs come from the system's packages. Without them tests are skipped and say so; where CI=true they
+fail instead.
+"""
+
+import atexit
+import contextlib
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psycopg
+import pytest
+
+_START_SECONDS = 60.0
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server. ``folder`` holds its socket."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    def execute(self, statement: str) -> None:
+        """Run a statement outside of any transaction."""
+        conninfo = f"host={self.folder} user=postgres dbname=postgres connect_timeout=5"
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def stop(self) -> None:
+        """Stop it, by its own pid, and leave nothing behind."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)  # "fast": connections are closed
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def programs() -> Path | None:
+    """The folder of the newest PostgreSQL's programs, or None."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    return Path(initdb).parent if initdb else None
+
+
+@cache
+def server() -> Server:
+    """Start the one server of this test process, or skip the test that asks for it."""
+    folder = programs()
+    if folder is None:
+        reason = "no PostgreSQL programs here: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    started = _start(folder)
+    atexit.register(started.stop)
+    return started
+
+
+@contextlib.contextmanager
+def fresh_database(encoding: str = "UTF8") -> Iterator[str]:
+    """Give the URL of an empty database, dropped afterwards."""
+    running = server()
+    name = f"fleetpatch_{os.getpid()}_{next(_NUMBERS)}"
+    running.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    try:
+        yield running.url(name)
+    finally:
+        running.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _start(binaries: Path) -> Server:
+    folder = Path(tempfile.mkdtemp(prefix="fp-pg-", dir="/tmp"))
+    user = _unprivileged()
+    if user is not None:
+        shutil.chown(folder, user)
+    data = folder / "data"
+    initdb = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "-N"]
+    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder, env=environment)
+    command = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder, env=environment)
+    started = Server(folder, process)
+    try:
+        _await(started)
+    except BaseException:
+        started.stop()
+        raise
+    return started
+
+
+def _unprivileged() -> str | None:
+    """Who runs the server: it refuses to be root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _await(started: Server) -> None:
+    patience = time.monotonic() + _START_SECONDS
+    while not _answers(started):
+        if started.process.poll() is not None or time.monotonic() > patience:
+            log = (started.folder / "log").read_text(errors="replace")
+            raise RuntimeError(f"PostgreSQL did not start: {log[-2000:]}")
+        time.sleep(0.1)
+
+
+def _answers(started: Server) -> bool:
+    try:
+        started.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+import sqlite3
+import traceback
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from tasks.errors import RecordsError
+from tasks.records.address import address, shown
+from tasks.records.faults import translated
+from tasks.records.opening import open_records
+
+
+@pytest.fixture(autouse=True)
+def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLEETPATCH_RECORDS_URL", raising=False)
+
+
+class TestAddress:
+    def test_the_default_is_in_the_users_data_directory(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        assert address().database == str(tmp_path / "fleetpatch" / "records.db")
+
+    def test_the_variable_overrides_it_and_an_argument_overrides_both(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FLEETPATCH_RECORDS_URL", "sqlite:////one.db")
+        assert address().database == "/one.db"
+        assert address("sqlite:////two.db").database == "/two.db"
+
+    def test_relative_and_home_paths_become_absolute(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", "/home/ops")
+        assert address("sqlite:///r.db").database == str(tmp_path / "r.db")
+        assert address("sqlite:///~/r.db").database == "/home/ops/r.db"
+
+    @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+    def test_postgresql_by_any_of_its_names(self, scheme: str) -> None:
+        assert address(f"{scheme}://u@h/d").drivername == "postgresql+psycopg"
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("mysql://u:hunter2@h/d", "unknown kind: 'mysql'"),
+            ("hunter2", "can't be read as a URL"),
+            ("postgresql://u:hunter2@h:port/d", "can't be read as a URL"),
+            ("postgresql://u:hunter2@h", "names no database"),
+            ("sqlite://", "names no file"),
+            ("sqlite:///:memory:", "names no file"),
+            ("sqlite:///file:x?mode=memory&uri=true", "names no file"),
+        ],
+    )
+    def test_what_we_do_not_know_is_refused_without_showing_the_url(self, url: str, said: str) -> None:
+        with pytest.raises(RecordsError, match=said) as caught:
+            address(url)
+        assert "Examples: sqlite:////" in caught.value.hint
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value)).split("RecordsError", 1)[1]
+
+    def test_passwords_are_never_shown(self) -> None:
+        url = address("postgresql://ops:hunter2@db:5433/fleet?sslpassword=hunter2&password=hunter2")
+        assert shown(url) == "postgresql://ops@db:5433/fleet"
+        assert shown(address("sqlite:////r.db")) == "/r.db"
+
+
+class TestFaults:
+    def test_an_error_names_what_was_tried_where_and_what_to_do(self) -> None:
+        with pytest.raises(RecordsError) as caught, translated("save an outcome", "/r.db"):
+            raise OperationalError("INSERT secret", {"p": "secret"}, sqlite3.OperationalError("database is locked"))
+        assert str(caught.value) == "can't save an outcome in /r.db: database is locked"
+        assert "Another program holds the database" in caught.value.hint
+
+    def test_a_pool_that_ran_dry(self) -> None:
+        with pytest.raises(RecordsError, match="all connections are busy") as caught, translated("save", "/r.db"):
+            raise PoolTimeout
+        assert caught.value.hint
+
+    def test_other_errors_pass(self) -> None:
+        with pytest.raises(KeyError), translated("save", "/r.db"):
+            raise KeyError("x")
+
+    def test_a_server_that_is_not_there(self) -> None:
+        url = "postgresql://ops:hunter2@127.0.0.1:1/fleet"
+        with pytest.raises(
+            RecordsError, match=r"can't open the records in postgresql://ops@127.0.0.1:1/fleet"
+        ) as caught:
+            open_records(url)
+        assert "Is the PostgreSQL server running" in caught.value.hint
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))

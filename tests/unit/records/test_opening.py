@@ -1,0 +1,288 @@
+"""Creating, migrating, refusing; on both databases."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, insert, text
+
+from tasks.errors import RecordsError
+from tasks.records import opening, rows, schema
+from tasks.records.address import address
+from tasks.records.database import Database, switch_to_wal
+from tasks.records.history import History
+from tasks.records.opening import migrate, open_records
+from tests.support import builders as make
+from tests.support.postgres import fresh_database
+
+ROOT = Path(__file__).parents[3]
+BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'records.db'}"
+        return
+    with fresh_database() as fresh:
+        yield fresh
+
+
+def _at_revision_1(url: str) -> None:
+    """Make a database as the first release left it, with something in it."""
+    database = Database(address(url))
+    if database.sqlite:
+        switch_to_wal(database)
+    with database.writing("prepare") as connection:
+        migrate(connection, "0001")
+        connection.execute(insert(schema.runs), rows.run_row(make.make_run()))
+        connection.execute(insert(schema.outcomes), rows.outcome_row(make.make_outcome()))
+        connection.execute(insert(schema.journal), rows.journal_row(make.make_journal_entry()))
+        connection.execute(insert(schema.job_outputs), rows.output_row(make.make_job_output()))
+    database.close()
+
+
+def _set_revision(url: str, revision: str) -> None:
+    database = Database(address(url))
+    with database.writing("prepare") as connection:
+        connection.execute(text("UPDATE fleetpatch_version SET version_num = :to"), {"to": revision})
+    database.close()
+
+
+def _check_kept(url: str) -> None:
+    with open_records(url) as records:
+        history = History(records)
+        assert history.run(make.RUN_ID) == make.make_run()
+        assert history.outcome(make.RUN_ID, make.MACHINE) == make.make_outcome()
+        assert history.journal(make.RUN_ID) == (make.make_journal_entry(),)
+        assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
+        records.save(make.make_outcome())
+        assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
+
+
+def test_an_older_database_is_migrated_with_all_that_is_in_it(url: str) -> None:
+    _at_revision_1(url)
+    _check_kept(url)
+
+
+def test_opening_again_changes_nothing(url: str) -> None:
+    with open_records(url) as records:
+        records.save(make.make_report())
+    with open_records(url) as records:
+        assert History(records).report(make.RUN_ID) == make.make_report()
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None:
+    with open_records(url) as records, records.database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
+    open_records(url).close()
+    _set_revision(url, "0999")
+    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0002") as caught:
+        open_records(url)
+    assert "Upgrade fleetpatch here" in caught.value.hint
+
+
+def test_a_database_of_somebody_else_is_refused_and_left_alone(url: str) -> None:
+    database = Database(address(url))
+    with database.writing("prepare") as connection:
+        connection.execute(text("CREATE TABLE orders (id integer)"))
+    with pytest.raises(RecordsError, match="isn't a fleetpatch database: it holds orders") as caught:
+        open_records(url)
+    assert "a database of its own" in caught.value.hint
+    with database.reading("look") as connection:
+        if database.sqlite:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar_one() != "wal"
+            tables = connection.execute(text("SELECT name FROM sqlite_master")).scalars().all()
+        else:
+            query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            tables = connection.execute(text(query)).scalars().all()
+    assert tables == ["orders"]
+    database.close()
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _at_revision_1(url)
+
+    def fail(connection: Connection, revision: str = "head") -> None:
+        migrate(connection, revision)
+        raise RecordsError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "migrate", fail)
+        with pytest.raises(RecordsError, match="power cut"):
+            open_records(url)
+    database = Database(address(url))
+    with database.reading("look") as connection:
+        assert connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one() == "0001"
+    database.close()
+    _check_kept(url)
+
+
+_FOUR_OPEN_AND_APPEND = """
+import os, sys
+from tasks.records.opening import open_records
+from tests.support.builders import make_journal_entry
+
+def work(machine):
+    with open_records(sys.argv[1]) as records:
+        for number in range(20):
+            records.append(make_journal_entry(machine=machine, key=str(number)))
+
+waiting, go = os.pipe()
+children = []
+for n in range(4):
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        os.read(waiting, 1)  # returns for all of them at once, when the parent closes its end
+        work(f"m{n}")
+        os._exit(0)
+    children.append(child)
+os.close(go)
+sys.exit(any(os.waitpid(child, 0)[1] for child in children))
+"""
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["created", "migrated"])
+def test_four_processes_may_open_at_once(url: str, older: bool) -> None:
+    if older:
+        _at_revision_1(url)
+    command = [sys.executable, "-c", _FOUR_OPEN_AND_APPEND, url]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_records(url) as records:
+        for n in range(4):
+            keys = [entry.key for entry in records.entries(make.RUN_ID, f"m{n}")]
+            assert keys == [str(number) for number in range(20)]
+
+
+def test_threads_may_open_at_once(url: str) -> None:
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        open_records(url).close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    with open_records(url) as records:
+        assert records.entries("any") == ()
+
+
+class TestSqliteFile:
+    def test_only_its_owner_can_read_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "folder" / "records.db"
+        with open_records(f"sqlite:///{path}") as records:
+            records.append(make.make_journal_entry())
+            for file in path.parent.iterdir():
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+    def test_the_journal_is_as_safe_as_sqlite_can_make_it(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path / 'r.db'}"
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        with open_records(url) as records, records.database.reading("look") as connection:
+            settings = {name: connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names}
+        assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+    def test_it_is_copied_before_it_is_migrated(self, tmp_path: Path) -> None:
+        path = tmp_path / "100% mine.db"
+        _at_revision_1(f"sqlite:///{path}")
+        open_records(f"sqlite:///{path}").close()
+        backup = tmp_path / "100% mine.db.0001.bak"
+        assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+        with closing(sqlite3.connect(backup)) as copy:
+            assert copy.execute("SELECT version_num FROM fleetpatch_version").fetchone() == ("0001",)
+            assert copy.execute("SELECT id FROM runs").fetchone() == (make.RUN_ID,)
+        assert not list(tmp_path.glob("*.part"))
+
+    def test_without_a_copy_nothing_is_migrated(self, tmp_path: Path) -> None:
+        path = tmp_path / "records.db"
+        _at_revision_1(f"sqlite:///{path}")
+        (tmp_path / "records.db.0001.bak").mkdir()
+        with pytest.raises(RecordsError, match="before migrating it") as caught:
+            open_records(f"sqlite:///{path}")
+        assert "nothing was changed" in caught.value.hint
+        (tmp_path / "records.db.0001.bak").rmdir()
+        _check_kept(f"sqlite:///{path}")
+
+    def test_a_file_that_is_no_database_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "notes.txt"
+        path.write_text("shopping list " * 100)
+        with pytest.raises(RecordsError, match="not a database") as caught:
+            open_records(f"sqlite:///{path}")
+        assert "point FLEETPATCH_RECORDS_URL at another one" in caught.value.hint
+        assert path.read_text() == "shopping list " * 100
+
+    def test_a_folder_that_can_not_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RecordsError, match=r"can't use .*records.db for the records: ") as caught:
+            open_records(f"sqlite:///{tmp_path / 'file' / 'records.db'}")
+        assert caught.value.hint
+
+    def test_the_default_is_made_on_first_use(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("FLEETPATCH_RECORDS_URL", raising=False)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        with open_records() as records:
+            assert records.place == str(tmp_path / "fleetpatch" / "records.db")
+        assert (tmp_path / "fleetpatch" / "records.db").exists()
+
+    def test_a_full_disk_is_said_plainly_and_loses_nothing(self, tmp_path: Path) -> None:
+        with open_records(f"sqlite:///{tmp_path / 'r.db'}") as records:
+            records.append(make.make_journal_entry())
+            for _ in range(5):  # each of the pool's connections has its own limit
+                with records.database.reading("limit") as connection:
+                    pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+                    connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+            with pytest.raises(RecordsError, match="disk is full") as caught:
+                records.save(make.make_job_output(text=os.urandom(400_000).hex()))
+            assert "Make room" in caught.value.hint
+            assert records.entries(make.RUN_ID) == (make.make_journal_entry(),)
+
+
+@pytest.mark.postgres
+class TestPostgres:
+    def test_an_encoding_that_loses_text_is_refused(self) -> None:
+        with fresh_database("LATIN1") as url:
+            with pytest.raises(RecordsError, match="has the encoding LATIN1; it has to be UTF8") as caught:
+                open_records(url)
+            assert "ENCODING 'UTF8'" in caught.value.hint
+
+    def test_commits_wait_for_the_disk_even_where_the_server_would_not(self) -> None:
+        with fresh_database() as url, open_records(f"{url}&options=-c%20synchronous_commit%3Doff") as records:
+            with records.database.reading("look") as connection:
+                assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "off"
+            with records.database.writing("look") as connection:
+                assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+
+    def test_a_connection_that_died_meanwhile_is_replaced(self) -> None:
+        with fresh_database() as url, open_records(url) as records:
+            records.append(make.make_journal_entry())
+            killer = Database(address(url))
+            with killer.writing("kill") as connection:
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+            killer.close()
+            records.append(make.make_journal_entry(key="after"))
+            assert [entry.key for entry in records.entries(make.RUN_ID)][1:] == ["after"]
