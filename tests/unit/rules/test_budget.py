@@ -123,7 +123,10 @@ def test_what_does_not_fit_says_why_and_smaller_ones_still_go():
 
 def test_a_later_one_says_that_others_go_before_it():
     _, left_out = split(uniform(3), 40, one_by_one=True)
-    assert left_out[0].reason.endswith("once the updates before it are installed")
+    assert left_out[0].reason == (
+        "no time left: install of p002 needs about 17 s; 6 s are left until 01:00:40 UTC, "
+        "once the updates before it are installed"
+    )
 
 
 def test_the_latest_start_is_told_in_the_machines_clock():

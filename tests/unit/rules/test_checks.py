@@ -130,6 +130,13 @@ def test_a_pending_reboot_and_warnings_are_passed_on():
     assert levels(found) == [WARN, WARN]
 
 
+def test_a_hold_without_an_update_is_still_told():
+    (found,) = the("held", package_findings(a_state(held=("f", "e", "d", "c", "b", "a")), repair_allowed=False))
+    assert (found.level, found.message) == (GOOD, "held by its administrator, and left alone: a, b, c, d, e and 1 more")
+    (found,) = the("held", package_findings(a_state(held=("a", "b", "c", "d", "e")), repair_allowed=False))
+    assert found.message.endswith("c, d, e")
+
+
 def test_a_hold_only_warns_when_it_keeps_a_security_fix_away():
     other = an_update("vim", classification=Classification.OTHER, held=True)
     assert levels(the("held", package_findings(a_state(other, held=("vim", "old")), repair_allowed=False))) == [GOOD]

@@ -37,6 +37,23 @@ def test_the_database_is_believed_against_a_bad_exit_code():
     assert "another package broke" in found.reason
 
 
+def test_an_exit_code_without_words_is_no_complaint():
+    assert settled(SSL, "1.1", ran(SSL, exit_code=102)).reason == ""
+    assert settled(SSL, "1.1", ran(SSL, exit_code=0, detail="chatter")).reason == ""
+
+
+def test_what_was_there_already_is_installed():
+    same = an_update(installed="1.1")
+    assert settled(same, "1.1", ran(same)) == UpdateResult(same, UpdateState.INSTALLED, "it was there already", "1.1")
+
+
+def test_what_was_there_before_is_asked_of_the_state_before():
+    newer = an_update(installed="1.0")
+    (found,) = settle([newer], a_state(an_update(installed="0.9")), {newer.id: "1.0"}, [ran(newer)], {})
+    assert found.state is UpdateState.INSTALLED
+    assert found.reason == "version 1.0 was installed in place of 1.1"
+
+
 def test_the_database_is_believed_against_a_good_exit_code():
     found = settled(SSL, "1.0", ran(SSL))
     assert found.state is UpdateState.FAILED

@@ -142,6 +142,7 @@ def test_the_limit_of_publication():
     assert state is UpdateState.EXCLUDED
     assert reason == "published 2026-11-02 00:00 UTC, after the limit of 2026-11-01 00:00 UTC"
     assert outcome(an_update(published=limit), published_before=limit)[0] == "chosen"
+    assert notes([an_update(f"p{number}") for number in range(5)], Selection(published_before=limit))[0].endswith("p4")
     undated = [an_update(f"p{number}") for number in range(7)]
     assert notes(undated, Selection(published_before=limit))[0].endswith("p4 and 2 more")
 
