@@ -4,7 +4,8 @@ pandas takes most of a second to load, so it is loaded when the first frame is m
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, get_type_hints
 
 from tasks.model import RunReport
@@ -69,14 +70,14 @@ def dtypes(row_type: type[Row]) -> dict[str, str]:
 def _frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":
     import pandas as pd  # noqa: PLC0415  loaded late, see the module's first lines
 
-    names = dtypes(row_type)
-    columns = zip(*(astuple(row) for row in rows), strict=True) if rows else ((),) * len(names)
     return pd.DataFrame(
-        {
-            name: pd.Series([_storable(value) for value in column], dtype=dtype)
-            for (name, dtype), column in zip(names.items(), columns, strict=True)
-        }
+        {name: pd.Series(_values(rows, name, dtype), dtype=dtype) for name, dtype in dtypes(row_type).items()}
     )
+
+
+def _values(rows: Sequence[Row], name: str, dtype: str) -> list[object]:
+    values = list(map(attrgetter(name), rows))
+    return list(map(_storable, values)) if dtype == "string" else values
 
 
 def _storable(value: object) -> object:

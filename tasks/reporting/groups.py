@@ -86,6 +86,8 @@ def troubles(rows: Iterable[MachineRow]) -> list[Trouble]:
         key = (row.state, row.error_kind, alike(reason, row.machine))
         trouble = found.setdefault(key, Trouble(row.state, reason, row.error_hint, row.error_kind))
         trouble.machines.append(row.machine)
+        if len(trouble.machines) == 2 and len(row.machine) > 2:
+            trouble.reason = reason.replace(row.machine, "(machine)")
     order = [state.value for state in _WORST_FIRST]
     return sorted(found.values(), key=lambda trouble: (order.index(trouble.state), -len(trouble.machines)))
 

@@ -51,12 +51,6 @@ def one_line(text: str, limit: int | None = None) -> str:
     return flat[: limit - 1].rstrip() + "…"
 
 
-def clean_log(text: str) -> str:
-    """Return a log cleaned, with lines that overwrote themselves (progress bars) reduced to their last state."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    return "\n".join(clean(line.rstrip("\r").rpartition("\r")[2]) for line in lines)
-
-
 def duration(seconds: float | None) -> str:
     """Return seconds as "42 s", "3 min 05 s" or "2 h 07 min"; a dash for None."""
     if seconds is None:

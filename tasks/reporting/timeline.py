@@ -5,7 +5,7 @@ the predicted phases, wave after wave from the window's start.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -19,7 +19,7 @@ from tasks.states import OperationState
 WIDTH: Final = 1240.0
 LEFT: Final = 168.0
 RIGHT: Final = 24.0
-TOP: Final = 40.0
+TOP: Final = 54.0
 
 _TICKS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
 _BAD: Final = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
@@ -157,10 +157,11 @@ def picture(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: int) -> 
     looks = dict.fromkeys(segment.look for bar in drawing.bars for segment in bar.segments)
     window = report.run.window
     inside = (scale.x(window.start), round(scale.x(window.end) - scale.x(window.start), 1)) if window else None
+    marks = tuple(_marks(report, scale, now))
     return Picture(
         height=drawing.y + 8,
-        ticks=tuple(scale.ticks()),
-        marks=tuple(_marks(report, scale, now)),
+        ticks=tuple(_without_text_under(tick, marks) for tick in scale.ticks()),
+        marks=marks,
         headings=tuple(drawing.headings),
         bars=tuple(drawing.bars),
         looks=tuple(looks),
@@ -261,6 +262,11 @@ def _marks(report: RunReport, scale: _Scale, now: datetime) -> Iterator[Mark]:
     for at, look, text, anchor in wanted:
         if at is not None and scale.shows(at):
             yield Mark(scale.x(at), look, f"{text} {clock_time(at, scale.zone, seconds=False)}", anchor)
+
+
+def _without_text_under(tick: Mark, marks: Sequence[Mark]) -> Mark:
+    """A mark's line would run through the tick's text; and the mark says the time itself."""
+    return replace(tick, text="") if any(abs(mark.x - tick.x) < 18 for mark in marks) else tick
 
 
 def _chosen(about: Sequence[Subject], limit: int) -> list[Subject]:

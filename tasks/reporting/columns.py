@@ -1,0 +1,132 @@
+"""The figures in a machine's row, by kind of run."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.reporting.rows import MachineRow
+from tasks.reporting.text import NOTHING, duration, minutes
+from tasks.states import Compliance, RebootState
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the list of machines; ``look`` is a class of its style."""
+
+    label: str
+    look: str = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure in a machine's row; ``value`` is set when it is a whole number."""
+
+    text: str
+    look: str = "number"
+    value: int | None = None
+
+
+_COLUMNS: Final = {
+    "patch": (
+        Column("Wave"),
+        Column("Installed"),
+        Column("Failed"),
+        Column("Not attempted"),
+        Column("Skipped"),
+        Column("Crit + sec left"),
+        Column("Reboot", "word"),
+        Column("Took"),
+    ),
+    "plan": (
+        Column("Wave"),
+        Column("Chosen"),
+        Column("No time"),
+        Column("Excluded"),
+        Column("Not selected"),
+        Column("Crit + sec"),
+        Column("Reboot", "word"),
+        Column("Predicted"),
+    ),
+    "assess": (
+        Column("Pending"),
+        Column("Crit + sec"),
+        Column("Other"),
+        Column("Compliance", "word"),
+        Column("Reboot", "word"),
+        Column("Took"),
+    ),
+}
+_REBOOTS: Final = {
+    RebootState.COMPLETED.value: Cell("done", "word"),
+    RebootState.NOT_NEEDED.value: Cell("not needed", "word zero"),
+    RebootState.REQUIRED.value: Cell("required", "word warn"),
+    RebootState.STARTED.value: Cell("started", "word busy"),
+    RebootState.FAILED.value: Cell("failed", "word bad"),
+    RebootState.UNKNOWN.value: Cell(NOTHING, "word zero"),
+}
+_EXPECTED: Final = {
+    "yes": Cell("expected", "word"),
+    "no": Cell("no", "word zero"),
+    "unknown": Cell("may be", "word zero"),
+}
+_COMPLIANCE: Final = {
+    Compliance.COMPLIANT.value: Cell("compliant", "word good"),
+    Compliance.NON_COMPLIANT.value: Cell("not compliant", "word bad"),
+    Compliance.NOT_ASSESSED.value: Cell("not assessed", "word zero"),
+}
+
+
+def columns(kind: str) -> tuple[Column, ...]:
+    """Return the columns that follow a machine's name."""
+    return _COLUMNS.get(kind, _COLUMNS["patch"])
+
+
+def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
+    """Return a machine's figures, one a column."""
+    if kind == "plan":
+        return _plan_cells(row)
+    if kind == "assess":
+        return (
+            _count(row.updates),
+            _count(row.urgent_pending, "bad"),
+            _count(row.updates - row.urgent_pending),
+            _COMPLIANCE[row.compliance],
+            _REBOOTS[row.reboot],
+            _took(row),
+        )
+    return (
+        _wave(row),
+        _count(row.installed),
+        _count(row.failed, "bad"),
+        _count(row.not_attempted, "warn"),
+        _count(row.excluded + row.not_selected),
+        _count(row.urgent_pending, "bad"),
+        _REBOOTS[row.reboot],
+        _took(row),
+    )
+
+
+def _plan_cells(row: MachineRow) -> tuple[Cell, ...]:
+    predicted = row.predicted_seconds
+    return (
+        _wave(row),
+        _count(row.planned or 0),
+        _count(row.not_attempted, "warn"),
+        _count(row.excluded),
+        _count(row.not_selected),
+        _count(row.urgent_pending),
+        _EXPECTED.get(row.reboot_expected, Cell(NOTHING, "word zero")),
+        Cell(minutes(predicted)) if predicted and row.planned else Cell(NOTHING, "number zero"),
+    )
+
+
+def _wave(row: MachineRow) -> Cell:
+    return Cell(NOTHING, "number zero") if row.wave is None else Cell(f"{row.wave}", value=row.wave)
+
+
+def _took(row: MachineRow) -> Cell:
+    return Cell(duration(row.seconds), "number zero" if row.seconds is None else "number")
+
+
+def _count(number: int, look: str = "") -> Cell:
+    """A zero says nothing: it stands back, so that the other figures are seen."""
+    return Cell(f"{number}", f"number {look}".strip(), number) if number else Cell(NOTHING, "number zero", 0)

@@ -1,0 +1,228 @@
+"""A run as one JSON document, with the names that Azure's Resource Graph gives to the same things.
+
+``patchinstallationresults`` and ``softwarepatches`` are where the names come from: status, rebootStatus,
+installationState, patchName, classifications, the counts, maintenanceWindowExceeded. What Azure has no name for
+(waves, findings, reasons, predictions) is named in the same manner.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from tasks.reporting.rows import (
+    FindingRow,
+    MachineRow,
+    RunRow,
+    StepRow,
+    Tables,
+    TransactionRow,
+    UpdateRow,
+    WaveRow,
+)
+
+SCHEMA_VERSION: Final = 1
+"""Goes up when a key goes away or changes its meaning; new keys may come without that."""
+
+Json = dict[str, Any]
+_R = TypeVar("_R", UpdateRow, StepRow, TransactionRow, FindingRow)
+
+_BEHAVIOUR: Final = {True: "AlwaysRequiresReboot", False: "NeverReboots", None: "CanRequestReboot"}
+
+
+def document(laid_out: Tables) -> Json:
+    """Return the run as JSON data. Moments are ISO 8601 in UTC; text is as the machines gave it."""
+    patches = _by_machine(laid_out.updates, _patch)
+    steps = _by_machine(laid_out.timeline, _step)
+    transactions = _by_machine(laid_out.transactions, _transaction)
+    findings = _by_machine(laid_out.findings, _finding)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": _run(laid_out.runs[0]),
+        "waves": [_wave(row) for row in laid_out.waves],
+        "machines": [
+            _machine(row)
+            | {
+                "patches": patches.get(row.machine, []),
+                "steps": steps.get(row.machine, []),
+                "transactions": transactions.get(row.machine, []),
+                "findings": findings.get(row.machine, []),
+            }
+            for row in laid_out.machines
+        ],
+    }
+
+
+def json_text(laid_out: Tables) -> str:
+    """Return the document as text, a line a machine: it can be searched and compared line by line.
+
+    It is pure ASCII, so that no terminal and no viewer obeys what machines say.
+    """
+    whole = document(laid_out)
+    machines = whole.pop("machines")
+    head = json.dumps(whole, allow_nan=False)[:-1]
+    lines = ",\n".join(json.dumps(machine, allow_nan=False) for machine in machines)
+    return f'{head},\n"machines": [\n{lines}\n]}}\n'
+
+
+def _by_machine(rows: Iterable[_R], shape: Callable[[_R], Json]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for row in rows:
+        found.setdefault(row.machine, []).append(shape(row))
+    return found
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def _run(row: RunRow) -> Json:
+    return {
+        "maintenanceRunId": row.run_id,
+        "kind": row.kind,
+        "status": row.state,
+        "message": row.message,
+        "scope": row.scope,
+        "startedBy": row.started_by,
+        "flowRunId": row.flow_run_id,
+        "startDateTime": _iso(row.started_at),
+        "endDateTime": _iso(row.ended_at),
+        "durationSeconds": row.seconds,
+        "maintenanceWindow": _window(row),
+        "request": json.loads(row.request),
+        "machineCounts": {
+            "total": row.machines,
+            "succeeded": row.machines_succeeded,
+            "completedWithWarnings": row.machines_warnings,
+            "failed": row.machines_failed,
+            "inProgress": row.machines_in_progress,
+            "notStarted": row.machines_not_started,
+            "unknown": row.machines_unknown,
+        },
+        "rebootCounts": {
+            "completed": row.reboots_completed,
+            "failed": row.reboots_failed,
+            "required": row.reboots_required,
+        },
+        **_counts(row),
+    }
+
+
+def _window(row: RunRow) -> Json | None:
+    if row.window_start is None:
+        return None
+    return {
+        "startDateTime": _iso(row.window_start),
+        "endDateTime": _iso(row.window_end),
+        "timeZone": row.window_zone,
+    }
+
+
+def _counts(row: RunRow | MachineRow) -> Json:
+    return {
+        "installedPatchCount": row.installed,
+        "failedPatchCount": row.failed,
+        "pendingPatchCount": row.pending,
+        "excludedPatchCount": row.excluded,
+        "notSelectedPatchCount": row.not_selected,
+        "notAttemptedPatchCount": row.not_attempted,
+        "criticalAndSecurityPatchCount": row.urgent_pending,
+    }
+
+
+def _wave(row: WaveRow) -> Json:
+    return {
+        "number": row.wave,
+        "canary": row.canary,
+        "machineCount": row.machines,
+        "succeededCount": row.succeeded,
+        "completedWithWarningsCount": row.warnings,
+        "failedCount": row.failed,
+        "notStartedCount": row.not_started,
+        "startDateTime": _iso(row.started_at),
+        "endDateTime": _iso(row.ended_at),
+        "predictedSeconds": row.predicted_seconds,
+    }
+
+
+def _machine(row: MachineRow) -> Json:
+    error = {"code": row.error_kind, "message": row.error_message, "hint": row.error_hint}
+    return {
+        "machineName": row.machine,
+        "wave": row.wave,
+        "status": row.state,
+        "reason": row.reason,
+        "complianceState": row.compliance,
+        "startDateTime": _iso(row.started_at),
+        "lastModifiedDateTime": _iso(row.ended_at),
+        "durationSeconds": row.seconds,
+        **_counts(row),
+        "plannedPatchCount": row.planned,
+        "rebootStatus": row.reboot,
+        "rebootReason": row.reboot_reason,
+        "rebootSeconds": row.reboot_seconds,
+        "rebootExpected": row.reboot_expected or None,
+        "maintenanceWindowExceeded": row.window_exceeded,
+        "maintenanceWindowExceededSeconds": row.window_exceeded_seconds,
+        "predictedSeconds": row.predicted_seconds,
+        "predictionBasis": row.prediction_basis,
+        "osName": row.os_name,
+        "osVersion": row.os_version,
+        "kernel": row.kernel,
+        "architecture": row.arch,
+        "patchServiceUsed": row.package_manager,
+        "errorDetails": {**error, "transient": row.error_transient} if row.error_kind else None,
+    }
+
+
+def _patch(row: UpdateRow) -> Json:
+    return {
+        "patchId": row.update_id,
+        "patchName": row.name,
+        "architecture": row.arch,
+        "kbId": row.kb or None,
+        "versionBefore": row.version_before,
+        "version": row.version_available,
+        "versionAfter": row.version_after,
+        "classifications": [row.classification],
+        "severity": row.severity,
+        "installationState": row.state,
+        "reason": row.reason,
+        "planned": row.planned,
+        "cves": None if row.cves is None else row.cves.split(),
+        "origins": row.origins.split("; ") if row.origins else [],
+        "sizeBytes": row.size_bytes,
+        "group": row.group,
+        "held": row.held,
+        "blocked": row.blocked,
+        "rebootRequired": row.requires_reboot,
+        "rebootBehavior": _BEHAVIOUR[row.requires_reboot],
+        "publishedDateTime": _iso(row.published),
+    }
+
+
+def _step(row: StepRow) -> Json:
+    return {
+        "step": row.step,
+        "status": row.state,
+        "startDateTime": _iso(row.started_at),
+        "endDateTime": _iso(row.ended_at),
+        "durationSeconds": row.seconds,
+        "message": row.message,
+    }
+
+
+def _transaction(row: TransactionRow) -> Json:
+    return {
+        "number": row.number,
+        "patchIds": row.updates.split(),
+        "startDateTime": _iso(row.started_at),
+        "endDateTime": _iso(row.ended_at),
+        "durationSeconds": row.seconds,
+        "exitCode": row.exit_code,
+        "message": row.detail,
+    }
+
+
+def _finding(row: FindingRow) -> Json:
+    return {"check": row.check, "level": row.level, "message": row.message, "remedy": row.remedy}
