@@ -1,0 +1,108 @@
+"""Runs of the real engine on lab hosts, for tests: plain (without Prefect), with records of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.campaign import Campaign
+from flows.context import Caller
+from flows.ports import PlainRunner
+from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.wiring import real_ports
+from tasks.model import Outcome, RunReport, UpdateResult
+from tasks.states import Step
+from tasks.steps.context import Control, SilentWatcher, Watcher
+from tests.lab.fleet import LabHost
+
+
+@dataclass
+class Telling(SilentWatcher):
+    """A watcher that remembers what it was told, and calls back at the first progress of the installation."""
+
+    steps: list[tuple[str, Step, str]] = field(default_factory=list)
+    on_install: Any = None
+
+    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Call back once, at the first sign that something is being installed."""
+        if step is Step.INSTALL and message.startswith("installing") and self.on_install is not None:
+            call, self.on_install = self.on_install, None
+            call()
+
+    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        """Remember it."""
+        self.steps.append((machine, step, state))
+
+
+@dataclass
+class Fleet:
+    """Some hosts, the inventory that describes them, and records that remember what was done to them."""
+
+    hosts: Sequence[LabHost]
+    place: Path
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory file."""
+        return self.place / "fleet.yaml"
+
+    @property
+    def records_url(self) -> str:
+        """Of the records."""
+        return f"sqlite:///{self.place / 'records.db'}"
+
+    def describe(self, **changes: dict[str, Any]) -> None:
+        """Write the inventory; ``changes`` are merged into the machine of that name (``-`` written as ``_``)."""
+        wanted = {host.name for host in self.hosts}
+        data = yaml.safe_load(self.hosts[0].lab.inventory_text())
+        data["machines"] = [machine for machine in data["machines"] if machine["name"] in wanted]
+        for machine in data["machines"]:
+            machine.update(changes.get(machine["name"].replace("-", "_"), {}))
+            machine.update(changes.get("every", {}))
+        self.inventory.write_text(yaml.safe_dump(data))
+
+    def patch(
+        self,
+        *masks: str,
+        minutes: float = 60,
+        waves: dict[str, Any] | None = None,
+        watch: Watcher | None = None,
+        control: Control | None = None,
+        **fields: Any,
+    ) -> RunReport:
+        """Patch the fleet: only updates that match a mask; with none, what is critical or security."""
+        if not self.inventory.exists():
+            self.describe()
+        updates = UpdatesRequest(classifications=[], include=list(masks)) if masks else UpdatesRequest()
+        options: dict[str, Any] = {"reboot_reserve_minutes": 2, "settle_seconds": 20, "updates": updates, **fields}
+        request = PatchRequest(
+            scope="*",
+            inventory=self.inventory,
+            window=WindowRequest(minutes=minutes),
+            waves=WavesRequest(**{"percent": 100, **(waves or {})}),
+            **options,
+        )
+        who = Caller(watch=watch or SilentWatcher(), control=control or Control(), records_url=self.records_url)
+        return Campaign(request, real_ports(request, who), PlainRunner()).carry_out()
+
+
+def outcome_of(report: RunReport, host: LabHost) -> Outcome:
+    """Return a host's one outcome."""
+    (found,) = [outcome for outcome in report.outcomes if outcome.machine == host.name]
+    return found
+
+
+def result_of(outcome: Outcome, name: str) -> UpdateResult:
+    """Return what became of an update, by its name."""
+    (found,) = [result for result in outcome.updates if result.update.name == name]
+    return found
+
+
+def configured_times(host: LabHost, package: str, version: str) -> int:
+    """Return how often the host's own log says that this version of a package came to be installed."""
+    return sum(
+        f" status installed {package}:" in line and line.endswith(f" {version}")
+        for line in host.dpkg_log().splitlines()
+    )
