@@ -110,11 +110,10 @@ def test_a_login_without_sudo_is_told_what_it_lacks(fleet: Fleet) -> None:
 
 def test_a_full_disk_is_found_before_anything_is_changed(fleet: Fleet) -> None:
     (host,) = fleet.hosts
+    used = int(host.sh("du -sm /var", root=True).split()[0])
     host.sh(
-        "mount -t tmpfs -o size=8m tmpfs /var/cache/apt/archives && mkdir -p /var/cache/apt/archives/partial", root=True
+        f"mount -t tmpfs -o size={used + 40}m tmpfs /mnt && cp -a /var/. /mnt/ && mount --bind /mnt /var", root=True
     )
-    host.sh("mount -t tmpfs -o size=64m tmpfs /mnt && cp -a /var/lib/dpkg /mnt/dpkg-copy", root=True)
-    host.sh("mkdir /mnt/var; mount --bind /mnt /boot", root=True)
     before = host.package_versions()
 
     outcome = outcome_of(fleet.patch(), host)
@@ -150,10 +149,8 @@ def test_a_network_that_goes_away_in_the_middle_loses_nothing(fleet: Fleet) -> N
 
 def interrupt_dpkg(host: LabHost) -> None:
     """Leave a package unpacked and not configured, as a power cut does."""
-    host.sh(
-        "cd /tmp && apt-get -qq update && apt-get -qq download lab-plain && dpkg --unpack /tmp/lab-plain_2*.deb",
-        root=True,
-    )
+    fetch = "cd /tmp && apt-get -qq update && apt-get -qq download lab-plain"
+    host.sh(f"{fetch} && dpkg --unpack /tmp/lab-plain_2*.deb", root=True)
     assert "lab-plain" in host.sh("dpkg --audit", root=True)
 
 
