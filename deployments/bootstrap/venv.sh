@@ -81,7 +81,7 @@ names() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\1/p' | tr 'A-Z_.' 'a-z\-\-' | sort 
 install_lock() {
   say "installing what requirements.lock names (a minute or two)"
   # The lock is whole, so nothing is resolved; wheels only, so nothing is built.
-  pip install --quiet --no-deps --only-binary :all: --require-hashes -r requirements.lock
+  pip install -qq --no-deps --only-binary :all: --require-hashes -r requirements.lock
   local strays; mapfile -t strays < <(comm -13 <(names < requirements.lock) <(pip freeze --exclude-editable | names))
   [ ${#strays[@]} = 0 ] || { say "removing what the lock doesn't name: ${strays[*]}"; pip uninstall --quiet -y "${strays[@]}"; }
   stamp_of requirements.lock > "$VENV/lock.stamp"

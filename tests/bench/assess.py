@@ -43,7 +43,7 @@ def prepare_programs() -> None:
     if stamp.exists() and stamp.read_text() == REQUIREMENTS.read_text():
         return
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(PROGRAMS.parent)], check=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-deps"]
     subprocess.run([*pip, "--only-binary", ":all:", "--require-hashes", "-r", str(REQUIREMENTS)], check=True)
     stamp.write_text(REQUIREMENTS.read_text())
 
