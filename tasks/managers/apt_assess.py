@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tasks.errors import ProtocolViolation
 from tasks.managers.apt_health import (
     auto_updaters,
+    dpkg_at_work,
     find_problems,
     lock_holder,
     parse_packages,
@@ -52,9 +53,13 @@ def read_assessment(result: ScriptResult) -> PackageState:
             deferred=frozenset(simulation.deferred),
         )
     )
+    locks = result.of_kind("lock")
     problems, repairable = find_problems(
         packages, sections["audit"].text, simulation, interrupted=truth_of(state, "interrupted")
     )
+    if problems and dpkg_at_work(locks):  # what is half done now is somebody's work in progress, not broken
+        warnings.append(f"{lock_holder(locks)} is changing packages, so their state was not judged: {problems[0]}")
+        problems, repairable = (), False
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     return PackageState(
         manager="apt",
@@ -63,7 +68,7 @@ def read_assessment(result: ScriptResult) -> PackageState:
         held=tuple(sorted(held)),
         problems=problems,
         repairable=repairable,
-        lock_holder=lock_holder(result.of_kind("lock")),
+        lock_holder=lock_holder(locks),
         auto_updaters=_updaters(sections, integer_of(state, "at")),
         warnings=tuple(warnings),
         services_to_restart=services_to_restart(needrestart),

@@ -111,6 +111,11 @@ def lock_holder(records: Sequence[ScriptRecord]) -> str:
     return ", ".join(holders)
 
 
+def dpkg_at_work(records: Sequence[ScriptRecord]) -> bool:
+    """Return whether somebody holds dpkg's own lock: packages are being changed at this moment."""
+    return any(text_of(record, "path").startswith("/var/lib/dpkg/") for record in records)
+
+
 def auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:
     """Return the system's own updaters that may act, and in how many seconds (0: now; None: it can't tell).
 

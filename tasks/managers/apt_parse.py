@@ -15,7 +15,7 @@ _ORIGIN = re.compile(r"^([^/]*):([^:/]*)/(.*)$")
 _URI = re.compile(r"^'[^']*' (\S+) (\d+)(?: |$)")
 _NOT_FOUND = re.compile(r"^E: (?:Version '[^']*' for '([^']+)' was not found|Unable to locate package (\S+))")
 _UNMET = re.compile(r"^ (\S+) : (\S.*)$")
-_MORE_UNMET = re.compile(r"^ {8,}(\S.*)$")
+_MORE_UNMET = re.compile(r"^ {2,}(\S.*)$")
 _DEFERRED = "The following upgrades have been deferred due to phasing:"
 
 

@@ -89,7 +89,7 @@ complaint() {
   esac
   lines "$words" | awk -v kind="$kind" '
     function say(s) { if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
-    /^dpkg: error processing / { say(before); say($0); next }
+    /^dpkg: error processing / { say(before); sub(/:$/, ""); say($0); next }
     /^ installed .* script subprocess |^ new .* script subprocess / { sub(/^ /, ""); say($0) }
     /^E: / && !/^E: Sub-process \/usr\/bin\/dpkg returned/ { say(substr($0, 4)) }
     /^dpkg: error: / { say($0) }
@@ -172,14 +172,16 @@ stage() { # NAME=VERSION…
 repair() {
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
   configure --pending; result=$?
-  if simulated=$(apt-get -s -q -f install 2>&1) && ! lines "$simulated" | grep -qE '^(Inst|Conf|Remv|Purg) '; then :
-  elif lines "$simulated" | grep -q '^Remv '; then
-    lines "$simulated"
-    lines "E: apt-get -f install would remove:$(lines "$simulated" | awk '$1 == "Remv" { printf " %s", $2 }')"
-    result=100
-  else
-    run_apt --no-remove -f install; result=$?
-  fi
+  simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
+  case "
+$simulated" in
+    *"
+Remv "*)
+      lines "E: apt-get -f install would remove:$(lines "$simulated" | awk '$1 == "Remv" { printf " %s", $2 }')"
+      result=100 ;;
+    *"
+Inst "*) run_apt --no-remove -f install; result=$? ;; # what is only to be set up has just been tried
+  esac
   kept_conffiles
   ended "$result"
 }

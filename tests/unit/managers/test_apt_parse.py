@@ -1,0 +1,148 @@
+"""apt's output as data: real recordings, what Ubuntu adds, and garbage."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.managers import apt_parse
+from tasks.managers.apt_parse import Change, Offer, Release, parse_policy, parse_releases, parse_simulation
+from tests.unit.managers.recordings import section
+
+UBUNTU = """\
+openssl:
+  Installed: 3.0.2-0ubuntu1.10
+  Candidate: 3.0.2-0ubuntu1.18
+  Version table:
+     3.0.2-0ubuntu1.18 500 (phased 30%)
+        500 http://deb.example/ubuntu jammy-updates/main amd64 Packages
+        500 http://deb.example/ubuntu jammy-security/main amd64 Packages
+     3.0.2-0ubuntu1.12 500
+        500 http://deb.example/ubuntu jammy-security/main amd64 Packages
+ *** 3.0.2-0ubuntu1.10 100
+        100 /var/lib/dpkg/status
+     3.0.2-0ubuntu1 500
+        500 http://deb.example/ubuntu jammy/main amd64 Packages
+libc6:i386:
+  Installed: 2.35-0ubuntu3
+  Candidate: 2.35-0ubuntu3.8
+  Version table:
+     2.35-0ubuntu3.8 500
+        500 http://deb.example/ubuntu jammy-updates/main i386 Packages
+ *** 2.35-0ubuntu3 100
+        100 /var/lib/dpkg/status
+gone:
+  Installed: (none)
+  Candidate: 1.0
+  Version table:
+     1.0 500
+        500 http://deb.example/ubuntu jammy/main amd64 Packages
+"""
+
+
+def test_policy_of_a_real_machine() -> None:
+    by_name = {policy.name: policy for policy in parse_policy(section("debian-12.apt_assess", "policy"))}
+    assert len(by_name) == 30
+    source = "http://deb.example bookworm-{}/main amd64 Packages"
+    assert by_name["lab-sec"].installed == "1.0"
+    assert by_name["lab-sec"].candidate == "2.1"
+    assert by_name["lab-sec"].newer == (
+        Offer("2.1", (source.format("updates"),)),
+        Offer("2.0", (source.format("security"),)),
+    )
+
+
+def test_policy_with_phases_several_sources_and_a_foreign_architecture() -> None:
+    openssl, libc6, gone = parse_policy(UBUNTU)
+    assert [offer.version for offer in openssl.newer] == ["3.0.2-0ubuntu1.18", "3.0.2-0ubuntu1.12"]
+    assert len(openssl.newer[0].sources) == 2
+    assert libc6.name == "libc6:i386"
+    assert gone.installed is None
+    assert gone.newer == ()
+
+
+def test_releases_of_a_real_machine() -> None:
+    releases = parse_releases(section("debian-12.apt_assess", "releases"))
+    assert set(map(str, releases.values())) == {
+        "Debian-Security:12/oldstable-security",
+        "Debian:12-updates/oldstable-updates",
+    }
+
+
+def test_a_label_may_hold_a_comma() -> None:
+    text = " 500 http://deb.example x/main amd64 Packages\n     release v=1,o=Acme, Inc.,a=stable,l=Acme, Inc.,c=main\n"
+    (release,) = parse_releases(text).values()
+    assert release == Release(origin="Acme, Inc.", label="Acme, Inc.", version="1", archive="stable")
+
+
+def test_simulation_of_a_real_machine() -> None:
+    simulation = parse_simulation(section("debian-12.apt_assess", "upgrade"))
+    assert len(simulation.changes) == 29
+    assert simulation.removals == ("lab-plain",)
+    assert simulation.errors == ()
+    changes = {change.name: change for change in simulation.changes}
+    assert changes["nginx-common"] == Change(
+        "nginx-common", "all", "1.22.1-9+deb12u9", "1.22.1-9+deb12u10", ("Debian-Security:12/oldstable-security",)
+    )
+
+
+def test_simulation_with_new_packages_many_origins_and_none() -> None:
+    simulation = parse_simulation(
+        "The following upgrades have been deferred due to phasing:\n  apt\n  libapt-pkg6.0 snapd\n"
+        "The following NEW packages will be installed:\n  x\n"
+        "Inst linux-image-6.1.0-41-amd64 (6.1.150-1 Debian-Security:12/stable-security [amd64])\n"
+        "Inst libx:i386 [1] (2 Ubuntu:22.04/jammy-updates, Ubuntu:22.04/jammy-security [i386]) []\n"
+        "Inst local [1.0] (2.0 [amd64])\n"
+    )
+    kernel, foreign, local = simulation.changes
+    assert kernel.old is None
+    assert foreign.name == "libx:i386"
+    assert foreign.origins == ("Ubuntu:22.04/jammy-updates", "Ubuntu:22.04/jammy-security")
+    assert local == Change("local", "amd64", "1.0", "2.0")
+    assert simulation.deferred == ("apt", "libapt-pkg6.0", "snapd")
+
+
+def test_refusals_of_a_real_machine() -> None:
+    conflict = parse_simulation(section("debian-12-conflict.apt_rehearse", "simulation"))
+    assert conflict.unmet == {"lab-removes": "Conflicts: lab-plain but 2.0 is to be installed"}
+    assert conflict.errors == ("Unable to correct problems, you have held broken packages.",)
+    unknown = parse_simulation(section("debian-12-unknown.apt_rehearse", "simulation"))
+    assert unknown.missing == ("lab-plain", "nosuch")
+
+
+def test_unmet_dependencies_over_several_lines() -> None:
+    simulation = parse_simulation(
+        "The following packages have unmet dependencies:\n"
+        " a : Depends: b (= 2) but 1 is to be installed\n"
+        "     Depends: c but it is not going to be installed\n"
+        " d : Breaks: a (< 3) but 2 is to be installed\n"
+        "E: Unable to correct problems, you have held broken packages.\n"
+    )
+    assert simulation.unmet["a"].count("Depends") == 2
+    assert list(simulation.unmet) == ["a", "d"]
+
+
+def test_uris_of_a_real_machine() -> None:
+    files = apt_parse.parse_uris(section("debian-12.apt_rehearse", "uris"))
+    assert files["lab-dep-a_2.0_all.deb"] == 20672
+    assert len(files) == 4
+
+
+PARSERS = [
+    apt_parse.parse_policy,
+    apt_parse.parse_releases,
+    apt_parse.parse_simulation,
+    apt_parse.parse_stanzas,
+    apt_parse.parse_uris,
+    apt_parse.release_of,
+]
+LINE = st.sampled_from(
+    [*UBUNTU.splitlines(), "Inst a [", "Inst a (", "E: ", " release ,=", "'u' f 9" * 2, ":", "Package: ", "Remv "]
+)
+GARBLED = st.lists(LINE | st.text(), max_size=30).map("\n".join)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(text=GARBLED)
+def test_garbage_raises_nothing(parse: object, text: str) -> None:
+    assert callable(parse)
+    assert parse(text) is not None

@@ -1,0 +1,178 @@
+"""What is pending and how urgent it is, from what apt says."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.managers.apt_parse import Change, Offer, Policy, Release
+from tasks.managers.apt_updates import AptKnowledge, classify, pending_updates, with_pro
+from tasks.model import Update
+from tasks.states import Classification
+
+SECURITY = Release("Debian", "Debian-Security", "12", "oldstable-security", "bookworm-security")
+UPDATES = Release("Debian", "Debian", "12-updates", "stable-updates", "bookworm-updates")
+JAMMY_UPDATES = Release("Ubuntu", "Ubuntu", "22.04", "jammy-updates", "jammy")
+JAMMY_SECURITY = Release("Ubuntu", "Ubuntu", "22.04", "jammy-security", "jammy")
+ESM = Release("UbuntuESM", "UbuntuESM", "20.04", "focal-infra-security", "focal")
+ESM_UPDATES = Release("UbuntuESM", "UbuntuESM", "20.04", "focal-infra-updates", "focal")
+DOCKER = Release("Docker", "Docker CE", "", "bookworm", "bookworm")
+
+RELEASES = {"sec": SECURITY, "upd": UPDATES, "docker": DOCKER}
+
+
+def know(*policies: Policy, **more: object) -> AptKnowledge:
+    base = AptKnowledge(native="amd64", policies=policies, releases=RELEASES, held=frozenset(), stanzas=(), changes=())
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def policy(*newer: Offer, name: str = "x", candidate: str | None = None) -> Policy:
+    return Policy(name, "1", candidate or newer[0].version, newer)
+
+
+@pytest.mark.parametrize(
+    ("releases", "expected"),
+    [
+        ([SECURITY], Classification.SECURITY),
+        ([UPDATES], Classification.OTHER),
+        ([JAMMY_UPDATES, JAMMY_SECURITY], Classification.SECURITY),
+        ([JAMMY_UPDATES], Classification.OTHER),
+        ([ESM], Classification.SECURITY_ESM),
+        ([ESM_UPDATES], Classification.OTHER),
+        ([ESM, JAMMY_SECURITY], Classification.SECURITY),
+        ([DOCKER], Classification.OTHER),
+        ([], Classification.OTHER),
+        ([Release(label="Debian-Security", version="12", archive="stable")], Classification.SECURITY),
+    ],
+)
+def test_classification_by_origin(releases: list[Release], expected: Classification) -> None:
+    assert classify(releases) is expected
+
+
+def test_a_security_fix_counts_though_something_newer_is_installed_instead() -> None:
+    (update,) = pending_updates(know(policy(Offer("3", ("upd",)), Offer("2", ("sec",)))))
+    assert update.classification is Classification.SECURITY
+    assert update.available == "3"
+    assert update.origins == ("Debian:12-updates/stable-updates", "Debian-Security:12/oldstable-security")
+
+
+def test_what_is_not_newer_is_not_pending() -> None:
+    assert pending_updates(know(Policy("x", "1", "1", ()), Policy("y", None, "1", ()))) == ()
+
+
+def test_a_candidate_that_is_older_is_no_update() -> None:
+    assert pending_updates(know(policy(Offer("2", ("upd",)), candidate="0.5"))) == ()
+
+
+def test_a_pin_that_keeps_a_security_fix_away_is_told_as_held() -> None:
+    (update,) = pending_updates(know(policy(Offer("2", ("sec",)), candidate="1")))
+    assert (update.available, update.held, update.classification) == ("2", True, Classification.SECURITY)
+
+
+def test_a_hold_is_told_and_the_update_stays() -> None:
+    (update,) = pending_updates(know(policy(Offer("2", ("upd",))), held=frozenset({"x"})))
+    assert update.held
+
+
+def test_an_update_that_is_rolled_out_in_phases_is_blocked() -> None:
+    (update,) = pending_updates(know(policy(Offer("2", ("upd",))), deferred=frozenset({"x"})))
+    assert update.blocked.startswith("PHASED")
+
+
+def test_without_any_security_repository_nothing_is_called_harmless() -> None:
+    (update,) = pending_updates(know(policy(Offer("2", ("upd",))), releases={"upd": UPDATES}))
+    assert update.classification is Classification.UNCLASSIFIED
+
+
+def test_size_source_and_architecture_come_from_the_version_that_is_installed() -> None:
+    stanzas = (
+        {"Package": "x", "Architecture": "all", "Version": "2", "Source": "src (2.0)", "Size": "123"},
+        {"Package": "x", "Architecture": "amd64", "Version": "1"},
+        {"Package": "x", "Architecture": "i386", "Version": "2", "Size": "9"},
+    )
+    native, foreign = pending_updates(
+        know(policy(Offer("2", ("upd",))), policy(Offer("2", ("upd",)), name="x:i386"), stanzas=stanzas)
+    )
+    assert (native.arch, native.group, native.size_bytes) == ("all", "src", 123)
+    assert (foreign.id, foreign.name, foreign.arch, foreign.size_bytes) == ("x:i386", "x", "i386", 9)
+
+
+def kernel_knowledge() -> AptKnowledge:
+    """A metapackage's update brings a kernel, which brings its modules; the metapackage is a security update."""
+    meta, image, modules = "linux-image-amd64", "linux-image-6.1.0-41-amd64", "linux-modules-6.1.0-41"
+    return know(
+        policy(Offer("6.1.150-1", ("sec",)), name=meta),
+        policy(Offer("2", ("upd",)), name="other"),
+        stanzas=(
+            {"Package": meta, "Version": "6.1.150-1", "Source": "linux-signed", "Depends": f"{image} (= 6.1.150-1)"},
+            {
+                "Package": image,
+                "Version": "6.1.150-1",
+                "Source": "linux",
+                "Depends": f"kmod, a | {modules}",
+                "Size": "7",
+            },
+            {"Package": "other", "Version": "2", "Recommends": "newcomer"},
+        ),
+        changes=(
+            Change(modules, "amd64", None, "6.1.150-1", ("Debian:12-updates/stable-updates",)),
+            Change(image, "amd64", None, "6.1.150-1", ("Debian-Security:12/stable-security",)),
+            Change("newcomer", "all", None, "1", ("Debian-Security:12/stable-security",)),
+            Change(meta, "amd64", "1", "6.1.150-1", ()),
+        ),
+    )
+
+
+def test_a_new_kernel_goes_with_the_metapackage_that_brings_it() -> None:
+    updates = {update.name: update for update in pending_updates(kernel_knowledge())}
+    image, modules = updates["linux-image-6.1.0-41-amd64"], updates["linux-modules-6.1.0-41"]
+    assert image.installed is None
+    assert image.classification is modules.classification is Classification.SECURITY
+    assert {image.group, modules.group, updates["linux-image-amd64"].group} == {"linux-signed"}
+    assert image.requires_reboot is updates["linux-image-amd64"].requires_reboot is True
+
+
+def test_a_new_package_is_only_as_urgent_as_what_brings_it() -> None:
+    updates = {update.name: update for update in pending_updates(kernel_knowledge())}
+    assert updates["newcomer"].classification is Classification.OTHER
+
+
+PRO = """{"data": {"attributes": {"updates": [
+ {"package": "x", "version": "2", "status": "upgrade_available", "provided_by": "standard-security",
+  "related_cves": ["CVE-2026-1"]},
+ {"package": "y", "version": "3+esm1", "status": "pending_attach", "provided_by": "esm-infra",
+  "origin": "esm.ubuntu.com", "download_size": 77, "related_cves": []},
+ {"package": "x", "version": "2+esm1", "status": "pending_enable", "provided_by": "esm-apps"},
+ {"package": "z", "version": "1", "status": "upgrade_unavailable"}]}}, "result": "success"}"""
+
+
+def test_pro_tells_cves_and_what_a_subscription_would_give() -> None:
+    updates = pending_updates(know(policy(Offer("2", ("upd",)))))
+    x, y, x_esm = with_pro(updates, PRO, "amd64", {"y": "3"})
+    assert x.cves == ("CVE-2026-1",)
+    assert y.classification is x_esm.classification is Classification.SECURITY_ESM
+    assert y.blocked.startswith("UA_ESM_REQUIRED")
+    assert "pro attach" in y.blocked
+    assert (y.installed, y.available, y.cves, y.size_bytes) == ("3", "3+esm1", (), 77)
+    assert "pro enable esm-apps" in x_esm.blocked
+    assert len({x.id, y.id, x_esm.id}) == 3
+
+
+@given(answer=st.text() | st.sampled_from(["[]", '{"data": null}', '{"data": {"attributes": {"updates": [1, {}]}}}']))
+def test_garbage_from_pro_changes_nothing(answer: str) -> None:
+    updates = (Update("x", "x", "amd64", "1", "2", Classification.OTHER),)
+    assert with_pro(updates, answer, "amd64", {}) == updates
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "e:i386"])
+
+
+@given(
+    changes=st.lists(st.builds(Change, NAMES, st.just("amd64"), st.none(), st.just("1")), unique_by=lambda c: c.name),
+    depends=st.dictionaries(NAMES, st.lists(NAMES).map(", ".join)),
+)
+def test_every_new_package_is_told_once_whatever_brings_it(changes: list[Change], depends: dict[str, str]) -> None:
+    stanzas = tuple({"Package": name, "Version": "1", "Depends": text} for name, text in depends.items())
+    updates = pending_updates(know(changes=tuple(changes), stanzas=stanzas))
+    assert sorted(update.id for update in updates) == sorted(change.name for change in changes)
