@@ -15,6 +15,7 @@ _PERIODIC = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILINE)
 _UPDATERS = {"apt-daily": "Update-Package-Lists", "apt-daily-upgrade": "Unattended-Upgrade"}
 _LOCKED = "Could not get lock "
 _MOST_WARNINGS = 20
+_LATEST_CLOCK = 10**11  # whatever number the machine sends
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,4 +149,4 @@ def _seconds_until(when: str, now: int) -> float | None:
         moment = datetime.strptime(when.strip(), "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
     except ValueError:
         return None
-    return max(0.0, moment.timestamp() - now)
+    return max(0.0, moment.timestamp() - max(0, min(now, _LATEST_CLOCK)))

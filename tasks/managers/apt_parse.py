@@ -106,7 +106,7 @@ def _blocks(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _policy(name: str, lines: list[str]) -> Policy:
-    values = dict(line.strip().split(": ", 1) for line in lines[:2] if ": " in line)
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(": ") for line in lines[:2])}
     newer: list[tuple[str, list[str]]] = []
     for line in lines:
         if version := _VERSION.match(line):

@@ -1,0 +1,205 @@
+"""The apt manager over recorded conversations: what it asks for, and what it makes of the answers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.errors import ManagerError, ProtocolViolation, RepositoryError, RequestError, ScriptFailed, UnsupportedSystem
+from tasks.managers.apt import Apt
+from tasks.managers.apt_assess import read_assessment
+from tasks.managers.detect import manager_for
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.manager import Transaction, Work
+from tasks.seams.transport import Job, JobView, Script, ScriptResult
+from tests.support.builders import make_facts, make_update
+from tests.unit.managers.recordings import recorded, wanted
+
+DEADLINE = Deadline.after(SystemClock(), 60)
+APT = Apt()
+
+
+class Replay:
+    """A transport that gives one recorded answer and remembers what was asked."""
+
+    def __init__(self, answer: ScriptResult) -> None:
+        self.answer = answer
+        self.asked: list[Script] = []
+
+    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        self.asked.append(script)
+        return self.answer
+
+    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+        raise NotImplementedError
+
+    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", ["debian-12", "debian-12-troubled", "debian-12-partial"])
+def test_real_assessments(name: str) -> None:
+    state = read_assessment(recorded(f"{name}.apt_assess"))
+    assert json.loads(json.dumps(asdict(state))) == wanted(f"{name}.apt_assess")
+
+
+def test_an_assessment_is_one_question() -> None:
+    replay = Replay(recorded("debian-12.apt_assess"))
+    APT.assess(replay, refresh=True, deadline=DEADLINE)
+    APT.assess(replay, refresh=False, deadline=DEADLINE)
+    assert [(script.name, script.read_only, dict(script.params)) for script in replay.asked] == [
+        ("apt_assess", True, {"refresh": "yes", "lock_wait_seconds": "60"}),
+        ("apt_assess", True, {}),
+    ]
+
+
+def test_no_repository_answers() -> None:
+    with pytest.raises(RepositoryError):
+        read_assessment(recorded("debian-12-unreachable.apt_assess"))
+
+
+def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
+    result = recorded("debian-12.apt_assess")
+    bare = tuple(
+        dict(record) | {"text": "Package files:\n 100 /var/lib/dpkg/status\n     release a=now\n"}
+        if record.get("name") == "releases"
+        else record
+        for record in result.records
+    )
+    with pytest.raises(RepositoryError, match="no repository"):
+        read_assessment(ScriptResult(bare, 0))
+
+
+def test_work_in_progress_is_not_called_broken() -> None:
+    state = read_assessment(recorded("debian-12-troubled.apt_assess"))
+    assert state.problems == ()
+    assert state.lock_holder.startswith("apt-get (pid ")
+    assert any("their state was not judged" in warning for warning in state.warnings)
+
+
+def test_the_same_machine_left_alone_is_broken() -> None:
+    result = recorded("debian-12-troubled.apt_assess")
+    state = read_assessment(ScriptResult(tuple(r for r in result.records if r["kind"] != "lock"), 0))
+    assert state.repairable
+    assert "lab-failing 2.0 is half-configured" in state.problems
+
+
+def test_a_failed_script_shows_what_it_printed() -> None:
+    with pytest.raises(ScriptFailed) as caught:
+        read_assessment(ScriptResult((), 1, "dpkg-query: no such file"))
+    assert caught.value.tail == "dpkg-query: no such file"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_garbled_answers_raise_only_our_errors(data: st.DataObject) -> None:
+    records = [dict(record) for record in recorded("debian-12.apt_assess").records]
+    victim: dict[str, Any] = data.draw(st.sampled_from(records))
+    victim[data.draw(st.sampled_from(sorted(victim)))] = data.draw(JSON)
+    if data.draw(st.booleans()):
+        records.pop(data.draw(st.integers(0, len(records) - 1)))
+    try:
+        state = read_assessment(ScriptResult(tuple(records), 0))
+    except (ManagerError, ProtocolViolation) as error:
+        assert error.message  # noqa: PT017 (some garbage is harmless, so not every example raises)
+    else:
+        assert state.manager == "apt"
+
+
+def test_installed_counts_only_what_is_whole() -> None:
+    updates = [make_update(id=name, name=name) for name in ("lab-plain", "openssl", "nosuch")]
+    replay = Replay(recorded("debian-12.apt_installed"))
+    assert APT.installed(replay, updates, deadline=DEADLINE) == {"lab-plain": "1.0", "openssl": "3.0.20-1~deb12u2"}
+    half = [dict(record) for record in replay.answer.records]
+    half[-1]["text"] = (
+        "lab-plain\tall\tok\thalf-configured\t2.0\nopenssl\ti386\tok\tinstalled\t9\nx\tall\treinstreq\tinstalled\t1\n"
+    )
+    assert APT.installed(Replay(ScriptResult(tuple(half), 0)), updates, deadline=DEADLINE) == {}
+    assert APT.installed(replay, [], deadline=DEADLINE) == {}
+
+
+def test_rehearsal_over_a_real_answer() -> None:
+    replay = Replay(recorded("debian-12.apt_rehearse"))
+    updates = [make_update(id="lab-dep-a", name="lab-dep-a", available="2.0")]
+    rehearsal = APT.rehearse(replay, updates, deadline=DEADLINE)
+    assert rehearsal.changes["lab-dep-b"] == "2.0"
+    assert rehearsal.download_count == 4
+    assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "uris": "yes"}
+
+
+def test_a_removal_is_told() -> None:
+    replay = Replay(recorded("debian-12-removal.apt_rehearse"))
+    rehearsal = APT.rehearse(replay, [make_update(id="lab-removes", available="2.0")], deadline=DEADLINE)
+    assert rehearsal.removals == ("lab-plain",)
+
+
+def job_params(work: Work, *transactions: Transaction, **options: Any) -> Mapping[str, Any]:
+    script = APT.job(work, transactions, **options)
+    assert not script.read_only
+    return script.params
+
+
+def test_job_parameters() -> None:
+    first, second = make_update(id="a", available="1:2~rc1-1+b2"), make_update(id="libc6:i386", available="2")
+    params = job_params(
+        Work.INSTALL,
+        Transaction(3, (first,), 1000.9, 10.0),
+        Transaction(5, (second,), 2000.0, 10.0),
+        allowed=(first, second, first),
+        allow_removals=True,
+    )
+    assert params == {
+        "work": "install",
+        "numbers": ("3", "5"),
+        "allowed": ("a", "libc6:i386"),
+        "allow_removals": "yes",
+        "lock_wait_seconds": "300",
+        "tx_3_packages": ("a=1:2~rc1-1+b2",),
+        "tx_3_latest_start": "1000",
+        "tx_5_packages": ("libc6:i386=2",),
+        "tx_5_latest_start": "2000",
+    }
+
+
+def test_a_repair_needs_no_packages() -> None:
+    params = job_params(Work.REPAIR, Transaction(0, (), 5.0, 1.0))
+    assert (params["tx_0_packages"], params["allow_removals"]) == ((), "")
+
+
+@pytest.mark.parametrize("transactions", [(), (Transaction(0, (), 1.0, 1.0),)])
+def test_an_installation_of_nothing_is_refused(transactions: tuple[Transaction, ...]) -> None:
+    with pytest.raises(RequestError):
+        APT.job(Work.INSTALL, transactions)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("-o=x", "1"), ("a", "1 2"), ("a*", "1"), ("a", ""), ("a", "-1"), ("A b", "1")]
+)
+def test_what_apt_would_take_for_an_option_never_reaches_it(name: str, version: str) -> None:
+    with pytest.raises(RequestError):
+        APT.job(Work.INSTALL, [Transaction(0, (make_update(id=name, available=version),), 1.0, 1.0)])
+
+
+def test_the_machines_best_known_manager_is_taken() -> None:
+    assert manager_for(make_facts(managers=("snap", "apt"))).name == "apt"
+
+
+@pytest.mark.parametrize("managers", [(), ("pacman",)])
+def test_an_unknown_system_says_what_can_be_done(managers: tuple[str, ...]) -> None:
+    with pytest.raises(UnsupportedSystem) as caught:
+        manager_for(make_facts(managers=managers))
+    assert caught.value.hint

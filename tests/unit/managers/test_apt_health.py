@@ -1,0 +1,135 @@
+"""What is broken, what could not be read, who is at work."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
+from tasks.managers.apt_health import (
+    auto_updaters,
+    find_problems,
+    lock_holder,
+    parse_packages,
+    refresh_warnings,
+)
+from tasks.managers.apt_parse import Simulation
+from tasks.managers.sections import Section
+from tests.unit.managers.recordings import section
+
+HALF = "lab-failing:all\tinstall\tok\thalf-configured\t2.0\n"
+FINE = Simulation()
+
+
+def test_a_half_configured_package_is_a_problem_that_may_be_mended() -> None:
+    problems, repairable = find_problems(parse_packages(HALF), "half configured …", FINE, interrupted=False)
+    assert problems == ("lab-failing 2.0 is half-configured",)
+    assert repairable
+
+
+def test_an_interrupted_dpkg_may_be_mended() -> None:
+    problems, repairable = find_problems((), "", FINE, interrupted=True)
+    assert problems[0].startswith("dpkg was interrupted")
+    assert repairable
+
+
+def test_a_damaged_package_is_not_mended_by_finishing() -> None:
+    packages = parse_packages(HALF + "bad:amd64\tinstall\treinstreq\thalf-installed\t1\n")
+    problems, repairable = find_problems(packages, "", FINE, interrupted=True)
+    assert problems[-1] == "bad 1 is damaged and must be installed anew"
+    assert not repairable
+
+
+def test_unmet_dependencies_may_be_mended_and_other_complaints_of_apt_not() -> None:
+    unmet = Simulation(unmet={"a": "Depends: b"}, errors=("Unmet dependencies.",))
+    assert find_problems((), "", unmet, interrupted=False) == (("a has unmet dependencies: Depends: b",), True)
+    other = Simulation(errors=("The package x needs to be reinstalled",))
+    assert find_problems((), "", other, interrupted=False) == (("apt: The package x needs to be reinstalled",), False)
+
+
+def test_holds_and_waiting_triggers_are_no_problem() -> None:
+    packages = parse_packages("a:amd64\thold\tok\tinstalled\t1\nb:amd64\tinstall\tok\ttriggers-pending\t1\n")
+    assert find_problems(packages, "b: triggers pending", FINE, interrupted=False) == ((), False)
+    assert [package.held for package in packages] == [True, False]
+
+
+def test_audits_that_nothing_else_explains_are_told() -> None:
+    problems, repairable = find_problems((), "The following packages lack\n md5sums: x\n", FINE, interrupted=False)
+    assert problems == ("dpkg --audit: The following packages lack md5sums: x",)
+    assert not repairable
+
+
+def test_a_real_refresh_without_trouble() -> None:
+    assert refresh_warnings(Section(0, section("debian-12.apt_assess", "update"))) == ()
+
+
+def test_one_dead_repository_is_a_warning() -> None:
+    warnings = refresh_warnings(Section(0, section("debian-12-partial.apt_assess", "update")))
+    assert any("Failed to fetch" in warning for warning in warnings)
+
+
+def test_no_live_repository_is_an_error_though_apt_says_0() -> None:
+    text = section("debian-12-unreachable.apt_assess", "update")
+    with pytest.raises(RepositoryError) as caught:
+        refresh_warnings(Section(0, text))
+    assert caught.value.transient
+    assert caught.value.hint
+
+
+def test_a_malformed_source_is_no_passing_fault() -> None:
+    with pytest.raises(ManagerError) as caught:
+        refresh_warnings(Section(100, section("debian-12-malformed.apt_assess", "update")))
+    assert not caught.value.transient
+    assert "sources.list" in caught.value.message
+
+
+def test_lists_that_others_read_are_busy() -> None:
+    with pytest.raises(ManagerBusy, match=r"held by process 812 \(apt-get\)"):
+        refresh_warnings(
+            Section(100, "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)\n")
+        )
+
+
+def test_lock_holders_are_named_once() -> None:
+    records = [
+        {"kind": "lock", "path": "/var/lib/dpkg/lock", "pid": 7, "name": "apt-get\n"},
+        {"kind": "lock", "path": "/var/lib/dpkg/lock-frontend", "pid": 7, "name": "apt-get"},
+        {"kind": "lock", "path": "/var/lib/dpkg/lock", "pid": 0, "name": "a process outside"},
+    ]
+    assert lock_holder(records) == "apt-get (pid 7), a process outside"
+    assert lock_holder([]) == ""
+    with pytest.raises(ProtocolViolation):
+        lock_holder([{"kind": "lock", "name": "x", "pid": "seven"}])
+
+
+TIMERS = (
+    "NextElapseUSecRealtime=Sat 2026-11-21 05:26:00 UTC\nId=apt-daily.timer\nActiveState=active\n\n"
+    "NextElapseUSecRealtime=\nId=apt-daily-upgrade.timer\nActiveState=active\n\n"
+    "Id=apt-daily.service\nActiveState=inactive\n\nId=apt-daily-upgrade.service\nActiveState={}\n"
+)
+ON = 'APT::Periodic "";\nAPT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "1";\n'
+
+
+def test_timers_tell_when_they_act() -> None:
+    assert auto_updaters(TIMERS.format("inactive"), ON, 1795238660) == (
+        ("apt-daily.timer", 100.0),
+        ("apt-daily-upgrade.timer", None),
+    )
+
+
+def test_timers_whose_work_is_switched_off_do_nothing() -> None:
+    assert auto_updaters(TIMERS.format("inactive"), "", 0) == ()
+    assert auto_updaters(TIMERS.format("inactive"), ON + 'APT::Periodic::Enable "0";\n', 0) == ()
+
+
+def test_an_updater_that_runs_now_acts_now_whatever_is_switched_on() -> None:
+    assert auto_updaters(TIMERS.format("activating"), "", 0) == (("apt-daily-upgrade.service", 0.0),)
+
+
+@given(st.text(), st.text(), st.text(), st.integers())
+def test_garbage_raises_nothing_but_errors_of_the_manager(one: str, two: str, three: str, now: int) -> None:
+    find_problems(parse_packages(one), two, FINE, interrupted=False)
+    auto_updaters(one, two, now)
+    try:
+        refresh_warnings(Section(0, three))
+    except ManagerError as error:
+        assert error.message  # noqa: PT017 (any text may, but need not, be an error)

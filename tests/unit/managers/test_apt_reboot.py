@@ -1,0 +1,75 @@
+"""Whether a reboot is needed: every witness, and what their silence means."""
+
+from typing import Any
+
+import pytest
+
+from tasks.managers.apt_reboot import reboot_need, services_to_restart
+from tasks.states import Answer
+
+OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"
+CURRENT = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KCUR: 6.1.0-28-amd64\nNEEDRESTART-KSTA: 1\n"
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """A virtual machine that runs the only kernel it has."""
+    base = {
+        "kind": "reboot",
+        "container": False,
+        "flag": False,
+        "hook": False,
+        "kernel": OLD,
+        "build": "#1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22)",
+        "package": "6.1.119-1",
+        "asked_by": "",
+        "images": OLD,
+    }
+    return base | changes
+
+
+CONTAINER = {"container": True, "kernel": "6.18.44-other", "images": "", "package": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "needrestart", "answer", "reason"),
+    [
+        ({}, None, Answer.NO, ""),
+        ({"flag": True, "asked_by": "libc6\nlibc6\ndbus"}, None, Answer.YES, "/run/reboot-required (libc6, dbus)"),
+        ({"images": f"{NEW}\n{OLD}"}, None, Answer.YES, f"kernel {NEW} is installed, {OLD} is running"),
+        ({"images": f"6.1.0-9-amd64\n{OLD}"}, None, Answer.NO, ""),
+        ({"images": f"{OLD}\n6.1.0-41-cloud-amd64"}, None, Answer.NO, ""),
+        ({"package": "6.1.123-1"}, None, Answer.YES, f"kernel {OLD} is installed as 6.1.123-1, 6.1.119-1 is running"),
+        ({"kernel": "5.15.0-130-generic", "images": "5.15.0-130-generic\n5.15.0-25-generic"}, None, Answer.NO, ""),
+        (
+            {"images": "6.1.0-28-cloud-amd64"},
+            None,
+            Answer.UNKNOWN,
+            f"the running kernel {OLD} is none of those in /boot",
+        ),
+        ({"images": "6.1.0-28-cloud-amd64"}, CURRENT, Answer.NO, ""),
+        ({}, CURRENT.replace("KSTA: 1", "KSTA: 3\nNEEDRESTART-KEXP: x"), Answer.YES, "needrestart: kernel x is"),
+        ({}, CURRENT + "NEEDRESTART-UCSTA: 2\n", Answer.YES, "needrestart: newer processor microcode is installed"),
+        ({}, CURRENT.replace("KSTA: 1", "KSTA: 0"), Answer.NO, ""),
+        (CONTAINER, None, Answer.UNKNOWN, "no kernel of its own"),
+        (CONTAINER, "NEEDRESTART-VER: 3.6\n", Answer.NO, ""),
+        (CONTAINER | {"hook": True}, None, Answer.NO, ""),
+        (CONTAINER | {"flag": True}, None, Answer.YES, "/run/reboot-required"),
+        (CONTAINER | {"images": NEW}, "NEEDRESTART-VER: 3.6\n", Answer.NO, ""),  # its host's kernel runs, not that one
+    ],
+)
+def test_witnesses(changes: dict[str, Any], needrestart: str | None, answer: Answer, reason: str) -> None:
+    need = reboot_need(record(**changes), needrestart)
+    assert need.answer is answer
+    assert bool(need.reasons) == bool(reason)
+    assert all(reason in told for told in need.reasons)
+
+
+def test_every_reason_is_told() -> None:
+    need = reboot_need(record(flag=True, images=f"{OLD} {NEW}"), CURRENT)
+    assert len(need.reasons) == 2
+
+
+def test_services() -> None:
+    text = "NEEDRESTART-VER: 3.6\nNEEDRESTART-SVC: nginx.service\nNEEDRESTART-SVC: ssh.service\n"
+    assert services_to_restart(text) == ("nginx.service", "ssh.service")
+    assert services_to_restart(None) == ()
