@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Disk, Facts, Services
+from tasks.model import Disk, Facts, RebootNeed, Services
 from tasks.rules.checks import clock_finding, disk_findings, package_findings, service_findings
 from tasks.states import Answer, Classification, FindingLevel
 from tests.unit.rules.examples import a_state, an_update
@@ -128,6 +130,14 @@ def test_a_pending_reboot_and_warnings_are_passed_on():
     found = package_findings(a_state(answer=Answer.YES, warnings=("repository x can't be read",)), repair_allowed=False)
     assert {finding.check for finding in found} == {"repositories", "pending-reboot"}
     assert levels(found) == [WARN, WARN]
+
+
+def test_a_pending_reboot_says_why_when_the_machine_does():
+    state = replace(a_state(), reboot=RebootNeed(Answer.YES, ("a new kernel", "a new libc")))
+    (found,) = package_findings(state, repair_allowed=False)
+    assert found.message == "a reboot is pending already (a new kernel; a new libc)"
+    (found,) = package_findings(a_state(answer=Answer.YES), repair_allowed=False)
+    assert found.message == "a reboot is pending already"
 
 
 def test_a_hold_without_an_update_is_still_told():

@@ -48,6 +48,11 @@ def test_masks_reach_dependencies_that_are_not_pending_themselves():
         assert reasons(skipped) == {"a": f'it would also change {new}: excluded by mask "libnew"'}
 
 
+def test_masks_that_name_something_else_bar_nothing():
+    rehearsal = Rehearsal({A.id: "1.1", "libnew:amd64": "1"}, removals=("old",))
+    assert apply((A,), rehearsal, exclude=("lib", "", "=1"), allow_removals=True) == ((A,), ())
+
+
 def test_what_is_refused_is_excluded_in_the_managers_words():
     kept, skipped = apply((A, B), Rehearsal({B.id: "1.1"}, refused={A.id: "depends on x (>= 2)"}))
     assert kept == (B,)

@@ -110,6 +110,17 @@ def test_security_includes_extended_support_and_names_what_it_needs():
     assert "UA_ESM_REQUIRED" in reason
 
 
+def test_the_reason_names_what_was_selected():
+    both = frozenset({Classification.SECURITY, Classification.CRITICAL})
+    vim = an_update("vim", classification=Classification.OTHER)
+    assert outcome(vim, classifications=both)[1] == (
+        "classification Other is not selected (selected: Critical, Security)"
+    )
+    assert outcome(vim, classifications=NOTHING, include=("nginx",))[1] == (
+        "classification Other is not selected (selected: none) and no include mask names it"
+    )
+
+
 def test_unclassified_needs_an_explicit_choice():
     update = an_update(classification=Classification.UNCLASSIFIED)
     everything_else = frozenset(Classification) - {Classification.UNCLASSIFIED}
@@ -155,9 +166,9 @@ def test_the_newer_one_supersedes():
     )
     chosen, skipped = select(a_state(old, middle, new), Selection())
     assert chosen == (new,)
-    assert [result.reason for result in skipped] == [
-        "superseded by mid, which includes it",
-        "superseded by new, which includes it",
+    assert [(result.update, result.reason) for result in skipped] == [
+        (old, "superseded by mid, which includes it"),
+        (middle, "superseded by new, which includes it"),
     ]
 
 
