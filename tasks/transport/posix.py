@@ -1,10 +1,10 @@
 """How scripts and jobs are put to a POSIX shell, whatever line it is reached through."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, Literal, cast
+from typing import Final, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -32,6 +32,9 @@ from tasks.transport.framing import (
 )
 from tasks.transport.line import Line
 from tasks.transport.privilege import AS_LOGIN, DOAS, Privilege
+
+ScriptSource: TypeAlias = Callable[[str], str]
+"""Gives a script's text by its name; raises RequestError when there is none."""
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 EVENTS_PIECE: Final = 1024 * 1024
@@ -74,14 +77,25 @@ class PosixShell:
         privilege: how its login becomes root.
         clock: for wall times.
         job_root: directory of jobs on the machine; "" for /var/lib/fleetpatch/jobs.
+        scripts: gives a script's text by its name.
     """
 
-    def __init__(self, line: Line, *, machine: str, privilege: Privilege, clock: Clock, job_root: str = "") -> None:
+    def __init__(
+        self,
+        line: Line,
+        *,
+        machine: str,
+        privilege: Privilege,
+        clock: Clock,
+        job_root: str = "",
+        scripts: ScriptSource = load_script,
+    ) -> None:
         self._line = line
         self._machine = machine
         self._privilege = privilege
         self._clock = clock
         self._job_root = job_root
+        self._scripts = scripts
 
     @property
     def open(self) -> bool:
@@ -110,7 +124,7 @@ class PosixShell:
             "id": check_job_id(job.id),
             "label": job.script.name,
             "wrapper": load_script("job_run"),
-            "program": compose_job(load_script(job.script.name)),
+            "program": compose_job(self._scripts(job.script.name)),
             "token": encode_params(job.script.params),
         }
         answer = self._ask(Script("job_start", params=params), deadline)
@@ -157,7 +171,7 @@ class PosixShell:
     def _ask(self, script: Script, deadline: Deadline) -> Decoded:
         with self._named():
             library = _LIBRARIES.get(script.name)
-            text = load_script(script.name)
+            text = self._scripts(script.name)
             params: Mapping[str, ParameterValue] = script.params
             if library is not None:
                 text = f"{load_script(library)}\n{text}"

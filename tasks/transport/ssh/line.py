@@ -1,0 +1,128 @@
+"""An open SSH connection as a line: one channel for each command, both streams drained, every wait bounded."""
+
+import select
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import paramiko
+
+from tasks.errors import ConnectionLost, DeadlineExceeded
+from tasks.seams.clock import Clock, Deadline
+from tasks.transport.framing import Decoder
+
+_CHUNK: Final = 65_536
+_BLINK: Final = 1.0
+"""Longest single wait, in seconds; the deadline is looked at in between."""
+
+
+class SshLine:
+    """Commands over one authenticated connection.
+
+    Args:
+        transport: it, already logged in.
+        clock: for deadlines.
+    """
+
+    def __init__(self, transport: paramiko.Transport, clock: Clock) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._closed = False
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection is still up, as far as one can tell without asking."""
+        return not self._closed and self._transport.is_active()
+
+    def exchange(self, words: Sequence[str], stdin: bytes, decoder: Decoder, *, deadline: Deadline) -> int | None:
+        """Run a command in a channel of its own. See Line."""
+        with self._translated(deadline):
+            channel = self._transport.open_session(timeout=self._left(deadline))
+            try:
+                # the login shell may be csh or fish: plain words, and '' for the empty one, mean the same in all
+                _execute(channel, " ".join(word or "''" for word in words), self._left(deadline))
+                return self._talk(channel, stdin, decoder, deadline)
+            finally:
+                channel.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        if not self._closed:
+            self._closed = True
+            self._transport.close()
+
+    def _talk(self, channel: paramiko.Channel, stdin: bytes, decoder: Decoder, deadline: Deadline) -> int | None:
+        todo = memoryview(stdin)
+        poller = select.poll()
+        poller.register(channel.fileno(), select.POLLIN)
+        while True:
+            channel.settimeout(self._left(deadline))
+            quiet = True
+            if todo and channel.send_ready():
+                todo = todo[channel.send(bytes(todo[:_CHUNK])) :]
+                quiet = False
+                if not todo:
+                    channel.shutdown_write()
+            if channel.recv_ready():
+                quiet = False
+                if decoder.feed(channel.recv(_CHUNK)):
+                    return None
+            if channel.recv_stderr_ready():
+                quiet = False
+                decoder.note(channel.recv_stderr(_CHUNK))
+            if not quiet:
+                continue
+            if channel.eof_received or channel.closed:
+                if channel.recv_ready() or channel.recv_stderr_ready():
+                    continue  # it came in between
+                return self._status(channel, deadline)
+            # while input is left, the window opens without a sign on the poller
+            poller.poll(1000 * min(self._left(deadline), 0.05 if todo else _BLINK))
+
+    def _status(self, channel: paramiko.Channel, deadline: Deadline) -> int:
+        while not channel.exit_status_ready():
+            channel.status_event.wait(min(self._left(deadline), _BLINK))
+            if channel.closed and not self._transport.is_active():
+                break
+        status = channel.exit_status
+        if status < 0:  # a line that was cut, or a command that a signal ended
+            raise ConnectionLost("the command was cut off before its end")
+        return status
+
+    def _left(self, deadline: Deadline) -> float:
+        left = deadline.remaining(self._clock)
+        if left <= 0:
+            raise DeadlineExceeded("the machine did not answer in the time it was given")
+        return left
+
+    @contextmanager
+    def _translated(self, deadline: Deadline) -> Iterator[None]:
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            # a timeout of the library is our deadline, or the line is dead
+            if deadline.passed(self._clock):
+                self.close()
+                raise DeadlineExceeded("the machine did not answer in the time it was given") from error
+            if isinstance(error, paramiko.ChannelException):
+                raise ConnectionLost(
+                    f"the machine opened no further session: {error.text}",
+                    hint="MaxSessions in its sshd_config may be too low, or the login may run no commands.",
+                ) from error
+            self.close()
+            raise ConnectionLost(f"the line was cut: {error or type(error).__name__}") from error
+        except DeadlineExceeded:
+            self.close()  # whatever comes late must not be taken for the next answer
+            raise
+
+
+def _execute(channel: paramiko.Channel, command: str, seconds: float) -> None:
+    """Ask for a command. The library waits for the machine's nod without a bound: closing the channel is one."""
+    guard = threading.Timer(seconds, channel.close)
+    guard.daemon = True
+    guard.start()
+    try:
+        channel.exec_command(command)
+    finally:
+        guard.cancel()
