@@ -1,5 +1,6 @@
 """Put the real parts together: inventory, records, transports and package managers."""
 
+import functools
 import getpass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tasks.transport.open import open_session
 from flows.context import Caller
 from flows.ports import Ports
 from flows.request import AssessRequest, PatchRequest
+from inventory.credentials import resolve
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
 from tasks.errors import CredentialError
@@ -48,8 +50,10 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
     inventory = load_inventory(find_inventory(request.inventory))
     clock = SystemClock()
 
+    fetch = functools.partial(resolve, blocks=prefect_secret)
+
     def connect(machine: Machine) -> Transport:
-        return open_session(machine, inventory, clock=clock, secrets=prefect_secret)
+        return open_session(machine, inventory, clock=clock, secrets=fetch)
 
     records = open_records(who.records_url)
 
