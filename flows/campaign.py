@@ -9,11 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from inventory.scope import Scope
-
 from flows.ports import Ports, Runner
 from flows.request import AssessRequest, PatchRequest
 from inventory.machine import Machine, PatchOwner
+from inventory.scope import Scope
 from tasks.model import Outcome, RunInfo, RunReport, Wave, Window
 from tasks.rules.verdict import run_state
 from tasks.rules.waves import verdict, waves
@@ -160,7 +159,7 @@ class Campaign:
                 continue
             if outcomes and policy.pause_seconds:
                 self._rest(self._ports.clock.now() + timedelta(seconds=policy.pause_seconds))
-            self._ports.watch.said(f"wave {wave.number + 1} of {len(order)}: {', '.join(wave.machines)}")
+            self._ports.watch.said(f"wave {wave.number} of {len(order)}: {', '.join(wave.machines)}")
             outcomes += self._runner.wave(wave, functools.partial(self._wave, mine, policy.at_once))
         return outcomes
 

@@ -163,6 +163,6 @@ class PatchRequest(ScopeRequest):
             at_once=asked.at_once,
             pause_seconds=asked.pause_minutes * 60,
             failure_budget_count=asked.failure_budget_count,
-            failure_budget_percent=asked.failure_budget_percent,
+            failure_budget_percent=asked.failure_budget_percent if asked.failure_budget_count is None else None,
             keep_locations_apart=asked.keep_locations_apart,
         )

@@ -84,7 +84,7 @@ class PrefectRunner:
         outcomes: list[Outcome] = []
         told, kept = _BODY.set(body), _OUTCOMES.set(outcomes)
         try:
-            state = patch_wave(wave.number + 1, list(wave.machines), wave.canary, return_state=True)
+            state = patch_wave(wave.number, list(wave.machines), wave.canary, return_state=True)
             if not outcomes:
                 state.result()  # the wave itself broke: let that be known
         finally:

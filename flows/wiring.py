@@ -5,8 +5,6 @@ import getpass
 from pathlib import Path
 
 import platformdirs
-from tasks.managers.detect import manager_for
-from tasks.transport.open import open_session
 
 from flows.context import Caller
 from flows.ports import Ports
@@ -15,11 +13,13 @@ from inventory.credentials import resolve
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
 from tasks.errors import CredentialError
+from tasks.managers.detect import manager_for
 from tasks.model import RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.clock import SystemClock
 from tasks.seams.transport import Transport
+from tasks.transport.open import open_session
 
 
 def prefect_secret(block: str) -> str:

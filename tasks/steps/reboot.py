@@ -38,6 +38,7 @@ def reboot(work: Work) -> MachineRun:
         reboots_so_far=taken,
         max_reboots=work.max_reboots,
         fits=check,
+        reboots_since_install=0,
     )
     if work.context.control.stopping and decision.reboot:
         state = RebootState.REQUIRED if packages.reboot.answer is Answer.YES else RebootState.NOT_NEEDED
