@@ -118,7 +118,8 @@ def _models_in(annotation: object) -> list[type[BaseModel]]:
 
 
 def _some_keys(model: type[BaseModel]) -> str:
-    return ", ".join(f"`{key}:`" for key in list(model.model_fields)[:3])
+    by_need = sorted(model.model_fields, key=lambda key: not model.model_fields[key].is_required())
+    return ", ".join(f"`{key}:`" for key in by_need[:3])
 
 
 def _kind(value: object) -> str:

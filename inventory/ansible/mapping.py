@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from inventory.ansible.ssh_args import JumpSpec, UnknownProxy, parse_ssh_args
 from inventory.ansible.tree import Variables
@@ -71,7 +72,7 @@ class Mapper:
         """Return the keys of the machine that a host is."""
         one = _Host(name, place, self._hosts[name], self._problems)
         one.set("name", name, place)
-        one.set("groups", list(groups), place)
+        one.set("groups", list(groups), replace(place, key="groups"))
         for variable, key in _PLAIN.items():
             one.take(variable, key, str)
         self._login(one)
