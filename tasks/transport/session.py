@@ -11,6 +11,7 @@ from tenacity import (
     stop_any,
     wait_exponential_jitter,
 )
+from tenacity.stop import stop_base
 
 from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, TransportError
 from tasks.seams.clock import Clock, Deadline
@@ -112,15 +113,23 @@ class Session:
             raise
 
     def _again(self, deadline: Deadline, ask: Callable[[], _Result]) -> _Result:
-        def no_time_left(state: RetryCallState) -> bool:
-            return deadline.remaining(self._clock) <= state.upcoming_sleep
-
         retrying = Retrying(
             retry=retry_if_exception_type(ConnectionLost),
-            stop=stop_any(stop_after_attempt(TRIES), no_time_left),
+            stop=stop_any(stop_after_attempt(TRIES), _NoTimeLeft(deadline, self._clock)),
             wait=wait_exponential_jitter(initial=1, max=10, jitter=1),
             sleep=self._clock.sleep,
             reraise=True,
         )
         answer: _Result = retrying(self._once, ask)
         return answer
+
+
+class _NoTimeLeft(stop_base):
+    """Stops before a wait that would end after the deadline."""
+
+    def __init__(self, deadline: Deadline, clock: Clock) -> None:
+        self._deadline = deadline
+        self._clock = clock
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return self._deadline.remaining(self._clock) <= retry_state.upcoming_sleep
