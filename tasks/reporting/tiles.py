@@ -152,7 +152,9 @@ def _urgent_chosen(laid_out: Tables) -> Tile:
     wanted = sum(row.planned and row.classification in urgent for row in laid_out.updates)
     left = laid_out.runs[0].urgent_pending - wanted
     note = f"{left} more would stay pending" if left > 0 else "none would stay pending"
-    return Tile("Critical + security chosen", f"{wanted}", note=note, tone="warn" if left > 0 else "good")
+    return Tile(
+        "Critical + security chosen", f"{wanted}", note=note, tone="warn" if left > 0 else "good" if wanted else ""
+    )
 
 
 def _expected_reboots(laid_out: Tables) -> Tile:
@@ -170,6 +172,8 @@ def _fit(laid_out: Tables) -> Tile:
     needed = sum(wave.predicted_seconds or 0.0 for wave in laid_out.waves)
     if not laid_out.waves:
         needed = max((row.predicted_seconds or 0.0 for row in laid_out.machines), default=0.0)
+    if not needed:
+        return Tile("Predicted time", NOTHING, note="nothing is planned")
     if run.window_start is None or run.window_end is None:
         return Tile("Predicted time", minutes(needed), note="wave after wave")
     room = (run.window_end - run.window_start).total_seconds()

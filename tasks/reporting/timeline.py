@@ -150,7 +150,7 @@ def picture(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: int) -> 
     planned = report.run.kind == "plan"
     pieces = _predicted(report, about) if planned else {s.machine: _done(s, zone) for s in about}
     scale, notes = _scale(report, [piece for found in pieces.values() for piece in found], zone, now)
-    if scale is None:
+    if scale is None or not about:
         return None
     shown = _chosen(about, limit)
     drawing = _draw(shown, pieces, scale)

@@ -375,7 +375,7 @@ def forty() -> tuple[RunReport, dict[str, str]]:
 
 def empty() -> tuple[RunReport, dict[str, str]]:
     """A dry run in which nothing is pending and nobody is there."""
-    run = _run("plan", OperationState.SUCCEEDED, scope="role=mail", ended_at=START + timedelta(seconds=3))
+    run = _run("plan", OperationState.SUCCEEDED, scope="role=mail", ended_at=START + timedelta(seconds=6))
     return RunReport(run, ()), {}
 
 

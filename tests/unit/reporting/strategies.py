@@ -1,0 +1,141 @@
+"""Reports of any shape, with any text in them."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from tasks.model import (
+    ErrorInfo,
+    Finding,
+    InstallResult,
+    Outcome,
+    Plan,
+    Prediction,
+    RebootResult,
+    RunInfo,
+    RunReport,
+    StepRecord,
+    TransactionResult,
+    Update,
+    UpdateResult,
+    Wave,
+    Window,
+)
+from tasks.states import Answer, Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "</style><script>alert(1)</script>",
+    "</pre></details><h1>mine</h1>",
+    "\x1b[31mred\x1b[0m\x1b]0;title\x07",
+    "\x9b31mred",
+    "\u202egnp.exe\u2066",
+    "a\x00b\x08c\x7f",
+    "{{ 7*7 }}{% raw %}",
+    "=cmd|' /C calc'!A0",
+    "[click](javascript:alert(1)) ![x](http://evil.test/x.png)",
+    "| a | b |\n|---|---|\n# heading\n- item",
+    "\ud800 half",
+    "zero\u200bwidth\ufeff",
+    "&lt;b&gt; & &amp;",
+)
+
+text = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(), max_size=30))
+moments = st.integers(0, 470_000_000).map(lambda n: datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=n))
+seconds = st.floats(0, 90_000, allow_nan=False)
+
+
+@st.composite
+def update(draw: st.DrawFn) -> Update:
+    return Update(
+        id=draw(text),
+        name=draw(text),
+        arch=draw(text),
+        installed=draw(st.none() | text),
+        available=draw(text),
+        classification=draw(st.sampled_from(Classification)),
+        severity=draw(text),
+        origins=draw(st.just(()) | st.tuples(text)),
+        cves=draw(st.none() | st.tuples(text)),
+        size_bytes=draw(st.none() | st.integers(0, 2**80)),
+        requires_reboot=draw(st.none() | st.booleans()),
+        published=draw(st.none() | moments),
+        kb=draw(text),
+    )
+
+
+def result() -> st.SearchStrategy[UpdateResult]:
+    return st.builds(UpdateResult, update(), st.sampled_from(UpdateState), text, st.none() | text)
+
+
+@st.composite
+def step(draw: st.DrawFn) -> StepRecord:
+    start = draw(moments)
+    end = start + timedelta(seconds=draw(seconds))
+    return StepRecord(draw(st.sampled_from(Step)), start, end, draw(st.sampled_from(OperationState)), draw(text))
+
+
+error = st.builds(ErrorInfo, text, text, text, st.booleans())
+finding = st.builds(Finding, text, st.sampled_from(FindingLevel), text, text)
+transaction = st.builds(
+    TransactionResult, st.integers(0, 9), st.tuples(text), st.none() | moments, st.none() | moments,
+    st.none() | st.integers(-(2**31), 2**32), text,
+)  # fmt: skip
+reboot = st.builds(
+    RebootResult, st.sampled_from(RebootState), text, text, text, st.none() | seconds, st.none() | seconds,
+    st.integers(0, 3),
+)  # fmt: skip
+
+
+@st.composite
+def outcome(draw: st.DrawFn, machine: str) -> Outcome:
+    results = tuple(draw(st.lists(result(), max_size=4)))
+    install = st.builds(
+        InstallResult, st.just(results), st.lists(transaction, max_size=2).map(tuple),
+        conffiles=st.tuples(text), unasked=st.tuples(text), error=st.none() | error,
+    )  # fmt: skip
+    return Outcome(
+        run_id="r",
+        machine=machine,
+        state=draw(st.sampled_from(OperationState)),
+        reason=draw(text),
+        updates=results,
+        reboot=draw(st.sampled_from(RebootState)),
+        wave=draw(st.none() | st.integers(1, 3)),
+        started_at=draw(st.none() | moments),
+        ended_at=draw(st.none() | moments),
+        window_exceeded_seconds=draw(seconds),
+        steps=tuple(draw(st.lists(step(), max_size=3))),
+        findings=tuple(draw(st.lists(finding, max_size=2))),
+        prediction=draw(st.none() | st.builds(Prediction, seconds, seconds, seconds, seconds, text)),
+        install=draw(st.none() | install),
+        reboot_result=draw(st.none() | reboot),
+        error=draw(st.none() | error),
+    )
+
+
+@st.composite
+def report(draw: st.DrawFn, kinds: tuple[str, ...] = ("patch", "plan", "assess")) -> RunReport:
+    names = draw(st.lists(text.filter(bool), max_size=4, unique=True))
+    start = draw(moments)
+    run = RunInfo(
+        id=draw(text.filter(bool)),
+        kind=draw(st.sampled_from(kinds)),
+        started_at=start,
+        state=draw(st.sampled_from(OperationState)),
+        window=draw(st.none() | st.builds(Window, st.just(start), st.just(start + timedelta(hours=2)), text)),
+        scope=draw(text),
+        ended_at=draw(st.none() | st.just(start + timedelta(hours=1))),
+        started_by=draw(text),
+        message=draw(text),
+        request={"reboot_reserve_minutes": draw(st.integers(-5, 300)), "note": draw(text)},
+    )
+    outcomes = tuple(draw(outcome(name)) for name in names)
+    waves = (Wave(1, tuple(names[:2]), canary=True),) if draw(st.booleans()) else ()
+    plans = tuple(
+        Plan(name, (draw(update()),), (draw(result()),), Prediction(1, 2, 3, 4), draw(st.sampled_from(Answer)), (name,))
+        for name in (*names[:1], "only planned")
+        if draw(st.booleans())
+    )
+    return RunReport(run, outcomes, waves, plans)

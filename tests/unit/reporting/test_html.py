@@ -1,0 +1,223 @@
+import base64
+import hashlib
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from tasks.model import RunReport
+from tasks.reporting.html import MOST_BYTES, render_html
+from tasks.reporting.write import write_report
+from tasks.states import UpdateState
+from tests.unit.reporting import samples
+from tests.unit.reporting.strategies import report
+from tests.unit.reporting.test_text import UNSAFE
+
+ALLOWED = {
+    *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "div", "span", "a"),
+    *("h1", "h2", "h3", "p", "ul", "li", "dl", "dt", "dd", "b", "em", "i", "small", "details", "summary", "pre"),
+    *("table", "thead", "tbody", "tr", "th", "td", "label", "input", "svg", "rect", "path", "text", "tspan", "g"),
+}
+VOID = {"meta", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def harmless(html: str) -> Page:
+    """Check that nothing in a page acts, and return it."""
+    page = Page(html)
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag in ALLOWED
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in {"style", "src", "srcset", "action", "formaction", "xlink:href", "background"}
+            if name == "href":
+                assert re.fullmatch(r"logs/[A-Za-z0-9._~-]+\.log", value or "")
+    assert not UNSAFE.search(html)
+    assert len(html.encode()) < MOST_BYTES
+    return page
+
+
+@settings(deadline=None, max_examples=25)
+@given(report())
+def test_whatever_machines_say_is_only_text(drawn: RunReport) -> None:
+    logs = {outcome.machine: outcome.reason for outcome in drawn.outcomes}
+    harmless(render_html(drawn, logs=logs, beside={"csv", "logs"}))
+
+
+@pytest.mark.parametrize("make", [samples.three, samples.forty, samples.empty, samples.plan, samples.assessment])
+def test_samples_are_whole_pages_without_anything_from_elsewhere(make: object) -> None:
+    report, logs = make()  # type: ignore[operator]
+    html = render_html(report, logs=logs, beside={"csv", "logs"})
+    harmless(html)
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_the_policy_allows_the_style_sheet_and_nothing_else() -> None:
+    html = render_html(samples.three()[0])
+    page = Page(html)
+    (policy,) = [a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv")]
+    style = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert len(style) == 1
+    digest = base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def test_hostile_text_is_shown_as_it_is_written() -> None:
+    report, _ = samples.three()
+    evil = "<script>alert(1)</script> \x1b[31mred\u202e"
+    bad = replace(report.outcomes[0], machine=evil, reason=evil)
+    page = harmless(render_html(replace(report, outcomes=(bad,), waves=()), logs={evil: evil}))
+    assert "<script>alert(1)</script> red\\u202e" in page.text
+
+
+def test_the_head_says_what_when_and_by_whom_in_both_zones() -> None:
+    text = harmless(render_html(samples.forty()[0])).text
+    assert "Patch run" in text
+    assert "6 of 40 machines failed; wave 4 was not begun" in text
+    assert "Fri 20 Nov 2026 02:00 \N{EN DASH} 04:00 Europe/Berlin" in text
+    assert "Fri 20 Nov 2026 01:00 \N{EN DASH} 03:00" in text
+    assert "by schedule production-thursday" in text
+
+
+def test_the_tiles_count_what_the_outcomes_say() -> None:
+    report, _ = samples.forty()
+    text = harmless(render_html(report)).text
+    for state, word in ((UpdateState.INSTALLED, "installed"), (UpdateState.NOT_ATTEMPTED, "not attempted")):
+        assert f"{sum(outcome.count(state) for outcome in report.outcomes)} {word}" in text
+    assert "17 succeeded" in text
+    assert "14 not started" in text
+
+
+def test_troubles_come_with_reason_remedy_and_machines() -> None:
+    text = harmless(render_html(samples.forty()[0])).text
+    assert "(machine) can't be reached Is the machine up" in text
+    assert "wave 4 was not begun: 5 of 14 machines of wave 3 failed (36 %), more than the 20 % allowed" in text
+    assert "needs 6 min 40 s, but only 4 min 10 s are left before the reboot reserve of 15 min" in text
+    assert "Mend the cause, then run: dpkg --configure -a" in text
+
+
+def test_logs_are_folded_in_and_progress_bars_are_left_out() -> None:
+    report, logs = samples.three()
+    text = harmless(render_html(report, logs=logs)).text
+    assert "Reading database ... 41217 files installed" in text
+    assert "Reading database ... 5%" not in text
+
+
+def test_a_log_that_is_cut_says_so_and_where_the_whole_is() -> None:
+    report, _ = samples.three()
+    logs = {"db-1": "a line of no interest\n" * 50_000 + "the end\n"}
+    text = harmless(render_html(report, logs=logs, beside={"logs"})).text
+    assert "the end" in text
+    assert "the whole log is in logs/db-1.log" in text
+    assert "the whole log is in the records" in harmless(render_html(report, logs=logs)).text
+
+
+def test_a_dry_run_shows_waves_choices_and_predictions() -> None:
+    text = harmless(render_html(samples.plan()[0])).text
+    assert "Dry run" in text
+    assert "Wave 1, canary" in text
+    assert "91 chosen" in text
+    assert "of 2 h 00 min in the window" in text
+    assert "excluded by mask docker*" in text
+    assert "install 3 min 00 s (predicted)" in text or "install 2 min 30 s (predicted)" in text
+
+
+def test_an_empty_run_says_so() -> None:
+    text = harmless(render_html(samples.empty()[0])).text
+    assert "No machine was in this run." in text
+    assert "No update was pending." in text
+
+
+def test_the_time_line_has_a_row_for_each_machine_and_the_windows_edges() -> None:
+    html = render_html(samples.forty()[0])
+    text = Page(html).text
+    assert html.count('<g class="r r-') == 40
+    for mark in ("window opens 02:00", "window closes 04:00", "reboot reserve 03:45", "ended 02:57"):
+        assert mark in text
+
+
+def test_a_run_that_goes_on_has_a_line_for_now() -> None:
+    report, _ = samples.forty()
+    going = replace(report, run=replace(report.run, ended_at=None))
+    assert "now 02:57" in Page(render_html(going)).text
+
+
+def test_a_fleet_of_two_hundred_is_told_whole() -> None:
+    big = samples.many(200, 20)
+    html = render_html(big, logs={o.machine: samples.LOG * 20 for o in big.outcomes}, beside={"csv"})
+    assert MOST_BYTES / 2 < len(html.encode()) < MOST_BYTES  # small enough, and the room is used
+    assert html.count('<g class="r r-') == 200
+    assert html.count('<div class="line"') + html.count('<summary class="line"') == 200
+
+
+@pytest.mark.slow
+def test_a_thousand_machines_with_fifty_updates_fit_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    big = samples.many(1000, 50)
+    logs = {o.machine: samples.LOG * 20 for o in big.outcomes}
+    begun = time.process_time()
+    written = write_report(big, tmp_path, logs)
+    took = time.process_time() - begun
+    size = written["html"].stat().st_size
+    print(f"1000 machines with 50 updates: {size:,} bytes of HTML, all formats in {took:.1f} s")
+    assert MOST_BYTES / 2 < size < MOST_BYTES
+    text = Page(written["html"].read_text()).text
+    assert "more machines: see timeline.csv" in text
+    assert "more machines: see updates.csv" in text
+    assert took < 15  # on a busy machine; it takes about 4
+
+
+def test_nothing_that_machines_say_makes_the_page_too_big() -> None:
+    report, _ = samples.forty()
+    long = "&" * 5000
+    outcomes = tuple(
+        replace(
+            outcome,
+            machine=f"{long}{n}",
+            reason=f"{long}{n}",
+            updates=tuple(replace(r, reason=long, update=replace(r.update, name=long)) for r in outcome.updates),
+            findings=tuple(replace(f, message=long, remedy=long) for f in outcome.findings) * 20,
+        )
+        for n, outcome in enumerate(report.outcomes)
+    )
+    run = replace(report.run, scope=long, message=long, started_by=long, flow_run_id=long, id=long)
+    logs = {outcome.machine: long * 10 for outcome in outcomes}
+    harmless(render_html(replace(report, run=run, outcomes=outcomes, waves=()), logs=logs))

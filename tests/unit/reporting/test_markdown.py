@@ -1,0 +1,75 @@
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from markdown_it import MarkdownIt
+
+from tasks.model import RunReport
+from tasks.reporting.markdown import escape, machine_rows, summary, update_rows
+from tasks.reporting.text import one_line
+from tests.unit.reporting import samples
+from tests.unit.reporting.strategies import HOSTILE, report, text
+
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+STRUCTURE = {"heading", "paragraph", "bullet_list", "list_item", "inline"}
+
+
+def blocks(source: str) -> set[str]:
+    return {re.sub("_(open|close)$", "", token.type) for token in READER.parse(source)}
+
+
+def spans(source: str) -> set[str]:
+    return {child.type for token in READER.parse(source) for child in token.children or ()}
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, "- item", "1. item", "* x", "> q", "    code", "http://evil.test", "---"])
+def test_hostile_text_stays_text(value: str) -> None:
+    assert blocks(escape(value)) <= {"paragraph", "inline"}
+    assert spans(escape(value)) <= {"text", "text_special"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(text)
+def test_escaped_text_is_read_as_it_was_written(value: str) -> None:
+    read = READER.renderInline(escape(value))
+    plain = read.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
+    assert plain == one_line(value, 200)
+
+
+@settings(deadline=None, max_examples=12)
+@given(report())
+def test_the_summary_has_only_our_own_structure(drawn: RunReport) -> None:
+    told = summary(drawn)
+    assert blocks(told) <= STRUCTURE
+    assert spans(told) <= {"text", "text_special", "strong_open", "strong_close"}
+    for row in (*machine_rows(drawn), *update_rows(drawn)):
+        for cell in row.values():
+            assert isinstance(cell, int) or blocks(cell) <= {"paragraph", "inline"}
+
+
+def test_the_summary_counts_and_says_what_went_wrong() -> None:
+    told = summary(samples.forty()[0])
+    assert "- Machines: 40: 17 Succeeded, 3 CompletedWithWarnings, 6 Failed, 14 NotStarted\n" in told
+    assert "- Critical and security updates still pending: **144**\n" in told
+    assert "- **Failed** app-05, web-15: 1 of 10 updates failed: postgresql-15. Look at the log below" in told
+
+
+def test_rows_are_figures_and_texts_worst_first() -> None:
+    rows = machine_rows(samples.forty()[0])
+    assert len(rows) == 40
+    assert rows[0]["State"] == "Failed"
+    assert rows[-1]["State"] == "Succeeded"
+    assert rows[-1]["Installed"] == 10
+    assert rows[-1]["Failed"] == 0
+    assert len(machine_rows(samples.forty()[0], limit=5)) == 5
+    first = update_rows(samples.forty()[0])[0]
+    assert first["Update"] == "postgresql-15"
+    assert first["Failed"] == 2
+    assert first["Machines"] == first["Installed"] + first["Failed"] + first["NotAttempted"]  # type: ignore[operator]
+
+
+def test_a_dry_run_and_an_assessment_have_their_own_columns() -> None:
+    assert "Predicted" in machine_rows(samples.plan()[0])[0]
+    assert "Compliance" in machine_rows(samples.assessment()[0])[0]
+    assert machine_rows(replace(samples.empty()[0])) == []
