@@ -134,10 +134,16 @@ def _rounds(work: Work, tally: _Tally) -> None:
             tally.not_attempted.update({u.id: f"the run was asked to stop: {context.control.reason}" for u in pending})
             return
         if parts:
-            tally.add(carry_out(work, Kind.INSTALL, number, parts, _watching(work), allowed=work.plan.chosen))
+            tally.add(carry_out(work, Kind.INSTALL, number, parts, _watching(work), allowed=_allowed(work)))
             first += len(parts)
         tally.versions = work.manager.installed(work.transport, work.plan.chosen, deadline=work.reading())
         pending = _bystanders(work, tally)
+
+
+def _allowed(work: Work) -> tuple[Update, ...]:
+    """Return what may change: what was chosen, and what merely was not, when it comes along as a dependency."""
+    unchosen = (result.update for result in work.plan.skipped if result.state is UpdateState.NOT_SELECTED)
+    return (*work.plan.chosen, *unchosen)
 
 
 def _bystanders(work: Work, tally: _Tally) -> tuple[Update, ...]:
