@@ -1,0 +1,144 @@
+"""What the package managers' contract runs over: machines that are behind, fake and real, with the same packages."""
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from inventory.machine import PrivilegeMethod
+from tasks.managers.apt import Apt
+from tasks.seams.clock import Clock, Deadline, SystemClock
+from tasks.seams.manager import PackageManager
+from tasks.seams.transport import Job, JobPhase, JobView, Script, Transport
+from tasks.transport.framing import Decoder
+from tasks.transport.local import LocalLine
+from tasks.transport.posix import PosixShell
+from tasks.transport.privilege import Privilege
+from tests.lab.fleet import Lab, LabHost
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_manager import FakeManager, PackageWorld
+from tests.support.fake_transport import FakeTransport
+
+
+@dataclass
+class Subject:
+    """A machine that has the lab's packages in their first version, and its package manager.
+
+    Attributes:
+        quicken: makes lab-slow take that many seconds.
+        fix: makes lab-failing succeed from now on.
+        hold: pins a package on the machine.
+    """
+
+    manager: PackageManager
+    transport: Transport
+    clock: Clock
+    quicken: Callable[[int], None]
+    fix: Callable[[], None]
+    hold: Callable[[str], None]
+
+    @property
+    def soon(self) -> Deadline:
+        """Time enough for one question."""
+        return Deadline.after(self.clock, 90)
+
+    def follow(self, job_id: str, seconds: float = 180) -> JobView:
+        """Wait for a job's end; the view has all its events."""
+        until = self.clock.now() + timedelta(seconds=seconds)
+        while True:
+            view = self.transport.look(job_id, deadline=self.soon)
+            if view.phase is not JobPhase.RUNNING:
+                return view
+            assert self.clock.now() < until, f"{job_id} does not end"
+            self.clock.sleep(0.3)
+
+    def carry_out(self, job_id: str, script: Script) -> JobView:
+        """Start a job and wait for its end."""
+        self.transport.start(Job(job_id, script), deadline=self.soon)
+        return self.follow(job_id)
+
+    def stop(self, job_id: str) -> None:
+        """Ask a job to stop."""
+        self.transport.run(Script("job_stop", {"id": job_id}, read_only=False), deadline=self.soon)
+
+
+def fake_subject() -> Subject:
+    """A machine made of rules."""
+    clock = FakeClock()
+    machine, world = FakeTransport(clock), PackageWorld(clock)
+    world.move_in(machine)
+
+    def quicken(seconds: int) -> None:
+        world["lab-slow"].seconds = seconds
+
+    def fix() -> None:
+        world["lab-failing"].fails = ""
+
+    def hold(name: str) -> None:
+        world[name].held = True
+
+    return Subject(FakeManager(), machine, clock, quicken, fix, hold)
+
+
+class OpenSshLine(LocalLine):
+    """A line to a lab host through OpenSSH, so that only the manager is under test and not our own ssh."""
+
+    def __init__(self, clock: Clock, host: LabHost) -> None:
+        super().__init__(clock)
+        options = ("BatchMode=yes", "LogLevel=ERROR", "IdentitiesOnly=yes", f"UserKnownHostsFile={host.known_hosts}")
+        self._words = ["ssh", "-F", "none", "-i", str(host.key), "-l", host.user]
+        self._words += [word for option in options for word in ("-o", option)]
+        self._words.append(host.address)
+
+    def exchange(self, words: Sequence[str], stdin: bytes, decoder: Decoder, *, deadline: Deadline) -> int | None:
+        return super().exchange([*self._words, shlex.join(words)], stdin, decoder, deadline=deadline)
+
+
+def apt_transport(host: LabHost) -> PosixShell:
+    """A transport to a lab host."""
+    clock = SystemClock()
+    return PosixShell(
+        OpenSshLine(clock, host), machine=host.name, privilege=Privilege(PrivilegeMethod.SUDO), clock=clock
+    )
+
+
+def apt_subject(host: LabHost) -> Subject:
+    """A real machine with apt, its lists read."""
+    host.sh("apt-get -qq update", root=True)
+    return Subject(
+        Apt(),
+        apt_transport(host),
+        SystemClock(),
+        quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),
+        fix=lambda: _tell(host, "touch /etc/lab-failing-fixed"),
+        hold=lambda name: _tell(host, f"apt-mark hold {name}"),
+    )
+
+
+def _tell(host: LabHost, command: str) -> None:
+    host.sh(command, root=True)
+
+
+def lab_for(name: str) -> Iterator[Lab]:
+    """A lab that is gone afterwards; the test is skipped where none can run, and fails in CI."""
+    lab = Lab(name)
+    reason = lab.reason_it_cannot_run()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(f"the lab can't run here: {reason}")
+    if reason:
+        pytest.skip(f"the lab can't run here: {reason}")
+    lab.down()
+    yield lab
+    lab.down()
+
+
+def patiently(check: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so on a real machine."""
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, "it does not come to be so"
+        time.sleep(0.2)

@@ -1,0 +1,259 @@
+"""What every PackageManager does, whatever the system. Runs over the fake, and over apt on the lab's real machines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+
+from tasks.model import Update
+from tasks.seams.manager import PackageManager, Transaction, Work
+from tasks.seams.transport import Job, JobPhase, JobView, ScriptRecord
+from tasks.states import Answer, Classification
+from tests.contract.manager_subjects import Subject, apt_subject, fake_subject, lab_for
+from tests.lab.fleet import Lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    yield from lab_for("pytest-managers")
+
+
+@pytest.fixture(params=["fake", pytest.param("apt", marks=pytest.mark.lab)])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    if request.param == "fake":
+        yield fake_subject()
+        return
+    (host,) = request.getfixturevalue("lab").up(1)
+    yield apt_subject(host)
+    host.drop()
+
+
+def pending(subject: Subject) -> dict[str, Update]:
+    state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+    return {update.id: update for update in state.updates}
+
+
+def versions(subject: Subject, *ids: str) -> Mapping[str, str]:
+    known = [Update(name, name, "all", "1.0", "2.0", Classification.OTHER) for name in ids]
+    return subject.manager.installed(subject.transport, known, deadline=subject.soon)
+
+
+def transaction(subject: Subject, number: int, *updates: Update, seconds: float = 600) -> Transaction:
+    return Transaction(number, updates, subject.clock.now().timestamp() + seconds, 10.0)
+
+
+def install(subject: Subject, *parts: Sequence[Update], job_id: str = "job-1", **options: object) -> JobView:
+    transactions = [transaction(subject, number, *part) for number, part in enumerate(parts)]
+    script = subject.manager.job(Work.INSTALL, transactions, **options)  # type: ignore[arg-type]
+    return subject.carry_out(job_id, script)
+
+
+def of_kind(view: JobView, *kinds: str) -> list[ScriptRecord]:
+    return [event for event in view.events if event["kind"] in kinds]
+
+
+def number(record: ScriptRecord, key: str) -> float:
+    value = record[key]
+    assert isinstance(value, int | float)
+    assert not isinstance(value, bool)
+    return value
+
+
+def test_it_is_a_package_manager(subject: Subject) -> None:
+    seam: PackageManager = subject.manager  # mypy checks the signatures
+    assert seam.name
+
+
+class TestAssess:
+    def test_all_that_is_pending_is_told_with_its_class(self, subject: Subject) -> None:
+        updates = pending(subject)
+        assert {"lab-plain", "lab-slow", "lab-failing", "lab-removes", "lab-dep-a", "lab-dep-b"} <= set(updates)
+        assert updates["lab-plain"].classification is Classification.OTHER
+        assert updates["lab-sec"].classification is Classification.SECURITY
+        assert (updates["lab-sec"].installed, updates["lab-sec"].available) == ("1.0", "2.1")
+        assert all(update.size_bytes for update in updates.values())
+        assert all(update.origins for update in updates.values())
+
+    def test_a_healthy_machine_has_no_problems_and_needs_no_reboot(self, subject: Subject) -> None:
+        state = subject.manager.assess(subject.transport, refresh=True, deadline=subject.soon)
+        assert (state.problems, state.lock_holder, state.warnings) == ((), "", ())
+        assert state.reboot.answer is Answer.NO
+        assert state.manager == subject.manager.name
+
+    def test_asking_twice_says_the_same_and_changes_nothing(self, subject: Subject) -> None:
+        before = versions(subject, "lab-plain", "lab-sec")
+        assert pending(subject) == pending(subject)
+        assert versions(subject, "lab-plain", "lab-sec") == before == {"lab-plain": "1.0", "lab-sec": "1.0"}
+
+    def test_what_is_held_is_told_and_marked(self, subject: Subject) -> None:
+        subject.hold("lab-plain")
+        state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+        held = [update.id for update in state.updates if update.held]
+        assert held == ["lab-plain"]
+        assert state.held == ("lab-plain",)
+
+
+class TestRehearse:
+    def test_it_tells_what_comes_along_and_changes_nothing(self, subject: Subject) -> None:
+        updates = pending(subject)
+        rehearsal = subject.manager.rehearse(subject.transport, [updates["lab-dep-a"]], deadline=subject.soon)
+        assert rehearsal.changes == {"lab-dep-a": "2.0", "lab-dep-b": "2.0"}
+        assert rehearsal.refused is None
+        assert rehearsal.download_bytes
+        assert rehearsal.download_count == 2
+        assert versions(subject, "lab-dep-a", "lab-dep-b") == {"lab-dep-a": "1.0", "lab-dep-b": "1.0"}
+
+    def test_it_tells_removals(self, subject: Subject) -> None:
+        updates = pending(subject)
+        rehearsal = subject.manager.rehearse(subject.transport, [updates["lab-removes"]], deadline=subject.soon)
+        assert rehearsal.removals == ("lab-plain",)
+
+    def test_what_can_not_go_together_is_told_of_the_one_to_blame(self, subject: Subject) -> None:
+        updates = pending(subject)
+        wanted = [updates[name] for name in ("lab-sec", "lab-removes", "lab-conffile", "lab-plain")]
+        rehearsal = subject.manager.rehearse(subject.transport, wanted, deadline=subject.soon)
+        assert list(rehearsal.refused or {}) == ["lab-removes"]
+        assert "lab-plain" in (rehearsal.refused or {})["lab-removes"]
+        assert set(rehearsal.changes) == {"lab-sec", "lab-conffile", "lab-plain"}
+        assert rehearsal.removals == ()
+
+    def test_nothing_changes_nothing(self, subject: Subject) -> None:
+        rehearsal = subject.manager.rehearse(subject.transport, [], deadline=subject.soon)
+        assert (dict(rehearsal.changes), rehearsal.removals, rehearsal.refused) == ({}, (), None)
+
+
+class TestInstall:
+    def test_records_tell_the_story_in_order(self, subject: Subject) -> None:
+        updates = pending(subject)
+        view = install(subject, [updates["lab-plain"], updates["lab-conffile"]], [updates["lab-reboot"]])
+        assert view.phase is JobPhase.FINISHED
+        assert view.exit_code == 0
+        marks = of_kind(view, "transaction_started", "transaction_ended", "finished")
+        assert [(mark["kind"], mark.get("number")) for mark in marks] == [
+            ("transaction_started", 0),
+            ("transaction_ended", 0),
+            ("transaction_started", 1),
+            ("transaction_ended", 1),
+            ("finished", None),
+        ]
+        times = [number(mark, "at") for mark in marks]
+        assert times == sorted(times)
+        assert abs(times[-1] - subject.clock.now().timestamp()) < 60
+        assert [mark["exit_code"] for mark in of_kind(view, "transaction_ended")] == [0, 0]
+        assert [mark["error"] for mark in of_kind(view, "transaction_ended")] == ["", ""]
+        assert view.log
+        kept = [(record["path"], record["kept_as"]) for record in of_kind(view, "conffile")]
+        assert kept == [("/etc/lab.conf", "/etc/lab.conf.dpkg-dist")]
+        now = versions(subject, "lab-plain", "lab-conffile", "lab-reboot", "lab-sec")
+        assert now == {"lab-plain": "2.0", "lab-conffile": "2.0", "lab-reboot": "2.0", "lab-sec": "1.0"}
+
+    def test_progress_stays_within_bounds(self, subject: Subject) -> None:
+        subject.quicken(2)
+        view = install(subject, [pending(subject)["lab-slow"]])
+        progress = of_kind(view, "progress")
+        assert progress
+        assert all(0 <= number(record, "percent") <= 100 and record["number"] == 0 for record in progress)
+        assert any(record["update"] == "lab-slow" and record["action"] for record in progress)
+
+    def test_a_reboot_is_asked_for_afterwards(self, subject: Subject) -> None:
+        install(subject, [pending(subject)["lab-reboot"]])
+        state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+        assert state.reboot.answer is Answer.YES
+        assert any("lab-reboot" in reason for reason in state.reboot.reasons)
+
+    def test_a_failing_package_fails_alone(self, subject: Subject) -> None:
+        updates = pending(subject)
+        first = [updates[name] for name in ("lab-conffile", "lab-failing", "lab-plain")]
+        view = install(subject, first, [updates["lab-sec"]])
+        failed, fine = of_kind(view, "transaction_ended")
+        assert failed["exit_code"] != 0
+        assert str(failed["error"]).startswith("maintainer-script: ")
+        assert "cannot migrate data" in str(failed["error"])
+        assert fine["exit_code"] == 0
+        now = versions(subject, "lab-conffile", "lab-failing", "lab-plain", "lab-sec")
+        assert now == {"lab-conffile": "2.0", "lab-plain": "2.0", "lab-sec": "2.1"}
+        assert view.log.count("cannot migrate data") == 1, "what failed was run again"
+
+    def test_what_must_not_begin_does_not_and_says_why(self, subject: Subject) -> None:
+        updates = pending(subject)
+        transactions = [
+            transaction(subject, 0, updates["lab-plain"], seconds=-5),
+            transaction(subject, 1, updates["lab-removes"]),
+            transaction(subject, 2, updates["lab-dep-a"]),
+            transaction(subject, 3, updates["lab-sec"]),
+        ]
+        view = subject.carry_out("job-1", subject.manager.job(Work.INSTALL, transactions))
+        late, removes, drags = of_kind(view, "not_attempted")
+        assert [(record["number"], record["why"]) for record in (late, removes, drags)] == [
+            (0, "window"),
+            (1, "removals"),
+            (2, "unexpected"),
+        ]
+        assert number(late, "at") > number(late, "latest_start")
+        assert removes["detail"] == "lab-plain"
+        assert drags["detail"] == "lab-dep-b 1.0 -> 2.0"
+        assert [record["number"] for record in of_kind(view, "transaction_started")] == [3]
+        now = versions(subject, "lab-plain", "lab-removes", "lab-dep-a", "lab-sec")
+        assert now == {"lab-plain": "1.0", "lab-removes": "1.0", "lab-dep-a": "1.0", "lab-sec": "2.1"}
+
+    def test_what_is_allowed_may_come_along(self, subject: Subject) -> None:
+        updates = pending(subject)
+        install(subject, [updates["lab-dep-a"]], [updates["lab-dep-b"]], allowed=[updates["lab-dep-b"]])
+        assert versions(subject, "lab-dep-a", "lab-dep-b") == {"lab-dep-a": "2.0", "lab-dep-b": "2.0"}
+
+    def test_removals_that_are_allowed_happen(self, subject: Subject) -> None:
+        install(subject, [pending(subject)["lab-removes"]], allow_removals=True)
+        assert versions(subject, "lab-removes", "lab-plain") == {"lab-removes": "2.0"}
+
+    def test_a_stop_takes_effect_between_transactions(self, subject: Subject) -> None:
+        subject.quicken(5)
+        updates = pending(subject)
+        transactions = [transaction(subject, 0, updates["lab-slow"]), transaction(subject, 1, updates["lab-plain"])]
+        script = subject.manager.job(Work.INSTALL, transactions)
+        view = subject.transport.start(Job("job-1", script), deadline=subject.soon)
+        while not of_kind(view, "transaction_started"):
+            subject.clock.sleep(0.5)
+            view = subject.transport.look("job-1", deadline=subject.soon)
+        subject.stop("job-1")
+        view = subject.follow("job-1")
+        assert [record["exit_code"] for record in of_kind(view, "transaction_ended")] == [0]
+        assert [(record["number"], record["why"]) for record in of_kind(view, "not_attempted")] == [(1, "stop")]
+        assert versions(subject, "lab-slow", "lab-plain") == {"lab-slow": "2.0", "lab-plain": "1.0"}
+
+
+class TestStage:
+    def test_everything_is_downloaded_and_nothing_changes(self, subject: Subject) -> None:
+        updates = pending(subject)
+        wanted = [updates["lab-plain"], updates["lab-sec"]]
+        view = subject.carry_out("stage-1", subject.manager.job(Work.STAGE, [transaction(subject, 0, *wanted)]))
+        assert [record["exit_code"] for record in of_kind(view, "transaction_ended")] == [0]
+        assert versions(subject, "lab-plain", "lab-sec") == {"lab-plain": "1.0", "lab-sec": "1.0"}
+        rehearsal = subject.manager.rehearse(subject.transport, wanted, deadline=subject.soon)
+        assert (rehearsal.download_bytes, rehearsal.download_count) == (0, 0)
+
+
+class TestRepair:
+    def test_what_was_left_half_done_is_finished(self, subject: Subject) -> None:
+        install(subject, [pending(subject)["lab-failing"]])
+        state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+        assert state.repairable
+        assert any("lab-failing" in problem for problem in state.problems)
+        assert "lab-failing" not in {update.id for update in state.updates}
+
+        repair = subject.manager.job(Work.REPAIR, [transaction(subject, 0)])
+        in_vain = subject.carry_out("repair-1", repair)
+        assert [record["exit_code"] != 0 for record in of_kind(in_vain, "transaction_ended")] == [True]
+
+        subject.fix()
+        mended = subject.carry_out("repair-2", repair)
+        assert [record["exit_code"] for record in of_kind(mended, "transaction_ended")] == [0]
+        state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+        assert state.problems == ()
+        assert versions(subject, "lab-failing") == {"lab-failing": "2.0"}
+
+
+def test_the_same_work_is_the_same_script(subject: Subject) -> None:
+    updates = list(pending(subject).values())
+    work = [Transaction(0, tuple(updates), 1000.5, 10.0)]
+    assert subject.manager.job(Work.INSTALL, work, allowed=updates) == subject.manager.job(
+        Work.INSTALL, work, allowed=updates
+    )

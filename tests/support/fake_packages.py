@@ -1,0 +1,164 @@
+"""Packages made of rules: what is installed, what is on offer, and how each update behaves."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tasks.model import Update
+from tasks.seams.manager import Rehearsal, Work
+from tasks.states import Classification
+
+
+@dataclass
+class FakePackage:
+    """One package, and how its update behaves.
+
+    Attributes:
+        installed: version that is there; None when it is not.
+        available: version that repositories offer.
+        seconds: how long its update takes.
+        fails: why its update fails, or "": it is then left half-configured.
+        asks_reboot: whether it asks for a reboot once it is installed.
+        conffile: configuration file of which the update's version is put aside, or "".
+        needs: ids that must be up to date along with it.
+        removes: ids that it can't be installed beside.
+        refused: why the package manager would not install it, or "".
+        broken: whether it is half-configured now.
+        staged: whether it is downloaded.
+    """
+
+    id: str
+    installed: str | None = "1.0"
+    available: str = "2.0"
+    classification: Classification = Classification.OTHER
+    size_bytes: int = 20_000
+    seconds: float = 1.0
+    group: str = ""
+    fails: str = ""
+    asks_reboot: bool = False
+    requires_reboot: bool | None = None
+    conffile: str = ""
+    needs: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    refused: str = ""
+    held: bool = False
+    blocked: str = ""
+    broken: bool = False
+    staged: bool = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something newer."""
+        return self.installed is not None and self.installed != self.available
+
+    def update(self) -> Update:
+        """Its pending update."""
+        return Update(
+            id=self.id,
+            name=self.id,
+            arch="all",
+            installed=self.installed,
+            available=self.available,
+            classification=self.classification,
+            origins=("fake",),
+            size_bytes=self.size_bytes,
+            group=self.group or self.id,
+            held=self.held,
+            blocked=self.blocked,
+            requires_reboot=self.requires_reboot,
+        )
+
+
+def lab_packages() -> list[FakePackage]:
+    """The packages that the lab's hosts have, with the behaviour that they have there."""
+    return [
+        FakePackage("lab-plain"),
+        FakePackage("lab-slow", seconds=30.0),
+        FakePackage("lab-failing", fails="maintainer-script: lab-failing: cannot migrate data"),
+        FakePackage("lab-reboot", asks_reboot=True),
+        FakePackage("lab-conffile", conffile="/etc/lab.conf"),
+        FakePackage("lab-sec", available="2.1", classification=Classification.SECURITY),
+        FakePackage("lab-dep-a", needs=("lab-dep-b",)),
+        FakePackage("lab-dep-b", needs=("lab-dep-a",)),
+        FakePackage("lab-removes", removes=("lab-plain",)),
+    ]
+
+
+@dataclass
+class Shelf:
+    """All packages of a machine, and what follows from their rules."""
+
+    packages: list[FakePackage]
+    reboot_reasons: list[str] = field(default_factory=list)
+
+    def __getitem__(self, update_id: str) -> FakePackage:
+        return next(package for package in self.packages if package.id == update_id)
+
+    def whole(self) -> dict[str, str]:
+        """What is whole and configured: id -> version."""
+        return {package.id: package.installed for package in self.packages if package.installed and not package.broken}
+
+    def broken(self) -> list[str]:
+        """What is half-configured, in words."""
+        return [f"{package.id} {package.installed} is half-configured" for package in self.packages if package.broken]
+
+    def closure(self, wanted: Iterable[str]) -> list[str]:
+        """What would change: the wanted ones and those they need, as far as they are not there yet."""
+        found: dict[str, None] = {}
+        todo = list(wanted)
+        while todo:
+            package = self[todo.pop(0)]
+            if package.id not in found and package.installed != package.available:
+                found[package.id] = None
+                todo += package.needs
+        return list(found)
+
+    def removals(self, wanted: Iterable[str]) -> tuple[str, ...]:
+        """What would be removed."""
+        return tuple(gone for i in wanted for gone in self[i].removes if self[gone].installed is not None)
+
+    def rehearse(self, wanted: Sequence[str]) -> Rehearsal:
+        """What installing these would do."""
+        kept = list(wanted)
+        refused: dict[str, str] = {}
+        for update_id in wanted:
+            package = self[update_id]
+            clash = next((other for other in package.removes if other in kept), None)
+            if package.refused or clash:
+                refused[update_id] = package.refused or f"{update_id}: Conflicts: {clash}"
+                kept.remove(update_id)
+        changes = [self[update_id] for update_id in self.closure(kept)]
+        missing = [package for package in changes if not package.staged]
+        return Rehearsal(
+            changes={package.id: package.available for package in changes},
+            removals=self.removals(kept),
+            refused=refused or None,
+            download_bytes=sum(package.size_bytes for package in missing),
+            download_count=len(missing),
+        )
+
+    def carry_out(self, work: Work, wanted: Sequence[str]) -> None:
+        """Do what a transaction does."""
+        match work:
+            case Work.STAGE:
+                for update_id in self.closure(wanted):
+                    self[update_id].staged = True
+            case Work.REPAIR:
+                for package in self.packages:
+                    package.broken = package.broken and bool(package.fails)
+            case Work.INSTALL:
+                self._install(wanted)
+
+    def interrupt(self, work: Work, wanted: Sequence[str]) -> None:
+        """Leave a transaction half done, as a power cut does."""
+        for update_id in self.closure(wanted)[:1] if work is Work.INSTALL else ():
+            self[update_id].installed, self[update_id].broken = self[update_id].available, True
+
+    def _install(self, wanted: Sequence[str]) -> None:
+        removed = self.removals(wanted)
+        for update_id in self.closure(wanted):
+            package = self[update_id]
+            package.installed, package.broken = package.available, bool(package.fails)
+            if package.asks_reboot and not package.fails:
+                self.reboot_reasons.append(f"{package.id} asks for it")
+        for update_id in removed:
+            self[update_id].installed = None
