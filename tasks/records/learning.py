@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from tasks.model import Outcome, TransactionResult
+from tasks.rules.budget import Rates
 from tasks.states import RebootState
 
 ALPHA = 0.3
@@ -37,16 +38,21 @@ def measures_from(outcome: Outcome) -> dict[str, float]:
 
     Only work that succeeded counts: how long a failure took says nothing.
 
-    - ``install_seconds_per_update``: seconds of all transactions, over the number of updates in them.
-    - ``transaction_seconds``: mean seconds of one transaction, from its start to its end.
+    - ``transaction_seconds``: what a transaction costs before its first update.
+    - ``install_seconds_per_update``: what each update adds.
     - ``reboot_seconds``: from the order until a login worked.
+
+    How the time of a transaction divides between its fixed part and its updates can't be seen from outside. It is
+    divided as the package manager's defaults have it, so that the two together predict exactly what was measured.
     """
     measured: dict[str, float] = {}
     timed = [(seconds, t) for t in _transactions(outcome) if (seconds := _seconds(t)) is not None]
     if timed:
-        total = sum(seconds for seconds, _ in timed)
-        measured[TRANSACTION_SECONDS] = total / len(timed)
-        measured[INSTALL_SECONDS_PER_UPDATE] = total / sum(len(t.updates) for _, t in timed)
+        usual = Rates.defaults(outcome.facts.managers[0] if outcome.facts and outcome.facts.managers else "")
+        fixed = usual.transaction_seconds / usual.install_seconds_per_update  # in updates
+        each = sum(seconds for seconds, _ in timed) / sum(fixed + len(t.updates) for _, t in timed)
+        measured[TRANSACTION_SECONDS] = fixed * each
+        measured[INSTALL_SECONDS_PER_UPDATE] = each
     reboot = outcome.reboot_result
     if reboot is not None and reboot.state is RebootState.COMPLETED:
         known = [seconds for seconds in (reboot.down_seconds, reboot.up_seconds) if seconds is not None]

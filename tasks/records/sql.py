@@ -151,9 +151,7 @@ def _save_assessment(connection: Connection, assessment: Assessment) -> None:
     number = cast("int", _put(connection, table, rows.assessment_row(assessment), ("machine", "at", "run_id")))
     if assessment.packages is None:
         return
-    newer = exists().where(
-        table.c.machine == assessment.machine, table.c.known, table.c.at > assessment.at, table.c.number != number
-    )
+    newer = exists().where(table.c.machine == assessment.machine, table.c.known, table.c.at > assessment.at)
     if connection.execute(select(newer)).scalar_one():
         return
     connection.execute(delete(pending).where(pending.c.machine == assessment.machine))

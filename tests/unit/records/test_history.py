@@ -172,9 +172,18 @@ class TestRetention:
 
 def test_pending_rows_are_those_of_the_newest_answer(records: SqlRecords) -> None:
     newest = make.make_assessment(at=make.at(900), packages=make.make_package_state(updates=(make.make_update(),)))
-    for assessment in (make.make_assessment(), newest, make.make_assessment(at=make.at(100)), newest):
+    for assessment in (make.make_assessment(), newest, newest, make.make_assessment(at=make.at(100))):
         records.save(assessment)
     records.save(make.make_failed_assessment(at=make.at(2000)))
     with records.database.reading("look") as connection:
         names = connection.exec_driver_sql("SELECT machine, name FROM assessment_updates").tuples().all()
     assert list(names) == [("web-1", "openssl")]
+
+
+def test_result_rows_follow_the_outcome_that_replaces_another(records: SqlRecords) -> None:
+    records.save(make.make_outcome())
+    failed = make.make_update_result(state=UpdateState.FAILED, reason="dpkg: exit code 1")
+    records.save(make.make_outcome(updates=(failed,)))
+    with records.database.reading("look") as connection:
+        found = connection.exec_driver_sql("SELECT name, state, reason FROM update_results").tuples().all()
+    assert list(found) == [("openssl", "Failed", "dpkg: exit code 1")]

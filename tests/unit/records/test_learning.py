@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Outcome
+from tasks.model import Facts, Outcome
 from tasks.records.learning import measures_from, weighted_mean
+from tasks.rules.budget import Rates
 from tasks.states import RebootState
 from tests.support import builders as make
 
@@ -30,17 +31,30 @@ class TestWeightedMean:
 
 class TestMeasures:
     def test_a_patched_machine_measures_installation_and_reboot(self) -> None:
-        assert measures_from(make.make_outcome()) == {
-            "install_seconds_per_update": 40.0,
-            "transaction_seconds": 80.0,
-            "reboot_seconds": 50.0,
-        }
+        measured = measures_from(make.make_outcome())
+        assert set(measured) == {"install_seconds_per_update", "transaction_seconds", "reboot_seconds"}
+        assert measured["reboot_seconds"] == 50.0
 
-    def test_transactions_are_taken_together(self) -> None:
+    @pytest.mark.parametrize("manager", ["apt", "dnf", "zypper", "windows_update", "unheard-of"])
+    def test_what_was_measured_predicts_itself(self, manager: str) -> None:
         one = make.make_transaction(updates=("a",), started_at=make.at(0), ended_at=make.at(10))
         nine = make.make_transaction(number=1, updates=tuple("bcdefghij"), started_at=make.at(10), ended_at=make.at(60))
-        measured = measures_from(_outcome(one, nine, reboot_result=None))
-        assert measured == {"install_seconds_per_update": 6.0, "transaction_seconds": 30.0}
+        facts = make.make_facts(managers=(manager,))
+        for parts, seconds in {(one,): 10.0, (nine,): 50.0, (one, nine): 60.0}.items():
+            rates = Rates.learned(manager, measures_from(_outcome(*parts, facts=facts)).get)
+            assert sum(rates.install_seconds(len(part.updates)) for part in parts) == pytest.approx(seconds)
+
+    def test_a_slow_machine_teaches_slowness_in_both_parts(self) -> None:
+        fast, slow = (
+            measures_from(_outcome(make.make_transaction(ended_at=make.at(60 + seconds)))) for seconds in (10, 100)
+        )
+        for measure in ("install_seconds_per_update", "transaction_seconds"):
+            assert slow[measure] == pytest.approx(10 * fast[measure])
+
+    @pytest.mark.parametrize("facts", [None, make.make_facts(managers=())])
+    def test_a_machine_of_unknown_manager_teaches_too(self, facts: Facts | None) -> None:
+        measured = measures_from(make.make_outcome(facts=facts))
+        assert measured["transaction_seconds"] + 2 * measured["install_seconds_per_update"] == pytest.approx(80.0)
 
     def test_what_failed_or_has_no_times_or_is_a_repair_says_nothing(self) -> None:
         outcome = _outcome(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, event, insert, text
 
 from tasks.errors import RecordsError
 from tasks.records import opening, rows, schema
@@ -186,6 +186,20 @@ def test_threads_may_open_at_once(url: str) -> None:
         assert records.entries("any") == ()
 
 
+def test_threads_may_open_different_databases_at_once(tmp_path: Path) -> None:
+    start = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        start.wait()
+        with open_records(f"sqlite:///{tmp_path / str(number)}.db") as records:
+            records.append(make.make_journal_entry(key=str(number)))
+            assert [entry.key for entry in records.entries(make.RUN_ID)] == [str(number)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, number) for number in range(4)]:
+            done.result()
+
+
 class TestSqliteFile:
     def test_only_its_owner_can_read_it(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "records.db"
@@ -201,6 +215,23 @@ class TestSqliteFile:
         with open_records(url) as records, records.database.reading("look") as connection:
             settings = {name: connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names}
         assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+    def test_switching_to_wal_waits_where_sqlite_itself_would_not(self, tmp_path: Path) -> None:
+        # Of processes that create a file at once, SQLite turns some away without minding the busy timeout.
+        path = tmp_path / "records.db"
+        database = Database(address(f"sqlite:///{path}"))
+        event.listen(database.engine, "connect", lambda raw, _record: raw.execute("PRAGMA busy_timeout = 0"))
+        with database.reading("connect") as connection:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "delete"
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            release = threading.Timer(0.3, other.execute, ["COMMIT"])
+            release.start()
+            switch_to_wal(database)
+            release.join()
+        with database.reading("look") as connection:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        database.close()
 
     def test_it_is_copied_before_it_is_migrated(self, tmp_path: Path) -> None:
         path = tmp_path / "100% mine.db"
