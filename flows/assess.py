@@ -30,9 +30,9 @@ def assess_fleet(request: AssessRequest) -> RunReport:
     who = caller()
     ports = real_ports(request, who)
     runner = PrefectRunner(request.report_directory, request.report_formats, ports.logs)
-    report = Campaign(
-        request, ports, runner, flow_run_id=str(flow_run.get_id() or ""), started_by=whoami(who)
-    ).carry_out()
+    flow_run_id = str(flow_run.get_id() or "")
+    campaign = Campaign(request, ports, runner, run_id=who.run_id, flow_run_id=flow_run_id, started_by=whoami(who))
+    report = campaign.carry_out()
     failed = report.count(OperationState.FAILED)
     if failed:
         raise FleetPatchFailed(f"{failed} of {len(report.outcomes)} machines could not be assessed", report=report)

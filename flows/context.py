@@ -14,12 +14,17 @@ from tasks.steps.context import Control, SilentWatcher, Watcher
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling, and how it is kept informed."""
+    """Who is calling, and how it is kept informed.
+
+    Attributes:
+        run_id: the id that the run gets, so that its caller can speak of it before it has ended; None: a new one.
+    """
 
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
     name: str = ""
     records_url: str | None = None
+    run_id: str | None = None
 
 
 _CALLER: ContextVar[Caller | None] = ContextVar("fleetpatch_caller", default=None)

@@ -34,7 +34,8 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     who = caller()
     ports = real_ports(request, who)
     runner = PrefectRunner(report_directory(request.report_directory), request.report_formats, ports.logs)
-    campaign = Campaign(request, ports, runner, flow_run_id=str(flow_run.get_id() or ""), started_by=whoami(who))
+    flow_run_id = str(flow_run.get_id() or "")
+    campaign = Campaign(request, ports, runner, run_id=who.run_id, flow_run_id=flow_run_id, started_by=whoami(who))
     report = campaign.carry_out()
     failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]
     if failed:

@@ -1,10 +1,13 @@
 """What a run needs from outside: clock, records, machines, and how its work is spread."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from inventory.machine import Inventory, Machine
+from tasks.errors import PatchError
 from tasks.model import Facts, Outcome, RunReport, Wave
 from tasks.seams.clock import Clock
 from tasks.seams.manager import PackageManager
@@ -13,6 +16,8 @@ from tasks.seams.transport import Transport
 from tasks.states import Step
 from tasks.steps.context import Control, MachineRun, SilentWatcher, Watcher, Work
 from tasks.steps.order import perform
+
+logger = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -32,7 +37,24 @@ class Runner(Protocol):
 
 
 class PlainRunner:
-    """Everything in this process, without Prefect."""
+    """Everything in this process, without Prefect.
+
+    Args:
+        directory: where report files go; None: there are none.
+        formats: of the report files.
+        logs: finds the raw output of each machine's jobs.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        formats: Sequence[str] = (),
+        logs: Callable[[RunReport], dict[str, str]] = lambda report: {},  # noqa: ARG005 - none is kept anywhere
+    ) -> None:
+        self._directory = directory
+        self._formats = tuple(formats)
+        self._logs = logs
+        self.written: dict[str, Path] = {}
 
     def step(self, work: Work, step: Step) -> MachineRun:
         """Call the step's function."""
@@ -43,7 +65,15 @@ class PlainRunner:
         return body()
 
     def publish(self, report: RunReport) -> None:
-        """Nothing to do: the caller has the report."""
+        """Write files. A report that can't be written does not make a run fail: it says so in the log."""
+        if self._directory is None:
+            return
+        from tasks.reporting.write import write_report  # noqa: PLC0415 - loads pandas, which most plain runs save
+
+        try:
+            self.written = write_report(report, self._directory, self._logs(report), self._formats)
+        except PatchError as error:
+            logger.error("the report of run %s could not be written: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
 
 
 @dataclass(frozen=True, slots=True)
