@@ -1,0 +1,161 @@
+"""Carry a request out while somebody watches: the run in a thread of its own, signals and screen in the main one."""
+
+import contextvars
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from flows.campaign import new_run_id
+from flows.cli import prefect_side
+from flows.cli.exits import Code, code_of
+from flows.cli.stopping import Interrupts, still_open, tell_leaving, tell_stopping
+from flows.cli.watching import display
+from flows.context import Caller, called_by
+from flows.plain import carry_out_plainly
+from flows.request import AssessRequest, PatchRequest
+from tasks.errors import FleetPatchFailed, RecordsError, RequestError
+from tasks.model import RunReport, Window
+from tasks.records.opening import open_records
+from tasks.rules.window import window as open_window
+from tasks.seams.clock import SystemClock
+from tasks.seams.records import JournalEntry
+from tasks.states import OperationState
+from tasks.steps.context import Control
+
+LOOK_SECONDS = 0.1  # how soon a Ctrl-C is answered
+_GOODBYE_SECONDS = 3.0
+
+Request = PatchRequest | AssessRequest
+
+
+class _Left(BaseException):
+    """A second Ctrl-C: unwinds the display, and nothing else."""
+
+
+@dataclass(slots=True)
+class _Ending:
+    """What a run in a thread came to."""
+
+    report: RunReport | None = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conducted:
+    """A run that came to its end, and the exit code that this means."""
+
+    report: RunReport
+    code: Code
+
+
+def conduct(request: Request, names: Sequence[str], *, as_flow: bool, records: str | None) -> Conducted:
+    """Carry a request out, show its progress on stderr, and mind Ctrl-C and SIGTERM.
+
+    Args:
+        request: what is to be done.
+        names: of the machines in its scope, for the display.
+        as_flow: as a Prefect flow; otherwise without Prefect.
+        records: URL of the records.
+
+    Raises:
+        FleetpatchError: the run could not be carried out. That machines failed is no error: the report says so.
+    """
+    if as_flow:
+        prefect_side.ready()
+    now = SystemClock().now()
+    run_id = new_run_id(now)
+    control = Control()
+    ending = _Ending()
+    try:
+        with display(names, _window(request), f"run {run_id}") as watch:
+            who = Caller(watch=watch, control=control, records_url=records, run_id=run_id)
+            body = _flow(request) if as_flow else functools.partial(carry_out_plainly, request, who)
+            with Interrupts(control) as interrupts, called_by(who):
+                _watch(_begin(body, ending), interrupts, run_id, records)
+    except _Left:
+        _leave(run_id, records)
+    if ending.report is None:
+        raise ending.error or RequestError("the run ended without a report")
+    return Conducted(ending.report, code_of(ending.report, stopped=control.stopping))
+
+
+def _flow(request: Request) -> Callable[[], RunReport]:
+    def call() -> RunReport:
+        if isinstance(request, PatchRequest):
+            from flows.patch import patch_fleet
+
+            return patch_fleet(request)
+        from flows.assess import assess_fleet
+
+        return assess_fleet(request)
+
+    return call
+
+
+def _window(request: Request) -> Window | None:
+    if isinstance(request, AssessRequest) or request.dry_run:
+        return None
+    asked = request.window
+    return open_window(asked.start, asked.minutes, asked.zone, SystemClock().now())
+
+
+def _begin(body: Callable[[], RunReport], ending: _Ending) -> threading.Thread:
+    def run() -> None:
+        try:
+            ending.report = body()
+        except FleetPatchFailed as failure:
+            ending.report = failure.report
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
+            ending.error = error
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run,), name="run", daemon=True)
+    thread.start()
+    return thread
+
+
+def _watch(thread: threading.Thread, interrupts: Interrupts, run_id: str, records: str | None) -> None:
+    told = False
+    while thread.is_alive():
+        thread.join(LOOK_SECONDS)
+        if interrupts.asked and not told:
+            told = True
+            tell_stopping(interrupts.asked, run_id, _running(run_id, records))
+        if interrupts.leave:
+            raise _Left
+
+
+def _running(run_id: str, records: str | None) -> list[JournalEntry] | None:
+    try:
+        return still_open(open_records(records).entries(run_id))
+    except RecordsError:
+        return None
+
+
+def _leave(run_id: str, records: str | None) -> NoReturn:
+    """End this process now. Its threads are in the middle of things that only the machines know the end of."""
+    tell_leaving(run_id, _running(run_id, records))
+    note = threading.Thread(target=_note_leaving, args=(run_id, records), daemon=True)
+    note.start()
+    note.join(_GOODBYE_SECONDS)
+    prefect_side.leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Code.INTERRUPTED)
+
+
+def _note_leaving(run_id: str, records: str | None) -> None:
+    """Keep in the records that nobody watches this run any more."""
+    from tasks.records.history import History
+
+    try:
+        kept = open_records(records)
+        run = History(kept).run(run_id)
+        message = "left by a second Ctrl-C; what ran on machines went on"
+        kept.save(replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now()))
+    except RecordsError:
+        return  # it was said on screen where to look

@@ -1,0 +1,84 @@
+"""What is said before a run begins, and when it has ended."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.text import Text
+
+from flows.cli.conduct import Conducted
+from flows.cli.run_view import assessed, planned, ran
+from flows.cli.screen import err, note, print_json, safe, say
+from flows.request import PatchRequest
+from inventory.machine import Machine, PatchOwner
+from tasks.model import RunReport
+from tasks.reporting.document import document
+from tasks.reporting.flatten import tables
+from tasks.reporting.logs import safe_name
+from tasks.rules.window import describe
+from tasks.rules.window import window as open_window
+
+NAMES_SHOWN = 12
+
+
+def tell_intent(request: PatchRequest, machines: Sequence[Machine]) -> None:
+    """Say what is about to be done, before anybody says yes to it."""
+    ours = [machine for machine in machines if machine.owner is PatchOwner.FLEETPATCH]
+    names = ", ".join(machine.name for machine in ours[:NAMES_SHOWN])
+    more = f" and {len(ours) - NAMES_SHOWN} more" if len(ours) > NAMES_SHOWN else ""
+    asked = request.window
+    window = describe(open_window(asked.start, asked.minutes, asked.zone, datetime.now(UTC).replace(microsecond=0)))
+    wanted = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
+    kinds = ", ".join(str(each) for each in wanted)
+    without = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
+    rows = {
+        "Machines": f"{len(ours)}: {names}{more}",
+        "Updates": (kinds or "none") + without,
+        "Window": window,
+        "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min kept for it",
+    }
+    for key, value in rows.items():
+        err().print(Text.assemble((f"{key:10}", "bold"), safe(value)), soft_wrap=True)
+
+
+def tell_patch(ended: Conducted, directory: Path | None, *, as_json: bool, details: bool) -> None:
+    """Say what a run came to, or would come to."""
+    report = ended.report
+    written = report_files(report, directory)
+    if as_json:
+        print_json(_document(report, written, int(ended.code)))
+        return
+    if report.run.kind == "plan":
+        planned(report, details=details)
+    else:
+        ran(report)
+    _tell_files(written)
+
+
+def tell_assess(ended: Conducted, directory: Path | None, *, as_json: bool) -> None:
+    """Say what is pending."""
+    written = report_files(ended.report, directory)
+    if as_json:
+        print_json(_document(ended.report, written, int(ended.code)))
+        return
+    assessed(ended.report)
+    _tell_files(written)
+
+
+def report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
+    """Return where the parts of a report are that are there."""
+    if directory is None:
+        return {}
+    place = directory.expanduser() / safe_name(report.run.id)
+    known = {"html": place / "report.html", "json": place / "report.json", "directory": place}
+    return {key: str(path.absolute()) for key, path in known.items() if path.exists()}
+
+
+def _document(report: RunReport, written: dict[str, str], code: int) -> dict[str, object]:
+    return {**document(tables(report)), "exitCode": code, "reportFiles": written}
+
+
+def _tell_files(written: dict[str, str]) -> None:
+    if written:
+        say("")
+        note(Text(f"Report: {written.get('html') or written['directory']}"))

@@ -1,0 +1,89 @@
+"""How the command ends: exit codes, and what an error looks like to a person and to a program."""
+
+import errno
+from dataclasses import dataclass
+from enum import IntEnum
+
+from inventory.errors import FleetpatchError, InventoryError
+from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
+from tasks.model import RunReport
+from tasks.states import OperationState
+
+
+class Code(IntEnum):
+    """The command's exit codes. They are documented in docs/command.md and don't change."""
+
+    GOOD = 0
+    FAILED = 1  # of some machine; the report is whole
+    USAGE = 2  # the inventory, the scope or the request can't be used; nothing was done
+    WARNINGS = 3
+    NOTHING = 4  # nothing was attempted: the window was closed, or too short
+    UNABLE = 5  # fleetpatch itself can't run: records, environment
+    INTERRUPTED = 130
+
+
+class CannotRun(FleetpatchError):
+    """fleetpatch itself can't run here: its environment lacks something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An error as it is told: what, what to do about it, and the exit code."""
+
+    kind: str
+    message: str
+    hint: str
+    code: Code
+
+    def document(self) -> dict[str, object]:
+        """Return it as JSON data."""
+        return {"error": {"kind": self.kind, "message": self.message, "hint": self.hint, "exitCode": int(self.code)}}
+
+
+def trouble(error: BaseException) -> Trouble:
+    """Return how an error is told. Errors that nobody foresaw say so."""
+    kind = type(error).__name__
+    if isinstance(error, FleetpatchError):
+        return Trouble(kind, str(error), error.hint, _code(error))
+    if isinstance(error, KeyboardInterrupt):
+        return Trouble("Interrupted", "interrupted", "", Code.INTERRUPTED)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM}:
+        where = f"{error.filename}: " if error.filename else ""
+        return Trouble(kind, f"{where}{error.strerror}", "Make room there, or choose another place.", Code.UNABLE)
+    hint = "This is a fault in fleetpatch, or in its environment: `fleetpatch doctor` checks that; --debug shows more."
+    return Trouble(kind, f"{kind}: {error}", hint, Code.UNABLE)
+
+
+def _code(error: FleetpatchError) -> Code:
+    match error:
+        case FleetPatchFailed():
+            return Code.FAILED
+        case InventoryError() | RequestError() | CredentialError():
+            return Code.USAGE
+        case WindowClosed():
+            return Code.NOTHING
+        case RecordsError() | _:
+            return Code.UNABLE
+
+
+def code_of(report: RunReport, *, stopped: bool = False) -> Code:
+    """Return the exit code of a run that came to its end.
+
+    Args:
+        report: the whole report.
+        stopped: whether somebody asked the run to stop. Its code says so where that kept something from being done.
+    """
+    code = _of_outcomes(report)
+    return Code.INTERRUPTED if stopped and code in {Code.WARNINGS, Code.NOTHING} else code
+
+
+def _of_outcomes(report: RunReport) -> Code:
+    ours = [outcome for outcome in report.outcomes if not (outcome.wave is None and not outcome.steps)]
+    states = {outcome.state for outcome in ours or report.outcomes}
+    if states & {OperationState.FAILED, OperationState.UNKNOWN}:
+        return Code.FAILED
+    if report.run.kind == "plan" or states <= {OperationState.SUCCEEDED}:
+        return Code.GOOD
+    if states == {OperationState.NOT_STARTED}:
+        return Code.NOTHING
+    return Code.WARNINGS

@@ -1,0 +1,156 @@
+"""Prefect within the command: quiet, and with a server of its own where no other is configured."""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+from flows.cli.exits import CannotRun
+from flows.cli.screen import log_to_screen, note
+
+QUIET: Final = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not over our screen
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "DO_NOT_TRACK": "1",
+}
+START_SECONDS = 120.0
+_ASK_SECONDS = 5.0
+_END_SECONDS = 10.0
+
+
+def ready() -> None:
+    """Load Prefect, and see to it that its server answers. What the user's environment says stands.
+
+    Raises:
+        CannotRun: the configured server does not answer, or one of our own does not start.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    server = OwnServer()
+    atexit.register(server.stop)  # before Prefect registers anything: its last messages still want a server
+    _ACTIVE.append(server)
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url:
+        _check(str(url))
+    else:
+        note("No Prefect server is configured: starting one for this run (a few seconds) …")
+        os.environ["PREFECT_API_URL"] = server.start()
+        refresh_global_settings_context()
+    import flows.patch  # noqa: F401 - while nobody watches a picture yet
+
+    log_to_screen()  # Prefect has set logging up to its own liking
+
+
+def leave() -> None:
+    """End our own server, if there is one: the process is about to go without its exit handlers."""
+    for server in _ACTIVE:
+        server.stop()
+
+
+class OwnServer:
+    """A Prefect server for the time of one run, with the user's Prefect database.
+
+    Prefect would start one by itself, but in the terminal's own process group: the first Ctrl-C would end it, and
+    with it the run's tasks.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: Path | None = None
+
+    def start(self) -> str:
+        """Start it and wait until it answers.
+
+        Returns:
+            The URL of its API.
+        """
+        port = _free_port()
+        descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".log")
+        self._log = Path(name)
+        words = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
+        environment = {
+            **os.environ,
+            "PREFECT_UI_ENABLED": "0",
+            "PREFECT__SERVER_EPHEMERAL": "1",
+            "PREFECT__SERVER_FINAL": "1",
+        }
+        with os.fdopen(descriptor, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", *words, "--log-level", "error", "--lifespan", "on"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        url = f"http://127.0.0.1:{port}/api"
+        self._wait(url, time.monotonic() + START_SECONDS)
+        return url
+
+    def stop(self) -> None:
+        """End it. Safe to ask twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._log is not None:
+            self._log.unlink(missing_ok=True)
+
+    def _wait(self, url: str, until: float) -> None:
+        while time.monotonic() < until:
+            if self._process is None or self._process.poll() is not None:
+                break
+            if _answers(url):
+                return
+            time.sleep(0.2)
+        log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
+        self.stop()
+        raise CannotRun(
+            f"Prefect's server does not start: {log[-1] if log else 'it does not answer'}",
+            hint="`fleetpatch doctor` checks the installation; --plain patches without Prefect.",
+        )
+
+
+_ACTIVE: list[OwnServer] = []
+
+
+def _check(url: str) -> None:
+    if not _answers(url):
+        raise CannotRun(
+            f"the Prefect server at {url} does not answer",
+            hint="Start it (prefect server start), correct PREFECT_API_URL, or use --plain to patch without Prefect.",
+        )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=_ASK_SECONDS):  # noqa: S310 - the user's own setting
+            return True
+    except urllib.error.HTTPError:
+        return True  # somebody is there, and wants a login that Prefect's client has
+    except (OSError, ValueError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,242 @@
+"""A run on the screen: what was assessed, planned or done, a line a machine, and the reasons below."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from flows.cli.screen import lines_of, number, right, safe, say, solid, state, table
+from tasks.model import Plan, RunReport, Update, UpdateResult
+from tasks.reporting.flatten import tables
+from tasks.reporting.rows import MachineRow, RunRow
+from tasks.reporting.text import NOTHING, duration, minutes, moment, one_line, plural, zone_or_utc
+from tasks.rules.window import describe
+from tasks.states import URGENT, Answer, FindingLevel, OperationState
+
+DETAILED = 4  # up to so many machines, plans show every update by themselves
+NAMES_SHOWN = 6
+_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+_MARKS = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
+
+
+def told(report: RunReport) -> None:
+    """Show a run as fits its kind."""
+    views = {"assess": assessed, "plan": planned}
+    views.get(report.run.kind, ran)(report)
+
+
+def assessed(report: RunReport) -> None:
+    """Show what is pending on machines."""
+    laid_out = tables(report)
+    grid = table(
+        solid("machine"),
+        solid("compliance"),
+        right("critical+security"),
+        right("other"),
+        solid("reboot"),
+        right("seconds"),
+    )
+    by_name = {assessment.machine: assessment for assessment in report.assessments}
+    for row in laid_out.machines:
+        found = by_name.get(row.machine)
+        known = found is not None and found.packages is not None
+        grid.add_row(
+            safe(row.machine),
+            state(row.compliance if known else "NotAssessed"),
+            number(found.urgent, "red") if found and known else Text(NOTHING),
+            number(found.other) if found and known else Text(NOTHING),
+            state(row.reboot),
+            f"{row.seconds:.1f}" if row.seconds is not None else NOTHING,
+        )
+    say(grid)
+    _tell_reasons(laid_out.machines)
+    _summary(report, laid_out.runs[0])
+
+
+def ran(report: RunReport) -> None:
+    """Show what became of machines."""
+    laid_out = tables(report)
+    grid = table(
+        solid("machine"),
+        right("wave"),
+        solid("state"),
+        right("installed"),
+        right("failed"),
+        right("waiting"),
+        right("skipped"),
+        solid("reboot"),
+        right("took"),
+    )
+    for row in laid_out.machines:
+        grid.add_row(
+            safe(row.machine),
+            str(row.wave) if row.wave is not None else NOTHING,
+            state(row.state),
+            number(row.installed, "green"),
+            number(row.failed, "bold red"),
+            number(row.not_attempted + row.pending, "yellow"),
+            number(row.excluded + row.not_selected),
+            state(row.reboot),
+            duration(row.seconds),
+        )
+    say(grid)
+    _tell_reasons(laid_out.machines)
+    _summary(report, laid_out.runs[0])
+
+
+def planned(report: RunReport, *, details: bool = False) -> None:
+    """Show what would be done, and why the rest would not."""
+    plans = {plan.machine: plan for plan in report.plans}
+    run = report.run
+    say(Text.assemble(("Plan ", "bold"), (run.id, "bold"), ": nothing was changed"))
+    if run.window is not None:
+        say(f"Window {describe(run.window)}")
+    say("")
+    grid = table(
+        right("wave"),
+        solid("machine"),
+        right("updates"),
+        right("security"),
+        right("skipped"),
+        right("download"),
+        right("minutes"),
+        solid("reboot"),
+    )
+    rows = {row.machine: row for row in tables(report).machines}
+    for wave in report.waves:
+        for name in wave.machines:
+            label = f"{wave.number}{' canary' if wave.canary else ''}"
+            plan = plans.get(name)
+            if plan is None:
+                grid.add_row(label, safe(name), state(rows[name].state), "", "", "", "", "")
+                continue
+            grid.add_row(
+                label,
+                safe(name),
+                number(len(plan.chosen), "bold"),
+                number(sum(u.classification in URGENT for u in plan.chosen), "red"),
+                number(len(plan.skipped)),
+                size(sum(u.size_bytes or 0 for u in plan.chosen)),
+                minutes(plan.prediction.total) if plan.chosen else NOTHING,
+                expected(plan.reboot_expected),
+            )
+    say(grid)
+    _tell_reasons(row for row in rows.values() if row.state != OperationState.NOT_STARTED or row.wave is None)
+    alike = _alike(report.plans)
+    if details or len(alike) <= DETAILED:
+        for names, plan in alike:
+            tell_plan(plan, names)
+    else:
+        say("", f"Every update: --details, or fleetpatch show {run.id} --machine NAME")
+
+
+def _alike(plans: Iterable[Plan]) -> list[tuple[list[str], Plan]]:
+    """Return plans with the names of all machines that have the same: the machines of a fleet are often twins."""
+    groups: dict[tuple[object, ...], tuple[list[str], Plan]] = {}
+    for plan in plans:
+        key = (plan.chosen, plan.skipped, plan.notes)
+        groups.setdefault(key, ([], plan))[0].append(plan.machine)
+    return list(groups.values())
+
+
+def tell_plan(plan: Plan, names: Sequence[str] = ()) -> None:
+    """Show every update that is chosen on a machine (or on several that are alike), and the others by their reason."""
+    whom = ", ".join(one_line(name) for name in lines_of(names or [plan.machine], NAMES_SHOWN))
+    say("")
+    grid = table(
+        "update",
+        solid("classification"),
+        "installed → new",
+        right("size"),
+        title=f"{whom}: {plural(len(plan.chosen), 'update')} chosen, {len(plan.skipped)} skipped",
+    )
+    for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT, each.name)):
+        grid.add_row(safe(update.name), _kind(update), versions(update), size(update.size_bytes))
+    if plan.chosen:
+        say(grid)
+    else:
+        say(Text(f"{whom}: nothing to install", style="bold"))
+    tell_by_reason(plan.skipped)
+    if plan.chosen:
+        p = plan.prediction
+        parts = {"download": p.stage, "install": p.install, "reboot": p.reboot, "validate": p.validate}
+        told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
+        say(Text(f"  about {minutes(p.total)} ({told}; from {p.basis})", style="dim"))
+    for remark in plan.notes:
+        say(Text.assemble("  note: ", safe(remark)))
+
+
+def tell_by_reason(results: Iterable[UpdateResult]) -> None:
+    """Show updates that are not installed, grouped by why."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for result in results:
+        groups[result.state.value, result.reason].append(result.update.name)
+    for (label, reason), names in groups.items():
+        shown = ", ".join(sorted(names)[:NAMES_SHOWN])
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        say(Text.assemble("  ", (f"{len(names)} ", "bold"), state(label), ": ", safe(reason)))
+        say(Text.assemble("    ", safe(shown + more, "dim")))
+
+
+def versions(update: Update, after: str | None = None) -> Text:
+    """Return "old → new"."""
+    new = after if after is not None else update.available
+    return Text.assemble(safe(update.installed or "(new)", "dim"), " → ", safe(new))
+
+
+def size(count: int | None) -> str:
+    """Return bytes for people."""
+    if count is None:
+        return NOTHING
+    if count < 1000:
+        return f"{count} B"
+    unit, value = next(
+        (name, count / scale) for name, scale in _UNITS if count >= scale * 0.9995 or scale == _UNITS[-1][1]
+    )
+    return f"{value:.0f} {unit}" if value >= 9.95 else f"{value:.1f} {unit}"
+
+
+def expected(answer: Answer) -> Text:
+    """Return whether a reboot is to be expected."""
+    words = {Answer.YES: ("yes", "yellow"), Answer.NO: ("no", "dim"), Answer.UNKNOWN: ("perhaps", "")}
+    text, style = words[answer]
+    return Text(text, style=style)
+
+
+def mark(level: FindingLevel) -> Text:
+    """Return a finding's mark in its colour."""
+    return Text(_MARKS[level], style=state(level).style)
+
+
+def _kind(update: Update) -> Text:
+    return Text(update.classification, style="red" if update.classification in URGENT else "")
+
+
+def _tell_reasons(rows: Iterable[MachineRow]) -> None:
+    """Say why machines are not simply well, and what can be done."""
+    for row in rows:
+        if row.state == OperationState.SUCCEEDED or not row.reason:
+            continue
+        say("", Text.assemble(safe(row.machine, "bold"), " ", state(row.state), ": ", safe(row.reason)))
+        if row.error_hint:
+            say(Text.assemble("  hint: ", safe(row.error_hint)))
+
+
+def _summary(report: RunReport, row: RunRow) -> None:
+    zone = zone_or_utc(report.run.window.zone if report.run.window else "UTC")
+    counts = {
+        "Succeeded": row.machines_succeeded,
+        "CompletedWithWarnings": row.machines_warnings,
+        "Failed": row.machines_failed,
+        "NotStarted": row.machines_not_started,
+    }
+    told: Sequence[str] = [f"{count} {name}" for name, count in counts.items() if count]
+    began = moment(report.run.started_at, zone)
+    say(
+        "",
+        Text.assemble(
+            (f"Run {row.run_id} ", "bold"),
+            state(row.state),
+            f": {plural(row.machines, 'machine')}, {', '.join(told)}; {began}, {duration(row.seconds)}",
+        ),
+    )

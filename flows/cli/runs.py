@@ -1,0 +1,121 @@
+"""runs, show and why: what was recorded."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import JsonOption, RecordsOption
+
+if TYPE_CHECKING:
+    from tasks.model import RunReport
+    from tasks.records.history import History
+
+PANEL = "Look back"
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
+]
+
+
+@app.command("runs", rich_help_panel=PANEL)
+def runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 20,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only patch, plan or assess.")] = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the latest runs, newest first."""
+    from flows.cli.run_pick import history
+    from flows.cli.runs_view import run_document, tell_runs
+    from flows.cli.screen import print_json
+
+    if kind not in {None, "patch", "plan", "assess"}:
+        raise typer.BadParameter("--kind is one of patch, plan, assess")
+    found = history(records).runs(limit, kind=kind)
+    if as_json:
+        print_json({"runs": [run_document(run) for run in found]})
+    else:
+        tell_runs(found)
+
+
+@app.command("show", rich_help_panel=PANEL)
+def show(
+    run: RunArgument = "last",
+    machine: Annotated[str | None, typer.Option("--machine", "-m", help="All that is known of one machine.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="What the package manager printed.")] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="What was begun and ended, act by act.")] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what became of a run, or of one machine in it."""
+    from flows.cli import machine_view, run_view, runs_view
+    from flows.cli.run_pick import history, picked
+    from flows.cli.screen import print_json
+
+    past = history(records)
+    report = past.report(picked(past, run).id)
+    if machine is not None:
+        _check_machine(report, machine)
+    if as_json:
+        print_json(runs_view.show_document(past, report, machine, log=log, journal=journal))
+        return
+    if not (log or journal):
+        if machine is not None:
+            machine_view.tell_machine(report, machine)
+        else:
+            run_view.told(report)
+            _tell_unended(past, report)
+    if journal:
+        runs_view.tell_journal(past.journal(report.run.id), machine)
+    if log:
+        runs_view.tell_log(past, report, machine)
+
+
+@app.command("why", rich_help_panel=PANEL)
+def why(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="A machine's name.")],
+    update: Annotated[
+        str, typer.Argument(metavar="UPDATE", help='Name of an update, or a mask such as "linux-*".')
+    ] = "*",
+    runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to look at.")] = 5,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why an update was installed on a machine, or was not."""
+    from flows.cli import runs_view
+    from flows.cli.run_pick import history
+    from flows.cli.screen import print_json
+    from tasks.errors import RequestError
+
+    past = history(records)
+    found = past.why(machine, update, runs=runs)
+    if not found and not past.why(machine) and not past.latest_assessments([machine]):
+        raise RequestError(f"nothing is recorded of a machine {machine!r}", hint=f"fleetpatch assess name={machine}")
+    if as_json:
+        print_json({"machine": machine, "explanations": [runs_view.explanation_document(each) for each in found]})
+    else:
+        runs_view.tell_why(machine, update, found)
+
+
+def _check_machine(report: "RunReport", machine: str) -> None:
+    from tasks.errors import RequestError
+
+    known = {each.machine for each in report.outcomes} | {each.machine for each in report.assessments}
+    if machine not in known:
+        names = ", ".join(sorted(known)[:10])
+        raise RequestError(f"run {report.run.id} has no machine {machine!r}", hint=f"It has {names or 'none yet'}.")
+
+
+def _tell_unended(past: "History", report: "RunReport") -> None:
+    """Say what a run that has no end left open."""
+    from flows.cli.screen import safe, say
+    from flows.cli.stopping import still_open
+    from tasks.states import OperationState
+
+    if report.run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
+        return
+    left = still_open(past.journal(report.run.id))
+    if left:
+        say("", "Begun, and no end is recorded (jobs on machines go on by themselves):")
+        for entry in left:
+            say(safe(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC"))

@@ -1,0 +1,158 @@
+"""Lists of runs, journals, logs and reasons, on the screen and as JSON."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from rich.text import Text
+
+from flows.cli.screen import right, safe, safe_lines, say, solid, state, table
+from tasks.model import RunInfo, RunReport
+from tasks.records.history import Explanation, History
+from tasks.reporting.document import document
+from tasks.reporting.flatten import tables
+from tasks.reporting.logs import clean_log
+from tasks.reporting.text import NOTHING, duration, moment
+from tasks.seams.records import JournalEntry
+
+_UTC = ZoneInfo("UTC")
+
+
+def iso(at: datetime | None) -> str | None:
+    """Return a moment for programs."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def run_document(run: RunInfo) -> dict[str, object]:
+    """Return a run as JSON data."""
+    return {
+        "maintenanceRunId": run.id,
+        "kind": run.kind,
+        "status": run.state.value,
+        "scope": run.scope,
+        "startedBy": run.started_by,
+        "startDateTime": iso(run.started_at),
+        "endDateTime": iso(run.ended_at),
+        "flowRunId": run.flow_run_id,
+        "message": run.message,
+    }
+
+
+def tell_runs(found: Sequence[RunInfo]) -> None:
+    """Show runs as a table."""
+    if not found:
+        say("There is no run yet. Begin with: fleetpatch assess")
+        return
+    grid = table(solid("run"), solid("kind"), solid("state"), solid("began (UTC)"), right("took"), solid("scope"), "by")
+    for run in found:
+        took = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
+        grid.add_row(
+            run.id,
+            run.kind,
+            state(run.state),
+            f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
+            duration(took),
+            safe(run.scope, limit=40),
+            safe(run.started_by, limit=20),
+        )
+    say(grid)
+
+
+def show_document(
+    past: History, report: RunReport, machine: str | None, *, log: bool, journal: bool
+) -> dict[str, object]:
+    """Return a run (or one machine of it) as JSON data; with its journal and logs where they are asked for."""
+    whole = document(tables(report))
+    if machine is not None:
+        rows = whole["machines"]
+        assert isinstance(rows, list)  # noqa: S101 - for the type checker
+        whole["machines"] = [row for row in rows if row["machineName"] == machine]
+    if journal:
+        entries = past.journal(report.run.id)
+        whole["journal"] = [_entry_document(each) for each in entries if machine in (None, each.machine)]
+    if log:
+        whole["logs"] = dict(_logs(past, report, machine))
+    return whole
+
+
+def tell_journal(entries: Sequence[JournalEntry], machine: str | None) -> None:
+    """Show a journal."""
+    mine = [entry for entry in entries if machine in (None, entry.machine)]
+    if not mine:
+        say("The journal is empty: nothing that changes a machine was begun.")
+        return
+    grid = table(solid("at (UTC)"), solid("machine"), solid("step"), solid("mark"), solid("act"), "key")
+    for entry in mine:
+        grid.add_row(
+            f"{entry.at.astimezone(UTC):%H:%M:%S}",
+            safe(entry.machine),
+            entry.step,
+            entry.mark,
+            safe(entry.act),
+            safe(entry.key),
+        )
+    say(grid)
+
+
+def tell_log(past: History, report: RunReport, machine: str | None) -> None:
+    """Show what package managers printed, made harmless."""
+    found = _logs(past, report, machine)
+    if not found:
+        say("No output is recorded: no job was run.")
+    for name, text in found:
+        say(Text.assemble("== ", safe(name, "bold")), safe_lines(clean_log(text)))
+
+
+def explanation_document(each: Explanation) -> dict[str, object]:
+    """Return a reason as JSON data."""
+    return {
+        "machineName": each.machine,
+        "patchName": each.update.name,
+        "version": each.update.available,
+        "versionBefore": each.update.installed,
+        "classifications": [each.update.classification.value],
+        "installationState": each.state.value,
+        "reason": each.reason,
+        "dateTime": iso(each.at),
+        "maintenanceRunId": each.run_id or None,
+        "source": "assessment" if each.assessed else "run",
+    }
+
+
+def tell_why(machine: str, mask: str, found: Sequence[Explanation]) -> None:
+    """Show reasons, newest first for each update."""
+    if not found:
+        say(Text.assemble("Nothing is pending on ", safe(machine), " nor was done there that ", safe(mask), " names."))
+        return
+    by_update: dict[str, list[Explanation]] = {}
+    for each in found:
+        by_update.setdefault(each.update.name, []).append(each)
+    for name, every in by_update.items():
+        say(Text.assemble(safe(name, "bold"), " on ", safe(machine)))
+        for each in every:
+            where = "assessed" if each.assessed else f"run {each.run_id}"
+            say(Text.assemble("  ", state(each.state), ": ", safe(each.reason)))
+            old = each.update.installed or NOTHING
+            say(
+                Text.assemble(
+                    "    ", safe(f"{old} → {each.update.available}; {where}, {moment(each.at, _UTC)} UTC", "dim")
+                )
+            )
+
+
+def _logs(past: History, report: RunReport, machine: str | None) -> list[tuple[str, str]]:
+    names = [machine] if machine is not None else [outcome.machine for outcome in report.outcomes]
+    parts = [(name, past.job_output(report.run.id, name)) for name in names]
+    return [(name, "\n".join(part.text for part in outputs)) for name, outputs in parts if outputs]
+
+
+def _entry_document(entry: JournalEntry) -> dict[str, object]:
+    return {
+        "machineName": entry.machine,
+        "step": entry.step.value,
+        "mark": entry.mark.value,
+        "act": entry.act,
+        "key": entry.key,
+        "dateTime": iso(entry.at),
+        "detail": entry.detail,
+    }
