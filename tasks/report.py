@@ -7,7 +7,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from tasks.model import RunReport
-from tasks.reporting.markdown import summary, table
+from tasks.reporting.markdown import machine_rows, summary, update_rows
 from tasks.reporting.write import write_report
 
 
@@ -16,7 +16,8 @@ def publish_report(run_id: str, report: "Sealed", directory: Path | None, format
     """Show the report as artifacts of the flow run, and write its files where that was asked for."""
     key = f"fleetpatch-{run_id}".lower()
     create_markdown_artifact(summary(report.content), key=f"{key}-summary", description=f"Run {run_id}")
-    create_table_artifact(table(report.content), key=f"{key}-machines", description=f"Machines of run {run_id}")
+    create_table_artifact(machine_rows(report.content), key=f"{key}-machines", description=f"Machines of run {run_id}")
+    create_table_artifact(update_rows(report.content), key=f"{key}-updates", description=f"Updates of run {run_id}")
     if directory is None:
         return {}
     written = write_report(report.content, directory, logs=report.logs, formats=formats)
