@@ -48,7 +48,8 @@ class Detail:
 LADDER: Final = (
     Detail(rows=400, bodies=400, updates=100, groups=300, members=100, bars=250, cell=600, log=250_000),
     Detail(rows=600, bodies=150, updates=40, groups=150, members=40, bars=220, cell=300, log=150_000),
-    Detail(rows=1000, bodies=40, updates=15, groups=70, members=10, bars=180, cell=200, log=50_000),
+    Detail(rows=600, bodies=70, updates=20, groups=100, members=20, bars=220, cell=300, log=100_000),
+    Detail(rows=1000, bodies=40, updates=15, groups=70, members=10, bars=220, cell=200, log=50_000),
     Detail(rows=400, bodies=30, updates=10, groups=50, members=10, bars=120, cell=120, log=40_000),
     Detail(rows=100, bodies=10, updates=5, groups=20, members=5, bars=60, cell=60, log=10_000),
     Detail(rows=30, bodies=3, updates=5, groups=5, members=5, bars=30, cell=40, log=4_000),

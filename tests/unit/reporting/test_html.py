@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from tasks.model import RunReport
-from tasks.reporting.html import MOST_BYTES, render_html
+from tasks.reporting.html import MOST_BYTES, _environment, render_html
 from tasks.reporting.write import write_report
 from tasks.states import UpdateState
 from tests.unit.reporting import samples
@@ -197,7 +197,7 @@ def test_a_thousand_machines_with_fifty_updates_fit_and_what_is_left_out_is_said
     written = write_report(big, tmp_path, logs)
     took = time.process_time() - begun
     size = written["html"].stat().st_size
-    print(f"1000 machines with 50 updates: {size:,} bytes of HTML, all formats in {took:.1f} s")
+    print(f"1000 machines with 50 updates: {size:,} bytes of HTML, all formats in {took:.1f} s")  # noqa: T201  the figure is for whoever reads the tests
     assert MOST_BYTES / 2 < size < MOST_BYTES
     text = Page(written["html"].read_text()).text
     assert "more machines: see timeline.csv" in text
@@ -221,3 +221,8 @@ def test_nothing_that_machines_say_makes_the_page_too_big() -> None:
     run = replace(report.run, scope=long, message=long, started_by=long, flow_run_id=long, id=long)
     logs = {outcome.machine: long * 10 for outcome in outcomes}
     harmless(render_html(replace(report, run=run, outcomes=outcomes, waves=()), logs=logs))
+
+
+def test_templates_can_not_forget_to_escape_or_to_clean() -> None:
+    told = _environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
+    assert told == "<p>&lt;b&gt;red\\u202e\\u0000</p>"
