@@ -121,7 +121,7 @@ class Reference:
         inner = self.passphrase.anchored(directory) if self.passphrase else None
         if self.kind not in {ReferenceKind.KEY, ReferenceKind.FILE} or self.target.startswith(("/", "~")):
             return replace(self, passphrase=inner)
-        return replace(self, target=os.path.normpath(directory / self.target), passphrase=inner)
+        return replace(self, target=str(directory / self.target), passphrase=inner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,15 @@ class MachineEntry(Settings):
     """Host name or IP address. Default: the name."""
     groups: NameList | None = None
 
+    @model_validator(mode="after")
+    def _has_an_address(self) -> "MachineEntry":
+        if self.address is None:
+            try:
+                _address(self.name)
+            except PydanticCustomError:
+                raise fault(f"the name {self.name!r} is no address", "Give its `address`.") from None
+        return self
+
 
 class HostKeysEntry(Strict):
     """Where host keys are pinned, and what to do with one that isn't."""

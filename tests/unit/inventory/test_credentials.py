@@ -84,7 +84,7 @@ def test_relative_paths_are_anchored(tmp_path: Path) -> None:
         return str(parse_reference(text).anchored(tmp_path / "inv"))
 
     assert anchored("key:keys/id") == f"key:{tmp_path}/inv/keys/id"
-    assert anchored("file:../pw") == f"file:{tmp_path}/pw"
+    assert anchored("file:../pw") == f"file:{tmp_path}/inv/../pw"
     assert anchored("key:id?passphrase=file:pw") == f"key:{tmp_path}/inv/id?passphrase=file:{tmp_path}/inv/pw"
     for unchanged in ("key:~/.ssh/id", "file:/etc/pw", "agent", "env:X", "prefect:b"):
         assert anchored(unchanged) == unchanged

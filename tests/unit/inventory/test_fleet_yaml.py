@@ -134,7 +134,7 @@ machines:
 
 
 def test_words_stay_words(tmp_path: Path) -> None:
-    text = "machines:\n- {name: 007, environment: no, location: 1e3, tags: {when: 2026-01-02, v: 0x10}}\n"
+    text = "machines:\n- {name: 007, address: x, environment: no, location: 1e3, tags: {when: 2026-01-02, v: 0x10}}\n"
     (machine,) = load(tmp_path, text).machines
     assert (machine.name, machine.environment, machine.location) == ("007", "no", "1e3")
     assert dict(machine.tags) == {"v": "0x10", "when": "2026-01-02"}

@@ -1,0 +1,48 @@
+"""What docs/inventory.md shows is what the program does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from inventory.ansible.mapping import KEYS as ANSIBLE_KEYS
+from inventory.errors import InvalidInventory
+from inventory.load import load_inventory
+from inventory.schema import MachineEntry
+from inventory.scope import KEYS, Scope
+
+TEXT = (Path(__file__).parents[3] / "docs" / "inventory.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize(("language", "name", "machines"), [("yaml", "fleet.yaml", 21), ("csv", "fleet.csv", 9)])
+def test_examples_load(tmp_path: Path, language: str, name: str, machines: int) -> None:
+    (block,) = blocks(language)
+    (tmp_path / name).write_text(block, encoding="utf-8")
+    assert len(load_inventory(tmp_path / name).machines) == machines
+
+
+def test_scopes_parse() -> None:
+    block = next(block for block in blocks("text") if block.startswith("all "))
+    scopes = [re.split(r"\s{2,}", line)[0] for line in block.splitlines()]
+    assert len(scopes) == 8
+    assert [str(Scope.parse(scope)) for scope in scopes] == ["*", *scopes[1:]]
+
+
+def test_faults_look_as_shown(tmp_path: Path) -> None:
+    rows = [f"  - m{number}\n" for number in range(5)]
+    rows[2] = "  - name: m2\n" + "    # a comment\n" * 6
+    rows[3] = "  - name: m3\n    transport: shh\n"
+    rows[4] = "  - name: m4\n    os: linux\n    zone: Europe/Berlim\n"
+    (tmp_path / "fleet.yaml").write_text("machines:\n" + "".join(rows), encoding="utf-8")
+    with pytest.raises(InvalidInventory) as caught:
+        load_inventory(tmp_path / "fleet.yaml")
+    shown = next(block for block in blocks("text") if block.startswith("2 faults"))
+    assert str(caught.value).replace(f"{tmp_path}/", "") == shown.rstrip()
+
+
+def test_every_key_is_documented() -> None:
+    assert [key for key in (*MachineEntry.model_fields, *ANSIBLE_KEYS, *KEYS) if f"`{key}`" not in TEXT] == []
