@@ -98,7 +98,7 @@ class History:
             outcomes = _documents(connection, schema.outcomes, Outcome, run.id)
             assessments = _documents(connection, schema.assessments, Assessment, run.id)
             plans = _document(connection, schema.run_plans, schema.run_plans.c.run_id == run.id)
-        kept = decode(RunPlans, plans) if plans is not None else RunPlans(waves=_waves(outcomes))
+        kept = decode(RunPlans, plans) if plans is not None else RunPlans(run.id, _waves(outcomes))
         return RunReport(run, outcomes, kept.waves, kept.plans, assessments)
 
     def outcome(self, run_id: str, machine: str) -> Outcome:

@@ -1,6 +1,6 @@
 """The Records seam on SQLite and PostgreSQL. Made by tasks/records/opening.py."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -23,8 +23,13 @@ Saved = RunInfo | Assessment | Outcome | JobOutput | RunReport
 class RunPlans:
     """What of a report no other table holds."""
 
+    run_id: str
     waves: tuple[Wave, ...] = ()
     plans: tuple[Plan, ...] = ()
+
+
+_Part = RunInfo | Assessment | Outcome | JobOutput | RunPlans
+_PORTION = 100
 
 
 class SqlRecords:
@@ -67,15 +72,18 @@ class SqlRecords:
         return tuple(decode(JournalEntry, document) for document in documents)
 
     def save(self, item: Saved) -> None:
-        """Store or replace a run, an assessment, an outcome or a job's output; or a whole report, all or nothing.
+        """Store or replace a run, an assessment, an outcome or a job's output; or a whole report.
 
-        A report brings its waves and plans along, which are kept nowhere else.
+        A report brings its waves and plans along, which are kept nowhere else. It is stored in portions, the run
+        itself last: whoever sees the run in its final state sees all of it.
 
         Raises:
             RecordsError: it can't be stored.
         """
-        with self.database.writing(f"save {_described(item)}") as connection:
-            _save(connection, item)
+        for portion in _portions(item):
+            with self.database.writing(f"save {_described(item)}") as connection:
+                for part in portion:
+                    _save(connection, part)
 
     def learned(self, machine: str, measure: str) -> float | None:
         """Return the exponentially weighted mean of a measure of this machine's past runs (see learning.py).
@@ -121,7 +129,20 @@ def _described(item: Saved) -> str:
             return f"the output of job {item.job_id}"
 
 
-def _save(connection: Connection, item: Saved) -> None:
+def _portions(item: Saved) -> Iterator[Sequence[_Part]]:
+    """Give what is saved in one transaction each: a large report must not keep other writers from the journal."""
+    if not isinstance(item, RunReport):
+        yield (item,)
+        return
+    # In one order, so that two writers never wait for each other in a circle.
+    assessments = sorted(item.assessments, key=lambda each: (each.machine, each.at))
+    parts = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
+    for start in range(0, len(parts), _PORTION):
+        yield parts[start : start + _PORTION]
+    yield (RunPlans(item.run.id, item.waves, item.plans), item.run)
+
+
+def _save(connection: Connection, item: _Part) -> None:
     match item:
         case RunInfo():
             _put(connection, schema.runs, rows.run_row(item), ("id",))
@@ -131,19 +152,8 @@ def _save(connection: Connection, item: Saved) -> None:
             _save_outcome(connection, item)
         case JobOutput():
             _put(connection, schema.job_outputs, rows.output_row(item), ("run_id", "machine", "job_id"))
-        case RunReport():
-            _save_report(connection, item)
-
-
-def _save_report(connection: Connection, report: RunReport) -> None:
-    _save(connection, report.run)
-    # In one order, so that two writers never wait for each other in a circle.
-    for assessment in sorted(report.assessments, key=lambda each: (each.machine, each.at)):
-        _save(connection, assessment)
-    for outcome in sorted(report.outcomes, key=lambda each: each.machine):
-        _save(connection, outcome)
-    document = encode(RunPlans(report.waves, report.plans))
-    _put(connection, schema.run_plans, {"run_id": report.run.id, "document": document}, ("run_id",))
+        case RunPlans():
+            _put(connection, schema.run_plans, {"run_id": item.run_id, "document": encode(item)}, ("run_id",))
 
 
 def _save_assessment(connection: Connection, assessment: Assessment) -> None:

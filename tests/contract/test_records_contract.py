@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.errors import RecordsError
 from tasks.model import JobOutput
 from tasks.records.history import History
 from tasks.records.learning import measures_from
@@ -150,6 +151,19 @@ class TestSaving:
         report = make.make_report()
         sql.save(report)
         assert History(sql).report(make.RUN_ID) == report
+
+    def test_a_large_report_comes_back_whole(self, sql: SqlRecords) -> None:
+        outcomes = tuple(make.make_failed_outcome(machine=f"m{number:03}") for number in range(250))
+        report = make.make_report(outcomes=outcomes, assessments=())
+        sql.save(report)
+        assert History(sql).report(make.RUN_ID) == report
+
+    def test_a_report_that_can_not_be_stored_whole_leaves_its_run_as_it_was(self, sql: SqlRecords) -> None:
+        sql.save(make.make_run(state=OperationState.IN_PROGRESS))
+        naive = make.make_outcome(ended_at=make.START.replace(tzinfo=None))
+        with pytest.raises(RecordsError, match="has no zone"):
+            sql.save(make.make_report(outcomes=(naive,)))
+        assert History(sql).run(make.RUN_ID).state is OperationState.IN_PROGRESS
 
     def test_parts_make_a_report_as_well(self, sql: SqlRecords) -> None:
         report = make.make_report()
