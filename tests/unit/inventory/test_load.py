@@ -16,8 +16,8 @@ DATA = Path(__file__).parents[2] / "data" / "inventories"
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory and a user's configuration that hold nothing."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "desk").mkdir()
+    monkeypatch.chdir(tmp_path / "desk")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("FLEETPATCH_INVENTORY", raising=False)
     return tmp_path
@@ -32,7 +32,7 @@ def touch(path: Path) -> Path:
 def test_finds_in_order(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = touch(elsewhere / "config" / "fleetpatch" / "fleet.yaml")
     assert find_inventory() == user
-    here = touch(elsewhere / "work" / "fleet.yaml")
+    here = touch(elsewhere / "desk" / "fleet.yaml")
     assert find_inventory() == here
     named = touch(elsewhere / "named.yaml")
     monkeypatch.setenv("FLEETPATCH_INVENTORY", str(named))
@@ -42,7 +42,7 @@ def test_finds_in_order(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_is_named_must_exist(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(elsewhere / "work" / "fleet.yaml")
+    touch(elsewhere / "desk" / "fleet.yaml")
     with pytest.raises(InventoryError, match="no such file, named on the command line") as caught:
         find_inventory(elsewhere / "none.yaml")
     assert caught.value.file == elsewhere / "none.yaml"
@@ -54,7 +54,7 @@ def test_what_is_named_must_exist(elsewhere: Path, monkeypatch: pytest.MonkeyPat
 def test_says_where_it_looked(elsewhere: Path) -> None:
     with pytest.raises(InventoryError, match="there is no inventory") as caught:
         find_inventory()
-    assert str(elsewhere / "work" / "fleet.yaml") in str(caught.value)
+    assert str(elsewhere / "desk" / "fleet.yaml") in str(caught.value)
     assert str(elsewhere / "config" / "fleetpatch" / "fleet.yaml") in str(caught.value)
     assert "FLEETPATCH_INVENTORY" in caught.value.hint
 
@@ -116,10 +116,10 @@ def test_an_empty_directory_and_a_missing_file(tmp_path: Path) -> None:
 
 def test_paths_do_not_depend_on_the_working_directory(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "host_keys: {known_hosts: pins}\nmachines: [{name: a, credential: key:id}]\n"
-    (elsewhere / "work" / "fleet.yaml").write_text(text)
+    (elsewhere / "desk" / "fleet.yaml").write_text(text)
     inventory = load_inventory(Path("fleet.yaml"))
-    assert inventory.host_keys.known_hosts == elsewhere / "work" / "pins"
-    assert inventory.machines[0].credential == f"key:{elsewhere}/work/id"
+    assert inventory.host_keys.known_hosts == elsewhere / "desk" / "pins"
+    assert inventory.machines[0].credential == f"key:{elsewhere}/desk/id"
 
 
 def test_home_in_known_hosts_is_expanded(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
