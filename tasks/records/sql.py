@@ -136,7 +136,7 @@ def _portions(item: Saved) -> Iterator[Sequence[_Part]]:
         return
     # In one order, so that two writers never wait for each other in a circle.
     assessments = sorted(item.assessments, key=lambda each: (each.machine, each.at))
-    parts = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
+    parts: list[_Part] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
     for start in range(0, len(parts), _PORTION):
         yield parts[start : start + _PORTION]
     yield (RunPlans(item.run.id, item.waves, item.plans), item.run)

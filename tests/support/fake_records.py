@@ -62,8 +62,11 @@ class FakeRecords:
                 case JobOutput():
                     self.outputs[item.run_id, item.machine, item.job_id] = item
                 case RunReport():
-                    for part in (item.run, *item.assessments, *item.outcomes):
-                        self.save(part)
+                    for assessment in item.assessments:
+                        self.save(assessment)
+                    for outcome in item.outcomes:
+                        self.save(outcome)
+                    self.save(item.run)
                     self.reports[item.run.id] = item
 
     def learned(self, machine: str, measure: str) -> float | None:

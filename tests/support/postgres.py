@@ -95,10 +95,31 @@ def _start(binaries: Path) -> Server:
     if user is not None:
         shutil.chown(folder, user)
     data = folder / "data"
-    initdb = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "-N"]
+    initdb: list[str | Path] = [
+        binaries / "initdb",
+        "-D",
+        data,
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "-N",
+    ]
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
     subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder, env=environment)
-    command = [binaries / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+    command: list[str | Path] = [
+        binaries / "postgres",
+        "-D",
+        data,
+        "-k",
+        folder,
+        "-c",
+        "listen_addresses=",
+        "-c",
+        "fsync=off",
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder, env=environment)
     started = Server(folder, process)

@@ -39,10 +39,12 @@ def _kill_after_append(url: str) -> None:
         assert [entry.key for entry in records.entries(make.RUN_ID)][3:] == ["3"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_no_entry_on_sqlite(tmp_path: Path) -> None:
     _kill_after_append(f"sqlite:///{tmp_path / 'records.db'}")
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_a_killed_process_loses_no_entry_on_postgresql() -> None:
     with fresh_database() as url:

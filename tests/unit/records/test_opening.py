@@ -159,6 +159,7 @@ sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True], ids=["created", "migrated"])
 def test_four_processes_may_open_at_once(url: str, older: bool) -> None:
     if older:
