@@ -166,6 +166,17 @@ class FakeTransport:
             log_offset=log_from + len(log),
         )
 
+    @property
+    def open(self) -> bool:
+        """Whether the connection is up; a Session asks (see tasks/transport/session.py)."""
+        return self._is_open
+
+    def connect(self) -> "FakeTransport":
+        """Open the connection by hand, as an opener for a Session does."""
+        self._is_open = True
+        self.opened += 1
+        return self
+
     def close(self) -> None:
         """See Transport."""
         self._is_open = False

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import paramiko
 
+from inventory.credentials import CredentialKind
 from inventory.machine import HostKeys, Machine
 from tasks.errors import (
     ConnectionLost,
@@ -22,7 +23,7 @@ from tasks.errors import (
 )
 from tasks.seams.clock import Clock, Deadline
 from tasks.transport.ssh.crypto import PinnedTransport
-from tasks.transport.ssh.login import Secrets, log_in
+from tasks.transport.ssh.login import Secrets, load_key, log_in
 from tasks.transport.ssh.trust import Trust, store_for
 
 PORT: Final = 22
@@ -131,6 +132,8 @@ def _try(machine: Machine, dial: Dial, around: Surroundings, deadline: Deadline)
     )
     wanted = trust.wanted()
     credential = around.secrets(machine.credential)
+    if credential.kind is CredentialKind.KEY:
+        load_key(credential)  # a bad one is told before the machine is bothered
     with dial(deadline) as sock:
         transport = PinnedTransport(sock)
         transport.daemon = True
