@@ -8,7 +8,7 @@ fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 
-fp_nap() { sleep 0.1 2>/dev/null || sleep 1; }
+fp_nap() { sleep 0.05 2>/dev/null || sleep 1; }
 
 # fp_running PID START: whether that very process still lives
 fp_running() {

@@ -74,8 +74,8 @@ if [ "$fp_phase" = absent ]; then
   prune
   write 2>"$fp_jobs/.error" || refuse "cannot write $dir: $(tail -c 300 "$fp_jobs/.error" 2>/dev/null)"
   launch
-  tries=0
-  while [ ! -e "$dir/meta" ] && [ "$tries" -lt 100 ]; do fp_nap; tries=$((tries + 1)); done
+  until=$(($(fp_now) + 10))
+  while [ ! -e "$dir/meta" ] && [ "$(fp_now)" -le "$until" ]; do fp_nap; done
   [ -e "$dir/meta" ] || refuse "it did not begin within 10 seconds: $(tail -c 300 "$dir/launch" 2>/dev/null)"
   printf '%s\n' "$runner" >"$dir/runner"
   fp_look "$dir"

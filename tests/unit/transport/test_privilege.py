@@ -1,0 +1,115 @@
+"""Becoming root: the order of the ways, a wrong password that is tried once, and secrets that nobody sees."""
+
+import json
+
+import pytest
+
+from inventory.machine import PrivilegeMethod
+from tasks.errors import PrivilegeError, ProtocolViolation
+from tasks.seams.clock import Deadline
+from tasks.transport.privilege import AS_LOGIN, DOAS, SHELL, SUDO, SUDO_ASK, SUDO_PASSWORD, Privilege
+from tests.support.fake_clock import FakeClock
+
+SOON = Deadline.after(FakeClock(), 30)
+LOGIN = {"kind": "privilege", "uid": 1000, "user": "patch", "sudo": "no", "doas": "absent", "sudo_said": "no way"}
+
+
+class ScriptedLine:
+    """A line that answers the probe, and knows a password."""
+
+    open = True
+
+    def __init__(self, answer: object, password: str = "") -> None:
+        self.answer = answer
+        self.password = password
+        self.asked: list[tuple[tuple[str, ...], bytes]] = []
+
+    def exchange(self, words, stdin, decoder, *, deadline):
+        self.asked.append((tuple(words), stdin))
+        if tuple(words) == SUDO_ASK:
+            decoder.note(f"echo of {stdin.decode()}Sorry, try again.\n".encode())
+            return 0 if stdin == f"{self.password}\n".encode() else 1
+        mark = stdin.split(b"fp_mark=")[1].split()[0]
+        decoder.feed(mark + b"= " + json.dumps(self.answer).encode() + b"\n" + mark + b"! 0\n")
+        return None
+
+    def close(self) -> None:
+        raise AssertionError("nobody closes a line that works")
+
+
+def find(method: PrivilegeMethod, password: str | None = None, **answer: object):
+    line = ScriptedLine({**LOGIN, **answer}, password="right")
+    asked = (lambda: password) if password is not None else None
+    return Privilege(method, password=asked).way(line, deadline=SOON), line
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "words"),
+    [
+        (PrivilegeMethod.AUTO, {"uid": 0}, SHELL),
+        (PrivilegeMethod.ROOT, {"uid": 0}, SHELL),
+        (PrivilegeMethod.AUTO, {"sudo": "yes", "doas": "yes"}, SUDO),
+        (PrivilegeMethod.SUDO, {"sudo": "yes"}, SUDO),
+        (PrivilegeMethod.AUTO, {"sudo": "absent", "doas": "yes"}, DOAS),
+        (PrivilegeMethod.DOAS, {"sudo": "yes", "doas": "yes"}, DOAS),
+    ],
+)
+def test_the_first_way_that_works_is_taken(method, answer, words):
+    way, _ = find(method, **answer)
+    assert way.words == words
+    assert way.before == b""
+
+
+def test_without_privileges_nothing_is_asked():
+    line = ScriptedLine(LOGIN)
+    assert Privilege(PrivilegeMethod.NONE).way(line, deadline=SOON) is AS_LOGIN
+    assert line.asked == []
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        (PrivilegeMethod.AUTO, {}),
+        (PrivilegeMethod.ROOT, {"sudo": "yes"}),
+        (PrivilegeMethod.SUDO, {"doas": "yes"}),
+        (PrivilegeMethod.DOAS, {"sudo": "no", "doas": "no"}),
+    ],
+)
+def test_a_login_without_a_way_is_told_the_line_that_sudoers_lacks(method, answer):
+    with pytest.raises(PrivilegeError, match="patch") as caught:
+        find(method, **answer)
+    assert "patch ALL=(root) NOPASSWD: ALL" in caught.value.hint
+
+
+def test_the_right_password_goes_before_the_script_and_is_asked_for_only_when_needed():
+    way, line = find(PrivilegeMethod.AUTO, "right")
+    assert (way.words, way.before) == (SUDO_PASSWORD, b"right\n")
+    assert "right" not in repr(way)
+    assert line.asked[1] == (SUDO_ASK, b"right\n")
+    way, line = find(PrivilegeMethod.AUTO, "right", sudo="yes")
+    assert (way.words, way.before) == (SUDO, b"")
+    assert len(line.asked) == 1
+
+
+def test_a_wrong_password_is_tried_once_alone_and_never_shown():
+    line = ScriptedLine(LOGIN, password="right")
+    privilege = Privilege(PrivilegeMethod.AUTO, password=lambda: "wrong-one")
+    for _ in range(3):
+        with pytest.raises(PrivilegeError, match="refused the password of patch") as caught:
+            privilege.way(line, deadline=SOON)
+        assert "wrong-one" not in f"{caught.value} {caught.value.hint}"
+    assert [words for words, _ in line.asked] == [SHELL, SUDO_ASK]
+    assert line.asked[1][1] == b"wrong-one\n"
+
+
+def test_what_was_found_is_remembered():
+    line = ScriptedLine({**LOGIN, "sudo": "yes"})
+    privilege = Privilege(PrivilegeMethod.AUTO)
+    assert privilege.way(line, deadline=SOON) is privilege.way(line, deadline=SOON)
+    assert len(line.asked) == 1
+
+
+@pytest.mark.parametrize("answer", [{"kind": "other"}, {"kind": "privilege", "uid": "many"}])
+def test_an_answer_without_sense_is_a_violation(answer):
+    with pytest.raises(ProtocolViolation, match="privilege"):
+        Privilege(PrivilegeMethod.AUTO).way(ScriptedLine(answer), deadline=SOON)
