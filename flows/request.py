@@ -25,7 +25,7 @@ class ScopeRequest(_Form):
     scope: str = Field(
         min_length=1,
         max_length=2000,
-        description='Which machines, e.g. "env=prod,os=linux,!ring=canary,name=web-*"; "*" is all of them. '
+        description="Which machines, e.g. `env=prod,os=linux,!ring=canary,name=web-*`; `*` is all of them. "
         "Resolved when the run starts.",
     )
     inventory: Path | None = Field(
@@ -42,7 +42,7 @@ class WindowRequest(_Form):
         default=None, description="When it opens; without an offset it is read in the zone below. Empty: now."
     )
     minutes: float = Field(default=120, gt=0, le=31 * 24 * 60, description="How long it is open, in minutes.")
-    zone: str = Field(default="UTC", max_length=64, description='IANA time zone, e.g. "Europe/Berlin".')
+    zone: str = Field(default="UTC", max_length=64, description="IANA time zone, e.g. `Europe/Berlin`.")
 
 
 class WavesRequest(_Form):
@@ -73,7 +73,7 @@ class UpdatesRequest(_Form):
     include: list[Mask] = Field(
         default=[],
         max_length=500,
-        description='Masks of updates wanted besides, e.g. "linux-image-*" or "nginx=1.22*".',
+        description="Masks of updates wanted besides, e.g. `linux-image-*` or `nginx=1.22*`.",
     )
     exclude: list[Mask] = Field(
         default=[], max_length=500, description="Masks of updates never wanted; they win over everything."
