@@ -1,0 +1,235 @@
+"""apt on real machines: what only a real one shows. The contract that all managers share is in tests/contract."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tasks.errors import RepositoryError
+from tasks.managers.apt import Apt
+from tasks.model import PackageState, Update
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.manager import Transaction, Work
+from tasks.seams.transport import Job, JobPhase, JobView, Script
+from tasks.states import Classification
+from tests.contract.manager_subjects import Subject, apt_subject, patiently
+from tests.lab.fleet import LabHost
+
+APT = Apt()
+
+
+@pytest.fixture
+def subject(host: LabHost) -> Subject:
+    return apt_subject(host)
+
+
+def assess(subject: Subject, *, refresh: bool = False) -> PackageState:
+    return APT.assess(subject.transport, refresh=refresh, deadline=Deadline.after(SystemClock(), 120))
+
+
+def updates_of(subject: Subject) -> dict[str, Update]:
+    return {update.id: update for update in assess(subject).updates}
+
+
+def install(subject: Subject, *updates: Update, job_id: str = "job", lock_wait: str = "300") -> JobView:
+    script = APT.job(Work.INSTALL, [Transaction(0, updates, time.time() + 600, 10.0)])
+    return subject.carry_out(job_id, Script(script.name, {**script.params, "lock_wait_seconds": lock_wait}))
+
+
+def ending(view: JobView) -> tuple[object, str]:
+    (ended,) = [event for event in view.events if event["kind"] == "transaction_ended"]
+    return ended["exit_code"], str(ended["error"])
+
+
+COUNTER = """
+for tool in apt-get apt-cache apt-config apt-mark; do
+  printf '#!/bin/sh\\necho %s "$@" >> /root/started\\nexec /usr/bin/%s "$@"\\n' $tool $tool > /usr/local/sbin/$tool
+  chmod 755 /usr/local/sbin/$tool
+done"""
+
+
+def test_an_assessment_starts_apt_seldom_and_is_quick(host: LabHost, subject: Subject) -> None:
+    host.sh(COUNTER, root=True)
+    began = time.monotonic()
+    assess(subject, refresh=True)
+    seconds = time.monotonic() - began
+    started = host.sh("cat /root/started", root=True).splitlines()
+    assert [line.split()[:2] for line in started if "update" in line] == [["apt-get", "-q"]]
+    assert len(started) <= 6, started
+    assert seconds < 15
+
+
+def test_what_came_as_a_dependency_stays_one(host: LabHost, subject: Subject) -> None:
+    """Else nothing that an update ever named would be cleaned up by autoremove again."""
+    before = host.sh("apt-mark showauto")
+    updates = updates_of(subject)
+    assert "libexpat1" in before.split()
+    assert ending(install(subject, updates["libexpat1"], updates["lab-plain"]))[0] == 0
+    assert host.sh("apt-mark showauto") == before
+    assert host.package_versions("libexpat1") == {"libexpat1": updates["libexpat1"].available}
+
+
+LOCAL_REPOSITORY = """set -e
+cd /root; mkdir -p repo made
+make() { # name version depends
+  rm -rf made/*; mkdir made/DEBIAN
+  printf 'Package: %s\\nVersion: %s\\nSource: lab-kernel\\nArchitecture: all\\n' "$1" "$2" > made/DEBIAN/control
+  printf '%sMaintainer: lab <lab@localhost>\\nDescription: x\\n' "${3:+Depends: $3
+}" >> made/DEBIAN/control
+  dpkg-deb -Znone --root-owner-group --build made repo/$1_$2_all.deb > /dev/null
+}
+make lab-image-1 1.0; make lab-meta 1.0 lab-image-1; dpkg -i repo/*.deb > /dev/null
+rm repo/*; apt-mark auto lab-image-1 > /dev/null
+make lab-image-2 2.0; make lab-meta 2.0 lab-image-2
+for deb in repo/*.deb; do
+  dpkg-deb -f $deb; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
+    ${deb#repo/} $(stat -c %s $deb) $(sha256sum < $deb | cut -d' ' -f1)
+done > Packages; mv Packages repo/
+chmod 755 /root; echo 'deb [trusted=yes] file:/root/repo ./' >> /etc/apt/sources.list; apt-get -qq update
+"""
+
+
+def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Subject) -> None:
+    """As a kernel does: its metapackage is updated, the kernel itself is new each time."""
+    host.sh(LOCAL_REPOSITORY, root=True)
+    updates = updates_of(subject)
+    meta, image = updates["lab-meta"], updates["lab-image-2"]
+    assert (image.installed, image.available, image.group) == (None, "2.0", meta.group)
+    rehearsal = APT.rehearse(subject.transport, [meta], deadline=subject.soon)
+    assert rehearsal.changes == {"lab-meta": "2.0", "lab-image-2": "2.0"}
+    assert ending(install(subject, meta, image)) == (0, "")
+    assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "2.0", "lab-image-2": "2.0"}
+    assert {"lab-image-1", "lab-image-2"} <= set(host.sh("apt-mark showauto").split())
+    assert "lab-meta" not in host.sh("apt-mark showauto").split()
+
+
+def test_a_hold_is_never_broken(host: LabHost, subject: Subject) -> None:
+    subject.hold("lab-sec")
+    held = updates_of(subject)["lab-sec"]
+    assert (held.held, held.classification) == (True, Classification.SECURITY)
+    code, error = ending(install(subject, held))
+    assert code != 0
+    assert error.startswith("held: ")
+    assert host.package_versions("lab-sec") == {"lab-sec": "1.0"}
+    assert host.sh("apt-mark showhold").split() == ["lab-sec"]
+
+
+def test_a_pin_that_keeps_a_security_fix_away_is_told(host: LabHost, subject: Subject) -> None:
+    pin = "Package: lab-sec\\nPin: version 1.0\\nPin-Priority: 1001\\n"
+    host.sh(f"printf '{pin}' > /etc/apt/preferences.d/lab", root=True)
+    update = updates_of(subject)["lab-sec"]
+    assert (update.held, update.available, update.classification) == (True, "2.0", Classification.SECURITY)
+
+
+def begin_slow(host: LabHost, seconds: int) -> None:
+    """Let somebody else install something that takes a while; returns once dpkg works on it."""
+    host.sh(f"echo {seconds} > /etc/lab-slow-seconds", root=True)
+    host.sh("systemd-run --quiet --unit=somebody apt-get -q -y install lab-slow", root=True)
+    patiently(lambda: "half-configured lab-slow" in host.dpkg_log())
+
+
+def test_work_in_progress_is_told_by_name_and_waited_for(host: LabHost, subject: Subject) -> None:
+    begin_slow(host, 8)
+    state = assess(subject)
+    assert state.lock_holder.startswith("apt-get (pid ")
+    assert state.problems == ()
+    assert ending(install(subject, updates_of(subject)["lab-plain"])) == (0, "")
+    assert host.package_versions("lab-plain", "lab-slow") == {"lab-plain": "2.0", "lab-slow": "2.0"}
+
+
+def test_a_lock_that_is_never_free_is_told(host: LabHost, subject: Subject) -> None:
+    begin_slow(host, 12)
+    code, error = ending(install(subject, updates_of(subject)["lab-plain"], lock_wait="2"))
+    assert code != 0
+    assert error.startswith("lock: ")
+    patiently(lambda: host.package_versions("lab-slow") == {"lab-slow": "2.0"})
+    assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
+
+
+def test_lists_that_others_read_are_waited_for(host: LabHost, subject: Subject) -> None:
+    (host.root / "root/reader").write_text(
+        "use Fcntl; open(F, '>', '/var/lib/apt/lists/lock') or die;\n"
+        "my $lock = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0); fcntl(F, F_SETLK, $lock) or die; sleep 6;\n"
+    )
+    host.sh("systemd-run --quiet perl /root/reader", root=True)
+    patiently(lambda: "POSIX" in host.sh("cat /proc/locks", root=True))
+    assert assess(subject).lock_holder.startswith("perl (pid ")
+    began = time.monotonic()
+    assert assess(subject, refresh=True).warnings == ()
+    assert time.monotonic() - began > 2
+
+
+def test_a_power_cut_is_seen_and_mended(host: LabHost, subject: Subject) -> None:
+    subject.quicken(60)
+    updates = updates_of(subject)
+    wanted = [updates["lab-slow"], updates["lab-plain"], updates["lab-conffile"]]
+    script = APT.job(Work.INSTALL, [Transaction(0, tuple(wanted), time.time() + 600, 10.0)])
+    subject.transport.start(Job("cut", script), deadline=subject.soon)
+    patiently(lambda: "half-configured lab-slow" in host.dpkg_log())
+    boot = host.boot_id()
+    host.crash()
+    host.wait_reboot(boot)
+    subject = replace(subject, transport=apt_subject(host).transport)
+    assert subject.follow("cut").phase is JobPhase.LOST
+
+    state = assess(subject)
+    assert state.problems
+    assert state.repairable
+    subject.quicken(1)
+    repair = APT.job(Work.REPAIR, [Transaction(0, (), time.time() + 600, 10.0)])
+    assert ending(subject.carry_out("mend", repair)) == (0, "")
+    assert assess(subject).problems == ()
+    assert host.package_versions("lab-slow") == {"lab-slow": "2.0"}
+    assert host.sh("dpkg --audit", root=True).strip() == ""
+
+
+def test_one_dead_repository_is_a_warning_and_no_live_one_an_error(host: LabHost, subject: Subject) -> None:
+    host.sh(
+        "cp /etc/apt/sources.list /root/; echo 'deb http://127.0.0.1:9 bookworm main' >> /etc/apt/sources.list",
+        root=True,
+    )
+    state = assess(subject, refresh=True)
+    assert any("127.0.0.1" in warning for warning in state.warnings)
+    assert "lab-plain" in {update.id for update in state.updates}
+    host.sh("echo 'deb http://127.0.0.1:9 bookworm main' > /etc/apt/sources.list", root=True)
+    with pytest.raises(RepositoryError, match="Failed to fetch"):
+        assess(subject, refresh=True)
+    host.sh(": > /etc/apt/sources.list", root=True)
+    with pytest.raises(RepositoryError, match="no repository"):
+        assess(subject, refresh=True)
+
+
+def test_a_download_that_fails_is_told_as_one(host: LabHost, subject: Subject) -> None:
+    update = updates_of(subject)["lab-plain"]
+    host.sh("echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > /etc/apt/apt.conf.d/99proxy", root=True)
+    code, error = ending(install(subject, update))
+    assert code != 0
+    assert error.startswith("fetch: ")
+    assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
+
+
+def test_a_full_disk_is_told_before_anything_is_changed(host: LabHost, subject: Subject) -> None:
+    updates = updates_of(subject)
+    host.sh(
+        "mount -t tmpfs -o size=64k tmpfs /var/cache/apt/archives; mkdir /var/cache/apt/archives/partial", root=True
+    )
+    code, error = ending(install(subject, *(update for update in updates.values() if update.group == "perl")))
+    assert code != 0
+    assert error.startswith("space: ")
+    assert host.package_versions("perl-base") == {"perl-base": updates["perl-base"].installed}
+
+
+def test_a_version_that_is_gone_is_told(subject: Subject) -> None:
+    gone = replace(updates_of(subject)["lab-plain"], available="1.9")
+    rehearsal = APT.rehearse(subject.transport, [gone], deadline=subject.soon)
+    assert "does not know" in (rehearsal.refused or {})["lab-plain"]
+    code, error = ending(install(subject, gone))
+    assert code != 0
+    assert error.startswith("gone: ")
+
+
+def test_nothing_is_left_of_a_job_that_still_runs(host: LabHost, subject: Subject) -> None:
+    subject.quicken(1)
+    install(subject, updates_of(subject)["lab-slow"])
+    assert host.sh("pgrep -c apt-get || true").strip() == "0"
+    patiently(lambda: host.sh("pgrep -fc fleetpatch/jobs || true").strip() in {"0", "1"})  # pgrep's own shell
