@@ -61,7 +61,7 @@ class Apt:
         """Ask dpkg: update id -> version, of packages that are whole and configured."""
         if not updates:
             return {}
-        names = tuple(dict.fromkeys(update.name for update in updates))
+        names = tuple(dict.fromkeys(_name(update) for update in updates))
         result = transport.run(Script(INSTALLED, {"packages": names}), deadline=deadline)
         sections = sections_of(result, INSTALLED, "packages")
         states = result.of_kind("state")
@@ -96,6 +96,12 @@ class Apt:
             params[f"tx_{transaction.number}_packages"] = tuple(wish(update) for update in transaction.updates)
             params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
         return Script(JOB, params, read_only=False)
+
+
+def _name(update: Update) -> str:
+    if not NAME.fullmatch(update.name):
+        raise RequestError(f"not a Debian package: {update.name!r}")
+    return update.name
 
 
 def wish(update: Update) -> str:

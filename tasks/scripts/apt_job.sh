@@ -52,9 +52,15 @@ run_apt() { # WORDS…: apt-get, with its progress told
   rm -f "$finished"
   watch_apt &
   watcher=$!
-  apt-get -q -y -o "DPkg::Lock::Timeout=$wait_at_most" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 \
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" 5>>"$status" 3>&-
-  code=$?
+  until=$(($(fp_now) + wait_at_most))
+  while :; do # apt before 1.9.11 doesn't wait for dpkg's lock, and none waits for that of its archives
+    apt-get -q -y -o "DPkg::Lock::Timeout=$wait_at_most" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
+      -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" 5>>"$status" 3>&-
+    code=$?
+    [ "$code" -ne 0 ] && last_words | grep -q 'Could not get lock' && [ "$(fp_now)" -lt "$until" ] || break
+    sleep 3
+    log_from=$(wc -c <"$log")
+  done
   : >"$finished"
   wait "$watcher"
   return "$code"

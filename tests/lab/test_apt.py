@@ -85,7 +85,7 @@ for deb in repo/*.deb; do
   dpkg-deb -f $deb; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
     ${deb#repo/} $(stat -c %s $deb) $(sha256sum < $deb | cut -d' ' -f1)
 done > Packages; mv Packages repo/
-chmod 755 /root; echo 'deb [trusted=yes] file:/root/repo ./' >> /etc/apt/sources.list; apt-get -qq update
+chmod 755 /root; echo 'deb [trusted=yes] copy:/root/repo ./' >> /etc/apt/sources.list; apt-get -qq update
 """
 
 
@@ -101,6 +101,18 @@ def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Su
     assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "2.0", "lab-image-2": "2.0"}
     assert {"lab-image-1", "lab-image-2"} <= set(host.sh("apt-mark showauto").split())
     assert "lab-meta" not in host.sh("apt-mark showauto").split()
+
+
+def test_a_download_that_moved_is_found_again_when_staging(host: LabHost, subject: Subject) -> None:
+    host.sh(LOCAL_REPOSITORY, root=True)
+    updates = updates_of(subject)
+    moved = "cd /root/repo; mkdir pool; mv *.deb pool/; sed -i 's,^Filename: ./,&pool/,' Packages"
+    host.sh(moved, root=True)
+    stage = APT.job(Work.STAGE, [Transaction(0, (updates["lab-meta"], updates["lab-image-2"]), time.time() + 600, 1.0)])
+    view = subject.carry_out("stage", stage)
+    assert "Failed to fetch" in view.log
+    assert ending(view) == (0, "")
+    assert host.package_versions("lab-meta") == {"lab-meta": "1.0"}
 
 
 def test_a_hold_is_never_broken(host: LabHost, subject: Subject) -> None:

@@ -194,6 +194,11 @@ def test_what_apt_would_take_for_an_option_never_reaches_it(name: str, version: 
         APT.job(Work.INSTALL, [Transaction(0, (make_update(id=name, available=version),), 1.0, 1.0)])
 
 
+def test_what_dpkg_would_take_for_a_pattern_never_reaches_it() -> None:
+    with pytest.raises(RequestError):
+        APT.installed(Replay(recorded("debian-12.apt_installed")), [make_update(name="lib*")], deadline=DEADLINE)
+
+
 def test_the_machines_best_known_manager_is_taken() -> None:
     assert manager_for(make_facts(managers=("snap", "apt"))).name == "apt"
 
