@@ -55,6 +55,7 @@ def _local(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
 
     def kill(job_id: str) -> None:
         os.kill(int((root / job_id / "meta").read_text().split()[0]), signal.SIGKILL)
+        (root / job_id / "stop").touch()  # what the process left behind ends as well
 
     return Subject(open_it, clock, kill)
 
@@ -67,7 +68,7 @@ def _ssh(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     root = f"/var/lib/fleetpatch/jobs-{uuid.uuid4().hex[:8]}"
 
     def kill(job_id: str) -> None:
-        host.sh(f"kill -9 $(cut -d ' ' -f 1 {root}/{job_id}/meta)", root=True)
+        host.sh(f"kill -9 $(cut -d ' ' -f 1 {root}/{job_id}/meta); touch {root}/{job_id}/stop", root=True)
 
     return Subject(lambda: open_session(machine, inventory, clock=clock, job_root=root, scripts=scripts), clock, kill)
 
@@ -199,6 +200,10 @@ def test_a_job_whose_process_is_gone_is_lost_and_not_started_again(subject):
     transport = subject.transport()
     job = Job("job-5", Script("endless"))
     transport.start(job, deadline=soon(subject))
+    for _ in range(100):  # its first record is there
+        if transport.look("job-5", deadline=soon(subject)).events:
+            break
+        subject.clock.sleep(0.1)
     subject.kill("job-5")
     view = ended(subject, transport, "job-5")
     assert view.phase is JobPhase.LOST
