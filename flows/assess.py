@@ -1,11 +1,14 @@
 """assess_fleet: look at machines and remember what is pending; change nothing."""
 
+from dataclasses import replace
+
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.campaign import Campaign
 from flows.context import caller
 from flows.request import AssessRequest
+from flows.runlog import RunLog
 from flows.spread import PrefectRunner
 from flows.wiring import real_ports, whoami
 from tasks.errors import FleetPatchFailed
@@ -29,6 +32,7 @@ def assess_fleet(request: AssessRequest) -> RunReport:
     """
     who = caller()
     ports = real_ports(request, who)
+    ports = replace(ports, watch=RunLog(ports.watch))
     runner = PrefectRunner(request.report_directory, request.report_formats, ports.logs)
     flow_run_id = str(flow_run.get_id() or "")
     campaign = Campaign(request, ports, runner, run_id=who.run_id, flow_run_id=flow_run_id, started_by=whoami(who))

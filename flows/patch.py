@@ -1,11 +1,14 @@
 """patch_fleet: patch machines inside a window."""
 
+from dataclasses import replace
+
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.campaign import Campaign
 from flows.context import caller
 from flows.request import PatchRequest
+from flows.runlog import RunLog
 from flows.spread import PrefectRunner
 from flows.wiring import real_ports, report_directory, whoami
 from tasks.errors import FleetPatchFailed
@@ -33,6 +36,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     """
     who = caller()
     ports = real_ports(request, who)
+    ports = replace(ports, watch=RunLog(ports.watch))
     runner = PrefectRunner(report_directory(request.report_directory), request.report_formats, ports.logs)
     flow_run_id = str(flow_run.get_id() or "")
     campaign = Campaign(request, ports, runner, run_id=who.run_id, flow_run_id=flow_run_id, started_by=whoami(who))

@@ -14,7 +14,7 @@ from tasks.reporting.write import write_report
 @task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)
 def publish_report(run_id: str, report: "Sealed", directory: Path | None, formats: tuple[str, ...]) -> dict[str, Path]:
     """Show the report as artifacts of the flow run, and write its files where that was asked for."""
-    key = f"fleetpatch-{run_id}".lower()
+    key = f"fleetpatch-{report.content.run.kind}"  # one key for all runs: Prefect keeps the history of a key together
     create_markdown_artifact(summary(report.content), key=f"{key}-summary", description=f"Run {run_id}")
     create_table_artifact(machine_rows(report.content), key=f"{key}-machines", description=f"Machines of run {run_id}")
     create_table_artifact(update_rows(report.content), key=f"{key}-updates", description=f"Updates of run {run_id}")
