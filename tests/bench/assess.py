@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import contenders
-from tests.bench.contenders import Contender
+from tests.bench.contenders import Contender, errors_of
 from tests.lab.fleet import Lab, LabHost
 
 TOP = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def measure(contender: Contender, hosts: int, *, memory: bool = False) -> Cost:
         cost = json.loads(done.stdout)
         answered = contender.answered(printed) if cost["exit_code"] == 0 else 0
         if answered != hosts:
-            tail = printed.read_text(errors="replace")[-2000:]
+            tail = (printed.read_text(errors="replace") + errors_of(printed).read_text(errors="replace"))[-2000:]
             code = cost["exit_code"]
             raise RuntimeError(f"{contender.name}: exit {code}, {answered} of {hosts} machines answered:\n{tail}")
     return Cost(cost["wall"], cost["cpu"], cost["peak"])

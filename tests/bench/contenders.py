@@ -32,8 +32,17 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def errors_of(printed: Path) -> Path:
+    """Where a command's stderr is."""
+    return printed.with_name(f"{printed.name}.err")
+
+
 def _ends_in(printed: Path) -> int:
-    return printed.read_text(errors="replace").count(f"{mark_of(_NONCE)}! 0")
+    return _ends(printed) + _ends(errors_of(printed))
+
+
+def _ends(file: Path) -> int:
+    return file.read_text(errors="replace").count(f"{mark_of(_NONCE)}! 0")
 
 
 def payload() -> bytes:
@@ -62,7 +71,7 @@ def openssh(hosts: list[LabHost], work: Path) -> Contender:
     words = ["ssh", "-F", "none", "-i", str(hosts[0].key), "-l", hosts[0].user, *_ssh_options(hosts[0])]
     one = f'exec {shlex.join(words)} "$1" {shlex.quote(_SHELL)} < {work}/payload > {outputs}/"$1"'
     command = ("xargs", "-a", str(work / "addresses"), "-P", str(PARALLEL), "-n", "1", "sh", "-c", one, "sh")
-    return Contender("OpenSSH", command, lambda _: sum(_ends_in(file) for file in outputs.iterdir()))
+    return Contender("OpenSSH", command, lambda _: sum(_ends(file) for file in outputs.iterdir()))
 
 
 def ansible(hosts: list[LabHost], work: Path, programs: Path) -> Contender:
@@ -120,7 +129,7 @@ def fleetpatch(hosts: list[LabHost], work: Path) -> Contender:
     """The command that people use, with records and Prefect's home of its own."""
     inventory = work / "fleet.yaml"
     inventory.write_text(hosts[0].lab.inventory_text())
-    command = (str(FLEETPATCH), "assess", "all", "--inventory", str(inventory), "--json")
+    command = (str(FLEETPATCH), "assess", "*", "--inventory", str(inventory), "--json")
     environment = {
         "PREFECT_HOME": str(work / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -131,4 +140,7 @@ def fleetpatch(hosts: list[LabHost], work: Path) -> Contender:
 
 def _assessed(printed: Path) -> int:
     report = json.loads(printed.read_text())
-    return sum(bool(assessment["packages"]["updates"]) for assessment in report["assessments"])
+    return sum(
+        machine["status"] == "Succeeded" and machine["criticalAndSecurityPatchCount"] > 0
+        for machine in report["machines"]
+    )

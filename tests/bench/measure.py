@@ -2,8 +2,9 @@
 
     python -m tests.bench.measure [--memory] OUTPUT COMMAND…
 
-Prints one line of JSON. A process of its own, because it adopts whatever the command leaves behind (Ansible's shared
-SSH connections, say): that is ended and counted too, and can't make the next measurement look better.
+Prints one line of JSON; the command's own stdout goes to OUTPUT, its stderr to OUTPUT.err. A process of its own, because
+it adopts whatever the command leaves behind (Ansible's shared SSH connections, say): that is ended and counted too, and
+can't make the next measurement look better.
 """
 
 import ctypes
@@ -75,9 +76,9 @@ def main(words: list[str]) -> None:
     memory = words[0] == "--memory"
     output, *command = words[memory:]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with Path(output).open("wb") as out:
+    with Path(output).open("wb") as out, Path(f"{output}.err").open("wb") as err:
         started = time.monotonic()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         peak = _watch(process) if memory else 0.0
         code = process.wait()
         wall = time.monotonic() - started
