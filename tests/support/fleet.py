@@ -1,0 +1,285 @@
+"""A simulated fleet for the real engine: machines made of fakes, on one clock that stands still until somebody waits.
+
+fleet = SimFleet()
+web = fleet.add("web", [FakePackage("openssl", classification=Classification.SECURITY)])
+web.on_start("install", 5, lambda: web.cut(120))          # five seconds into the installation its network goes away
+report = fleet.patch(minutes=240)
+outcome = outcome_of(report, "web")
+
+Machines that are worked on side by side push the one clock on together, so time passes faster for each of them: nothing
+starts later than it could, and tests that look at exact moments take ``at_once=1``, which is the default here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flows.campaign import Campaign
+from flows.ports import PlainRunner, Ports, Runner
+from flows.request import AssessRequest, PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from inventory.machine import Inventory, Machine
+from tasks.errors import FleetpatchError, Unreachable
+from tasks.model import Outcome, RunReport, UpdateResult
+from tasks.seams.clock import Deadline
+from tasks.seams.transport import Job, Script, ScriptRecord
+from tasks.steps.context import Control, SilentWatcher, Watcher
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_manager import FakeManager, PackageWorld
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
+from tests.support.fake_transport import Call, FakeTransport
+
+KNOCK_SECONDS = 3.0  # what a try to reach a machine that is not there costs
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A transaction that a job really began on a machine, whatever anybody was told of it."""
+
+    job_id: str
+    work: str
+    number: int
+    at: datetime
+    ended_at: datetime | None
+
+
+@dataclass
+class Boots:
+    """How a machine reboots.
+
+    Attributes:
+        down_after: seconds from the order until it stops answering; None: it never goes down.
+        up_after: seconds from then until it answers; None: it never comes back.
+        same_id: it comes back with the boot id that it had, as if it had never gone down.
+        refuses: why its script refuses the order, or "".
+        count: how often it went down.
+        orders: boot ids that were expected by the orders that reached it.
+    """
+
+    down_after: float | None = 2.0
+    up_after: float | None = 20.0
+    same_id: bool = False
+    refuses: str = ""
+    can: bool = True
+    count: int = 0
+    orders: list[str] = field(default_factory=list)
+
+
+class SimMachine(FakeTransport):
+    """One machine of the fleet: a FakeTransport that goes away, comes back, reboots and runs packages' rules.
+
+    Attributes:
+        world: its packages.
+        boots: how it reboots.
+        listening: sockets that answer now; ``gone_after_reboot`` are lost with the next reboot.
+        trouble: (when, what then) still to come, by the one clock.
+    """
+
+    def __init__(self, clock: FakeClock, name: str, packages: Sequence[FakePackage], skew_seconds: float = 0.0) -> None:
+        super().__init__(clock, name)
+        self.fake_clock = clock
+        self.world = PackageWorld(clock, list(packages), skew_seconds=skew_seconds)
+        self.boots = Boots()
+        self.listening: tuple[str, ...] = ("tcp/22", "tcp/443")
+        self.failed_services: tuple[str, ...] = ()
+        self.gone_after_reboot: tuple[str, ...] = ()
+        self.free_kib = 20_000_000
+        self.trouble: list[tuple[datetime, Callable[[], None]]] = []
+        self._plans_by_work: list[tuple[str, float, Callable[[], None]]] = []
+        self._away_until: datetime | None = None
+        self._off = False
+        self._boot = 1
+        self.world.move_in(self)
+        self.answer("facts", lambda _: self._facts())
+        self.answer("reboot", self._reboot)
+        self.answer("probe", {"kind": "probe", "exit_code": 0, "text": ""})
+
+    @property
+    def boot_id(self) -> str:
+        """Of the boot that it runs."""
+        return f"{self.name}-boot-{self._boot}"
+
+    def cut(self, seconds: float) -> None:
+        """Take it off the network for so long; jobs go on."""
+        self._away_until = self.fake_clock.now() + timedelta(seconds=seconds)
+        self._is_open = False
+
+    def power_cut(self) -> None:
+        """What runs is lost half-way, and it boots anew at once."""
+        self.world.crash(self)
+        self._boot += 1
+
+    def on_start(self, work: str, seconds: float, then: Callable[[], None]) -> None:
+        """So many seconds after the next job of that work was started, do this."""
+        self._plans_by_work.append((work, seconds, then))
+
+    def at(self, seconds: float, then: Callable[[], None]) -> None:
+        """So many seconds from now, do this."""
+        self.trouble.append((self.fake_clock.now() + timedelta(seconds=seconds), then))
+
+    def installs(self) -> list[Job]:
+        """Return the installing jobs that were started, each once."""
+        return [s.job for s in self._jobs.values() if s.job.script.params["work"] == "install"]
+
+    def begun(self) -> list[Begun]:
+        """Return the transactions that jobs really began."""
+        found: list[Begun] = []
+        for job_id, started in self._jobs.items():
+            until = started.lost_at or self.fake_clock.now()
+            events: list[tuple[datetime, ScriptRecord]] = [
+                (started.at + timedelta(seconds=after), record) for after, record in started.plan.steps
+            ]
+            ends = {record["number"]: at for at, record in events if record["kind"] == "transaction_ended"}
+            found += [
+                Begun(job_id, str(started.job.script.params["work"]), int(str(r["number"])), at, ends.get(r["number"]))
+                for at, r in events
+                if r["kind"] == "transaction_started" and at <= until
+            ]
+        return found
+
+    def _begin(self, call: Call, deadline: Deadline) -> FleetpatchError | None:
+        self._let_trouble_come()
+        away = self._away_until is not None and self.fake_clock.now() < self._away_until
+        if self._off or away:
+            self.calls.append(call)
+            self._is_open = False
+            self._pass(min(KNOCK_SECONDS, max(0.1, deadline.remaining(self.clock))), deadline)
+            raise Unreachable(f"no answer from {self.name}", machine=self.name)
+        fault = super()._begin(call, deadline)
+        if call.verb == "start" and call.name not in self._jobs and call.script is not None:
+            for plan in [p for p in self._plans_by_work if p[0] == call.script.params.get("work")]:
+                self._plans_by_work.remove(plan)
+                self.at(plan[1], plan[2])
+        return fault
+
+    def _let_trouble_come(self) -> None:
+        for due in [due for due in self.trouble if due[0] <= self.fake_clock.now()]:
+            self.trouble.remove(due)
+            due[1]()
+
+    def _facts(self) -> list[ScriptRecord]:
+        epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds
+        return [
+            {"kind": "os", "id": "fake", "version": "1", "name": "Fake 1"},
+            {"kind": "kernel", "release": "6.1", "arch": "x86_64", "boot_id": self.boot_id, "uptime": 100.0},
+            {"kind": "clock", "epoch": epoch},
+            {"kind": "privilege", "way": "root"},
+            {"kind": "runner", "name": "systemd", "can_reboot": self.boots.can},
+            {"kind": "manager", "name": "fake"},
+            *(self._disk(role) for role in ("system", "packages")),
+            {"kind": "services", "failed_known": True, "listening_known": True},
+            *({"kind": "socket", "name": name} for name in self.listening),
+            *({"kind": "service", "name": name} for name in self.failed_services),
+        ]
+
+    def _disk(self, role: str) -> ScriptRecord:
+        total = 40_000_000
+        return {
+            "kind": "disk",
+            "role": role,
+            "mount": "/",
+            "total_kib": total,
+            "free_kib": self.free_kib,
+            "free_inodes": None,
+            "read_only": False,
+        }
+
+    def _reboot(self, script: Script) -> ScriptRecord:
+        expected = str(script.params["expected_boot_id"])
+        self.boots.orders.append(expected)
+        refused = self.boots.refuses or ("" if expected == self.boot_id else "it has rebooted already")
+        if refused:
+            return {"kind": "refused", "why": refused, "boot_id": self.boot_id}
+        if self.boots.down_after is not None:
+            self.at(self.boots.down_after, self._go_down)
+        return {"kind": "ordered", "boot_id": self.boot_id, "again": False}
+
+    def _go_down(self) -> None:
+        boots = self.boots
+        boots.count += 1
+        self.world.crash(self)
+        if boots.up_after is None:
+            self._off = True
+            return
+        self.cut(boots.up_after)
+        if not boots.same_id:
+            self._boot += 1
+            self.world.rebooted()
+        self.listening = tuple(name for name in self.listening if name not in self.gone_after_reboot)
+
+
+@dataclass
+class SimFleet:
+    """Machines, and the ports of a run over them."""
+
+    clock: FakeClock = field(default_factory=lambda: FakeClock(datetime(2026, 3, 10, 1, 0, tzinfo=UTC)))
+    records: FakeRecords = field(default_factory=FakeRecords)
+    machines: dict[str, SimMachine] = field(default_factory=dict)
+    described: list[Machine] = field(default_factory=list)
+    watch: Watcher = field(default_factory=SilentWatcher)
+    control: Control = field(default_factory=Control)
+
+    def add(
+        self, name: str, packages: Sequence[FakePackage], *, skew_seconds: float = 0.0, **described: Any
+    ) -> SimMachine:
+        """Add a machine; ``described`` are fields of its inventory entry."""
+        machine = SimMachine(self.clock, name, packages, skew_seconds)
+        self.machines[name] = machine
+        self.described.append(Machine(name=name, address="192.0.2.1", **described))
+        return machine
+
+    def teach(self, **measures: float) -> None:
+        """Let the records know how fast the machines are (see Records.learned)."""
+        for name in self.machines:
+            for measure, value in measures.items():
+                self.records.teach(name, measure, value, self.clock.now())
+
+    def ports(self) -> Ports:
+        """Return the way out of a run."""
+        return Ports(
+            inventory=Inventory(tuple(self.described)),
+            clock=self.clock,
+            records=self.records,
+            connect=lambda machine: self.machines[machine.name],
+            manager_for=lambda facts: FakeManager(),
+            watch=self.watch,
+            control=self.control,
+        )
+
+    def request(self, *masks: str, minutes: float = 240, start: datetime | None = None, **fields: Any) -> PatchRequest:
+        """Return a request to patch everything (or what the masks name), one machine at a time in one wave."""
+        waves = WavesRequest(**{"percent": 100, "at_once": 1, **fields.pop("waves", {})})
+        updates = UpdatesRequest(classifications=[], include=list(masks or ("*",)), **fields.pop("updates", {}))
+        window = WindowRequest(minutes=minutes, start=start)
+        options: dict[str, Any] = {"assess_at_once": 1, "scope": "*", "settle_seconds": 10, **fields}
+        return PatchRequest(window=window, waves=waves, updates=updates, **options)
+
+    def campaign(self, request: PatchRequest | AssessRequest, runner: Runner | None = None) -> Campaign:
+        """Return a run of the real engine over this fleet."""
+        return Campaign(request, self.ports(), runner or PlainRunner(), run_id="20260310-010000-aaaaaa")
+
+    def patch(self, *masks: str, runner: Runner | None = None, **fields: Any) -> RunReport:
+        """Patch it."""
+        return self.campaign(self.request(*masks, **fields), runner).carry_out()
+
+    def assess(self, **fields: Any) -> RunReport:
+        """Assess it."""
+        return self.campaign(AssessRequest(**{"scope": "*", "at_once": 1, **fields})).carry_out()
+
+
+def outcome_of(report: RunReport, machine: str) -> Outcome:
+    """Return a machine's one outcome."""
+    (found,) = [outcome for outcome in report.outcomes if outcome.machine == machine]
+    return found
+
+
+def result_of(outcome: Outcome, update_id: str) -> UpdateResult:
+    """Return the one result of an update."""
+    (found,) = [result for result in outcome.updates if result.update.id == update_id]
+    return found
+
+
+def copies(packages: Sequence[FakePackage]) -> list[FakePackage]:
+    """Return packages of one's own, since machines change them."""
+    return [replace(package) for package in packages]
