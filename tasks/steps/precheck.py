@@ -1,9 +1,10 @@
 """Pre-check: is this machine in a state in which it may be patched? Every finding blocks or warns, with its remedy."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Facts, Finding, RebootNeed
-from tasks.rules.checks import clock_finding, disk_findings, package_findings
+from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
+from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, package_findings
 from tasks.states import Answer, FindingLevel
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
@@ -32,27 +33,44 @@ def findings_on_state(work: Work, facts: Facts) -> list[Finding]:
     """Return what the machine's own state says, without its owner's checks: also what readiness is made of."""
     options, packages = work.context.options, work.packages
     chosen = work.run.plan.chosen if work.run.plan else packages.updates
+    return state_findings(facts, packages, chosen, repair=options.repair, reboot_first=options.reboot_pending_first)
+
+
+def state_findings(
+    facts: Facts, packages: PackageState, chosen: Sequence[Update], *, repair: bool = False, reboot_first: bool = False
+) -> list[Finding]:
+    """Return what a machine's state means for installing the chosen updates. Pure.
+
+    Args:
+        facts: what the machine says of itself.
+        packages: what its package manager says.
+        chosen: what is to be installed.
+        repair: whether an interrupted transaction may be finished.
+        reboot_first: whether a pending reboot is taken before anything is installed.
+    """
     download = sum(update.size_bytes or 0 for update in chosen)
-    found = [clock_finding(facts.clock_skew_seconds)]
-    found += disk_findings(facts, download_bytes=download, updates=chosen)
-    found += package_findings(packages, repair_allowed=options.repair)
-    found.append(_pending_reboot(packages.reboot, first=options.reboot_pending_first))
-    return found
+    of_packages = package_findings(packages, repair_allowed=repair)
+    return [
+        clock_finding(facts.clock_skew_seconds),
+        *disk_findings(facts, download_bytes=download, updates=chosen),
+        *(
+            finding for finding in of_packages if finding.check != PENDING_REBOOT
+        ),  # said once, with what is done about it
+        _pending_reboot(packages.reboot, first=reboot_first),
+    ]
 
 
 def _pending_reboot(need: RebootNeed, *, first: bool) -> Finding:
     reasons = "; ".join(need.reasons)
     match need.answer:
         case Answer.NO:
-            return Finding("pending reboot", FindingLevel.GOOD, "no reboot is pending")
+            return Finding(PENDING_REBOOT, FindingLevel.GOOD, "no reboot is pending")
         case Answer.YES if first:
-            return Finding("pending reboot", FindingLevel.GOOD, f"a pending reboot is taken first: {reasons}")
+            return Finding(PENDING_REBOOT, FindingLevel.GOOD, f"a pending reboot is taken first: {reasons}")
         case Answer.YES:
             remedy = "Reboot it, or allow pending reboots to be taken first."
-            return Finding(
-                "pending reboot", FindingLevel.WARN, f"a reboot was pending before we came: {reasons}", remedy
-            )
+            return Finding(PENDING_REBOOT, FindingLevel.WARN, f"a reboot was pending before we came: {reasons}", remedy)
         case _:
             return Finding(
-                "pending reboot", FindingLevel.GOOD, f"the machine can't tell whether a reboot is pending: {reasons}"
+                PENDING_REBOOT, FindingLevel.GOOD, f"the machine can't tell whether a reboot is pending: {reasons}"
             )
