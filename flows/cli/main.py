@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from flows.cli import assess, patch, runs  # noqa: F401 - each adds its verbs
+from flows.cli import assess, doctor, inventory, patch, reports, runs, standing, version  # noqa: F401 - each adds its verbs
 from flows.cli.app import app
 from flows.cli.exits import Code, trouble
 from flows.cli.screen import err, log_to_screen, print_json, safe_lines

@@ -47,10 +47,11 @@ def ready() -> None:
         _check(str(url))
     else:
         note("No Prefect server is configured: starting one for this run (a few seconds) …")
-        os.environ["PREFECT_API_URL"] = server.start()
+        os.environ["PREFECT_API_URL"] = server.begin()
         refresh_global_settings_context()
-    import flows.patch  # noqa: F401 - while nobody watches a picture yet
+    import flows.patch  # noqa: F401 - takes as long as the server does, so both are waited for together
 
+    server.wait()
     log_to_screen()  # Prefect has set logging up to its own liking
 
 
@@ -70,9 +71,10 @@ class OwnServer:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Path | None = None
+        self._url = ""
 
-    def start(self) -> str:
-        """Start it and wait until it answers.
+    def begin(self) -> str:
+        """Start it, without waiting for it.
 
         Returns:
             The URL of its API.
@@ -96,9 +98,8 @@ class OwnServer:
                 stderr=log,
                 start_new_session=True,
             )
-        url = f"http://127.0.0.1:{port}/api"
-        self._wait(url, time.monotonic() + START_SECONDS)
-        return url
+        self._url = f"http://127.0.0.1:{port}/api"
+        return self._url
 
     def stop(self) -> None:
         """End it. Safe to ask twice."""
@@ -113,11 +114,17 @@ class OwnServer:
         if self._log is not None:
             self._log.unlink(missing_ok=True)
 
-    def _wait(self, url: str, until: float) -> None:
-        while time.monotonic() < until:
-            if self._process is None or self._process.poll() is not None:
-                break
-            if _answers(url):
+    def wait(self) -> None:
+        """Wait until it answers, if it was begun.
+
+        Raises:
+            CannotRun: it ended instead, or says nothing.
+        """
+        if self._process is None:
+            return
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until and self._process.poll() is None:
+            if _answers(self._url):
                 return
             time.sleep(0.2)
         log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []

@@ -1,9 +1,12 @@
 """Which run is meant: by its id, by a beginning of it, or the last one."""
 
-from tasks.errors import RecordsError
-from tasks.model import RunInfo
+from dataclasses import replace
+
+from tasks.errors import RecordsError, RequestError
+from tasks.model import Assessment, Outcome, RunInfo, RunReport, UpdateResult
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.states import OperationState, UpdateState
 
 LAST = "last"
 
@@ -21,11 +24,41 @@ def picked(of: History, run: str) -> RunInfo:
     """Return the run that is meant.
 
     Raises:
-        RecordsError: there is none, or it may be several.
+        RequestError: there is none, or it may be several.
+        RecordsError: the records can't be read.
     """
-    if run != LAST:
-        return of.run(run)
     newest = of.runs(1)
     if not newest:
-        raise RecordsError("there is no run yet", hint="Begin with: fleetpatch assess")
-    return newest[0]
+        raise RequestError("there is no run yet", hint="Begin with: fleetpatch assess")
+    if run == LAST:
+        return newest[0]
+    try:
+        return of.run(run)
+    except RecordsError as error:  # the records were read a moment ago, so it is what was asked for
+        raise RequestError(error.message, hint="`fleetpatch runs` lists them.") from error
+
+
+def whole(of: History, run_id: str) -> RunReport:
+    """Return a run's report, in which every machine that was looked at has an outcome.
+
+    A run that was left, or that is still under way, has machines without one. What becomes of them is not known, and
+    that is said: nothing else would be true.
+    """
+    report = of.report(run_id)
+    if report.run.kind != "patch" or report.run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
+        return report
+    known = {outcome.machine for outcome in report.outcomes}
+    open_ones = [_open(report.run, each) for each in report.assessments if each.machine not in known]
+    return replace(report, outcomes=(*report.outcomes, *open_ones))
+
+
+def _open(run: RunInfo, assessment: Assessment) -> Outcome:
+    under_way = run.state is OperationState.IN_PROGRESS
+    why = "the run has not come to its end" if under_way else "the run was left before it saw this machine's end"
+    packages = assessment.packages
+    updates = tuple(
+        UpdateResult(update, UpdateState.PENDING, why, update.installed)
+        for update in (packages.updates if packages else ())
+    )
+    state = OperationState.IN_PROGRESS if under_way else OperationState.UNKNOWN
+    return Outcome(run.id, assessment.machine, state, why, updates, started_at=assessment.at, error=assessment.error)

@@ -8,7 +8,7 @@ from rich.text import Text
 from flows.cli.screen import lines_of, number, right, safe, say, solid, state, table
 from tasks.model import Plan, RunReport, Update, UpdateResult
 from tasks.reporting.flatten import tables
-from tasks.reporting.rows import MachineRow, RunRow
+from tasks.reporting.rows import FindingRow, MachineRow, RunRow
 from tasks.reporting.text import NOTHING, duration, minutes, moment, one_line, plural, zone_or_utc
 from tasks.rules.window import describe
 from tasks.states import URGENT, Answer, FindingLevel, OperationState
@@ -31,7 +31,7 @@ def assessed(report: RunReport) -> None:
     grid = table(
         solid("machine"),
         solid("compliance"),
-        right("critical+security"),
+        right("crit+sec"),
         right("other"),
         solid("reboot"),
         right("seconds"),
@@ -49,7 +49,7 @@ def assessed(report: RunReport) -> None:
             f"{row.seconds:.1f}" if row.seconds is not None else NOTHING,
         )
     say(grid)
-    _tell_reasons(laid_out.machines)
+    _tell_reasons(laid_out.machines, laid_out.findings)
     _summary(report, laid_out.runs[0])
 
 
@@ -62,7 +62,7 @@ def ran(report: RunReport) -> None:
         solid("state"),
         right("installed"),
         right("failed"),
-        right("waiting"),
+        right("left"),
         right("skipped"),
         solid("reboot"),
         right("took"),
@@ -71,7 +71,7 @@ def ran(report: RunReport) -> None:
         grid.add_row(
             safe(row.machine),
             str(row.wave) if row.wave is not None else NOTHING,
-            state(row.state),
+            state(row.state, short=True),
             number(row.installed, "green"),
             number(row.failed, "bold red"),
             number(row.not_attempted + row.pending, "yellow"),
@@ -80,7 +80,7 @@ def ran(report: RunReport) -> None:
             duration(row.seconds),
         )
     say(grid)
-    _tell_reasons(laid_out.machines)
+    _tell_reasons(laid_out.machines, laid_out.findings)
     _summary(report, laid_out.runs[0])
 
 
@@ -212,14 +212,18 @@ def _kind(update: Update) -> Text:
     return Text(update.classification, style="red" if update.classification in URGENT else "")
 
 
-def _tell_reasons(rows: Iterable[MachineRow]) -> None:
+def _tell_reasons(rows: Iterable[MachineRow], findings: Iterable[FindingRow] = ()) -> None:
     """Say why machines are not simply well, and what can be done."""
+    remedies: dict[str, list[str]] = defaultdict(list)
+    for finding in findings:
+        if finding.level == FindingLevel.BLOCK and finding.remedy:
+            remedies[finding.machine].append(finding.remedy)
     for row in rows:
         if row.state == OperationState.SUCCEEDED or not row.reason:
             continue
         say("", Text.assemble(safe(row.machine, "bold"), " ", state(row.state), ": ", safe(row.reason)))
-        if row.error_hint:
-            say(Text.assemble("  hint: ", safe(row.error_hint)))
+        for hint in [row.error_hint] * bool(row.error_hint) + remedies[row.machine]:
+            say(Text.assemble("  hint: ", safe(hint)))
 
 
 def _summary(report: RunReport, row: RunRow) -> None:
@@ -229,6 +233,8 @@ def _summary(report: RunReport, row: RunRow) -> None:
         "CompletedWithWarnings": row.machines_warnings,
         "Failed": row.machines_failed,
         "NotStarted": row.machines_not_started,
+        "InProgress": row.machines_in_progress,
+        "Unknown": row.machines_unknown,
     }
     told: Sequence[str] = [f"{count} {name}" for name, count in counts.items() if count]
     began = moment(report.run.started_at, zone)

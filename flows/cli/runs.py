@@ -49,11 +49,11 @@ def show(
 ) -> None:
     """Show what became of a run, or of one machine in it."""
     from flows.cli import machine_view, run_view, runs_view
-    from flows.cli.run_pick import history, picked
+    from flows.cli.run_pick import history, picked, whole
     from flows.cli.screen import print_json
 
     past = history(records)
-    report = past.report(picked(past, run).id)
+    report = whole(past, picked(past, run).id)
     if machine is not None:
         _check_machine(report, machine)
     if as_json:

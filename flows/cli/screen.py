@@ -70,9 +70,10 @@ def safe_lines(text: str) -> Text:
     return Text(clean(text))
 
 
-def state(name: str) -> Text:
-    """Return a state in its colour. Its name says it all without."""
-    return Text(name, style=_STYLES.get(name, ""))
+def state(name: str, *, short: bool = False) -> Text:
+    """Return a state in its colour, which says nothing that its name doesn't. Columns may have no room for long ones."""
+    shown = "Warnings" if short and name == "CompletedWithWarnings" else name
+    return Text(shown, style=_STYLES.get(name, ""))
 
 
 def number(value: int, style: str = "") -> Text:
@@ -83,6 +84,7 @@ def number(value: int, style: str = "") -> Text:
 def table(*columns: str | Column, title: str = "") -> Table:
     """Return an empty table that is read at 80 columns as well as at 140."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", title_justify="left")
+    made.padding = (0, 1, 0, 0)
     made.title = Text(title, style="bold") if title else None
     for each in columns:
         if isinstance(each, Column):

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,12 +16,13 @@ from rich.text import Text
 
 from flows.cli.screen import err, note, safe
 from tasks.model import Window
-from tasks.reporting.text import duration, one_line
+from tasks.reporting.text import duration, one_line, plural
 from tasks.states import OperationState, Step
 
 REFRESHES = 4  # a second
 BAR_WIDTH = 14
-HEADER_ROWS = 5  # what the picture needs beside its machines
+ECHO_WIDTH = 3  # a terminal writes ^C where the cursor is; in a full line that would shift the whole picture
+HEADER_ROWS = 4  # what the picture needs beside its machines
 
 
 class Display(Protocol):
@@ -111,7 +113,6 @@ class LiveDisplay:
         self._rows = {name: Row(name) for name in machines}
         self._window = window
         self._title = title
-        self._latest = ""
         self._turn = threading.Lock()
         self._live = Live(
             console=err(), get_renderable=self.picture, refresh_per_second=REFRESHES, transient=True, auto_refresh=True
@@ -141,15 +142,13 @@ class LiveDisplay:
             note(Text.assemble((f"{one_line(machine)}: {step} failed", "bold red"), ": ", safe(message)))
 
     def said(self, message: str) -> None:
-        """Show it in the second line, and above the picture, where it stays."""
-        with self._turn:
-            self._latest = message
+        """Show it above the picture, where it stays."""
         note(safe(message, "dim"))
 
     def picture(self) -> RenderableType:
         """Return the picture as it is now."""
         with self._turn:
-            rows, latest = list(self._rows.values()), self._latest
+            rows = list(self._rows.values())
         room = max(3, err().height - HEADER_ROWS)
         shown = sorted(rows, key=lambda row: row.rank)[:room] if len(rows) > room else rows
         grid = Table.grid(padding=(0, 1), expand=True)
@@ -159,18 +158,17 @@ class LiveDisplay:
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for row in shown:
             grid.add_row(safe(row.machine), _step(row), _bar(row), safe(row.message, "dim", 200))
-        parts: list[RenderableType] = [self._header(rows), safe(latest, "dim", 200), grid]
+        parts: list[RenderableType] = [self._header(rows), grid]
         if len(shown) < len(rows):
             parts.append(Text(_rest([row for row in rows if row not in shown]), style="dim"))
-        return Group(*parts)
+        return Constrain(Group(*parts), max(20, err().width - ECHO_WIDTH))
 
     def _header(self, rows: list[Row]) -> Text:
-        ended = sum(bool(row.ended) for row in rows)
-        parts = [self._title, f"{len(rows)} machines" if len(rows) != 1 else "1 machine"]
-        if ended < len(rows):
-            parts.append(f"{len(rows) - ended} at work or waiting")
+        parts = [self._title]
         if self._window is not None:
             parts.append(time_left(self._window, datetime.now(UTC)))
+        working = sum(row.step is not None and not row.ended for row in rows)
+        parts.append(f"{plural(len(rows), 'machine')}, {working} at work")
         return Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
 
 
@@ -179,7 +177,7 @@ def time_left(window: Window, now: datetime) -> str:
     if now < window.start:
         return f"the window opens in {duration((window.start - now).total_seconds())}"
     left = (window.end - now).total_seconds()
-    return f"{duration(left)} left in the window" if left > 0 else f"the window ended {duration(-left)} ago"
+    return f"{duration(left)} left" if left > 0 else f"the window ended {duration(-left)} ago"
 
 
 def _step(row: Row) -> Text:
@@ -196,7 +194,7 @@ def _bar(row: Row) -> RenderableType:
     if row.ended:
         return Text("failed", style="bold red") if row.ended == OperationState.FAILED else Text("done", style="green")
     pulse = row.fraction is None or row.fraction == 0.0
-    return ProgressBar(total=1.0, completed=row.fraction or 0.0, width=BAR_WIDTH, pulse=pulse)
+    return ProgressBar(total=1.0, completed=row.fraction or 0.0, width=BAR_WIDTH, pulse=pulse, complete_style="cyan")
 
 
 def _rest(rows: list[Row]) -> str:

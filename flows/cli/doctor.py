@@ -1,0 +1,63 @@
+"""doctor: are the machines ready, and is fleetpatch itself?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import EVERYTHING, InventoryOption, JsonOption, RecordsOption, ScopeArgument
+
+if TYPE_CHECKING:
+    from flows.doctor import Readiness
+
+
+@app.command("doctor", rich_help_panel="Look")
+def doctor(
+    scope: ScopeArgument = EVERYTHING,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="Machines asked side by side.")] = 50,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Have the machines read their repositories: shows those that are broken.")
+    ] = False,
+    only_here: Annotated[bool, typer.Option("--here", help="Only fleetpatch itself; ask no machine.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check whether machines are ready to be patched, with the remedy for each red mark. Changes nothing."""
+    from flows.cli.asking import machines_of
+    from flows.cli.doctor_view import code_of, doctor_document, tell_machines, tell_ourselves
+    from flows.cli.screen import print_json
+    from flows.doctor import Readiness, examine_ourselves, worst
+    from tasks.records.opening import open_records
+    from tasks.states import FindingLevel
+
+    ours = examine_ourselves(lambda: open_records(records))
+    if not as_json:
+        tell_ourselves(ours)
+    found: tuple[Readiness, ...] = ()
+    if not only_here and worst(ours) is not FindingLevel.BLOCK:
+        names = [machine.name for machine in machines_of(inventory, scope)[1]]
+        found = _examine(scope, inventory, records, names, at_once=at_once, refresh=refresh)
+        if not as_json:
+            tell_machines(found)
+    if as_json:
+        print_json(doctor_document(ours, found))
+    raise typer.Exit(int(code_of(ours, found)))
+
+
+def _examine(
+    scope: str, inventory: Path | None, records: str | None, names: "Sequence[str]", *, at_once: int, refresh: bool
+) -> "tuple[Readiness, ...]":
+    from flows.cli.watching import display
+    from flows.context import Caller
+    from flows.doctor import examine
+    from flows.request import AssessRequest
+    from flows.wiring import real_ports
+    from inventory.scope import Scope
+
+    with display(names, None, "doctor") as watch:
+        ports = real_ports(AssessRequest(scope=scope, inventory=inventory), Caller(watch=watch, records_url=records))
+        machines = Scope.parse(scope).select(ports.inventory)
+        return examine(machines, ports, at_once=at_once, refresh=refresh)
