@@ -63,10 +63,10 @@ upgrade=$(apt-get -s dist-upgrade 2>&1); code=$?
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
 fp_section upgrade said "$upgrade" "$code"
 
-# what is said of each version: of all that is newer, and of what would come along (an Inst line without an old version)
+# what is said of the candidate of all that is newer, and of what would come along (an Inst line without an old version)
 names=$({ said "$policy" | sed -n 's/^\([^ ].*\):$/\1/p'; said "$upgrade" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'; } | sort -u)
 versions=
-[ -z "$names" ] || versions=$(said "$names" | xargs apt-cache show 2>/dev/null \
+[ -z "$names" ] || versions=$(said "$names" | xargs apt-cache show --no-all-versions 2>/dev/null \
   | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends):/ || $0 == ""')
 fp_section versions said "$versions"
 
