@@ -245,3 +245,17 @@ def test_nothing_is_left_of_a_job_that_still_runs(host: LabHost, subject: Subjec
     install(subject, updates_of(subject)["lab-slow"])
     assert host.sh("pgrep -c apt-get || true").strip() == "0"
     patiently(lambda: host.sh("pgrep -fc fleetpatch/jobs || true").strip() in {"0", "1"})  # pgrep's own shell
+
+
+def test_unmet_dependencies_are_seen_and_mended_without_removing_anything(host: LabHost, subject: Subject) -> None:
+    host.sh("dpkg --force-depends --remove lab-dep-b", root=True)
+    state = assess(subject)
+    assert any(problem.startswith("lab-dep-a has unmet dependencies") for problem in state.problems)
+    assert state.repairable
+    repair = APT.job(Work.REPAIR, [Transaction(0, (), time.time() + 600, 10.0)])
+    code, error = ending(subject.carry_out("mend", repair))
+    whole = host.package_versions("lab-dep-a", "lab-dep-b", "lab-plain")
+    assert "lab-plain" in whole
+    assert "lab-dep-a" in whole
+    assert (code, error) == (0, "")
+    assert assess(subject).problems == ()
