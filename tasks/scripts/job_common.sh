@@ -20,6 +20,13 @@ fp_running() {
   [ "${20}" = "$fp_wanted" ]
 }
 
+# fp_left PID: whether anything of the session that the job's process led is still at work. A package transaction goes on
+# when only the shell above it was killed (out of memory, by hand); the kernel gives a session's number to nobody else.
+fp_left() {
+  cat /proc/[0-9]*/stat 2>/dev/null \
+    | awk -v session="$1" '{ sub(/.*\) /, "") } $4 == session && $1 !~ /[ZX]/ { found = 1; exit } END { exit !found }'
+}
+
 fp_read_rc() {
   fp_rc='' fp_ended=''
   { read -r fp_rc fp_ended <"$1/rc"; } 2>/dev/null || return 1
@@ -32,7 +39,7 @@ fp_look() {
   { read -r fp_pid fp_start fp_then fp_began <"$1/meta"; } 2>/dev/null || return 0
   if fp_read_rc "$1"; then
     fp_phase=finished
-  elif [ "$fp_then" = "$fp_boot" ] && fp_running "$fp_pid" "$fp_start"; then
+  elif [ "$fp_then" = "$fp_boot" ] && { fp_running "$fp_pid" "$fp_start" || fp_left "$fp_pid"; }; then
     fp_phase=running
   elif fp_read_rc "$1"; then # it ended between the two looks
     fp_phase=finished

@@ -54,8 +54,7 @@ def _local(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
         return open_session(machine, Inventory((machine,)), clock=clock, job_root=str(root), scripts=scripts)
 
     def kill(job_id: str) -> None:
-        os.kill(int((root / job_id / "meta").read_text().split()[0]), signal.SIGKILL)
-        (root / job_id / "stop").touch()  # what the process left behind ends as well
+        os.killpg(int((root / job_id / "meta").read_text().split()[0]), signal.SIGKILL)
 
     return Subject(open_it, clock, kill)
 
@@ -68,7 +67,7 @@ def _ssh(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     root = f"/var/lib/fleetpatch/jobs-{uuid.uuid4().hex[:8]}"
 
     def kill(job_id: str) -> None:
-        host.sh(f"kill -9 $(cut -d ' ' -f 1 {root}/{job_id}/meta); touch {root}/{job_id}/stop", root=True)
+        host.sh(f"kill -9 -$(cut -d ' ' -f 1 {root}/{job_id}/meta)", root=True)
 
     return Subject(lambda: open_session(machine, inventory, clock=clock, job_root=root, scripts=scripts), clock, kill)
 

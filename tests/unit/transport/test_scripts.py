@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.errors import JobLost, ProtocolViolation, ScriptFailed
+from tasks.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
 from tasks.seams.clock import Deadline, SystemClock
 from tasks.seams.transport import Job, JobPhase, Script, ScriptResult
 from tasks.steps.facts import read_facts
@@ -108,17 +109,34 @@ def test_offsets_count_bytes_whatever_the_bytes_are(shell, root):
 
 
 def test_a_process_of_the_same_number_is_not_the_job(shell, root):
+    shell.start(Job("j", Script("quick")), deadline=soon())
+    ended(shell, "j")
+    (root / "j" / "rc").unlink()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with subprocess.Popen(["sleep", "60"]) as other:  # in our session, so it leads none
+        start = Path(f"/proc/{other.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+
+        def phase(start: int, boot: str) -> JobPhase:
+            (root / "j" / "meta").write_text(f"{other.pid} {start} {boot} 1\n")
+            return shell.look("j", deadline=soon()).phase
+
+        assert phase(int(start), boot) is JobPhase.RUNNING
+        assert phase(int(start) + 1, boot) is JobPhase.LOST
+        assert phase(int(start), "another-boot") is JobPhase.LOST
+        other.kill()
+
+
+def test_a_job_whose_shell_was_killed_runs_until_its_last_process_has_ended(shell, root):
     shell.start(Job("j", Script("endless")), deadline=soon())
-    meta = root / "j" / "meta"
-    pid, start, boot, began = meta.read_text().split()
-    meta.write_text(f"{pid} {int(start) + 1} {boot} {began}\n")
-    assert shell.look("j", deadline=soon()).phase is JobPhase.LOST
-    meta.write_text(f"{pid} {start} another-boot {began}\n")
-    assert shell.look("j", deadline=soon()).phase is JobPhase.LOST
-    meta.write_text(f"{pid} {start} {boot} {began}\n")
+    os.kill(int((root / "j/meta").read_text().split()[0]), signal.SIGKILL)
+    CLOCK.sleep(0.1)
     assert shell.look("j", deadline=soon()).phase is JobPhase.RUNNING
+    with pytest.raises(ManagerBusy):
+        shell.start(Job("another", Script("quick")), deadline=soon())
     shell.run(Script("job_stop", {"id": "j"}), deadline=soon())
-    assert ended(shell, "j").phase is JobPhase.FINISHED
+    view = ended(shell, "j")
+    assert (view.phase, view.exit_code) == (JobPhase.LOST, None)
+    assert view.events[-1]["kind"] == "stopped"
 
 
 def test_an_unfinished_exit_code_counts_for_nothing(shell, root):
