@@ -57,7 +57,8 @@ def measure(contender: Contender, hosts: int, *, memory: bool = False) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder, "printed")
         words = [sys.executable, "-m", "tests.bench.measure", *(["--memory"] if memory else []), str(printed)]
-        environment = {**os.environ, **contender.environment}
+        # the warm-up shall leave compiled modules behind, for everybody alike
+        environment = {**os.environ, **contender.environment, "PYTHONDONTWRITEBYTECODE": ""}
         done = subprocess.run(
             [*words, *contender.command], env=environment, stdout=subprocess.PIPE, check=True, cwd=TOP
         )

@@ -2,8 +2,8 @@
 
     python -m tests.bench.measure [--memory] OUTPUT COMMAND…
 
-Prints one line of JSON; the command's own stdout goes to OUTPUT, its stderr to OUTPUT.err. A process of its own, because
-it adopts whatever the command leaves behind (Ansible's shared SSH connections, say): that is ended and counted too, and
+Prints one line of JSON; the command's own stdout goes to OUTPUT, its stderr to OUTPUT.err. A process of its own, as it
+adopts whatever the command leaves behind (Ansible's shared SSH connections, say): that is ended and counted too, and
 can't make the next measurement look better.
 """
 
