@@ -2,7 +2,9 @@
 
 FleetpatchError                     inventory/errors.py
 ├── InventoryError                  bad inventory or scope: file, line, key
-│   └── EmptyScopeError             the scope matches no machine
+│   ├── InvalidInventory            everything that is wrong with one, found in one pass
+│   ├── EmptyScopeError             the scope matches no machine
+│   └── HostKeyConflict             a key that must not be learned
 ├── CredentialError                 a reference that leads nowhere
 └── PatchError
     ├── RequestError                a request that can't be carried out as written
@@ -25,12 +27,20 @@ FleetpatchError                     inventory/errors.py
     ├── WindowClosed                no time left
     ├── RebootFailed                the machine did not go down, or did not come back
     ├── RecordsError                history can't be read or written
+    ├── ReportError                 a report can't be written; no half file is left
     └── FleetPatchFailed            raised once, at the end of a run; carries the whole report
 """
 
 from typing import TYPE_CHECKING, ClassVar
 
-from inventory.errors import CredentialError, EmptyScopeError, FleetpatchError, InventoryError
+from inventory.errors import (
+    CredentialError,
+    EmptyScopeError,
+    FleetpatchError,
+    HostKeyConflict,
+    InvalidInventory,
+    InventoryError,
+)
 
 if TYPE_CHECKING:
     from tasks.model import RunReport
@@ -44,8 +54,10 @@ __all__ = [
     "EmptyScopeError",
     "FleetPatchFailed",
     "FleetpatchError",
+    "HostKeyConflict",
     "HostKeyMismatch",
     "HostKeyUnknown",
+    "InvalidInventory",
     "InventoryError",
     "JobLost",
     "ManagerBusy",
@@ -55,6 +67,7 @@ __all__ = [
     "ProtocolViolation",
     "RebootFailed",
     "RecordsError",
+    "ReportError",
     "RepositoryError",
     "RequestError",
     "ScriptFailed",
@@ -167,6 +180,10 @@ class RebootFailed(PatchError):
 
 class RecordsError(PatchError):
     """History can't be read or written."""
+
+
+class ReportError(PatchError):
+    """A report can't be written; no half file is left."""
 
 
 class FleetPatchFailed(PatchError):

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from tasks.errors import PatchError
+from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.document import json_text
 from tasks.reporting.flatten import tables
@@ -34,10 +34,6 @@ _HINTS: Final = {
     errno.ENOTDIR: "A part of this path is a file: choose another directory.",
     errno.EEXIST: "There is a file where the report's directory should be: move it, or choose another directory.",
 }
-
-
-class ReportError(PatchError):
-    """A report that can't be written where it should be. The run and its records are not touched by that."""
 
 
 def write_report(

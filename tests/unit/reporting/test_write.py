@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
+from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting import write
 from tasks.reporting.document import document, json_text
@@ -16,7 +17,7 @@ from tasks.reporting.flatten import tables
 from tasks.reporting.frames import frames
 from tasks.reporting.rows import ROW_TYPES
 from tasks.reporting.sheets import csv_bytes, parquet_bytes, spreadsheet_safe
-from tasks.reporting.write import FORMATS, ReportError, write_report
+from tasks.reporting.write import FORMATS, write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 
