@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The test session's own lab: down at the end, and first when a session before crashed."""
-    it = Lab("pytest")
+    it = Lab(os.environ.get("FLEETPATCH_LAB") or "pytest")  # two sessions in one checkout need a name each
     reason = it.reason_it_cannot_run()
     if reason:
         why = f"the lab can't run here: {reason}"
