@@ -77,6 +77,7 @@ def tell_ourselves(found: Sequence[Finding]) -> None:
 def tell_machines(found: Sequence[Readiness]) -> None:
     """Show machines as a table of marks, then every warning and fault once, with the machines that have it."""
     grid = table(solid("machine"), solid(""), *(Column(short, justify="center", no_wrap=True) for short in _COLUMNS))
+    grid.padding = (0, 0, 0, 0)  # a dozen columns of one mark each
     for each in found:
         grid.add_row(safe(each.machine), verdict(each.level), *_marks(each.findings))
     say("", grid)

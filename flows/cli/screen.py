@@ -71,7 +71,7 @@ def safe_lines(text: str) -> Text:
 
 
 def state(name: str, *, short: bool = False) -> Text:
-    """Return a state in its colour, which says nothing that its name doesn't. Columns may have no room for long ones."""
+    """Return a state in its colour, which says nothing that its name doesn't. ``short`` is for narrow columns."""
     shown = "Warnings" if short and name == "CompletedWithWarnings" else name
     return Text(shown, style=_STYLES.get(name, ""))
 

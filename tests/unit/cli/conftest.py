@@ -1,0 +1,92 @@
+"""The whole command over a simulated fleet, with real records in a temporary file."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flows.plain
+import flows.wiring
+from flows.cli.main import main
+from flows.cli.screen import err, out
+from flows.context import Caller
+from flows.ports import Ports
+from tasks.records.opening import open_records
+from tasks.states import Classification
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, SimMachine
+
+
+@dataclass
+class Said:
+    """What the command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one document on stdout."""
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+@dataclass
+class Stage:
+    """A fleet, its inventory file and its records, for the command to work on."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+    fleet: SimFleet = field(default_factory=SimFleet)
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "fleet.yaml"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder / 'records.db'}"
+
+    def add(self, name: str, *packages: FakePackage, **described: Any) -> SimMachine:
+        return self.fleet.add(name, list(packages), **described)
+
+    def run(self, *words: str) -> Said:
+        """Run the command as a person would, from its arguments to its exit code."""
+        entries = [{"name": m.name, "address": f"192.0.2.{n}"} for n, m in enumerate(self.fleet.described, 1)]
+        self.inventory.write_text(json.dumps({"machines": entries}))
+        self.capture.readouterr()
+        code = main([*words])
+        return Said(code, *self.capture.readouterr())
+
+    def ports(self, who: Caller) -> Ports:
+        records = open_records(who.records_url)
+        return replace(self.fleet.ports(), records=records, watch=who.watch, control=who.control)
+
+
+@pytest.fixture(autouse=True)
+def fresh_consoles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consoles look at their environment when they are made."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out.cache_clear()
+    err.cache_clear()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stage:
+    made = Stage(tmp_path, capsys)
+    monkeypatch.setenv("FLEETPATCH_INVENTORY", str(made.inventory))
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", made.url)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    for module in (flows.plain, flows.wiring):
+        monkeypatch.setattr(module, "real_ports", lambda _request, who: made.ports(who))
+    return made
+
+
+def security(name: str, **behaviour: Any) -> FakePackage:
+    """A package with a security update."""
+    return FakePackage(name, classification=Classification.SECURITY, **behaviour)

@@ -1,0 +1,165 @@
+"""assess, machines, updates, doctor, runs, show, why, report, inventory, version over a simulated fleet."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_packages import FakePackage
+from tests.unit.cli.conftest import Stage, security
+
+
+def test_assess_counts_and_keeps(stage: Stage) -> None:
+    stage.add("web", security("openssl"), FakePackage("vim"))
+    stage.add("gone", security("openssl")).cut(1e9)
+    said = stage.run("assess", "--json")
+    assert said.code == 1
+    rows = {row["machineName"]: row for row in said.json["machines"]}
+    assert rows["web"]["criticalAndSecurityPatchCount"] == 1
+    assert rows["gone"]["errorDetails"]["code"] == "Unreachable"
+    shown = stage.run("machines", "--json").json["machines"]
+    assert [(m["machineName"], m["complianceState"], m["readiness"]) for m in shown] == [
+        ("web", "NonCompliant", "good"),
+        ("gone", "NotAssessed", "block"),
+    ]
+
+
+def test_an_assessment_on_screen(stage: Stage) -> None:
+    stage.add("web", security("openssl"))
+    said = stage.run("assess")
+    assert said.code == 0
+    assert "NonCompliant" in said.out
+
+
+def test_updates_by_update_and_by_machine(stage: Stage) -> None:
+    stage.add("a", security("openssl"), FakePackage("vim"))
+    stage.add("b", security("openssl"))
+    stage.run("assess")
+    by_update = stage.run("updates").out
+    assert "a, b" in by_update
+    assert "vim" in by_update
+    assert "vim" not in stage.run("updates", "--urgent").out
+    assert stage.run("updates", "--by", "machine").out.count("openssl") == 2
+    assert len(stage.run("updates", "--json").json["updates"]) == 3
+
+
+def test_what_was_never_assessed_is_said(stage: Stage) -> None:
+    stage.add("web", security("openssl"))
+    assert "Never assessed: web" in stage.run("machines").out
+    assert "never assessed: web" in stage.run("updates").out
+
+
+def test_doctor_is_content_with_a_good_machine(stage: Stage) -> None:
+    web = stage.add("web", security("openssl"))
+    said = stage.run("doctor", "--json")
+    assert said.code == 0
+    (machine,) = said.json["machines"]
+    assert machine["ready"]
+    assert {"reach", "login", "clock", "disk"} <= {finding["check"] for finding in machine["findings"]}
+    assert web.installs() == []
+
+
+def test_doctor_has_a_remedy_for_each_red_mark(stage: Stage) -> None:
+    stage.add("gone", security("openssl")).cut(1e9)
+    stage.add("full", security("openssl")).free_kib = 10
+    stage.add("late", security("openssl"), skew_seconds=-4000)
+    said = stage.run("doctor", "--json")
+    assert said.code == 1
+    for machine in said.json["machines"]:
+        assert not machine["ready"]
+    on_screen = stage.run("doctor")
+    assert "0 of 3 machines are ready" in on_screen.out
+    assert "[full]" in on_screen.out
+    assert "behind" in on_screen.out
+
+
+def test_doctor_looks_at_fleetpatch_itself(stage: Stage) -> None:
+    stage.add("web", security("openssl"))
+    said = stage.run("doctor", "--here", "--json")
+    assert said.code == 0
+    assert [finding["check"] for finding in said.json["fleetpatch"]] == [
+        "packages of fleetpatch",
+        "libraries",
+        "records",
+    ]
+    assert said.json["machines"] == []
+
+
+def test_doctor_asks_nobody_while_it_is_ill_itself(stage: Stage) -> None:
+    web = stage.add("web", security("openssl"))
+    said = stage.run("doctor", "--records", "sqlite:////proc/nowhere/records.db")
+    assert said.code == 5
+    assert web.calls == []
+
+
+def test_runs_and_show(stage: Stage) -> None:
+    stage.add("web", security("openssl"), FakePackage("vim"))
+    assert "no run yet" in stage.run("runs").out
+    assert stage.run("show").code == 2
+    stage.run("assess")
+    stage.run("patch", "*", "--plain", "--yes")
+    listed = stage.run("runs", "--json").json["runs"]
+    assert sorted(run["kind"] for run in listed) == ["assess", "patch"]
+    patched = next(run["maintenanceRunId"] for run in listed if run["kind"] == "patch")
+    assert patched in stage.run("show", patched).out
+    assert stage.run("show", patched[:-1], "--json").json["run"]["maintenanceRunId"] == patched
+    detail = stage.run("show", patched, "--machine", "web").out
+    assert "1.0 → 2.0" in detail
+    assert "classification Other is not selected" in detail
+    assert "install" in stage.run("show", patched, "--journal").out
+    assert stage.run("show", patched, "--log").code == 0
+    assert [run["kind"] for run in stage.run("runs", "--kind", "patch", "--json").json["runs"]] == ["patch"]
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "nosuch"), ("show", "last", "--machine", "nosuch"), ("runs", "--kind", "x")]
+)
+def test_what_is_not_there_is_bad_input(stage: Stage, words: tuple[str, ...]) -> None:
+    stage.add("web", security("openssl"))
+    stage.run("assess")
+    said = stage.run(*words)
+    assert said.code == 2
+    assert "error: " in said.err
+
+
+def test_why(stage: Stage) -> None:
+    stage.add("web", security("openssl"), FakePackage("vim"))
+    stage.run("patch", "*", "--plain", "--yes")
+    assert "classification Other is not selected" in stage.run("why", "web", "vim").out
+    states = {each["installationState"] for each in stage.run("why", "web", "openssl", "--json").json["explanations"]}
+    assert "Installed" in states
+    assert stage.run("why", "nobody", "vim").code == 2
+    assert "Nothing" in stage.run("why", "web", "emacs").out
+
+
+def test_report(stage: Stage, tmp_path: Path) -> None:
+    stage.add("web", security("openssl"))
+    stage.run("patch", "*", "--plain", "--yes")
+    said = stage.run("report", "last", "--to", str(tmp_path / "out"), "--format", "html", "--json")
+    assert said.code == 0
+    page = Path(said.json["files"]["html"])
+    assert "web" in page.read_text()
+    assert not list(page.parent.glob("*.csv"))
+
+
+def test_inventory_check_and_list(stage: Stage) -> None:
+    stage.add("web")
+    assert "1 machine" in stage.run("inventory", "check").out
+    assert "192.0.2.1" in stage.run("inventory", "list", "web").out
+    assert stage.run("inventory", "schema").json["title"] == "fleetpatch inventory"
+
+
+def test_inventory_check_tells_every_fault(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text("machines:\n  - {name: a, port: 99999}\n  - {name: b, adress: x}\n")
+    said = stage.run("inventory", "check", str(file))
+    assert said.code == 2
+    assert "port" in said.out
+    assert "adress" in said.out
+    faults = stage.run("inventory", "check", str(file), "--json")
+    assert faults.code == 2
+    assert [problem["line"] for problem in faults.json["problems"]] == [2, 3]
+
+
+def test_version(stage: Stage) -> None:
+    assert stage.run("version").out.startswith("fleetpatch ")
+    assert set(stage.run("version", "--json").json) >= {"fleetpatch", "prefect", "python"}

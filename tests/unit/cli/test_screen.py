@@ -1,0 +1,105 @@
+"""What machines say is shown, never obeyed."""
+
+import io
+import logging
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from flows.cli import run_view
+from flows.cli.screen import ScreenHandler, err, lines_of, out, safe, table
+from flows.cli.watching import LineDisplay, LiveDisplay
+from tasks.reporting.text import NOTHING
+from tasks.states import OperationState, Step
+from tests.support.builders import make_failed_outcome, make_outcome, make_report, make_update, make_update_result
+
+HOSTILE = "\x1b]0;pwned\x07\x1b[2J[bold red]x[/] \u202eevil\r\nsecond"
+
+
+def _printed(text: str, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    console.print(safe(text))
+    written = console.file
+    assert isinstance(written, io.StringIO)
+    return written.getvalue()
+
+
+def test_hostile_text_is_harmless() -> None:
+    shown = _printed(HOSTILE)
+    assert "[bold red]x[/]" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert shown.count("\n") == 1
+
+
+@given(st.text(max_size=200))
+def test_no_text_acts_on_the_terminal(text: str) -> None:
+    shown = _printed(text, width=10_000)
+    acting = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of characters, separators of lines
+    assert [c for c in shown.rstrip("\n") if unicodedata.category(c) in acting] == []
+    assert shown.count("\n") == 1
+
+
+@given(st.text(alphabet=st.sampled_from("[]/ab=#\\"), max_size=60))
+def test_no_text_is_taken_for_markup(text: str) -> None:
+    assert _printed(text, width=10_000).rstrip("\n") == " ".join(text.split())
+
+
+def test_a_hostile_report_is_shown_harmless(capsys) -> None:
+    results = (make_update_result(update=make_update(name=HOSTILE, available=HOSTILE)),)
+    report = make_report(
+        outcomes=(make_outcome(machine=HOSTILE, updates=results), make_failed_outcome(reason=HOSTILE)), waves=()
+    )
+    run_view.ran(report)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "[bold red]x[/]" in shown
+
+
+def test_hostile_progress_is_shown_harmless(capsys) -> None:
+    lines = LineDisplay()
+    lines.said(HOSTILE)
+    lines.finished(HOSTILE, Step.INSTALL, OperationState.FAILED, HOSTILE)
+    picture = LiveDisplay([HOSTILE], None, "run")
+    picture.progress(HOSTILE, Step.INSTALL, 0.5, HOSTILE)
+    err().print(picture.picture())
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+def test_logs_are_shown_harmless_and_prefects_are_not(capsys) -> None:
+    handler = ScreenHandler()
+    for name in ("inventory.load", "prefect.flow_runs"):
+        handler.emit(logging.LogRecord(name, logging.WARNING, "", 0, "%s: " + HOSTILE, (name,), None))
+    shown = capsys.readouterr().err
+    assert shown.startswith("warning: inventory.load: ")
+    assert "prefect" not in shown
+    assert "\x1b" not in shown
+
+
+def test_pipes_get_whole_lines(capsys) -> None:
+    grid = table("a", "b")
+    grid.add_row("x" * 90, "y" * 60)
+    out().print(grid)
+    assert "x" * 90 in capsys.readouterr().out
+
+
+def test_long_lists_say_how_much_is_left_out() -> None:
+    assert lines_of(["a", "b", "c"], 2) == ["a", "b", "… and 1 more"]
+    assert lines_of(["a", "b"], 2) == ["a", "b"]
+
+
+def test_sizes_are_for_people() -> None:
+    assert [run_view.size(n) for n in (None, 0, 999, 1_000, 20_400, 999_900, 17_000_000, 2_500_000_000)] == [
+        NOTHING,
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "20 kB",
+        "1.0 MB",
+        "17 MB",
+        "2.5 GB",
+    ]

@@ -1,0 +1,73 @@
+"""The moving picture: who is shown when there is no room for all, and what the head says."""
+
+import io
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from flows.cli import watching
+from flows.cli.watching import LineDisplay, LiveDisplay, display, time_left
+from tasks.states import OperationState, Step
+from tests.support.builders import START, make_window
+
+
+def _shown(picture: LiveDisplay, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    monkeypatch.setattr(watching, "err", lambda: console)
+    console.print(picture.picture())
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_failures_and_work_are_shown_first_and_the_rest_is_counted(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = LiveDisplay([f"m{n:03}" for n in range(100)], None, "run 1")
+    picture.progress("m090", Step.INSTALL, 0.4, "installing openssl")
+    monkeypatch.setattr(watching, "note", lambda line: None)
+    picture.finished("m095", Step.PRECHECK, OperationState.FAILED, "disk: full")
+    picture.finished("m001", Step.VALIDATE, OperationState.SUCCEEDED, "")
+    lines = _shown(picture, width, 12, monkeypatch).splitlines()
+    assert lines[0].startswith("run 1 · 100 machines, 1 at work")
+    assert "m095" in lines[1]
+    assert "disk: full" in lines[1]
+    assert "m090" in lines[2]
+    assert "installing openssl" in lines[2]
+    assert "m001" in lines[3]
+    assert lines[-1].startswith("… and 92 more: 92 waiting")
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= width
+
+
+def test_few_machines_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = LiveDisplay(["a", "b"], None, "run 1")
+    picture.progress("b", Step.ASSESS, None, "")
+    lines = _shown(picture, 80, 24, monkeypatch).splitlines()
+    assert [line[0] for line in lines[1:]] == ["a", "b"]
+
+
+def test_a_message_stays_until_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = LiveDisplay(["a"], None, "run 1")
+    picture.progress("a", Step.INSTALL, 0.1, "installing curl")
+    picture.progress("a", Step.INSTALL, 0.2, "")
+    assert "installing curl" in _shown(picture, 80, 24, monkeypatch)
+    picture.progress("a", Step.REBOOT, 0.0, "")
+    assert "installing curl" not in _shown(picture, 80, 24, monkeypatch)
+
+
+def test_the_window_is_counted_down() -> None:
+    window = make_window()
+    assert time_left(window, START - timedelta(minutes=2)) == "the window opens in 2 min 00 s"
+    assert time_left(window, START + timedelta(hours=1)) == "2 h 00 min left"
+    assert time_left(window, START + timedelta(hours=3, seconds=5)) == "the window ended 5 s ago"
+
+
+def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = display(["a"], None, "run 1")
+    assert isinstance(shown, LineDisplay)
+    with shown as watch:
+        watch.progress("a", Step.INSTALL, 0.5, "installing curl")
+        watch.finished("a", Step.INSTALL, OperationState.SUCCEEDED, "")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "a: install Succeeded" in said
