@@ -32,7 +32,7 @@ NAME=fp$TAG                     # the bridge; with "-I" host I's interface, name
 KEY=$STATE/id_ed25519
 PORT=8099                       # the repository, at the bridge's address
 ARCH=$(dpkg --print-architecture 2>/dev/null || echo unknown)
-TOOLS=(mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:openssh-client ip:iproute2 dpkg-deb:dpkg-dev
+TOOLS=(sysctl:procps mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:openssh-client ip:iproute2 dpkg-deb:dpkg-dev
        apt-ftparchive:apt-utils python3:python3 flock:util-linux)
 
 die() { echo "lab: $*" >&2; exit 1; }
