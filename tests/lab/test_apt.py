@@ -137,7 +137,7 @@ def begin_slow(host: LabHost, seconds: int) -> None:
     """Let somebody else install something that takes a while; returns once dpkg works on it."""
     host.sh(f"echo {seconds} > /etc/lab-slow-seconds", root=True)
     host.sh("systemd-run --quiet --unit=somebody apt-get -q -y install lab-slow", root=True)
-    patiently(lambda: "half-configured lab-slow" in host.dpkg_log())
+    patiently(lambda: "half-configured lab-slow:all 2.0" in host.dpkg_log())
 
 
 def test_work_in_progress_is_told_by_name_and_waited_for(host: LabHost, subject: Subject) -> None:
@@ -177,7 +177,7 @@ def test_a_power_cut_is_seen_and_mended(host: LabHost, subject: Subject) -> None
     wanted = [updates["lab-slow"], updates["lab-plain"], updates["lab-conffile"]]
     script = APT.job(Work.INSTALL, [Transaction(0, tuple(wanted), time.time() + 600, 10.0)])
     subject.transport.start(Job("cut", script), deadline=subject.soon)
-    patiently(lambda: "half-configured lab-slow" in host.dpkg_log())
+    patiently(lambda: "half-configured lab-slow:all 2.0" in host.dpkg_log())
     boot = host.boot_id()
     host.crash()
     host.wait_reboot(boot)
