@@ -1,16 +1,34 @@
 """Follow a job on a machine until it ends, whatever happens to the line in between."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from tasks.errors import ConnectionLost, JobLost, TransportError
+from tasks.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    FleetpatchError,
+    HostKeyMismatch,
+    HostKeyUnknown,
+    JobLost,
+    TransportError,
+)
 from tasks.seams.clock import Deadline
-from tasks.seams.transport import JobPhase, JobView, Script, ScriptRecord
+from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
 from tasks.steps.context import Work
 
+logger = logging.getLogger(__name__)
+
 LOOK_SECONDS = 60.0  # one look at a job, reconnecting included
+START_SECONDS = 120.0  # one try to hand a job over, reconnecting included
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+ODD_LOOKS = 3
+"""Looks in a row that may end in a refused login or nonsense: while sudo, PAM or the C library are being replaced, that
+passes. More often would lock accounts."""
 LOG_LIMIT = 4 * 1024 * 1024  # what is kept of a job's raw output
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +39,44 @@ class Followed:
     exit_code: int | None
     events: tuple[ScriptRecord, ...]
     log: str
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read of a job so far."""
+
+    on_event: Callable[[ScriptRecord], None]
+    events: list[ScriptRecord] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    events_from: int = 0
+    log_from: int = 0
+
+    def add(self, view: JobView) -> None:
+        self.events_from, self.log_from = view.events_offset, view.log_offset
+        for event in view.events:
+            self.events.append(event)
+            self.on_event(event)
+        if sum(map(len, self.log)) < LOG_LIMIT:
+            self.log.append(view.log)
+
+
+def hand_over(work: Work, job: Job) -> None:
+    """Start a job, or attach to it. A line that is cut meanwhile tells nothing, so it is asked again: done once.
+
+    Raises:
+        ConnectionLost: the machine stayed out of touch; the job may be running.
+        FleetpatchError: the machine would not start it.
+    """
+    clock = work.context.clock
+    until = Deadline.after(clock, work.context.options.out_of_touch_seconds)
+    try:
+        patiently(work, lambda: work.transport.start(job, deadline=Deadline.after(clock, START_SECONDS)), until)
+    except TransportError as error:
+        raise ConnectionLost(
+            f"out of touch while job {job.id} was handed over: {error.message}",
+            machine=work.name,
+            hint="The job may be running. Assess the machine once it can be reached: its package database tells.",
+        ) from error
 
 
 def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], deadline: Deadline) -> Followed:
@@ -37,48 +93,56 @@ def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], de
 
     Raises:
         ConnectionLost: the machine was out of touch when the deadline came.
-        JobLost: the machine answers, and the job's process is gone without a result, or the deadline came first.
+        DeadlineExceeded: the machine answers, and the deadline came while the job was running.
+        JobLost: the machine answers, and knows nothing of the job.
     """
     clock = work.context.clock
-    events: list[ScriptRecord] = []
-    log: list[str] = []
-    offset = log_offset = 0
-    pause = FIRST_PAUSE
-    stop_sent = False
+    read = _Read(on_event)
+    pause, odd, stop_sent = FIRST_PAUSE, 0, False
     while True:
+        if work.context.control.stopping and not stop_sent:
+            stop_sent = _pass_on_stop(work, job_id)
         try:
-            if work.context.control.stopping and not stop_sent:
-                ask_to_stop(work, job_id)
-                stop_sent = True
             view = work.transport.look(
-                job_id, events_from=offset, log_from=log_offset, deadline=Deadline.after(clock, LOOK_SECONDS)
+                job_id,
+                events_from=read.events_from,
+                log_from=read.log_from,
+                deadline=Deadline.after(clock, LOOK_SECONDS),
             )
-        except TransportError as error:
-            if not error.transient or deadline.passed(clock):
-                raise ConnectionLost(
-                    f"out of touch while job {job_id} was running: {error.message}",
-                    machine=work.name,
-                    hint="The job may still run, or have ended by itself. Resume the run: it attaches to the job.",
-                ) from error
+        except FleetpatchError as error:
+            odd = 0 if passing(error) else odd + 1
+            if deadline.passed(clock) or odd > ODD_LOOKS or isinstance(error, HostKeyMismatch | HostKeyUnknown):
+                raise _out_of_touch(work, job_id, error) from error
             clock.sleep(min(LONGEST_PAUSE, max(0.0, deadline.remaining(clock))))
             continue
-        offset, log_offset = view.events_offset, view.log_offset
-        for event in view.events:
-            events.append(event)
-            on_event(event)
-        if sum(map(len, log)) < LOG_LIMIT:
-            log.append(view.log)
+        odd = 0
+        read.add(view)
         if _drained(view):
-            return _ended(work, view, tuple(events), "".join(log))
+            return _ended(work, view, read)
+        if view.phase is not JobPhase.RUNNING:
+            continue  # it has ended, and there is more to read
         if deadline.passed(clock):
-            raise JobLost(
-                f"job {job_id} was still running when watching it ended",
-                machine=work.name,
-                hint="It is left to end by itself. Resume the run: it attaches to the job.",
-            )
+            raise _still_running(work, job_id)
         pause = FIRST_PAUSE if view.events else min(LONGEST_PAUSE, pause * 1.3)
-        if view.phase is JobPhase.RUNNING:
-            clock.sleep(pause)
+        clock.sleep(pause)
+
+
+def patiently(work: Work, ask: Callable[[], T], until: Deadline) -> T:
+    """Ask again after errors that pass by themselves, until the deadline. Only for what may be asked twice."""
+    clock = work.context.clock
+    while True:
+        try:
+            return ask()
+        except FleetpatchError as error:
+            if not passing(error) or until.remaining(clock) <= LONGEST_PAUSE:
+                raise
+            logger.info("%s: asking again after: %s", work.name, error.message)
+        clock.sleep(LONGEST_PAUSE)
+
+
+def passing(error: FleetpatchError) -> bool:
+    """Whether an error may pass by itself; a machine that was too slow this once may be quicker the next time."""
+    return error.transient or isinstance(error, DeadlineExceeded)
 
 
 def ask_to_stop(work: Work, job_id: str) -> None:
@@ -87,16 +151,42 @@ def ask_to_stop(work: Work, job_id: str) -> None:
     work.transport.run(script, deadline=Deadline.after(work.context.clock, LOOK_SECONDS))
 
 
+def _pass_on_stop(work: Work, job_id: str) -> bool:
+    """Ask a job to stop and return whether that arrived. When it did not, the job is watched all the same."""
+    try:
+        ask_to_stop(work, job_id)
+    except FleetpatchError as error:
+        logger.info("%s: job %s could not be asked to stop: %s", work.name, job_id, error.message)
+        return False
+    return True
+
+
 def _drained(view: JobView) -> bool:
     """Whether the job has ended and everything it wrote has been read."""
     return view.phase is not JobPhase.RUNNING and not view.events and not view.log
 
 
-def _ended(work: Work, view: JobView, events: tuple[ScriptRecord, ...], log: str) -> Followed:
+def _ended(work: Work, view: JobView, read: _Read) -> Followed:
     if view.phase is JobPhase.ABSENT:
         raise JobLost(
             f"job {view.job_id} is not known on the machine",
             machine=work.name,
             hint="Its directory is gone. What it did is asked of the package database.",
         )
-    return Followed(view.phase, view.exit_code, events, log)
+    return Followed(view.phase, view.exit_code, tuple(read.events), "".join(read.log))
+
+
+def _out_of_touch(work: Work, job_id: str, error: FleetpatchError) -> ConnectionLost:
+    return ConnectionLost(
+        f"out of touch while job {job_id} was running: {error.message}",
+        machine=work.name,
+        hint="The job may still run, or have ended by itself. Assess the machine once it can be reached.",
+    )
+
+
+def _still_running(work: Work, job_id: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"job {job_id} was still running when watching it ended",
+        machine=work.name,
+        hint="It is left to end by itself. Assess the machine later: its package database tells.",
+    )

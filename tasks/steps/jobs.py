@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tasks.errors import ConnectionLost, FleetpatchError
 from tasks.model import JobOutput, TransactionResult, Update
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
@@ -12,9 +13,15 @@ from tasks.seams.transport import Job, JobPhase, ScriptRecord
 from tasks.states import Step
 from tasks.steps import journal
 from tasks.steps.context import Work
-from tasks.steps.follow import Followed, follow
+from tasks.steps.follow import Followed, follow, hand_over
 
-START_SECONDS = 120.0  # handing a job over, reconnecting included
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job that may have been started: what it does, and the transactions that it was handed."""
+
+    kind: Kind
+    transactions: tuple[Transaction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class JobStory:
         conffiles: configuration files whose new version was put aside, since theirs was edited by hand.
         log: raw output of the package manager (untrusted text).
         error: how the job as a whole went wrong, or "".
+        lost: whether its process is gone without a result.
+        refusals: why transactions were not begun, also those that name no updates.
     """
 
     job_id: str
@@ -35,6 +44,8 @@ class JobStory:
     conffiles: tuple[str, ...]
     log: str
     error: str = ""
+    lost: bool = False
+    refusals: tuple[str, ...] = ()
 
 
 def carry_out(
@@ -44,6 +55,7 @@ def carry_out(
     transactions: Sequence[Transaction],
     deadline: Deadline,
     *,
+    underway: dict[str, Asked],
     allowed: Sequence[Update] = (),
 ) -> JobStory:
     """Start a job (or attach to it, when this run started it before) and follow it to its end.
@@ -54,6 +66,7 @@ def carry_out(
         number: tells jobs of one kind in one run apart.
         transactions: what it is to do.
         deadline: when to stop watching. The job minds its own latest starts.
+        underway: gets the job by its id before anything can have happened on the machine: no error hides it.
         allowed: other updates that may change along with them.
     """
     job_id = journal.job_id(work.context.run.id, work.name, kind.value, number)
@@ -67,7 +80,15 @@ def carry_out(
     }
     journal.about_to(work, Step.INSTALL, kind.value, job_id, {"transactions": plan})
     script = work.manager.job(kind, transactions, allowed=allowed, allow_removals=work.context.options.allow_removals)
-    work.transport.start(Job(job_id, script), deadline=Deadline.after(work.context.clock, START_SECONDS))
+    underway[job_id] = Asked(kind, tuple(transactions))
+    try:
+        hand_over(work, Job(job_id, script))
+    except ConnectionLost:
+        raise
+    except FleetpatchError as error:  # the machine answered, and would not
+        del underway[job_id]
+        journal.done(work, Step.INSTALL, kind.value, job_id, {"phase": "refused", "error": error.message})
+        raise
     teller = _Teller(work, kind, transactions)
     followed = follow(work, job_id, teller.hear, deadline)
     work.context.records.save(JobOutput(work.context.run.id, work.name, job_id, followed.log))
@@ -88,6 +109,7 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
     by_number = {transaction.number: transaction for transaction in transactions}
     begun: dict[int, TransactionResult] = {}
     not_attempted: dict[str, str] = {}
+    refusals: list[str] = []
     conffiles: list[str] = []
     for event in followed.events:
         transaction = by_number.get(int(_number(event.get("number"), -1)))
@@ -108,6 +130,7 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
                 )
             case "not_attempted" if transaction:
                 reason = why_not(event, transaction)
+                refusals.append(reason)
                 not_attempted.update({update.id: reason for update in transaction.updates})
             case "conffile":
                 conffiles.append(str(event.get("path", "")))
@@ -118,7 +141,10 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
         error = "the job's process is gone and left no result: a power cut, or it was killed"
     elif followed.exit_code:
         error = f"the job ended with exit code {followed.exit_code}"
-    return JobStory(job_id, tuple(begun.values()), not_attempted, tuple(conffiles), followed.log, error)
+    lost = followed.phase is JobPhase.LOST
+    return JobStory(
+        job_id, tuple(begun.values()), not_attempted, tuple(conffiles), followed.log, error, lost, tuple(refusals)
+    )
 
 
 def why_not(event: ScriptRecord, transaction: Transaction) -> str:

@@ -29,12 +29,6 @@ def done(work: Work, step: Step, act: str, key: str, detail: dict[str, object] |
     _append(work, step, JournalMark.AFTER, act, key, detail)
 
 
-def begun(work: Work, act: str) -> tuple[JournalEntry, ...]:
-    """Return the entries of acts of that kind which this run has begun on this machine, oldest first."""
-    entries = work.context.records.entries(work.context.run.id, work.name)
-    return tuple(entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.act == act)
-
-
 def _append(work: Work, step: Step, mark: JournalMark, act: str, key: str, detail: dict[str, object] | None) -> None:
     now = work.context.clock.now()
     entry = JournalEntry(work.context.run.id, work.name, step, mark, act, key, now, detail or {})

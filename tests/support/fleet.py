@@ -22,7 +22,7 @@ from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, Unreachable
 from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.seams.clock import Deadline
-from tasks.seams.transport import Job, Script, ScriptRecord
+from tasks.seams.transport import Job, Script, ScriptRecord, Transport
 from tasks.steps.context import Control, SilentWatcher, Watcher
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager, PackageWorld
@@ -211,12 +211,13 @@ class SimMachine(FakeTransport):
 
 @dataclass
 class SimFleet:
-    """Machines, and the ports of a run over them."""
+    """Machines, and the ports of a run over them; ``refused`` are those whose transport can't even be made."""
 
     clock: FakeClock = field(default_factory=lambda: FakeClock(datetime(2026, 3, 10, 1, 0, tzinfo=UTC)))
     records: FakeRecords = field(default_factory=FakeRecords)
     machines: dict[str, SimMachine] = field(default_factory=dict)
     described: list[Machine] = field(default_factory=list)
+    refused: dict[str, FleetpatchError] = field(default_factory=dict)
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
 
@@ -241,11 +242,16 @@ class SimFleet:
             inventory=Inventory(tuple(self.described)),
             clock=self.clock,
             records=self.records,
-            connect=lambda machine: self.machines[machine.name],
+            connect=self._connect,
             manager_for=lambda facts: FakeManager(),
             watch=self.watch,
             control=self.control,
         )
+
+    def _connect(self, machine: Machine) -> Transport:
+        if machine.name in self.refused:
+            raise self.refused[machine.name]
+        return self.machines[machine.name]
 
     def request(self, *masks: str, minutes: float = 240, start: datetime | None = None, **fields: Any) -> PatchRequest:
         """Return a request to patch everything (or what the masks name), one machine at a time in one wave."""

@@ -1,0 +1,153 @@
+"""After the installation: what became of each update, by the package database; also when the installation broke off."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tasks.errors import FleetpatchError
+from tasks.model import ErrorInfo, InstallResult, TransactionResult, Update, UpdateResult
+from tasks.rules.results import came_along, settle
+from tasks.rules.window import overrun
+from tasks.seams.clock import Deadline
+from tasks.seams.manager import Work as Kind
+from tasks.states import UpdateState
+from tasks.steps.context import MachineRun, Work
+from tasks.steps.follow import patiently
+from tasks.steps.jobs import Asked, JobStory
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been gathered so far, over all jobs.
+
+    Attributes:
+        jobs: by id, all that may have been started.
+        told: ids of those whose end was seen.
+        lost: a job's process is gone without a result: nothing more is begun on such a machine.
+    """
+
+    jobs: dict[str, Asked] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    transactions: list[TransactionResult] = field(default_factory=list)
+    not_attempted: dict[str, str] = field(default_factory=dict)
+    conffiles: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    lost: bool = False
+
+    def add(self, story: JobStory) -> None:
+        """Take in what a job did that has ended."""
+        self.told.add(story.job_id)
+        self.transactions += story.transactions
+        self.not_attempted.update(story.not_attempted)
+        self.conffiles += story.conffiles
+        self.lost = self.lost or story.lost
+        if story.error:
+            self.errors.append(story.error)
+
+    @property
+    def installing(self) -> bool:
+        """Whether a job that installs may have been started."""
+        return any(asked.kind is Kind.INSTALL for asked in self.jobs.values())
+
+    @property
+    def unseen(self) -> set[str]:
+        """Ids of updates in jobs that install and whose end was not seen."""
+        open_ones = [asked for job_id, asked in self.jobs.items() if job_id not in self.told]
+        parts = [part for asked in open_ones if asked.kind is Kind.INSTALL for part in asked.transactions]
+        return {update.id for part in parts for update in part.updates}
+
+
+def versions_now(work: Work) -> Mapping[str, str]:
+    """Ask the package database for what is there now of everything that was pending."""
+    updates = [*work.plan.chosen, *(result.update for result in work.plan.skipped)]
+    if not updates:
+        return {}
+    return patiently(
+        work, lambda: work.manager.installed(work.transport, updates, deadline=work.reading()), in_time(work)
+    )
+
+
+def in_time(work: Work) -> Deadline:
+    """Until when questions are asked again of a machine that was just changed and is out of touch."""
+    return Deadline.after(work.context.clock, work.context.options.out_of_touch_seconds)
+
+
+def settled(work: Work, tally: Tally) -> MachineRun:
+    """Say of each update what became of it, and keep what the package manager says now."""
+    versions = versions_now(work)
+    chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted)
+    work.run = replace(work.run, install=_result(work, tally, chosen, versions))
+    after = patiently(
+        work, lambda: work.manager.assess(work.transport, refresh=False, deadline=work.reading()), in_time(work)
+    )
+    return replace(work.run, packages_after=after)
+
+
+def as_far_as_seen(work: Work, tally: Tally, error: Exception) -> MachineRun:
+    """Say what is known of an installation that broke off: no error may hide what was begun. Raises nothing."""
+    try:
+        now = work.manager.installed(
+            work.transport,
+            [*work.plan.chosen, *(result.update for result in work.plan.skipped)],
+            deadline=work.reading(),
+        )
+    except FleetpatchError:
+        now = None
+    chosen = broken_off(work, tally, now, str(getattr(error, "message", error)))
+    return replace(work.run, install=_result(work, tally, chosen, now or {}))
+
+
+def broken_off(work: Work, tally: Tally, now: Mapping[str, str] | None, error: str) -> tuple[UpdateResult, ...]:
+    """Return one result for each chosen update of an installation that broke off.
+
+    Args:
+        work: the machine's turn.
+        tally: what was seen.
+        now: what the package database says; None when it could not be asked.
+        error: why it broke off.
+    """
+    ran = {update_id for transaction in tally.transactions for update_id in transaction.updates}
+    results = settle(work.plan.chosen, work.packages, now or {}, tally.transactions, tally.not_attempted)
+    return tuple(_doubtful(result, tally.unseen, ran, known=now is not None, error=error) for result in results)
+
+
+def _doubtful(result: UpdateResult, unseen: set[str], ran: set[str], *, known: bool, error: str) -> UpdateResult:
+    update = result.update
+    if known and (result.state is UpdateState.INSTALLED or update.id not in unseen):
+        return result
+    if update.id in unseen:
+        reason = f"its installation was begun and its end was not seen: {error}"
+    elif update.id in ran:
+        reason = f"it was worked on, and the package database could not be asked what became of it: {error}"
+    else:
+        why = result.reason if result.state is UpdateState.NOT_ATTEMPTED else error
+        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, why, update.installed)
+    return UpdateResult(update, UpdateState.PENDING, reason, result.version_after)
+
+
+def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> InstallResult:
+    skipped = came_along(work.plan.skipped, versions)
+    ended = [t.ended_at for t in tally.transactions if t.ended_at is not None]
+    return InstallResult(
+        results=(*chosen, *skipped),
+        transactions=tuple(tally.transactions),
+        job_ids=tuple(tally.jobs),
+        conffiles=tuple(dict.fromkeys(tally.conffiles)),
+        unasked=tuple(
+            f"{result.update.id} {result.update.installed} -> {result.version_after}"
+            for result in skipped
+            if result.state is UpdateState.INSTALLED
+        ),
+        overrun_seconds=max((overrun(work.context.window, moment) for moment in ended), default=0.0),
+        error=ErrorInfo("JobError", "; ".join(tally.errors)) if tally.errors else None,
+    )
+
+
+def bystanders(work: Work, tally: Tally, now: Mapping[str, str]) -> tuple[Update, ...]:
+    """Return updates that are untouched because something else in their transaction failed."""
+    failed = [t for t in tally.transactions if t.exit_code != 0 and len(t.updates) > 1]
+    names = {update_id for transaction in failed for update_id in transaction.updates}
+    return tuple(
+        update
+        for update in work.plan.chosen
+        if update.id in names and update.installed is not None and now.get(update.id) == update.installed
+    )
