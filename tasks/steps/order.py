@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 
-from tasks.errors import FleetpatchError
-from tasks.model import ErrorInfo, StepRecord
+from tasks.errors import FleetpatchError, RecordsError
+from tasks.model import Assessment, ErrorInfo, StepRecord
 from tasks.rules.window import cut_off, fit, why_cut_off
 from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.assess import assess, plan
@@ -21,9 +22,9 @@ StepFunction = Callable[[Work], MachineRun]
 
 
 def assess_and_plan(work: Work) -> MachineRun:
-    """Assess, and decide at once what would be done: one visit to the machine."""
+    """Assess, and unless that is all that was asked for, decide at once what would be done: one visit to the machine."""
     work.run = assess(work)
-    return plan(work)
+    return work.run if work.context.run.kind == "assess" else plan(work)
 
 
 FUNCTIONS: Mapping[Step, StepFunction] = {
@@ -55,12 +56,15 @@ def worth_a_visit(run: MachineRun, options: PatchOptions) -> bool:
     """Whether there is anything to do on a machine that was planned for."""
     if run.plan is None:
         return False
-    return bool(run.plan.chosen) or options.reboot is RebootPolicy.ALWAYS or _pending_goes_first(run, options)
+    packages = run.assessment.packages if run.assessment else None
+    broken = packages is not None and bool(packages.problems)
+    return bool(run.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS or _pending_goes_first(run, options))
 
 
 def perform(work: Work, step: Step) -> MachineRun:
-    """Carry one step out as a plain function."""
-    return FUNCTIONS[step](work)
+    """Carry one step out as a plain function. Its result is the work's at once, whatever becomes of its caller."""
+    work.run = FUNCTIONS[step](work)
+    return work.run
 
 
 def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step = Step.REPORT) -> MachineRun:
@@ -73,12 +77,8 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
     """
     try:
         while (step := next_step(work.run, work.context.options)) is not Step.REPORT:
-            halted = _may_not_begin(work, step)
-            if halted:
-                work.run = replace(work.run, halted=halted, halted_as=OperationState.NOT_STARTED)
-                break
             take(work, step, perform)
-            if step is last:
+            if step is last or work.run.halted:
                 break
     finally:
         work.transport.close()
@@ -86,24 +86,41 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
 
 
 def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) -> None:
-    """Carry one step out, with its record; an error becomes part of the machine's run."""
+    """Carry one step out if it may begin, with its record; an error becomes part of the machine's run.
+
+    When the records fail, the whole run is asked to stop: it holds rather than go on unrecorded.
+    """
     clock, watch = work.context.clock, work.context.watch
     began = clock.now()
-    watch.progress(work.name, step, 0.0, "")
     try:
+        halted = _may_not_begin(work, step)
+        if halted:
+            work.run = replace(work.run, halted=halted, halted_as=OperationState.NOT_STARTED)
+            return
+        watch.progress(work.name, step, 0.0, "")
         work.run = perform(work, step)
         state, message = how_it_went(work.run, step)
     except FleetpatchError as error:
+        if isinstance(error, RecordsError):
+            work.context.control.stop(f"the records failed: {error.message}")
         info = ErrorInfo(type(error).__name__, error.message, error.hint, error.transient)
-        work.run = replace(work.run, error=info)
-        state, message = OperationState.FAILED, error.message
+        state, message = _failed(work, step, began, info)
     except Exception as error:  # a fault of ours must cost one machine its run, never the fleet its report
         logger.exception("%s: %s failed in a way that was not foreseen", work.name, step)
         hint = "This is a fault in fleetpatch; its log has the details."
-        work.run = replace(work.run, error=ErrorInfo("InternalError", f"{type(error).__name__}: {error}", hint))
-        state, message = OperationState.FAILED, str(error)
+        info = ErrorInfo("InternalError", f"{type(error).__name__}: {error}", hint)
+        state, message = _failed(work, step, began, info)
     work.run = work.run.noted(StepRecord(step, began, clock.now(), state, message))
     watch.finished(work.name, step, state.value, message)
+
+
+def _failed(work: Work, step: Step, began: datetime, info: ErrorInfo) -> tuple[OperationState, str]:
+    work.run = replace(work.run, error=info)
+    if step is Step.ASSESS and work.run.assessment is None:  # why a machine gave no answer is worth keeping too
+        seconds = (work.context.clock.now() - began).total_seconds()
+        unanswered = Assessment(work.name, began, seconds, error=info, run_id=work.context.run.id)
+        work.run = replace(work.run, assessment=unanswered)
+    return OperationState.FAILED, info.message
 
 
 def how_it_went(run: MachineRun, step: Step) -> tuple[OperationState, str]:
@@ -139,11 +156,13 @@ def _pending_goes_first(run: MachineRun, options: PatchOptions) -> bool:
 
 def _may_not_begin(work: Work, step: Step) -> str:
     """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
-    if step is Step.ASSESS or work.run.install is not None:
+    if work.run.install is not None:
         return ""
-    control, options, window = work.context.control, work.context.options, work.context.window
-    if control.stopping:
-        return f"the run was asked to stop: {control.reason}"
+    if work.context.control.stopping:
+        return f"the run was asked to stop: {work.context.control.reason}"
+    if step is Step.ASSESS:
+        return ""
+    options, window = work.context.options, work.context.window
     until = cut_off(window, options.reboot, work.reboot_reserve)
     check = fit(
         work.context.clock.now(),

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks.errors import FleetpatchError, TransportError
-from tasks.model import RebootNeed, RebootResult
-from tasks.rules.reboot import decide
+from tasks.model import PackageState, RebootNeed, RebootResult
+from tasks.rules.reboot import RebootDecision, decide
 from tasks.rules.window import fit
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script
@@ -14,6 +14,7 @@ from tasks.states import Answer, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
+from tasks.steps.follow import passing
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
@@ -21,37 +22,62 @@ PAUSE_SECONDS = 1.0
 
 
 def reboot(work: Work) -> MachineRun:
-    """Reboot the machine if policy, need and window say so, and wait until it is back."""
-    run = work.run
-    packages = run.packages_after or work.packages
-    early = run.install is None
-    installed = 0 if run.install is None else sum(r.state is UpdateState.INSTALLED for r in run.install.results)
-    taken = sum(result.count for result in run.reboots)
-    check = fit(
-        work.context.clock.now(), work.reboot_reserve, work.context.window.end, "the reboot", "the end of the window"
-    )
-    decision = decide(
-        work.context.options.reboot,
-        packages.reboot,
-        installed=installed,
+    """Reboot the machine if policy, need and window say so, and wait until it is back.
+
+    What became of the reboot is in the work's run even when something raises later.
+    """
+    early = work.run.install is None
+    decision = _decision(work)
+    obstacle = _obstacle(work) if decision.reboot else ""
+    if obstacle:
+        _keep(work, RebootResult(decision.state_if_not, f"not rebooted although {decision.reason}: {obstacle}"), early)
+    elif not decision.reboot:
+        _keep(work, RebootResult(decision.state_if_not, decision.reason), early)
+    else:
+        result = _carry_out(work, decision.reason, early=early)
+        if early and result.state is RebootState.COMPLETED:
+            work.run = _afresh(work)
+    return work.run
+
+
+def _keep(work: Work, result: RebootResult, early: bool) -> RebootResult:
+    work.run = replace(work.run, early_reboot=result) if early else replace(work.run, reboot=result)
+    return result
+
+
+def _decision(work: Work) -> RebootDecision:
+    run, options, window = work.run, work.context.options, work.context.window
+    return decide(
+        options.reboot,
+        _packages(work).reboot,
+        installed=0 if run.install is None else sum(r.state is UpdateState.INSTALLED for r in run.install.results),
         facts_can_reboot=work.facts.can_reboot,
-        reboots_so_far=taken,
+        reboots_so_far=sum(result.count for result in run.reboots),
         max_reboots=work.max_reboots,
-        fits=check,
+        fits=fit(
+            work.context.clock.now(),
+            work.reboot_reserve,
+            window.end,
+            "the reboot",
+            "the end of the window",
+            zone=window.zone,
+        ),
         reboots_since_install=0,
     )
-    if work.context.control.stopping and decision.reboot:
-        state = RebootState.REQUIRED if packages.reboot.answer is Answer.YES else RebootState.NOT_NEEDED
-        result = RebootResult(state, f"the run was asked to stop: {work.context.control.reason}")
-    elif not decision.reboot:
-        result = RebootResult(decision.state_if_not, decision.reason)
-    else:
-        result = _carry_out(work, decision.reason)
-    if not early:
-        return replace(run, reboot=result)
-    if result.state is RebootState.COMPLETED:
-        run = _afresh(work)
-    return replace(run, early_reboot=result)
+
+
+def _obstacle(work: Work) -> str:
+    """Return why a reboot that was decided upon is not ordered all the same, or ""."""
+    if work.context.control.stopping:
+        return f"the run was asked to stop: {work.context.control.reason}"
+    problems = _packages(work).problems
+    if problems:  # a kernel or a boot loader that is only half set up may not start again
+        return f"its packages are in a broken state: {'; '.join(problems)}"
+    return ""
+
+
+def _packages(work: Work) -> PackageState:
+    return work.run.packages_after or work.packages
 
 
 def _afresh(work: Work) -> MachineRun:
@@ -66,43 +92,55 @@ def _afresh(work: Work) -> MachineRun:
     )
 
 
-def _carry_out(work: Work, reason: str) -> RebootResult:
-    clock, options = work.context.clock, work.context.options
+def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
+    clock = work.context.clock
     before = read_facts(work.transport, clock, work.reading()).boot_id
     journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason})
-    ordered_at = clock.now()
     _say(work, "ordering the reboot")
-    _order(work, before)
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
-    down_at = _until(work, options.going_down_seconds, lambda boot: boot != before, "going down")
-    if down_at is None:
-        result = replace(
-            result,
-            state=RebootState.FAILED,
-            reason=f"{reason}; it did not go down in {options.going_down_seconds:.0f} s",
-        )
-    else:
-        result = replace(result, down_seconds=(down_at - ordered_at).total_seconds())
-        result = _come_back(work, result, down_at)
+    _keep(work, result, early)  # from here on it may go down, whatever else happens
+    try:
+        refused = _order(work, before)
+        if refused:
+            result = replace(result, state=RebootState.FAILED, reason=f"{reason}; refused: {refused}", count=0)
+        else:
+            result = _watch(work, result, ordered_at=clock.now())
+    except FleetpatchError as error:
+        result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {error.message}")
+    _keep(work, result, early)
     journal.done(
         work, Step.REBOOT, "reboot", before, {"state": result.state.value, "boot_id_after": result.boot_id_after}
     )
     return result
 
 
-def _order(work: Work, boot_id: str) -> None:
-    """Give the order. The machine refuses it when its boot id is no longer that one: asked twice is done once.
+def _order(work: Work, boot_id: str) -> str:
+    """Give the order; return why the machine refuses it, or "".
 
-    A line that is cut here tells nothing: the order may have been carried out, so the machine is watched either way.
+    The machine refuses when its boot id is no longer that one: asked twice is done once, and that is no refusal here.
+    A line that is cut, or an answer that is late, tells nothing: the order may have been carried out, so the machine is
+    watched either way.
     """
     script = Script("reboot", {"expected_boot_id": boot_id}, read_only=False)
     try:
-        work.transport.run(script, deadline=Deadline.after(work.context.clock, ORDER_SECONDS))
+        answer = work.transport.run(script, deadline=Deadline.after(work.context.clock, ORDER_SECONDS))
     except TransportError as error:
-        if not error.transient:
+        if not passing(error):
             raise
+        return ""
     finally:
         work.transport.close()
+    refusals = [record for record in answer.of_kind("refused") if record.get("boot_id") in (boot_id, "")]
+    return str(refusals[0].get("why", "it gave no reason")) if refusals else ""
+
+
+def _watch(work: Work, result: RebootResult, ordered_at: datetime) -> RebootResult:
+    seconds = work.context.options.going_down_seconds
+    down_at = _until(work, seconds, lambda boot: boot != result.boot_id_before, "going down")
+    if down_at is None:
+        reason = f"{result.reason}; it did not go down in {seconds:.0f} s"
+        return replace(result, state=RebootState.FAILED, reason=reason)
+    return _come_back(work, replace(result, down_seconds=(down_at - ordered_at).total_seconds()), down_at)
 
 
 def _come_back(work: Work, result: RebootResult, down_at: datetime) -> RebootResult:
@@ -111,16 +149,13 @@ def _come_back(work: Work, result: RebootResult, down_at: datetime) -> RebootRes
     seen: list[str] = []
 
     def back(boot_id: str | None) -> bool:
-        if boot_id is None or boot_id == result.boot_id_before:
-            return False
-        seen.append(boot_id)
-        return True
+        seen.extend([boot_id] if boot_id is not None else [])
+        return boot_id not in {None, result.boot_id_before}
 
     up_at = _until(work, seconds, back, "coming up")
     if up_at is None:
-        return replace(
-            result, state=RebootState.FAILED, reason=f"{result.reason}; it did not come back in {seconds:.0f} s"
-        )
+        how = "it answers, and is still in the boot that it was in" if seen else "it did not come back"
+        return replace(result, state=RebootState.FAILED, reason=f"{result.reason}; {how} after {seconds:.0f} s")
     return replace(
         result,
         state=RebootState.COMPLETED,

@@ -6,7 +6,6 @@ from datetime import timedelta
 from tasks.model import Outcome, UpdateResult
 from tasks.rules.verdict import outcome_state
 from tasks.states import Answer, OperationState, RebootState, UpdateState
-from tasks.steps import journal
 from tasks.steps.context import MachineRun, Work
 
 
@@ -20,8 +19,7 @@ def report(work: Work) -> Outcome:
 def settle_outcome(work: Work) -> Outcome:
     """Return what became of a machine."""
     run = work.run
-    began_installing = run.install is None and run.plan is not None and bool(journal.begun(work, "install"))
-    updates = update_results(run, began_installing=began_installing)
+    updates = update_results(run)
     findings = run.findings + (run.validation.findings if run.validation else ())
     final = run.reboots[-1] if run.reboots else None
     state, reason = outcome_state(
@@ -29,10 +27,11 @@ def settle_outcome(work: Work) -> Outcome:
         findings=run.findings,
         reboot=final,
         validation=run.validation,
-        error=run.error,
+        error=run.error or (run.install.error if run.install else None),
         window_exceeded_seconds=exceeded(work),
     )
-    if run.halted and run.halted_as is OperationState.NOT_STARTED:
+    rebooted = any(result.count for result in run.reboots)
+    if run.halted and run.halted_as is OperationState.NOT_STARTED and not rebooted:
         state, reason = run.halted_as, run.halted
     ended = run.steps[-1].ended_at if run.steps else work.context.clock.now()
     return Outcome(
@@ -56,13 +55,8 @@ def settle_outcome(work: Work) -> Outcome:
     )
 
 
-def update_results(run: MachineRun, *, began_installing: bool) -> tuple[UpdateResult, ...]:
-    """Return one result for each update that was pending, whether or not the machine came to its installation. Pure.
-
-    Args:
-        run: what is known of the machine.
-        began_installing: an installation was begun and its end was not seen.
-    """
+def update_results(run: MachineRun) -> tuple[UpdateResult, ...]:
+    """Return one result for each update that was pending, whether or not the machine came to its installation. Pure."""
     if run.install is not None:
         return run.install.results
     if run.plan is None:
@@ -71,15 +65,10 @@ def update_results(run: MachineRun, *, began_installing: bool) -> tuple[UpdateRe
         return tuple(
             UpdateResult(update, UpdateState.PENDING, _why_unplanned(run), update.installed) for update in pending
         )
-    if began_installing:
-        reason = (
-            f"its installation was begun and its end was not seen: {run.error.message if run.error else 'interrupted'}"
-        )
-        state = UpdateState.PENDING
-    else:
-        reason = run.halted or (run.error.message if run.error else "") or "its turn never came"
-        state = UpdateState.NOT_ATTEMPTED
-    chosen = tuple(UpdateResult(update, state, reason, update.installed) for update in run.plan.chosen)
+    reason = _why_not_begun(run)
+    chosen = tuple(
+        UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed) for update in run.plan.chosen
+    )
     return (*chosen, *run.plan.skipped)
 
 
@@ -110,7 +99,7 @@ def planned(work: Work) -> Outcome:
     run = work.run
     if run.error is not None or run.plan is None:
         return settle_outcome(work)
-    results = update_results(replace(run, install=None), began_installing=False)
+    results = update_results(run)
     would = tuple(
         replace(r, state=UpdateState.PENDING, reason="would be installed")
         if r.state is UpdateState.NOT_ATTEMPTED
@@ -122,5 +111,16 @@ def planned(work: Work) -> Outcome:
     return replace(settle_outcome(work), state=OperationState.NOT_STARTED, reason=reason, updates=would)
 
 
+def _why_not_begun(run: MachineRun) -> str:
+    if run.halted:
+        return run.halted
+    if run.error is not None:
+        return run.error.message
+    early = run.early_reboot
+    if early is not None and early.state is RebootState.FAILED:
+        return f"the reboot that was pending failed: {early.reason}"
+    return "its turn never came"
+
+
 def _why_unplanned(run: MachineRun) -> str:
-    return run.error.message if run.error else "assessed only"
+    return run.error.message if run.error else run.halted or "assessed only"
