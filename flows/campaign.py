@@ -2,6 +2,7 @@
 
 import contextvars
 import functools
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,18 +10,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from flows.ports import Ports, Runner
+from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
 from inventory.machine import Machine, PatchOwner
 from inventory.scope import Scope
-from tasks.model import Outcome, RunInfo, RunReport, Wave, Window
+from tasks.errors import FleetpatchError, RecordsError
+from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
 from tasks.rules.verdict import run_state
 from tasks.rules.waves import verdict, waves
 from tasks.rules.window import window as open_window
+from tasks.seams.transport import Transport
 from tasks.states import OperationState, Step
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
 from tasks.steps.order import walk
 from tasks.steps.report import planned, report, settle_outcome
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -57,6 +62,7 @@ class Campaign:
         self._ports = ports
         self._runner = runner
         self._request = request
+        self._unrecorded: RecordsError | None = None
         now = ports.clock.now()
         self._run = RunInfo(
             id=run_id or new_run_id(now),
@@ -89,8 +95,12 @@ class Campaign:
     def carry_out(self) -> RunReport:
         """Do what was asked and return the whole report. What goes wrong on a machine never raises.
 
+        When the records fail half-way, nothing more is begun, what runs is seen to its end, the report is published,
+        and only then it raises.
+
         Raises:
             InventoryError: the scope or the inventory can't be used; nothing was asked of any machine.
+            RequestError: the waves can't be made; nothing was asked of any machine.
             RecordsError: history can't be kept, so nothing more was begun.
         """
         machines = Scope.parse(self._request.scope).select(self._ports.inventory)
@@ -99,9 +109,11 @@ class Campaign:
         try:
             finished = self._patch(machines) if isinstance(self._request, PatchRequest) else self._assess(machines)
         except BaseException as error:
-            self._end(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+            self._interrupted(error)
             raise
         self._runner.publish(finished)
+        if self._unrecorded is not None:
+            raise self._unrecorded
         return finished
 
     def _assess(self, machines: Sequence[Machine]) -> RunReport:
@@ -117,7 +129,7 @@ class Campaign:
             urgent, other = work.run.assessment.urgent, work.run.assessment.other
             reason = f"{urgent} critical and security updates and {other} others are pending"
             outcome = replace(outcome, state=OperationState.SUCCEEDED, reason=reason)
-        self._ports.records.save(outcome)
+        self._keep(outcome)
         return outcome
 
     def _patch(self, machines: Sequence[Machine]) -> RunReport:
@@ -125,10 +137,12 @@ class Campaign:
         assert isinstance(request, PatchRequest)  # noqa: S101 - for the type checker; carry_out has asked
         ours = [machine for machine in machines if machine.owner is PatchOwner.FLEETPATCH]
         strangers = tuple(
-            self._not_begun(m, f"it is patched by its owner: {m.owner}") for m in machines if m not in ours
+            self._not_begun(machine, f"it is patched by its owner: {machine.owner}")
+            for machine in machines
+            if machine.owner is not PatchOwner.FLEETPATCH
         )
-        works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
         order = waves(ours, request.wave_policy())
+        works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
         for wave in order:
             for name in wave.machines:
                 works[name].run = replace(works[name].run, wave=wave.number)
@@ -138,14 +152,21 @@ class Campaign:
             self._wait_for_start()
             outcomes = self._waves(order, works, request)
         for outcome in strangers if not request.dry_run else ():
-            self._ports.records.save(outcome)
+            self._keep(outcome)
         return self._report((*outcomes, *strangers), list(works.values()), order)
 
     def _survey(self, machines: Sequence[Machine], *, at_once: int) -> list[Work]:
         """Assess (and plan for) all machines, so many at once."""
-        works = [Work(self._context, self._ports.connect(m), MachineRun(m)) for m in machines]
+        works = [Work(self._context, self._transport(m), MachineRun(m)) for m in machines]
         self._side_by_side(works, at_once, lambda work: walk(work, self._runner.step, last=Step.ASSESS))
         return works
+
+    def _transport(self, machine: Machine) -> Transport:
+        """Return the way to a machine; one that can't even be tried costs that machine its run, not the fleet."""
+        try:
+            return self._ports.connect(machine)
+        except FleetpatchError as error:
+            return Unopened(error)
 
     def _waves(self, order: Sequence[Wave], works: dict[str, Work], request: PatchRequest) -> list[Outcome]:
         policy = request.wave_policy()
@@ -166,7 +187,7 @@ class Campaign:
     def _wave(self, works: Sequence[Work], at_once: int) -> list[Outcome]:
         def one(work: Work) -> Outcome:
             walk(work, self._runner.step)
-            return report(work)
+            return self._told(work)
 
         return self._side_by_side(works, at_once, one)
 
@@ -176,7 +197,11 @@ class Campaign:
             return []
         with ThreadPoolExecutor(min(at_once, len(works)), thread_name_prefix="machine") as pool:
             futures = [pool.submit(contextvars.copy_context().run, body, work) for work in works]
-            return [future.result() for future in futures]
+            try:
+                return [future.result() for future in futures]
+            except BaseException as error:  # leaving the pool waits for the others: they begin nothing new
+                self._ports.control.stop(f"the run broke off: {type(error).__name__}: {error}")
+                raise
 
     def _wait_for_start(self) -> None:
         start = self._context.window.start
@@ -194,13 +219,41 @@ class Campaign:
     def _halted(self, work: Work, why: str) -> Outcome:
         if work.run.error is None:
             work.run = replace(work.run, halted=why, halted_as=OperationState.NOT_STARTED)
-        return report(work)
+        return self._told(work)
+
+    def _told(self, work: Work) -> Outcome:
+        """Return a machine's outcome and keep it; a fault of ours in making it costs one machine, not the fleet."""
+        try:
+            return report(work)
+        except RecordsError as error:
+            self._hold(error)
+            return settle_outcome(work)
+        except Exception as error:
+            logger.exception("%s: its outcome could not be made", work.name)
+            info = ErrorInfo("InternalError", f"{type(error).__name__}: {error}")
+            outcome = Outcome(self.run_id, work.name, OperationState.FAILED, info.message, error=info)
+            self._keep(outcome)
+            return outcome
+
+    def _keep(self, item: Outcome | RunReport | RunInfo) -> None:
+        try:
+            self._ports.records.save(item)
+        except RecordsError as error:
+            self._hold(error)
+
+    def _hold(self, error: RecordsError) -> None:
+        """History can't be kept: begin nothing more, and raise that in the end."""
+        self._unrecorded = self._unrecorded or error
+        self._ports.control.stop(f"the records failed: {error.message}")
 
     def _not_begun(self, machine: Machine, why: str) -> Outcome:
         return Outcome(self.run_id, machine.name, OperationState.NOT_STARTED, why)
 
     def _report(self, outcomes: Sequence[Outcome], works: Sequence[Work], order: Sequence[Wave]) -> RunReport:
-        self._end(run_state(outcomes) if self._run.kind != "plan" else OperationState.SUCCEEDED, "")
+        state = run_state(outcomes)
+        if self._run.kind == "plan" and state is OperationState.NOT_STARTED:
+            state = OperationState.SUCCEEDED  # that nothing was begun is what a plan is for
+        self._end(state, "")
         finished = RunReport(
             run=self._run,
             outcomes=tuple(outcomes),
@@ -208,12 +261,19 @@ class Campaign:
             plans=tuple(work.run.plan for work in works if work.run.plan is not None and self._run.kind != "assess"),
             assessments=tuple(work.run.assessment for work in works if work.run.assessment is not None),
         )
-        self._ports.records.save(finished)
+        self._keep(finished)
+        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind == RecordsError.__name__]
+        if lost:
+            self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished
+
+    def _interrupted(self, error: BaseException) -> None:
+        self._ports.control.stop(f"the run broke off: {type(error).__name__}: {error}")
+        self._end(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
 
     def _end(self, state: OperationState, message: str) -> None:
         self._run = replace(self._run, state=state, ended_at=self._ports.clock.now(), message=message)
-        self._ports.records.save(self._run)
+        self._keep(self._run)
 
 
 def _kind(request: PatchRequest | AssessRequest) -> str:

@@ -4,15 +4,15 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from inventory.machine import Inventory, Machine
-from tasks.errors import PatchError
+from tasks.errors import FleetpatchError, PatchError
 from tasks.model import Facts, Outcome, RunReport, Wave
-from tasks.seams.clock import Clock
+from tasks.seams.clock import Clock, Deadline
 from tasks.seams.manager import PackageManager
 from tasks.seams.records import Records
-from tasks.seams.transport import Transport
+from tasks.seams.transport import Job, Script, Transport
 from tasks.states import Step
 from tasks.steps.context import Control, MachineRun, SilentWatcher, Watcher, Work
 from tasks.steps.order import perform
@@ -74,6 +74,28 @@ class PlainRunner:
             self.written = write_report(report, self._directory, self._logs(report), self._formats)
         except PatchError as error:
             logger.error("the report of run %s could not be written: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
+
+
+class Unopened:
+    """A Transport to a machine that can't even be tried: whatever is asked of it raises why."""
+
+    def __init__(self, error: FleetpatchError) -> None:
+        self._error = error
+
+    def run(self, script: Script, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the seam's
+        """Raise why."""
+        raise self._error
+
+    def start(self, job: Job, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the seam's
+        """Raise why."""
+        raise self._error
+
+    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> NoReturn:  # noqa: ARG002
+        """Raise why."""
+        raise self._error
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from tasks.assess import assess_machine
+from tasks.errors import RecordsError
 from tasks.install import install_updates
 from tasks.model import Outcome, RunReport, Wave
 from tasks.precheck import precheck_machine
@@ -94,7 +95,12 @@ class PrefectRunner:
 
     def publish(self, report: RunReport) -> None:
         """Write files and artifacts. A report that can't be shown does not make a run fail: it says so in the log."""
-        sealed = Sealed(report, self._logs(report))
+        try:
+            logs = self._logs(report)
+        except RecordsError as error:
+            logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
+            logs = {}
+        sealed = Sealed(report, logs)
         state = publish_report(report.run.id, sealed, self._directory, self._formats, return_state=True)
         result = state.result(raise_on_failure=False)
         if isinstance(result, dict):
