@@ -1,17 +1,14 @@
 import base64
 import hashlib
 import re
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from tasks.model import RunReport
 from tasks.reporting.html import MOST_BYTES, _environment, render_html
-from tasks.reporting.write import write_report
 from tasks.states import UpdateState
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
@@ -187,22 +184,6 @@ def test_a_fleet_of_two_hundred_is_told_whole() -> None:
     assert MOST_BYTES / 2 < len(html.encode()) < MOST_BYTES  # small enough, and the room is used
     assert html.count('<g class="r r-') == 200
     assert html.count('<div class="line"') + html.count('<summary class="line"') == 200
-
-
-@pytest.mark.slow
-def test_a_thousand_machines_with_fifty_updates_fit_and_what_is_left_out_is_said(tmp_path: Path) -> None:
-    big = samples.many(1000, 50)
-    logs = {o.machine: samples.LOG * 20 for o in big.outcomes}
-    begun = time.process_time()
-    written = write_report(big, tmp_path, logs)
-    took = time.process_time() - begun
-    size = written["html"].stat().st_size
-    print(f"1000 machines with 50 updates: {size:,} bytes of HTML, all formats in {took:.1f} s")  # noqa: T201  the figure is for whoever reads the tests
-    assert MOST_BYTES / 2 < size < MOST_BYTES
-    text = Page(written["html"].read_text()).text
-    assert "more machines: see timeline.csv" in text
-    assert "more machines: see updates.csv" in text
-    assert took < 15  # on a busy machine; it takes about 4
 
 
 def test_nothing_that_machines_say_makes_the_page_too_big() -> None:

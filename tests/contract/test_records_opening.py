@@ -25,7 +25,7 @@ from tasks.records.opening import migrate, open_records
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 

@@ -12,7 +12,7 @@ from tasks.records.opening import open_records
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 _APPEND_AND_SAY_SO = """
 import sys, time

@@ -28,7 +28,7 @@ from tasks.transport.ssh.crypto import PinnedTransport
 from tasks.transport.ssh.jump import Bastions
 from tasks.transport.ssh.login import load_key
 from tests.contract.transport_subjects import scripts
-from tests.unit.transport.ssh_server import PASSWORD, Server, new_key
+from tests.support.ssh_server import PASSWORD, Server, new_key
 
 GREET = Script("greet", {"name": "x"})
 CLOCK = SystemClock()
