@@ -54,7 +54,7 @@ class Boots:
         same_id: it comes back with the boot id that it had, as if it had never gone down.
         refuses: why its script refuses the order, or "".
         count: how often it went down.
-        orders: boot ids that were expected by the orders that reached it.
+        orders: boot ids that were expected by the orders that reached it, and ``ordered_at`` when they did.
     """
 
     down_after: float | None = 2.0
@@ -64,6 +64,7 @@ class Boots:
     can: bool = True
     count: int = 0
     orders: list[str] = field(default_factory=list)
+    ordered_at: list[datetime] = field(default_factory=list)
 
 
 class SimMachine(FakeTransport):
@@ -118,9 +119,13 @@ class SimMachine(FakeTransport):
         """So many seconds from now, do this."""
         self.trouble.append((self.fake_clock.now() + timedelta(seconds=seconds), then))
 
+    def jobs(self) -> list[Job]:
+        """Return the jobs that were started, each once."""
+        return [started.job for started in self._jobs.values()]
+
     def installs(self) -> list[Job]:
-        """Return the installing jobs that were started, each once."""
-        return [s.job for s in self._jobs.values() if s.job.script.params["work"] == "install"]
+        """Return the installing ones."""
+        return [job for job in self.jobs() if job.script.params["work"] == "install"]
 
     def begun(self) -> list[Begun]:
         """Return the transactions that jobs really began."""
@@ -188,6 +193,7 @@ class SimMachine(FakeTransport):
     def _reboot(self, script: Script) -> ScriptRecord:
         expected = str(script.params["expected_boot_id"])
         self.boots.orders.append(expected)
+        self.boots.ordered_at.append(self.fake_clock.now())
         refused = self.boots.refuses or ("" if expected == self.boot_id else "it has rebooted already")
         if refused:
             return {"kind": "refused", "why": refused, "boot_id": self.boot_id}

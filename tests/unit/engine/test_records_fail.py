@@ -1,0 +1,89 @@
+"""Records that fail: nothing is begun that isn't recorded, what runs is seen to its end, and the run says so."""
+
+import pytest
+
+from flows.ports import PlainRunner
+from tasks.errors import RecordsError
+from tasks.model import RunReport
+from tasks.seams.records import JournalMark
+from tasks.states import OperationState, UpdateState
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of, result_of
+
+
+class Publishing(PlainRunner):
+    """Keeps the report that would be published."""
+
+    report: RunReport | None = None
+
+    def publish(self, report: RunReport) -> None:
+        self.report = report
+
+
+def test_records_that_fail_from_the_start_ask_nothing_of_any_machine(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    fleet.records.fail_saves = True
+
+    with pytest.raises(RecordsError):
+        fleet.patch()
+
+    assert web.calls == []
+
+
+@pytest.mark.parametrize("failing", range(1, 9))
+def test_nothing_is_begun_that_could_not_be_recorded(fleet: SimFleet, failing: int) -> None:
+    """The journal's appends: before and after the download, the installation and the reboot, of two machines."""
+    for name in ("first", "second"):
+        fleet.add(name, [FakePackage("a", asks_reboot=True)])
+    fleet.records.fail_append_at = failing
+    runner = Publishing()
+
+    with pytest.raises(RecordsError, match="told to fail"):
+        fleet.patch(runner=runner)
+
+    kept = {(entry.machine, entry.act) for entry in fleet.records.journal if entry.mark is JournalMark.BEFORE}
+    for name, machine in fleet.machines.items():
+        acts = {(name, begun.work) for begun in machine.begun()} | {(name, "reboot") for _ in machine.boots.orders}
+        assert acts <= kept
+    assert runner.report is not None
+    assert len(runner.report.outcomes) == 2
+    for outcome in runner.report.outcomes:
+        there = fleet.machines[outcome.machine].world.whole()["a"] == "2.0"
+        assert (result_of(outcome, "a").state is UpdateState.INSTALLED) is there
+
+
+def test_a_failing_record_begins_no_other_machine(fleet: SimFleet) -> None:
+    for name in ("first", "second", "third"):
+        fleet.add(name, [FakePackage("a")])
+    fleet.records.fail_append_at = 3  # before the installation of the first
+    runner = Publishing()
+
+    with pytest.raises(RecordsError):
+        fleet.patch(runner=runner)
+
+    assert [len(machine.installs()) for machine in fleet.machines.values()] == [0, 0, 0]
+    assert runner.report is not None
+    assert outcome_of(runner.report, "second").state is OperationState.NOT_STARTED
+    assert "records failed" in outcome_of(runner.report, "third").reason
+
+
+def test_what_was_installed_is_told_when_its_end_could_not_be_recorded(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")])
+    fleet.records.fail_append_at = 4  # after the installation
+    runner = Publishing()
+
+    with pytest.raises(RecordsError):
+        fleet.patch(runner=runner)
+
+    assert runner.report is not None
+    assert result_of(outcome_of(runner.report, "web"), "a").state is UpdateState.INSTALLED
+
+
+def test_every_act_stands_in_the_journal_before_it_and_after_it(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a", asks_reboot=True)])
+
+    fleet.patch()
+
+    assert [(entry.act, entry.mark) for entry in fleet.records.journal] == [
+        (act, mark) for act in ("stage", "install", "reboot") for mark in (JournalMark.BEFORE, JournalMark.AFTER)
+    ]
