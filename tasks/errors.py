@@ -27,10 +27,13 @@ FleetpatchError                     inventory/errors.py
     ├── WindowClosed                no time left
     ├── RebootFailed                the machine did not go down, or did not come back
     ├── RecordsError                history can't be read or written
+    │   └── RecordsUnavailable      (transient) the database is away, busy or full for now
+    ├── LeaseHeld                   another process carries this run out
     ├── ReportError                 a report can't be written; no half file is left
     └── FleetPatchFailed            raised once, at the end of a run; carries the whole report
 """
 
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from inventory.errors import (
@@ -44,6 +47,7 @@ from inventory.errors import (
 
 if TYPE_CHECKING:
     from tasks.model import RunReport
+    from tasks.seams.leases import Holder
 
 __all__ = [
     "AuthenticationFailed",
@@ -60,6 +64,7 @@ __all__ = [
     "InvalidInventory",
     "InventoryError",
     "JobLost",
+    "LeaseHeld",
     "ManagerBusy",
     "ManagerError",
     "PatchError",
@@ -67,6 +72,7 @@ __all__ = [
     "ProtocolViolation",
     "RebootFailed",
     "RecordsError",
+    "RecordsUnavailable",
     "ReportError",
     "RepositoryError",
     "RequestError",
@@ -180,6 +186,31 @@ class RebootFailed(PatchError):
 
 class RecordsError(PatchError):
     """History can't be read or written."""
+
+
+class RecordsUnavailable(RecordsError):
+    """The database is away, busy or full for now. What was asked may or may not have been stored; ask again."""
+
+    transient: ClassVar[bool] = True
+
+
+class LeaseHeld(PatchError):
+    """Another process carries this run out.
+
+    Attributes:
+        run_id: the run.
+        holder: who has its lease.
+        until: when the lease is over unless it is renewed, by the clock of the records.
+    """
+
+    def __init__(self, run_id: str, *, holder: "Holder", until: datetime) -> None:
+        super().__init__(
+            f"run {run_id} is carried out by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
+            hint="Ask that run to stop, or wait: when its process died, its lease runs out by itself.",
+        )
+        self.run_id = run_id
+        self.holder = holder
+        self.until = until
 
 
 class ReportError(PatchError):

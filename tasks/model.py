@@ -270,7 +270,13 @@ class TransactionResult:
 
 @dataclass(frozen=True, slots=True)
 class InstallResult:
-    """The install step. ``results`` is what the package database says afterwards."""
+    """The install step.
+
+    Attributes:
+        results: what the package database says afterwards.
+        staged_bytes: downloaded for it by staging; 0 when all was there already, None when that isn't known.
+        staged_seconds: how long the staging took; None when that isn't known.
+    """
 
     results: tuple[UpdateResult, ...]
     transactions: tuple[TransactionResult, ...] = ()
@@ -279,6 +285,8 @@ class InstallResult:
     unasked: tuple[str, ...] = ()  # changes that came along as dependencies: "name old -> new"
     overrun_seconds: float = 0.0  # by how much the last transaction passed the window's end
     error: ErrorInfo | None = None
+    staged_bytes: int | None = None
+    staged_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
