@@ -16,7 +16,7 @@ SYSTEM_CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 say() { echo "bootstrap: $*" >&2; }
 die() { say "$*"; exit 1; }
 quietly() { local said; said=$("$@" 2>&1) || { printf '%s\n' "$said" >&2; die "$* failed"; }; }
-stamp_of() { { "$VENV/bin/python" -VV; cat "$@"; } 2>/dev/null | sha256sum | cut -d' ' -f1; }
+stamp_of() { { echo "$PWD"; "$VENV/bin/python" -VV; cat "$@"; } 2>/dev/null | sha256sum | cut -d' ' -f1; }
 stamped() { [ "$(cat "$VENV/$1.stamp" 2>/dev/null)" = "$(stamp_of "${@:2}")" ]; }
 
 new_enough() {
