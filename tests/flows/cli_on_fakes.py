@@ -1,0 +1,66 @@
+"""The command over a fake fleet whose clock is real: a program to send signals to.
+
+    python -m tests.flows.cli_on_fakes patch '*' --plain --yes
+
+Its two machines each have three updates that take two seconds; they are installed in transactions of their own.
+"""
+
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import flows.plain
+import flows.wiring
+from flows.cli.main import main
+from flows.context import Caller
+from flows.ports import Ports
+from tasks.records.opening import open_records
+from tasks.states import Classification
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+SECONDS = 2.0
+
+
+class WallClock(FakeClock):
+    """Real time behind the fake clock's face, in whole seconds.
+
+    A fake job that is asked to stop is worked out anew. What it wrote so far must come out byte for byte as before,
+    and moments with fractions would not.
+    """
+
+    def now(self) -> datetime:
+        return datetime.now(UTC).replace(microsecond=0)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(max(0.0, seconds))
+
+    def advance(self, seconds: float) -> None:
+        """What fakes pretend to take, they don't take here."""
+
+
+def fleet() -> SimFleet:
+    made = SimFleet(clock=WallClock())
+    for name in ("first", "second"):
+        packages = [
+            FakePackage(f"{name}-{n}", classification=Classification.SECURITY, seconds=SECONDS, group=f"g{n}")
+            for n in range(3)
+        ]
+        made.add(name, packages)
+    return made
+
+
+def ports(_request: Any, who: Caller) -> Ports:
+    records = open_records(who.records_url)
+    return replace(fleet().ports(), records=records, watch=who.watch, control=who.control)
+
+
+if __name__ == "__main__":
+    Path("fleet.yaml").write_text("machines: [{name: first, address: 192.0.2.1}, {name: second, address: 192.0.2.2}]\n")
+    for module in (flows.plain, flows.wiring):  # before flows.patch takes it from there
+        setattr(module, "real_ports", ports)  # noqa: B010 - the type checker is right, and this is on purpose
+    sys.exit(main())
