@@ -1,0 +1,105 @@
+"""Looks for secrets in every file that git has, or would take.
+
+    python -m tests.ci.committed_secrets             # fails when there is one that known_secrets.json doesn't list
+    python -m tests.ci.committed_secrets --accept    # writes that list anew: look at what changed in it
+
+The list holds what looks like a secret and is none (keys and hashes made up for tests), as hashes. In tests, what stands
+behind "password =" is not asked about: it is made up, by the dozen. Keys and tokens of known kinds are, everywhere.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from detect_secrets.core.secrets_collection import SecretsCollection
+from detect_secrets.settings import transient_settings
+
+from tests.ci import tree
+
+KNOWN = Path(__file__).with_name("known_secrets.json")
+SKIPPED = ("requirements.lock", "tests/bench/requirements.txt", "tests/ci/known_secrets.json")  # hashes, line by line
+_PLUGINS = (
+    "ArtifactoryDetector",
+    "AWSKeyDetector",
+    "AzureStorageKeyDetector",
+    "BasicAuthDetector",
+    "DiscordBotTokenDetector",
+    "GitHubTokenDetector",
+    "GitLabTokenDetector",
+    "JwtTokenDetector",
+    "NpmDetector",
+    "OpenAIDetector",
+    "PrivateKeyDetector",
+    "PypiTokenDetector",
+    "SendGridDetector",
+    "SlackDetector",
+    "StripeDetector",
+    "TwilioKeyDetector",
+)
+_GUESSES = ({"name": "Base64HighEntropyString", "limit": 4.5}, {"name": "HexHighEntropyString", "limit": 3.0})
+_FILTERS = (
+    "detect_secrets.filters.heuristic.is_sequential_string",
+    "detect_secrets.filters.heuristic.is_potential_uuid",
+    "detect_secrets.filters.heuristic.is_templated_secret",
+)
+# a reference is what should stand there
+_WORDS = {"name": "KeywordDetector", "keyword_exclude": r"\b(env|file|key|prefect):"}
+
+Known = dict[str, list[str]]
+"""File → "kind: hash" of each finding."""
+
+
+def names() -> list[str]:
+    """Return the files of this checkout; without git (in a release), all but what tools have made."""
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(words, cwd=tree.TOP, capture_output=True, text=True, check=False)
+    listed = done.stdout.split("\0") if done.returncode == 0 else map(tree.name, tree.files())
+    return sorted(name for name in set(listed) - {""} if name not in SKIPPED and (tree.TOP / name).is_file())
+
+
+def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, int]]:
+    """Return what looks like a secret: file → "kind: hash" → line."""
+    files = list(files)
+    tests = [name for name in files if name.startswith("tests/")]
+    found: dict[str, dict[str, int]] = {}
+    for some, words in ((tests, ()), ([name for name in files if name not in tests], (_WORDS,))):
+        plugins = [*({"name": name} for name in _PLUGINS), *_GUESSES, *words]
+        with transient_settings({"plugins_used": plugins, "filters_used": [{"path": path} for path in _FILTERS]}):
+            collection = SecretsCollection(root=str(top))
+            for name in some:
+                collection.scan_file(name)
+            for name, secret in collection:
+                found.setdefault(name, {})[f"{secret.type}: {secret.secret_hash}"] = secret.line_number
+    return found
+
+
+def unknown(found: dict[str, dict[str, int]], known: Known) -> list[str]:
+    """Return what the list doesn't have."""
+    return [
+        f"{name}:{line}: looks like a secret ({mark.partition(':')[0]})"
+        for name, marks in sorted(found.items())
+        for mark, line in marks.items()
+        if mark not in known.get(name, [])
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Look, and print what was found."""
+    found = findings(names())
+    if arguments == ["--accept"]:
+        listed = {name: sorted(marks) for name, marks in sorted(found.items())}
+        KNOWN.write_text(json.dumps(listed, indent=1) + "\n")
+        return 0
+    known: Known = json.loads(KNOWN.read_text())
+    lines = unknown(found, known)
+    for line in lines:
+        print(line)
+    if lines:
+        print("Take it out, and give it up where it is real. Is it none? python -m tests.ci.committed_secrets --accept")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
