@@ -5,12 +5,14 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import IO, cast
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from flows.cli.steady import SteadyStream
 from tasks.reporting.text import clean, one_line
 
 UNBOUND_WIDTH = 200  # of what goes to a file or a pipe: nobody wants its lines cut
@@ -44,17 +46,17 @@ _STYLES: Mapping[str, str] = {
 @cache
 def out() -> Console:
     """Where answers go."""
-    return _console(stderr=False)
+    return _console(SteadyStream("stdout", BrokenPipeError))
 
 
 @cache
 def err() -> Console:
     """Where everything else goes: progress, questions, errors."""
-    return _console(stderr=True)
+    return _console(SteadyStream("stderr", OSError))
 
 
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+def _console(stream: SteadyStream) -> Console:
+    console = Console(file=cast("IO[str]", stream), highlight=False, soft_wrap=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUND_WIDTH
     return console
@@ -125,7 +127,9 @@ def note(line: RenderableType) -> None:
 
 def print_json(document: object) -> None:
     """Print the one document of --json. It is plain ASCII, so that no terminal obeys what machines say."""
-    print(json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False))
+    stream = out().file
+    stream.write(json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
+    stream.flush()
 
 
 def lines_of(texts: Iterable[str], limit: int) -> Sequence[str]:

@@ -109,11 +109,33 @@ def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: d
     assert code == 130
     assert out == ""
     assert said.count("Come back with: fleetpatch show") == 2
-    words = [COMMAND, "show", "last"]
+    words = [str(COMMAND), "show", "last"]
     shown = subprocess.run(words, env=surroundings, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     assert "first Unknown" in shown.stdout
     assert "Begun, and no end is recorded" in shown.stdout
+
+
+@pytest.mark.slow
+def test_nobody_reading_along_does_not_end_a_run(tmp_path: Path, surroundings: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [*ON_FAKES, "patch", "first", "--yes", "--plain", "--no-stage"],
+        cwd=tmp_path,
+        env=surroundings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        process.stdout.close()
+        assert process.wait(120) == 0
+    words = [str(COMMAND), "show", "last", "--json"]
+    shown = subprocess.run(words, env=surroundings, capture_output=True, text=True, check=False)
+    (machine,) = json.loads(shown.stdout)["machines"]
+    assert machine["status"] == "Succeeded"
 
 
 @pytest.mark.slow

@@ -1,15 +1,18 @@
 """What machines say is shown, never obeyed."""
 
+import errno
 import io
 import logging
+import sys
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.cli import run_view
-from flows.cli.screen import ScreenHandler, err, lines_of, out, safe, table
+from flows.cli.screen import ScreenHandler, err, lines_of, out, print_json, safe, table
 from flows.cli.watching import LineDisplay, LiveDisplay
 from tasks.reporting.text import NOTHING
 from tasks.states import OperationState, Step
@@ -103,3 +106,30 @@ def test_sizes_are_for_people() -> None:
         "17 MB",
         "2.5 GB",
     ]
+
+
+class _Lost(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_is_gone_breaks_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, name, _Lost())
+    console = out() if name == "stdout" else err()
+    console.print("nobody reads this")
+    LineDisplay().finished("web", Step.INSTALL, OperationState.SUCCEEDED, "")
+
+
+def test_a_full_disk_is_no_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys.stdout, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        print_json({})
+    monkeypatch.setattr(sys.stderr, "write", full)
+    err().print("progress that can't be kept stops nothing")
