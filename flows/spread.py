@@ -21,10 +21,11 @@ from tasks.rules.verdict import run_state
 from tasks.states import OperationState, Step
 from tasks.steps.context import MachineRun, Work
 from tasks.validate import validate_machine
+from tasks.verdict import Handed
 
 logger = logging.getLogger(__name__)
 
-TASKS: Mapping[Step, Task[[Work], MachineRun | State[MachineRun]]] = {
+TASKS: Mapping[Step, Task[[Work], MachineRun | State[Handed]]] = {
     Step.ASSESS: assess_machine,
     Step.PRECHECK: precheck_machine,
     Step.INSTALL: install_updates,
@@ -74,6 +75,8 @@ class PrefectRunner:
         """Run the step's task; what it raises is raised here, what it returns in a Failed state is returned."""
         state = TASKS[step](work, return_state=True)
         result = state.result(raise_on_failure=False)
+        if isinstance(result, Handed):
+            return result.run
         if isinstance(result, MachineRun):
             return result
         if isinstance(result, BaseException):

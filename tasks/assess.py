@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from tasks.states import Step
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.order import perform
-from tasks.verdict import as_state, worth_retrying
+from tasks.verdict import Handed, as_state, worth_retrying
 
 
 @task(
@@ -20,7 +20,7 @@ from tasks.verdict import as_state, worth_retrying
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def assess_machine(work: Work) -> MachineRun | State[MachineRun]:
+def assess_machine(work: Work) -> MachineRun | State[Handed]:
     """Ask a machine what it is and what is pending, and decide what would be done about it.
 
     Read-only, so it is tried again after transient errors.

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from tasks.states import Step
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.order import perform
-from tasks.verdict import as_state
+from tasks.verdict import Handed, as_state
 
 
 @task(
@@ -17,7 +17,7 @@ from tasks.verdict import as_state
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def install_updates(work: Work) -> MachineRun | State[MachineRun]:
+def install_updates(work: Work) -> MachineRun | State[Handed]:
     """Install what was chosen, as a detached job on the machine.
 
     It changes the machine, so Prefect never tries it again: asked twice must be done once.

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from tasks.states import Step
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.order import perform
-from tasks.verdict import as_state, worth_retrying
+from tasks.verdict import Handed, as_state, worth_retrying
 
 
 @task(
@@ -20,7 +20,7 @@ from tasks.verdict import as_state, worth_retrying
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def validate_machine(work: Work) -> MachineRun | State[MachineRun]:
+def validate_machine(work: Work) -> MachineRun | State[Handed]:
     """Look at a machine afterwards and compare with what was promised.
 
     Read-only, so it is tried again after transient errors.

@@ -12,11 +12,23 @@ from tasks.steps.context import MachineRun
 from tasks.steps.order import how_it_went
 
 
-def as_state(run: MachineRun, step: Step) -> MachineRun | State[MachineRun]:
+class Handed:
+    """A machine's run within a Failed state. Prefect writes such data to its log, and a whole run would drown it."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: MachineRun) -> None:
+        self.run = run
+
+    def __repr__(self) -> str:
+        return self.run.machine.name
+
+
+def as_state(run: MachineRun, step: Step) -> MachineRun | State[Handed]:
     """Return a step's result: as it is, or within a Failed state when the step found or left the machine wanting."""
     state, message = how_it_went(run, step)
     if state is OperationState.FAILED:
-        return Failed(message=message, data=run)
+        return Failed(message=message, data=Handed(run))
     return run
 
 

@@ -1,0 +1,227 @@
+"""The flows on a Prefect server, over a simulated fleet: what it shows, and that it changes nothing of what is done."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from flows import spread
+from flows.assess import assess_fleet
+from flows.patch import patch_fleet
+from flows.request import AssessRequest
+from tasks.errors import ConnectionLost, FleetpatchError, FleetPatchFailed, ManagerBusy, ProtocolViolation, Unreachable
+from tasks.model import RunReport
+from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.steps import order
+from tasks.steps.context import MachineRun, Work
+from tests.flows.prefect_view import artifacts, look
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of, result_of
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries without their delays."""
+    quick = {
+        step: task.with_options(retry_delay_seconds=0, retry_jitter_factor=0) for step, task in spread.TASKS.items()
+    }
+    monkeypatch.setattr(spread, "TASKS", quick)
+
+
+def ran(flow: Any, request: object) -> State[RunReport]:
+    state: State[RunReport] = flow(request, return_state=True)
+    return state
+
+
+def failure_of(state: State[RunReport]) -> FleetPatchFailed:
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, FleetPatchFailed), error
+    return error
+
+
+def test_a_fleet_that_is_patched_well(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    fleet.add("db", [FakePackage("a")])
+
+    state = ran(patch_fleet, fleet.request(waves={"size": 1, "canary_count": 1}))
+
+    assert state.is_completed(), state.message
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    seen = look(run_id, tasks=11)
+    assert seen.waves == {"wave-1": "Completed", "wave-2": "Completed"}
+    steps = ("assess", "precheck", "install", "reboot", "validate")
+    expected = {f"{step} {name}": "Completed" for step in steps for name in ("web", "db")}
+    (report_task,) = set(seen.tasks) - set(expected)
+    assert report_task.startswith("report 20260310-010000-")
+    assert seen.tasks == {**expected, report_task: "Completed"}
+    (run,) = fleet.records.runs.values()
+    assert run.flow_run_id == str(run_id)
+    assert run.started_by
+
+
+def test_a_machine_that_fails_is_red_where_it_failed_and_the_flow_raises_once(fleet: SimFleet) -> None:
+    fleet.add("bad", [FakePackage("a", fails="no"), FakePackage("b")])
+    fleet.add("gone", [FakePackage("a")]).cut(1e6)
+    fleet.add("good", [FakePackage("a")])
+
+    state = ran(patch_fleet, fleet.request(waves={"failure_budget_count": 3}))
+
+    assert state.is_failed()
+    error = failure_of(state)
+    assert "2 of 3 machines failed: bad, gone" in str(error)
+    assert {o.machine: o.state for o in error.report.outcomes} == {
+        "bad": OperationState.FAILED,
+        "gone": OperationState.FAILED,
+        "good": OperationState.SUCCEEDED,
+    }
+    assert state.state_details.flow_run_id is not None
+    seen = look(state.state_details.flow_run_id, tasks=12)
+    assert seen.waves == {"wave-1": "Failed"}
+    assert seen.tasks["assess gone"] == "Failed"
+    assert seen.tasks["install bad"] == "Failed"
+    assert seen.tasks["install good"] == seen.tasks["assess bad"] == "Completed"
+    assert "precheck gone" not in seen.tasks
+
+
+def test_artifacts_show_the_run_and_no_hostile_text_acts(fleet: SimFleet, caplog: pytest.LogCaptureFixture) -> None:
+    fleet.add("web", [FakePackage(HOSTILE, fails=HOSTILE), FakePackage("b")])
+
+    state = ran(patch_fleet, fleet.request())
+
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    found = artifacts(run_id)
+    kinds = {key.rsplit("-", 1)[-1]: artifact.type for key, artifact in found.items()}
+    assert kinds == {"summary": "markdown", "machines": "table", "updates": "table", "report": "markdown"}
+    for artifact in found.values():
+        text = str(artifact.data)
+        assert "<img" not in text
+        assert "](javascript" not in text
+    assert "MachineRun(" not in caplog.text  # what Prefect logs of a failed task is read by people
+    rows = next(json.loads(str(found[key].data)) for key in found if key.endswith("-machines"))
+    assert [row["Machine"] for row in rows] == ["web"]
+
+
+def test_no_secret_is_among_the_parameters(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")], credential="env:PASSWORD", privilege_password="env:SUDO_PASSWORD")
+
+    state = ran(patch_fleet, fleet.request())
+
+    assert state.state_details.flow_run_id is not None
+    seen = look(state.state_details.flow_run_id, tasks=6)
+    told = json.dumps(seen.run.parameters)
+    assert "scope" in told
+    assert "PASSWORD" not in told
+    assert "credential" not in told
+
+
+@pytest.mark.parametrize("step", [Step.INSTALL, Step.REBOOT])
+@pytest.mark.parametrize("error", [ConnectionLost("cut"), ManagerBusy("locked")])
+def test_what_changes_a_machine_is_asked_once_even_after_a_transient_error(
+    fleet: SimFleet, step: Step, error: FleetpatchError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    calls = failing(monkeypatch, step, error, times=10)
+
+    state = ran(patch_fleet, fleet.request())
+
+    assert calls == ["web"]
+    assert spread.TASKS[step].retries == 0
+    outcome = outcome_of(failure_of(state).report, "web")
+    assert outcome.error is not None
+    assert outcome.error.kind == type(error).__name__
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "calls_made", "state"),
+    [
+        (Unreachable("gone"), 2, 3, OperationState.SUCCEEDED),
+        (Unreachable("gone"), 9, 3, OperationState.FAILED),
+        (ProtocolViolation("nonsense"), 1, 1, OperationState.FAILED),
+    ],
+)
+def test_an_assessment_is_tried_again_after_transient_errors_only(
+    fleet: SimFleet,
+    error: FleetpatchError,
+    times: int,
+    calls_made: int,
+    state: OperationState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet.add("web", [FakePackage("a")])
+    calls = failing(monkeypatch, Step.ASSESS, error, times=times)
+
+    ended = ran(assess_fleet, AssessRequest(scope="*", at_once=1))
+
+    assert len(calls) == calls_made
+    (outcome,) = fleet.records.outcomes.values()
+    assert outcome.state is state
+    assert ended.is_completed() is (state is OperationState.SUCCEEDED)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, step: Step, error: FleetpatchError, times: int) -> list[str]:
+    """Let a step raise that often; the names of the machines that it was called for are returned."""
+    whole: Callable[[Work], MachineRun] = order.FUNCTIONS[step]
+    calls: list[str] = []
+
+    def broken(work: Work) -> MachineRun:
+        calls.append(work.name)
+        if len(calls) <= times:
+            raise error
+        return whole(work)
+
+    monkeypatch.setattr(order, "FUNCTIONS", {**order.FUNCTIONS, step: broken})
+    return calls
+
+
+def varied() -> SimFleet:
+    """A fleet with something of everything."""
+    fleet = SimFleet()
+    fleet.add("good", [FakePackage("a", asks_reboot=True), FakePackage("held", held=True)])
+    fleet.add("bad", [FakePackage("a", fails="no"), FakePackage("b")])
+    fleet.add("stuck", [FakePackage("a", asks_reboot=True)]).boots.up_after = None
+    cut = fleet.add("cut", [FakePackage("a", seconds=200)])
+    cut.on_start("install", 10, lambda: cut.cut(300))
+    full = fleet.add("full", [FakePackage("a")])
+    full.free_kib = 10
+    gone = fleet.add("gone", [FakePackage("a", asks_reboot=True)])
+    gone.gone_after_reboot = ("tcp/443",)
+    return fleet
+
+
+def test_prefect_changes_nothing_of_what_becomes_of_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    plain, seen = varied(), varied()
+    fields = {"waves": {"size": 2, "failure_budget_count": 6}, "report_directory": tmp_path}
+    monkeypatch.setattr("flows.patch.real_ports", lambda request, who: seen.ports())
+
+    expected = plain.patch(**fields)
+    report = failure_of(ran(patch_fleet, seen.request(**fields))).report
+
+    for theirs, ours in zip(report.outcomes, expected.outcomes, strict=True):
+        for name in set(ours.__slots__) - {"run_id", "install"}:  # which carry ids of the run and its jobs
+            assert getattr(theirs, name) == getattr(ours, name), (ours.machine, name)
+        assert (theirs.install is None) is (ours.install is None)
+        if theirs.install is not None and ours.install is not None:
+            assert theirs.install.transactions == ours.install.transactions
+    assert result_of(outcome_of(report, "stuck"), "a").state is UpdateState.INSTALLED
+    assert outcome_of(report, "stuck").reboot is RebootState.FAILED
+    assert report.run.state is expected.run.state is OperationState.FAILED
+
+
+def test_a_dry_run_is_a_flow_run_without_waves(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")])
+
+    state = ran(patch_fleet, fleet.request(dry_run=True))
+
+    assert state.is_completed(), state.message
+    assert state.state_details.flow_run_id is not None
+    seen = look(state.state_details.flow_run_id, tasks=2)
+    assert seen.waves == {}
+    assert [name for name in seen.tasks if not name.startswith("report")] == ["assess web"]
