@@ -55,8 +55,14 @@ def _address(value: str) -> str:
     except ValueError:
         pass  # then it must be a host name
     if not _HOST.fullmatch(host) or re.fullmatch(r"[0-9.]+", host):
-        raise fault(f"{value[:200]!r} is no address", _address_hint(value))
+        raise fault(f"{_shown(value)} is no address", _address_hint(value))
     return host
+
+
+def _shown(value: str) -> str:
+    """Return a value that may be a URL for a message, without the login: it may hold a password."""
+    _, at, rest = value.rpartition("@")
+    return repr(f"***@{rest}"[:200] if at else value[:200])
 
 
 def _address_hint(value: str) -> str:
@@ -160,7 +166,7 @@ class CheckEntry(Strict):
             if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
                 raise fault(f"{self.target!r} is no TCP target", "Give host:port, or a port of the machine itself.")
         if self.kind is CheckKind.HTTP and not re.fullmatch(r"https?://[^\s/]+\S*", self.target):
-            raise fault(f"{self.target!r} is no URL", "Give one that begins with http:// or https://.")
+            raise fault(f"{_shown(self.target)} is no URL", "Give one that begins with http:// or https://.")
         return self
 
 

@@ -1,9 +1,10 @@
 """Owners' own checks: a command on the machine, or a connection or page asked for from the controller."""
 
+import base64
 import http.client
 import socket
 from urllib.error import URLError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from inventory.machine import Check, CheckKind, CheckLevel
@@ -26,10 +27,25 @@ def ask(work: Work, check: Check) -> Finding:
         case CheckKind.HTTP:
             problem = _http(check)
     if not problem:
-        return Finding(check.name, FindingLevel.GOOD, f"{check.kind} {check.target}: good")
+        return Finding(check.name, FindingLevel.GOOD, f"{check.kind} {_shown(check)}: good")
     level = FindingLevel.BLOCK if check.level is CheckLevel.BLOCK else FindingLevel.WARN
     return Finding(
-        check.name, level, f"{check.kind} {check.target}: {problem}", "This is the machine owner's own check."
+        check.name, level, f"{check.kind} {_shown(check)}: {problem}", "This is the machine owner's own check."
+    )
+
+
+def _shown(check: Check) -> str:
+    """Return a target for people: of a URL neither login nor query, where passwords and tokens stand."""
+    if check.kind is not CheckKind.HTTP:
+        return check.target
+    try:
+        parts = urlsplit(check.target)
+        _ = parts.port  # a password with a slash in it looks like a port that is no number
+    except ValueError:
+        return "URL"
+    login, at, place = parts.netloc.rpartition("@")
+    return urlunsplit(
+        (parts.scheme, f"{'***' if login else ''}{at}{place}", parts.path, "***" if parts.query else "", "")
     )
 
 
@@ -55,11 +71,29 @@ def _tcp(address: str, check: Check) -> str:
 
 
 def _http(check: Check) -> str:
-    if urlsplit(check.target).scheme not in {"http", "https"}:
+    try:
+        request = _request(check.target)
+    except ValueError:  # its text would repeat a part of the URL
         return "the target is not an http or https URL"
     try:
-        request = Request(check.target, headers={"User-Agent": "fleetpatch"})  # noqa: S310 - the scheme is checked above
         with urlopen(request, timeout=check.timeout_seconds) as answer:  # noqa: S310 - the same
             return "" if 200 <= answer.status < 400 else f"status {answer.status}"
     except (URLError, OSError, http.client.HTTPException) as error:
         return str(error)
+
+
+def _request(target: str) -> Request:
+    """Return the request for a URL. A login in it goes as basic authentication, and to no place that it is sent on to.
+
+    Raises:
+        ValueError: it is no http or https URL.
+    """
+    parts = urlsplit(target)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError("not an http or https URL")
+    place = parts.netloc.rpartition("@")[2]
+    request = Request(urlunsplit(parts._replace(netloc=place)), headers={"User-Agent": "fleetpatch"})  # noqa: S310 - the scheme is checked above
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    return request

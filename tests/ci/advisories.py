@@ -3,7 +3,7 @@
     python -m tests.ci.advisories
 
 Exit codes: 0 nothing is known against any of them, 1 something is (or the question itself failed), 75 no database could
-be reached, so that nothing is known at all. Advisories that were weighed and accepted stand in pyproject.toml, with why.
+be reached, so that nothing is known at all. Advisories that were weighed and accepted are in pyproject.toml, with why.
 """
 
 import json

@@ -3,8 +3,8 @@
     python -m tests.ci.committed_secrets             # fails when there is one that known_secrets.json doesn't list
     python -m tests.ci.committed_secrets --accept    # writes that list anew: look at what changed in it
 
-The list holds what looks like a secret and is none (keys and hashes made up for tests), as hashes. In tests, what stands
-behind "password =" is not asked about: it is made up, by the dozen. Keys and tokens of known kinds are, everywhere.
+The list holds what looks like a secret and is none (keys and hashes made up for tests), as hashes. In tests, what
+stands behind "password =" passes: it is made up, by the dozen. Keys and tokens of known kinds pass nowhere.
 """
 
 import json
