@@ -148,6 +148,7 @@ class MachineRun:
         packages_after: what the package manager said after the last change.
         early_reboot: the reboot that was pending before we came, when it was taken first.
         reboot: the reboot after the installation, done or decided against.
+        begun: an earlier process may have changed the machine in this run already.
         halted: why the machine goes no further, or "".
         halted_as: the state that this gives it: Failed when something is wrong with it, NotStarted when it is not.
     """
@@ -164,6 +165,7 @@ class MachineRun:
     reboot: RebootResult | None = None
     validation: Validation | None = None
     steps: tuple[StepRecord, ...] = ()
+    begun: bool = False
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED
     error: ErrorInfo | None = None

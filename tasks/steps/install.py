@@ -17,6 +17,7 @@ from tasks.states import UpdateState
 from tasks.steps.assess import plan
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.follow import patiently
+from tasks.steps.handed import handed_over
 from tasks.steps.jobs import carry_out
 from tasks.steps.settling import Tally, as_far_as_seen, bystanders, in_time, settled, versions_now
 
@@ -95,6 +96,7 @@ def _stage(work: Work, tally: Tally) -> str:
     """
     context, chosen = work.context, work.plan.chosen
     seconds = work.plan.prediction.stage
+    parts = handed_over(work, Kind.STAGE, 0)
     check = fit(
         context.clock.now(),
         seconds + work.rates.transaction_seconds,
@@ -103,10 +105,12 @@ def _stage(work: Work, tally: Tally) -> str:
         why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
         zone=context.window.zone,
     )
-    if not check.fits:
+    if not parts and context.control.stopping:
+        return f"the run was asked to stop: {context.control.reason}"
+    if not parts and not check.fits:
         return f"no time left: {check.arithmetic}"
-    whole = Transaction(0, chosen, _latest(work, seconds), seconds)
-    story = carry_out(work, Kind.STAGE, 0, (whole,), _watching(work), underway=tally.jobs)
+    parts = parts or (Transaction(0, chosen, _latest(work, seconds), seconds),)
+    story = carry_out(work, Kind.STAGE, 0, parts, _watching(work), underway=tally.jobs)
     tally.told.add(story.job_id)
     if not story.lost:
         return ""
@@ -116,27 +120,17 @@ def _stage(work: Work, tally: Tally) -> str:
 
 def _rounds(work: Work, tally: Tally) -> None:
     context = work.context
-    why = why_cut_off(context.window, context.options.reboot, work.reboot_reserve)
     pending: tuple[Update, ...] = work.plan.chosen
     first = 0
     for number in range(ROUNDS):
         if not pending or tally.lost:
             return
-        if context.control.stopping:
+        parts = handed_over(work, Kind.INSTALL, number)
+        if not parts and context.control.stopping:
             tally.not_attempted.update({u.id: f"the run was asked to stop: {context.control.reason}" for u in pending})
             return
-        parts, late = divide(
-            pending,
-            rates=work.rates,
-            now=context.clock.now(),
-            cut_off=_until(work),
-            skew_seconds=work.facts.clock_skew_seconds,
-            one_by_one=number > 0,
-            first_number=first,
-            zone=context.window.zone,
-            why_cut_off=why,
-        )
-        tally.not_attempted.update({result.update.id: result.reason for result in late})
+        if not parts:
+            parts = _divided(work, tally, pending, number, first)
         if not parts:
             return
         tally.add(
@@ -144,6 +138,24 @@ def _rounds(work: Work, tally: Tally) -> None:
         )
         first += len(parts)
         pending = bystanders(work, tally, versions_now(work))
+
+
+def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int, first: int) -> tuple[Transaction, ...]:
+    """Divide updates into transactions that the window can hold; the others are not attempted, and say why."""
+    context = work.context
+    parts, late = divide(
+        pending,
+        rates=work.rates,
+        now=context.clock.now(),
+        cut_off=_until(work),
+        skew_seconds=work.facts.clock_skew_seconds,
+        one_by_one=number > 0,
+        first_number=first,
+        zone=context.window.zone,
+        why_cut_off=why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
+    )
+    tally.not_attempted.update({result.update.id: result.reason for result in late})
+    return parts
 
 
 def _allowed(work: Work) -> tuple[Update, ...]:

@@ -9,10 +9,12 @@ from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Assessment, ErrorInfo, StepRecord
 from tasks.rules.window import cut_off, fit, why_cut_off
 from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
+from tasks.steps import journal
 from tasks.steps.assess import assess, plan
 from tasks.steps.context import MachineRun, PatchOptions, Work
 from tasks.steps.install import install
 from tasks.steps.precheck import precheck
+from tasks.steps.progress import ACT, progress_of
 from tasks.steps.reboot import reboot
 from tasks.steps.validate import validate
 
@@ -22,7 +24,7 @@ StepFunction = Callable[[Work], MachineRun]
 
 
 def assess_and_plan(work: Work) -> MachineRun:
-    """Assess, and unless that is all that was asked for, decide at once what would be done: one visit to the machine."""
+    """Assess, and decide at once what would be done, unless nothing is going to be: one visit to the machine."""
     work.run = assess(work)
     return work.run if work.context.run.kind == "assess" else plan(work)
 
@@ -100,6 +102,7 @@ def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) ->
         watch.progress(work.name, step, 0.0, "")
         work.run = perform(work, step)
         state, message = how_it_went(work.run, step)
+        _remember(work, step)
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
             work.context.control.stop(f"the records failed: {error.message}")
@@ -112,6 +115,12 @@ def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) ->
         state, message = _failed(work, step, began, info)
     work.run = work.run.noted(StepRecord(step, began, clock.now(), state, message))
     watch.finished(work.name, step, state.value, message)
+
+
+def _remember(work: Work, step: Step) -> None:
+    """Store how far the machine has come, so that another process could go on from here."""
+    if step is not Step.ASSESS:
+        journal.done(work, step, ACT, step.value, progress_of(work.run))
 
 
 def _failed(work: Work, step: Step, began: datetime, info: ErrorInfo) -> tuple[OperationState, str]:
@@ -156,7 +165,7 @@ def _pending_goes_first(run: MachineRun, options: PatchOptions) -> bool:
 
 def _may_not_begin(work: Work, step: Step) -> str:
     """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
-    if work.run.install is not None:
+    if work.run.install is not None or work.run.begun:
         return ""
     if work.context.control.stopping:
         return f"the run was asked to stop: {work.context.control.reason}"

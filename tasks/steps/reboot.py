@@ -15,6 +15,7 @@ from tasks.steps import journal
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
 from tasks.steps.follow import passing
+from tasks.steps.handed import reboot_ordered
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
@@ -27,6 +28,9 @@ def reboot(work: Work) -> MachineRun:
     What became of the reboot is in the work's run even when something raises later.
     """
     early = work.run.install is None
+    ordered = reboot_ordered(work, early=early)
+    if ordered and _came_back(work, ordered, early):
+        return work.run
     decision = _decision(work)
     obstacle = _obstacle(work) if decision.reboot else ""
     if obstacle:
@@ -38,6 +42,29 @@ def reboot(work: Work) -> MachineRun:
         if early and result.state is RebootState.COMPLETED:
             work.run = _afresh(work)
     return work.run
+
+
+def _came_back(work: Work, before: str, early: bool) -> bool:
+    """Whether a reboot that an earlier process ordered has been carried out; if so it is kept as this run's.
+
+    A machine that is still in the boot in which the order was given may have heard it or not, so it is waited for
+    just as after an order; when it stays up the order is given again, and the machine knows it by its boot id.
+    """
+    facts_now = _until(work, work.context.options.coming_up_seconds, lambda boot: boot is not None, "coming up")
+    after = _boot_id(work) if facts_now is not None else None
+    if after is None:
+        waited = work.context.options.coming_up_seconds
+        reason = f"ordered before this run was taken up again; it did not come back in {waited:.0f} s"
+        _keep(work, RebootResult(RebootState.FAILED, reason, boot_id_before=before, count=1), early)
+        return True
+    if after == before:
+        return False
+    reason = "ordered before this run was taken up again"
+    result = RebootResult(RebootState.COMPLETED, reason, boot_id_before=before, boot_id_after=after, count=1)
+    _keep(work, result, early)
+    if early:
+        work.run = _afresh(work)
+    return True
 
 
 def _keep(work: Work, result: RebootResult, early: bool) -> RebootResult:
@@ -95,7 +122,7 @@ def _afresh(work: Work) -> MachineRun:
 def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     clock = work.context.clock
     before = read_facts(work.transport, clock, work.reading()).boot_id
-    journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason})
+    journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
     _say(work, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _keep(work, result, early)  # from here on it may go down, whatever else happens

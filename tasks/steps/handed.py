@@ -1,0 +1,57 @@
+"""What a run handed a machine before this process took it up: read from the journal, so that it is attached to."""
+
+from collections.abc import Mapping
+
+from tasks.model import Update
+from tasks.seams.manager import Transaction
+from tasks.seams.manager import Work as Kind
+from tasks.seams.records import JournalMark
+from tasks.steps import journal
+from tasks.steps.context import Work
+
+
+def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
+    """Return the transactions of a job that this run may have started already; empty when it has not.
+
+    Args:
+        work: the machine's turn.
+        kind: what the job does.
+        number: tells jobs of one kind in one run apart.
+    """
+    if not work.run.begun:
+        return ()
+    wanted = journal.job_id(work.context.run.id, work.name, kind.value, number)
+    for entry in work.context.records.entries(work.context.run.id, work.name):
+        if entry.mark is JournalMark.BEFORE and entry.key == wanted:
+            return _transactions(entry.detail.get("transactions"), _known(work))
+    return ()
+
+
+def reboot_ordered(work: Work, *, early: bool) -> str:
+    """Return the boot id at which this run may have ordered a reboot already, or ""."""
+    if not work.run.begun:
+        return ""
+    entries = work.context.records.entries(work.context.run.id, work.name)
+    ordered = [
+        e.key for e in entries if e.mark is JournalMark.BEFORE and e.act == "reboot" and e.detail.get("early") is early
+    ]
+    return ordered[-1] if ordered else ""
+
+
+def _known(work: Work) -> Mapping[str, Update]:
+    planned = [*work.plan.chosen, *(result.update for result in work.plan.skipped)]
+    return {update.id: update for update in (*work.packages.updates, *planned)}
+
+
+def _transactions(detail: object, known: Mapping[str, Update]) -> tuple[Transaction, ...]:
+    if not isinstance(detail, Mapping):
+        return ()
+    return tuple(
+        Transaction(
+            number=int(number),
+            updates=tuple(known[name] for name in part["updates"] if name in known),
+            latest_start=float(part["latest_start"]),
+            predicted_seconds=float(part["predicted"]),
+        )
+        for number, part in sorted(detail.items(), key=lambda item: int(item[0]))
+    )

@@ -1,0 +1,87 @@
+"""How far a machine has come, in the journal: so that another process can go on from there.
+
+After each step the parts of the machine's run that it filled in are stored. What was assessed and planned is not: that
+stands in the records once for all machines, before the first wave.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.errors import RecordsError
+from tasks.model import (
+    ErrorInfo,
+    Facts,
+    Finding,
+    InstallResult,
+    PackageState,
+    RebootResult,
+    StepRecord,
+    Validation,
+)
+from tasks.seams.records import JournalEntry, JournalMark
+from tasks.states import OperationState
+from tasks.steps.context import MachineRun
+
+ACT = "step"
+"""The act of journal entries that hold progress; their key is the step."""
+
+BEGINNING_ACTS = frozenset({"stage", "install", "repair", "reboot"})
+"""Acts that may have changed a machine once they stand in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The parts of a MachineRun that steps fill in once it has a plan. Names and meanings are MachineRun's."""
+
+    baseline: Facts | None = None
+    findings: tuple[Finding, ...] = ()
+    install: InstallResult | None = None
+    packages_after: PackageState | None = None
+    early_reboot: RebootResult | None = None
+    reboot: RebootResult | None = None
+    validation: Validation | None = None
+    steps: tuple[StepRecord, ...] = ()
+    halted: str = ""
+    halted_as: OperationState = OperationState.FAILED
+    error: ErrorInfo | None = None
+
+
+_CODEC = TypeAdapter(Progress)
+_NAMES = tuple(each.name for each in fields(Progress))
+
+
+def progress_of(run: MachineRun) -> dict[str, object]:
+    """Return a machine's progress as JSON data."""
+    progress = Progress(**{name: getattr(run, name) for name in _NAMES})
+    data: dict[str, object] = _CODEC.dump_python(progress, mode="json", exclude_defaults=True)
+    return data
+
+
+def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
+    """Return a machine's run as far as its journal tells, from its last completed step. Pure.
+
+    An error or a halt that ended the walk is left out: whoever resumes a run wants the machine looked at again.
+
+    Args:
+        run: with its assessment and its plan.
+        entries: of this machine in this run, oldest first.
+
+    Raises:
+        RecordsError: an entry makes no sense.
+    """
+    begun = any(entry.mark is JournalMark.BEFORE and entry.act in BEGINNING_ACTS for entry in entries)
+    run = replace(run, begun=begun)
+    told = [entry for entry in entries if entry.act == ACT and entry.mark is JournalMark.AFTER]
+    if not told:
+        return run
+    try:
+        progress = _CODEC.validate_python(told[-1].detail, strict=False)
+    except ValidationError as error:
+        raise RecordsError(
+            f"the journal of run {told[-1].run_id} can't be understood at {told[-1].at:%Y-%m-%d %H:%M:%S}: {error}",
+            machine=run.machine.name,
+            hint="It was written by another version; finish the run with that one.",
+        ) from error
+    parts = {name: getattr(progress, name) for name in _NAMES}
+    return replace(run, **{**parts, "halted": "", "error": None})
