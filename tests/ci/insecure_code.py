@@ -2,7 +2,7 @@
 
     python -m tests.ci.insecure_code
 
-An entry names a file, a rule and a part of the line, so that it excuses that line and no other; one that excuses
+An entry names a file (or a mask of files), a rule and a part of the line, so that it excuses that line and no other; one that excuses
 nothing any more is an error itself.
 """
 
@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from tests.ci import tree
@@ -32,7 +33,8 @@ class Finding:
 
 def excuses(entry: Mapping[str, str], finding: Finding) -> bool:
     """Whether an entry of the baseline speaks of this line."""
-    return (entry["file"], entry["rule"]) == (finding.file, finding.rule) and entry["line"] in finding.code
+    here = fnmatchcase(finding.file, entry["file"]) and entry["rule"] == finding.rule
+    return here and entry["line"] in finding.code
 
 
 def verdict(findings: Sequence[Finding], baseline: Sequence[Mapping[str, str]]) -> list[str]:
