@@ -83,7 +83,7 @@ PATCH = ("patch", "*", "--yes", "--json", "--wave-size", "1", "--no-stage")
 def test_the_first_signal_stops_the_run_and_watches_it_to_its_end(start, number: signal.Signals) -> None:
     process = start(*PATCH, "--plain")
     process.wait_for("first: precheck")
-    time.sleep(1)
+    time.sleep(1.5)
     process.popen.send_signal(number)
     code, out, said = process.end()
     first, second = json.loads(out)["machines"]
@@ -99,7 +99,7 @@ def test_the_first_signal_stops_the_run_and_watches_it_to_its_end(start, number:
 def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: dict[str, str]) -> None:
     process = start(*PATCH, "--plain")
     process.wait_for("first: precheck")
-    time.sleep(1)
+    time.sleep(1.5)
     process.popen.send_signal(signal.SIGINT)
     process.wait_for("Come back with")
     left = time.monotonic()
@@ -142,6 +142,7 @@ def test_nobody_reading_along_does_not_end_a_run(tmp_path: Path, surroundings: d
 def test_within_prefect_signals_are_ours_as_well(start, surroundings: dict[str, str]) -> None:
     process = start(*PATCH)
     process.wait_for("first: precheck")
+    time.sleep(1.5)
     process.popen.send_signal(signal.SIGTERM)
     code, out, said = process.end()
     document = json.loads(out)
