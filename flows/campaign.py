@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
 from inventory.machine import Machine, PatchOwner
@@ -23,6 +24,7 @@ from tasks.seams.transport import Transport
 from tasks.states import OperationState, Step
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
 from tasks.steps.order import walk
+from tasks.steps.progress import recalled
 from tasks.steps.report import planned, report, settle_outcome
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Campaign:
         run_id: of the run; a new one by default.
         flow_run_id: Prefect's id of it, for people who look there.
         started_by: who asked, for the records.
+        past: what an earlier process of the same run has left; the run goes on from there, in its own window.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class Campaign:
         run_id: str | None = None,
         flow_run_id: str = "",
         started_by: str = "",
+        past: Past | None = None,
     ) -> None:
         self._ports = ports
         self._runner = runner
         self._request = request
         self._unrecorded: RecordsError | None = None
+        self._past = past
         now = ports.clock.now()
         self._run = RunInfo(
             id=run_id or new_run_id(now),
@@ -75,6 +80,11 @@ class Campaign:
             started_by=started_by,
             flow_run_id=flow_run_id,
         )
+        if past is not None:
+            began = past.run
+            self._run = replace(
+                self._run, id=began.id, started_at=began.started_at, window=began.window, started_by=began.started_by
+            )
         options = request.options() if isinstance(request, PatchRequest) else PatchOptions(refresh=request.refresh)
         self._context = Context(
             run=self._run,
@@ -141,19 +151,47 @@ class Campaign:
             for machine in machines
             if machine.owner is not PatchOwner.FLEETPATCH
         )
-        order = waves(ours, request.wave_policy())
-        works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
-        for wave in order:
-            for name in wave.machines:
-                works[name].run = replace(works[name].run, wave=wave.number)
-        if request.dry_run:
-            outcomes = [planned(work) for work in works.values()]
+        done: list[Outcome] = []
+        if self._past is not None and self._past.waves:
+            order = self._past.waves
+            works, done = self._taken_up(self._past)
         else:
-            self._wait_for_start()
-            outcomes = self._waves(order, works, request)
-        for outcome in strangers if not request.dry_run else ():
+            order = waves(ours, request.wave_policy())
+            works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
+            for wave in order:
+                for name in wave.machines:
+                    works[name].run = replace(works[name].run, wave=wave.number)
+        if request.dry_run:
+            return self._report((*map(planned, works.values()), *strangers), list(works.values()), order)
+        for outcome in strangers:
             self._keep(outcome)
-        return self._report((*outcomes, *strangers), list(works.values()), order)
+        self._keep(self._so_far((), list(works.values()), order))  # what may be resumed, before anything is done
+        self._wait_for_start()
+        outcomes = self._waves(order, works, request, done)
+        known = {outcome.machine for outcome in outcomes}
+        left = [outcome for outcome in strangers if outcome.machine not in known]
+        return self._report((*outcomes, *left), list(works.values()), order)
+
+    def _taken_up(self, past: Past) -> tuple[dict[str, Work], list[Outcome]]:
+        """Return the machines that are not done yet, as far as they had come, and the outcomes of the others."""
+        done = list(past.outcomes)
+        finished = {outcome.machine for outcome in done}
+        works: dict[str, Work] = {}
+        for wave in past.waves:
+            for name in wave.machines:
+                if name in finished:
+                    continue
+                try:
+                    machine = self._ports.inventory.named(name)
+                except KeyError:
+                    gone = "it is no longer in the inventory; what this run did to it stands in the journal"
+                    done.append(Outcome(self.run_id, name, OperationState.UNKNOWN, gone, wave=wave.number))
+                    self._keep(done[-1])
+                    continue
+                run = MachineRun(machine, wave.number, past.assessments.get(name), past.plans.get(name))
+                run = recalled(run, past.journal.get(name, ()))
+                works[name] = Work(self._context, self._transport(machine), run)
+        return works, done
 
     def _survey(self, machines: Sequence[Machine], *, at_once: int) -> list[Work]:
         """Assess (and plan for) all machines, so many at once."""
@@ -168,18 +206,24 @@ class Campaign:
         except FleetpatchError as error:
             return Unopened(error)
 
-    def _waves(self, order: Sequence[Wave], works: dict[str, Work], request: PatchRequest) -> list[Outcome]:
+    def _waves(
+        self, order: Sequence[Wave], works: dict[str, Work], request: PatchRequest, done: Sequence[Outcome]
+    ) -> list[Outcome]:
         policy = request.wave_policy()
-        outcomes: list[Outcome] = []
+        outcomes = list(done)
+        total = sum(len(wave.machines) for wave in order)
         for wave in order:
-            mine = [works[name] for name in wave.machines]
-            judged = verdict(outcomes, policy, len(works))
-            if not judged.go_on:
+            mine = [works[name] for name in wave.machines if name in works]
+            if not mine:
+                continue
+            judged = verdict(outcomes, policy, total)
+            if not judged.go_on and not any(work.run.begun for work in mine):
                 self._ports.watch.said(f"no more waves: {judged.reason}")
                 outcomes += [self._halted(work, f"the failure budget is spent: {judged.reason}") for work in mine]
                 continue
             if outcomes and policy.pause_seconds:
                 self._rest(self._ports.clock.now() + timedelta(seconds=policy.pause_seconds))
+            wave = replace(wave, machines=tuple(work.name for work in mine))  # noqa: PLW2901 - the rest of it is done
             self._ports.watch.said(f"wave {wave.number} of {len(order)}: {', '.join(wave.machines)}")
             outcomes += self._runner.wave(wave, functools.partial(self._wave, mine, policy.at_once))
         return outcomes
@@ -254,18 +298,25 @@ class Campaign:
         if self._run.kind == "plan" and state is OperationState.NOT_STARTED:
             state = OperationState.SUCCEEDED  # that nothing was begun is what a plan is for
         self._end(state, "")
-        finished = RunReport(
-            run=self._run,
-            outcomes=tuple(outcomes),
-            waves=tuple(order),
-            plans=tuple(work.run.plan for work in works if work.run.plan is not None and self._run.kind != "assess"),
-            assessments=tuple(work.run.assessment for work in works if work.run.assessment is not None),
-        )
+        finished = self._so_far(outcomes, works, order)
         self._keep(finished)
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind == RecordsError.__name__]
         if lost:
             self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished
+
+    def _so_far(self, outcomes: Sequence[Outcome], works: Sequence[Work], order: Sequence[Wave]) -> RunReport:
+        plans = {work.name: work.run.plan for work in works if work.run.plan is not None}
+        assessments = {work.name: work.run.assessment for work in works if work.run.assessment is not None}
+        if self._past is not None:
+            plans, assessments = {**self._past.plans, **plans}, {**self._past.assessments, **assessments}
+        return RunReport(
+            run=self._run,
+            outcomes=tuple(outcomes),
+            waves=tuple(order),
+            plans=tuple(plans.values()) if self._run.kind != "assess" else (),
+            assessments=tuple(assessments.values()),
+        )
 
     def _interrupted(self, error: BaseException) -> None:
         self._ports.control.stop(f"the run broke off: {type(error).__name__}: {error}")

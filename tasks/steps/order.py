@@ -11,6 +11,7 @@ from tasks.rules.window import cut_off, fit, why_cut_off
 from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.assess import assess, plan
+from tasks.steps.claim import release
 from tasks.steps.context import MachineRun, PatchOptions, Work
 from tasks.steps.install import install
 from tasks.steps.precheck import precheck
@@ -82,6 +83,8 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
             take(work, step, perform)
             if step is last or work.run.halted:
                 break
+        if last is Step.REPORT:
+            release(work)
     finally:
         work.transport.close()
     return work.run

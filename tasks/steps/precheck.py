@@ -6,6 +6,7 @@ from dataclasses import replace
 from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
 from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, package_findings
 from tasks.states import Answer, FindingLevel
+from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
 from tasks.steps.probes import ask
@@ -18,7 +19,9 @@ def precheck(work: Work) -> MachineRun:
     """
     clock = work.context.clock
     facts = read_facts(work.transport, clock, work.reading())
+    work.run = replace(work.run, baseline=facts)
     findings = [
+        claim(work),
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
         *findings_on_state(work, facts),
         *(ask(work, check) for check in work.run.machine.pre_checks),
@@ -26,7 +29,7 @@ def precheck(work: Work) -> MachineRun:
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
     halted = "; ".join(f"{finding.check}: {finding.message}" for finding in blocking)
-    return replace(work.run, baseline=facts, findings=tuple(findings), halted=halted)
+    return replace(work.run, findings=tuple(findings), halted=halted)
 
 
 def findings_on_state(work: Work, facts: Facts) -> list[Finding]:

@@ -75,6 +75,7 @@ class SimMachine(FakeTransport):
         boots: how it reboots.
         listening: sockets that answer now; ``gone_after_reboot`` are lost with the next reboot.
         trouble: (when, what then) still to come, by the one clock.
+        claimed_by: (run, who, until) of the run that has it.
     """
 
     def __init__(self, clock: FakeClock, name: str, packages: Sequence[FakePackage], skew_seconds: float = 0.0) -> None:
@@ -91,9 +92,11 @@ class SimMachine(FakeTransport):
         self._away_until: datetime | None = None
         self._off = False
         self._boot = 1
+        self.claimed_by: tuple[str, str, float] | None = None
         self.world.move_in(self)
         self.answer("facts", lambda _: self._facts())
         self.answer("reboot", self._reboot)
+        self.answer("claim", self._claim)
         self.answer("probe", {"kind": "probe", "exit_code": 0, "text": ""})
 
     @property
@@ -162,6 +165,16 @@ class SimMachine(FakeTransport):
         for due in [due for due in self.trouble if due[0] <= self.fake_clock.now()]:
             self.trouble.remove(due)
             due[1]()
+
+    def _claim(self, script: Script) -> ScriptRecord:
+        run, now = str(script.params["run"]), self.fake_clock.now().timestamp() + self.world.skew_seconds
+        if self.claimed_by is not None and self.claimed_by[0] != run and self.claimed_by[2] > now:
+            return {"kind": "taken", "run": self.claimed_by[0], "by": self.claimed_by[1], "until": self.claimed_by[2]}
+        if script.params.get("release"):
+            self.claimed_by = None
+            return {"kind": "released", "run": run}
+        self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
+        return {"kind": "claimed", "run": run}
 
     def _facts(self) -> list[ScriptRecord]:
         epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds
