@@ -28,6 +28,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fleet import Begun, SimFleet, SimMachine
 
 RESERVE = timedelta(minutes=15)
+MINUTES = (2, 16.5, 17, 18, 19, 20, 22, 25, 60, 240)
 SLACK = timedelta(milliseconds=1)  # seconds since the epoch, as floats
 ERRORS: tuple[Callable[[], FleetpatchError], ...] = (
     lambda: Unreachable("gone"),
@@ -68,7 +69,7 @@ def package_lists(draw: st.DrawFn) -> list[FakePackage]:
                 installed="2.0" if half else "1.0",
                 broken=half,
                 classification=draw(st.sampled_from([Classification.SECURITY, Classification.OTHER])),
-                seconds=draw(st.sampled_from([0.5, 20.0, 400.0, 4000.0])),
+                seconds=draw(st.sampled_from([0.5, 20.0, 60.0, 400.0, 4000.0])),
                 fails=draw(st.sampled_from(["", "", "", "", "", "", "no"])),
                 asks_reboot=draw(st.booleans()),
                 held=rarely(draw, 9),
@@ -99,7 +100,7 @@ def cases(draw: st.DrawFn) -> Case:
         fleet.teach(transaction_seconds=draw(st.sampled_from([5.0, 60.0])), install_seconds_per_update=30.0)
     start = draw(st.sampled_from([None] * 8 + [-30.0, 90.0]))
     fields = {
-        "minutes": draw(st.sampled_from([2, 20, 30, 60, 240, 240])),
+        "minutes": draw(st.sampled_from(MINUTES)),
         "start": None if start is None else fleet.clock.now() + timedelta(minutes=start),
         "reboot": draw(st.sampled_from(list(RebootPolicy))),
         "reboot_pending_first": draw(st.booleans()),

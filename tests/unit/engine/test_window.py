@@ -122,3 +122,22 @@ def test_a_repair_that_the_window_can_not_hold_is_not_begun(fleet: SimFleet) -> 
     assert outcome.state is OperationState.FAILED
     assert "not begun" in outcome.reason
     assert "no time left" in outcome.reason
+
+
+@pytest.mark.parametrize("skew", [-200.0, 0.0, 200.0])
+def test_what_begins_late_does_not_depend_on_the_machines_clock(fleet: SimFleet, skew: float) -> None:
+    """Updates take longer than was predicted, so the job itself has to see that its last ones come too late."""
+    packages = [FakePackage(f"p{number}", seconds=150) for number in range(8)]
+    web = fleet.add("web", packages, skew_seconds=skew)
+    fleet.teach(transaction_seconds=10, install_seconds_per_update=100)
+
+    report = fleet.patch(minutes=15, reboot="Never", stage=False)
+
+    window = report.run.window
+    assert window is not None
+    begun = web.begun()
+    assert len(begun) == 4
+    assert all(one.at + timedelta(seconds=110) <= window.end for one in begun)
+    late = [r for r in outcome_of(report, "web").updates if "its turn came" in r.reason]
+    assert late
+    assert {result.state for result in late} == {UpdateState.NOT_ATTEMPTED}
