@@ -17,6 +17,14 @@ from tasks.records.faults import translated
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's turn to end."""
+_NO_ENDLESS_WAIT = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+"""libpq's options, in seconds: a server whose machine is gone without a word must not hold a run for hours."""
 _POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 60.0}
 
 
@@ -49,7 +57,7 @@ class Database:
         """Give a connection whose work is on disk when the block is left, or not at all."""
         with self._turn, translated(doing, self.place), self._writer.connect() as connection, connection.begin():
             if not self.sqlite:
-                _insist_on_disk(connection)
+                _set_terms(connection)
             yield connection
 
     def close(self) -> None:
@@ -81,7 +89,7 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
+    arguments = {name: value for name, value in _NO_ENDLESS_WAIT.items() if name not in url.query}
     return create_engine(
         url,
         hide_parameters=True,
@@ -92,10 +100,18 @@ def _postgresql(url: URL) -> Engine:
     )
 
 
-def _insist_on_disk(connection: Connection) -> None:
-    """Wait for the disk at commit, even where the server or the role was tuned not to."""
+def _set_terms(connection: Connection) -> None:
+    """Wait for the disk at commit, even where the server or the role was tuned not to, and for nobody else for long.
+
+    A controller that stops half-way (its machine is suspended, say) must not keep its rows from the others.
+    """
     connection.execute(
-        text("SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'")
+        text(
+            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off' "
+            "UNION ALL SELECT set_config('lock_timeout', :busy, true) "
+            "UNION ALL SELECT set_config('idle_in_transaction_session_timeout', :busy, true)"
+        ),
+        {"busy": f"{BUSY_SECONDS:.0f}s"},
     )
 
 

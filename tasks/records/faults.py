@@ -1,52 +1,99 @@
-"""The database's errors become RecordsError here, once, with what a person can do about each."""
+"""The database's errors become RecordsError here, once: whether they may pass, and what a person can do about each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RecordsUnavailable
 
-_HINTS = (
-    (
-        "database is locked",
-        "Another program holds the database: stop backups or shells that are open on it, or use PostgreSQL.",
+
+class _Fault(NamedTuple):
+    """What a driver says, and what that means."""
+
+    mark: str  # in the kind of its error or in its words, in lower case
+    transient: bool
+    hint: str
+
+
+_FAULTS = (
+    _Fault(
+        "is locked",
+        transient=True,
+        hint="Another program holds the database: stop backups or shells that are open on it, or use PostgreSQL.",
     ),
-    ("disk is full", "Make room on the disk that holds the records."),
-    ("no space left", "Make room on the disk that holds the records."),
-    (
+    _Fault("locking protocol", transient=True, hint="Too many programs open the database at once: use PostgreSQL."),
+    _Fault("disk is full", transient=True, hint="Make room on the disk that holds the records."),
+    _Fault("no space left", transient=True, hint="Make room on the disk that holds the records."),
+    _Fault(
         "disk i/o error",
-        "The disk that holds the records fails: look at the system log, and restore a backup elsewhere.",
+        transient=False,
+        hint="The disk that holds the records fails: look at the system log, and restore a backup elsewhere.",
     ),
-    (
+    _Fault(
         "readonly database",
-        "Let this user write the records file and its folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
+        transient=False,
+        hint="Let this user write the records file and its folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
     ),
-    ("read-only transaction", "The server is a standby: point FLEETPATCH_RECORDS_URL at the primary."),
-    (
+    _Fault(
+        "read-only transaction",
+        transient=True,  # while the primary's address moves to another server
+        hint="The server is a standby: point FLEETPATCH_RECORDS_URL at the primary.",
+    ),
+    _Fault(
         "unable to open database file",
-        "Let this user write the records folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
+        transient=False,
+        hint="Let this user write the records folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
     ),
-    ("file is not a database", "The file is something else: point FLEETPATCH_RECORDS_URL at another one."),
-    ("malformed", "The records file is damaged: restore a backup."),
-    ("no such table", "The tables were changed by hand: restore a backup."),
-    ("no such column", "The tables were changed by hand: restore a backup."),
-    ("undefinedtable", "The tables were changed by hand: restore a backup."),
-    (
+    _Fault(
+        "file is not a database",
+        transient=False,
+        hint="The file is something else: point FLEETPATCH_RECORDS_URL at another one.",
+    ),
+    _Fault("malformed", transient=False, hint="The records file is damaged: restore a backup."),
+    _Fault("no such table", transient=False, hint="The tables were changed by hand: restore a backup."),
+    _Fault("no such column", transient=False, hint="The tables were changed by hand: restore a backup."),
+    _Fault("undefinedtable", transient=False, hint="The tables were changed by hand: restore a backup."),
+    _Fault(
         "authentication failed",
-        "Look at the user and the password in FLEETPATCH_RECORDS_URL, and at the server's pg_hba.conf.",
+        transient=False,
+        hint="Look at the user and the password in FLEETPATCH_RECORDS_URL, and at the server's pg_hba.conf.",
     ),
-    ("no password supplied", "Give the password in FLEETPATCH_RECORDS_URL or in a ~/.pgpass file."),
-    ("permission denied", "Give the database's user the rights to create and use tables in its schema."),
-    ("too many clients", "Raise max_connections on the server, or run fewer controllers at a time."),
+    _Fault(
+        "no password supplied",
+        transient=False,
+        hint="Give the password in FLEETPATCH_RECORDS_URL or in a ~/.pgpass file.",
+    ),
+    _Fault("pg_hba.conf", transient=False, hint="Let this user and host in, in the server's pg_hba.conf."),
+    _Fault("certificate", transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
+    _Fault("does not support ssl", transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
+    _Fault(
+        "does not exist",
+        transient=False,
+        hint="Create what is missing (docs/records.md), or name the right one in FLEETPATCH_RECORDS_URL.",
+    ),
+    _Fault(
+        "permission denied",
+        transient=False,
+        hint="Give the database's user the rights to create and use tables in its schema.",
+    ),
+    _Fault(
+        "too many clients",
+        transient=True,
+        hint="Raise max_connections on the server, or run fewer controllers at a time.",
+    ),
 )
-_UNREACHABLE = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it rightly?"
+_AWAY = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it rightly?"
+_PASSING = ("08", "25P03", "40", "53", "55P03", "57")
+"""SQLSTATEs, or their first two characters, of what passes: no connection, a transaction that was idle for too long,
+conflicts, no room or memory, locks, and a server that is going down, starting up or ends a statement."""
 
 
 @contextmanager
 def translated(doing: str, place: str) -> Iterator[None]:
-    """Raise RecordsError for every error of the database in the block.
+    """Raise RecordsError for every error of the database in the block; RecordsUnavailable where it may pass by itself.
 
     Args:
         doing: what is tried, to follow "can't": "save an outcome".
@@ -55,13 +102,15 @@ def translated(doing: str, place: str) -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise RecordsError(
+        raise RecordsUnavailable(
             f"can't {doing} in {place}: all connections are busy",
             hint="The database is slow or hangs: look at its load, or run fewer machines at a time.",
         ) from error
     except SQLAlchemyError as error:
         said = _said(error)
-        raise RecordsError(f"can't {doing} in {place}: {said}", hint=_hint(error, said)) from error
+        transient, hint = _judged(error, said)
+        kind = RecordsUnavailable if transient else RecordsError
+        raise kind(f"can't {doing} in {place}: {said}", hint=hint) from error
 
 
 def _said(error: SQLAlchemyError) -> str:
@@ -71,11 +120,16 @@ def _said(error: SQLAlchemyError) -> str:
     return lines[0] if lines else type(original).__name__
 
 
-def _hint(error: SQLAlchemyError, said: str) -> str:
-    original = type(getattr(error, "orig", error)).__name__
-    text = f"{original} {said}".lower()
-    for mark, hint in _HINTS:
-        if mark in text:
-            return hint
-    lost = isinstance(error, DBAPIError) and (error.connection_invalidated or "connection" in text)
-    return _UNREACHABLE if lost else ""
+def _judged(error: SQLAlchemyError, said: str) -> tuple[bool, str]:
+    """Return whether it may pass by itself, and what a person can do."""
+    original = error.orig if isinstance(error, DBAPIError) else None
+    text = f"{type(original or error).__name__} {said}".lower()
+    state = getattr(original, "sqlstate", None) or ""
+    passing = state.startswith(_PASSING)
+    for fault in _FAULTS:
+        if fault.mark in text:
+            return fault.transient or passing, fault.hint
+    # Of a server that can't be reached, or is gone half-way, psycopg has words only; sqlite3 has no states at all.
+    unstated = isinstance(error, OperationalError) and hasattr(original, "sqlstate") and not state
+    gone = unstated or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    return gone or passing, _AWAY if gone or state.startswith(("08", "57P")) else ""

@@ -82,10 +82,11 @@ class History:
         raise RecordsError(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 
     def report(self, run_id: str) -> RunReport:
-        """Return a whole run: its outcomes and assessments by machine.
+        """Return a whole run, or what there is of it so far: its outcomes and assessments by machine.
 
-        Waves and plans are there when the report itself was saved. For a run that never came to that, waves are
-        put together from its outcomes; which of them were canaries isn't known then.
+        A machine's assessments stand in the order in which they were saved. Waves and plans are there once a report
+        of the run was saved, which may be before anything is done. For a run that never came to that, waves are put
+        together from its outcomes; which of them were canaries isn't known then.
 
         Args:
             run_id: the id, or an unambiguous beginning of it.
@@ -98,7 +99,7 @@ class History:
             outcomes = _documents(connection, schema.outcomes, Outcome, run.id)
             assessments = _documents(connection, schema.assessments, Assessment, run.id)
             plans = _document(connection, schema.run_plans, schema.run_plans.c.run_id == run.id)
-        kept = decode(RunPlans, plans) if plans is not None else RunPlans(run.id, _waves(outcomes))
+        kept = decode(RunPlans, plans) if plans is not None else RunPlans(run.id, waves_of(outcomes))
         return RunReport(run, outcomes, kept.waves, kept.plans, assessments)
 
     def outcome(self, run_id: str, machine: str) -> Outcome:
@@ -118,6 +119,35 @@ class History:
                 hint="It was not in the run's scope, or the run has not come to it.",
             )
         return decode(Outcome, document)
+
+    def assessment(self, run_id: str, machine: str) -> Assessment | None:
+        """Return the assessment that a machine's plan was made from; None when the run has none of it.
+
+        That is the first one which the run saved; one with an answer, when there is any. Saving order decides and not
+        time: the clock may have been set back before the machine was validated.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        run = self.run(run_id)
+        table = schema.assessments
+        query = (
+            select(table.c.document)
+            .where(table.c.run_id == run.id, table.c.machine == machine)
+            .order_by(table.c.known.desc(), table.c.number)
+            .limit(1)
+        )
+        with self._database.reading("read an assessment") as connection:
+            document = connection.execute(query).scalar_one_or_none()
+        return decode(Assessment, document) if document is not None else None
+
+    def unfinished(self, run_id: str) -> tuple[str, ...]:
+        """Return the machines of a run's waves and plans that have no outcome yet, in the order of the waves.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        return unfinished_of(self.report(run_id))
 
     def latest_assessments(
         self, machines: Iterable[str] | None = None, *, answered: bool = False
@@ -231,9 +261,18 @@ def _in_words(result: UpdateResult) -> str:
     return f"{result.state.value}; no reason was recorded"
 
 
-def _waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
+def waves_of(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
+    """Return the waves as outcomes tell them; which of them were canaries isn't known. Pure."""
     numbers = sorted({outcome.wave for outcome in outcomes if outcome.wave is not None})
     return tuple(Wave(n, tuple(outcome.machine for outcome in outcomes if outcome.wave == n)) for n in numbers)
+
+
+def unfinished_of(report: RunReport) -> tuple[str, ...]:
+    """Return the machines of a report's waves and plans that have no outcome, in the order of the waves. Pure."""
+    finished = {outcome.machine for outcome in report.outcomes}
+    waves = sorted(report.waves, key=lambda wave: wave.number)
+    names = [name for wave in waves for name in wave.machines] + [plan.machine for plan in report.plans]
+    return tuple(name for name in dict.fromkeys(names) if name not in finished)
 
 
 def _portions(machines: Iterable[str] | None) -> Iterator[list[str] | None]:

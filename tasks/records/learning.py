@@ -22,6 +22,9 @@ TRANSACTION_SECONDS = "transaction_seconds"
 DOWNLOAD_BYTES_PER_SECOND = "download_bytes_per_second"
 REBOOT_SECONDS = "reboot_seconds"
 
+TELLING_BYTES = 1_000_000
+"""Of a smaller download, most of the time is not spent downloading: its rate would make a large one look hopeless."""
+
 
 def weighted_mean(values: Sequence[float]) -> float | None:
     """Return the exponentially weighted mean of samples, oldest first; None when there are none."""
@@ -40,6 +43,7 @@ def measures_from(outcome: Outcome) -> dict[str, float]:
 
     - ``transaction_seconds``: what a transaction costs before its first update.
     - ``install_seconds_per_update``: what each update adds.
+    - ``download_bytes_per_second``: of what was staged, when it was enough to tell.
     - ``reboot_seconds``: from the order until a login worked.
 
     How the time of a transaction divides between its fixed part and its updates can't be seen from outside. It is
@@ -53,6 +57,9 @@ def measures_from(outcome: Outcome) -> dict[str, float]:
         each = sum(seconds for seconds, _ in timed) / sum(fixed + len(t.updates) for _, t in timed)
         measured[TRANSACTION_SECONDS] = fixed * each
         measured[INSTALL_SECONDS_PER_UPDATE] = each
+    staged = outcome.install
+    if staged is not None and staged.staged_seconds and (staged.staged_bytes or 0) >= TELLING_BYTES:
+        measured[DOWNLOAD_BYTES_PER_SECOND] = (staged.staged_bytes or 0) / staged.staged_seconds
     reboot = outcome.reboot_result
     if reboot is not None and reboot.state is RebootState.COMPLETED:
         known = [seconds for seconds in (reboot.down_seconds, reboot.up_seconds) if seconds is not None]

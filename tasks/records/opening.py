@@ -122,6 +122,7 @@ def _migrate(database: Database) -> None:
     """Bring the tables up to date in one transaction, which is the lock as well: all of it happens, or nothing."""
     with database.writing("migrate the records") as connection:
         if not database.sqlite:
+            connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process' migration may take its time
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         age = _age(connection, database)  # again: another process may have been quicker
         if age is _Age.CURRENT:

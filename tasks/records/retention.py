@@ -8,6 +8,15 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 from tasks.records import schema
 from tasks.records.sql import SqlRecords
 
+_OF_RUNS = (
+    schema.outcomes,
+    schema.journal,
+    schema.job_outputs,
+    schema.run_plans,
+    schema.leases,
+    schema.stop_requests,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
@@ -32,7 +41,7 @@ def forget(records: SqlRecords, before: datetime) -> Forgotten:
     runs, assessments = schema.runs, schema.assessments
     old = select(runs.c.id).where(runs.c.started_at < before)
     with records.database.writing("forget old runs") as connection:
-        for table in (schema.outcomes, schema.journal, schema.job_outputs, schema.run_plans):
+        for table in _OF_RUNS:
             connection.execute(delete(table).where(table.c.run_id.in_(old)))
         gone = _delete(connection, runs, runs.c.started_at < before)
         same = assessments.alias("same")

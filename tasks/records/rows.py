@@ -1,5 +1,6 @@
 """What of a model object stands in columns, beside the document that holds all of it. Pure."""
 
+import hashlib
 import zlib
 from typing import Any
 
@@ -103,6 +104,7 @@ def result_rows(outcome: Outcome, number: int) -> list[Row]:
 
 def journal_row(entry: JournalEntry) -> Row:
     """Return the row of a journal entry."""
+    document = encode(entry)
     return {
         "run_id": entry.run_id,
         "machine": entry.machine,
@@ -111,7 +113,8 @@ def journal_row(entry: JournalEntry) -> Row:
         "act": entry.act,
         "key": entry.key,
         "at": entry.at,
-        "document": encode(entry),
+        "document": document,
+        "digest": hashlib.sha256(document.encode("ascii")).hexdigest(),
     }
 
 

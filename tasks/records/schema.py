@@ -44,7 +44,7 @@ runs = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("kind", Key, nullable=False),
-    Column("state", Key, nullable=False),
+    Column("state", Key, nullable=False, index=True),
     Column("started_at", Instant, nullable=False, index=True),
     Column("ended_at", Instant),
     Column("scope", Words, nullable=False),
@@ -155,9 +155,12 @@ journal = Table(
     Column("key", Key, nullable=False),
     Column("at", Instant, nullable=False),
     Column("document", Text, nullable=False),
+    Column("digest", Key),
     Index(None, "run_id", "machine", "number"),
+    Index(None, "digest", unique=True),
     sqlite_autoincrement=True,
 )
+"""``digest`` is of the document: an entry that is sent again, because an answer was lost, is written once."""
 
 job_outputs = Table(
     "job_outputs",
@@ -180,3 +183,25 @@ measures = Table(
     Index(None, "machine", "measure", "at"),
 )
 """What each run measured; the mean is made when it is asked for, so that saving an outcome twice counts once."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("holder_id", Key, nullable=False),
+    Column("host", Words, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("username", Words, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("given_back", Boolean, nullable=False),
+)
+"""Who carries a run out, or did last. May be there before its run is, and is never turned away for that."""
+
+stop_requests = Table(
+    "stop_requests",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("who", Words, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("at", Instant, nullable=False),
+)

@@ -14,6 +14,7 @@ from tasks.records import rows, schema
 from tasks.records.codec import decode, encode
 from tasks.records.database import Database
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
+from tasks.records.leases import SqlLeases
 from tasks.seams.records import JournalEntry
 
 Saved = RunInfo | Assessment | Outcome | JobOutput | RunReport
@@ -47,15 +48,23 @@ class SqlRecords:
         """The database as it may be shown: a path, or a URL without its password."""
         return self.database.place
 
+    @property
+    def leases(self) -> SqlLeases:
+        """Who carries the runs out."""
+        return SqlLeases(self.database)
+
     def append(self, entry: JournalEntry) -> None:
         """Store a journal entry; returns once it would survive a power cut.
+
+        The very same entry, its time included, is stored once: it may be sent again when an answer was lost.
 
         Raises:
             RecordsError: it can't be stored; nothing may be done then.
         """
-        row = rows.journal_row(entry)
+        make = sqlite.insert if self.database.sqlite else postgresql.insert
+        statement = make(schema.journal).values(rows.journal_row(entry))
         with self.database.writing("write the journal") as connection:
-            connection.execute(insert(schema.journal), row)
+            connection.execute(statement.on_conflict_do_nothing(index_elements=["digest"]))
 
     def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """Return a run's journal (or one machine's part of it), oldest first.

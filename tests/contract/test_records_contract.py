@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import JobOutput
 from tasks.records.history import History
 from tasks.records.learning import measures_from
@@ -18,7 +18,7 @@ from tasks.records.sql import SqlRecords
 from tasks.seams.records import JournalMark, Records
 from tasks.states import OperationState, Step, UpdateState
 from tests.support import builders as make
-from tests.support.fake_records import FakeRecords
+from tests.support.fake_records import FakeHistory, FakeRecords
 from tests.support.postgres import fresh_database
 
 HOSTILE = "bell\x07 nul\x00 lone\ud800 mask%_* quote'\" emoji😀 \u202eright-to-left\r\n"
@@ -74,11 +74,23 @@ class TestJournal:
         assert [entry.machine for entry in records.entries(make.RUN_ID)] == ["web-1", "web-2"]
         assert records.entries(make.RUN_ID, "WEB-1") == ()
 
-    def test_the_same_entry_twice_is_two_entries(self, records: AnyRecords) -> None:
+    def test_an_entry_that_is_sent_again_is_stored_once(self, records: AnyRecords) -> None:
+        entry, other = make.make_journal_entry(), make.make_journal_entry(key="other")
+        for each in (entry, other, make.make_journal_entry()):  # equal is the same; it need not be the same object
+            records.append(each)
+        assert records.entries(make.RUN_ID) == (entry, other)
+
+    def test_entries_that_differ_in_anything_are_two(self, records: AnyRecords) -> None:
         entry = make.make_journal_entry()
-        records.append(entry)
-        records.append(entry)
-        assert records.entries(make.RUN_ID) == (entry, entry)
+        others = [
+            replace(entry, at=entry.at + timedelta(microseconds=1)),
+            replace(entry, detail={"updates": 3}),
+            replace(entry, mark=JournalMark.AFTER),
+            replace(entry, key=entry.key + " "),
+        ]
+        for each in (entry, *others):
+            records.append(each)
+        assert records.entries(make.RUN_ID) == (entry, *others)
 
     def test_it_takes_whatever_a_machine_says(self, records: AnyRecords) -> None:
         entry = make.make_journal_entry(key=HOSTILE, detail={HOSTILE: [HOSTILE]})
@@ -177,6 +189,21 @@ class TestSaving:
         assert loaded.waves == (replace(report.waves[0], canary=False),)
         assert loaded.plans == ()
 
+    def test_a_report_is_there_before_anything_is_done_and_as_it_grows(self, sql: SqlRecords) -> None:
+        whole = make.make_report()
+        begun = replace(whole.run, state=OperationState.IN_PROGRESS, ended_at=None, message="")
+        early = replace(whole, run=begun, outcomes=())
+        history = History(sql)
+        sql.save(early)
+        sql.save(early)
+        assert history.report(make.RUN_ID) == early
+        sql.save(whole.outcomes[0])
+        assert history.report(make.RUN_ID) == replace(early, outcomes=whole.outcomes[:1])
+        sql.save(early)  # whoever takes it up saves it again, and harms nothing
+        assert history.report(make.RUN_ID) == replace(early, outcomes=whole.outcomes[:1])
+        sql.save(whole)
+        assert history.report(make.RUN_ID) == whole
+
     def test_saving_again_replaces(self, sql: SqlRecords) -> None:
         sql.save(make.make_run(state=OperationState.IN_PROGRESS, ended_at=None))
         sql.save(make.make_outcome(state=OperationState.IN_PROGRESS))
@@ -245,3 +272,84 @@ class TestSaving:
                 done.result()
         assert History(sql).report(make.RUN_ID).outcomes == (outcome,)
         assert len(History(sql).why(make.MACHINE)) == len(outcome.updates)
+
+
+class TestTakingUp:
+    """What a run left behind, for whoever takes it up. The real history and the fake's tell the same."""
+
+    def _history(self, records: AnyRecords) -> FakeHistory | History:
+        return FakeHistory(records) if isinstance(records, FakeRecords) else History(records)
+
+    def test_what_is_unfinished_follows_from_waves_and_plans(self, records: AnyRecords) -> None:
+        waves = (make.make_wave(number=1, machines=("c", "b")), make.make_wave(number=0, machines=("z",), canary=True))
+        plans = tuple(make.make_plan(machine=name) for name in ("b", "extra", "z"))
+        run = make.make_run(state=OperationState.IN_PROGRESS)
+        history = self._history(records)
+        records.save(make.make_report(run=run, outcomes=(), assessments=(), waves=waves, plans=plans))
+        assert history.unfinished(make.RUN_ID) == ("z", "c", "b", "extra")
+        records.save(make.make_outcome(machine="z"))
+        records.save(make.make_outcome(machine="c", run_id="another run"))
+        records.save(make.make_failed_outcome(machine="b"))
+        assert history.unfinished(make.RUN_ID) == ("c", "extra")
+        assert history.report(make.RUN_ID).waves == waves
+        for name in ("c", "extra"):
+            records.save(make.make_outcome(machine=name))
+        assert history.unfinished(make.RUN_ID) == ()
+
+    def test_of_a_run_that_died_before_it_had_waves_nothing_is_known_to_be_unfinished(
+        self, records: AnyRecords
+    ) -> None:
+        records.save(make.make_run(state=OperationState.IN_PROGRESS))
+        records.save(make.make_assessment())
+        assert self._history(records).unfinished(make.RUN_ID) == ()
+        assert self._history(records).report(make.RUN_ID).assessments == (make.make_assessment(),)
+
+    @pytest.mark.parametrize("seconds", [600, -600], ids=["later", "clock-set-back"])
+    def test_the_plans_assessment_survives_the_validations(self, records: AnyRecords, seconds: int) -> None:
+        first = make.make_assessment()
+        second = make.make_assessment(at=first.at + timedelta(seconds=seconds), packages=make.make_package_state())
+        records.save(make.make_run(state=OperationState.IN_PROGRESS))
+        records.save(make.make_assessment(at=first.at - timedelta(days=1), run_id="another run"))
+        records.save(make.make_assessment(machine="another machine"))
+        history = self._history(records)
+        for assessment in (first, second, first):  # the report saves the first one again
+            records.save(assessment)
+            assert history.assessment(make.RUN_ID, make.MACHINE) == first
+        mine = [each for each in history.report(make.RUN_ID).assessments if each.machine == make.MACHINE]
+        assert mine == [first, second]
+
+    def test_a_plan_is_made_from_an_answer(self, records: AnyRecords) -> None:
+        unanswered, answered = make.make_failed_assessment(), make.make_assessment(at=make.at(900))
+        records.save(make.make_run(state=OperationState.IN_PROGRESS))
+        history = self._history(records)
+        assert history.assessment(make.RUN_ID, make.MACHINE) is None
+        records.save(unanswered)
+        assert history.assessment(make.RUN_ID, make.MACHINE) == unanswered
+        records.save(answered)
+        assert history.assessment(make.RUN_ID, make.MACHINE) == answered
+
+    def test_of_a_run_that_nobody_knows(self, records: AnyRecords) -> None:
+        history = self._history(records)
+        for ask in (history.unfinished, history.report, lambda run_id: history.assessment(run_id, make.MACHINE)):
+            with pytest.raises(RecordsError, match="there is no run 'nope'"):
+                ask("nope")
+
+
+class TestFaultsOfTheFake:
+    def test_away_for_some_calls(self) -> None:
+        records = FakeRecords(away=3)
+        entry = make.make_journal_entry()
+        for ask in (lambda: records.append(entry), lambda: records.entries("x"), lambda: records.save(make.make_run())):
+            with pytest.raises(RecordsUnavailable):
+                ask()
+        records.append(entry)
+        assert records.journal == [entry]
+        assert records.runs == {}
+
+    def test_an_answer_that_is_lost(self) -> None:
+        records = FakeRecords(lose_answer_at=1)
+        entry = make.make_journal_entry()
+        with pytest.raises(RecordsUnavailable, match="answer lost"):
+            records.append(entry)
+        records.append(entry)
+        assert records.entries(make.RUN_ID) == (entry,)

@@ -19,9 +19,13 @@ from sqlalchemy import Connection, event, insert, text
 from tasks.errors import RecordsError
 from tasks.records import opening, rows, schema
 from tasks.records.address import address
+from tasks.records.codec import encode
 from tasks.records.database import Database, switch_to_wal
 from tasks.records.history import History
 from tasks.records.opening import migrate, open_records
+from tasks.records.sql import RunPlans
+from tasks.seams.leases import AbandonedRun, Holder
+from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
@@ -47,8 +51,22 @@ def _at_revision_1(url: str) -> None:
         migrate(connection, "0001")
         connection.execute(insert(schema.runs), rows.run_row(make.make_run()))
         connection.execute(insert(schema.outcomes), rows.outcome_row(make.make_outcome()))
-        connection.execute(insert(schema.journal), rows.journal_row(make.make_journal_entry()))
+        entry = rows.journal_row(make.make_journal_entry())
+        connection.execute(insert(schema.journal), {name: entry[name] for name in entry if name != "digest"})
         connection.execute(insert(schema.job_outputs), rows.output_row(make.make_job_output()))
+    database.close()
+
+
+def _at_revision_2(url: str) -> None:
+    """Make a database as the release before leases left it: a run was under way when it was upgraded."""
+    _at_revision_1(url)
+    database = Database(address(url))
+    report = make.make_report(run=make.make_run(id="underway", state=OperationState.IN_PROGRESS), outcomes=())
+    plans = RunPlans("underway", report.waves, report.plans)
+    with database.writing("prepare") as connection:
+        migrate(connection, "0002")
+        connection.execute(insert(schema.runs), rows.run_row(report.run))
+        connection.execute(insert(schema.run_plans), {"run_id": "underway", "document": encode(plans)})
     database.close()
 
 
@@ -68,10 +86,28 @@ def _check_kept(url: str) -> None:
         assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
         records.save(make.make_outcome())
         assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
+        # Nothing stood in the tables that revision 0003 brought; what was there before works with them.
+        holder = Holder("token", "ctl", 1, "anne")
+        assert records.leases.lease(make.RUN_ID) is None
+        records.leases.take(make.RUN_ID, holder, 60)
+        assert records.leases.renew(make.RUN_ID, holder, 60).kept
+        later = make.make_journal_entry(key="later")
+        for _ in range(2):
+            records.append(later)
+        assert history.journal(make.RUN_ID) == (make.make_journal_entry(), later)
+        assert history.unfinished(make.RUN_ID) == ()
 
 
 def test_an_older_database_is_migrated_with_all_that_is_in_it(url: str) -> None:
     _at_revision_1(url)
+    _check_kept(url)
+
+
+def test_a_run_that_was_under_way_before_there_were_leases_is_found(url: str) -> None:
+    _at_revision_2(url)
+    with open_records(url) as records:
+        assert records.leases.abandoned() == (AbandonedRun("underway", None, make.START),)
+        assert History(records).unfinished("underway") == (make.MACHINE, "web-2")
     _check_kept(url)
 
 
@@ -93,7 +129,7 @@ def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None
 def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
     open_records(url).close()
     _set_revision(url, "0999")
-    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0002") as caught:
+    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0003") as caught:
         open_records(url)
     assert "Upgrade fleetpatch here" in caught.value.hint
 

@@ -4,8 +4,9 @@ import threading
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.records.history import unfinished_of, waves_of
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
 from tasks.seams.records import JournalEntry
 
@@ -16,14 +17,16 @@ class FakeRecords:
 
     Attributes:
         fail_append_at: 1-based number of the append that raises RecordsError, storing nothing; None for never.
-        lose_answer_at: 1-based number of the append that stores its entry and then raises all the same.
+        lose_answer_at: 1-based number of the append that stores its entry and raises RecordsUnavailable all the same.
         fail_saves: whether every save raises RecordsError.
+        away: how many of the next calls raise RecordsUnavailable and do nothing; infinity for all.
         appends: how many appends were asked for, failed ones included.
     """
 
     fail_append_at: int | None = None
     lose_answer_at: int | None = None
     fail_saves: bool = False
+    away: float = 0
     appends: int = 0
     journal: list[JournalEntry] = field(default_factory=list)
     runs: dict[str, RunInfo] = field(default_factory=dict)
@@ -39,38 +42,46 @@ class FakeRecords:
             self.appends += 1
             if self.appends == self.fail_append_at:
                 raise RecordsError("can't write the journal: told to fail", hint="A test asked for this.")
-            self.journal.append(entry)
+            self._be_there()
+            if entry not in self.journal:
+                self.journal.append(entry)
             if self.appends == self.lose_answer_at:
-                raise RecordsError("can't write the journal: answer lost", hint="A test asked for this.")
+                raise RecordsUnavailable("can't write the journal: answer lost", hint="A test asked for this.")
 
     def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         with self._turn:
+            self._be_there()
             return tuple(e for e in self.journal if e.run_id == run_id and machine in (None, e.machine))
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
         with self._turn:
             if self.fail_saves:
                 raise RecordsError("can't save: told to fail", hint="A test asked for this.")
-            match item:
-                case RunInfo():
-                    self.runs[item.id] = item
-                case Assessment():
-                    self.assessments[item.machine, item.at, item.run_id] = item
-                case Outcome():
-                    self.outcomes[item.run_id, item.machine] = item
-                    self._learn(item)
-                case JobOutput():
-                    self.outputs[item.run_id, item.machine, item.job_id] = item
-                case RunReport():
-                    for assessment in item.assessments:
-                        self.save(assessment)
-                    for outcome in item.outcomes:
-                        self.save(outcome)
-                    self.save(item.run)
-                    self.reports[item.run.id] = item
+            self._be_there()
+            self._save(item)
+
+    def _save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        match item:
+            case RunInfo():
+                self.runs[item.id] = item
+            case Assessment():
+                self.assessments[item.machine, item.at, item.run_id] = item
+            case Outcome():
+                self.outcomes[item.run_id, item.machine] = item
+                self._learn(item)
+            case JobOutput():
+                self.outputs[item.run_id, item.machine, item.job_id] = item
+            case RunReport():
+                for assessment in item.assessments:
+                    self._save(assessment)
+                for outcome in item.outcomes:
+                    self._save(outcome)
+                self._save(item.run)
+                self.reports[item.run.id] = item
 
     def learned(self, machine: str, measure: str) -> float | None:
         with self._turn:
+            self._be_there()
             found = [
                 (at, run_id, value)
                 for (run_id, name, kind), (at, value) in self.samples.items()
@@ -82,8 +93,43 @@ class FakeRecords:
         """Pretend that a past run measured this."""
         self.samples[run_id, machine, measure] = (at, value)
 
+    def _be_there(self) -> None:
+        if self.away > 0:
+            self.away -= 1
+            raise RecordsUnavailable("can't reach the records: told to be away", hint="A test asked for this.")
+
     def _learn(self, outcome: Outcome) -> None:
         moment = outcome.ended_at or outcome.started_at
         if moment is not None:
             for measure, value in measures_from(outcome).items():
                 self.samples[outcome.run_id, outcome.machine, measure] = (moment, value)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeHistory:
+    """What the real History tells about one run, of FakeRecords: for whoever takes a run up again."""
+
+    records: FakeRecords
+
+    def run(self, run_id: str) -> RunInfo:
+        if run_id not in self.records.runs:
+            raise RecordsError(f"there is no run {run_id!r}", hint="A test asked for it.")
+        return self.records.runs[run_id]
+
+    def report(self, run_id: str) -> RunReport:
+        kept = self.records
+        run, saved = self.run(run_id), kept.reports.get(run_id)
+        outcomes = sorted((o for o in kept.outcomes.values() if o.run_id == run_id), key=lambda each: each.machine)
+        assessments = sorted((a for a in kept.assessments.values() if a.run_id == run_id), key=lambda a: a.machine)
+        waves = saved.waves if saved else waves_of(outcomes)
+        return RunReport(run, tuple(outcomes), waves, saved.plans if saved else (), tuple(assessments))
+
+    def assessment(self, run_id: str, machine: str) -> Assessment | None:
+        mine = [each for each in self.report(run_id).assessments if each.machine == machine]
+        return min(mine, key=lambda each: each.packages is None, default=None)
+
+    def unfinished(self, run_id: str) -> tuple[str, ...]:
+        return unfinished_of(self.report(run_id))
+
+    def journal(self, run_id: str) -> tuple[JournalEntry, ...]:
+        return self.records.entries(run_id)

@@ -26,12 +26,13 @@ _START_SECONDS = 60.0
 _NUMBERS = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
-    """A running server. ``folder`` holds its socket."""
+    """A server and its data. ``folder`` holds its socket."""
 
     folder: Path
-    process: subprocess.Popen[bytes]
+    binaries: Path
+    process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
@@ -42,15 +43,34 @@ class Server:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    def start(self) -> None:
+        """Start it, on the data that is there, and wait until it answers."""
+        command: list[str | Path] = [self.binaries / "postgres", "-D", self.folder / "data", "-k", self.folder]
+        command += ["-c", "listen_addresses=", "-c", "fsync=off"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, user=_unprivileged(), cwd=self.folder, env=_environment()
+            )
+        patience = time.monotonic() + _START_SECONDS
+        while not _answers(self):
+            if self.process.poll() is not None or time.monotonic() > patience:
+                log_text = (self.folder / "log").read_text(errors="replace")
+                raise RuntimeError(f"PostgreSQL did not start: {log_text[-2000:]}")
+            time.sleep(0.1)
+
     def stop(self) -> None:
-        """Stop it, by its own pid, and leave nothing behind."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # "fast": connections are closed
+        """Stop it, by its own pid; its connections are closed. Its data stay."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)  # "fast"
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def remove(self) -> None:
+        """Stop it and leave nothing behind."""
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -66,15 +86,20 @@ def programs() -> Path | None:
 @cache
 def server() -> Server:
     """Start the one server of this test process, or skip the test that asks for it."""
-    folder = programs()
-    if folder is None:
-        reason = "no PostgreSQL programs here: apt-get install postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    started = _start(folder)
-    atexit.register(started.stop)
+    started = _started()
+    atexit.register(started.remove)
     return started
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[Server]:
+    """Give a server that nobody else uses, to be stopped and started at will; it has a database "fleetpatch"."""
+    started = _started()
+    try:
+        started.execute("CREATE DATABASE fleetpatch ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
+        yield started
+    finally:
+        started.remove()
 
 
 @contextlib.contextmanager
@@ -89,46 +114,31 @@ def fresh_database(encoding: str = "UTF8") -> Iterator[str]:
         running.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _start(binaries: Path) -> Server:
+def _started() -> Server:
+    binaries = programs()
+    if binaries is None:
+        reason = "no PostgreSQL programs here: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="fp-pg-", dir="/tmp"))
     user = _unprivileged()
     if user is not None:
         shutil.chown(folder, user)
-    data = folder / "data"
-    initdb: list[str | Path] = [
-        binaries / "initdb",
-        "-D",
-        data,
-        "-U",
-        "postgres",
-        "--auth=trust",
-        "-E",
-        "UTF8",
-        "--locale=C",
-        "-N",
-    ]
-    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
-    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder, env=environment)
-    command: list[str | Path] = [
-        binaries / "postgres",
-        "-D",
-        data,
-        "-k",
-        folder,
-        "-c",
-        "listen_addresses=",
-        "-c",
-        "fsync=off",
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder, env=environment)
-    started = Server(folder, process)
+    initdb: list[str | Path] = [binaries / "initdb", "-D", folder / "data", "-U", "postgres"]
+    initdb += ["--auth=trust", "-E", "UTF8", "--locale=C", "-N"]
+    made = Server(folder, binaries)
     try:
-        _await(started)
+        subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder, env=_environment())
+        made.start()
     except BaseException:
-        started.stop()
+        made.remove()
         raise
-    return started
+    return made
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
 
 
 def _unprivileged() -> str | None:
@@ -137,15 +147,6 @@ def _unprivileged() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def _await(started: Server) -> None:
-    patience = time.monotonic() + _START_SECONDS
-    while not _answers(started):
-        if started.process.poll() is not None or time.monotonic() > patience:
-            log = (started.folder / "log").read_text(errors="replace")
-            raise RuntimeError(f"PostgreSQL did not start: {log[-2000:]}")
-        time.sleep(0.1)
 
 
 def _answers(started: Server) -> bool:

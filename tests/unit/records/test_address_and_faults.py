@@ -2,11 +2,12 @@ import sqlite3
 import traceback
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.records.address import address, shown
 from tasks.records.faults import translated
 from tasks.records.opening import open_records
@@ -66,12 +67,73 @@ class TestFaults:
         with pytest.raises(RecordsError) as caught, translated("save an outcome", "/r.db"):
             raise OperationalError("INSERT secret", {"p": "secret"}, sqlite3.OperationalError("database is locked"))
         assert str(caught.value) == "can't save an outcome in /r.db: database is locked"
+        assert caught.value.transient
         assert "Another program holds the database" in caught.value.hint
 
     def test_a_pool_that_ran_dry(self) -> None:
         with pytest.raises(RecordsError, match="all connections are busy") as caught, translated("save", "/r.db"):
             raise PoolTimeout
         assert caught.value.hint
+        assert caught.value.transient
+
+    @pytest.mark.parametrize(
+        ("original", "transient"),
+        [
+            (sqlite3.OperationalError("database is locked"), True),
+            (sqlite3.OperationalError("database table is locked: runs"), True),
+            (sqlite3.OperationalError("database or disk is full"), True),
+            (sqlite3.OperationalError("locking protocol"), True),
+            (sqlite3.OperationalError("disk I/O error"), False),
+            (sqlite3.OperationalError("attempt to write a readonly database"), False),
+            (sqlite3.OperationalError("unable to open database file"), False),
+            (sqlite3.OperationalError("no such table: runs"), False),
+            (sqlite3.OperationalError("something new"), False),
+            (sqlite3.DatabaseError("file is not a database"), False),
+            (sqlite3.DatabaseError("database disk image is malformed"), False),
+            (psycopg.OperationalError("connection failed: Connection refused"), True),
+            (psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly"), True),
+            (psycopg.OperationalError("failed to resolve host 'db': Temporary failure in name resolution"), True),
+            (psycopg.errors.ConnectionTimeout("connection timeout expired"), True),
+            (psycopg.OperationalError("the password given: password authentication failed"), False),
+            (psycopg.OperationalError('FATAL:  database "fleet" does not exist'), False),
+            (psycopg.OperationalError("FATAL:  no pg_hba.conf entry for host"), False),
+            (psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already"), True),
+            (psycopg.OperationalError("certificate verify failed"), False),
+            (psycopg.errors.AdminShutdown("terminating connection"), True),
+            (psycopg.errors.CannotConnectNow("the database system is starting up"), True),
+            (psycopg.errors.DiskFull("could not extend file"), True),
+            (psycopg.errors.DeadlockDetected("deadlock detected"), True),
+            (psycopg.errors.SerializationFailure("could not serialize access"), True),
+            (psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"), True),
+            (psycopg.errors.IdleInTransactionSessionTimeout("terminating connection"), True),
+            (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), True),
+            (psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), True),
+            (psycopg.errors.UndefinedTable('relation "runs" does not exist'), False),
+            (psycopg.errors.InsufficientPrivilege("permission denied for table runs"), False),
+            (psycopg.errors.InvalidPassword("falsch"), False),
+            (psycopg.errors.UntranslatableCharacter("unsupported Unicode escape sequence"), False),
+            (psycopg.errors.UniqueViolation("duplicate key value"), False),
+        ],
+        ids=lambda value: str(value) if isinstance(value, Exception) else None,
+    )
+    def test_what_may_pass_by_itself_is_told_apart(self, original: Exception, transient: bool) -> None:
+        module = psycopg if isinstance(original, psycopg.Error) else sqlite3
+        wrapped = DBAPIError.instance("INSERT", {}, original, module.Error)
+        with pytest.raises(RecordsError) as caught, translated("save", "/r.db"):
+            raise wrapped
+        assert caught.value.transient is transient
+        assert isinstance(caught.value, RecordsUnavailable) is transient
+
+    def test_a_connection_that_died_under_a_statement(self) -> None:
+        died = DBAPIError("INSERT", {}, psycopg.InterfaceError("the connection is lost"), connection_invalidated=True)
+        with pytest.raises(RecordsUnavailable) as caught, translated("save", "db"):
+            raise died
+        assert "Is the PostgreSQL server running" in caught.value.hint
+
+    def test_a_fault_that_is_not_the_databases_is_no_passing_one(self) -> None:
+        with pytest.raises(RecordsError) as caught, translated("save", "/r.db"):
+            raise StatementError("no zone", "INSERT", {}, ValueError("the datetime has no zone"))
+        assert not caught.value.transient
 
     def test_other_errors_pass(self) -> None:
         with pytest.raises(KeyError), translated("save", "/r.db"):
@@ -83,5 +145,6 @@ class TestFaults:
             RecordsError, match=r"can't open the records in postgresql://ops@127.0.0.1:1/fleet"
         ) as caught:
             open_records(url)
+        assert caught.value.transient
         assert "Is the PostgreSQL server running" in caught.value.hint
         assert "hunter2" not in "".join(traceback.format_exception(caught.value))

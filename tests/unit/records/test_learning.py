@@ -84,3 +84,35 @@ class TestMeasures:
 
     def test_a_machine_that_did_not_answer_teaches_nothing(self) -> None:
         assert measures_from(make.make_failed_outcome()) == {}
+
+    def test_a_download_that_was_timed_teaches_its_rate(self) -> None:
+        install = make.make_install_result(staged_bytes=30_000_000, staged_seconds=20.0)
+        measured = measures_from(make.make_outcome(install=install))
+        assert measured["download_bytes_per_second"] == 1_500_000.0
+        assert Rates.learned("apt", measured.get).download_bytes_per_second == 1_500_000.0
+
+    @pytest.mark.parametrize(
+        ("staged_bytes", "seconds"),
+        [
+            (None, 10.0),  # not known
+            (0, 10.0),  # all of it was there already
+            (999_999, 10.0),  # mostly other work
+            (5_000_000, None),
+            (5_000_000, 0.0),
+            (5_000_000, -1.0),  # the clock was set back
+            (5_000_000, float("nan")),
+            (5_000_000, float("inf")),
+        ],
+    )
+    def test_a_download_that_tells_nothing_is_not_learned(
+        self, staged_bytes: int | None, seconds: float | None
+    ) -> None:
+        install = make.make_install_result(staged_bytes=staged_bytes, staged_seconds=seconds)
+        assert "download_bytes_per_second" not in measures_from(make.make_outcome(install=install))
+
+    def test_what_was_downloaded_counts_even_when_its_installation_failed(self) -> None:
+        install = make.make_install_result(
+            transactions=(make.make_transaction(exit_code=100),), staged_bytes=2_000_000, staged_seconds=4.0
+        )
+        measured = measures_from(make.make_outcome(install=install, reboot_result=None))
+        assert measured == {"download_bytes_per_second": 500_000.0}
