@@ -210,9 +210,10 @@ class SimMachine(FakeTransport):
         refused = self.boots.refuses or ("" if expected == self.boot_id else "it has rebooted already")
         if refused:
             return {"kind": "refused", "why": refused, "boot_id": self.boot_id}
-        if self.boots.down_after is not None:
+        again = any(what == self._go_down for _, what in self.trouble)  # as the real one: one order is enough
+        if self.boots.down_after is not None and not again:
             self.at(self.boots.down_after, self._go_down)
-        return {"kind": "ordered", "boot_id": self.boot_id, "again": False}
+        return {"kind": "ordered", "boot_id": self.boot_id, "again": again}
 
     def _go_down(self) -> None:
         boots = self.boots

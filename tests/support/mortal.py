@@ -1,0 +1,66 @@
+"""A controller that dies: from one of its calls on, nothing that it asks for happens any more, as after kill -9."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Killed(BaseException):
+    """The process is gone. Not an Exception: no handler of the engine may live on."""
+
+
+@dataclass
+class Life:
+    """How long a controller lives.
+
+    Attributes:
+        calls: to machines and records, so far.
+        dies_at: number of the call at which it dies; None: it lives.
+        after_the_act: whether that call still has its effect.
+    """
+
+    calls: int = 0
+    dies_at: int | None = None
+    after_the_act: bool = False
+    dead: bool = False
+    _turn: threading.RLock = field(default_factory=threading.RLock)
+
+    def spend(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make a call, unless it is the last one or comes after it."""
+        with self._turn:
+            if self.dead:
+                raise Killed
+            self.calls += 1
+            last = self.calls == self.dies_at
+            self.dead = last
+        if last and not self.after_the_act:
+            raise Killed
+        result = call(*args, **kwargs)
+        if last:
+            raise Killed
+        return result
+
+
+class Mortal:
+    """Somebody's calls to a machine or to the records, for as long as its life lasts."""
+
+    def __init__(self, inner: Any, life: Life, names: frozenset[str]) -> None:
+        self._inner = inner
+        self._life = life
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name not in self._names:
+            return found
+        return lambda *args, **kwargs: self._life.spend(found, *args, **kwargs)
+
+
+def mortal_machine(machine: Any, life: Life) -> Any:
+    """Return a transport that dies with the controller; the machine itself lives on."""
+    return Mortal(machine, life, frozenset({"run", "start", "look"}))
+
+
+def mortal_records(records: Any, life: Life) -> Any:
+    """Return records that the controller reaches for as long as it lives."""
+    return Mortal(records, life, frozenset({"append", "entries", "save", "learned"}))
