@@ -1,4 +1,4 @@
-"""A controller that is killed at any moment, again and again: the run that is taken up ends as if nothing had happened."""
+"""A controller that is killed at any moment, again and again: the run that is taken up ends as if nothing were amiss."""
 
 from collections import Counter
 from dataclasses import replace
@@ -112,10 +112,7 @@ def test_killed_again_and_again_nothing_is_done_twice(data: st.DataObject) -> No
     for attempt in range(6):
         life = Life(dies_at=data.draw(st.integers(1, 60)), after_the_act=data.draw(st.booleans()))
         try:
-            if RUN not in fleet.records.runs:
-                report = begin(fleet, request, life)
-            else:
-                report = resume(fleet, life)
+            report = resume(fleet, life) if RUN in fleet.records.runs else begin(fleet, request, life)
         except Killed:
             fleet.clock.advance(data.draw(st.sampled_from([0.0, 5.0, 60.0, 900.0])))
             continue
