@@ -1,4 +1,4 @@
-"""A controller that is killed at any moment, again and again: the run that is taken up ends as if nothing were amiss."""
+"""A controller that is killed at any moment, again and again: the run that is taken up ends as if nothing had been."""
 
 from collections import Counter
 from dataclasses import replace
