@@ -15,7 +15,7 @@ from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
 from inventory.machine import Machine, PatchOwner
 from inventory.scope import Scope
-from tasks.errors import FleetpatchError, RecordsError
+from tasks.errors import FleetpatchError, RecordsError, RecordsUnavailable
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
 from tasks.rules.verdict import run_state
 from tasks.rules.waves import verdict, waves
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_RECORDS_FAILED = frozenset({RecordsError.__name__, RecordsUnavailable.__name__})
 SLICE_SECONDS = 1.0  # how often a waiting run looks whether it was asked to stop
 
 
@@ -300,7 +301,7 @@ class Campaign:
         self._end(state, "")
         finished = self._so_far(outcomes, works, order)
         self._keep(finished)
-        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind == RecordsError.__name__]
+        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind in _RECORDS_FAILED]
         if lost:
             self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished

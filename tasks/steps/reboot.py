@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks.errors import FleetpatchError, TransportError
-from tasks.model import PackageState, RebootNeed, RebootResult
+from tasks.model import Finding, PackageState, RebootNeed, RebootResult
 from tasks.rules.reboot import RebootDecision, decide
 from tasks.rules.window import fit
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script
-from tasks.states import Answer, RebootState, Step, UpdateState
+from tasks.states import Answer, FindingLevel, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
@@ -41,7 +41,19 @@ def reboot(work: Work) -> MachineRun:
         result = _carry_out(work, decision.reason, early=early)
         if early and result.state is RebootState.COMPLETED:
             work.run = _afresh(work)
+    if not early:
+        _say_unmet(work)
     return work.run
+
+
+def _say_unmet(work: Work) -> None:
+    """Say so when the policy is to reboot always and that was not done, though the machine itself asks for none."""
+    result = work.run.reboot
+    if work.context.options.reboot is not RebootPolicy.ALWAYS or result is None or result.count:
+        return
+    if result.state is not RebootState.REQUIRED:  # which is told by itself
+        unmet = Finding("reboot", FindingLevel.WARN, result.reason, "Reboot it in another window.")
+        work.run = replace(work.run, findings=(*work.run.findings, unmet))
 
 
 def _came_back(work: Work, before: str, early: bool) -> bool:

@@ -254,3 +254,13 @@ def test_a_machine_that_can_not_tell_about_reboots_stays_up(fleet: SimFleet) -> 
     assert web.boots.orders == []
     assert outcome.reboot is RebootState.UNKNOWN
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+
+
+def test_a_policy_to_reboot_always_that_was_not_kept_is_told(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")], limits=Limits(max_reboots=0))
+
+    outcome = outcome_of(fleet.patch(reboot="Always"), "web")
+
+    assert outcome.reboot is RebootState.NOT_NEEDED
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert "not rebooted although the policy is to reboot always" in outcome.reason

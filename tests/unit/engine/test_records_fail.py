@@ -3,11 +3,12 @@
 import pytest
 
 from flows.ports import PlainRunner
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import RunReport
-from tasks.seams.records import JournalMark
+from tasks.seams.records import JournalEntry, JournalMark
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
 
@@ -89,3 +90,16 @@ def test_every_act_stands_in_the_journal_before_it_and_after_it(fleet: SimFleet)
     ]
     steps = [entry.key for entry in fleet.records.journal if entry.act == "step"]
     assert steps == ["precheck", "install", "reboot", "validate"]
+
+
+def test_records_that_are_away_for_good_are_raised_too(fleet: SimFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+
+    def away(self: FakeRecords, entry: JournalEntry) -> None:
+        raise RecordsUnavailable("the database is away")
+
+    monkeypatch.setattr(FakeRecords, "append", away)
+    with pytest.raises(RecordsError, match="away"):
+        fleet.patch()
+
+    assert web.jobs() == []
