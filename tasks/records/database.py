@@ -4,14 +4,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.records.address import shown
 from tasks.records.faults import translated
 
@@ -25,7 +25,9 @@ _NO_ENDLESS_WAIT = {
     "tcp_user_timeout": 30_000,  # milliseconds
 }
 """libpq's options, in seconds: a server whose machine is gone without a word must not hold a run for hours."""
-_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 60.0}
+QUEUE_SECONDS = 60.0
+"""How long a thread waits for its own process' others."""
+_POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": QUEUE_SECONDS}
 
 
 class Database:
@@ -44,7 +46,7 @@ class Database:
         # A deferred transaction that turns into a writer half-way fails at once when another one wrote meanwhile.
         self._writer = self.engine.execution_options(begins_with="BEGIN IMMEDIATE")
         # SQLite lets waiting writers poll, and the unlucky ones starve; in one process they can queue instead.
-        self._turn: AbstractContextManager[object] = threading.Lock() if self.sqlite else nullcontext()
+        self._turn = threading.Lock() if self.sqlite else None
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[Connection]:
@@ -55,10 +57,30 @@ class Database:
     @contextmanager
     def writing(self, doing: str) -> Iterator[Connection]:
         """Give a connection whose work is on disk when the block is left, or not at all."""
-        with self._turn, translated(doing, self.place), self._writer.connect() as connection, connection.begin():
+        with (
+            self._in_turn(doing),
+            translated(doing, self.place),
+            self._writer.connect() as connection,
+            connection.begin(),
+        ):
             if not self.sqlite:
                 _set_terms(connection)
             yield connection
+
+    @contextmanager
+    def _in_turn(self, doing: str) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=QUEUE_SECONDS):
+            raise RecordsUnavailable(
+                f"can't {doing} in {self.place}: others have been writing for too long",
+                hint="The disk is slow, or another program holds the database; PostgreSQL takes more writers at once.",
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Give the connections up."""

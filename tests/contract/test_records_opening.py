@@ -322,6 +322,7 @@ class TestSqliteFile:
             with pytest.raises(RecordsError, match="disk is full") as caught:
                 records.save(make.make_job_output(text=os.urandom(400_000).hex()))
             assert "Make room" in caught.value.hint
+            assert caught.value.transient
             assert records.entries(make.RUN_ID) == (make.make_journal_entry(),)
 
 

@@ -1,6 +1,7 @@
 """The database goes away under an open SqlRecords and comes back: nothing is lost, doubled, or needs reopening."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -165,6 +166,25 @@ def test_a_locked_file_is_waited_for_and_then_said_to_pass(tmp_path: Path) -> No
         assert records.entries(make.RUN_ID) == (entry,)
 
 
+def test_threads_that_queue_for_a_locked_file_do_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.records.database.QUEUE_SECONDS", 0.1)
+    path = tmp_path / "records.db"
+    with open_records(f"sqlite:///{path}") as records, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        entry = make.make_journal_entry()
+        with ThreadPoolExecutor(1) as pool:
+            other.execute("BEGIN EXCLUSIVE")
+            first = pool.submit(records.append, entry)  # waits for the file, as long as it takes
+            _await_writer(records.database)
+            with pytest.raises(RecordsUnavailable, match="others have been writing for too long"):
+                records.append(make.make_journal_entry(key="second"))
+            other.execute("ROLLBACK")
+            first.result()
+        records.append(make.make_journal_entry(key="third"))
+        assert [each.key for each in records.entries(make.RUN_ID)] == [entry.key, "third"]
+
+
 def test_a_file_that_was_changed_by_hand_is_not_said_to_pass(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     with open_records(f"sqlite:///{path}") as records:
@@ -173,6 +193,13 @@ def test_a_file_that_was_changed_by_hand_is_not_said_to_pass(tmp_path: Path) -> 
         with pytest.raises(RecordsError, match="no such table") as caught:
             records.append(make.make_journal_entry())
         assert not caught.value.transient
+
+
+def _await_writer(database: Database) -> None:
+    patience = time.monotonic() + 10
+    while database._turn is None or not database._turn.locked():
+        assert time.monotonic() < patience
+        time.sleep(0.01)
 
 
 def _hasten(database: Database) -> None:

@@ -34,44 +34,37 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 _RACE = f"""
-import os, sys
+import multiprocessing, os, sys
 from tasks.errors import LeaseHeld
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder
 
-def race(number, go):
+together = multiprocessing.get_context("fork").Barrier(3)
+
+def race(number):
     me = Holder(f"token-{{number}}", "ctl", os.getpid(), "racer")
     won = []
     with open_records(sys.argv[1]) as records:
-        leases = records.leases
-        os.write(2, b"r")
-        os.read(go, 1)  # returns for all of them at once, when the parent closes its end
         for run in range({RUNS}):
+            together.wait(60)  # so that they ask at the same moment, run by run
             try:
-                leases.take(f"run-{{run}}", me, 600)
+                records.leases.take(f"run-{{run}}", me, 600)
                 won.append(f"run-{{run}}={{number}}\\n")
             except LeaseHeld as error:
                 assert error.holder.id != me.id
     os.write(1, "".join(won).encode())
 
-waiting, go = os.pipe()
-ready, said = os.pipe()
 children = []
 for number in range(3):
     child = os.fork()
     if child == 0:
-        os.close(go)
-        os.dup2(said, 2)
         status = 1
         try:
-            race(number, waiting)
+            race(number)
             status = 0
         finally:
             os._exit(status)
     children.append(child)
-for _ in children:
-    os.read(ready, 1)
-os.close(go)
 sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 """
 
