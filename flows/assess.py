@@ -1,16 +1,13 @@
 """assess_fleet: look at machines and remember what is pending; change nothing."""
 
-from dataclasses import replace
-
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.campaign import Campaign
+from flows.carrying import carry_out
 from flows.context import caller
 from flows.request import AssessRequest
-from flows.runlog import RunLog
-from flows.spread import PrefectRunner
-from flows.wiring import real_ports, whoami
+from flows.runlog import logged
+from flows.spread import prefect_runner
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunReport
 from tasks.states import OperationState
@@ -30,13 +27,7 @@ def assess_fleet(request: AssessRequest) -> RunReport:
         FleetPatchFailed: some machine could not be assessed; its ``report`` is the whole report.
         InventoryError: the inventory or the scope can't be used.
     """
-    who = caller()
-    ports = real_ports(request, who)
-    ports = replace(ports, watch=RunLog(ports.watch))
-    runner = PrefectRunner(request.report_directory, request.report_formats, ports.logs)
-    flow_run_id = str(flow_run.get_id() or "")
-    campaign = Campaign(request, ports, runner, run_id=who.run_id, flow_run_id=flow_run_id, started_by=whoami(who))
-    report = campaign.carry_out()
+    report = carry_out(request, logged(caller()), prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
     failed = report.count(OperationState.FAILED)
     if failed:
         raise FleetPatchFailed(f"{failed} of {len(report.outcomes)} machines could not be assessed", report=report)

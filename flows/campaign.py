@@ -76,7 +76,7 @@ class Campaign:
             started_at=now,
             state=OperationState.IN_PROGRESS,
             request=request.model_dump(mode="json"),
-            window=_window(request, now),
+            window=window_of(request, now),
             scope=request.scope,
             started_by=started_by,
             flow_run_id=flow_run_id,
@@ -334,7 +334,8 @@ def _kind(request: PatchRequest | AssessRequest) -> str:
     return "plan" if request.dry_run else "patch"
 
 
-def _window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
+def window_of(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
+    """Return the window that a request asks for; None when it only looks at machines."""
     if isinstance(request, AssessRequest):
         return None
     return open_window(request.window.start, request.window.minutes, request.window.zone, now)

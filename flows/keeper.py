@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +45,8 @@ class LeaseKeeper:
         self._control = control
         self._holder = holder
         self._over = threading.Event()
+        self._lost = threading.Event()
+        self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._renew_on, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -54,8 +57,18 @@ class LeaseKeeper:
             RecordsError: the records can't be reached.
         """
         self._leases.take(self._run_id, self._holder, LEASE_SECONDS)
+        self._renewed = time.monotonic()
         self._thread.start()
         return self
+
+    def ours(self) -> bool:
+        """Whether the run is still this process' to carry out; asks when it was not heard for as long as a lease lasts.
+
+        A process that was stopped and goes on after its lease was over does not know yet that somebody took the run.
+        """
+        if not self._lost.is_set() and time.monotonic() - self._renewed > LEASE_SECONDS:
+            self._renew()
+        return not self._lost.is_set()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -69,14 +82,18 @@ class LeaseKeeper:
             logger.warning("the lease of run %s could not be given back: %s", self._run_id, failed)
 
     def _renew_on(self) -> None:
-        while not self._over.wait(RENEW_SECONDS):
-            try:
-                renewal = self._leases.renew(self._run_id, self._holder, LEASE_SECONDS)
-            except RecordsError as error:
-                logger.warning("the lease of run %s could not be renewed: %s", self._run_id, error)
-                continue
-            if renewal.stop is not None:
-                self._control.stop(f"{renewal.stop.reason} ({renewal.stop.who})")
-            if not renewal.kept:
-                self._control.stop("somebody else has taken this run over")
-                return
+        while not self._lost.is_set() and not self._over.wait(RENEW_SECONDS):
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            renewal = self._leases.renew(self._run_id, self._holder, LEASE_SECONDS)
+        except RecordsError as error:
+            logger.warning("the lease of run %s could not be renewed: %s", self._run_id, error)
+            return
+        self._renewed = time.monotonic()
+        if renewal.stop is not None:
+            self._control.stop(f"{renewal.stop.reason} ({renewal.stop.who})")
+        if not renewal.kept:
+            self._lost.set()
+            self._control.stop("somebody else has taken this run over")

@@ -1,10 +1,9 @@
 """Runs without Prefect: the same engine, in this process, from the same requests."""
 
-from flows.campaign import Campaign
+from flows.carrying import carry_out, take_up
 from flows.context import Caller
-from flows.ports import PlainRunner
+from flows.ports import PlainRunner, Ports
 from flows.request import AssessRequest, PatchRequest
-from flows.wiring import real_ports, whoami
 from tasks.model import RunReport
 
 
@@ -17,6 +16,19 @@ def carry_out_plainly(request: PatchRequest | AssessRequest, who: Caller) -> Run
         InventoryError: the inventory or the scope can't be used.
         RecordsError: history can't be kept.
     """
-    ports = real_ports(request, who)
-    runner = PlainRunner(request.report_directory, request.report_formats, ports.logs)
-    return Campaign(request, ports, runner, run_id=who.run_id, started_by=whoami(who)).carry_out()
+    return carry_out(request, who, _runner)
+
+
+def take_up_plainly(run_id: str, who: Caller) -> RunReport:
+    """Go on with a run that nobody carries any more, without Prefect (see flows/carrying.py).
+
+    Raises:
+        LeaseHeld: somebody carries it.
+        RequestError: it is over, or only looked at machines.
+        RecordsError: there is no such run, or history can't be kept.
+    """
+    return take_up(run_id, who, _runner)
+
+
+def _runner(request: PatchRequest | AssessRequest, ports: Ports) -> PlainRunner:
+    return PlainRunner(request.report_directory, request.report_formats, ports.logs)

@@ -10,6 +10,7 @@ from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, PatchError
 from tasks.model import Facts, Outcome, RunReport, Wave
 from tasks.seams.clock import Clock, Deadline
+from tasks.seams.leases import Leases
 from tasks.seams.manager import PackageManager
 from tasks.seams.records import Records
 from tasks.seams.transport import Job, Script, Transport
@@ -105,6 +106,7 @@ class Ports:
     inventory: Inventory
     clock: Clock
     records: Records
+    leases: Leases
     connect: Callable[[Machine], Transport]
     manager_for: Callable[[Facts], PackageManager]
     watch: Watcher = field(default_factory=SilentWatcher)

@@ -1,7 +1,10 @@
 """What goes on in a run, in the log of its flow run: so that the Prefect UI tells the story too."""
 
+from dataclasses import replace
+
 from prefect.logging import get_run_logger
 
+from flows.context import Caller
 from tasks.reporting.text import one_line
 from tasks.states import OperationState, Step
 from tasks.steps.context import Watcher
@@ -32,3 +35,8 @@ class RunLog:
         """Log it."""
         get_run_logger().info("%s", one_line(message))
         self._inner.said(message)
+
+
+def logged(who: Caller) -> Caller:
+    """Return the caller, with what it is told written to the flow run's log too."""
+    return replace(who, watch=RunLog(who.watch))

@@ -10,6 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
+from flows.ports import Ports
+from flows.request import AssessRequest, PatchRequest
+from flows.wiring import report_directory
 from tasks.assess import assess_machine
 from tasks.errors import RecordsError
 from tasks.install import install_updates
@@ -110,3 +113,11 @@ class PrefectRunner:
             self.written = result
         else:
             logger.error("the report of run %s could not be written: %s", report.run.id, result)
+
+
+def prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
+    """Return the runner of a flow run. A patch run's report always goes somewhere; another's where it was asked."""
+    directory = request.report_directory
+    if isinstance(request, PatchRequest):
+        directory = report_directory(directory)
+    return PrefectRunner(directory, request.report_formats, ports.logs)

@@ -66,6 +66,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
         inventory=inventory,
         clock=clock,
         records=records,
+        leases=records.leases,
         connect=connect,
         manager_for=manager_for,
         watch=who.watch,

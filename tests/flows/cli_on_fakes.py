@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import flows.plain
+import flows.carrying
 import flows.wiring
 from flows.cli.main import main
 from flows.context import Caller
@@ -56,11 +56,11 @@ def fleet() -> SimFleet:
 
 def ports(_request: Any, who: Caller) -> Ports:
     records = open_records(who.records_url)
-    return replace(fleet().ports(), records=records, watch=who.watch, control=who.control)
+    return replace(fleet().ports(), records=records, leases=records.leases, watch=who.watch, control=who.control)
 
 
 if __name__ == "__main__":
     Path("fleet.yaml").write_text("machines: [{name: first, address: 192.0.2.1}, {name: second, address: 192.0.2.2}]\n")
-    for module in (flows.plain, flows.wiring):  # before flows.patch takes it from there
+    for module in (flows.carrying, flows.wiring):
         setattr(module, "real_ports", ports)  # noqa: B010 - the type checker is right, and this is on purpose
     sys.exit(main())

@@ -199,7 +199,7 @@ def varied() -> SimFleet:
 def test_prefect_changes_nothing_of_what_becomes_of_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     plain, seen = varied(), varied()
     fields = {"waves": {"size": 2, "failure_budget_count": 6}, "report_directory": tmp_path}
-    monkeypatch.setattr("flows.patch.real_ports", lambda request, who: seen.ports())
+    monkeypatch.setattr("flows.carrying.real_ports", lambda request, who: seen.ports())
 
     expected = plain.patch(**fields)
     report = failure_of(ran(patch_fleet, seen.request(**fields))).report

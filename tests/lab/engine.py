@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
-from flows.campaign import Campaign
+from flows.carrying import carry_out
 from flows.context import Caller
 from flows.ports import PlainRunner
 from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from flows.wiring import real_ports
 from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.states import Step
 from tasks.steps.context import Control, SilentWatcher, Watcher
@@ -85,7 +84,7 @@ class Fleet:
             **options,
         )
         who = Caller(watch=watch or SilentWatcher(), control=control or Control(), records_url=self.records_url)
-        return Campaign(request, real_ports(request, who), PlainRunner()).carry_out()
+        return carry_out(request, who, lambda request, ports: PlainRunner())
 
 
 def outcome_of(report: RunReport, host: LabHost) -> Outcome:

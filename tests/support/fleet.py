@@ -25,6 +25,7 @@ from tasks.seams.clock import Deadline
 from tasks.seams.transport import Job, Script, ScriptRecord, Transport
 from tasks.steps.context import Control, SilentWatcher, Watcher
 from tests.support.fake_clock import FakeClock
+from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager, PackageWorld
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
@@ -235,6 +236,7 @@ class SimFleet:
 
     clock: FakeClock = field(default_factory=lambda: FakeClock(datetime(2026, 3, 10, 1, 0, tzinfo=UTC)))
     records: FakeRecords = field(default_factory=FakeRecords)
+    leases: FakeLeases = field(default_factory=FakeLeases)
     machines: dict[str, SimMachine] = field(default_factory=dict)
     described: list[Machine] = field(default_factory=list)
     refused: dict[str, FleetpatchError] = field(default_factory=dict)
@@ -262,6 +264,7 @@ class SimFleet:
             inventory=Inventory(tuple(self.described)),
             clock=self.clock,
             records=self.records,
+            leases=self.leases,
             connect=self._connect,
             manager_for=lambda facts: FakeManager(),
             watch=self.watch,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import flows.plain
+import flows.carrying
 import flows.wiring
 from flows.cli.main import main
 from flows.cli.screen import err, out
@@ -82,7 +82,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    for module in (flows.plain, flows.wiring):
+    for module in (flows.carrying, flows.wiring):
         monkeypatch.setattr(module, "real_ports", lambda _request, who: made.ports(who))
     return made
 

@@ -1,0 +1,91 @@
+"""Records that a run relies on: it waits for a database that is away, and is silent once the run is somebody else's."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.seams.clock import Clock
+from tasks.seams.records import JournalEntry, Records
+from tasks.steps.context import Watcher
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 2.0
+AT_LEAST = timedelta(seconds=60)
+"""How long a database may be away when the window is over: outcomes are still worth a minute's wait."""
+
+
+class SteadyRecords:
+    """Records behind a run: what is about to be done waits until it can be stored, for as long as the window lasts.
+
+    Args:
+        inner: where runs are remembered.
+        clock: of the run.
+        until: the end of the run's window.
+        watch: told when the run holds, and when it goes on.
+        ours: says whether the run is still this process' to carry out.
+    """
+
+    def __init__(
+        self,
+        inner: Records,
+        clock: Clock,
+        until: datetime | None,
+        watch: Watcher,
+        ours: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._until = until
+        self._watch = watch
+        self._ours = ours
+
+    def append(self, entry: JournalEntry) -> None:
+        """See Records."""
+        self._must_be_ours()
+        self._steadily(lambda: self._inner.append(entry))
+
+    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """See Records."""
+        return self._steadily(lambda: self._inner.entries(run_id, machine))
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        """See Records."""
+        self._must_be_ours()
+        self._steadily(lambda: self._inner.save(item))
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        """See Records. What was learned is not worth waiting for: without it there are defaults."""
+        try:
+            return self._inner.learned(machine, measure)
+        except RecordsUnavailable:
+            return None
+
+    def _must_be_ours(self) -> None:
+        if not self._ours():
+            raise RecordsError(
+                "somebody else has taken this run over, so nothing more is written about it from here",
+                hint="See the run: its new holder goes on with it.",
+            )
+
+    def _steadily(self, call: Callable[[], T]) -> T:
+        deadline = self._clock.now() + AT_LEAST
+        if self._until is not None:
+            deadline = max(deadline, self._until)
+        held = False
+        while True:
+            try:
+                result = call()
+            except RecordsUnavailable as error:
+                if self._clock.now() >= deadline:
+                    raise
+                if not held:
+                    self._watch.said(f"holding: the records are away ({error.message})")
+                held = True
+                self._clock.sleep(PAUSE_SECONDS)
+                continue
+            if held:
+                self._watch.said("the records are back: going on")
+            return result
