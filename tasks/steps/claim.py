@@ -7,7 +7,7 @@ from tasks.errors import FleetpatchError
 from tasks.model import Finding
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script, ScriptRecord
-from tasks.states import FindingLevel
+from tasks.states import FindingLevel, UpdateState
 from tasks.steps.context import Work
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,21 @@ def claim(work: Work) -> Finding:
 
 
 def release(work: Work) -> None:
-    """Give the claim back. One that can't be given back ends by itself, an hour after the window."""
-    if work.run.baseline is None:
+    """Give the claim back, unless a job of ours may still be at work. What isn't given back ends by itself."""
+    if work.run.baseline is None or _may_be_at_work(work):
         return
     try:
         _ask(work, {"run": work.context.run.id, "release": "yes"})
     except FleetpatchError as error:
         logger.info("%s: its claim could not be given back: %s", work.name, error.message)
+
+
+def _may_be_at_work(work: Work) -> bool:
+    """Whether an installation was begun whose end was not seen: only such updates are still Pending afterwards."""
+    install = work.run.install
+    if install is None:
+        return work.run.error is not None and (work.run.error.transient or work.run.error.kind == "JobLost")
+    return any(result.state is UpdateState.PENDING for result in install.results)
 
 
 def _ask(work: Work, parameters: dict[str, str]) -> ScriptRecord:
