@@ -235,6 +235,7 @@ class Plan:
     prediction: Prediction = Prediction()
     reboot_expected: Answer = Answer.UNKNOWN
     notes: tuple[str, ...] = ()
+    download_bytes: int | None = None  # still to be fetched; None when the package manager can't tell
 
 
 @dataclass(frozen=True, slots=True)

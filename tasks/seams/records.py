@@ -40,7 +40,7 @@ class Records(Protocol):
     """Where runs are remembered. Every method raises RecordsError when the store can't be reached."""
 
     def append(self, entry: JournalEntry) -> None:
-        """Store a journal entry; returns once it would survive a power cut. The same entry sent again is stored once."""
+        """Store an entry; returns once it would survive a power cut. The same entry sent again is stored once."""
         ...
 
     def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:

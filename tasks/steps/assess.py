@@ -50,6 +50,7 @@ def plan(work: Work) -> MachineRun:
         prediction=predict(chosen, work.rates, expected, options.reboot, download),
         reboot_expected=_under(options.reboot, expected),
         notes=(*_notes(packages), *notes(chosen, options.selection)),
+        download_bytes=download,
     )
     return replace(work.run, plan=made)
 

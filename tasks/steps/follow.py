@@ -124,6 +124,8 @@ def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], de
         if deadline.passed(clock):
             raise _still_running(work, job_id)
         pause = FIRST_PAUSE if view.events else min(LONGEST_PAUSE, pause * 1.3)
+        if pause >= LONGEST_PAUSE:  # opening a connection anew costs less than to hold hundreds that are idle
+            work.transport.close()
         clock.sleep(pause)
 
 

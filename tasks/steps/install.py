@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tasks.errors import BrokenPackages
-from tasks.model import Update
+from tasks.model import TransactionResult, Update
 from tasks.rules.budget import transactions as divide
 from tasks.rules.window import cut_off, fit, why_cut_off
 from tasks.seams.clock import Deadline
@@ -112,10 +112,18 @@ def _stage(work: Work, tally: Tally) -> str:
     parts = parts or (Transaction(0, chosen, _latest(work, seconds), seconds),)
     story = carry_out(work, Kind.STAGE, 0, parts, _watching(work), underway=tally.jobs)
     tally.told.add(story.job_id)
+    tally.staged_seconds = next((took(each) for each in story.transactions if each.exit_code == 0), None)
     if not story.lost:
         return ""
     tally.errors.append(f"downloading: {story.error}")
     return f"not begun after its download: {story.error}"
+
+
+def took(transaction: TransactionResult) -> float | None:
+    """Return how many seconds a transaction took; None when its begin or its end was not seen."""
+    if transaction.started_at is None or transaction.ended_at is None:
+        return None
+    return (transaction.ended_at - transaction.started_at).total_seconds()
 
 
 def _rounds(work: Work, tally: Tally) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.errors import FleetpatchError, TransportError
+from tasks.errors import AuthenticationFailed, FleetpatchError, TransportError
 from tasks.model import Finding, PackageState, RebootNeed, RebootResult
 from tasks.rules.reboot import RebootDecision, decide
 from tasks.rules.window import fit
@@ -20,6 +20,7 @@ from tasks.steps.handed import reboot_ordered
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
 PAUSE_SECONDS = 1.0
+REFUSED_PAUSE_SECONDS = 10.0  # after a login was refused: a machine that boots refuses all, and accounts get locked
 
 
 def reboot(work: Work) -> MachineRun:
@@ -224,6 +225,8 @@ def _boot_id(work: Work) -> str | None:
     except FleetpatchError as error:
         work.transport.close()
         if _still_booting(error):
+            if isinstance(error, AuthenticationFailed):
+                clock.sleep(REFUSED_PAUSE_SECONDS)
             return None
         raise
 

@@ -23,6 +23,7 @@ class Tally:
         jobs: by id, all that may have been started.
         told: ids of those whose end was seen.
         lost: a job's process is gone without a result: nothing more is begun on such a machine.
+        staged_seconds: how long downloading took, when it went well.
     """
 
     jobs: dict[str, Asked] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Tally:
     conffiles: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     lost: bool = False
+    staged_seconds: float | None = None
 
     def add(self, story: JobStory) -> None:
         """Take in what a job did that has ended."""
@@ -139,6 +141,8 @@ def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions
         ),
         overrun_seconds=max((overrun(work.context.window, moment) for moment in ended), default=0.0),
         error=ErrorInfo("JobError", "; ".join(tally.errors)) if tally.errors else None,
+        staged_bytes=work.plan.download_bytes if tally.staged_seconds is not None else None,
+        staged_seconds=tally.staged_seconds,
     )
 
 
