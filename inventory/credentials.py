@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from inventory.errors import CredentialError
+from inventory.places import with_home
 
 MAX_SECRET_BYTES = 64 * 1024
 """A password file longer than this is not a password file."""
@@ -175,7 +176,7 @@ def resolve(reference: str, *, blocks: BlockReader | None = None) -> Credential:
     if parsed.kind is ReferenceKind.AGENT:
         return Credential(CredentialKind.AGENT)
     if parsed.kind is ReferenceKind.KEY:
-        path = Path(parsed.target).expanduser()
+        path = with_home(Path(parsed.target), CredentialError)
         os.close(_open_private(path, "private key"))
         passphrase = Secret(_password(parsed.passphrase, blocks)) if parsed.passphrase else None
         return Credential(CredentialKind.KEY, path=path, secret=passphrase)
@@ -221,7 +222,7 @@ def _password(reference: Reference, blocks: BlockReader | None) -> str:
         value = os.environ.get(reference.target, "")
         remedy = f"Set {reference.target} where fleetpatch (the worker, in a deployment) is started."
     elif reference.kind is ReferenceKind.FILE:
-        value = _read_private(Path(reference.target).expanduser())
+        value = _read_private(with_home(Path(reference.target), CredentialError))
         remedy = "Write the password into the file."
     else:
         value = _from_block(reference.target, blocks)

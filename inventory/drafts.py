@@ -7,8 +7,9 @@ from pathlib import Path
 
 from inventory.checking import check
 from inventory.credentials import parse_reference
+from inventory.errors import InventoryError
 from inventory.machine import Check, HostKeys, Inventory, Limits, Machine, TransportKind
-from inventory.places import Located, Place, Problems, did_you_mean
+from inventory.places import Located, Place, Problems, did_you_mean, with_home
 from inventory.ranges import BadRange, expand, has_range
 from inventory.schema import CheckEntry, HostKeysEntry, LimitsEntry, MachineEntry, Settings
 
@@ -121,7 +122,11 @@ def host_keys(located: Located, problems: Problems) -> tuple[HostKeys, Place] | 
     if entry is None:
         return None
     place = located.at()
-    path = place.file.parent.absolute() / Path(entry.known_hosts).expanduser() if entry.known_hosts else None
+    try:
+        path = place.file.parent.absolute() / with_home(Path(entry.known_hosts)) if entry.known_hosts else None
+    except InventoryError as error:
+        problems.add(located.at(("known_hosts",)), error.message, error.hint)
+        return None
     return HostKeys(entry.policy, path), place
 
 

@@ -26,6 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from inventory.errors import HostKeyConflict, InventoryError
+from inventory.places import with_home
 
 DEFAULT_PORT = 22
 MAX_FILE_BYTES = 10 * 1024 * 1024
@@ -78,7 +79,7 @@ class HostKeyStore:
         Raises:
             InventoryError: it can't be read, everybody may write to it, or a @revoked line makes no sense.
         """
-        path = path.expanduser()
+        path = with_home(path)
         return cls(path, *_parse(path, _read(path)))
 
     def keys_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
@@ -259,8 +260,11 @@ def _check_learnable(host: str, port: int, key: PinnedKey) -> None:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        # Not blocking: a named pipe in its place must not hang the run.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             status = os.fstat(stream.fileno())
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(None, "it is a directory")
             raw = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return ""

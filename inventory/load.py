@@ -14,7 +14,7 @@ from inventory.errors import InventoryError
 from inventory.fleet_csv import read_csv
 from inventory.fleet_yaml import KEYS, read_fleet
 from inventory.machine import Inventory
-from inventory.places import Place, Problems, read_text
+from inventory.places import Place, Problems, read_text, with_home
 from inventory.yaml_tree import parse_yaml
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def load_inventory(path: Path) -> Inventory:
     Raises:
         InvalidInventory: with every fault, its place and its remedy.
     """
-    path = path.expanduser()
+    path = with_home(path)
     problems = Problems()
     fragments = [_read(file, problems) for file in _files(path, problems)]
     return assemble(fragments, path, problems)
@@ -75,7 +75,7 @@ def find_inventory(explicit: Path | None = None) -> Path:
 
 
 def _existing(path: Path, how: str) -> Path:
-    path = path.expanduser()
+    path = with_home(path)
     if not path.exists():
         raise InventoryError(f"there is no such file, {how}", file=path, hint="Correct the path.")
     return path
@@ -143,6 +143,8 @@ def _is_yaml_by_content(text: str) -> bool:
 
 def _is_program(path: Path) -> bool:
     try:
+        if not path.is_file():  # looking into a pipe would wait for its writer, and take from it
+            return False
         with path.open("rb") as stream:
             return stream.read(2) == b"#!" or (path.suffix in {".py", ".sh"} and path.stat().st_mode & 0o111 != 0)
     except OSError:

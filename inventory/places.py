@@ -1,17 +1,23 @@
 """Where something stands in a file, and a list of what is wrong there: so that all faults are told at once."""
 
 import difflib
+import os
+import select
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory.errors import InvalidInventory, InventoryError
+from inventory.errors import FleetpatchError, InvalidInventory, InventoryError
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 """No inventory is longer than this; what is, was not meant to be one."""
 
 MAX_PROBLEMS = 200
 """A file with more faults than this is of another kind; nobody reads on."""
+
+PIPE_SECONDS = 10.0
+"""How long a pipe may be silent: one that nobody writes to would be waited for without end."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -94,11 +100,11 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 def read_text(path: Path, problems: Problems) -> str | None:
     """Read a file of an inventory; notes why not, and returns None, when it can't be."""
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
+        raw = _read_bytes(path, MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # a ValueError is a NUL in the path
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
-        problems.add(Place(path), f"this file can't be read: {error.strerror}", hint)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        problems.add(Place(path), f"this file can't be read: {why}", hint)
         return None
     if len(raw) > MAX_FILE_BYTES:
         problems.add(Place(path), "this file is larger than 10 MiB", "Split it, and give the directory of the parts.")
@@ -109,3 +115,44 @@ def read_text(path: Path, problems: Problems) -> str | None:
         line = raw[: error.start].count(b"\n") + 1
         problems.add(Place(path, line), "this file is no UTF-8 text", "Save it as UTF-8.")
         return None
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    """Read so many bytes of a file or a pipe (``<(generate)``); a silent pipe is given up.
+
+    Raises:
+        OSError: it can't be read; TimeoutError when nothing comes.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else opening a pipe waits for its writer
+    with os.fdopen(handle, "rb", buffering=0) as stream:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise IsADirectoryError(None, "it is a directory")
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        raw = bytearray()
+        while len(raw) < limit:
+            if not waiting.poll(PIPE_SECONDS * 1000):
+                raise TimeoutError(None, f"nothing was written into it for {PIPE_SECONDS:g} s")
+            part = stream.read(limit - len(raw))
+            if not part:
+                break
+            raw += part
+    return bytes(raw)
+
+
+def with_home(path: Path, error: type[FleetpatchError] = InventoryError) -> Path:
+    """Return a path with ``~`` filled in.
+
+    Args:
+        path: as a person wrote it.
+        error: what to raise.
+
+    Raises:
+        FleetpatchError: nobody knows whose home that is.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as fault:
+        raise error(
+            f"{path}: it is not known where that home is", hint="Correct the user's name, or write the path out."
+        ) from fault

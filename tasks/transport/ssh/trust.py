@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from inventory.errors import HostKeyConflict
 from inventory.host_keys import HostKeyStore, PinnedKey, address_in_known_hosts
 from inventory.machine import HostKeyPolicy, HostKeys
+from inventory.places import with_home
 from tasks.errors import HostKeyMismatch, HostKeyUnknown
 from tasks.transport.ssh.crypto import HOST_CERTIFICATES, HOST_KEYS
 
@@ -36,7 +37,7 @@ def store_for(host_keys: HostKeys) -> HostKeyStore:
     Raises:
         InventoryError: the file can't be read.
     """
-    path = (host_keys.known_hosts or _DEFAULT).expanduser()
+    path = with_home(host_keys.known_hosts or _DEFAULT)
     with _stores_lock:
         try:
             status = path.stat()
