@@ -1,29 +1,37 @@
 """From options (and a request file) to a request: what is wrong is told with the option or key that it stands in."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from inventory.errors import InvalidInventory
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Inventory, Machine
+from inventory.places import Problems, read_text, with_home
 from inventory.scope import Scope
+from inventory.yaml_tree import parse_yaml
 from tasks.errors import RequestError
+from tasks.reporting.text import one_line, plural
 
 M = TypeVar("M", bound=BaseModel)
 Tree = dict[str, object]
+
+MOST_FAULTS = 10
+"""Of a request; nobody reads on, and the next try tells the rest."""
 
 _OPTIONS: Mapping[str, str] = {
     "updates.classifications": "--classification",
     "updates.include": "--include",
     "updates.exclude": "--exclude",
+    "updates.published_before": "--published-before",
     "window.start": "--window-start",
     "window.minutes": "--minutes",
     "window.zone": "--zone",
     "waves.canary_count": "--canary",
+    "waves.canary_percent": "--canary",
     "waves.size": "--wave-size",
     "waves.percent": "--wave-percent",
     "waves.at_once": "--at-once",
@@ -32,27 +40,51 @@ _OPTIONS: Mapping[str, str] = {
     "waves.failure_budget_percent": "--failure-budget",
     "reboot": "--reboot",
     "reboot_reserve_minutes": "--reserve",
+    "max_reboots": "--max-reboots",
+    "report_directory": "--report",
 }
 
 
 def read_request_file(path: Path) -> Tree:
-    """Return what a request file (YAML or JSON) says.
+    """Return what a request file (YAML or JSON) says. Values of YAML stay the text that was written.
 
     Raises:
         RequestError: it can't be read, or isn't one.
     """
+    path = with_home(path, RequestError)
+    problems = Problems()  # read with the same care as inventories: pipes, sizes, depths, aliases, twins
+    text = read_text(path, problems)
+    data = _parsed(path, text, problems) if text is not None else None
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} can't be read: {error}", hint="Correct the path after --request.") from error
-    try:
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise RequestError(f"{path} is neither YAML nor JSON: {said}", hint="Correct it at that place.") from error
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        problems.raise_any()
+    except InvalidInventory as error:
+        first, *more = error.problems
+        and_more = f" (and {plural(len(more), 'more fault')})" if more else ""
+        raise RequestError(f"{first}{and_more}", hint=first.hint or "Correct it at that place.") from error
+    if not isinstance(data, dict):
         raise RequestError(f"{path} holds no request", hint="Write keys such as `scope:` and `window: {minutes: 120}`.")
     return data
+
+
+def _parsed(path: Path, text: str, problems: Problems) -> object:
+    if path.suffix != ".json":
+        located = parse_yaml(path, text, problems)
+        return located.data if located else None
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins)
+    except RecursionError as error:
+        raise RequestError(f"{path} nests too deeply", hint="Write it flatter.") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is no JSON that can be used: {error}", hint="Correct it at that place.") from error
+
+
+def _without_twins(pairs: Sequence[tuple[str, object]]) -> Tree:
+    found: Tree = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
 
 
 def merged(base: Tree, over: Tree) -> Tree:
@@ -83,14 +115,17 @@ def validated(kind: type[M], tree: Tree, source: Path | None = None) -> M:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        faults = [_fault(each["loc"], each["msg"]) for each in error.errors(include_url=False, include_input=False)]
+        found = error.errors(include_url=False, include_input=False)
+        faults = [_fault(each["loc"], each["msg"]) for each in found[:MOST_FAULTS]]
+        if len(found) > MOST_FAULTS:
+            faults.append(f"and {len(found) - MOST_FAULTS} more")
         where = f"{source}, with the options: " if source else ""
         hint = "`fleetpatch patch --help` lists what is possible."
         raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error
 
 
 def _fault(location: tuple[int | str, ...], message: str) -> str:
-    key = ".".join(str(part) for part in location)
+    key = one_line(".".join(str(part) for part in location), 200)
     option = next((o for name, o in _OPTIONS.items() if key == name or key.startswith(f"{name}.")), "")
     return f"{option or key or 'request'}: {message[:1].lower()}{message[1:]}"
 

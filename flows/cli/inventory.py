@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
-from flows.cli.options import EVERYTHING, InventoryOption, JsonOption, ScopeArgument
+from flows.cli.options import EVERYTHING, InventoryOption, JsonOption, ScopeArgument, some_path
 
 group = typer.Typer(help="The inventory: check it, list it, describe it to an editor.", no_args_is_help=True)
 app.add_typer(group, name="inventory", rich_help_panel="Set up")
@@ -15,7 +15,8 @@ app.add_typer(group, name="inventory", rich_help_panel="Set up")
 @group.command("check")
 def check(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="File or folder; else what other verbs would use.")
+        Path | None,
+        typer.Argument(metavar="FILE", parser=some_path, help="File or folder; else what other verbs would use."),
     ] = None,
     inventory: InventoryOption = None,
     as_json: JsonOption = False,

@@ -5,6 +5,18 @@ from typing import Annotated
 
 import typer
 
+
+def some_path(text: str) -> Path:
+    """Return a path that a person gave; "" would mean the folder that one happens to be in: an unset variable, mostly.
+
+    Raises:
+        BadParameter: it is empty.
+    """
+    if not text:
+        raise typer.BadParameter("is empty: give a path, or leave the option out")
+    return Path(text)
+
+
 ScopeArgument = Annotated[
     str,
     typer.Argument(metavar="SCOPE", help='Which machines, e.g. "env=prod,!ring=canary" or a name; "*" is all.'),
@@ -15,6 +27,7 @@ InventoryOption = Annotated[
         "--inventory",
         "-i",
         metavar="FILE",
+        parser=some_path,
         help="Inventory file or folder. Default: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the user's own.",
     ),
 ]
@@ -26,7 +39,10 @@ RecordsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 ReportOption = Annotated[
-    Path | None, typer.Option("--report", metavar="DIR", help="Write a report there, in a folder named for the run.")
+    Path | None,
+    typer.Option(
+        "--report", metavar="DIR", parser=some_path, help="Write a report there, in a folder named for the run."
+    ),
 ]
 NoRefreshOption = Annotated[
     bool, typer.Option("--no-refresh", help="Don't have the machines read their repositories anew first.")

@@ -2,13 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption
+from flows.cli.options import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, some_path
 from tasks.states import Classification, RebootPolicy
 
 if TYPE_CHECKING:
@@ -46,9 +45,12 @@ NoRebooting = Annotated[
     typer.Option("--exclude-requiring-reboot", rich_help_panel=WHICH, help="Leave out what is known to need a reboot."),
 ]
 PublishedBefore = Annotated[
-    datetime | None,
+    str | None,
     typer.Option(
-        "--published-before", metavar="WHEN", rich_help_panel=WHICH, help="Leave out what was published later."
+        "--published-before",
+        metavar="WHEN",
+        rich_help_panel=WHICH,
+        help='Leave out what was published later than, e.g., "2026-11-01", read in --zone.',
     ),
 ]
 WindowStart = Annotated[
@@ -126,7 +128,13 @@ NoStage = Annotated[
 ]
 RequestFile = Annotated[
     Path | None,
-    typer.Option("--request", metavar="FILE", rich_help_panel=RUN, help="A request as YAML or JSON; options win."),
+    typer.Option(
+        "--request",
+        metavar="FILE",
+        parser=some_path,
+        rich_help_panel=RUN,
+        help="A request as YAML or JSON; options win.",
+    ),
 ]
 
 
@@ -196,7 +204,10 @@ def request_from(options: Mapping[str, Any]) -> "PatchRequest":
 
     file = options["request"]
     base = read_request_file(file) if isinstance(file, Path) else {}
-    return validated(PatchRequest, merged(base, given(_tree(options))), file if isinstance(file, Path) else None)
+    request = validated(PatchRequest, merged(base, given(_tree(options))), file if isinstance(file, Path) else None)
+    if options["only_included"] and not request.updates.include:
+        raise typer.BadParameter("--only-included leaves nothing to be installed: name it with --include")
+    return request
 
 
 def _tree(options: Mapping[str, Any]) -> dict[str, object]:
@@ -204,6 +215,8 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
     canary_count, canary_percent = _share("--canary", options["canary"])
     budget_count, budget_percent = _share("--failure-budget", options["failure_budget"])
     only_included = options["only_included"]
+    if only_included and options["classification"]:
+        raise typer.BadParameter("--only-included and --classification contradict each other: leave one of them out")
     return {
         "scope": options["scope"],
         "inventory": options["inventory"],
@@ -247,4 +260,4 @@ def _share(option: str, text: object) -> tuple[int | None, float | None]:
     try:
         return (None, float(words.removesuffix("%"))) if words.endswith("%") else (int(words), None)
     except ValueError:
-        raise typer.BadParameter(f"{option}: {words!r} is neither a number of machines nor a percentage") from None
+        raise typer.BadParameter(f"{option}: {words!r:.80} is neither a number of machines nor a percentage") from None

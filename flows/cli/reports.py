@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption
+from flows.cli.options import JsonOption, RecordsOption, some_path
 
 
 class Format(StrEnum):
@@ -22,7 +22,9 @@ class Format(StrEnum):
 @app.command("report", rich_help_panel="Look back")
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a beginning of it, or `last`.")] = "last",
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where; in a folder named for the run.")] = Path(),
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", parser=some_path, help="Where; in a folder named for the run.")
+    ] = Path(),
     formats: Annotated[
         list[Format] | None, typer.Option("--format", "-f", help="Again for more. Default: all.")
     ] = None,
@@ -32,6 +34,8 @@ def report(
     """Write the report of a recorded run: HTML for people, CSV, Parquet and JSON for programs."""
     from flows.cli.run_pick import history, picked, whole
     from flows.cli.screen import print_json, say
+    from inventory.places import with_home
+    from tasks.errors import ReportError
     from tasks.reporting.write import write_report
 
     past = history(records)
@@ -41,7 +45,9 @@ def report(
         for outcome in found.outcomes
         if outcome.install is not None
     }
-    written = write_report(found, to.expanduser().absolute(), logs, [each.value for each in formats or Format])
+    written = write_report(
+        found, with_home(to, ReportError).absolute(), logs, [each.value for each in formats or Format]
+    )
     if as_json:
         print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
         return
