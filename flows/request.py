@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from tasks.model import Selection
 from tasks.rules.waves import WavePolicy
+from tasks.rules.window import read_local
 from tasks.states import Classification, RebootPolicy
 from tasks.steps.context import PatchOptions
 
@@ -15,8 +16,26 @@ Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 ReportFormat = Literal["html", "csv", "parquet", "json"]
 
 
+def _usable(path: Path) -> Path:
+    if "\x00" in str(path):
+        raise ValueError("a path holds no NUL")
+    return path
+
+
+Place = Annotated[Path, AfterValidator(_usable)]
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true and false where a number is due: `minutes: true` would be one minute."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+            raise ValueError("true or false is no number")
+        return value
 
 
 class ScopeRequest(_Form):
@@ -28,7 +47,7 @@ class ScopeRequest(_Form):
         description="Which machines, e.g. `env=prod,os=linux,!ring=canary,name=web-*`; `*` is all of them. "
         "Resolved when the run starts.",
     )
-    inventory: Path | None = Field(
+    inventory: Place | None = Field(
         default=None,
         description="Inventory file or folder on the machine that runs the flow. "
         "Empty: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the one in the user's configuration.",
@@ -80,7 +99,9 @@ class UpdatesRequest(_Form):
     )
     exclude_requiring_reboot: bool = Field(default=False, description="Leave out what is known to need a reboot.")
     published_before: datetime | None = Field(
-        default=None, description="Leave out what was published later, where the machine knows when that was."
+        default=None,
+        description="Leave out what was published later, where the machine knows when that was. "
+        "Without an offset it is read in the window's zone.",
     )
 
 
@@ -89,7 +110,7 @@ class AssessRequest(ScopeRequest):
 
     refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
     at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
-    report_directory: Path | None = Field(default=None, description="Where to write a report. Empty: none.")
+    report_directory: Place | None = Field(default=None, description="Where to write a report. Empty: none.")
     report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
 
 
@@ -123,7 +144,7 @@ class PatchRequest(ScopeRequest):
         default=90, ge=0, le=3600, description="Time services may take to come back before they count as gone."
     )
     assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
-    report_directory: Path | None = Field(
+    report_directory: Place | None = Field(
         default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
     )
     report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
@@ -137,7 +158,7 @@ class PatchRequest(ScopeRequest):
                 include=tuple(wanted.include),
                 exclude=tuple(wanted.exclude),
                 exclude_requiring_reboot=wanted.exclude_requiring_reboot,
-                published_before=wanted.published_before,
+                published_before=self._published_before(),
             ),
             reboot=self.reboot,
             reboot_reserve_seconds=self.reboot_reserve_minutes * 60,
@@ -151,6 +172,10 @@ class PatchRequest(ScopeRequest):
             settle_seconds=self.settle_seconds,
             refresh=self.refresh,
         )
+
+    def _published_before(self) -> datetime | None:
+        limit = self.updates.published_before
+        return limit if limit is None or limit.tzinfo is not None else read_local(limit, self.window.zone)
 
     def wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""

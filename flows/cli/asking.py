@@ -127,6 +127,7 @@ def validated(kind: type[M], tree: Tree, source: Path | None = None) -> M:
 def _fault(location: tuple[int | str, ...], message: str) -> str:
     key = one_line(".".join(str(part) for part in location), 200)
     option = next((o for name, o in _OPTIONS.items() if key == name or key.startswith(f"{name}.")), "")
+    message = message.removeprefix("Value error, ")
     return f"{option or key or 'request'}: {message[:1].lower()}{message[1:]}"
 
 

@@ -1,6 +1,6 @@
 """Which pending updates are wanted. Masks follow Azure's Linux agent: shell-style, an exclude wins over everything."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from tasks.model import PackageState, Selection, Update, UpdateResult
@@ -20,14 +20,16 @@ def select(packages: PackageState, selection: Selection) -> Sorted:
     """
     chosen: list[Update] = []
     skipped: dict[str, UpdateResult] = {}
+    held = frozenset(packages.held)
     for update in packages.updates:
-        verdict = _judge(update, packages, selection)
+        verdict = _judge(update, held, selection)
         if verdict is None:
             chosen.append(update)
         else:
             skipped[update.id] = verdict
+    by_id = {update.id: update for update in reversed(chosen)}
     for update_id, newer in _superseded(chosen).items():
-        old = next(update for update in chosen if update.id == update_id)
+        old = by_id[update_id]
         reason = f"superseded by {newer.name}, which includes it"
         skipped[update_id] = UpdateResult(old, UpdateState.NOT_SELECTED, reason)
     kept = tuple(update for update in chosen if update.id not in skipped)
@@ -63,12 +65,12 @@ def excluding_mask(names: Iterable[str], selection: Selection) -> str:
     return ""
 
 
-def _judge(update: Update, packages: PackageState, selection: Selection) -> UpdateResult | None:
+def _judge(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:
     """Return why an update is skipped, or None when it is chosen."""
     mask = next((mask for mask in selection.exclude if _named_by(mask, update)), None)
     if mask is not None:
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
-    if update.held or update.name in packages.held:
+    if update.held or update.name in held:
         return UpdateResult(update, UpdateState.EXCLUDED, "held on the machine by its administrator")
     unwanted = _unwanted(update, selection)
     if unwanted:
@@ -129,7 +131,11 @@ def _superseded(chosen: list[Update]) -> dict[str, Update]:
     Only what can be reached from an update that nothing replaces is dropped, so that a catalogue which says "A
     replaces B" and "B replaces A" loses neither.
     """
-    older = {update.id: [old for old in chosen if old is not update and _replaces(update, old)] for update in chosen}
+    by_name: dict[str, list[Update]] = {}  # everybody against everybody would never end for a machine that lies
+    for update in chosen:
+        for name in {update.id, update.kb} - {""}:
+            by_name.setdefault(name, []).append(update)
+    older = {update.id: _replaced(update, by_name) for update in chosen}
     replaced = {old.id for olds in older.values() for old in olds}
     dropped: dict[str, Update] = {}
     waiting = [update for update in chosen if update.id not in replaced]
@@ -142,8 +148,9 @@ def _superseded(chosen: list[Update]) -> dict[str, Update]:
     return dropped
 
 
-def _replaces(newer: Update, old: Update) -> bool:
-    return bool({old.id, old.kb} & set(newer.replaces) - {""})
+def _replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> list[Update]:
+    found = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
+    return list({old.id: old for old in found}.values())
 
 
 def _some(names: list[str]) -> str:

@@ -14,6 +14,9 @@ from tasks.states import RebootPolicy
 
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 _MAX_MINUTES = 31 * 24 * 60
+_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)  # every zone can show it, and so can every machine's clock
+_FURTHEST = timedelta(days=366)
+"""A run waits for its window: one that opens later than this is a year that was mistyped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,10 @@ def window(start: datetime | None, minutes: float, zone: str, now: datetime) -> 
         now: the present moment, aware.
 
     Raises:
-        RequestError: the zone is unknown, the length makes no sense, or the clocks jump over the start.
+        RequestError: the zone is unknown, the length makes no sense, the clocks jump over the start, or it lies in a
+            year that can't be meant.
     """
-    here = _zone(zone)
+    _zone(zone)
     if not 0 < minutes <= _MAX_MINUTES:
         raise RequestError(
             f"a window of {minutes:g} minutes is not possible",
@@ -45,19 +49,29 @@ def window(start: datetime | None, minutes: float, zone: str, now: datetime) -> 
         )
     opens = now if start is None else start
     try:
-        opens = (_read_local(opens, here, zone) if opens.tzinfo is None else opens).astimezone(UTC)
+        opens = (read_local(opens, zone) if opens.tzinfo is None else opens).astimezone(UTC)
+        if not _EARLIEST <= opens <= now + _FURTHEST:
+            raise OverflowError
         return Window(start=opens, end=opens + timedelta(minutes=minutes), zone=zone)
     except OverflowError as error:
-        raise RequestError(f"{opens} is too far away", hint="Correct the year of the window's start.") from error
+        hint = "Correct the year of the window's start; a run waits for its window, but no longer than a year."
+        raise RequestError(f"{opens:%Y-%m-%d %H:%M} is too far away", hint=hint) from error
 
 
-def _read_local(naive: datetime, here: ZoneInfo, zone: str) -> datetime:
+def read_local(naive: datetime, zone: str) -> datetime:
+    """Return a time without an offset as it is in a zone; one that happens twice is the first of the two.
+
+    Raises:
+        RequestError: the zone is unknown, or the clocks jump over that time.
+        OverflowError: the calendar ends there.
+    """
+    here = _zone(zone)
     local = naive.replace(tzinfo=here, fold=0)
     back = local.astimezone(UTC).astimezone(here)
     if back.replace(tzinfo=None, fold=0) != naive.replace(fold=0):
         raise RequestError(
             f"{naive:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward over it",
-            hint=f"Start at {back:%H:%M} that day, or before the jump, or give the start in UTC.",
+            hint=f"Take {back:%H:%M} that day, or a time before the jump, or give it in UTC.",
         )
     return local
 
