@@ -7,7 +7,7 @@ would come along, which no policy of an installed package can say.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.managers.apt_parse import Change, Offer, Policy, Release, release_of
@@ -131,25 +131,25 @@ def _companions(
 
     Each takes the classification and the group of the upgrade that brings it, for it is wanted exactly when that is.
     """
-    bringers = {update.id: update for update in upgrades}
-    left, found = list(fresh), list[Update]()
-    while left:
-        asked = [(change, _bringer(change, bringers, stanzas)) for change in left]
-        for change, update in [pair for pair in asked if pair[1]] or asked:
-            companion = _companion(change, update, stanzas.get((change.name, change.new), {}), known)
-            bringers[companion.id] = companion
-            found.append(companion)
-            left.remove(change)
-    return found
+    waiting: dict[str, list[Change]] = {}
+    for change in fresh:
+        waiting.setdefault(change.name.partition(":")[0], []).append(change)
+    found: list[Update] = []
+    bringers = list(upgrades)
+    while bringers:  # each looks through its dependencies once: a chain of packages may be long
+        brought = [(change, update) for update in bringers for change in _brought(update, waiting, stanzas)]
+        bringers = [_companion(change, by, stanzas.get((change.name, change.new), {}), known) for change, by in brought]
+        found += bringers
+    left = [change for changes in waiting.values() for change in changes]
+    return [*found, *(_companion(each, None, stanzas.get((each.name, each.new), {}), known) for each in left)]
 
 
-def _bringer(change: Change, bringers: Mapping[str, Update], stanzas: _Stanzas) -> Update | None:
-    name = change.name.partition(":")[0]
-    for update in bringers.values():
-        stanza = stanzas.get((update.id, update.available), {})
-        if any(name in _DEPENDENCY_NAME.findall(stanza.get(key, "")) for key in _DEPENDENCIES):
-            return update
-    return None
+def _brought(update: Update, waiting: dict[str, list[Change]], stanzas: _Stanzas) -> Iterator[Change]:
+    """Give the packages among those that wait which an update depends on; they wait no longer."""
+    stanza = stanzas.get((update.id, update.available), {})
+    for key in _DEPENDENCIES:
+        for name in _DEPENDENCY_NAME.findall(stanza.get(key, "")):
+            yield from waiting.pop(name, ())
 
 
 def _companion(change: Change, bringer: Update | None, stanza: Mapping[str, str], known: AptKnowledge) -> Update:
@@ -185,7 +185,7 @@ def with_pro(updates: Sequence[Update], answer: str, native: str, installed: Map
     lacking = (
         _unpaid(item, native, installed, taken)
         for item in said
-        if item.get("status") in {"pending_attach", "pending_enable"}
+        if str(item.get("status")) in {"pending_attach", "pending_enable"}
     )
     return (*enriched, *lacking)
 
@@ -215,7 +215,7 @@ def _unpaid(item: Mapping[str, object], native: str, installed: Mapping[str, str
         classification=Classification.SECURITY_ESM,
         origins=(str(item.get("origin") or service),),
         cves=_cves(item.get("related_cves")),
-        size_bytes=size if isinstance(size, int) and not isinstance(size, bool) else None,
+        size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
         group=name,
         blocked=f"UA_ESM_REQUIRED: needs {service}; run: {remedy}",
     )

@@ -10,6 +10,11 @@ from tasks.model import Disk, Facts, Services
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.transport import Script, ScriptResult, Transport
 
+_LATEST = 1e11
+"""Seconds since 1970, in the year 5138: a clock or an uptime beyond is nonsense, and no calendar could show it."""
+_MOST = 2**62
+"""Of bytes or inodes: some file systems claim any number, and records hold 64 bits."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -25,11 +30,11 @@ class _Kernel(_Record):
     release: str
     arch: str
     boot_id: str
-    uptime: float | None = Field(default=None, ge=0)
+    uptime: float | None = Field(default=None, ge=0, lt=_LATEST)
 
 
 class _Clock(_Record):
-    epoch: float = Field(gt=0)
+    epoch: float = Field(gt=0, lt=_LATEST)
 
 
 class _Privilege(_Record):
@@ -99,9 +104,9 @@ def _disk(found: _Disk) -> Disk:
     return Disk(
         mount=found.mount,
         role=found.role,
-        total_bytes=found.total_kib * 1024,
-        free_bytes=max(0, found.free_kib) * 1024,  # below zero when only root may still write
-        free_inodes=found.free_inodes,
+        total_bytes=min(_MOST, found.total_kib * 1024),
+        free_bytes=min(_MOST, max(0, found.free_kib) * 1024),  # below zero when only root may still write
+        free_inodes=None if found.free_inodes is None else min(_MOST, found.free_inodes),
         read_only=found.read_only,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tasks.errors import RecordsError
 from tasks.model import Update
 from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
@@ -17,13 +18,23 @@ def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
         work: the machine's turn.
         kind: what the job does.
         number: tells jobs of one kind in one run apart.
+
+    Raises:
+        RecordsError: the journal's entry of that job makes no sense.
     """
     if not work.run.begun:
         return ()
     wanted = journal.job_id(work.context.run.id, work.name, kind.value, number)
     for entry in work.context.records.entries(work.context.run.id, work.name):
         if entry.mark is JournalMark.BEFORE and entry.key == wanted:
-            return _transactions(entry.detail.get("transactions"), _known(work))
+            try:
+                return _transactions(entry.detail.get("transactions"), _known(work))
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                raise RecordsError(
+                    f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {error!r}",
+                    machine=work.name,
+                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+                ) from error
     return ()
 
 

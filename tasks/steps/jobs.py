@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from tasks.errors import ConnectionLost, FleetpatchError
 from tasks.model import JobOutput, TransactionResult, Update
@@ -14,6 +14,9 @@ from tasks.states import Step
 from tasks.steps import journal
 from tasks.steps.context import Work
 from tasks.steps.follow import Followed, follow, hand_over
+
+_MOST = 1e15  # of any number in a job's record; beyond, it is nonsense
+_LATEST = 1e11  # seconds since 1970, in the year 5138
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +196,10 @@ class _Teller:
 
 
 def _number(value: object, default: float) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
+    return float(value) if usable else default  # type: ignore[arg-type]  # usable is what says so
 
 
 def _moment(event: ScriptRecord, skew: float) -> datetime | None:
-    at = event.get("at")
-    if not isinstance(at, int | float) or not 0 < at < 1e11:
-        return None
-    return datetime.fromtimestamp(at, UTC) - timedelta(seconds=skew)
+    at = _number(event.get("at"), 0.0)
+    return datetime.fromtimestamp(at - skew, UTC) if at > 0 and 0 < at - skew < _LATEST else None

@@ -9,6 +9,7 @@ Back: lines that begin with a mark, which holds a nonce that only this exchange 
 
 import base64
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ LINE_LIMIT: Final = 1024 * 1024
 """Bytes that one framed line may have; prelude.sh cuts its pieces at 60 000."""
 RECORDS_LIMIT: Final = 16 * 1024 * 1024
 """Bytes that all records of one exchange may have together."""
+INTEGER_DIGITS: Final = 20
+"""Of a whole number, its sign included: those of 64 bits have no more."""
 NOISE_HEAD: Final = 8 * 1024
 NOISE_TAIL: Final = 56 * 1024
 
@@ -131,7 +134,8 @@ def parse_record(line: bytes) -> ScriptRecord:
         ValueError: it is no JSON object with a text named "kind".
     """
     try:
-        record = json.loads(line.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
+        text = line.decode("utf-8", "surrogateescape")
+        record = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not (isinstance(record, dict) and isinstance(record.get("kind"), str)):
@@ -141,7 +145,17 @@ def parse_record(line: bytes) -> ScriptRecord:
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is no number that can be used")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
+def _int(digits: str) -> int:
+    # what no column of a database or a report could hold, no machine means
+    return int(digits) if len(digits) <= INTEGER_DIGITS else int(_refuse(f"{digits[:20]}…"))
 
 
 def _check_text(value: object) -> None:
