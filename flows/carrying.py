@@ -15,6 +15,7 @@ from flows.wiring import real_ports, whoami
 from tasks.model import RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.reporting.place import check_place
 
 MakeRunner = Callable[[PatchRequest | AssessRequest, Ports], Runner]
 
@@ -39,7 +40,10 @@ def carry_out(
     Raises:
         InventoryError: the inventory or the scope can't be used.
         RecordsError: history can't be kept.
+        ReportError: reports can't be written where the request wants them. Nothing was begun.
     """
+    if request.report_directory is not None:
+        check_place(request.report_directory)
     ports = ports or real_ports(request, who)
     run_id = who.run_id or new_run_id(ports.clock.now())
     return _carry(request, who, make_runner, ports, run_id, flow_run_id, past=None)

@@ -2,6 +2,7 @@
 
 import functools
 import getpass
+import os
 from pathlib import Path
 
 import platformdirs
@@ -12,7 +13,7 @@ from flows.request import AssessRequest, PatchRequest
 from inventory.credentials import resolve
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
-from tasks.errors import CredentialError
+from tasks.errors import CredentialError, ReportError
 from tasks.managers.detect import manager_for
 from tasks.model import RunReport
 from tasks.records.history import History
@@ -76,10 +77,25 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
 
 
 def report_directory(asked: Path | None) -> Path:
-    """Return where reports go: as asked, or in the user's data folder."""
-    return asked or platformdirs.user_data_path("fleetpatch") / "reports"
+    """Return where reports go: as asked, or in the user's data folder.
+
+    Raises:
+        ReportError: the user has none.
+    """
+    if asked is not None:
+        return asked
+    own = platformdirs.user_data_path("fleetpatch") / "reports"
+    if not own.is_absolute():  # "~/.local…" as it stands: a folder of that name would be made wherever one is
+        raise ReportError(
+            "this user has no home directory, so it is not known where reports go",
+            hint="Set HOME, or name a directory for reports.",
+        )
+    return own
 
 
 def whoami(who: Caller) -> str:
     """Return who started a run, for its records."""
-    return who.name or getpass.getuser()
+    try:
+        return who.name or getpass.getuser()
+    except (KeyError, OSError):  # neither the environment nor the system has a name: a container's made-up user
+        return f"user {os.getuid()}"

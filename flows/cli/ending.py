@@ -11,6 +11,8 @@ from flows.cli.run_view import assessed, planned, ran
 from flows.cli.screen import err, note, print_json, safe, say
 from flows.request import PatchRequest
 from inventory.machine import Machine, PatchOwner
+from inventory.places import with_home
+from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.document import document
 from tasks.reporting.flatten import tables
@@ -69,7 +71,7 @@ def report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
     """Return where the parts of a report are that are there."""
     if directory is None:
         return {}
-    place = directory.expanduser() / safe_name(report.run.id)
+    place = with_home(directory, ReportError) / safe_name(report.run.id)
     known = {"html": place / "report.html", "json": place / "report.json", "directory": place}
     return {key: str(path.absolute()) for key, path in known.items() if path.exists()}
 

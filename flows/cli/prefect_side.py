@@ -97,6 +97,7 @@ class OwnServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,  # its database holds reports and encrypted secrets, and the key to them
             )
         self._url = f"http://127.0.0.1:{port}/api"
         return self._url

@@ -34,8 +34,6 @@ def report(
     """Write the report of a recorded run: HTML for people, CSV, Parquet and JSON for programs."""
     from flows.cli.run_pick import history, picked, whole
     from flows.cli.screen import print_json, say
-    from inventory.places import with_home
-    from tasks.errors import ReportError
     from tasks.reporting.write import write_report
 
     past = history(records)
@@ -45,9 +43,7 @@ def report(
         for outcome in found.outcomes
         if outcome.install is not None
     }
-    written = write_report(
-        found, with_home(to, ReportError).absolute(), logs, [each.value for each in formats or Format]
-    )
+    written = write_report(found, to, logs, [each.value for each in formats or Format])
     if as_json:
         print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
         return

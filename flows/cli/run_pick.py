@@ -32,6 +32,8 @@ def picked(of: History, run: str) -> RunInfo:
         raise RequestError("there is no run yet", hint="Begin with: fleetpatch assess")
     if run == LAST:
         return newest[0]
+    if not run.isascii():  # no run has such an id, and not every database can be asked for any text
+        raise RequestError(f"there is no run {run!r}", hint="`fleetpatch runs` lists them.")
     try:
         return of.run(run)
     except RecordsError as error:  # the records were read a moment ago, so it is what was asked for

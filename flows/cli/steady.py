@@ -4,6 +4,8 @@ import io
 import os
 import sys
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TextIO
 
 
@@ -24,6 +26,8 @@ class SteadyStream(io.TextIOBase):
     @property
     def _stream(self) -> TextIO:
         stream = getattr(sys, self._name)
+        if stream is None:  # closed before we came (>&-)
+            return _nowhere()
         proxied: TextIO = getattr(stream, "rich_proxied_file", stream)  # rich stands before it while it draws
         return proxied
 
@@ -42,8 +46,12 @@ class SteadyStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write, as long as somebody reads."""
+        stream = self._stream
         try:
-            return self._stream.write(text)
+            return stream.write(text)
+        except UnicodeEncodeError:  # LANG=C, say: what it has no letters for is spelt out
+            kept = stream.encoding or "ascii"
+            return stream.write(text.encode(kept, "backslashreplace").decode(kept))
         except self._lost:
             self._give_up()
             return len(text)
@@ -61,3 +69,8 @@ class SteadyStream(io.TextIOBase):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+
+
+@cache
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")

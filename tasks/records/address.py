@@ -7,6 +7,7 @@ from platformdirs import user_data_path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from inventory.places import with_home
 from tasks.errors import RecordsError
 
 VARIABLE = "FLEETPATCH_RECORDS_URL"
@@ -25,9 +26,9 @@ def address(url: str | None = None) -> URL:
     Raises:
         RecordsError: it isn't a URL, or of a database that we don't know. The message never shows the URL itself.
     """
-    given, source = (url, "the records URL") if url else (os.environ.get(VARIABLE, ""), VARIABLE)
-    if not given:
-        return URL.create("sqlite", database=str(user_data_path("fleetpatch") / "records.db"))
+    given, source = (url, "the records URL") if url is not None else (os.environ.get(VARIABLE, ""), VARIABLE)
+    if not given and url is None:
+        return URL.create("sqlite", database=str(_own_folder() / "records.db"))
     try:
         parsed = make_url(given)
     except (ArgumentError, ValueError):
@@ -56,4 +57,15 @@ def _file(url: URL, source: str) -> URL:
     name = url.database or ""
     if name in {"", ":memory:"} or name.startswith("file:"):
         raise RecordsError(f"{source} names no file: records kept in memory are lost with the process", hint=_EXAMPLES)
-    return url.set(drivername="sqlite", database=str(Path(name).expanduser().absolute()), query={})
+    path = with_home(Path(name), RecordsError).absolute()
+    return url.set(drivername="sqlite", database=str(path), query={})
+
+
+def _own_folder() -> Path:
+    folder = user_data_path("fleetpatch")
+    if not folder.is_absolute():  # "~/.local…" as it stands: a folder of that name would be made wherever one is
+        raise RecordsError(
+            "this user has no home directory, so it is not known where the records are",
+            hint=f"Set HOME, or name the records by {VARIABLE} or --records.",
+        )
+    return folder

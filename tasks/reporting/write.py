@@ -5,7 +5,6 @@ A report lists what each machine still lacks: a list of open doors. So directori
 The page comes last, since people open it and it speaks of the others.
 """
 
-import errno
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -13,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from inventory.places import with_home
 from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.document import json_text
@@ -20,20 +20,11 @@ from tasks.reporting.flatten import tables
 from tasks.reporting.frames import frames_of
 from tasks.reporting.html import render_html
 from tasks.reporting.logs import FOLDER, clean_log, file_name, safe_name
+from tasks.reporting.place import make_private, translated
 from tasks.reporting.rows import Tables
 from tasks.reporting.sheets import csv_bytes, parquet_bytes
 
 FORMATS: Final = ("html", "csv", "parquet", "json")
-
-_HINTS: Final = {
-    errno.ENOSPC: "The disk is full: make room, then write the report again; the run itself is in the records.",
-    errno.EDQUOT: "Your quota is used up: make room, then write the report again; the run itself is in the records.",
-    errno.EACCES: "Choose a directory that this user may write to.",
-    errno.EPERM: "Choose a directory that this user may write to.",
-    errno.EROFS: "This file system is read-only: choose another directory.",
-    errno.ENOTDIR: "A part of this path is a file: choose another directory.",
-    errno.EEXIST: "There is a file where the report's directory should be: move it, or choose another directory.",
-}
 
 
 def write_report(
@@ -64,16 +55,16 @@ def write_report(
     unknown = set(formats) - set(FORMATS)
     if unknown:
         raise ValueError(f"unknown report format {', '.join(sorted(unknown))}: choose from {', '.join(FORMATS)}")
-    place = directory / safe_name(report.run.id)
+    place = with_home(directory, ReportError).absolute() / safe_name(report.run.id)
     laid_out = tables(report)
     written = {"directory": place}
     try:
-        _make_private(place)
+        make_private(place)
         for key, relative, content in _files(report, laid_out, logs or {}, formats, now):
             _write(place / relative, content, durable=not key.startswith("log:"))
             written[key] = place / relative
     except OSError as error:
-        raise _translated(error, place) from error
+        raise translated(error, place) from error
     if logs:
         written["logs"] = place / FOLDER
     return {key: path for key, path in written.items() if not key.startswith("log:")}
@@ -99,18 +90,12 @@ def _files(
         yield "html", "report.html", page.encode()
 
 
-def _make_private(place: Path) -> None:
-    for part in reversed((place, *place.parents)):
-        if not part.is_dir():
-            part.mkdir(mode=0o700, exist_ok=True)
-
-
 def _write(path: Path, content: bytes, *, durable: bool) -> None:
     """Write a file beside its place, then move it there.
 
     ``durable`` waits until it is on the disk. Logs don't: there may be a thousand, and the records have them too.
     """
-    _make_private(path.parent)
+    make_private(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")  # 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -122,10 +107,3 @@ def _write(path: Path, content: bytes, *, durable: bool) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _translated(error: OSError, place: Path) -> ReportError:
-    where = error.filename or place
-    return ReportError(
-        f"the report can't be written to {where}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "")
-    )
