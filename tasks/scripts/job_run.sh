@@ -31,5 +31,6 @@ fi
   . "$FP_JOB_DIR/script"
 )
 printf '%s %s\n' "$?" "$(date +%s)" >"$FP_JOB_DIR/rc.new"
+chmod -R go= "$FP_JOB_DIR" || : # the folder keeps others out; copies of what the script wrote in it, under 022, should too
 sync "$FP_JOB_DIR/events" "$FP_JOB_DIR/log" "$FP_JOB_DIR/rc.new" 2>/dev/null || :
 mv -f "$FP_JOB_DIR/rc.new" "$FP_JOB_DIR/rc"
