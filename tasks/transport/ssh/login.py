@@ -17,6 +17,7 @@ AGENT_KEYS: Final = 5
 Secrets: TypeAlias = Callable[[str], Credential]
 """Fetches what a reference stands for; raises CredentialError."""
 
+_AGENT: Final = "Start one and ssh-add a key, or give the machine a credential: key:PATH."
 _Version: TypeAlias = tuple[int, int]
 _keys: Final[dict[Path, tuple[_Version, paramiko.PKey]]] = {}
 _keys_lock: Final = threading.Lock()
@@ -90,14 +91,16 @@ def _reveal(credential: Credential) -> str:
 
 
 def _with_agent(transport: paramiko.Transport, user: str) -> None:
-    agent = paramiko.Agent()
+    try:
+        agent = paramiko.Agent()
+    except (paramiko.SSHException, OSError) as error:  # else it would be taken for a line that the machine dropped
+        raise AuthenticationFailed(
+            f"the SSH agent does not answer: {error or type(error).__name__}", hint=_AGENT
+        ) from error
     try:
         keys = agent.get_keys()[:AGENT_KEYS]
         if not keys:
-            raise AuthenticationFailed(
-                "the SSH agent holds no key, or there is no agent",
-                hint="Start one and ssh-add a key, or give the machine a credential: key:PATH.",
-            )
+            raise AuthenticationFailed("the SSH agent holds no key, or there is no agent", hint=_AGENT)
         for key in keys[:-1]:
             try:
                 with _translated(user, CredentialKind.AGENT):
