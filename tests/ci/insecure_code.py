@@ -2,8 +2,8 @@
 
     python -m tests.ci.insecure_code
 
-An entry names a file (or a mask of files), a rule and a part of the line, so that it excuses that line and no other; one that excuses
-nothing any more is an error itself.
+An entry names a file (or a mask of files), a rule and a part of the line, so that it excuses that line and no other;
+one that excuses nothing any more is an error itself.
 """
 
 import json
