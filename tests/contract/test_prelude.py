@@ -99,13 +99,15 @@ fp_has missing; fp_emit has "missing:=$?"
 
 @same
 @given(data=st.binary(max_size=300))
-def test_a_section_carries_any_bytes(shell, data):
+def test_a_section_carries_any_bytes(shell: tuple[list[str], Path], data: bytes) -> None:
     octal = "".join(f"\\{byte:03o}" for byte in data)
     answer = say(shell, f"fp_section bytes printf '{octal}'")
     (record,) = answer.records
     expected = data.replace(b"\x00", b"\xff")
     assert str(record["text"]).encode("utf-8", "surrogateescape") == expected
-    assert readable(record)["text"] == expected.decode("utf-8", "replace")
+    shown = readable(record)
+    assert isinstance(shown, dict)
+    assert shown["text"] == expected.decode("utf-8", "replace")
 
 
 def test_a_section_tells_its_exit_code_and_the_end_of_stderr(shell):

@@ -5,12 +5,13 @@ from pathlib import Path
 from tasks.reporting.html import MOST_BYTES
 from tasks.reporting.write import write_report
 from tests.unit.reporting import samples
+from tests.unit.reporting.machines import LOG
 from tests.unit.reporting.test_html import Page
 
 
 def test_a_thousand_machines_with_fifty_updates_fit_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     big = samples.many(1000, 50)
-    logs = {outcome.machine: samples.LOG * 20 for outcome in big.outcomes}
+    logs = {outcome.machine: LOG * 20 for outcome in big.outcomes}
     written = write_report(big, tmp_path, logs)
     size = written["html"].stat().st_size
     assert MOST_BYTES / 2 < size < MOST_BYTES

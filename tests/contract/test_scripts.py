@@ -4,14 +4,16 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from inventory.machine import PrivilegeMethod
 from tasks.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
+from tasks.model import Facts
 from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, Script, ScriptResult
+from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord, ScriptResult
 from tasks.steps.facts import read_facts
 from tasks.transport.local import LocalLine
 from tasks.transport.posix import PosixShell
@@ -52,7 +54,7 @@ def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
-def ended(shell: PosixShell, job_id: str):
+def ended(shell: PosixShell, job_id: str) -> JobView:
     for _ in range(300):
         view = shell.look(job_id, deadline=soon())
         if view.phase is not JobPhase.RUNNING:
@@ -108,7 +110,7 @@ def test_offsets_count_bytes_whatever_the_bytes_are(shell, root):
     assert view.log_offset == (root / "j/log").stat().st_size == 3
 
 
-def test_a_process_of_the_same_number_is_not_the_job(shell, root):
+def test_a_process_of_the_same_number_is_not_the_job(shell: PosixShell, root: Path) -> None:
     shell.start(Job("j", Script("quick")), deadline=soon())
     ended(shell, "j")
     (root / "j" / "rc").unlink()
@@ -237,7 +239,7 @@ def test_the_facts_of_this_machine_make_sense(shell):
     assert facts.services.known
 
 
-FACTS = [
+FACTS: list[ScriptRecord] = [
     {"kind": "os", "id": "debian", "version": "12", "name": "Debian"},
     {"kind": "kernel", "release": "6.1", "arch": "x86_64", "boot_id": "b", "uptime": 5},
     {"kind": "clock", "epoch": 1_773_104_400.25},
@@ -260,7 +262,7 @@ FACTS = [
 ]
 
 
-def facts_of(records):
+def facts_of(records: Iterable[ScriptRecord]) -> Facts:
     clock = FakeClock()
     machine = FakeTransport(clock)
     machine.answer("facts", ScriptResult(tuple(records), 0), seconds=2)

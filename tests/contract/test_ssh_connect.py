@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ class World:
         self.machines: tuple[Machine, ...] = ()
         self.secrets: Callable[[str], Credential] = resolve
 
-    def server(self, *, pinned: bool = True, **switches: object) -> Server:
+    def server(self, *, pinned: bool = True, **switches: Any) -> Server:
         server = Server(new_key(self.folder / f"host{len(self.servers)}"), user_key=self.key, **switches)
         self.servers.append(server)
         if pinned:
@@ -59,7 +60,7 @@ class World:
         with self.known_hosts.open("a") as file:
             file.write(f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}\n")
 
-    def machine(self, server: Server, name: str = "m", **fields: object) -> Machine:
+    def machine(self, server: Server, name: str = "m", **fields: Any) -> Machine:
         machine = Machine(
             name,
             "127.0.0.1",
@@ -70,7 +71,7 @@ class World:
         )
         return replace(machine, **fields)
 
-    def session(self, server: Server, **fields: object) -> Session:
+    def session(self, server: Server, **fields: Any) -> Session:
         machine = self.machine(server, **fields)
         inventory = Inventory((machine, *self.machines), HostKeys(self.policy, self.known_hosts))
         session = open_session(
@@ -80,7 +81,8 @@ class World:
         return session
 
     def close(self) -> None:
-        for each in (*self.sessions, self.bastions, *self.servers):
+        closing: list[Session | Bastions | Server] = [*self.sessions, self.bastions, *self.servers]
+        for each in closing:
             each.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from inventory.machine import HostKeys, Inventory, Machine, PrivilegeMethod, TransportKind
 from tasks.errors import DeadlineExceeded, ManagerBusy, RequestError
 from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, JobView, Script
+from tasks.seams.transport import Job, JobPhase, JobView, Script, Transport
 from tasks.transport.open import open_session
 from tests.contract.transport_subjects import Subject, fake_machine, scripts
 from tests.lab.fleet import Lab, LabHost
@@ -76,7 +76,7 @@ def soon(subject: Subject, seconds: float = 30.0) -> Deadline:
     return Deadline.after(subject.clock, seconds)
 
 
-def ended(subject: Subject, transport, job_id: str) -> JobView:
+def ended(subject: Subject, transport: Transport, job_id: str) -> JobView:
     """The job's whole view, once it has ended."""
     for _ in range(100):
         view = transport.look(job_id, deadline=soon(subject))
@@ -86,7 +86,7 @@ def ended(subject: Subject, transport, job_id: str) -> JobView:
     raise AssertionError(f"{job_id} is still running")
 
 
-def finish(subject: Subject, transport, job_id: str) -> None:
+def finish(subject: Subject, transport: Transport, job_id: str) -> None:
     """Leave nothing running on a real machine."""
     transport.run(Script("job_stop", {"id": job_id}), deadline=soon(subject))
 

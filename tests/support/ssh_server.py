@@ -10,6 +10,13 @@ from pathlib import Path
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_PARTIALLY_SUCCESSFUL,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_CONNECT_FAILED,
+    OPEN_SUCCEEDED,
+)
 
 PASSWORD = "right"
 
@@ -95,23 +102,23 @@ class _Behaviour(paramiko.ServerInterface):
     def check_auth_publickey(self, username, key):
         self._server.logins.append(key.get_name())
         if key != self._server.user_key:
-            return paramiko.AUTH_FAILED
-        return paramiko.AUTH_PARTIALLY_SUCCESSFUL if self._server.second_factor else paramiko.AUTH_SUCCESSFUL
+            return AUTH_FAILED
+        return AUTH_PARTIALLY_SUCCESSFUL if self._server.second_factor else AUTH_SUCCESSFUL
 
     def check_auth_password(self, username, password):
         self._server.logins.append("password")
-        return paramiko.AUTH_SUCCESSFUL if password == PASSWORD else paramiko.AUTH_FAILED
+        return AUTH_SUCCESSFUL if password == PASSWORD else AUTH_FAILED
 
     def check_channel_request(self, kind, chanid):
-        return paramiko.OPEN_SUCCEEDED
+        return OPEN_SUCCEEDED
 
     def check_channel_direct_tcpip_request(self, chanid, origin, destination):
         try:
             line = socket.create_connection(destination, timeout=5)
         except OSError:
-            return paramiko.OPEN_FAILED_CONNECT_FAILED
+            return OPEN_FAILED_CONNECT_FAILED
         threading.Thread(target=_forward, args=(self._transport, line), daemon=True).start()
-        return paramiko.OPEN_SUCCEEDED
+        return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel, command):
         self._server.commands.append(command.decode())
@@ -139,8 +146,10 @@ def _run(channel: paramiko.Channel, command: str) -> None:
 
 def _forward(transport: paramiko.Transport, line: socket.socket) -> None:
     channel = transport.accept(5)
+    if channel is None:
+        return
 
-    def pump(source, sink) -> None:
+    def pump(source: socket.socket | paramiko.Channel, sink: socket.socket | paramiko.Channel) -> None:
         with contextlib.suppress(Exception):
             while data := source.recv(65_536):
                 sink.sendall(data)
@@ -148,6 +157,5 @@ def _forward(transport: paramiko.Transport, line: socket.socket) -> None:
             with contextlib.suppress(Exception):
                 end.close()
 
-    if channel is not None:
-        threading.Thread(target=pump, args=(line, channel), daemon=True).start()
-        pump(channel, line)
+    threading.Thread(target=pump, args=(line, channel), daemon=True).start()
+    pump(channel, line)

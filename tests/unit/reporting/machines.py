@@ -1,6 +1,7 @@
 """Machines as they come out of a run: well, out of reach, broken, not back from a reboot."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -106,7 +107,7 @@ def usual(pending: tuple[Update, ...]) -> tuple[UpdateResult, ...]:
 
 
 def steps(
-    at: datetime, lengths: dict[Step, float], failed: Step | None = None, why: str = ""
+    at: datetime, lengths: Mapping[Step, float], failed: Step | None = None, why: str = ""
 ) -> tuple[StepRecord, ...]:
     """Steps one after the other from a moment on."""
     done = []

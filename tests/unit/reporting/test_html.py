@@ -11,6 +11,7 @@ from tasks.model import RunReport
 from tasks.reporting.html import MOST_BYTES, _environment, render_html
 from tasks.states import UpdateState
 from tests.unit.reporting import samples
+from tests.unit.reporting.machines import LOG
 from tests.unit.reporting.strategies import report
 from tests.unit.reporting.test_text import UNSAFE
 
@@ -180,7 +181,7 @@ def test_a_run_that_goes_on_has_a_line_for_now() -> None:
 
 def test_a_fleet_of_two_hundred_is_told_whole() -> None:
     big = samples.many(200, 20)
-    html = render_html(big, logs={o.machine: samples.LOG * 20 for o in big.outcomes}, beside={"csv"})
+    html = render_html(big, logs={o.machine: LOG * 20 for o in big.outcomes}, beside={"csv"})
     assert MOST_BYTES / 2 < len(html.encode()) < MOST_BYTES  # small enough, and the room is used
     assert html.count('<g class="r r-') == 200
     assert html.count('<div class="line"') + html.count('<summary class="line"') == 200

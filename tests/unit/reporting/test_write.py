@@ -11,7 +11,6 @@ from hypothesis import given, settings
 
 from tasks.errors import ReportError
 from tasks.model import RunReport
-from tasks.reporting import write
 from tasks.reporting.document import document, json_text
 from tasks.reporting.flatten import tables
 from tasks.reporting.frames import frames
@@ -71,7 +70,7 @@ def test_a_full_disk_is_said_clearly_and_leaves_no_half_file(tmp_path: Path, mon
         real(descriptor)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(write.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReportError, match="No space left on device") as raised:
         write_report(run, tmp_path, logs, formats=FORMATS)
     assert "make room" in raised.value.hint

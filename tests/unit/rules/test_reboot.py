@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,13 @@ UNKNOWN = RebootNeed(Answer.UNKNOWN, ("no tool tells",))
 
 
 def ask(policy, need, **given):
-    usual = {"installed": 3, "facts_can_reboot": True, "reboots_so_far": 0, "max_reboots": 2, "fits": FITS}
+    usual: dict[str, Any] = {
+        "installed": 3,
+        "facts_can_reboot": True,
+        "reboots_so_far": 0,
+        "max_reboots": 2,
+        "fits": FITS,
+    }
     return decide(policy, need, **(usual | given))
 
 

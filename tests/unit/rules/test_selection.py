@@ -8,7 +8,7 @@ from tasks.rules.selection import forbidden, notes, select
 from tasks.states import Classification, UpdateState
 from tests.unit.rules.examples import SKIPPED, a_state, an_update, selections, states
 
-NOTHING = frozenset()
+NOTHING: frozenset[str] = frozenset()
 
 
 def outcome(update, **selection):

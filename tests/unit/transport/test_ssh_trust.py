@@ -3,11 +3,13 @@
 import base64
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import paramiko
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -23,10 +25,11 @@ from tasks.transport.ssh.crypto import HOST_CERTIFICATES, HOST_KEYS, plain_key
 from tasks.transport.ssh.trust import Trust, store_for
 
 NOW = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
+HostKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
 AUTHORITY = Ed25519PrivateKey.generate()
 
 
-def line(key) -> str:
+def line(key: HostKey) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
@@ -61,7 +64,7 @@ def authority(names: str = "*.example") -> str:
     return f"@cert-authority {names} {line(AUTHORITY)}\n"
 
 
-HOST_KINDS = {
+HOST_KINDS: dict[str, HostKey] = {
     "ed25519": Ed25519PrivateKey.generate(),
     "ecdsa": generate_private_key(SECP256R1()),
     "rsa": generate_rsa(65537, 2048),
