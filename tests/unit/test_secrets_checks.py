@@ -81,3 +81,4 @@ def test_an_excuse_covers_its_line_alone_and_does_not_outlive_it() -> None:
     other = Finding("a.py", 9, "B603", "subprocess call", "run(given)")
     assert verdict([one, other], [excuse]) == ["a.py:9: B603 subprocess call: run(given)"]
     assert verdict([], [excuse]) == ["pyproject.toml: B603 in a.py is excused ('run(words)') and isn't found any more"]
+    assert verdict([], [excuse], lambda _: False) == []  # its file is gone
