@@ -9,10 +9,7 @@ case $until in '' | *[!0-9]*) until=0 ;; esac
 umask 077
 place=${fp_jobs%/*}/claim
 
-if ! { mkdir -p "$fp_jobs" 2>/dev/null && [ -w "$fp_jobs" ]; }; then
-  fp_emit refused "why=cannot write $fp_jobs"
-  exit 0
-fi
+fp_ready || { fp_emit refused "why=$fp_why"; exit 0; }
 if command -v flock >/dev/null; then # one at a time; the kernel gives the lock back whatever becomes of us
   exec 8>>"$fp_jobs/.lock"
   flock -w 20 8 || { fp_emit refused "why=another process has held $fp_jobs/.lock for 20 seconds"; exit 0; }

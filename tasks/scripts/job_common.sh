@@ -8,6 +8,33 @@ fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 
+# fp_ours DIR: whether nobody but us may write into a directory; else fp_why says what is wrong with it. Who may write
+# there could have root run another script than the one that was sent.
+fp_ours() {
+  # shellcheck disable=SC2012  # a mode and a number, whatever the name is; stat is not everywhere
+  fp_is=$(ls -ldn "$1" 2>/dev/null | awk '{ print $1, $3; exit }')
+  case $fp_is in
+    l*) fp_why="$1 is a link" ;;
+    d????-??-*" $(id -u)") return 0 ;;
+    d????-??-* | d????????[tT]*) [ "$1" = "$fp_jobs" ] || case $fp_is in *' 0') return 0 ;; esac; fp_why="$1 belongs to another user" ;;
+    d*) fp_why="others may write into $1" ;;
+    *) fp_why="$1 is no directory" ;;
+  esac
+  return 1
+}
+
+# fp_ready: makes the directory of jobs; when it can't be used, fp_why says why
+fp_ready() {
+  fp_above=${fp_jobs%/*}
+  if [ -e "$fp_above" ] || [ -h "$fp_above" ]; then fp_ours "$fp_above" || return 1; fi
+  if [ -h "$fp_jobs" ] || ! mkdir -p "$fp_jobs" 2>/dev/null || [ ! -w "$fp_jobs" ]; then
+    fp_why="cannot write $fp_jobs"
+    [ ! -h "$fp_jobs" ] || fp_why="$fp_jobs is a link"
+    return 1
+  fi
+  fp_ours "$fp_jobs"
+}
+
 fp_nap() { sleep 0.05 2>/dev/null || sleep 1; }
 
 # fp_running PID START: whether that very process still lives

@@ -64,7 +64,7 @@ launch() {
   setsid /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
 }
 
-mkdir -p "$fp_jobs" 2>/dev/null && [ -w "$fp_jobs" ] || refuse "cannot write $fp_jobs"
+fp_ready || refuse "$fp_why"
 lock
 fp_look "$dir"
 attached=true
