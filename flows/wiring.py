@@ -13,6 +13,7 @@ from flows.request import AssessRequest, PatchRequest
 from inventory.credentials import resolve
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
+from inventory.places import own_folder
 from tasks.errors import CredentialError, ReportError
 from tasks.managers.detect import manager_for
 from tasks.model import RunReport
@@ -84,13 +85,7 @@ def report_directory(asked: Path | None) -> Path:
     """
     if asked is not None:
         return asked
-    own = platformdirs.user_data_path("fleetpatch") / "reports"
-    if not own.is_absolute():  # "~/.local…" as it stands: a folder of that name would be made wherever one is
-        raise ReportError(
-            "this user has no home directory, so it is not known where reports go",
-            hint="Set HOME, or name a directory for reports.",
-        )
-    return own
+    return own_folder(platformdirs.user_data_path, ReportError, "name a directory for reports") / "reports"
 
 
 def whoami(who: Caller) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -14,7 +15,7 @@ from inventory.errors import InventoryError
 from inventory.fleet_csv import read_csv
 from inventory.fleet_yaml import KEYS, read_fleet
 from inventory.machine import Inventory
-from inventory.places import Place, Problems, read_text, with_home
+from inventory.places import Place, Problems, own_folder, read_text, with_home
 from inventory.yaml_tree import parse_yaml
 
 logger = logging.getLogger(__name__)
@@ -63,13 +64,15 @@ def find_inventory(explicit: Path | None = None) -> Path:
         return _existing(explicit, "named on the command line or in the request")
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
         return _existing(Path(named), f"named by {ENVIRONMENT_VARIABLE}")
-    places = (Path.cwd() / DEFAULT_NAME, platformdirs.user_config_path("fleetpatch") / DEFAULT_NAME)
+    places = [Path.cwd() / DEFAULT_NAME]
+    with suppress(InventoryError):  # who has no home has one place less
+        places.append(own_folder(platformdirs.user_config_path, InventoryError, "name the inventory") / DEFAULT_NAME)
     for place in places:
         if place.exists():
             return place
     looked = " nor ".join(str(place) for place in places)
     raise InventoryError(
-        f"there is no inventory: neither {looked}",
+        f"there is no inventory: {'neither ' if len(places) > 1 else 'not even '}{looked}",
         hint=f"Write one there (inventory/fleet.example.yaml is a start), name it, or set {ENVIRONMENT_VARIABLE}.",
     )
 

@@ -4,7 +4,7 @@ import difflib
 import os
 import select
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,3 +156,20 @@ def with_home(path: Path, error: type[FleetpatchError] = InventoryError) -> Path
         raise error(
             f"{path}: it is not known where that home is", hint="Correct the user's name, or write the path out."
         ) from fault
+
+
+def own_folder(kind: Callable[[str], Path], error: type[FleetpatchError], remedy: str) -> Path:
+    """Return the user's folder of a kind.
+
+    Args:
+        kind: one of platformdirs' functions.
+        error: what to raise.
+        remedy: for a user who has no home.
+
+    Raises:
+        FleetpatchError: the user has none: a made-up one of a container, without HOME.
+    """
+    try:
+        return kind("fleetpatch")
+    except RuntimeError as fault:
+        raise error("this user has no home directory", hint=f"Set HOME, or {remedy}.") from fault

@@ -73,7 +73,7 @@ def _confirm(request: "PatchRequest", machines: "Sequence[Machine]") -> None:
     from flows.cli.screen import err
     from tasks.errors import RequestError
 
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise RequestError(
             f"{len(machines)} machines would be patched, and nobody is at a terminal to confirm that",
             hint="Add --yes, or --dry-run to see what would be done.",

@@ -1,8 +1,10 @@
 """What the command writes: answers to stdout, everything else to stderr, and nothing that a machine said unwashed."""
 
+import io
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import IO, cast
@@ -15,6 +17,7 @@ from rich.text import Text
 from flows.cli.steady import SteadyStream
 from tasks.reporting.text import clean, one_line
 
+LEAST_WIDTH = 40  # COLUMNS=0 would show nothing at all
 UNBOUND_WIDTH = 200  # of what goes to a file or a pipe: nobody wants its lines cut
 
 _STYLES: Mapping[str, str] = {
@@ -59,7 +62,15 @@ def _console(stream: SteadyStream) -> Console:
     console = Console(file=cast("IO[str]", stream), highlight=False, soft_wrap=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUND_WIDTH
+    console.width = max(LEAST_WIDTH, console.width)
     return console
+
+
+def spell_out() -> None:
+    """Let characters that stdout or stderr have no code for (LANG=C, say) be spelt out, and not end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def safe(text: str, style: str = "", limit: int | None = None) -> Text:

@@ -46,12 +46,8 @@ class SteadyStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write, as long as somebody reads."""
-        stream = self._stream
         try:
-            return stream.write(text)
-        except UnicodeEncodeError:  # LANG=C, say: what it has no letters for is spelt out
-            kept = stream.encoding or "ascii"
-            return stream.write(text.encode(kept, "backslashreplace").decode(kept))
+            return self._stream.write(text)
         except self._lost:
             self._give_up()
             return len(text)

@@ -7,7 +7,7 @@ from platformdirs import user_data_path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from inventory.places import with_home
+from inventory.places import own_folder, with_home
 from tasks.errors import RecordsError
 
 VARIABLE = "FLEETPATCH_RECORDS_URL"
@@ -28,7 +28,8 @@ def address(url: str | None = None) -> URL:
     """
     given, source = (url, "the records URL") if url is not None else (os.environ.get(VARIABLE, ""), VARIABLE)
     if not given and url is None:
-        return URL.create("sqlite", database=str(_own_folder() / "records.db"))
+        folder = own_folder(user_data_path, RecordsError, f"name the records by {VARIABLE} or --records")
+        return URL.create("sqlite", database=str(folder / "records.db"))
     try:
         parsed = make_url(given)
     except (ArgumentError, ValueError):
@@ -59,13 +60,3 @@ def _file(url: URL, source: str) -> URL:
         raise RecordsError(f"{source} names no file: records kept in memory are lost with the process", hint=_EXAMPLES)
     path = with_home(Path(name), RecordsError).absolute()
     return url.set(drivername="sqlite", database=str(path), query={})
-
-
-def _own_folder() -> Path:
-    folder = user_data_path("fleetpatch")
-    if not folder.is_absolute():  # "~/.local…" as it stands: a folder of that name would be made wherever one is
-        raise RecordsError(
-            "this user has no home directory, so it is not known where the records are",
-            hint=f"Set HOME, or name the records by {VARIABLE} or --records.",
-        )
-    return folder
