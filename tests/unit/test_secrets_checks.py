@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.ci.advisories import judge, reachable
+from tests.ci import advisories
+from tests.ci.advisories import UNREACHABLE, judge, reachable
 from tests.ci.committed_secrets import findings, unknown
 from tests.ci.insecure_code import Finding, verdict
 
@@ -82,3 +83,24 @@ def test_an_excuse_covers_its_line_alone_and_does_not_outlive_it() -> None:
     assert verdict([one, other], [excuse]) == ["a.py:9: B603 subprocess call: run(given)"]
     assert verdict([], [excuse]) == ["pyproject.toml: B603 in a.py is excused ('run(words)') and isn't found any more"]
     assert verdict([], [excuse], lambda _: False) == []  # its file is gone
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "told"),
+    [
+        (["ConnectionError: no way"], UNREACHABLE, "NOT CHECKED against advisories: ConnectionError: no way"),
+        ([{"dependencies": []}], UNREACHABLE, "the package index in use knows no advisories"),
+        ([_answer(), "ReadTimeout"], UNREACHABLE, "NOT CHECKED against advisories: ReadTimeout"),
+        ([_answer(), _answer()], 1, "advisory: aaa 1.0: PYSEC-2024-1"),
+        ([_answer(), {"dependencies": [{"name": "b", "version": "1", "vulns": []}]}], 0, ""),
+    ],
+)
+def test_what_is_not_known_is_told_and_what_is_found_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: list[Any], code: int, told: str
+) -> None:
+    coming = iter(answers)
+    monkeypatch.setattr(advisories, "_ask", lambda *_: next(coming))
+    assert advisories.main() == code
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert bool(printed) is bool(told)
