@@ -20,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The test session's own lab: down at the end, and first when a session before crashed."""
-    it = Lab(os.environ.get("FLEETPATCH_LAB") or "pytest")  # two sessions in one checkout need a name each
+    name = os.environ.get("FLEETPATCH_LAB") or "pytest"  # two sessions in one checkout need a name each
+    it = Lab(name + os.environ.get("PYTEST_XDIST_WORKER", ""))  # and so do processes that share the tests
     reason = it.reason_it_cannot_run()
     if reason:
         why = f"the lab can't run here: {reason}"
