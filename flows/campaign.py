@@ -84,7 +84,12 @@ class Campaign:
         if past is not None:
             began = past.run
             self._run = replace(
-                self._run, id=began.id, started_at=began.started_at, window=began.window, started_by=began.started_by
+                self._run,
+                id=began.id,
+                started_at=began.started_at,
+                window=began.window,
+                started_by=began.started_by,
+                flow_run_id=began.flow_run_id or flow_run_id,  # the first: when Prefect retries that one, it is known
             )
         options = request.options() if isinstance(request, PatchRequest) else PatchOptions(refresh=request.refresh)
         self._context = Context(

@@ -12,6 +12,7 @@ from flows.ports import Ports, Runner
 from flows.request import AssessRequest, PatchRequest
 from flows.steady import SteadyRecords
 from flows.wiring import real_ports, whoami
+from inventory.machine import Inventory
 from tasks.model import RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
@@ -45,6 +46,7 @@ def carry_out(
     if request.report_directory is not None:
         check_place(request.report_directory)
     ports = ports or real_ports(request, who)
+    request = _located(request, ports.inventory)
     run_id = who.run_id or new_run_id(ports.clock.now())
     return _carry(request, who, make_runner, ports, run_id, flow_run_id, past=None)
 
@@ -76,6 +78,13 @@ def take_up(
         request = request_of(run)
         ports = ports or real_ports(request, who)
         return _carry(request, who, make_runner, ports, run.id, flow_run_id, past=lambda: past_of(history, run.id))
+
+
+def _located(request: PatchRequest | AssessRequest, inventory: Inventory) -> PatchRequest | AssessRequest:
+    """Return a request that names its inventory, so that whoever resumes it elsewhere doesn't find another one."""
+    if inventory.source is None:
+        return request
+    return request.model_copy(update={"inventory": inventory.source.absolute()})
 
 
 def _carry(

@@ -13,6 +13,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.ports import Ports
+from flows.recovery import left_of
 from inventory.machine import Machine, PatchOwner, PrivilegeMethod
 from tasks.errors import (
     AuthenticationFailed,
@@ -30,6 +31,8 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
+from tasks.records.sql import SqlRecords
+from tasks.seams.clock import SystemClock
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
@@ -39,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("flows", "tasks", "deployments", "inventory")
 DISTRIBUTION = "fleetpatch"
+_NAMES_SHOWN = 5
 
 CHECKS = (
     "reach",
@@ -200,13 +204,13 @@ def _of_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def examine_ourselves(open_records: Callable[[], object]) -> tuple[Finding, ...]:
+def examine_ourselves(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
     """Look at fleetpatch itself.
 
     Args:
         open_records: opens the records, or raises RecordsError.
     """
-    return (_one_parent(), *_requirements(), _records(open_records))
+    return (_one_parent(), *_requirements(), *_records(open_records))
 
 
 def _one_parent() -> Finding:
@@ -252,9 +256,16 @@ def _fault(text: str) -> str:
     return "" if fits else f"{wanted.name} {version} is installed; it has to be {wanted.specifier}"
 
 
-def _records(open_records: Callable[[], object]) -> Finding:
+def _records(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
     try:
-        open_records()
+        with open_records() as records:
+            left = left_of(records, SystemClock().now())
     except RecordsError as error:
-        return Finding("records", FindingLevel.BLOCK, error.message, error.hint)
-    return Finding("records", FindingLevel.GOOD, "they can be read and written")
+        return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
+    good = Finding("records", FindingLevel.GOOD, "they can be read and written")
+    if not left:
+        return good, Finding("runs", FindingLevel.GOOD, "none was left half-way")
+    names = ", ".join(each.run.id for each in left[:_NAMES_SHOWN])
+    more = f" and {len(left) - _NAMES_SHOWN} more" if len(left) > _NAMES_SHOWN else ""
+    said = f"{len(left)} abandoned: {names}{more}"
+    return good, Finding("runs", FindingLevel.WARN, said, "fleetpatch reconcile takes them up; --dry-run only looks.")

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0  # how long a run counts as carried after its process was last heard of
 RENEW_SECONDS = 5.0  # so that a request to stop is heard soon
+STOPPING_SECONDS = 15.0
+"""How long a lease lasts once its run is stopping: it begins nothing more, so whoever settles it may come sooner."""
 
 
 def this_process(user: str = "") -> Holder:
@@ -47,10 +49,11 @@ class LeaseKeeper:
         self._over = threading.Event()
         self._lost = threading.Event()
         self._renewed = time.monotonic()
+        self._lasts = LEASE_SECONDS
         self._thread = threading.Thread(target=self._renew_on, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the lease.
+        """Take the lease, and hear at once of a request to stop that stands since before.
 
         Raises:
             LeaseHeld: somebody else carries this run.
@@ -58,6 +61,7 @@ class LeaseKeeper:
         """
         self._leases.take(self._run_id, self._holder, LEASE_SECONDS)
         self._renewed = time.monotonic()
+        self._renew()
         self._thread.start()
         return self
 
@@ -66,7 +70,7 @@ class LeaseKeeper:
 
         A process that was stopped and goes on after its lease was over does not know yet that somebody took the run.
         """
-        if not self._lost.is_set() and time.monotonic() - self._renewed > LEASE_SECONDS:
+        if not self._lost.is_set() and time.monotonic() - self._renewed > self._lasts:
             self._renew()
         return not self._lost.is_set()
 
@@ -86,12 +90,13 @@ class LeaseKeeper:
             self._renew()
 
     def _renew(self) -> None:
+        lasts = STOPPING_SECONDS if self._control.stopping else LEASE_SECONDS
         try:
-            renewal = self._leases.renew(self._run_id, self._holder, LEASE_SECONDS)
+            renewal = self._leases.renew(self._run_id, self._holder, lasts)
         except RecordsError as error:
             logger.warning("the lease of run %s could not be renewed: %s", self._run_id, error)
             return
-        self._renewed = time.monotonic()
+        self._renewed, self._lasts = time.monotonic(), lasts
         if renewal.stop is not None:
             self._control.stop(f"{renewal.stop.reason} ({renewal.stop.who})")
         if not renewal.kept:

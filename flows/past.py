@@ -10,8 +10,8 @@ from tasks.records.history import History
 from tasks.seams.records import JournalEntry
 from tasks.states import OperationState
 
-OPEN = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN, OperationState.NOT_STARTED})
-"""States of a run that may be taken up again."""
+OPEN = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
+"""States of a run that may be taken up again. NotStarted is an end: the window held nothing, say."""
 
 
 @dataclass(frozen=True, slots=True)

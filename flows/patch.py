@@ -1,25 +1,37 @@
 """patch_fleet: patch machines inside a window. resume_fleet: go on with a run that was left."""
 
+import functools
+from dataclasses import replace
+
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.attended import attended
+from flows.campaign import new_run_id
 from flows.carrying import carry_out, take_up
-from flows.context import caller
+from flows.context import Caller, caller
+from flows.recovery import note_stop, resumable, wait_for_lease
 from flows.request import PatchRequest
 from flows.runlog import logged
+from flows.settle import settle_cancelled, settle_crashed
 from flows.spread import prefect_runner
 from tasks.errors import FleetPatchFailed
-from tasks.model import RunReport
+from tasks.model import RunInfo, RunReport
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.seams.clock import SystemClock
 from tasks.states import OperationState
 
 
-@flow(name="patch-fleet", persist_result=False)
+@flow(name="patch-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])
 def patch_fleet(request: PatchRequest) -> RunReport:
     """Assess machines, and patch them in waves inside a maintenance window.
 
     Every machine in scope gets exactly one outcome, whatever happens to it. Machines are worked on in waves; each is
     pre-checked, patched, rebooted where needed and allowed, and validated. With dry_run nothing is changed, and the
     result is the plan.
+
+    A flow run that is started again after its process died goes on with the run that it had begun.
 
     Args:
         request: what is to be done, to which machines, and when.
@@ -30,12 +42,20 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     Raises:
         FleetPatchFailed: some machine failed; its ``report`` is the whole report.
         InventoryError: the inventory or the scope can't be used.
+        LeaseHeld: the flow run was started again, and somebody carries its run.
+        RequestError: the flow run was started again, and its run is over.
     """
-    report = carry_out(request, logged(caller()), prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
-    return raised_if_failed(report)
+    who = logged(caller())
+    begun = _begun_before(who) if not request.dry_run else None
+    if begun is not None:
+        return raised_if_failed(_taken_up(begun.id, who))
+    run_id = who.run_id or new_run_id(SystemClock().now())
+    who = replace(who, run_id=run_id)
+    body = functools.partial(carry_out, request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
+    return raised_if_failed(attended(body, who.control, functools.partial(note_stop, run_id, who)))
 
 
-@flow(name="resume-fleet", persist_result=False)
+@flow(name="resume-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])
 def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
     """Go on with a run that nobody carries any more, from where it was left and within its own window.
 
@@ -57,7 +77,30 @@ def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
     who = logged(caller())
     if settle:
         who.control.stop("the run is only settled")
-    return raised_if_failed(take_up(run_id, who, prefect_runner, flow_run_id=str(flow_run.get_id() or "")))
+    return raised_if_failed(_taken_up(run_id, who))
+
+
+def _begun_before(who: Caller) -> RunInfo | None:
+    """Return the run that this flow run had begun before it was started again; None at its first start.
+
+    Raises:
+        RequestError: that run is over.
+    """
+    if (flow_run.run_count or 0) <= 1:
+        return None
+    with open_records(who.records_url) as records:
+        run = History(records).run_of_flow(str(flow_run.get_id() or ""))
+        if run is None:
+            return None
+        resumable(run)
+        wait_for_lease(records.leases, run.id, say=who.watch.said)
+    who.watch.said(f"started again: going on with run {run.id}")
+    return run
+
+
+def _taken_up(run_id: str, who: Caller) -> RunReport:
+    body = functools.partial(take_up, run_id, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
+    return attended(body, who.control, functools.partial(note_stop, run_id, who))
 
 
 def raised_if_failed(report: RunReport) -> RunReport:

@@ -1,4 +1,4 @@
-"""Carry a request out while somebody watches: the run in a thread of its own, signals and screen in the main one."""
+"""Carry a run out while somebody watches: the run in a thread of its own, signals and screen in the main one."""
 
 import contextvars
 import functools
@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from flows.campaign import new_run_id
+from flows.carrying import take_up
 from flows.cli import prefect_side
 from flows.cli.exits import Code, code_of
 from flows.cli.stopping import Interrupts, still_open, tell_leaving, tell_stopping
 from flows.cli.watching import display
 from flows.context import Caller, called_by
 from flows.plain import carry_out_plainly
+from flows.recovery import note_stop, reporting_runner
 from flows.request import AssessRequest, PatchRequest
 from tasks.errors import FleetPatchFailed, RecordsError, RequestError
-from tasks.model import RunReport, Window
+from tasks.model import RunInfo, RunReport, Window
 from tasks.records.opening import open_records
 from tasks.rules.window import window as open_window
 from tasks.seams.clock import SystemClock
@@ -46,10 +48,11 @@ class _Ending:
 
 @dataclass(frozen=True, slots=True)
 class Conducted:
-    """A run that came to its end, and the exit code that this means."""
+    """A run that came to its end, the exit code that this means, and whether a person here asked it to stop."""
 
     report: RunReport
     code: Code
+    interrupted: bool = False
 
 
 def conduct(request: Request, names: Sequence[str], *, as_flow: bool, records: str | None) -> Conducted:
@@ -64,36 +67,79 @@ def conduct(request: Request, names: Sequence[str], *, as_flow: bool, records: s
     Raises:
         FleetpatchError: the run could not be carried out. That machines failed is no error: the report says so.
     """
+    run_id = new_run_id(SystemClock().now())
+    changes = isinstance(request, PatchRequest) and not request.dry_run
+    seen = _Seen(run_id, names, _window(request), changes=changes)
+    return _conducted(seen, lambda who: _begun(request, who, as_flow=as_flow), as_flow=as_flow, records=records)
+
+
+def conduct_again(
+    run: RunInfo, names: Sequence[str], *, settle: str = "", as_flow: bool, records: str | None
+) -> Conducted:
+    """Take a run up that nobody carries out any more, in the same way.
+
+    Args:
+        run: the run.
+        names: of its machines, for the display.
+        settle: why nothing more is begun; "" when the run is resumed.
+        as_flow: as a Prefect flow; otherwise without Prefect.
+        records: URL of the records.
+
+    Raises:
+        FleetpatchError: it could not be taken up: somebody carries it, say.
+    """
+    seen = _Seen(run.id, names, run.window, changes=True, settled=bool(settle))
+
+    def body(who: Caller) -> RunReport:
+        if settle:
+            who.control.stop(settle)
+        if not as_flow:
+            return take_up(run.id, who, reporting_runner)
+        from flows.patch import resume_fleet
+
+        return resume_fleet(run.id, settle=bool(settle))
+
+    return _conducted(seen, body, as_flow=as_flow, records=records)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the display shows of a run, and whether it is one that changes machines."""
+
+    run_id: str
+    names: Sequence[str]
+    window: Window | None
+    changes: bool
+    settled: bool = False
+
+
+def _conducted(seen: _Seen, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None) -> Conducted:
     if as_flow:
         prefect_side.ready()
-    now = SystemClock().now()
-    run_id = new_run_id(now)
-    control = Control()
-    ending = _Ending()
+    control, ending = Control(), _Ending()
     try:
-        with display(names, _window(request), f"run {run_id}") as watch:
-            who = Caller(watch=watch, control=control, records_url=records, run_id=run_id)
-            body = _flow(request) if as_flow else functools.partial(carry_out_plainly, request, who)
+        with display(seen.names, seen.window, f"run {seen.run_id}") as watch:
+            who = Caller(watch=watch, control=control, records_url=records, run_id=seen.run_id)
             with Interrupts(control) as interrupts, called_by(who):
-                _watch(_begin(body, ending), interrupts, run_id, records)
+                _watch(_begin(functools.partial(body, who), ending), interrupts, seen, who)
     except _Left:
-        _leave(run_id, records)
+        _leave(seen.run_id, records)
     if ending.report is None:
         raise ending.error or RequestError("the run ended without a report")
-    return Conducted(ending.report, code_of(ending.report, stopped=control.stopping))
+    stopped = control.stopping and not seen.settled
+    return Conducted(ending.report, code_of(ending.report, stopped=stopped), bool(interrupts.asked))
 
 
-def _flow(request: Request) -> Callable[[], RunReport]:
-    def call() -> RunReport:
-        if isinstance(request, PatchRequest):
-            from flows.patch import patch_fleet
+def _begun(request: Request, who: Caller, *, as_flow: bool) -> RunReport:
+    if not as_flow:
+        return carry_out_plainly(request, who)
+    if isinstance(request, PatchRequest):
+        from flows.patch import patch_fleet
 
-            return patch_fleet(request)
-        from flows.assess import assess_fleet
+        return patch_fleet(request)
+    from flows.assess import assess_fleet
 
-        return assess_fleet(request)
-
-    return call
+    return assess_fleet(request)
 
 
 def _window(request: Request) -> Window | None:
@@ -118,13 +164,16 @@ def _begin(body: Callable[[], RunReport], ending: _Ending) -> threading.Thread:
     return thread
 
 
-def _watch(thread: threading.Thread, interrupts: Interrupts, run_id: str, records: str | None) -> None:
+def _watch(thread: threading.Thread, interrupts: Interrupts, seen: _Seen, who: Caller) -> None:
     told = False
     while thread.is_alive():
         thread.join(LOOK_SECONDS)
         if interrupts.asked and not told:
             told = True
-            tell_stopping(interrupts.asked, run_id, _running(run_id, records))
+            tell_stopping(interrupts.asked, seen.run_id, _running(seen.run_id, who.records_url))
+            if seen.changes:  # a wish to stop stands also for whoever finishes what this process can't
+                note = functools.partial(note_stop, seen.run_id, who, interrupts.asked)
+                threading.Thread(target=note, name="note", daemon=True).start()
         if interrupts.leave:
             raise _Left
 

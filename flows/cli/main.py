@@ -3,14 +3,15 @@
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import typer
 
-from flows.cli import assess, doctor, inventory, patch, reports, runs, standing, version  # noqa: F401 - each adds its verbs
+from flows.cli import assess, doctor, inventory, patch, reports, resume, runs, standing, version  # noqa: F401 - each adds its verbs
 from flows.cli.app import app
 from flows.cli.exits import Code, trouble
-from flows.cli.screen import err, log_to_screen, print_json, safe_lines
+from flows.cli.screen import err, log_to_screen, print_json, safe_lines, spell_out
 
 DEBUG: Final = "--debug"
 
@@ -27,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in words
     words = [DEBUG] * debug + [word for word in words if word != DEBUG]
+    spell_out()
     log_to_screen()
+    return _written(_run(words, debug=debug), debug=debug)
+
+
+def _run(words: Sequence[str], *, debug: bool) -> int:
     try:
         code = app(words, prog_name="fleetpatch", standalone_mode=False)
     except typer.Abort:
@@ -49,7 +55,8 @@ def _tell(error: BaseException, *, debug: bool, as_json: bool) -> int:
         return _tell_usage(error, str(usage()), as_json=as_json)
     told = trouble(error)
     if as_json:
-        print_json(told.document())
+        with suppress(OSError):  # stdout itself may be what is wrong
+            print_json(told.document())
     err().print("error:", safe_lines(told.message), style="bold red", soft_wrap=True)
     if told.hint:
         err().print("hint:", safe_lines(told.hint), soft_wrap=True)
@@ -68,6 +75,19 @@ def _tell_usage(error: BaseException, message: str, *, as_json: bool) -> int:
     err().print("error:", safe_lines(message), style="bold red", soft_wrap=True)
     err().print("hint:", safe_lines(hint), soft_wrap=True)
     return int(Code.USAGE)
+
+
+def _written(code: int, *, debug: bool) -> int:
+    """Return the exit code, once all that was said has really been written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _pipe_is_gone()
+    except OSError as error:
+        sys.stdout = None
+        return code if code == Code.UNABLE else _tell(error, debug=debug, as_json=False)
+    return code
 
 
 def _pipe_is_gone() -> int:

@@ -25,6 +25,7 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the latest runs, newest first."""
+    from flows.cli.cancelling import carrier_document, carriers, tell_carriers
     from flows.cli.run_pick import history
     from flows.cli.runs_view import run_document, tell_runs
     from flows.cli.screen import print_json
@@ -32,10 +33,13 @@ def runs(
     if kind not in {None, "patch", "plan", "assess"}:
         raise typer.BadParameter("--kind is one of patch, plan, assess")
     found = history(records).runs(limit, kind=kind)
+    carried = carriers(found, records)
     if as_json:
-        print_json({"runs": [run_document(run) for run in found]})
+        more = {run_id: carrier_document(lease) for run_id, lease in carried.items()}
+        print_json({"runs": [run_document(run) | more.get(run.id, {}) for run in found]})
     else:
         tell_runs(found)
+        tell_carriers(carried)
 
 
 @app.command("show", rich_help_panel=PANEL)
@@ -64,7 +68,7 @@ def show(
             machine_view.tell_machine(report, machine)
         else:
             run_view.told(report)
-            _tell_unended(past, report)
+            _tell_unended(past, report, records)
     if journal:
         runs_view.tell_journal(past.journal(report.run.id), machine)
     if log:
@@ -106,8 +110,9 @@ def _check_machine(report: "RunReport", machine: str) -> None:
         raise RequestError(f"run {report.run.id} has no machine {machine!r}", hint=f"It has {names or 'none yet'}.")
 
 
-def _tell_unended(past: "History", report: "RunReport") -> None:
-    """Say what a run that has no end left open."""
+def _tell_unended(past: "History", report: "RunReport", records: str | None) -> None:
+    """Say what a run that has no end left open, and who looks after it."""
+    from flows.cli.cancelling import carriers, tell_carriers
     from flows.cli.screen import safe, say
     from flows.cli.stopping import still_open
     from tasks.states import OperationState
@@ -119,3 +124,7 @@ def _tell_unended(past: "History", report: "RunReport") -> None:
         say("", "Begun, and no end is recorded (jobs on machines go on by themselves):")
         for entry in left:
             say(safe(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC"))
+    carried = carriers([report.run], records)
+    if carried:
+        say("")
+        tell_carriers(carried)

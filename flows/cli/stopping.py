@@ -66,6 +66,7 @@ def tell_leaving(run_id: str, running: Sequence[JournalEntry] | None) -> None:
     err().print(Text("Leaving. Nothing on any machine was ended.", style="bold yellow"))
     _tell_running(running)
     _tell_way_back(run_id)
+    err().print(Text(f"To record what became of each machine: fleetpatch resume {run_id} --settle"), soft_wrap=True)
 
 
 def _tell_running(running: Sequence[JournalEntry] | None) -> None:

@@ -81,6 +81,23 @@ class History:
         names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise RecordsError(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 
+    def run_of_flow(self, flow_run_id: str) -> RunInfo | None:
+        """Return the newest run that a flow run of Prefect has begun; None when there is none.
+
+        Args:
+            flow_run_id: Prefect's id of it, whole.
+        """
+        table = schema.runs
+        query = (
+            select(table.c.document)
+            .where(table.c.flow_run_id == flow_run_id)
+            .order_by(table.c.started_at.desc(), table.c.id.desc())
+            .limit(1)
+        )
+        with self._database.reading("look up the run of a flow run") as connection:
+            document = connection.execute(query).scalar_one_or_none()
+        return decode(RunInfo, document) if document is not None else None
+
     def report(self, run_id: str) -> RunReport:
         """Return a whole run, or what there is of it so far: its outcomes and assessments by machine.
 

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0  # one look at a job, reconnecting included
 START_SECONDS = 120.0  # one try to hand a job over, reconnecting included
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+STOPPING_PAUSE = 2.0  # of a run that was asked to stop: somebody waits for its end, or is about to end this process
+SLICE_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
 ODD_LOOKS = 3
 """Looks in a row that may end in a refused login or nonsense: while sudo, PAM or the C library are being replaced, that
 passes. More often would lock accounts."""
@@ -123,10 +125,19 @@ def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], de
             continue  # it has ended, and there is more to read
         if deadline.passed(clock):
             raise _still_running(work, job_id)
-        pause = FIRST_PAUSE if view.events else min(LONGEST_PAUSE, pause * 1.3)
+        longest = STOPPING_PAUSE if work.context.control.stopping else LONGEST_PAUSE
+        pause = FIRST_PAUSE if view.events else min(longest, pause * 1.3)
         if pause >= LONGEST_PAUSE:  # opening a connection anew costs less than to hold hundreds that are idle
             work.transport.close()
-        clock.sleep(pause)
+        _pause(work, pause)
+
+
+def _pause(work: Work, seconds: float) -> None:
+    """Let time pass; when the run is asked to stop meanwhile, only until then."""
+    stopping = work.context.control.stopping
+    while seconds > 0 and work.context.control.stopping is stopping:
+        work.context.clock.sleep(min(SLICE_SECONDS, seconds))
+        seconds -= SLICE_SECONDS
 
 
 def patiently(work: Work, ask: Callable[[], T], until: Deadline) -> T:

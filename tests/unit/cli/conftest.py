@@ -1,6 +1,7 @@
 """The whole command over a simulated fleet, with real records in a temporary file."""
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from flows.cli.main import main
 from flows.cli.screen import err, out
 from flows.context import Caller
 from flows.ports import Ports
+from flows.recovery import left_runs
 from tasks.records.opening import open_records
 from tasks.states import Classification
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine
+from tests.support.mortal import Life, mortal_machine, mortal_records
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Stage:
     folder: Path
     capture: pytest.CaptureFixture[str]
     fleet: SimFleet = field(default_factory=SimFleet)
+    life: Life = field(default_factory=Life)
 
     @property
     def inventory(self) -> Path:
@@ -63,7 +67,24 @@ class Stage:
 
     def ports(self, who: Caller) -> Ports:
         records = open_records(who.records_url)
-        return replace(self.fleet.ports(), records=records, watch=who.watch, control=who.control)
+        life = self.life
+        return replace(
+            self.fleet.ports(),
+            records=mortal_records(records, life),
+            leases=records.leases,
+            watch=who.watch,
+            control=who.control,
+            connect=lambda machine: mortal_machine(self.fleet.machines[machine.name], life),
+        )
+
+    def left_half_way(self, *words: str, dies_at: int = 30) -> str:
+        """Patch, and have the process die at one of its calls. Returns the run that nobody carries out any more."""
+        self.life = Life(dies_at=dies_at)
+        self.run("patch", "*", "--plain", "--yes", *words)
+        assert self.life.dead
+        self.life = Life()
+        (left,) = left_runs(self.url)
+        return left.run.id
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +96,17 @@ def fresh_consoles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stage:
+def stage(
+    tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Stage:
     made = Stage(tmp_path, capsys)
+    shutil.copy(empty_records, tmp_path / "records.db")
     monkeypatch.setenv("FLEETPATCH_INVENTORY", str(made.inventory))
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", made.url)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.recovery.SystemClock", lambda: made.fleet.clock)
     for module in (flows.carrying, flows.wiring):
         monkeypatch.setattr(module, "real_ports", lambda _request, who: made.ports(who))
     return made

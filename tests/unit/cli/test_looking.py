@@ -80,6 +80,7 @@ def test_doctor_looks_at_fleetpatch_itself(stage: Stage) -> None:
         "packages of fleetpatch",
         "libraries",
         "records",
+        "runs",
     ]
     assert said.json["machines"] == []
 

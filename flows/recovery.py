@@ -1,0 +1,270 @@
+"""Runs that nobody carries out any more, and runs that are to stop: find them, ask them, take them up. No Prefect."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from flows.carrying import MakeRunner, take_up
+from flows.context import Caller
+from flows.keeper import LEASE_SECONDS
+from flows.past import OPEN
+from flows.ports import PlainRunner, Ports
+from flows.request import AssessRequest, PatchRequest
+from flows.wiring import report_directory, whoami
+from tasks.errors import FleetpatchError, LeaseHeld, RequestError
+from tasks.model import RunInfo, RunReport
+from tasks.records.history import History
+from tasks.records.leases import SqlLeases
+from tasks.records.opening import open_records
+from tasks.records.sql import SqlRecords
+from tasks.seams.clock import Clock, SystemClock
+from tasks.seams.leases import Holder, LeaseView, StopRequest
+from tasks.states import OperationState
+from tasks.steps.context import Control
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # how often a lease is looked at while somebody waits for it
+BEYOND_LEASE_SECONDS = 30.0  # a holder that is alive has renewed by then, or is over
+
+
+@dataclass(frozen=True, slots=True)
+class LeftRun:
+    """A patch run in progress that nobody carries out.
+
+    Attributes:
+        holder: who did last; None when nobody ever did.
+        since: when its lease was over.
+        settle: why it is only settled and nothing more is begun; "" when it is resumed.
+    """
+
+    run: RunInfo
+    holder: Holder | None
+    since: datetime
+    settle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What became of a run that was left: a report, or the error that kept it from being taken up."""
+
+    left: LeftRun
+    report: RunReport | None = None
+    error: FleetpatchError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run that was asked to stop.
+
+    Attributes:
+        request: the request that stands: the first one.
+        lease: who carries the run out, as far as is known.
+    """
+
+    run: RunInfo
+    request: StopRequest
+    lease: LeaseView | None
+
+    @property
+    def carried(self) -> bool:
+        """Whether somebody is there who is going to hear it."""
+        return self.lease is not None and self.lease.held
+
+
+def left_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[LeftRun, ...]:
+    """Return the patch runs that are in progress by the records while nobody carries them out, oldest first.
+
+    Args:
+        records_url: where runs are remembered; None: as usual.
+        clock: tells which windows are over.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    with open_records(records_url) as records:
+        return left_of(records, (clock or SystemClock()).now())
+
+
+def left_of(records: SqlRecords, now: datetime) -> tuple[LeftRun, ...]:
+    """Return the runs that were left, of records that are open: see ``left_runs``."""
+    history, leases = History(records), records.leases
+    found = [(history.run(each.run_id), each) for each in leases.abandoned()]
+    return tuple(
+        LeftRun(run, each.holder, each.since, only_settled(run, leases.lease(run.id), now))
+        for run, each in found
+        if run.kind == "patch"  # others change nothing, and have no lease
+    )
+
+
+def only_settled(run: RunInfo, lease: LeaseView | None, now: datetime) -> str:
+    """Return why nothing more may be begun in a run that is taken up without a person's word, or "". Pure."""
+    if lease is not None and lease.stop is not None:
+        return f"{lease.stop.reason} ({lease.stop.who})"
+    if run.window is not None and now >= run.window.end:
+        return f"its window was over at {run.window.end:%Y-%m-%d %H:%M} UTC"
+    return ""
+
+
+def reconcile_runs(
+    who: Caller | None = None, take: Callable[[LeftRun, Caller], RunReport] | None = None
+) -> tuple[Reconciled, ...]:
+    """Take up every run that nobody carries out: resume it while its window is open, settle it otherwise.
+
+    One run's trouble does not keep the next from its turn. A run that somebody else takes up meanwhile is theirs.
+
+    Args:
+        who: on whose behalf.
+        take: takes one run up; plainly, without Prefect, by default.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    who, take = who or Caller(), take or take_left
+    done: list[Reconciled] = []
+    for left in left_runs(who.records_url):
+        if who.control.stopping:
+            break
+        mine = replace(who, control=Control())  # what one run is told is not meant for the next
+        try:
+            done.append(Reconciled(left, report=take(left, mine)))
+        except FleetpatchError as error:
+            logger.warning("run %s could not be taken up: %s", left.run.id, error)
+            done.append(Reconciled(left, error=error))
+    return tuple(done)
+
+
+def take_left(left: LeftRun, who: Caller, make_runner: MakeRunner | None = None) -> RunReport:
+    """Take one run up that was left: see ``reconcile_runs`` for how, and ``take_up`` for what it raises."""
+    if left.settle:
+        who.control.stop(left.settle)
+    return take_up(left.run.id, who, make_runner or reporting_runner)
+
+
+def reporting_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PlainRunner:
+    """Return a runner without Prefect that writes the report where it was asked, or else in the user's data folder."""
+    return PlainRunner(report_directory(request.report_directory), request.report_formats, ports.logs)
+
+
+def resume_run(run_id: str, *, settle: bool = False, who: Caller | None = None) -> RunReport:
+    """Go on with a run that nobody carries any more, without Prefect; ``resume_fleet`` does so as a flow.
+
+    A process that died holds its lease for up to a minute more: that long it is waited for.
+
+    Args:
+        run_id: the run's id, or a beginning of it that no other run has.
+        settle: begin nothing new; see what runs to its end, and record each machine's true state.
+        who: on whose behalf.
+
+    Returns:
+        The whole report. That machines failed raises nothing.
+
+    Raises:
+        LeaseHeld: somebody carries it, and is alive.
+        RequestError: it is over, or only looked at machines.
+        RecordsError: there is no such run, or history can't be kept.
+    """
+    who = who or Caller()
+    with open_records(who.records_url) as records:
+        run = resumable(History(records).run(run_id))
+        wait_for_lease(records.leases, run.id, say=who.watch.said)
+    if settle:
+        who.control.stop("the run is only settled")
+    return take_up(run.id, who, reporting_runner)
+
+
+def resumable(run: RunInfo) -> RunInfo:
+    """Return a run that may be taken up.
+
+    Raises:
+        RequestError: it may not, and why.
+    """
+    if run.kind != "patch":
+        raise RequestError(f"run {run.id} only looked at machines", hint="There is nothing to resume; start it again.")
+    if run.state not in OPEN:
+        raise RequestError(
+            f"run {run.id} is over: {run.state}", hint=f"See `fleetpatch show {run.id}`; start a new run for the rest."
+        )
+    return run
+
+
+def cancel_run(run_id: str, reason: str = "cancelled", who: Caller | None = None) -> Asked:
+    """Ask a run to begin nothing more. Whoever carries it out hears of it within some seconds; nothing is killed.
+
+    When nobody carries the run (``carried`` is false), the request stands for whoever takes it up:
+    ``resume_run(run_id, settle=True)`` does so at once.
+
+    Args:
+        run_id: the run's id, or a beginning of it that no other run has.
+        reason: why, in words; they stand in the report.
+        who: on whose behalf.
+
+    Raises:
+        RequestError: the run is over, or only looks at machines.
+        RecordsError: there is no such run, or the records can't be written.
+    """
+    who = who or Caller()
+    with open_records(who.records_url) as records:
+        run = History(records).run(run_id)
+        if run.kind != "patch":
+            raise RequestError(
+                f"run {run.id} only looks at machines", hint="It changes nothing; end its process if it is in the way."
+            )
+        resumable(run)
+        if run.state is OperationState.UNKNOWN:
+            raise RequestError(
+                f"run {run.id} was left, and nobody carries it out any more",
+                hint=f"`fleetpatch resume {run.id} --settle` records what became of each machine.",
+            )
+        asked = records.leases.ask_to_stop(run.id, whoami(who), reason)
+        return Asked(run, asked, records.leases.lease(run.id))
+
+
+def note_stop(run_id: str, who: Caller, reason: str) -> None:
+    """Keep in the records that a run was told to stop, for whoever has to finish it when this process is ended.
+
+    Raises nothing: the run itself has heard it already, and a run that was not begun can't be asked.
+    """
+    try:
+        with open_records(who.records_url) as records:
+            records.leases.ask_to_stop(run_id, whoami(who), reason)
+    except FleetpatchError as error:
+        logger.info("that run %s was told to stop is not in the records: %s", run_id, error.message)
+
+
+def wait_for_lease(
+    leases: SqlLeases,
+    run_id: str,
+    *,
+    say: Callable[[str], None] = logger.info,
+    patient: bool = False,
+    seconds: float = LEASE_SECONDS + BEYOND_LEASE_SECONDS,
+    clock: Clock | None = None,
+) -> None:
+    """Wait until nobody has a run's lease, as long as its holder may be dead.
+
+    Args:
+        leases: where it is kept.
+        run_id: of the run.
+        say: told why this takes a while.
+        patient: wait also for a holder that lives: it is about to end.
+        seconds: how long to wait at most.
+        clock: tells how long it has been.
+
+    Raises:
+        LeaseHeld: the holder is alive: it renewed its lease.
+        RecordsError: the records can't be read.
+    """
+    clock = clock or SystemClock()
+    began, first = clock.now(), leases.lease(run_id)
+    view = first
+    while view is not None and view.held and view.holder is not None and view.until is not None:
+        renewed = first is not None and (view.holder, view.until) != (first.holder, first.until)
+        waited = (clock.now() - began).total_seconds()
+        if (renewed and not patient) or waited >= seconds:
+            raise LeaseHeld(run_id, holder=view.holder, until=view.until)
+        if view is first:
+            say(f"run {run_id} was last carried out by {view.holder}: waiting whether its lease runs out")
+        clock.sleep(LOOK_SECONDS)
+        view = leases.lease(run_id)

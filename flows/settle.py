@@ -1,0 +1,146 @@
+"""Finish the record of a run whose process was ended: ``python -m flows.settle RUN`` (its id, or its flow run's).
+
+Prefect gives a cancelled flow half a minute, then it kills its process. A package transaction may take longer, and is
+never killed. So somebody has to look at its end: this program, which the flow's hooks start on its own, waits until
+nobody carries the run out any more, and takes it up. A run that was asked to stop is settled: nothing more is begun.
+One whose process died without a word is resumed, as long as its window lasts.
+"""
+
+import argparse
+import contextlib
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from flows.context import Caller
+from flows.past import OPEN
+from flows.recovery import LeftRun, only_settled, take_left, wait_for_lease
+from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
+from tasks.model import RunInfo
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.records.sql import SqlRecords
+from tasks.seams.clock import SystemClock
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 600.0
+"""How long to wait for a process that is about to end: its grace, its last lease, and a database that is busy."""
+CANCELLED = "cancelled in Prefect"
+
+
+def settle_cancelled(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
+    """Hook: a flow run was cancelled. Runs where the flow ran, or where its runner does."""
+    begin(_which(flow_run), stop=CANCELLED)
+
+
+def settle_crashed(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
+    """Hook: a flow run's process came to its end without a result."""
+    begin(_which(flow_run))
+
+
+def begin(which: str, *, stop: str = "") -> Path:
+    """Start this program on its own, so that it outlives whoever starts it.
+
+    Args:
+        which: the run's id, or its flow run's.
+        stop: why the run is to begin nothing more; "" when nobody asked for that.
+
+    Returns:
+        Where its log is.
+    """
+    place = platformdirs.user_data_path("fleetpatch") / "logs"
+    place.mkdir(parents=True, exist_ok=True)
+    log = place / f"settle-{re.sub(r'[^A-Za-z0-9._-]', '_', which)[:100]}.log"
+    words = [sys.executable, "-m", "flows.settle", which, *(["--stop", stop] if stop else [])]
+    with log.open("ab") as out:
+        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    logger.info("whatever of run %s is not finished is looked after by another process; its log: %s", which, log)
+    return log
+
+
+def settle(which: str, *, stop: str = "", who: Caller | None = None) -> str:
+    """Wait until nobody carries a run out, and take it up.
+
+    Args:
+        which: the run's id, or its flow run's.
+        stop: why the run is to begin nothing more; "" when nobody asked for that.
+        who: on whose behalf.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        FleetpatchError: it could not be taken up.
+    """
+    who = who or Caller()
+    with open_records(who.records_url) as records:
+        run = _find(records, which)
+        if run is None:
+            return f"no run of {which} is in the records: nothing was begun"
+        if run.kind != "patch" or run.state not in OPEN:
+            return f"run {run.id} needs nothing: {run.state}"
+        if stop:
+            _ask(records, run.id, who.name or "Prefect", stop)
+        try:
+            wait_for_lease(records.leases, run.id, patient=True, seconds=WAIT_SECONDS)
+        except LeaseHeld as held:
+            return f"somebody else looks after it: {held.message}"
+        run = History(records).run(run.id)
+        if run.state not in OPEN:
+            return f"run {run.id} came to its end by itself: {run.state}"
+        lease = records.leases.lease(run.id)
+        now = SystemClock().now()
+        left = LeftRun(run, lease.holder if lease else None, now, stop or only_settled(run, lease, now))
+    report = take_left(left, who)
+    return f"run {run.id} was {'settled' if left.settle else 'resumed'}: {report.run.state}"
+
+
+def _which(flow_run: "FlowRun") -> str:
+    """Return what names the run: resume_fleet is given its id, others began it."""
+    return str((flow_run.parameters or {}).get("run_id") or flow_run.id)
+
+
+def _find(records: SqlRecords, which: str) -> RunInfo | None:
+    history = History(records)
+    found = history.run_of_flow(which)
+    if found is None:
+        with contextlib.suppress(RecordsError):
+            found = history.run(which)
+    return found
+
+
+def _ask(records: SqlRecords, run_id: str, who: str, reason: str) -> None:
+    try:
+        records.leases.ask_to_stop(run_id, who, reason)
+    except RequestError as error:  # it has just ended, or was left before
+        logger.info("%s", error.message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Returns its exit code: 0 when the run's record is finished."""
+    parser = argparse.ArgumentParser(prog="python -m flows.settle", description="Finish the record of a run.")
+    parser.add_argument("run", help="the run's id, or its flow run's")
+    parser.add_argument("--stop", default="", metavar="REASON", help="begin nothing more, for this reason")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("paramiko").setLevel(logging.WARNING)
+    try:
+        logger.info("%s", settle(asked.run, stop=asked.stop))
+    except FleetpatchError as error:
+        logger.error("%s %s", error, error.hint)  # noqa: TRY400 - no fault of ours; a person reads this
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""resume, cancel, reconcile, and what other verbs say of runs that were left, over a simulated fleet."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flows.recovery import wait_for_lease
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.seams.leases import Holder
+from tasks.states import OperationState
+from tests.support.fake_packages import FakePackage
+from tests.unit.cli.conftest import Stage, security
+
+SOMEBODY = Holder("other", "hilltop", 4711, "anne")
+
+
+def two(stage: Stage) -> None:
+    """Two machines, in two waves."""
+    stage.add("first", security("openssl", seconds=20))
+    stage.add("second", security("openssl", seconds=20))
+
+
+def left(stage: Stage) -> str:
+    two(stage)
+    run = stage.left_half_way("--wave-size", "1", dies_at=52)
+    assert stage.fleet.machines["first"].installs()
+    assert not stage.fleet.machines["second"].installs()
+    return run
+
+
+def test_resume_goes_on_where_the_run_was_left(stage: Stage) -> None:
+    run = left(stage)
+    said = stage.run("resume", run, "--plain", "--json")
+    assert said.code == 0, said.err
+    assert said.json["run"]["maintenanceRunId"] == run
+    assert {row["machineName"]: row["status"] for row in said.json["machines"]} == dict.fromkeys(
+        ("first", "second"), "Succeeded"
+    )
+    for machine in stage.fleet.machines.values():
+        assert len(machine.installs()) == 1
+        assert machine.world["openssl"].installed == "2.0"
+    assert Path(said.json["reportFiles"]["html"]).exists()
+
+
+def test_settle_begins_nothing_more_and_says_what_became(stage: Stage) -> None:
+    run = left(stage)
+    begun = {name for name, machine in stage.fleet.machines.items() if machine.installs()}
+    said = stage.run("resume", run, "--settle", "--plain", "--json")
+    assert said.code in (3, 4)
+    rows = {row["machineName"]: row for row in said.json["machines"]}
+    assert begun == {name for name, machine in stage.fleet.machines.items() if machine.installs()}
+    assert rows["second"]["status"] == "NotStarted"
+    assert "settled" in rows["second"]["reason"]
+
+
+@pytest.mark.parametrize("verb", ["resume", "cancel"])
+def test_a_run_that_is_over_is_told_so(stage: Stage, verb: str) -> None:
+    two(stage)
+    stage.run("patch", "*", "--plain", "--yes")
+    said = stage.run(verb, "last", *(["--plain"] if verb == "resume" else []))
+    assert said.code == 2
+    assert "over" in said.err
+
+
+def test_a_run_that_only_looked_can_neither_be_resumed_nor_cancelled(stage: Stage) -> None:
+    two(stage)
+    stage.run("assess")
+    assert "only looked" in stage.run("resume", "last", "--plain").err
+    assert "only looks" in stage.run("cancel", "last").err
+
+
+def test_whoever_lives_keeps_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = left(stage)
+    with open_records(stage.url) as records:
+        leases = records.leases
+        leases.take(run, SOMEBODY, 60)
+        slept = stage.fleet.clock.sleep
+
+        def renewed(seconds: float) -> None:
+            leases.renew(run, SOMEBODY, 60)
+            slept(seconds)
+
+        monkeypatch.setattr(stage.fleet.clock, "sleep", renewed)
+        said = stage.run("resume", run, "--plain", "--json")
+    assert said.code == 5
+    assert said.json["error"]["kind"] == "LeaseHeld"
+    assert "anne on hilltop (pid 4711)" in said.json["error"]["message"]
+    assert "waiting whether its lease runs out" in said.err
+
+
+def test_a_lease_of_a_process_that_died_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = left(stage)
+    with open_records(stage.url) as records:
+        leases = records.leases
+        leases.take(run, SOMEBODY, 3600)
+        waits = []
+
+        def ends(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 5:
+                leases.give_back(run, SOMEBODY)
+
+        monkeypatch.setattr(stage.fleet.clock, "sleep", ends)
+        wait_for_lease(leases, run, clock=stage.fleet.clock)
+    assert len(waits) == 5
+
+
+def test_cancel_asks_the_run_that_somebody_carries(stage: Stage) -> None:
+    run = left(stage)
+    with open_records(stage.url) as records:
+        records.leases.take(run, SOMEBODY, 60)
+        said = stage.run("cancel", run, "--reason", "the wrong fleet")
+        asked = records.leases.renew(run, SOMEBODY, 60).stop
+    assert said.code == 0
+    assert "anne on hilltop" in said.out
+    assert asked is not None
+    assert asked.reason == "the wrong fleet"
+    listed = stage.run("runs").out
+    assert "was asked to stop: the wrong fleet" in " ".join(listed.split())
+
+
+def test_cancel_of_a_run_that_nobody_carries_names_the_way(stage: Stage) -> None:
+    run = left(stage)
+    said = stage.run("cancel", run)
+    assert said.code == 0
+    assert f"fleetpatch resume {run} --settle" in said.out
+    document = stage.run("cancel", run, "--json").json
+    assert (document["carried"], document["stopReason"]) == (False, "cancelled")
+
+
+def test_cancel_and_wait_settles_a_run_that_nobody_carries(stage: Stage) -> None:
+    run = left(stage)
+    said = stage.run("cancel", run, "--reason", "the wrong fleet", "--wait", "--json")
+    rows = {row["machineName"]: row for row in said.json["machines"]}
+    assert "the wrong fleet" in rows["second"]["reason"]
+    assert said.code in (3, 4)
+    assert stage.run("resume", run, "--plain").code == 2
+
+
+def test_a_request_to_stop_stands_for_whoever_resumes(stage: Stage) -> None:
+    run = left(stage)
+    stage.run("cancel", run, "--reason", "the wrong fleet")
+    begun = {name for name, machine in stage.fleet.machines.items() if machine.installs()}
+    said = stage.run("resume", run, "--plain", "--json")
+    assert begun == {name for name, machine in stage.fleet.machines.items() if machine.installs()}
+    assert "the wrong fleet" in said.out
+
+
+def test_there_is_no_now_and_it_says_why(stage: Stage) -> None:
+    run = left(stage)
+    said = stage.run("cancel", run, "--now")
+    assert said.code == 2
+    assert "half patched" in said.err
+
+
+def test_reconcile_resumes_while_the_window_is_open(stage: Stage) -> None:
+    run = left(stage)
+    looked = stage.run("reconcile", "--dry-run", "--json").json["runs"]
+    assert [(each["maintenanceRunId"], each["action"]) for each in looked] == [(run, "resume")]
+    assert "resumed" in stage.run("reconcile", "--dry-run").out
+    said = stage.run("reconcile", "--plain", "--json")
+    assert said.code == 0, said.err
+    assert [each["status"] for each in said.json["runs"]] == ["Succeeded"]
+    assert stage.fleet.machines["second"].world["openssl"].installed == "2.0"
+    assert "No run was left" in stage.run("reconcile").out
+
+
+def test_reconcile_settles_when_the_window_is_over(stage: Stage) -> None:
+    left(stage)
+    stage.fleet.clock.advance(timedelta(hours=24).total_seconds())
+    said = stage.run("reconcile", "--plain", "--json")
+    (told,) = said.json["runs"]
+    assert told["action"] == "settle"
+    assert "window was over" in told["reason"]
+    assert stage.fleet.machines["second"].installs() == []
+
+
+def test_reconcile_goes_on_after_a_run_that_can_not_be_taken_up(stage: Stage) -> None:
+    first = left(stage)
+    with open_records(stage.url) as records:
+        run = History(records).run(first)
+        bad = replace(run, id="20250101-000000-bad", request={"scope": 1}, started_at=run.started_at)
+        records.save(bad)
+    said = stage.run("reconcile", "--plain", "--json")
+    told = {each["maintenanceRunId"]: each for each in said.json["runs"]}
+    assert told["20250101-000000-bad"]["error"]["kind"] == "RequestError"
+    assert told[first]["status"] == "Succeeded"
+    assert said.code == 2
+
+
+def test_runs_show_and_doctor_tell_of_it(stage: Stage) -> None:
+    run = left(stage)
+    assert f"fleetpatch resume {run}" in stage.run("runs").out
+    (row,) = stage.run("runs", "--json").json["runs"]
+    assert row["carried"] is False
+    assert f"fleetpatch resume {run}" in stage.run("show", run).out
+    said = stage.run("doctor", "--here")
+    assert said.code == 3
+    assert "fleetpatch reconcile" in said.out
+    assert run in said.out
+
+
+def test_a_live_assessment_is_not_abandoned(stage: Stage) -> None:
+    two(stage)
+    stage.run("assess")
+    with open_records(stage.url) as records:
+        (run,) = History(records).runs()
+        records.save(replace(run, state=OperationState.IN_PROGRESS, ended_at=None))
+        assert records.leases.abandoned()
+    assert "No run was left" in stage.run("reconcile").out
+    assert "abandoned" not in stage.run("runs").out
+
+
+def test_a_resumed_run_reads_the_inventory_that_it_began_with(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    two(stage)
+    found = stage.fleet.ports
+    described = lambda: replace(found(), inventory=replace(found().inventory, source=stage.inventory))  # noqa: E731
+    monkeypatch.setattr(stage.fleet, "ports", described)
+    run = stage.left_half_way("--wave-size", "1", dies_at=52)
+    with open_records(stage.url) as records:
+        request = History(records).run(run).request
+    assert request["inventory"] == str(stage.inventory)
+
+
+def test_failed_machines_end_a_resumed_run_with_1(stage: Stage) -> None:
+    stage.add("first", security("openssl", seconds=20, fails="no"))
+    stage.add("second", FakePackage("vim"))
+    run = stage.left_half_way("--wave-size", "1", "--failure-budget", "2", dies_at=20)
+    assert stage.run("resume", run, "--plain").code == 1
