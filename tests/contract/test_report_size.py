@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
-from tasks.reporting.html import MOST_BYTES
+from tasks.reporting.html import MOST_BYTES, render_html
 from tasks.reporting.write import write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.machines import LOG
 from tests.unit.reporting.test_html import Page
+
+
+def test_a_fleet_of_two_hundred_is_told_whole() -> None:
+    big = samples.many(200, 20)
+    html = render_html(big, logs={o.machine: LOG * 20 for o in big.outcomes}, beside={"csv"})
+    assert MOST_BYTES / 2 < len(html.encode()) < MOST_BYTES  # small enough, and the room is used
+    assert html.count('<g class="r r-') == 200
+    assert html.count('<div class="line"') + html.count('<summary class="line"') == 200
 
 
 def test_a_thousand_machines_with_fifty_updates_fit_and_what_is_left_out_is_said(tmp_path: Path) -> None:

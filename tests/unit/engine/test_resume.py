@@ -65,23 +65,22 @@ def end_state(fleet: SimFleet, report: RunReport) -> object:
     return machines, told
 
 
-def calls_of_a_whole_run() -> int:
+def undisturbed() -> tuple[int, object]:
+    """Return how many calls a run makes that nothing happens to, and how it ends."""
     life = Life()
     fleet = two_machines()
-    begin(fleet, fleet.request(waves={"size": 1, "failure_budget_count": 5}), life)
-    return life.calls
+    report = begin(fleet, fleet.request(waves={"size": 1, "failure_budget_count": 5}), life)
+    return life.calls, end_state(fleet, report)
 
 
-CALLS = calls_of_a_whole_run()
+CALLS, WANTED = undisturbed()
 
 
 @pytest.mark.parametrize("after_the_act", [False, True])
 @pytest.mark.parametrize("dies_at", range(1, CALLS + 1))
 def test_killed_at_any_call_and_taken_up_it_ends_the_same(dies_at: int, after_the_act: bool) -> None:
-    undisturbed = two_machines()
-    request = undisturbed.request(waves={"size": 1, "failure_budget_count": 5})
-    wanted = end_state(undisturbed, begin(undisturbed, request, Life()))
     fleet = two_machines()
+    request = fleet.request(waves={"size": 1, "failure_budget_count": 5})
 
     with pytest.raises(Killed):
         begin(fleet, request, Life(dies_at=dies_at, after_the_act=after_the_act))
@@ -95,7 +94,7 @@ def test_killed_at_any_call_and_taken_up_it_ends_the_same(dies_at: int, after_th
         return
     report = resume(fleet)
 
-    assert end_state(fleet, report) == wanted
+    assert end_state(fleet, report) == WANTED
     nothing_was_done_twice(fleet)
 
 

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +15,8 @@ from tests.support import builders as make
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    with open_records(f"sqlite:///{tmp_path / 'records.db'}") as opened:
+def records(tmp_path: Path, empty_records: Path) -> Iterator[SqlRecords]:
+    with open_records(f"sqlite:///{shutil.copy(empty_records, tmp_path)}") as opened:
         yield opened
 
 

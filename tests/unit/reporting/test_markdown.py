@@ -37,7 +37,7 @@ def test_escaped_text_is_read_as_it_was_written(value: str) -> None:
     assert plain == one_line(value, 200)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=settings().max_examples // 2)
 @given(report())
 def test_the_summary_has_only_our_own_structure(drawn: RunReport) -> None:
     told = summary(drawn)

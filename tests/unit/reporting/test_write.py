@@ -107,7 +107,7 @@ def test_no_spreadsheet_runs_what_machines_say(value: str, safe: str) -> None:
     assert spreadsheet_safe(value) == safe
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=settings().max_examples // 4)
 @given(report())
 def test_csv_and_parquet_hold_every_row(drawn: RunReport) -> None:
     import io

@@ -1,0 +1,37 @@
+"""All shell scripts of the project, as the shells that run them and shellcheck see them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.ci import tree
+
+
+def _shell_scripts() -> list[Path]:
+    return [
+        p
+        for p in tree.texts()
+        if p.suffix == ".sh" or p.read_bytes()[:64].startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
+    ]
+
+
+def _bash(path: Path) -> bool:
+    return "bash" in path.read_text().partition("\n")[0]
+
+
+def test_shell_scripts_parse_in_the_shell_that_runs_them() -> None:
+    scripts = _shell_scripts()
+    assert {"tests/lab/lab.sh", ".ci/run", "tasks/scripts/prelude.sh"} <= {tree.name(p) for p in scripts}
+    for path in scripts:
+        done = subprocess.run(
+            ["bash" if _bash(path) else "sh", "-n", str(path)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), tree.name(path)
+
+
+def test_shell_scripts_please_shellcheck() -> None:
+    scripts = [str(p) for p in _shell_scripts()]
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "shellcheck"), *scripts], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

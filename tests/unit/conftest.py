@@ -1,0 +1,16 @@
+"""What is slow to make is made once."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of empty records to copy, since migrating one takes longer than most tests."""
+    from tasks.records.opening import open_records
+
+    path = tmp_path_factory.mktemp("records") / "records.db"
+    open_records(f"sqlite:///{path}").close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left in a journal beside it
+    return path
