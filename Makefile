@@ -2,11 +2,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt lab bench docs lock clean
+.PHONY: help setup demo test check faults fmt lab bench docs lock clean
 
 PY := .venv/bin/python
 HOSTS ?= 3
 ARGS ?=
+SEED ?=
+N ?= 2000
 # The lab's and PostgreSQL's programs are Debian packages: root gets them, anybody else is told what stays untested.
 PACKAGES := deployments/bootstrap/packages.sh
 
@@ -23,6 +25,9 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 test: setup  ## run all tests; ARGS="-k window" for some of them
 	@$(PACKAGES) lab postgresql
 	@$(PY) -m pytest $(ARGS)
+
+faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
+	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)
 
 check: setup  ## what needs no running: format, lint, types, layers, shell scripts, house rules
 	@tests/ci/check.sh

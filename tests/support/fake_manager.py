@@ -19,10 +19,12 @@ from tasks.errors import FleetpatchError
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.manager import Rehearsal, Transaction, Work
-from tasks.seams.transport import Job, Script, ScriptRecord, ScriptResult, Transport
+from tasks.seams.transport import Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
 from tasks.states import Answer
 from tests.support.fake_packages import FakePackage, Shelf, lab_packages
 from tests.support.fake_transport import FakeTransport, SimulatedJob
+
+LOCK_WAIT_SECONDS = 120.0  # how long a transaction waits for somebody else's lock
 
 __all__ = ["FakeManager", "FakePackage", "PackageWorld", "lab_packages"]
 
@@ -47,6 +49,7 @@ class _JobRun:
     start_seconds: float
     skew_seconds: float
     stop_at: datetime | None = None
+    locks: tuple[tuple[datetime, datetime], ...] = ()
     past: float = 0.0
     log: str = ""
     steps: list[tuple[float, ScriptRecord]] = field(default_factory=list)
@@ -92,17 +95,35 @@ class _JobRun:
         unexpected = [f"{other.id} {other.installed} -> {other.available}" for other in others if other.installed]
         return ("unexpected", ", ".join(unexpected)) if unexpected else ("", "")
 
+    def _got_the_lock(self, number: str) -> bool:
+        """Wait for somebody else's lock, as long as the transaction's latest start allows and patience lasts."""
+        patience = min(LOCK_WAIT_SECONDS, max(0.0, self._latest(number) - self._at()))
+        free_at = max([until for since, until in self.locks if since <= self._now() < until], default=None)
+        if free_at is None:
+            return True
+        self.past += min(patience, (free_at - self._now()).total_seconds())
+        if self._now() < free_at:
+            self._tell("transaction_ended", number, exit_code=100, error="lock: Could not get lock")
+            return False
+        return True
+
+    def _now(self) -> datetime:
+        return self.began + timedelta(seconds=self.past)
+
     def _transaction(self, number: str) -> None:
         own, work = _list(self.script, f"tx_{number}_updates"), self.work
         packages = [self.shelf[update_id] for update_id in self.shelf.closure(own)]
         begins = self.began + timedelta(seconds=self.past)
         self._tell("transaction_started", number)
+        if not self._got_the_lock(number):
+            return
+        waited = self.past - (begins - self.began).total_seconds()
         seconds = self.start_seconds + (sum(package.seconds for package in packages) if work is Work.INSTALL else 0.0)
         for place, package in enumerate(packages, 1):
             self.past += seconds / len(packages)
             percent = 100.0 * place / len(packages)
             self._tell("progress", number, percent=percent, update=package.id, action=f"Setting up {package.id}")
-        self.past = (begins - self.began).total_seconds() + seconds
+        self.past = (begins - self.began).total_seconds() + waited + seconds
         errors: list[str] = []
         if work is Work.INSTALL:
             errors = [package.fails for package in packages if package.fails]
@@ -116,9 +137,13 @@ class _JobRun:
         self.log += "".join(
             f"Setting up {package.id} ({package.available}) ...\n{package.fails}" for package in packages
         )
-        ends = self.began + timedelta(seconds=self.past)
         self.coming.append(
-            _Coming(begins, ends, lambda shelf: shelf.carry_out(work, own), lambda shelf: shelf.interrupt(work, own))
+            _Coming(
+                begins + timedelta(seconds=waited),
+                self._now(),
+                lambda shelf: shelf.carry_out(work, own),
+                lambda shelf: shelf.interrupt(work, own),
+            )
         )
 
 
@@ -131,6 +156,7 @@ class PackageWorld:
         skew_seconds: the machine's clock minus the test's.
         problems: broken in a way that a repair does not mend.
         assess_error: raised by assessments, while it is set.
+        locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
     clock: Clock
@@ -144,6 +170,7 @@ class PackageWorld:
     services_to_restart: tuple[str, ...] = ()
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
+    locks: tuple[tuple[datetime, datetime], ...] = ()
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
@@ -201,6 +228,21 @@ class PackageWorld:
         self._coming.clear()
         machine.crash()
 
+    def kill_job(self, machine: FakeTransport, job_id: str, *, whole: bool) -> None:
+        """Kill a job's shell: its transaction goes on and is the last; or (whole) all its processes at once."""
+        self.catch_up()
+        now, started = self.clock.now(), machine._jobs[job_id]
+        if machine._phase(started) is not JobPhase.RUNNING:
+            return
+        current = [coming for coming in self._coming if coming.begins <= now]
+        started.lost_at = now
+        if whole:
+            for coming in current:
+                coming.undone(self.shelf)
+            current = []
+        started.lingers_until = max((coming.ends for coming in current), default=None)
+        self._coming = current
+
     def catch_up(self) -> None:
         """Let what jobs have done by now have happened."""
         now = self.clock.now()
@@ -222,12 +264,12 @@ class PackageWorld:
 
     def _run(self, job: Job, began: datetime, stop_at: datetime | None = None) -> _JobRun:
         shelf = deepcopy(self._before[job.id])
-        return _JobRun(job.script, began, shelf, self.start_seconds, self.skew_seconds, stop_at)
+        return _JobRun(job.script, began, shelf, self.start_seconds, self.skew_seconds, stop_at, self.locks)
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is planned anew."""
         result = machine._stop(job_id)
-        if job_id in machine.stopped:
+        if job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
             self.catch_up()
             now = self.clock.now()
             started = machine._jobs[job_id]

@@ -17,6 +17,7 @@ class FakePackage:
         available: version that repositories offer.
         seconds: how long its update takes.
         fails: why its update fails, or "": it is then left half-configured.
+        ignored: whether its update does nothing and reports success all the same.
         asks_reboot: whether it asks for a reboot once it is installed.
         conffile: configuration file of which the update's version is put aside, or "".
         needs: ids that must be up to date along with it.
@@ -34,6 +35,7 @@ class FakePackage:
     seconds: float = 1.0
     group: str = ""
     fails: str = ""
+    ignored: bool = False
     asks_reboot: bool = False
     requires_reboot: bool | None = None
     conffile: str = ""
@@ -85,10 +87,15 @@ def lab_packages() -> list[FakePackage]:
 
 @dataclass
 class Shelf:
-    """All packages of a machine, and what follows from their rules."""
+    """All packages of a machine, and what follows from their rules.
+
+    Attributes:
+        configured: "package version" each time one came to be whole, as in the package manager's own log.
+    """
 
     packages: list[FakePackage]
     reboot_reasons: list[str] = field(default_factory=list)
+    configured: list[str] = field(default_factory=list)
 
     def __getitem__(self, update_id: str) -> FakePackage:
         return next(package for package in self.packages if package.id == update_id)
@@ -144,6 +151,8 @@ class Shelf:
                     self[update_id].staged = True
             case Work.REPAIR:
                 for package in self.packages:
+                    mended = package.broken and not package.fails
+                    self.configured += [f"{package.id} {package.installed}"] if mended else []
                     package.broken = package.broken and bool(package.fails)
             case Work.INSTALL:
                 self._install(wanted)
@@ -157,7 +166,10 @@ class Shelf:
         removed = self.removals(wanted)
         for update_id in self.closure(wanted):
             package = self[update_id]
+            if package.ignored:
+                continue
             package.installed, package.broken = package.available, bool(package.fails)
+            self.configured += [] if package.broken else [f"{package.id} {package.available}"]
             if package.asks_reboot and not package.fails:
                 self.reboot_reasons.append(f"{package.id} asks for it")
         for update_id in removed:

@@ -43,10 +43,13 @@ class SimulatedJob:
 
 @dataclass(slots=True)
 class _Started:
+    """A job that was started. ``lingers_until``: what it had begun went on for so long after its shell was killed."""
+
     job: Job
     plan: SimulatedJob
     at: datetime
     lost_at: datetime | None = None
+    lingers_until: datetime | None = None
     settled: bool = False
 
 
@@ -106,7 +109,7 @@ class FakeTransport:
         """Cut the machine's power, and give it back at once."""
         for started in self._jobs.values():
             if self._phase(started) is JobPhase.RUNNING:
-                started.lost_at = self.clock.now()
+                started.lost_at, started.lingers_until = self.clock.now(), None
         self._is_open = False
 
     def started(self, job_id: str) -> Job:
@@ -236,7 +239,8 @@ class FakeTransport:
 
     def _phase(self, started: _Started) -> JobPhase:
         if started.lost_at is not None:
-            return JobPhase.LOST
+            lingers = started.lingers_until is not None and self.clock.now() < started.lingers_until
+            return JobPhase.RUNNING if lingers else JobPhase.LOST
         ran = (self.clock.now() - started.at).total_seconds()
         over = started.plan.seconds is not None and ran >= started.plan.seconds
         return JobPhase.FINISHED if over else JobPhase.RUNNING

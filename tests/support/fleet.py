@@ -13,7 +13,7 @@ starts later than it could, and tests that look at exact moments take ``at_once=
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from flows.campaign import Campaign
 from flows.ports import PlainRunner, Ports, Runner
@@ -30,6 +30,16 @@ from tests.support.fake_manager import FakeManager, PackageWorld
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Call, FakeTransport
+
+
+@runtime_checkable
+class Waking(Protocol):
+    """A clock on which something happens at its very moment."""
+
+    def call_at(self, when: datetime, what: Callable[[], None]) -> None:
+        """Have something happen then."""
+        ...
+
 
 KNOCK_SECONDS = 3.0  # what a try to reach a machine that is not there costs
 
@@ -120,8 +130,11 @@ class SimMachine(FakeTransport):
         self._plans_by_work.append((work, seconds, then))
 
     def at(self, seconds: float, then: Callable[[], None]) -> None:
-        """So many seconds from now, do this."""
-        self.trouble.append((self.fake_clock.now() + timedelta(seconds=seconds), then))
+        """So many seconds from now, do this; on a clock that can wake it at that very moment, else at its next call."""
+        when = self.fake_clock.now() + timedelta(seconds=seconds)
+        self.trouble.append((when, then))
+        if isinstance(self.fake_clock, Waking):
+            self.fake_clock.call_at(when, self._let_trouble_come)
 
     def jobs(self) -> list[Job]:
         """Return the jobs that were started, each once."""

@@ -1,0 +1,82 @@
+"""`make faults`: play schedules of faults, tell how it goes, and leave with 1 when something was seen that must not be."""
+# ruff: noqa: T201 - a program that prints
+
+import argparse
+import secrets
+import sys
+from collections import Counter
+
+from tests.faults.dice import roll
+from tests.faults.simulated import Figures, play, soak
+
+SHOWN = 20
+
+
+def main(words: list[str]) -> int:
+    """Do what the words say; return the exit code."""
+    options = _options(words)
+    seed = options.seed or secrets.token_hex(4)
+    if options.case is not None:
+        return _one(seed, options.case)
+    print(f"seed {seed}: make faults SEED={seed} plays the very same schedules again", flush=True)
+    figures = soak(seed, range(options.cases), seconds=options.minutes * 60, tell=_tell)
+    print(table(figures))
+    return 1 if figures.violations else 0
+
+
+def table(figures: Figures) -> str:
+    """Return the figures for people."""
+    kinds: Counter[str] = Counter()
+    for (kind, _), count in figures.faults.items():
+        kinds[kind] += count
+    deaths = ", ".join(f"{step} {count}" for step, count in sorted(figures.deaths.items())) or "none"
+    lines = [
+        "",
+        f"cases               {figures.cases} with {figures.machines} machines and {figures.controllers} controllers",
+        f"calls               {figures.calls}, between any two of which a fault could strike",
+        f"controllers killed  {sum(figures.deaths.values())}, at: {deaths}",
+        f"faults              {sum(kinds.values())}",
+        *(f"  {count:>8}  {kind}" for kind, count in kinds.most_common()),
+        "outcomes            " + ", ".join(f"{state} {count}" for state, count in figures.outcomes.most_common()),
+        f"wall time           {figures.seconds:.0f} s",
+        f"violations          {sum(map(len, figures.violations.values()))} in {len(figures.violations)} cases",
+    ]
+    for number, complaints in list(figures.violations.items())[:SHOWN]:
+        lines.append(f"\ncase {number}: make faults SEED={figures.seed} ARGS='--case {number}'")
+        lines += [f"  {complaint}" for complaint in complaints[:SHOWN]]
+    return "\n".join(lines)
+
+
+def _one(seed: str, number: int) -> int:
+    """Play one case and tell all about it."""
+    case = roll(seed, number)
+    print(f"case {number} of seed {seed}: {len(case.world.machines)} machines, {case.request.window.minutes:g} minutes")
+    print(f"request: {case.request.model_dump_json(exclude_defaults=True)}")
+    print("faults:", *case.planned, sep="\n  ")
+    world = play(case)
+    print("came about:", *(f"{f.kind} ({f.machine or 'all'}, {f.step})" for f in world.struck), sep="\n  ")
+    for outcome in world.records.outcomes.values():
+        print(f"{outcome.run_id} {outcome.machine}: {outcome.state}: {outcome.reason}")
+    print("violations:", *(world.complaints or ["none"]), sep="\n  ")
+    return 1 if world.complaints else 0
+
+
+def _tell(figures: Figures) -> None:
+    print(
+        f"{figures.seconds:6.0f} s  {figures.cases} cases, {sum(figures.deaths.values())} controllers killed, "
+        f"{sum(figures.faults.values())} faults, {len(figures.violations)} cases with violations",
+        flush=True,
+    )
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    parser.add_argument("--seed", default="", help="of the dice; a random one by default")
+    parser.add_argument("--cases", type=int, default=2000, help="how many to play at most (2000)")
+    parser.add_argument("--minutes", type=float, default=10, help="how long to play at most (10)")
+    parser.add_argument("--case", type=int, help="play this one alone and tell all about it")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

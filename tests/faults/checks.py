@@ -1,0 +1,196 @@
+"""What must hold whatever happened: asked of the machines themselves, and compared with what was reported of them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from flows.request import PatchRequest
+from tasks.model import Outcome, RunInfo
+from tasks.seams.records import JournalMark
+from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
+from tests.faults.kinds import BREAKING, CLOCKS
+from tests.faults.machine import FaultyMachine
+from tests.faults.world import World
+
+SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
+UNDONE = (UpdateState.NOT_ATTEMPTED, UpdateState.FAILED, UpdateState.PENDING)
+
+
+def outcome_is_true(world: World, outcome: Outcome) -> None:
+    """Compare an outcome with its machine, at the very moment that it is stored."""
+    machine = world.machines.get(outcome.machine)
+    if machine is None:
+        return
+    for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine)):
+        world.complain(f"{outcome.machine}, outcome {outcome.state}: {fault}")
+
+
+def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
+    there = machine.world.whole()
+    alone = len({each.run_id for each in world.controllers}) == 1
+    told = Counter(result.update.id for result in outcome.updates)
+    if max(told.values(), default=1) > 1:
+        yield f"an update has two results: {told}"
+    for result in outcome.updates:
+        name, now = result.update.id, there.get(result.update.id)
+        if result.state is UpdateState.INSTALLED:
+            if now != result.version_after:
+                yield f"{name} is told to be installed at {result.version_after}, and the machine has {now}"
+            continue
+        if not result.reason:
+            yield f"{name} is {result.state} without a reason"
+        if outcome.error is not None or result.state is UpdateState.PENDING or not alone:
+            continue
+        if result.state is UpdateState.FAILED and now == result.update.available:
+            yield f"{name} is told to have failed, and it is there"
+        if result.state is not UpdateState.FAILED and now != result.update.installed:
+            yield f"{name} is told to be {result.state} at {result.update.installed}, and the machine has {now}"
+
+
+def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
+    if outcome.error is not None and outcome.error.kind == "InternalError":
+        yield f"a fault of ours: {outcome.error.message}"
+    if outcome.state is OperationState.SUCCEEDED:
+        undone = [result.update.id for result in outcome.updates if result.state in UNDONE]
+        if undone or machine.world.shelf.broken():
+            yield f"it is not well: undone {undone}, broken {machine.world.shelf.broken()}"
+    if outcome.reboot is RebootState.COMPLETED:
+        result = outcome.reboot_result
+        same = result is not None and result.count and result.boot_id_after == result.boot_id_before
+        if same or not machine.downs:
+            yield f"it is told to have been rebooted: {result}"
+    ours = machine.claimed_by is not None and machine.claimed_by[0] == outcome.run_id
+    in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
+    if ours and not in_doubt and outcome.run_id not in machine.released_by:
+        yield "the claim is left behind"
+
+
+def after(world: World) -> None:
+    """Judge a case once all runs are over."""
+    for run in world.records.runs.values():
+        for fault in (*_run(world, run), *_budget(world, run)):
+            world.complain(f"run {run.id}: {fault}")
+        for machine in world.machines.values():
+            for fault in (*_window(world, run, machine), *_acts(world, run, machine)):
+                world.complain(f"run {run.id}: {machine.name}: {fault}")
+    kinds = {fault.kind for fault in world.struck}
+    for machine in world.machines.values():
+        twice = {what: count for what, count in Counter(machine.world.shelf.configured).items() if count > 1}
+        if twice:
+            world.complain(f"{machine.name}: configured more than once: {twice}")
+        if machine.orders.killed:
+            world.complain(f"{machine.name}: jobs were killed: {machine.orders.killed}")
+        broken = machine.world.shelf.broken()
+        if broken and not kinds & {*BREAKING, "repair needed"}:
+            world.complain(f"{machine.name}: left half-configured: {broken}")
+
+
+def _run(world: World, run: RunInfo) -> Iterator[str]:
+    if run.state in (OperationState.IN_PROGRESS, OperationState.UNKNOWN):
+        yield f"it is still {run.state}"
+    told = Counter(outcome.machine for outcome in world.report(run.id).outcomes)
+    saved = world.records.reports.get(run.id)
+    for which, names in (("outcomes", told), ("report", Counter(o.machine for o in saved.outcomes) if saved else told)):
+        if names != Counter(list(world.machines)):
+            yield f"its {which} are of {dict(names)}"
+
+
+def _budget(world: World, run: RunInfo) -> Iterator[str]:
+    """No wave was begun once more machines had failed than are allowed."""
+    if len(world.controllers) > 1:
+        return
+    request = PatchRequest.model_validate(dict(run.request))
+    report = world.report(run.id)
+    states = {outcome.machine: outcome.state for outcome in report.outcomes}
+    failed = 0
+    for wave in report.waves:
+        begun = [name for name in wave.machines if world.machines[name].orders.jobs]
+        allowed = request.waves.failure_budget_count
+        if allowed is not None and failed > allowed and begun:
+            yield f"wave {wave.number} was begun on {begun} after {failed} machines had failed of {allowed} allowed"
+        failed += sum(states.get(name) is OperationState.FAILED for name in wave.machines)
+
+
+def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
+    """Nothing was begun that the window could not hold, by the machine's own clock and by the true time."""
+    request, window = PatchRequest.model_validate(dict(run.request)), run.window
+    if window is None:
+        return
+    reserve = timedelta(minutes=request.reboot_reserve_minutes)
+    never = request.reboot is RebootPolicy.NEVER
+    until = window.end if never else max(window.start, window.end - reserve)
+    honest = not {fault.kind for fault in world.struck} & CLOCKS
+    handed = {each.job.id: each for each in machine.orders.jobs if each.run_id == run.id}
+    for begun in machine.begun():
+        if begun.job_id not in handed:
+            continue
+        latest = float(str(handed[begun.job_id].job.script.params[f"tx_{begun.number}_latest_start"]))
+        if begun.at.timestamp() + handed[begun.job_id].skew > latest + SLACK.total_seconds():
+            yield f"{begun} began after its latest start"
+        ends = begun.at + _predicted(world, machine, begun.job_id, begun.number)
+        if honest and not window.start - SLACK <= begun.at <= ends <= until + SLACK:
+            span = f"began at {begun.at:%H:%M:%S}, to end at {ends:%H:%M:%S}"
+            yield f"{begun.work} {begun.number} {span}; it had until {until:%H:%M:%S}"
+    for at, run_id, _ in machine.orders.reboots:
+        if run_id == run.id and honest and not window.start <= at <= window.end - reserve + SLACK:
+            yield f"it was ordered to reboot at {at:%H:%M:%S}; the window ends at {window.end:%H:%M:%S}"
+
+
+def _predicted(world: World, machine: FaultyMachine, job_id: str, number: int) -> timedelta:
+    for entry in world.records.journal:
+        if entry.key == job_id and entry.mark is JournalMark.BEFORE and entry.machine == machine.name:
+            parts: Any = entry.detail["transactions"]
+            return timedelta(seconds=parts[str(number)]["predicted"])
+    return timedelta()
+
+
+def _acts(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
+    """No act was carried out twice, nor against the request."""
+    request = PatchRequest.model_validate(dict(run.request))
+    jobs = [each for each in machine.orders.jobs if each.run_id == run.id]
+    repairs = {each.job.id for each in jobs if each.job.script.params["work"] == "repair"}
+    if len(repairs) > 1 or (repairs and not request.repair):
+        yield f"it was repaired: {sorted(repairs)}, allowed: {request.repair}"
+    if not machine.has_forgotten:
+        twice = {name: n for name, n in Counter(_successes(machine, {each.job.id for each in jobs})).items() if n > 1}
+        if twice:
+            yield f"transactions succeeded more than once: {twice}"
+    boots = [boot for _, run_id, boot in machine.orders.reboots if run_id == run.id]
+    planned = 0 if request.reboot is RebootPolicy.NEVER else 1 + request.reboot_pending_first
+    (described,) = [each for each in world.described if each.name == machine.name]
+    own = described.limits.max_reboots
+    cap = min(planned, request.max_reboots if own is None else own)
+    if len(set(boots)) > cap:
+        yield f"it was rebooted {len(set(boots))} times, and {cap} were planned"
+
+
+def _successes(machine: FaultyMachine, jobs: set[str]) -> Iterator[str]:
+    """The updates of installing transactions that ended well, one entry for each time."""
+    for job_id, started in machine._jobs.items():
+        params = started.job.script.params
+        until: datetime = started.lost_at or machine.fake_clock.now()
+        for seconds, record in started.plan.steps:
+            ended = record["kind"] == "transaction_ended" and record["exit_code"] == 0
+            at = started.at + timedelta(seconds=seconds)
+            if job_id in jobs and params["work"] == "install" and ended and at <= until:
+                yield from params[f"tx_{record['number']}_updates"]
+
+
+def all_is_installed(world: World) -> None:
+    """Judge the run that came last and was not disturbed: everything that can be installed is there, and whole."""
+    for machine in world.machines.values():
+        packages = machine.world.packages
+        shelf = machine.world.shelf
+        if shelf.broken():
+            world.complain(f"{machine.name}: the next run left {shelf.broken()}")
+        held = {package.id for package in packages if package.held}
+        barred = {package.id for package in packages if held & set(shelf.closure([package.id]))}
+        groups = {package.group for package in packages if package.id in barred and package.group}
+        missing = [
+            package.id
+            for package in packages
+            if package.pending and package.id not in barred and package.group not in groups
+        ]
+        if missing:
+            world.complain(f"{machine.name}: the next run did not install {missing}")

@@ -1,0 +1,309 @@
+"""A controller: one process that carries a run, with its own clock, its own lines, and a life that may end anywhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from flows.keeper import LeaseKeeper
+from tasks.errors import ConnectionLost, RecordsUnavailable
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.seams.clock import Deadline
+from tasks.seams.leases import AbandonedRun, Holder, Leases, Renewal
+from tasks.seams.records import JournalEntry, Records
+from tasks.seams.transport import Job, JobView, Script, ScriptResult
+from tasks.states import Step
+from tasks.steps.context import Control, SilentWatcher
+from tests.faults.hub import Flag, Hub, Task
+from tests.faults.machine import FaultyMachine
+from tests.support.mortal import Killed
+
+T = TypeVar("T")
+
+THERE = 0.04  # seconds that a question is on its way, and as many for its answer
+
+
+@dataclass(eq=False)
+class Controller:
+    """One process.
+
+    Attributes:
+        run_id: of the run that it carries.
+        offset: its clock minus the true time.
+        steps: by machine, the step that it is at.
+        happens: asked at every call, before it goes out: the place where faults strike.
+        strayed: what it wrote while somebody else had its run.
+        holder: id under which it holds its run's lease.
+    """
+
+    hub: Hub
+    run_id: str
+    happens: Callable[["Controller", str, str], None]
+    step_begins: Callable[["Controller", str, Step], None]
+    control: Control = field(default_factory=Control)
+    offset: timedelta = timedelta()
+    dead: bool = False
+    dies_after_the_act: bool = False
+    frozen_until: datetime | None = None
+    steps: dict[str, Step] = field(default_factory=dict)
+    strayed: int = 0
+    calls: int = 0
+    number: int = 1
+    holder: str = ""
+
+    def call(self, target: str, name: str, act: Callable[[], T]) -> T:
+        """Ask somebody for something; anything may happen on the way there and on the way back."""
+        self.live()
+        self.calls += 1
+        self.happens(self, target, name)
+        self.live()
+        self.hub.sleep(THERE)
+        self.live()
+        try:
+            return act()
+        finally:
+            if self.dies_after_the_act:
+                self.die()
+            self.hub.sleep(THERE)
+            self.live()
+
+    def live(self) -> None:
+        """Go on, once the process is no longer frozen, unless it is dead.
+
+        Raises:
+            Killed: it is.
+        """
+        while not self.dead and self.frozen_until is not None and self.hub.now < self.frozen_until:
+            self.hub.sleep((self.frozen_until - self.hub.now).total_seconds())
+        if self.dead:
+            raise Killed
+
+    def die(self) -> None:
+        """As after kill -9: nothing that it asks for happens any more."""
+        self.dead = True
+        self.hub.hurry(self)
+
+
+class ControllerClock:
+    """What a controller takes for the time."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._of = controller
+
+    def now(self) -> datetime:
+        """Return it."""
+        return self._of.hub.now + self._of.offset
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, for as long as the process lives."""
+        self._of.live()
+        self._of.hub.sleep(seconds)
+        self._of.live()
+
+
+class Wire:
+    """A controller's way to a machine."""
+
+    def __init__(self, controller: Controller, machine: FaultyMachine) -> None:
+        self._of = controller
+        self._machine = machine
+
+    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        """See Transport."""
+        if script.name == "claim" and script.params.get("release"):
+            self._machine.released_by.add(self._of.run_id)
+        return self._ask(script.name, deadline, lambda until: self._machine.run(script, deadline=until))
+
+    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+        """See Transport."""
+        return self._ask("start", deadline, lambda until: self._machine.start(job, deadline=until))
+
+    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+        """See Transport."""
+        return self._ask(
+            "look",
+            deadline,
+            lambda until: self._machine.look(job_id, deadline=until, events_from=events_from, log_from=log_from),
+        )
+
+    def close(self) -> None:
+        """See Transport."""
+
+    def _ask(self, name: str, deadline: Deadline, ask: Callable[[Deadline], T]) -> T:
+        def act() -> T:
+            self._machine.caller = self._of.run_id
+            return ask(Deadline(deadline.at - self._of.offset))
+
+        answer = self._of.call(self._machine.name, name, act)
+        if not self._machine.on_line:
+            raise ConnectionLost("the line was cut before the answer came", machine=self._machine.name)
+        return answer
+
+
+class Outage:
+    """Whether the records' database is there, for all controllers alike.
+
+    Attributes:
+        until: it is away until then; None: it is there.
+        lost_answers: how many of the next calls are carried out and answered by nobody.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.until: datetime | None = None
+        self.lost_answers = 0
+
+    def ask(self, act: Callable[[], T]) -> T:
+        """Do it, if the database is there."""
+        if self.until is not None and self._hub.now < self.until:
+            raise RecordsUnavailable("the database is away")
+        result = act()
+        if self.lost_answers > 0:
+            self.lost_answers -= 1
+            raise RecordsUnavailable("the database was gone before its answer came")
+        return result
+
+
+class RecordsLine:
+    """A controller's way to the records."""
+
+    def __init__(self, controller: Controller, records: Records, outage: Outage, wrote: Callable[[Any], None]) -> None:
+        self._of = controller
+        self._records = records
+        self._outage = outage
+        self._wrote = wrote
+
+    def append(self, entry: JournalEntry) -> None:
+        """See Records."""
+
+        def act() -> None:
+            self._records.append(entry)
+            self._wrote(entry)
+
+        self._ask("append", act)
+
+    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """See Records."""
+        return self._ask("entries", lambda: self._records.entries(run_id, machine))
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        """See Records."""
+
+        def act() -> None:
+            self._records.save(item)
+            self._wrote(item)
+
+        self._ask("save", act)
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        """See Records. Answered at once: it is asked four times at every turn, and changes nothing."""
+        return self._outage.ask(lambda: self._records.learned(machine, measure))
+
+    def _ask(self, name: str, act: Callable[[], T]) -> T:
+        return self._of.call("records", name, lambda: self._outage.ask(act))
+
+
+class LeasesLine:
+    """A controller's way to the leases, which are in the same database."""
+
+    def __init__(self, controller: Controller, leases: Leases, outage: Outage) -> None:
+        self._of = controller
+        self._leases = leases
+        self._outage = outage
+
+    def take(self, run_id: str, holder: Holder, seconds: float) -> None:
+        """See Leases."""
+        self._of.holder = holder.id
+        self._ask("take", lambda: self._leases.take(run_id, holder, seconds))
+
+    def renew(self, run_id: str, holder: Holder, seconds: float) -> Renewal:
+        """See Leases."""
+        return self._ask("renew", lambda: self._leases.renew(run_id, holder, seconds))
+
+    def give_back(self, run_id: str, holder: Holder) -> None:
+        """See Leases."""
+        self._ask("give_back", lambda: self._leases.give_back(run_id, holder))
+
+    def abandoned(self) -> tuple[AbandonedRun, ...]:
+        """See Leases."""
+        return self._ask("abandoned", self._leases.abandoned)
+
+    def _ask(self, name: str, act: Callable[[], T]) -> T:
+        return self._of.call("leases", name, lambda: self._outage.ask(act))
+
+
+class Steps(SilentWatcher):
+    """Notes which step of which machine a controller is at."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._of = controller
+
+    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Note the step when it begins."""
+        if fraction == 0.0 and not message:
+            self._of.steps[machine] = step
+            self._of.step_begins(self._of, machine, step)
+
+    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        """Note that it has ended."""
+        self._of.steps.pop(machine, None)
+
+    def said(self, message: str) -> None:
+        """Nobody listens."""
+
+
+class Keeper(LeaseKeeper):
+    """The engine's own keeper of a lease, whose thread is a task and whose seconds are virtual."""
+
+    def __init__(self, leases: Leases, run_id: str, control: Control, holder: Holder) -> None:
+        super().__init__(leases, run_id, control, holder)
+        hub = _HUBS[-1]
+        owner = hub.current.owner if hub.current else None
+        self._over = Flag(hub)  # type: ignore[assignment]  # as good as a threading.Event
+        self._thread = _Thread(hub, owner, self._beat)  # type: ignore[assignment]  # as good as a thread
+
+    def _beat(self) -> None:
+        try:
+            self._renew_on()
+        except Killed:
+            return
+
+
+class _Thread:
+    """A thread in virtual time."""
+
+    def __init__(self, hub: Hub, owner: object, body: Callable[[], None]) -> None:
+        self._hub = hub
+        self._owner = owner
+        self._body = body
+        self._task: Task | None = None
+
+    def start(self) -> None:
+        self._task = self._hub.spawn(self._owner, self._body)
+
+    def join(self) -> None:
+        if self._task is not None:
+            self._task.over.wait()
+
+
+_HUBS: list[Hub] = []
+"""The hub of the case that runs: the engine makes its keepers and pools without being told of one."""
+
+
+def current_hub() -> Hub:
+    """Return the hub of the case that runs."""
+    return _HUBS[-1]
+
+
+def use(hub: Hub) -> None:
+    """Let the engine's keepers and pools be of this hub from now on."""
+    _HUBS[:] = [hub]
+
+
+def _monotonic() -> float:
+    return current_hub().now.timestamp()
+
+
+virtual_time = SimpleNamespace(monotonic=_monotonic)
+"""In place of the module ``time`` where the engine asks for a clock that nobody sets."""

@@ -1,0 +1,118 @@
+"""What the dice say of one case: its fleet, its request, its faults. The same seed and number say the same, always."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from inventory.machine import Limits
+from tasks.states import Classification, RebootPolicy, Step
+from tests.faults.checks import outcome_is_true
+from tests.faults.kinds import FROM_THE_START, STRIKES, strike
+from tests.faults.machine import FaultyMachine
+from tests.faults.world import World
+from tests.support.fake_packages import FakePackage
+
+STEPS = (Step.ASSESS, Step.PRECHECK, Step.INSTALL, Step.REBOOT, Step.VALIDATE)
+WORKS = ("stage", "install", "install", "install", "repair")
+MOST_OFTEN = (*["controller killed"] * 12, *["controller frozen", "line cut", "power cut", "records away"] * 2)
+
+
+@dataclass
+class Case:
+    """One schedule.
+
+    Attributes:
+        pauses: seconds that pass after a controller's end until the next one takes the run up; then it is left.
+        rival_after: when another run begins on the same fleet, in seconds; None: never.
+        planned: the faults that were set up, in words, for people.
+    """
+
+    world: World = field(repr=False)
+    request: PatchRequest
+    pauses: list[float]
+    rival_after: float | None
+    planned: list[str]
+
+
+def roll(seed: str, number: int) -> Case:
+    """Return one case."""
+    dice = random.Random(f"{seed}/{number}")
+    world = World(dice, outcome_is_true)
+    for index in range(dice.choice([1, 1, 1, 2, 2, 3, 4])):
+        own = dice.choice([None] * 6 + [0, 1])
+        world.add(f"m{index}", _packages(dice), limits=Limits(max_reboots=own))
+    if dice.random() < 0.7:
+        for name in world.machines:
+            for measure in ("transaction_seconds", "install_seconds_per_update"):
+                world.records.teach(name, measure, dice.choice([2.0, 10.0, 40.0]), world.clock.now())
+    request = _request(dice)
+    planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
+    pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
+    rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
+    return Case(world, request, pauses, rival, planned)
+
+
+def _packages(dice: random.Random) -> list[FakePackage]:
+    return [
+        FakePackage(
+            f"p{number}",
+            classification=dice.choice([Classification.SECURITY, Classification.OTHER]),
+            seconds=dice.choice([0.5, 5.0, 20.0, 60.0, 400.0]),
+            asks_reboot=dice.random() < 0.3,
+            held=dice.random() < 0.06,
+            conffile="/etc/lab.conf" if dice.random() < 0.1 else "",
+            group=dice.choice(["", "", "g"]),
+            needs=(f"p{number - 1}",) if number and dice.random() < 0.15 else (),
+        )
+        for number in range(dice.choice([0, 1, 2, 3, 3, 4, 6]))
+    ]
+
+
+def _request(dice: random.Random) -> PatchRequest:
+    minutes = dice.choice([240.0, 60.0, 15 + 30 * dice.random(), 15 + 6 * dice.random()])
+    waves = WavesRequest(
+        size=dice.randint(1, 4),
+        at_once=dice.choice([1, 2, 4]),
+        failure_budget_count=dice.choice([0, 1, 3, 3]),
+        pause_minutes=dice.choice([0, 0, 0, 2]),
+    )
+    fields: dict[str, Any] = {
+        "assess_at_once": dice.choice([1, 4]),
+        "settle_seconds": 10,
+        "reboot": dice.choice([RebootPolicy.IF_REQUIRED] * 3 + [RebootPolicy.ALWAYS, RebootPolicy.NEVER]),
+        "reboot_pending_first": dice.random() < 0.5,
+        "repair": dice.random() < 0.6,
+        "stage": dice.random() < 0.7,
+        "max_reboots": dice.choice([0, 1, 2, 2, 2]),
+    }
+    updates = UpdatesRequest(classifications=[], include=["*"])
+    return PatchRequest(scope="*", window=WindowRequest(minutes=minutes), waves=waves, updates=updates, **fields)
+
+
+def _plan_one(world: World, dice: random.Random) -> str:
+    machine = dice.choice(list(world.machines.values()))
+    if dice.random() < 0.25:
+        kind = dice.choice(list(FROM_THE_START))
+        FROM_THE_START[kind](machine, dice)
+        world.happened(kind, None, machine.name)
+        return f"{machine.name}: {kind}"
+    kind = dice.choice([*STRIKES, *MOST_OFTEN])
+    return f"{machine.name}: {kind} {_aim(world, machine, kind, dice)}"
+
+
+def _aim(world: World, machine: FaultyMachine, kind: str, dice: random.Random) -> str:
+    """Say when a fault strikes; return that in words."""
+    struck = strike(kind, machine, dice)
+    how = dice.choice(["call", "step", "step", "job"])
+    if how == "call":
+        call = round(2 ** (dice.random() * 8))
+        world.at_call.setdefault(call, []).append(struck)
+        return f"at call {call}"
+    if how == "step":
+        step, calls = dice.choice(STEPS), dice.choice([0, 1, 1, 2, 2, 3, 4, 6, 9])
+        world.at_step.setdefault((machine.name, step), []).append((calls, struck))
+        return f"at call {calls} of its {step}"
+    work, seconds = dice.choice(WORKS), dice.choice([0.0, 0.5, 3.0, 10.0, 50.0])
+    machine.on_start(work, seconds, lambda: struck(world, next(iter(world.living()), None)))
+    return f"{seconds:g} s into its {work}"

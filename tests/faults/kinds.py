@@ -1,0 +1,213 @@
+"""The kinds of faults: what each does to the world, and when it may strike.
+
+A fault of the first table strikes at a moment: at any call of a controller, at a step of a machine, seconds into a job.
+One of the second table is how a machine is from the start, and shows when it reboots or installs.
+"""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+from tasks.errors import ManagerBusy
+from tests.faults.controller import Controller
+from tests.faults.machine import FaultyMachine
+from tests.faults.world import Strike, World
+from tests.support.fake_packages import FakePackage
+
+Do = Callable[[World, Controller | None, FaultyMachine], None]
+Make = Callable[[random.Random], Do]
+
+FOR_GOOD = 1e6
+
+
+def _kill(dice: random.Random) -> Do:
+    after = dice.random() < 0.5
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        living = world.living()
+        victim = controller if controller in living else (living[0] if living else None)
+        if victim is not None:
+            world.kill(victim, after_the_act=after and victim is controller)
+
+    return do
+
+
+def _freeze(dice: random.Random) -> Do:
+    seconds = dice.choice([5.0, 70.0, 200.0, 900.0])
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        for each in [controller] if controller else world.living()[:1]:
+            each.frozen_until = world.hub.now + timedelta(seconds=seconds)
+
+    return do
+
+
+def _jump(dice: random.Random) -> Do:
+    by = timedelta(seconds=dice.choice([-3600, -240, 240, 3600]))
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        for each in world.controllers:
+            each.offset += by
+        world.clock_is_honest = False
+
+    return do
+
+
+def _records_away(*choices: float) -> Make:
+    def make(dice: random.Random) -> Do:
+        seconds = dice.choice(choices)
+
+        def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+            world.outage.until = world.hub.now + timedelta(seconds=seconds)
+
+        return do
+
+    return make
+
+
+def _answer_lost(dice: random.Random) -> Do:
+    count = dice.choice([1, 1, 3])
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        world.outage.lost_answers += count
+
+    return do
+
+
+def _on_machine(act: Callable[[FaultyMachine, float], None], *choices: float) -> Make:
+    """Return a fault that does something to one machine, with one of these figures."""
+
+    def make(dice: random.Random) -> Do:
+        figure = dice.choice(choices or (0.0,))
+        return lambda world, controller, machine: act(machine, figure)
+
+    return make
+
+
+def _refuse_login(machine: FaultyMachine, seconds: float) -> None:
+    machine.refuses_login = True
+    machine.at(seconds, lambda: setattr(machine, "refuses_login", False))
+
+
+def _lists_locked(machine: FaultyMachine, seconds: float) -> None:
+    machine.world.assess_error = ManagerBusy("apt-daily holds the lock")
+    machine.at(seconds, lambda: setattr(machine.world, "assess_error", None))
+
+
+def _stop(dice: random.Random) -> Do:
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        run_id = controller.run_id if controller else next(iter(world.records.runs), "")
+        if world.is_open(run_id):
+            world.leases.stops.setdefault(run_id, world.stop_request())
+
+    return do
+
+
+def _too_early(dice: random.Random) -> Do:
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        if controller is not None and world.is_open(controller.run_id):
+            world.take_up_too_early(controller.run_id)
+
+    return do
+
+
+def _skew(machine: FaultyMachine, seconds: float) -> None:
+    machine.world.skew_seconds += seconds
+
+
+STRIKES: dict[str, Make] = {
+    "controller killed": _kill,
+    "controller frozen": _freeze,
+    "controller's clock jumps": _jump,
+    "taken up too early": _too_early,
+    "stop requested": _stop,
+    "records away": _records_away(3, 30, 90, 600),
+    "records away for good": _records_away(FOR_GOOD),
+    "answer of the records lost": _answer_lost,
+    "line cut": _on_machine(FaultyMachine.cut, 0.5, 5, 40, 300),
+    "unreachable for good": _on_machine(FaultyMachine.cut, FOR_GOOD),
+    "power cut": _on_machine(lambda machine, _: machine.power_cut()),
+    "job's shell killed": _on_machine(lambda machine, _: machine.kill_job(whole=False)),
+    "job killed whole": _on_machine(lambda machine, _: machine.kill_job(whole=True)),
+    "job's directory gone": _on_machine(lambda machine, _: machine.forget_jobs()),
+    "disk full in a transaction": _on_machine(lambda machine, _: machine.fill_disk()),
+    "disk full before": _on_machine(lambda machine, _: setattr(machine, "free_kib", 100)),
+    "sshd restarted": _on_machine(lambda machine, _: machine.restart_sshd()),
+    "login refused for a while": _on_machine(_refuse_login, 3, 25, 300),
+    "other host key": _on_machine(lambda machine, _: setattr(machine, "stranger", True)),
+    "root read-only": _on_machine(lambda machine, _: setattr(machine, "read_only", True)),
+    "lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
+    "lists locked": _on_machine(_lists_locked, 20, 2000),
+    "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
+}
+"""Faults that strike at a moment."""
+
+BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
+"""Faults that may leave a package half-configured: what else does is ours."""
+
+CLOCKS = frozenset({"controller's clock jumps", "machine's clock jumps"})
+"""Faults after which the window can't be judged by the true time."""
+
+
+def _after_boot(act: Callable[[FaultyMachine], None]) -> Callable[[FaultyMachine, random.Random], None]:
+    return lambda machine, dice: machine.after_boot.append(lambda: act(machine))
+
+
+def _some_package(machine: FaultyMachine, dice: random.Random) -> FakePackage | None:
+    return dice.choice(machine.world.packages) if machine.world.packages else None
+
+
+def _update_fails(machine: FaultyMachine, dice: random.Random) -> None:
+    package = _some_package(machine, dice)
+    if package is not None:
+        package.fails = "maintainer-script: cannot migrate data"
+
+
+def _update_ignored(machine: FaultyMachine, dice: random.Random) -> None:
+    package = _some_package(machine, dice)
+    if package is not None:
+        package.ignored = True
+
+
+def _half_configured(machine: FaultyMachine, dice: random.Random) -> None:
+    package = _some_package(machine, dice)
+    if package is not None:
+        package.installed, package.broken = package.available, True
+
+
+def _pending_reboot(machine: FaultyMachine, dice: random.Random) -> None:
+    machine.world.shelf.reboot_reasons.append("from before")
+
+
+FROM_THE_START: dict[str, Callable[[FaultyMachine, random.Random], None]] = {
+    "never goes down": lambda machine, dice: setattr(machine.boots, "down_after", None),
+    "never comes back": lambda machine, dice: setattr(machine.boots, "up_after", None),
+    "same boot id": lambda machine, dice: setattr(machine.boots, "same_id", True),
+    "comes back slowly": lambda machine, dice: setattr(machine.boots, "up_after", dice.choice([300.0, 1500.0])),
+    "comes back too late": lambda machine, dice: setattr(machine.boots, "up_after", 4000.0),
+    "refuses to reboot": lambda machine, dice: setattr(machine.boots, "refuses", "not now"),
+    "can't reboot": lambda machine, dice: setattr(machine.boots, "can", False),
+    "other host key after boot": _after_boot(lambda machine: setattr(machine, "stranger", True)),
+    "root read-only after boot": _after_boot(lambda machine: setattr(machine, "read_only", True)),
+    "old kernel after boot": lambda machine, dice: setattr(machine, "asks_after_boot", "the kernel is the old one"),
+    "services gone after boot": lambda machine, dice: setattr(machine, "gone_after_reboot", ("tcp/443",)),
+    "reboot pending before": _pending_reboot,
+    "update fails": _update_fails,
+    "update does nothing": _update_ignored,
+    "repair needed": _half_configured,
+    "machine's clock off": lambda machine, dice: setattr(
+        machine.world, "skew_seconds", dice.choice([-3600.0, -200.0, -20.0, 20.0, 200.0, 3600.0])
+    ),
+}
+"""What a machine may be like from the start."""
+
+
+def strike(kind: str, machine: FaultyMachine, dice: random.Random) -> Strike:
+    """Return a fault of the first table, ready to strike one machine."""
+    do = STRIKES[kind](dice)
+
+    def struck(world: World, controller: Controller | None) -> None:
+        world.happened(kind, controller, machine.name)
+        do(world, controller, machine)
+
+    return struck

@@ -1,0 +1,238 @@
+"""A simulated machine for the harness: more ways to be in trouble, and an eye on what it is asked to do.
+
+What it sees that must never be is told to ``complain`` at the very moment: a job that no journal entry announced, a
+transaction begun too late, a claim given back under a running job. The others are asked afterwards (checks.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, ScriptFailed
+from tasks.seams.clock import Deadline
+from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
+from tests.faults.hub import HubClock
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_transport import Call
+from tests.support.fleet import SimMachine
+
+KNOWN_SCRIPTS = frozenset(
+    {"facts", "reboot", "claim", "probe", "job_stop", "fake_assess", "fake_rehearse", "fake_installed"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A job as it reached the machine."""
+
+    at: datetime
+    job: Job
+    skew: float
+    run_id: str
+
+
+@dataclass
+class Orders:
+    """What a machine was asked for, as the machine saw it: (moment, run) of each reboot that it took on."""
+
+    jobs: list[Handed] = field(default_factory=list)
+    reboots: list[tuple[datetime, str, str]] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+
+
+class FaultyMachine(SimMachine):
+    """A SimMachine that more can happen to.
+
+    Attributes:
+        orders: what it was asked for.
+        downs: moments at which it went down, by whatever cause.
+        caller: id of the run whose controller speaks with it now.
+        released_by: ids of runs whose controllers tried to give the claim back.
+    """
+
+    def __init__(
+        self,
+        clock: HubClock,
+        name: str,
+        packages: Sequence[FakePackage],
+        complain: Callable[[str], None],
+        announced: Callable[[str, str, str], bool],
+    ) -> None:
+        self.orders = Orders()
+        self.downs: list[datetime] = []
+        self.caller = ""
+        self.released_by: set[str] = set()
+        self.stranger = False
+        self.refuses_login = False
+        self.read_only = False
+        self.asks_after_boot = ""
+        self.after_boot: list[Callable[[], None]] = []
+        self._forgotten: set[str] = set()
+        self.has_forgotten = False
+        self._complain = complain
+        self._announced = announced
+        super().__init__(clock, name, packages)
+        self.answer("probe", self._probe)
+
+    # ---- what can happen to it
+
+    def restart_sshd(self) -> None:
+        """Cut the line, and refuse new ones for a moment."""
+        self.cut(1.0)
+
+    def power_cut(self) -> None:
+        """What runs is lost half-way; it is gone for half a minute and boots anew."""
+        super().power_cut()
+        self.downs.append(self.fake_clock.now())
+        self.world.rebooted()
+        self.cut(30)
+
+    def kill_job(self, *, whole: bool) -> None:
+        """Kill the running job's shell, or all of its processes."""
+        for job_id, started in self._jobs.items():
+            if self._phase(started) is JobPhase.RUNNING:
+                self.world.kill_job(self, job_id, whole=whole)
+
+    def forget_jobs(self) -> None:
+        """Remove the directories of jobs; what they had begun goes on."""
+        running = [started for started in self._jobs.values() if self._phase(started) is JobPhase.RUNNING]
+        self._forgotten |= set(self._jobs)
+        self.has_forgotten = self.has_forgotten or bool(self._forgotten)
+        for started in running:
+            if started.plan.seconds is not None:
+                left = started.plan.seconds - (self.fake_clock.now() - started.at).total_seconds()
+                self.lock(left)
+
+    def lock(self, seconds: float) -> None:
+        """Let somebody else hold the package manager's lock."""
+        now = self.fake_clock.now()
+        self.world.locks = (*self.world.locks, (now, now + timedelta(seconds=seconds)))
+
+    def fill_disk(self) -> None:
+        """Let every transaction that is planned from now on fail half-way."""
+        for package in self.world.packages:
+            package.fails = package.fails or "space: No space left on device"
+
+    def mend(self) -> None:
+        """Let somebody mend all that is wrong with it, but not its packages."""
+        self._away_until, self._off = None, False
+        self.stranger = self.refuses_login = self.read_only = False
+        self.asks_after_boot = ""
+        self.after_boot.clear()
+        self.boots.down_after, self.boots.up_after, self.boots.same_id, self.boots.refuses = 2.0, 20.0, False, ""
+        self.boots.can = True
+        self.free_kib = 20_000_000
+        self.world.assess_error = None
+        self.world.locks = ()
+        for package in self.world.packages:
+            package.fails, package.ignored = "", False
+        self.trouble.clear()
+        self._plans_by_work.clear()
+        self._faults.clear()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a login would work now."""
+        return self.on_line and not (self.stranger or self.refuses_login)
+
+    @property
+    def on_line(self) -> bool:
+        """Whether it is up, and its network too."""
+        away = self._away_until is not None and self.fake_clock.now() < self._away_until
+        return not (away or self._off)
+
+    @property
+    def busy(self) -> str:
+        """Id of the job that runs now, or ""."""
+        running = [i for i, started in self._jobs.items() if self._phase(started) is JobPhase.RUNNING]
+        return running[0] if running else ""
+
+    # ---- what it is asked
+
+    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+        """See Transport; a directory that was removed makes a job unknown, and it is begun again."""
+        if job.id in self._forgotten and not self.busy:
+            self._forgotten.discard(job.id)
+            del self._jobs[job.id]
+        known = job.id in self._jobs
+        if not known and self.read_only:
+            self._begin(Call("start", job.id, job.script), deadline)
+            raise ScriptFailed("cannot write its jobs' folder: read-only file system", exit_code=1, machine=self.name)
+        before = len(self._jobs)
+        try:
+            return super().start(job, deadline=deadline)
+        finally:
+            if not known and len(self._jobs) > before:
+                self._took_on(job)
+
+    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+        """See Transport."""
+        if job_id not in self._forgotten:
+            return super().look(job_id, deadline=deadline, events_from=events_from, log_from=log_from)
+        self._end(self._begin(Call("look", job_id), deadline))
+        return JobView(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
+
+    def _begin(self, call: Call, deadline: Deadline) -> FleetpatchError | None:
+        fault = super()._begin(call, deadline)
+        if call.verb == "run" and call.name not in KNOWN_SCRIPTS:
+            self._complain(f"{self.name} was sent the script {call.name}, which nobody knows")
+        if self.stranger:
+            self._end(HostKeyMismatch("another key than the pinned one", machine=self.name))
+        if self.refuses_login:
+            self._end(AuthenticationFailed("the login was refused", machine=self.name))
+        return fault
+
+    def _took_on(self, job: Job) -> None:
+        work = str(job.script.params["work"])
+        self.orders.jobs.append(Handed(self.fake_clock.now(), job, self.world.skew_seconds, self.caller))
+        if not self._announced(self.name, work, job.id):
+            self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
+        holder = self.claimed_by
+        if holder is None or holder[0] != self.caller:
+            whose = holder[0] if holder else "nobody"
+            self._complain(f"{self.name} was handed job {job.id} of run {self.caller} while {whose} has the claim")
+
+    def _claim(self, script: Script) -> ScriptRecord:
+        if self.read_only:
+            return {"kind": "refused", "why": "cannot write its jobs' folder"}
+        before = self.claimed_by
+        answer = super()._claim(script)
+        gone = before is not None and self.claimed_by is None
+        if gone and before is not None and self.busy and self._run_of(self.busy) == before[0]:
+            self._complain(f"{self.name}: the claim was given back while job {self.busy} was running")
+        return answer
+
+    def _run_of(self, job_id: str) -> str:
+        return next((handed.run_id for handed in self.orders.jobs if handed.job.id == job_id), "")
+
+    def _probe(self, script: Script) -> ScriptRecord:
+        if "kill" in str(script.params.get("command")):
+            self.orders.killed.append(self.busy)
+            self.kill_job(whole=True)
+        return {"kind": "probe", "exit_code": 0, "text": ""}
+
+    def _reboot(self, script: Script) -> ScriptRecord:
+        expected = str(script.params["expected_boot_id"])
+        if self.busy and expected == self.boot_id and not self.boots.refuses:
+            self.boots.orders.append(expected)
+            self.boots.ordered_at.append(self.fake_clock.now())
+            return {"kind": "refused", "why": f"the job {self.busy} is still running", "boot_id": self.boot_id}
+        answer = super()._reboot(script)
+        if answer["kind"] == "ordered":
+            self.orders.reboots.append((self.fake_clock.now(), self.caller, expected))
+            if not self._announced(self.name, "reboot", expected):
+                self._complain(f"{self.name} was ordered to reboot, and no journal entry stands before it")
+        return answer
+
+    def _go_down(self) -> None:
+        if self.busy:
+            self._complain(f"{self.name} was rebooted by us while job {self.busy} was running")
+        self.downs.append(self.fake_clock.now())
+        super()._go_down()
+        if self.asks_after_boot:
+            self.world.shelf.reboot_reasons.append(self.asks_after_boot)
+        for then in self.after_boot:
+            then()
+
+    def _facts(self) -> list[ScriptRecord]:
+        return [{**r, "read_only": True} if self.read_only and r["kind"] == "disk" else r for r in super()._facts()]

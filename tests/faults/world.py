@@ -1,0 +1,258 @@
+"""One case's world: a fleet, the records, controllers that come and go, and what was seen that must never be."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import flows.campaign
+import flows.carrying
+import flows.keeper
+from flows.carrying import _carry, carry_out
+from flows.context import Caller
+from flows.past import past_of
+from flows.ports import PlainRunner, Ports
+from flows.request import PatchRequest
+from inventory.machine import Inventory, Machine
+from tasks.errors import LeaseHeld, RecordsError, RequestError
+from tasks.model import Outcome, RunReport
+from tasks.seams.leases import StopRequest
+from tasks.seams.records import JournalMark
+from tasks.states import OperationState, Step
+from tests.faults.controller import (
+    Controller,
+    ControllerClock,
+    Keeper,
+    LeasesLine,
+    Outage,
+    RecordsLine,
+    Steps,
+    Wire,
+    current_hub,
+    use,
+    virtual_time,
+)
+from tests.faults.hub import Hub, HubClock, Pool, Task
+from tests.faults.machine import FaultyMachine
+from tests.support.fake_leases import FakeLeases
+from tests.support.fake_manager import FakeManager
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeHistory, FakeRecords
+from tests.support.mortal import Killed
+
+OPEN = (OperationState.IN_PROGRESS, OperationState.UNKNOWN, OperationState.NOT_STARTED)
+EXPECTED = (Killed, RecordsError, LeaseHeld, RequestError)
+"""What a controller that was disturbed may end with."""
+
+
+@contextmanager
+def engine_in_virtual_time() -> Iterator[None]:
+    """Have the engine's own threads and its monotonic clock be those of the current hub."""
+    with (
+        patch.object(flows.carrying, "LeaseKeeper", Keeper),
+        patch.object(flows.keeper, "time", virtual_time),
+        patch.object(flows.campaign, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
+    ):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that happened: what, at which step, where."""
+
+    kind: str
+    step: str
+    machine: str
+
+
+Strike = Callable[["World", Controller | None], None]
+
+
+class World:
+    """Everything that outlives a controller.
+
+    Attributes:
+        complaints: what was seen that must never be.
+        struck: the faults that came about.
+        deaths: of controllers, by the step that they were at.
+    """
+
+    def __init__(self, dice: random.Random, judge: Callable[["World", Outcome], None]) -> None:
+        self.dice = dice
+        self.judge = judge
+        self.hub = Hub(random.Random(dice.random()))
+        use(self.hub)
+        self.clock = HubClock(self.hub)
+        self.records = FakeRecords()
+        self.leases = FakeLeases(self.records, self.clock)
+        self.outage = Outage(self.hub)
+        self.machines: dict[str, FaultyMachine] = {}
+        self.described: list[Machine] = []
+        self.controllers: list[Controller] = []
+        self.complaints: list[str] = []
+        self.struck: list[Fault] = []
+        self.deaths: Counter[str] = Counter()
+        self.calls = 0
+        self.tasks: list[Task] = []
+        self.clock_is_honest = True
+        self.at_call: dict[int, list[Strike]] = {}
+        self.at_step: dict[tuple[str, Step], list[tuple[int, Strike]]] = {}
+        self._armed: list[tuple[str, int, Strike]] = []
+
+    def add(self, name: str, packages: Sequence[FakePackage], **described: Any) -> FaultyMachine:
+        """Add a machine; ``described`` are fields of its inventory entry."""
+        machine = FaultyMachine(self.clock, name, packages, self.complain, self.announced)
+        self.machines[name] = machine
+        self.described.append(Machine(name=name, address="192.0.2.1", **described))
+        return machine
+
+    def complain(self, what: str) -> None:
+        """Note what must never be."""
+        self.complaints.append(f"{self.hub.now:%H:%M:%S} {what}")
+
+    def announced(self, machine: str, act: str, key: str) -> bool:
+        """Whether the journal has an entry that stands before an act."""
+        wanted = (machine, act, key, JournalMark.BEFORE)
+        return any((entry.machine, entry.act, entry.key, entry.mark) == wanted for entry in self.records.journal)
+
+    def happened(self, kind: str, controller: Controller | None, machine: str = "") -> None:
+        """Note a fault that came about."""
+        self.struck.append(Fault(kind, self.step_of(controller, machine), machine))
+
+    def step_of(self, controller: Controller | None, machine: str = "") -> str:
+        """Return the step at which a controller is on a machine (or on any)."""
+        if controller is None:
+            return "before"
+        at = controller.steps.get(machine) or next(iter(controller.steps.values()), None)
+        return at.value if at is not None else "between"
+
+    def kill(self, controller: Controller, *, after_the_act: bool) -> None:
+        """End a controller as kill -9 does."""
+        self.deaths[self.step_of(controller)] += 1
+        if after_the_act:
+            controller.dies_after_the_act = True
+        else:
+            controller.die()
+
+    def living(self) -> list[Controller]:
+        """Return the controllers that are at work."""
+        return [each for each in self.controllers if not each.dead]
+
+    # ---- runs
+
+    def begin(self, request: PatchRequest, run_id: str) -> Task:
+        """Let a new process begin a run."""
+        controller = self._controller(run_id)
+        who = Caller(Steps(controller), controller.control, "sim", run_id=run_id)
+        ports = self._ports(controller)
+        return self._process(controller, lambda: carry_out(request, who, _plainly, ports=ports))
+
+    def take_up(self, run_id: str) -> Task:
+        """Let a new process take a run up."""
+        controller = self._controller(run_id)
+        who = Caller(Steps(controller), controller.control, "sim")
+        ports, history = self._ports(controller), FakeHistory(self.records)
+        request = PatchRequest.model_validate(dict(self.records.runs[run_id].request))
+
+        def past() -> Any:
+            return controller.call("records", "past", lambda: past_of(history, run_id))  # type: ignore[arg-type]
+
+        return self._process(controller, lambda: _carry(request, who, _plainly, ports, run_id, "", past=past))
+
+    def is_open(self, run_id: str) -> bool:
+        """Whether a run may still be taken up."""
+        run = self.records.runs.get(run_id)
+        return run is not None and run.state in OPEN
+
+    def report(self, run_id: str) -> RunReport:
+        """Return what the records tell of a run."""
+        return FakeHistory(self.records).report(run_id)
+
+    def mend(self) -> None:
+        """End all trouble."""
+        self.outage.until, self.outage.lost_answers = None, 0
+        self.at_call.clear()
+        self.at_step.clear()
+        self._armed.clear()
+        for machine in self.machines.values():
+            machine.mend()
+
+    def _process(self, controller: Controller, body: Callable[[], object]) -> Task:
+        def life() -> None:
+            try:
+                body()
+            except EXPECTED:
+                raise
+            except BaseException as error:
+                self.complain(f"a controller ended with {type(error).__name__}: {error}")
+                raise
+            finally:
+                controller.dead = True
+
+        task = self.hub.spawn(controller, life)
+        self.tasks.append(task)
+        return task
+
+    def _controller(self, run_id: str) -> Controller:
+        controller = Controller(self.hub, run_id, self._call, self._step_begins, number=len(self.controllers) + 1)
+        self.controllers.append(controller)
+        return controller
+
+    def _ports(self, controller: Controller) -> Ports:
+        return Ports(
+            inventory=Inventory(tuple(self.described)),
+            clock=ControllerClock(controller),
+            records=RecordsLine(controller, self.records, self.outage, lambda item: self._wrote(controller, item)),
+            leases=LeasesLine(controller, self.leases, self.outage),
+            connect=lambda machine: Wire(controller, self.machines[machine.name]),
+            manager_for=lambda facts: FakeManager(),
+            watch=Steps(controller),
+            control=controller.control,
+        )
+
+    def take_up_too_early(self, run_id: str) -> None:
+        """Let somebody try to take up a run that is (perhaps) carried out."""
+        if run_id in self.records.runs:
+            self.take_up(run_id)
+
+    def stop_request(self) -> StopRequest:
+        """Return the wish of a person to stop a run."""
+        return StopRequest("somebody", "enough", self.hub.now)
+
+    # ---- what happens at calls
+
+    def _call(self, controller: Controller, target: str, name: str) -> None:
+        self.calls += 1
+        for strike in self.at_call.pop(self.calls, ()):
+            strike(self, controller)
+        for armed in [each for each in self._armed if each[0] == target]:
+            self._armed.remove(armed)
+            if armed[1] > 1:
+                self._armed.append((target, armed[1] - 1, armed[2]))
+            else:
+                armed[2](self, controller)
+
+    def _step_begins(self, controller: Controller, machine: str, step: Step) -> None:
+        for calls, strike in self.at_step.pop((machine, step), ()):
+            if calls:
+                self._armed.append((machine, calls, strike))
+            else:
+                strike(self, controller)
+
+    def _wrote(self, controller: Controller, item: object) -> None:
+        """Look at what a controller has just written: whether it may, and whether it is true."""
+        lease = self.leases.held.get(controller.run_id)
+        mine = lease is None or lease.holder.id == controller.holder
+        if not mine and lease is not None and not lease.over(self.hub.now):
+            controller.strayed += 1
+            if controller.strayed > 1:  # one write may be under way at the very moment that the run is taken over
+                self.complain(f"controller {controller.number} wrote {type(item).__name__} about somebody else's run")
+        if isinstance(item, Outcome):
+            self.judge(self, item)
+
+
+def _plainly(request: object, ports: Ports) -> PlainRunner:
+    return PlainRunner()
