@@ -1,12 +1,13 @@
 """The promise of a page under one megabyte, at the size of a large fleet."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tasks.reporting.html import MOST_BYTES, render_html
 from tasks.reporting.write import write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.machines import LOG
-from tests.unit.reporting.test_html import Page
+from tests.unit.reporting.test_html import Page, harmless
 
 
 def test_a_fleet_of_two_hundred_is_told_whole() -> None:
@@ -15,6 +16,24 @@ def test_a_fleet_of_two_hundred_is_told_whole() -> None:
     assert MOST_BYTES / 2 < len(html.encode()) < MOST_BYTES  # small enough, and the room is used
     assert html.count('<g class="r r-') == 200
     assert html.count('<div class="line"') + html.count('<summary class="line"') == 200
+
+
+def test_nothing_that_machines_say_makes_the_page_too_big() -> None:
+    report, _ = samples.forty()
+    long = "&" * 5000
+    outcomes = tuple(
+        replace(
+            outcome,
+            machine=f"{long}{n}",
+            reason=f"{long}{n}",
+            updates=tuple(replace(r, reason=long, update=replace(r.update, name=long)) for r in outcome.updates),
+            findings=tuple(replace(f, message=long, remedy=long) for f in outcome.findings) * 20,
+        )
+        for n, outcome in enumerate(report.outcomes)
+    )
+    run = replace(report.run, scope=long, message=long, started_by=long, flow_run_id=long, id=long)
+    logs = {outcome.machine: long * 10 for outcome in outcomes}
+    harmless(render_html(replace(report, run=run, outcomes=outcomes, waves=()), logs=logs))
 
 
 def test_a_thousand_machines_with_fifty_updates_fit_and_what_is_left_out_is_said(tmp_path: Path) -> None:

@@ -1,8 +1,14 @@
 """What is slow to make is made once."""
 
+import gc
 from pathlib import Path
 
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from looking again and again through all that was imported: that is there to stay."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Whatever the model can hold goes through a document and comes back equal."""
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -48,6 +49,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+@functools.cache
 def _strategy(hint: Any) -> st.SearchStrategy[Any]:
     if is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)

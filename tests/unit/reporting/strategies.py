@@ -1,5 +1,6 @@
 """Reports of any shape, with any text in them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
@@ -46,34 +47,34 @@ moments = st.integers(0, 470_000_000).map(lambda n: datetime(2020, 1, 1, tzinfo=
 seconds = st.floats(0, 90_000, allow_nan=False)
 
 
-@st.composite
-def update(draw: st.DrawFn) -> Update:
-    return Update(
-        id=draw(text),
-        name=draw(text),
-        arch=draw(text),
-        installed=draw(st.none() | text),
-        available=draw(text),
-        classification=draw(st.sampled_from(Classification)),
-        severity=draw(text),
-        origins=draw(st.just(()) | st.tuples(text)),
-        cves=draw(st.none() | st.tuples(text)),
-        size_bytes=draw(st.none() | st.integers(0, 2**80)),
-        requires_reboot=draw(st.none() | st.booleans()),
-        published=draw(st.none() | moments),
-        kb=draw(text),
-    )
-
-
-def result() -> st.SearchStrategy[UpdateResult]:
-    return st.builds(UpdateResult, update(), st.sampled_from(UpdateState), text, st.none() | text)
+# Strategies are made once: making them costs more than drawing from them.
+update = st.builds(
+    Update,
+    id=text,
+    name=text,
+    arch=text,
+    installed=st.none() | text,
+    available=text,
+    classification=st.sampled_from(Classification),
+    severity=text,
+    origins=st.just(()) | st.tuples(text),
+    cves=st.none() | st.tuples(text),
+    size_bytes=st.none() | st.integers(0, 2**80),
+    requires_reboot=st.none() | st.booleans(),
+    published=st.none() | moments,
+    kb=text,
+)
+result = st.builds(UpdateResult, update, st.sampled_from(UpdateState), text, st.none() | text)
+results = st.lists(result, max_size=4).map(tuple)
+steps = st.sampled_from(Step)
+states = st.sampled_from(OperationState)
 
 
 @st.composite
 def step(draw: st.DrawFn) -> StepRecord:
     start = draw(moments)
     end = start + timedelta(seconds=draw(seconds))
-    return StepRecord(draw(st.sampled_from(Step)), start, end, draw(st.sampled_from(OperationState)), draw(text))
+    return StepRecord(draw(steps), start, end, draw(states), draw(text))
 
 
 error = st.builds(ErrorInfo, text, text, text, st.booleans())
@@ -88,42 +89,47 @@ reboot = st.builds(
 )  # fmt: skip
 
 
-@st.composite
-def outcome(draw: st.DrawFn, machine: str) -> Outcome:
-    results = tuple(draw(st.lists(result(), max_size=4)))
-    install = st.builds(
-        InstallResult, st.just(results), st.lists(transaction, max_size=2).map(tuple),
-        conffiles=st.tuples(text), unasked=st.tuples(text), error=st.none() | error,
-    )  # fmt: skip
-    return Outcome(
-        run_id="r",
-        machine=machine,
-        state=draw(st.sampled_from(OperationState)),
-        reason=draw(text),
-        updates=results,
-        reboot=draw(st.sampled_from(RebootState)),
-        wave=draw(st.none() | st.integers(1, 3)),
-        started_at=draw(st.none() | moments),
-        ended_at=draw(st.none() | moments),
-        window_exceeded_seconds=draw(seconds),
-        steps=tuple(draw(st.lists(step(), max_size=3))),
-        findings=tuple(draw(st.lists(finding, max_size=2))),
-        prediction=draw(st.none() | st.builds(Prediction, seconds, seconds, seconds, seconds, text)),
-        install=draw(st.none() | install),
-        reboot_result=draw(st.none() | reboot),
-        error=draw(st.none() | error),
-    )
+install = st.builds(
+    InstallResult, st.just(()), st.lists(transaction, max_size=2).map(tuple),
+    conffiles=st.tuples(text), unasked=st.tuples(text), error=st.none() | error,
+)  # fmt: skip
+some_outcome = st.builds(
+    Outcome,
+    run_id=st.just("r"),
+    machine=st.just(""),
+    state=states,
+    reason=text,
+    updates=results,
+    reboot=st.sampled_from(RebootState),
+    wave=st.none() | st.integers(1, 3),
+    started_at=st.none() | moments,
+    ended_at=st.none() | moments,
+    window_exceeded_seconds=seconds,
+    steps=st.lists(step(), max_size=3).map(tuple),
+    findings=st.lists(finding, max_size=2).map(tuple),
+    prediction=st.none() | st.builds(Prediction, seconds, seconds, seconds, seconds, text),
+    install=st.none() | install,
+    reboot_result=st.none() | reboot,
+    error=st.none() | error,
+)
+names_of_machines = st.lists(text.filter(bool), max_size=4, unique=True)
+
+
+def of(machine: str, drawn: Outcome) -> Outcome:
+    """Make a drawn outcome a machine's, and what it installed that of the outcome."""
+    told = drawn.install and replace(drawn.install, results=drawn.updates)
+    return replace(drawn, machine=machine, install=told)
 
 
 @st.composite
 def report(draw: st.DrawFn, kinds: tuple[str, ...] = ("patch", "plan", "assess")) -> RunReport:
-    names = draw(st.lists(text.filter(bool), max_size=4, unique=True))
+    names = draw(names_of_machines)
     start = draw(moments)
     run = RunInfo(
         id=draw(text.filter(bool)),
         kind=draw(st.sampled_from(kinds)),
         started_at=start,
-        state=draw(st.sampled_from(OperationState)),
+        state=draw(states),
         window=draw(st.none() | st.builds(Window, st.just(start), st.just(start + timedelta(hours=2)), text)),
         scope=draw(text),
         ended_at=draw(st.none() | st.just(start + timedelta(hours=1))),
@@ -131,10 +137,10 @@ def report(draw: st.DrawFn, kinds: tuple[str, ...] = ("patch", "plan", "assess")
         message=draw(text),
         request={"reboot_reserve_minutes": draw(st.integers(-5, 300)), "note": draw(text)},
     )
-    outcomes = tuple(draw(outcome(name)) for name in names)
+    outcomes = tuple(of(name, draw(some_outcome)) for name in names)
     waves = (Wave(1, tuple(names[:2]), canary=True),) if draw(st.booleans()) else ()
     plans = tuple(
-        Plan(name, (draw(update()),), (draw(result()),), Prediction(1, 2, 3, 4), draw(st.sampled_from(Answer)), (name,))
+        Plan(name, (draw(update),), (draw(result),), Prediction(1, 2, 3, 4), draw(st.sampled_from(Answer)), (name,))
         for name in (*names[:1], "only planned")
         if draw(st.booleans())
     )

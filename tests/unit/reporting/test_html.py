@@ -184,24 +184,6 @@ def test_a_run_that_goes_on_has_a_line_for_now() -> None:
     assert "now 02:57" in Page(render_html(going)).text
 
 
-def test_nothing_that_machines_say_makes_the_page_too_big() -> None:
-    report, _ = samples.forty()
-    long = "&" * 5000
-    outcomes = tuple(
-        replace(
-            outcome,
-            machine=f"{long}{n}",
-            reason=f"{long}{n}",
-            updates=tuple(replace(r, reason=long, update=replace(r.update, name=long)) for r in outcome.updates),
-            findings=tuple(replace(f, message=long, remedy=long) for f in outcome.findings) * 20,
-        )
-        for n, outcome in enumerate(report.outcomes)
-    )
-    run = replace(report.run, scope=long, message=long, started_by=long, flow_run_id=long, id=long)
-    logs = {outcome.machine: long * 10 for outcome in outcomes}
-    harmless(render_html(replace(report, run=run, outcomes=outcomes, waves=()), logs=logs))
-
-
 def test_templates_can_not_forget_to_escape_or_to_clean() -> None:
     told = _environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
     assert told == "<p>&lt;b&gt;red\\u202e\\u0000</p>"
