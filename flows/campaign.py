@@ -23,7 +23,7 @@ from tasks.rules.window import window as open_window
 from tasks.seams.transport import Transport
 from tasks.states import OperationState, Step
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
-from tasks.steps.order import walk
+from tasks.steps.order import give_back, walk
 from tasks.steps.progress import recalled
 from tasks.steps.report import planned, report, settle_outcome
 
@@ -269,6 +269,7 @@ class Campaign:
     def _halted(self, work: Work, why: str) -> Outcome:
         if work.run.error is None:
             work.run = replace(work.run, halted=why, halted_as=OperationState.NOT_STARTED)
+        give_back(work)
         return self._told(work)
 
     def _told(self, work: Work) -> Outcome:

@@ -34,7 +34,7 @@ def claim(work: Work) -> Finding:
 
 def release(work: Work) -> None:
     """Give the claim back, unless a job of ours may still be at work. What isn't given back ends by itself."""
-    if work.run.baseline is None or _may_be_at_work(work):
+    if not work.run.claimed or _may_be_at_work(work):
         return
     try:
         _ask(work, {"run": work.context.run.id, "release": "yes"})

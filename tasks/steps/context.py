@@ -149,6 +149,7 @@ class MachineRun:
         early_reboot: the reboot that was pending before we came, when it was taken first.
         reboot: the reboot after the installation, done or decided against.
         begun: an earlier process may have changed the machine in this run already.
+        claimed: this run may have the machine's claim, asked for here or by an earlier process.
         halted: why the machine goes no further, or "".
         halted_as: the state that this gives it: Failed when something is wrong with it, NotStarted when it is not.
     """
@@ -166,6 +167,7 @@ class MachineRun:
     validation: Validation | None = None
     steps: tuple[StepRecord, ...] = ()
     begun: bool = False
+    claimed: bool = False
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED
     error: ErrorInfo | None = None

@@ -22,7 +22,7 @@ from tasks.steps.jobs import carry_out
 from tasks.steps.settling import Tally, as_far_as_seen, bystanders, in_time, settled, versions_now
 
 ROUNDS = 2
-"""The planned transactions, then once more, each alone, for updates that a failed transaction left untouched."""
+"""The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
 REPAIR_SECONDS = 60.0  # what finishing an interrupted transaction is expected to take
 
 

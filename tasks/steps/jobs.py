@@ -39,6 +39,7 @@ class JobStory:
         error: how the job as a whole went wrong, or "".
         lost: whether its process is gone without a result.
         refusals: why transactions were not begun, also those that name no updates.
+        turned_down: ids of updates whose transaction was not begun for what one of several in it would have entailed.
     """
 
     job_id: str
@@ -49,6 +50,7 @@ class JobStory:
     error: str = ""
     lost: bool = False
     refusals: tuple[str, ...] = ()
+    turned_down: tuple[str, ...] = ()
 
 
 def carry_out(
@@ -146,8 +148,25 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
         error = f"the job ended with exit code {followed.exit_code}"
     lost = followed.phase is JobPhase.LOST
     return JobStory(
-        job_id, tuple(begun.values()), not_attempted, tuple(conffiles), followed.log, error, lost, tuple(refusals)
+        job_id,
+        tuple(begun.values()),
+        not_attempted,
+        tuple(conffiles),
+        followed.log,
+        error,
+        lost,
+        tuple(refusals),
+        _turned_down(followed.events, by_number),
     )
+
+
+def _turned_down(events: Sequence[ScriptRecord], by_number: Mapping[int, Transaction]) -> tuple[str, ...]:
+    refused = [
+        by_number.get(int(_number(event.get("number"), -1)))
+        for event in events
+        if event.get("kind") == "not_attempted" and event.get("why") in {"removals", "unexpected"}
+    ]
+    return tuple(update.id for part in refused if part and len(part.updates) > 1 for update in part.updates)
 
 
 def why_not(event: ScriptRecord, transaction: Transaction) -> str:

@@ -90,6 +90,14 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
     return work.run
 
 
+def give_back(work: Work) -> None:
+    """Give back what a machine that is not walked any more may still be claimed by: an earlier process of the run."""
+    try:
+        release(work)
+    finally:
+        work.transport.close()
+
+
 def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) -> None:
     """Carry one step out if it may begin, with its record; an error becomes part of the machine's run.
 

@@ -19,7 +19,7 @@ def precheck(work: Work) -> MachineRun:
     """
     clock = work.context.clock
     facts = read_facts(work.transport, clock, work.reading())
-    work.run = replace(work.run, baseline=facts)
+    work.run = replace(work.run, baseline=facts, claimed=True)
     findings = [
         claim(work),
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),

@@ -61,7 +61,8 @@ def progress_of(run: MachineRun) -> dict[str, object]:
 def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
     """Return a machine's run as far as its journal tells, from its last completed step. Pure.
 
-    An error or a halt that ended the walk is left out: whoever resumes a run wants the machine looked at again.
+    An error or a halt that ended the walk is left out: whoever resumes a run wants the machine looked at again, and a
+    pre-check that halted it is asked anew.
 
     Args:
         run: with its assessment and its plan.
@@ -71,7 +72,7 @@ def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
         RecordsError: an entry makes no sense.
     """
     begun = any(entry.mark is JournalMark.BEFORE and entry.act in BEGINNING_ACTS for entry in entries)
-    run = replace(run, begun=begun)
+    run = replace(run, begun=begun, claimed=True)
     told = [entry for entry in entries if entry.act == ACT and entry.mark is JournalMark.AFTER]
     if not told:
         return run
@@ -84,4 +85,6 @@ def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
             hint="It was written by another version; finish the run with that one.",
         ) from error
     parts = {name: getattr(progress, name) for name in _NAMES}
+    if progress.halted:
+        parts |= {"baseline": None, "findings": ()}
     return replace(run, **{**parts, "halted": "", "error": None})

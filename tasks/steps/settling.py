@@ -32,6 +32,7 @@ class Tally:
     not_attempted: dict[str, str] = field(default_factory=dict)
     conffiles: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    turned_down: set[str] = field(default_factory=set)
     lost: bool = False
     staged_seconds: float | None = None
 
@@ -41,6 +42,7 @@ class Tally:
         self.transactions += story.transactions
         self.not_attempted.update(story.not_attempted)
         self.conffiles += story.conffiles
+        self.turned_down |= set(story.turned_down)
         self.lost = self.lost or story.lost
         if story.error:
             self.errors.append(story.error)
@@ -147,9 +149,9 @@ def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions
 
 
 def bystanders(work: Work, tally: Tally, now: Mapping[str, str]) -> tuple[Update, ...]:
-    """Return updates that are untouched because something else in their transaction failed."""
+    """Return updates that are untouched because another one in their transaction failed, or kept it from beginning."""
     failed = [t for t in tally.transactions if t.exit_code != 0 and len(t.updates) > 1]
-    names = {update_id for transaction in failed for update_id in transaction.updates}
+    names = {update_id for transaction in failed for update_id in transaction.updates} | tally.turned_down
     return tuple(
         update
         for update in work.plan.chosen

@@ -12,6 +12,7 @@ from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine
 from tests.faults.world import World
+from tests.support.fake_packages import FakePackage, Shelf
 
 SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
 UNDONE = (UpdateState.NOT_ATTEMPTED, UpdateState.FAILED, UpdateState.PENDING)
@@ -60,7 +61,8 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
         same = result is not None and result.count and result.boot_id_after == result.boot_id_before
         if same or not machine.downs:
             yield f"it is told to have been rebooted: {result}"
-    ours = machine.claimed_by is not None and machine.claimed_by[0] == outcome.run_id
+    now = machine.fake_clock.now().timestamp() + machine.world.skew_seconds
+    ours = machine.claimed_by is not None and machine.claimed_by[0] == outcome.run_id and machine.claimed_by[2] > now
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if ours and not in_doubt and outcome.run_id not in machine.released_by:
         yield "the claim is left behind"
@@ -184,13 +186,18 @@ def all_is_installed(world: World) -> None:
         shelf = machine.world.shelf
         if shelf.broken():
             world.complain(f"{machine.name}: the next run left {shelf.broken()}")
-        held = {package.id for package in packages if package.held}
-        barred = {package.id for package in packages if held & set(shelf.closure([package.id]))}
-        groups = {package.group for package in packages if package.id in barred and package.group}
-        missing = [
-            package.id
-            for package in packages
-            if package.pending and package.id not in barred and package.group not in groups
-        ]
+        barred = _barred(packages, shelf)
+        missing = [package.id for package in packages if package.pending and package.id not in barred]
         if missing:
             world.complain(f"{machine.name}: the next run did not install {missing}")
+
+
+def _barred(packages: list[FakePackage], shelf: Shelf) -> set[str]:
+    """Ids of what can't be installed: what is held, what needs that, and what belongs in one group with it."""
+    barred = {package.id for package in packages if package.held}
+    while True:
+        groups = {package.group for package in packages if package.id in barred and package.group and not package.held}
+        more = {p.id for p in packages if barred & set(shelf.closure([p.id])) or p.group in groups}
+        if more <= barred:
+            return barred
+        barred |= more

@@ -1,0 +1,95 @@
+"""What a controller's death must not change: what a pre-check forbade stays forbidden, and no claim is left behind."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from tasks.errors import RequestError
+from tasks.states import OperationState, UpdateState
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.mortal import Killed, Life
+from tests.unit.engine.test_resume import RUN, begin, resume
+
+
+def one(*packages: FakePackage, skew: float = 0.0) -> SimFleet:
+    fleet = SimFleet()
+    fleet.add("web", packages, skew_seconds=skew)
+    return fleet
+
+
+def calls(fleet: SimFleet, **fields: object) -> int:
+    life = Life()
+    begin(fleet, fleet.request(**fields), life)  # type: ignore[arg-type]
+    return life.calls
+
+
+BLOCKED = calls(one(FakePackage("a"), skew=3600))
+WHOLE = calls(one(FakePackage("a"), FakePackage("b", asks_reboot=True)))
+
+
+@pytest.mark.parametrize("dies_at", range(1, BLOCKED + 1))
+def test_a_pre_check_that_blocks_blocks_whoever_takes_the_run_up(dies_at: int) -> None:
+    fleet = one(FakePackage("a"), skew=3600)
+    with contextlib.suppress(Killed):
+        begin(fleet, fleet.request(), Life(dies_at=dies_at, after_the_act=True))
+    if RUN in fleet.records.runs:
+        with contextlib.suppress(RequestError):
+            outcome = outcome_of(resume(fleet), "web")
+            assert outcome.state is OperationState.FAILED
+            assert "clock" in outcome.reason
+    assert fleet.machines["web"].jobs() == []
+
+
+@pytest.mark.parametrize("dies_at", range(1, WHOLE + 1))
+def test_no_claim_is_left_behind_when_a_run_is_taken_up_too_late(dies_at: int) -> None:
+    fleet = one(FakePackage("a"), FakePackage("b", asks_reboot=True))
+    with contextlib.suppress(Killed):
+        begin(fleet, fleet.request(minutes=30), Life(dies_at=dies_at, after_the_act=True))
+    fleet.clock.advance(45 * 60)  # the window is over, and a claim still lasts
+    if RUN in fleet.records.runs:
+        with contextlib.suppress(RequestError):
+            resume(fleet)
+        assert fleet.machines["web"].claimed_by is None
+
+
+def test_no_claim_is_left_behind_when_the_failure_budget_was_spent_meanwhile() -> None:
+    fleet = one(FakePackage("a"))
+    fleet.add("app", [FakePackage("bad", fails="no")])
+    fleet.add("db", [FakePackage("a")])
+    web, db = fleet.machines["web"], fleet.machines["db"]
+    request = fleet.request(waves={"size": 2, "failure_budget_count": 0})
+    begin(fleet, request, Life())
+    assert outcome_of(fleet.records.reports[RUN], "db").state is OperationState.NOT_STARTED
+
+    db.claimed_by = web.claimed_by = (RUN, "tester", fleet.clock.now().timestamp() + 3600)
+    del fleet.records.outcomes[RUN, "db"]
+    open_run(fleet)  # as if it had broken off before its end
+    resume(fleet)
+
+    assert db.claimed_by is None
+
+
+def open_run(fleet: SimFleet) -> None:
+    """Let the records say that the run still goes on."""
+    report = fleet.records.reports[RUN]
+    fleet.records.runs[RUN] = replace(report.run, state=OperationState.IN_PROGRESS, ended_at=None)
+    fleet.records.reports[RUN] = replace(report, run=fleet.records.runs[RUN])
+
+
+def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
+    fleet = one(
+        FakePackage("held", held=True),
+        FakePackage("parent", group="g", needs=("held",)),
+        FakePackage("sibling", group="g"),
+        FakePackage("asks", needs=("sibling",)),  # whose group can't be installed
+        FakePackage("innocent"),
+    )
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert result_of(outcome, "innocent").state is UpdateState.INSTALLED
+    assert result_of(outcome, "asks").state is UpdateState.NOT_ATTEMPTED
+    assert "sibling" in result_of(outcome, "asks").reason
+    assert fleet.machines["web"].world.whole()["sibling"] == "1.0"
