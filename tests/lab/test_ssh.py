@@ -159,7 +159,8 @@ def test_a_job_outlives_a_restart_of_sshd_and_its_login(host, session):
     it.run(Script("job_stop", {"id": "outlives"}), deadline=soon())
     view = patient(lambda: it.look("outlives", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
     assert [event["kind"] for event in view.events] == ["begun", "stopped"]
-    assert not host.sh("systemd-inhibit --list --no-pager --no-legend | grep fleetpatch || true")
+    inhibitors = "systemd-inhibit --list --no-pager --no-legend | grep fleetpatch || true"
+    assert patient(lambda: host.sh(inhibitors), lambda left: not left) == ""  # looks every two seconds whether it ended
 
 
 def test_a_cut_network_loses_nothing_and_who_comes_back_attaches(host, session):

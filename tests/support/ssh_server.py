@@ -126,10 +126,15 @@ class _Behaviour(paramiko.ServerInterface):
             threading.Event().wait(5)
         if self._server.cuts > 0:
             self._server.cuts -= 1
-            threading.Timer(0.05, self._transport.close).start()
+            threading.Timer(0.05, _hang_up, (self._transport,)).start()
             return True
         threading.Thread(target=_run, args=(channel, command.decode()), daemon=True).start()
         return True
+
+
+def _hang_up(transport: paramiko.Transport) -> None:
+    with contextlib.suppress(EOFError):  # the client was quicker
+        transport.close()
 
 
 def _run(channel: paramiko.Channel, command: str) -> None:
