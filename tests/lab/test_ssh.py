@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,7 +21,7 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, JobView, Script
+from tasks.seams.transport import Job, JobPhase, Script
 from tasks.steps.facts import read_facts
 from tasks.transport.open import open_session
 from tasks.transport.session import Session
@@ -61,14 +62,17 @@ def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
-def patient(look: Callable[[], JobView], wanted: Callable[[JobView], bool], seconds: float = 60.0) -> JobView:
+T = TypeVar("T")
+
+
+def patient(look: Callable[[], T], wanted: Callable[[T], bool], seconds: float = 60.0) -> T:
     """Look until it is so, over whatever happens to the line."""
     until = soon(seconds)
     while True:
         try:
-            view = look()
-            if wanted(view):
-                return view
+            seen = look()
+            if wanted(seen):
+                return seen
         except TransportError as error:
             assert error.transient or isinstance(error, AuthenticationFailed), error  # noqa: PT017  # pam_nologin at boot
         assert not until.passed(CLOCK), "it did not come about"
