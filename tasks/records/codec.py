@@ -49,6 +49,8 @@ def decode(kind: type[T], document: str) -> T:
         value: T = _adapter(kind).validate_python(json.loads(document))  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         raise _unreadable(kind, _first(error)) from error
+    except RecursionError as error:
+        raise _unreadable(kind, "it nests too deeply") from error
     except ValueError as error:
         raise _unreadable(kind, f"it isn't JSON: {error}") from error
     return value

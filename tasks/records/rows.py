@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from typing import Any
 
+from tasks.errors import RecordsError
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, Update
 from tasks.records.codec import encode
 from tasks.seams.records import JournalEntry
@@ -145,8 +146,18 @@ def packed(text: str) -> bytes:
 
 
 def unpacked(body: bytes) -> str:
-    """Return the text that was packed."""
-    return zlib.decompress(body).decode("utf-8", "surrogatepass")
+    """Return the text that was packed.
+
+    Raises:
+        RecordsError: the bytes are not what was packed.
+    """
+    try:
+        return zlib.decompress(body).decode("utf-8", "surrogatepass")
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise RecordsError(
+            f"a stored output of a job can't be read: {error}",
+            hint="It was changed by hand, or torn: restore a backup.",
+        ) from error
 
 
 def _update_columns(update: Update) -> Row:
