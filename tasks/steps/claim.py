@@ -13,6 +13,7 @@ from tasks.steps.context import Work
 logger = logging.getLogger(__name__)
 
 ASK_SECONDS = 60.0
+_IN_DOUBT = frozenset({"DeadlineExceeded", "InternalError", "JobLost"})  # with these a download may be running still
 BEYOND_WINDOW = timedelta(hours=1)
 """How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it."""
 
@@ -46,7 +47,7 @@ def _may_be_at_work(work: Work) -> bool:
     """Whether an installation was begun whose end was not seen: only such updates are still Pending afterwards."""
     install = work.run.install
     if install is None:
-        return work.run.error is not None and (work.run.error.transient or work.run.error.kind == "JobLost")
+        return work.run.error is not None and (work.run.error.transient or work.run.error.kind in _IN_DOUBT)
     return any(result.state is UpdateState.PENDING for result in install.results)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 
 from tests.faults.dice import roll
+from tests.faults.mutations import hunt
 from tests.faults.simulated import Figures, play, soak
 
 SHOWN = 20
@@ -20,6 +21,8 @@ def main(words: list[str]) -> int:
     if options.case is not None:
         return _one(seed, options.case)
     print(f"seed {seed}: make faults SEED={seed} plays the very same schedules again", flush=True)
+    if options.mutations:
+        return hunt(seed, options.cases)
     figures = soak(seed, range(options.cases), seconds=options.minutes * 60, tell=_tell)
     print(table(figures))
     return 1 if figures.violations else 0
@@ -77,6 +80,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=2000, help="how many to play at most (2000)")
     parser.add_argument("--minutes", type=float, default=10, help="how long to play at most (10)")
     parser.add_argument("--case", type=int, help="play this one alone and tell all about it")
+    parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)
 
 

@@ -10,11 +10,17 @@ from tasks.model import Outcome, RunInfo
 from tasks.seams.records import JournalMark
 from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
 from tests.faults.kinds import BREAKING, CLOCKS
-from tests.faults.machine import FaultyMachine
+from tests.faults.machine import FaultyMachine, Handed
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage, Shelf
 
 SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
+HEARD = timedelta(seconds=30)  # a lease is renewed every 5 s, a quiet job looked at every 10
+DEAFENING = frozenset(
+    {"records away", "records away for good", "answer of the records lost", "line cut", "unreachable for good"}
+    | {"controller frozen", "sshd restarted", "login refused for a while", "power cut", "other host key"}
+)
+"""Faults that keep a wish to stop from being heard in time."""
 UNDONE = (UpdateState.NOT_ATTEMPTED, UpdateState.FAILED, UpdateState.PENDING)
 
 
@@ -74,7 +80,7 @@ def after(world: World) -> None:
         for fault in (*_run(world, run), *_budget(world, run)):
             world.complain(f"run {run.id}: {fault}")
         for machine in world.machines.values():
-            for fault in (*_window(world, run, machine), *_acts(world, run, machine)):
+            for fault in (*_window(world, run, machine), *_stopped(world, run, machine), *_acts(world, run, machine)):
                 world.complain(f"run {run.id}: {machine.name}: {fault}")
     kinds = {fault.kind for fault in world.struck}
     for machine in world.machines.values():
@@ -92,10 +98,8 @@ def _run(world: World, run: RunInfo) -> Iterator[str]:
     if run.state in (OperationState.IN_PROGRESS, OperationState.UNKNOWN):
         yield f"it is still {run.state}"
     told = Counter(outcome.machine for outcome in world.report(run.id).outcomes)
-    saved = world.records.reports.get(run.id)
-    for which, names in (("outcomes", told), ("report", Counter(o.machine for o in saved.outcomes) if saved else told)):
-        if names != Counter(list(world.machines)):
-            yield f"its {which} are of {dict(names)}"
+    if told != Counter(list(world.machines)):
+        yield f"its outcomes are of {dict(told)}"
 
 
 def _budget(world: World, run: RunInfo) -> Iterator[str]:
@@ -134,9 +138,37 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
         if honest and not window.start - SLACK <= begun.at <= ends <= until + SLACK:
             span = f"began at {begun.at:%H:%M:%S}, to end at {ends:%H:%M:%S}"
             yield f"{begun.work} {begun.number} {span}; it had until {until:%H:%M:%S}"
+    for each in handed.values() if honest else ():
+        yield from _too_generous(world, machine, each, until)
     for at, run_id, _ in machine.orders.reboots:
         if run_id == run.id and honest and not window.start <= at <= window.end - reserve + SLACK:
             yield f"it was ordered to reboot at {at:%H:%M:%S}; the window ends at {window.end:%H:%M:%S}"
+
+
+def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: datetime) -> Iterator[str]:
+    """What the machine was told, in its own clock, is what the window holds; whether or not it came to that."""
+    params = handed.job.script.params
+    for number in params["numbers"]:
+        latest = float(str(params[f"tx_{number}_latest_start"]))
+        takes = _predicted(world, machine, handed.job.id, int(number)).total_seconds()
+        late = latest - (until.timestamp() - takes + handed.skew)
+        if late > SLACK.total_seconds():
+            yield f"job {handed.job.id} may begin its transaction {number} {late:.1f} s too late"
+
+
+def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
+    """Nothing was begun once a run was asked to stop, and had the time to hear of it and to pass it on."""
+    stop = world.leases.stops.get(run.id)
+    if stop is None or any(fault.kind in DEAFENING for fault in world.struck):
+        return
+    heard = stop.at + HEARD
+    handed = {each.job.id for each in machine.orders.jobs if each.run_id == run.id}
+    for begun in machine.begun():
+        if begun.job_id in handed and begun.at > heard:
+            yield f"{begun.work} {begun.number} began at {begun.at:%H:%M:%S}; it was to stop at {stop.at:%H:%M:%S}"
+    for at, run_id, _ in machine.orders.reboots:
+        if run_id == run.id and at > heard:
+            yield f"it was ordered to reboot at {at:%H:%M:%S}; the run was to stop at {stop.at:%H:%M:%S}"
 
 
 def _predicted(world: World, machine: FaultyMachine, job_id: str, number: int) -> timedelta:

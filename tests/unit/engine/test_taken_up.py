@@ -93,3 +93,15 @@ def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
     assert result_of(outcome, "asks").state is UpdateState.NOT_ATTEMPTED
     assert "sibling" in result_of(outcome, "asks").reason
     assert fleet.machines["web"].world.whole()["sibling"] == "1.0"
+
+
+def test_the_claim_is_kept_while_a_download_does_not_end() -> None:
+    fleet = one(FakePackage("a"))
+    web = fleet.machines["web"]
+    web.world.start_seconds = 1e5
+
+    outcome = outcome_of(fleet.patch(minutes=60), "web")
+
+    assert outcome.error is not None
+    assert outcome.error.kind == "DeadlineExceeded"
+    assert web.claimed_by is not None

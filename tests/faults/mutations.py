@@ -1,0 +1,240 @@
+"""Each law broken on purpose: a harness that does not notice would prove nothing.
+
+A mutant is the engine with one line of reason taken out. Schedules are played against it until one complains.
+"""
+# ruff: noqa: T201 - a program that prints
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import flows.campaign
+import tasks.steps.claim
+import tasks.steps.follow
+import tasks.steps.install
+import tasks.steps.jobs
+import tasks.steps.journal
+import tasks.steps.order
+import tasks.steps.precheck
+import tasks.steps.reboot
+import tasks.steps.settling
+from flows.campaign import Campaign
+from flows.steady import SteadyRecords
+from tasks.errors import LeaseHeld, RecordsUnavailable
+from tasks.model import Finding, RebootResult
+from tasks.rules.waves import BudgetVerdict
+from tasks.rules.window import Fit
+from tasks.seams.clock import Deadline
+from tasks.seams.manager import Transaction
+from tasks.seams.manager import Work as Kind
+from tasks.seams.transport import Script
+from tasks.states import FindingLevel, RebootState, Step, UpdateState
+from tasks.steps.context import Control, Work
+from tests.faults.controller import Controller, Keeper, current_hub
+from tests.faults.simulated import soak
+
+SLICE = 25  # cases that are played before it is asked whether one has complained
+
+Break = Callable[[ExitStack], None]
+
+
+def _put(where: Any, name: str, what: Any) -> Break:
+    return lambda stack: stack.enter_context(patch.object(where, name, what)) and None
+
+
+def _around(where: Any, name: str, wrap: Callable[[Any], Any]) -> Break:
+    return lambda stack: stack.enter_context(patch.object(where, name, wrap(getattr(where, name)))) and None
+
+
+def _id_of_this_attempt(inner: Any) -> Any:
+    def job_id(*words: Any) -> str:
+        task = current_hub().current
+        owner = task.owner if task else None
+        return f"{inner(*words)}-{owner.number if isinstance(owner, Controller) else 0}"
+
+    return job_id
+
+
+def _kill_on_stop(work: Work, job_id: str) -> None:
+    script = Script("probe", {"command": f"kill -9 $(cat jobs/{job_id}/pid)", "timeout": "5"})
+    work.transport.run(script, deadline=Deadline.after(work.context.clock, 60))
+
+
+def _by_exit_code(inner: Any) -> Any:
+    def settle(chosen: Any, before: Any, versions: Any, transactions: Any, not_attempted: Any) -> Any:
+        good = {name for t in transactions if t.exit_code == 0 for name in t.updates}
+        results = inner(chosen, before, versions, transactions, not_attempted)
+        return tuple(
+            replace(r, state=UpdateState.INSTALLED, version_after=r.update.available) if r.update.id in good else r
+            for r in results
+        )
+
+    return settle
+
+
+def _unrecorded(inner: Any) -> Any:
+    def append(self: Any, entry: Any) -> None:
+        try:
+            self._inner.append(entry)
+        except RecordsUnavailable:
+            return
+
+    return append
+
+
+def _without_its_lease(inner: Any) -> Any:
+    def enter(self: Any) -> Any:
+        try:
+            return inner(self)
+        except LeaseHeld:
+            self._thread.start()
+            return self
+
+    return enter
+
+
+def _said_to_be_back(work: Work, result: RebootResult, ordered_at: Any) -> RebootResult:
+    return replace(result, state=RebootState.COMPLETED, boot_id_after=result.boot_id_before)
+
+
+def _repaired_again(inner: Any) -> Any:
+    def repair(work: Work, tally: Any) -> None:
+        inner(work, tally)
+        part = Transaction(0, (), tasks.steps.install._latest(work, 60), 60)
+        watching = tasks.steps.install._watching(work)
+        tally.add(tasks.steps.jobs.carry_out(work, Kind.REPAIR, 1, (part,), watching, underway=tally.jobs))
+
+    return repair
+
+
+def _as_it_was_left(inner: Any) -> Any:
+    def recalled(run: Any, entries: Any) -> Any:
+        found = inner(run, entries)
+        told = [entry for entry in entries if entry.act == "step" and entry.mark.value == "after"]
+        if told and told[-1].detail.get("halted"):
+            kept = replace(told[-1], detail={**told[-1].detail, "halted": ""})
+            return inner(run, (*entries, kept))
+        return found
+
+    return recalled
+
+
+def _fewer(inner: Any) -> Any:
+    return lambda self, works, at_once: inner(self, works, at_once)[: max(1, len(works) - 1)]
+
+
+def _claimed(work: Work) -> Finding:
+    return Finding("claim", FindingLevel.GOOD, "not asked")
+
+
+def _unheeded(stack: ExitStack) -> None:
+    steps: Any = tasks.steps.order.FUNCTIONS
+    inner = steps[Step.PRECHECK]
+    stack.enter_context(patch.dict(steps, {Step.PRECHECK: lambda work: replace(inner(work), halted="")}))
+
+
+def _deaf(stack: ExitStack) -> None:
+    stack.enter_context(patch.object(Control, "stopping", property(lambda self: False)))
+
+
+def _later(inner: Any) -> Any:
+    return lambda work: inner(work) + timedelta(hours=3)
+
+
+def _unskewed(inner: Any) -> Any:
+    return lambda *words, **named: inner(*words, **{**named, "skew_seconds": 0.0})
+
+
+def _freed(inner: Any) -> Any:
+    def hand_over(work: Work, job: Any) -> None:
+        inner(work, job)
+        tasks.steps.claim._ask(work, {"run": work.context.run.id, "release": "yes"})
+
+    return hand_over
+
+
+MUTANTS: dict[str, tuple[str, Break]] = {
+    "the journal is skipped": ("3", _put(tasks.steps.journal, "about_to", lambda *_: None)),
+    "a job's id is made of chance": (
+        "3",
+        _put(tasks.steps.journal, "job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
+    ),
+    "an installation is retried under a new id": ("3", _around(tasks.steps.journal, "job_id", _id_of_this_attempt)),
+    "the end of the window is ignored": ("2", _around(tasks.steps.install, "_until", _later)),
+    "the machine's own clock is ignored": ("2", _around(tasks.steps.install, "divide", _unskewed)),
+    "a reboot is ordered whether or not it fits": (
+        "2",
+        _put(tasks.steps.reboot, "fit", lambda *_, **__: Fit(fits=True, arithmetic="")),
+    ),
+    "a reboot that was ordered is forgotten": ("3", _put(tasks.steps.reboot, "reboot_ordered", lambda *_, **__: "")),
+    "a reboot is believed without another boot id": ("5", _put(tasks.steps.reboot, "_watch", _said_to_be_back)),
+    "a stop kills the job": ("1", _put(tasks.steps.follow, "ask_to_stop", _kill_on_stop)),
+    "a stop is not heard": ("1", _deaf),
+    "the exit code is trusted": ("5", _around(tasks.steps.settling, "settle", _by_exit_code)),
+    "an outcome is dropped": ("one outcome a machine", _around(Campaign, "_wave", _fewer)),
+    "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),
+    "a lease that somebody has is ignored": ("one carrier", _around(Keeper, "__enter__", _without_its_lease)),
+    "a lost lease is not noticed": ("one carrier", _put(Keeper, "ours", lambda self: True)),
+    "no claim is asked for": ("one run a machine", _put(tasks.steps.precheck, "claim", _claimed)),
+    "the claim is given back too early": ("one run a machine", _around(tasks.steps.jobs, "hand_over", _freed)),
+    "the claim is never given back": ("one run a machine", _put(tasks.steps.order, "release", lambda work: None)),
+    "a repair is done twice": ("3", _around(tasks.steps.install, "_repair", _repaired_again)),
+    "a wave is begun with the budget spent": (
+        "7",
+        _put(flows.campaign, "verdict", lambda *_: BudgetVerdict(go_on=True, reason="")),
+    ),
+    "a failed pre-check is not heeded": ("7", _unheeded),
+    "a failed pre-check is forgotten at a take-over": (
+        "7",
+        _around(flows.campaign, "recalled", _as_it_was_left),
+    ),
+}
+"""By name: the law that it breaks, and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hunted:
+    """What became of a mutant: the case that caught it (None: it got away), and what that case complained of."""
+
+    name: str
+    law: str
+    case: int | None
+    complaint: str
+    seconds: float
+
+
+@contextmanager
+def mutant(name: str) -> Iterator[None]:
+    """Break one law."""
+    with ExitStack() as stack:
+        MUTANTS[name][1](stack)
+        yield
+
+
+def hunted(name: str, seed: str, cases: int) -> Hunted:
+    """Play schedules against a mutant until one complains."""
+    began = time.monotonic()
+    with mutant(name):
+        for first in range(0, cases, SLICE):
+            found = soak(seed, range(first, min(cases, first + SLICE))).violations
+            if found:
+                case = min(found)
+                return Hunted(name, MUTANTS[name][0], case, found[case][0], time.monotonic() - began)
+    return Hunted(name, MUTANTS[name][0], None, "", time.monotonic() - began)
+
+
+def hunt(seed: str, cases: int) -> int:
+    """Hunt them all; print what became of each, and return the exit code."""
+    away = 0
+    for name in MUTANTS:
+        one = hunted(name, seed, cases)
+        away += one.case is None
+        verdict = f"caught by case {one.case}: {one.complaint}" if one.case is not None else "GOT AWAY"
+        print(f"{one.seconds:5.0f} s  {name}: {verdict[:220]}", flush=True)
+    print(f"{len(MUTANTS) - away} of {len(MUTANTS)} mutants caught")
+    return 1 if away else 0
