@@ -3,55 +3,38 @@
 import contextvars
 import signal
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 from prefect.exceptions import TerminationSignal
 
 from tasks.model import RunReport
 from tasks.steps.context import Control
 
-LOOK_SECONDS = 0.2
-SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "its process was told to end"}
+LOOK_SECONDS = 0.1
+
+Told = TerminationSignal | KeyboardInterrupt
 
 
 @dataclass(slots=True)
 class _Ending:
+    """A run in its thread: whether it has begun and is over, and what it came to."""
+
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    begun: bool = False
+    over: bool = False
     report: RunReport | None = None
     error: BaseException | None = None
-
-
-class _Heard:
-    """Counts signals. Prefect's own handler raises in the middle of whatever the main thread does, once for each."""
-
-    def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        self.first: int | None = None
-        self.leave = False
-
-    def __enter__(self) -> Self:
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._hear)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Hand the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
-        self.leave = self.leave or (self.first is not None and number == signal.SIGINT)
-        self.first = self.first or number
 
 
 def attended(body: Callable[[], RunReport], control: Control, stopped: Callable[[str], None]) -> RunReport:
     """Carry a run out in a thread of its own, while this one hears what is asked of the process.
 
-    Left alone, Prefect ends a flow by an exception in the middle of its main thread. Here a signal asks the run to
-    stop: it begins nothing more, passes that on to the jobs on machines, and is seen to its end, if the process is
-    left alive that long. Only then the exception is raised, and Prefect gives the flow run its state.
+    Prefect ends a flow by an exception in the middle of its main thread. Here that asks the run to stop: it begins
+    nothing more, passes that on to the jobs on machines, and is seen to its end, if the process is left alive that
+    long. Only then the exception goes on, and Prefect gives the flow run its state.
 
     Args:
         body: carries the run out.
@@ -65,27 +48,70 @@ def attended(body: Callable[[], RunReport], control: Control, stopped: Callable[
     if threading.current_thread() is not threading.main_thread():
         return body()  # signals don't come here
     ending = _Ending()
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(_run, body, ending), name="run", daemon=True)
-    with _Heard() as heard:
-        thread.start()
-        told = False
-        while thread.is_alive() and not heard.leave:
-            thread.join(LOOK_SECONDS)
-            if heard.first is not None and not told:
-                told = True
-                control.stop(SIGNALS[signal.Signals(heard.first)])
-                threading.Thread(target=stopped, args=(control.reason,), name="note", daemon=True).start()
-    if heard.first == signal.SIGTERM and not heard.leave:
-        raise TerminationSignal(signal=signal.SIGTERM)
-    if heard.first is not None:
-        raise KeyboardInterrupt
+    told = _outlasted(lambda: _start(body, ending), ending, control, stopped)
+    if told is not None:
+        raise told
     if ending.report is None:
         raise ending.error or RuntimeError("the run ended without a report")
     return ending.report
 
 
+def _outlasted(
+    start: Callable[[], None], ending: _Ending, control: Control, stopped: Callable[[str], None]
+) -> Told | None:
+    """Start a run, wait for its end, and return the first signal that came meanwhile.
+
+    It sleeps, and does not join: a join that an exception breaks into takes its thread for ended (Python 3.11).
+
+    Prefect's own handler has to stand until the first signal came: without it, Prefect takes a cancellation for a
+    crash. It raises for every signal, wherever this thread is then, and its runner may send two at once: hence the
+    second ``try``, and a handler that does nothing from then on.
+    """
+    told: Told | None = None
+    handler: Any = signal.getsignal(signal.SIGTERM)
+    try:
+        while True:
+            try:
+                try:
+                    if not ending.begun:
+                        start()
+                    if told is not None:
+                        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+                        _pass_on(told, control, stopped)
+                    while not ending.over:
+                        time.sleep(LOOK_SECONDS)
+                except (TerminationSignal, KeyboardInterrupt) as raised:
+                    if told is not None and isinstance(raised, KeyboardInterrupt):
+                        raise
+                    told = told or raised
+                else:
+                    return told
+            except TerminationSignal as raised:
+                told = told or raised
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _pass_on(told: Told, control: Control, stopped: Callable[[str], None]) -> None:
+    if control.stopping:
+        return
+    control.stop("Ctrl-C" if isinstance(told, KeyboardInterrupt) else "its process was told to end")
+    threading.Thread(target=stopped, args=(control.reason,), name="note", daemon=True).start()
+
+
+def _start(body: Callable[[], RunReport], ending: _Ending) -> None:
+    """Start the run; asked again, after a signal broke into this, it is started once all the same."""
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=(_run, body, ending), name="run", daemon=True).start()
+
+
 def _run(body: Callable[[], RunReport], ending: _Ending) -> None:
+    if not ending.turn.acquire(blocking=False):
+        return
+    ending.begun = True
     try:
         ending.report = body()
     except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
         ending.error = error
+    finally:
+        ending.over = True

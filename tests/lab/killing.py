@@ -1,0 +1,172 @@
+"""Controllers as processes of their own, for tests that kill them: the plain command on lab hosts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.cli.stopping import still_open
+from tasks.model import RunReport
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.seams.records import JournalEntry, JournalMark
+from tests.ci.tree import TOP
+from tests.lab.engine import Fleet
+from tests.lab.fleet import LabHost
+
+MASKS = ("lab-plain", "lab-slow", "lab-reboot", "lab-conffile", "lab-dep-*", "lab-sec")
+REQUEST: dict[str, Any] = {
+    "scope": "*",
+    "updates": {"classifications": [], "include": list(MASKS)},
+    "window": {"minutes": 60},
+    "waves": {"percent": 100, "failure_budget_count": 3},
+    "reboot_reserve_minutes": 2,
+    "settle_seconds": 20,
+}
+
+
+@dataclass
+class Controllers:
+    """Processes of the command that work on one fleet, with the records of that fleet."""
+
+    fleet: Fleet
+    begun: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *words: str, records: str | None = None) -> "Controller":
+        """Start the command."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+        place = self.fleet.place
+        surroundings = {
+            **kept,
+            "PYTHONPATH": str(TOP),
+            "FLEETPATCH_RECORDS_URL": records or self.fleet.records_url,
+            "FLEETPATCH_INVENTORY": str(self.fleet.inventory),
+            "XDG_DATA_HOME": str(place / "data"),
+        }
+        said = place / f"controller-{len(self.begun)}.txt"
+        with said.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.cli.main", *words],
+                cwd=place,
+                env=surroundings,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self.begun.append(process)
+        return Controller(process, said)
+
+    def patch(self, records: str | None = None, **changes: Any) -> "Controller":
+        """Start to patch the fleet; ``changes`` are keys of the request."""
+        if not self.fleet.inventory.exists():
+            self.fleet.describe()
+        request = self.fleet.place / f"request-{len(self.begun)}.json"
+        request.write_text(json.dumps(REQUEST | changes))
+        return self.start("patch", "--request", str(request), "--plain", "--yes", "--json", records=records)
+
+    def resume(self, *words: str) -> "Told":
+        """Take the newest run up, to its end."""
+        return self.start("resume", "last", "--plain", "--json", *words).end()
+
+    def journal(self) -> tuple[JournalEntry, ...]:
+        """The journal of the newest run; empty before there is one."""
+        with open_records(self.fleet.records_url) as records:
+            runs = History(records).runs(1, kind="patch")
+            return records.entries(runs[0].id) if runs else ()
+
+    def wait_until(self, seen: Callable[[tuple[JournalEntry, ...]], object], what: str, seconds: float = 90) -> None:
+        """Wait until the journal shows something."""
+        until = time.monotonic() + seconds
+        while not seen(self.journal()):
+            assert time.monotonic() < until, f"never seen: {what}"
+            time.sleep(0.1)
+
+    def newest(self) -> RunReport:
+        """The newest run, as the records have it."""
+        with open_records(self.fleet.records_url) as records:
+            history = History(records)
+            return history.report(history.runs(1, kind="patch")[0].id)
+
+    def end(self) -> None:
+        """Kill those that still run."""
+        for process in self.begun:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+@dataclass
+class Controller:
+    """One such process."""
+
+    process: subprocess.Popen[str]
+    said: Path
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self, seconds: float = 300) -> "Told":
+        """Wait for its end."""
+        out, _ = self.process.communicate(timeout=seconds)
+        return Told(self.process.returncode, out, self.said.read_text())
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a controller that came to its end has said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Machine -> its status."""
+        return {row["machineName"]: row["status"] for row in self.json["machines"]}
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one document."""
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+def began(act: str) -> Callable[[tuple[JournalEntry, ...]], bool]:
+    """Whether an act was begun that has no end yet."""
+    return lambda entries: any(entry.act == act for entry in still_open(entries))
+
+
+def ended(act: str) -> Callable[[tuple[JournalEntry, ...]], bool]:
+    """Whether an act has ended."""
+    return lambda entries: any(entry.act == act and entry.mark is JournalMark.AFTER for entry in entries)
+
+
+def set_slow(hosts: Sequence[LabHost], seconds: int) -> None:
+    """Say how long lab-slow takes."""
+    for host in hosts:
+        host.sh(f"echo {seconds} > /etc/lab-slow-seconds", root=True)
+
+
+def configured(host: LabHost) -> dict[str, int]:
+    """How often each new version of the lab's own packages came to be installed, by the host's own log."""
+    found: dict[str, int] = {}
+    for line in host.dpkg_log().splitlines():
+        words = line.split()
+        if words[2:4] == ["status", "installed"] and words[4].startswith("lab-") and not words[5].startswith("1."):
+            key = f"{words[4].split(':')[0]} {words[5]}"
+            found[key] = found.get(key, 0) + 1
+    return found
+
+
+def boots(host: LabHost) -> int:
+    """How often the host was booted, by its own wtmp."""
+    return host.sh("last reboot").count("system boot")

@@ -1,0 +1,111 @@
+"""Signals in a flow's main thread: the run is asked to stop and is seen to its end, however many of them come."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from prefect.exceptions import TerminationSignal
+
+from flows.attended import attended
+from tasks.model import RunReport
+from tasks.steps.context import Control
+from tests.support.builders import make_report
+
+
+def as_prefect_does(number: int, _frame: object) -> None:
+    raise TerminationSignal(signal=number)
+
+
+@pytest.fixture(autouse=True)
+def prefects_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, as_prefect_does)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Run:
+    """A body that takes until it is asked to stop, and then some time."""
+
+    def __init__(self, *signals: int) -> None:
+        self.control = Control()
+        self.signals = signals
+        self.noted: list[str] = []
+        self.over = False
+
+    def __call__(self) -> RunReport:
+        for number in self.signals:
+            os.kill(os.getpid(), number)
+        until = time.monotonic() + 5
+        while self.signals and not self.control.stopping and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        self.over = True
+        return make_report()
+
+    def attended(self) -> RunReport:
+        return attended(self, self.control, self.noted.append)
+
+
+def test_without_signals_it_gives_what_the_run_gives() -> None:
+    run = Run()
+    assert run.attended() == make_report()
+    assert run.noted == []
+
+
+def test_what_the_run_raises_is_raised() -> None:
+    def broken() -> RunReport:
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        attended(broken, Control(), print)
+
+
+@pytest.mark.parametrize("times", [1, 2, 20])
+def test_told_to_end_the_run_comes_to_its_end_before_anything_is_raised(times: int) -> None:
+    run = Run(*[signal.SIGTERM] * times)
+    with pytest.raises(TerminationSignal):
+        run.attended()
+    assert run.over
+    assert run.noted == ["its process was told to end"]
+    assert run.control.reason == "its process was told to end"
+    assert signal.getsignal(signal.SIGTERM) is as_prefect_does
+
+
+def test_ctrl_c_does_so_too() -> None:
+    run = Run(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.attended()
+    assert run.over
+    assert run.noted == ["Ctrl-C"]
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    left = threading.Event()
+
+    def stubborn() -> RunReport:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+        left.wait(5)
+        return make_report()
+
+    with pytest.raises(KeyboardInterrupt):
+        attended(stubborn, Control(), lambda reason: None)
+    assert not left.is_set()
+    left.set()
+
+
+def test_in_another_thread_signals_are_none_of_its_business() -> None:
+    seen: list[threading.Thread] = []
+
+    def body() -> RunReport:
+        seen.append(threading.current_thread())
+        return make_report()
+
+    thread = threading.Thread(target=attended, args=(body, Control(), print))
+    thread.start()
+    thread.join()
+    assert seen == [thread]
