@@ -1,6 +1,8 @@
 """What is slow to make is made once."""
 
+import functools
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,13 @@ def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     open_records(f"sqlite:///{path}").close()
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left in a journal beside it
     return path
+
+
+@pytest.fixture(scope="session")
+def built_command() -> Iterator[None]:
+    """Let the command's parser be built once, not at every call: a process has but one anyway."""
+    import typer.main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield

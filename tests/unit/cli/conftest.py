@@ -97,7 +97,11 @@ def fresh_consoles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stage(
-    tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    empty_records: Path,
+    built_command: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Stage:
     made = Stage(tmp_path, capsys)
     shutil.copy(empty_records, tmp_path / "records.db")
