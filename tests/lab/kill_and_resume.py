@@ -27,7 +27,7 @@ from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.killing import Controllers, boots, configured, set_slow
 
-LONGEST = 24.0  # by then an undisturbed run has nearly ended: kills fall all over it
+LONGEST = 30.0  # by then an undisturbed run has nearly ended: kills fall all over it
 END = {
     "lab-plain": "2.0",
     "lab-slow": "2.0",

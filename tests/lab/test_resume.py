@@ -1,0 +1,171 @@
+"""A controller that dies, is cancelled or asked again, on real machines: nothing is done twice, none stays unseen."""
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.records.opening import open_records
+from tests.lab.engine import Fleet
+from tests.lab.fleet import Lab, LabHost
+from tests.lab.kill_and_resume import carry_out, faults_of
+from tests.lab.killing import Controllers, began, boots, configured, ended, set_slow
+
+pytestmark = pytest.mark.slow
+
+Boot = Callable[[int], list[LabHost]]
+Make = Callable[[int], Controllers]
+
+
+@pytest.fixture
+def make(hosts: Boot, tmp_path: Path) -> Iterator[Make]:
+    """`make(n)` boots n hosts and gives what starts controllers over them."""
+    made: list[Controllers] = []
+
+    def over(count: int) -> Controllers:
+        made.append(Controllers(Fleet(hosts(count), tmp_path)))
+        return made[-1]
+
+    yield over
+    for controllers in made:
+        controllers.end()
+
+
+def test_killed_at_random_moments_it_ends_as_undisturbed(lab: Lab) -> None:
+    seed = secrets.randbelow(10**6)
+    assert [told.faults for told in carry_out(2, 6, seed, lab)] == [[], []], f"seed {seed}"
+
+
+def test_of_two_controllers_the_machine_refuses_the_second_and_says_whose_it_is(make: Make, tmp_path: Path) -> None:
+    controllers = make(1)
+    (host,) = controllers.fleet.hosts
+    set_slow([host], 15)
+    first = controllers.patch()
+    controllers.wait_until(began("install"), "the installation")
+    second = controllers.patch(records=f"sqlite:///{tmp_path / 'other.db'}").end()  # another controller's records
+
+    assert second.code == 1
+    (row,) = second.json["machines"]
+    assert controllers.newest().run.id in row["reason"]
+    assert "root" in row["reason"]
+    told = first.end()
+    assert told.code in (0, 3), told.err
+    assert faults_of([host]) == []
+
+
+def test_a_run_that_somebody_carries_is_not_resumed(make: Make) -> None:
+    controllers = make(1)
+    set_slow(controllers.fleet.hosts, 15)
+    first = controllers.patch()
+    controllers.wait_until(began("install"), "the installation")
+    second = controllers.resume()
+    assert second.code == 5
+    assert second.json["error"]["kind"] == "LeaseHeld"
+    assert f"pid {first.process.pid}" in second.json["error"]["message"]
+    assert first.end().code in (0, 3)
+    assert faults_of(controllers.fleet.hosts) == []
+
+
+def test_cancelled_in_the_middle_it_ends_after_the_transaction_and_begins_no_more(make: Make) -> None:
+    controllers = make(2)
+    one, two = controllers.fleet.hosts
+    set_slow([one, two], 20)
+    run = controllers.patch(waves={"size": 1, "failure_budget_count": 3})
+    controllers.wait_until(began("install"), "the installation")
+    told = controllers.start("cancel", "last", "--reason", "the wrong fleet", "--wait", "--json").end()
+
+    rows = {row["machineName"]: row for row in told.json["machines"]}
+    assert "the wrong fleet" in rows[two.name]["reason"]
+    assert rows[two.name]["status"] == "NotStarted"
+    assert run.end().code == 130
+    assert one.sh("dpkg --audit", root=True).strip() == ""
+    assert max(configured(one).values()) == 1
+    assert configured(two) == {}
+    assert boots(one) == boots(two) == 1
+    on_host = one.package_versions(*{update["patchName"] for update in told.json["updates"]})
+    for update in told.json["updates"]:
+        if update["machineName"] == one.name and update["installationState"] == "Installed":
+            assert on_host[update["patchName"]].startswith("2.")
+
+
+def test_killed_during_the_reboot_it_is_rebooted_once(make: Make) -> None:
+    controllers = make(1)
+    set_slow(controllers.fleet.hosts, 1)
+    first = controllers.patch()
+    controllers.wait_until(began("reboot"), "the reboot")
+    first.kill()
+    told = controllers.resume()
+    assert told.code in (0, 3), told.err
+    assert faults_of(controllers.fleet.hosts) == []
+    (row,) = told.json["machines"]
+    assert row["rebootStatus"] == "Completed"
+
+
+def test_the_wait_for_a_dead_ones_lease_is_short_and_said(make: Make) -> None:
+    controllers = make(1)
+    set_slow(controllers.fleet.hosts, 5)
+    first = controllers.patch()
+    controllers.wait_until(began("install"), "the installation")
+    first.kill()
+    began_at = time.monotonic()
+    told = controllers.resume()
+    assert told.code in (0, 3), told.err
+    assert "waiting whether its lease runs out" in told.err
+    assert time.monotonic() - began_at < 150
+    assert faults_of(controllers.fleet.hosts) == []
+
+
+def test_after_ctrl_c_the_run_is_over_and_resuming_it_is_refused(make: Make) -> None:
+    controllers = make(1)
+    set_slow(controllers.fleet.hosts, 5)
+    first = controllers.patch()
+    controllers.wait_until(began("install"), "the installation")
+    first.process.send_signal(signal.SIGINT)
+    assert first.end().code in (3, 130)
+    told = controllers.resume()
+    assert told.code == 2
+    assert "is over" in told.json["error"]["message"]
+    assert max(configured(controllers.fleet.hosts[0]).values()) == 1
+
+
+def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
+    controllers = make(2)
+    one, two = controllers.fleet.hosts
+    set_slow([one, two], 20)
+    first = controllers.patch(waves={"size": 1})
+    controllers.wait_until(began("install"), "the installation")
+    first.process.send_signal(signal.SIGTERM)
+    time.sleep(2)
+    first.kill()
+    told = controllers.start("reconcile", "--plain", "--json")
+    with open_records(controllers.fleet.records_url) as records:
+        assert records.leases.lease(controllers.newest().run.id)
+    assert told.end().json["runs"] == []  # its lease is not over yet
+    time.sleep(20)  # that of a run that is stopping is short
+    (run,) = controllers.start("reconcile", "--plain", "--json").end().json["runs"]
+    assert run["action"] == "settle"
+    assert "SIGTERM" in run["reason"]
+    assert configured(two) == {}
+    assert max(configured(one).values()) == 1
+
+
+def test_two_that_resume_at_once_are_one(make: Make) -> None:
+    controllers = make(2)
+    set_slow(controllers.fleet.hosts, 3)
+    first = controllers.patch()
+    controllers.wait_until(ended("install"), "the end of an installation")
+    first.kill()
+    told = []
+    threads = [threading.Thread(target=lambda: told.append(controllers.resume())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = sorted(each.code for each in told)
+    assert codes[1] in (2, 5), codes  # held by the other, or over already
+    assert codes[0] in (0, 3), codes
+    assert faults_of(controllers.fleet.hosts) == []
