@@ -1,0 +1,213 @@
+"""The command as a process in surroundings that are not as they should be: no traceback, no wait without end."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.ci.tree import TOP
+
+COMMAND = Path(sys.executable).with_name("fleetpatch")
+FLEET = "machines:\n  - {name: web, address: 192.0.2.1, location: Zürich}\n"
+SECONDS = 60.0
+
+pytestmark = pytest.mark.slow
+
+ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
+    # environment, words, exit code
+    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("machines",), 0),
+    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("plan", "zürich"), 2),
+    ({"PYTHONIOENCODING": "ascii:strict"}, ("plan", "--help"), 0),
+    ({"PYTHONIOENCODING": "ascii:strict"}, ("inventory", "list"), 0),
+    ({"PYTHONIOENCODING": "latin-1:strict"}, ("machines", "--json"), 0),
+    ({"TZ": "Nonsense/Zone"}, ("machines",), 0),
+    ({"TZ": "../../etc/passwd"}, ("runs",), 0),
+    ({"TZ": ":::"}, ("runs",), 0),
+    ({"COLUMNS": "0"}, ("machines",), 0),
+    ({"COLUMNS": "1"}, ("machines",), 0),
+    ({"COLUMNS": "-5", "LINES": "x"}, ("machines",), 0),
+    ({"COLUMNS": "99999999999999999999"}, ("inventory", "list"), 0),
+    ({"TERM": "nonsense", "FORCE_COLOR": "1"}, ("machines",), 0),
+    ({"TERM": "dumb"}, ("machines",), 0),
+    ({"NO_COLOR": "1"}, ("machines",), 0),
+    ({"FLEETPATCH_INVENTORY": "/nowhere/fleet.yaml"}, ("machines",), 2),
+    ({"FLEETPATCH_INVENTORY": "~nobody-at-all/x"}, ("machines",), 2),
+    ({"FLEETPATCH_INVENTORY": "/dev/null"}, ("machines",), 2),
+    ({"FLEETPATCH_RECORDS_URL": "nonsense"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "mysql://u:hunter2@h/d"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "sqlite:////dev/full"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "sqlite:////dev/null"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "sqlite:////proc/x.db"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/proc"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--plain", "--yes"), 5),
+    ({"PREFECT_API_URL": "http://127.0.0.1:1/api"}, ("patch", "web", "--yes"), 5),
+    ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
+    ({"HOME": "/nowhere"}, ("machines",), 0),
+    ({"TMPDIR": "/nowhere"}, ("machines",), 0),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "fleet.yaml").write_text(FLEET, encoding="utf-8")
+    return tmp_path
+
+
+def surroundings(place: Path, **changes: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "FLEETPATCH", "COLUMNS", "PYTHON"))}
+    ours = {
+        "FLEETPATCH_RECORDS_URL": f"sqlite:///{place / 'records.db'}",
+        "XDG_DATA_HOME": str(place / "data"),
+        "PREFECT_HOME": str(place / "prefect"),
+        "PYTHONPATH": str(TOP),
+    }
+    return {**kept, **ours, **changes}
+
+
+def ran(place: Path, words: Sequence[str], shell: str = "", **changes: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the command, as it stands or in a shell's line in which it is "$@"."""
+    line = ["/bin/sh", "-c", shell, "sh"] if shell else []
+    return subprocess.run(
+        [*line, str(COMMAND), *words],
+        cwd=place,
+        env=surroundings(place, **changes),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def assert_plain(done: subprocess.CompletedProcess[bytes], code: int) -> str:
+    told = (done.stdout + done.stderr).decode("utf-8", "replace")
+    assert done.returncode == code, told
+    assert "Traceback" not in told
+    assert "fault in fleetpatch" not in told
+    assert "Exception ignored" not in told
+    assert "hunter2" not in told
+    if code:
+        assert told.count("error: ") == 1, told
+        assert "hint: " in told
+    return told
+
+
+@pytest.mark.parametrize(("changes", "words", "code"), ODD)
+def test_odd_variables(place: Path, changes: Mapping[str, str], words: Sequence[str], code: int) -> None:
+    told = assert_plain(ran(place, words, **changes), code)
+    if words == ("machines",) and not code:
+        assert "web" in told
+
+
+STREAMS = [
+    ('"$@" >&-', ("machines",), 0),
+    ('"$@" >&-', ("runs", "--json"), 0),
+    ('"$@" >&-', ("--help",), 0),
+    ('"$@" 2>&-', ("machines",), 0),
+    ('"$@" 2>&-', ("plan", "nobody"), 2),
+    ('"$@" 2>/dev/full', ("plan", "nobody"), 2),
+    ('"$@" >&- 2>&- <&-', ("plan", "nobody"), 2),
+    ('"$@" <&-', ("patch", "web", "--plain"), 2),
+    ('"$@" </dev/null', ("patch", "web", "--plain"), 2),
+    ('"$@" >/dev/full', ("machines",), 5),
+    ('"$@" >/dev/full', ("machines", "--json"), 5),
+    ('"$@" >/dev/full', ("inventory", "schema"), 5),
+    ('"$@" >/dev/full', ("plan", "--help"), 5),
+    ('"$@" >/dev/full', ("version",), 5),
+    ('"$@" | true', ("inventory", "schema"), 0),
+]
+
+
+@pytest.mark.parametrize(("shell", "words", "code"), STREAMS)
+def test_streams_that_nobody_holds(place: Path, shell: str, words: Sequence[str], code: int) -> None:
+    done = ran(place, words, shell)
+    told = (done.stdout + done.stderr).decode()
+    assert done.returncode == code, told
+    assert "Traceback" not in told
+    assert "fault in fleetpatch" not in told
+    assert "Exception ignored" not in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody whom the system doesn't know")
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("runs",), 5, "no home"),
+        (("patch", "web", "--plain", "--yes"), 5, "no home"),
+        (("machines", "--records", "sqlite:////proc/x.db"), 5, "/proc/x.db"),
+        (("version",), 0, "fleetpatch"),
+    ],
+)
+def test_a_user_without_a_name_or_a_home(place: Path, words: Sequence[str], code: int, told: str) -> None:
+    unset = "env -u HOME -u FLEETPATCH_RECORDS_URL -u XDG_DATA_HOME"
+    shell = f'{unset} setpriv --reuid 54321 --regid 54321 --clear-groups "$@"'
+    for part in (place, *place.parents[:2]):
+        part.chmod(0o755)
+    assert told in assert_plain(ran(place, words, shell), code)
+    assert not (place / "~").exists()
+
+
+def test_a_pipe_for_an_inventory(place: Path) -> None:
+    os.mkfifo(place / "pipe.yaml")
+    began = time.monotonic()
+    assert_plain(ran(place, ("plan", "web", "-i", "pipe.yaml")), 2)
+    assert time.monotonic() - began < 30
+    done = ran(place, ("inventory", "list"), '(sleep 1; cat fleet.yaml) | "$@" -i /dev/stdin')
+    assert b"web" in done.stdout
+
+
+def test_records_that_another_program_holds(place: Path) -> None:
+    assert_plain(ran(place, ("runs",)), 0)
+    with closing(sqlite3.connect(place / "records.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        assert_plain(ran(place, ("runs",)), 0)  # who reads waits for nobody
+
+
+def test_records_of_a_newer_fleetpatch_are_left_alone(place: Path) -> None:
+    assert_plain(ran(place, ("runs",)), 0)
+    with closing(sqlite3.connect(place / "records.db", isolation_level=None)) as other:
+        (table,) = (row[0] for row in other.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%version_num%'"))
+        other.execute(f"UPDATE {table} SET version_num = 'v9999'")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = (place / "records.db").read_bytes()
+    assert "newer" in assert_plain(ran(place, ("patch", "web", "--plain", "--yes")), 5)
+    assert (place / "records.db").read_bytes() == before
+
+
+def test_a_terminal_that_is_one_column_wide(place: Path) -> None:
+    script = f"stty cols 1 rows 1; {COMMAND} machines; echo code=$?"
+    done = subprocess.run(
+        ["script", "-qec", script, "/dev/null"],
+        cwd=place,
+        env=surroundings(place, TERM="xterm"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert b"code=0" in done.stdout
+    assert b"Traceback" not in done.stdout
+
+
+def test_a_hangup_leaves_no_trace_behind(place: Path) -> None:
+    os.mkfifo(place / "pipe.yaml")
+    with subprocess.Popen(
+        [str(COMMAND), "plan", "web", "-i", "pipe.yaml"],
+        cwd=place,
+        env=surroundings(place),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        time.sleep(2)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=SECONDS)
+    assert child.returncode == 130
+    assert b"Traceback" not in said

@@ -1,0 +1,51 @@
+"""The whole command over a machine that could be reached, and what every refusal of it has in common."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import SimMachine
+from tests.unit.cli.conftest import Said, Stage, fresh_consoles, security, stage
+
+__all__ = ["fresh_consoles", "refused", "stage"]
+
+MOST_SHOWN = 4000
+"""Characters of an error; more than that nobody reads."""
+
+Refused = Callable[..., Said]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What stands in a folder, beside what every use of the command writes there."""
+    ours = ("records.db", "fleet.yaml")
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(ours)]
+    return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def web(stage: Stage) -> SimMachine:
+    """The one machine, with something to install."""
+    return stage.add("web", security("openssl"))
+
+
+@pytest.fixture
+def refused(stage: Stage, web: SimMachine) -> Iterator[Refused]:
+    """Run the command and see that it refuses as it should: code, one error, remedy, nothing asked, nothing lost."""
+
+    def run(*words: str, told: str = "", code: int = 2) -> Said:
+        before = contents(stage.folder)
+        said = stage.run(*words)
+        assert said.code == code, said
+        assert "Traceback" not in said.out + said.err
+        assert "fault in fleetpatch" not in said.err
+        assert said.err.count("error: ") == 1, said.err
+        assert "hint: " in said.err
+        assert told in said.err, said.err
+        assert not set(said.err) & {"\x1b", "\x9b", "\u202e"}
+        assert len(said.err) < MOST_SHOWN
+        assert web.calls == []
+        assert contents(stage.folder) == before
+        return said
+
+    return run  # type: ignore[return-value]  # pytest hands out what is returned
