@@ -50,7 +50,8 @@ fetch_packages() { # folder: pip's wheel and the certificates out of Debian's pa
 certificates() { # Debian's pip trusts this machine's certificates alone: where there are none, those that were fetched
   local bundle=$VENV/ca-certificates.crt
   [ -s "$bundle" ] && [ ! -s "$SYSTEM_CERTIFICATES" ] || return 0
-  [ -z "${REQUESTS_CA_BUNDLE:-}${CURL_CA_BUNDLE:-}" ] && ! pip config list | grep -q '[.]cert=' || return 0  # somebody chose
+  local chosen; chosen=$(pip config list | sed -n '/[.]cert=/p') # no grep -q: it would end pip with a broken pipe
+  [ -z "${REQUESTS_CA_BUNDLE:-}${CURL_CA_BUNDLE:-}$chosen" ] || return 0 # somebody chose
   export PIP_CERT=$bundle
 }
 
