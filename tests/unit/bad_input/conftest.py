@@ -1,10 +1,13 @@
 """The whole command over a machine that could be reached, and what every refusal of it has in common."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
 
+from flows.cli.app import app
 from tests.support.fleet import SimMachine
 from tests.unit.cli.conftest import Said, Stage, fresh_consoles, security, stage
 
@@ -21,6 +24,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     ours = ("records.db", "fleet.yaml")
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(ours)]
     return {str(path): path.read_bytes() for path in files}
+
+
+@cache
+def built() -> object:
+    """The command's tree of verbs and options; typer builds it at every call, which is most of what a refusal takes."""
+    return typer.main.get_command(app)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.cli.main.app", built())
 
 
 @pytest.fixture
