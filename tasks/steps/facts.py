@@ -1,6 +1,7 @@
 """Facts: what a machine says of itself, asked in one round trip and believed only when it makes sense."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +15,10 @@ _LATEST = 1e11
 """Seconds since 1970, in the year 5138: a clock or an uptime beyond is nonsense, and no calendar could show it."""
 _MOST = 2**62
 """Of bytes or inodes: some file systems claim any number, and records hold 64 bits."""
+
+
+PROMPT_SECONDS = 10.0
+"""A round trip that is no longer tells the difference of two clocks to 5 seconds, which is all that is warned of."""
 
 
 class _Record(BaseModel):
@@ -98,6 +103,26 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         disks=tuple(_disk(found) for found in _all(answer, "disk", _Disk)),
         services=_services(answer),
     )
+
+
+def timed_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
+    """Ask a machine for its facts, among them a clock that deadlines on the machine can be told in.
+
+    The difference of the clocks is known to half a round trip. When the answer took long (the line hung, or this
+    process was held up) it is asked once more; and when that takes long too, the machine's clock is taken for as far
+    behind as it may be, so that nothing on the machine begins later than it may.
+
+    Raises:
+        TransportError: the way to it failed.
+        ProtocolViolation: what it said makes no sense; the message names the record.
+    """
+    for _ in range(2):
+        asked = clock.now()
+        facts = read_facts(transport, clock, deadline)
+        took = (clock.now() - asked).total_seconds()
+        if 0 <= took <= PROMPT_SECONDS:
+            return facts
+    return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
 
 
 def _disk(found: _Disk) -> Disk:

@@ -8,7 +8,7 @@ from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, pac
 from tasks.states import Answer, FindingLevel
 from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
-from tasks.steps.facts import read_facts
+from tasks.steps.facts import timed_facts
 from tasks.steps.probes import ask
 
 
@@ -18,7 +18,7 @@ def precheck(work: Work) -> MachineRun:
     Reaching the machine and becoming root are checked by doing it: both raise when they fail.
     """
     clock = work.context.clock
-    facts = read_facts(work.transport, clock, work.reading())
+    facts = timed_facts(work.transport, clock, work.reading())
     work.run = replace(work.run, baseline=facts, claimed=True)
     findings = [
         claim(work),

@@ -13,7 +13,7 @@ from tasks.seams.transport import Script
 from tasks.states import Answer, FindingLevel, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.context import MachineRun, Work
-from tasks.steps.facts import read_facts
+from tasks.steps.facts import read_facts, timed_facts
 from tasks.steps.follow import passing
 from tasks.steps.handed import reboot_ordered
 
@@ -122,7 +122,7 @@ def _packages(work: Work) -> PackageState:
 
 def _afresh(work: Work) -> MachineRun:
     """After a reboot that was taken first, nothing is pending any more: let the run see the machine as it is now."""
-    facts = read_facts(work.transport, work.context.clock, work.reading())
+    facts = timed_facts(work.transport, work.context.clock, work.reading())
     packages = replace(work.packages, reboot=RebootNeed(Answer.NO, ("just rebooted",)))
     assessment = work.run.assessment
     return replace(

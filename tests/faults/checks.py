@@ -9,6 +9,7 @@ from flows.request import PatchRequest
 from tasks.model import Outcome, RunInfo
 from tasks.seams.records import JournalMark
 from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
+from tasks.steps.facts import PROMPT_SECONDS
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
 from tests.faults.world import World
@@ -126,6 +127,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
     reserve = timedelta(minutes=request.reboot_reserve_minutes)
     never = request.reboot is RebootPolicy.NEVER
     until = window.end if never else max(window.start, window.end - reserve)
+    until += timedelta(seconds=PROMPT_SECONDS / 2)  # to that the machine's clock is known
     honest = not {fault.kind for fault in world.struck} & CLOCKS
     handed = {each.job.id: each for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
@@ -135,7 +137,9 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
         if begun.at.timestamp() + handed[begun.job_id].skew > latest + SLACK.total_seconds():
             yield f"{begun} began after its latest start"
         ends = begun.at + _predicted(world, machine, begun.job_id, begun.number)
-        if honest and not window.start - SLACK <= begun.at <= ends <= until + SLACK:
+        if honest and not window.start - SLACK <= begun.at <= ends <= until + SLACK + timedelta(
+            seconds=PROMPT_SECONDS / 2
+        ):
             span = f"began at {begun.at:%H:%M:%S}, to end at {ends:%H:%M:%S}"
             yield f"{begun.work} {begun.number} {span}; it had until {until:%H:%M:%S}"
     for each in handed.values() if honest else ():

@@ -1,0 +1,232 @@
+"""One lab case: a host or two, a run of the real engine on them, a fault at a step, and what is asked afterwards."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.carrying import carry_out
+from flows.context import Caller
+from flows.ports import PlainRunner
+from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from tasks.errors import FleetpatchError
+from tasks.model import Outcome, RunReport
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.seams.records import JournalMark
+from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.steps.context import Control, SilentWatcher
+from tests.ci.tree import TOP
+from tests.faults.lab_controller import REFUSED
+from tests.lab.fleet import LabError, LabHost
+
+RUN = "20260310-010000-aaaaaa"
+MASKS = ("lab-slow", "lab-plain", "lab-conffile")
+LAST = "20260310-090000-cccccc"
+CONFIGURED = re.compile(r" status installed (lab-[a-z-]+):\S+ (2\.\S+)$", re.MULTILINE)
+
+
+class Broken(AssertionError):
+    """A promise that was not kept."""
+
+
+@dataclass
+class Strikes(SilentWatcher):
+    """Calls back once, when a step of any machine begins or ("installing") something is being installed."""
+
+    at: str
+    then: Callable[[], None]
+    struck: threading.Event = field(default_factory=threading.Event)
+
+    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Call back when it is so far."""
+        begins = fraction == 0.0 and not message and step.value == self.at
+        verb = {"stage": "downloading", "installing": "installing"}.get(self.at, "no such verb")
+        if (begins or message.startswith(verb)) and not self.struck.is_set():
+            self.struck.set()
+            self.then()
+
+
+@dataclass
+class Stage:
+    """What a case plays on."""
+
+    hosts: Sequence[LabHost]
+    place: Path
+    records_url: str = ""
+    control: Control = field(default_factory=Control)
+    downs: int = 0  # power cuts that the case itself made
+
+    def __post_init__(self) -> None:
+        self.records_url = self.records_url or f"sqlite:///{self.place / 'records.db'}"
+        data = yaml.safe_load(self.host.lab.inventory_text())
+        mine = {host.name for host in self.hosts}
+        data["machines"] = [machine for machine in data["machines"] if machine["name"] in mine]
+        (self.place / "fleet.yaml").write_text(yaml.safe_dump(data))
+        for host in self.hosts:
+            self.slow(host, 3)
+
+    @property
+    def host(self) -> LabHost:
+        """The first host."""
+        return self.hosts[0]
+
+    def slow(self, host: LabHost, seconds: int) -> None:
+        """Let lab-slow take so long."""
+        (host.root / "etc/lab-slow-seconds").write_text(f"{seconds}\n")
+
+    def request(self, *masks: str, minutes: float = 30, **fields: Any) -> PatchRequest:
+        """Return a request for these updates."""
+        options: dict[str, Any] = {
+            "reboot_reserve_minutes": 0.5,
+            "going_down_minutes": 0.7,
+            "coming_up_minutes": 1.0,
+            "settle_seconds": 15,
+            **fields,
+        }
+        return PatchRequest(
+            scope="*",
+            inventory=self.place / "fleet.yaml",
+            window=WindowRequest(minutes=minutes),
+            waves=WavesRequest(percent=100, failure_budget_count=9),
+            updates=UpdatesRequest(classifications=[], include=list(masks or MASKS)),
+            **options,
+        )
+
+    def patch(
+        self, *masks: str, at: str = "", then: Callable[[], None] = lambda: None, run: str = RUN, **fields: Any
+    ) -> RunReport:
+        """Patch the hosts in this process, and let the fault strike at a step."""
+        watch = Strikes(at, then)
+        who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
+        report = carry_out(self.request(*masks, **fields), who, lambda request, ports: PlainRunner())
+        if at and not watch.struck.is_set():
+            raise Broken(f"the run never came to {at}, so that nothing struck")
+        return report
+
+    def controller(self, verb: str, *words: str, run: str = RUN) -> "subprocess.Popen[str]":
+        """Start a controller process (see lab_controller.py)."""
+        command = [sys.executable, "-m", "tests.faults.lab_controller", str(self.place), verb, run, *words]
+        environment = {**os.environ, "FLEETPATCH_RECORDS_URL": self.records_url}
+        return subprocess.Popen(command, cwd=TOP, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def killed_and_taken_up(self, at: str, *masks: str, **fields: Any) -> None:
+        """Begin a run in a process that is killed at a step, and take it up: too early first, which is refused."""
+        (self.place / "request.json").write_text(self.request(*masks, **fields).model_dump_json())
+        first = self.controller("begin", at)
+        first.communicate(timeout=120)
+        if first.returncode != -9:
+            raise Broken(f"the controller was to die at {at}, and ended with {first.returncode}")
+        self.taken_up(refused_first=True)
+
+    def taken_up(self, *, refused_first: bool) -> None:
+        """Take the run up once its lease is over."""
+        refused = 0
+        for _ in range(20):
+            process = self.controller("resume")
+            _, said = process.communicate(timeout=240)
+            if process.returncode != REFUSED:
+                break
+            refused += 1
+            time.sleep(1)
+        if process.returncode != 0:
+            raise Broken(f"taking the run up ended with {process.returncode}: {said}")
+        if refused_first and not refused:
+            raise Broken("the run was taken up while its lease was held")
+
+    # ---- what is asked afterwards
+
+    def report(self, run: str = RUN) -> RunReport:
+        """Return what the records tell."""
+        with open_records(self.records_url) as records:
+            return History(records).report(run)
+
+    def outcome(self, host: LabHost | None = None, run: str = RUN) -> Outcome:
+        """Return a host's outcome by the records."""
+        wanted = (host or self.host).name
+        found = [outcome for outcome in self.report(run).outcomes if outcome.machine == wanted]
+        if len(found) != 1:
+            raise Broken(f"{wanted} has {len(found)} outcomes")
+        return found[0]
+
+    def judge(self, run: str = RUN) -> None:
+        """Ask the machines what became of them, and compare that with what was reported."""
+        report = self.report(run)
+        if report.run.state in (OperationState.IN_PROGRESS, OperationState.UNKNOWN):
+            raise Broken(f"run {run} is still {report.run.state}")
+        for host in self.hosts:
+            self._judge(host, self.outcome(host, run), run)
+
+    def _judge(self, host: LabHost, outcome: Outcome, run: str) -> None:
+        there = host.package_versions()
+        for result in outcome.updates:
+            now = there.get(result.update.name)
+            if result.state is UpdateState.INSTALLED and now != result.version_after:
+                raise Broken(f"{result.update.name} is told to be at {result.version_after}, and {now} is there")
+            if result.state is not UpdateState.INSTALLED and not result.reason:
+                raise Broken(f"{result.update.name} is {result.state} without a reason")
+        twice = {what: n for what, n in Counter(CONFIGURED.findall(host.dpkg_log())).items() if n > 1}
+        if twice:
+            raise Broken(f"configured more than once: {twice}")
+        with open_records(self.records_url) as records:
+            entries = History(records).journal(run)
+        ordered = {e.key for e in entries if (e.act, e.mark, e.machine) == ("reboot", JournalMark.BEFORE, host.name)}
+        if len(ordered) > 1:
+            raise Broken(f"rebooted {len(ordered)} times")
+        if outcome.reboot is RebootState.COMPLETED and host.boot_id() in ordered:
+            raise Broken("it is told to have been rebooted, and is in the boot that it was in")
+        self._judge_jobs(host, outcome, run)
+
+    def _judge_jobs(self, host: LabHost, outcome: Outcome, run: str) -> None:
+        place = host.root / "var/lib/fleetpatch"
+        known = list((place / "jobs").glob("*/meta"))
+        with open_records(self.records_url) as records:
+            told = {e.key for e in History(records).journal(run) if e.mark is JournalMark.BEFORE}
+        strange = {meta.parent.name for meta in known if run in meta.parent.name} - told
+        if strange:
+            raise Broken(f"jobs that no journal entry announced: {strange}")
+        doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
+        claim = place / "claim"
+        if claim.exists() and run in claim.read_text() and not doubt:
+            raise Broken("the claim is left behind")
+
+    def last_run_heals(self, *masks: str) -> None:
+        """Patch once more, undisturbed and with repairs allowed: everything is installed, and whole."""
+        for host in self.hosts:
+            self.slow(host, 0)
+        self.control = Control()
+        (self.place / "claimed").unlink(missing_ok=True)
+        for host in self.hosts:
+            (host.root / "var/lib/fleetpatch/claim").unlink(
+                missing_ok=True
+            )  # of a run in doubt; it would end by itself
+        self.patch(*masks, run=LAST, repair=True)
+        for host in self.hosts:
+            audit = host.sh("dpkg --audit", root=True).strip()
+            there = host.package_versions(*(masks or MASKS))
+            wrong = {name: version for name, version in there.items() if not version.startswith("2.")}
+            if audit or wrong or len(there) != len(masks or MASKS):
+                raise Broken(f"after the next run {host.name} has {there}; {audit}")
+        self.judge(LAST)
+
+
+def later(seconds: float, then: Callable[[], object]) -> None:
+    """Do something after a while, in a thread."""
+
+    def body() -> None:
+        time.sleep(seconds)
+        try:
+            then()
+        except (LabError, FleetpatchError, subprocess.SubprocessError) as error:
+            sys.stderr.write(f"{error}\n")
+
+    threading.Thread(target=body, daemon=True).start()
