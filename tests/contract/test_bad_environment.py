@@ -16,6 +16,7 @@ from tests.ci.tree import TOP
 
 COMMAND = Path(sys.executable).with_name("fleetpatch")
 FLEET = "machines:\n  - {name: web, address: 192.0.2.1, location: Zürich}\n"
+WORD = "hunter2"  # a password in a URL, which is told to nobody
 SECONDS = 60.0
 
 pytestmark = pytest.mark.slow
@@ -41,11 +42,11 @@ ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"FLEETPATCH_INVENTORY": "~nobody-at-all/x"}, ("machines",), 2),
     ({"FLEETPATCH_INVENTORY": "/dev/null"}, ("machines",), 2),
     ({"FLEETPATCH_RECORDS_URL": "nonsense"}, ("runs",), 5),
-    ({"FLEETPATCH_RECORDS_URL": "mysql://u:hunter2@h/d"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "mysql://u:" + WORD + "@h/d"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "sqlite:////dev/full"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "sqlite:////dev/null"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "sqlite:////proc/x.db"}, ("runs",), 5),
-    ({"FLEETPATCH_RECORDS_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, ("runs",), 5),
+    ({"FLEETPATCH_RECORDS_URL": "postgresql://u:" + WORD + "@127.0.0.1:1/x"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/proc"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--plain", "--yes"), 5),
     ({"PREFECT_API_URL": "http://127.0.0.1:1/api"}, ("patch", "web", "--yes"), 5),

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.bad_input.conftest import Refused
 from tests.unit.cli.conftest import Stage
 
+WORD = "hunter2"  # a password in a URL, which is told to nobody
 PLAN = ("plan", "web")
 LONG = "9" * 5000
 
@@ -132,11 +133,11 @@ RECORDS = [
     ("nonsense", "can't be read as a URL"),
     ("", "can't be read as a URL"),
     ("http://example.org/x", "unknown kind: 'http'"),
-    ("mysql://u:hunter2@h/d", "unknown kind: 'mysql'"),
+    ("mysql://u:" + WORD + "@h/d", "unknown kind: 'mysql'"),
     ("sqlite://", "names no file"),
     ("sqlite:///:memory:", "names no file"),
     ("sqlite:///file:x?mode=memory", "names no file"),
-    ("postgresql://u:hunter2@", "names no database"),
+    ("postgresql://u:" + WORD + "@", "names no database"),
     ("postgresql://[::1/x", "can't be read as a URL"),
     ("postgresql://h:port/x", "can't be read as a URL"),
     ("sqlite:///no.db", "not a database"),
