@@ -99,7 +99,7 @@ def _carry(
     with ExitStack() as stack:
         ours: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
         if isinstance(request, PatchRequest) and not request.dry_run:
-            keeper = LeaseKeeper(ports.leases, run_id, ports.control, this_process(who.name))
+            keeper = LeaseKeeper(ports.leases, run_id, ports.control, this_process(whoami(who)))
             ours = stack.enter_context(keeper).ours
         left = past() if past is not None else None  # read only now that the run is ours: nobody adds to it
         window = left.run.window if left is not None else window_of(request, ports.clock.now())

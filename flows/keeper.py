@@ -1,6 +1,5 @@
 """Keep a run's lease while the run goes on, and pass a request to stop on to it."""
 
-import getpass
 import logging
 import os
 import secrets
@@ -22,9 +21,9 @@ STOPPING_SECONDS = 15.0
 """How long a lease lasts once its run is stopping: it begins nothing more, so whoever settles it may come sooner."""
 
 
-def this_process(user: str = "") -> Holder:
+def this_process(user: str) -> Holder:
     """Return who this process is, as the holder of one attempt at a run."""
-    return Holder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user or getpass.getuser())
+    return Holder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user)
 
 
 class LeaseKeeper:

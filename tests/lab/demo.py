@@ -117,9 +117,14 @@ def plan_this_machine(reason: str) -> int:
     privilege = "" if os.geteuid() == 0 else ", privilege: none"
     inventory.write_text(f"machines:\n  - {{name: this-machine, transport: local, address: localhost{privilege}}}\n")
     words = ["--inventory", str(inventory), "--minutes", "60"]
+    unread = not any(Path("/var/lib/apt/lists").glob("*_Packages*"))
     code = fleetpatch("patch", "*", *words, "--dry-run", "--no-refresh", "--report", str(PLACE))
     console.print("To apply it, as root:", style="bold")
     console.print(f"  {COMMAND} patch '*' {' '.join(words)}", soft_wrap=True)
+    if unread:  # then nothing can be known of what is pending, and reading them now would change the machine
+        console.print("This machine has never read its package repositories, so there was nothing to plan with.")
+        console.print("  As root: apt-get update; then make demo again.")
+        return 0
     return code
 
 
