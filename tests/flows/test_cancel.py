@@ -1,0 +1,182 @@
+"""Flow runs that die, are cancelled or started again, on a Prefect server: a simulated fleet with real records."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from prefect.exceptions import TerminationSignal
+
+from flows import settle
+from flows.patch import patch_fleet, resume_fleet
+from flows.reconcile import reconcile_fleet
+from flows.recovery import left_runs
+from tasks.errors import LeaseHeld, RequestError
+from tasks.model import RunInfo
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.seams.leases import Holder
+from tasks.states import OperationState, Step
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.mortal import Killed, Life, mortal_machine, mortal_records
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+
+
+@dataclass
+class Stage:
+    """A fleet, records in a file, and what the flows' hooks were called for."""
+
+    fleet: SimFleet
+    url: str
+    life: Life = field(default_factory=Life)
+    settled: list[tuple[str, str]] = field(default_factory=list)
+
+    def run(self) -> RunInfo:
+        with open_records(self.url) as records:
+            return History(records).runs(1)[0]
+
+    def left(self) -> RunInfo:
+        """Let a flow run die in the middle."""
+        dying = self.life = Life()
+
+        def kill() -> None:
+            dying.dies_at = dying.calls + 1
+
+        self.fleet.machines["first"].on_start("install", 5, kill)
+        with pytest.raises(Killed):
+            patch_fleet(self.fleet.request(waves={"size": 1}))
+        self.life = Life()
+        assert self.fleet.machines["first"].installs()
+        assert not self.fleet.machines["second"].installs()
+        return self.run()
+
+
+@pytest.fixture
+def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    made = Stage(fleet, f"sqlite:///{tmp_path / 'records.db'}")
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", made.url)
+    records = open_records(made.url)
+
+    def ports(_request: object, who: object) -> object:
+        life = made.life
+        return replace(
+            fleet.ports(),
+            records=mortal_records(records, life),
+            leases=records.leases,
+            control=who.control,  # type: ignore[attr-defined]
+            watch=who.watch,  # type: ignore[attr-defined]
+            connect=lambda machine: mortal_machine(fleet.machines[machine.name], life),
+        )
+
+    monkeypatch.setattr("flows.carrying.real_ports", ports)
+    for module in ("flows.recovery", "flows.settle"):
+        monkeypatch.setattr(f"{module}.SystemClock", lambda: fleet.clock)
+    monkeypatch.setattr("flows.recovery.report_directory", lambda asked: asked or tmp_path / "reports")
+    monkeypatch.setattr(settle, "begin", lambda which, stop="": made.settled.append((which, stop)))
+    for name in ("first", "second"):
+        fleet.add(name, [FakePackage("a", seconds=20)])
+    yield made
+    records.close()
+
+
+def started_again(monkeypatch: pytest.MonkeyPatch, run: RunInfo) -> None:
+    """Let the next flow run be that one once more, as after a retry in the UI."""
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "2")
+    monkeypatch.setattr("prefect.runtime.flow_run.get_id", lambda: run.flow_run_id)
+
+
+def test_a_flow_run_that_dies_has_somebody_look_after_it(stage: Stage) -> None:
+    run = stage.left()
+    assert run.state is OperationState.IN_PROGRESS
+    assert stage.settled == [(run.flow_run_id, "")]
+
+
+def test_a_flow_run_that_is_started_again_goes_on_with_its_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stage.left()
+    started_again(monkeypatch, run)
+
+    report = patch_fleet(stage.fleet.request(waves={"size": 1}))
+
+    assert report.run.id == run.id
+    assert {outcome.state for outcome in report.outcomes} == {OperationState.SUCCEEDED}
+    assert [len(machine.installs()) for machine in stage.fleet.machines.values()] == [1, 1]
+    with pytest.raises(RequestError, match="is over"):
+        patch_fleet(stage.fleet.request())
+
+
+def test_a_flow_run_that_is_started_again_before_its_run_was_known_begins_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "2")
+    report = patch_fleet(stage.fleet.request())
+    assert len(report.outcomes) == 2
+
+
+def test_a_flow_run_that_is_started_again_leaves_a_run_that_somebody_carries(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stage.left()
+    with open_records(stage.url) as records:
+        records.leases.take(run.id, Holder("x", "hilltop", 1, "anne"), 600)
+    started_again(monkeypatch, run)
+    with pytest.raises(LeaseHeld, match="anne on hilltop"):
+        patch_fleet(stage.fleet.request())
+
+
+def test_a_resumed_run_is_still_known_by_the_flow_run_that_began_it(stage: Stage) -> None:
+    run = stage.left()
+    report = resume_fleet(run.id)
+    assert report.run.flow_run_id == run.flow_run_id
+    assert report.run.state is OperationState.SUCCEEDED
+
+
+def test_reconcile_takes_up_what_was_left_and_nothing_else(stage: Stage) -> None:
+    run = stage.left()
+    assert reconcile_fleet(dry_run=True) == [run.id]
+    assert stage.run().state is OperationState.IN_PROGRESS
+    assert reconcile_fleet() == [run.id]
+    assert stage.run().state is OperationState.SUCCEEDED
+    assert reconcile_fleet() == []
+
+
+def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_more(stage: Stage) -> None:
+    first = stage.fleet.machines["first"]
+    first.on_start("install", 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Prefect hands the signal on to whoever had it before
+    try:
+        with pytest.raises(TerminationSignal):
+            patch_fleet(stage.fleet.request(waves={"size": 1}))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with open_records(stage.url) as records:
+        report = History(records).report(stage.run().id)
+    assert outcome_of(report, "first").state is OperationState.SUCCEEDED
+    assert outcome_of(report, "second").state is OperationState.NOT_STARTED
+    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert Step.VALIDATE in {record.step for record in outcome_of(report, "first").steps}
+    assert left_runs(stage.url) == ()
+
+
+def test_settling_asks_waits_and_records(stage: Stage) -> None:
+    run = stage.left()
+    assert settle.settle(run.flow_run_id, stop="cancelled in Prefect") == (
+        f"run {run.id} was settled: CompletedWithWarnings"
+    )
+    with open_records(stage.url) as records:
+        report = History(records).report(run.id)
+    assert outcome_of(report, "first").state is OperationState.SUCCEEDED
+    assert "cancelled in Prefect" in outcome_of(report, "second").reason
+    assert "needs nothing" in settle.settle(run.flow_run_id)
+
+
+def test_settling_a_run_that_died_without_a_word_resumes_it(stage: Stage) -> None:
+    run = stage.left()
+    assert settle.settle(run.flow_run_id) == f"run {run.id} was resumed: Succeeded"
+
+
+def test_settling_what_never_began(stage: Stage) -> None:
+    assert "nothing was begun" in settle.settle("c0f7a9d2-6f1b-4b0e-9d8f-5b7d1f3a0e21")
