@@ -133,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stop", default="", metavar="REASON", help="begin nothing more, for this reason")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("paramiko").setLevel(logging.WARNING)
+    for loud in ("paramiko", "alembic"):
+        logging.getLogger(loud).setLevel(logging.WARNING)
     try:
         logger.info("%s", settle(asked.run, stop=asked.stop))
     except FleetpatchError as error:

@@ -1,0 +1,189 @@
+"""Cancelling from Prefect as its users do: a real server, `python -m deployments.serve`, and real machines."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
+
+from tasks.model import RunReport
+from tasks.records.opening import open_records
+from tasks.states import OperationState
+from tests.ci.tree import TOP
+from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
+from tests.lab.engine import Fleet
+from tests.lab.fleet import LabHost
+from tests.lab.killing import Controllers, began, configured, set_slow
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+SLOW_SECONDS = 45  # longer than the half minute that Prefect gives a cancelled flow
+START_SECONDS = 120
+GRACE_SECONDS = 30
+
+
+@dataclass
+class Served:
+    """A Prefect server, a process that serves the deployments, and a fleet for them."""
+
+    fleet: Fleet
+    client: SyncPrefectClient
+
+    @property
+    def controllers(self) -> Controllers:
+        return Controllers(self.fleet)
+
+    def patch(self) -> UUID:
+        """Start to patch the fleet from the deployment, and wait until something is being installed."""
+        self.fleet.describe()
+        deployment = until(lambda: self.client.read_deployment_by_name("patch-fleet/on-demand"), "the deployment")
+        request: dict[str, Any] = {
+            "scope": "*",
+            "inventory": str(self.fleet.inventory),
+            "updates": {"classifications": [], "include": ["lab-slow"]},
+            "waves": {"size": 1},
+            "reboot_reserve_minutes": 2,
+            "stage": False,
+        }
+        run = self.client.create_flow_run_from_deployment(deployment.id, parameters={"request": request})
+        self.controllers.wait_until(began("install"), "the installation", START_SECONDS)
+        return run.id
+
+    def state(self, run: UUID) -> str:
+        found = self.client.read_flow_run(run).state
+        return str(found.name) if found is not None else ""
+
+    def ended(self) -> RunReport:
+        """Wait until the run's record is finished."""
+        over = lambda: self.controllers.newest().run.state is not OperationState.IN_PROGRESS  # noqa: E731
+        until(over, "the end of the record", SLOW_SECONDS + START_SECONDS)
+        return self.controllers.newest()
+
+
+def until(seen: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
+    """Wait for something that is not there yet."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            found = seen()
+        except ObjectNotFound:
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < end, f"never seen: {what}"
+        time.sleep(0.3)
+
+
+@pytest.fixture
+def served(hosts: Callable[[int], list[LabHost]], tmp_path: Path) -> Iterator[Served]:  # noqa: F811 - the fixture
+    fleet = Fleet(hosts(2), tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    surroundings = {
+        **kept,
+        "PYTHONPATH": str(TOP),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "FLEETPATCH_RECORDS_URL": fleet.records_url,
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+    }
+    port = url.rsplit(":", 1)[1].removesuffix("/api")
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str) -> None:
+        with (tmp_path / f"process-{len(begun)}.log").open("wb") as log:
+            command = [sys.executable, "-m", *words]
+            begun.append(
+                subprocess.Popen(
+                    command, cwd=tmp_path, env=surroundings, stdout=log, stderr=log, start_new_session=True
+                )
+            )
+
+    try:
+        start("prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui")
+        until(lambda: _answers(url), "the server")
+        start("deployments.serve")
+        with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+            yield Served(fleet, client)
+    finally:
+        for process in reversed(begun):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: Served) -> None:
+    one, two = served.fleet.hosts
+    set_slow([one, two], SLOW_SECONDS)
+    run = served.patch()
+    served.client.set_flow_run_state(run, Cancelling())
+    asked = time.monotonic()
+
+    until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + 30)
+    assert served.controllers.newest().run.state is OperationState.IN_PROGRESS  # its process is gone, the job is not
+    report = served.ended()
+
+    assert time.monotonic() - asked < SLOW_SECONDS + 60
+    outcomes = {outcome.machine: outcome for outcome in report.outcomes}
+    assert outcomes[one.name].state is OperationState.SUCCEEDED, outcomes[one.name].reason
+    assert outcomes[two.name].state is OperationState.NOT_STARTED
+    assert "asked to stop" in outcomes[two.name].reason
+    assert (configured(one), configured(two)) == ({"lab-slow 2.0": 1}, {})
+    assert one.sh("dpkg --audit", root=True).strip() == ""
+
+
+def test_a_transaction_that_ends_in_time_is_recorded_by_the_run_itself(served: Served) -> None:
+    one, two = served.fleet.hosts
+    set_slow([one, two], 5)
+    run = served.patch()
+    served.client.set_flow_run_state(run, Cancelling())
+
+    until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + 30)
+    report = served.controllers.newest()  # no wait: it is there by then
+
+    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert {outcome.machine: outcome.state for outcome in report.outcomes} == {
+        one.name: OperationState.SUCCEEDED,
+        two.name: OperationState.NOT_STARTED,
+    }
+    assert (configured(one), configured(two)) == ({"lab-slow 2.0": 1}, {})
+
+
+def test_a_process_that_dies_without_a_word_is_followed_by_another_that_goes_on(served: Served) -> None:
+    one, two = served.fleet.hosts
+    set_slow([one, two], 5)
+    served.patch()
+    with open_records(served.fleet.records_url) as records:
+        lease = records.leases.lease(served.controllers.newest().run.id)
+    assert lease is not None
+    assert lease.holder is not None
+    os.kill(lease.holder.pid, signal.SIGKILL)
+
+    report = served.ended()
+
+    assert report.run.state is OperationState.SUCCEEDED, [outcome.reason for outcome in report.outcomes]
+    assert configured(one) == configured(two) == {"lab-slow 2.0": 1}
