@@ -100,4 +100,4 @@ class LeaseKeeper:
             self._control.stop(f"{renewal.stop.reason} ({renewal.stop.who})")
         if not renewal.kept:
             self._lost.set()
-            self._control.stop("somebody else has taken this run over")
+            self._control.lose()

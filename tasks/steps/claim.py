@@ -34,8 +34,11 @@ def claim(work: Work) -> Finding:
 
 
 def release(work: Work) -> None:
-    """Give the claim back, unless a job of ours may still be at work. What isn't given back ends by itself."""
-    if not work.run.claimed or _may_be_at_work(work):
+    """Give the claim back, unless a job of ours may still be at work, or the run is somebody else's by now.
+
+    What isn't given back ends by itself.
+    """
+    if not work.run.claimed or work.context.control.taken_over or _may_be_at_work(work):
         return
     try:
         _ask(work, {"run": work.context.run.id, "release": "yes"})

@@ -68,17 +68,28 @@ class SilentWatcher:
 
 
 class Control:
-    """The way to ask a run to stop: nothing new starts, what runs is left to end."""
+    """The way to ask a run to stop: nothing new starts, what runs is left to end.
+
+    Attributes:
+        reason: why it was asked to.
+        taken_over: somebody else carries the run now; machines are left to them, with their claims.
+    """
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self.reason = ""
+        self.taken_over = False
 
     def stop(self, reason: str) -> None:
         """Ask for it. The first reason stands."""
         if not self._stop.is_set():
             self.reason = reason
             self._stop.set()
+
+    def lose(self) -> None:
+        """Say that somebody else has taken the run over: it stops, and gives no machine back."""
+        self.taken_over = True
+        self.stop("somebody else has taken this run over")
 
     @property
     def stopping(self) -> bool:

@@ -12,11 +12,17 @@ from tests.faults.mutations import hunt
 from tests.faults.simulated import Figures, play, soak
 
 SHOWN = 20
+COLUMNS = ("before", "assess", "precheck", "install", "reboot", "validate", "between")
+"""Steps at which faults strike: "before" the run, and "between" two steps, or in none."""
 
 
 def main(words: list[str]) -> int:
     """Do what the words say; return the exit code."""
     options = _options(words)
+    if options.machines is not None:
+        from tests.faults.on_machines import main as on_machines
+
+        return on_machines(options.machines)
     seed = options.seed or secrets.token_hex(4)
     if options.case is not None:
         return _one(seed, options.case)
@@ -40,7 +46,8 @@ def table(figures: Figures) -> str:
         f"calls               {figures.calls}, between any two of which a fault could strike",
         f"controllers killed  {sum(figures.deaths.values())}, at: {deaths}",
         f"faults              {sum(kinds.values())}",
-        *(f"  {count:>8}  {kind}" for kind, count in kinds.most_common()),
+        f"  {'':28}" + "".join(f"{step:>10}" for step in COLUMNS),
+        *(f"  {kind:28}" + "".join(f"{figures.faults[kind, step]:10}" for step in COLUMNS) for kind in sorted(kinds)),
         "outcomes            " + ", ".join(f"{state} {count}" for state, count in figures.outcomes.most_common()),
         f"wall time           {figures.seconds:.0f} s",
         f"violations          {sum(map(len, figures.violations.values()))} in {len(figures.violations)} cases",
@@ -80,6 +87,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=2000, help="how many to play at most (2000)")
     parser.add_argument("--minutes", type=float, default=10, help="how long to play at most (10)")
     parser.add_argument("--case", type=int, help="play this one alone and tell all about it")
+    parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
     parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)
 

@@ -7,6 +7,7 @@ One of the second table is how a machine is from the start, and shows when it re
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from tasks.errors import ManagerBusy
 from tests.faults.controller import Controller
@@ -33,11 +34,16 @@ def _kill(dice: random.Random) -> Do:
 
 
 def _freeze(dice: random.Random) -> Do:
+    """Stop a controller for a while; when that outlasts its lease, somebody else is likely to take its run up."""
     seconds = dice.choice([5.0, 70.0, 200.0, 900.0])
+    taken_after = dice.choice([None, 62.0, 65.0, 69.0, 150.0])
 
     def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
         for each in [controller] if controller else world.living()[:1]:
             each.frozen_until = world.hub.now + timedelta(seconds=seconds)
+            if taken_after is not None and taken_after < seconds:
+                when = world.hub.now + timedelta(seconds=taken_after)
+                world.clock.call_at(when, partial(world.take_up_too_early, each.run_id))
 
     return do
 

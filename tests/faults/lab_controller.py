@@ -3,7 +3,7 @@
     python -m tests.faults.lab_controller FOLDER begin RUN [STEP]     begin; die when that step begins, or "installing"
     python -m tests.faults.lab_controller FOLDER resume RUN [STEP]
 
-FOLDER holds request.json and the records. A lease lasts a few seconds here, so that tests need not wait for a minute.
+FOLDER holds request.json and the records. A lease lasts fifteen seconds here, so that tests need not wait for a minute.
 """
 
 import os
@@ -21,7 +21,7 @@ from tasks.errors import FleetpatchError, LeaseHeld
 from tasks.states import Step
 from tasks.steps.context import SilentWatcher
 
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = 15.0
 REFUSED, FAILED = 3, 4
 """Exit codes: somebody carries the run; it ended with another error."""
 

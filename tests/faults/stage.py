@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from flows.carrying import carry_out
+from flows.carrying import carry_out, take_up
 from flows.context import Caller
 from flows.ports import PlainRunner
 from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.errors import FleetpatchError
+from tasks.errors import FleetpatchError, LeaseHeld
 from tasks.model import Outcome, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
@@ -44,7 +44,7 @@ class Strikes(SilentWatcher):
     """Calls back once, when a step of any machine begins or ("installing") something is being installed."""
 
     at: str
-    then: Callable[[], None]
+    then: Callable[[], object]
     struck: threading.Event = field(default_factory=threading.Event)
 
     def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
@@ -103,7 +103,7 @@ class Stage:
         )
 
     def patch(
-        self, *masks: str, at: str = "", then: Callable[[], None] = lambda: None, run: str = RUN, **fields: Any
+        self, *masks: str, at: str = "", then: Callable[[], object] = lambda: None, run: str = RUN, **fields: Any
     ) -> RunReport:
         """Patch the hosts in this process, and let the fault strike at a step."""
         watch = Strikes(at, then)
@@ -126,22 +126,28 @@ class Stage:
         first.communicate(timeout=120)
         if first.returncode != -9:
             raise Broken(f"the controller was to die at {at}, and ended with {first.returncode}")
-        self.taken_up(refused_first=True)
+        self.refused()
+        self.taken_up()
 
-    def taken_up(self, *, refused_first: bool) -> None:
+    def refused(self) -> None:
+        """Try to take the run up while its lease is held."""
+        who = Caller(records_url=self.records_url)
+        try:
+            take_up(RUN, who, lambda request, ports: PlainRunner())
+        except LeaseHeld:
+            return
+        raise Broken("the run was taken up while its lease was held")
+
+    def taken_up(self) -> None:
         """Take the run up once its lease is over."""
-        refused = 0
-        for _ in range(20):
+        for _ in range(40):
             process = self.controller("resume")
             _, said = process.communicate(timeout=240)
             if process.returncode != REFUSED:
                 break
-            refused += 1
             time.sleep(1)
         if process.returncode != 0:
             raise Broken(f"taking the run up ended with {process.returncode}: {said}")
-        if refused_first and not refused:
-            raise Broken("the run was taken up while its lease was held")
 
     # ---- what is asked afterwards
 
@@ -194,7 +200,11 @@ class Stage:
         strange = {meta.parent.name for meta in known if run in meta.parent.name} - told
         if strange:
             raise Broken(f"jobs that no journal entry announced: {strange}")
-        doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
+        doubt = (
+            outcome.reboot is RebootState.FAILED
+            or outcome.error is not None
+            or any(r.state is UpdateState.PENDING for r in outcome.updates)
+        )
         claim = place / "claim"
         if claim.exists() and run in claim.read_text() and not doubt:
             raise Broken("the claim is left behind")

@@ -245,11 +245,14 @@ class World:
     def _wrote(self, controller: Controller, item: object) -> None:
         """Look at what a controller has just written: whether it may, and whether it is true."""
         lease = self.leases.held.get(controller.run_id)
-        mine = lease is None or lease.holder.id == controller.holder
-        if not mine and lease is not None and not lease.over(self.hub.now):
+        if lease is not None and lease.holder.id != controller.holder:
             controller.strayed += 1
-            if controller.strayed > 1:  # one write may be under way at the very moment that the run is taken over
+            if controller.strayed > len(self.machines) + 1:  # what was under way at the moment of the take-over
                 self.complain(f"controller {controller.number} wrote {type(item).__name__} about somebody else's run")
+        if isinstance(item, RunReport) and item.run.state not in OPEN:
+            names = Counter(outcome.machine for outcome in item.outcomes)
+            if names != Counter(list(self.machines)):
+                self.complain(f"the report of run {item.run.id} is of {dict(names)}")
         if isinstance(item, Outcome):
             self.judge(self, item)
 

@@ -105,3 +105,14 @@ def test_the_claim_is_kept_while_a_download_does_not_end() -> None:
     assert outcome.error is not None
     assert outcome.error.kind == "DeadlineExceeded"
     assert web.claimed_by is not None
+
+
+def test_the_claim_is_left_to_whoever_has_taken_the_run_over() -> None:
+    fleet = one(FakePackage("a", seconds=60))
+    web = fleet.machines["web"]
+    web.on_start("install", 5, fleet.control.lose)
+
+    fleet.patch()
+
+    assert fleet.control.stopping
+    assert web.claimed_by is not None

@@ -1,0 +1,324 @@
+"""The named faults on real machines: what strikes, when, and what must have come of it beyond what always must."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from tasks.states import OperationState, RebootState, UpdateState
+from tests.faults.stage import LAST, MASKS, RUN, Broken, Stage, later
+from tests.lab.engine import configured_times
+from tests.support.postgres import own_server
+
+Case = Callable[[Stage], None]
+BOOTS = ("lab-plain", "lab-reboot")
+
+
+def expect(stage: Stage, *states: OperationState, run: str = RUN) -> None:
+    """The run is over, truly reported, and its host in one of these states."""
+    stage.judge(run)
+    outcome = stage.outcome(run=run)
+    if outcome.state not in states:
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+
+
+GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
+BAD = (OperationState.FAILED,)
+ANY = (*GOOD, *BAD, OperationState.NOT_STARTED)
+
+
+def killed(at: str, stage: Stage) -> None:
+    """kill -9 of the controller; another process takes the run up, and it ends as if nothing had been."""
+    stage.killed_and_taken_up(at, *BOOTS, "lab-slow")
+    expect(stage, *GOOD)
+    if stage.outcome().reboot is not RebootState.COMPLETED:
+        raise Broken(f"not rebooted: {stage.outcome().reason}")
+    if stage.host.package_versions("lab-slow", "lab-plain") != {"lab-slow": "2.0", "lab-plain": "2.0"}:
+        raise Broken("not installed")
+
+
+def cut(at: str, seconds: float, stage: Stage) -> None:
+    """The network goes away at a step and comes back."""
+
+    def strike() -> None:
+        stage.host.cut()
+        later(seconds, stage.host.mend)
+
+    stage.patch(at=at, then=strike)
+    time.sleep(0.5)
+    stage.host.mend()
+    stage.host.wait_login()
+    expect(stage, *(GOOD if at in {"installing", "stage"} else ANY))
+
+
+def crashed(at: str, stage: Stage) -> None:
+    """A power cut at a step."""
+    before = stage.host.boot_id()
+    stage.patch(at=at, then=stage.host.crash)
+    stage.host.wait_reboot(before)
+    expect(stage, *(BAD if at == "installing" else ANY))
+
+
+def records_killed(at: str, stage: Stage) -> None:
+    """kill -9 of the database at a step, for four seconds."""
+    with own_server() as server:
+        stage.records_url = server.url("fleetpatch")
+
+        def strike() -> None:
+            if server.process is None:
+                raise Broken("the database does not run")
+            for pid in [*children(server.process.pid), server.process.pid]:
+                subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+            server.process.wait()
+            (server.folder / "data/postmaster.pid").unlink(missing_ok=True)
+            later(4, server.start)
+
+        stage.patch(*MASKS, "lab-reboot", at=at, then=strike)
+        expect(stage, *GOOD)
+        if stage.host.package_versions("lab-plain") != {"lab-plain": "2.0"}:
+            raise Broken("not installed")
+        stage.last_run_heals()
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = place.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        if int(words[1]) == pid:
+            found.append(int(place.parent.name))
+    return found
+
+
+def on_host(at: str, command: str, states: tuple[OperationState, ...]) -> Case:
+    """Something is done on the machine itself at a step."""
+
+    def case(stage: Stage) -> None:
+        stage.patch(at=at, then=lambda: stage.host.sh(command, root=True))
+        expect(stage, *states)
+
+    return case
+
+
+JOB = "$(awk '{print $1}' $(ls -t /var/lib/fleetpatch/jobs/*/meta | head -n 1))"
+SHELL_KILLED = f"kill -9 {JOB}"
+JOB_KILLED = f"kill -9 -- -{JOB} || kill -9 $(ps -o pid= -s {JOB})"
+DIRECTORY_GONE = "rm -rf /var/lib/fleetpatch/jobs/*"
+SOON = "systemd-run --quiet --on-active=0.2 --timer-property=AccuracySec=50ms "
+SSHD_RESTARTED = SOON + "systemctl restart ssh"
+SSHD_KILLED = SOON + "sh -c 'systemctl kill -s KILL ssh; systemctl restart ssh'"
+LOCK = (
+    "perl -MFcntl -e 'open F, q(>), q(/var/lib/dpkg/lock-frontend) or die; "
+    "$$lock = pack(q(s s x4 q q i x4), F_WRLCK, 0, 0, 0, 0); fcntl F, F_SETLK, $$lock or die; sleep {seconds}'"
+)
+
+
+def locked(seconds: int, states: tuple[OperationState, ...], stage: Stage) -> None:
+    """Somebody else's package manager holds the lock when the installation begins."""
+    command = f"systemd-run --quiet --unit=locker {LOCK.format(seconds=seconds)}; sleep 0.5"
+    stage.patch(at="install", then=lambda: stage.host.sh(command, root=True))
+    expect(stage, *states)
+    stage.host.sh("systemctl stop locker || true", root=True)
+
+
+def updates_itself(mask: str, stage: Stage) -> None:
+    """What the run itself stands on is among the updates: the machine's own, packed anew under a higher version."""
+    script = Path(__file__).with_name("repack.sh").read_text()
+    stage.host.sh(f"set -- {mask}\n{script}", root=True)
+    stage.patch(mask, "lab-slow", "lab-plain")
+    expect(stage, *GOOD)
+    if not stage.host.package_versions(mask)[mask].endswith("+again"):
+        raise Broken(f"{mask} was not installed")
+
+
+def full(where: str, stage: Stage) -> None:
+    """There is no room where the work needs it; when there is again, the next run is well."""
+    stage.host.sh(f"mkdir -p {where} && mount -t tmpfs -o size=4k,nr_inodes=3 tmpfs {where}", root=True)
+    stage.patch()
+    stage.host.sh(f"umount {where}", root=True)
+    expect(stage, *BAD)
+    if stage.host.package_versions("lab-plain") != {"lab-plain": "1.0"}:
+        raise Broken("something was installed all the same")
+
+
+def interrupted(stage: Stage, *, repair: bool) -> None:
+    """dpkg was interrupted before the run."""
+    fetch = "cd /tmp && apt-get -qq update && apt-get -qq download lab-plain"
+    stage.host.sh(f"{fetch} && dpkg --unpack /tmp/lab-plain_2*.deb", root=True)
+    stage.patch(repair=repair)
+    expect(stage, *(GOOD if repair else BAD))
+    if repair is not (stage.host.package_versions("lab-conffile") == {"lab-conffile": "2.0"}):
+        raise Broken("its repair was not as allowed")
+
+
+def window_ends(minutes: float, reserve: float, stage: Stage) -> None:
+    """The window ends: nothing is begun that it can't hold, and what is begun is left to end."""
+    stage.slow(stage.host, 6)
+    stage.patch(*MASKS, "lab-reboot", minutes=minutes, reboot_reserve_minutes=reserve, stage=False)
+    expect(stage, *GOOD, OperationState.NOT_STARTED)
+    for result in stage.outcome().updates:
+        if result.state is UpdateState.NOT_ATTEMPTED and not ("left" in result.reason or "late" in result.reason):
+            raise Broken(f"no arithmetic: {result.reason}")
+
+
+def other_key(stage: Stage) -> None:
+    """The machine comes back from its reboot with another host key: it is not spoken to."""
+    keys = stage.host.root / "etc/ssh/ssh_host_ed25519_key"
+    old = {place: place.read_bytes() for place in keys.parent.glob("ssh_host_*")}
+
+    def strike() -> None:
+        stage.host.sh(
+            "rm /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key", root=True
+        )
+
+    stage.patch(*BOOTS, at="reboot", then=strike)
+    for place in keys.parent.glob("ssh_host_*"):
+        place.unlink()
+    for place, content in old.items():
+        place.write_bytes(content)
+        place.chmod(0o600)
+    stage.host.crash()
+    stage.host.wait_login()
+    expect(stage, *BAD)
+    if stage.outcome().reboot is not RebootState.FAILED:
+        raise Broken(f"its reboot is told as {stage.outcome().reboot}")
+
+
+def stays_down(stage: Stage) -> None:
+    """The machine does not come back from its reboot."""
+    stage.patch(*BOOTS, at="reboot", then=(stage.host.root.parent / "off").touch)
+    stage.host.on()
+    stage.host.wait_login()
+    expect(stage, *BAD)
+    if "did not come back" not in stage.outcome().reason:
+        raise Broken(stage.outcome().reason)
+
+
+def asks_again(stage: Stage) -> None:
+    """The machine asks for a reboot again after each: it is rebooted once, and that is told."""
+    unit = (
+        "[Service]\\nType=oneshot\\nExecStart=/bin/touch /run/reboot-required\\n[Install]\\nWantedBy=sysinit.target\\n"
+    )
+    stage.host.sh(f"printf '{unit}' > /etc/systemd/system/again.service; systemctl enable -q again", root=True)
+    stage.patch(*BOOTS)
+    expect(stage, OperationState.COMPLETED_WITH_WARNINGS)
+    if "again" not in stage.outcome().reason:
+        raise Broken(stage.outcome().reason)
+    stage.host.sh("systemctl disable -q again; rm -f /run/reboot-required", root=True)
+
+
+def service_gone(stage: Stage) -> None:
+    """A service that listened before does not come back."""
+    stage.patch(*BOOTS, at="reboot", then=lambda: stage.host.sh("systemctl disable -q nginx", root=True))
+    expect(stage, *BAD)
+    if "tcp/80" not in stage.outcome().reason:
+        raise Broken(stage.outcome().reason)
+
+
+def asked_to_stop(stage: Stage) -> None:
+    """The run is asked to stop while something is being installed: that is let end."""
+    stage.patch(*MASKS, reboot="Always", at="installing", then=lambda: stage.control.stop("tested"))
+    expect(stage, *GOOD)
+    if configured_times(stage.host, "lab-slow", "2.0") != 1:
+        raise Broken("what was begun was not let end")
+
+
+def two_controllers(stage: Stage) -> None:
+    """The controller is stopped (SIGSTOP), another one takes the run up, and the first one wakes."""
+    stage.slow(stage.host, 6)
+    (stage.place / "request.json").write_text(stage.request(*BOOTS, "lab-slow").model_dump_json())
+    first = stage.controller("begin")
+    jobs = stage.host.root / "var/lib/fleetpatch/jobs"
+    until = time.monotonic() + 60
+    while not any("install" in place.name for place in jobs.glob("*/meta") for place in [place.parent]):
+        if time.monotonic() > until:
+            raise Broken("nothing was begun")
+        time.sleep(0.2)
+    first.send_signal(signal.SIGSTOP)
+    try:
+        stage.refused()
+        stage.taken_up()
+    finally:
+        first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=120)
+    if first.returncode == 0:
+        raise Broken("the first controller takes the run for its own")
+    expect(stage, *GOOD)
+
+
+def two_runs(stage: Stage) -> None:
+    """Two runs want one machine: the second is told whose it is."""
+    stage.patch(at="install", then=partial(stage.patch, run=LAST))
+    expect(stage, *GOOD)
+    expect(stage, *BAD, run=LAST)
+    if RUN not in stage.outcome(run=LAST).reason:
+        raise Broken(stage.outcome(run=LAST).reason)
+
+
+def fails(stage: Stage) -> None:
+    """An update fails: the others don't."""
+    stage.patch("lab-failing", "lab-plain")
+    expect(stage, *BAD)
+    if stage.host.package_versions("lab-plain") != {"lab-plain": "2.0"}:
+        raise Broken("the others were held up")
+    stage.host.sh("touch /etc/lab-failing-fixed", root=True)
+
+
+def conffile(stage: Stage) -> None:
+    """A configuration file was edited by hand."""
+    stage.patch()
+    expect(stage, *GOOD)
+    if stage.host.sh("cat /etc/lab.conf").strip() != "setting=changed by hand":
+        raise Broken("it was overwritten")
+
+
+def rebooted_by_somebody(stage: Stage) -> None:
+    """Somebody else reboots the machine while it is being downloaded."""
+    before = stage.host.boot_id()
+    stage.patch(at="stage", then=lambda: stage.host.sh("systemctl reboot --no-block", root=True))
+    stage.host.wait_reboot(before)
+    expect(stage, *ANY)
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    """Return all cases by name."""
+    for at in ("assess", "precheck", "install", "installing", "reboot", "validate"):
+        yield f"controller killed / {at}", partial(killed, at)
+    for at in ("precheck", "stage", "install", "installing", "reboot", "validate"):
+        yield f"line cut / {at}", partial(cut, at, 3)
+    for at in ("precheck", "install", "installing", "reboot", "validate"):
+        yield f"power cut / {at}", partial(crashed, at)
+    for at in ("precheck", "install", "installing", "reboot", "validate"):
+        yield f"database killed / {at}", partial(records_killed, at)
+    yield "job's shell killed / installing", on_host("installing", SHELL_KILLED, BAD)
+    yield "job killed whole / installing", on_host("installing", JOB_KILLED, BAD)
+    yield "job's directory gone / installing", on_host("installing", DIRECTORY_GONE, BAD)
+    yield "sshd restarted / install", on_host("install", SSHD_RESTARTED, ANY)
+    yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)
+    yield "sshd killed / installing", on_host("installing", SSHD_KILLED, GOOD)
+    yield "openssh-server updates itself / installing", partial(updates_itself, "openssh-server")
+    yield "libc6 updates itself / installing", partial(updates_itself, "libc6")
+    yield "disk full for the job / install", partial(full, "/var/lib/fleetpatch")
+    yield "disk full for packages / install", partial(full, "/var/cache/apt/archives/partial")
+    yield "lock held for a while / install", partial(locked, 6, GOOD)
+    yield "dpkg interrupted, repair allowed / install", partial(interrupted, repair=True)
+    yield "dpkg interrupted, no repair / precheck", partial(interrupted, repair=False)
+    yield "window ends / assess", partial(window_ends, 0.01, 0)
+    yield "window ends / precheck", partial(window_ends, 0.3, 0.01)
+    yield "window ends / install", partial(window_ends, 0.6, 0.1)
+    yield "window ends / reboot", partial(window_ends, 1.2, 0.9)
+    yield "other host key / reboot", other_key
+    yield "never comes back / reboot", stays_down
+    yield "old kernel after boot / validate", asks_again
+    yield "services gone after boot / validate", service_gone
+    yield "stop requested / installing", asked_to_stop
+    yield "two controllers / installing", two_controllers
+    yield "two runs / install", two_runs
+    yield "update fails / installing", fails
+    yield "conffile edited / installing", conffile
+    yield "rebooted by somebody / stage", rebooted_by_somebody

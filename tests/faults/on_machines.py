@@ -1,0 +1,120 @@
+"""The named faults on real lab hosts, several side by side; each is judged by what the machines say of themselves."""
+# ruff: noqa: T201 - a program that prints
+
+import queue
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.lab_cases import Case, cases
+from tests.faults.stage import Broken, Stage
+from tests.lab.fleet import Lab, LabHost
+
+SIDE_BY_SIDE = 6
+HEALED_ALREADY = ("database killed",)  # their records are gone with their server
+NOT_HEALED = ("two runs",)  # its other run is the second one
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a case ended; ``fault`` is "" when every promise was kept."""
+
+    name: str
+    seconds: float
+    fault: str
+
+
+class Hosts:
+    """Boots hosts ahead, so that no case waits for one."""
+
+    def __init__(self, lab: Lab, count: int) -> None:
+        self._lab = lab
+        self._left = count
+        self._ready: queue.Queue[LabHost | Exception] = queue.Queue()
+        self._room = threading.Semaphore(SIDE_BY_SIDE)
+        threading.Thread(target=self._boot, daemon=True).start()
+
+    def take(self) -> LabHost:
+        """Return a fresh host."""
+        got = self._ready.get(timeout=300)
+        self._room.release()
+        if isinstance(got, Exception):
+            raise got
+        return got
+
+    def _boot(self) -> None:
+        while self._left > 0:
+            batch = min(3, self._left)
+            for _ in range(batch):
+                self._room.acquire()
+            try:
+                for host in self._lab.up(batch):
+                    self._ready.put(host)
+            except Exception as error:  # noqa: BLE001 - whoever waits for a host is told
+                for _ in range(batch):
+                    self._ready.put(error)
+            self._left -= batch
+
+
+def play_all(lab: Lab, wanted: str = "", tell: Callable[[Played], None] = lambda played: None) -> list[Played]:
+    """Play the cases whose name contains a word (or one of several, with commas between), side by side."""
+    chosen = [(name, case) for name, case in cases() if any(word in name for word in wanted.split(","))]
+    hosts = Hosts(lab, len(chosen))
+
+    def one(named: tuple[str, Case]) -> Played:
+        played = _play(named[0], named[1], hosts)
+        tell(played)
+        return played
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return list(pool.map(one, chosen))
+
+
+def _play(name: str, case: Case, hosts: Hosts) -> Played:
+    host = hosts.take()
+    began, fault = time.monotonic(), ""
+    try:
+        with tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place:
+            stage = Stage([host], Path(place))
+            case(stage)
+            if not name.startswith((*HEALED_ALREADY, *NOT_HEALED)):
+                stage.last_run_heals()
+    except Broken as error:
+        fault = str(error)
+    except Exception:  # noqa: BLE001 - one case that can't be played must not hide the others
+        fault = traceback.format_exc()
+    finally:
+        host.drop()
+    return Played(name, time.monotonic() - began, fault)
+
+
+def _line(one: Played) -> str:
+    return f"{one.seconds:6.1f} s  {one.name}: {one.fault or 'kept'}"
+
+
+def table(played: Sequence[Played], seconds: float) -> str:
+    """Return for people how it went."""
+    lines = [_line(one) for one in played if one.fault]
+    wrong = sum(bool(one.fault) for one in played)
+    return "\n".join([*lines, f"{len(played)} cases on real machines in {seconds:.0f} s, {wrong} with violations"])
+
+
+def main(wanted: str = "") -> int:
+    """Play them; return the exit code."""
+    lab, began = Lab("faults"), time.monotonic()
+    reason = lab.reason_it_cannot_run()
+    if reason:
+        print(f"the lab can't run here: {reason}")
+        return 1
+    lab.down()
+    with lab:
+        played = play_all(
+            lab, wanted, lambda one: print(f"{one.seconds:6.1f} s  {one.name}: {one.fault or 'kept'}", flush=True)
+        )
+    print(table(played, time.monotonic() - began))
+    return 1 if any(one.fault for one in played) else 0
