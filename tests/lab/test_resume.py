@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.keeper import RENEW_SECONDS, STOPPING_SECONDS
 from tasks.records.opening import open_records
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
@@ -137,13 +138,13 @@ def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
     first = controllers.patch(waves={"size": 1})
     controllers.wait_until(began("install"), "the installation")
     first.process.send_signal(signal.SIGTERM)
-    time.sleep(2)
+    time.sleep(RENEW_SECONDS + 2)  # from its next renewal on its lease is short
     first.kill()
     told = controllers.start("reconcile", "--plain", "--json")
     with open_records(controllers.fleet.records_url) as records:
         assert records.leases.lease(controllers.newest().run.id)
     assert told.end().json["runs"] == []  # its lease is not over yet
-    time.sleep(20)  # that of a run that is stopping is short
+    time.sleep(STOPPING_SECONDS + 2)
     (run,) = controllers.start("reconcile", "--plain", "--json").end().json["runs"]
     assert run["action"] == "settle"
     assert "SIGTERM" in run["reason"]
