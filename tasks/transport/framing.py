@@ -173,9 +173,14 @@ def _check_text(value: object) -> None:
 
 
 class Noise:
-    """Text for people: the first and the last of what came, whatever its length."""
+    """Text for people: the first and the last of what came, whatever its length.
 
-    def __init__(self) -> None:
+    Args:
+        secret: never to be shown: what goes before a script may be echoed by a shell that was not asked for it.
+    """
+
+    def __init__(self, secret: bytes = b"") -> None:
+        self._secret = secret.strip()
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
@@ -195,19 +200,27 @@ class Noise:
     def text(self) -> str:
         """Return it all, with a note where bytes were left out."""
         gap = f"\n[{self._dropped} bytes left out]\n".encode() if self._dropped else b""
-        return bytes(self._head + gap + self._tail).decode("utf-8", "replace").strip("\n")
+        whole = bytes(self._head + gap + self._tail)
+        if self._secret:
+            whole = whole.replace(self._secret, b"***")
+        return whole.decode("utf-8", "replace").strip("\n")
 
 
 class Decoder:
-    """Reads an answer as it comes in, in chunks of any size. Hostile output costs bounded memory."""
+    """Reads an answer as it comes in, in chunks of any size. Hostile output costs bounded memory.
 
-    def __init__(self, nonce: str) -> None:
+    Args:
+        nonce: of the frame.
+        secret: masked in noise.
+    """
+
+    def __init__(self, nonce: str, secret: bytes = b"") -> None:
         self._mark = mark_of(nonce).encode()
         self._rest = bytearray()
         self._pieces = bytearray()
         self._size = 0
         self._records: list[ScriptRecord] = []
-        self._noise = Noise()
+        self._noise = Noise(secret)
         self._exit_code: int | None = None
 
     @property

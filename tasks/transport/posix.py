@@ -178,7 +178,7 @@ class PosixShell:
                 params = {"root": self._job_root, **params}
             way = self._privilege.way(self._line, deadline=deadline) if script.privileged else AS_LOGIN
             nonce = new_nonce()
-            decoder = Decoder(nonce)
+            decoder = Decoder(nonce, secret=way.before)
             stdin = way.before + compose(text, params, nonce)
             status = self._line.exchange(way.words, stdin, decoder, deadline=deadline)
             if status == 1 and not decoder.ended and way.words[0] in {"sudo", DOAS[0]}:

@@ -161,3 +161,9 @@ def test_an_unknown_script_is_an_error_of_ours():
 def test_parameters_stand_in_the_text_as_base64_only():
     text = compose("true", {"x": "'; rm -rf / #"}, NONCE).decode()
     assert "rm -rf" not in text
+
+
+def test_a_password_that_a_shell_echoes_is_never_noise() -> None:
+    decoder = Decoder(NONCE, secret=b"hunter2-canary\n")
+    decoder.note(b"sh: 1: hunter2-canary: not found\n")
+    assert decoder.noise() == "sh: 1: ***: not found"
