@@ -58,8 +58,9 @@ class LeaseKeeper:
             LeaseHeld: somebody else carries this run.
             RecordsError: the records can't be reached.
         """
+        asked = time.monotonic()
         self._leases.take(self._run_id, self._holder, LEASE_SECONDS)
-        self._renewed = time.monotonic()
+        self._renewed = asked
         self._renew()
         self._thread.start()
         return self
@@ -90,12 +91,13 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         lasts = STOPPING_SECONDS if self._control.stopping else LEASE_SECONDS
+        asked = time.monotonic()  # not when the answer is read: a process may be stopped in between
         try:
             renewal = self._leases.renew(self._run_id, self._holder, lasts)
         except RecordsError as error:
             logger.warning("the lease of run %s could not be renewed: %s", self._run_id, error)
             return
-        self._renewed, self._lasts = time.monotonic(), lasts
+        self._renewed, self._lasts = asked, lasts
         if renewal.stop is not None:
             self._control.stop(f"{renewal.stop.reason} ({renewal.stop.who})")
         if not renewal.kept:

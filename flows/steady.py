@@ -44,8 +44,12 @@ class SteadyRecords:
 
     def append(self, entry: JournalEntry) -> None:
         """See Records."""
-        self._must_be_ours()
-        self._steadily(lambda: self._inner.append(entry))
+
+        def act() -> None:
+            self._must_be_ours()
+            self._inner.append(entry)
+
+        self._steadily(act)
 
     def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """See Records."""
@@ -53,8 +57,12 @@ class SteadyRecords:
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
         """See Records."""
-        self._must_be_ours()
-        self._steadily(lambda: self._inner.save(item))
+
+        def act() -> None:
+            self._must_be_ours()
+            self._inner.save(item)
+
+        self._steadily(act)
 
     def learned(self, machine: str, measure: str) -> float | None:
         """See Records. What was learned is not worth waiting for: without it there are defaults."""
@@ -64,6 +72,7 @@ class SteadyRecords:
             return None
 
     def _must_be_ours(self) -> None:
+        """Asked before each try: while the records were away the lease may have ended, and somebody have taken it."""
         if not self._ours():
             raise RecordsError(
                 "somebody else has taken this run over, so nothing more is written about it from here",

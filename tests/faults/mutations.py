@@ -180,6 +180,10 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),
     "a lease that somebody has is ignored": ("one carrier", _around(Keeper, "__enter__", _without_its_lease)),
     "a lost lease is not noticed": ("one carrier", _put(Keeper, "ours", lambda self: True)),
+    "a run that was taken over gives its claims back": (
+        "one run a machine",
+        _put(Control, "lose", lambda self: self.stop("somebody else has taken this run over")),
+    ),
     "no claim is asked for": ("one run a machine", _put(tasks.steps.precheck, "claim", _claimed)),
     "the claim is given back too early": ("one run a machine", _around(tasks.steps.jobs, "hand_over", _freed)),
     "the claim is never given back": ("one run a machine", _put(tasks.steps.order, "release", lambda work: None)),

@@ -1,0 +1,74 @@
+"""A process that is held up for longer than its lease lasts: it must notice, wherever it stood."""
+
+import pytest
+
+from flows import keeper
+from flows.keeper import LEASE_SECONDS, LeaseKeeper
+from flows.steady import SteadyRecords
+from tasks.errors import RecordsError
+from tasks.model import RunInfo
+from tasks.seams.leases import Holder
+from tasks.steps.context import Control, SilentWatcher
+from tests.support.builders import make_run
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_leases import FakeLeases
+from tests.support.fake_records import FakeRecords
+
+RUN = "20260310-010000-aaaaaa"
+US, OTHER = Holder("us", "here", 1, "me"), Holder("other", "there", 2, "anne")
+
+
+class Monotonic:
+    """A clock that nobody sets, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_a_process_that_is_stopped_before_it_reads_the_answer_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, leases, control = Monotonic(), FakeLeases(), Control()
+    monkeypatch.setattr(keeper, "time", clock)
+    monkeypatch.setattr(keeper, "RENEW_SECONDS", 1e6)
+    ours = LeaseKeeper(leases, RUN, control, US)
+    with ours:
+        renew = leases.renew
+
+        def held_up(*words: object) -> object:
+            answer = renew(*words)  # type: ignore[arg-type]
+            clock.seconds += LEASE_SECONDS + 10
+            leases.rob(RUN, OTHER)
+            return answer
+
+        monkeypatch.setattr(FakeLeases, "renew", lambda self, *words: held_up(*words))
+        ours._renew()
+        monkeypatch.setattr(FakeLeases, "renew", lambda self, *words: renew(*words))
+
+        assert not ours.ours()
+        assert control.taken_over
+
+
+class Held(FakeRecords):
+    """Records that are away; while they are, somebody takes the run over."""
+
+    lost = False
+
+    def save(self, item: object) -> None:
+        was_away = self.away > 0
+        try:
+            super().save(item)  # type: ignore[arg-type]
+        finally:
+            self.lost = self.lost or was_away
+
+
+def test_a_run_that_held_looks_whose_it_is_before_it_writes() -> None:
+    records = Held()
+    records.away = 2
+    steady = SteadyRecords(records, FakeClock(), None, SilentWatcher(), ours=lambda: not records.lost)
+    run: RunInfo = make_run()
+
+    with pytest.raises(RecordsError, match="somebody else"):
+        steady.save(run)
+    assert records.runs == {}
