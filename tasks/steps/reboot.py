@@ -136,6 +136,12 @@ def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     clock = work.context.clock
     before = read_facts(work.transport, clock, work.reading()).boot_id
     journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
+    by_now = _decision(work)  # storing that may have taken long: the records were away, or this process was held up
+    obstacle = _obstacle(work)
+    if obstacle or not by_now.reboot:
+        why_not = f"not rebooted although {reason}: {obstacle}" if obstacle else by_now.reason
+        journal.done(work, Step.REBOOT, "reboot", before, {"state": by_now.state_if_not.value, "why": why_not})
+        return _keep(work, RebootResult(by_now.state_if_not, why_not), early)
     _say(work, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _keep(work, result, early)  # from here on it may go down, whatever else happens

@@ -4,9 +4,12 @@ import itertools
 
 import pytest
 
+from tasks.seams.records import JournalEntry, JournalMark
 from tasks.seams.transport import Script
-from tasks.states import UpdateState
+from tasks.states import RebootState, UpdateState
+from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Answer
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
@@ -37,3 +40,27 @@ def test_a_line_that_hangs_gives_the_machine_no_more_time(fleet: SimFleet, times
     assert report.run.window is not None
     (job,) = web.installs()
     assert float(str(job.script.params["tx_0_latest_start"])) <= report.run.window.end.timestamp() - 10 + 0.1
+
+
+class SlowRecords(FakeRecords):
+    """Records that hold the run up before its reboot."""
+
+    clock: FakeClock
+
+    def append(self, entry: JournalEntry) -> None:
+        super().append(entry)
+        if entry.act == "reboot" and entry.mark is JournalMark.BEFORE:
+            self.clock.advance(50 * 60)
+
+
+def test_a_reboot_is_not_ordered_when_storing_that_took_until_the_window_closed() -> None:
+    records = SlowRecords()
+    fleet = SimFleet(records=records)
+    records.clock = fleet.clock
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+
+    outcome = outcome_of(fleet.patch(minutes=60), "web")
+
+    assert web.boots.orders == []
+    assert outcome.reboot is RebootState.REQUIRED
+    assert "left until" in outcome.reason
