@@ -125,7 +125,7 @@ def _tell(host: LabHost, command: str) -> None:
 
 def lab_for(name: str) -> Iterator[Lab]:
     """A lab that is gone afterwards; the test is skipped where none can run, and fails in CI."""
-    lab = Lab(name)
+    lab = Lab(name + os.environ.get("PYTEST_XDIST_WORKER", ""))
     reason = lab.reason_it_cannot_run()
     if reason and os.environ.get("CI") == "true":
         pytest.fail(f"the lab can't run here: {reason}")

@@ -21,7 +21,7 @@ from tests.support.fake_clock import FakeClock
 @pytest.fixture(scope="module")
 def lab_host() -> Iterator[LabHost]:
     """A real host whose login shell prints at every start."""
-    with Lab("contract") as lab:
+    with Lab("contract" + os.environ.get("PYTEST_XDIST_WORKER", "")) as lab:
         reason = lab.reason_it_cannot_run()
         if reason:
             pytest.skip(f"the lab can't run here: {reason}")
