@@ -48,6 +48,7 @@ class SteadyRecords:
         def act() -> None:
             self._must_be_ours()
             self._inner.append(entry)
+            self._must_be_ours()  # the act comes next, and storing may have taken longer than the lease lasts
 
         self._steadily(act)
 

@@ -4,15 +4,20 @@ from collections.abc import Mapping
 
 from tasks.errors import RecordsError
 from tasks.model import Update
+from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
 from tasks.seams.records import JournalMark
+from tasks.seams.transport import JobPhase
 from tasks.steps import journal
 from tasks.steps.context import Work
+from tasks.steps.follow import LOOK_SECONDS, patiently
 
 
 def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
     """Return the transactions of a job that this run may have started already; empty when it has not.
+
+    A run that is being stopped asks the machine: what was only about to be handed over is not begun any more.
 
     Args:
         work: the machine's turn.
@@ -21,6 +26,7 @@ def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
 
     Raises:
         RecordsError: the journal's entry of that job makes no sense.
+        TransportError: a run that is being stopped could not ask the machine.
     """
     if not work.run.begun:
         return ()
@@ -28,14 +34,23 @@ def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
     for entry in work.context.records.entries(work.context.run.id, work.name):
         if entry.mark is JournalMark.BEFORE and entry.key == wanted:
             try:
-                return _transactions(entry.detail.get("transactions"), _known(work))
+                parts = _transactions(entry.detail.get("transactions"), _known(work))
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 raise RecordsError(
                     f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {error!r}",
                     machine=work.name,
                     hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
                 ) from error
+            return () if work.context.control.stopping and _never_came(work, wanted) else parts
     return ()
+
+
+def _never_came(work: Work, job_id: str) -> bool:
+    """Whether the machine knows nothing of a job that was about to be handed to it. A run that stops begins none."""
+    clock = work.context.clock
+    until = Deadline.after(clock, work.context.options.out_of_touch_seconds)
+    view = patiently(work, lambda: work.transport.look(job_id, deadline=Deadline.after(clock, LOOK_SECONDS)), until)
+    return view.phase is JobPhase.ABSENT
 
 
 def reboot_ordered(work: Work, *, early: bool) -> str:

@@ -75,6 +75,9 @@ def _repair(work: Work, tally: Tally) -> None:
             machine=work.name,
             hint="Mend it by hand, or allow repairs in the request.",
         )
+    if work.context.control.stopping and not handed_over(work, Kind.REPAIR, 0):
+        why = f"the run was asked to stop: {work.context.control.reason}"
+        raise BrokenPackages(f"packages are in a broken state: {problems}; not repaired: {why}", machine=work.name)
     repair = Transaction(0, (), _latest(work, REPAIR_SECONDS), REPAIR_SECONDS)
     story = carry_out(work, Kind.REPAIR, 0, (repair,), _watching(work), underway=tally.jobs)
     tally.add(story)

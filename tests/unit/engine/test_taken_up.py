@@ -5,9 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from flows.campaign import Campaign
+from flows.past import past_of, request_of
+from flows.ports import PlainRunner
 from tasks.errors import RequestError
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life
 from tests.unit.engine.test_resume import RUN, begin, resume
@@ -116,3 +120,23 @@ def test_the_claim_is_left_to_whoever_has_taken_the_run_over() -> None:
 
     assert fleet.control.stopping
     assert web.claimed_by is not None
+
+
+@pytest.mark.parametrize("stage", [True, False])
+def test_a_job_that_was_only_about_to_be_handed_over_is_not_begun_by_a_run_that_stops(stage: bool) -> None:
+    for dies_at in range(1, WHOLE):
+        fleet = one(FakePackage("a"))
+        with contextlib.suppress(Killed):
+            begin(fleet, fleet.request(stage=stage), Life(dies_at=dies_at))
+        begun = [job.id for job in fleet.machines["web"].jobs()]
+        if RUN in fleet.records.runs and fleet.records.runs[RUN].state is OperationState.IN_PROGRESS:
+            settle(fleet)
+        assert [job.id for job in fleet.machines["web"].jobs()] == begun
+
+
+def settle(fleet: SimFleet) -> None:
+    """Take the run up and begin nothing new."""
+    ports = fleet.ports()
+    ports.control.stop("only settled")
+    past = past_of(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
+    Campaign(request_of(past.run), ports, PlainRunner(), run_id=RUN, past=past).carry_out()
