@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from flows.cli.app import app
+from tests.contract.cli.conftest import Said, Stage, fresh_consoles, security, stage
 from tests.support.fleet import SimMachine
-from tests.unit.cli.conftest import Said, Stage, fresh_consoles, security, stage
 
 __all__ = ["fresh_consoles", "refused", "stage"]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.cli.conftest import Stage
 from tests.unit.bad_input.conftest import Refused
-from tests.unit.cli.conftest import Stage
 
 WORD = "hunter2"  # a password in a URL, which is told to nobody
 PLAN = ("plan", "web")

@@ -14,9 +14,9 @@ from tasks.steps import journal
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.handed import handed_over
 from tasks.steps.progress import recalled
+from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_assessment, make_journal_entry, make_machine, make_plan, make_run
 from tests.support.fleet import SimFleet
-from tests.unit.cli.conftest import Stage, security
 
 RUN = ("show", "last")
 DOCUMENTS: list[tuple[str, str, tuple[str, ...]]] = [

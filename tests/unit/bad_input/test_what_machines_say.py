@@ -24,10 +24,10 @@ from tasks.rules.selection import select
 from tasks.seams.transport import ScriptResult
 from tasks.states import OperationState, UpdateState
 from tasks.transport.framing import RECORDS_LIMIT, Decoder, mark_of, parse_record
+from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_package_state, make_update
 from tests.support.fake_transport import SimulatedJob
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
-from tests.unit.cli.conftest import Stage, security
 from tests.unit.managers.recordings import recorded
 
 NASTY = "\x1b]0;pwned\x07\x1b[2J<script>alert(1)</script>[bold]../../etc/passwd\r\n=cmd|' /C calc'!A0\u202e\x00"

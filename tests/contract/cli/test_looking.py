@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
-from tests.unit.cli.conftest import Stage, security
 
 
 def test_assess_counts_and_keeps(stage: Stage) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
-from tests.unit.cli.conftest import Stage, security
 
 QUICK = ("--plain", "--yes")
 

@@ -11,8 +11,8 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder
 from tasks.states import OperationState
+from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
-from tests.unit.cli.conftest import Stage, security
 
 SOMEBODY = Holder("other", "hilltop", 4711, "anne")
 
