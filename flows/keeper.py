@@ -61,6 +61,7 @@ class LeaseKeeper:
         asked = time.monotonic()
         self._leases.take(self._run_id, self._holder, LEASE_SECONDS)
         self._renewed = asked
+        self._control.ours = self.ours
         self._renew()
         self._thread.start()
         return self

@@ -73,12 +73,14 @@ class Control:
     Attributes:
         reason: why it was asked to.
         taken_over: somebody else carries the run now; machines are left to them, with their claims.
+        ours: whether the run is still this process' to carry out; asked just before what changes a machine.
     """
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self.reason = ""
         self.taken_over = False
+        self.ours: Callable[[], bool] = lambda: True
 
     def stop(self, reason: str) -> None:
         """Ask for it. The first reason stands."""

@@ -12,6 +12,7 @@ from tasks.errors import (
     HostKeyMismatch,
     HostKeyUnknown,
     JobLost,
+    RecordsError,
     TransportError,
 )
 from tasks.seams.clock import Deadline
@@ -72,13 +73,23 @@ def hand_over(work: Work, job: Job) -> None:
     clock = work.context.clock
     until = Deadline.after(clock, work.context.options.out_of_touch_seconds)
     try:
-        patiently(work, lambda: work.transport.start(job, deadline=Deadline.after(clock, START_SECONDS)), until)
+        patiently(work, lambda: _start(work, job), until)
     except TransportError as error:
         raise ConnectionLost(
             f"out of touch while job {job.id} was handed over: {error.message}",
             machine=work.name,
             hint="The job may be running. Assess the machine once it can be reached: its package database tells.",
         ) from error
+
+
+def _start(work: Work, job: Job) -> JobView:
+    if not work.context.control.ours():  # this process may have been held up since it asked the last time
+        raise RecordsError(
+            "somebody else has taken this run over, so nothing more is begun from here",
+            machine=work.name,
+            hint="See the run: its new holder goes on with it.",
+        )
+    return work.transport.start(job, deadline=Deadline.after(work.context.clock, START_SECONDS))
 
 
 def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], deadline: Deadline) -> Followed:

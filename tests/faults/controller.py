@@ -21,6 +21,7 @@ from tests.support.mortal import Killed
 
 T = TypeVar("T")
 
+HELD_UP = 1.0  # seconds that a question takes to arrive only when its process was stopped after asking it
 THERE = 0.04  # seconds that a question is on its way, and as many for its answer
 
 
@@ -131,8 +132,11 @@ class Wire:
         """See Transport."""
 
     def _ask(self, name: str, deadline: Deadline, ask: Callable[[Deadline], T]) -> T:
+        asked = self._of.hub.now
+
         def act() -> T:
             self._machine.caller = self._of.run_id
+            self._machine.held_up = (self._of.hub.now - asked).total_seconds() > HELD_UP
             return ask(Deadline(deadline.at - self._of.offset))
 
         answer = self._of.call(self._machine.name, name, act)

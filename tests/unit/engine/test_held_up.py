@@ -5,14 +5,16 @@ import pytest
 from flows import keeper
 from flows.keeper import LEASE_SECONDS, LeaseKeeper
 from flows.steady import SteadyRecords
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, Unreachable
 from tasks.model import RunInfo
 from tasks.seams.leases import Holder
 from tasks.steps.context import Control, SilentWatcher
 from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
+from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
+from tests.support.fleet import SimFleet
 
 RUN = "20260310-010000-aaaaaa"
 US, OTHER = Holder("us", "here", 1, "me"), Holder("other", "there", 2, "anne")
@@ -72,3 +74,14 @@ def test_a_run_that_held_looks_whose_it_is_before_it_writes() -> None:
     with pytest.raises(RecordsError, match="somebody else"):
         steady.save(run)
     assert records.runs == {}
+
+
+def test_a_process_that_was_held_up_while_it_handed_a_job_over_begins_none(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    web.fail(Unreachable("gone"), on="start")
+    fleet.control.ours = lambda: all(call.verb != "start" for call in web.calls)
+
+    with pytest.raises(RecordsError, match="somebody else"):
+        fleet.patch()
+
+    assert web.jobs() == []
