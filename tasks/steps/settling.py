@@ -62,12 +62,16 @@ class Tally:
 
 def versions_now(work: Work) -> Mapping[str, str]:
     """Ask the package database for what is there now of everything that was pending."""
-    updates = [*work.plan.chosen, *(result.update for result in work.plan.skipped)]
+    updates = _was_pending(work)
     if not updates:
         return {}
     return patiently(
         work, lambda: work.manager.installed(work.transport, updates, deadline=work.reading()), in_time(work)
     )
+
+
+def _was_pending(work: Work) -> list[Update]:
+    return [*work.plan.chosen, *(result.update for result in work.plan.skipped)]
 
 
 def in_time(work: Work) -> Deadline:
@@ -89,11 +93,7 @@ def settled(work: Work, tally: Tally) -> MachineRun:
 def as_far_as_seen(work: Work, tally: Tally, error: Exception) -> MachineRun:
     """Say what is known of an installation that broke off: no error may hide what was begun. Raises nothing."""
     try:
-        now = work.manager.installed(
-            work.transport,
-            [*work.plan.chosen, *(result.update for result in work.plan.skipped)],
-            deadline=work.reading(),
-        )
+        now = work.manager.installed(work.transport, _was_pending(work), deadline=work.reading())
     except FleetpatchError:
         now = None
     chosen = broken_off(work, tally, now, str(getattr(error, "message", error)))
