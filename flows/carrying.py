@@ -1,7 +1,7 @@
 """Carry a run out, or take one up again: under a lease, with records that it can rely on."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
 from flows.campaign import Campaign, new_run_id, window_of
@@ -45,10 +45,10 @@ def carry_out(
     """
     if request.report_directory is not None:
         check_place(request.report_directory)
-    ports = ports or real_ports(request, who)
-    request = _located(request, ports.inventory)
-    run_id = who.run_id or new_run_id(ports.clock.now())
-    return _carry(request, who, make_runner, ports, run_id, flow_run_id, past=None)
+    with real_ports(request, who) if ports is None else nullcontext(ports) as way:
+        request = _located(request, way.inventory)
+        run_id = who.run_id or new_run_id(way.clock.now())
+        return _carry(request, who, make_runner, way, run_id, flow_run_id, past=None)
 
 
 def take_up(
@@ -76,8 +76,8 @@ def take_up(
         history = History(records)
         run = history.run(run_id)
         request = request_of(run)
-        ports = ports or real_ports(request, who)
-        return _carry(request, who, make_runner, ports, run.id, flow_run_id, past=lambda: past_of(history, run.id))
+        with real_ports(request, who) if ports is None else nullcontext(ports) as way:
+            return _carry(request, who, make_runner, way, run.id, flow_run_id, past=lambda: past_of(history, run.id))
 
 
 def _located(request: PatchRequest | AssessRequest, inventory: Inventory) -> PatchRequest | AssessRequest:

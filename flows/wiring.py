@@ -3,6 +3,8 @@
 import functools
 import getpass
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -42,8 +44,9 @@ def prefect_secret(block: str) -> str:
     return str(loaded.get())
 
 
-def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
-    """Return the way out of a run on real machines.
+@contextmanager
+def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[Ports]:
+    """Give the way out of a run on real machines, and close its records when the block is left.
 
     Raises:
         InventoryError: the inventory can't be found or used.
@@ -57,24 +60,24 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Ports:
     def connect(machine: Machine) -> Transport:
         return open_session(machine, inventory, clock=clock, secrets=fetch)
 
-    records = open_records(who.records_url)
+    with open_records(who.records_url) as records:
 
-    def logs(report: RunReport) -> dict[str, str]:
-        history = History(records)
-        machines = [outcome.machine for outcome in report.outcomes if outcome.install is not None]
-        return {name: "\n".join(part.text for part in history.job_output(report.run.id, name)) for name in machines}
+        def logs(report: RunReport) -> dict[str, str]:
+            history, run = History(records), report.run.id
+            machines = [outcome.machine for outcome in report.outcomes if outcome.install is not None]
+            return {name: "\n".join(part.text for part in history.job_output(run, name)) for name in machines}
 
-    return Ports(
-        inventory=inventory,
-        clock=clock,
-        records=records,
-        leases=records.leases,
-        connect=connect,
-        manager_for=manager_for,
-        watch=who.watch,
-        control=who.control,
-        logs=logs,
-    )
+        yield Ports(
+            inventory=inventory,
+            clock=clock,
+            records=records,
+            leases=records.leases,
+            connect=connect,
+            manager_for=manager_for,
+            watch=who.watch,
+            control=who.control,
+            logs=logs,
+        )
 
 
 def report_directory(asked: Path | None) -> Path:

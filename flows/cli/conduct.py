@@ -180,7 +180,8 @@ def _watch(thread: threading.Thread, interrupts: Interrupts, seen: _Seen, who: C
 
 def _running(run_id: str, records: str | None) -> list[JournalEntry] | None:
     try:
-        return still_open(open_records(records).entries(run_id))
+        with open_records(records) as kept:
+            return still_open(kept.entries(run_id))
     except RecordsError:
         return None
 
@@ -202,9 +203,9 @@ def _note_leaving(run_id: str, records: str | None) -> None:
     from tasks.records.history import History
 
     try:
-        kept = open_records(records)
-        run = History(kept).run(run_id)
-        message = "left by a second Ctrl-C; what ran on machines went on"
-        kept.save(replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now()))
+        with open_records(records) as kept:
+            run = History(kept).run(run_id)
+            message = "left by a second Ctrl-C; what ran on machines went on"
+            kept.save(replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now()))
     except RecordsError:
         return  # it was said on screen where to look

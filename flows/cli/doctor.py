@@ -58,6 +58,7 @@ def _examine(
     from inventory.scope import Scope
 
     with display(names, None, "doctor") as watch:
-        ports = real_ports(AssessRequest(scope=scope, inventory=inventory), Caller(watch=watch, records_url=records))
-        machines = Scope.parse(scope).select(ports.inventory)
-        return examine(machines, ports, at_once=at_once, refresh=refresh)
+        request, who = AssessRequest(scope=scope, inventory=inventory), Caller(watch=watch, records_url=records)
+        with real_ports(request, who) as ports:
+            machines = Scope.parse(scope).select(ports.inventory)
+            return examine(machines, ports, at_once=at_once, refresh=refresh)

@@ -1,9 +1,10 @@
 """Opening the records: created when they aren't there, migrated when they are older, refused when they aren't ours."""
 
+import errno
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -72,12 +73,33 @@ def _make_file(path: Path) -> None:
     """Create an empty file that only its owner reads: what machines say may be confidential."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if path.exists():
+            _check_file(path)
+        else:
+            _create(path)
     except OSError as error:
         raise RecordsError(
             f"can't use {path} for the records: {error.strerror}",
             hint="Let this user write there, or point FLEETPATCH_RECORDS_URL elsewhere.",
         ) from error
+
+
+def _create(path: Path) -> None:
+    with suppress(FileExistsError):  # another process was quicker
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
+
+
+def _check_file(path: Path) -> None:
+    """Ask whether a file can be used, without opening it.
+
+    Closing a file gives up all POSIX locks that this process holds on it, whoever took them: another connection of ours
+    would go on without its lock, and a second process could remove the journal under it
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _revision(connection: Connection) -> str | None:

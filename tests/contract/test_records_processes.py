@@ -130,3 +130,30 @@ def test_a_holder_that_is_killed_loses_its_run_when_its_time_is_over(url: str) -
             records.save(make.make_run(state=OperationState.SUCCEEDED))
             records.leases.give_back(make.RUN_ID, ME)
             assert records.leases.abandoned() == ()
+
+
+_LOOK = """
+import sys
+from tasks.records.history import History
+from tasks.records.opening import open_records
+
+with open_records(sys.argv[1]) as records:
+    print(" ".join(run.id for run in History(records).runs(9)))
+"""
+
+
+def _seen_by_another_process(url: str) -> set[str]:
+    command = [sys.executable, "-c", _LOOK, url]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_opening_the_records_twice_in_a_process_keeps_the_locks_of_the_first(url: str) -> None:
+    """A lock that went lost would let the next process that closes the file remove the journal under this one."""
+    with open_records(url) as first:
+        first.save(make.make_run(id="20260310-010000-aaaaaa"))
+        open_records(url).close()
+        assert _seen_by_another_process(url) == {"20260310-010000-aaaaaa"}
+
+        first.save(make.make_run(id="20260310-020000-bbbbbb"))
+
+        assert _seen_by_another_process(url) == {"20260310-010000-aaaaaa", "20260310-020000-bbbbbb"}

@@ -7,6 +7,8 @@ Its two machines each have three updates that take two seconds and a bit each.
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,9 +56,11 @@ def fleet() -> SimFleet:
     return made
 
 
-def ports(_request: Any, who: Caller) -> Ports:
-    records = open_records(who.records_url)
-    return replace(fleet().ports(), records=records, leases=records.leases, watch=who.watch, control=who.control)
+@contextmanager
+def ports(_request: Any, who: Caller) -> Iterator[Ports]:
+    with open_records(who.records_url) as records:
+        made = fleet().ports()
+        yield replace(made, records=records, leases=records.leases, watch=who.watch, control=who.control)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -61,9 +62,10 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", made.url)
     records = open_records(made.url)
 
-    def ports(_request: object, who: object) -> object:
+    @contextmanager
+    def ports(_request: object, who: object) -> Iterator[object]:
         life = made.life
-        return replace(
+        yield replace(
             fleet.ports(),
             records=mortal_records(records, life),
             leases=records.leases,

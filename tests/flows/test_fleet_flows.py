@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -199,7 +200,7 @@ def varied() -> SimFleet:
 def test_prefect_changes_nothing_of_what_becomes_of_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     plain, seen = varied(), varied()
     fields = {"waves": {"size": 2, "failure_budget_count": 6}, "report_directory": tmp_path}
-    monkeypatch.setattr("flows.carrying.real_ports", lambda request, who: seen.ports())
+    monkeypatch.setattr("flows.carrying.real_ports", lambda request, who: nullcontext(seen.ports()))
 
     expected = plain.patch(**fields)
     report = failure_of(ran(patch_fleet, seen.request(**fields))).report

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def stage(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flows.recovery.SystemClock", lambda: made.fleet.clock)
     for module in (flows.carrying, flows.wiring):
-        monkeypatch.setattr(module, "real_ports", lambda _request, who: made.ports(who))
+        monkeypatch.setattr(module, "real_ports", lambda _request, who: nullcontext(made.ports(who)))
     return made
 
 
