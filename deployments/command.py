@@ -1,0 +1,16 @@
+"""The console command: the verbs of ``flows``, and those that say when and where it all runs.
+
+``flows`` knows nothing of this room, so the two meet here: each module below hangs its verbs into the one typer app
+while it is imported. All are imported for every call, so what is heavy they load inside of their functions.
+"""
+
+import sys
+
+from flows.cli.main import main
+
+# One line each, in the order of `fleetpatch --help`.
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())
