@@ -1,20 +1,20 @@
 """What a run needs from outside: clock, records, machines, and how its work is spread."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from inventory.machine import Inventory, Machine
-from tasks.errors import FleetpatchError, PatchError
-from tasks.model import Facts, Outcome, RunReport, Wave
+from tasks.errors import FleetpatchError, PatchError, RequestError
+from tasks.model import Facts, Hook, HookResult, Outcome, Plan, RunReport, Wave
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.leases import Leases
 from tasks.seams.manager import PackageManager
 from tasks.seams.records import Records
 from tasks.seams.transport import Job, Script, Transport
-from tasks.states import Step
+from tasks.states import Occasion, Step
 from tasks.steps.context import Control, MachineRun, SilentWatcher, Watcher, Work
 from tasks.steps.order import perform
 
@@ -100,6 +100,43 @@ class Unopened:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a planned run may go on.
+
+    Attributes:
+        refused: why nothing may be begun; "" when the run may go on.
+        plans: plans that were cut down to what was agreed to, by machine.
+        notes: who agreed to what, for the report.
+    """
+
+    refused: str = ""
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Gate = Callable[[RunReport, Control], Decision]
+"""Lets a planned run go on, or not, and may take long about it: a person's approval. Ends soon when told to stop."""
+
+Herald = Callable[[Occasion, RunReport], None]
+"""Tells people. Never raises, and never takes long."""
+
+CallHook = Callable[[Hook, RunReport, str, Deadline], HookResult]
+"""Runs a hook that is no command on a machine: for the run as it stands, about a subject, until a deadline."""
+
+
+def _open_gate(planned: RunReport, control: Control) -> Decision:  # noqa: ARG001 - the gate's parameters
+    return Decision()
+
+
+def _nobody_told(occasion: Occasion, report: RunReport) -> None:
+    pass
+
+
+def _no_hooks(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - as above
+    raise RequestError(f"hook {hook.name!r} of kind {hook.kind} can't be run here")
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """The way out of a run, the same for all its machines."""
 
@@ -112,3 +149,6 @@ class Ports:
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
     logs: Callable[[RunReport], dict[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere
+    gate: Gate = _open_gate
+    tell: Herald = _nobody_told
+    call_hook: CallHook = _no_hooks

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
+from flows.form import Form
+from flows.policy_forms import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.model import Selection
 from tasks.rules.waves import WavePolicy
 from tasks.rules.window import read_local
@@ -25,20 +27,7 @@ def _usable(path: Path) -> Path:
 Place = Annotated[Path, AfterValidator(_usable)]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse true and false where a number is due: `minutes: true` would be one minute."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
-            raise ValueError("true or false is no number")
-        return value
-
-
-class ScopeRequest(_Form):
+class ScopeRequest(Form):
     """Which machines."""
 
     scope: str = Field(
@@ -54,7 +43,7 @@ class ScopeRequest(_Form):
     )
 
 
-class WindowRequest(_Form):
+class WindowRequest(Form):
     """When changes may be made."""
 
     start: datetime | None = Field(
@@ -62,9 +51,16 @@ class WindowRequest(_Form):
     )
     minutes: float = Field(default=120, gt=0, le=31 * 24 * 60, description="How long it is open, in minutes.")
     zone: str = Field(default="UTC", max_length=64, description="IANA time zone, e.g. `Europe/Berlin`.")
+    lead_minutes: float = Field(
+        default=0,
+        ge=0,
+        le=7 * 24 * 60,
+        description="How long before its window a scheduled run starts: for its plan, its approval and the hooks "
+        "before it. The window opens so long after the scheduled time.",
+    )
 
 
-class WavesRequest(_Form):
+class WavesRequest(Form):
     """In what order, and when to stop going on."""
 
     canary_count: int = Field(default=0, ge=0, le=1000, description="Machines in a first wave of their own.")
@@ -82,7 +78,7 @@ class WavesRequest(_Form):
     keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
 
 
-class UpdatesRequest(_Form):
+class UpdatesRequest(Form):
     """Which of the pending updates."""
 
     classifications: list[Classification] = Field(
@@ -102,6 +98,12 @@ class UpdatesRequest(_Form):
         default=None,
         description="Leave out what was published later, where the machine knows when that was. "
         "Without an offset it is read in the window's zone.",
+    )
+    as_in_run: str = Field(
+        default="",
+        max_length=100,
+        description="Only updates and versions that an earlier run (its id, or `last:` and a configuration's name) "
+        "has installed or planned: what one ring has tested is carried to the next.",
     )
 
 
@@ -144,6 +146,15 @@ class PatchRequest(ScopeRequest):
         default=90, ge=0, le=3600, description="Time services may take to come back before they count as gone."
     )
     assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
+    configuration: str = Field(
+        default="", max_length=100, description="The maintenance configuration that this run belongs to, if any."
+    )
+    hooks: HooksRequest = Field(default=HooksRequest(), description="What of yours is run before and after.")
+    approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person has to agree.")
+    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is told of what.")
+    freezes: list[FreezeRequest] = Field(
+        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
+    )
     report_directory: Place | None = Field(
         default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
     )

@@ -14,6 +14,9 @@ from tasks.states import (
     Classification,
     Compliance,
     FindingLevel,
+    HookKind,
+    HookMode,
+    HookPlace,
     OperationState,
     RebootState,
     Step,
@@ -317,6 +320,36 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """Something of the owner's that is run before or after.
+
+    Attributes:
+        target: a command line, a URL, ``package.module:function`` or ``flow/deployment``, by its kind.
+        repeatable: it may be run again when nobody knows whether it ran.
+    """
+
+    name: str
+    place: HookPlace
+    kind: HookKind
+    target: str
+    timeout_seconds: float = 300.0
+    mode: HookMode = HookMode.MUST_SUCCEED
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HookResult:
+    """How a hook went. ``subject`` is the machine's name, "wave 2" or "run"."""
+
+    hook: Hook
+    subject: str
+    succeeded: bool
+    message: str
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """When a step ran on a machine, and how it ended."""
 
@@ -390,6 +423,8 @@ class RunReport:
     waves: tuple[Wave, ...] = ()
     plans: tuple[Plan, ...] = ()
     assessments: tuple[Assessment, ...] = ()
+    hooks: tuple[HookResult, ...] = ()
+    notes: tuple[str, ...] = ()  # who approved, what was told to nobody, what the window was
 
     def count(self, state: OperationState) -> int:
         """Number of machines in that state."""

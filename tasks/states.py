@@ -97,3 +97,44 @@ class FindingLevel(StrEnum):
     GOOD = "good"
     WARN = "warn"
     BLOCK = "block"
+
+
+class HookKind(StrEnum):
+    """What an owner's hook is."""
+
+    MACHINE_COMMAND = "machine-command"
+    CONTROLLER_COMMAND = "controller-command"
+    HTTP = "http"
+    PYTHON = "python"
+    DEPLOYMENT = "deployment"
+
+
+class HookMode(StrEnum):
+    """What the failure of a hook means."""
+
+    MUST_SUCCEED = "must_succeed"
+    WARN = "warn"
+    IGNORE = "ignore"
+
+
+class HookPlace(StrEnum):
+    """What a hook stands before or after."""
+
+    BEFORE_RUN = "before_run"
+    AFTER_RUN = "after_run"
+    BEFORE_WAVE = "before_wave"
+    AFTER_WAVE = "after_wave"
+    BEFORE_MACHINE = "before_machine"
+    AFTER_MACHINE = "after_machine"
+
+
+class Occasion(StrEnum):
+    """What people are told of."""
+
+    PLANNED = "planned"
+    WAITING = "waiting"  # for a person's approval
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    MISSED = "missed"  # a window came and went, or holds nothing any more
+    CANCELLED = "cancelled"

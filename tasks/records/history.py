@@ -117,7 +117,7 @@ class History:
             assessments = _documents(connection, schema.assessments, Assessment, run.id)
             plans = _document(connection, schema.run_plans, schema.run_plans.c.run_id == run.id)
         kept = decode(RunPlans, plans) if plans is not None else RunPlans(run.id, waves_of(outcomes))
-        return RunReport(run, outcomes, kept.waves, kept.plans, assessments)
+        return RunReport(run, outcomes, kept.waves, kept.plans, assessments, kept.hooks, kept.notes)
 
     def outcome(self, run_id: str, machine: str) -> Outcome:
         """Return what became of a machine in a run.

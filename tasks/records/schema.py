@@ -205,3 +205,30 @@ stop_requests = Table(
     Column("reason", Words, nullable=False),
     Column("at", Instant, nullable=False),
 )
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("digest", Key, nullable=False),
+    Column("asked_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("decision", Key, nullable=False, index=True),
+    Column("who", Words, nullable=False),
+    Column("remark", Words, nullable=False),
+    Column("decided_at", Instant),
+)
+"""``decision`` is "" while a person is waited for; ``digest`` is of the plan that was shown."""
+
+occurrences = Table(
+    "occurrences",
+    metadata,
+    Column("configuration", Key, primary_key=True),
+    Column("starts_at", Instant, primary_key=True),
+    Column("run_id", Key, nullable=False, index=True),
+    Column("what", Key, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+"""The one run that a window of a configuration belongs to, or why it has none: ``what`` is "run", "missed", "frozen"
+or "cancelled"."""

@@ -9,7 +9,7 @@ from typing import Self, cast
 from sqlalchemy import Connection, Table, delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tasks.model import Assessment, JobOutput, Outcome, Plan, RunInfo, RunReport, Wave
+from tasks.model import Assessment, HookResult, JobOutput, Outcome, Plan, RunInfo, RunReport, Wave
 from tasks.records import rows, schema
 from tasks.records.codec import decode, encode
 from tasks.records.database import Database
@@ -27,6 +27,8 @@ class RunPlans:
     run_id: str
     waves: tuple[Wave, ...] = ()
     plans: tuple[Plan, ...] = ()
+    hooks: tuple[HookResult, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 _Part = RunInfo | Assessment | Outcome | JobOutput | RunPlans
@@ -148,7 +150,7 @@ def _portions(item: Saved) -> Iterator[Sequence[_Part]]:
     parts: list[_Part] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
     for start in range(0, len(parts), _PORTION):
         yield parts[start : start + _PORTION]
-    yield (RunPlans(item.run.id, item.waves, item.plans), item.run)
+    yield (RunPlans(item.run.id, item.waves, item.plans, item.hooks, item.notes), item.run)
 
 
 def _save(connection: Connection, item: _Part) -> None:

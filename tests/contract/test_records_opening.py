@@ -129,7 +129,7 @@ def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None
 def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
     open_records(url).close()
     _set_revision(url, "0999")
-    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0003") as caught:
+    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0004") as caught:
         open_records(url)
     assert "Upgrade fleetpatch here" in caught.value.hint
 

@@ -1,0 +1,91 @@
+"""What surrounds a run, as it can be asked for: hooks, approval, notifications, freezes."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from flows.form import Form
+from tasks.states import HookKind, HookMode
+
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
+]
+Occasions = Literal["planned", "waiting", "started", "finished", "failed", "missed", "cancelled"]
+
+
+class HookRequest(Form):
+    """Something of yours that is run before or after."""
+
+    name: Name = Field(description="What it is called in reports.")
+    kind: HookKind = Field(
+        description="What it is: a command on each machine or on the controller, an HTTP call, a Python function, "
+        "or a Prefect deployment."
+    )
+    target: str = Field(
+        min_length=1,
+        max_length=4000,
+        description="The command line, the URL (POST), `package.module:function`, or `flow/deployment`.",
+    )
+    timeout_minutes: float = Field(default=5, gt=0, le=240, description="After that it counts as failed.")
+    mode: HookMode = Field(
+        default=HookMode.MUST_SUCCEED,
+        description="What its failure means: must_succeed stops what it stands before, warn is told, ignore is not.",
+    )
+    repeatable: bool = Field(
+        default=False,
+        description="Whether it may be run again when a run that was interrupted can't know whether it ran.",
+    )
+
+
+class HooksRequest(Form):
+    """What is run before and after: once for the run, once a wave, or on each machine."""
+
+    before_run: list[HookRequest] = Field(default=[], max_length=20)
+    after_run: list[HookRequest] = Field(default=[], max_length=20)
+    before_wave: list[HookRequest] = Field(default=[], max_length=20)
+    after_wave: list[HookRequest] = Field(default=[], max_length=20)
+    before_machine: list[HookRequest] = Field(default=[], max_length=20)
+    after_machine: list[HookRequest] = Field(default=[], max_length=20)
+
+
+class ApprovalRequest(Form):
+    """Whether a person has to let the run go on once its plan stands."""
+
+    required: bool = Field(default=False, description="Wait for a person's word before anything is changed.")
+    expires_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=31 * 24 * 60,
+        description="How long it is waited for, from the plan on. Empty: as long as the window holds anything.",
+    )
+    changed: Literal["refuse", "trim"] = Field(
+        default="trim",
+        description="When what is pending is no longer what was approved: refuse the machine, or install only what was "
+        "approved and still stands.",
+    )
+    not_by_starter: bool = Field(
+        default=False, description="Whoever started the run may not approve it: two pairs of eyes."
+    )
+
+
+class NotifyRequest(Form):
+    """Who is told."""
+
+    to: str = Field(
+        min_length=1,
+        max_length=500,
+        description="Reference to an Apprise URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a "
+        "Prefect secret block).",
+    )
+    on: list[Occasions] = Field(
+        default=["waiting", "failed", "missed", "finished"], min_length=1, description="At which occasions."
+    )
+
+
+class FreezeRequest(Form):
+    """A time in which nothing may be changed."""
+
+    start: datetime = Field(description="From when; without an offset it is read in the window's zone.")
+    end: datetime = Field(description="Until when.")
+    reason: str = Field(default="", max_length=200, description="Why, for reports.")
