@@ -1,0 +1,174 @@
+"""A real Prefect server as a process of its own, for tests that kill it and start it again: same port, same data.
+
+Its home, port and database are the test's own; it listens on the loopback only and tells nobody anything. How fast it
+answers depends on the machine: the first start makes the tables (10 s on two cores), later ones take half of that.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    temporary_settings,
+)
+
+from tests.ci.tree import TOP
+
+START_SECONDS = 120.0
+_ANSWER_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class PrefectServer:
+    """A server process over a home folder.
+
+    Attributes:
+        home: PREFECT_HOME of the server and of whoever talks to it.
+        port: on 127.0.0.1; the same at every start.
+        database: connection URL (``postgresql+asyncpg://…``); "": an SQLite file in ``home``.
+        process: the server, while it runs.
+    """
+
+    home: Path
+    port: int
+    database: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """What PREFECT_API_URL has to be."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def log(self) -> Path:
+        """What the server printed, over all its starts."""
+        return self.home / "server.log"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return surroundings for a process that talks to this server: nothing of this process' own Prefect in it."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+        return {
+            **kept,
+            "PYTHONPATH": str(TOP),
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            **more,
+        }
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, over the data that are there, and wait until it answers.
+
+        Raises:
+            RuntimeError: it came to its end, or did not answer in time; with the end of its log.
+        """
+        assert self.process is None, "it runs already"
+        self.home.mkdir(parents=True, exist_ok=True)
+        more = {"PREFECT_API_DATABASE_CONNECTION_URL": self.database} if self.database else {}
+        self.process = self._begun(
+            ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"),
+            self.log,
+            more,
+        )
+        if wait:
+            self.wait_until_up()
+
+    def wait_until_up(self, seconds: float = START_SECONDS) -> None:
+        """Wait until it answers.
+
+        Raises:
+            RuntimeError: see ``start``.
+        """
+        patience = time.monotonic() + seconds
+        while not self.up():
+            ended = self.process is None or self.process.poll() is not None
+            if ended or time.monotonic() > patience:
+                raise RuntimeError(f"no Prefect server on port {self.port}: {self.log.read_text()[-2000:]}")
+            time.sleep(0.2)
+
+    def up(self) -> bool:
+        """Whether it answers now."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=_ANSWER_SECONDS):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """kill -9: nothing is closed or written any more. Its data stay."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def run(self, *words: str, log: Path, **more: str) -> "subprocess.Popen[bytes]":
+        """Start ``python -m WORDS…`` against this server, in a session of its own; ``remove`` ends it if need be.
+
+        Args:
+            words: a module and its arguments: ``"prefect", "worker", "start", "--pool", "p"``.
+            log: where its output goes.
+            more: environment variables.
+        """
+        started = self._begun(words, log, more)
+        self.others.append(started)
+        return started
+
+    @contextmanager
+    def client(self) -> Iterator[SyncPrefectClient]:
+        """Give a client of this server, whatever this process' own settings are."""
+        settings = {PREFECT_API_URL: self.url, PREFECT_HOME: self.home, PREFECT_API_DATABASE_CONNECTION_URL: None}
+        with temporary_settings(settings), get_client(sync_client=True) as client:
+            yield client
+
+    def remove(self) -> None:
+        """End it and what ``run`` has started, each by its own pid."""
+        for process in reversed(self.others):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.others.clear()
+        self.kill()
+
+    def _begun(self, words: tuple[str, ...], log: Path, more: dict[str, str]) -> "subprocess.Popen[bytes]":
+        with log.open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", *words],
+                cwd=self.home,
+                env=self.environment(**more),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+
+@contextmanager
+def prefect_server(home: Path, database: str = "") -> Iterator[PrefectServer]:
+    """Give a server that runs and answers; afterwards nothing of it is left running."""
+    server = PrefectServer(home, free_port(), database)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
