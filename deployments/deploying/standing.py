@@ -1,0 +1,78 @@
+"""The deployments that every fleet has, whatever its configurations: on demand, and what runs of itself."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
+
+from deployments.deploying.model import OURS, Deployment, ScheduleLine, fleet_tag
+from flows.assess import assess_fleet
+from flows.patch import patch_fleet, resume_fleet
+from flows.reconcile import reconcile_fleet
+
+AnyFlow = Flow[..., Any]
+
+RECONCILE_SECONDS = 5 * 60
+ASSESS_SECONDS = 3 * 3600
+"""Azure's interval for Linux machines (its older Automation Update Management: three hours)."""
+
+
+def standing(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:
+    """Return them.
+
+    Args:
+        fleet: names the set of configurations.
+        pool: the work pool that carries them; "" when a process serves them.
+        inventory: of the machines that are assessed on a schedule; None: there is no such schedule.
+    """
+    made = [
+        deployment(assess_fleet, "on-demand", fleet, pool),
+        deployment(patch_fleet, "on-demand", fleet, pool),
+        deployment(resume_fleet, "on-demand", fleet, pool),
+        deployment(
+            reconcile_fleet, "scheduled", fleet, pool, schedules=[every("reconcile", RECONCILE_SECONDS)], at_once=1
+        ),
+    ]
+    if inventory is not None:
+        looks = {"request": {"scope": "*", "inventory": str(inventory)}}
+        lines = [every("assess", ASSESS_SECONDS)]
+        made.append(deployment(assess_fleet, "scheduled", fleet, pool, parameters=looks, schedules=lines, at_once=1))
+    return tuple(made)
+
+
+def every(slug: str, seconds: int) -> ScheduleLine:
+    """Return a schedule that comes again and again."""
+    return ScheduleLine(slug, f"every {seconds} s", "UTC")
+
+
+def deployment(
+    flow: AnyFlow,
+    name: str,
+    fleet: str,
+    pool: str,
+    *,
+    description: str = "",
+    parameters: Mapping[str, object] | None = None,
+    schedules: Sequence[ScheduleLine] = (),
+    tags: Sequence[str] = (),
+    at_once: int | None = None,
+    paused: bool = False,
+) -> Deployment:
+    """Return a flow as a deployment of a fleet. Its form is the flow's parameters, its description the flow's own."""
+    schema = parameter_schema(flow).model_dump(exclude_unset=True)
+    return Deployment(
+        flow=flow.name,
+        name=name,
+        entrypoint=f"{flow.__module__}.{flow.fn.__name__}",
+        description=(description or flow.description or "").strip(),
+        tags=tuple(sorted({OURS, fleet_tag(fleet), *tags})),
+        parameters=dict(parameters or {}),
+        schema=json.loads(json.dumps(schema)),  # as it comes back: tuples as lists
+        schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
+        at_once=at_once,
+        paused=paused,
+        pool=pool,
+    )

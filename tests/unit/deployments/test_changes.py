@@ -1,0 +1,104 @@
+"""What has to be done so that what is there becomes what is wanted."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.deploying.changes import changes, settled
+from deployments.deploying.model import Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup
+
+LINE = ScheduleLine("window", "DTSTART:20260310T220000\nRRULE:FREQ=MONTHLY;BYDAY=2TU", "Europe/Berlin")
+WEB = Deployment("patch-fleet", "web", "flows.patch.patch_fleet", parameters={"request": {"scope": "env=prod"}})
+LATE = Automation("late", "", {"within": 60.0}, ({"state": "CRASHED"},))
+
+
+def only(done: tuple[Change, ...]) -> Change:
+    assert len(done) == 1
+    return done[0]
+
+
+def difference(ours: Any, theirs: Any) -> tuple[str, ...]:
+    change = only(changes(Setup((ours,)), Setup((theirs,))))
+    assert change.doing is Doing.UPDATE
+    return change.differences
+
+
+def test_what_is_missing_is_created_pools_first() -> None:
+    done = changes(Setup((WEB,), (LATE,), (Pool("fleet"),)), Setup())
+
+    assert [(change.doing, change.kind, change.name) for change in done] == [
+        (Doing.CREATE, "work pool", "fleet"),
+        (Doing.CREATE, "deployment", "patch-fleet/web"),
+        (Doing.CREATE, "automation", "late"),
+    ]
+
+
+def test_what_is_as_it_should_be_is_kept() -> None:
+    setup = Setup((replace(WEB, schedules=(LINE,)),), (LATE,), (Pool("fleet"),))
+
+    done = changes(setup, setup)
+
+    assert {change.doing for change in done} == {Doing.KEEP}
+    assert settled(done)
+
+
+def test_what_is_not_wanted_any_more_is_removed_when_that_is_wanted() -> None:
+    found = Setup((WEB,), (LATE,), (Pool("somebody's"),))
+
+    assert {(change.kind, change.doing) for change in changes(Setup(), found)} == {
+        ("deployment", Doing.REMOVE),
+        ("automation", Doing.REMOVE),
+    }
+    assert changes(Setup(), found, prune=False) == ()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        (replace(WEB, schedules=(LINE,), paused=True), "paused: true → false"),
+        (replace(WEB, schedules=()), "schedule window: missing"),
+        (replace(WEB, schedules=(LINE, replace(LINE, slug="mine"))), "schedule mine: not ours"),
+        (replace(WEB, schedules=(replace(LINE, active=False),)), "schedule window: active false → true"),
+        (replace(WEB, schedules=(replace(LINE, zone="UTC"),)), "schedule window: zone UTC → Europe/Berlin"),
+        (
+            replace(WEB, schedules=(LINE,), parameters={"request": {"scope": "*"}}),
+            "parameters request.scope: * → env=prod",
+        ),
+        (replace(WEB, schedules=(LINE,), at_once=3), "at_once: 3 → nothing"),
+    ],
+)
+def test_what_somebody_changed_by_hand_is_told_in_a_line(theirs: Deployment, told: str) -> None:
+    assert difference(replace(WEB, schedules=(LINE,)), theirs) == (told,)
+
+
+def test_when_a_list_of_dates_ends_is_no_difference() -> None:
+    lasting = replace(LINE, until=None)
+    assert settled(changes(Setup((replace(WEB, schedules=(LINE,)),)), Setup((replace(WEB, schedules=(lasting,)),))))
+
+
+_DEPLOYMENTS = st.builds(
+    Deployment,
+    flow=st.sampled_from(["patch-fleet", "assess-fleet"]),
+    name=st.sampled_from(["a", "b", "c"]),
+    entrypoint=st.sampled_from(["x.y", "x.z"]),
+    description=st.sampled_from(["", "other"]),
+    paused=st.booleans(),
+)
+_SETUPS = st.lists(_DEPLOYMENTS, unique_by=lambda each: each.full_name).map(lambda found: Setup(tuple(found)))
+
+
+@given(_SETUPS, _SETUPS)
+def test_doing_all_of_it_leads_to_what_is_wanted(wanted: Setup, found: Setup) -> None:
+    there = {each.full_name: each for each in found.deployments}
+    mine = {each.full_name: each for each in wanted.deployments}
+    for change in changes(wanted, found):
+        if change.doing is Doing.REMOVE:
+            del there[change.name]
+        elif change.doing is not Doing.KEEP:
+            there[change.name] = mine[change.name]
+
+    assert there == mine
+    assert settled(changes(wanted, Setup(tuple(there.values()))))
