@@ -6,9 +6,9 @@ while it is imported. All are imported for every call, so what is heavy they loa
 
 import sys
 
+# One line each: importing is what adds the verb.
+import deployments.cli.server  # noqa: F401
 from flows.cli.main import main
-
-# One line each, in the order of `fleetpatch --help`.
 
 __all__ = ["main"]
 
