@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from flows.frozen import pinned
 from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
@@ -66,6 +67,7 @@ class Campaign:
     ) -> None:
         self._ports = ports
         self._runner = runner
+        request, frozen = pinned(request, ports.frozen, planned=past is not None and bool(past.waves))
         self._request = request
         self._unrecorded: RecordsError | None = None
         self._past = past
@@ -91,10 +93,11 @@ class Campaign:
                 started_by=began.started_by,
                 flow_run_id=began.flow_run_id or flow_run_id,  # the first: when Prefect retries that one, it is known
             )
-        options = request.options() if isinstance(request, PatchRequest) else PatchOptions(refresh=request.refresh)
         self._context = Context(
             run=self._run,
-            options=options,
+            options=request.options(frozen)
+            if isinstance(request, PatchRequest)
+            else PatchOptions(refresh=request.refresh),
             clock=ports.clock,
             records=ports.records,
             connect=ports.connect,

@@ -8,7 +8,7 @@ from typing import NoReturn, Protocol
 
 from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, PatchError, RequestError
-from tasks.model import Facts, Hook, HookResult, Outcome, Plan, RunReport, Wave
+from tasks.model import Facts, FrozenSet, Hook, HookResult, Outcome, Plan, RunReport, Wave
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.leases import Leases
 from tasks.seams.manager import PackageManager
@@ -123,6 +123,9 @@ Herald = Callable[[Occasion, RunReport], None]
 CallHook = Callable[[Hook, RunReport, str, Deadline], HookResult]
 """Runs a hook that is no command on a machine: for the run as it stands, about a subject, until a deadline."""
 
+FrozenOf = Callable[[str], FrozenSet]
+"""Returns what an earlier run has installed, by its id or ``last:CONFIGURATION``; raises RequestError when it can't."""
+
 
 def _open_gate(planned: RunReport, control: Control) -> Decision:  # noqa: ARG001 - the gate's parameters
     return Decision()
@@ -130,6 +133,10 @@ def _open_gate(planned: RunReport, control: Control) -> Decision:  # noqa: ARG00
 
 def _nobody_told(occasion: Occasion, report: RunReport) -> None:
     pass
+
+
+def _no_history(run: str) -> NoReturn:
+    raise RequestError(f"what run {run!r} has installed can't be looked up here", hint="Leave as_in_run empty.")
 
 
 def _no_hooks(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - as above
@@ -152,3 +159,4 @@ class Ports:
     gate: Gate = _open_gate
     tell: Herald = _nobody_told
     call_hook: CallHook = _no_hooks
+    frozen: FrozenOf = _no_history

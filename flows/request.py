@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from flows.form import Form
 from flows.policy_forms import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
-from tasks.model import Selection
+from tasks.model import FrozenSet, Selection
 from tasks.rules.waves import WavePolicy
 from tasks.rules.window import read_local
 from tasks.states import Classification, RebootPolicy
@@ -160,8 +160,8 @@ class PatchRequest(ScopeRequest):
     )
     report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
 
-    def options(self) -> PatchOptions:
-        """Return what the steps need to know of this request."""
+    def options(self, frozen: FrozenSet | None = None) -> PatchOptions:
+        """Return what the steps need to know of this request; ``frozen`` is what ``updates.as_in_run`` stands for."""
         wanted = self.updates
         return PatchOptions(
             selection=Selection(
@@ -170,6 +170,7 @@ class PatchRequest(ScopeRequest):
                 exclude=tuple(wanted.exclude),
                 exclude_requiring_reboot=wanted.exclude_requiring_reboot,
                 published_before=self._published_before(),
+                frozen=frozen,
             ),
             reboot=self.reboot,
             reboot_reserve_seconds=self.reboot_reserve_minutes * 60,

@@ -10,6 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from flows.context import Caller
+from flows.frozen import frozen_of
 from flows.ports import Ports
 from flows.request import AssessRequest, PatchRequest
 from inventory.credentials import resolve
@@ -77,6 +78,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             watch=who.watch,
             control=who.control,
             logs=logs,
+            frozen=functools.partial(frozen_of, History(records)),
         )
 
 

@@ -183,6 +183,19 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenSet:
+    """What an earlier run has installed (or, when it was only a plan, planned): no other update or version is wanted.
+
+    Attributes:
+        run_id: of that run.
+        updates: (name, version) of each.
+    """
+
+    run_id: str
+    updates: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which pending updates are wanted. Masks are shell-style; an exclude wins over everything."""
 
@@ -191,6 +204,7 @@ class Selection:
     exclude: tuple[str, ...] = ()
     exclude_requiring_reboot: bool = False
     published_before: datetime | None = None
+    frozen: FrozenSet | None = None
 
 
 @dataclass(frozen=True, slots=True)

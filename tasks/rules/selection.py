@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from tasks.model import PackageState, Selection, Update, UpdateResult
+from tasks.model import FrozenSet, PackageState, Selection, Update, UpdateResult
 from tasks.rules.window import say_time
 from tasks.states import Classification, UpdateState
 
@@ -17,6 +17,8 @@ def select(packages: PackageState, selection: Selection) -> Sorted:
     is asked for or an include mask names it; asking for Security asks for Security-ESM too. A wanted update is still
     Excluded when the machine can't install it (``blocked``), when it is younger than ``published_before``, or when
     it needs a reboot and those are not wanted. Where neither is known, it stays (see ``notes``).
+
+    Of what is wanted, a frozen set lets only its own names and versions through.
     """
     chosen: list[Update] = []
     skipped: dict[str, UpdateResult] = {}
@@ -40,6 +42,8 @@ def notes(chosen: Iterable[Update], selection: Selection) -> tuple[str, ...]:
     """Return what a person should know about limits that could not be applied to chosen updates."""
     chosen = tuple(chosen)
     found: list[str] = []
+    if selection.frozen is not None:
+        found.append(f"only what run {selection.frozen.run_id} has tested is chosen")
     no_word = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and no_word:
         found.append(f"kept although nobody can tell beforehand whether they need a reboot: {_some(no_word)}")
@@ -72,7 +76,7 @@ def _judge(update: Update, held: frozenset[str], selection: Selection) -> Update
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
     if update.held or update.name in held:
         return UpdateResult(update, UpdateState.EXCLUDED, "held on the machine by its administrator")
-    unwanted = _unwanted(update, selection)
+    unwanted = _unwanted(update, selection) or _untested(update, selection.frozen)
     if unwanted:
         return UpdateResult(update, UpdateState.NOT_SELECTED, unwanted)
     barred = _barred(update, selection)
@@ -91,6 +95,16 @@ def _unwanted(update: Update, selection: Selection) -> str:
     asked = ", ".join(sorted(selection.classifications)) or "none"
     masks = " and no include mask names it" if selection.include else ""
     return f"classification {update.classification} is not selected (selected: {asked}){masks}"
+
+
+def _untested(update: Update, frozen: FrozenSet | None) -> str:
+    """Return why a frozen set keeps an update out. Which version is newer only its package manager could tell."""
+    if frozen is None or (update.name, update.available) in frozen.updates:
+        return ""
+    tested = sorted(version for name, version in frozen.updates if name == update.name)
+    if not tested:
+        return f"run {frozen.run_id}, whose updates are taken over, has not installed it"
+    return f"run {frozen.run_id} has tested {_some(tested)}, and not {update.available}, which is offered"
 
 
 def _barred(update: Update, selection: Selection) -> str:
