@@ -2,10 +2,11 @@
 
 The grammar::
 
-    scope  = term { "," term }                all terms must hold
+    scope  = part { " or " part }             one part must hold
+    part   = term { "," term }                all terms must hold
     term   = [ "!" ] [ key "=" ] values       "!" turns it round; key "!=" values does so, too
     values = value { "|" value }              one of them must hold
-    key    = name | env | environment | os | group | location | owner | transport | address | tag.NAME | NAME
+    key    = name | env | environment | os | group | location | owner | transport | address | zone | tag.NAME | NAME
 
 A value is a shell-style mask (fnmatch, case counts). Any other key is a tag; ``tag.NAME`` is for tags named like a
 key. ``address`` also takes a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and ``all`` are
@@ -14,6 +15,7 @@ everything. ``env=*`` is "has an environment".
 
 import ipaddress
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,11 +38,13 @@ _FIELDS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
     "owner": lambda machine: (machine.owner.value,),
     "transport": lambda machine: (machine.transport.value,),
     "address": lambda machine: (machine.address,),
+    "zone": lambda machine: (machine.zone,),
 }
 _ALIASES = {"environment": "env"}
 KEYS = (*(key for key in _FIELDS if key), *_ALIASES)
 _CLOSED: dict[str, type[StrEnum]] = {"os": OsFamily, "owner": PatchOwner, "transport": TransportKind}
 _MASK = frozenset("*?[")
+_OR = re.compile(r"\s+or\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +89,15 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Conditions that all must hold. ``str()`` gives a text that parses to the same scope."""
+    """Conditions that all must hold, or those of another part. ``str()`` gives a text that parses to the same scope.
+
+    Attributes:
+        terms: all of them must hold,
+        others: or one of these.
+    """
 
     terms: tuple[Term, ...]
+    others: tuple["Scope", ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
@@ -98,11 +108,12 @@ class Scope:
         """
         if not text.strip():
             raise InventoryError("the scope is empty", hint="Write `all` for every machine, or for example env=prod.")
-        return cls(tuple(_term(part.strip(), text) for part in text.split(",")))
+        first, *others = (cls._part(part, text) for part in _OR.split(f" {text} "))
+        return cls(first.terms, tuple(others))
 
     def matches(self, machine: Machine) -> bool:
         """Return whether a machine is in it. Knows nothing of typing errors: ``select`` does."""
-        return all(term.matches(machine) for term in self.terms)
+        return all(term.matches(machine) for term in self.terms) or any(each.matches(machine) for each in self.others)
 
     def select(self, inventory: Inventory) -> tuple[Machine, ...]:
         """Return the machines that are in it, in the order of the inventory.
@@ -111,7 +122,7 @@ class Scope:
             InventoryError: it asks for a tag that no machine carries at all.
             EmptyScopeError: no machine is in it; the message counts what each term left.
         """
-        for term in self.terms:
+        for term in (*self.terms, *(term for each in self.others for term in each.terms)):
             _check_known(term, inventory.machines)
             if term.negated and all(term.matches(machine) for machine in inventory.machines):
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)
@@ -121,7 +132,13 @@ class Scope:
         return found
 
     def __str__(self) -> str:
-        return ",".join(str(term) for term in self.terms)
+        return " or ".join([",".join(str(term) for term in self.terms), *map(str, self.others)])
+
+    @classmethod
+    def _part(cls, text: str, whole: str) -> "Scope":
+        if not text.strip():
+            raise _bad("there is nothing on one side of `or`", whole, "Write a scope on each side of it.")
+        return cls(tuple(_term(part.strip(), whole) for part in text.split(",")))
 
     def _empty(self, inventory: Inventory) -> EmptyScopeError:
         left = list(inventory.machines)
@@ -132,6 +149,8 @@ class Scope:
             steps.append(f"{term} matches {alone}, {len(left)} left")
             barren = term if alone == 0 and barren is None else barren
         counted = f"of {len(inventory.machines)} machines, {'; '.join(steps)}"
+        if self.others:
+            counted += "; what stands after `or` matches none either"
         hint = barren.advice(inventory.machines) if barren else "Each term matches some machine, but none matches all."
         return EmptyScopeError(f"no machine is in the scope {str(self)!r}: {counted}", hint=hint)
 

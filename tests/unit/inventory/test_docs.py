@@ -28,7 +28,7 @@ def test_examples_load(tmp_path: Path, language: str, name: str, machines: int) 
 def test_scopes_parse() -> None:
     block = next(block for block in blocks("text") if block.startswith("all "))
     scopes = [re.split(r"\s{2,}", line)[0] for line in block.splitlines()]
-    assert len(scopes) == 8
+    assert len(scopes) == 9
     assert [str(Scope.parse(scope)) for scope in scopes] == ["*", *scopes[1:]]
 
 

@@ -19,7 +19,14 @@ FLEET = Inventory(
         ),
         Machine("web-9", "10.0.9.1", environment="test", groups=("web", "lab"), tags={"ring": "broad", "on call": "Z"}),
         Machine("db-1", "2001:db8::1", environment="prod", location="a", groups=("db",)),
-        Machine("win-1", "win.example.org", os=OsFamily.WINDOWS, transport=TransportKind.WINRM, tags={"ring": ""}),
+        Machine(
+            "win-1",
+            "win.example.org",
+            os=OsFamily.WINDOWS,
+            transport=TransportKind.WINRM,
+            tags={"ring": ""},
+            zone="Europe/Berlin",
+        ),
     )
 )
 NAMES = tuple(machine.name for machine in FLEET.machines)
@@ -66,6 +73,11 @@ def select(text: str) -> str:
         ("tag.os=x", "web-2"),
         ("env=prod,os=linux,!ring=canary,name=web-*", "web-2"),
         (" env = prod , ! ring = canary , web ", "web-2"),
+        ("env=test or name=db-1|win-1", "web-9 db-1 win-1"),
+        ("env=prod,web or env=prod,db  or  env=test", "web-1 web-2 web-9 db-1"),
+        ("web or name=none", "web-1 web-2 web-9"),
+        ("zone=Europe/*", "win-1"),
+        ("!zone=UTC,os=windows or name=web-1,zone=UTC", "web-1 win-1"),
     ],
 )
 def test_selects(text: str, names: str) -> None:
@@ -78,6 +90,8 @@ def test_selects(text: str, names: str) -> None:
         ("", "the scope is empty", "Write `all`"),
         ("  ", "the scope is empty", "Write `all`"),
         ("env=prod,", "nothing between two commas", "Write one"),
+        ("env=prod or ", "nothing on one side of `or`", "on each side"),
+        (" or env=prod", "nothing on one side of `or`", "on each side"),
         (",", "nothing between two commas", "Write one"),
         ("!", "'!' lacks a value", "key=*"),
         ("env=", "'env=' lacks a value", "!key=* for those that have none"),
@@ -110,6 +124,7 @@ def test_refuses_what_makes_no_sense(text: str, message: str, remedy: str) -> No
         ("rnig=canary", "no machine has a tag 'rnig'", "Did you mean 'ring'?"),
         ("!rnig=canary", "no machine has a tag 'rnig'", "Did you mean 'ring'?"),
         ("nmae=web-1", "no machine has a tag 'nmae'", "Did you mean 'name'?"),
+        ("env=prod or rnig=canary", "no machine has a tag 'rnig'", "Did you mean 'ring'?"),
         ("tag.role=x", "no machine has a tag 'role'", "tags here are on call, os, ring"),
     ],
 )
@@ -130,6 +145,7 @@ def test_a_key_that_nobody_carries_is_a_typing_error(text: str, message: str, re
         ),
         ("env=prod,ring=canari", "env=prod matches 4, 4 left; ring=canari matches 0, 0 left", "'canary'"),
         ("env=test,ring=canary", "env=test matches 1, 1 left; ring=canary matches 1, 0 left", "none matches all"),
+        ("wbe or dbe", "wbe matches 0, 0 left; what stands after `or` matches none", "Did you mean 'web'?"),
         ("wbe", "wbe matches 0, 0 left", "Did you mean 'web'?"),
         ("!all", "!* matches 0, 0 left", "In this inventory there is"),
     ],
@@ -167,7 +183,8 @@ TERMS = st.builds(
     values=st.lists(MASKS, min_size=1, max_size=3, unique=True).map(tuple),
     negated=st.booleans(),
 )
-SCOPES = st.lists(TERMS, min_size=1, max_size=4).map(lambda terms: Scope(tuple(terms)))
+PARTS = st.lists(TERMS, min_size=1, max_size=4).map(lambda terms: Scope(tuple(terms)))
+SCOPES = st.builds(lambda first, others: Scope(first.terms, tuple(others)), PARTS, st.lists(PARTS, max_size=2))
 
 
 @given(SCOPES)
@@ -184,14 +201,14 @@ def test_a_term_and_its_negation_share_out_the_fleet(term: Term) -> None:
     assert not inside & outside
 
 
-@given(SCOPES, TERMS)
+@given(PARTS, TERMS)
 def test_another_term_never_adds_a_machine(scope: Scope, term: Term) -> None:
     wide = {machine.name for machine in FLEET.machines if scope.matches(machine)}
     narrow = {machine.name for machine in FLEET.machines if Scope((*scope.terms, term)).matches(machine)}
     assert narrow <= wide
 
 
-@given(SCOPES)
+@given(PARTS)
 def test_the_order_of_terms_does_not_matter(scope: Scope) -> None:
     turned = Scope(scope.terms[::-1])
     assert [scope.matches(machine) for machine in FLEET.machines] == [turned.matches(m) for m in FLEET.machines]
@@ -206,3 +223,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         remedy = error.hint
         assert remedy
     assert scope is None or Scope.parse(str(scope)) == scope
+
+
+@given(PARTS, PARTS)
+def test_or_is_the_union(one: Scope, other: Scope) -> None:
+    either = Scope.parse(f"{one} or {other}")
+    assert [m.name for m in FLEET.machines if either.matches(m)] == [
+        m.name for m in FLEET.machines if one.matches(m) or other.matches(m)
+    ]
