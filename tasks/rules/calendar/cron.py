@@ -1,0 +1,147 @@
+"""Reads cron's five fields: minute, hour, day of the month, month, day of the week. All are wall time.
+
+Cron knows no start: the window's start is only the moment from which the dates count. Source of the grammar: POSIX
+``crontab`` for lists and ranges, Vixie cron for steps and names, croniter for ``TUE#2`` (the second), ``L5`` or ``5L``
+(the last Friday) and ``L`` (the last day of the month).
+
+Day of the month *and* day of the week, both restricted, is an *or* (POSIX): ``0 22 8-14 * 2`` means the 8th to the 14th
+and every Tuesday beside. Few mean that; ``overlaps.check`` warns. Where one of the two is a step over everything
+(``*/2``), cron implementations disagree between *and* and *or*: that is refused.
+"""
+
+import re
+from collections.abc import Mapping
+
+from tasks.rules.calendar.kinds import Either, Frequency, Rule, Weekday
+from tasks.rules.calendar.refusal import refusal
+
+_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAY_NAMES = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
+_DAYS = {name: number for number, name in enumerate(_DAY_NAMES)}
+_PIECE = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+_NTH = re.compile(r"(\w+)#([1-5])|L(\w+)|(\w+)L")
+_REMEDY = 'Write minute, hour, day of the month, month and day of the week, as in "0 22 * * TUE#2".'
+
+
+def is_cron(text: str) -> bool:
+    """Return whether a text can only be meant as cron."""
+    return text.startswith(("@", "*")) or re.match(r"\d[\d,/-]*\s", text) is not None
+
+
+def parse_cron(text: str) -> Rule | Either:
+    """Return the meaning of a line of cron.
+
+    Raises:
+        RequestError: names the field that is wrong, recurs within an hour or means other things to other crons.
+    """
+    fields = _ALIASES.get(text.lower(), text).upper().split()
+    if len(fields) != 5:
+        raise refusal(text, text, f"has {len(fields)} fields; cron has five", _REMEDY)
+    minutes = _numbers(text, fields[0], "minute", range(60), {})
+    if len(minutes) > 1:
+        remedy = "Give one minute; a window can't recur more often than every hour."
+        raise refusal(text, fields[0], "recurs within an hour", remedy)
+    hours = _numbers(text, fields[1], "hour", range(24), {})
+    months = _numbers(text, fields[3], "month", range(1, 13), _MONTHS)
+    months = () if len(months) == 12 else months
+    month_days, weekdays = _month_days(text, fields[2]), _weekdays(text, fields[4])
+    by_day = Rule(Frequency.MONTHLY, months=months, month_days=month_days, hours=hours, minute=minutes[0])
+    numbered = any(weekday.nth for weekday in weekdays)
+    by_week = Rule(
+        Frequency.MONTHLY if numbered else Frequency.DAILY,
+        months=months,
+        weekdays=weekdays,
+        hours=hours,
+        minute=minutes[0],
+    )
+    if not _restricted(fields[2]):
+        return by_week
+    if not _restricted(fields[4]):
+        return by_day if month_days else by_week
+    _refuse_steps(text, fields[2], fields[4])
+    return Either((by_day, by_week), _canonical(by_day, by_week))
+
+
+def _restricted(field: str) -> bool:
+    return field not in {"*", "*/1"}
+
+
+def _refuse_steps(text: str, month_day: str, weekday: str) -> None:
+    for field in (month_day, weekday):
+        if field.startswith("*"):
+            why = "together with the other field of days means both to some crons and either to others"
+            raise refusal(text, field, why, "List the days, or leave one of the two fields at *.")
+
+
+def _month_days(text: str, field: str) -> tuple[int, ...]:
+    if not _restricted(field):
+        return ()
+    pieces = field.split(",")
+    others = [piece for piece in pieces if piece != "L"]
+    numbers = _numbers(text, ",".join(others), "day of the month", range(1, 32), {}) if others else ()
+    if len(numbers) == 31:
+        return ()
+    return tuple(sorted({*numbers, *([-1] if len(others) < len(pieces) else [])}))
+
+
+def _weekdays(text: str, field: str) -> tuple[Weekday, ...]:
+    if not _restricted(field):
+        return ()
+    found = set()
+    plain = []
+    for piece in field.split(","):
+        numbered = _NTH.fullmatch(piece)
+        if numbered is None:
+            plain.append(piece)
+            continue
+        name, nth = (numbered[1], int(numbered[2])) if numbered[1] else (numbered[3] or numbered[4], -1)
+        for day in _numbers(text, name, "day of the week", range(8), _DAYS):
+            found.add(Weekday((day - 1) % 7, nth))
+    if plain:
+        days = _numbers(text, ",".join(plain), "day of the week", range(8), _DAYS)
+        found |= {Weekday((day - 1) % 7) for day in days}
+    return tuple(sorted(found))
+
+
+def _numbers(text: str, field: str, name: str, allowed: range, names: Mapping[str, int]) -> tuple[int, ...]:
+    found: set[int] = set()
+    for piece in field.split(","):
+        match = _PIECE.fullmatch(piece)
+        if match is None or (match[4] and not (match[1] or match[3])):
+            raise refusal(text, piece or field, f"is not understood as {name}", _REMEDY)
+        first = allowed.start if match[1] else _value(text, match[2], name, allowed, names)
+        last = allowed.stop - 1 if match[1] else _value(text, match[3] or match[2], name, allowed, names)
+        step = int(match[4] or 1)
+        if first > last or step == 0:
+            raise refusal(text, piece, f"is no range for the {name}", "Write the smaller value first; steps from 1.")
+        found.update(range(first, last + 1, step))
+    return tuple(sorted(found))
+
+
+def _value(text: str, token: str, name: str, allowed: range, names: Mapping[str, int]) -> int:
+    number = int(token) if token.isascii() and token.isdigit() else names.get(token)
+    if number is None or number not in allowed:
+        words = f" or {next(iter(names))} and so on" if names else ""
+        raise refusal(text, token, f"is no {name}", f"Write {allowed.start} to {allowed.stop - 1}{words}.")
+    return number
+
+
+def _canonical(by_day: Rule, by_week: Rule) -> str:
+    days = ["L" if day == -1 else str(day) for day in by_day.month_days] or ["1-31"]
+    weekdays = []
+    for weekday in by_week.weekdays:
+        name = _DAY_NAMES[(weekday.day + 1) % 7]
+        weekdays.append(f"L{name}" if weekday.nth == -1 else f"{name}#{weekday.nth}" if weekday.nth else name)
+    months = ",".join(map(str, by_day.months)) or "*"
+    hours = ",".join(map(str, by_day.hours))
+    return f"{by_day.minute} {hours} {','.join(days)} {months} {','.join(weekdays)}"
