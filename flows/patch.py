@@ -2,12 +2,13 @@
 
 import functools
 from dataclasses import replace
+from typing import cast
 
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows.attended import attended
-from flows.campaign import new_run_id
 from flows.carrying import carry_out, take_up
 from flows.context import Caller, caller
 from flows.recovery import note_stop, resumable, wait_for_lease
@@ -15,11 +16,11 @@ from flows.request import PatchRequest
 from flows.runlog import logged
 from flows.settle import settle_cancelled, settle_crashed
 from flows.spread import prefect_runner
+from flows.windowed import Refused, flow_start, windowed
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
-from tasks.seams.clock import SystemClock
 from tasks.states import OperationState
 
 
@@ -31,28 +32,34 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     pre-checked, patched, rebooted where needed and allowed, and validated. With dry_run nothing is changed, and the
     result is the plan.
 
+    The window of a run that a schedule started opens at its scheduled time (and the window's lead), never later: a run
+    that starts late does what still fits, or ends as cancelled. So does a second run for the same window, and one whose
+    window touches a freeze.
+
     A flow run that is started again after its process died goes on with the run that it had begun.
 
     Args:
         request: what is to be done, to which machines, and when.
 
     Returns:
-        The whole report.
+        The whole report; a cancelled state that says why when the run may not begin in its window.
 
     Raises:
         FleetPatchFailed: some machine failed; its ``report`` is the whole report.
         InventoryError: the inventory or the scope can't be used.
         LeaseHeld: the flow run was started again, and somebody carries its run.
-        RequestError: the flow run was started again, and its run is over.
+        RequestError: the flow run was started again, and its run is over; or its window makes no sense.
     """
     who = logged(caller())
     begun = _begun_before(who) if not request.dry_run else None
     if begun is not None:
         return raised_if_failed(_taken_up(begun.id, who))
-    run_id = who.run_id or new_run_id(SystemClock().now())
-    who = replace(who, run_id=run_id)
-    body = functools.partial(carry_out, request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
-    return raised_if_failed(attended(body, who.control, functools.partial(note_stop, run_id, who)))
+    may = windowed(request, who, flow_start())
+    if isinstance(may, Refused):
+        return _cancelled(may)
+    who = replace(who, run_id=may.run_id)
+    body = functools.partial(carry_out, may.request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
+    return raised_if_failed(attended(body, who.control, functools.partial(note_stop, may.run_id, who)))
 
 
 @flow(name="resume-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])
@@ -78,6 +85,12 @@ def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
     if settle:
         who.control.stop("the run is only settled")
     return raised_if_failed(_taken_up(run_id, who))
+
+
+def _cancelled(refused: Refused) -> RunReport:
+    """Prefect takes a state that a flow returns for its own; who called the flow gets CancelledRun raised."""
+    state: object = Cancelled(message=refused.refusal.reason)
+    return cast("RunReport", state)
 
 
 def _begun_before(who: Caller) -> RunInfo | None:

@@ -1,0 +1,203 @@
+"""The window is law: may this flow run begin, and in which window? Asked first thing by patch_fleet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from prefect.context import FlowRunContext
+from prefect.runtime import deployment
+
+from flows.campaign import new_run_id
+from flows.context import Caller
+from flows.request import PatchRequest
+from flows.wiring import whoami
+from tasks.errors import RecordsUnavailable
+from tasks.model import RunInfo, RunReport, Window
+from tasks.records.occurrences import SqlOccurrences
+from tasks.records.opening import open_records
+from tasks.records.sql import SqlRecords
+from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment, widest
+from tasks.rules.window import window as window_at
+from tasks.seams.clock import Clock, SystemClock
+from tasks.states import Occasion, OperationState
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 2.0
+AT_LEAST = timedelta(seconds=60)
+"""How long records that are away are waited for when the window is over: a missed window is worth recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStart:
+    """How a flow run came to be.
+
+    Attributes:
+        flow_run_id: Prefect's id; "" outside of a flow run.
+        scheduled_for: the moment that its schedule named, whenever it really started; None when a person, or another
+            flow, started it.
+        deployment: its name; "" without one.
+    """
+
+    flow_run_id: str = ""
+    scheduled_for: datetime | None = None
+    deployment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The run may begin: as asked, with its window's start written down, under this id."""
+
+    request: PatchRequest
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The run may not begin; its report has no machines in it, and says why."""
+
+    refusal: Refusal
+    report: RunReport
+
+    @property
+    def occasion(self) -> Occasion | None:
+        """What people are told of; None of a second run, since the first one goes on."""
+        if self.refusal.what is Standing.RUN:
+            return None
+        return Occasion.MISSED if self.refusal.what is Standing.MISSED else Occasion.CANCELLED
+
+
+def flow_start() -> FlowStart:
+    """Return how the present flow run came to be."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is None:
+        return FlowStart()
+    due = run.expected_start_time if run.auto_scheduled else None
+    return FlowStart(
+        flow_run_id=str(run.id),
+        scheduled_for=_plain(due) if due is not None else None,
+        deployment=str(deployment.get_name() or "") if run.deployment_id else "",
+    )
+
+
+def _plain(moment: datetime) -> datetime:
+    """Return a moment without Prefect's kind of datetime: sums with it lose their zone."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
+
+
+def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock | None = None) -> Admitted | Refused:
+    """Say whether a run may begin now, and write its window down.
+
+    The window of a run that a schedule started opens at the scheduled time and the request's lead, never from now.
+    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run.
+
+    Args:
+        request: what is asked for.
+        who: on whose behalf, with its records.
+        start: how the flow run came to be.
+        clock: tells the present moment.
+
+    Raises:
+        RequestError: the window or a freeze makes no sense.
+        RecordsError: the records can't be asked, so nothing may begin.
+    """
+    clock = clock or SystemClock()
+    now = clock.now()
+    if start.scheduled_for is not None:
+        opens = start.scheduled_for + timedelta(minutes=request.window.lead_minutes)
+        request = request.model_copy(update={"window": request.window.model_copy(update={"start": opens})})
+    run_id = who.run_id or new_run_id(now)
+    if request.dry_run:
+        return Admitted(request, run_id)
+    return _Admission(request, who, start, clock, run_id).decided(now)
+
+
+class _Admission:
+    """One run at the door."""
+
+    def __init__(self, request: PatchRequest, who: Caller, start: FlowStart, clock: Clock, run_id: str) -> None:
+        self._request = request
+        self._who = who
+        self._start = start
+        self._clock = clock
+        self._run_id = run_id
+        self._configuration = request.configuration or start.deployment
+        self._window = self._asked_for(clock.now())
+
+    def decided(self, now: datetime) -> Admitted | Refused:
+        refusal = self._judged(now)
+        if refusal is None and self._start.scheduled_for is None:
+            return Admitted(self._request, self._run_id)
+        with open_records(self._who.records_url) as records:
+            if refusal is None:
+                standing = self._patiently(lambda: self._claimed(records))
+                refusal = self._judged(self._clock.now(), standing)
+                if refusal is None:
+                    return Admitted(self._request, standing.run_id)
+            report = self._report(refusal)
+            self._patiently(lambda: self._noted(records, refusal, report.run))
+        self._who.watch.said(refusal.reason)
+        return Refused(refusal, report)
+
+    def _asked_for(self, now: datetime) -> Window:
+        asked = self._request.window
+        return window_at(asked.start, asked.minutes, asked.zone, now)
+
+    def _judged(self, now: datetime, standing: Occurrence | None = None) -> Refusal | None:
+        request = self._request
+        return admit(
+            self._window,
+            now,
+            [widest(each.start, each.end, request.window.zone, each.reason) for each in request.freezes],
+            scheduled=self._start.scheduled_for is not None,
+            policy=request.reboot,
+            reserve_seconds=request.reboot_reserve_minutes * 60,
+            standing=standing,
+            claimant=self._start.flow_run_id,
+        )
+
+    def _claimed(self, records: SqlRecords) -> Occurrence:
+        return SqlOccurrences(records.database).claim(
+            self._configuration, self._window.start, self._run_id, self._start.flow_run_id, self._clock.now()
+        )
+
+    def _noted(self, records: SqlRecords, refusal: Refusal, run: RunInfo) -> None:
+        records.save(run)
+        if self._start.scheduled_for is not None and refusal.what is not Standing.RUN:
+            noted = Occurrence(
+                self._configuration, self._window.start, refusal.what, run.id, refusal.reason, self._clock.now()
+            )
+            SqlOccurrences(records.database).note(noted)
+
+    def _report(self, refusal: Refusal) -> RunReport:
+        now = self._clock.now()
+        run = RunInfo(
+            id=self._run_id,
+            kind="patch",
+            started_at=now,
+            state=OperationState.NOT_STARTED,
+            request=self._request.model_dump(mode="json"),
+            window=self._window,
+            scope=self._request.scope,
+            ended_at=now,
+            started_by=whoami(self._who),
+            flow_run_id=self._start.flow_run_id,
+            message=refusal.reason,
+        )
+        return RunReport(run, ())
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Wait for records that are away, as long as the window may still hold something."""
+        request = self._request
+        last = last_moment(self._window, request.reboot, request.reboot_reserve_minutes * 60)
+        until = max(last, self._clock.now() + AT_LEAST)
+        while True:
+            try:
+                return call()
+            except RecordsUnavailable as error:
+                if self._clock.now() >= until:
+                    raise
+                self._who.watch.said(f"holding: the records are away ({error.message})")
+                self._clock.sleep(PAUSE_SECONDS)

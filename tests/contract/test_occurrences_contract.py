@@ -1,0 +1,101 @@
+"""Windows and the runs they belong to, on SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.records.occurrences import SqlOccurrences
+from tasks.records.opening import open_records
+from tasks.rules.admission import Occurrence, Standing
+from tests.support.postgres import fresh_database
+
+BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
+LATER = START + timedelta(minutes=7)
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'records.db'}"
+    else:
+        with fresh_database() as fresh:
+            yield fresh
+
+
+@pytest.fixture
+def windows(url: str) -> Iterator[SqlOccurrences]:
+    with open_records(url) as records:
+        yield SqlOccurrences(records.database)
+
+
+def missed(starts_at: datetime = START, what: Standing = Standing.MISSED) -> Occurrence:
+    return Occurrence("web", starts_at, what, "run-9", "it was late", LATER)
+
+
+def test_the_first_gets_it_and_the_second_hears_who_did(windows: SqlOccurrences) -> None:
+    mine = windows.claim("web", START, "run-1", "flow-1", LATER)
+    assert mine == Occurrence("web", START, Standing.RUN, "run-1", "flow-1", LATER)
+    assert windows.claim("web", START, "run-2", "flow-2", LATER + timedelta(hours=1)) == mine
+    assert windows.find("web", START) == mine
+
+
+def test_the_same_one_that_comes_again_has_the_run_it_had(windows: SqlOccurrences) -> None:
+    first = windows.claim("web", START, "run-1", "flow-1", LATER)
+    assert windows.claim("web", START, "run-2", "flow-1", LATER + timedelta(hours=1)) == first
+
+
+def test_windows_and_configurations_are_told_apart(windows: SqlOccurrences) -> None:
+    windows.claim("web", START, "run-1", "flow-1", LATER)
+    assert windows.claim("db", START, "run-2", "flow-2", LATER).run_id == "run-2"
+    assert windows.claim("web", LATER, "run-3", "flow-3", LATER).run_id == "run-3"
+    assert windows.find("db", LATER) is None
+
+
+def test_the_same_moment_in_another_zone_is_the_same_window(windows: SqlOccurrences) -> None:
+    first = windows.claim("web", START, "run-1", "flow-1", LATER)
+    tokyo = START.astimezone(datetime.strptime("+0900", "%z").tzinfo)
+    assert windows.claim("web", tokyo, "run-2", "flow-2", LATER) == first
+
+
+@pytest.mark.parametrize("what", [Standing.MISSED, Standing.FROZEN])
+def test_what_was_missed_or_frozen_may_be_claimed_by_who_looked_again(windows: SqlOccurrences, what: Standing) -> None:
+    assert windows.note(missed(what=what)) == missed(what=what)
+    assert windows.claim("web", START, "run-1", "flow-1", LATER).run_id == "run-1"
+
+
+def test_what_was_called_off_may_not(windows: SqlOccurrences) -> None:
+    windows.note(missed(what=Standing.CANCELLED))
+    assert windows.claim("web", START, "run-1", "flow-1", LATER).what is Standing.CANCELLED
+
+
+def test_a_run_keeps_what_it_has_and_the_first_word_stands(windows: SqlOccurrences) -> None:
+    mine = windows.claim("web", START, "run-1", "flow-1", LATER)
+    assert windows.note(missed()) == mine
+    windows.note(missed(LATER))
+    assert windows.note(missed(LATER, Standing.FROZEN)).what is Standing.MISSED
+
+
+def test_they_are_listed_by_time(windows: SqlOccurrences) -> None:
+    for hours in (2, 0, 1):
+        windows.claim("web", START + timedelta(hours=hours), f"run-{hours}", f"flow-{hours}", LATER)
+    windows.claim("db", START, "run-db", "flow-db", LATER)
+    end = START + timedelta(hours=2)
+    assert [each.run_id for each in windows.between(START, end)] == ["run-db", "run-0", "run-1"]
+    assert [each.run_id for each in windows.between(START, end, "web")] == ["run-0", "run-1"]
+
+
+def test_of_many_controllers_one_gets_it(url: str) -> None:
+    open_records(url).close()
+
+    def ask(number: int) -> Occurrence:
+        with open_records(url) as records:
+            return SqlOccurrences(records.database).claim("web", START, f"run-{number}", f"flow-{number}", LATER)
+
+    with ThreadPoolExecutor(8) as pool:
+        stood = list(pool.map(ask, range(8)))
+    assert len(set(stood)) == 1
+    assert stood[0].run_id == f"run-{stood[0].reason.removeprefix('flow-')}"

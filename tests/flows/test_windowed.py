@@ -1,0 +1,332 @@
+"""The window is law: late runs, second runs and frozen windows, at the door of the real flow and on a real server."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import State as AnyState
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.flow_engine import run_flow
+
+from flows.context import Caller
+from flows.patch import patch_fleet
+from flows.policy_forms import FreezeRequest
+from flows.request import PatchRequest, WindowRequest
+from flows.windowed import Admitted, FlowStart, Refused, flow_start, windowed
+from tasks.errors import RecordsUnavailable
+from tasks.model import RunReport
+from tasks.records.history import History
+from tasks.records.occurrences import SqlOccurrences
+from tasks.records.opening import open_records
+from tasks.rules.admission import Occurrence, Standing
+from tasks.states import Occasion, OperationState
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+DUE = datetime(2026, 11, 20, 23, 20, tzinfo=UTC)
+OPENS = DUE + timedelta(minutes=40)
+FIRST, SECOND = FlowStart("flow-1", DUE, "web-nights"), FlowStart("flow-2", DUE, "web-nights")
+
+
+@pytest.fixture
+def who(tmp_path: Path) -> Caller:
+    return Caller(name="anne", records_url=f"sqlite:///{tmp_path / 'records.db'}")
+
+
+def asked(*freezes: FreezeRequest, **fields: Any) -> PatchRequest:
+    window = WindowRequest(minutes=120, zone="Europe/Berlin", lead_minutes=40)
+    return PatchRequest(**{"scope": "*", "configuration": "web", "window": window, "freezes": list(freezes), **fields})
+
+
+def door(request: PatchRequest, who: Caller, start: FlowStart, late: float = 0.0) -> Admitted | Refused:
+    return windowed(request, who, start, FakeClock(DUE + timedelta(minutes=late)))
+
+
+def standing(who: Caller, configuration: str = "web") -> Occurrence | None:
+    with open_records(who.records_url) as records:
+        return SqlOccurrences(records.database).find(configuration, OPENS)
+
+
+def refused(answer: Admitted | Refused) -> Refused:
+    assert isinstance(answer, Refused), answer
+    return answer
+
+
+def admitted(answer: Admitted | Refused) -> Admitted:
+    assert isinstance(answer, Admitted), answer
+    return answer
+
+
+class TestTheDoor:
+    @pytest.mark.parametrize("late", [0, 39, 41, 144])
+    def test_the_window_never_moves_however_late_the_run_is(self, who: Caller, late: float) -> None:
+        may = admitted(door(asked(), who, FIRST, late))
+        assert may.request.window.start == OPENS
+        assert may.request.window.minutes == 120
+        known = standing(who)
+        assert known is not None
+        assert (known.what, known.run_id) == (Standing.RUN, may.run_id)
+
+    def test_a_start_that_was_written_down_does_not_move_it_either(self, who: Caller) -> None:
+        start = OPENS + timedelta(days=3)
+        request = asked(window=WindowRequest(start=start, minutes=120, lead_minutes=40))
+        assert admitted(door(request, who, FIRST)).request.window.start == OPENS
+
+    def test_one_that_is_too_late_is_missed_and_kept_in_the_records(self, who: Caller) -> None:
+        answer = refused(door(asked(), who, FIRST, 145))
+        assert answer.occasion is Occasion.MISSED
+        known = standing(who)
+        assert known is not None
+        assert known.what is Standing.MISSED
+        assert known.reason == answer.refusal.reason
+        with open_records(who.records_url) as records:
+            run = History(records).run(answer.report.run.id)
+        assert run.state is OperationState.NOT_STARTED
+        assert run.message.startswith("window missed: it was 2026-11-21 01:00 to 03:00 CET")
+        assert (run.flow_run_id, run.started_by, run.kind) == ("flow-1", "anne", "patch")
+        assert run.window is not None
+        assert run.window.start == OPENS
+
+    def test_the_second_run_for_a_window_names_the_first(self, who: Caller) -> None:
+        first = admitted(door(asked(), who, FIRST))
+        second = refused(door(asked(), who, SECOND, 1))
+        assert second.refusal.what is Standing.RUN
+        assert f"belongs to run {first.run_id}" in second.refusal.reason
+        assert second.occasion is None
+        known = standing(who)
+        assert known is not None
+        assert known.run_id == first.run_id
+
+    def test_the_same_flow_run_that_comes_again_gets_its_run(self, who: Caller) -> None:
+        first = admitted(door(asked(), who, FIRST))
+        assert admitted(door(asked(), who, FIRST, 20)).run_id == first.run_id
+
+    def test_another_configuration_has_a_window_of_its_own(self, who: Caller) -> None:
+        admitted(door(asked(), who, FIRST))
+        admitted(door(asked(configuration="db"), who, SECOND))
+
+    def test_without_a_configuration_it_is_the_deployments(self, who: Caller) -> None:
+        admitted(door(asked(configuration=""), who, FIRST))
+        refused(door(asked(configuration=""), who, SECOND))
+        assert standing(who, "web-nights") is not None
+
+    def test_a_freeze_wins_and_is_kept(self, who: Caller) -> None:
+        freeze = FreezeRequest(
+            start=datetime.fromisoformat("2026-11-21T02:00"),
+            end=datetime.fromisoformat("2026-11-22T00:00"),
+            reason="release",
+        )
+        answer = refused(door(asked(freeze), who, FIRST))
+        assert answer.occasion is Occasion.CANCELLED
+        assert answer.refusal.reason.startswith("frozen: release, from 2026-11-21 02:00 CET")
+        known = standing(who)
+        assert known is not None
+        assert known.what is Standing.FROZEN
+
+    def test_a_person_gets_a_window_from_now_bound_to_no_schedule(self, who: Caller, tmp_path: Path) -> None:
+        request = asked()
+        assert admitted(door(request, who, FlowStart("flow-3"), 600)).request == request
+        assert not (tmp_path / "records.db").exists()
+
+    def test_a_freeze_binds_a_person_too_but_is_no_window_of_the_schedule(self, who: Caller) -> None:
+        freeze = FreezeRequest(start=DUE + timedelta(minutes=30), end=DUE + timedelta(days=1))
+        answer = refused(door(asked(freeze), who, FlowStart("flow-3")))
+        assert answer.refusal.what is Standing.FROZEN
+        with open_records(who.records_url) as records:
+            assert SqlOccurrences(records.database).between(DUE - timedelta(1), DUE + timedelta(1)) == ()
+            assert History(records).run(answer.report.run.id).message == answer.refusal.reason
+
+    def test_a_plan_changes_nothing_so_it_is_never_refused(self, who: Caller) -> None:
+        freeze = FreezeRequest(start=DUE, end=DUE + timedelta(days=1))
+        for start in (FIRST, SECOND):
+            may = admitted(door(asked(freeze, dry_run=True), who, start, 900))
+            assert may.request.window.start == OPENS
+        assert standing(who) is None
+
+    def test_records_that_are_away_are_waited_for_but_not_beyond_the_window(
+        self, who: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = FakeClock(DUE)
+        back = OPENS + timedelta(minutes=50)
+        real = SqlOccurrences.claim
+
+        def away(self: SqlOccurrences, *arguments: Any) -> Occurrence:
+            if clock.now() < back:
+                raise RecordsUnavailable("no server")
+            return real(self, *arguments)
+
+        monkeypatch.setattr(SqlOccurrences, "claim", away)
+        admitted(windowed(asked(), who, FIRST, clock))
+        back = OPENS + timedelta(days=1)
+        with pytest.raises(RecordsUnavailable):
+            windowed(asked(), who, SECOND, clock)
+        assert clock.now() < OPENS + timedelta(minutes=106)
+
+    def test_records_that_come_back_too_late_leave_a_missed_window(
+        self, who: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = FakeClock(DUE)
+        real = SqlOccurrences.claim
+
+        def slow(self: SqlOccurrences, *arguments: Any) -> Occurrence:
+            clock.advance(146 * 60)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(SqlOccurrences, "claim", slow)
+        assert refused(windowed(asked(), who, FIRST, clock)).refusal.what is Standing.MISSED
+
+
+@pytest.fixture
+def served(prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Served":
+    """Makes flow runs of a deployment as the scheduler does, and carries them out here."""
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
+    return Served()
+
+
+class Served:
+    """A deployment of patch-fleet."""
+
+    def scheduled(self, request: PatchRequest, due: datetime, times: int = 1) -> list[FlowRun]:
+        """Let the server's own scheduler make runs for that moment, one for each of the schedules, and run them."""
+        return [self._carried_out(run) for run in asyncio.run(self._scheduled(request, due, times))]
+
+    def started(self, request: PatchRequest) -> FlowRun:
+        """Start it as a person does."""
+        return self._carried_out(asyncio.run(self._started(request)))
+
+    def _carried_out(self, run: FlowRun) -> FlowRun:
+        parameters = {"request": PatchRequest.model_validate(run.parameters["request"])}
+        run_flow(patch_fleet, flow_run=run, parameters=parameters, return_type="state")
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run.id)
+
+    async def _deployed(self, request: PatchRequest, *schedules: IntervalSchedule) -> UUID:
+        async with get_client() as client:
+            return await client.create_deployment(
+                await client.create_flow(patch_fleet),
+                f"web-{uuid4()}",
+                parameters={"request": request.model_dump(mode="json")},
+                schedules=[DeploymentScheduleCreate(schedule=each, active=True) for each in schedules],
+            )
+
+    async def _scheduled(self, request: PatchRequest, due: datetime, times: int) -> list[FlowRun]:
+        daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=due)
+        deployment = await self._deployed(request, *[daily] * times)
+        around = {"start_time": (due - timedelta(minutes=1)).isoformat(), "end_time": (due + timedelta(1)).isoformat()}
+        async with get_client() as client:
+            asked: dict[str, Any] = {"path_params": {"id": deployment}, "json": {**around, "max_runs": 1}}
+            await client.request("POST", "/deployments/{id}/schedule", **asked)
+            mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+            runs = await client.read_flow_runs(deployment_filter=mine)
+        found = [run for run in runs if run.expected_start_time == due]
+        assert len(found) == times
+        return found
+
+    async def _started(self, request: PatchRequest) -> FlowRun:
+        deployment = await self._deployed(request)
+        async with get_client() as client:
+            return await client.create_flow_run_from_deployment(deployment)
+
+
+@pytest.fixture
+def now_fleet(fleet: SimFleet) -> SimFleet:
+    """A simulated fleet whose clock shows the time that the flow's does."""
+    fleet.clock.advance((datetime.now(UTC) - fleet.clock.now()).total_seconds())
+    fleet.add("web", [FakePackage("a")])
+    return fleet
+
+
+def message(run: FlowRun) -> str:
+    assert run.state is not None
+    return run.state.message or ""
+
+
+def within(fleet: SimFleet, **fields: Any) -> PatchRequest:
+    """Asks to patch the fleet in the two hours from forty minutes after the scheduled time."""
+    window = WindowRequest(minutes=120, lead_minutes=40)
+    return fleet.request(**fields).model_copy(update={"window": window, "configuration": "web"})
+
+
+def test_a_run_that_starts_late_patches_in_what_is_left(served: Served, now_fleet: SimFleet) -> None:
+    due = datetime.now(UTC) - timedelta(minutes=80)
+
+    (run,) = served.scheduled(within(now_fleet), due)
+
+    assert run.state is not None
+    assert run.state.is_completed(), message(run)
+    (info,) = now_fleet.records.runs.values()
+    assert info.window is not None
+    assert info.window.start == due + timedelta(minutes=40)
+    assert info.window.end == due + timedelta(minutes=160)
+
+
+def test_a_run_that_starts_too_late_is_cancelled_and_touches_nothing(served: Served, now_fleet: SimFleet) -> None:
+    (run,) = served.scheduled(within(now_fleet), datetime.now(UTC) - timedelta(hours=5))
+
+    assert run.state is not None
+    assert run.state.is_cancelled()
+    assert message(run).startswith("window missed: ")
+    assert "2 h 35 min after the last moment" in message(run)
+    assert now_fleet.records.runs == {}
+    with open_records() as records:
+        (kept,) = SqlOccurrences(records.database).between(
+            datetime.now(UTC) - timedelta(days=1), datetime.now(UTC), "web"
+        )
+        assert kept.what is Standing.MISSED
+
+
+def test_the_second_run_for_a_window_is_cancelled(served: Served, now_fleet: SimFleet) -> None:
+    due = datetime.now(UTC) - timedelta(minutes=50)
+
+    first, second = served.scheduled(within(now_fleet), due, times=2)
+
+    assert first.state is not None
+    assert first.state.is_completed(), message(first)
+    (info,) = now_fleet.records.runs.values()
+    assert second.state is not None
+    assert second.state.is_cancelled()
+    assert f"belongs to run {info.id}" in message(second)
+
+
+def test_a_person_starts_the_same_deployment_when_they_like_but_not_in_a_freeze(
+    served: Served, now_fleet: SimFleet
+) -> None:
+    now = datetime.now(UTC)
+    request = within(now_fleet)
+
+    run = served.started(request)
+    frozen = request.model_copy(update={"freezes": [FreezeRequest(start=now, end=now + timedelta(days=1))]})
+    second = served.started(frozen)
+
+    assert run.state is not None
+    assert run.state.is_completed(), message(run)
+    (info,) = now_fleet.records.runs.values()
+    assert info.window is not None
+    assert abs((info.window.start - now).total_seconds()) < 60
+    assert second.state is not None
+    assert second.state.is_cancelled()
+    assert message(second).startswith("frozen: ")
+
+
+def test_outside_of_a_flow_run_nothing_is_scheduled() -> None:
+    assert flow_start() == FlowStart()
+
+
+def test_what_a_caller_of_the_flow_is_told_of_a_freeze(
+    prefect_server: None, now_fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
+    now = datetime.now(UTC)
+    freeze = FreezeRequest(start=now, end=now + timedelta(days=1), reason="year end")
+    request = now_fleet.request().model_copy(update={"freezes": [freeze]})
+    state: AnyState[RunReport] = patch_fleet(request, return_state=True)
+    assert state.is_cancelled()
+    assert (state.message or "").startswith("frozen: year end, ")
