@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from flows.ceremony import Ceremony, all_results, calling
 from flows.frozen import pinned
 from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
@@ -18,12 +19,14 @@ from inventory.machine import Machine, PatchOwner
 from inventory.scope import Scope
 from tasks.errors import FleetpatchError, RecordsError, RecordsUnavailable
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
+from tasks.rules.hooks import state_with
 from tasks.rules.verdict import run_state
 from tasks.rules.waves import verdict, waves
 from tasks.rules.window import window as open_window
 from tasks.seams.transport import Transport
-from tasks.states import OperationState, Step
+from tasks.states import Occasion, OperationState, Step
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
+from tasks.steps.hooks import taken_up
 from tasks.steps.order import give_back, walk
 from tasks.steps.progress import recalled
 from tasks.steps.report import planned, report, settle_outcome
@@ -33,7 +36,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RECORDS_FAILED = frozenset({RecordsError.__name__, RecordsUnavailable.__name__})
-SLICE_SECONDS = 1.0  # how often a waiting run looks whether it was asked to stop
 
 
 def new_run_id(now: datetime) -> str:
@@ -104,7 +106,12 @@ class Campaign:
             manager_for=ports.manager_for,
             watch=ports.watch,
             control=ports.control,
+            call_hook=calling(ports, self._as_it_stands),
         )
+        self._works: list[Work] = []
+        self._order: tuple[Wave, ...] = ()
+        self._outcomes: list[Outcome] = []
+        self._ceremony = Ceremony(ports, self._context, request, past, self._as_it_stands, self._hold)
 
     @property
     def run_id(self) -> str:
@@ -131,16 +138,18 @@ class Campaign:
             self._interrupted(error)
             raise
         self._runner.publish(finished)
+        if finished.run.kind == "patch":
+            self._ceremony.tell_end(finished, failed=self._unrecorded is not None)
         if self._unrecorded is not None:
             raise self._unrecorded
         return finished
 
     def _assess(self, machines: Sequence[Machine]) -> RunReport:
-        works = self._survey(
+        self._works = self._survey(
             machines, at_once=self._request.at_once if isinstance(self._request, AssessRequest) else 50
         )
-        outcomes = tuple(self._assessed(work) for work in works)
-        return self._report(outcomes, works, ())
+        outcomes = tuple(self._assessed(work) for work in self._works)
+        return self._report(outcomes)
 
     def _assessed(self, work: Work) -> Outcome:
         outcome = settle_outcome(work)
@@ -160,30 +169,46 @@ class Campaign:
             for machine in machines
             if machine.owner is not PatchOwner.FLEETPATCH
         )
-        done: list[Outcome] = []
         if self._past is not None and self._past.waves:
-            order = self._past.waves
-            works, done = self._taken_up(self._past)
+            self._ceremony.recall()
+            self._order = self._past.waves
+            works, self._outcomes = self._taken_up(self._past)
         else:
-            order = waves(ours, request.wave_policy())
+            self._order = waves(ours, request.wave_policy())
             works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
-            for wave in order:
+            for wave in self._order:
                 for name in wave.machines:
                     works[name].run = replace(works[name].run, wave=wave.number)
+        self._works = list(works.values())
         if request.dry_run:
-            return self._report((*map(planned, works.values()), *strangers), list(works.values()), order)
+            return self._report((*map(planned, self._works), *strangers))
         for outcome in strangers:
             self._keep(outcome)
-        self._keep(self._so_far((), list(works.values()), order))  # what may be resumed, before anything is done
-        self._wait_for_start()
-        outcomes = self._waves(order, works, request, done)
-        known = {outcome.machine for outcome in outcomes}
+        self._keep(self._so_far(()))  # what may be resumed, before anything is done
+        self._waves(works, request, self._opening())
+        self._ceremony.close()
+        known = {outcome.machine for outcome in self._outcomes}
         left = [outcome for outcome in strangers if outcome.machine not in known]
-        return self._report((*outcomes, *left), list(works.values()), order)
+        return self._report((*self._outcomes, *left))
+
+    def _opening(self) -> str:
+        """Let people know, ask whether the run may go on, and open it; return why nothing may be begun, or ""."""
+        self._ceremony.tell_planned()
+        decision = self._ceremony.agreed()
+        for work in self._works:
+            if work.name in decision.plans and not work.run.begun:
+                work.run = replace(work.run, plan=decision.plans[work.name])
+        if decision.plans or decision.notes:
+            self._keep(self._so_far(()))  # whoever takes the run up does only what was agreed to
+        refused = decision.refused or self._ceremony.open()
+        if refused and any(_underway(work) for work in self._works):
+            self._ports.control.stop(refused)  # what an earlier process has begun is seen to its end, and no more
+        return refused
 
     def _taken_up(self, past: Past) -> tuple[dict[str, Work], list[Outcome]]:
         """Return the machines that are not done yet, as far as they had come, and the outcomes of the others."""
         done = list(past.outcomes)
+        hooks = self._context.options.hooks
         finished = {outcome.machine for outcome in done}
         works: dict[str, Work] = {}
         for wave in past.waves:
@@ -198,7 +223,7 @@ class Campaign:
                     self._keep(done[-1])
                     continue
                 run = MachineRun(machine, wave.number, past.assessments.get(name), past.plans.get(name))
-                run = recalled(run, past.journal.get(name, ()))
+                run = taken_up(recalled(run, past.journal.get(name, ())), hooks, past.journal.get(name, ()))
                 works[name] = Work(self._context, self._transport(machine), run)
         return works, done
 
@@ -215,27 +240,36 @@ class Campaign:
         except FleetpatchError as error:
             return Unopened(error)
 
-    def _waves(
-        self, order: Sequence[Wave], works: dict[str, Work], request: PatchRequest, done: Sequence[Outcome]
-    ) -> list[Outcome]:
-        policy = request.wave_policy()
-        outcomes = list(done)
+    def _waves(self, works: dict[str, Work], request: PatchRequest, refused: str) -> None:
+        """Carry out one wave after the other. Nothing new is begun in them once that was refused."""
+        policy, ceremony, order = request.wave_policy(), self._ceremony, self._order
         total = sum(len(wave.machines) for wave in order)
         for wave in order:
             mine = [works[name] for name in wave.machines if name in works]
-            if not mine:
-                continue
-            judged = verdict(outcomes, policy, total)
-            if not judged.go_on and not any(work.run.begun for work in mine):
-                self._ports.watch.said(f"no more waves: {judged.reason}")
-                outcomes += [self._halted(work, f"the failure budget is spent: {judged.reason}") for work in mine]
-                continue
-            if outcomes and policy.pause_seconds:
-                self._rest(self._ports.clock.now() + timedelta(seconds=policy.pause_seconds))
-            wave = replace(wave, machines=tuple(work.name for work in mine))  # noqa: PLW2901 - the rest of it is done
-            self._ports.watch.said(f"wave {wave.number} of {len(order)}: {', '.join(wave.machines)}")
-            outcomes += self._runner.wave(wave, functools.partial(self._wave, mine, policy.at_once))
-        return outcomes
+            judged = verdict(self._outcomes, policy, total)
+            if not refused and not judged.go_on and not any(_underway(work) for work in mine):
+                self._hold_back(mine, f"the failure budget is spent: {judged.reason}")
+                mine = []
+            if mine and not refused:
+                if self._outcomes and policy.pause_seconds:
+                    ceremony.rest(self._ports.clock.now() + timedelta(seconds=policy.pause_seconds))
+                refused = ceremony.open_wave(wave)
+            if refused:
+                mine = self._hold_back(mine, refused)
+            if mine:
+                rest = replace(wave, machines=tuple(work.name for work in mine))  # the others are done
+                self._ports.watch.said(f"wave {wave.number} of {len(order)}: {', '.join(rest.machines)}")
+                self._outcomes += self._runner.wave(rest, functools.partial(self._wave, mine, policy.at_once))
+            closed = ceremony.close_wave(wave)
+            refused = refused or closed
+
+    def _hold_back(self, works: Sequence[Work], why: str) -> list[Work]:
+        """Let machines go without anything being done to them, and return those that are under way already."""
+        waiting = [work for work in works if not _underway(work)]
+        if waiting:
+            self._ports.watch.said(f"not begun: {', '.join(work.name for work in waiting)}: {why}")
+        self._outcomes += [self._halted(work, why) for work in waiting]
+        return [work for work in works if _underway(work)]
 
     def _wave(self, works: Sequence[Work], at_once: int) -> list[Outcome]:
         def one(work: Work) -> Outcome:
@@ -255,19 +289,6 @@ class Campaign:
             except BaseException as error:  # leaving the pool waits for the others: they begin nothing new
                 self._ports.control.stop(f"the run broke off: {type(error).__name__}: {error}")
                 raise
-
-    def _wait_for_start(self) -> None:
-        start = self._context.window.start
-        if self._ports.clock.now() < start:
-            self._ports.watch.said(f"waiting for the window to open at {start:%Y-%m-%d %H:%M:%S} UTC")
-            self._rest(start)
-
-    def _rest(self, until: datetime) -> None:
-        """Let time pass until that moment or the window's end, or until the run is asked to stop."""
-        clock = self._ports.clock
-        until = min(until, self._context.window.end)
-        while not self._ports.control.stopping and (left := (until - clock.now()).total_seconds()) > 0:
-            clock.sleep(min(SLICE_SECONDS, left))
 
     def _halted(self, work: Work, why: str) -> Outcome:
         if work.run.error is None:
@@ -303,19 +324,23 @@ class Campaign:
     def _not_begun(self, machine: Machine, why: str) -> Outcome:
         return Outcome(self.run_id, machine.name, OperationState.NOT_STARTED, why)
 
-    def _report(self, outcomes: Sequence[Outcome], works: Sequence[Work], order: Sequence[Wave]) -> RunReport:
-        state = run_state(outcomes)
+    def _report(self, outcomes: Sequence[Outcome]) -> RunReport:
+        state = state_with(run_state(outcomes), self._ceremony.results, stopped=self._ports.control.stopping)
         if self._run.kind == "plan" and state is OperationState.NOT_STARTED:
             state = OperationState.SUCCEEDED  # that nothing was begun is what a plan is for
         self._end(state, "")
-        finished = self._so_far(outcomes, works, order)
+        finished = self._so_far(outcomes)
         self._keep(finished)
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind in _RECORDS_FAILED]
         if lost:
             self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished
 
-    def _so_far(self, outcomes: Sequence[Outcome], works: Sequence[Work], order: Sequence[Wave]) -> RunReport:
+    def _as_it_stands(self) -> RunReport:
+        return self._so_far(self._outcomes)
+
+    def _so_far(self, outcomes: Sequence[Outcome]) -> RunReport:
+        works = self._works
         plans = {work.name: work.run.plan for work in works if work.run.plan is not None}
         assessments = {work.name: work.run.assessment for work in works if work.run.assessment is not None}
         if self._past is not None:
@@ -323,18 +348,27 @@ class Campaign:
         return RunReport(
             run=self._run,
             outcomes=tuple(outcomes),
-            waves=tuple(order),
+            waves=self._order,
             plans=tuple(plans.values()) if self._run.kind != "assess" else (),
             assessments=tuple(assessments.values()),
+            hooks=all_results(self._ceremony.results, [result for work in works for result in work.run.hooks]),
+            notes=self._ceremony.notes,
         )
 
     def _interrupted(self, error: BaseException) -> None:
         self._ports.control.stop(f"the run broke off: {type(error).__name__}: {error}")
         self._end(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+        if self._run.kind == "patch" and isinstance(error, Exception):
+            self._ceremony.tell(Occasion.FAILED, self._as_it_stands())
 
     def _end(self, state: OperationState, message: str) -> None:
         self._run = replace(self._run, state=state, ended_at=self._ports.clock.now(), message=message)
         self._keep(self._run)
+
+
+def _underway(work: Work) -> bool:
+    """Whether an earlier process of the run may have changed a machine, or have run hooks for it."""
+    return work.run.begun or work.run.entered
 
 
 def _kind(request: PatchRequest | AssessRequest) -> str:

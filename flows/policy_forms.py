@@ -1,12 +1,14 @@
 """What surrounds a run, as it can be asked for: hooks, approval, notifications, freezes."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from flows.form import Form
-from tasks.states import HookKind, HookMode
+from tasks.model import Hook
+from tasks.rules.hooks import wrong_with
+from tasks.states import HookKind, HookMode, HookPlace
 
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
@@ -47,6 +49,32 @@ class HooksRequest(Form):
     after_wave: list[HookRequest] = Field(default=[], max_length=20)
     before_machine: list[HookRequest] = Field(default=[], max_length=20)
     after_machine: list[HookRequest] = Field(default=[], max_length=20)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        """Refuse targets that can't be, and two hooks of one name in one place: the name tells them apart."""
+        for place in HookPlace:
+            asked = self._at(place)
+            names = [each.name for each in asked]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{place}: two hooks are called {twice!r}: give each a name of its own")
+            for each in asked:
+                if wrong := wrong_with(each.kind, each.target, place):
+                    raise ValueError(f"{place}: hook {each.name!r}: {wrong}")
+        return self
+
+    def listed(self) -> tuple[Hook, ...]:
+        """Return all hooks, each with its place, in the order in which those of a place are run."""
+        return tuple(
+            Hook(each.name, place, each.kind, each.target, each.timeout_minutes * 60, each.mode, each.repeatable)
+            for place in HookPlace
+            for each in self._at(place)
+        )
+
+    def _at(self, place: HookPlace) -> list[HookRequest]:
+        asked: list[HookRequest] = getattr(self, place.value)
+        return asked
 
 
 class ApprovalRequest(Form):

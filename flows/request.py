@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from flows.form import Form
 from flows.policy_forms import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.model import FrozenSet, Selection
+from tasks.rules.hooks import OF_A_MACHINE
 from tasks.rules.waves import WavePolicy
 from tasks.rules.window import read_local
 from tasks.states import Classification, RebootPolicy
@@ -183,6 +184,7 @@ class PatchRequest(ScopeRequest):
             stage=self.stage,
             settle_seconds=self.settle_seconds,
             refresh=self.refresh,
+            hooks=tuple(hook for hook in self.hooks.listed() if hook.place in OF_A_MACHINE),
         )
 
     def _published_before(self) -> datetime | None:

@@ -15,6 +15,7 @@ def outcome_state(
     *,
     results: Sequence[UpdateResult] = (),
     findings: Sequence[Finding] = (),
+    hooks: Sequence[Finding] = (),
     reboot: RebootResult | None = None,
     validation: Validation | None = None,
     error: ErrorInfo | None = None,
@@ -29,6 +30,7 @@ def outcome_state(
     Args:
         results: one for each update that was pending.
         findings: of the pre-checks.
+        hooks: what the owner's hooks came to.
         reboot: None when no reboot was decided upon.
         validation: None when it was not reached.
         error: what ended the work early.
@@ -36,10 +38,11 @@ def outcome_state(
     """
     later = validation.findings if validation else ()
     faults = _faults(results, findings, later, reboot, error)
+    faults += [_said(finding) for finding in hooks if finding.level is FindingLevel.BLOCK]
     if faults:
         return OperationState.FAILED, "; ".join(faults)
     done = _done(results, reboot)
-    warnings = _warnings(results, (*findings, *later), reboot, window_exceeded_seconds)
+    warnings = _warnings(results, (*findings, *later, *hooks), reboot, window_exceeded_seconds)
     if warnings:
         return OperationState.COMPLETED_WITH_WARNINGS, "; ".join([done, *warnings])
     return OperationState.SUCCEEDED, done

@@ -4,14 +4,17 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from inventory.machine import Machine
+from tasks.errors import RequestError
 from tasks.model import (
     Assessment,
     ErrorInfo,
     Facts,
     Finding,
+    Hook,
+    HookResult,
     InstallResult,
     PackageState,
     Plan,
@@ -114,6 +117,7 @@ class PatchOptions:
         settle_seconds: how long services may take to come back before validation calls them gone.
         out_of_touch_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
         refresh: read repositories anew when assessing.
+        hooks: the owner's, before and after each machine.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -129,11 +133,20 @@ class PatchOptions:
     settle_seconds: float = 90.0
     out_of_touch_seconds: float = 900.0
     refresh: bool = True
+    hooks: tuple[Hook, ...] = ()
+
+
+def _no_way(hook: Hook, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - the call's parameters
+    raise RequestError(f"hook {hook.name!r} of kind {hook.kind} can't be run here")
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The ports and options of one run, the same for all its machines."""
+    """The ports and options of one run, the same for all its machines.
+
+    Attributes:
+        call_hook: runs a hook that is no command on a machine, about a subject, until a deadline.
+    """
 
     run: RunInfo
     options: PatchOptions
@@ -143,6 +156,7 @@ class Context:
     manager_for: Callable[[Facts], PackageManager]
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
+    call_hook: Callable[[Hook, str, Deadline], HookResult] = _no_way
 
     @property
     def window(self) -> Window:
@@ -162,6 +176,8 @@ class MachineRun:
         early_reboot: the reboot that was pending before we came, when it was taken first.
         reboot: the reboot after the installation, done or decided against.
         begun: an earlier process may have changed the machine in this run already.
+        hooks: what came of the owner's hooks around it, in their order.
+        entered: the hooks before it had their turn, or there are none; whatever comes after it is due.
         claimed: this run may have the machine's claim, asked for here or by an earlier process.
         halted: why the machine goes no further, or "".
         halted_as: the state that this gives it: Failed when something is wrong with it, NotStarted when it is not.
@@ -179,7 +195,9 @@ class MachineRun:
     reboot: RebootResult | None = None
     validation: Validation | None = None
     steps: tuple[StepRecord, ...] = ()
+    hooks: tuple[HookResult, ...] = ()
     begun: bool = False
+    entered: bool = False
     claimed: bool = False
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED

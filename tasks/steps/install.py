@@ -4,12 +4,12 @@ The exit codes of the package manager decide nothing here: what is installed is 
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tasks.errors import BrokenPackages
 from tasks.model import TransactionResult, Update
 from tasks.rules.budget import transactions as divide
-from tasks.rules.window import cut_off, fit, why_cut_off
+from tasks.rules.window import fit, why_cut_off
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
@@ -18,8 +18,10 @@ from tasks.steps.assess import plan
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.follow import patiently
 from tasks.steps.handed import handed_over
+from tasks.steps.hooks import before_machine
 from tasks.steps.jobs import carry_out
 from tasks.steps.settling import Tally, as_far_as_seen, bystanders, in_time, settled, versions_now
+from tasks.steps.turn import over_at
 
 ROUNDS = 2
 """The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
@@ -34,12 +36,16 @@ def install(work: Work) -> MachineRun:
     tally = Tally()
     try:
         if work.packages.problems:
+            if work.context.options.repair and work.packages.repairable and not before_machine(work):
+                return work.run
             _repair(work, tally)
         obstacle = _stage(work, tally) if work.plan.chosen and work.context.options.stage else ""
         if obstacle:
             tally.not_attempted = {update.id: obstacle for update in work.plan.chosen}
         else:
             _rounds(work, tally)
+        if work.run.halted:  # by its owner's hooks, before anything was begun
+            return work.run
         return settled(work, tally)
     except Exception as error:
         if tally.installing and work.run.install is None:
@@ -52,14 +58,9 @@ def _watching(work: Work) -> Deadline:
     return Deadline(work.context.window.end + timedelta(seconds=work.context.options.out_of_touch_seconds))
 
 
-def _until(work: Work) -> datetime:
-    """Return the moment by which installing must be over."""
-    return cut_off(work.context.window, work.context.options.reboot, work.reboot_reserve)
-
-
 def _latest(work: Work, seconds: float) -> float:
     """Return when something that takes so long may begin at the latest, by the machine's own clock."""
-    return _until(work).timestamp() - seconds + work.facts.clock_skew_seconds
+    return over_at(work).timestamp() - seconds + work.facts.clock_skew_seconds
 
 
 def _repair(work: Work, tally: Tally) -> None:
@@ -103,7 +104,7 @@ def _stage(work: Work, tally: Tally) -> str:
     check = fit(
         context.clock.now(),
         seconds + work.rates.transaction_seconds,
-        _until(work),
+        over_at(work),
         f"download and first installation of {len(chosen)} updates",
         why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
         zone=context.window.zone,
@@ -142,6 +143,8 @@ def _rounds(work: Work, tally: Tally) -> None:
             return
         if not parts:
             parts = _divided(work, tally, pending, number, first)
+            if parts and context.options.hooks:  # divided anew after them: they take their time
+                parts = _divided(work, tally, pending, number, first) if before_machine(work) else ()
         if not parts:
             return
         tally.add(
@@ -158,7 +161,7 @@ def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int,
         pending,
         rates=work.rates,
         now=context.clock.now(),
-        cut_off=_until(work),
+        cut_off=over_at(work),
         skew_seconds=work.facts.clock_skew_seconds,
         one_by_one=number > 0,
         first_number=first,

@@ -7,16 +7,17 @@ from datetime import datetime
 
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Assessment, ErrorInfo, StepRecord
-from tasks.rules.window import cut_off, fit, why_cut_off
 from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.assess import assess, plan
 from tasks.steps.claim import release
 from tasks.steps.context import MachineRun, PatchOptions, Work
+from tasks.steps.hooks import after_machine
 from tasks.steps.install import install
 from tasks.steps.precheck import precheck
 from tasks.steps.progress import ACT, progress_of
 from tasks.steps.reboot import reboot
+from tasks.steps.turn import asked_to_stop, no_time_left
 from tasks.steps.validate import validate
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
             if step is last or work.run.halted:
                 break
         if last is Step.REPORT:
+            after_machine(work)
             release(work)
     finally:
         work.transport.close()
@@ -91,8 +93,9 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
 
 
 def give_back(work: Work) -> None:
-    """Give back what a machine that is not walked any more may still be claimed by: an earlier process of the run."""
+    """Undo what an earlier process of the run left on a machine that is not walked any more: hooks, and its claim."""
     try:
+        after_machine(work)
         release(work)
     finally:
         work.transport.close()
@@ -178,18 +181,6 @@ def _may_not_begin(work: Work, step: Step) -> str:
     """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
     if work.run.install is not None or work.run.begun:
         return ""
-    if work.context.control.stopping:
-        return f"the run was asked to stop: {work.context.control.reason}"
-    if step is Step.ASSESS:
-        return ""
-    options, window = work.context.options, work.context.window
-    until = cut_off(window, options.reboot, work.reboot_reserve)
-    check = fit(
-        work.context.clock.now(),
-        work.rates.transaction_seconds,
-        until,
-        "the shortest installation",
-        why_cut_off(window, options.reboot, work.reboot_reserve),
-        zone=window.zone,
-    )
-    return "" if check.fits else check.arithmetic
+    if why := asked_to_stop(work):
+        return why
+    return "" if step is Step.ASSESS else no_time_left(work)

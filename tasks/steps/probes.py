@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 
 from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.model import Finding
+from tasks.rules.urls import shown_url
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script
 from tasks.states import FindingLevel
@@ -36,17 +37,7 @@ def ask(work: Work, check: Check) -> Finding:
 
 def _shown(check: Check) -> str:
     """Return a target for people: of a URL neither login nor query, where passwords and tokens stand."""
-    if check.kind is not CheckKind.HTTP:
-        return check.target
-    try:
-        parts = urlsplit(check.target)
-        _ = parts.port  # a password with a slash in it looks like a port that is no number
-    except ValueError:
-        return "URL"
-    login, at, place = parts.netloc.rpartition("@")
-    return urlunsplit(
-        (parts.scheme, f"{'***' if login else ''}{at}{place}", parts.path, "***" if parts.query else "", "")
-    )
+    return shown_url(check.target) if check.kind is CheckKind.HTTP else check.target
 
 
 def _command(work: Work, check: Check) -> str:
@@ -72,7 +63,7 @@ def _tcp(address: str, check: Check) -> str:
 
 def _http(check: Check) -> str:
     try:
-        request = _request(check.target)
+        request = request_to(check.target)
     except ValueError:  # its text would repeat a part of the URL
         return "the target is not an http or https URL"
     try:
@@ -82,8 +73,12 @@ def _http(check: Check) -> str:
         return str(error)
 
 
-def _request(target: str) -> Request:
+def request_to(target: str, body: bytes | None = None) -> Request:
     """Return the request for a URL. A login in it goes as basic authentication, and to no place that it is sent on to.
+
+    Args:
+        target: the URL.
+        body: JSON to post; None: the page is only asked for.
 
     Raises:
         ValueError: it is no http or https URL.
@@ -92,7 +87,8 @@ def _request(target: str) -> Request:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
         raise ValueError("not an http or https URL")
     place = parts.netloc.rpartition("@")[2]
-    request = Request(urlunsplit(parts._replace(netloc=place)), headers={"User-Agent": "fleetpatch"})  # noqa: S310 - the scheme is checked above
+    headers = {"User-Agent": "fleetpatch", **({"Content-Type": "application/json"} if body is not None else {})}
+    request = Request(urlunsplit(parts._replace(netloc=place)), data=body, headers=headers)  # noqa: S310 - the scheme is checked above
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")

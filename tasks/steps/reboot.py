@@ -16,6 +16,7 @@ from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts, timed_facts
 from tasks.steps.follow import passing
 from tasks.steps.handed import reboot_ordered
+from tasks.steps.hooks import before_machine
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
@@ -38,6 +39,9 @@ def reboot(work: Work) -> MachineRun:
         _keep(work, RebootResult(decision.state_if_not, f"not rebooted although {decision.reason}: {obstacle}"), early)
     elif not decision.reboot:
         _keep(work, RebootResult(decision.state_if_not, decision.reason), early)
+    elif not before_machine(work):
+        why_not = f"not rebooted although {decision.reason}: {work.run.halted}"
+        _keep(work, RebootResult(decision.state_if_not, why_not), early)
     else:
         result = _carry_out(work, decision.reason, early=early)
         if early and result.state is RebootState.COMPLETED:

@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Outcome, UpdateResult
+from tasks.rules.hooks import finding_of, stops
 from tasks.rules.verdict import outcome_state
-from tasks.states import Answer, OperationState, RebootState, UpdateState
+from tasks.states import Answer, HookPlace, OperationState, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
 
 
@@ -20,18 +21,21 @@ def settle_outcome(work: Work) -> Outcome:
     """Return what became of a machine."""
     run = work.run
     updates = update_results(run)
-    findings = run.findings + (run.validation.findings if run.validation else ())
+    of_hooks = tuple(finding_of(result) for result in run.hooks)
+    findings = (*run.findings, *(run.validation.findings if run.validation else ()), *of_hooks)
     final = run.reboots[-1] if run.reboots else None
     state, reason = outcome_state(
         results=updates,
         findings=run.findings,
+        hooks=of_hooks,
         reboot=final,
         validation=run.validation,
         error=run.error or (run.install.error if run.install else None),
         window_exceeded_seconds=exceeded(work),
     )
     rebooted = any(result.count for result in run.reboots)
-    if run.halted and run.halted_as is OperationState.NOT_STARTED and not rebooted:
+    spoiled = any(stops(result) for result in run.hooks if result.hook.place is HookPlace.AFTER_MACHINE)
+    if run.halted and run.halted_as is OperationState.NOT_STARTED and not rebooted and not spoiled:
         state, reason = run.halted_as, run.halted
     ended = run.steps[-1].ended_at if run.steps else work.context.clock.now()
     return Outcome(

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs an owner's hook. Parameters: command, timeout (whole seconds), run, machine, place, name, state (of the machine so
+# far; only after it). Record: hook, with the exit code and the end of all that was printed.
+# A command that takes too long is ended with all its children (exit code 124, 137 or 143): it is no package transaction.
+
+seconds=$(fp_param timeout)
+case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would be none at all
+command=$(fp_param command)
+FLEETPATCH_RUN=$(fp_param run) FLEETPATCH_MACHINE=$(fp_param machine) FLEETPATCH_PLACE=$(fp_param place)
+FLEETPATCH_HOOK=$(fp_param name) FLEETPATCH_STATE=$(fp_param state)
+export FLEETPATCH_RUN FLEETPATCH_MACHINE FLEETPATCH_PLACE FLEETPATCH_HOOK FLEETPATCH_STATE
+
+limit=''
+if timeout -k 1 1 true 2>/dev/null; then limit="timeout -k 10 $seconds" # one that ignores TERM is killed
+elif command -v timeout >/dev/null; then limit="timeout $seconds"; fi
+
+# shellcheck disable=SC2086  # words of our own
+hook() { cd / && $limit /bin/sh -c "$command"; }
+# the exit code comes first, behind it the tail of the text
+answer=$(
+  exec 6>&1
+  { hook </dev/null 3>&- 6>&-; printf '%s\n' "$?" >&6; } 2>&1 | tail -c 4000
+)
+code=${answer%%
+*}
+text=${answer#"$code"}
+fp_emit hook "exit_code:=$code" "text=${text#?}"

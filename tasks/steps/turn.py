@@ -1,0 +1,36 @@
+"""Whether a machine's turn may still begin: the run was not asked to stop, and the window holds something."""
+
+from datetime import datetime
+
+from tasks.rules.window import cut_off, fit, why_cut_off
+from tasks.steps.context import Work
+
+
+def held_back(work: Work) -> str:
+    """Return why nothing may be begun on a machine any more, or ""."""
+    return asked_to_stop(work) or no_time_left(work)
+
+
+def asked_to_stop(work: Work) -> str:
+    """Return that the run was asked to stop, with the reason, or ""."""
+    control = work.context.control
+    return f"the run was asked to stop: {control.reason}" if control.stopping else ""
+
+
+def no_time_left(work: Work) -> str:
+    """Return the arithmetic that shows that not even the shortest installation fits into the window, or ""."""
+    options, window = work.context.options, work.context.window
+    check = fit(
+        work.context.clock.now(),
+        work.rates.transaction_seconds,
+        over_at(work),
+        "the shortest installation",
+        why_cut_off(window, options.reboot, work.reboot_reserve),
+        zone=window.zone,
+    )
+    return "" if check.fits else check.arithmetic
+
+
+def over_at(work: Work) -> datetime:
+    """Return the moment by which installing must be over."""
+    return cut_off(work.context.window, work.context.options.reboot, work.reboot_reserve)
