@@ -1,12 +1,16 @@
 """server: start Prefect's server, with settings that lose no records."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.app import app
+from flows.cli.doctor import examine_server_by
 from flows.cli.options import JsonOption, some_path
+
+if TYPE_CHECKING:
+    from tasks.model import Finding
 
 
 @app.command("server", rich_help_panel="Set up")
@@ -70,3 +74,20 @@ def server(
         tell_start(plan)
     if not show:
         start(plan)
+
+
+def _examine(records: str | None) -> "tuple[Finding, ...]":
+    import os
+
+    from flows.cli.prefect_side import QUIET
+    from flows.cli.screen import log_to_screen
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from deployments.server.doctor import examine_server
+
+    log_to_screen()  # Prefect has set logging up to its own liking
+    return examine_server(records)
+
+
+examine_server_by(_examine)

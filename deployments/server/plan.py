@@ -13,6 +13,7 @@ from platformdirs import user_data_path
 
 from deployments.server import settings
 from deployments.server.address import SQLITE, database_url, has_password, redis_url, without_password
+from deployments.server.loopback import is_loopback
 from deployments.server.settings import Part
 from flows.cli.exits import CannotRun
 from inventory.credentials import resolve
@@ -199,9 +200,9 @@ def _where(wanted: Wanted, told: _Told) -> tuple[str, bool]:
     ui = public or own
     told.offer(settings.UI, ui, "links in messages lead here")
     told.offer(settings.UI_API, f"{ui}/api", "where a browser finds the API")
-    origins = {ui, own} | ({f"http://localhost:{wanted.port}"} if _is_loopback(wanted.host) else set())
+    origins = {ui, own} | ({f"http://localhost:{wanted.port}"} if is_loopback(wanted.host) else set())
     told.offer(settings.ORIGINS, ",".join(sorted(origins)), "other web pages may not read the API by your browser")
-    exposed = not _is_loopback(wanted.host) or (bool(public) and not _is_loopback(urlsplit(public).hostname or ""))
+    exposed = not is_loopback(wanted.host) or (bool(public) and not is_loopback(urlsplit(public).hostname or ""))
     return told.environment[settings.UI], exposed
 
 
@@ -227,15 +228,6 @@ def _auth(wanted: Wanted, told: _Told, *, exposed: bool) -> None:
             f"the server's password is not of the form user:password with {LEAST_PASSWORD} characters or more",
             hint="For example: PREFECT_SERVER_API_AUTH_STRING=fleet:$(openssl rand -hex 24)",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False  # a name may lead anywhere, tomorrow
 
 
 def _in_url(host: str) -> str:

@@ -1,8 +1,8 @@
 """doctor: are the machines ready, and is fleetpatch itself?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -11,6 +11,17 @@ from flows.cli.options import EVERYTHING, InventoryOption, JsonOption, RecordsOp
 
 if TYPE_CHECKING:
     from flows.doctor import Readiness
+    from tasks.model import Finding
+
+ExamineServer: TypeAlias = "Callable[[str | None], tuple[Finding, ...]]"
+"""Looks at the Prefect server, given the records' URL."""
+
+_EXAMINE_SERVER: "list[ExamineServer]" = []
+
+
+def examine_server_by(examine: ExamineServer) -> None:
+    """Say who looks at the server: what runs it is not known in this room."""
+    _EXAMINE_SERVER[:] = [examine]
 
 
 @app.command("doctor", rich_help_panel="Look")
@@ -23,11 +34,14 @@ def doctor(
         bool, typer.Option("--refresh", help="Have the machines read their repositories: shows those that are broken.")
     ] = False,
     only_here: Annotated[bool, typer.Option("--here", help="Only fleetpatch itself; ask no machine.")] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help="fleetpatch itself and the Prefect server, its schedules and workers.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check whether machines are ready to be patched, with the remedy for each red mark. Changes nothing."""
     from flows.cli.asking import machines_of
-    from flows.cli.doctor_view import code_of, doctor_document, tell_machines, tell_ourselves
+    from flows.cli.doctor_view import code_of, doctor_document, tell_machines, tell_ourselves, tell_server
     from flows.cli.screen import print_json
     from flows.doctor import Readiness, examine_ourselves, worst
     from tasks.records.opening import open_records
@@ -36,15 +50,26 @@ def doctor(
     ours = examine_ourselves(lambda: open_records(records))
     if not as_json:
         tell_ourselves(ours)
+    theirs = _of_server(records) if server else ()
+    if not as_json:
+        tell_server(theirs)
     found: tuple[Readiness, ...] = ()
-    if not only_here and worst(ours) is not FindingLevel.BLOCK:
+    if not only_here and not server and worst(ours) is not FindingLevel.BLOCK:
         names = [machine.name for machine in machines_of(inventory, scope)[1]]
         found = _examine(scope, inventory, records, names, at_once=at_once, refresh=refresh)
         if not as_json:
             tell_machines(found)
     if as_json:
-        print_json(doctor_document(ours, found))
-    raise typer.Exit(int(code_of(ours, found)))
+        print_json(doctor_document(ours, found, theirs))
+    raise typer.Exit(int(code_of((*ours, *theirs), found)))
+
+
+def _of_server(records: str | None) -> "tuple[Finding, ...]":
+    from flows.cli.exits import CannotRun
+
+    if not _EXAMINE_SERVER:
+        raise CannotRun("this program has no part that knows of servers", hint="Use the command `fleetpatch`.")
+    return _EXAMINE_SERVER[0](records)
 
 
 def _examine(

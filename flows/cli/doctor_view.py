@@ -46,10 +46,13 @@ def code_of(ours: Sequence[Finding], machines: Sequence[Readiness]) -> Code:
     return Code.WARNINGS if FindingLevel.WARN in levels else Code.GOOD
 
 
-def doctor_document(ours: Sequence[Finding], machines: Sequence[Readiness]) -> dict[str, object]:
+def doctor_document(
+    ours: Sequence[Finding], machines: Sequence[Readiness], server: Sequence[Finding] = ()
+) -> dict[str, object]:
     """Return it as JSON data."""
     return {
         "fleetpatch": [_finding(each) for each in ours],
+        "server": [_finding(each) for each in server],
         "machines": [
             {
                 "machineName": each.machine,
@@ -59,7 +62,7 @@ def doctor_document(ours: Sequence[Finding], machines: Sequence[Readiness]) -> d
             }
             for each in machines
         ],
-        "exitCode": int(code_of(ours, machines)),
+        "exitCode": int(code_of((*ours, *server), machines)),
     }
 
 
@@ -68,6 +71,15 @@ def tell_ourselves(found: Sequence[Finding]) -> None:
     if worst(found) is FindingLevel.GOOD:
         say(Text.assemble(mark(FindingLevel.GOOD), " fleetpatch itself: libraries, packages and records are fine"))
         return
+    _tell_each(found)
+
+
+def tell_server(found: Sequence[Finding]) -> None:
+    """Show what was found of the Prefect server: all of it, as each line is another part that has to work."""
+    _tell_each(found)
+
+
+def _tell_each(found: Sequence[Finding]) -> None:
     for each in found:
         say(Text.assemble(mark(each.level), " ", (each.check, "bold"), ": ", safe(each.message)))
         if each.remedy and each.level is not FindingLevel.GOOD:

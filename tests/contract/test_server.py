@@ -1,0 +1,249 @@
+"""`fleetpatch server` and `doctor --server` for real: a server process over SQLite and PostgreSQL, asked and ended."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.states import Running
+
+from deployments.server.asking import look_at_server
+from deployments.server.doctor import judged
+from tests.support import postgres
+from tests.support.prefect_server import free_port
+
+START_SECONDS = 120.0
+END_SECONDS = 60.0
+PASSWORD = "fleet:cd40b5f1ab9e8e7c0a3e"  # pragma: allowlist secret
+COMMAND = (sys.executable, "-m", "deployments.command")
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Server:
+    """A server that `fleetpatch server` became."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+        records = f"sqlite:///{self.folder / 'records.db'}"
+        return {**kept, "XDG_DATA_HOME": str(self.folder / "data"), "FLEETPATCH_RECORDS_URL": records, **more}
+
+    def start(self, *words: str, **more: str) -> None:
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, "server", "--port", str(self.port), *words],
+                env=self.environment(**more),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until = time.monotonic() + START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < until, self.log
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(how)
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def doctor(self, **more: str) -> tuple[int, dict[str, tuple[str, str]]]:
+        """Ask doctor. Returns its exit code, and level and message by check."""
+        environment = self.environment(PREFECT_API_URL=self.url, PREFECT_HOME=str(self.folder / "client"), **more)
+        done = subprocess.run(
+            [*COMMAND, "doctor", "--server", "--json"], env=environment, capture_output=True, text=True, check=False
+        )
+        document: dict[str, Any] = json.loads(done.stdout)
+        assert document["exitCode"] == done.returncode
+        assert document["machines"] == []
+        return done.returncode, {each["check"]: (each["level"], each["message"]) for each in document["server"]}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+
+
+@contextmanager
+def asking(server: Server) -> Iterator[None]:
+    """Let this process's client talk to the server."""
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.folder / "client"}):
+        yield
+
+
+def deploy(server: Server, pool: str = "fleetpatch") -> str:
+    """Put a pool and a deployment with a schedule there. Returns the deployment's id."""
+    with asking(server), get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        flow = client.create_flow_from_name("patch-fleet")
+        schedule = DeploymentScheduleCreate(
+            schedule=CronSchedule(cron="0 22 * * *", timezone="Europe/Berlin"), active=True
+        )
+        made = client.create_deployment(
+            flow, "nightly", tags=["fleetpatch"], work_pool_name=pool, schedules=[schedule], entrypoint="nowhere.py:f"
+        )
+        return str(made)
+
+
+@contextmanager
+def worker(server: Server, pool: str = "fleetpatch") -> Iterator[None]:
+    """Run a real worker."""
+    environment = server.environment(PREFECT_API_URL=server.url, PREFECT_HOME=str(server.folder / "worker"))
+    words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", "tested"]
+    with (server.folder / "worker.log").open("wb") as log:
+        process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()  # it has nothing to do; how it ends otherwise is not asked here
+        process.wait()
+
+
+def until_online(server: Server) -> tuple[int, dict[str, tuple[str, str]]]:
+    until = time.monotonic() + 60
+    while True:
+        code, found = server.doctor()
+        if found["pool fleetpatch"][0] == "good" or time.monotonic() > until:
+            return code, found
+
+
+def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
+    server.start()
+    assert f"UI        http://127.0.0.1:{server.port}\n" in server.log
+    code, found = server.doctor()
+    assert code == 3
+    assert {check for check, (level, _) in found.items() if level != "good"} == {"deployments"}
+    assert found["database"][1].startswith("SQLite")
+
+    deploy(server)
+    time.sleep(8)  # the scheduler looks at new deployments every five seconds
+    code, found = server.doctor()
+    assert found["scheduler"] == ("good", "runs lie ahead for 1 active schedules")
+    assert (code, found["pool fleetpatch"][0]) == (5, "block")
+    with worker(server):
+        code, found = until_online(server)
+    assert found["pool fleetpatch"] == ("good", "online: tested")
+    assert code == 0, found
+
+    home = server.folder / "data" / "fleetpatch" / "prefect"
+    assert {path.stat().st_mode & 0o077 for path in (home, home / "prefect.db")} == {0}
+    assert server.end() in {0, -signal.SIGTERM}
+    assert not server.answers()
+    assert server.doctor()[1]["server"][0] == "block"
+
+
+def test_a_run_that_nobody_carries_out_is_seen(server: Server) -> None:
+    server.start()
+    deployment = deploy(server)
+    with asking(server), get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]  # an id as text does
+        client.set_flow_run_state(run.id, Running(), force=True)
+        stuck = client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]
+        client.request(
+            "POST",
+            "/flow_runs/{id}/set_state",
+            path_params={"id": stuck.id},
+            json={"state": {"type": "PENDING"}, "force": True},
+        )
+        now = {each.check: each for each in judged(look_at_server())}
+        later = {each.check: each for each in judged(look_at_server(now=datetime.now(UTC) + timedelta(minutes=20)))}
+    assert now["running"].level == "good"  # it may have begun this moment
+    assert later["running"].level == "block"
+    assert run.name in later["running"].message
+    assert later["pending"].level == "block"
+    assert stuck.name in later["pending"].message
+
+
+def test_a_scheduler_that_is_off_is_red(server: Server) -> None:
+    server.start(PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED="false")
+    deploy(server)
+    code, found = server.doctor()
+    assert code == 5
+    assert found["settings"] == ("block", "the scheduler is off: no window will ever begin")
+    with asking(server):
+        view = look_at_server(now=datetime.now(UTC) + timedelta(minutes=5))
+    (scheduler,) = (each for each in judged(view) if each.check == "scheduler")
+    assert scheduler.level == "block"
+    assert "patch-fleet/nightly" in scheduler.message
+
+
+@pytest.mark.postgres
+def test_on_postgresql_with_a_password(server: Server) -> None:
+    secret = server.folder / "auth"
+    secret.write_text(PASSWORD + "\n")
+    secret.chmod(0o600)
+    with postgres.own_server() as database:
+        url = database.url("fleetpatch")
+        server.start("--database", url, "--auth", f"file:{secret}", "--public-url", "https://fleet.example.org")
+        assert "UI        https://fleet.example.org\n" in server.log
+        code, found = server.doctor()
+        assert code == 5
+        assert "password" in found["server"][1]
+        code, found = server.doctor(PREFECT_API_AUTH_STRING=PASSWORD)
+        assert found["server"][0] == "good"
+        assert found["database"] == ("good", "PostgreSQL")
+        assert code == 3
+        assert server.process is not None
+        told = Path(f"/proc/{server.process.pid}/cmdline").read_text() + server.log
+        assert PASSWORD.partition(":")[2] not in told
+        assert server.end() in {0, -signal.SIGTERM}
+
+
+def test_ctrl_c_ends_it(server: Server) -> None:
+    server.start()
+    server.end(signal.SIGINT)
+    assert not server.answers()
+
+
+def test_a_taken_port_ends_with_an_error(server: Server) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", server.port))
+        holder.listen()
+        words = [*COMMAND, "server", "--port", str(server.port)]
+        done = subprocess.run(words, env=server.environment(), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "already in use" in done.stdout + done.stderr
