@@ -9,6 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
+from flows.approval_gate import with_approval
 from flows.context import Caller
 from flows.frozen import frozen_of
 from flows.ports import Ports
@@ -20,6 +21,7 @@ from inventory.places import own_folder
 from tasks.errors import CredentialError, ReportError
 from tasks.managers.detect import manager_for
 from tasks.model import RunReport
+from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.clock import SystemClock
@@ -68,7 +70,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             machines = [outcome.machine for outcome in report.outcomes if outcome.install is not None]
             return {name: "\n".join(part.text for part in history.job_output(run, name)) for name in machines}
 
-        yield Ports(
+        ports = Ports(
             inventory=inventory,
             clock=clock,
             records=records,
@@ -80,6 +82,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             logs=logs,
             frozen=functools.partial(frozen_of, History(records)),
         )
+        yield with_approval(ports, request, SqlApprovals(records.database))
 
 
 def report_directory(asked: Path | None) -> Path:

@@ -15,6 +15,7 @@ _OF_RUNS = (
     schema.run_plans,
     schema.leases,
     schema.stop_requests,
+    schema.approvals,
 )
 
 

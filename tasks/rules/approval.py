@@ -1,0 +1,80 @@
+"""What a person approved, and what of a plan that stands: the same thing is put into digests, and compared. Pure."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from tasks.model import Plan, Update, UpdateResult
+from tasks.states import UpdateState
+
+Change = Literal["refuse", "trim"]
+Approved = Mapping[str, Mapping[str, str]]
+"""Machine -> update id -> version."""
+
+
+def shown(plans: Iterable[Plan]) -> dict[str, dict[str, str]]:
+    """Return what plans would install, machine by machine; also of machines on which that is nothing."""
+    return {plan.machine: {update.id: update.available for update in plan.chosen} for plan in plans}
+
+
+def digest(approved: Approved) -> str:
+    """Return a digest of what is to be installed where; the order in which it is told makes no difference.
+
+    Machines on which nothing is installed make none either.
+    """
+    rows = sorted((machine, *item) for machine, items in approved.items() for item in items.items())
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def kept_to(plan: Plan, approved: Approved, change: Change, by: str) -> Plan:
+    """Return a plan that installs nothing but what was approved; the very same one when it is that already.
+
+    Args:
+        plan: of one machine, as it would be carried out now.
+        approved: what was approved, for all machines.
+        change: when the plan is another one than was approved: ``refuse`` installs nothing on the machine, ``trim``
+            installs what both agree on.
+        by: who approved, for reasons.
+    """
+    items = approved.get(plan.machine, {})
+    now = {update.id: update.available for update in plan.chosen}
+    if now == items:
+        return plan
+    if change == "refuse":
+        reason = f"the plan of this machine is no longer what {by} approved: {_differences(now, items)}"
+        return _without(plan, {update.id: reason for update in plan.chosen}, reason)
+    extra = {update.id: _why_extra(update, items, by) for update in plan.chosen if not _stands(update, items)}
+    return _without(plan, extra, f"cut down to what {by} approved: {_differences(now, items)}") if extra else plan
+
+
+def _stands(update: Update, items: Mapping[str, str]) -> bool:
+    return items.get(update.id) == update.available
+
+
+def _why_extra(update: Update, items: Mapping[str, str], by: str) -> str:
+    if update.id in items:
+        return f"{by} approved {items[update.id]}, and not {update.available}, which is offered now"
+    return f"not part of what {by} approved"
+
+
+def _without(plan: Plan, left_out: Mapping[str, str], note: str) -> Plan:
+    out = tuple(
+        UpdateResult(update, UpdateState.NOT_SELECTED, left_out[update.id], update.installed)
+        for update in plan.chosen
+        if update.id in left_out
+    )
+    kept = tuple(update for update in plan.chosen if update.id not in left_out)
+    return replace(plan, chosen=kept, skipped=(*plan.skipped, *out), notes=(*plan.notes, note))
+
+
+def _differences(now: Mapping[str, str], items: Mapping[str, str]) -> str:
+    new = sorted(f"{name} {version}" for name, version in now.items() if items.get(name) != version)
+    gone = sorted(f"{name} {version}" for name, version in items.items() if name not in now)
+    parts = [f"{_some(names)} {what}" for names, what in ((new, "came in"), (gone, "went")) if names]
+    return "; ".join(parts)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
