@@ -1,31 +1,41 @@
 #!/bin/sh
 # Claims the machine for a run, so that no other run changes it meanwhile; or gives the claim back.
-# Parameters: run (its id), by (who, for people), until (epoch seconds: when the claim ends by itself), release ("yes").
-# Records: claimed (it is ours), released, or taken (run, by, until: whose it is).
+# Parameters: run (its id), attempt (a number: an attempt that takes the run up has a higher one), by (who, for people),
+# until (epoch seconds: when the claim ends by itself), release ("yes").
+# Records: claimed (it is ours), released, kept (it is ours, and is not given back while that job runs), taken (run, by,
+# until, attempt: whose it is; job: what runs), or refused (why).
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
-run=$(fp_param run) by=$(fp_param by) until=$(fp_param until)
-case $until in '' | *[!0-9]*) until=0 ;; esac
+run=$(fp_param run) attempt=$(fp_number "$(fp_param attempt)") until=$(fp_number "$(fp_param until)")
 umask 077
-place=${fp_jobs%/*}/claim
 
-fp_ready || { fp_emit refused "why=$fp_why"; exit 0; }
-if command -v flock >/dev/null; then # one at a time; the kernel gives the lock back whatever becomes of us
-  exec 8>>"$fp_jobs/.lock"
-  flock -w 20 8 || { fp_emit refused "why=another process has held $fp_jobs/.lock for 20 seconds"; exit 0; }
+refuse() { fp_emit refused "why=$1"; exit 0; }
+taken() {
+  fp_emit taken "run=$fp_claim_run" "by=$fp_claim_by" "until:=$fp_claim_until" "attempt:=$fp_claim_attempt" "job=$fp_busy"
+  exit 0
+}
+
+fp_ready || refuse "$fp_why"
+fp_lock || refuse "$fp_why"
+fp_read_claim
+fp_find_running
+
+ours=false
+if [ "$fp_claim_run" = "$run" ]; then
+  ours=true
+  [ "$attempt" -ge "$fp_claim_attempt" ] || taken # by whoever has taken the run over
+elif [ "$fp_claim_until" -gt "$(fp_now)" ] || { [ -n "$fp_busy" ] && ! fp_has release; }; then
+  taken # a job that still runs keeps others away, whatever its claim says
 fi
 
-theirs='' their_until=0 their_name=''
-if [ -f "$place" ]; then
-  { IFS= read -r theirs && IFS= read -r their_until && IFS= read -r their_name; } <"$place"
-  case $their_until in '' | *[!0-9]*) their_until=0 ;; esac
-fi
-if [ -n "$theirs" ] && [ "$theirs" != "$run" ] && [ "$their_until" -gt "$(fp_now)" ]; then
-  fp_emit taken "run=$theirs" "by=$their_name" "until:=$their_until"
-elif fp_has release; then
-  [ "$theirs" != "$run" ] || rm -f "$place"
+if ! fp_has release; then
+  fp_write_claim "$run" "$until" "$(fp_param by)" "$attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
+  fp_emit claimed "run=$run" "until:=$until" "attempt:=$attempt"
+elif [ "$ours" = false ]; then
   fp_emit released "run=$run"
-else
-  printf '%s\n%s\n%s\n' "$run" "$until" "$(printf '%s' "$by" | tr '\n' ' ')" >"$place.new" && mv -f "$place.new" "$place" \
-    && fp_emit claimed "run=$run" "until:=$until"
+elif [ -n "$fp_busy" ]; then
+  fp_emit kept "run=$run" "job=$fp_busy"
+else # what is left says that it was given back, so that older attempts at this run are known for what they are
+  fp_write_claim "$run" 0 '' "$attempt" || rm -f "${fp_jobs%/*}/claim" # on a full disk
+  fp_emit released "run=$run"
 fi

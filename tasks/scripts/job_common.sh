@@ -35,6 +35,48 @@ fp_ready() {
   fp_ours "$fp_jobs"
 }
 
+# fp_lock: one at a time among all that start jobs and give or take the claim; the kernel gives the lock back whatever
+# becomes of us. When it can't be had, fp_why says why.
+fp_lock() {
+  command -v flock >/dev/null || return 0
+  fp_why="cannot write $fp_jobs/.lock"
+  true 2>/dev/null >>"$fp_jobs/.lock" || return 1
+  exec 8>>"$fp_jobs/.lock"
+  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # busybox' flock knows no -w
+    flock -n 8 && return 0
+    sleep 1
+  done
+  fp_why="another process has held $fp_jobs/.lock for 20 seconds"
+  return 1
+}
+
+# The claim: a file of four lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was given
+# back), on whose behalf, and the number of the attempt at that run. An attempt that takes a run up has a higher number.
+fp_number() { case $1 in '' | *[!0-9]*) echo 0 ;; *) echo "$1" ;; esac; }
+
+fp_read_claim() { # the fp_claim_… become what stands there; an empty fp_claim_run: nothing
+  fp_claim_run='' fp_claim_until='' fp_claim_by='' fp_claim_attempt=''
+  { IFS= read -r fp_claim_run && IFS= read -r fp_claim_until && IFS= read -r fp_claim_by \
+    && IFS= read -r fp_claim_attempt; } 2>/dev/null <"${fp_jobs%/*}/claim" || :
+  fp_claim_until=$(fp_number "$fp_claim_until") fp_claim_attempt=$(fp_number "$fp_claim_attempt")
+}
+
+fp_write_claim() { # RUN UNTIL BY ATTEMPT: all of it or nothing
+  printf '%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" 2>/dev/null >"${fp_jobs%/*}/claim.new" \
+    && mv -f "${fp_jobs%/*}/claim.new" "${fp_jobs%/*}/claim"
+}
+
+# fp_find_running: fp_busy becomes the id of a job that runs now, or nothing
+fp_find_running() {
+  fp_busy=''
+  for fp_other in "$fp_jobs"/*/meta; do
+    fp_other=${fp_other%/meta}
+    [ -d "$fp_other" ] || continue
+    fp_look "$fp_other"
+    [ "$fp_phase" != running ] || { fp_busy=${fp_other##*/}; return 0; }
+  done
+}
+
 fp_nap() { sleep 0.05 2>/dev/null || sleep 1; }
 
 # fp_running PID START: whether that very process still lives

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its parameters).
-# Records: job; or busy (another job runs here), or refused (it could not be started).
+# A job that names claim_run and claim_attempt among its own parameters is begun only while that attempt at that run, or
+# none newer, has the machine's claim: an order may have been on its way while somebody else took the run over.
+# Records: job; or busy (another job runs here), or refused (it could not be started, or may not be).
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 id=$(fp_param id) label=$(fp_param label)
@@ -9,25 +11,31 @@ umask 077
 
 refuse() { fp_emit refused "id=$id" "why=$1"; exit 0; }
 
-lock() { # one start at a time; the kernel gives the lock back whatever becomes of us
-  command -v flock >/dev/null || return 0
-  exec 8>>"$fp_jobs/.lock" || refuse "cannot write $fp_jobs/.lock"
-  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    flock -n 8 && return 0
-    sleep 1
-  done
-  refuse "another start has held $fp_jobs/.lock for 20 seconds"
+# shellcheck disable=SC2034  # read by fp_param
+of_job() { (FP_PARAMS=$job_params; fp_param "$1"); }
+
+claimed() { # refuse an order of a run, or an attempt at it, that has not the machine's claim; later attempts supersede earlier ones
+  claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")
+  [ -n "$claim_run" ] || return 0
+  fp_read_claim
+  if [ "$fp_claim_run" != "$claim_run" ] || [ "$fp_claim_until" = 0 ]; then
+    [ "$attached" = false ] || return 0
+    whose="nobody has it"
+    [ "$fp_claim_until" = 0 ] || whose="run $fp_claim_run of $fp_claim_by has it"
+    refuse "run $claim_run has no claim on this machine any more: $whose"
+  elif [ "$attempt" -lt "$fp_claim_attempt" ]; then
+    [ "$attached" = false ] || return 0
+    refuse "run $claim_run was taken over: its attempt $fp_claim_attempt has this machine, and this order is of attempt $attempt"
+  elif [ "$attempt" -gt "$fp_claim_attempt" ]; then
+    fp_write_claim "$claim_run" "$fp_claim_until" "$fp_claim_by" "$attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
+  fi
 }
 
 others() { # refuse while another job runs
-  for other in "$fp_jobs"/*/meta; do
-    other=${other%/meta}
-    [ -d "$other" ] || continue
-    fp_look "$other"
-    [ "$fp_phase" = running ] || continue
-    fp_emit busy "id=$id" "holder=${other##*/}" "began:=$fp_began" "label=$(cat "$other/label" 2>/dev/null)"
-    exit 0
-  done
+  fp_find_running
+  [ -n "$fp_busy" ] || return 0
+  fp_emit busy "id=$id" "holder=$fp_busy" "began:=$fp_began" "label=$(cat "$fp_jobs/$fp_busy/label" 2>/dev/null)"
+  exit 0
 }
 
 prune() { # keep the last 20 that are over
@@ -65,12 +73,15 @@ launch() {
 }
 
 fp_ready || refuse "$fp_why"
-lock
+fp_lock || refuse "$fp_why"
+token=$(fp_param token)
+job_params=$(printf '%s' "$token" | base64 -d 2>/dev/null || printf '%s' "$token" | openssl base64 -A -d)
 fp_look "$dir"
 attached=true
-if [ "$fp_phase" = absent ]; then
+[ "$fp_phase" != absent ] || attached=false
+claimed
+if [ "$attached" = false ]; then
   others
-  attached=false
   prune
   write 2>"$fp_jobs/.error" || refuse "cannot write $dir: $(tail -c 300 "$fp_jobs/.error" 2>/dev/null)"
   launch

@@ -1,49 +1,83 @@
-"""A machine is worked on by one run at a time, and it is the machine that says by which."""
+"""A machine is worked on by one run at a time, and it is the machine that says by which.
+
+A run that was taken up has had more than one attempt, each a process of its own, and an earlier one may be frozen with
+an order on its way. So attempts are numbered, by the order in which they stand in the journal, and every order says of
+which attempt it is: a machine that has heard of a later one begins nothing more for an earlier one.
+"""
 
 import logging
+import secrets
+from collections.abc import MutableMapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
 from tasks.errors import FleetpatchError
 from tasks.model import Finding
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script, ScriptRecord
-from tasks.states import FindingLevel, UpdateState
-from tasks.steps.context import Work
+from tasks.states import FindingLevel, Step, UpdateState
+from tasks.steps import journal
+from tasks.steps.context import Control, Work
 
 logger = logging.getLogger(__name__)
+
+ACT = "attempt"
+"""The act of journal entries that number attempts: the n-th one of a machine in a run is of its n-th attempt."""
 
 ASK_SECONDS = 60.0
 _IN_DOUBT = frozenset({"DeadlineExceeded", "InternalError", "JobLost"})  # with these a download may be running still
 BEYOND_WINDOW = timedelta(hours=1)
 """How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it."""
 
+_numbers: MutableMapping[Control, dict[tuple[str, str], int]] = WeakKeyDictionary()
+"""The numbers of this process' attempts, by their control, run and machine: a number is asked for once."""
+
 
 def claim(work: Work) -> Finding:
     """Claim the machine for this run, unless another run has it. Asked twice, it is still ours."""
-    run, window = work.context.run, work.context.window
-    until = (window.end + BEYOND_WINDOW).timestamp() + work.facts.clock_skew_seconds
-    answer = _ask(work, {"run": run.id, "by": run.started_by or "unknown", "until": f"{until:.0f}"})
+    answer = _claim(work)
     kind = answer.get("kind")
     if kind == "claimed":
         return Finding("claim", FindingLevel.GOOD, "no other run has this machine")
     if kind == "taken":
-        whose = f"run {answer.get('run')} of {answer.get('by')} has this machine until {_moment(answer)}"
-        return Finding("claim", FindingLevel.BLOCK, whose, "Wait for that run, or resume it and let it end.")
+        return Finding(
+            "claim", FindingLevel.BLOCK, _whose(work, answer), "Wait for that run, or resume it and let it end."
+        )
     why = str(answer.get("why") or "the machine gave no answer")
     return Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", "Mend that on the machine.")
+
+
+def outrank(work: Work) -> None:
+    """Let the machine hear of this attempt, so that it refuses what earlier ones still have on its way to it.
+
+    Raises:
+        RecordsError: the attempt's number could not be had.
+        TransportError: the machine could not be asked.
+    """
+    _claim(work)
+
+
+def in_the_name_of(work: Work, script: Script) -> Script:
+    """Return a job's script that says of which run and which attempt at it the order is. The machine compares it."""
+    mine = {"claim_run": work.context.run.id, "claim_attempt": str(_attempt(work))}
+    return replace(script, params={**script.params, **mine})
 
 
 def release(work: Work) -> None:
     """Give the claim back, unless a job of ours may still be at work, or the run is somebody else's by now.
 
-    What isn't given back ends by itself.
+    What isn't given back ends by itself. The machine gives nothing back while a job runs, nor to an earlier attempt.
     """
     if not work.run.claimed or work.context.control.taken_over or _may_be_at_work(work):
         return
     try:
-        _ask(work, {"run": work.context.run.id, "release": "yes"})
+        answer = _ask(work, {"release": "yes"})
     except FleetpatchError as error:
         logger.info("%s: its claim could not be given back: %s", work.name, error.message)
+    else:
+        if answer.get("kind") != "released":
+            logger.info("%s: its claim was not given back: %s", work.name, dict(answer))
 
 
 def _may_be_at_work(work: Work) -> bool:
@@ -54,11 +88,42 @@ def _may_be_at_work(work: Work) -> bool:
     return any(result.state is UpdateState.PENDING for result in install.results)
 
 
+def _attempt(work: Work) -> int:
+    """Return the number of this process' attempt at the run, on this machine: its place in the journal.
+
+    Raises:
+        RecordsError: the journal can't be written or read, or the run is somebody else's by now.
+    """
+    run_id, records = work.context.run.id, work.context.records
+    known = _numbers.setdefault(work.context.control, {})
+    if (run_id, work.name) not in known:
+        key = secrets.token_hex(8)
+        journal.done(work, Step.PRECHECK, ACT, key)
+        attempts = [entry.key for entry in records.entries(run_id, work.name) if entry.act == ACT]
+        known[run_id, work.name] = attempts.index(key) + 1
+    return known[run_id, work.name]
+
+
+def _claim(work: Work) -> ScriptRecord:
+    run, window = work.context.run, work.context.window
+    until = (window.end + BEYOND_WINDOW).timestamp() + work.facts.clock_skew_seconds
+    return _ask(work, {"by": run.started_by or "unknown", "until": f"{until:.0f}"})
+
+
 def _ask(work: Work, parameters: dict[str, str]) -> ScriptRecord:
+    mine = {"run": work.context.run.id, "attempt": str(_attempt(work))}
     records = work.transport.run(
-        Script("claim", parameters), deadline=Deadline.after(work.context.clock, ASK_SECONDS)
+        Script("claim", mine | parameters), deadline=Deadline.after(work.context.clock, ASK_SECONDS)
     ).records
     return records[-1] if records else {}
+
+
+def _whose(work: Work, answer: ScriptRecord) -> str:
+    if answer.get("run") == work.context.run.id:
+        return "this run was taken over: a later attempt at it has this machine"
+    if answer.get("job"):
+        return f"a job of run {answer.get('run') or 'unknown'} is still running on this machine: {answer['job']}"
+    return f"run {answer.get('run')} of {answer.get('by')} has this machine until {_moment(answer)}"
 
 
 def _moment(answer: ScriptRecord) -> str:

@@ -12,6 +12,7 @@ from tasks.seams.manager import Work as Kind
 from tasks.seams.transport import Job, JobPhase, ScriptRecord
 from tasks.states import Step
 from tasks.steps import journal
+from tasks.steps.claim import in_the_name_of
 from tasks.steps.context import Work
 from tasks.steps.follow import Followed, follow, hand_over
 
@@ -85,6 +86,7 @@ def carry_out(
     }
     journal.about_to(work, Step.INSTALL, kind.value, job_id, {"transactions": plan})
     script = work.manager.job(kind, transactions, allowed=allowed, allow_removals=work.context.options.allow_removals)
+    script = in_the_name_of(work, script)
     underway[job_id] = Asked(kind, tuple(transactions))
     try:
         hand_over(work, Job(job_id, script))

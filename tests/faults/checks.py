@@ -19,7 +19,14 @@ SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a l
 HEARD = timedelta(seconds=30)  # a lease is renewed every 5 s, a quiet job looked at every 10
 DEAFENING = frozenset(
     {"records away", "records away for good", "answer of the records lost", "line cut", "unreachable for good"}
-    | {"controller frozen", "sshd restarted", "login refused for a while", "power cut", "other host key"}
+    | {
+        "controller frozen",
+        "order on its way",
+        "sshd restarted",
+        "login refused for a while",
+        "power cut",
+        "other host key",
+    }
 )
 """Faults that keep a wish to stop from being heard in time."""
 UNDONE = (UpdateState.NOT_ATTEMPTED, UpdateState.FAILED, UpdateState.PENDING)

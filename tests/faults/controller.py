@@ -15,13 +15,12 @@ from tasks.seams.records import JournalEntry, Records
 from tasks.seams.transport import Job, JobView, Script, ScriptResult
 from tasks.states import Step
 from tasks.steps.context import Control, SilentWatcher
-from tests.faults.hub import Flag, Hub, Task
+from tests.faults.hub import START, Flag, Hub, Task
 from tests.faults.machine import FaultyMachine
 from tests.support.mortal import Killed
 
 T = TypeVar("T")
 
-HELD_UP = 1.0  # seconds that a question takes to arrive only when its process was stopped after asking it
 THERE = 0.04  # seconds that a question is on its way, and as many for its answer
 
 
@@ -35,7 +34,7 @@ class Controller:
         steps: by machine, the step that it is at.
         happens: asked at every call, before it goes out: the place where faults strike.
         strayed: what it wrote while somebody else had its run.
-        holder: id under which it holds its run's lease.
+        holder: id under which it holds its run's lease, and ``since`` when it took that.
     """
 
     hub: Hub
@@ -52,6 +51,7 @@ class Controller:
     calls: int = 0
     number: int = 1
     holder: str = ""
+    since: datetime = START
 
     def call(self, target: str, name: str, act: Callable[[], T]) -> T:
         """Ask somebody for something; anything may happen on the way there and on the way back."""
@@ -132,11 +132,8 @@ class Wire:
         """See Transport."""
 
     def _ask(self, name: str, deadline: Deadline, ask: Callable[[Deadline], T]) -> T:
-        asked = self._of.hub.now
-
         def act() -> T:
-            self._machine.caller = self._of.run_id
-            self._machine.held_up = (self._of.hub.now - asked).total_seconds() > HELD_UP
+            self._machine.caller, self._machine.caller_since = self._of.run_id, self._of.since
             return ask(Deadline(deadline.at - self._of.offset))
 
         answer = self._of.call(self._machine.name, name, act)
@@ -219,7 +216,12 @@ class LeasesLine:
     def take(self, run_id: str, holder: Holder, seconds: float) -> None:
         """See Leases."""
         self._of.holder = holder.id
-        self._ask("take", lambda: self._leases.take(run_id, holder, seconds))
+
+        def act() -> None:
+            self._leases.take(run_id, holder, seconds)
+            self._of.since = self._of.hub.now
+
+        self._ask("take", act)
 
     def renew(self, run_id: str, holder: Holder, seconds: float) -> Renewal:
         """See Leases."""

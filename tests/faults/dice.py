@@ -8,14 +8,18 @@ from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequ
 from inventory.machine import Limits
 from tasks.states import Classification, RebootPolicy, Step
 from tests.faults.checks import outcome_is_true
-from tests.faults.kinds import FROM_THE_START, STRIKES, strike
+from tests.faults.kinds import FROM_THE_START, STRIKES, WITH_AN_ORDER, strike
 from tests.faults.machine import FaultyMachine
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage
 
 STEPS = (Step.ASSESS, Step.PRECHECK, Step.INSTALL, Step.REBOOT, Step.VALIDATE)
 WORKS = ("stage", "install", "install", "install", "repair")
-MOST_OFTEN = (*["controller killed"] * 12, *["controller frozen", "line cut", "power cut", "records away"] * 2)
+MOST_OFTEN = (
+    *["controller killed"] * 12,
+    *["controller frozen", "line cut", "power cut", "records away"] * 2,
+    *["order on its way"] * 3,
+)
 
 
 @dataclass
@@ -104,6 +108,10 @@ def _plan_one(world: World, dice: random.Random) -> str:
 def _aim(world: World, machine: FaultyMachine, kind: str, dice: random.Random) -> str:
     """Say when a fault strikes; return that in words."""
     struck = strike(kind, machine, dice)
+    if kind in WITH_AN_ORDER:
+        orders = dice.choice([1, 1, 2, 3])
+        world.at_order.setdefault(machine.name, []).append((orders, struck))
+        return f"at order {orders}"
     how = dice.choice(["call", "step", "step", "job"])
     if how == "call":
         call = round(2 ** (dice.random() * 8))

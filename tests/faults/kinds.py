@@ -48,6 +48,23 @@ def _freeze(dice: random.Random) -> Do:
     return do
 
 
+def _hold_up(dice: random.Random) -> Do:
+    """Stop a controller with an order on its way, and let somebody else take its run up; to settle it, most often."""
+    seconds, settled = dice.choice([90.0, 200.0, 900.0]), dice.random() < 0.7
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        if controller is None:
+            return
+        controller.frozen_until = world.hub.now + timedelta(seconds=seconds)
+        if settled:
+            world.leases.stops.setdefault(controller.run_id, world.stop_request())
+        for after in (62.0, 75.0):  # the first one may come too early, since leases are renewed now and then
+            when = world.hub.now + timedelta(seconds=after)
+            world.clock.call_at(when, partial(world.take_up_too_early, controller.run_id))
+
+    return do
+
+
 def _jump(dice: random.Random) -> Do:
     by = timedelta(seconds=dice.choice([-3600, -240, 240, 3600]))
 
@@ -124,6 +141,7 @@ def _skew(machine: FaultyMachine, seconds: float) -> None:
 STRIKES: dict[str, Make] = {
     "controller killed": _kill,
     "controller frozen": _freeze,
+    "order on its way": _hold_up,
     "controller's clock jumps": _jump,
     "taken up too early": _too_early,
     "stop requested": _stop,
@@ -147,6 +165,9 @@ STRIKES: dict[str, Make] = {
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
 }
 """Faults that strike at a moment."""
+
+WITH_AN_ORDER = frozenset({"order on its way"})
+"""Faults that strike when a job is being handed to the machine."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
 """Faults that may leave a package half-configured: what else does is ours."""

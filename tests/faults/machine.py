@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, ScriptFailed
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
-from tests.faults.hub import HubClock
+from tests.faults.hub import START, HubClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_transport import Call
 from tests.support.fleet import SimMachine
@@ -46,8 +46,9 @@ class FaultyMachine(SimMachine):
     Attributes:
         orders: what it was asked for.
         downs: moments at which it went down, by whatever cause.
-        caller: id of the run whose controller speaks with it now.
-        held_up: what it is asked now was sent before its sender was stopped for a while.
+        caller: id of the run whose controller speaks with it now, and ``caller_since`` when that took the run's lease.
+        heard_of: by run, the latest attempt at it that has claimed the machine or begun a job: when it took the lease.
+        attempt: number of the attempt that has the claim.
         released_by: ids of runs whose controllers tried to give the claim back.
     """
 
@@ -62,7 +63,9 @@ class FaultyMachine(SimMachine):
         self.orders = Orders()
         self.downs: list[datetime] = []
         self.caller = ""
-        self.held_up = False
+        self.caller_since = START
+        self.heard_of: dict[str, datetime] = {}
+        self.attempt = 0
         self.released_by: set[str] = set()
         self.stranger = False
         self.refuses_login = False
@@ -160,12 +163,29 @@ class FaultyMachine(SimMachine):
         if not known and self.read_only:
             self._begin(Call("start", job.id, job.script), deadline)
             raise ScriptFailed("cannot write its jobs' folder: read-only file system", exit_code=1, machine=self.name)
+        why = self.refusal(job, known=known)
+        if why:
+            self._begin(Call("start", job.id, job.script), deadline)
+            raise ScriptFailed(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
         before = len(self._jobs)
         try:
             return super().start(job, deadline=deadline)
         finally:
             if not known and len(self._jobs) > before:
                 self._took_on(job)
+
+    def refusal(self, job: Job, *, known: bool) -> str:
+        """Return why a job may not be begun in that name, or ""; a later attempt has the claim from now on."""
+        run, attempt = str(job.script.params.get("claim_run", "")), int(str(job.script.params.get("claim_attempt", 0)))
+        holder = self.claimed_by
+        if not run:
+            return ""
+        if holder is None or holder[0] != run or not holder[2]:
+            return "" if known else f"run {run} has no claim on this machine any more"
+        if attempt < self.attempt:
+            return "" if known else f"run {run} was taken over"
+        self.attempt = attempt
+        return ""
 
     def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
         """See Transport."""
@@ -190,19 +210,40 @@ class FaultyMachine(SimMachine):
         if not self._announced(self.name, work, job.id):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
         holder = self.claimed_by
-        if not self.held_up and (holder is None or holder[0] != self.caller):
-            whose = holder[0] if holder else "nobody"
+        if holder is None or holder[0] != self.caller or not holder[2]:
+            whose = holder[0] if holder and holder[2] else "nobody"
             self._complain(f"{self.name} was handed job {job.id} of run {self.caller} while {whose} has the claim")
+        if self.caller_since < self.heard_of.get(self.caller, START):
+            self._complain(
+                f"{self.name} was handed job {job.id} by a controller whose run somebody else had taken over"
+            )
+        self.heard_of[self.caller] = self.caller_since
 
     def _claim(self, script: Script) -> ScriptRecord:
+        """As claim.sh: not given back under a running job, nor taken by another run then, nor by an earlier attempt."""
         if self.read_only:
             return {"kind": "refused", "why": "cannot write its jobs' folder"}
-        before = self.claimed_by
-        answer = super()._claim(script)
-        gone = before is not None and self.claimed_by is None
-        if not self.held_up and gone and before is not None and self.busy and self._run_of(self.busy) == before[0]:
-            self._complain(f"{self.name}: the claim was given back while job {self.busy} was running")
-        return answer
+        run, attempt = str(script.params["run"]), int(str(script.params["attempt"]))
+        now = self.fake_clock.now().timestamp() + self.world.skew_seconds
+        holder, until = (self.claimed_by[0], self.claimed_by[2]) if self.claimed_by else ("", 0.0)
+        ours, release, busy = holder == run, bool(script.params.get("release")), self.minds()
+        if attempt < self.attempt if ours else until > now or (busy and not release):
+            return {"kind": "taken", "run": holder, "by": "sim", "until": until, "job": busy}
+        if release and ours and busy:
+            return {"kind": "kept", "run": run, "job": busy}
+        if ours and release:
+            self.claimed_by, self.attempt = (run, "", 0.0), attempt
+        if self.busy and (release or self._run_of(self.busy) != run):
+            self._complain(f"{self.name}: run {run} gave back or took the claim while job {self.busy} was running")
+        if release:
+            return {"kind": "released", "run": run}
+        self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
+        self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
+        return {"kind": "claimed", "run": run}
+
+    def minds(self) -> str:
+        """Return the id of the job that keeps the claim where it is, or ""."""
+        return self.busy
 
     def _run_of(self, job_id: str) -> str:
         return next((handed.run_id for handed in self.orders.jobs if handed.job.id == job_id), "")

@@ -36,9 +36,12 @@ from tasks.seams.transport import Script
 from tasks.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.context import Control, Work
 from tests.faults.controller import Controller, Keeper, current_hub
+from tests.faults.machine import FaultyMachine
 from tests.faults.simulated import soak
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
+
+OVER_AT = "over_at" if hasattr(tasks.steps.install, "over_at") else "_until"
 
 Break = Callable[[ExitStack], None]
 
@@ -49,6 +52,14 @@ def _put(where: Any, name: str, what: Any) -> Break:
 
 def _around(where: Any, name: str, wrap: Callable[[Any], Any]) -> Break:
     return lambda stack: stack.enter_context(patch.object(where, name, wrap(getattr(where, name)))) and None
+
+
+def _all(*breaks: Break) -> Break:
+    def do(stack: ExitStack) -> None:
+        for each in breaks:
+            each(stack)
+
+    return do
 
 
 def _id_of_this_attempt(inner: Any) -> Any:
@@ -152,8 +163,8 @@ def _unskewed(inner: Any) -> Any:
 
 def _freed(inner: Any) -> Any:
     def hand_over(work: Work, job: Any) -> None:
+        tasks.steps.claim._ask(work, {"release": "yes"})
         inner(work, job)
-        tasks.steps.claim._ask(work, {"run": work.context.run.id, "release": "yes"})
 
     return hand_over
 
@@ -165,7 +176,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         _put(tasks.steps.journal, "job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
     ),
     "an installation is retried under a new id": ("3", _around(tasks.steps.journal, "job_id", _id_of_this_attempt)),
-    "the end of the window is ignored": ("2", _around(tasks.steps.install, "_until", _later)),
+    "the end of the window is ignored": ("2", _around(tasks.steps.install, OVER_AT, _later)),
     "the machine's own clock is ignored": ("2", _around(tasks.steps.install, "divide", _unskewed)),
     "a reboot is ordered whether or not it fits": (
         "2",
@@ -180,10 +191,23 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),
     "a lease that somebody has is ignored": ("one carrier", _around(Keeper, "__enter__", _without_its_lease)),
     "a lost lease is not noticed": ("one carrier", _put(Keeper, "ours", lambda self: True)),
-    "a run that was taken over gives its claims back": (
+    "a run that was taken over gives its claims back, and the machine lets it": (
         "one run a machine",
-        _put(Control, "lose", lambda self: self.stop("somebody else has taken this run over")),
+        _all(
+            _put(Control, "lose", lambda self: self.stop("somebody else has taken this run over")),
+            _put(tasks.steps.claim, "_attempt", lambda work: 1),
+            _put(FaultyMachine, "minds", lambda self: ""),
+        ),
     ),
+    "an order does not say of which attempt it is": (
+        "one carrier",
+        _put(tasks.steps.jobs, "in_the_name_of", lambda work, script: script),
+    ),
+    "the machine does not compare an order with its claim": (
+        "one carrier",
+        _put(FaultyMachine, "refusal", lambda *_, **__: ""),
+    ),
+    "all attempts have one number": ("one carrier", _put(tasks.steps.claim, "_attempt", lambda work: 1)),
     "no claim is asked for": ("one run a machine", _put(tasks.steps.precheck, "claim", _claimed)),
     "the claim is given back too early": ("one run a machine", _around(tasks.steps.jobs, "hand_over", _freed)),
     "the claim is never given back": ("one run a machine", _put(tasks.steps.order, "release", lambda work: None)),

@@ -100,6 +100,7 @@ class World:
         self.clock_is_honest = True
         self.at_call: dict[int, list[Strike]] = {}
         self.at_step: dict[tuple[str, Step], list[tuple[int, Strike]]] = {}
+        self.at_order: dict[str, list[tuple[int, Strike]]] = {}
         self._armed: list[tuple[str, int, Strike]] = []
 
     def add(self, name: str, packages: Sequence[FakePackage], **described: Any) -> FaultyMachine:
@@ -176,6 +177,7 @@ class World:
         self.outage.until, self.outage.lost_answers = None, 0
         self.at_call.clear()
         self.at_step.clear()
+        self.at_order.clear()
         self._armed.clear()
         for machine in self.machines.values():
             machine.mend()
@@ -228,12 +230,21 @@ class World:
         self.calls += 1
         for strike in self.at_call.pop(self.calls, ()):
             strike(self, controller)
+        if name == "start":
+            self._order(controller, target)
         for armed in [each for each in self._armed if each[0] == target]:
             self._armed.remove(armed)
             if armed[1] > 1:
                 self._armed.append((target, armed[1] - 1, armed[2]))
             else:
                 armed[2](self, controller)
+
+    def _order(self, controller: Controller, machine: str) -> None:
+        for orders, strike in self.at_order.pop(machine, ()):
+            if orders == 1:
+                strike(self, controller)
+            else:
+                self.at_order.setdefault(machine, []).append((orders - 1, strike))
 
     def _step_begins(self, controller: Controller, machine: str, step: Step) -> None:
         for calls, strike in self.at_step.pop((machine, step), ()):

@@ -31,9 +31,9 @@ def test_records_that_fail_from_the_start_ask_nothing_of_any_machine(fleet: SimF
     assert web.calls == []
 
 
-@pytest.mark.parametrize("failing", range(1, 19))
+@pytest.mark.parametrize("failing", range(1, 21))
 def test_nothing_is_begun_that_could_not_be_recorded(fleet: SimFleet, failing: int) -> None:
-    """The journal's appends: before and after every act, and after every step, of two machines."""
+    """The journal's appends: each attempt, before and after every act, and after every step, of two machines."""
     for name in ("first", "second"):
         fleet.add(name, [FakePackage("a", asks_reboot=True)])
     fleet.records.fail_append_at = failing
@@ -56,7 +56,7 @@ def test_nothing_is_begun_that_could_not_be_recorded(fleet: SimFleet, failing: i
 def test_a_failing_record_begins_no_other_machine(fleet: SimFleet) -> None:
     for name in ("first", "second", "third"):
         fleet.add(name, [FakePackage("a")])
-    fleet.records.fail_append_at = 4  # before the installation of the first; the pre-check and the download are told
+    fleet.records.fail_append_at = 5  # before the installation of the first; attempt, pre-check and download are told
     runner = Publishing()
 
     with pytest.raises(RecordsError):
@@ -70,7 +70,7 @@ def test_a_failing_record_begins_no_other_machine(fleet: SimFleet) -> None:
 
 def test_what_was_installed_is_told_when_its_end_could_not_be_recorded(fleet: SimFleet) -> None:
     fleet.add("web", [FakePackage("a")])
-    fleet.records.fail_append_at = 5  # after the installation
+    fleet.records.fail_append_at = 6  # after the installation
     runner = Publishing()
 
     with pytest.raises(RecordsError):
@@ -85,7 +85,9 @@ def test_every_act_stands_in_the_journal_before_it_and_after_it(fleet: SimFleet)
 
     fleet.patch()
 
-    assert [(entry.act, entry.mark) for entry in fleet.records.journal if entry.act != "step"] == [
+    told = [(entry.act, entry.mark) for entry in fleet.records.journal if entry.act != "step"]
+    assert told[0] == ("attempt", JournalMark.AFTER)
+    assert told[1:] == [
         (act, mark) for act in ("stage", "install", "reboot") for mark in (JournalMark.BEFORE, JournalMark.AFTER)
     ]
     steps = [entry.key for entry in fleet.records.journal if entry.act == "step"]

@@ -1,0 +1,267 @@
+"""Who may change a machine, by the machine's own scripts: claims, the attempts at a run, and orders that come too late.
+
+The simulated machine of tests/faults is held to the same answers, so that what is proven there holds here.
+"""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inventory.machine import PrivilegeMethod
+from tasks.errors import ManagerBusy, ScriptFailed
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.transport import Job, JobPhase, Script, ScriptRecord
+from tasks.transport.local import LocalLine
+from tasks.transport.posix import PosixShell
+from tasks.transport.privilege import Privilege
+from tests.contract.transport_subjects import scripts
+from tests.faults.hub import Hub, HubClock
+from tests.faults.machine import FaultyMachine
+
+CLOCK = SystemClock()
+EXTRA = {"quick": "fp_emit ran"}
+LATER, PAST = "9999999999", "1000000000"
+JOBS = ("one", "two")
+
+
+def script_text(name: str) -> str:
+    return EXTRA[name] if name in EXTRA else scripts(name)
+
+
+class Machine:
+    """This machine's claim and its jobs, in a folder of their own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        way = Privilege(PrivilegeMethod.NONE)
+        root = str(place / "jobs")
+        self.shell = PosixShell(
+            LocalLine(CLOCK), machine="here", privilege=way, clock=CLOCK, job_root=root, scripts=script_text
+        )
+
+    def claim(self, run: str = "run", attempt: int = 1, until: str = LATER, **more: str) -> ScriptRecord:
+        params = {"run": run, "attempt": str(attempt), "by": "somebody", "until": until, **more}
+        return self.shell.run(Script("claim", params), deadline=soon()).records[-1]
+
+    def release(self, run: str = "run", attempt: int = 1) -> ScriptRecord:
+        return self.claim(run, attempt, release="yes")
+
+    def start(self, job_id: str = "one", run: str = "run", attempt: int = 1, what: str = "endless") -> bool:
+        """Start a job in the name of an attempt at a run; return whether it was there already."""
+        script = Script(what, {"claim_run": run, "claim_attempt": str(attempt)})
+        return self.shell.start(Job(job_id, script), deadline=soon()).attached
+
+    def stop(self) -> None:
+        """Let all jobs end."""
+        for job_id in JOBS:
+            self.shell.run(Script("job_stop", {"id": job_id}), deadline=soon())
+            while self.shell.look(job_id, deadline=soon()).phase is JobPhase.RUNNING:
+                CLOCK.sleep(0.02)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    here = Machine(tmp_path)
+    yield here
+    here.stop()
+
+
+def soon() -> Deadline:
+    return Deadline.after(CLOCK, 30)
+
+
+def test_an_order_of_a_run_that_was_taken_over_is_refused(machine: Machine) -> None:
+    machine.claim(attempt=1)
+    assert machine.claim(attempt=2)["kind"] == "claimed"
+
+    with pytest.raises(ScriptFailed, match=r"run run was taken over: its attempt 2 .* this order is of attempt 1"):
+        machine.start(attempt=1)
+
+    assert machine.shell.look("one", deadline=soon()).phase is JobPhase.ABSENT
+
+
+def test_an_order_of_the_attempt_that_has_the_claim_is_begun(machine: Machine) -> None:
+    machine.claim(attempt=2)
+    assert machine.start(attempt=2) is False
+
+
+def test_an_order_of_a_later_attempt_takes_the_claim_over(machine: Machine) -> None:
+    machine.claim(attempt=1)
+    machine.start(attempt=2)
+    machine.stop()
+
+    with pytest.raises(ScriptFailed, match="was taken over"):
+        machine.start("two", attempt=1)
+    assert machine.claim(attempt=1)["kind"] == "taken"
+    assert machine.release(attempt=1)["kind"] == "taken"
+
+
+def test_to_attach_makes_earlier_attempts_void_too(machine: Machine) -> None:
+    machine.claim(attempt=1)
+    machine.start(attempt=1)
+    assert machine.start(attempt=2) is True
+    machine.stop()
+    assert machine.claim(attempt=1)["kind"] == "taken"
+
+
+def test_who_only_attaches_is_let_in_whoever_has_the_claim(machine: Machine) -> None:
+    machine.claim(attempt=1)
+    machine.start(attempt=1, what="quick")
+    machine.stop()
+    machine.release()
+    assert machine.start(attempt=1) is True
+    machine.claim("other")
+    assert machine.start(attempt=1) is True
+
+
+@pytest.mark.parametrize("before", ["never claimed", "given back", "file gone"])
+def test_an_order_whose_claim_is_gone_is_refused(machine: Machine, before: str) -> None:
+    if before != "never claimed":
+        machine.claim()
+    if before == "given back":
+        machine.release()
+    if before == "file gone":
+        (machine.place / "claim").unlink()
+
+    with pytest.raises(ScriptFailed, match="run run has no claim on this machine any more: nobody has it"):
+        machine.start()
+
+
+def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
+    machine.claim("other")
+    with pytest.raises(ScriptFailed, match=r"run run has no claim .*: run other of somebody has it"):
+        machine.start()
+
+
+def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine: Machine) -> None:
+    machine.claim(until=PAST)
+    assert machine.start(what="quick") is False
+    machine.stop()
+    machine.claim("other")
+    with pytest.raises(ScriptFailed, match="has no claim"):
+        machine.start("two")
+
+
+def test_no_claim_is_given_back_while_a_job_runs(machine: Machine) -> None:
+    machine.claim()
+    machine.start()
+    assert machine.release() == {"kind": "kept", "run": "run", "job": "one"}
+    assert machine.claim("other")["kind"] == "taken"
+    machine.stop()
+    assert machine.release()["kind"] == "released"
+    assert machine.claim("other")["kind"] == "claimed"
+
+
+def test_another_run_gets_no_machine_on_which_a_job_runs_even_when_the_claim_is_over(machine: Machine) -> None:
+    machine.claim(until=PAST)
+    machine.start()
+    answer = machine.claim("other")
+    assert (answer["kind"], answer["run"], answer["job"]) == ("taken", "run", "one")
+    with pytest.raises(ManagerBusy):
+        machine.start("two")
+    machine.stop()
+    assert machine.claim("other")["kind"] == "claimed"
+
+
+def test_the_run_itself_claims_again_while_its_job_runs(machine: Machine) -> None:
+    machine.claim()
+    machine.start()
+    assert machine.claim(attempt=2)["kind"] == "claimed"
+
+
+def test_a_late_claim_of_an_earlier_attempt_is_refused_even_after_the_claim_was_given_back(machine: Machine) -> None:
+    machine.claim(attempt=2)
+    machine.release(attempt=2)
+    assert machine.claim(attempt=1)["kind"] == "taken"
+    assert machine.claim("other")["kind"] == "claimed"
+
+
+def test_a_claim_of_an_older_version_is_one_of_no_attempt(machine: Machine) -> None:
+    (machine.place / "claim").write_text(f"run\n{LATER}\nsomebody\n")
+    assert machine.claim("other")["kind"] == "taken"
+    assert machine.claim(attempt=1)["kind"] == "claimed"
+
+
+@pytest.mark.parametrize("there", ["", "run", "run\nsoon\nsomebody\nfirst\n", "\n\n\n\n", "\0\xff"])
+def test_a_claim_that_makes_no_sense_stops_nobody(machine: Machine, there: str) -> None:
+    (machine.place / "claim").write_text(there)
+    assert machine.claim("other")["kind"] == "claimed"
+
+
+def test_numbers_that_are_none_count_as_the_lowest(machine: Machine) -> None:
+    assert machine.shell.run(Script("claim", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon())
+    assert (machine.place / "claim").read_text() == "run\n0\n\n0\n"
+
+
+def test_a_job_that_names_no_claim_needs_none(machine: Machine) -> None:
+    machine.shell.start(Job("one", Script("quick")), deadline=soon())
+    machine.stop()
+
+
+class Model(FaultyMachine):
+    """The simulated machine, without its packages: ``running`` is what runs."""
+
+    running = ""
+
+    @property
+    def busy(self) -> str:
+        return self.running
+
+
+def model() -> Model:
+    hub = HubClock(Hub(random.Random(0)))
+    return Model(hub, "model", [], complain=lambda what: None, announced=lambda *_: True)
+
+
+def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until: str) -> tuple[object, object]:
+    """Do one thing on both; return what each has answered."""
+    if act == "stop":
+        machine.stop()
+        twin.running = ""
+        return None, None
+    if act == "start":
+        refused = twin.refusal(
+            Job("one", Script("endless", {"claim_run": run, "claim_attempt": str(attempt)})), known=False
+        )
+        twin.running = twin.running or ("" if refused else "one")
+        try:
+            machine.start("one", run, attempt)
+        except ScriptFailed:
+            return "refused", "refused" if refused else "begun"
+        return "begun", "refused" if refused else "begun"
+    params = {"run": run, "attempt": str(attempt), "by": "x", "until": until} | (
+        {"release": "yes"} if act == "release" else {}
+    )
+    mine = machine.shell.run(Script("claim", params), deadline=soon()).records[-1]
+    return mine["kind"], twin._claim(Script("claim", params))["kind"]
+
+
+ACTS = st.tuples(
+    st.sampled_from(["claim", "claim", "release", "start", "stop"]),
+    st.sampled_from(["run", "run", "other"]),
+    st.integers(1, 3),
+    st.sampled_from([LATER, LATER, PAST]),
+)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(ACTS, min_size=3, max_size=8))
+def test_the_simulated_machine_answers_as_a_real_one(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str, int, str]]
+) -> None:
+    machine, twin = Machine(tmp_path_factory.mktemp("machine")), model()
+    try:
+        for act in acts:
+            if act[0] == "start" and twin.running:  # a second start of what runs attaches, and begins nothing
+                continue
+            if act[0] == "start" and (machine.place / "jobs/one").exists():
+                shutil.rmtree(machine.place / "jobs/one")
+            real, simulated = both(machine, twin, *act)
+            assert real == simulated, (act, acts)
+    finally:
+        machine.stop()

@@ -1,0 +1,102 @@
+"""A run that is taken up has another attempt, and a machine is told by which one it is asked."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from flows.campaign import Campaign
+from flows.past import past_of, request_of
+from flows.ports import PlainRunner
+from tasks.errors import RecordsError
+from tasks.steps.context import Control
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeHistory
+from tests.support.fleet import SimFleet, SimMachine
+from tests.support.mortal import Killed, Life
+from tests.unit.engine.test_resume import RUN, begin, resume
+
+
+def named(machine: SimMachine) -> list[tuple[object, object]]:
+    """By which run and attempt each job was ordered."""
+    params = [job.script.params for job in machine.jobs()]
+    return [(each["claim_run"], each["claim_attempt"]) for each in params]
+
+
+def claims(machine: SimMachine) -> list[str]:
+    """The attempts that asked for the claim or gave it back, in order."""
+    return [str(call.script.params["attempt"]) for call in machine.calls if call.name == "claim" and call.script]
+
+
+def test_every_order_says_of_which_attempt_it_is(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+
+    fleet.patch()
+
+    assert named(web) == [(RUN, "1")] * 2
+    assert claims(web) == ["1", "1"]
+
+
+def test_who_takes_a_run_up_has_a_later_attempt(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    died = next(n for n in range(1, 99) if len(_left_by(n).jobs()) == 1)
+    with contextlib.suppress(Killed):
+        begin(fleet, fleet.request(), Life(dies_at=died, after_the_act=True))
+
+    resume(fleet)
+
+    assert named(web) == [(RUN, "1"), (RUN, "2")]
+    assert claims(web) == ["1", "2"]
+    assert [entry.act for entry in fleet.records.journal].count("attempt") == 2
+
+
+def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    died = next(n for n in range(1, 99) if _announced(n))
+    with contextlib.suppress(Killed):
+        begin(fleet, fleet.request(), Life(dies_at=died, after_the_act=True))
+    assert web.jobs() == []
+    web.calls.clear()
+    control = Control()
+    control.stop("settled")
+    past = past_of(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
+
+    Campaign(
+        request_of(past.run), replace(fleet.ports(), control=control), PlainRunner(), run_id=RUN, past=past
+    ).carry_out()
+
+    assert next(call.name for call in web.calls if call.verb == "look" or call.name == "claim") == "claim"
+    assert "look" in [call.verb for call in web.calls]
+    assert set(claims(web)) == {"2"}
+    assert web.jobs() == []
+
+
+def _left(dies_at: int) -> SimFleet:
+    """A fleet of one whose controller has died at that call, once it was carried out."""
+    fleet = SimFleet()
+    fleet.add("web", [FakePackage("a")])
+    with contextlib.suppress(Killed):
+        begin(fleet, fleet.request(), Life(dies_at=dies_at, after_the_act=True))
+    return fleet
+
+
+def _left_by(dies_at: int) -> SimMachine:
+    return _left(dies_at).machines["web"]
+
+
+def _announced(dies_at: int) -> bool:
+    """Whether a controller that dies at that call has announced its first job, and not handed it over."""
+    fleet = _left(dies_at)
+    return not fleet.machines["web"].jobs() and any(entry.act == "stage" for entry in fleet.records.journal)
+
+
+def test_nothing_is_claimed_without_a_number(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    fleet.records.fail_append_at = 1
+
+    with pytest.raises(RecordsError, match="told to fail"):
+        fleet.patch()
+
+    asked = [call.script.params for call in web.calls if call.name == "claim" and call.script]
+    assert all(params.get("release") for params in asked)
+    assert web.jobs() == []
