@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tasks.model import PackageState, Selection, Update, UpdateResult
-from tasks.rules.selection import Sorted, excluding_mask, forbidden
+from tasks.rules.selection import excluding_mask, forbidden
 from tasks.seams.manager import Rehearsal
 from tasks.states import UpdateState
 
@@ -40,32 +41,6 @@ class Sifted:
     rehearsals: int
 
 
-def apply_rehearsal(
-    chosen: Sequence[Update],
-    rehearsal: Rehearsal,
-    packages: PackageState,
-    selection: Selection,
-    allow_removals: bool,
-) -> Sorted:
-    """Return what of ``chosen`` one rehearsal leaves standing, and what it doesn't and why.
-
-    An update whose dependencies hit something excluded or held is excluded as a whole, and so is one that the package
-    manager refuses, or that would remove packages when that is not allowed. What can't be pinned on one update is
-    held against all of them: nothing doubtful is begun. ``sift`` asks again to find the ones to blame.
-    """
-    found = objections(chosen, rehearsal, packages, selection, allow_removals=allow_removals)
-    whole = "; ".join(found.of_the_whole)
-    if whole and len(chosen) > 1:
-        whole = f"{whole} (which of the {len(chosen)} updates asks for that is not known)"
-    kept = tuple(update for update in chosen if not whole and update.id not in found.by_update)
-    skipped = tuple(
-        UpdateResult(update, UpdateState.EXCLUDED, found.by_update.get(update.id, whole))
-        for update in chosen
-        if whole or update.id in found.by_update
-    )
-    return kept, skipped
-
-
 def objections(
     chosen: Sequence[Update],
     rehearsal: Rehearsal,
@@ -73,8 +48,18 @@ def objections(
     selection: Selection,
     *,
     allow_removals: bool,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Objections:
-    """Return everything that stands against installing ``chosen``, as one rehearsal of exactly that set shows it."""
+    """Return everything that stands against installing ``chosen``, as one rehearsal of exactly that set shows it.
+
+    Args:
+        chosen: what was rehearsed.
+        rehearsal: what the package manager said to it.
+        packages: the state that ``chosen`` was selected from.
+        selection: what was asked for.
+        allow_removals: whether packages may be removed.
+        left_out: update id -> name, of what was chosen too and can't be installed: it must not come along either.
+    """
     ids = {update.id for update in chosen}
     blamed: dict[str, str] = {}
     whole: list[str] = []
@@ -84,13 +69,21 @@ def objections(
             blamed[update_id] = reason
         elif update_id == "":
             whole.append(reason)
-    hits = [*_forbidden_changes(ids, rehearsal, packages, selection), *_removals(rehearsal, packages, selection)]
+    hits = [
+        *(f"it would also change {left_out[each]}, which is left out" for each in _needed(rehearsal, left_out)),
+        *_forbidden_changes(ids, rehearsal, packages, selection),
+        *_removals(rehearsal, packages, selection),
+    ]
     if rehearsal.removals and not allow_removals:
         hits.append(f"it would remove {', '.join(sorted(rehearsal.removals))}, and removals are not allowed")
     if len(chosen) == 1:
         blamed.setdefault(chosen[0].id, "; ".join([*whole, *hits])) if whole or hits else None
         return Objections(blamed, ())
     return Objections(blamed, (*whole, *hits))
+
+
+def _needed(rehearsal: Rehearsal, left_out: Iterable[str]) -> list[str]:
+    return sorted(set(left_out) & set(rehearsal.changes))
 
 
 def _forbidden_changes(
@@ -132,19 +125,32 @@ def _names_of(update_id: str, archs: Iterable[str]) -> set[str]:
 
 
 class _Sifter:
-    """Finds the updates to blame by halving, with a bounded number of questions."""
+    """Finds the updates to blame by halving, with a bounded number of questions.
+
+    What was left out in one round of ``settled`` is an objection in the next one: who needs it is left out as well.
+    """
 
     def __init__(
         self,
         rehearse: Callable[[Sequence[Update]], Rehearsal],
-        judge: Callable[[Sequence[Update], Rehearsal], Objections],
+        judge: Callable[[Sequence[Update], Rehearsal, Mapping[str, str]], Objections],
         at_most: int,
     ) -> None:
         self._rehearse = rehearse
         self._judge = judge
         self._left = at_most
+        self._left_out: Mapping[str, str] = {}
         self.asked = 0
         self.skipped: list[UpdateResult] = []
+
+    def settled(self, units: list[list[Update]]) -> tuple[list[list[Update]], Rehearsal | None]:
+        """Return the units that can go together and need nothing that was left out, and the rehearsal of just those."""
+        while True:
+            units, rehearsal = self.clean(units)
+            left_out = {result.update.id: result.update.name for result in self.skipped}
+            if rehearsal is None or not _needed(rehearsal, left_out):
+                return units, rehearsal
+            self._left_out = left_out
 
     def clean(self, units: list[list[Update]]) -> tuple[list[list[Update]], Rehearsal | None]:
         """Return the units that can go together, and the rehearsal of just those. The others land in ``skipped``."""
@@ -196,7 +202,7 @@ class _Sifter:
         self._left -= 1
         self.asked += 1
         rehearsal = self._rehearse(updates)
-        return rehearsal, self._judge(updates, rehearsal)
+        return rehearsal, self._judge(updates, rehearsal, self._left_out)
 
     def _drop_blamed(self, units: list[list[Update]], blamed: Mapping[str, str]) -> list[list[Update]]:
         """Drop whole units: what belongs together is left out together."""
@@ -225,7 +231,7 @@ def sift(
     allow_removals: bool,
     at_most: int = 40,
 ) -> Sifted:
-    """Rehearse, find the updates that stand in the way by halving, and leave only those out.
+    """Rehearse, find the updates that stand in the way by halving, and leave out only those and what needs them.
 
     Args:
         chosen: what was selected.
@@ -240,10 +246,12 @@ def sift(
     """
     sifter = _Sifter(
         rehearse,
-        lambda updates, rehearsal: objections(updates, rehearsal, packages, selection, allow_removals=allow_removals),
+        lambda updates, rehearsal, left_out: objections(
+            updates, rehearsal, packages, selection, allow_removals=allow_removals, left_out=left_out
+        ),
         at_most,
     )
-    units, rehearsal = sifter.clean(units_of(chosen))
+    units, rehearsal = sifter.settled(units_of(chosen))
     going = {update.id for unit in units for update in unit}
     reasons = {result.update.id: result for result in sifter.skipped}
     return Sifted(

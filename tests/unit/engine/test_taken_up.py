@@ -88,13 +88,18 @@ def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
         FakePackage("parent", group="g", needs=("held",)),
         FakePackage("sibling", group="g"),
         FakePackage("asks", needs=("sibling",)),  # whose group can't be installed
+        FakePackage("later"),
         FakePackage("innocent"),
     )
+    web = fleet.machines["web"]
+    web.on_start("stage", 0.0, lambda: setattr(web.world["later"], "needs", ("sibling",)))  # after it was planned for
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert result_of(outcome, "innocent").state is UpdateState.INSTALLED
-    assert result_of(outcome, "asks").state is UpdateState.NOT_ATTEMPTED
+    assert result_of(outcome, "asks").state is UpdateState.EXCLUDED
+    assert result_of(outcome, "later").state is UpdateState.NOT_ATTEMPTED
+    assert "sibling" in result_of(outcome, "later").reason
     assert "sibling" in result_of(outcome, "asks").reason
     assert fleet.machines["web"].world.whole()["sibling"] == "1.0"
 

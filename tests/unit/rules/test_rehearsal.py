@@ -2,81 +2,86 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import Selection
-from tasks.rules.rehearsal import apply_rehearsal, objections, sift, units_of
+from tasks.rules.rehearsal import Objections, objections, sift, units_of
 from tasks.seams.manager import Rehearsal
-from tasks.states import Classification, UpdateState
+from tasks.states import Classification
 from tests.unit.rules.examples import FakeSolver, a_state, an_update
 
 A, B, C = an_update("a"), an_update("b"), an_update("c")
 
 
-def apply(chosen, rehearsal, state=None, *, exclude=(), allow_removals=False):
+def against(chosen, rehearsal, state=None, *, exclude=(), allow_removals=False):
+    """What stands against a choice, by one rehearsal of it."""
     state = state or a_state(*chosen)
-    return apply_rehearsal(chosen, rehearsal, state, Selection(exclude=exclude), allow_removals=allow_removals)
+    return objections(chosen, rehearsal, state, Selection(exclude=exclude), allow_removals=allow_removals)
+
+
+NOTHING = Objections({}, ())
 
 
 def reasons(skipped):
     return {result.update.name: result.reason for result in skipped}
 
 
-def test_a_clean_rehearsal_changes_nothing():
+def test_nothing_stands_against_a_clean_rehearsal():
     rehearsal = Rehearsal({"a:amd64": "1.1", "b:amd64": "1.1", "new:amd64": "3"})
-    assert apply((A, B), rehearsal) == ((A, B), ())
+    assert against((A, B), rehearsal) == NOTHING
 
 
 def test_a_dependency_that_was_merely_not_selected_is_fine():
     other = an_update("dep", classification=Classification.OTHER)
-    assert apply((A,), Rehearsal({A.id: "1.1", other.id: "1.1"}), a_state(A, other)) == ((A,), ())
+    assert against((A,), Rehearsal({A.id: "1.1", other.id: "1.1"}), a_state(A, other)) == NOTHING
 
 
 def test_a_dependency_that_is_excluded_takes_its_update_with_it():
-    kept, skipped = apply((A,), Rehearsal({A.id: "1.1", B.id: "1.1"}), a_state(A, B), exclude=("b",))
-    assert kept == ()
-    assert skipped[0].state is UpdateState.EXCLUDED
-    assert skipped[0].reason == 'it would also change b: excluded by mask "b"'
+    found = against((A,), Rehearsal({A.id: "1.1", B.id: "1.1"}), a_state(A, B), exclude=("b",))
+    assert found == Objections({A.id: 'it would also change b: excluded by mask "b"'}, ())
 
 
 def test_a_dependency_that_is_held_takes_its_update_with_it():
     for state in (a_state(A, an_update("b", held=True)), a_state(A, held=("b",))):
-        _, skipped = apply((A,), Rehearsal({A.id: "1.1", B.id: "1.1"}), state)
-        assert "held on the machine" in skipped[0].reason
+        assert "held on the machine" in against((A,), Rehearsal({A.id: "1.1", B.id: "1.1"}), state).by_update[A.id]
+
+
+def test_a_dependency_that_is_left_out_takes_its_update_with_it():
+    rehearsal = Rehearsal({A.id: "1.1", B.id: "1.1"})
+    state, left_out = a_state(A, B, C), {B.id: "b", C.id: "c"}
+    found = objections((A,), rehearsal, state, Selection(), allow_removals=True, left_out=left_out)
+    assert found == Objections({A.id: "it would also change b, which is left out"}, ())
 
 
 def test_masks_reach_dependencies_that_are_not_pending_themselves():
     for new in ("libnew:amd64", "libnew.amd64", "libnew:all", "libnew.noarch", "libnew"):
-        _, skipped = apply((A,), Rehearsal({A.id: "1.1", new: "1"}), exclude=("libnew",))
-        assert reasons(skipped) == {"a": f'it would also change {new}: excluded by mask "libnew"'}
+        found = against((A,), Rehearsal({A.id: "1.1", new: "1"}), exclude=("libnew",))
+        assert found.by_update == {A.id: f'it would also change {new}: excluded by mask "libnew"'}
 
 
 def test_masks_that_name_something_else_bar_nothing():
     rehearsal = Rehearsal({A.id: "1.1", "libnew:amd64": "1"}, removals=("old",))
-    assert apply((A,), rehearsal, exclude=("lib", "", "=1"), allow_removals=True) == ((A,), ())
+    assert against((A,), rehearsal, exclude=("lib", "", "=1"), allow_removals=True) == NOTHING
 
 
-def test_what_is_refused_is_excluded_in_the_managers_words():
-    kept, skipped = apply((A, B), Rehearsal({B.id: "1.1"}, refused={A.id: "depends on x (>= 2)"}))
-    assert kept == (B,)
-    assert reasons(skipped) == {"a": "the package manager would not install it: depends on x (>= 2)"}
+def test_what_is_refused_is_told_in_the_managers_words():
+    found = against((A, B), Rehearsal({B.id: "1.1"}, refused={A.id: "depends on x (>= 2)"}))
+    assert found == Objections({A.id: "the package manager would not install it: depends on x (>= 2)"}, ())
 
 
 def test_removals_need_permission_by_name():
     rehearsal = Rehearsal({A.id: "1.1"}, removals=("old-b", "old-a"))
-    assert "would remove old-a, old-b, and removals are not allowed" in apply((A,), rehearsal)[1][0].reason
-    assert apply((A,), rehearsal, allow_removals=True) == ((A,), ())
+    assert "would remove old-a, old-b, and removals are not allowed" in against((A,), rehearsal).by_update[A.id]
+    assert against((A,), rehearsal, allow_removals=True) == NOTHING
 
 
 def test_what_is_held_or_excluded_is_never_removed():
     rehearsal = Rehearsal({A.id: "1.1"}, removals=("b:amd64",))
     for state, exclude in ((a_state(A, held=("b",)), ()), (a_state(A), ("b",))):
-        kept, skipped = apply((A,), rehearsal, state, exclude=exclude, allow_removals=True)
-        assert kept == ()
-        assert "it would remove b:amd64" in skipped[0].reason
+        found = against((A,), rehearsal, state, exclude=exclude, allow_removals=True)
+        assert "it would remove b:amd64" in found.by_update[A.id]
 
 
-def test_what_can_not_be_pinned_on_one_stops_all():
-    kept, skipped = apply((A, B), Rehearsal({A.id: "1.1", B.id: "1.1"}, removals=("x",)))
-    assert kept == ()
-    assert all("which of the 2 updates asks for that is not known" in reason for reason in reasons(skipped).values())
+def test_what_can_not_be_pinned_on_one_is_held_against_the_whole():
+    found = against((A, B), Rehearsal({A.id: "1.1", B.id: "1.1"}, removals=("x",)))
+    assert found == Objections({}, ("it would remove x, and removals are not allowed",))
 
 
 def test_sift_leaves_out_only_the_ones_to_blame():
@@ -129,36 +134,74 @@ def test_sift_of_nothing():
     assert (found.chosen, found.skipped, found.rehearsal, found.rehearsals) == ((), (), None, 0)
 
 
+def test_sift_leaves_out_what_needs_something_that_is_left_out():
+    """By however many steps, and what has nothing to do with it stays."""
+    updates = [an_update(f"p{number}") for number in range(8)]
+    needs = {f"p{number}:amd64": [f"p{number + 1}:amd64"] for number in range(3)}
+    solver = FakeSolver(needs=needs, refuses={"p3:amd64": "no"})
+    found = sift(updates, solver, a_state(*updates), Selection(), allow_removals=False)
+    assert [update.name for update in found.chosen] == ["p4", "p5", "p6", "p7"]
+    assert reasons(found.skipped) == {
+        "p0": "it would also change p1, which is left out",
+        "p1": "it would also change p2, which is left out",
+        "p2": "it would also change p3, which is left out",
+        "p3": "the package manager would not install it: no",
+    }
+    assert solver.asked[-1] == tuple(update.id for update in found.chosen)
+
+
+def test_sift_leaves_out_what_needs_a_member_of_a_group_that_is_left_out():
+    one, two = an_update("g1", group="g"), an_update("g2", group="g")
+    solver = FakeSolver(needs={A.id: [one.id]}, refuses={two.id: "no"})
+    found = sift([A, one, two, B], solver, a_state(A, B, one, two), Selection(), allow_removals=False)
+    assert found.chosen == (B,)
+    assert reasons(found.skipped)["a"] == "it would also change g1, which is left out"
+
+
 IDS = st.sampled_from([f"p{number}:amd64" for number in range(10)])
 
 
 @given(
+    st.dictionaries(IDS, st.sets(IDS, max_size=2), max_size=4),
     st.sets(IDS, max_size=3),
     st.sets(IDS, max_size=3),
     st.sets(IDS, max_size=3),
     st.lists(st.tuples(IDS, IDS).filter(lambda pair: pair[0] != pair[1]), max_size=3),
     st.lists(st.sampled_from(("", "", "g", "h")), min_size=10, max_size=10),
-    st.integers(0, 40),
+    st.integers(0, 60),
 )
-def test_what_sift_lets_through_is_clean_and_nothing_is_lost(needing, removing, refused, conflicts, groups, at_most):
+def test_what_sift_lets_through_is_clean_and_nothing_is_lost(
+    along, needing, removing, refused, conflicts, groups, at_most
+):
     updates = [an_update(f"p{number}", group=group) for number, group in enumerate(groups)]
     state = a_state(*updates, an_update("bad", held=True))
+    needs = {update.id: sorted(along.get(update.id, set())) for update in updates}
+    for update_id in needing:
+        needs[update_id].append("bad:amd64")
     solver = FakeSolver(
-        needs={update_id: ["bad:amd64"] for update_id in needing},
+        needs=needs,
         removes={update_id: ["x"] for update_id in removing},
         refuses=dict.fromkeys(refused, "no"),
         conflicts=conflicts,
     )
     found = sift(updates, solver, state, Selection(), allow_removals=False, at_most=at_most)
-    all_ids = [update.id for update in found.chosen] + [result.update.id for result in found.skipped]
-    assert sorted(all_ids) == sorted(update.id for update in updates)
+    skipped = {result.update.id for result in found.skipped}
+    assert sorted([*skipped, *(update.id for update in found.chosen)]) == sorted(update.id for update in updates)
     assert all(result.reason for result in found.skipped)
     assert len(solver.asked) == found.rehearsals <= at_most
+    assert bool(found.chosen) is (found.rehearsal is not None)
     going = {update.id for update in found.chosen}
     assert all({update.id for update in unit} <= going for unit in units_of(updates) if unit[0].id in going)
-    if found.chosen:
-        left = objections(found.chosen, solver(found.chosen), state, Selection(), allow_removals=False)
-        assert not left.by_update
-        assert not left.of_the_whole
-    if at_most == 40 and not conflicts and not any(groups):
-        assert {update.id for update in updates} - going == needing | removing | refused
+    if found.rehearsal is not None:
+        assert found.rehearsal == solver(found.chosen)
+        assert not skipped & found.rehearsal.changes.keys()
+        assert objections(found.chosen, found.rehearsal, state, Selection(), allow_removals=False) == NOTHING
+    if at_most == 60 and not conflicts and not any(groups):
+        assert skipped == closed(needing | removing | refused, needs)
+
+
+def closed(barred, needs):
+    """What is barred, and all that needs it."""
+    while more := {update_id for update_id, of in needs.items() if barred & set(of)} - barred:
+        barred = barred | more
+    return barred
