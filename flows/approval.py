@@ -94,6 +94,20 @@ def waiting_runs(records_url: str | None = None, *, clock: Clock | None = None) 
         return tuple(WaitingRun(r.run, each, r.plans) for each, r in zip(found, reports, strict=True))
 
 
+def approval_of(run_id: str, records_url: str | None = None) -> Approval | None:
+    """Return what stands of a run's approval; None when it was never asked for.
+
+    Args:
+        run_id: its whole id.
+        records_url: where runs are remembered; None: as usual.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    with open_records(records_url) as records:
+        return SqlApprovals(records.database).of(run_id)
+
+
 def _decide(
     run_id: str,
     answer: Answer,

@@ -160,6 +160,9 @@ class ApprovalGate:
         if not self._changes_anything(planned):
             return Decision(notes=("approval: nobody was asked, since nothing would be changed",))
         items = shown(planned.plans)
+        if control.stopping:  # before it came here: a run that is only settled asks nobody any more
+            found = self._known(planned.run.id, control)
+            return self._meaning(found, planned, items) if found is not None else _undecided(control)
         asked = self._patiently(lambda: self._ask(planned, items), control, _window(planned).end)
         if asked is None:
             return _undecided(control)
@@ -170,6 +173,17 @@ class ApprovalGate:
                 return _undecided(control)
             approval = found
         return self._meaning(approval, planned, items)
+
+    def _known(self, run_id: str, control: Control) -> Approval | None:
+        """Return what was decided before; None when nothing was, or it can't be read."""
+        try:
+            found = self._approvals.of(run_id)
+        except RecordsUnavailable:
+            return None
+        if found is not None and found.answer is Answer.WAITING:
+            self._withdraw(run_id, found.digest, control)
+            return None
+        return found
 
     def _changes_anything(self, planned: RunReport) -> bool:
         """Whether there is anything to approve: without an update a machine is visited for these reasons only."""

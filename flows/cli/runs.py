@@ -68,6 +68,7 @@ def show(
             machine_view.tell_machine(report, machine)
         else:
             run_view.told(report)
+            _tell_approval(report, records)
             _tell_unended(past, report, records)
     if journal:
         runs_view.tell_journal(past.journal(report.run.id), machine)
@@ -108,6 +109,21 @@ def _check_machine(report: "RunReport", machine: str) -> None:
     if machine not in known:
         names = ", ".join(sorted(known)[:10])
         raise RequestError(f"run {report.run.id} has no machine {machine!r}", hint=f"It has {names or 'none yet'}.")
+
+
+def _tell_approval(report: "RunReport", records: str | None) -> None:
+    """Say who has let a run go on, or that it waits for somebody."""
+    from flows.approval import approval_of
+    from flows.cli.approving_view import tell_standing
+    from flows.cli.screen import say
+    from tasks.records.approvals import Answer
+
+    standing = approval_of(report.run.id, records) if report.run.kind == "patch" else None
+    if standing is not None:
+        say("")
+        tell_standing(report.run, standing)
+        if standing.answer is Answer.WAITING:
+            say(f"Its plan: fleetpatch approvals {report.run.id}")
 
 
 def _tell_unended(past: "History", report: "RunReport", records: str | None) -> None:
