@@ -87,6 +87,15 @@ def _plain(moment: datetime) -> datetime:
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
+def lane(configuration: str, deployment: str) -> str:
+    """Return whose windows those of a deployment are: its configuration's, or one zone's part of it.
+
+    A configuration whose windows open by each machine's own clock has a deployment for each zone, named
+    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines.
+    """
+    return deployment if not configuration or deployment.startswith(f"{configuration}@") else configuration
+
+
 def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock | None = None) -> Admitted | Refused:
     """Say whether a run may begin now, and write its window down.
 
@@ -123,7 +132,7 @@ class _Admission:
         self._start = start
         self._clock = clock
         self._run_id = run_id
-        self._configuration = request.configuration or start.deployment
+        self._configuration = lane(request.configuration, start.deployment)
         self._window = self._asked_for(clock.now())
 
     def decided(self, now: datetime) -> Admitted | Refused:

@@ -118,6 +118,18 @@ class TestTheDoor:
         refused(door(asked(configuration=""), who, SECOND))
         assert standing(who, "web-nights") is not None
 
+    def test_zones_whose_windows_open_at_the_same_moment_are_told_apart(self, who: Caller) -> None:
+        paris, berlin = FlowStart("flow-1", DUE, "web@europe-paris"), FlowStart("flow-2", DUE, "web@europe-berlin")
+        first = admitted(door(asked(), who, paris))
+        admitted(door(asked(), who, berlin))
+        known = standing(who, "web@europe-paris")
+        assert known is not None
+        assert known.run_id == first.run_id
+
+    def test_a_copy_of_the_deployment_is_no_other_configuration(self, who: Caller) -> None:
+        admitted(door(asked(), who, FIRST))
+        refused(door(asked(), who, FlowStart("flow-2", DUE, "web copy")))
+
     def test_a_freeze_wins_and_is_kept(self, who: Caller) -> None:
         freeze = FreezeRequest(
             start=datetime.fromisoformat("2026-11-21T02:00"),
