@@ -1,0 +1,63 @@
+"""Reads Azure's files for `config import-azure`, and makes sure that what is written can be read again."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from deployments.config.azure import Imported, import_azure
+from deployments.config.errors import InvalidConfigurations
+from deployments.config.load import load_configurations
+from deployments.config.writing import yaml_text
+from inventory.errors import InventoryError
+from inventory.places import Problems, read_text
+from inventory.scope import Scope
+from tasks.seams.clock import SystemClock
+
+
+def read_azure(files: Sequence[Path], scope: str | None) -> Imported:
+    """Return our configurations for those in files.
+
+    Raises:
+        InventoryError: a file can't be read, is no JSON, or has no configuration that makes sense; or the scope
+            makes none.
+    """
+    if scope is not None:
+        Scope.parse(scope)
+    everything = Imported()
+    for file in files:
+        problems = Problems()
+        text = read_text(file, problems)
+        problems.raise_any()
+        try:
+            import_azure(json.loads(text or ""), file.stem, scope, everything)
+        except json.JSONDecodeError as error:
+            raise InventoryError(
+                f"this is no JSON: {error.msg}", file=file, line=error.lineno, hint="Print it with -o json."
+            ) from error
+        except InventoryError as error:
+            raise InventoryError(error.message, file=file, hint=error.hint) from error
+    return everything
+
+
+def whole_text(imported: Imported, output: Path | None) -> str:
+    """Return the file for what was imported, read back once.
+
+    Raises:
+        InvalidConfigurations: Azure's configuration holds something that makes no sense here.
+    """
+    text = yaml_text(imported.configurations, imported.notes)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / (output.name if output and output.suffix else "imported.yaml")
+        file.write_text(text, encoding="utf-8")
+        try:
+            load_configurations(file, SystemClock().now().date())
+        except InvalidConfigurations as error:
+            named = [InventoryError(f"{each.key}: {_words(each)}", hint=each.hint) for each in error.problems]
+            raise InvalidConfigurations(named) from error
+    return text
+
+
+def _words(problem: InventoryError) -> str:
+    """Return what is wrong without the place: the file is a temporary one."""
+    return problem.message.partition(f"{problem.key}: ")[2] or problem.message

@@ -1,0 +1,168 @@
+"""What a person should know about configurations before a night shows it. Pure: files were read before."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from deployments.config.configuration import Configuration, Configurations
+from deployments.config.fleets import Fleets
+from deployments.config.lanes import crossings, lanes_of
+from deployments.config.zones import MACHINE
+from inventory.errors import EmptyScopeError, InventoryError
+from inventory.machine import Inventory, PatchOwner
+from inventory.places import did_you_mean
+from inventory.scope import Scope
+from tasks.rules.calendar.freezes import frozen
+from tasks.rules.calendar.overlaps import Severity, check
+from tasks.rules.calendar.schedule import Schedule, occurrences
+from tasks.rules.window import say_duration
+from tasks.states import RebootPolicy
+
+AHEAD = timedelta(days=366)
+"""How far configurations are looked at. Every window that is not rarer than yearly is seen."""
+
+_LAST_RUN = "last:"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a configuration.
+
+    Attributes:
+        configuration: its name.
+        severity: whether it can be deployed at all.
+        key: what it is about, as it stands in the file: "window", "scope", "freezes".
+        message: what is so.
+        remedy: what to do about it.
+    """
+
+    configuration: str
+    severity: Severity
+    key: str
+    message: str
+    remedy: str
+
+
+def findings(configurations: Configurations, fleets: Fleets, now: datetime) -> tuple[Finding, ...]:
+    """Return what is wrong or surprising, in the order of the configurations.
+
+    Args:
+        configurations: checked ones, those that are switched off as well.
+        fleets: their machines; what could not be read is not looked at.
+        now: aware.
+    """
+    found = [finding for one in configurations.every for finding in _about(one, configurations, fleets, now)]
+    return (*found, *_overlaps(configurations, fleets, now))
+
+
+def _about(one: Configuration, every: Configurations, fleets: Fleets, now: datetime) -> Iterator[Finding]:
+    if one.enabled:
+        yield from _about_windows(one, fleets, now)
+    yield from _about_request(one, every)
+    inventory = fleets.of(one)
+    if inventory is not None:
+        yield from _about_machines(one, inventory)
+
+
+def _about_windows(one: Configuration, fleets: Fleets, now: datetime) -> Iterator[Finding]:
+    for zone in known_zones(one, fleets):
+        schedule = one.schedule(zone)
+        about = f" ({zone})" if one.zone == MACHINE else ""
+        for each in check(schedule, now):
+            yield Finding(one.name, each.severity, "window", f"{each.message}{about}", each.remedy)
+        yield from _about_freezes(one, schedule, now)
+
+
+def known_zones(one: Configuration, fleets: Fleets) -> tuple[str, ...]:
+    """Return the zones by whose clocks its windows open; UTC stands for those of machines that aren't known."""
+    inventory = fleets.of(one)
+    if one.zone != MACHINE:
+        return (one.zone,)
+    if inventory is None:
+        return ("UTC",)
+    try:
+        return one.zones(inventory)
+    except InventoryError:
+        return ("UTC",)  # that there are no machines is told where machines are looked at
+
+
+def _about_freezes(one: Configuration, schedule: Schedule, now: datetime) -> Iterator[Finding]:
+    freezes = one.frozen_times(schedule.zone)
+    windows = list(occurrences(schedule, now, until=now + AHEAD))
+    if windows and freezes and all(frozen(window, freezes) for window in windows):
+        reason = frozen(windows[0], freezes)
+        named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
+        message = f"freezes take away all of its {len(windows)} windows of the coming year{named}"
+        yield Finding(one.name, Severity.WARNS, "freezes", message, "Move the windows, or end the freezes.")
+
+
+def _about_request(one: Configuration, every: Configurations) -> Iterator[Finding]:
+    form = one.form
+    if not form.updates.classifications and not form.updates.include and not form.updates.as_in_run:
+        message = "it chooses no updates: no classifications, and none by name"
+        yield Finding(one.name, Severity.BLOCKS, "updates", message, "Name classifications, or masks under `include`.")
+    if form.reboot is not RebootPolicy.NEVER and form.reboot_reserve_minutes >= one.minutes:
+        kept = say_duration(form.reboot_reserve_minutes * 60)
+        message = (
+            f"{kept} of its {say_duration(one.minutes * 60)} are kept for a reboot, so that nothing can be installed"
+        )
+        remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
+        yield Finding(one.name, Severity.BLOCKS, "window", message, remedy)
+    if form.approval.required and not one.lead_minutes:
+        message = "people can approve only while its window is open: the run starts with it"
+        yield Finding(one.name, Severity.WARNS, "lead", message, "Give it a `lead`, such as 8h.")
+    if one.stage_ahead_minutes is not None and not form.stage:
+        message = "updates are staged ahead, but `stage` is off"
+        yield Finding(one.name, Severity.WARNS, "stage_ahead", message, "Leave one of the two out.")
+    yield from _about_rings(one, every)
+
+
+def _about_rings(one: Configuration, every: Configurations) -> Iterator[Finding]:
+    wanted = one.form.updates.as_in_run
+    names = [each.name for each in every.every]
+    if wanted.startswith(_LAST_RUN) and wanted.removeprefix(_LAST_RUN).strip() not in names:
+        named = wanted.removeprefix(_LAST_RUN).strip()
+        message = f"it takes over the updates of the configuration {named!r}, which isn't here"
+        yield Finding(one.name, Severity.WARNS, "updates", message, f"{did_you_mean(named, names)}Correct the name.")
+
+
+def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Finding]:
+    names = {machine.name for machine in inventory.machines}
+    for name in one.form.machines or ():
+        if name not in names:
+            remedy = f"{did_you_mean(name, names)}Correct the name, or remove it."
+            yield Finding(
+                one.name, Severity.WARNS, "machines", f"there is no machine {name!r} in the inventory", remedy
+            )
+    try:
+        if one.form.scope:
+            Scope.parse(one.form.scope).select(inventory)
+        machines = one.machines(inventory)
+    except EmptyScopeError as error:
+        yield Finding(one.name, Severity.WARNS, "scope", error.message, error.hint)
+    except InventoryError as error:
+        yield Finding(one.name, Severity.BLOCKS, "scope", error.message, error.hint)
+    else:
+        others = [machine.name for machine in machines if machine.owner is not PatchOwner.FLEETPATCH]
+        if others:
+            share = (
+                "all of its machines"
+                if len(others) == len(machines)
+                else f"{len(others)} of its {len(machines)} machines"
+            )
+            message = f"{share} are patched by somebody else and will only be looked at: {', '.join(others[:5])}"
+            yield Finding(
+                one.name, Severity.WARNS, "scope", message, "Add `owner=fleetpatch` to its scope, if that is meant."
+            )
+
+
+def _overlaps(configurations: Configurations, fleets: Fleets, now: datetime) -> Iterator[Finding]:
+    for each in crossings(lanes_of(configurations, fleets), now, now + AHEAD):
+        shown = f"{each.start:%Y-%m-%d %H:%M} UTC"
+        often = f" and {each.count - 1} more times within a year" if each.count > 1 else ""
+        machines = ", ".join(each.machines[:3]) + (
+            f" and {len(each.machines) - 3} more" if len(each.machines) > 3 else ""
+        )
+        message = f"its windows overlap those of {each.second!r} on {machines}: at {shown}{often}"
+        remedy = "One of the two patches such a machine, the other leaves it alone. Move one, or part their scopes."
+        yield Finding(each.first, Severity.WARNS, "window", message, remedy)

@@ -1,0 +1,28 @@
+"""Configurations as YAML text."""
+
+from collections.abc import Sequence
+
+import yaml
+
+SCHEMA_LINE = "# yaml-language-server: $schema={}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents lists, as people do."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        """Never write a list as far left as its key."""
+        super().increase_indent(flow, False)  # noqa: FBT003
+
+
+def yaml_text(configurations: Sequence[dict[str, object]], remarks: Sequence[str]) -> str:
+    """Return a file of configurations.
+
+    Args:
+        configurations: as their files have them.
+        remarks: comments at its beginning.
+    """
+    lines = [f"# {' '.join(remark.split())}" for remark in remarks]
+    data = configurations[0] if len(configurations) == 1 else {"configurations": list(configurations)}
+    body = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return "\n".join([*lines, body])
