@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.ports import Ports
 from flows.recovery import left_of
-from inventory.machine import Machine, PatchOwner, PrivilegeMethod
+from inventory.machine import Machine, PrivilegeMethod
 from tasks.errors import (
     AuthenticationFailed,
     BrokenPackages,
@@ -141,7 +141,7 @@ def judged(assessment: Assessment) -> tuple[Finding, ...]:
 def _look(context: Context, machine: Machine) -> Readiness:
     context.watch.progress(machine.name, Step.ASSESS, None, "looking")
     findings = _asked(context, machine)
-    if machine.owner is not PatchOwner.FLEETPATCH:
+    if not machine.owner.ours:
         words = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
         findings = (*findings, Finding("owner", FindingLevel.GOOD, words))
     found = Readiness(machine.name, findings)

@@ -22,11 +22,20 @@ class OsFamily(StrEnum):
 
 
 class PatchOwner(StrEnum):
-    """Who may patch a machine. fleetpatch only ever changes machines that it owns."""
+    """Who may patch a machine, and when: its orchestration mode (see tasks/rules/orchestration.py).
 
-    FLEETPATCH = "fleetpatch"
+    fleetpatch only ever changes machines that it owns.
+    """
+
+    FLEETPATCH = "fleetpatch"  # in the windows of its owner's configurations, or when a person asks
+    MANAGED = "managed"  # fleetpatch too, but never in a configuration's window
     OS = "os"  # the system's own updater
     MANUAL = "manual"  # people
+
+    @property
+    def ours(self) -> bool:
+        """Whether fleetpatch may ever change such a machine."""
+        return self in {PatchOwner.FLEETPATCH, PatchOwner.MANAGED}
 
 
 class PrivilegeMethod(StrEnum):

@@ -32,6 +32,7 @@ _TAG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
+_SCHEDULES = "schedules"
 _FORBIDDEN_IN_LABELS = ",|*?[]"
 
 
@@ -130,11 +131,21 @@ def _split(value: object) -> object:
     return re.split(r"[;\s]+", value.strip(" ;")) if isinstance(value, str) and value.strip(" ;") else value
 
 
+def _owner(value: object) -> object:
+    """Take Azure's word, customer managed schedules, for what is called fleetpatch here."""
+    return PatchOwner.FLEETPATCH if value == _SCHEDULES else value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Label = Annotated[str, AfterValidator(_label)]
 _TEXT = {"type": "string"}
 NameList = Annotated[
     list[Name], BeforeValidator(_split), WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]})
+]
+Owner = Annotated[
+    PatchOwner,
+    BeforeValidator(_owner),
+    WithJsonSchema({**_TEXT, "enum": [*(each.value for each in PatchOwner), _SCHEDULES]}),
 ]
 Password = Annotated[str, AfterValidator(_password)]
 Minutes = Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)]
@@ -213,8 +224,8 @@ class Settings(Strict):
     location: Label | None = None
     """Site or availability zone; waves keep apart what must not fail together."""
     tags: dict[Annotated[str, AfterValidator(_tag_key)], Label] | None = None
-    owner: PatchOwner | None = None
-    """Who may patch it. fleetpatch only ever changes machines that it owns."""
+    owner: Owner | None = None
+    """Who may patch it: fleetpatch (or schedules, which is the same), managed, os or manual."""
     legacy_crypto: bool | None = None
     """Speak algorithms that are out of date, to machines that know no others."""
     limits: LimitsEntry | None = None

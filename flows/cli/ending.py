@@ -10,7 +10,7 @@ from flows.cli.conduct import Conducted
 from flows.cli.run_view import assessed, planned, ran
 from flows.cli.screen import err, note, print_json, safe, say
 from flows.request import PatchRequest
-from inventory.machine import Machine, PatchOwner
+from inventory.machine import Machine
 from inventory.places import with_home
 from tasks.errors import ReportError
 from tasks.model import RunReport
@@ -25,7 +25,7 @@ NAMES_SHOWN = 12
 
 def tell_intent(request: PatchRequest, machines: Sequence[Machine]) -> None:
     """Say what is about to be done, before anybody says yes to it."""
-    ours = [machine for machine in machines if machine.owner is PatchOwner.FLEETPATCH]
+    ours = [machine for machine in machines if machine.owner.ours]
     names = ", ".join(machine.name for machine in ours[:NAMES_SHOWN])
     more = f" and {len(ours) - NAMES_SHOWN} more" if len(ours) > NAMES_SHOWN else ""
     asked = request.window

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from flows.cli.screen import safe, safe_lines, say, solid, table
 from inventory.errors import InventoryError
-from inventory.machine import Inventory, Machine, PatchOwner
+from inventory.machine import Inventory, Machine
 from tasks.reporting.text import NOTHING, plural
 
 
@@ -45,7 +45,7 @@ def tell_checked(place: Path, found: Inventory) -> None:
     say(Text.assemble(("✓ ", "green"), safe(str(place)), f": {plural(len(found.machines), 'machine')}"))
     environments = Counter(machine.environment or "no environment" for machine in found.machines)
     say(Text.assemble("  ", safe(", ".join(f"{count} {name}" for name, count in environments.most_common()))))
-    others = sum(machine.owner is not PatchOwner.FLEETPATCH for machine in found.machines)
+    others = sum(not machine.owner.ours for machine in found.machines)
     if others:
         say(f"  {others} of them are patched by somebody else, and only looked at")
     keys = found.host_keys

@@ -104,7 +104,7 @@ def test_selects(text: str, names: str) -> None:
         ("!env!=prod", "turned round twice", "not both"),
         ("env=!prod", "turns a value round", "!key=value"),
         ("os=linus", "'linus' is not one of linux, windows", "Did you mean 'linux'?"),
-        ("owner=me", "'me' is not one of fleetpatch, os, manual", "Write one of"),
+        ("owner=me", "'me' is not one of fleetpatch, managed, os, manual", "Write one of"),
         ("transport=telnet", "is not one of ssh, winrm, local", "Write one of"),
         ("address=10.0.0.0/33", "'10.0.0.0/33' is no network", "10.0.0.0/8"),
         ("address=web/8", "'web/8' is no network", "10.0.0.0/8"),
