@@ -7,6 +7,8 @@ while it is imported. All are imported for every call, so what is heavy they loa
 import sys
 
 # One line each: importing is what adds the verb.
+import deployments.cli.calendar
+import deployments.cli.config
 import deployments.cli.server  # noqa: F401
 from flows.cli.main import main
 

@@ -8,7 +8,11 @@ SCHEMA_LINE = "# yaml-language-server: $schema={}"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Indents lists, as people do."""
+    """Writes as people do: lists are indented, and what stands twice is written twice."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        """Return that nothing gets an anchor."""
+        return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         """Never write a list as far left as its key."""
