@@ -151,6 +151,13 @@ JUDGES: tuple[Judge, ...] = (
     judge_zombies,
     judge_waiting,
 )
+"""Every check, in the order in which it is told. Another part of this room adds its own here."""
+
+
+def judged(view: ServerView) -> tuple[Finding, ...]:
+    """Return what a look at the server means."""
+    answers = _good("server", f"{view.url} answers")
+    return (answers, *(finding for judge in JUDGES for finding in judge(view)))
 
 
 def _good(check: str, words: str) -> Finding:

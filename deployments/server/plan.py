@@ -100,6 +100,9 @@ def make_plan(wanted: Wanted, environ: Mapping[str, str]) -> Plan:
     told = _Told(environ)
     home = _home(wanted, environ)
     told.set(settings.HOME, str(home), "its database, key and logs are here")
+    told.offer(
+        settings.UI_FILES, str(home / "ui"), "the UI's files are unpacked here: the installation may be read-only"
+    )
     _database(wanted, told, home)
     if wanted.redis is not None:
         _redis(wanted.redis, told)

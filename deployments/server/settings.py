@@ -114,6 +114,9 @@ AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 UI_API = "PREFECT_UI_API_URL"
 UI = "PREFECT_UI_URL"
+# Prefect unpacks the UI into its own installation. Where that can't be written (a unit, a container) it says so in its
+# log alone and there is no UI; and two servers of one installation take each other's away.
+UI_FILES = "PREFECT_UI_STATIC_DIRECTORY"
 REDIS_URL = "PREFECT_REDIS_MESSAGING_URL"
 DOCKET_URL = "PREFECT_SERVER_DOCKET_URL"
 REDIS = {

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Running
 
 from deployments.server.asking import look_at_server
-from deployments.server.doctor import judged
+from deployments.server.judging import judged
 from tests.support import postgres
 from tests.support.prefect_server import free_port
 
@@ -154,6 +154,8 @@ def until_online(server: Server) -> tuple[int, dict[str, tuple[str, str]]]:
 def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
     server.start()
     assert f"UI        http://127.0.0.1:{server.port}\n" in server.log
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as page:
+        assert b"<html" in page.read()
     code, found = server.doctor()
     assert code == 3
     assert {check for check, (level, _) in found.items() if level != "good"} == {"deployments"}
@@ -171,6 +173,7 @@ def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
 
     home = server.folder / "data" / "fleetpatch" / "prefect"
     assert {path.stat().st_mode & 0o077 for path in (home, home / "prefect.db")} == {0}
+    assert any((home / "ui").iterdir())
     assert server.end() in {0, -signal.SIGTERM}
     assert not server.answers()
     assert server.doctor()[1]["server"][0] == "block"

@@ -1,7 +1,18 @@
-"""The console command as it is installed: all verbs are there, and --help stays quick."""
+"""The console command as it is installed, --help that stays quick, and what the server's side takes from Prefect."""
 
+import json
+import os
 import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deployments.server.asking import next_date
+from deployments.server.settings import Part, settings_of
+from deployments.server.view import ScheduleTold
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+NIGHTLY = ScheduleTold(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
 
 HEAVY = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml", "dateutil", "httpx"}
 
@@ -23,3 +34,49 @@ def test_flows_verbs_are_there() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"prefect"' in done.stdout
+
+
+def test_next_dates_are_prefects_own() -> None:
+    assert next_date(NIGHTLY, NOW) == (datetime(2026, 11, 20, 21, 0, tzinfo=UTC), "")
+    over = ScheduleTold(
+        id="s", schedule={"rrule": "DTSTART:20200101T000000\nRRULE:FREQ=DAILY;COUNT=2", "timezone": "UTC"}
+    )
+    assert next_date(over, NOW) == (None, "")
+    date, fault = next_date(ScheduleTold(id="s", schedule={"cron": "not at all"}), NOW)
+    assert date is None
+    assert fault
+
+
+def test_it_refuses_to_be_open_without_a_password() -> None:
+    words = [sys.executable, "-m", "deployments.command", "server", "--host", "0.0.0.0"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+    done = subprocess.run(words, env=kept, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "there is no password" in done.stderr
+    assert "certificate" in done.stderr
+    assert done.stdout == ""
+
+
+def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "deployments.command",
+        "server",
+        "--show",
+        "--json",
+        "--home",
+        str(tmp_path / "home"),
+    ]
+    secrets = {
+        "PREFECT_SERVER_API_AUTH_STRING": "fleet:unseen-unseen",  # pragma: allowlist secret
+        "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql://u:unseen@db/prefect",
+    }
+    done = subprocess.run(words, env={**os.environ, **secrets}, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "unseen" not in done.stdout + done.stderr
+    shown = {row["name"]: row["value"] for row in json.loads(done.stdout)["server"]}
+    assert shown.keys() >= settings_of(Part.SERVER).keys()
+    assert shown["PREFECT_SERVER_API_AUTH_STRING"] == "(hidden)"
+    assert json.loads(done.stdout)["worker"] == settings_of(Part.WORKER)
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,273 @@
+"""What a look at the server means: pure judging of views that are written down here."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from deployments.server.judging import judged
+from deployments.server.settings_kept import WRONG
+from deployments.server.view import (
+    Carried,
+    DeploymentTold,
+    PoolTold,
+    RunningRun,
+    RunTold,
+    ScheduleTold,
+    ServerView,
+    Upcoming,
+    WorkerTold,
+)
+from tasks.model import Finding
+from tasks.states import FindingLevel
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+OLD = NOW - timedelta(days=3)
+GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
+NIGHTLY = ScheduleTold(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
+
+
+def ago(**span: float) -> datetime:
+    return NOW - timedelta(**span)
+
+
+def deployed(**told: Any) -> DeploymentTold:
+    given = {
+        "id": "d1",
+        "name": "nightly",
+        "flow_id": "f1",
+        "tags": ["fleetpatch"],
+        "work_pool_name": "dc1",
+        "updated": OLD,
+    }
+    return DeploymentTold.model_validate({**given, "schedules": [NIGHTLY], **told})
+
+
+def run(name: str, kind: str, since: datetime, **told: Any) -> RunTold:
+    state = {"type": kind, "name": kind.title(), "timestamp": since, "message": told.pop("message", None)}
+    return RunTold.model_validate(
+        {"id": name, "name": name, "flow_id": "f1", "deployment_id": "d1", "state": state, **told}
+    )
+
+
+def settings(driver: str = "postgresql+asyncpg", **services: Any) -> dict[str, Any]:
+    kept = {
+        "scheduler": {"enabled": True},
+        "task_run_recorder": {"enabled": True, "batch_size": 200},
+        "triggers": {"enabled": True, "read_batch_size": 200},
+        "db_vacuum": {"enabled": ["events", "flow_runs"]},
+        **services,
+    }
+    return {"server": {"database": {"driver": driver}, "services": kept, "analytics_enabled": False}}
+
+
+def view(**told: Any) -> ServerView:
+    """A server that is as it should be, but for what is told."""
+    healthy = ServerView(
+        now=NOW,
+        url="http://127.0.0.1:4200/api/",
+        version="3.8.8",
+        our_version="3.8.8",
+        skew=timedelta(seconds=0.3),
+        settings=settings(),
+        deployments=(deployed(),),
+        upcoming=(Upcoming(deployed(), NIGHTLY, runs=3),),
+        pools=(PoolTold(name="dc1", type="process"),),
+        workers={"dc1": (WorkerTold(name="w1", last_heartbeat_time=ago(seconds=20)),)},
+        names={"f1": "patch-fleet"},
+    )
+    return replace(healthy, **told)
+
+
+def found(check: str, **told: Any) -> Finding:
+    (finding,) = [each for each in judged(view(**told)) if each.check == check]
+    return finding
+
+
+def test_a_healthy_server_is_green_throughout() -> None:
+    findings = judged(view())
+    assert {each.level for each in findings} == {GOOD}
+    assert len(findings) >= 9
+
+
+def test_whatever_is_not_green_has_a_remedy() -> None:
+    sick = view(
+        version="2.0.0",
+        skew=None,
+        settings=None,
+        upcoming=(Upcoming(deployed(), NIGHTLY, runs=0, next=NOW + timedelta(hours=9)),),
+        workers={},
+        pending=(run("stuck", "PENDING", ago(hours=1)),),
+        late=(run("late", "SCHEDULED", ago(hours=1), expected_start_time=ago(hours=1)),),
+        limited=(run("kept-out", "CANCELLED", ago(hours=1)),),
+        running=(RunningRun(run("zombie", "RUNNING", ago(hours=1)), Carried.LEFT),),
+    )
+    red = [each for each in judged(sick) if each.level is not GOOD]
+    assert len(red) >= 9
+    assert [each.check for each in red if not each.remedy] == []
+
+
+@pytest.mark.parametrize(("version", "level"), [("3.8.8", GOOD), ("3.8.9", WARN), ("4.0.0", BLOCK)])
+def test_version(version: str, level: FindingLevel) -> None:
+    assert found("version", version=version).level is level
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level"), [(0, GOOD), (4.9, GOOD), (-4.9, GOOD), (5, WARN), (-59, WARN), (60, BLOCK), (-3600, BLOCK)]
+)
+def test_clock(seconds: float, level: FindingLevel) -> None:
+    assert found("clock", skew=timedelta(seconds=seconds)).level is level
+
+
+def test_which_clock_is_ahead_is_said() -> None:
+    assert "30 s ahead of ours" in found("clock", skew=timedelta(seconds=30)).message
+    assert "30 s behind ours" in found("clock", skew=timedelta(seconds=-30)).message
+
+
+def test_sqlite_is_for_one_machine() -> None:
+    lite = settings("sqlite+aiosqlite")
+    two = {"dc1": (WorkerTold(name="a", last_heartbeat_time=NOW), WorkerTold(name="b", last_heartbeat_time=NOW))}
+    assert found("database", settings=lite).level is GOOD
+    assert found("database", settings=lite, workers=two).level is WARN
+    assert found("database", settings=lite, url="https://fleet.example.org/api/").level is WARN
+    assert found("database", settings=settings("")).level is WARN
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.path)
+def test_each_wrong_setting_is_found(wrong: Any) -> None:
+    bad: object = ["events"] if "vacuum" in wrong.path else 1 if "batch" in wrong.path else "analytics" in wrong.path
+    told: Any = bad
+    for step in reversed(wrong.path.split(".")):
+        told = {step: told}
+    finding = found("settings", settings=told)
+    assert (finding.level, finding.message) == (wrong.level, wrong.words)
+
+
+# ---------------------------------------------------------------- the scheduler
+
+
+def ahead(**told: Any) -> tuple[Upcoming, ...]:
+    deployment = told.pop("deployment", deployed())
+    return (Upcoming(deployment, NIGHTLY, **{"runs": 0, **told}),)
+
+
+def test_a_schedule_without_a_run_is_red() -> None:
+    finding = found("scheduler", upcoming=ahead(next=NOW + timedelta(hours=9)))
+    assert finding.level is BLOCK
+    assert "patch-fleet/nightly" in finding.message
+
+
+def test_a_schedule_that_was_just_made_may_have_none_yet() -> None:
+    fresh = deployed(updated=ago(seconds=30))
+    assert found("scheduler", upcoming=ahead(deployment=fresh, next=NOW + timedelta(hours=9))).level is GOOD
+
+
+def test_a_schedule_beyond_the_horizon_or_at_its_end_has_none() -> None:
+    assert found("scheduler", upcoming=ahead(next=NOW + timedelta(days=101))).level is GOOD
+    assert found("scheduler", upcoming=ahead(next=None)).level is GOOD
+    assert found("scheduler", upcoming=ahead(next=NOW + timedelta(days=99))).level is BLOCK
+
+
+def test_a_schedule_that_cannot_be_read_is_red() -> None:
+    finding = found("scheduler", upcoming=ahead(fault="its schedule can't be read: x"))
+    assert finding.level is BLOCK
+    assert "can't be read" in finding.message
+
+
+def test_only_active_schedules_count() -> None:
+    assert deployed().active == (NIGHTLY,)
+    assert deployed(paused=True).active == ()
+    assert deployed(schedules=[{"id": "s", "active": False}]).active == ()
+    assert found("scheduler", upcoming=()).level is GOOD
+
+
+# ---------------------------------------------------------------- workers, and who serves
+
+
+def test_nothing_deployed_is_said() -> None:
+    assert found("deployments", deployments=()).level is WARN
+    assert found("deployments", deployments=(deployed(tags=["theirs"]),)).level is WARN
+
+
+@pytest.mark.parametrize(
+    ("pools", "workers", "level", "words"),
+    [
+        ((), {}, BLOCK, "not there"),
+        (({"is_paused": True},), {}, BLOCK, "paused"),
+        (({"concurrency_limit": 0},), {}, BLOCK, "limit is 0"),
+        (({},), {}, BLOCK, "never was one"),
+        (({},), {"dc1": (WorkerTold(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
+        (({},), {"dc1": (WorkerTold(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
+        (({},), {"dc2": (WorkerTold(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never was one"),
+    ],
+)
+def test_pools(pools: Any, workers: Any, level: FindingLevel, words: str) -> None:
+    there = tuple(PoolTold.model_validate({"name": "dc1", "type": "process", **each}) for each in pools)
+    finding = found("pool dc1", pools=there, workers=workers)
+    assert finding.level is level
+    assert words in finding.message
+
+
+def test_served_deployments_need_a_process_that_serves() -> None:
+    served = deployed(work_pool_name=None, last_polled=ago(seconds=10))
+    assert found("served", deployments=(served,)).level is GOOD
+    for polled in (None, ago(minutes=5)):
+        gone = found("served", deployments=(deployed(work_pool_name=None, last_polled=polled),))
+        assert gone.level is BLOCK
+        assert "patch-fleet/nightly" in gone.message
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize(
+    ("carried", "minutes", "heartbeat", "level"),
+    [
+        (Carried.HELD, 600, None, GOOD),
+        (Carried.HELD, 600, False, GOOD),
+        (Carried.LEFT, 1, True, BLOCK),
+        (Carried.OVER, 5, False, GOOD),  # its report may be on the way
+        (Carried.OVER, 20, False, BLOCK),
+        (Carried.OVER, 20, True, GOOD),
+        (Carried.UNTOLD, 5, False, GOOD),
+        (Carried.UNTOLD, 20, True, GOOD),
+        (Carried.UNTOLD, 20, False, BLOCK),
+        (Carried.UNTOLD, 20, None, GOOD),  # it was not looked for: nothing is known
+    ],
+)
+def test_zombies(carried: Carried, minutes: int, heartbeat: bool | None, level: FindingLevel) -> None:
+    running = RunningRun(run("odd-owl", "RUNNING", ago(minutes=minutes)), carried, heartbeat, "20261120-1")
+    finding = found("running", running=(running,))
+    assert finding.level is level
+    assert ("odd-owl (run 20261120-1)" in finding.message) is (level is BLOCK)
+
+
+def test_pending_for_long_is_red() -> None:
+    assert found("waiting", pending=(run("fresh", "PENDING", ago(minutes=2)),)).level is GOOD
+    finding = found("pending", pending=(run("stuck", "PENDING", ago(minutes=6)),))
+    assert finding.level is BLOCK
+    assert "stuck" in finding.message
+
+
+def test_late_runs_are_told() -> None:
+    assert found("late", late=(run("slow", "SCHEDULED", OLD, expected_start_time=ago(minutes=2)),)).level is WARN
+    just = (run("slow", "SCHEDULED", OLD, expected_start_time=ago(seconds=30)),)
+    assert found("waiting", late=just).level is GOOD
+
+
+def test_windows_that_a_stuck_run_kept_out_are_told() -> None:
+    once = (run("a", "CANCELLED", OLD),)
+    assert (
+        found("waiting", limited=once).level is GOOD
+    )  # a second run for the same window: that is what the limit is for
+    assert found("limit", limited=(*once, run("b", "CANCELLED", OLD))).level is WARN
+    assert found("limit", limited=once, pending=(run("stuck", "PENDING", OLD),)).level is WARN
+
+
+def test_long_lists_are_cut() -> None:
+    many = tuple(run(f"run-{n}", "PENDING", OLD) for n in range(9))
+    assert found("pending", pending=many).message.endswith("run-4 and 4 more")

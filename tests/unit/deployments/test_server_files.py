@@ -1,0 +1,136 @@
+"""Unit files and the compose file: they say what the table of settings says, and hold no secret."""
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.server.settings import Part, settings_of
+from tests.ci import tree
+
+UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
+WORKERS = [path for path in UNITS if "server" not in path.name]
+COMPOSE = tree.TOP / "deployments/compose/compose.yaml"
+SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+SENSITIVE = re.compile(r"PASSWORD|AUTH")
+
+
+class Unit:
+    """A unit file; keys may stand several times."""
+
+    def __init__(self, path: Path) -> None:
+        self.text = path.read_text()
+        parser = configparser.RawConfigParser(strict=False, interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(self.text)
+        self.service = dict(parser["Service"])
+        self.environment = dict(re.findall(r"^Environment=(\w+)=(.*)$", self.text, re.MULTILINE))
+
+
+def test_there_are_units() -> None:
+    assert [path.name for path in UNITS] == [
+        "fleetpatch-serve.service", "fleetpatch-server.service", "fleetpatch-worker@.service",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_is_ended_and_guarded_as_it_should_be(path: Path) -> None:
+    unit = Unit(path)
+    assert unit.service["KillMode"] == "mixed"
+    assert int(unit.service["TimeoutStopSec"]) >= 60
+    assert unit.service["Restart"] == "always"
+    assert unit.service["UMask"] == "0077"
+    assert unit.service["EnvironmentFile"].startswith("/etc/fleetpatch/")  # no "-": without it nothing starts
+    assert unit.service["NoNewPrivileges"] == "yes"
+    assert unit.service["ProtectSystem"] == "strict"
+    assert unit.service["User"] not in {"", "root"}
+    # there root keeps jobs of a machine that is patched: who owns the folder could replace them
+    assert "/var/lib/fleetpatch/" not in unit.text
+    assert unit.service["StateDirectory"] in {"fleetpatch-server", "fleetpatch-controller"}
+    assert not [name for name in unit.environment if SENSITIVE.search(name)]
+
+
+@pytest.mark.parametrize("path", WORKERS, ids=lambda path: path.name)
+def test_units_of_workers_have_the_tables_settings(path: Path) -> None:
+    told = {name: value for name, value in Unit(path).environment.items() if name not in {"HOME", "PREFECT_HOME"}}
+    assert told == settings_of(Part.WORKER)
+
+
+def test_the_servers_unit_leaves_its_settings_to_the_program() -> None:
+    (server,) = [path for path in UNITS if path not in WORKERS]
+    assert set(Unit(server).environment) == {"HOME"}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="this machine has no systemd-analyze")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    # Installed they name programs and users that a test machine has not: these two are replaced.
+    for path in UNITS:
+        text = re.sub(r"/opt/fleetpatch/bin/\w+", "/bin/true", path.read_text())
+        (tmp_path / path.name.replace("@.", "@pool.")).write_text(re.sub(r"(?m)^User=.*$", "User=root", text))
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(files) == 3
+
+
+# ---------------------------------------------------------------- compose
+
+
+def test_no_password_has_a_default() -> None:
+    used = re.findall(r"(?<!\$)\$\{(\w+)(:?[-?])?([^}]*)\}", COMPOSE.read_text())
+    secrets = {(name, how) for name, how, _ in used if SENSITIVE.search(name)}
+    assert {name for name, _ in secrets} == {"FLEETPATCH_AUTH", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+    assert {how for _, how in secrets} == {":?"}
+
+
+def test_every_service_that_can_tell_is_asked_for_its_health() -> None:
+    assert {name for name, each in SERVICES.items() if "healthcheck" not in each} == {"serve"}
+    assert set(SERVICES["server"]["depends_on"]) == {"postgres", "redis"}
+    assert {each["condition"] for each in SERVICES["worker"]["depends_on"].values()} == {"service_healthy"}
+
+
+def test_only_the_server_is_reached_from_outside_and_only_by_its_own_machine() -> None:
+    ports = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
+    assert list(ports) == ["server"]
+    assert all(port.startswith("127.0.0.1:") for port in ports["server"])
+
+
+@pytest.mark.parametrize("name", ["worker", "serve"])
+def test_workers_in_compose_have_the_tables_settings(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    assert {key: environment.get(key) for key in settings_of(Part.WORKER)} == settings_of(Part.WORKER)
+    assert environment["PREFECT_API_URL"] == "http://server:4200/api"
+    assert environment["PREFECT_API_AUTH_STRING"] == SERVICES["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_secret_stands_in_arguments(name: str) -> None:
+    words = f"{SERVICES[name].get('command')} {SERVICES[name].get('entrypoint')}"
+    assert not re.search(r"(?<!\$)\$\{\w*(PASSWORD|AUTH)", words)
+
+
+@pytest.mark.parametrize("name", ["server", "worker", "serve"])
+def test_our_containers_may_do_little(name: str) -> None:
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["read_only"] is True
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_image_is_made_of_the_lock() -> None:
+    dockerfile = (COMPOSE.parent / "Dockerfile").read_text()
+    assert "--require-hashes" in dockerfile
+    assert "-r /build/requirements.lock" in dockerfile
+    assert "\nUSER fleetpatch\n" in dockerfile
+    copied = {
+        word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE) for word in line.split()
+    }
+    assert {name for name in copied if not (tree.TOP / name).exists()} == set()
+    allowed = (COMPOSE.parent / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {name.split("/")[0] for name in copied} <= {
+        line.removeprefix("!") for line in allowed if line.startswith("!")
+    }

@@ -1,0 +1,220 @@
+"""What `fleetpatch server` would start, worked out from options and an environment; nothing is started."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.server import settings
+from deployments.server.address import BadAddress, database_url, has_password, redis_url, without_password
+from deployments.server.plan import Plan, Refused, Wanted, make_plan
+from deployments.server.settings import TABLE, Part
+from flows.cli.exits import CannotRun
+from inventory.errors import CredentialError
+
+HOME = Path("/srv/prefect")
+SECRET = "fleet:4ad8c1f0b7e2d9"  # pragma: allowlist secret
+
+
+def plan(environ: dict[str, str] | None = None, **wanted: object) -> Plan:
+    return make_plan(Wanted(**{"home": HOME, **wanted}), environ or {})  # type: ignore[arg-type]
+
+
+def row(made: Plan, name: str) -> str:
+    (found,) = [each.value for each in made.rows if each.name == name]
+    return found
+
+
+def test_a_laptop_needs_nothing() -> None:
+    made = plan()
+    assert made.words[0] == sys.executable
+    assert made.words[-4:] == ("--host", "127.0.0.1", "--port", "4200")
+    assert made.environment["PREFECT_HOME"] == str(HOME)
+    assert made.environment[settings.DATABASE] == "sqlite+aiosqlite:////srv/prefect/prefect.db"
+    assert settings.AUTH not in made.environment
+    assert not made.exposed
+    assert made.ui == "http://127.0.0.1:4200"
+
+
+def test_it_has_every_setting_of_the_table() -> None:
+    made = plan()
+    wanted = {each.name: each.value for each in TABLE if each.part is not Part.WORKER}
+    assert len(wanted) > 10
+    assert {name: made.environment.get(name) for name in wanted} == wanted
+    assert {each.name for each in made.rows} >= set(wanted)
+
+
+def test_every_setting_has_a_name_of_its_own_and_a_reason() -> None:
+    assert len({each.name for each in TABLE}) == len(TABLE)
+    assert [each.name for each in TABLE if not each.why.endswith(".")] == []
+
+
+def test_what_the_environment_says_stands() -> None:
+    name = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE"
+    made = plan({name: "50", "PATH": "/bin"})
+    assert made.environment[name] == "50"
+    assert made.environment["PATH"] == "/bin"
+    assert {each.source for each in made.rows if each.name == name} == {"environment"}
+
+
+@pytest.mark.parametrize("name", [settings.DATABASE, settings.DATABASE_OLD])
+def test_a_database_of_the_environment_is_put_in_prefects_words(name: str) -> None:
+    made = plan({name: "postgresql://p:secret@db/prefect"})
+    assert made.environment[settings.DATABASE] == "postgresql+asyncpg://p:secret@db/prefect"
+    assert settings.DATABASE_OLD not in made.environment
+    assert made.environment[settings.DATABASE_DRIVER] == "postgresql+asyncpg"
+    assert row(made, settings.DATABASE) == "postgresql+asyncpg://p:***@db/prefect"
+
+
+# ---------------------------------------------------------------- who reaches it
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "fleet.example.org"])
+def test_beyond_loopback_it_asks_for_a_password(host: str) -> None:
+    with pytest.raises(Refused, match="no password") as refused:
+        plan(host=host)
+    assert "PREFECT_SERVER_API_AUTH_STRING" in refused.value.hint
+    assert "certificate" in refused.value.hint
+    assert plan({settings.AUTH: SECRET}, host=host).exposed
+
+
+def test_behind_a_proxy_it_asks_for_a_password_as_well() -> None:
+    with pytest.raises(Refused):
+        plan(public_url="https://fleet.example.org")
+    made = plan({settings.AUTH: SECRET}, public_url="https://fleet.example.org/")
+    assert made.ui == "https://fleet.example.org"
+    assert made.environment[settings.UI_API] == "https://fleet.example.org/api"
+    assert "https://fleet.example.org" in made.environment[settings.ORIGINS].split(",")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_on_loopback_it_needs_none(host: str) -> None:
+    assert not plan(host=host).exposed
+
+
+@pytest.mark.parametrize("auth", ["short:pw", "nocolonatallinthislongtext", ":passwordpassword", "frank:"])
+def test_a_weak_or_malformed_password_is_refused(auth: str) -> None:
+    with pytest.raises(Refused, match="user:password") as refused:
+        plan({settings.AUTH: auth}, host="0.0.0.0")
+    assert auth not in str(refused.value) + refused.value.hint
+
+
+def test_an_empty_password_is_none() -> None:
+    assert settings.AUTH not in plan({settings.AUTH: " "}).environment
+    with pytest.raises(Refused):
+        plan({settings.AUTH: " "}, host="0.0.0.0")
+
+
+def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
+    file = tmp_path / "auth"
+    file.write_text(SECRET + "\n")
+    file.chmod(0o600)
+    made = plan(auth=f"file:{file}", host="0.0.0.0")
+    assert made.environment[settings.AUTH] == SECRET
+    assert SECRET not in repr(made) + " ".join(made.words)
+    file.chmod(0o644)
+    with pytest.raises(CredentialError, match="open to others"):
+        plan(auth=f"file:{file}")
+
+
+def test_no_password_is_taken_from_an_argument() -> None:
+    with pytest.raises(Refused, match="--auth"):
+        plan(auth=SECRET)
+    with pytest.raises(Refused, match="--database carries a password"):
+        plan(database="postgresql://u:geheim@db/prefect")
+
+
+def test_a_url_with_a_password_comes_by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PG", "postgresql://u:geheim@db/prefect")
+    made = plan(database="env:PG")
+    assert made.environment[settings.DATABASE] == "postgresql+asyncpg://u:geheim@db/prefect"
+    assert not [each for each in made.rows if "geheim" in each.value]
+    assert "geheim" not in repr(made)
+
+
+def test_no_page_elsewhere_may_read_the_api() -> None:
+    assert plan().environment[settings.ORIGINS] == "http://127.0.0.1:4200,http://localhost:4200"
+
+
+@pytest.mark.parametrize("url", ["fleet.example.org", "ftp://x", "https://"])
+def test_a_public_url_is_a_web_address(url: str) -> None:
+    with pytest.raises(Refused, match="web address"):
+        plan({settings.AUTH: SECRET}, public_url=url)
+
+
+# ---------------------------------------------------------------- Redis
+
+
+def test_redis_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CannotRun, match="prefect-redis") as refused:
+        plan(redis="redis://localhost/0")
+    assert "pip install" in refused.value.hint
+
+
+def test_redis_carries_events_leases_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setenv("REDIS", "redis://:geheim@redis:6379/0")
+    made = plan(redis="env:REDIS")
+    assert {name: made.environment[name] for name in settings.REDIS} == settings.REDIS
+    assert made.environment[settings.REDIS_URL] == made.environment[settings.DOCKET_URL]
+    assert row(made, settings.REDIS_URL) == "redis://:***@redis:6379/0"
+    with pytest.raises(BadAddress):
+        redis_url("http://redis", "--redis")
+
+
+# ---------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("postgresql://u@h:5433/db", "postgresql+asyncpg://u@h:5433/db"),
+        ("postgres://u:p%40x@h/db?sslmode=require", "postgresql+asyncpg://u:p%40x@h/db?ssl=require"),
+        ("postgresql:///db?host=/run/postgresql", "postgresql+asyncpg:///db?host=/run/postgresql"),
+        ("postgresql://u@/db?host=/tmp", "postgresql+asyncpg://u@/db?host=/tmp"),
+        ("postgresql+asyncpg://u@h/db", "postgresql+asyncpg://u@h/db"),
+        ("sqlite:////var/lib/x.db", "sqlite+aiosqlite:////var/lib/x.db"),
+    ],
+)
+def test_addresses_in_prefects_words(given: str, wanted: str) -> None:
+    assert database_url(given, "--database") == wanted
+    assert database_url(wanted, "--database") == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("mysql://u:geheim@h/db", "unknown kind"),
+        ("postgresql://u:geheim@h", "names no database"),
+        ("postgresql://u:geheim@h/db?sslrootcert=/ca", "sslrootcert"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("postgresql://u:geheim@h:port/db", "can't be read"),
+        ("geheim", "can't be read"),
+        ("postgresql://u:ge heim@h/db", "can't be read"),
+    ],
+)
+def test_addresses_that_cannot_be_used(given: str, told: str) -> None:
+    with pytest.raises(BadAddress, match=told) as refused:
+        database_url(given, "--database")
+    assert "geheim" not in str(refused.value) + refused.value.hint
+
+
+@given(st.text(), st.sampled_from(["postgresql://", "redis://", "", "postgresql://u:"]))
+def test_any_text_is_an_address_or_refused(text: str, before: str) -> None:
+    try:
+        made = database_url(before + text, "--database")
+    except BadAddress:
+        return
+    assert made.startswith(("postgresql+asyncpg://", "sqlite+aiosqlite:///"))
+
+
+@given(st.text(alphabet="abcdefgh0123456789-_.~", min_size=1))
+def test_a_password_is_never_shown(password: str) -> None:
+    url = f"postgresql://IIII:{password}XYZ@HOST:5432/DB?sslmode=require"
+    assert has_password(url)
+    assert f"{password}XYZ" not in without_password(url)
+    assert without_password(url) == "postgresql://IIII:***@host:5432/DB"
