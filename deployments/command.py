@@ -9,6 +9,7 @@ import sys
 # One line each: importing is what adds the verb.
 import deployments.cli.calendar
 import deployments.cli.config
+import deployments.cli.deploy
 import deployments.cli.server  # noqa: F401
 from flows.cli.main import main
 

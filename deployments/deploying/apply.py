@@ -11,12 +11,10 @@ from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
-from deployments.deploying.model import Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup
+from deployments.deploying.model import EPOCH, Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-
-_INTERVAL = "every "
 
 
 def apply(
@@ -81,9 +79,10 @@ def put_deployment(client: "SyncPrefectClient", wanted: Deployment) -> UUID:
 
 
 def _schedule(line: ScheduleLine) -> RRuleSchedule | IntervalSchedule:
-    if line.rule.startswith(_INTERVAL):
-        seconds = float(line.rule.removeprefix(_INTERVAL).split()[0])
-        return IntervalSchedule(interval=timedelta(seconds=seconds), timezone=line.zone)
+    if line.every is not None:
+        # The clients' Interval takes an anchor of None for "now", and then the same schedule would differ every time.
+        anchor = line.anchor or EPOCH
+        return IntervalSchedule(interval=timedelta(seconds=line.every), anchor_date=anchor, timezone=line.zone)
     return RRuleSchedule(rrule=line.rule, timezone=line.zone)
 
 

@@ -81,7 +81,7 @@ def _schedules(wanted: Sequence[ScheduleLine], found: Sequence[ScheduleLine]) ->
         if ours[slug] != theirs[slug]:
             parts = [
                 f"{name} {_short(getattr(theirs[slug], name))} → {_short(getattr(ours[slug], name))}"
-                for name in ("rule", "zone", "active")
+                for name in ("rule", "zone", "active", "every", "anchor")
                 if getattr(ours[slug], name) != getattr(theirs[slug], name)
             ]
             told.append(f"schedule {slug}: {', '.join(parts)}")

@@ -1,6 +1,7 @@
 """What is there in Prefect, told in our own words (model.py)."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -75,16 +76,17 @@ def _deployments(client: "SyncPrefectClient", fleet: str) -> Iterator[Deployment
 
 def _line(theirs: Any) -> ScheduleLine:  # noqa: ANN401 - one of Prefect's three schedules, within a wrapper
     schedule = theirs.schedule
+    zone, slug = schedule.timezone or "UTC", theirs.slug or ""
     match schedule:
         case RRuleSchedule():
-            rule = schedule.rrule
-        case CronSchedule():
-            rule = f"cron {schedule.cron}"
+            return ScheduleLine(slug, schedule.rrule, zone, theirs.active)
         case IntervalSchedule():
-            rule = f"every {schedule.interval.total_seconds():.0f} s"
+            seconds, anchor = schedule.interval.total_seconds(), schedule.anchor_date.astimezone(UTC)
+            return ScheduleLine(slug, "", zone, theirs.active, seconds, anchor)
+        case CronSchedule():
+            return ScheduleLine(slug, f"cron {schedule.cron}", zone, theirs.active)  # somebody's own: never ours
         case _:
-            rule = type(schedule).__name__
-    return ScheduleLine(theirs.slug or "", rule, schedule.timezone or "UTC", theirs.active)
+            return ScheduleLine(slug, type(schedule).__name__, zone, theirs.active)
 
 
 def as_automation(theirs: TheirAutomation) -> Automation:

@@ -6,9 +6,11 @@ function (changes.py).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+"""What intervals count from: any moment will do, as long as it is always the same."""
 OURS = "fleetpatch"
 """Tag of everything that is ours."""
 
@@ -29,9 +31,11 @@ class ScheduleLine:
 
     Attributes:
         slug: names it within its deployment.
-        rule: an RRULE with its DTSTART, a list of RDATEs, or a number of seconds for an interval.
+        rule: an RRULE or RDATEs with their DTSTART; "" for an interval.
         zone: that the rule is read in.
         active: whether Prefect schedules runs by it.
+        every: seconds of an interval; None for a rule.
+        anchor: a moment at which the interval comes.
         until: when a list of dates ends and has to be written anew; None when it never does. Never read back.
     """
 
@@ -39,7 +43,14 @@ class ScheduleLine:
     rule: str
     zone: str
     active: bool = True
+    every: float | None = None
+    anchor: datetime | None = None
     until: datetime | None = field(default=None, compare=False)
+
+    @property
+    def dates(self) -> bool:
+        """Whether it is a list of dates, which comes to an end."""
+        return "RDATE" in self.rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from deployments.deploying.model import OURS, Deployment, ScheduleLine, fleet_tag
+from deployments.deploying.model import EPOCH, OURS, Deployment, ScheduleLine, fleet_tag
+from deployments.deploying.refresh import refresh_schedules
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
@@ -16,17 +18,21 @@ from flows.reconcile import reconcile_fleet
 AnyFlow = Flow[..., Any]
 
 RECONCILE_SECONDS = 5 * 60
+REFRESH_SECONDS = 24 * 3600
 ASSESS_SECONDS = 3 * 3600
 """Azure's interval for Linux machines (its older Automation Update Management: three hours)."""
 
 
-def standing(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:
+def standing(
+    fleet: str, pool: str, inventory: Path | None, configurations: Path | None = None
+) -> tuple[Deployment, ...]:
     """Return them.
 
     Args:
         fleet: names the set of configurations.
         pool: the work pool that carries them; "" when a process serves them.
         inventory: of the machines that are assessed on a schedule; None: there is no such schedule.
+        configurations: whose dates Prefect is told of again and again; None: there are none.
     """
     made = [
         deployment(assess_fleet, "on-demand", fleet, pool),
@@ -40,12 +46,19 @@ def standing(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment,
         looks = {"request": {"scope": "*", "inventory": str(inventory)}}
         lines = [every("assess", ASSESS_SECONDS)]
         made.append(deployment(assess_fleet, "scheduled", fleet, pool, parameters=looks, schedules=lines, at_once=1))
+    if configurations is not None:
+        known = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
+        known |= {"inventory": str(inventory)} if inventory is not None else {}
+        lines = [every("refresh", REFRESH_SECONDS)]
+        made.append(
+            deployment(refresh_schedules, "scheduled", fleet, pool, parameters=known, schedules=lines, at_once=1)
+        )
     return tuple(made)
 
 
-def every(slug: str, seconds: int) -> ScheduleLine:
+def every(slug: str, seconds: float, anchor: datetime = EPOCH, *, active: bool = True) -> ScheduleLine:
     """Return a schedule that comes again and again."""
-    return ScheduleLine(slug, f"every {seconds} s", "UTC")
+    return ScheduleLine(slug, "", "UTC", active, seconds, anchor)
 
 
 def deployment(

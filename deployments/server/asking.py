@@ -56,8 +56,11 @@ class ServerAway(CannotRun):
 
 
 @contextmanager
-def client_of_server() -> Iterator[SyncPrefectClient]:
+def client_of_server(retries: int = 0) -> Iterator[SyncPrefectClient]:
     """Give a client of the server that is configured; never of one that Prefect would start for us.
+
+    Args:
+        retries: how often it asks again when the server is busy or away.
 
     Raises:
         ServerAway: none is configured, it doesn't answer, refuses us, or answers what can't be understood.
@@ -71,7 +74,7 @@ def client_of_server() -> Iterator[SyncPrefectClient]:
     url = httpx.URL(str(settings.api.url))
     shown = str(url.copy_with(userinfo=b"", query=None))
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
             client = get_client(httpx_settings={"timeout": ASK_SECONDS}, sync_client=True)
             with client:
                 yield client

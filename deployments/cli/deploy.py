@@ -1,0 +1,75 @@
+"""deploy: put the maintenance configurations into Prefect, see what was changed there by hand, and mend it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import InventoryOption, JsonOption, some_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deployments.deploying.model import Change
+
+ConfigurationsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        parser=some_path,
+        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
+    ),
+]
+
+
+@app.command("deploy", rich_help_panel="Schedule")
+def deploy(
+    path: ConfigurationsArgument = None,
+    inventory: InventoryOption = None,
+    fleet: Annotated[
+        str, typer.Option("--fleet", metavar="NAME", help="Names this set of configurations on its Prefect server.")
+    ] = "default",
+    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Work pool whose workers do it.")] = "fleetpatch",
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what differs; exit code 3 when something does.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before changing anything.")] = False,
+    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration wants any more.")] = (
+        True
+    ),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Stay, and carry the runs out on this machine until stopped.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put maintenance configurations into Prefect: deployments, schedules, work pool, automations."""
+    from deployments.cli.deploy_view import ask, deploy_document, tell_changes, tell_doing, tell_next
+    from deployments.deploying.deploy import RETRIES, examine
+    from deployments.deploying.worker import work
+    from deployments.server.asking import client_of_server
+    from flows.cli.exits import Code
+    from flows.cli.screen import print_json
+
+    with client_of_server(RETRIES) as client:
+        examined = examine(client, path, inventory, fleet=fleet, pool=pool, prune=prune)
+        if as_json:
+            print_json(deploy_document(examined))
+        else:
+            tell_changes(examined.changes)
+        if check:
+            raise typer.Exit(int(Code.GOOD if examined.settled else Code.WARNINGS))
+        if not examined.settled:
+            if not yes:
+                ask(_counted(examined.changes))
+            examined.apply(client, tell_doing)
+    if not as_json:
+        tell_next(examined)
+    if serve:
+        raise typer.Exit(work(pool))
+
+
+def _counted(todo: "Sequence[Change]") -> int:
+    from deployments.deploying.model import Doing
+
+    return sum(change.doing is not Doing.KEEP for change in todo)

@@ -1,0 +1,99 @@
+"""Deploying from files to a server, in one object: examined first, applied when that is wanted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.config.configuration import Configurations
+from deployments.config.load import find_configurations, load_configurations
+from deployments.deploying.apply import apply
+from deployments.deploying.changes import changes, settled
+from deployments.deploying.found import found
+from deployments.deploying.model import Change, Doing, Setup
+from deployments.deploying.wanted import wanted
+from inventory.load import find_inventory, load_inventory
+from tasks.seams.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+RETRIES = 5
+"""How often the server is asked again when it is busy: everything here may be done twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the files want, what the server has, and what has to be done."""
+
+    configurations: Configurations
+    wanted: Setup
+    found: Setup
+    changes: tuple[Change, ...]
+    now: datetime
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing has to be done."""
+        return settled(self.changes)
+
+    def apply(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> None:
+        """Do it."""
+        apply(client, self.changes, self.wanted, self.found, tell)
+
+    def refresh(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> tuple[Change, ...]:
+        """Write only anew what time itself has changed: the dates of deployments whose rest is as it should be.
+
+        Returns:
+            The other changes, which are a person's business.
+        """
+        due = [change for change in self.changes if self._only_dates(change)]
+        apply(client, due, self.wanted, self.found, tell)
+        return tuple(change for change in self.changes if change.doing is not Doing.KEEP and change not in due)
+
+    def _only_dates(self, change: Change) -> bool:
+        if change.doing is not Doing.UPDATE or change.kind != "deployment":
+            return False
+        ours, theirs = (
+            next(each for each in setup.deployments if each.full_name == change.name)
+            for setup in (self.wanted, self.found)
+        )
+        return replace(ours, schedules=theirs.schedules) == theirs and all(line.dates for line in theirs.schedules)
+
+
+def examine(
+    client: "SyncPrefectClient",
+    path: Path | None,
+    inventory: Path | None,
+    *,
+    fleet: str,
+    pool: str,
+    prune: bool = True,
+    clock: Clock | None = None,
+) -> Examined:
+    """Compare configurations with what a server has. Changes nothing.
+
+    Args:
+        client: of the server.
+        path: of the configurations; None: where they usually are.
+        inventory: of the machines; None: what a configuration names, or else where it usually is.
+        fleet: names this set of configurations on the server.
+        pool: the work pool.
+        prune: whether what is not wanted any more is removed.
+        clock: tells the present.
+
+    Raises:
+        InventoryError: the configurations or the inventory can't be used.
+        RequestError: a configuration's windows can't be told.
+    """
+    now = (clock or SystemClock()).now()
+    configurations = load_configurations(find_configurations(path), now.date())
+    places = {each.name: find_inventory(each.inventory or inventory) for each in configurations.every}
+    loaded = {place: load_inventory(place) for place in set(places.values())}
+    inventories = {name: loaded[place] for name, place in places.items()}
+    whole = find_inventory(inventory) if inventory is not None or not places else next(iter(places.values()))
+    there = found(client, fleet)
+    told = {line.slug: line for each in there.deployments for line in each.schedules}
+    aim = wanted(configurations, inventories, now, fleet=fleet, pool=pool, inventory=whole.absolute(), told=told)
+    return Examined(configurations, aim, there, changes(aim, there, prune=prune), now)

@@ -1,0 +1,101 @@
+"""What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from deployments.config.configuration import Configuration, Configurations, Opening
+from deployments.deploying.automations import automations
+from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup, configuration_tag
+from deployments.deploying.standing import deployment, every, standing
+from flows.patch import patch_fleet
+from inventory.machine import Inventory
+from tasks.rules.calendar.freezes import Freeze
+from tasks.rules.calendar.spoken import Spoken, SpokenKind, agrees, spoken
+from tasks.rules.calendar.words import described
+from tasks.rules.window import read_local
+
+AHEAD = timedelta(days=90)
+"""How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
+FAR = timedelta(days=730)
+"""How far a rule is compared with what is meant by it."""
+AT_ONCE = 1
+"""Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
+
+
+def wanted(
+    configurations: Configurations,
+    inventories: Mapping[str, Inventory],
+    now: datetime,
+    *,
+    fleet: str,
+    pool: str,
+    inventory: Path | None,
+    told: Mapping[str, ScheduleLine],
+) -> Setup:
+    """Return what should be there.
+
+    Args:
+        configurations: all of them, the disabled ones too: those stand there paused.
+        inventories: by a configuration's name: its machines, where each machine's own zone counts.
+        now: the present moment.
+        fleet: names the set of configurations.
+        pool: the work pool that carries everything.
+        inventory: of the machines that are assessed on a schedule.
+        told: what Prefect was told before, by schedule slug. What still says what is meant stays as it is.
+    """
+    windows = [
+        _window(configuration, opening, now, fleet, pool, told.get(opening.slug))
+        for configuration in configurations.every
+        for opening in configuration.openings(inventories[configuration.name])
+    ]
+    made = (*standing(fleet, pool, inventory, configurations.source), *windows)
+    return Setup(made, automations(fleet), (Pool(pool),))
+
+
+def _window(
+    configuration: Configuration, opening: Opening, now: datetime, fleet: str, pool: str, told: ScheduleLine | None
+) -> Deployment:
+    words = [configuration.description, f"{described(opening.schedule)}, for {configuration.scope}."]
+    said = line(configuration, opening, now, told)
+    return deployment(
+        patch_fleet,
+        opening.slug,
+        fleet,
+        pool,
+        description="\n\n".join(word for word in words if word),
+        parameters={"request": opening.request.model_dump(mode="json", exclude_defaults=True)},
+        schedules=[said] if said is not None else [],
+        tags=[configuration_tag(configuration.name), *configuration.tags],
+        at_once=AT_ONCE,
+        paused=not configuration.enabled,
+    )
+
+
+def line(
+    configuration: Configuration, opening: Opening, now: datetime, told: ScheduleLine | None
+) -> ScheduleLine | None:
+    """Return an opening's windows as Prefect can be told of them: a run starts its lead before its window opens.
+
+    None: no window opens any more.
+    """
+    lead, freezes = timedelta(minutes=configuration.lead_minutes), _freezes(configuration, opening.zone)
+    if told is not None and told.every is None:
+        stands = Spoken(SpokenKind.RRULE, told.rule, told.zone, None)
+        far = now + (AHEAD if told.dates else FAR)
+        if agrees(stands, opening.schedule, now, far, lead, freezes):
+            return replace(told, active=configuration.enabled)
+    said = spoken(opening.schedule, now, lead, freezes)
+    if said.kind is SpokenKind.NEVER:
+        return None
+    if said.kind is SpokenKind.INTERVAL and said.every is not None and said.anchor is not None:
+        return every(opening.slug, said.every.total_seconds(), said.anchor, active=configuration.enabled)
+    return ScheduleLine(opening.slug, said.text, said.zone, configuration.enabled, until=said.until)
+
+
+def _freezes(configuration: Configuration, zone: str) -> Sequence[Freeze]:
+    def moment(given: datetime) -> datetime:
+        return read_local(given, zone) if given.tzinfo is None else given
+
+    return [Freeze(moment(each.start), moment(each.end), each.reason) for each in configuration.freezes]

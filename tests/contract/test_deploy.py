@@ -1,0 +1,204 @@
+"""Deploying to a real Prefect server: what is there then, done twice, changed by hand, and when its runs start."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+
+from deployments.config.load import load_configurations
+from inventory.load import load_inventory
+from tasks.rules.calendar.schedule import occurrences
+from tests.ci.tree import TOP
+from tests.support.prefect_server import PrefectServer, prefect_server
+
+pytestmark = pytest.mark.slow
+
+SCHEDULED_WITHIN = 60.0  # seconds; the scheduler looks for new deployments every five
+FLEET = """
+machines:
+  - {name: web-1, address: 192.0.2.11, environment: prod}
+  - {name: web-2, address: 192.0.2.12, environment: prod}
+"""
+WINDOWS = {
+    # beside the clocks' change in spring, where Prefect's own rule would start an hour early
+    "night": "window: {start: 2026-12-05 02:30, length: 2h, zone: Europe/Berlin, recurrence: Day}",
+    "patch-tuesday": "lead: 40\nwindow: {start: 2026-12-05 22:00, length: '01:55', zone: America/New_York, "
+    "recurrence: Month Second Tuesday Offset20}",
+    "six-hours": "window: {start: 2026-12-05 02:30, length: 2h, zone: UTC, recurrence: 6Hours}",
+    "weekend": "window: {start: 2026-12-05 23:00, length: 3h, zone: Asia/Kathmandu, "
+    "recurrence: '2Weeks Saturday,Sunday'}",
+}
+
+
+@dataclass
+class Place:
+    """A server, a folder of configurations, and the command."""
+
+    server: PrefectServer
+    client: SyncPrefectClient
+    folder: Path
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "deployments.command", "deploy", str(self.folder / "configurations"), *words],
+            env=self.server.environment(COLUMNS="160"),
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def deploy(self, *words: str, code: int = 0) -> str:
+        done = self.command(*words)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def differences(self) -> dict[str, Any]:
+        """Return what --check finds, by name; nothing when all is as it should be."""
+        done = self.command("--check", "--json")
+        told = json.loads(done.stdout)
+        assert (done.returncode == 0) is told["settled"], done.stderr
+        return {each["name"]: each for each in told["changes"] if each["doing"] != "keep"}
+
+    def window(self, name: str) -> DeploymentResponse:
+        return self.client.read_deployment_by_name(f"patch-fleet/{name}")
+
+    def write(self, name: str, text: str) -> None:
+        target = self.folder / "configurations" / f"{name}.yaml"
+        target.write_text(f"name: {name}\nscope: env=prod\ninventory: {self.folder / 'fleet.yaml'}\n{text}\n")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("deploy")
+    (folder / "configurations").mkdir()
+    (folder / "fleet.yaml").write_text(FLEET)
+    with prefect_server(folder / "prefect") as server, server.client() as client:
+        made = Place(server, client, folder)
+        for name, text in WINDOWS.items():
+            made.write(name, text)
+        assert "create" in made.deploy("--yes")
+        yield made
+
+
+def test_deployed_twice_is_deployed_once(place: Place) -> None:
+    assert place.differences() == {}
+    before = place.window("night")
+
+    assert "as they should be" in place.deploy("--yes")
+
+    assert place.window("night").updated == before.updated
+
+
+def test_each_window_is_a_deployment_that_takes_one_run_at_a_time(place: Place) -> None:
+    deployment = place.window("patch-tuesday")
+
+    assert deployment.entrypoint == "flows.patch.patch_fleet"  # from a checkout and from a wheel
+    assert deployment.work_pool_name == "fleetpatch"
+    assert deployment.global_concurrency_limit is not None
+    assert deployment.global_concurrency_limit.limit == 1
+    assert deployment.concurrency_options is not None
+    assert deployment.concurrency_options.collision_strategy == "CANCEL_NEW"
+    assert deployment.parameters["request"]["configuration"] == "patch-tuesday"
+    assert "second Tuesday" in (deployment.description or "")
+    assert deployment.parameter_openapi_schema is not None
+    assert "request" in deployment.parameter_openapi_schema["properties"]
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWS))
+def test_prefect_starts_runs_when_our_windows_want_it(place: Place, name: str) -> None:
+    configuration = load_configurations(place.folder / "configurations", datetime.now(UTC).date()).named(name)
+    (opening,) = configuration.openings(load_inventory(place.folder / "fleet.yaml"))
+    lead = timedelta(minutes=configuration.lead_minutes)
+
+    told = _scheduled(place, name)
+
+    ours = [each.start - lead for each in occurrences(opening.schedule, datetime.now(UTC), limit=len(told))]
+    assert told == ours
+
+
+def _scheduled(place: Place, name: str) -> list[datetime]:
+    """Return when the server's own scheduler has made runs for, which it does soon after a deployment."""
+    wanted = DeploymentFilter(id=DeploymentFilterId(any_=[place.window(name).id]))
+    ahead = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
+    patience = time.monotonic() + SCHEDULED_WITHIN
+    while True:
+        runs = place.client.read_flow_runs(deployment_filter=wanted, flow_run_filter=ahead)
+        if len(runs) >= 3:
+            assert all(run.auto_scheduled for run in runs)
+            return sorted(run.expected_start_time.astimezone(UTC) for run in runs if run.expected_start_time)
+        assert time.monotonic() < patience, f"the scheduler made {len(runs)} runs for {name}"
+        time.sleep(0.5)
+
+
+def test_what_was_changed_by_hand_is_seen_and_mended(place: Place) -> None:
+    place.client.pause_deployment(place.window("night").id)
+    place.client.delete_deployment(place.window("weekend").id)
+    (schedule,) = place.window("patch-tuesday").schedules
+    place.client.update_deployment_schedule(place.window("patch-tuesday").id, schedule.id, active=False)
+    (automation, *_) = place.client.read_automations()
+    place.client.delete_automation(automation.id)
+
+    seen = place.differences()
+
+    assert {name: each["doing"] for name, each in seen.items()} == {
+        "patch-fleet/night": "update",
+        "patch-fleet/weekend": "create",
+        "patch-fleet/patch-tuesday": "update",
+        automation.name: "create",
+    }
+    assert seen["patch-fleet/night"]["differences"] == ["paused: true → false"]
+    assert "active false → true" in seen["patch-fleet/patch-tuesday"]["differences"][0]
+    place.deploy("--yes")
+    assert place.differences() == {}
+    assert not place.window("night").paused
+
+
+def test_what_no_configuration_wants_any_more_is_removed_and_nothing_else(place: Place) -> None:
+    flow = place.client.create_flow_from_name("somebody's")
+    place.client.create_deployment(flow_id=flow, name="theirs", tags=["fleetpatch"])
+    (place.folder / "configurations" / "weekend.yaml").unlink()
+    try:
+        assert {name: each["doing"] for name, each in place.differences().items()} == {"patch-fleet/weekend": "remove"}
+        assert "remove" not in place.deploy("--no-prune", "--check", code=0)
+        place.deploy("--yes")
+        names = {each.name for each in place.client.read_deployments()}
+        assert "weekend" not in names
+        assert {"night", "theirs"} <= names
+    finally:
+        place.write("weekend", WINDOWS["weekend"])
+
+
+def test_a_server_that_is_not_there_is_told_with_its_remedy(place: Place) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.command", "deploy", str(place.folder / "configurations"), "--check"],
+        env={**environment, "PREFECT_HOME": str(place.folder / "nobody")},
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 5
+    assert "PREFECT_API_URL is not set" in done.stderr
+    assert "fleetpatch server" in done.stderr
+    assert "Traceback" not in done.stderr
