@@ -57,7 +57,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     may = windowed(request, who, flow_start())
     if isinstance(may, Refused):
         return _cancelled(may)
-    who = replace(who, run_id=may.run_id)
+    who = replace(who, run_id=may.run_id, name=may.by or who.name)
     body = functools.partial(carry_out, may.request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
     return raised_if_failed(attended(body, who.control, functools.partial(note_stop, may.run_id, who)))
 

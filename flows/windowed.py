@@ -47,10 +47,14 @@ class FlowStart:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The run may begin: as asked, with its window's start written down, under this id."""
+    """The run may begin: as asked, with its window's start written down, under this id, in the name of its schedule.
+
+    ``by`` is "" of a run that no schedule started.
+    """
 
     request: PatchRequest
     run_id: str
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class _Admission:
         self._run_id = run_id
         self._configuration = lane(request.configuration, start.deployment)
         self._window = self._asked_for(clock.now())
+        self._by = f"the schedule of {self._configuration}" if start.scheduled_for is not None else ""
 
     def decided(self, now: datetime) -> Admitted | Refused:
         refusal = self._judged(now)
@@ -144,7 +149,7 @@ class _Admission:
                 standing = self._patiently(lambda: self._claimed(records))
                 refusal = self._judged(self._clock.now(), standing)
                 if refusal is None:
-                    return Admitted(self._request, standing.run_id)
+                    return Admitted(self._request, standing.run_id, self._by)
             report = self._report(refusal)
             self._patiently(lambda: self._noted(records, refusal, report.run))
         self._who.watch.said(refusal.reason)
@@ -191,7 +196,7 @@ class _Admission:
             window=self._window,
             scope=self._request.scope,
             ended_at=now,
-            started_by=whoami(self._who),
+            started_by=self._by or whoami(self._who),
             flow_run_id=self._start.flow_run_id,
             message=refusal.reason,
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
 from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, package_findings
-from tasks.states import Answer, FindingLevel
+from tasks.states import Answer, FindingLevel, OperationState
 from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import timed_facts
@@ -14,6 +14,8 @@ from tasks.steps.probes import ask
 
 def precheck(work: Work) -> MachineRun:
     """Look at the machine just before it is changed; a blocking finding halts it.
+
+    A machine that another run is working on is left to it: two windows may be open at once.
 
     Reaching the machine and becoming root are checked by doing it: both raise when they fail.
     """
@@ -29,7 +31,14 @@ def precheck(work: Work) -> MachineRun:
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
     halted = "; ".join(f"{finding.check}: {finding.message}" for finding in blocking)
-    return replace(work.run, findings=tuple(findings), halted=halted)
+    elsewhere = bool(blocking) and all(_is_elsewhere(finding) for finding in blocking)
+    halted_as = OperationState.NOT_STARTED if elsewhere else OperationState.FAILED
+    return replace(work.run, findings=tuple(findings), halted=halted, halted_as=halted_as)
+
+
+def _is_elsewhere(finding: Finding) -> bool:
+    """Whether it says that another run has the machine: nothing is wrong with it then."""
+    return finding.check == "claim" and not finding.message.startswith("the machine can't be claimed")
 
 
 def findings_on_state(work: Work, facts: Facts) -> list[Finding]:

@@ -91,7 +91,7 @@ class TestTheDoor:
             run = History(records).run(answer.report.run.id)
         assert run.state is OperationState.NOT_STARTED
         assert run.message.startswith("window missed: it was 2026-11-21 01:00 to 03:00 CET")
-        assert (run.flow_run_id, run.started_by, run.kind) == ("flow-1", "anne", "patch")
+        assert (run.flow_run_id, run.started_by, run.kind) == ("flow-1", "the schedule of web", "patch")
         assert run.window is not None
         assert run.window.start == OPENS
 
@@ -278,6 +278,7 @@ def test_a_run_that_starts_late_patches_in_what_is_left(served: Served, now_flee
     assert info.window is not None
     assert info.window.start == due + timedelta(minutes=40)
     assert info.window.end == due + timedelta(minutes=160)
+    assert info.started_by == "the schedule of web"  # a machine in two windows says which run has it
 
 
 def test_a_run_that_starts_too_late_is_cancelled_and_touches_nothing(served: Served, now_fleet: SimFleet) -> None:

@@ -210,7 +210,7 @@ def test_another_run_is_refused_by_the_machine_itself() -> None:
 
     refused = [o for o in report.outcomes if "another" in o.reason or RUN in o.reason]
     assert refused
-    assert refused[0].state is OperationState.FAILED
+    assert refused[0].state is OperationState.NOT_STARTED
 
 
 def test_a_run_that_is_over_is_not_taken_up() -> None:
