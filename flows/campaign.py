@@ -336,8 +336,10 @@ class Campaign:
             self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished
 
-    def _as_it_stands(self) -> RunReport:
-        return self._so_far(self._outcomes)
+    def _as_it_stands(self, machine: str = "") -> RunReport:
+        """Return the report as far as the run has come; with a machine, also of that one, whose turn is not over."""
+        now = [settle_outcome(work) for work in self._works if work.name == machine]
+        return self._so_far((*self._outcomes, *now))
 
     def _so_far(self, outcomes: Sequence[Outcome]) -> RunReport:
         works = self._works

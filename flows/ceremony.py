@@ -222,12 +222,13 @@ def all_results(kept: Sequence[HookResult], of_machines: Sequence[HookResult]) -
     return tuple(sorted(by_identity.values(), key=lambda result: result.started_at))
 
 
-def calling(ports: Ports, as_it_stands: Callable[[], RunReport]) -> Callable[[Hook, str, Deadline], HookResult]:
+def calling(ports: Ports, as_it_stands: Callable[[str], RunReport]) -> Callable[[Hook, str, Deadline], HookResult]:
     """Return how a hook that is no command on a machine is run in this run."""
     return functools.partial(_call, ports, as_it_stands)
 
 
 def _call(
-    ports: Ports, as_it_stands: Callable[[], RunReport], hook: Hook, subject: str, deadline: Deadline
+    ports: Ports, as_it_stands: Callable[[str], RunReport], hook: Hook, subject: str, deadline: Deadline
 ) -> HookResult:
-    return ports.call_hook(hook, as_it_stands(), subject, deadline)
+    report = as_it_stands(subject if hook.place in OF_A_MACHINE else "")
+    return ports.call_hook(hook, report, subject, deadline)

@@ -12,6 +12,7 @@ import platformdirs
 from flows.approval_gate import with_approval
 from flows.context import Caller
 from flows.frozen import frozen_of
+from flows.hooks.calling import hook_caller
 from flows.ports import Ports
 from flows.request import AssessRequest, PatchRequest
 from inventory.credentials import resolve
@@ -80,6 +81,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             watch=who.watch,
             control=who.control,
             logs=logs,
+            call_hook=hook_caller(clock, who.control, records.leases.ask_to_stop),
             frozen=functools.partial(frozen_of, History(records)),
         )
         yield with_approval(ports, request, SqlApprovals(records.database))

@@ -1,0 +1,91 @@
+"""Hooks that are commands on the controller: words without a shell, in a process group of their own."""
+
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from flows.hooks.event import HookEvent
+from flows.hooks.patience import Patience
+from tasks.model import Hook
+from tasks.reporting.document import json_text
+from tasks.reporting.flatten import tables
+
+TAIL_BYTES = 4000
+KILL_SECONDS = 5.0  # how long a command may take to end after it was told to
+
+
+def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool, str]:
+    """Run a command; return whether it ended with 0, and the end of what it printed.
+
+    One that takes too long is told to end, with everything that it started and that stayed in its group; what has not
+    ended some seconds later is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="fleetpatch-hook-") as folder, tempfile.TemporaryFile() as printed:
+        report = Path(folder, "report.json")
+        report.write_text(json_text(tables(event.report)), encoding="utf-8")
+        try:
+            child = subprocess.Popen(
+                shlex.split(hook.target),
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_environment(event, report)},
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            return False, f"it could not be started: {error}"
+        why = _watched(child, patience)
+        text = _tail(printed)
+    code = child.returncode
+    if why:
+        return False, f"{why}: {text}" if text else why
+    if code == 0:
+        return True, text
+    how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+    return False, f"{how}: {text}" if text else how
+
+
+def _environment(event: HookEvent, report: Path) -> dict[str, str]:
+    named = {
+        "RUN": event.run_id,
+        "HOOK": event.hook,
+        "PLACE": event.place.value,
+        "SUBJECT": event.subject,
+        "MACHINE": event.subject if event.place.value.endswith("_machine") else "",
+        "STATE": event.state.value if event.state is not None else "",
+        "REPORT": str(report),
+    }
+    return {f"FLEETPATCH_{name}": value for name, value in named.items()}
+
+
+def _watched(child: subprocess.Popen[bytes], patience: Patience) -> str:
+    """Wait for a command; return why it was ended, or ""."""
+    try:
+        while child.poll() is None:
+            if why := patience.over():
+                return why
+            patience.pause()
+        return ""
+    finally:
+        if child.returncode is None:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a command and its group. The group bears the child's own id, which is its until it was waited for."""
+    os.killpg(child.pid, signal.SIGTERM)
+    try:
+        child.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _tail(printed: BinaryIO) -> str:
+    size = printed.seek(0, os.SEEK_END)
+    printed.seek(max(0, size - TAIL_BYTES))
+    return printed.read().decode("utf-8", "replace").strip()

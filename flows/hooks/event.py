@@ -1,0 +1,103 @@
+"""What a hook is told: one event, in Python as it is, and as JSON with the names that Azure's maintenance events have.
+
+Azure's ``Microsoft.Maintenance.PreMaintenanceEvent`` and ``PostMaintenanceEvent`` are Event Grid events: ``id``,
+``eventType``, ``eventTime``, ``subject``, ``dataVersion`` and ``data`` with ``correlationId``,
+``maintenanceConfigurationId``, ``startDateTime``, ``endDateTime``, ``cancellationCutOffDateTime`` (before only) and
+``status`` (after only). What means the same here is named the same.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tasks.model import Hook, RunReport, Wave, Window
+from tasks.rules.hooks import BEFORE
+from tasks.rules.verdict import run_state
+from tasks.seams.clock import Deadline
+from tasks.states import HookPlace, OperationState
+from tasks.steps.hooks import key_of
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class HookEvent:
+    """What a hook is told.
+
+    Attributes:
+        id: the same whenever the same turn of the same hook is told of.
+        hook: its name.
+        place: what it stands before or after.
+        subject: the machine's name, "wave 2" or "run".
+        machines: names of those that it is about.
+        configuration: the maintenance configuration that the run belongs to, or "".
+        at: when it was told.
+        cancel_until: until when cancelling keeps the run from beginning; only before something.
+        state: how it went so far; only after something.
+        report: the whole run as it stands.
+    """
+
+    id: str
+    hook: str
+    place: HookPlace
+    subject: str
+    machines: tuple[str, ...]
+    run_id: str
+    configuration: str
+    window: Window | None
+    at: datetime
+    cancel_until: datetime | None
+    state: OperationState | None
+    report: RunReport
+
+    def as_json(self) -> Json:
+        """Return it as JSON data. Moments are ISO 8601 in UTC."""
+        data: Json = {
+            "correlationId": self.run_id,
+            "maintenanceConfigurationId": self.configuration,
+            "hook": self.hook,
+            "place": self.place.value,
+            "machines": list(self.machines),
+        }
+        if self.window is not None:
+            data |= {"startDateTime": self.window.start.isoformat(), "endDateTime": self.window.end.isoformat()}
+        if self.cancel_until is not None:
+            data["cancellationCutOffDateTime"] = self.cancel_until.isoformat()
+        if self.state is not None:
+            data["status"] = self.state.value
+        return {
+            "id": self.id,
+            "eventType": f"fleetpatch.{'Pre' if self.place in BEFORE else 'Post'}MaintenanceEvent",
+            "eventTime": self.at.isoformat(),
+            "subject": self.subject,
+            "dataVersion": "1",
+            "data": data,
+        }
+
+
+def event_of(hook: Hook, report: RunReport, subject: str, deadline: Deadline, now: datetime) -> HookEvent:
+    """Return what a hook is told. Pure."""
+    run, before = report.run, hook.place in BEFORE
+    about = _about(hook.place, report.waves, subject)
+    outcomes = [outcome for outcome in report.outcomes if outcome.machine in about]
+    opens = run.window.start if run.window is not None and run.window.start > now else deadline.at
+    return HookEvent(
+        id=f"{run.id}/{key_of(hook, subject)}",
+        hook=hook.name,
+        place=hook.place,
+        subject=subject,
+        machines=about,
+        run_id=run.id,
+        configuration=str(run.request.get("configuration", "")),
+        window=run.window,
+        at=now,
+        cancel_until=opens if before else None,
+        state=run_state(outcomes) if outcomes and not before else None,
+        report=report,
+    )
+
+
+def _about(place: HookPlace, waves: tuple[Wave, ...], subject: str) -> tuple[str, ...]:
+    if place in {HookPlace.BEFORE_MACHINE, HookPlace.AFTER_MACHINE}:
+        return (subject,)
+    whole = place in {HookPlace.BEFORE_RUN, HookPlace.AFTER_RUN}
+    return tuple(name for wave in waves if whole or f"wave {wave.number}" == subject for name in wave.machines)

@@ -1,0 +1,35 @@
+"""Hooks that are Python functions, called in a thread with ``event=``."""
+
+import importlib
+from collections.abc import Callable
+
+from flows.hooks.event import HookEvent
+from flows.hooks.patience import Patience, in_a_thread
+from tasks.model import Hook
+
+
+def call_function(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool, str]:
+    """Call a function; return whether it neither raised nor returned False, and the text that it returned, if any.
+
+    A thread can't be ended: a function that takes too long counts as failed, and goes on until its process ends.
+
+    Raises:
+        GivenUp: it took too long.
+    """
+    try:
+        returned = in_a_thread(lambda: _function(hook.target)(event=event), patience)
+    except (ImportError, AttributeError) as error:
+        return False, f"{hook.target} can't be called: {error}"
+    return returned is not False, returned if isinstance(returned, str) else ""
+
+
+def _function(target: str) -> Callable[..., object]:
+    """Return the function of that name.
+
+    Raises:
+        ImportError: there is no such module, or it can't be loaded.
+        AttributeError: there is no such function in it.
+    """
+    module, _, name = target.partition(":")
+    found: Callable[..., object] = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,113 @@
+"""What a hook's failure means, and which hooks can't be: the pure part."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from flows.policy_forms import HooksRequest
+from tasks.model import Hook, HookResult
+from tasks.rules.hooks import BEFORE, OF_A_MACHINE, finding_of, state_with, stops, wrong_with
+from tasks.rules.urls import shown_url
+from tasks.states import FindingLevel, HookKind, HookMode, HookPlace, OperationState
+from tasks.steps.hooks import key_of, shown
+
+AT = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
+RANK = [OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS, OperationState.FAILED]
+
+results = st.builds(
+    lambda place, mode, succeeded: HookResult(
+        Hook("h", place, HookKind.HTTP, "http://x/", mode=mode), "s", succeeded, "why", AT, AT
+    ),
+    st.sampled_from(HookPlace),
+    st.sampled_from(HookMode),
+    st.booleans(),
+)
+
+
+@given(results)
+def test_a_finding_blocks_exactly_when_its_hook_stops(result: HookResult) -> None:
+    finding = finding_of(result)
+    assert (finding.level is FindingLevel.BLOCK) is stops(result)
+    assert (finding.level is FindingLevel.WARN) is (not result.succeeded and result.hook.mode is HookMode.WARN)
+    assert finding.check == "hook h"
+    assert bool(finding.remedy) is not result.succeeded
+
+
+@given(st.sampled_from(OperationState), st.lists(results), st.booleans())
+def test_hooks_never_make_a_run_look_better(state: OperationState, told: list[HookResult], stopped: bool) -> None:
+    after = state_with(state, told, stopped=stopped)
+    if state in RANK and after in RANK:
+        assert RANK.index(after) >= RANK.index(state)
+    if after is not state:
+        assert after in {OperationState.FAILED, OperationState.COMPLETED_WITH_WARNINGS}
+        assert any(not result.succeeded for result in told)
+
+
+@given(st.sampled_from(OperationState), st.lists(results), st.booleans())
+def test_a_run_fails_by_its_hooks_exactly_when_one_failed_that_must_succeed(
+    state: OperationState, told: list[HookResult], stopped: bool
+) -> None:
+    counted = [r for r in told if r.hook.place not in OF_A_MACHINE and not (stopped and r.hook.place in BEFORE)]
+    failed = any(stops(result) for result in counted) and state is not OperationState.IN_PROGRESS
+    assert (state_with(state, told, stopped=stopped) is OperationState.FAILED) is (
+        failed or state is OperationState.FAILED
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "place"),
+    [
+        ("machine-command", "true", "before_run"),
+        ("machine-command", "true", "after_wave"),
+        ("machine-command", "  ", "before_machine"),
+        ("machine-command", "a\x00b", "before_machine"),
+        ("controller-command", "echo 'open", "before_run"),
+        ("controller-command", "''x\x00", "before_run"),
+        ("http", "ftp://user:secret@host/", "before_run"),
+        ("http", "https://", "before_run"),
+        ("http", "https://user:sec/ret@host:x/", "before_run"),
+        ("python", "os.system", "before_run"),
+        ("python", "os:system()", "before_run"),
+        ("deployment", "flow", "before_run"),
+        ("deployment", "flow/dep/more", "before_run"),
+        ("deployment", "/dep", "before_run"),
+    ],
+)
+def test_hooks_that_can_not_be_are_refused_when_they_are_asked_for(kind: str, target: str, place: str) -> None:
+    wrong = wrong_with(HookKind(kind), target, HookPlace(place))
+    assert wrong
+    assert "secret" not in wrong
+    with pytest.raises(ValidationError, match="hook 'h'"):
+        HooksRequest.model_validate({place: [{"name": "h", "kind": kind, "target": target}]})
+
+
+def test_two_hooks_of_one_name_in_one_place_are_refused() -> None:
+    one = {"name": "h", "kind": "http", "target": "http://x/"}
+    with pytest.raises(ValidationError, match="two hooks are called 'h'"):
+        HooksRequest.model_validate({"before_run": [one, one]})
+    listed = HooksRequest.model_validate({"before_run": [one], "after_run": [one]}).listed()
+    assert [(hook.place, hook.name) for hook in listed] == [("before_run", "h"), ("after_run", "h")]
+
+
+def test_a_forms_hook_is_the_engines() -> None:
+    asked = {"name": "h", "kind": "python", "target": "a.b:c", "timeout_minutes": 2, "mode": "warn", "repeatable": True}
+    (hook,) = HooksRequest.model_validate({"after_wave": [asked]}).listed()
+    assert hook == Hook("h", HookPlace.AFTER_WAVE, HookKind.PYTHON, "a.b:c", 120.0, HookMode.WARN, repeatable=True)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.sampled_from(HookPlace))
+def test_turns_are_told_apart_by_place_name_and_subject(name: str, subject: str, place: HookPlace) -> None:
+    hook = Hook(name, place, HookKind.HTTP, "http://x/")
+    others = {key_of(Hook(name, other, HookKind.HTTP, "http://x/"), subject) for other in HookPlace}
+    assert len(others) == len(HookPlace)
+    assert key_of(hook, subject) in others
+
+
+def test_a_url_is_kept_without_its_login_and_query() -> None:
+    hook = Hook("h", HookPlace.BEFORE_RUN, HookKind.HTTP, "https://ada:pw@host:8443/hook?token=abc")
+    assert shown(hook).target == shown_url(hook.target) == "https://***@host:8443/hook?***"
+    command = Hook("h", HookPlace.BEFORE_RUN, HookKind.CONTROLLER_COMMAND, "curl https://x/?y")
+    assert shown(command) == command
