@@ -15,11 +15,12 @@ from flows.frozen import pinned
 from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
-from inventory.machine import Machine, PatchOwner
+from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.errors import FleetpatchError, RecordsError, RecordsUnavailable
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
 from tasks.rules.hooks import state_with
+from tasks.rules.orchestration import may_patch
 from tasks.rules.verdict import run_state
 from tasks.rules.waves import verdict, waves
 from tasks.rules.window import window as open_window
@@ -163,11 +164,10 @@ class Campaign:
     def _patch(self, machines: Sequence[Machine]) -> RunReport:
         request = self._request
         assert isinstance(request, PatchRequest)  # noqa: S101 - for the type checker; carry_out has asked
-        ours = [machine for machine in machines if machine.owner is PatchOwner.FLEETPATCH]
+        why_not = {machine.name: may_patch(machine, request.configuration) for machine in machines}
+        ours = [machine for machine in machines if not why_not[machine.name]]
         strangers = tuple(
-            self._not_begun(machine, f"it is patched by its owner: {machine.owner}")
-            for machine in machines
-            if machine.owner is not PatchOwner.FLEETPATCH
+            self._not_begun(machine, why_not[machine.name]) for machine in machines if why_not[machine.name]
         )
         if self._past is not None and self._past.waves:
             self._ceremony.recall()

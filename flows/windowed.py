@@ -11,7 +11,7 @@ from prefect.runtime import deployment
 from flows.campaign import new_run_id
 from flows.context import Caller
 from flows.request import PatchRequest
-from flows.wiring import whoami
+from flows.wiring import telling, whoami
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunInfo, RunReport, Window
 from tasks.records.occurrences import SqlOccurrences
@@ -153,7 +153,11 @@ class _Admission:
             report = self._report(refusal)
             self._patiently(lambda: self._noted(records, refusal, report.run))
         self._who.watch.said(refusal.reason)
-        return Refused(refusal, report)
+        refused = Refused(refusal, report)
+        if refused.occasion is not None:
+            with telling(self._request, self._who) as tell:
+                tell(refused.occasion, report)
+        return refused
 
     def _asked_for(self, now: datetime) -> Window:
         asked = self._request.window

@@ -4,7 +4,7 @@ import functools
 import getpass
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -13,9 +13,10 @@ from flows.approval_gate import with_approval
 from flows.context import Caller
 from flows.frozen import frozen_of
 from flows.hooks.calling import hook_caller
-from flows.ports import Ports
+from flows.notify import heralded
+from flows.ports import Herald, Ports
 from flows.request import AssessRequest, PatchRequest
-from inventory.credentials import resolve
+from inventory.credentials import Credential, resolve
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.places import own_folder
@@ -48,6 +49,16 @@ def prefect_secret(block: str) -> str:
     return str(loaded.get())
 
 
+def _fetch(reference: str) -> Credential:
+    return resolve(reference, blocks=prefect_secret)
+
+
+def telling(request: AssessRequest | PatchRequest, who: Caller) -> AbstractContextManager[Herald]:
+    """Give a way to tell the people that a request names; what is still to be sent has some seconds at the end."""
+    asked = request.notify if isinstance(request, PatchRequest) else ()
+    return heralded(asked, _fetch, who.watch.said)
+
+
 @contextmanager
 def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[Ports]:
     """Give the way out of a run on real machines, and close its records when the block is left.
@@ -59,12 +70,10 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
     inventory = load_inventory(find_inventory(request.inventory))
     clock = SystemClock()
 
-    fetch = functools.partial(resolve, blocks=prefect_secret)
-
     def connect(machine: Machine) -> Transport:
-        return open_session(machine, inventory, clock=clock, secrets=fetch)
+        return open_session(machine, inventory, clock=clock, secrets=_fetch)
 
-    with open_records(who.records_url) as records:
+    with open_records(who.records_url) as records, telling(request, who) as tell:
 
         def logs(report: RunReport) -> dict[str, str]:
             history, run = History(records), report.run.id
@@ -81,6 +90,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             watch=who.watch,
             control=who.control,
             logs=logs,
+            tell=tell,
             call_hook=hook_caller(clock, who.control, records.leases.ask_to_stop),
             frozen=functools.partial(frozen_of, History(records)),
         )

@@ -1,6 +1,8 @@
 """The window is law: late runs, second runs and frozen windows, at the door of the real flow and on a real server."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from prefect.flow_engine import run_flow
 from flows.context import Caller
 from flows.patch import patch_fleet
 from flows.policy_forms import FreezeRequest
+from flows.ports import Herald
 from flows.request import PatchRequest, WindowRequest
 from flows.windowed import Admitted, FlowStart, Refused, flow_start, windowed
 from tasks.errors import RecordsUnavailable
@@ -94,6 +97,23 @@ class TestTheDoor:
         assert (run.flow_run_id, run.started_by, run.kind) == ("flow-1", "the schedule of web", "patch")
         assert run.window is not None
         assert run.window.start == OPENS
+
+    def test_people_are_told_of_missed_and_frozen_windows_but_not_of_second_runs(
+        self, who: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[tuple[Occasion, str]] = []
+
+        @contextmanager
+        def telling(request: PatchRequest, who: Caller) -> Iterator[Herald]:
+            yield lambda occasion, report: told.append((occasion, report.run.message))
+
+        monkeypatch.setattr("flows.windowed.telling", telling)
+        freeze = FreezeRequest(start=OPENS, end=OPENS + timedelta(days=1))
+        late = refused(door(asked(), who, FIRST, 600))
+        frozen = refused(door(asked(freeze), who, SECOND))
+        admitted(door(asked(), who, FIRST))
+        refused(door(asked(), who, SECOND))
+        assert told == [(Occasion.MISSED, late.refusal.reason), (Occasion.CANCELLED, frozen.refusal.reason)]
 
     def test_the_second_run_for_a_window_names_the_first(self, who: Caller) -> None:
         first = admitted(door(asked(), who, FIRST))
