@@ -28,6 +28,10 @@ def earlier(rule: Rule, start: datetime, lead: timedelta) -> Rule | None:
         lead: 0 or more.
     """
     whole = explicit(rule, anchored(rule, start))
+    if len({weekday.nth == 0 for weekday in rule.weekdays}) > 1:
+        return (
+            None  # dateutil reads "every Monday and the second Tuesday" as both at once, and searches to the year 9999
+        )
     moved = [datetime.combine(_SOME_DAY, moment) - lead for moment in times_of_day(rule, start)]
     days = {(moment.date() - _SOME_DAY).days for moment in moved}
     minutes = {(moment.minute, moment.second, moment.microsecond) for moment in moved}

@@ -89,13 +89,32 @@ def spoken(
     if next(wish.runs(), None) is None:
         return Spoken(SpokenKind.NEVER, "", "UTC", wish.until())
     for candidate in (_interval(wish), _hourly(wish), _rule(wish)):
-        if candidate is not None and _same(candidate, wish):
+        if candidate is not None and len(candidate.text) <= MAX_TEXT and _same(candidate, wish):
             return candidate
     return _dates(wish)
 
 
+def agrees(
+    told: Spoken,
+    schedule: Schedule,
+    begin: datetime,
+    end: datetime,
+    lead: timedelta = timedelta(),
+    freezes: Sequence[Freeze] = (),
+) -> bool:
+    """Return whether what Prefect was told once still says what is meant, from ``begin`` up to ``end`` (aware).
+
+    Texts can't be compared for that: they begin with the dates that were next when they were made.
+    """
+    wish = _Wish(schedule, begin.astimezone(UTC), end.astimezone(UTC), lead, tuple(freezes))
+    return _same(told, wish)
+
+
 def prefect_would(told: Spoken, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the instants (UTC) from ``begin`` up to ``end`` at which Prefect would start runs; both aware."""
+    """Yield the instants (UTC) from ``begin`` up to ``end`` at which Prefect would start runs; both aware.
+
+    Prefect tells its dates apart by wall time: of two that show the same, as the clocks are put back, one is left.
+    """
     if told.every is not None and told.anchor is not None:
         anchor, every = told.anchor, told.every
         moments = (anchor + number * every for number in itertools.count(-((anchor - begin) // every)))
@@ -105,7 +124,12 @@ def prefect_would(told: Spoken, begin: datetime, end: datetime) -> Iterator[date
     else:
         return
     later = itertools.dropwhile(lambda moment: moment < begin, moments)
-    yield from itertools.takewhile(lambda moment: moment < end, later)
+    seen = set()
+    for moment in itertools.takewhile(lambda moment: moment < end, later):
+        wall = wall_at(moment, told.zone)
+        if wall not in seen:
+            seen.add(wall)
+            yield moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +166,6 @@ class _Wish:
 
 
 def _same(candidate: Spoken, wish: _Wish) -> bool:
-    if len(candidate.text) > MAX_TEXT:
-        return False
     pairs = itertools.zip_longest(prefect_would(candidate, wish.begin, wish.end), wish.runs())
     return all(theirs == ours for theirs, ours in pairs)
 
