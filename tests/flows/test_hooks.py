@@ -1,0 +1,105 @@
+"""Hooks that are Prefect deployments, against a real server."""
+
+import contextvars
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.hooks.deployment import TAG, run_deployment
+from flows.hooks.event import HookEvent, event_of
+from flows.hooks.patience import GivenUp, Patience
+from tasks.model import Hook
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.states import HookKind, HookPlace
+from tests.support.builders import make_report
+
+CLOCK = SystemClock()
+DEPLOYMENT = "drain-traffic/canaries"
+
+
+def hook(target: str = DEPLOYMENT) -> Hook:
+    return Hook("drain", HookPlace.BEFORE_RUN, HookKind.DEPLOYMENT, target)
+
+
+def told(subject: str) -> HookEvent:
+    return event_of(hook(), make_report(), subject, Deadline.after(CLOCK, 60), CLOCK.now())
+
+
+def patience(seconds: float = 30) -> Patience:
+    return Patience(Deadline.after(CLOCK, seconds), CLOCK, None, seconds)
+
+
+@pytest.fixture
+def deployment(prefect_server: None) -> Iterator[None]:
+    """A deployment that nobody serves: its flow runs are what the test makes of them."""
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("drain-traffic")
+        schema = {"type": "object", "properties": {"event": {"type": "object"}}}
+        client.create_deployment(flow_id, "canaries", parameter_openapi_schema=schema)
+        yield
+
+
+@contextmanager
+def worker(state: State[None]) -> Iterator[list[dict[str, Any]]]:
+    """Let flow runs of hooks end in that state soon after they are there; gives the parameters that they were given."""
+    given: list[dict[str, Any]] = []
+    over = threading.Event()
+
+    def work() -> None:
+        with get_client(sync_client=True) as client:
+            while not over.wait(0.2):
+                for run in client.read_flow_runs():
+                    if TAG in run.tags and run.state is not None and run.state.is_scheduled():
+                        given.append(run.parameters)
+                        client.set_flow_run_state(run.id, state, force=True)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(work), daemon=True)
+    thread.start()
+    try:
+        yield given
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_deployment_that_completes_is_a_success_and_is_given_the_event() -> None:
+    with worker(Completed(message="drained")) as given:
+        succeeded, message = run_deployment(hook(), told("run"), patience())
+        again, _ = run_deployment(hook(), told("run"), patience())
+
+    assert succeeded, message
+    assert again
+    assert "Completed: drained" in message
+    (parameters,) = given  # once: Prefect knows the flow run by its key
+    assert parameters["event"]["data"]["correlationId"] == make_report().run.id
+
+
+@pytest.mark.usefixtures("deployment")
+def test_any_other_end_has_failed() -> None:
+    with worker(Failed(message="no such pool")):
+        succeeded, message = run_deployment(hook(), told("wave 1"), patience())
+
+    assert not succeeded
+    assert "no such pool" in message
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_deployment_that_nobody_runs_is_given_up() -> None:
+    with pytest.raises(GivenUp, match="longer than"):
+        run_deployment(hook(), told("wave 2"), patience(2))
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_deployment_that_is_not_there_has_failed() -> None:
+    assert run_deployment(hook("drain-traffic/none"), told("wave 3"), patience()) == (
+        False,
+        "there is no deployment 'drain-traffic/none'",
+    )
