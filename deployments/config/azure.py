@@ -13,6 +13,7 @@ from datetime import datetime
 
 from pydantic_core import PydanticCustomError
 
+from deployments.config.scopes import narrowed
 from deployments.config.times import LAST_MINUTE, local_time
 from deployments.config.zones import zone_of
 from inventory.errors import InventoryError
@@ -226,12 +227,9 @@ def _tags(written: str, tags: Map, imported: Imported) -> list[str]:
 
 
 def _scoped(scope: str | None, wanted: str) -> str:
-    parts = (
-        [part.strip() for part in re.split(r"\s+or\s+", scope)] if scope and scope.strip() not in {"*", "all"} else []
-    )
-    if not parts:
+    if scope is None or scope.strip() in {"*", "all"}:
         return wanted or "*"
-    return " or ".join(f"{part},{wanted}" if wanted else part for part in parts)
+    return narrowed(scope, wanted) if wanted else scope
 
 
 def _slug(written: str, imported: Imported) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deployments.config.form import TAKEN_OVER, ConfigurationForm
+from deployments.config.scopes import either, narrowed
 from deployments.config.zones import MACHINE
 from flows.policy_forms import FreezeRequest
 from flows.request import PatchRequest, WindowRequest
@@ -185,8 +186,8 @@ class Configuration:
 
     def _scope_in(self, zone: str) -> str:
         static = f"name={'|'.join(self.form.machines)}" if self.form.machines else ""
-        parts = [part for part in (self.form.scope or "", static) if part]
-        return " or ".join(f"{part},zone={zone}" if zone else part for part in parts)
+        whole = either(part for part in (self.form.scope, static) if part)
+        return narrowed(whole, f"zone={zone}") if zone else whole
 
 
 @dataclass(frozen=True, slots=True)

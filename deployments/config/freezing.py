@@ -7,7 +7,7 @@ from pathlib import Path
 from deployments.config.form import FreezeForm
 from deployments.config.ical import read_events
 from flows.policy_forms import FreezeRequest
-from inventory.errors import InventoryError
+from inventory.errors import InvalidInventory, InventoryError
 from inventory.places import Located, Problems, read_text, with_home
 
 YEARS_AHEAD = 2
@@ -44,9 +44,11 @@ def _events(form: FreezeForm, file: Path, located: Located, today: date, problem
         path = place.file.parent.absolute() / with_home(file)
         noted = Problems()
         text = read_text(path, noted)
-        problems.take(noted)
-        for event in read_events(text, *horizon(today)) if text is not None else ():
+        noted.raise_any()
+        for event in read_events(text or "", *horizon(today)):
             yield FreezeRequest(start=event.start, end=event.end, reason=form.reason or event.summary)
+    except InvalidInventory as error:  # names the file itself
+        problems.add(place, error.message, error.hint)
     except InventoryError as error:
         problems.add(place, f"{file}: {error.message}", error.hint)
 

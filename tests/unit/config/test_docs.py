@@ -1,0 +1,112 @@
+"""What docs/configuration.md shows is what the program does, and the schema beside it is current."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.config.errors import InvalidConfigurations
+from deployments.config.form import ConfigurationForm, FreezeForm, WindowForm
+from deployments.config.load import load_configurations
+from deployments.config.schema import SCHEMA_FILE, json_schema
+from flows.policy_forms import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
+from flows.request import UpdatesRequest, WavesRequest
+from tasks.rules.calendar.recurrence import parse
+from tests.unit.config.folder import TODAY, Folder
+
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "configuration.md").read_text(encoding="utf-8")
+SMALL, WHOLE = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+SECTIONS = {
+    ConfigurationForm: "## Keys",
+    WindowForm: "### The window",
+    UpdatesRequest: "### Updates",
+    WavesRequest: "### Waves",
+    HooksRequest: "### Hooks",
+    HookRequest: "### Hooks",
+    ApprovalRequest: "### Hooks",
+    NotifyRequest: "### Hooks",
+}
+
+
+class Words(yaml.SafeLoader):
+    """Reads YAML 1.2, as an editor's language server does: dates are text, and `on` is a word."""
+
+
+Words.yaml_implicit_resolvers = {
+    first: [each for each in each_of if not each[0].endswith(("timestamp", "bool"))]
+    for first, each_of in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))
+
+
+def test_the_examples_load(folder: Folder) -> None:
+    assert folder.one(SMALL).name == "web"
+    found = folder.read(WHOLE)
+    assert [one.name for one in found.every] == ["canaries", "web", "shops"]
+    assert [len(one.freezes) for one in found.every] == [2, 3, 2]
+    for one in found.every:
+        assert one.request("UTC").configuration == one.name
+
+
+@pytest.mark.parametrize("form", SECTIONS, ids=lambda form: form.__name__)
+def test_every_key_is_documented(form: Any) -> None:
+    section = TEXT.partition(SECTIONS[form])[2]
+    assert [key for key in form.model_fields if f"`{key}`" not in section and f"{key}" not in section[:2500]] == []
+
+
+def test_every_kind_of_freeze_is_documented() -> None:
+    section = TEXT.partition("### Freezes")[2]
+    assert [key for key in FreezeForm.model_fields if f"{key}:" not in section and f"`{key}`" not in section] == []
+
+
+def test_every_recurrence_that_is_shown_is_understood() -> None:
+    table = TEXT.partition("as an iCalendar rule, or as cron:")[2].partition("\n\nA time that")[0]
+    shown = re.findall(r"`([^`]+)`", table)
+    assert len(shown) == 9
+    assert all(parse(each) for each in shown)
+
+
+def test_faults_look_as_shown(folder: Folder) -> None:
+    folder.write(
+        {
+            "web.yaml": "name: web\nscope: '*'\n"
+            "window: {start: 2026-12-06, length: 2h, zone: Europe/Berlim}\nlead: soon\n"
+        }
+    )
+    with pytest.raises(InvalidConfigurations) as caught:
+        load_configurations(folder.path, TODAY)
+    (shown,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
+    assert str(caught.value).replace(f"{folder.path}/", "") == shown.rstrip()
+
+
+def test_the_schema_is_current() -> None:
+    """`fleetpatch config schema --output docs/configuration.schema.json` writes it anew."""
+    assert json.loads((DOCS / SCHEMA_FILE).read_text(encoding="utf-8")) == json_schema()
+
+
+@pytest.mark.parametrize("text", [SMALL, WHOLE], ids=["small", "whole"])
+def test_the_examples_fit_the_schema(text: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator(json_schema()).validate(yaml.load(text, Loader=Words))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SMALL.replace("scope:", "scop:"),
+        SMALL.replace("name: web", "nam: web"),
+        SMALL.replace("zone:", "zon:"),
+        WHOLE.replace("lead:", "leed:"),
+        WHOLE.replace("reboot: IfRequired", "reboot: Perhaps"),
+        WHOLE.replace("- {date:", "- {dat:"),
+        WHOLE.replace("kind: http", "kind: htp"),
+    ],
+)
+def test_an_editor_sees_what_does_not_fit(text: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    assert text not in {SMALL, WHOLE}
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(yaml.load(text, Loader=Words))

@@ -1,0 +1,162 @@
+"""What configurations will do in a fleet, told before they do it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployments.config.findings import Finding, findings
+from deployments.config.fleets import Fleets, read_fleets
+from tasks.rules.calendar.overlaps import Severity
+from tests.unit.config.folder import FLEETS, NOW, WEEKLY, Folder
+
+GOOD = f"name: a\nscope: env=prod,web\n{WEEKLY}\n"
+
+
+def look(folder: Folder, text: str, fleets: Fleets = FLEETS) -> list[Finding]:
+    return list(findings(folder.read(text), fleets, NOW))
+
+
+def test_good_ones_give_nothing(folder: Folder) -> None:
+    assert look(folder, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "severity", "key", "words"),
+    [
+        ("updates: {classifications: []}", Severity.BLOCKS, "updates", "it chooses no updates"),
+        ("reboot_reserve_minutes: 120", Severity.BLOCKS, "window", "2 h of its 2 h are kept for a reboot"),
+        ("approval: {required: true}", Severity.WARNS, "lead", "only while its window is open"),
+        ("stage_ahead: 1h\nstage: false", Severity.WARNS, "stage_ahead", "`stage` is off"),
+        ("updates: {as_in_run: 'last:b'}", Severity.WARNS, "updates", "the configuration 'b', which isn't here"),
+        ("machines: [wbe-1]", Severity.WARNS, "machines", "no machine 'wbe-1'"),
+        (
+            "freezes: [{start: 2026-01-01, end: 2028-12-31, reason: all}]",
+            Severity.WARNS,
+            "freezes",
+            "all of its 50 windows",
+        ),
+    ],
+)
+def test_what_is_found(folder: Folder, more: str, severity: Severity, key: str, words: str) -> None:
+    (found,) = look(folder, f"{GOOD}{more}\n")
+    assert (found.configuration, found.severity, found.key) == ("a", severity, key)
+    assert words in found.message
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "updates: {classifications: [], include: [nginx]}",
+        "updates: {classifications: [], as_in_run: run-1}",
+        "reboot_reserve_minutes: 120\nreboot: Never",
+        "approval: {required: true}\nlead: 1h",
+        "updates: {as_in_run: 'last:a'}",
+        "freezes: [{start: 2026-01-01, end: 2027-06-30}]",
+    ],
+)
+def test_what_is_meant(folder: Folder, more: str) -> None:
+    assert look(folder, f"{GOOD}{more}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "severity", "words"),
+    [
+        ("env=prd", Severity.WARNS, "no machine is in the scope"),
+        ("rnig=a", Severity.BLOCKS, "no machine has a tag 'rnig'"),
+        ("env=old", Severity.WARNS, "all of its machines are patched by somebody else"),
+        ("env=prod,web or env=old", Severity.WARNS, "1 of its 3 machines are patched by somebody else"),
+    ],
+)
+def test_scopes(folder: Folder, scope: str, severity: Severity, words: str) -> None:
+    (found,) = look(folder, f"name: a\nscope: {scope}\n{WEEKLY}\n")
+    assert (found.severity, found.key) == (severity, "scope")
+    assert words in found.message
+
+
+def test_an_empty_scope_is_told_although_machines_stand_beside_it(folder: Folder) -> None:
+    (found,) = look(folder, f"name: a\nscope: env=prd\nmachines: [web-1]\n{WEEKLY}\n")
+    assert "no machine is in the scope 'env=prd'" in found.message
+
+
+@pytest.mark.parametrize(
+    ("window", "severity", "words"),
+    [
+        ("{start: 2025-12-06 22:00, length: 2h, zone: UTC}", Severity.BLOCKS, "its last window is over"),
+        ("{start: 2026-12-06, length: 25h, zone: UTC, recurrence: Day}", Severity.BLOCKS, "after the next one opens"),
+        ("{start: 2026-12-06, length: 5, zone: UTC, recurrence: Day}", Severity.WARNS, "holds no update"),
+        (
+            "{start: 2026-12-06 02:30, length: 2h, zone: Europe/Berlin, recurrence: Week Sunday}",
+            Severity.WARNS,
+            "clocks are put",
+        ),
+    ],
+)
+def test_windows(folder: Folder, window: str, severity: Severity, words: str) -> None:
+    found = look(folder, f"name: a\nscope: web\nreboot: Never\nwindow: {window}\n")
+    assert [(each.severity, each.key) for each in found] == [(severity, "window")]
+    assert words in found[0].message
+
+
+def test_clocks_of_each_machines_own_zone(folder: Folder) -> None:
+    found = look(
+        folder,
+        "name: a\nscope: env=shop\n"
+        "window: {start: 2026-12-06 02:30, length: 2h, zone: machine, recurrence: Week Sunday}\n",
+    )
+    assert [each.message[-18:] for each in found] == ["(America/New_York)"], "Tokyo's clocks never change"
+
+
+def test_windows_of_one_that_is_off_are_nobodys_trouble(folder: Folder) -> None:
+    old = "window: {start: 2025-12-06 22:00, length: 2h, zone: UTC}"
+    assert look(folder, f"name: a\nscope: web\nenabled: false\n{old}\n") == []
+
+
+TWO = """\
+configurations:
+- {{name: a, scope: web, window: {{start: 2026-12-06 22:00, length: 2h, zone: Europe/Berlin, recurrence: Week Sunday}}}}
+- {{name: b, {more}, window: {{start: 2026-12-06 {time}, length: 2h, zone: {zone}, recurrence: Week Sunday}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "time", "zone", "meet"),
+    [
+        ("scope: web", "23:00", "Europe/Berlin", "web-1, web-2: at 2026-12-06 22:00 UTC and 49 more times"),
+        ("machines: [web-2]", "21:00", "Europe/Berlin", "web-2: at 2026-12-06 21:00 UTC"),
+        ("machines: [web-2]", "21:30", "machine", "web-2: at 2026-12-06 21:00 UTC"),
+        ("scope: web", "00:00", "Europe/Berlin", ""),
+        ("scope: web", "20:00", "Europe/Berlin", ""),
+        ("scope: db", "22:00", "Europe/Berlin", ""),
+        ("scope: web, enabled: false", "22:00", "Europe/Berlin", ""),
+        ("scope: web, freezes: [{start: 2026-01-01, end: 2028-12-31}]", "22:00", "Europe/Berlin", ""),
+    ],
+)
+def test_windows_that_meet_on_a_machine(folder: Folder, more: str, time: str, zone: str, meet: str) -> None:
+    found = [each for each in look(folder, TWO.format(more=more, time=time, zone=zone)) if "overlap" in each.message]
+    assert [meet in each.message for each in found] == [True] * bool(meet)
+    assert all(each.severity is Severity.WARNS for each in found)
+
+
+def test_what_cannot_be_read_is_not_looked_at(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLEETPATCH_INVENTORY", str(tmp_path / "none.yaml"))
+    found = folder.read(f"{GOOD}machines: [nobody]\n")
+    fleets = read_fleets(found)
+    assert (fleets.by_path, list(fleets.faults)) == ({}, [None])
+    assert findings(found, fleets, NOW) == ()
+
+
+def test_each_inventory_is_its_own_fleet(folder: Folder) -> None:
+    for name in ("x", "y"):
+        (folder.path.parent / f"{name}.yaml").write_text(f"machines: [{name}-1, both]\n")
+    one = "name: NAME, inventory: ../NAME.yaml, machines: [both], " + WEEKLY
+    found = folder.read(
+        "".join(["configurations:\n", *(f"- {{{one.replace('NAME', name)}}}\n" for name in ("x", "y"))])
+    )
+    fleets = read_fleets(found)
+    assert [len(inventory.machines) for inventory in fleets.by_path.values()] == [2, 2]
+    assert findings(found, fleets, datetime(2026, 11, 20, tzinfo=UTC)) == (), (
+        "machines of two inventories are two machines"
+    )
