@@ -1,16 +1,33 @@
-"""The Prefect runner: steps as tasks, waves as subflows, reports as artifacts."""
+"""The Prefect runner: steps as tasks, waves as subflows, reports as artifacts.
 
+Prefect shows what is done, and does none of it. Its server may go away at any moment: machines go on without it, at
+once, and what it did not hear of is said in the report.
+"""
+
+import contextvars
+import functools
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 from prefect import flow
+from prefect.artifacts import create_link_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
+from flows.hearing import NO_ANSWER, Ear, Telling, tasks_unheard
 from flows.ports import Ports
+from flows.predecessor import bury
 from flows.request import AssessRequest, PatchRequest
 from flows.wiring import report_directory
 from tasks.assess import assess_machine
@@ -20,24 +37,141 @@ from tasks.model import Outcome, RunReport, Wave
 from tasks.precheck import precheck_machine
 from tasks.reboot import reboot_machine
 from tasks.report import Sealed, publish_report
+from tasks.reporting.write import write_report
 from tasks.rules.verdict import run_state
 from tasks.states import OperationState, Step
 from tasks.steps.context import MachineRun, Work
+from tasks.steps.order import perform
 from tasks.validate import validate_machine
 from tasks.verdict import Handed
 
 logger = logging.getLogger(__name__)
 
-TASKS: Mapping[Step, Task[[Work], MachineRun | State[Handed]]] = {
-    Step.ASSESS: assess_machine,
-    Step.PRECHECK: precheck_machine,
-    Step.INSTALL: install_updates,
-    Step.REBOOT: reboot_machine,
-    Step.VALIDATE: validate_machine,
+BEGIN_SECONDS = 10.0
+"""How long a wave waits to be shown. Beyond that its steps are shown as the run's own, and the wave when it can be."""
+PATIENCE_SECONDS = 90.0
+"""How long Prefect is waited for when the machines are done and it is away."""
+LOGS_HOLD_SECONDS = 60.0  # how long Prefect keeps trying to send log lines; then they are lost to it
+NAMED_AT_MOST = 10
+
+StepTask = Task[[Work], MachineRun | State[Handed]]
+
+
+class _Turn:
+    """One step of one machine, whatever becomes of the task run that shows it."""
+
+    __slots__ = ("begun", "error", "well")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.well = False
+        self.error: BaseException | None = None
+
+    def carry_out(self, body: Callable[[Work], MachineRun | State[Handed]], work: Work) -> MachineRun | State[Handed]:
+        """Do it, and keep what it raises; its result is the work's own."""
+        self.begun, self.well, self.error = True, False, None
+        try:
+            result = body(work)
+        except BaseException as error:
+            self.error = error
+            raise
+        self.well = not isinstance(result, State)
+        return result
+
+    def came_to(self, work: Work) -> MachineRun:
+        """Return what was done, or raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+        return work.run
+
+
+_TURN: ContextVar[_Turn] = ContextVar("fleetpatch_turn")
+
+
+def _witnessed(task: StepTask) -> StepTask:
+    """Return the task with its turn told what the body did: Prefect may break before it, or behind it."""
+    seen, body = task.with_options(), task.fn
+
+    @functools.wraps(body)
+    def fn(work: Work) -> MachineRun | State[Handed]:
+        return _TURN.get().carry_out(body, work)
+
+    seen.fn = fn
+    return seen
+
+
+TASKS: Mapping[Step, StepTask] = {
+    Step.ASSESS: _witnessed(assess_machine),
+    Step.PRECHECK: _witnessed(precheck_machine),
+    Step.INSTALL: _witnessed(install_updates),
+    Step.REBOOT: _witnessed(reboot_machine),
+    Step.VALIDATE: _witnessed(validate_machine),
 }
 
-_BODY: ContextVar[Callable[[], Sequence[Outcome]]] = ContextVar("fleetpatch_wave_body")
-_OUTCOMES: ContextVar[list[Outcome]] = ContextVar("fleetpatch_wave_outcomes")
+
+class _Shown:
+    """A wave's subflow: it stands beside the wave's work for as long as that takes, in a thread of its own."""
+
+    def __init__(self, wave: Wave, ear: Ear) -> None:
+        self._wave = wave
+        self._ear = ear
+        self._begun = threading.Event()  # or given up
+        self._over = threading.Event()
+        self._inside: Context | None = None
+        self._id: UUID | None = None
+        self._state: State[None] = Completed()
+
+    def show(self) -> None:
+        """Run the subflow, as soon as Prefect listens and until ``end``; tell its end later if need be."""
+        _SHOWN.set(self)
+        try:
+            state = self._subflow()
+            if self._id is not None and (state is None or state.type is not self._state.type):
+                # Prefect was away for longer than its client tries, which may have told it then that the subflow failed
+                self._must_listen()
+                with get_client(sync_client=True) as client:
+                    client.set_flow_run_state(self._id, self._state, force=True)
+        finally:
+            self._begun.set()
+
+    def _subflow(self) -> State[Any] | None:
+        """Return the state that it ended in; None when Prefect was away by then."""
+        wave = self._wave
+        for last in (False, False, True):
+            self._must_listen()
+            try:
+                return patch_wave(wave.number, list(wave.machines), wave.canary, return_state=True)
+            except NO_ANSWER:
+                if self._id is None and last:
+                    raise
+            if self._id is not None:
+                break
+        return None
+
+    def _must_listen(self) -> None:
+        if not self._ear.listens():
+            raise TimeoutError("Prefect was given up")
+
+    def stand(self) -> State[None]:
+        """Be the subflow's body."""
+        self._id = UUID(flow_run.get_id())
+        self._inside = contextvars.copy_context()
+        self._begun.set()
+        self._over.wait()
+        return self._state
+
+    def inside(self, seconds: float) -> Context:
+        """Return the context of the subflow, once it has begun; of the caller, when it does not begin in that time."""
+        self._begun.wait(seconds)
+        return self._inside or contextvars.copy_context()
+
+    def end(self, state: State[None]) -> None:
+        """Let the subflow end."""
+        self._state = state
+        self._over.set()
+
+
+_SHOWN: ContextVar[_Shown] = ContextVar("fleetpatch_wave")
 
 
 @flow(name="patch-wave", flow_run_name="wave-{number}", persist_result=False, validate_parameters=False)
@@ -49,12 +183,7 @@ def patch_wave(number: int, machines: list[str], canary: bool = False) -> State[
         machines: names of the machines in it.
         canary: whether it goes before all others.
     """
-    outcomes = _BODY.get()()
-    _OUTCOMES.get().extend(outcomes)
-    failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
-    if failed:
-        return Failed(message=f"{len(failed)} of {len(outcomes)} machines failed: {', '.join(failed[:20])}")
-    return Completed(message=f"{len(outcomes)} machines: {run_state(outcomes)}")
+    return _SHOWN.get().stand()
 
 
 class PrefectRunner:
@@ -63,56 +192,111 @@ class PrefectRunner:
     Args:
         directory: where report files go; None: only artifacts.
         formats: of the report files.
-        logs: finds the raw output of each machine's jobs.
+        ports: of the run.
     """
 
-    def __init__(
-        self, directory: Path | None, formats: Sequence[str], logs: Callable[[RunReport], dict[str, str]]
-    ) -> None:
+    def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports) -> None:
         self._directory = directory
         self._formats = tuple(formats)
-        self._logs = logs
+        self._ports = ports
+        self._own_id = str(flow_run.get_id() or "")
+        self._ear = Ear(UUID(self._own_id))
+        self._told: list[Telling] = []
+        self._shown: dict[UUID, str] = {}  # task runs
+        self._unshown: list[str] = []  # steps that went on without one, or end otherwise in it
         self.written: dict[str, Path] = {}
 
     def step(self, work: Work, step: Step) -> MachineRun:
-        """Run the step's task; what it raises is raised here, what it returns in a Failed state is returned."""
-        state = TASKS[step](work, return_state=True)
-        result = state.result(raise_on_failure=False)
-        if isinstance(result, Handed):
-            return result.run
-        if isinstance(result, MachineRun):
-            return result
-        if isinstance(result, BaseException):
-            raise result
-        raise TypeError(f"step {step} of {work.name} gave {type(result).__name__}")
+        """Run the step's task, and return or raise what the step itself did: once, even when Prefect breaks.
+
+        A task run asks nothing of the API, unless it has tags, whose limits it would wait for: it has none.
+        """
+        name, turn = f"{step} {work.name}", _Turn()
+        token = _TURN.set(turn)
+        try:
+            with TagsContext(current_tags=set()):
+                state = TASKS[step](work, return_state=True)
+            if state.state_details.task_run_id is not None and state.is_completed() is turn.well:
+                self._shown[state.state_details.task_run_id] = name
+            else:
+                self._unshown.append(name)
+        except Exception:  # Prefect's own: what a step raises is within the state
+            logger.warning("Prefect can't show %s; it is done all the same", name, exc_info=True)
+            self._unshown.append(name)
+        finally:
+            _TURN.reset(token)
+        return turn.came_to(work) if turn.begun else perform(work, step)
 
     def wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
-        """Run the wave as a subflow."""
-        outcomes: list[Outcome] = []
-        told, kept = _BODY.set(body), _OUTCOMES.set(outcomes)
+        """Do the wave's work here, as part of its subflow if that can be had."""
+        shown = _Shown(wave, self._ear)
+        self._told.append(Telling(f"wave-{wave.number}", shown.show))
         try:
-            state = patch_wave(wave.number, list(wave.machines), wave.canary, return_state=True)
-            if not outcomes:
-                state.result()  # the wave itself broke: let that be known
-        finally:
-            _BODY.reset(told)
-            _OUTCOMES.reset(kept)
+            inside = shown.inside(0.0 if self._ear.deaf else BEGIN_SECONDS)
+            with self._ear:
+                outcomes = inside.run(body)
+        except BaseException as error:
+            shown.end(Failed(message=f"it broke off: {type(error).__name__}: {error}"))
+            raise
+        shown.end(_state_of(outcomes))
         return outcomes
 
     def publish(self, report: RunReport) -> None:
-        """Write files and artifacts. A report that can't be shown does not make a run fail: it says so in the log."""
+        """Write files, then show artifacts. What can't be written or shown does not make a run fail: it is said."""
         try:
-            logs = self._logs(report)
+            logs = self._ports.logs(report)
         except RecordsError as error:
             logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
             logs = {}
-        sealed = Sealed(report, logs)
-        state = publish_report(report.run.id, sealed, self._directory, self._formats, return_state=True)
-        result = state.result(raise_on_failure=False)
-        if isinstance(result, dict):
-            self.written = result
-        else:
-            logger.error("the report of run %s could not be written: %s", report.run.id, result)
+        self._write(report, logs)
+        missed = self._missed(report, logs)
+        if not missed:
+            return
+        note = f"Prefect did not hear of {', '.join(missed)}. The records and this report are whole."
+        self._ports.watch.said(note)
+        message = f"{report.run.message}; {note}" if report.run.message else note
+        report = replace(report, run=replace(report.run, message=message))
+        self._write(report, logs)
+        try:
+            self._ports.records.save(report)
+        except RecordsError as error:
+            logger.error("what Prefect did not hear of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
+
+    def _write(self, report: RunReport, logs: Mapping[str, str]) -> None:
+        if self._directory is None:
+            return
+        try:
+            self.written = write_report(report, self._directory, logs, self._formats)
+        except Exception as error:  # noqa: BLE001 - the run is done, whatever the disk says
+            logger.error("the report of run %s could not be written: %s", report.run.id, error)  # noqa: TRY400
+
+    def _missed(self, report: RunReport, logs: dict[str, str]) -> list[str]:
+        """Show what is left to be shown, wait for Prefect to hear it all, and return what it did not hear."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        if not self._ear.listens(until):
+            self._ear.give_up()
+            missed = [each.what for each in self._told if not each.heard(0.0)]
+            return [*missed, f"the ends of up to {len(self._shown)} steps", "the artifacts", "how the flow run ended"]
+        artifacts = Telling("the artifacts", functools.partial(self._show, report, logs))
+        missed = [each.what for each in (*self._told, artifacts) if not each.heard(until)]
+        steps = list(self._unshown)
+        if missed or self._ear.deaf_seconds:
+            steps += tasks_unheard(self._shown, until)
+        if steps:
+            more = ", …" if len(steps) > NAMED_AT_MOST else ""
+            missed.append(f"{len(steps)} steps ({', '.join(steps[:NAMED_AT_MOST])}{more})")
+        if self._ear.deaf_seconds >= LOGS_HOLD_SECONDS:
+            missed.append(f"some log lines (it was away for {self._ear.deaf_seconds:.0f} s)")
+        return missed
+
+    def _show(self, report: RunReport, logs: dict[str, str]) -> None:
+        first = report.run.flow_run_id
+        if first and first != self._own_id:
+            bury(first, f"its process died; run {report.run.id} was taken up: {report.run.state}")
+        publish_report(report.run.id, Sealed(report, logs), None, ())
+        if "html" in self.written:
+            key = f"fleetpatch-{report.run.kind}-report"
+            create_link_artifact(self.written["html"].as_uri(), link_text="The whole report", key=key)
 
 
 def prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
@@ -120,4 +304,11 @@ def prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> Prefe
     directory = request.report_directory
     if isinstance(request, PatchRequest):
         directory = report_directory(directory)
-    return PrefectRunner(directory, request.report_formats, ports.logs)
+    return PrefectRunner(directory, request.report_formats, ports)
+
+
+def _state_of(outcomes: Sequence[Outcome]) -> State[None]:
+    failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
+    if failed:
+        return Failed(message=f"{len(failed)} of {len(outcomes)} machines failed: {', '.join(failed[:20])}")
+    return Completed(message=f"{len(outcomes)} machines: {run_state(outcomes)}")

@@ -80,7 +80,7 @@ class PrefectServer:
         self.home.mkdir(parents=True, exist_ok=True)
         more = {"PREFECT_API_DATABASE_CONNECTION_URL": self.database} if self.database else {}
         self.process = self._begun(
-            ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"),
+            ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"),
             self.log,
             more,
         )
@@ -116,10 +116,10 @@ class PrefectServer:
             self.process = None
 
     def run(self, *words: str, log: Path, **more: str) -> "subprocess.Popen[bytes]":
-        """Start ``python -m WORDS…`` against this server, in a session of its own; ``remove`` ends it if need be.
+        """Start ``python WORDS…`` against this server, in a session of its own; ``remove`` ends it if need be.
 
         Args:
-            words: a module and its arguments: ``"prefect", "worker", "start", "--pool", "p"``.
+            words: the interpreter's arguments: ``"-m", "prefect", "worker", "start", "--pool", "p"``.
             log: where its output goes.
             more: environment variables.
         """
@@ -146,7 +146,7 @@ class PrefectServer:
     def _begun(self, words: tuple[str, ...], log: Path, more: dict[str, str]) -> "subprocess.Popen[bytes]":
         with log.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", *words],
+                [sys.executable, *words],
                 cwd=self.home,
                 env=self.environment(**more),
                 stdin=subprocess.DEVNULL,

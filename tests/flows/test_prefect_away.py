@@ -1,0 +1,214 @@
+"""Prefect's API refuses, hangs or breaks while a fleet is patched: that changes nothing but what Prefect shows."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client import base
+from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.utilities.engine import emit_task_run_state_change_event
+
+from flows import hearing, spread
+from flows.patch import patch_fleet
+from tasks.model import RunReport
+from tasks.states import OperationState, Step
+from tasks.steps import order
+from tasks.steps.context import MachineRun, Work
+from tests.flows.prefect_view import artifacts, look
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+STEPS = ("assess", "precheck", "install", "reboot", "validate")
+
+
+class Api:
+    """Prefect's API as its clients find it: there, refusing, or not answering until it is there again."""
+
+    def __init__(self) -> None:
+        self.refuses: Callable[[httpx.Request], bool] = lambda request: False
+        self.hangs: Callable[[httpx.Request], bool] = lambda request: False
+        self.there = threading.Event()
+
+    def meet(self, request: httpx.Request) -> None:
+        if self.hangs(request) and not self.there.wait(20):
+            raise httpx.ReadTimeout("it hung", request=request)
+        if self.refuses(request):
+            raise httpx.ConnectError("away", request=request)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """The API; whatever hangs there goes on at the end."""
+    made = Api()
+    send, send_async = base.PrefectHttpxSyncClient.send, base.PrefectHttpxAsyncClient.send
+
+    def met(self: Any, request: httpx.Request, *args: Any, **kwargs: Any) -> Any:
+        made.meet(request)
+        return send(self, request, *args, **kwargs)
+
+    async def met_async(self: Any, request: httpx.Request, *args: Any, **kwargs: Any) -> Any:
+        if made.refuses(request):
+            raise httpx.ConnectError("away", request=request)
+        return await send_async(self, request, *args, **kwargs)
+
+    monkeypatch.setattr(base.PrefectHttpxSyncClient, "send", met)
+    monkeypatch.setattr(base.PrefectHttpxAsyncClient, "send", met_async)
+    monkeypatch.setattr(spread, "PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(spread, "BEGIN_SECONDS", 1.0)
+    monkeypatch.setattr(hearing, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(hearing, "AGAIN_SECONDS", 0.1)
+    yield made
+    made.there.set()
+    made.refuses = lambda request: False
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that were carried out, in their order."""
+    made: list[str] = []
+
+    def counted(step: Step, whole: Callable[[Work], MachineRun]) -> Callable[[Work], MachineRun]:
+        def call(work: Work) -> MachineRun:
+            made.append(f"{step} {work.name}")
+            return whole(work)
+
+        return call
+
+    monkeypatch.setattr(order, "FUNCTIONS", {step: counted(step, whole) for step, whole in order.FUNCTIONS.items()})
+    return made
+
+
+def two(fleet: SimFleet) -> SimFleet:
+    """Two machines, of which the second fails."""
+    fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    fleet.add("bad", [FakePackage("a", fails="no")])
+    return fleet
+
+
+def ran(fleet: SimFleet) -> State[RunReport]:
+    """Patch the fleet, one machine after the other."""
+    state: State[RunReport] = patch_fleet(
+        fleet.request(waves={"size": 1, "failure_budget_count": 2}), return_state=True
+    )
+    return state
+
+
+def kept(fleet: SimFleet) -> RunReport:
+    """The one report in the records, of a fleet where all became of the machines that was to become of them."""
+    (report,) = fleet.records.reports.values()
+    assert {outcome.machine: outcome.state for outcome in report.outcomes} == {
+        "web": OperationState.SUCCEEDED,
+        "bad": OperationState.FAILED,
+    }
+    return report
+
+
+def begun_working(request: httpx.Request, calls: list[str]) -> bool:
+    return bool(request.url) and any(call.startswith("install") for call in calls)
+
+
+def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told_of(
+    fleet: SimFleet, api: Api, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two(fleet)
+    monkeypatch.setattr(spread, "PATIENCE_SECONDS", 2.0)
+    api.refuses = lambda request: begun_working(request, calls)
+
+    began = time.monotonic()
+    with pytest.raises(httpx.ConnectError):  # Prefect's own end of the flow run
+        ran(fleet)
+
+    assert time.monotonic() - began < 30
+    note = kept(fleet).run.message
+    assert note.startswith("Prefect did not hear of wave-1, wave-2, the ends of up to ")
+    assert note.endswith("the artifacts, how the flow run ended. The records and this report are whole.")
+    assert sorted(calls) == sorted({f"{step} {name}" for step in STEPS for name in ("web", "bad")} & set(calls))
+    assert len([call for call in calls if call.startswith("install")]) == 2
+
+
+def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
+    fleet: SimFleet, api: Api, calls: list[str]
+) -> None:
+    two(fleet)
+    away_until: list[float] = []
+
+    def refuses(request: httpx.Request) -> bool:
+        if not away_until and begun_working(request, calls):
+            away_until.append(time.monotonic() + 3)
+        return bool(away_until) and time.monotonic() < away_until[0]
+
+    api.refuses = refuses
+    state = ran(fleet)
+
+    assert away_until
+    assert kept(fleet).run.message == ""
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    seen = look(run_id, tasks=len(calls) + 1)
+    assert seen.waves == {"wave-1": "Completed", "wave-2": "Failed"}
+    assert {name for name in seen.tasks if not name.startswith("report")} == set(calls)
+    assert len(artifacts(run_id)) == 4
+
+
+def test_an_api_that_hangs_holds_no_wave_up(fleet: SimFleet, api: Api, calls: list[str]) -> None:
+    two(fleet)
+    done_without = threading.Event()
+
+    def hangs(request: httpx.Request) -> bool:
+        if any(call.startswith("validate") for call in calls):
+            done_without.set()
+            api.there.set()
+        return request.method == "POST" and request.url.path.endswith("/flow_runs/") and len(calls) > 1
+
+    api.hangs = hangs
+    state = ran(fleet)
+
+    assert done_without.is_set()  # a machine was through while the first wave's subflow was still being asked for
+    assert kept(fleet).run.message == ""
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    assert look(run_id, tasks=len(calls) + 1).waves == {"wave-1": "Completed", "wave-2": "Failed"}
+
+
+@pytest.mark.parametrize("when", [None, StateType.RUNNING, StateType.COMPLETED, StateType.FAILED])
+def test_a_step_is_done_once_wherever_prefect_breaks_around_it(
+    fleet: SimFleet, api: Api, calls: list[str], when: StateType | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two(fleet)
+
+    def breaks(task_run: TaskRun, initial_state: Any, validated_state: State[Any], **more: Any) -> Any:
+        if when is None or validated_state.type is when:
+            raise RuntimeError("Prefect is broken")
+        return emit_task_run_state_change_event(task_run, initial_state, validated_state, **more)
+
+    monkeypatch.setattr("prefect.task_engine.emit_task_run_state_change_event", breaks)
+    state = ran(fleet)
+
+    assert api.there.is_set() is False
+    assert state.is_failed()  # a machine has failed
+    report = kept(fleet)
+    assert len(calls) == len(set(calls))
+    assert {call.split()[0] for call in calls} == set(STEPS)
+    note = report.run.message
+    assert "Prefect did not hear of" in note
+    assert " steps (" in note
+
+
+def test_artifacts_that_cannot_be_shown_are_told_of_and_files_are_there(
+    fleet: SimFleet, api: Api, calls: list[str], tmp_path: Any
+) -> None:
+    two(fleet)
+    api.refuses = lambda request: request.url.path.endswith("/artifacts/")
+
+    ran(fleet)
+
+    assert calls
+    report = kept(fleet)
+    assert report.run.message == "Prefect did not hear of the artifacts. The records and this report are whole."
+    written = {path.name for path in (tmp_path / "reports" / report.run.id).iterdir()}
+    assert {"report.html", "report.json"} <= written

@@ -1,0 +1,361 @@
+"""A run whose Prefect server, database or worker dies in the middle: machines don't notice, and nobody is told wrong.
+
+Everything is real: machines, a Prefect server, PostgreSQL, a worker. The stories take long and wait most of the time,
+so all are told at once; each test asks what became of one.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import Flow, flow
+from prefect.client.schemas.actions import WorkPoolCreate
+
+from flows.recovery import left_runs
+from tasks.model import RunReport
+from tasks.records.opening import open_records
+from tasks.seams.records import JournalEntry
+from tasks.states import OperationState
+from tests.ci.tree import TOP
+from tests.flows.prefect_view import Seen, artifacts, look
+from tests.lab.engine import Fleet
+from tests.lab.fleet import Lab, LabHost
+from tests.lab.killing import Controllers, began, configured, ended, set_slow
+from tests.support.postgres import Server as Postgres
+from tests.support.postgres import own_server
+from tests.support.prefect_server import PrefectServer, free_port, prefect_server
+
+pytestmark = pytest.mark.slow
+
+AWAY_SECONDS = 30
+SLOW_SECONDS = 50  # longer than the server is away and takes to start, on a machine that does other work
+QUICK_SECONDS = 4
+WAIT_SECONDS = 180.0
+STEPS = 5  # of a machine: assess, precheck, install, reboot (whether there is to be one), validate
+ARTIFACTS = {f"fleetpatch-patch-{name}" for name in ("summary", "machines", "updates", "report")}
+
+FLOW = """
+import sys
+from pathlib import Path
+from flows.patch import patch_fleet
+from flows.request import PatchRequest
+patch_fleet(PatchRequest.model_validate_json(Path(sys.argv[1]).read_text()))
+"""
+Test = Callable[["Story"], None]
+RECONCILE = "from flows.reconcile import reconcile_fleet; reconcile_fleet()"
+
+
+@dataclass
+class PrefectFleet(Fleet):
+    """A fleet whose records may be in a database that dies."""
+
+    records: str = ""
+
+    @property
+    def records_url(self) -> str:
+        return self.records or super().records_url
+
+
+@dataclass
+class Story:
+    """Some hosts, a Prefect server of their own, and what became of the run over them.
+
+    Attributes:
+        code: exit code of the last process that carried the run out.
+        ending_seconds: how long that process still took after everything that was to die had died.
+    """
+
+    fleet: PrefectFleet
+    server: PrefectServer
+    postgres: Postgres | None = None
+    code: int | None = None
+    ending_seconds: float = 0.0
+
+    @property
+    def place(self) -> Path:
+        return self.fleet.place
+
+    @property
+    def reports(self) -> Path:
+        return self.place / "data" / "fleetpatch" / "reports"
+
+    def environment(self) -> Mapping[str, str]:
+        return {"FLEETPATCH_RECORDS_URL": self.fleet.records_url, "XDG_DATA_HOME": str(self.place / "data")}
+
+    def request(self) -> dict[str, Any]:
+        self.fleet.describe()
+        return {
+            "scope": "*",
+            "inventory": str(self.fleet.inventory),
+            "updates": {"classifications": [], "include": ["lab-slow"]},
+            "window": {"minutes": 30},
+            "waves": {"size": 1},
+            "reboot_reserve_minutes": 2,
+            "settle_seconds": 2,
+            "stage": False,
+        }
+
+    def start(self, code: str) -> "subprocess.Popen[bytes]":
+        """Run that Python program, with the request for its argument, as a process that talks to the server."""
+        request = self.place / "request.json"
+        request.write_text(json.dumps(self.request()))
+        log = self.place / f"process-{len(self.server.others)}.log"
+        return self.server.run("-c", code, str(request), log=log, **self.environment())
+
+    def wait_for(self, seen: Callable[[tuple[JournalEntry, ...]], bool], what: str) -> None:
+        """Wait until the journal of the run shows something."""
+        Controllers(self.fleet).wait_until(seen, what, WAIT_SECONDS)
+
+    def lose(self) -> None:
+        """kill -9 of the server, and of the database if there is one."""
+        self.server.kill()
+        if self.postgres is not None:
+            kill_whole(self.postgres)
+
+    def mend(self) -> None:
+        """Start them again."""
+        if self.postgres is not None:
+            self.postgres.start()
+        self.server.start()
+
+    def finish(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait for the end of the process that carries the run out."""
+        began_at = time.monotonic()
+        self.code = process.wait(WAIT_SECONDS + AWAY_SECONDS)
+        self.ending_seconds = time.monotonic() - began_at
+
+    @property
+    def report(self) -> RunReport:
+        """The run, as the records have it."""
+        return Controllers(self.fleet).newest()
+
+    def seen(self, tasks: int, flow_run_id: str = "") -> Seen:
+        """What Prefect shows of the run, or of another flow run."""
+        with self.server.client():
+            return look(UUID(flow_run_id or self.report.run.flow_run_id), tasks)
+
+    def artifacts(self) -> set[str]:
+        """The keys of what Prefect shows of the report."""
+        with self.server.client():
+            return set(artifacts(UUID(self.report.run.flow_run_id)))
+
+    def faults(self) -> list[str]:
+        """What is wrong with machines, records and report files, whatever Prefect knows; [] when all is as planned."""
+        report, found = self.report, []
+        if report.run.state is not OperationState.SUCCEEDED:
+            found.append(f"the run is {report.run.state}: {report.run.message}")
+        told = {outcome.machine: outcome for outcome in report.outcomes}
+        for host in self.fleet.hosts:
+            if told[host.name].state is not OperationState.SUCCEEDED:
+                found.append(f"{host.name} is {told[host.name].state}: {told[host.name].reason}")
+            if configured(host) != {"lab-slow 2.0": 1} or host.sh("dpkg --audit", root=True).strip():
+                found.append(f"{host.name} has configured {configured(host)}")
+        written = {path.name for path in (self.reports / report.run.id).glob("*")}
+        if not {"report.html", "report.json"} <= written:
+            found.append(f"of the report there is {written}")
+        return found
+
+
+def kill_whole(postgres: Postgres) -> None:
+    """kill -9 of a database server and of its processes, by their ids."""
+    assert postgres.process is not None
+    pid = postgres.process.pid
+    children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for each in (pid, *children):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    postgres.process.wait()
+
+
+def tell_of_a_server_that_dies_in_the_middle(story: Story) -> None:
+    set_slow(story.fleet.hosts[:1], SLOW_SECONDS)
+    set_slow(story.fleet.hosts[1:], QUICK_SECONDS)
+    process = story.start(FLOW)
+    story.wait_for(began("install"), "the installation")
+    story.lose()
+    time.sleep(AWAY_SECONDS)
+    story.mend()
+    story.finish(process)
+
+
+def tell_of_a_server_and_database_that_die(story: Story) -> None:
+    tell_of_a_server_that_dies_in_the_middle(story)
+
+
+def tell_of_a_server_that_never_comes_back(story: Story) -> None:
+    set_slow(story.fleet.hosts, QUICK_SECONDS)
+    process = story.start(FLOW)
+    story.wait_for(began("install"), "the installation")
+    story.lose()
+    story.finish(process)
+    story.mend()
+
+
+def tell_of_a_server_that_is_away_at_the_end(story: Story) -> None:
+    set_slow(story.fleet.hosts, QUICK_SECONDS)
+    process = story.start(FLOW)
+    last = story.fleet.hosts[-1].name
+    story.wait_for(
+        lambda entries: ended("install")(tuple(e for e in entries if e.machine == last)), "the last installation"
+    )
+    story.lose()
+    time.sleep(AWAY_SECONDS)
+    story.mend()
+    story.finish(process)
+
+
+def tell_of_a_worker_that_dies(story: Story) -> None:
+    set_slow(story.fleet.hosts, QUICK_SECONDS)
+    with story.server.client() as client:
+        deployed = flow.from_source(source=str(TOP), entrypoint="flows/patch.py:patch_fleet")
+        client.create_work_pool(WorkPoolCreate(name="lab", type="process"))
+        assert isinstance(deployed, Flow)
+        deployment = deployed.deploy("killed", work_pool_name="lab", build=False, push=False, print_next_steps=False)
+        assert isinstance(deployment, UUID)
+        client.create_flow_run_from_deployment(deployment, parameters={"request": story.request()})
+    words = ("-m", "prefect", "worker", "start", "--pool", "lab", "--type", "process")
+    worker = story.server.run(*words, log=story.place / "worker.log", **story.environment())
+    story.wait_for(began("install"), "the installation")
+    worker.kill()
+    with open_records(story.fleet.records_url) as records:
+        lease = records.leases.lease(story.report.run.id)
+    assert lease is not None
+    assert lease.holder is not None
+    os.kill(lease.holder.pid, signal.SIGKILL)
+    until = time.monotonic() + WAIT_SECONDS
+    while not left_runs(story.fleet.records_url):
+        assert time.monotonic() < until, "the run is not left"
+        time.sleep(1)
+    story.finish(story.start(RECONCILE))
+
+
+Tell = Callable[[Story], None]
+
+
+ABOUT: dict[str, Tell] = {}
+"""Which story a test is about, by its name."""
+
+
+def about(tell: Tell) -> Callable[[Test], Test]:
+    """Say which story a test is about."""
+
+    def marked(test: Test) -> Test:
+        ABOUT[getattr(test, "__name__", "")] = tell
+        return test
+
+    return marked
+
+
+@pytest.fixture(scope="module")
+def stories(
+    request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[Tell, Future[Story]]]:
+    """The stories of the tests that were asked for, all told at once."""
+    asked = [ABOUT[test.name] for test in request.session.items if test.name in ABOUT]
+    tables = tmp_path_factory.mktemp("tables")
+    with ExitStack() as stack:
+        if set(asked) - {tell_of_a_server_and_database_that_die}:
+            with prefect_server(tables):
+                """Tables are made once, for all servers that have a file of their own."""
+        made = {}
+        for tell in asked:
+            hosts = lab.up(2)
+            for host in hosts:
+                stack.callback(host.drop)
+            made[tell] = _story(stack, tell, hosts, tmp_path_factory.mktemp(tell.__name__[8:]), tables)
+        pool = stack.enter_context(ThreadPoolExecutor(len(asked)))  # left first: no story goes on without its servers
+        yield {tell: pool.submit(_told, tell, story) for tell, story in made.items()}
+
+
+def _story(stack: ExitStack, tell: Tell, hosts: list[LabHost], place: Path, tables: Path) -> Story:
+    home, fleet, postgres, database = place / "prefect", PrefectFleet(hosts, place), None, ""
+    if tell is tell_of_a_server_and_database_that_die:
+        postgres = stack.enter_context(own_server())
+        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
+        database = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}"
+        fleet.records = postgres.url("fleetpatch")
+    else:
+        shutil.copytree(tables, home)
+    server = PrefectServer(home, free_port(), database)
+    stack.callback(server.remove)
+    return Story(fleet, server, postgres)
+
+
+def _told(tell: Tell, story: Story) -> Story:
+    story.server.start()
+    tell(story)
+    return story
+
+
+@pytest.fixture
+def story(request: pytest.FixtureRequest, stories: Mapping[Tell, Future[Story]]) -> Story:
+    """The story that the test is about, once it has been told."""
+    return stories[ABOUT[request.node.name]].result()
+
+
+def ends(seen: Seen) -> set[str]:
+    """The states in which the steps and waves of a flow run are shown."""
+    return {*seen.tasks.values(), *seen.waves.values()}
+
+
+@about(tell_of_a_server_that_dies_in_the_middle)
+def test_a_server_that_is_away_in_the_middle_has_heard_all_in_the_end(story: Story) -> None:
+    assert story.faults() == []
+    assert story.code == 0
+    seen = story.seen(tasks=2 * STEPS + 1)
+    assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
+    assert len(seen.tasks) == 2 * STEPS + 1
+    assert story.artifacts() == ARTIFACTS
+    assert story.report.run.message == ""
+
+
+@about(tell_of_a_server_and_database_that_die)
+def test_a_database_that_dies_with_the_server_loses_nothing(story: Story) -> None:
+    assert story.faults() == []
+    assert story.code == 0
+    seen = story.seen(tasks=2 * STEPS + 1)
+    assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
+    assert len(seen.tasks) == 2 * STEPS + 1
+    assert story.artifacts() == ARTIFACTS
+
+
+@about(tell_of_a_server_that_never_comes_back)
+def test_a_server_that_never_comes_back_is_done_without_and_told_of(story: Story) -> None:
+    assert story.faults() == []
+    run = story.report.run
+    assert run.message.startswith("Prefect did not hear of wave-1, wave-2, ")
+    assert "how the flow run ended" in run.message
+    for name in ("report.html", "report.json"):
+        assert run.message in (story.reports / run.id / name).read_text()
+    assert story.ending_seconds < WAIT_SECONDS
+
+
+@about(tell_of_a_server_that_is_away_at_the_end)
+def test_a_server_that_is_away_at_the_end_is_waited_for(story: Story) -> None:
+    assert story.faults() == []
+    assert story.code == 0
+    seen = story.seen(tasks=2 * STEPS + 1)
+    assert (seen.run.state_name, ends(seen)) == ("Completed", {"Completed"})
+    assert story.artifacts() == ARTIFACTS
+
+
+@about(tell_of_a_worker_that_dies)
+def test_a_worker_that_dies_with_its_flow_is_followed_by_whoever_reconciles(story: Story) -> None:
+    assert story.faults() == []
+    assert story.code == 0
+    seen = story.seen(tasks=4)  # as far as it had come: two assessed, one being installed
+    assert seen.run.state_name == "Crashed"
+    assert f"run {story.report.run.id} was taken up: Succeeded" in str(seen.run.state and seen.run.state.message)
+    assert ends(seen) == {"Completed", "Crashed"}
