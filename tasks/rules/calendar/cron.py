@@ -11,6 +11,7 @@ and every Tuesday beside. Few mean that; ``overlaps.check`` warns. Where one of 
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tasks.rules.calendar.kinds import Either, Frequency, Rule, Weekday
 from tasks.rules.calendar.refusal import refusal
@@ -66,8 +67,10 @@ def parse_cron(text: str) -> Rule | Either:
     )
     if not _restricted(fields[2]):
         return by_week
+    if not month_days:  # all of them are listed, so that the "or" always holds
+        return replace(by_week, frequency=Frequency.DAILY, weekdays=())
     if not _restricted(fields[4]):
-        return by_day if month_days else by_week
+        return by_day
     _refuse_steps(text, fields[2], fields[4])
     return Either((by_day, by_week), _canonical(by_day, by_week))
 
@@ -137,7 +140,7 @@ def _value(text: str, token: str, name: str, allowed: range, names: Mapping[str,
 
 
 def _canonical(by_day: Rule, by_week: Rule) -> str:
-    days = ["L" if day == -1 else str(day) for day in by_day.month_days] or ["1-31"]
+    days = ["L" if day == -1 else str(day) for day in by_day.month_days]
     weekdays = []
     for weekday in by_week.weekdays:
         name = _DAY_NAMES[(weekday.day + 1) % 7]

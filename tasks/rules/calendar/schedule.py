@@ -96,7 +96,13 @@ def occurrences(
         after: aware; a window that opens at this very instant is the first.
         until: aware; windows that open at or after it are left out. None: no end (but nothing after the year 9990).
         limit: at most so many.
+
+    Raises:
+        ValueError: a moment without a zone.
     """
+    for moment in (after, until):
+        if moment is not None and moment.tzinfo is None:
+            raise ValueError(f"{moment.isoformat()} has no zone")
     found = _all(schedule, after.astimezone(UTC))
     if until is not None:
         end = until.astimezone(UTC)

@@ -147,6 +147,13 @@ def test_cron_beyond_numbers_and_ranges(line: str, days: list[datetime]):
     assert _listed(line, datetime(2026, 1, 1), days[-1]) == days
 
 
+@pytest.mark.parametrize(("week_start", "days"), [("MO", [5, 10, 19, 24]), ("SU", [5, 17, 19, 31])])
+def test_the_example_of_rfc_5545_in_which_the_weeks_start_matters(week_start: str, days: list[int]):
+    rule = f"FREQ=WEEKLY;INTERVAL=2;COUNT=4;BYDAY=TU,SU;WKST={week_start}"
+    found = _listed(rule, datetime(1997, 8, 5, 9), datetime(1998, 1, 1))
+    assert [(wall.month, wall.day) for wall in found] == [(8, day) for day in days]
+
+
 @pytest.mark.parametrize("text", ["Month day31", "FREQ=MONTHLY;BYMONTHDAY=31", "0 0 31 * *", "Month"])
 def test_months_without_day_31_are_skipped(text: str):
     months = [wall.month for wall in _listed(text, datetime(2026, 1, 31), datetime(2026, 12, 31))]

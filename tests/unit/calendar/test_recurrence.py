@@ -64,6 +64,7 @@ def test_azures_own_examples(text: str, meaning: Rule | Hours):
         ("FREQ=YEARLY;COUNT=3;", "FREQ=YEARLY;COUNT=3"),
         ("0 22 * * TUE#2", "FREQ=MONTHLY;BYDAY=2TU;BYHOUR=22;BYMINUTE=0"),
         ("30 */12 1-31 1-12 *", "FREQ=DAILY;BYHOUR=0,12;BYMINUTE=30"),
+        ("0 22 1-31 * TUE#2", "FREQ=DAILY;BYHOUR=22;BYMINUTE=0"),  # "or" every day
         ("@Weekly", "FREQ=DAILY;BYDAY=SU;BYHOUR=0;BYMINUTE=0"),
         ("0 22 8-14 * 2", "0 22 8,9,10,11,12,13,14 * TUE"),
         ("0 22 L 6 fri#1,l5,mon", "0 22 L 6 MON,LFRI,FRI#1"),

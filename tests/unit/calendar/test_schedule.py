@@ -119,6 +119,13 @@ def test_after_is_included_and_until_is_not():
     assert next(occurrences(daily, datetime(2026, 1, 6, 17, tzinfo=west))).start == utc(2026, 1, 6, 22)
 
 
+def test_moments_need_a_zone():
+    with pytest.raises(ValueError, match="no zone"):
+        occurrences(schedule("Day", datetime(2026, 1, 5)), datetime(2026, 1, 5))
+    with pytest.raises(ValueError, match="no zone"):
+        occurrences(schedule("Day", datetime(2026, 1, 5)), BEGIN, until=datetime(2027, 1, 5))
+
+
 def test_the_window_that_is_open():
     daily = schedule("Day", datetime(2026, 1, 5, 22), 120, "UTC")
     assert open_at(daily, utc(2026, 1, 7, 21, 59)) is None
