@@ -120,7 +120,7 @@ def _run(each: Coming) -> str:
 def _about(each: Coming, style: str) -> Text:
     configuration = each.lane.configuration
     name = configuration.name
-    text = safe(name, style=style or "bold")
+    text = Text.assemble(safe(name, style=style or "bold"))  # a style of the whole would hold for what follows too
     if configuration.zone == MACHINE:
         text.append_text(Text.assemble(" ", safe(f"({each.lane.schedule.zone})", style="dim")))
     if each.lane.machines:
