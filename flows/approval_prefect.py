@@ -10,6 +10,7 @@ to stop hears it at once.
 """
 
 import contextvars
+import json
 import logging
 import secrets
 import threading
@@ -21,8 +22,8 @@ from uuid import UUID
 import httpx
 import orjson
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import PrefectException, PrefectHTTPStatusError
@@ -181,7 +182,7 @@ class FormDesk:
             try:
                 with get_client(sync_client=True) as client:
                     if not shown:
-                        self._show_plan()
+                        self._show_plan(client)
                         self._close_earlier(client)
                         shown = True
                     self._turn(client)
@@ -192,6 +193,9 @@ class FormDesk:
                 if not self._away:
                     logger.warning("Prefect can't be asked for an approval now: %s; the records still can", error)
                 self._away = True
+            except Exception:
+                logger.exception("the form of run %s is given up; the records still can", self._question.planned.run.id)
+                return
             self._over.wait(ASK_SECONDS)
 
     def _turn(self, client: SyncPrefectClient) -> None:
@@ -230,14 +234,22 @@ class FormDesk:
         until = escape(moment_said(self._question.until, zone))
         return f"{again}{headline(planned)}.\n\nUntil {until}. The whole plan is among the artifacts of this flow run."
 
-    def _show_plan(self) -> None:
+    def _show_plan(self, client: SyncPrefectClient) -> None:
+        """Put the plan among the artifacts of the flow run with the form."""
         planned = self._question.planned
         zone = planned.run.window.zone if planned.run.window else "UTC"
         text = plan_markdown(planned, self._question.digest, moment_said(self._question.until, zone))
-        create_markdown_artifact(text, key="fleetpatch-approval-plan", description=f"Plan of run {planned.run.id}")
-        create_table_artifact(
-            machine_table(planned), key="fleetpatch-approval-machines", description=f"Machines of run {planned.run.id}"
-        )
+        rows = json.dumps(machine_table(planned))
+        for what, kind, data in (("plan", "markdown", text), ("machines", "table", rows)):
+            client.create_artifact(
+                ArtifactCreate(
+                    key=f"fleetpatch-approval-{what}",
+                    type=kind,
+                    data=data,
+                    description=f"What run {planned.run.id} would do: {what}",
+                    flow_run_id=self._own,
+                )
+            )
 
     def _close_earlier(self, client: SyncPrefectClient) -> None:
         """Take answers that came while nobody was there to hear them, and close forms that nobody looks at any more."""

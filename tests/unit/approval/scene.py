@@ -1,0 +1,104 @@
+"""A simulated fleet whose runs have to be approved, real records in a file, and people who act at set times."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from flows.approval import approve_run, reject_run
+from flows.approval_gate import Host, with_approval
+from flows.campaign import Campaign
+from flows.past import past_of
+from flows.policy_forms import ApprovalRequest
+from flows.ports import PlainRunner, Ports
+from flows.request import PatchRequest
+from tasks.model import RunReport
+from tasks.records.approvals import Answer, Approval, SqlApprovals
+from tasks.records.history import History
+from tasks.records.sql import SqlRecords
+from tasks.states import Classification, Occasion
+from tasks.steps.context import Control
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+RUN = "20260310-010000-aaaaaa"
+STARTER = "bob"
+
+
+class Diary(FakeClock):
+    """A clock on which people do something at its moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: list[tuple[datetime, Callable[[], object]]] = []
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """So many seconds from now, do this."""
+        self._due.append((self.now() + timedelta(seconds=seconds), act))
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        for each in sorted((e for e in self._due if e[0] <= self.now()), key=lambda e: e[0]):
+            self._due.remove(each)
+            each[1]()
+
+
+@dataclass
+class Scene:
+    records: SqlRecords
+    url: str
+    clock: Diary = field(default_factory=Diary)
+    told: list[tuple[Occasion, RunReport]] = field(default_factory=list)
+    host: Host | None = None
+
+    def __post_init__(self) -> None:
+        self.fleet = SimFleet(clock=self.clock)
+
+    @property
+    def approvals(self) -> SqlApprovals:
+        return SqlApprovals(self.records.database, self.clock)
+
+    @property
+    def history(self) -> History:
+        return History(self.records)
+
+    def add(self, name: str, *packages: str, **described: Any) -> None:
+        made = [FakePackage(each, classification=Classification.SECURITY) for each in packages]
+        self.fleet.add(name, made, **described)
+
+    def request(self, *, minutes: float = 240, start: datetime | None = None, **approval: Any) -> PatchRequest:
+        asked = ApprovalRequest(**{"required": True, **approval})
+        return self.fleet.request(minutes=minutes, start=start, approval=asked)
+
+    def ports(self, request: PatchRequest, approvals: SqlApprovals | None = None) -> Ports:
+        ports = replace(self.fleet.ports(), records=self.records, tell=lambda *both: self.told.append(both))
+        return with_approval(ports, request, approvals or self.approvals)
+
+    def run(self, request: PatchRequest, approvals: SqlApprovals | None = None) -> RunReport:
+        ports = self.ports(request, approvals)
+        return Campaign(request, ports, PlainRunner(), run_id=RUN, started_by=STARTER).carry_out()
+
+    def resume(self, request: PatchRequest) -> RunReport:
+        """Go on with the run in another process."""
+        self.fleet.control = Control()
+        past = past_of(self.history, RUN)
+        return Campaign(request, self.ports(request), PlainRunner(), run_id=RUN, past=past).carry_out()
+
+    def approve(self, who: str = "anna", remark: str = "", **how: Any) -> Approval:
+        return approve_run(RUN, who, remark, records_url=self.url, clock=self.clock, **how)
+
+    def reject(self, who: str = "anna", remark: str = "") -> Approval:
+        return reject_run(RUN, who, remark, records_url=self.url, clock=self.clock)
+
+    def standing(self) -> Approval:
+        found = self.approvals.of(RUN)
+        assert found is not None
+        return found
+
+    def answer(self) -> Answer:
+        return self.standing().answer
+
+    def touched(self) -> list[str]:
+        """Machines on which anything was installed."""
+        return [name for name, machine in self.fleet.machines.items() if machine.installs()]

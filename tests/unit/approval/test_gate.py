@@ -1,0 +1,457 @@
+"""A run that a person has to approve, over a simulated fleet with the real engine and real records."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from flows.approval import waiting_runs
+from flows.approval_gate import LOOK_SECONDS, SLICE_SECONDS, Desk, Question, Word, with_approval
+from flows.campaign import Campaign
+from flows.ports import Decision, PlainRunner
+from tasks.errors import RecordsUnavailable, RequestError
+from tasks.model import RunReport
+from tasks.records.approvals import Answer, Approval, SqlApprovals
+from tasks.rules.approval import digest, shown
+from tasks.states import Occasion, OperationState, RebootPolicy, UpdateState
+from tasks.steps.context import Control
+from tests.support.fleet import outcome_of
+from tests.unit.approval.scene import RUN, STARTER, Scene
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_nothing_is_begun_before_somebody_approves_and_all_of_it_after(scene: Scene) -> None:
+    scene.add("web", "openssl", "curl")
+    seen: list[list[str]] = []
+    scene.clock.later(1800, lambda: seen.append(scene.touched()))
+    scene.clock.later(1801, lambda: scene.approve("anna", "looks good"))
+
+    report = scene.run(scene.request())
+
+    assert seen == [[]]
+    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 2
+    approval = scene.standing()
+    assert (approval.answer, approval.who, approval.remark) == (Answer.APPROVED, "anna", "looks good")
+    (note,) = report.notes
+    assert re.fullmatch(r"approved by anna on 2026-03-10 01:30:\d\d UTC: looks good", note)
+    assert scene.history.report(RUN).notes == report.notes
+    (waiting,) = [told for occasion, told in scene.told if occasion is Occasion.WAITING]
+    assert waiting.notes[-1].startswith("waits for approval until 2026-03-10 04:45 UTC: fleetpatch approve ")
+
+
+def test_it_goes_on_within_seconds_of_the_answer(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.approval_gate.SLICE_SECONDS", SLICE_SECONDS)
+    monkeypatch.setattr("flows.approval_gate._LOOK", timedelta(seconds=LOOK_SECONDS))
+    scene.add("web", "openssl")
+    scene.clock.later(61, scene.approve)
+    report = scene.run(scene.request())
+    decided = scene.standing().decided_at
+    began = outcome_of(report, "web").steps[1].started_at
+    assert decided is not None
+    assert began - decided <= timedelta(seconds=LOOK_SECONDS + SLICE_SECONDS)
+
+
+def test_a_plan_that_is_rejected_is_not_begun_and_says_who_and_why(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    scene.clock.later(60, lambda: scene.reject("anna", "not today"))
+    report = scene.run(scene.request())
+    outcome = outcome_of(report, "web")
+    assert outcome.state is OperationState.NOT_STARTED
+    assert "rejected by anna on 2026-03-10 01:0" in outcome.reason
+    assert "not today" in outcome.reason
+    assert scene.touched() == []
+
+
+def test_it_expires_so_many_minutes_after_it_was_asked(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    began = scene.clock.now()
+    report = scene.run(scene.request(expires_minutes=30))
+    assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 01:30 UTC"
+    assert scene.clock.now() - began < timedelta(minutes=31)
+    assert scene.answer() is Answer.EXPIRED
+    with pytest.raises(RequestError, match="expired on 2026-03-10 01:30 UTC"):
+        scene.approve()
+
+
+def test_it_expires_at_the_latest_when_the_window_holds_nothing_any_more(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    report = scene.run(scene.request(minutes=60, expires_minutes=600))
+    assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 01:45 UTC"
+    assert scene.touched() == []
+
+
+def test_without_reboots_the_whole_window_is_waited_for(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    request = scene.request(minutes=60).model_copy(update={"reboot": RebootPolicy.NEVER})
+    report = scene.run(request)
+    assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 02:00 UTC"
+
+
+def test_a_window_that_opens_later_can_be_approved_before(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    opens = scene.clock.now() + timedelta(hours=8)
+    scene.clock.later(600, scene.approve)
+    report = scene.run(scene.request(start=opens, minutes=120))
+    outcome = outcome_of(report, "web")
+    assert outcome.state is OperationState.SUCCEEDED
+    assert outcome.steps[1].started_at >= opens
+
+
+def test_it_is_stopped_at_once_and_waits_no_more(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    scene.clock.later(100, lambda: scene.fleet.control.stop("enough (carla)"))
+    began = scene.clock.now()
+    report = scene.run(scene.request())
+    assert scene.clock.now() - began < timedelta(seconds=105)
+    assert outcome_of(report, "web").state is OperationState.NOT_STARTED
+    assert "enough (carla)" in outcome_of(report, "web").reason
+    assert waiting_runs(scene.url, clock=scene.clock) == ()
+    with pytest.raises(RequestError, match="the run was stopped: enough"):
+        scene.approve()
+
+
+def test_a_run_that_somebody_else_took_over_leaves_the_question_open(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    scene.clock.later(100, scene.fleet.control.lose)
+    scene.run(scene.request())
+    assert scene.answer() is Answer.WAITING
+
+
+def test_where_nothing_would_be_changed_nobody_is_asked(scene: Scene) -> None:
+    scene.add("web")
+    report = scene.run(scene.request())
+    assert report.notes == ("approval: nobody was asked, since nothing would be changed",)
+    assert scene.approvals.of(RUN) is None
+    assert outcome_of(report, "web").state is OperationState.SUCCEEDED
+
+
+def test_a_gate_that_stood_there_before_is_asked_first(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    request = scene.request()
+    frozen = replace(scene.fleet.ports(), records=scene.records, gate=lambda *_: Decision("frozen: christmas"))
+    ports = with_approval(frozen, request, scene.approvals)
+    report = Campaign(request, ports, PlainRunner(), run_id=RUN).carry_out()
+    assert outcome_of(report, "web").reason == "frozen: christmas"
+    assert scene.approvals.of(RUN) is None
+
+
+class TestAfterACrash:
+    def test_the_next_process_finds_what_was_decided_meanwhile(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        request = scene.request()
+        scene.clock.later(100, kill)
+        with pytest.raises(Killed):
+            scene.run(request)
+        scene.approve("anna")
+        report = scene.resume(request)
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert report.notes[0].startswith("approved by anna")
+
+    def test_undecided_it_goes_on_waiting_until_the_moment_it_said_before(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        request = scene.request(expires_minutes=60)
+        scene.clock.later(1200, kill)
+        with pytest.raises(Killed):
+            scene.run(request)
+        scene.clock.advance(600)
+        report = scene.resume(request)
+        assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 02:00 UTC"
+
+    def test_what_was_rejected_stays_rejected(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        request = scene.request()
+        scene.clock.later(100, kill)
+        with pytest.raises(Killed):
+            scene.run(request)
+        scene.reject()
+        assert "rejected by anna" in outcome_of(scene.resume(request), "web").reason
+
+    def test_a_run_that_was_approved_and_is_only_settled_still_says_by_whom(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        request = scene.request()
+        scene.clock.later(100, kill)
+        with pytest.raises(Killed):
+            scene.run(request)
+        scene.approve("anna")
+        control = Control()
+        control.stop("it is only settled")
+        asked = scene.ports(request).gate(scene.history.report(RUN), control)
+        assert asked.refused == ""
+        assert asked.notes[0].startswith("approved by anna")
+
+    def test_only_what_was_approved_of_a_plan_that_changed_is_installed(self, scene: Scene) -> None:
+        report = _changed(scene, "trim")
+        web = outcome_of(report, "web")
+        assert {r.update.name: r.state for r in web.updates} == {
+            "openssl": UpdateState.INSTALLED,
+            "curl": UpdateState.NOT_SELECTED,
+        }
+        (left,) = [r.reason for r in web.updates if r.update.name == "curl"]
+        assert left == "not part of what anna approved"
+        assert any("web: cut down to what anna approved: curl" in note for note in report.notes)
+
+    def test_or_the_machine_is_refused(self, scene: Scene) -> None:
+        report = _changed(scene, "refuse")
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 0
+        assert outcome_of(report, "db").count(UpdateState.INSTALLED) == 1
+        assert "no longer what anna approved" in outcome_of(report, "web").updates[0].reason
+
+
+def _changed(scene: Scene, change: str) -> RunReport:
+    """Have a plan of openssl on web approved, and go on with one that has curl too."""
+    scene.add("web", "openssl", "curl")
+    scene.add("db", "openssl")
+    request = scene.request(changed=change)
+    scene.clock.later(100, kill)
+    with pytest.raises(Killed):
+        scene.run(request)
+    whole = scene.history.report(RUN)
+    plans = tuple(
+        replace(plan, chosen=tuple(u for u in plan.chosen if plan.machine == "db" or u.name == "openssl"))
+        for plan in whole.plans
+    )
+    with scene.records.database.writing("start anew") as connection:
+        connection.exec_driver_sql("DELETE FROM approvals")
+    smaller = replace(whole, plans=plans)
+    control = Control()
+    scene.clock.later(10, lambda: scene.records.save(smaller))
+    scene.clock.later(20, lambda: scene.approve("anna"))
+    assert scene.ports(request).gate(smaller, control).refused == ""
+    scene.records.save(whole)  # planned anew: curl came in
+    return scene.resume(request)
+
+
+def test_a_changed_plan_whose_approved_one_is_not_known_is_not_begun(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    request = scene.request()
+    scene.approvals.ask(RUN, "0" * 64, 3600)
+    scene.approvals.decide(RUN, "0" * 64, Answer.APPROVED, "anna")
+    report = scene.run(request)
+    assert "no longer what anna approved" in outcome_of(report, "web").reason
+    assert scene.touched() == []
+
+
+def test_a_plan_that_changed_before_anybody_decided_is_asked_for_anew(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    scene.approvals.ask(RUN, "0" * 64, 3600)
+    scene.clock.later(30, scene.approve)
+    report = scene.run(scene.request())
+    assert scene.standing().digest == digest(shown(report.plans))
+    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+
+
+class Failing(SqlApprovals):
+    """Approvals that can't be reached between two moments."""
+
+    def between(self, scene: Scene, first: float, last: float) -> "Failing":
+        begin = scene.clock.now()
+        self.away: Callable[[], bool] = lambda: (
+            timedelta(seconds=first) <= scene.clock.now() - begin < timedelta(seconds=last)
+        )
+        return self
+
+    def _there(self) -> None:
+        if self.away():
+            raise RecordsUnavailable("can't be reached: told to be away", hint="A test asked for this.")
+
+    def ask(self, run_id: str, digest: str, seconds: float) -> Approval:
+        self._there()
+        return super().ask(run_id, digest, seconds)
+
+    def decide(self, run_id: str, digest: str, answer: Answer, who: str, remark: str = "") -> Approval | None:
+        self._there()
+        return super().decide(run_id, digest, answer, who, remark)
+
+    def of(self, run_id: str) -> Approval | None:
+        self._there()
+        return super().of(run_id)
+
+
+class TestRecordsAway:
+    def test_it_waits_on(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 100, 2000)
+        scene.clock.later(600, scene.approve)
+        report = scene.run(scene.request(), away)
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").steps[1].started_at >= scene.clock.now() - timedelta(hours=1)
+
+    def test_before_it_is_asked_as_well(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 0, 900)
+        scene.clock.later(1800, scene.approve)
+        assert outcome_of(scene.run(scene.request(), away), "web").count(UpdateState.INSTALLED) == 1
+
+    def test_what_was_approved_in_time_counts_when_they_come_back_after_it(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 100, 3000)
+        scene.clock.later(600, scene.approve)
+        report = scene.run(scene.request(expires_minutes=30), away)
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+
+    def test_to_the_windows_end_nothing_is_begun(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 100, 1e9)
+        report = scene.run(scene.request(), away)
+        assert "the records were away until the window's end" in outcome_of(report, "web").reason
+        assert scene.touched() == []
+
+    def test_it_is_stopped_all_the_same(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 0, 1e9)
+        scene.clock.later(300, lambda: scene.fleet.control.stop("enough"))
+        began = scene.clock.now()
+        scene.run(scene.request(), away)
+        assert scene.clock.now() - began < timedelta(seconds=310)
+
+
+class Table:
+    """A desk on which words are laid at set times."""
+
+    def __init__(self, *words: Word) -> None:
+        self.words = list(words)
+        self.refused: list[str] = []
+
+    def look(self) -> Word | None:
+        return self.words.pop(0) if self.words else None
+
+    def refuse(self, why: str) -> None:
+        self.refused.append(why)
+
+
+class TestDesk:
+    def test_an_answer_given_there_stands_in_the_records(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        with _at(scene, Table(Word(approve=True, who="anna", remark="fine\nby me"))):
+            report = scene.run(scene.request())
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert (scene.standing().who, scene.standing().remark) == ("anna", "fine by me")
+
+    def test_a_no_counts_as_much(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        with _at(scene, Table(Word(approve=False, who="anna"))):
+            scene.run(scene.request())
+        assert scene.answer() is Answer.REJECTED
+        assert scene.touched() == []
+
+    def test_whoever_started_the_run_is_told_that_they_may_not(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        desk = Table(Word(approve=True, who=f" {STARTER.upper()} "), Word(approve=True, who="anna"))
+        with _at(scene, desk):
+            scene.run(scene.request(not_by_starter=True))
+        assert scene.standing().who == "anna"
+        assert desk.refused == ["bob started it, and whoever starts a run may not approve it"]
+
+    def test_what_was_said_while_the_records_were_away_is_not_lost(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 30, 900)
+        desk = Table()
+        scene.clock.later(60, lambda: desk.words.append(Word(approve=True, who="anna")))
+        with _at(scene, desk):
+            report = scene.run(scene.request(), away)
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+
+    def test_of_two_answers_the_first_in_the_records_stands(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        desk = Table()
+
+        def both() -> None:
+            scene.reject("carla")
+            desk.words.append(Word(approve=True, who="anna"))
+
+        scene.clock.later(60, both)
+        with _at(scene, desk):
+            report = scene.run(scene.request())
+        assert scene.standing().who == "carla"
+        assert "rejected by carla" in outcome_of(report, "web").reason
+
+
+@contextmanager
+def _at(scene: Scene, desk: Desk) -> Iterator[None]:
+    """Have questions answered at a desk."""
+
+    def host(question: Question, control: Control, wait: Callable[[Desk], Approval | None]) -> Approval | None:
+        assert question.planned.run.id == RUN
+        assert not control.stopping
+        return wait(desk)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.approval_gate.host_here", lambda: host)
+        yield
+
+
+class TestDeciding:
+    @pytest.fixture
+    def waiting(self, scene: Scene) -> Scene:
+        """A run that waits, whose process is gone."""
+        scene.add("web", "openssl")
+        scene.clock.later(100, kill)
+        with pytest.raises(Killed):
+            scene.run(scene.request(not_by_starter=True))
+        return scene
+
+    def test_it_is_listed_with_its_plan(self, waiting: Scene) -> None:
+        (found,) = waiting_runs(waiting.url, clock=waiting.clock)
+        assert (found.run.id, found.approval) == (RUN, waiting.standing())
+        assert [update.name for plan in found.plans for update in plan.chosen] == ["openssl"]
+
+    def test_twice_is_refused_and_says_who_was_first(self, waiting: Scene) -> None:
+        waiting.approve("anna")
+        with pytest.raises(RequestError, match="was already approved by anna"):
+            waiting.approve("carla")
+        with pytest.raises(RequestError, match="was already approved by anna"):
+            waiting.reject("carla")
+        assert waiting.standing().who == "anna"
+
+    def test_after_it_expired_is_refused_even_when_nobody_noted_that(self, waiting: Scene) -> None:
+        waiting.clock.advance(4 * 3600)
+        with pytest.raises(RequestError, match="expired on 2026-03-10 04:45 UTC"):
+            waiting.approve()
+        assert waiting.answer() is Answer.WAITING
+
+    def test_of_an_unknown_run_is_refused(self, scene: Scene) -> None:
+        with pytest.raises(RequestError, match="there is no run"):
+            scene.approve()
+
+    def test_of_a_run_that_needs_none_is_refused(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        scene.run(scene.request(required=False))
+        with pytest.raises(RequestError, match="does not wait for approval"):
+            scene.approve()
+
+    def test_of_another_plan_than_was_put_up_is_refused(self, waiting: Scene) -> None:
+        report = waiting.history.report(RUN)
+        waiting.records.save(replace(report, plans=tuple(replace(plan, chosen=()) for plan in report.plans)))
+        with pytest.raises(RequestError, match="is not the one that was put up"):
+            waiting.approve()
+        assert waiting.reject().answer is Answer.REJECTED
+
+    def test_of_another_plan_than_was_seen_is_refused(self, waiting: Scene) -> None:
+        mark = waiting.standing().digest
+        with pytest.raises(RequestError, match=f"is {mark[:12]}, and not abcdef"):
+            waiting.approve(plan="abcdef")
+        assert waiting.approve(plan=mark[:8].upper()).answer is Answer.APPROVED
+
+    def test_by_whoever_started_it_is_refused_whatever_they_call_themselves(self, waiting: Scene) -> None:
+        with pytest.raises(RequestError, match="bob started it"):
+            waiting.approve("Bob")
+        with pytest.raises(RequestError, match="bob started it"):
+            waiting.approve("anna", login="bob")
+        assert waiting.reject("bob").answer is Answer.REJECTED
+
+    def test_without_a_name_is_refused(self, waiting: Scene) -> None:
+        with pytest.raises(RequestError, match="has to give a name"):
+            waiting.approve("  ")
+
+    def test_under_another_name_than_the_login_says_both(self, waiting: Scene) -> None:
+        assert waiting.approve("anna", login="ops").who == "anna (login ops)"
