@@ -376,7 +376,9 @@ def _underway(work: Work) -> bool:
 def _kind(request: PatchRequest | AssessRequest) -> str:
     if isinstance(request, AssessRequest):
         return "assess"
-    return "plan" if request.dry_run else "patch"
+    if request.dry_run:
+        return "plan"
+    return "stage" if request.download_only else "patch"
 
 
 def window_of(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:

@@ -51,12 +51,12 @@ def patch_fleet(request: PatchRequest) -> RunReport:
         RequestError: the flow run was started again, and its run is over; or its window makes no sense.
     """
     who = logged(caller())
-    begun = _begun_before(who) if not request.dry_run else None
+    begun = None if request.dry_run or request.download_only else _begun_before(who)
     if begun is not None:
         return raised_if_failed(_taken_up(begun.id, who))
     may = windowed(request, who, flow_start())
     if isinstance(may, Refused):
-        return _cancelled(may)
+        return cancelled(may)
     who = replace(who, run_id=may.run_id, name=may.by or who.name)
     body = functools.partial(carry_out, may.request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
     return raised_if_failed(attended(body, who.control, functools.partial(note_stop, may.run_id, who)))
@@ -87,7 +87,7 @@ def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
     return raised_if_failed(_taken_up(run_id, who))
 
 
-def _cancelled(refused: Refused) -> RunReport:
+def cancelled(refused: Refused) -> RunReport:
     """Prefect takes a state that a flow returns for its own; who called the flow gets CancelledRun raised."""
     state: object = Cancelled(message=refused.refusal.reason)
     return cast("RunReport", state)

@@ -142,6 +142,9 @@ class PatchRequest(ScopeRequest):
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
     stage: bool = Field(default=True, description="Download everything before the first installation.")
+    download_only: bool = Field(
+        default=False, description="Only download, ahead of a window: install nothing and reboot nothing."
+    )
     refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
     settle_seconds: float = Field(
         default=90, ge=0, le=3600, description="Time services may take to come back before they count as gone."
@@ -163,7 +166,7 @@ class PatchRequest(ScopeRequest):
 
     def options(self, frozen: FrozenSet | None = None) -> PatchOptions:
         """Return what the steps need to know of this request; ``frozen`` is what ``updates.as_in_run`` stands for."""
-        wanted = self.updates
+        wanted, only = self.updates, self.download_only
         return PatchOptions(
             selection=Selection(
                 classifications=frozenset(wanted.classifications),
@@ -173,18 +176,19 @@ class PatchRequest(ScopeRequest):
                 published_before=self._published_before(),
                 frozen=frozen,
             ),
-            reboot=self.reboot,
+            reboot=RebootPolicy.NEVER if only else self.reboot,
             reboot_reserve_seconds=self.reboot_reserve_minutes * 60,
             going_down_seconds=self.going_down_minutes * 60,
             coming_up_seconds=self.coming_up_minutes * 60,
             max_reboots=self.max_reboots,
-            reboot_pending_first=self.reboot_pending_first,
+            reboot_pending_first=self.reboot_pending_first and not only,
             allow_removals=self.allow_removals,
-            repair=self.repair,
+            repair=self.repair and not only,
             stage=self.stage,
+            download_only=only,
             settle_seconds=self.settle_seconds,
             refresh=self.refresh,
-            hooks=tuple(hook for hook in self.hooks.listed() if hook.place in OF_A_MACHINE),
+            hooks=tuple(hook for hook in self.hooks.listed() if hook.place in OF_A_MACHINE and not only),
         )
 
     def _published_before(self) -> datetime | None:

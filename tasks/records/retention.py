@@ -45,6 +45,7 @@ def forget(records: SqlRecords, before: datetime) -> Forgotten:
         for table in _OF_RUNS:
             connection.execute(delete(table).where(table.c.run_id.in_(old)))
         gone = _delete(connection, runs, runs.c.started_at < before)
+        _delete(connection, schema.occurrences, schema.occurrences.c.starts_at < before)
         same = assessments.alias("same")
         newest = select(func.max(same.c.at)).where(same.c.machine == assessments.c.machine)
         superseded = (

@@ -114,6 +114,7 @@ class PatchOptions:
         reboot_pending_first: take a reboot that was pending before we came, before anything is installed.
         repair: finish an interrupted package transaction that was there before we came.
         stage: download everything before the first transaction.
+        download_only: that, and nothing after it.
         settle_seconds: how long services may take to come back before validation calls them gone.
         out_of_touch_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
         refresh: read repositories anew when assessing.
@@ -130,6 +131,7 @@ class PatchOptions:
     allow_removals: bool = False
     repair: bool = False
     stage: bool = True
+    download_only: bool = False
     settle_seconds: float = 90.0
     out_of_touch_seconds: float = 900.0
     refresh: bool = True

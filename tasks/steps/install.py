@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from tasks.errors import BrokenPackages
 from tasks.model import TransactionResult, Update
+from tasks.rules.approval import asked_for, kept_to, shown
 from tasks.rules.budget import transactions as divide
 from tasks.rules.window import fit, why_cut_off
 from tasks.seams.clock import Deadline
@@ -25,6 +26,7 @@ from tasks.steps.turn import over_at
 
 ROUNDS = 2
 """The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
+DOWNLOADED = "only downloaded: nothing is installed in this run"
 REPAIR_SECONDS = 60.0  # what finishing an interrupted transaction is expected to take
 
 
@@ -39,7 +41,11 @@ def install(work: Work) -> MachineRun:
             if work.context.options.repair and work.packages.repairable and not before_machine(work):
                 return work.run
             _repair(work, tally)
-        obstacle = _stage(work, tally) if work.plan.chosen and work.context.options.stage else ""
+        options = work.context.options
+        staging = options.stage or options.download_only
+        obstacle = _stage(work, tally) if work.plan.chosen and staging else ""
+        if options.download_only:
+            obstacle = obstacle or (DOWNLOADED if tally.staged_seconds is not None else "its download has failed")
         if obstacle:
             tally.not_attempted = {update.id: obstacle for update in work.plan.chosen}
         else:
@@ -90,7 +96,10 @@ def _repair(work: Work, tally: Tally) -> None:
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint="Mend it by hand.")
     if work.run.assessment is not None:
         work.run = replace(work.run, assessment=replace(work.run.assessment, packages=state))
-    work.run = plan(work)
+    before, work.run = work.plan, plan(work)
+    if asked_for(work.context.run):  # what a repair brought to light, nobody has seen and approved
+        kept = kept_to(work.plan, shown([before]), "trim", "whoever approved the plan")
+        work.run = replace(work.run, plan=kept)
 
 
 def _stage(work: Work, tally: Tally) -> str:

@@ -48,12 +48,7 @@ def next_step(run: MachineRun, options: PatchOptions) -> Step:
         return Step.ASSESS
     if not worth_a_visit(run, options):
         return Step.REPORT
-    if run.install is None:
-        return _before_install(run, options)
-    if run.reboot is None:
-        return Step.REBOOT
-    over = run.reboot.state is RebootState.FAILED or run.validation is not None
-    return Step.REPORT if over else Step.VALIDATE
+    return _before_install(run, options) if run.install is None else _after_install(run, options)
 
 
 def worth_a_visit(run: MachineRun, options: PatchOptions) -> bool:
@@ -169,6 +164,15 @@ def _before_install(run: MachineRun, options: PatchOptions) -> Step:
     if run.early_reboot is None:
         return Step.REBOOT if _pending_goes_first(run, options) else Step.INSTALL
     return Step.REPORT if run.early_reboot.state is RebootState.FAILED else Step.INSTALL
+
+
+def _after_install(run: MachineRun, options: PatchOptions) -> Step:
+    if options.download_only:
+        return Step.REPORT
+    if run.reboot is None:
+        return Step.REBOOT
+    over = run.reboot.state is RebootState.FAILED or run.validation is not None
+    return Step.REPORT if over else Step.VALIDATE
 
 
 def _pending_goes_first(run: MachineRun, options: PatchOptions) -> bool:
