@@ -10,11 +10,13 @@ from tasks.model import Plan, RunReport, Update, UpdateResult
 from tasks.reporting.flatten import tables
 from tasks.reporting.rows import FindingRow, MachineRow, RunRow
 from tasks.reporting.text import NOTHING, duration, minutes, moment, one_line, plural, zone_or_utc
+from tasks.rules.hooks import OF_A_MACHINE, stops
 from tasks.rules.window import describe
 from tasks.states import URGENT, Answer, FindingLevel, OperationState
 
 DETAILED = 4  # up to so many machines, plans show every update by themselves
 NAMES_SHOWN = 6
+HOOKS_SHOWN = 12
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 _MARKS = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
 
@@ -81,6 +83,7 @@ def ran(report: RunReport) -> None:
         )
     say(grid)
     _tell_reasons(laid_out.machines, laid_out.findings)
+    _tell_around(report)
     _summary(report, laid_out.runs[0])
 
 
@@ -224,6 +227,21 @@ def _tell_reasons(rows: Iterable[MachineRow], findings: Iterable[FindingRow] = (
         say("", Text.assemble(safe(row.machine, "bold"), " ", state(row.state), ": ", safe(row.reason)))
         for hint in [row.error_hint] * bool(row.error_hint) + remedies[row.machine]:
             say(Text.assemble("  hint: ", safe(hint)))
+
+
+def _tell_around(report: RunReport) -> None:
+    """Say what people agreed to, and how the owner's hooks went that are about more than one machine, or failed."""
+    for note in report.notes:
+        say("", Text.assemble("note: ", safe(note)))
+    told = [result for result in report.hooks if not result.succeeded or result.hook.place not in OF_A_MACHINE]
+    if told:
+        say("")
+    for result in told[:HOOKS_SHOWN]:
+        how = ("done", "green") if result.succeeded else ("failed", "red" if stops(result) else "yellow")
+        what = safe(f"hook {result.hook.name} ({result.hook.place.replace('_', ' ')}, {result.subject})")
+        say(Text.assemble(what, " ", how, ": " if result.message else "", safe(one_line(result.message))))
+    if len(told) > HOOKS_SHOWN:
+        say(Text(f"and {plural(len(told) - HOOKS_SHOWN, 'more hook')}: see the report", style="dim"))
 
 
 def _summary(report: RunReport, row: RunRow) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from tasks.reporting.rows import (
     FindingRow,
+    HookRow,
     MachineRow,
     RunRow,
     StepRow,
@@ -40,6 +41,7 @@ def document(laid_out: Tables) -> Json:
         "schema_version": SCHEMA_VERSION,
         "run": _run(laid_out.runs[0]),
         "waves": [_wave(row) for row in laid_out.waves],
+        "hooks": [_hook(row) for row in laid_out.hooks],
         "machines": [
             _machine(row)
             | {
@@ -90,6 +92,7 @@ def _run(row: RunRow) -> Json:
         "durationSeconds": row.seconds,
         "maintenanceWindow": _window(row),
         "request": json.loads(row.request),
+        "notes": row.notes.split("\n") if row.notes else [],
         "machineCounts": {
             "total": row.machines,
             "succeeded": row.machines_succeeded,
@@ -127,6 +130,22 @@ def _counts(row: RunRow | MachineRow) -> Json:
         "notSelectedPatchCount": row.not_selected,
         "notAttemptedPatchCount": row.not_attempted,
         "criticalAndSecurityPatchCount": row.urgent_pending,
+    }
+
+
+def _hook(row: HookRow) -> Json:
+    return {
+        "hook": row.hook,
+        "place": row.place,
+        "subject": row.subject,
+        "kind": row.kind,
+        "mode": row.mode,
+        "succeeded": row.succeeded,
+        "message": row.message,
+        "startDateTime": _iso(row.started_at),
+        "endDateTime": _iso(row.ended_at),
+        "durationSeconds": row.seconds,
+        "target": row.target,
     }
 
 

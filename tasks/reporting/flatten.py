@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tasks.model import Assessment, ErrorInfo, Outcome, Plan, RunReport, UpdateResult, Wave
+from tasks.model import Assessment, ErrorInfo, HookResult, Outcome, Plan, RunReport, UpdateResult, Wave
 from tasks.reporting.rows import (
     FindingRow,
+    HookRow,
     MachineRow,
     RunRow,
     StepRow,
@@ -117,6 +118,25 @@ def tables(report: RunReport) -> Tables:
         findings=tuple(row for subject in about for row in _finding_rows(subject)),
         waves=_wave_rows(report, machines),
         timeline=tuple(row for subject in about for row in _step_rows(subject)),
+        hooks=tuple(_hook_row(report.run.id, result) for result in report.hooks),
+    )
+
+
+def _hook_row(run_id: str, result: HookResult) -> HookRow:
+    hook = result.hook
+    return HookRow(
+        run_id=run_id,
+        hook=hook.name,
+        place=hook.place.value,
+        subject=result.subject,
+        kind=hook.kind.value,
+        mode=hook.mode.value,
+        succeeded=result.succeeded,
+        message=result.message,
+        started_at=utc(result.started_at),
+        ended_at=utc(result.ended_at),
+        seconds=between(result.started_at, result.ended_at),
+        target=hook.target,
     )
 
 
@@ -172,6 +192,7 @@ def _run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRow:
         reboots_failed=reboots[RebootState.FAILED],
         reboots_required=reboots[RebootState.REQUIRED],
         request=json.dumps(run.request, sort_keys=True, default=str),
+        notes="\n".join(" ".join(note.split()) for note in report.notes),
     )
 
 

@@ -29,7 +29,8 @@ _DTYPES = {
 class Frames:
     """The tables of one report as pandas frames. Their columns are the fields of the classes in rows.py.
 
-    ``timeline`` has a row per machine and step; ``waves`` a row per wave.
+    ``timeline`` has a row per machine and step; ``waves`` a row per wave, ``hooks``
+    one per turn of a hook.
     """
 
     runs: "pd.DataFrame"
@@ -39,6 +40,7 @@ class Frames:
     findings: "pd.DataFrame"
     waves: "pd.DataFrame"
     timeline: "pd.DataFrame"
+    hooks: "pd.DataFrame"
 
     def items(self) -> "Iterator[tuple[str, pd.DataFrame]]":
         """Yield each frame with its name."""

@@ -52,7 +52,21 @@ def summary(report: RunReport) -> str:
         lines.append(f"- **{trouble.state}** {names}: {escape(trouble.reason or 'no reason was given')}{hint}")
     if len(wrong) > _MOST_TROUBLES:
         lines.append(f"- and {plural(len(wrong) - _MOST_TROUBLES, 'more reason')}")
+    lines += _around(report)
     return "\n".join(lines) + "\n"
+
+
+def _around(report: RunReport) -> list[str]:
+    """Return what people said of the run, and the owner's hooks, those that failed first."""
+    lines = [f"- {escape(note)}" for note in report.notes[:_MOST_TROUBLES]]
+    failed = [result for result in report.hooks if not result.succeeded]
+    for result in failed[:_MOST_TROUBLES]:
+        hook = result.hook
+        whose = f"**hook {escape(hook.name)}** ({hook.place}, {escape(result.subject, 60)})"
+        lines.append(f"- {whose} failed, {hook.mode}: {escape(result.message)}")
+    if report.hooks:
+        lines.append(f"- {plural(len(report.hooks), 'hook')} run, {len(failed)} failed")
+    return ["", "### Before and after", "", *lines] if lines else []
 
 
 def machine_rows(report: RunReport, limit: int = 500) -> list[dict[str, Cell]]:

@@ -1,6 +1,6 @@
 """What stands on the page: which machines, how much of each, and what is left out because there is no room."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,7 +12,7 @@ from tasks.reporting.columns import Cell, Column, cells, columns
 from tasks.reporting.flatten import Subject, subjects
 from tasks.reporting.groups import Trouble, UpdateGroup, WhyNot, by_machine, by_update, troubles, why_not, worst_first
 from tasks.reporting.logs import LogView
-from tasks.reporting.rows import MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
+from tasks.reporting.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
 from tasks.reporting.text import duration, moment, zone_or_utc
 from tasks.reporting.tiles import Tile, tiles
 from tasks.reporting.timeline import Picture, picture
@@ -85,6 +85,9 @@ class Page:
     troubles: list[Trouble]
     picture: Picture | None
     waves: tuple[WaveRow, ...]
+    hooks: tuple[HookRow, ...]
+    hooks_left_out: int
+    notes: tuple[str, ...]
     columns: tuple[Column, ...]
     machines: tuple[MachineView, ...]
     machines_left_out: int
@@ -151,6 +154,9 @@ def page(source: Source, detail: Detail) -> Page:
         troubles=source.troubles,
         picture=picture(source.report, zone, now=source.now, limit=detail.bars),
         waves=source.laid_out.waves,
+        hooks=_hooks(source.laid_out.hooks)[: detail.groups],
+        hooks_left_out=max(0, len(source.laid_out.hooks) - detail.groups),
+        notes=source.report.notes[: detail.groups],
         columns=columns(run.kind),
         machines=_machines(source, detail),
         machines_left_out=max(0, len(source.laid_out.machines) - detail.rows),
@@ -159,6 +165,11 @@ def page(source: Source, detail: Detail) -> Page:
         why_not=source.why_not,
         detail=detail,
     )
+
+
+def _hooks(rows: Sequence[HookRow]) -> tuple[HookRow, ...]:
+    """Return hooks: those that failed first, else in the order in which they ran."""
+    return tuple(sorted(rows, key=lambda row: row.succeeded))
 
 
 def _facts(run: RunRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:

@@ -49,6 +49,7 @@ class RunRow:
     reboots_failed: int
     reboots_required: int
     request: str
+    notes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,25 @@ class StepRow:
     message: str
 
 
-Row = RunRow | MachineRow | UpdateRow | TransactionRow | FindingRow | WaveRow | StepRow
+@dataclass(frozen=True, slots=True)
+class HookRow:
+    """One turn of one of the owner's hooks: ``subject`` is a machine, "wave 2" or "run"."""
+
+    run_id: str
+    hook: str
+    place: str
+    subject: str
+    kind: str
+    mode: str
+    succeeded: bool
+    message: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    target: str
+
+
+Row = RunRow | MachineRow | UpdateRow | TransactionRow | FindingRow | WaveRow | StepRow | HookRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +229,7 @@ class Tables:
     findings: tuple[FindingRow, ...]
     waves: tuple[WaveRow, ...]
     timeline: tuple[StepRow, ...]
+    hooks: tuple[HookRow, ...]
 
 
 ROW_TYPES: dict[str, type[Row]] = {
@@ -220,5 +240,6 @@ ROW_TYPES: dict[str, type[Row]] = {
     "findings": FindingRow,
     "waves": WaveRow,
     "timeline": StepRow,
+    "hooks": HookRow,
 }
 """The tables by name, in the order in which they are written."""

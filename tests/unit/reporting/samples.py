@@ -13,6 +13,8 @@ from pathlib import Path
 from tasks.model import (
     Assessment,
     ErrorInfo,
+    Hook,
+    HookResult,
     PackageState,
     Plan,
     Prediction,
@@ -24,6 +26,9 @@ from tasks.model import (
 )
 from tasks.states import (
     Answer,
+    HookKind,
+    HookMode,
+    HookPlace,
     OperationState,
     UpdateState,
 )
@@ -42,6 +47,7 @@ from tests.unit.reporting.machines import (
 )
 
 START = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 WINDOW = Window(START, START + timedelta(hours=2), "Europe/Berlin")
 
 
@@ -128,7 +134,25 @@ def forty() -> tuple[RunReport, dict[str, str]]:
         "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
     )
     logs = {o.machine: failed_log if o.error and o.install else LOG for o in outcomes if o.install}
-    return RunReport(run, tuple(outcomes), waves), logs
+    notes = ("approved by ada at 00:41 UTC: go ahead",)
+    return RunReport(run, tuple(outcomes), waves, hooks=_hooks(names[:2]), notes=notes), logs
+
+
+def _hooks(names: list[str]) -> tuple[HookResult, ...]:
+    """A ticket before the run, and machines that are drained and undrained, one of them in vain."""
+    ticket = Hook("open the ticket", HookPlace.BEFORE_RUN, HookKind.HTTP, "https://***@tickets.example/api")
+    drain = Hook("drain", HookPlace.BEFORE_MACHINE, HookKind.MACHINE_COMMAND, "/usr/local/sbin/drain")
+    undrain = replace(drain, name="undrain", place=HookPlace.AFTER_MACHINE, mode=HookMode.WARN)
+    told = [HookResult(ticket, "run", succeeded=True, message="CHG-4711", started_at=START, ended_at=START + SECOND)]
+    for name in names:
+        until = START + timedelta(minutes=4)
+        told.append(
+            HookResult(drain, name, succeeded=True, message="drained", started_at=START, ended_at=START + SECOND)
+        )
+        failed = name == names[1]
+        said = "exit code 1: the balancer does not answer" if failed else "back in the pool"
+        told.append(HookResult(undrain, name, not failed, said, until, until + SECOND))
+    return tuple(told)
 
 
 def empty() -> tuple[RunReport, dict[str, str]]:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from tasks.model import (
     ErrorInfo,
     Finding,
+    Hook,
+    HookResult,
     InstallResult,
     Outcome,
     Plan,
@@ -22,7 +24,18 @@ from tasks.model import (
     Wave,
     Window,
 )
-from tasks.states import Answer, Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.states import (
+    Answer,
+    Classification,
+    FindingLevel,
+    HookKind,
+    HookMode,
+    HookPlace,
+    OperationState,
+    RebootState,
+    Step,
+    UpdateState,
+)
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -112,6 +125,11 @@ some_outcome = st.builds(
     reboot_result=st.none() | reboot,
     error=st.none() | error,
 )
+hook_result = st.builds(
+    HookResult,
+    st.builds(Hook, text, st.sampled_from(HookPlace), st.sampled_from(HookKind), text, mode=st.sampled_from(HookMode)),
+    text, st.booleans(), text, moments, moments,
+)  # fmt: skip
 names_of_machines = st.lists(text.filter(bool), max_size=4, unique=True)
 
 
@@ -144,4 +162,5 @@ def report(draw: st.DrawFn, kinds: tuple[str, ...] = ("patch", "plan", "assess")
         for name in (*names[:1], "only planned")
         if draw(st.booleans())
     )
-    return RunReport(run, outcomes, waves, plans)
+    hooks = tuple(draw(st.lists(hook_result, max_size=3)))
+    return RunReport(run, outcomes, waves, plans, hooks=hooks, notes=tuple(draw(st.lists(text, max_size=2))))

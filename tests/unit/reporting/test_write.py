@@ -151,7 +151,7 @@ def test_json_is_json_whatever_machines_say(drawn: RunReport) -> None:
 
 def test_json_has_the_names_that_azure_gives_and_keeps_them() -> None:
     told = json.loads(json_text(tables(samples.forty()[0])))
-    assert list(told) == ["schema_version", "run", "waves", "machines"]
+    assert list(told) == ["schema_version", "run", "waves", "hooks", "machines"]
     assert told["schema_version"] == 1
     assert told["run"]["machineCounts"] == {
         "total": 40, "succeeded": 17, "completedWithWarnings": 3, "failed": 6, "inProgress": 0, "notStarted": 14,

@@ -1,0 +1,66 @@
+"""The script that runs a hook on a machine, by this machine's own shells."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.seams.transport import ScriptRecord
+from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+
+SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+
+
+def asked(shell: str, command: str, timeout: str = "5", **more: str) -> ScriptRecord:
+    params = {"command": command, "timeout": timeout, "run": "r-1", "machine": "web", "place": "before_machine"}
+    nonce = new_nonce()
+    text = compose(load_script("hook"), {**params, "name": "drain", "state": "", **more}, nonce)
+    words = [shell, *(["sh"] if shell == "busybox" else []), "-s"]
+    done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=30)
+    decoder = Decoder(nonce)
+    decoder.feed(done.stdout)
+    (record,) = decoder.result().records
+    return record
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_it_tells_the_exit_code_and_the_last_words(shell: str) -> None:
+    assert asked(shell, "echo fine; echo 'and \"well\"' >&2; exit 4") == {
+        "kind": "hook",
+        "exit_code": 4,
+        "text": 'fine\nand "well"',
+    }
+    assert asked(shell, "true")["exit_code"] == 0
+    assert len(str(asked(shell, "yes | head -c 100000")["text"])) <= 4000
+    assert asked(shell, "cat")["exit_code"] == 0  # nobody types anything
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_it_says_what_it_is_about_and_runs_nothing_of_its_parameters(shell: str) -> None:
+    hostile = "$(touch /tmp/never) `id`; \\ ' \""
+    told = str(asked(shell, "env | grep ^FLEETPATCH_ | sort; pwd", machine=hostile, state="Failed")["text"])
+    assert told.splitlines() == [
+        "FLEETPATCH_HOOK=drain",
+        f"FLEETPATCH_MACHINE={hostile}",
+        "FLEETPATCH_PLACE=before_machine",
+        "FLEETPATCH_RUN=r-1",
+        "FLEETPATCH_STATE=Failed",
+        "/",
+    ]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_takes_too_long_is_ended_with_its_children(shell: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    record = asked(shell, f"sleep 60 & echo $! > {tmp_path}/child; echo begun; wait", timeout="1")
+    assert record["exit_code"] in {124, 143}
+    assert record["text"] == "begun"
+    assert time.monotonic() - began < 8
+    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
+    for _ in range(30):
+        if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("its child lives on")
