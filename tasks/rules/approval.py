@@ -6,12 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from tasks.model import Plan, Update, UpdateResult
+from tasks.model import Plan, RunInfo, Update, UpdateResult
 from tasks.states import UpdateState
 
 Change = Literal["refuse", "trim"]
 Approved = Mapping[str, Mapping[str, str]]
 """Machine -> update id -> version."""
+
+
+def asked_for(run: RunInfo) -> bool:
+    """Return whether a run has to be approved by a person, as its request says."""
+    asked = run.request.get("approval")
+    return isinstance(asked, Mapping) and bool(asked.get("required"))
 
 
 def shown(plans: Iterable[Plan]) -> dict[str, dict[str, str]]:

@@ -98,7 +98,7 @@ def _repair(work: Work, tally: Tally) -> None:
         work.run = replace(work.run, assessment=replace(work.run.assessment, packages=state))
     before, work.run = work.plan, plan(work)
     if asked_for(work.context.run):  # what a repair brought to light, nobody has seen and approved
-        kept = kept_to(work.plan, shown([before]), "trim", "whoever approved the plan")
+        kept = kept_to(work.plan, shown([before]), "trim", "a person")
         work.run = replace(work.run, plan=kept)
 
 

@@ -16,9 +16,10 @@ from tasks.errors import RecordsUnavailable, RequestError
 from tasks.model import RunReport
 from tasks.records.approvals import Answer, Approval, SqlApprovals
 from tasks.rules.approval import digest, shown
-from tasks.states import Occasion, OperationState, RebootPolicy, UpdateState
+from tasks.states import Classification, Occasion, OperationState, RebootPolicy, UpdateState
 from tasks.steps.context import Control
-from tests.support.fleet import outcome_of
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import outcome_of, result_of
 from tests.unit.approval.scene import RUN, STARTER, Scene
 
 
@@ -455,3 +456,14 @@ class TestDeciding:
 
     def test_under_another_name_than_the_login_says_both(self, waiting: Scene) -> None:
         assert waiting.approve("anna", login="ops").who == "anna (login ops)"
+
+
+def test_what_a_repair_brings_to_light_was_not_approved(scene: Scene) -> None:
+    half = FakePackage("half", classification=Classification.SECURITY, broken=True)
+    scene.fleet.add("web", [half, FakePackage("a")])
+    scene.clock.later(60, scene.approve)
+    report = scene.run(scene.request().model_copy(update={"repair": True}))
+    web = outcome_of(report, "web")
+    assert result_of(web, "a").state is UpdateState.INSTALLED
+    assert result_of(web, "half").state is UpdateState.NOT_SELECTED
+    assert result_of(web, "half").reason == "not part of what a person approved"

@@ -1,0 +1,175 @@
+"""approve, reject and approvals, over a simulated fleet with real records."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from flows.approval_gate import with_approval
+from flows.campaign import Campaign
+from flows.context import Caller
+from flows.policy_forms import ApprovalRequest
+from flows.ports import PlainRunner, Ports
+from flows.request import PatchRequest
+from tasks.records.approvals import SqlApprovals
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tests.contract.cli.conftest import Stage, security
+from tests.support.fake_packages import FakePackage
+from tests.unit.approval.scene import Diary
+
+RUN = "20260310-010000-aaaaaa"
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def _kill() -> None:
+    raise Killed
+
+
+@pytest.fixture
+def waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A run that waits for approval, and whose process is gone."""
+    stage.fleet.clock = clock = Diary()
+    stage.add("web", security("openssl"), FakePackage("curl"), FakePackage("held", held=True))
+    stage.add("db", security("openssl"))
+    request = stage.fleet.request(approval=ApprovalRequest(required=True, not_by_starter=True), scope="*")
+    clock.later(60, _kill)
+    with open_records(stage.url) as records:
+        ports = replace(stage.ports(Caller(records_url=stage.url)), records=records)
+        way = with_approval(ports, request, SqlApprovals(records.database, clock))
+        campaign = Campaign(request, way, PlainRunner(), run_id=RUN, started_by="bob")
+        with pytest.raises(Killed):
+            campaign.carry_out()
+    monkeypatch.setattr("tasks.records.approvals.SystemClock", lambda: clock)
+    monkeypatch.setattr("flows.wiring.getpass.getuser", lambda: "anna")
+    return stage
+
+
+def _standing(stage: Stage) -> tuple[str, str, str]:
+    with open_records(stage.url) as records:
+        found = SqlApprovals(records.database, stage.fleet.clock).of(RUN)
+    assert found is not None
+    return found.answer.value, found.who, found.remark
+
+
+def test_what_waits_is_listed(waiting: Stage) -> None:
+    said = waiting.run("approvals")
+    assert said.code == 0
+    assert RUN in said.out
+    assert "2026-03-10 04:45 UTC" in said.out
+    assert f"fleetpatch approve {RUN}" in said.out
+
+
+def test_nothing_waits(stage: Stage) -> None:
+    assert "No run waits for approval." in stage.run("approvals").out
+    assert stage.run("approvals", "--json").json == {"approvals": []}
+
+
+def test_the_whole_plan_is_shown(waiting: Stage) -> None:
+    said = waiting.run("approvals", RUN)
+    assert said.code == 0
+    assert "3 updates on 2 machines (2 critical or security" in said.out
+    assert "Waits for approval until 2026-03-10 04:45 UTC" in said.out
+    for word in ("openssl", "curl", "held on the machine by its administrator", "1.0 → 2.0"):
+        assert word in said.out
+
+
+def test_as_json_too(waiting: Stage) -> None:
+    (listed,) = waiting.run("approvals", "--json").json["approvals"]
+    shown = waiting.run("approvals", RUN, "--json").json
+    for document in (listed, shown):
+        assert document["maintenanceRunId"] == RUN
+        assert document["approval"] == "waiting"
+        assert document["startedBy"] == "bob"
+        assert document["expiresDateTime"] == "2026-03-10T04:45:00Z"
+        updates = {machine["machine"]: [u["id"] for u in machine["updates"]] for machine in document["machines"]}
+        assert updates == {"web": ["openssl", "curl"], "db": ["openssl"]}
+    assert shown["recordedPlan"] == shown["plan"]
+
+
+def test_show_says_that_it_waits_and_by_whom_it_was_approved(waiting: Stage) -> None:
+    said = waiting.run("show", RUN)
+    assert "Waits for approval until" in said.out
+    assert f"fleetpatch approvals {RUN}" in said.out
+    waiting.run("approve", RUN)
+    assert "Approved by anna on" in waiting.run("show", RUN).out
+
+
+def test_whoever_is_logged_in_approves(waiting: Stage) -> None:
+    said = waiting.run("approve", RUN, "--remark", "seen")
+    assert said.code == 0
+    assert f"Run {RUN}: approved by anna on " in said.out
+    assert f"fleetpatch resume {RUN}" in said.out  # nobody carries it
+    assert _standing(waiting) == ("approved", "anna", "seen")
+    assert "No run waits" in waiting.run("approvals").out
+
+
+def test_in_another_name_both_are_kept(waiting: Stage) -> None:
+    document = waiting.run("approve", "last", "--as", "carla", "--json").json
+    assert (document["approval"], document["decidedBy"], document["carried"]) == (
+        "approved",
+        "carla (login anna)",
+        False,
+    )
+
+
+def test_it_is_rejected(waiting: Stage) -> None:
+    said = waiting.run("reject", RUN, "--remark", "not today")
+    assert said.code == 0
+    assert "rejected by anna" in said.out
+    assert _standing(waiting) == ("rejected", "anna", "not today")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("approve", "nonsense"), "there is no run 'nonsense'"),
+        (("approve", RUN, "--as", "bob"), "bob started it, and whoever starts a run may not approve it"),
+        (("approve", RUN, "--plan", "abc"), ", and not abc"),
+        (("approvals", "nonsense"), "there is no run 'nonsense'"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_the_reason(waiting: Stage, words: tuple[str, ...], why: str) -> None:
+    said = waiting.run(*words)
+    assert said.code == 2
+    assert why in said.err
+    assert "hint:" in said.err
+    assert _standing(waiting)[0] == ""
+
+
+def test_twice_is_refused(waiting: Stage) -> None:
+    waiting.run("approve", RUN)
+    said = waiting.run("reject", RUN)
+    assert said.code == 2
+    assert f"run {RUN} was already approved by anna" in said.err
+
+
+def test_too_late_is_refused(waiting: Stage) -> None:
+    waiting.fleet.clock.advance(4 * 3600)
+    said = waiting.run("approve", RUN)
+    assert said.code == 2
+    assert "expired on 2026-03-10 04:45 UTC" in said.err
+    assert "No run waits" in waiting.run("approvals").out
+
+
+def test_an_approved_run_is_resumed_and_its_report_says_by_whom(
+    waiting: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def ports(request: PatchRequest, who: Caller) -> Iterator[Ports]:
+        with open_records(who.records_url) as records:
+            way = replace(waiting.ports(who), records=records, leases=records.leases)
+            yield with_approval(way, request, SqlApprovals(records.database, waiting.fleet.clock))
+
+    monkeypatch.setattr("flows.carrying.real_ports", ports)
+    waiting.run("approve", RUN, "--remark", "seen")
+    said = waiting.run("resume", RUN, "--plain")
+    assert said.code == 0, said.err
+    with open_records(waiting.url) as records:
+        report = History(records).report(RUN)
+    assert report.notes[0].startswith("approved by anna on ")
+    assert sum(len(machine.installs()) for machine in waiting.fleet.machines.values()) == 2
