@@ -28,6 +28,7 @@ HORIZON = timedelta(days=5 * 366)
 MAX_TEXT = 6000
 """Prefect refuses an RRULE of more than 6,500 characters."""
 MAX_DATES = 300
+_PREFECTS_START = datetime(2020, 1, 1)  # noqa: DTZ001 - where Prefect begins with rules that don't say it
 
 
 class SpokenKind(StrEnum):
@@ -104,10 +105,14 @@ def agrees(
 ) -> bool:
     """Return whether what Prefect was told once still says what is meant, from ``begin`` up to ``end`` (aware).
 
-    Texts can't be compared for that: they begin with the dates that were next when they were made.
+    Texts can't be compared for that: they begin with the dates that were next when they were made. A text that Prefect
+    itself could not read, since somebody changed it, says nothing that is meant.
     """
     wish = _Wish(schedule, begin.astimezone(UTC), end.astimezone(UTC), lead, tuple(freezes))
-    return _same(told, wish)
+    try:
+        return _same(told, wish)
+    except (ValueError, TypeError):  # what dateutil raises for texts that it can't read, or whose times don't match
+        return False
 
 
 def prefect_would(told: Spoken, begin: datetime, end: datetime) -> Iterator[datetime]:
@@ -120,7 +125,7 @@ def prefect_would(told: Spoken, begin: datetime, end: datetime) -> Iterator[date
         moments = (anchor + number * every for number in itertools.count(-((anchor - begin) // every)))
     elif told.text:
         zone = gettz(told.zone)
-        moments = (wall.replace(tzinfo=zone).astimezone(UTC) for wall in rrulestr(told.text))
+        moments = (wall.replace(tzinfo=zone).astimezone(UTC) for wall in rrulestr(told.text, dtstart=_PREFECTS_START))
     else:
         return
     later = itertools.dropwhile(lambda moment: moment < begin, moments)

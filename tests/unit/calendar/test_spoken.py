@@ -173,6 +173,12 @@ def test_drift_is_seen_in_dates_and_not_in_texts():
     assert not agrees(spoken(schedule("Once"), NOW), planned, later, end, LEAD)
 
 
+@pytest.mark.parametrize("text", ["", "FREQ=OFTEN", "RRULE:FREQ=DAILY;UNTIL=20270101T000000Z", "DTSTART:x", "hello"])
+def test_what_nobody_can_read_says_nothing_that_is_meant(text: str):
+    told = Spoken(SpokenKind.RRULE, text, BERLIN, None)
+    assert not agrees(told, schedule("Day"), NOW, NOW + timedelta(days=30))
+
+
 FREEZES = st.builds(
     lambda day, days: Freeze(day, day + timedelta(days=days), "closing"),
     st.datetimes(datetime(2026, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC)),
