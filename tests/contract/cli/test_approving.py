@@ -17,17 +17,9 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
-from tests.unit.approval.scene import Diary
+from tests.unit.approval.scene import Diary, Killed, kill
 
 RUN = "20260310-010000-aaaaaa"
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def _kill() -> None:
-    raise Killed
 
 
 @pytest.fixture
@@ -37,7 +29,7 @@ def waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage.add("web", security("openssl"), FakePackage("curl"), FakePackage("held", held=True))
     stage.add("db", security("openssl"))
     request = stage.fleet.request(approval=ApprovalRequest(required=True, not_by_starter=True), scope="*")
-    clock.later(60, _kill)
+    clock.later(60, kill)
     with open_records(stage.url) as records:
         ports = replace(stage.ports(Caller(records_url=stage.url)), records=records)
         way = with_approval(ports, request, SqlApprovals(records.database, clock))

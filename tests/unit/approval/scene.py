@@ -26,6 +26,15 @@ RUN = "20260310-010000-aaaaaa"
 STARTER = "bob"
 
 
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill() -> None:
+    """End the process that asks for the time."""
+    raise Killed
+
+
 class Diary(FakeClock):
     """A clock on which people do something at its moment."""
 

@@ -1,0 +1,77 @@
+"""What a person may say about a run that waits, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from flows.approval import waiting_runs
+from tasks.errors import RequestError
+from tasks.records.approvals import Answer
+from tests.unit.approval.scene import RUN, Killed, Scene, kill
+
+
+class TestDeciding:
+    @pytest.fixture
+    def waiting(self, scene: Scene) -> Scene:
+        """A run that waits, whose process is gone."""
+        scene.add("web", "openssl")
+        scene.clock.later(100, kill)
+        with pytest.raises(Killed):
+            scene.run(scene.request(not_by_starter=True))
+        return scene
+
+    def test_it_is_listed_with_its_plan(self, waiting: Scene) -> None:
+        (found,) = waiting_runs(waiting.url, clock=waiting.clock)
+        assert (found.run.id, found.approval) == (RUN, waiting.standing())
+        assert [update.name for plan in found.plans for update in plan.chosen] == ["openssl"]
+
+    def test_twice_is_refused_and_says_who_was_first(self, waiting: Scene) -> None:
+        waiting.approve("anna")
+        with pytest.raises(RequestError, match="was already approved by anna"):
+            waiting.approve("carla")
+        with pytest.raises(RequestError, match="was already approved by anna"):
+            waiting.reject("carla")
+        assert waiting.standing().who == "anna"
+
+    def test_after_it_expired_is_refused_even_when_nobody_noted_that(self, waiting: Scene) -> None:
+        waiting.clock.advance(4 * 3600)
+        with pytest.raises(RequestError, match="expired on 2026-03-10 04:45 UTC"):
+            waiting.approve()
+        assert waiting.answer() is Answer.WAITING
+
+    def test_of_an_unknown_run_is_refused(self, scene: Scene) -> None:
+        with pytest.raises(RequestError, match="there is no run"):
+            scene.approve()
+
+    def test_of_a_run_that_needs_none_is_refused(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        scene.run(scene.request(required=False))
+        with pytest.raises(RequestError, match="does not wait for approval"):
+            scene.approve()
+
+    def test_of_another_plan_than_was_put_up_is_refused(self, waiting: Scene) -> None:
+        report = waiting.history.report(RUN)
+        waiting.records.save(replace(report, plans=tuple(replace(plan, chosen=()) for plan in report.plans)))
+        with pytest.raises(RequestError, match="is not the one that was put up"):
+            waiting.approve()
+        assert waiting.reject().answer is Answer.REJECTED
+
+    def test_of_another_plan_than_was_seen_is_refused(self, waiting: Scene) -> None:
+        mark = waiting.standing().digest
+        with pytest.raises(RequestError, match=f"is {mark[:12]}, and not abcdef"):
+            waiting.approve(plan="abcdef")
+        assert waiting.approve(plan=mark[:8].upper()).answer is Answer.APPROVED
+
+    def test_by_whoever_started_it_is_refused_whatever_they_call_themselves(self, waiting: Scene) -> None:
+        with pytest.raises(RequestError, match="bob started it"):
+            waiting.approve("Bob")
+        with pytest.raises(RequestError, match="bob started it"):
+            waiting.approve("anna", login="bob")
+        assert waiting.reject("bob").answer is Answer.REJECTED
+
+    def test_without_a_name_is_refused(self, waiting: Scene) -> None:
+        with pytest.raises(RequestError, match="has to give a name"):
+            waiting.approve("  ")
+
+    def test_under_another_name_than_the_login_says_both(self, waiting: Scene) -> None:
+        assert waiting.approve("anna", login="ops").who == "anna (login ops)"

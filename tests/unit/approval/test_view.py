@@ -1,0 +1,71 @@
+"""How a plan is shown to whoever is to approve it."""
+
+from dataclasses import replace
+
+from flows.approval_view import headline, machine_table, names_of, plan_markdown
+from tasks.model import RunReport, UpdateResult
+from tasks.states import Answer, UpdateState
+from tests.support import builders as make
+
+HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"
+
+
+def report_of(**plan: object) -> RunReport:
+    made = make.make_plan(**plan)
+    return make.make_report(
+        run=make.make_run(scope="env=prod", started_by="bob"),
+        plans=(made, replace(made, machine="web-2")),
+        waves=(make.make_wave(number=1, machines=(made.machine, "web-2")),),
+        assessments=(),
+    )
+
+
+def test_the_sentence_counts_updates_machines_fixes_and_reboots() -> None:
+    known = make.make_update(cves=("CVE-1", "CVE-2"))
+    again = make.make_update(name="libssl3", cves=("CVE-2",))
+    other = make.make_other_update(cves=None)
+    report = report_of(chosen=(known, again, other), reboot_expected=Answer.YES)
+    said = headline(report)
+    assert said.startswith("6 updates on 2 machines (4 critical or security, 2 CVEs); 2 reboots; the slowest machine")
+
+
+def test_a_reboot_that_nobody_can_tell_beforehand_is_said() -> None:
+    report = report_of(chosen=(make.make_update(),), reboot_expected=Answer.UNKNOWN)
+    assert "; 0 reboots and perhaps 2 more;" in headline(report)
+
+
+def test_twins_stand_once_with_every_update_and_every_reason() -> None:
+    skipped = UpdateResult(make.make_update(name="kernel"), UpdateState.EXCLUDED, "held by its administrator")
+    text = plan_markdown(
+        report_of(chosen=(make.make_update(),), skipped=(skipped,), notes=("a note",)), "a" * 64, "02:45 CET"
+    )
+    assert text.count("openssl") == 1
+    assert "### web-1, web-2: 1 update" in text.replace("&#45;", "-")
+    for word in ("CVE", "3.0.16", "held by its administrator", "kernel", "a note", "bob", "02:45 CET", "a" * 12):
+        assert word in text
+
+
+def test_nothing_that_a_machine_says_acts() -> None:
+    update = make.make_update(name=HOSTILE, available=HOSTILE, installed=HOSTILE, cves=(HOSTILE,))
+    skipped = UpdateResult(update, UpdateState.EXCLUDED, HOSTILE)
+    report = report_of(machine=HOSTILE, chosen=(update,), skipped=(skipped,), notes=(HOSTILE,))
+    text = plan_markdown(report, "a" * 64, HOSTILE) + str(machine_table(report))
+    assert "<img" not in text
+    assert "](javascript" not in text
+    assert "alert(1)" not in text
+
+
+def test_a_huge_plan_stays_readable() -> None:
+    many = tuple(make.make_update(name=f"package-{n}") for n in range(500))
+    text = plan_markdown(report_of(chosen=many), "a" * 64, "soon")
+    assert "and 400 more" in text
+    assert len(text) < 60_000
+
+
+def test_the_table_has_a_row_a_machine_in_the_order_of_the_waves() -> None:
+    rows = machine_table(report_of(chosen=(make.make_update(),), reboot_expected=Answer.NO))
+    assert [(row["Wave"], row["Updates"], row["CVEs"], row["Reboot"]) for row in rows] == [(1, 1, 1, "no")] * 2
+
+
+def test_names_are_cut() -> None:
+    assert names_of(["a", "b", "c"], 2) == "a, b and 1 more"
