@@ -78,6 +78,14 @@ def release(work: Work) -> None:
     else:
         if answer.get("kind") != "released":
             logger.info("%s: its claim was not given back: %s", work.name, dict(answer))
+        if answer.get("kind") == "refused":
+            work.run = replace(work.run, findings=(*work.run.findings, _not_taken_back(answer)))
+
+
+def _not_taken_back(answer: ScriptRecord) -> Finding:
+    """A machine that could be worked on and can't write any more, as when it has booted with a read-only root."""
+    why = f"its claim could not be given back: {answer.get('why')}"
+    return Finding("claim", FindingLevel.WARN, why, "Look whether its disk is full, or mounted read-only.")
 
 
 def _may_be_at_work(work: Work) -> bool:

@@ -18,6 +18,7 @@ from tasks.steps.follow import Followed, follow, hand_over
 
 _MOST = 1e15  # of any number in a job's record; beyond, it is nonsense
 _LATEST = 1e11  # seconds since 1970, in the year 5138
+_NO_LOCK = "somebody else held the package manager's lock for as long as could be waited for it: {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,10 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
                 begun[transaction.number] = TransactionResult(
                     transaction.number, tuple(u.id for u in transaction.updates), at, None, None
                 )
+            case "transaction_ended" if transaction and transaction.number in begun and _locked_out(event):
+                del begun[transaction.number]
+                refusals.append(_NO_LOCK.format(event["error"]))
+                not_attempted.update({update.id: refusals[-1] for update in transaction.updates})
             case "transaction_ended" if transaction and transaction.number in begun:
                 begun[transaction.number] = TransactionResult(
                     transaction.number,
@@ -160,6 +165,11 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
         tuple(refusals),
         _turned_down(followed.events, by_number),
     )
+
+
+def _locked_out(event: ScriptRecord) -> bool:
+    """Whether a transaction ended without having begun: the package manager's lock was somebody else's all the time."""
+    return bool(_number(event.get("exit_code"), -1)) and str(event.get("error") or "").startswith("lock:")
 
 
 def _turned_down(events: Sequence[ScriptRecord], by_number: Mapping[int, Transaction]) -> tuple[str, ...]:

@@ -47,6 +47,11 @@ class Tally:
         if story.error:
             self.errors.append(story.error)
 
+    def predicted(self, number: int) -> float:
+        """Return how many seconds an installing transaction was expected to take."""
+        parts = [part for asked in self.jobs.values() if asked.kind is Kind.INSTALL for part in asked.transactions]
+        return next((part.predicted_seconds for part in parts if part.number == number), 0.0)
+
     @property
     def installing(self) -> bool:
         """Whether a job that installs may have been started."""
@@ -83,11 +88,31 @@ def settled(work: Work, tally: Tally) -> MachineRun:
     """Say of each update what became of it, and keep what the package manager says now."""
     versions = versions_now(work)
     chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted)
+    chosen = tuple(_with_overrun(work, tally, result) for result in chosen)
     work.run = replace(work.run, install=_result(work, tally, chosen, versions))
     after = patiently(
         work, lambda: work.manager.assess(work.transport, refresh=False, deadline=work.reading()), in_time(work)
     )
     return replace(work.run, packages_after=after)
+
+
+def _with_overrun(work: Work, tally: Tally, result: UpdateResult) -> UpdateResult:
+    """Return a result that says so when its transaction went on after the window's end, and why it may have."""
+    for each in tally.transactions:
+        passed = overrun(work.context.window, each.ended_at) if each.ended_at is not None else 0.0
+        if (
+            result.update.id in each.updates
+            and passed > 0
+            and each.started_at is not None
+            and each.ended_at is not None
+        ):
+            took = (each.ended_at - each.started_at).total_seconds()
+            why = (
+                f"its transaction passed the window's end by {passed:.0f} s: it took {took:.0f} s, about "
+                f"{tally.predicted(each.number):.0f} s were expected, and what was begun is never cut short"
+            )
+            return replace(result, reason="; ".join(filter(None, (result.reason, why))))
+    return result
 
 
 def as_far_as_seen(work: Work, tally: Tally, error: Exception) -> MachineRun:

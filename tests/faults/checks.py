@@ -8,7 +8,7 @@ from typing import Any
 from flows.request import PatchRequest
 from tasks.model import Outcome, RunInfo
 from tasks.seams.records import JournalMark
-from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
+from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.facts import PROMPT_SECONDS
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
@@ -88,7 +88,12 @@ def after(world: World) -> None:
         for fault in (*_run(world, run), *_budget(world, run)):
             world.complain(f"run {run.id}: {fault}")
         for machine in world.machines.values():
-            for fault in (*_window(world, run, machine), *_stopped(world, run, machine), *_acts(world, run, machine)):
+            for fault in (
+                *_window(world, run, machine),
+                *_stopped(world, run, machine),
+                *_acts(world, run, machine),
+                *_blocked(world, run, machine),
+            ):
                 world.complain(f"run {run.id}: {machine.name}: {fault}")
     kinds = {fault.kind for fault in world.struck}
     for machine in world.machines.values():
@@ -208,6 +213,20 @@ def _acts(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
     cap = min(planned, request.max_reboots if own is None else own)
     if len(set(boots)) > cap:
         yield f"it was rebooted {len(set(boots))} times, and {cap} were planned"
+
+
+def _blocked(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
+    """Nothing was even announced on a machine whose last pre-check had blocked."""
+    why = ""
+    for entry in world.records.journal:
+        if (entry.run_id, entry.machine) != (run.id, machine.name):
+            continue
+        if entry.key == Step.PRECHECK and entry.mark is JournalMark.AFTER:
+            findings: Any = entry.detail.get("findings", ())
+            blocking = [each["message"] for each in findings if each["level"] == FindingLevel.BLOCK]
+            why = blocking[0] if blocking else ""
+        elif why and entry.mark is JournalMark.BEFORE:
+            yield f"{entry.act} was begun although its pre-check had blocked: {why}"
 
 
 def _successes(machine: FaultyMachine, jobs: set[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.states import OperationState, RebootState, UpdateState
+from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.stage import LAST, MASKS, RUN, Broken, Stage, later
 from tests.lab.engine import configured_times
 from tests.support.postgres import own_server
@@ -128,8 +129,7 @@ def locked(seconds: int, states: tuple[OperationState, ...], stage: Stage) -> No
 
 def updates_itself(mask: str, stage: Stage) -> None:
     """What the run itself stands on is among the updates: the machine's own, packed anew under a higher version."""
-    script = Path(__file__).with_name("repack.sh").read_text()
-    stage.host.sh(f"set -- {mask}\n{script}", root=True)
+    stage.repack(mask)
     stage.patch(mask, "lab-slow", "lab-plain")
     expect(stage, *GOOD)
     if not stage.host.package_versions(mask)[mask].endswith("+again"):
@@ -322,3 +322,4 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "update fails / installing", fails
     yield "conffile edited / installing", conffile
     yield "rebooted by somebody / stage", rebooted_by_somebody
+    yield from hard_cases(LOCK.format(seconds=600))

@@ -1,16 +1,25 @@
-"""A real controller process for the lab: carries a run, or takes one up, and may kill itself as kill -9 does.
+"""A real controller process for the lab: carries a run, or takes one up, and may be struck by something on its way.
 
-    python -m tests.faults.lab_controller FOLDER begin RUN [STEP]     begin; die when that step begins, or "installing"
-    python -m tests.faults.lab_controller FOLDER resume RUN [STEP]
+    python -m tests.faults.lab_controller FOLDER begin RUN [WHEN[=WHAT]]
+    python -m tests.faults.lab_controller FOLDER resume RUN [WHEN[=WHAT]]
+    python -m tests.faults.lab_controller FOLDER settle RUN
 
+WHEN is a step that begins, "installing", "going down" (for its reboot) or "order" (of an installation, just before it
+goes out); WHAT is one of BLOWS.
 FOLDER holds request.json and the records. A lease lasts fifteen seconds here, so that tests need not wait for a minute.
 """
 
+import json
 import os
+import resource
 import signal
+import socket
 import sys
+import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import flows.keeper
 from flows.carrying import carry_out, take_up
@@ -18,33 +27,131 @@ from flows.context import Caller
 from flows.ports import PlainRunner
 from flows.request import PatchRequest
 from tasks.errors import FleetpatchError, LeaseHeld
+from tasks.seams.clock import Deadline
+from tasks.seams.transport import Job, JobView
 from tasks.states import Step
 from tasks.steps.context import SilentWatcher
+from tasks.transport.session import Session
 
 LEASE_SECONDS = 15.0
+STARVED_SECONDS, NAMELESS_SECONDS = 5.0, 12.0
 REFUSED, FAILED = 3, 4
 """Exit codes: somebody carries the run; it ended with another error."""
 
+_gone: set[str] = set()
+"""Names that can't be resolved now."""
 
-class Mortal(SilentWatcher):
-    """Watches for the moment at which this process is to die."""
 
-    def __init__(self, dies_at: str) -> None:
-        self._dies_at = dies_at
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def _held_up() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _starved() -> None:
+    """Leave no file descriptor free for a while."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(place.name) for place in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+    taken: list[int] = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+
+    def enough() -> None:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    threading.Timer(STARVED_SECONDS, enough).start()
+
+
+def _nameless() -> None:
+    """Let no name be resolved for a while, and cut the lines that are open, so that one is asked for."""
+    _gone.add("all")
+    threading.Timer(NAMELESS_SECONDS, _gone.clear).start()
+    for session in _sessions:
+        session.close()
+
+
+BLOWS: Mapping[str, Callable[[], None]] = {
+    "killed": _killed,
+    "held-up": _held_up,
+    "starved": _starved,
+    "nameless": _nameless,
+}
+
+_sessions: list[Session] = []
+
+
+class Struck(SilentWatcher):
+    """Watches for the moment at which this process is to be struck, and strikes once."""
+
+    def __init__(self, folder: Path, when: str, what: str) -> None:
+        self._note = folder / "struck"
+        self._when = when
+        self._what = what or "killed"
 
     def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Die, when it is so far."""
-        begins = fraction == 0.0 and not message and step.value == self._dies_at
-        if begins or (self._dies_at == "installing" and message.startswith("installing")):
-            os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)
+        """Strike, when it is so far."""
+        begins = fraction == 0.0 and not message and step.value == self._when
+        if begins or (self._when in ("installing", "going down") and message.startswith(self._when)):
+            self.strike()
+
+    def order(self, job: Job) -> None:
+        """Strike, when that order is the one."""
+        if self._when == "order" and job.script.params.get("work") == "install":
+            self.strike()
+
+    def strike(self) -> None:
+        """Strike, the first time."""
+        if not self._note.exists():
+            self._note.touch()
+            BLOWS[self._what]()
 
 
-def main(folder: Path, verb: str, run_id: str, dies_at: str = "") -> int:
+def _overhear(struck: Struck) -> None:
+    """Let every order be seen just before it goes out, when the engine has asked all that it asks."""
+    start = Session.start
+
+    def overheard(self: Session, job: Job, *, deadline: Deadline) -> JobView:
+        if self not in _sessions:
+            _sessions.append(self)
+        struck.order(job)
+        return start(self, job, deadline=deadline)
+
+    Session.start = overheard  # type: ignore[method-assign]
+
+
+def _names(place: Path) -> None:
+    """Resolve the names in a file, and only as long as they can be."""
+    known: dict[str, str] = json.loads(place.read_text())
+    resolve: Any = socket.getaddrinfo
+
+    def answer(host: Any, *words: Any, **more: Any) -> Any:
+        if host in known and _gone:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve(known.get(host, host), *words, **more)
+
+    socket.getaddrinfo = answer
+
+
+def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     """Do it; return the exit code."""
     flows.keeper.LEASE_SECONDS, flows.keeper.RENEW_SECONDS = LEASE_SECONDS, 1.0
     url = os.environ.get("FLEETPATCH_RECORDS_URL") or f"sqlite:///{folder / 'records.db'}"
-    who = Caller(Mortal(dies_at), records_url=url, run_id=run_id)
+    struck = Struck(folder, *strike.partition("=")[::2])
+    _overhear(struck)
+    if (folder / "names.json").exists():
+        _names(folder / "names.json")
+    who = Caller(struck, records_url=url, run_id=run_id)
+    if verb == "settle":
+        who.control.stop("settled")
     try:
         if verb == "begin":
             request = PatchRequest.model_validate_json((folder / "request.json").read_text())

@@ -17,9 +17,9 @@ dpkg-query -s "$1" | awk '
   { print }' >"$work/DEBIAN/control"
 dpkg-deb -Znone -b "$work" "$repo/$1.deb" >/dev/null
 cd "$repo"
-{
-  dpkg-deb -f "$1.deb"
-  printf 'Filename: ./%s.deb\nSize: %s\nSHA256: %s\n\n' "$1" "$(stat -c %s "$1.deb")" "$(sha256sum "$1.deb" | cut -d ' ' -f 1)"
-} >Packages
+for deb in *.deb; do
+  dpkg-deb -f "$deb"
+  printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d ' ' -f 1)"
+done >Packages
 echo "deb [trusted=yes] file:$repo ./" >/etc/apt/sources.list.d/repacked.list
 rm -rf "$work"

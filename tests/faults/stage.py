@@ -113,6 +113,29 @@ class Stage:
             raise Broken(f"the run never came to {at}, so that nothing struck")
         return report
 
+    def describe_request(self, *masks: str, **fields: Any) -> None:
+        """Write the request where controllers look for it."""
+        (self.place / "request.json").write_text(self.request(*masks, **fields).model_dump_json())
+
+    def repack(self, package: str) -> None:
+        """Let a package of the host have an update: the very same one, under a higher version."""
+        script = Path(__file__).with_name("repack.sh").read_text()
+        self.host.sh(f"set -- {package}\n{script}", root=True)
+
+    def carried(self, strike: str, *masks: str, **fields: Any) -> None:
+        """Let a controller process, which is struck by something, carry a run to its good end."""
+        self.describe_request(*masks, **fields)
+        process = self.controller("begin", strike)
+        _, said = process.communicate(timeout=240)
+        if process.returncode != 0:
+            raise Broken(f"the controller ended with {process.returncode}: {said}")
+        if not (self.place / "struck").exists():
+            raise Broken(f"{strike} never came about")
+        self.judge()
+        outcome = self.outcome()
+        if outcome.state not in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS):
+            raise Broken(f"{outcome.state}: {outcome.reason}")
+
     def controller(self, verb: str, *words: str, run: str = RUN) -> "subprocess.Popen[str]":
         """Start a controller process (see lab_controller.py)."""
         command = [sys.executable, "-m", "tests.faults.lab_controller", str(self.place), verb, run, *words]
@@ -121,7 +144,7 @@ class Stage:
 
     def killed_and_taken_up(self, at: str, *masks: str, **fields: Any) -> None:
         """Begin a run in a process that is killed at a step, and take it up: too early first, which is refused."""
-        (self.place / "request.json").write_text(self.request(*masks, **fields).model_dump_json())
+        self.describe_request(*masks, **fields)
         first = self.controller("begin", at)
         first.communicate(timeout=120)
         if first.returncode != -9:
@@ -138,10 +161,10 @@ class Stage:
             return
         raise Broken("the run was taken up while its lease was held")
 
-    def taken_up(self) -> None:
-        """Take the run up once its lease is over."""
+    def taken_up(self, verb: str = "resume") -> None:
+        """Take the run up once its lease is over; or settle it."""
         for _ in range(40):
-            process = self.controller("resume")
+            process = self.controller(verb)
             _, said = process.communicate(timeout=240)
             if process.returncode != REFUSED:
                 break
@@ -206,7 +229,8 @@ class Stage:
             or any(r.state is UpdateState.PENDING for r in outcome.updates)
         )
         claim = place / "claim"
-        if claim.exists() and run in claim.read_text() and not doubt:
+        held = claim.exists() and claim.read_text().splitlines()[:2]
+        if held and held[0] == run and held[1] != "0" and not doubt:
             raise Broken("the claim is left behind")
 
     def last_run_heals(self, *masks: str) -> None:
@@ -214,7 +238,6 @@ class Stage:
         for host in self.hosts:
             self.slow(host, 0)
         self.control = Control()
-        (self.place / "claimed").unlink(missing_ok=True)
         for host in self.hosts:
             (host.root / "var/lib/fleetpatch/claim").unlink(
                 missing_ok=True

@@ -1,0 +1,224 @@
+"""More of the named faults on real machines: those that need a stage of their own, or tell a longer story."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from tasks.states import OperationState, RebootState, UpdateState
+from tests.faults.stage import LAST, Broken, Stage, later
+from tests.lab.engine import configured_times
+
+GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
+NAME = "machine.fleetpatch-lab.test"
+READ_ONLY = """[Unit]
+DefaultDependencies=no
+ConditionPathExists=/etc/lab-read-only
+After=local-fs.target
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for d in /usr /etc /var/lib; do mount --bind $d $d && mount -o remount,bind,ro $d; done'
+[Install]
+WantedBy=sysinit.target
+"""
+OTHER_CLOCK = """#!/bin/sh
+ahead=$(cat /etc/lab-clock-ahead 2>/dev/null)
+exec /bin/date -d "${ahead:-0} seconds" "$@"
+"""
+
+
+def versions(stage: Stage, *names: str) -> dict[str, str]:
+    """Return what is installed of these, 1.0 or 2.0."""
+    return stage.host.package_versions(*names)
+
+
+def order_on_its_way(stage: Stage) -> None:
+    """A controller is stopped with its order on its way; the run is settled by another one; then the order arrives."""
+    stage.describe_request("lab-slow", "lab-plain")
+    first = stage.controller("begin", "order=held-up")
+    stopped(first)
+    stage.taken_up("settle")
+    stage.judge()
+    if versions(stage, "lab-plain") != {"lab-plain": "1.0"}:
+        raise Broken("a run that was settled went on")
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=120)
+    if first.returncode == 0:
+        raise Broken("the first controller takes the run for its own")
+    begun = [place.name for place in (stage.host.root / "var/lib/fleetpatch/jobs").glob("*-install-*")]
+    if begun or versions(stage, "lab-slow", "lab-plain") != {"lab-slow": "1.0", "lab-plain": "1.0"}:
+        raise Broken(f"the order was carried out after the run was over: {begun}; {said}")
+    told = {r.update.name: r.state for r in stage.outcome().updates if r.state is not UpdateState.NOT_SELECTED}
+    if told != dict.fromkeys(("lab-slow", "lab-plain"), UpdateState.NOT_ATTEMPTED):
+        raise Broken(f"told as {told}")
+
+
+def stopped(process: "subprocess.Popen[str]") -> None:
+    """Wait until a process is stopped (SIGSTOP)."""
+    until = time.monotonic() + 60
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][:1] != "T":
+        if process.poll() is not None or time.monotonic() > until:
+            raise Broken(f"the controller was to be stopped, and ended with {process.poll()}")
+        time.sleep(0.1)
+
+
+def read_only_after_boot(stage: Stage) -> None:
+    """The machine comes back from its reboot with what packages are made of read-only.
+
+    The root itself can't be: a host's is busy from the start, so its folders are bound to themselves, read-only.
+    """
+    unit = stage.host.root / "etc/systemd/system/lab-read-only.service"
+    unit.write_text(READ_ONLY)
+    stage.host.sh("systemctl enable -q lab-read-only", root=True)
+    flag = stage.host.root / "etc/lab-read-only"
+    stage.patch("lab-plain", "lab-reboot", at="reboot", then=flag.touch)
+    if "read-only" not in stage.host.sh("touch /var/lib/x 2>&1 || true", root=True).lower():
+        raise Broken("it is not read-only, so that this shows nothing")
+    outcome = stage.outcome()
+    told = "; ".join([outcome.reason, *(finding.message for finding in outcome.findings)])
+    flag.unlink()
+    stage.host.crash()
+    stage.host.wait_login()
+    (stage.host.root / "var/lib/fleetpatch/claim").unlink()  # nothing could be written, so it was kept
+    stage.judge()
+    if outcome.reboot is not RebootState.COMPLETED or outcome.state is OperationState.SUCCEEDED:
+        raise Broken(f"{outcome.state}, reboot {outcome.reboot}: {told}")
+
+
+def clock_jumps(ahead: int, stage: Stage) -> None:
+    """The machine's clock jumps, as its scripts read it, once its difference was measured."""
+    command = stage.host.root / "usr/local/sbin/date"
+    command.write_text(OTHER_CLOCK)
+    command.chmod(0o755)
+    place = stage.host.root / "etc/lab-clock-ahead"
+    stage.patch("lab-plain", "lab-conffile", at="install", then=lambda: place.write_text(f"{ahead}\n"), reboot="Never")
+    place.unlink()
+    stage.judge()
+    outcome = stage.outcome()
+    late = [r for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED and "its turn came" in r.reason]
+    if ahead > 0 and (len(late) != 2 or versions(stage, "lab-plain") != {"lab-plain": "1.0"}):
+        raise Broken(f"it was begun beyond the window by the machine's own clock: {outcome.reason}")
+    if ahead < 0 and outcome.state not in GOOD:
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+
+
+def lock_for_good(lock: str, stage: Stage) -> None:
+    """Somebody's package manager holds the lock until the window is over: nothing is begun, and nobody is killed."""
+
+    def strike() -> None:
+        stage.host.sh(f"systemd-run --quiet --unit=locker {lock}; sleep 0.5", root=True)
+
+    stage.patch("lab-plain", "lab-conffile", at="install", then=strike, minutes=0.6, reboot="Never", stage=False)
+    stage.judge()
+    outcome = stage.outcome()
+    told = {r.update.name: r.reason for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED}
+    reasons = ("somebody else held the package manager's lock", "no time left")
+    if set(told) != {"lab-plain", "lab-conffile"} or not all(reason.startswith(reasons) for reason in told.values()):
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+    if outcome.state not in GOOD or not any(reason.startswith(reasons[0]) for reason in told.values()):
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+    if stage.host.sh("systemctl is-active locker || true", root=True).strip() != "active":
+        raise Broken("whoever held the lock was killed")
+    stage.host.sh("systemctl stop locker", root=True)
+
+
+def starved(stage: Stage) -> None:
+    """The controller is out of file descriptors for a while."""
+    stage.carried("installing=starved", "lab-slow", "lab-plain", "lab-reboot")
+    if configured_times(stage.host, "lab-slow", "2.0") != 1:
+        raise Broken("lab-slow was not installed once")
+
+
+def nameless(at: str, stage: Stage) -> None:
+    """The machine's name can't be resolved for a while."""
+    place = stage.place / "fleet.yaml"
+    data = yaml.safe_load(place.read_text())
+    keys = stage.place / "known_hosts"
+    keys.write_text(Path(data["host_keys"]["known_hosts"]).read_text().replace(stage.host.address, NAME))
+    data["host_keys"]["known_hosts"] = str(keys)
+    data["machines"][0]["address"] = NAME
+    place.write_text(yaml.safe_dump(data))
+    names = stage.place / "names.json"
+    names.write_text(json.dumps({NAME: stage.host.address}))
+    stage.carried(f"{at}=nameless", "lab-slow", "lab-plain", "lab-reboot")
+    data["machines"][0]["address"] = stage.host.address
+    data["host_keys"]["known_hosts"] = str(stage.host.known_hosts)
+    place.write_text(yaml.safe_dump(data))
+
+
+def records_full(at: str, stage: Stage) -> None:
+    """The disk of the records is full for a while."""
+    place = stage.place / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=True)
+    stage.records_url = f"sqlite:///{place / 'records.db'}"
+    filler = place / "filler"
+
+    def strike() -> None:
+        with filler.open("wb", buffering=0) as out:
+            for size in (65536, 512):
+                try:
+                    while out.write(b"x" * size):
+                        pass
+                except OSError:
+                    continue
+        later(5, filler.unlink)
+
+    try:
+        stage.patch("lab-slow", "lab-plain", "lab-reboot", at=at, then=strike)
+        stage.judge()
+        if stage.outcome().state not in GOOD:
+            raise Broken(f"{stage.outcome().state}: {stage.outcome().reason}")
+        stage.last_run_heals()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def window_ends_in_a_postinst(stage: Stage) -> None:
+    """The window ends in the midst of a transaction: that ends, nothing else begins, and the next run does the rest."""
+    for name in ("mawk", "tar"):  # which come after lab-slow
+        stage.repack(name)
+    stage.slow(stage.host, 45)
+    masks = ("lab-slow", "mawk", "tar")
+    boot = stage.host.boot_id()
+    report = stage.patch(*masks, minutes=0.7, reboot="Always", reboot_reserve_minutes=0.02, stage=False)
+    stage.judge()
+    outcome, window = stage.outcome(), report.run.window
+    states = {result.update.name: result for result in outcome.updates}
+    slow, rest = states["lab-slow"], [states["mawk"], states["tar"]]
+    if slow.state is not UpdateState.INSTALLED or "passed the window's end by" not in slow.reason:
+        raise Broken(f"lab-slow is {slow.state}: {slow.reason}")
+    if outcome.window_exceeded_seconds < 3 or "the window was exceeded by" not in outcome.reason:
+        raise Broken(f"exceeded by {outcome.window_exceeded_seconds}: {outcome.reason}")
+    if any(each.state is not UpdateState.NOT_ATTEMPTED or "no time left" not in each.reason for each in rest):
+        raise Broken(f"the rest: {[(each.state, each.reason) for each in rest]}")
+    if outcome.state is not OperationState.COMPLETED_WITH_WARNINGS or window is None:
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+    if stage.host.boot_id() != boot or outcome.reboot is RebootState.COMPLETED:
+        raise Broken("it was rebooted after the window")
+    stage.patch(*masks, run=LAST)
+    stage.judge(LAST)
+    done = {r.update.name: r.state for r in stage.outcome(run=LAST).updates if r.state is UpdateState.INSTALLED}
+    if set(done) != {"mawk", "tar"} or configured_times(stage.host, "lab-slow", "2.0") != 1:
+        raise Broken(f"the next run installed {sorted(done)}")
+
+
+def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
+    """Return the cases by name; ``lock`` is a command that holds the package manager's lock for long."""
+    yield "order on its way / install", order_on_its_way
+    yield "root read-only after boot / reboot", read_only_after_boot
+    yield "machine's clock jumps ahead / install", partial(clock_jumps, 3600)
+    yield "machine's clock jumps back / install", partial(clock_jumps, -3600)
+    yield "lock held for good / install", partial(lock_for_good, lock)
+    yield "controller out of file descriptors / installing", starved
+    yield "name can't be resolved / installing", partial(nameless, "installing")
+    yield "name can't be resolved / reboot", partial(nameless, "going down")
+    yield "records' disk full / install", partial(records_full, "install")
+    yield "records' disk full / installing", partial(records_full, "installing")
+    yield "window ends in a postinst / installing", window_ends_in_a_postinst

@@ -1,0 +1,56 @@
+"""Reasons that people ask for: why something took longer than its window, and who stood in the way."""
+
+from datetime import timedelta
+
+from tasks.states import OperationState, UpdateState
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of, result_of
+
+
+def test_an_update_that_passed_the_windows_end_says_by_how_much_and_why(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a", seconds=2000)])
+    fleet.teach(transaction_seconds=10, install_seconds_per_update=10)
+
+    outcome = outcome_of(fleet.patch(minutes=30, reboot="Never", stage=False), "web")
+
+    result = result_of(outcome, "a")
+    assert result.state is UpdateState.INSTALLED
+    assert "passed the window's end by" in result.reason
+    assert "it took 2002 s, about 20 s were expected, and what was begun is never cut short" in result.reason
+    assert "the window was exceeded by" in outcome.reason
+
+
+def test_an_update_that_was_in_time_says_nothing_of_it(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")])
+    assert result_of(outcome_of(fleet.patch(), "web"), "a").reason == ""
+
+
+def test_what_waited_for_a_lock_in_vain_was_not_attempted(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a"), FakePackage("b")])
+    now = fleet.clock.now()
+    web.world.locks = ((now, now + timedelta(hours=8)),)
+
+    outcome = outcome_of(fleet.patch(minutes=60, reboot="Never", stage=False), "web")
+
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    for name in ("a", "b"):
+        result = result_of(outcome, name)
+        assert result.state is UpdateState.NOT_ATTEMPTED
+        assert result.reason.startswith("somebody else held the package manager's lock for as long as")
+    assert len(web.jobs()) == 1
+    assert web.world.whole() == {"a": "1.0", "b": "1.0"}
+
+
+def test_a_machine_that_cannot_take_its_claim_back_is_told(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    claim = web._claim
+    web.answer(
+        "claim",
+        lambda script: {"kind": "refused", "why": "cannot write"} if script.params.get("release") else claim(script),
+    )
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert "claim" in outcome.reason
+    assert "cannot write" in outcome.reason
