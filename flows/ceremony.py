@@ -59,7 +59,8 @@ class Ceremony:
         self._hold = hold
         self._lead, self._hooks = timedelta(0), tuple[Hook, ...]()
         if isinstance(request, PatchRequest):
-            self._lead, self._hooks = timedelta(minutes=request.window.lead_minutes), request.hooks.listed()
+            self._lead = timedelta(minutes=request.window.lead_minutes)
+            self._hooks = () if request.download_only else request.hooks.listed()
         self._begun = past is not None and any(past.journal.get(name) for wave in past.waves for name in wave.machines)
         self._opened = {RUN} if self._begun else set[str]()
         self._opened |= self._asked_before()

@@ -21,6 +21,7 @@ from tasks.errors import FleetPatchFailed
 from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.rules.hooks import stops, why_stopped
 from tasks.states import OperationState
 
 
@@ -117,10 +118,10 @@ def _taken_up(run_id: str, who: Caller) -> RunReport:
 
 
 def raised_if_failed(report: RunReport) -> RunReport:
-    """Return a report without failed machines.
+    """Return the report of a run that has not failed.
 
     Raises:
-        FleetPatchFailed: some failed.
+        FleetPatchFailed: some machine failed, or a hook around them that must succeed.
     """
     failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]
     if failed:
@@ -130,4 +131,7 @@ def raised_if_failed(report: RunReport) -> RunReport:
             report=report,
             hint=f"fleetpatch show {report.run.id}",
         )
+    if report.run.state is OperationState.FAILED:
+        why = "; ".join(why_stopped(result) for result in report.hooks if stops(result))
+        raise FleetPatchFailed(why or "the run failed", report=report, hint=f"fleetpatch show {report.run.id}")
     return report

@@ -7,6 +7,7 @@ from enum import IntEnum
 from inventory.errors import FleetpatchError, InventoryError
 from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
 from tasks.model import RunReport
+from tasks.rules.hooks import state_with
 from tasks.states import OperationState
 
 
@@ -73,8 +74,15 @@ def code_of(report: RunReport, *, stopped: bool = False) -> Code:
         report: the whole report.
         stopped: whether somebody asked the run to stop. Its code says so where that kept something from being done.
     """
-    code = _of_outcomes(report)
+    code = _with_hooks(_of_outcomes(report), state_with(OperationState.SUCCEEDED, report.hooks, stopped=stopped))
     return Code.INTERRUPTED if stopped and code in {Code.WARNINGS, Code.NOTHING} else code
+
+
+def _with_hooks(code: Code, state: OperationState) -> Code:
+    """Return the code when the hooks of the run and its waves count too: by the state that they alone would give."""
+    if state is OperationState.FAILED:
+        return Code.FAILED
+    return Code.WARNINGS if code is Code.GOOD and state is OperationState.COMPLETED_WITH_WARNINGS else code
 
 
 def _of_outcomes(report: RunReport) -> Code:

@@ -14,10 +14,15 @@ from prefect.states import Completed, Failed
 from flows.hooks.deployment import TAG, run_deployment
 from flows.hooks.event import HookEvent, event_of
 from flows.hooks.patience import GivenUp, Patience
-from tasks.model import Hook
+from flows.patch import patch_fleet
+from tasks.errors import FleetPatchFailed
+from tasks.model import Hook, RunReport
 from tasks.seams.clock import Deadline, SystemClock
-from tasks.states import HookKind, HookPlace
+from tasks.seams.transport import ScriptRecord
+from tasks.states import HookKind, HookPlace, OperationState
 from tests.support.builders import make_report
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of
 
 CLOCK = SystemClock()
 DEPLOYMENT = "drain-traffic/canaries"
@@ -103,3 +108,44 @@ def test_a_deployment_that_is_not_there_has_failed() -> None:
         False,
         "there is no deployment 'drain-traffic/none'",
     )
+
+
+def patched(fleet: SimFleet, hooks: dict[str, Any]) -> RunReport:
+    """Patch two machines as a real flow, and return the report however it ends."""
+    for name in ("first", "second"):
+        machine = fleet.add(name, [FakePackage("a")])
+        machine.answer("hook", lambda script: answers(str(script.params["machine"])))
+    try:
+        report: RunReport = patch_fleet(fleet.request(hooks=hooks))
+    except FleetPatchFailed as failed:
+        return failed.report
+    return report
+
+
+def answers(machine: str) -> ScriptRecord:
+    return {"kind": "hook", "exit_code": 1 if machine == "first" else 0, "text": f"{machine} was asked"}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_hooks_of_machines_are_run_within_a_flow(fleet: SimFleet) -> None:
+    drain = {"name": "drain", "kind": "machine-command", "target": "drain"}
+
+    report = patched(fleet, {"before_machine": [drain]})
+
+    states = {outcome.machine: outcome.state for outcome in report.outcomes}
+    assert states == {"first": OperationState.FAILED, "second": OperationState.SUCCEEDED}
+    assert "first was asked" in outcome_of(report, "first").reason
+    assert not fleet.machines["first"].installs()
+    assert fleet.machines["second"].installs()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_flow_fails_when_only_its_hooks_did(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")])
+    gone = {"name": "smoke", "kind": "http", "target": "http://127.0.0.1:9/"}
+
+    with pytest.raises(FleetPatchFailed, match="hook smoke after the run failed") as caught:
+        patch_fleet(fleet.request(hooks={"after_run": [gone]}))
+
+    assert [outcome.state for outcome in caught.value.report.outcomes] == [OperationState.SUCCEEDED]
+    assert caught.value.report.run.state is OperationState.FAILED

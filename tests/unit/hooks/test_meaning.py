@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from flows.cli.exits import Code, code_of
 from flows.policy_forms import HooksRequest
 from tasks.model import Hook, HookResult
 from tasks.rules.hooks import BEFORE, OF_A_MACHINE, finding_of, state_with, stops, wrong_with
 from tasks.rules.urls import shown_url
 from tasks.states import FindingLevel, HookKind, HookMode, HookPlace, OperationState
 from tasks.steps.hooks import key_of, shown
+from tests.support.builders import make_outcome, make_report
 
 AT = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
 RANK = [OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS, OperationState.FAILED]
@@ -111,3 +113,22 @@ def test_a_url_is_kept_without_its_login_and_query() -> None:
     assert shown(hook).target == shown_url(hook.target) == "https://***@host:8443/hook?***"
     command = Hook("h", HookPlace.BEFORE_RUN, HookKind.CONTROLLER_COMMAND, "curl https://x/?y")
     assert shown(command) == command
+
+
+def _told(place: HookPlace, mode: HookMode) -> HookResult:
+    return HookResult(Hook("h", place, HookKind.HTTP, "http://x/", mode=mode), "run", False, "why", AT, AT)  # noqa: FBT003
+
+
+@pytest.mark.parametrize(
+    ("place", "mode", "stopped", "code"),
+    [
+        ("after_run", "must_succeed", False, Code.FAILED),
+        ("after_run", "warn", False, Code.WARNINGS),
+        ("after_run", "ignore", False, Code.GOOD),
+        ("before_run", "must_succeed", True, Code.GOOD),
+        ("after_machine", "must_succeed", False, Code.GOOD),  # its machine's outcome says so
+    ],
+)
+def test_the_command_ends_as_the_runs_hooks_did(place: str, mode: str, stopped: bool, code: Code) -> None:
+    report = make_report(outcomes=(make_outcome(),), hooks=(_told(HookPlace(place), HookMode(mode)),))
+    assert code_of(report, stopped=stopped) is code
