@@ -1,6 +1,8 @@
 """A flow in the main thread of its process: what signals ask for reaches the run without breaking into it."""
 
+import asyncio
 import contextvars
+import logging
 import signal
 import threading
 import time
@@ -12,6 +14,8 @@ from prefect.exceptions import TerminationSignal
 
 from tasks.model import RunReport
 from tasks.steps.context import Control
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 
@@ -66,6 +70,9 @@ def _outlasted(
     Prefect's own handler has to stand until the first signal came: without it, Prefect takes a cancellation for a
     crash. It raises for every signal, wherever this thread is then, and its runner may send two at once: hence the
     second ``try``, and a handler that does nothing from then on.
+
+    A deployment with a limit of its own has a lease in Prefect. When its server is away for minutes, Prefect breaks
+    into this thread with ``CancelledError``, which nobody has asked for: machines are kept apart by their claims.
     """
     told: Told | None = None
     handler: Any = signal.getsignal(signal.SIGTERM)
@@ -88,6 +95,8 @@ def _outlasted(
                     return told
             except TerminationSignal as raised:
                 told = told or raised
+            except asyncio.CancelledError:
+                logger.warning("Prefect's limit can't be kept while its server is away; the run goes on all the same")
     finally:
         signal.signal(signal.SIGTERM, handler)
 

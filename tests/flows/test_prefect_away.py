@@ -4,15 +4,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from prefect.client import base
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Completed, Running, Scheduled
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows import hearing, spread
 from flows.patch import patch_fleet
+from flows.predecessor import bury
+from flows.spread import patch_wave
 from tasks.model import RunReport
 from tasks.states import OperationState, Step
 from tasks.steps import order
@@ -212,3 +218,24 @@ def test_artifacts_that_cannot_be_shown_are_told_of_and_files_are_there(
     assert report.run.message == "Prefect did not hear of the artifacts. The records and this report are whole."
     written = {path.name for path in (tmp_path / "reports" / report.run.id).iterdir()}
     assert {"report.html", "report.json"} <= written
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [(Running(), "Crashed"), (Cancelling(), "Crashed"), (Completed(), "Completed"), (Scheduled(), "Scheduled")],
+)
+def test_only_a_flow_run_that_is_shown_as_running_is_buried(state: State[Any], shown: str) -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(patch_wave, parameters={"number": 1, "machines": []}, state=state)
+        bury(str(run.id), "its process died")
+        found = client.read_flow_run(run.id).state
+    assert found is not None
+    assert found.name == shown
+    assert (found.message == "its process died") is (shown == "Crashed")
+
+
+def test_a_flow_run_of_another_server_is_let_be() -> None:
+    gone = uuid4()
+    bury(str(gone), "its process died")
+    with get_client(sync_client=True) as client, pytest.raises(ObjectNotFound):
+        client.read_flow_run(gone)

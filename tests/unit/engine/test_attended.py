@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from prefect._internal.concurrency.cancellation import WatcherThreadCancelScope
 from prefect.exceptions import TerminationSignal
 
 from flows.attended import attended
@@ -109,3 +110,15 @@ def test_in_another_thread_signals_are_none_of_its_business() -> None:
     thread.start()
     thread.join()
     assert seen == [thread]
+
+
+def test_prefect_losing_its_limit_does_not_end_the_run() -> None:
+    with WatcherThreadCancelScope() as scope:  # as the keeper of its lease does it
+
+        def run() -> RunReport:
+            scope.cancel()
+            time.sleep(0.3)
+            return make_report()
+
+        assert attended(run, Control(), lambda _reason: None) == make_report()
+    assert scope.cancelled()
