@@ -101,8 +101,8 @@ class NotifyRequest(Form):
     """Who is told."""
 
     to: str = Field(
-        min_length=1,
         max_length=500,
+        pattern=r"^(env|file|block|prefect):.",  # a URL in its place would stand in records and in Prefect's parameters
         description="Reference to an Apprise URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a "
         "Prefect secret block).",
     )

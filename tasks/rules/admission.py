@@ -108,7 +108,7 @@ def widest(start: datetime, end: datetime, zone: str, reason: str = "") -> Froze
         RequestError: it does not end after its start.
     """
     frozen = Frozen(min(_readings(start, zone)), max(_readings(end, zone)), reason)
-    if frozen.end <= frozen.start:
+    if frozen.end < frozen.start:
         raise RequestError(
             f"a freeze ends before it begins: {start.isoformat()} to {end.isoformat()}",
             hint="Give its end later than its start, both with an offset or both without.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from flows.notify import Notifier, heralded
 from flows.policy_forms import NotifyRequest
@@ -129,8 +130,11 @@ def test_what_can_not_be_sent_is_said_without_its_secret(
 def test_a_url_in_the_place_of_a_reference_is_neither_used_nor_repeated(
     listener: Listener, heard: pytest.LogCaptureFixture
 ) -> None:
+    with pytest.raises(ValidationError):
+        asked(listener.url)
     said: list[str] = []
-    with heralded([asked(listener.url)], resolve, said.append) as tell:
+    unchecked = NotifyRequest.model_construct(to=listener.url, on=["finished"])
+    with heralded([unchecked], resolve, said.append) as tell:
         tell(Occasion.FINISHED, make.make_report())
     assert listener.got == []
     assert said == ["notification 1 was not told that the run is finished: this is no credential reference"]

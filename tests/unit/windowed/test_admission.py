@@ -138,7 +138,7 @@ class TestReadingFreezes:
             datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
         )
 
-    @pytest.mark.parametrize("end", [local("2026-12-23"), local("2026-12-24"), datetime(2026, 12, 23, tzinfo=UTC)])
+    @pytest.mark.parametrize("end", [local("2026-12-23"), local("2026-12-22"), datetime(2026, 12, 23, tzinfo=UTC)])
     def test_one_that_ends_before_it_begins_is_refused(self, end: datetime) -> None:
         with pytest.raises(RequestError) as caught:
             widest(local("2026-12-24"), end, "Europe/Berlin")
@@ -173,3 +173,9 @@ class TestOneRunAWindow:
         assert refused is not None
         assert refused.what is Standing.CANCELLED
         assert "called off: anne: not tonight" in refused.reason
+
+
+def test_a_freeze_of_a_moment_keeps_the_window_shut_that_holds_it() -> None:
+    moment = widest(local("2026-11-21T02:00"), local("2026-11-21T02:00"), "Europe/Berlin")
+    assert asked(at(0), moment) is not None
+    assert asked(at(0), moment, window=Window(at(-60), at(30), "UTC")) is None
