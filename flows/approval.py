@@ -15,6 +15,7 @@ from flows.request import PatchRequest
 from tasks.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.model import Plan, RunInfo
 from tasks.records.approvals import Answer, Approval, SqlApprovals
+from tasks.records.columns import storable
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
@@ -128,7 +129,7 @@ def _decide(
             raise RequestError(f"run {run.id}: {why}", hint="Let somebody else decide.")
         who = one_line(named(*names), NAME_LENGTH)
         decided = approvals.decide(run.id, standing.digest, answer, who, one_line(remark, REMARK_LENGTH))
-        if decided is None or (decided.answer, decided.who) != (answer, who) or decided.decided_at is None:
+        if decided is None or (decided.answer, decided.who) != (answer, storable(who)):
             _still_waiting(run, decided, approvals.now())  # somebody was quicker: it says who
             raise RequestError(f"the plan of run {run.id} has just been replaced", hint="Look at the new one first.")
         return decided

@@ -212,11 +212,18 @@ class ApprovalGate:
         run, zone = question.planned.run, _window(question.planned).zone
         waits = f"waits for approval until {moment_said(question.until, zone)}: fleetpatch approve {run.id}"
         self._say(f"run {run.id} {waits}")
-        if self._tell is not None:
-            told = replace(question.planned, notes=(*question.planned.notes, waits))
-            self._tell(Occasion.WAITING, told)
+        self._tell_people(replace(question.planned, notes=(*question.planned.notes, waits)))
         host = self._host or host_here()
         return host(question, control, lambda desk: self._wait(question, control, desk))
+
+    def _tell_people(self, planned: RunReport) -> None:
+        """Tell them; that this can't be done is no reason not to wait for them."""
+        if self._tell is None:
+            return
+        try:
+            self._tell(Occasion.WAITING, planned)
+        except Exception:
+            logger.exception("run %s: people could not be told that it waits for them", planned.run.id)
 
     def _wait(self, question: Question, control: Control, desk: Desk) -> Approval | None:
         """Wait for a decision; None when the run was stopped first, or the records stayed away to the window's end."""

@@ -154,6 +154,7 @@ class FormDesk:
         self._refused = ""
         self._wanted = True  # whether a form is to be shown now
         self._response = ""  # key of the answer to the form that is shown
+        self._shown = False
         self._away = False
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._look_after,), name="approval", daemon=True)
@@ -177,25 +178,31 @@ class FormDesk:
         self._refused, self._wanted = why, True
 
     def _look_after(self) -> None:
-        shown = False
+        """Show the form and hear what is said, again and again as long as Prefect comes and goes."""
+        run_id = self._question.planned.run.id
         while not self._over.is_set():
             try:
                 with get_client(sync_client=True) as client:
-                    if not shown:
-                        self._show_plan(client)
-                        self._close_earlier(client)
-                        shown = True
-                    self._turn(client)
-                if self._away:
-                    logger.info("Prefect is back: the form of run %s is looked at again", self._question.planned.run.id)
-                self._away = False
+                    self._stay(client)
             except _TROUBLE as error:
                 if not self._away:
                     logger.warning("Prefect can't be asked for an approval now: %s; the records still can", error)
                 self._away = True
             except Exception:
-                logger.exception("the form of run %s is given up; the records still can", self._question.planned.run.id)
+                logger.exception("the form of run %s is given up; the records still can be asked", run_id)
                 return
+            self._over.wait(ASK_SECONDS)
+
+    def _stay(self, client: SyncPrefectClient) -> None:
+        while not self._over.is_set():
+            if not self._shown:
+                self._show_plan(client)
+                self._close_earlier(client)
+                self._shown = True
+            self._turn(client)
+            if self._away:
+                logger.info("Prefect is back: the form of run %s is looked at again", self._question.planned.run.id)
+                self._away = False
             self._over.wait(ASK_SECONDS)
 
     def _turn(self, client: SyncPrefectClient) -> None:

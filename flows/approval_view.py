@@ -17,7 +17,7 @@ _REBOOTS = {Answer.YES: "yes", Answer.NO: "no", Answer.UNKNOWN: "perhaps"}
 
 
 def headline(planned: RunReport) -> str:
-    """Return a plan in a sentence: "12 updates on 3 machines (7 urgent, 4 CVEs), 1 reboot, 26 minutes at the most"."""
+    """Return a plan in a sentence: how much, how urgent, what it fixes, reboots, and the longest machine."""
     busy = [plan for plan in planned.plans if plan.chosen]
     chosen = [update for plan in busy for update in plan.chosen]
     urgent = sum(update.classification in URGENT for update in chosen)

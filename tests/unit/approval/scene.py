@@ -12,6 +12,7 @@ from flows.past import past_of
 from flows.policy_forms import ApprovalRequest
 from flows.ports import PlainRunner, Ports
 from flows.request import PatchRequest
+from tasks.errors import RecordsUnavailable
 from tasks.model import RunReport
 from tasks.records.approvals import Answer, Approval, SqlApprovals
 from tasks.records.history import History
@@ -51,6 +52,33 @@ class Diary(FakeClock):
         for each in sorted((e for e in self._due if e[0] <= self.now()), key=lambda e: e[0]):
             self._due.remove(each)
             each[1]()
+
+
+class Failing(SqlApprovals):
+    """Approvals that can't be reached between two moments."""
+
+    def between(self, scene: "Scene", first: float, last: float) -> "Failing":
+        begin = scene.clock.now()
+        self.away: Callable[[], bool] = lambda: (
+            timedelta(seconds=first) <= scene.clock.now() - begin < timedelta(seconds=last)
+        )
+        return self
+
+    def _there(self) -> None:
+        if self.away():
+            raise RecordsUnavailable("can't be reached: told to be away", hint="A test asked for this.")
+
+    def ask(self, run_id: str, digest: str, seconds: float) -> Approval:
+        self._there()
+        return super().ask(run_id, digest, seconds)
+
+    def decide(self, run_id: str, digest: str, answer: Answer, who: str, remark: str = "") -> Approval | None:
+        self._there()
+        return super().decide(run_id, digest, answer, who, remark)
+
+    def of(self, run_id: str) -> Approval | None:
+        self._there()
+        return super().of(run_id)
 
 
 @dataclass

@@ -1,26 +1,24 @@
 """A run that a person has to approve, over a simulated fleet with the real engine and real records."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from flows.approval import waiting_runs
-from flows.approval_gate import LOOK_SECONDS, SLICE_SECONDS, Desk, Question, Word, with_approval
+from flows.approval_gate import LOOK_SECONDS, SLICE_SECONDS, with_approval
 from flows.campaign import Campaign
 from flows.ports import Decision, PlainRunner
-from tasks.errors import RecordsUnavailable, RequestError
+from tasks.errors import RequestError
 from tasks.model import RunReport
-from tasks.records.approvals import Answer, Approval, SqlApprovals
+from tasks.records.approvals import Answer
 from tasks.rules.approval import digest, shown
 from tasks.states import Classification, Occasion, OperationState, RebootPolicy, UpdateState
 from tasks.steps.context import Control
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import outcome_of, result_of
-from tests.unit.approval.scene import RUN, STARTER, Killed, Scene, kill
+from tests.unit.approval.scene import RUN, Failing, Killed, Scene, kill
 
 
 def test_nothing_is_begun_before_somebody_approves_and_all_of_it_after(scene: Scene) -> None:
@@ -243,33 +241,6 @@ def test_a_plan_that_changed_before_anybody_decided_is_asked_for_anew(scene: Sce
     assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
 
 
-class Failing(SqlApprovals):
-    """Approvals that can't be reached between two moments."""
-
-    def between(self, scene: Scene, first: float, last: float) -> "Failing":
-        begin = scene.clock.now()
-        self.away: Callable[[], bool] = lambda: (
-            timedelta(seconds=first) <= scene.clock.now() - begin < timedelta(seconds=last)
-        )
-        return self
-
-    def _there(self) -> None:
-        if self.away():
-            raise RecordsUnavailable("can't be reached: told to be away", hint="A test asked for this.")
-
-    def ask(self, run_id: str, digest: str, seconds: float) -> Approval:
-        self._there()
-        return super().ask(run_id, digest, seconds)
-
-    def decide(self, run_id: str, digest: str, answer: Answer, who: str, remark: str = "") -> Approval | None:
-        self._there()
-        return super().decide(run_id, digest, answer, who, remark)
-
-    def of(self, run_id: str) -> Approval | None:
-        self._there()
-        return super().of(run_id)
-
-
 class TestRecordsAway:
     def test_it_waits_on(self, scene: Scene) -> None:
         scene.add("web", "openssl")
@@ -308,81 +279,6 @@ class TestRecordsAway:
         assert scene.clock.now() - began < timedelta(seconds=310)
 
 
-class Table:
-    """A desk on which words are laid at set times."""
-
-    def __init__(self, *words: Word) -> None:
-        self.words = list(words)
-        self.refused: list[str] = []
-
-    def look(self) -> Word | None:
-        return self.words.pop(0) if self.words else None
-
-    def refuse(self, why: str) -> None:
-        self.refused.append(why)
-
-
-class TestDesk:
-    def test_an_answer_given_there_stands_in_the_records(self, scene: Scene) -> None:
-        scene.add("web", "openssl")
-        with _at(scene, Table(Word(approve=True, who="anna", remark="fine\nby me"))):
-            report = scene.run(scene.request())
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
-        assert (scene.standing().who, scene.standing().remark) == ("anna", "fine by me")
-
-    def test_a_no_counts_as_much(self, scene: Scene) -> None:
-        scene.add("web", "openssl")
-        with _at(scene, Table(Word(approve=False, who="anna"))):
-            scene.run(scene.request())
-        assert scene.answer() is Answer.REJECTED
-        assert scene.touched() == []
-
-    def test_whoever_started_the_run_is_told_that_they_may_not(self, scene: Scene) -> None:
-        scene.add("web", "openssl")
-        desk = Table(Word(approve=True, who=f" {STARTER.upper()} "), Word(approve=True, who="anna"))
-        with _at(scene, desk):
-            scene.run(scene.request(not_by_starter=True))
-        assert scene.standing().who == "anna"
-        assert desk.refused == ["bob started it, and whoever starts a run may not approve it"]
-
-    def test_what_was_said_while_the_records_were_away_is_not_lost(self, scene: Scene) -> None:
-        scene.add("web", "openssl")
-        away = Failing(scene.records.database, scene.clock).between(scene, 30, 900)
-        desk = Table()
-        scene.clock.later(60, lambda: desk.words.append(Word(approve=True, who="anna")))
-        with _at(scene, desk):
-            report = scene.run(scene.request(), away)
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
-
-    def test_of_two_answers_the_first_in_the_records_stands(self, scene: Scene) -> None:
-        scene.add("web", "openssl")
-        desk = Table()
-
-        def both() -> None:
-            scene.reject("carla")
-            desk.words.append(Word(approve=True, who="anna"))
-
-        scene.clock.later(60, both)
-        with _at(scene, desk):
-            report = scene.run(scene.request())
-        assert scene.standing().who == "carla"
-        assert "rejected by carla" in outcome_of(report, "web").reason
-
-
-@contextmanager
-def _at(scene: Scene, desk: Desk) -> Iterator[None]:
-    """Have questions answered at a desk."""
-
-    def host(question: Question, control: Control, wait: Callable[[Desk], Approval | None]) -> Approval | None:
-        assert question.planned.run.id == RUN
-        assert not control.stopping
-        return wait(desk)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.approval_gate.host_here", lambda: host)
-        yield
-
-
 def test_what_a_repair_brings_to_light_was_not_approved(scene: Scene) -> None:
     half = FakePackage("half", classification=Classification.SECURITY, broken=True)
     scene.fleet.add("web", [half, FakePackage("a")])
@@ -392,3 +288,16 @@ def test_what_a_repair_brings_to_light_was_not_approved(scene: Scene) -> None:
     assert result_of(web, "a").state is UpdateState.INSTALLED
     assert result_of(web, "half").state is UpdateState.NOT_SELECTED
     assert result_of(web, "half").reason == "not part of what a person approved"
+
+
+def test_that_people_can_not_be_told_is_no_reason_not_to_wait_for_them(scene: Scene) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no network")
+
+    scene.add("web", "openssl")
+    request = scene.request()
+    scene.clock.later(60, scene.approve)
+    way = replace(scene.fleet.ports(), records=scene.records, tell=broken)
+    ports = with_approval(way, request, scene.approvals)
+    report = Campaign(request, ports, PlainRunner(), run_id=RUN).carry_out()
+    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1

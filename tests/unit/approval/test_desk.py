@@ -1,0 +1,88 @@
+"""Answers from a place besides the records: Prefect's form, whatever stands for it here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flows.approval_gate import Desk, Question, Word
+from tasks.records.approvals import Answer, Approval
+from tasks.states import UpdateState
+from tasks.steps.context import Control
+from tests.support.fleet import outcome_of
+from tests.unit.approval.scene import RUN, STARTER, Failing, Scene
+
+
+class Table:
+    """A desk on which words are laid at set times."""
+
+    def __init__(self, *words: Word) -> None:
+        self.words = list(words)
+        self.refused: list[str] = []
+
+    def look(self) -> Word | None:
+        return self.words.pop(0) if self.words else None
+
+    def refuse(self, why: str) -> None:
+        self.refused.append(why)
+
+
+class TestDesk:
+    def test_an_answer_given_there_stands_in_the_records(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        with _at(scene, Table(Word(approve=True, who="anna", remark="fine\nby me"))):
+            report = scene.run(scene.request())
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert (scene.standing().who, scene.standing().remark) == ("anna", "fine by me")
+
+    def test_a_no_counts_as_much(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        with _at(scene, Table(Word(approve=False, who="anna"))):
+            scene.run(scene.request())
+        assert scene.answer() is Answer.REJECTED
+        assert scene.touched() == []
+
+    def test_whoever_started_the_run_is_told_that_they_may_not(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        desk = Table(Word(approve=True, who=f" {STARTER.upper()} "), Word(approve=True, who="anna"))
+        with _at(scene, desk):
+            scene.run(scene.request(not_by_starter=True))
+        assert scene.standing().who == "anna"
+        assert desk.refused == ["bob started it, and whoever starts a run may not approve it"]
+
+    def test_what_was_said_while_the_records_were_away_is_not_lost(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        away = Failing(scene.records.database, scene.clock).between(scene, 30, 900)
+        desk = Table()
+        scene.clock.later(60, lambda: desk.words.append(Word(approve=True, who="anna")))
+        with _at(scene, desk):
+            report = scene.run(scene.request(), away)
+        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+
+    def test_of_two_answers_the_first_in_the_records_stands(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        desk = Table()
+
+        def both() -> None:
+            scene.reject("carla")
+            desk.words.append(Word(approve=True, who="anna"))
+
+        scene.clock.later(60, both)
+        with _at(scene, desk):
+            report = scene.run(scene.request())
+        assert scene.standing().who == "carla"
+        assert "rejected by carla" in outcome_of(report, "web").reason
+
+
+@contextmanager
+def _at(scene: Scene, desk: Desk) -> Iterator[None]:
+    """Have questions answered at a desk."""
+
+    def host(question: Question, control: Control, wait: Callable[[Desk], Approval | None]) -> Approval | None:
+        assert question.planned.run.id == RUN
+        assert not control.stopping
+        return wait(desk)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.approval_gate.host_here", lambda: host)
+        yield
