@@ -1,8 +1,10 @@
 """What a hook's failure means, and which hooks can't be: the pure part."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -132,3 +134,10 @@ def _told(place: HookPlace, mode: HookMode) -> HookResult:
 def test_the_command_ends_as_the_runs_hooks_did(place: str, mode: str, stopped: bool, code: Code) -> None:
     report = make_report(outcomes=(make_outcome(),), hooks=(_told(HookPlace(place), HookMode(mode)),))
     assert code_of(report, stopped=stopped) is code
+
+
+def test_the_example_in_the_documentation_can_be_asked_for() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
+    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    listed = HooksRequest.model_validate(example["hooks"]).listed()
+    assert {hook.kind for hook in listed} == set(HookKind) - {HookKind.DEPLOYMENT}
