@@ -328,7 +328,7 @@ class Campaign:
         state = state_with(run_state(outcomes), self._ceremony.results, stopped=self._ports.control.stopping)
         if self._run.kind == "plan" and state is OperationState.NOT_STARTED:
             state = OperationState.SUCCEEDED  # that nothing was begun is what a plan is for
-        self._end(state, "")
+        self._end(state, self._ceremony.faults() if state is OperationState.FAILED else "")
         finished = self._so_far(outcomes)
         self._keep(finished)
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind in _RECORDS_FAILED]

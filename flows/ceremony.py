@@ -151,6 +151,11 @@ class Ceremony:
         """Run what comes after the run, if what comes before it had its turn."""
         self._after(HookPlace.AFTER_RUN, RUN)
 
+    def faults(self) -> str:
+        """Return which hooks of the run and its waves failed that must succeed, or ""."""
+        own = [result for result in self.results if result.hook.place not in OF_A_MACHINE]
+        return "; ".join(why_stopped(result) for result in own if stops(result))
+
     def rest(self, until: datetime) -> None:
         """Let time pass until that moment or the window's end, or until the run is asked to stop."""
         clock, control = self._ports.clock, self._ports.control

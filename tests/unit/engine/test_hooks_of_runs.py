@@ -131,6 +131,7 @@ def test_a_failing_hook_before_the_run_stops_it() -> None:
     assert untouched(fleet)
     assert states(report) == [NOT_STARTED] * 2
     assert "the ticket is not open" in outcome_of(report, "second").reason
+    assert "the ticket is not open" in report.run.message
     assert report.run.state is FAILED
     assert owner.told == [Occasion.PLANNED, Occasion.FAILED]
 
