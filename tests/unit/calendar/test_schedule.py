@@ -41,7 +41,7 @@ def test_a_window_that_was_moved_is_seen_from_the_instant_it_opens():
     weekly = schedule("Week Sunday", datetime(2027, 3, 1, 2, 30))
     assert next(occurrences(weekly, utc(2027, 3, 28, 1))).start == utc(2027, 3, 28, 1)
     assert next(occurrences(weekly, utc(2027, 3, 28, 1, 1))).start == utc(2027, 4, 4, 0, 30)
-    weekly = schedule("Week Friday", datetime(2011, 12, 1, 22), zone="Pacific/Apia")  # 30 December 2011 was left out
+    weekly = schedule("Week Friday", datetime(2011, 12, 1, 1), zone="Pacific/Apia")  # 30 December 2011 was left out
     assert next(occurrences(weekly, utc(2011, 12, 30, 10))).start == utc(2011, 12, 30, 10)
 
 
