@@ -41,7 +41,7 @@ def _document(each: Coming) -> dict[str, object]:
         "end": iso(each.window.end),
         "localStart": each.window.start.astimezone(zone_of(each.lane.schedule.zone)).isoformat(),
         "runStart": iso(each.run_start),
-        "startedByPrefect": each.by_schedule and freeze is None,
+        "startedByPrefect": each.by_schedule,
         "machineCount": len(each.lane.machines),
         "frozen": {"start": iso(freeze.start), "end": iso(freeze.end), "reason": freeze.reason} if freeze else None,
         "overlaps": list(each.meets),
@@ -140,8 +140,10 @@ def _remarks(each: Coming) -> Iterator[tuple[str, str]]:
         yield "open now", "green"
     if each.meets:
         yield f"overlaps {', '.join(each.meets)}", "yellow"
-    if not each.by_schedule:
-        yield "its run should have started already; Prefect starts none for it any more", "yellow"
+    if each.too_late:
+        yield "its run should have started by now; Prefect starts none for it any more", "yellow"
+    elif not each.by_schedule:
+        yield "Prefect can't be told of it yet: `fleetpatch deploy` has to run again before", "yellow"
     if each.window.note:
         yield each.window.note, "yellow"
 

@@ -25,7 +25,8 @@ class Coming:
         lane: whose it is.
         window: UTC.
         run_start: when its run should start: so much before as the configuration's lead says; UTC.
-        by_schedule: whether what Prefect is told starts a run just then. It can't when the moment is over.
+        by_schedule: whether what Prefect is told now starts a run just then.
+        too_late: whether that moment is over.
         freeze: what takes the window away, or None.
         meets: names of configurations that have a window open at the same time on a machine of this one.
         now: whether it is open already.
@@ -35,6 +36,7 @@ class Coming:
     window: Occurrence
     run_start: datetime
     by_schedule: bool
+    too_late: bool
     freeze: Freeze | None
     meets: tuple[str, ...]
     now: bool
@@ -67,8 +69,9 @@ def coming(lanes: Sequence[Lane], now: datetime, count: int) -> tuple[Coming, ..
     streams = [_from_now(lane, number, now) for number, lane in enumerate(lanes)]
     merged = heapq.merge(*streams, key=lambda pair: (pair[0].start, pair[1]))
     chosen = [(lanes[number], window) for (window, number), _ in zip(merged, range(count), strict=False)]
-    starts = {id(lane): _prefect_starts(lane, now, chosen) for lane, _ in chosen}
-    others = {id(lane): [other for other in lanes if common_machines(lane, other)] for lane, _ in chosen}
+    seen = {id(lane): lane for lane, _ in chosen}
+    starts = {key: _prefect_starts(lane, now, chosen) for key, lane in seen.items()}
+    others = {key: [other for other in lanes if common_machines(lane, other)] for key, lane in seen.items()}
     return tuple(_one(lane, window, now, starts[id(lane)], others[id(lane)]) for lane, window in chosen)
 
 
@@ -82,7 +85,7 @@ def _from_now(lane: Lane, number: int, now: datetime) -> Iterator[tuple[Occurren
 def _prefect_starts(lane: Lane, now: datetime, chosen: Sequence[tuple[Lane, Occurrence]]) -> frozenset[datetime]:
     lead = timedelta(minutes=lane.configuration.lead_minutes)
     last = max(window.start for other, window in chosen if other is lane)
-    told = spoken(lane.schedule, now, lead)
+    told = spoken(lane.schedule, now, lead, lane.freezes)
     return frozenset(prefect_would(told, now, last - lead + timedelta(minutes=1)))
 
 
@@ -90,7 +93,16 @@ def _one(lane: Lane, window: Occurrence, now: datetime, starts: frozenset[dateti
     run_start = window.start - timedelta(minutes=lane.configuration.lead_minutes)
     freeze = frozen(window, lane.freezes)
     met = [other.configuration.name for other in others if freeze is None and _meets(window, other)]
-    return Coming(lane, window, run_start, run_start in starts, freeze, tuple(dict.fromkeys(met)), window.start <= now)
+    return Coming(
+        lane=lane,
+        window=window,
+        run_start=run_start,
+        by_schedule=run_start in starts,
+        too_late=run_start < now,
+        freeze=freeze,
+        meets=tuple(dict.fromkeys(met)),
+        now=window.start <= now,
+    )
 
 
 def _meets(window: Occurrence, other: Lane) -> bool:

@@ -49,7 +49,7 @@ def test_the_next_windows(folder: Folder) -> None:
     assert [each.lane.machines for each in found][3:5] == [("web-1", "web-2"), ("web-1", "db-1")]
     assert found[3].run_start == at(2026, 12, 12, 13)
     assert found[4].run_start == at(2026, 12, 12, 22, 50)
-    assert all(each.by_schedule for each in found)
+    assert [each.by_schedule for each in found] == [True] * 6 + [False] * 3, "Prefect isn't told of what is frozen"
 
 
 def test_what_is_open_now_comes_first_and_prefect_starts_no_run_for_it(folder: Folder) -> None:
@@ -64,6 +64,17 @@ def test_what_is_open_now_comes_first_and_prefect_starts_no_run_for_it(folder: F
     ):
         one, _ = coming(lanes, moment, 2)
         assert (one.window.start, one.now, one.by_schedule) == (first, now, by_schedule), moment
+        assert one.too_late is not by_schedule
+
+
+def test_what_prefect_can_only_be_told_later(folder: Folder) -> None:
+    """Dates that the clocks shift are listed one by one, and there is an end to what a list holds."""
+    window = "{start: 2026-12-06 02:30, length: 2h, zone: Europe/Berlin, recurrence: Day}"
+    found = coming(lanes_of(folder.read(f"name: a\nscope: web\nwindow: {window}\n"), FLEETS), NOW, 400)
+    told = [each.by_schedule for each in found]
+    assert told == sorted(told, reverse=True), "first those that Prefect knows, then those that it can't know yet"
+    assert (told[0], told[-1]) == (True, False)
+    assert not any(each.too_late for each in found)
 
 
 def test_an_end_of_all_windows(folder: Folder) -> None:
