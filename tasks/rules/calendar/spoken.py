@@ -181,9 +181,7 @@ def _interval(wish: _Wish) -> Spoken | None:
     if not isinstance(recurrence, Hours) or wish.until() is None or wish.left_out():
         return None
     every = timedelta(hours=recurrence.every)
-    anchor = first - every  # Prefect counts from an anchor in the future backwards as well
-    if anchor >= wish.begin:
-        return None
+    anchor = first - every  # from one in the future Prefect counts backwards too, and the comparison refuses it
     text = f"R/{anchor:%Y-%m-%dT%H:%M:%SZ}/PT{recurrence.every}H"
     return Spoken(SpokenKind.INTERVAL, text, "UTC", wish.end, every, anchor)
 

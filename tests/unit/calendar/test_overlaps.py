@@ -80,6 +80,12 @@ def test_a_window_that_is_open_already_is_no_gap():
     assert list(gaps({"a": NIGHTLY}, NOW + 11 * HOUR, NOW + 12 * HOUR, timedelta())) == []
 
 
+def test_a_short_window_within_a_long_one_does_not_end_it():
+    long, short = schedule("Once", datetime(2026, 11, 21), 600), schedule("Once", datetime(2026, 11, 21, 1), 60)
+    found = list(gaps({"long": long, "short": short}, NOW, NOW + timedelta(days=1), timedelta()))
+    assert [(gap.start.hour, gap.end.hour) for gap in found] == [(12, 0), (10, 12)]
+
+
 def test_a_freeze_makes_a_gap():
     freeze = Freeze(NOW, NOW + timedelta(days=5), "closing")
     found = list(gaps({"a": NIGHTLY}, NOW, NOW + timedelta(days=10), timedelta(days=2), [freeze]))
