@@ -26,6 +26,7 @@ from tasks.states import RebootPolicy
 _SLUG = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _TAG = re.compile(r"[\w.:/=@+-]{1,80}")
 _MAX_NAME = 63
+_YEARS = range(1970, 3000)
 
 
 def _as_asked(name: str) -> Any:  # noqa: ANN401  # of the type that its key has
@@ -122,6 +123,9 @@ class FreezeForm(Form):
             raise fault("this is no freeze", "Give `date`, or `start` and `end`, or `file`.")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise fault("this freeze ends before it starts", "Correct `start` or `end`.")
+        for moment in (self.date, self.start, self.end):
+            if moment is not None and moment.year not in _YEARS:  # further away, zones have no clocks
+                raise fault(f"the year {moment.year} can't be meant", f"Give {_YEARS.start} to {_YEARS.stop - 1}.")
         return self
 
 

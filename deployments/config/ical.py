@@ -49,6 +49,15 @@ def read_events(text: str, since: date, until: date) -> tuple[Event, ...]:
     Raises:
         InventoryError: it is no calendar, an event makes no sense, or there are more than MAX_EVENTS; with a hint.
     """
+    try:
+        return _read(text, since, until)
+    except OverflowError as error:  # year 1, or a duration of a million years
+        raise InventoryError(
+            "an event lies outside of the calendar", hint="Correct the year of its beginning or its end."
+        ) from error
+
+
+def _read(text: str, since: date, until: date) -> tuple[Event, ...]:
     components = _components(text)
     moved = {_instance(each) for each in components if "RECURRENCE-ID" in each}
     found: list[Event] = []
