@@ -1,5 +1,6 @@
 """Pre-check: is this machine in a state in which it may be patched? Every finding blocks or warns, with its remedy."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,10 @@ from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import timed_facts
 from tasks.steps.probes import ask
+
+_OF_ANOTHER_RUN = re.compile(
+    r"run (?!None )\S+ of .+ has this machine until \d|a job of run (?!unknown )\S+ is still running"
+)
 
 
 def precheck(work: Work) -> MachineRun:
@@ -37,8 +42,11 @@ def precheck(work: Work) -> MachineRun:
 
 
 def _is_elsewhere(finding: Finding) -> bool:
-    """Whether it says that another run has the machine: nothing is wrong with it then."""
-    return finding.check == "claim" and not finding.message.startswith("the machine can't be claimed")
+    """Whether it says that another run has the machine: nothing is wrong with it then.
+
+    An answer that makes no sense (no run, no moment) says nothing of the kind.
+    """
+    return finding.check == "claim" and _OF_ANOTHER_RUN.match(finding.message) is not None
 
 
 def findings_on_state(work: Work, facts: Facts) -> list[Finding]:
