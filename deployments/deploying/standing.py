@@ -14,6 +14,7 @@ from deployments.deploying.refresh import refresh_schedules
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
+from flows.upkeep import prune_records, report_fleet, stage_fleet
 
 AnyFlow = Flow[..., Any]
 
@@ -38,6 +39,9 @@ def standing(
         deployment(assess_fleet, "on-demand", fleet, pool),
         deployment(patch_fleet, "on-demand", fleet, pool),
         deployment(resume_fleet, "on-demand", fleet, pool),
+        deployment(stage_fleet, "on-demand", fleet, pool),
+        deployment(report_fleet, "on-demand", fleet, pool),
+        deployment(prune_records, "on-demand", fleet, pool),  # on a schedule only when its owner gives it one
         deployment(
             reconcile_fleet, "scheduled", fleet, pool, schedules=[every("reconcile", RECONCILE_SECONDS)], at_once=1
         ),

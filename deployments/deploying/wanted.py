@@ -1,6 +1,6 @@
 """What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,16 +10,19 @@ from deployments.deploying.automations import automations
 from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup, configuration_tag
 from deployments.deploying.standing import deployment, every, standing
 from flows.patch import patch_fleet
+from flows.upkeep import stage_fleet
 from inventory.machine import Inventory
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.spoken import Spoken, SpokenKind, agrees, spoken
 from tasks.rules.calendar.words import described
-from tasks.rules.window import read_local
+from tasks.rules.window import read_local, say_duration
 
 AHEAD = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
 FAR = timedelta(days=730)
 """How far a rule is compared with what is meant by it."""
+STAGED = "-stage"
+"""Tells the slug of a download's schedule from that of its run."""
 AT_ONCE = 1
 """Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
 
@@ -46,41 +49,60 @@ def wanted(
         told: what Prefect was told before, by schedule slug. What still says what is meant stays as it is.
     """
     windows = [
-        _window(configuration, opening, now, fleet, pool, told.get(opening.slug))
+        made
         for configuration in configurations.every
         for opening in configuration.openings(inventories[configuration.name])
+        for made in _of(configuration, opening, now, fleet, pool, told)
     ]
     made = (*standing(fleet, pool, inventory, configurations.source), *windows)
     return Setup(made, automations(fleet), (Pool(pool),))
 
 
-def _window(
-    configuration: Configuration, opening: Opening, now: datetime, fleet: str, pool: str, told: ScheduleLine | None
-) -> Deployment:
-    words = [configuration.description, f"{described(opening.schedule)}, for {configuration.scope}."]
-    said = line(configuration, opening, now, told)
-    return deployment(
-        patch_fleet,
-        opening.slug,
-        fleet,
-        pool,
-        description="\n\n".join(word for word in words if word),
-        parameters={"request": opening.request.model_dump(mode="json", exclude_defaults=True)},
-        schedules=[said] if said is not None else [],
-        tags=[configuration_tag(configuration.name), *configuration.tags],
-        at_once=AT_ONCE,
-        paused=not configuration.enabled,
-    )
+def _of(
+    configuration: Configuration,
+    opening: Opening,
+    now: datetime,
+    fleet: str,
+    pool: str,
+    told: Mapping[str, ScheduleLine],
+) -> Iterator[Deployment]:
+    """Return the deployments of one opening: its run, and the download ahead of it where that is wanted."""
+    windows = f"{described(opening.schedule)}, for {configuration.scope}."
+    ahead = configuration.stage_ahead_minutes
+    kinds = [(patch_fleet, opening.slug, configuration.lead_minutes, windows)]
+    if ahead is not None:
+        words = f"Downloads {say_duration(ahead * 60)} ahead of its windows: {windows}"
+        kinds.append((stage_fleet, f"{opening.slug}{STAGED}", ahead, words))
+    for flow, slug, minutes, words in kinds:
+        said = line(configuration, opening, now, told.get(slug), slug=slug, lead=timedelta(minutes=minutes))
+        yield deployment(
+            flow,
+            opening.slug,
+            fleet,
+            pool,
+            description="\n\n".join(word for word in (configuration.description, words) if word),
+            parameters={"request": opening.request.model_dump(mode="json", exclude_defaults=True)},
+            schedules=[said] if said is not None else [],
+            tags=[configuration_tag(configuration.name), *configuration.tags],
+            at_once=AT_ONCE,
+            paused=not configuration.enabled,
+        )
 
 
 def line(
-    configuration: Configuration, opening: Opening, now: datetime, told: ScheduleLine | None
+    configuration: Configuration,
+    opening: Opening,
+    now: datetime,
+    told: ScheduleLine | None,
+    *,
+    slug: str,
+    lead: timedelta,
 ) -> ScheduleLine | None:
-    """Return an opening's windows as Prefect can be told of them: a run starts its lead before its window opens.
+    """Return an opening's windows as Prefect can be told of them, so that its runs start ``lead`` before they open.
 
     None: no window opens any more.
     """
-    lead, freezes = timedelta(minutes=configuration.lead_minutes), _freezes(configuration, opening.zone)
+    freezes = _freezes(configuration, opening.zone)
     if told is not None and told.every is None:
         stands = Spoken(SpokenKind.RRULE, told.rule, told.zone, None)
         far = now + (AHEAD if told.dates else FAR)
@@ -90,8 +112,8 @@ def line(
     if said.kind is SpokenKind.NEVER:
         return None
     if said.kind is SpokenKind.INTERVAL and said.every is not None and said.anchor is not None:
-        return every(opening.slug, said.every.total_seconds(), said.anchor, active=configuration.enabled)
-    return ScheduleLine(opening.slug, said.text, said.zone, configuration.enabled, until=said.until)
+        return every(slug, said.every.total_seconds(), said.anchor, active=configuration.enabled)
+    return ScheduleLine(slug, said.text, said.zone, configuration.enabled, until=said.until)
 
 
 def _freezes(configuration: Configuration, zone: str) -> Sequence[Freeze]:

@@ -32,6 +32,7 @@ from tests.support.prefect_server import PrefectServer, prefect_server
 pytestmark = pytest.mark.slow
 
 SCHEDULED_WITHIN = 60.0  # seconds; the scheduler looks for new deployments every five
+MADE_AHEAD = 2  # it makes three, but looks no further than 100 days ahead
 FLEET = """
 machines:
   - {name: web-1, address: 192.0.2.11, environment: prod}
@@ -43,7 +44,7 @@ WINDOWS = {
     "patch-tuesday": "lead: 40\nwindow: {start: 2026-12-05 22:00, length: '01:55', zone: America/New_York, "
     "recurrence: Month Second Tuesday Offset20}",
     "six-hours": "window: {start: 2026-12-05 02:30, length: 2h, zone: UTC, recurrence: 6Hours}",
-    "weekend": "window: {start: 2026-12-05 23:00, length: 3h, zone: Asia/Kathmandu, "
+    "weekend": "stage_ahead: 90\nwindow: {start: 2026-12-05 23:00, length: 3h, zone: Asia/Kathmandu, "
     "recurrence: '2Weeks Saturday,Sunday'}",
 }
 
@@ -135,16 +136,28 @@ def test_prefect_starts_runs_when_our_windows_want_it(place: Place, name: str) -
     assert told == ours
 
 
-def _scheduled(place: Place, name: str) -> list[datetime]:
+def test_what_is_to_be_installed_is_downloaded_ahead(place: Place) -> None:
+    runs, downloads = _scheduled(place, "weekend"), _scheduled(place, "weekend", "stage-fleet")
+
+    assert downloads == [run - timedelta(minutes=90) for run in runs[: len(downloads)]]
+
+
+def _scheduled(place: Place, name: str, flow: str = "patch-fleet") -> list[datetime]:
     """Return when the server's own scheduler has made runs for, which it does soon after a deployment."""
-    wanted = DeploymentFilter(id=DeploymentFilterId(any_=[place.window(name).id]))
+    deployment = place.client.read_deployment_by_name(f"{flow}/{name}")
+    wanted = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
     ahead = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
     patience = time.monotonic() + SCHEDULED_WITHIN
     while True:
         runs = place.client.read_flow_runs(deployment_filter=wanted, flow_run_filter=ahead)
-        if len(runs) >= 3:
+        if len(runs) >= MADE_AHEAD:
             assert all(run.auto_scheduled for run in runs)
-            return sorted(run.expected_start_time.astimezone(UTC) for run in runs if run.expected_start_time)
+            # Prefect's own kind of datetime loses its zone in sums.
+            return sorted(
+                datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
+                for run in runs
+                if run.expected_start_time
+            )
         assert time.monotonic() < patience, f"the scheduler made {len(runs)} runs for {name}"
         time.sleep(0.5)
 
@@ -177,7 +190,8 @@ def test_what_no_configuration_wants_any_more_is_removed_and_nothing_else(place:
     place.client.create_deployment(flow_id=flow, name="theirs", tags=["fleetpatch"])
     (place.folder / "configurations" / "weekend.yaml").unlink()
     try:
-        assert {name: each["doing"] for name, each in place.differences().items()} == {"patch-fleet/weekend": "remove"}
+        gone = {"patch-fleet/weekend": "remove", "stage-fleet/weekend": "remove"}
+        assert {name: each["doing"] for name, each in place.differences().items()} == gone
         assert "remove" not in place.deploy("--no-prune", "--check", code=0)
         place.deploy("--yes")
         names = {each.name for each in place.client.read_deployments()}

@@ -160,8 +160,7 @@ def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
         yield "", f"sqlite:///{tmp_path / 'records.db'}"
         return
     with own_server() as postgres:
-        for name in ("prefect", "fleetpatch"):
-            postgres.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' TEMPLATE template0")
         yield f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}", postgres.url("fleetpatch")
 
 
@@ -213,8 +212,7 @@ def test_a_window_opens_by_schedule_and_the_machine_is_patched(
 def test_a_worker_that_was_down_patches_in_what_is_left_and_never_beyond(hosts: Boot, tmp_path: Path) -> None:
     """Nobody works when the windows open; then a worker comes, and is killed in the middle, and another comes."""
     with own_server() as postgres:
-        for name in ("prefect", "fleetpatch"):
-            postgres.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' TEMPLATE template0")
         databases = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}", postgres.url("fleetpatch")
         with planned(hosts, 4, tmp_path, databases) as plan:
             late, missed, both, stopped = plan.fleet.hosts
