@@ -36,7 +36,7 @@ class Setting:
 TABLE = (
     # Task runs reach the database through a queue in memory that drops what comes when it is full (10 000 events). With
     # the default of one row a transaction the recorder does 10 to 40 a second: 5891 of 9300 task runs ever appeared.
-    # In batches it does more than 350 a second: 5100 of 5100.
+    # In batches it does more than 350 a second: 5100 of 5100. With this whole table, on SQLite: 3000 of 3000.
     Setting(
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE",
         "200",
@@ -52,7 +52,8 @@ TABLE = (
         "1",
         "An incomplete batch waits for one second, not five: states are seen when they are true.",
     ),
-    # Each consumer has such a queue of its own. Automations that miss events don't see runs that died.
+    # Each consumer has such a queue of its own. Automations that miss events don't see runs that died. The persister is
+    # the slowest; 18 s after those 3000 it had kept twice as many events as with its default of one at a time.
     Setting(
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE",
         "200",

@@ -143,11 +143,12 @@ def worker(server: Server, pool: str = "fleetpatch") -> Iterator[None]:
         process.wait()
 
 
-def until_online(server: Server) -> tuple[int, dict[str, tuple[str, str]]]:
-    until = time.monotonic() + 60
+def until(server: Server, check: str, wanted: tuple[str, str]) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Ask doctor until a check says what is wanted, or a minute is over."""
+    over = time.monotonic() + 60
     while True:
         code, found = server.doctor()
-        if found["pool fleetpatch"][0] == "good" or time.monotonic() > until:
+        if found[check] == wanted or time.monotonic() > over:
             return code, found
 
 
@@ -162,12 +163,12 @@ def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
     assert found["database"][1].startswith("SQLite")
 
     deploy(server)
-    time.sleep(8)  # the scheduler looks at new deployments every five seconds
-    code, found = server.doctor()
-    assert found["scheduler"] == ("good", "runs lie ahead for 1 active schedules")
+    ahead = ("good", "runs lie ahead for 1 active schedules")
+    code, found = until(server, "scheduler", ahead)  # it looks at new deployments every five seconds
+    assert found["scheduler"] == ahead
     assert (code, found["pool fleetpatch"][0]) == (5, "block")
     with worker(server):
-        code, found = until_online(server)
+        code, found = until(server, "pool fleetpatch", ("good", "online: tested"))
     assert found["pool fleetpatch"] == ("good", "online: tested")
     assert code == 0, found
 

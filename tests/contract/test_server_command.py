@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deployments.server.asking import next_date
-from deployments.server.settings import Part, settings_of
+from deployments.server.settings import TABLE, Part, settings_of
 from deployments.server.view import ScheduleTold
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -81,3 +82,26 @@ def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
     assert shown["PREFECT_SERVER_API_AUTH_STRING"] == "(hidden)"
     assert json.loads(done.stdout)["worker"] == settings_of(Part.WORKER)
     assert not (tmp_path / "home").exists()
+
+
+def test_settings_are_shown_with_their_reasons() -> None:
+    words = [sys.executable, "-m", "deployments.command", "server", "--show"]
+    wide = {**os.environ, "COLUMNS": "300"}
+    done = subprocess.run(words, env=wide, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Workers, beside PREFECT_API_URL" in done.stdout
+    assert {each.name for each in TABLE if each.name not in done.stdout} == set()
+    assert "Nothing is sent to Prefect's makers." in done.stdout
+
+
+def test_doctor_needs_to_know_which_server() -> None:
+    words = [sys.executable, "-m", "deployments.command", "doctor", "--server", "--json"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    with tempfile.TemporaryDirectory() as home:
+        kept |= {"XDG_DATA_HOME": home, "PREFECT_HOME": home}
+        done = subprocess.run(words, env=kept, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 5
+    (finding,) = json.loads(done.stdout)["server"]
+    assert (finding["check"], finding["level"]) == ("server", "block")
+    assert "PREFECT_API_URL" in finding["message"]
+    assert "fleetpatch server" in finding["remedy"]
