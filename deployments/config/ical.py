@@ -8,7 +8,6 @@ event is none. Times without a zone, and whole days, are read in the window's zo
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from importlib import import_module
 from itertools import takewhile
 from typing import Any, TypeAlias
 
@@ -74,13 +73,8 @@ def _read(text: str, since: date, until: date) -> tuple[Event, ...]:
 
 
 def _components(text: str) -> list[Component]:
-    try:
-        icalendar = import_module("icalendar")
-    except ImportError as error:
-        raise InventoryError(
-            "iCalendar files can't be read here: the package icalendar is not installed",
-            hint="Install it (pip install icalendar), or write the dates out.",
-        ) from error
+    import icalendar  # noqa: PLC0415 - takes a while, and most configurations have no such file
+
     try:
         calendars = icalendar.Calendar.from_ical(text, multiple=True)
         components = [event for calendar in calendars for event in calendar.walk("VEVENT")]

@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from deployments.config import ical
 from deployments.config.ical import Event, read_events
 from inventory.errors import InventoryError
 from tests.unit.config.folder import WEEKLY, Folder, wall
@@ -15,11 +14,6 @@ SINCE, UNTIL = date(2026, 1, 1), date(2029, 1, 1)
 def calendar(*events: str, before: str = "") -> str:
     bodies = "".join(f"BEGIN:VEVENT\n{event.strip()}\nEND:VEVENT\n" for event in events)
     return f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//x//x//EN\n{before}{bodies}END:VCALENDAR\n".replace("\n", "\r\n")
-
-
-@pytest.fixture(autouse=True)
-def library() -> None:
-    pytest.importorskip("icalendar")
 
 
 def read(*events: str, before: str = "") -> list[tuple[str, str, str]]:
@@ -148,15 +142,6 @@ def test_a_faulty_file_is_told_where_it_is_named(folder: Folder) -> None:
     ((line, key, words),) = folder.faults(f"name: a\nscope: '*'\nfreezes:\n- {{file: x.ics}}\n{WEEKLY}\n")
     assert (line, key) == (4, "freezes.0.file")
     assert "x.ics: this is no iCalendar file" in words
-
-
-def test_without_the_library_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(ical, "import_module", missing)
-    with pytest.raises(InventoryError, match="the package icalendar is not installed"):
-        read_events(calendar(), SINCE, UNTIL)
 
 
 def test_no_events_are_no_freezes() -> None:

@@ -1,0 +1,164 @@
+"""The nouns for what machines say of themselves. All of tasks/model.py's are these and what is made of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tasks.states import URGENT, Answer, Classification, Compliance
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Free room on the file system that holds ``mount`` (a mount point or a drive)."""
+
+    mount: str
+    role: str  # "system", "packages", "boot": what it is needed for, whatever its path
+    total_bytes: int
+    free_bytes: int
+    free_inodes: int | None  # None where the file system has no fixed number of them
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What runs: failed service units, and sockets listened on as "protocol/port"."""
+
+    failed: tuple[str, ...] = ()
+    listening: tuple[str, ...] = ()
+    known: bool = True  # False when the machine has no way to tell
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a machine says of itself.
+
+    Attributes:
+        managers: package managers found, best first: "apt", "dnf", "zypper", "windows_update".
+        clock_skew_seconds: machine's clock minus ours, half the round trip taken off.
+        can_reboot: False in containers that their host must restart.
+    """
+
+    os_id: str
+    os_version: str
+    os_name: str
+    kernel: str
+    arch: str
+    boot_id: str
+    uptime_seconds: float
+    clock_skew_seconds: float
+    privilege: str
+    managers: tuple[str, ...]
+    job_runner: str
+    can_reboot: bool
+    disks: tuple[Disk, ...]
+    services: Services
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One pending update on one machine.
+
+    Attributes:
+        id: identity within the machine: name and architecture, or a GUID.
+        name: what masks match.
+        installed: version now, or None when the update brings a new package along.
+        available: version that would be installed.
+        origins: where newer versions come from, for people.
+        cves: what it fixes; None when the machine can't tell (which is not the same as none).
+        size_bytes: download size; None when unknown.
+        group: updates of one group belong in one transaction; "" for none.
+        held: its administrator pinned it; it is never un-held by us.
+        blocked: why the machine can't install it as it stands ("UA_ESM_REQUIRED …"), or "".
+        requires_reboot: None when it isn't known beforehand.
+        replaces: older pending updates that this one includes.
+    """
+
+    id: str
+    name: str
+    arch: str
+    installed: str | None
+    available: str
+    classification: Classification
+    severity: str = ""
+    origins: tuple[str, ...] = ()
+    cves: tuple[str, ...] | None = None
+    size_bytes: int | None = None
+    group: str = ""
+    held: bool = False
+    blocked: str = ""
+    requires_reboot: bool | None = None
+    kb: str = ""
+    published: datetime | None = None
+    replaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RebootNeed:
+    """Whether a machine asks for a reboot, and why it thinks so."""
+
+    answer: Answer
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackageState:
+    """What the package manager says.
+
+    Attributes:
+        problems: what is broken (interrupted transactions, unmet dependencies); empty when it is healthy.
+        repairable: whether finishing what was interrupted may mend the problems.
+        lock_holder: process that holds the lock now, or "".
+        auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
+        warnings: repositories that could not be read, and the like.
+        services_to_restart: run on files that were replaced under them.
+    """
+
+    manager: str
+    updates: tuple[Update, ...]
+    reboot: RebootNeed
+    held: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    repairable: bool = False
+    lock_holder: str = ""
+    auto_updaters: tuple[tuple[str, float | None], ...] = ()
+    warnings: tuple[str, ...] = ()
+    services_to_restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as it is kept in records: its kind, its text and what a person can do."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is pending on one machine, or why that is not known."""
+
+    machine: str
+    at: datetime
+    seconds: float
+    facts: Facts | None = None
+    packages: PackageState | None = None
+    error: ErrorInfo | None = None
+    run_id: str = ""
+
+    @property
+    def urgent(self) -> int:
+        """Number of critical and security updates."""
+        return sum(update.classification in URGENT for update in self.packages.updates) if self.packages else 0
+
+    @property
+    def other(self) -> int:
+        """Number of all other updates."""
+        return len(self.packages.updates) - self.urgent if self.packages else 0
+
+    @property
+    def compliance(self) -> Compliance:
+        """Compliant when no critical or security update is pending."""
+        if self.packages is None or any(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates):
+            return Compliance.NOT_ASSESSED if self.urgent == 0 else Compliance.NON_COMPLIANT
+        return Compliance.NON_COMPLIANT if self.urgent else Compliance.COMPLIANT
