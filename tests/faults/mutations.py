@@ -123,18 +123,6 @@ def _repaired_again(inner: Any) -> Any:
     return repair
 
 
-def _as_it_was_left(inner: Any) -> Any:
-    def recalled(run: Any, entries: Any) -> Any:
-        found = inner(run, entries)
-        told = [entry for entry in entries if entry.act == "step" and entry.mark.value == "after"]
-        if told and told[-1].detail.get("halted"):
-            kept = replace(told[-1], detail={**told[-1].detail, "halted": ""})
-            return inner(run, (*entries, kept))
-        return found
-
-    return recalled
-
-
 def _fewer(inner: Any) -> Any:
     return lambda self, works, at_once: inner(self, works, at_once)[: max(1, len(works) - 1)]
 
@@ -217,10 +205,6 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         _put(flows.campaign, "verdict", lambda *_: BudgetVerdict(go_on=True, reason="")),
     ),
     "a failed pre-check is not heeded": ("7", _unheeded),
-    "a failed pre-check is forgotten at a take-over": (
-        "7",
-        _around(flows.campaign, "recalled", _as_it_was_left),
-    ),
 }
 """By name: the law that it breaks, and how."""
 

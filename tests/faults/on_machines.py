@@ -16,7 +16,8 @@ from tests.faults.lab_cases import Case, cases
 from tests.faults.stage import Broken, Stage
 from tests.lab.fleet import Lab, LabHost
 
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 8
+LAST_LINES = 15  # of what a case that failed has said, in the tests' report
 HEALED_ALREADY = ("database killed", "records' disk full")  # their records are gone with their place
 NOT_HEALED = ("two runs", "window ends in a postinst")  # their other run is the second one
 
@@ -103,6 +104,15 @@ def table(played: Sequence[Played], seconds: float) -> str:
     lines = [_line(one) for one in played if one.fault]
     wrong = sum(bool(one.fault) for one in played)
     return "\n".join([*lines, f"{len(played)} cases on real machines in {seconds:.0f} s, {wrong} with violations"])
+
+
+def told(wrong: Sequence[Played]) -> str:
+    """Return for people which cases failed, each with the last lines of what it said."""
+    lines = [f"{len(wrong)} cases on real machines broke a promise:"]
+    for one in wrong:
+        lines += ["", f"{one.name} ({one.seconds:.0f} s)"]
+        lines += [f"    {line}" for line in one.fault.strip().splitlines()[-LAST_LINES:]]
+    return "\n".join(lines)
 
 
 def main(wanted: str = "") -> int:

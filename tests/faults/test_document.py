@@ -1,0 +1,54 @@
+"""What docs/faults.md promises is shown by what it links to: every cell has a link, and every link leads to a case."""
+
+import re
+
+import pytest
+
+from tests.ci.tree import TOP
+from tests.faults.kinds import FROM_THE_START, STRIKES
+from tests.faults.lab_cases import cases
+from tests.faults.lab_hard_cases import hard_cases
+from tests.faults.mutations import MUTANTS
+
+PAGE = TOP / "docs/faults.md"
+LINK = re.compile(r'\[(L|S|T)\]\(\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
+HARD = {name for name, _ in hard_cases("true")}
+NAMED = {
+    "faults/lab_cases.py": {name for name, _ in cases()} - HARD,
+    "faults/lab_hard_cases.py": HARD,
+    "faults/kinds.py": {*STRIKES, *FROM_THE_START},
+}
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows below a heading of the page, each as its cells."""
+    part = PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+ROWS = table("Faults and steps")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_every_promise_names_what_shows_it(row: list[str]) -> None:
+    assert len(row) == 5
+    promises = [cell for cell in row[1:] if cell]
+    assert promises
+    for cell in promises:
+        links = LINK.findall(cell)
+        assert links, f"nothing shows: {cell}"
+        assert not LINK.sub("", cell).count("](")
+        for _, path, name in links:
+            assert (TOP / "tests" / path).exists()
+            assert not name or name in NAMED[path], f"{path} has no {name!r}"
+
+
+def test_every_case_and_every_kind_stands_in_the_table() -> None:
+    shown = {(path, name) for row in ROWS for cell in row for _, path, name in LINK.findall(cell)}
+    missing = {(path, name) for path, names in NAMED.items() for name in names} - shown
+    assert {name for _, name in missing} <= {"comes back slowly", "reboot pending before"}  # which are no faults
+
+
+def test_every_law_that_is_broken_on_purpose_is_told() -> None:
+    assert {row[0] for row in table("Laws broken on purpose")} == set(MUTANTS)
