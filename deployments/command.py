@@ -6,12 +6,15 @@ while it is imported. All are imported for every call, so what is heavy they loa
 
 import sys
 
-# One line each: importing is what adds the verb.
-import deployments.cli.calendar
+# isort: off - importing is what adds the verbs, and those of the flows stand first in --help
+from flows.cli.main import main
+
 import deployments.cli.config
+import deployments.cli.calendar
 import deployments.cli.deploy
 import deployments.cli.server  # noqa: F401
-from flows.cli.main import main
+
+# isort: on
 
 __all__ = ["main"]
 

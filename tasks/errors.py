@@ -3,6 +3,7 @@
 FleetpatchError                     inventory/errors.py
 ├── InventoryError                  bad inventory or scope: file, line, key
 │   ├── InvalidInventory            everything that is wrong with one, found in one pass
+│   ├── InvalidConfigurations       the same for configurations (deployments/config/errors.py)
 │   ├── EmptyScopeError             the scope matches no machine
 │   └── HostKeyConflict             a key that must not be learned
 ├── CredentialError                 a reference that leads nowhere
