@@ -4,17 +4,15 @@
 while it is imported. All are imported for every call, so what is heavy they load inside of their functions.
 """
 
+# ruff: noqa: I001 - importing is what adds the verbs, and those of the flows stand first in --help
 import sys
 
-# isort: off - importing is what adds the verbs, and those of the flows stand first in --help
 from flows.cli.main import main
 
 import deployments.cli.config
 import deployments.cli.calendar
 import deployments.cli.deploy
 import deployments.cli.server  # noqa: F401
-
-# isort: on
 
 __all__ = ["main"]
 

@@ -143,7 +143,7 @@ def _check(url: str) -> None:
     if not _answers(url):
         raise CannotRun(
             f"the Prefect server at {url} does not answer",
-            hint="Start it (prefect server start), correct PREFECT_API_URL, or use --plain to patch without Prefect.",
+            hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --plain to patch without Prefect.",
         )
 
 
