@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 
 from flows.form import Form
 from tasks.model import Hook
@@ -43,12 +44,31 @@ class HookRequest(Form):
 class HooksRequest(Form):
     """What is run before and after: once for the run, once a wave, or on each machine."""
 
-    before_run: list[HookRequest] = Field(default=[], max_length=20)
-    after_run: list[HookRequest] = Field(default=[], max_length=20)
-    before_wave: list[HookRequest] = Field(default=[], max_length=20)
-    after_wave: list[HookRequest] = Field(default=[], max_length=20)
-    before_machine: list[HookRequest] = Field(default=[], max_length=20)
-    after_machine: list[HookRequest] = Field(default=[], max_length=20)
+    before_run: list[HookRequest] = Field(
+        default=[],
+        max_length=20,
+        description="Once, when the plan stands and was approved, before any machine is changed. With a lead: "
+        "before the window opens.",
+    )
+    after_run: list[HookRequest] = Field(
+        default=[], max_length=20, description="Once, at the end, when what is before the run had its turn."
+    )
+    before_wave: list[HookRequest] = Field(
+        default=[], max_length=20, description="Once a wave, before its first machine."
+    )
+    after_wave: list[HookRequest] = Field(
+        default=[], max_length=20, description="Once a wave that was begun, after its last machine."
+    )
+    before_machine: list[HookRequest] = Field(
+        default=[],
+        max_length=20,
+        description="For each machine with something to install: after its download and before its first change.",
+    )
+    after_machine: list[HookRequest] = Field(
+        default=[],
+        max_length=20,
+        description="For each machine whose `before_machine` had its turn, also when something failed.",
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -77,10 +97,26 @@ class HooksRequest(Form):
         return asked
 
 
+def _closed_by_names(schema: JsonDict) -> None:
+    """Say "no other keys" in a way that survives Prefect, for a form with a field called ``required``.
+
+    Prefect 3.8 checks a deployment's parameters against the schema without every key ``required`` in it
+    (``validate(ignore_required=True)``), and takes that field's own entry away with the lists of required fields. With
+    ``additionalProperties: false`` it then refuses the field: such a deployment can't be made.
+    """
+    fields = schema["properties"]
+    del schema["additionalProperties"]
+    schema["propertyNames"] = {"enum": list(fields) if isinstance(fields, dict) else []}
+
+
 class ApprovalRequest(Form):
     """Whether a person has to let the run go on once its plan stands."""
 
-    required: bool = Field(default=False, description="Wait for a person's word before anything is changed.")
+    model_config = ConfigDict(json_schema_extra=_closed_by_names)
+
+    required: bool = Field(
+        default=False, title="Wait For Approval", description="Wait for a person's word before anything is changed."
+    )
     expires_minutes: float | None = Field(
         default=None,
         gt=0,
@@ -89,11 +125,14 @@ class ApprovalRequest(Form):
     )
     changed: Literal["refuse", "trim"] = Field(
         default="trim",
-        description="When what is pending is no longer what was approved: refuse the machine, or install only what was "
-        "approved and still stands.",
+        title="When The Plan Has Changed",
+        description="When what is pending is no longer what was approved: trim installs only what was approved and "
+        "still stands, refuse leaves the machine alone.",
     )
     not_by_starter: bool = Field(
-        default=False, description="Whoever started the run may not approve it: two pairs of eyes."
+        default=False,
+        title="Not By Whoever Started It",
+        description="Whoever started the run may not approve it: two pairs of eyes.",
     )
 
 
@@ -107,7 +146,10 @@ class NotifyRequest(Form):
         "Prefect secret block).",
     )
     on: list[Occasions] = Field(
-        default=["waiting", "failed", "missed", "finished"], min_length=1, description="At which occasions."
+        default=["waiting", "failed", "missed", "finished"],
+        min_length=1,
+        title="When",
+        description="At which occasions.",
     )
 
 

@@ -66,9 +66,23 @@ class WavesRequest(Form):
 
     canary_count: int = Field(default=0, ge=0, le=1000, description="Machines in a first wave of their own.")
     canary_percent: float = Field(default=0, ge=0, le=100, description="The same as a share of all machines.")
-    size: int | None = Field(default=None, ge=1, le=10_000, description="Machines a wave. Empty: by the percentage.")
-    percent: float = Field(default=20, gt=0, le=100, description="Share of the machines a wave, rounded up.")
-    at_once: int = Field(default=20, ge=1, le=500, description="Machines worked on at the same time within a wave.")
+    size: int | None = Field(
+        default=None, ge=1, le=10_000, title="Machines A Wave", description="Empty: by the percentage."
+    )
+    percent: float = Field(
+        default=20,
+        gt=0,
+        le=100,
+        title="Percent A Wave",
+        description="Share of all machines that make a wave, rounded up.",
+    )
+    at_once: int = Field(
+        default=20,
+        ge=1,
+        le=500,
+        title="Machines At Once",
+        description="Machines worked on at the same time within a wave.",
+    )
     pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Rest between waves.")
     failure_budget_count: int | None = Field(
         default=None, ge=0, le=10_000, description="Failed machines that are tolerated before no new wave is begun."
@@ -103,6 +117,7 @@ class UpdatesRequest(Form):
     as_in_run: str = Field(
         default="",
         max_length=100,
+        title="Same As In Run",
         description="Only updates and versions that an earlier run (its id, or `last:` and a configuration's name) "
         "has installed or planned: what one ring has tested is carried to the next.",
     )
@@ -114,7 +129,10 @@ class AssessRequest(ScopeRequest):
     refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
     at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
     report_directory: Place | None = Field(default=None, description="Where to write a report. Empty: none.")
-    report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
+    report_formats: list[ReportFormat] = Field(
+        default=["html", "csv", "parquet", "json"],
+        description="What the report is written as: a page, tables, or everything for programs.",
+    )
 
 
 class PatchRequest(ScopeRequest):
@@ -126,9 +144,15 @@ class PatchRequest(ScopeRequest):
     )
     updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which of the pending updates.")
     window: WindowRequest = Field(default=WindowRequest(), description="When changes may be made.")
-    waves: WavesRequest = Field(default=WavesRequest(), description="In what order, and when to stop going on.")
     reboot: RebootPolicy = Field(
         default=RebootPolicy.IF_REQUIRED, description="IfRequired, Never or Always after the installation."
+    )
+    waves: WavesRequest = Field(default=WavesRequest(), description="In what order, and when to stop going on.")
+    approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person has to agree.")
+    hooks: HooksRequest = Field(default=HooksRequest(), description="What of yours is run before and after.")
+    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is told of what.")
+    freezes: list[FreezeRequest] = Field(
+        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
     )
     reboot_pending_first: bool = Field(
         default=False, description="Take a reboot that is pending from before, before anything is installed."
@@ -141,7 +165,15 @@ class PatchRequest(ScopeRequest):
     coming_up_minutes: float = Field(default=30, gt=0, le=240, description="Time it may take from then to a login.")
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
-    stage: bool = Field(default=True, description="Download everything before the first installation.")
+    native_updaters: Literal["leave", "pause"] = Field(
+        default="leave",
+        title="System's Own Updaters",
+        description="What becomes of updaters of the system's own (apt-daily, unattended-upgrades): `leave` them "
+        "alone, or `pause` them from a machine's first package transaction to the end of its turn.",
+    )
+    stage: bool = Field(
+        default=True, title="Download First", description="Download everything before the first installation."
+    )
     download_only: bool = Field(
         default=False, description="Only download, ahead of a window: install nothing and reboot nothing."
     )
@@ -151,18 +183,18 @@ class PatchRequest(ScopeRequest):
     )
     assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
     configuration: str = Field(
-        default="", max_length=100, description="The maintenance configuration that this run belongs to, if any."
-    )
-    hooks: HooksRequest = Field(default=HooksRequest(), description="What of yours is run before and after.")
-    approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person has to agree.")
-    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is told of what.")
-    freezes: list[FreezeRequest] = Field(
-        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
+        default="",
+        max_length=100,
+        description="Name of the maintenance configuration that this run belongs to: for reports, and for who may "
+        "patch a machine. Nothing else is taken from it. Empty: a run of your own.",
     )
     report_directory: Place | None = Field(
         default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
     )
-    report_formats: list[ReportFormat] = Field(default=["html", "csv", "parquet", "json"])
+    report_formats: list[ReportFormat] = Field(
+        default=["html", "csv", "parquet", "json"],
+        description="What the report is written as: a page, tables, or everything for programs.",
+    )
 
     def options(self, frozen: FrozenSet | None = None) -> PatchOptions:
         """Return what the steps need to know of this request; ``frozen`` is what ``updates.as_in_run`` stands for."""
@@ -184,6 +216,7 @@ class PatchRequest(ScopeRequest):
             reboot_pending_first=self.reboot_pending_first and not only,
             allow_removals=self.allow_removals,
             repair=self.repair and not only,
+            native_updaters="leave" if only else self.native_updaters,
             stage=self.stage,
             download_only=only,
             settle_seconds=self.settle_seconds,
