@@ -14,7 +14,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, SimMachine
 from tests.support.mortal import Killed, Life
-from tests.unit.engine.test_resume import RUN, begin, resume
+from tests.support.taking_up import RUN, begin, resume
 
 
 def named(machine: SimMachine) -> list[tuple[object, object]]:

@@ -14,7 +14,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life
-from tests.unit.engine.test_resume import RUN, begin, resume
+from tests.support.taking_up import RUN, begin, resume
 
 
 def one(*packages: FakePackage, skew: float = 0.0) -> SimFleet:

@@ -1,0 +1,65 @@
+"""Runs of the simulated fleet whose controller dies, and that are taken up again."""
+
+from dataclasses import replace
+
+from flows.campaign import Campaign
+from flows.past import past_of, request_of
+from flows.ports import PlainRunner
+from flows.request import PatchRequest
+from tasks.model import RunReport
+from tasks.steps.context import Control
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeHistory
+from tests.support.fleet import SimFleet
+from tests.support.mortal import Life, mortal_machine, mortal_records
+
+RUN = "20260310-010000-aaaaaa"
+
+
+def begin(fleet: SimFleet, request: PatchRequest, life: Life) -> RunReport:
+    """Carry a run out, for as long as the controller lives."""
+    return _campaign(fleet, request, life).carry_out()
+
+
+def resume(fleet: SimFleet, life: Life | None = None) -> RunReport:
+    """Take the run up again, in a new process."""
+    history = FakeHistory(fleet.records)
+    past = past_of(history, RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
+    return _campaign(fleet, request_of(past.run), life or Life(), past=past).carry_out()
+
+
+def _campaign(fleet: SimFleet, request: PatchRequest, life: Life, **more: object) -> Campaign:
+    ports = fleet.ports()
+    mortal = replace(
+        ports,
+        control=Control(),
+        records=mortal_records(ports.records, life),
+        connect=lambda machine: mortal_machine(ports.connect(machine), life),
+    )
+    return Campaign(request, mortal, PlainRunner(), run_id=RUN, **more)  # type: ignore[arg-type]
+
+
+def two_machines() -> SimFleet:
+    """One that is rebooted and one with a failing package, in two waves."""
+    fleet = SimFleet()
+    fleet.add("first", [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
+    fleet.add("second", [FakePackage("a", seconds=20), FakePackage("bad", fails="no"), FakePackage("c")])
+    return fleet
+
+
+def end_state(fleet: SimFleet, report: RunReport) -> object:
+    """What matters of an end: versions and boots on the machines, and what the report says of them."""
+    machines = {name: (m.world.whole(), m.boots.count, m.world.state().problems) for name, m in fleet.machines.items()}
+    told = {
+        outcome.machine: (outcome.state, outcome.reboot, {r.update.id: r.state for r in outcome.updates})
+        for outcome in report.outcomes
+    }
+    return machines, told
+
+
+def undisturbed() -> tuple[int, object]:
+    """Return how many calls a run makes that nothing happens to, and how it ends."""
+    life = Life()
+    fleet = two_machines()
+    report = begin(fleet, fleet.request(waves={"size": 1, "failure_budget_count": 5}), life)
+    return life.calls, end_state(fleet, report)
