@@ -13,7 +13,7 @@ from tasks.model import RunReport
 from tasks.states import OperationState, UpdateState
 from tests.support.fleet import SimFleet, SimMachine
 from tests.support.mortal import Killed, Life
-from tests.support.taking_up import RUN, begin, end_state, resume, two_machines
+from tests.support.taking_up import RUN, begin, end_state, resume, two_machines, undisturbed
 
 CALLS, WANTED = undisturbed()
 
