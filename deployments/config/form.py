@@ -7,7 +7,7 @@ default and its description.
 import re
 from copy import copy
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -177,6 +177,7 @@ class ConfigurationForm(Form):
     coming_up_minutes: float = _as_asked("coming_up_minutes")
     allow_removals: bool = _as_asked("allow_removals")
     repair: bool = _as_asked("repair")
+    native_updaters: Literal["leave", "pause"] = _as_asked("native_updaters")
     stage: bool = _as_asked("stage")
     refresh: bool = _as_asked("refresh")
     settle_seconds: float = _as_asked("settle_seconds")

@@ -19,6 +19,7 @@ ASSESS: Final = "apt_assess"
 REHEARSE: Final = "apt_rehearse"
 INSTALLED: Final = "apt_installed"
 JOB: Final = "apt_job"
+UPDATERS: Final = "apt_updaters"
 
 LISTS_LOCK_SECONDS: Final = "60"
 """How long an assessment waits for another process that reads apt's lists."""
@@ -34,6 +35,7 @@ class Apt:
     """The PackageManager of Debian's family."""
 
     name = "apt"
+    updaters = UPDATERS
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Ask for everything that is pending, in one round trip.

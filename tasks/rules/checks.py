@@ -10,6 +10,8 @@ from tasks.states import URGENT, Answer, FindingLevel
 
 PENDING_REBOOT = "pending-reboot"
 """The check that warns of a reboot that was pending before; a reboot in the run settles it."""
+UPDATERS = "auto-updater"
+"""The check of what installs updates by itself."""
 
 _MIB = 1024**2
 _SPARE_BYTES = 200 * _MIB  # beside what is downloaded and unpacked
@@ -109,6 +111,7 @@ def package_findings(
     *,
     window_seconds: float | None = None,
     lock_level: FindingLevel = FindingLevel.WARN,
+    updaters_rest: bool = False,
 ) -> tuple[Finding, ...]:
     """Return what the package manager's own state means for patching.
 
@@ -118,11 +121,12 @@ def package_findings(
         window_seconds: time until the window ends; updaters of the system's own that act later don't matter.
             None: all of them matter.
         lock_level: what a lock held now means. Package managers wait for it, so it warns unless told otherwise.
+        updaters_rest: whether updaters of the system's own are paused before anything is installed.
     """
     found = [
         *_problem_findings(packages, repair_allowed),
         *_lock_findings(packages, lock_level),
-        *_updater_findings(packages, window_seconds),
+        *_updater_findings(packages, window_seconds, rest=updaters_rest),
     ]
     found += [_warn("repositories", words, "Correct or disable that repository.") for words in packages.warnings]
     if packages.reboot.answer is Answer.YES:
@@ -166,13 +170,16 @@ def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Find
         yield Finding("package-lock", level, message, remedy)
 
 
-def _updater_findings(packages: PackageState, window_seconds: float | None) -> Iterable[Finding]:
+def _updater_findings(packages: PackageState, window_seconds: float | None, *, rest: bool) -> Iterable[Finding]:
     for name, seconds in packages.auto_updaters:
         if seconds is not None and window_seconds is not None and seconds > window_seconds:
             continue
         when = "at any time" if seconds is None else f"in {say_duration(max(0.0, seconds))}"
-        remedy = "Disable it on machines that fleetpatch patches, or move its time out of the window."
-        yield _warn("auto-updater", f"{name} may install updates or take the lock by itself {when}", remedy)
+        if rest and seconds != 0:  # what acts already is waited for, and worth a warning
+            yield _good(UPDATERS, f"{name} would act by itself {when}; it is paused before anything is installed")
+            continue
+        remedy = "Have it paused (native_updaters: pause), disable it, or move its time out of the window."
+        yield _warn(UPDATERS, f"{name} may install updates or take the lock by itself {when}", remedy)
 
 
 def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:

@@ -63,9 +63,19 @@ class PackageManager(Protocol):
     {number, at, exit_code, error}, ``not_attempted`` {number, at, latest_start, why: "window" | "stop" | "removals" |
     "unexpected", detail}, ``conffile`` {path, kept_as}, ``finished`` {at}. Numbers, times (seconds since the epoch)
     and exit codes are JSON numbers.
+
+    The script named by ``updaters`` has what updates the system by itself rest while a run works on it, or gives it
+    back (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that has not the
+    machine's claim, and writes: ``paused`` {unit}, ``back`` {unit, how}, ``failed`` {unit, why}, ``left`` {unit, why},
+    ``running`` {unit}, ``nothing`` {why}, ``refused`` {why}.
+
+    Attributes:
+        name: of the package manager.
+        updaters: stem of that script, or "" when there is none.
     """
 
     name: str
+    updaters: str
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Ask for everything that is pending. With ``refresh``, repositories are read anew first."""

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol
 
 from inventory.machine import Machine
 from tasks.errors import RequestError
@@ -113,6 +113,8 @@ class PatchOptions:
         max_reboots: in one run; a machine that asks for more is left alone and reported.
         reboot_pending_first: take a reboot that was pending before we came, before anything is installed.
         repair: finish an interrupted package transaction that was there before we came.
+        native_updaters: what becomes of updaters of the system's own meanwhile: they are left alone, or rest until
+            the machine's turn is over.
         stage: download everything before the first transaction.
         download_only: that, and nothing after it.
         settle_seconds: how long services may take to come back before validation calls them gone.
@@ -130,6 +132,7 @@ class PatchOptions:
     reboot_pending_first: bool = False
     allow_removals: bool = False
     repair: bool = False
+    native_updaters: Literal["leave", "pause"] = "leave"
     stage: bool = True
     download_only: bool = False
     settle_seconds: float = 90.0
@@ -180,6 +183,7 @@ class MachineRun:
         begun: an earlier process may have changed the machine in this run already.
         hooks: what came of the owner's hooks around it, in their order.
         entered: the hooks before it had their turn, or there are none; whatever comes after it is due.
+        paused: this run may have updaters of the system's own rest there, which is undone at the end of its turn.
         claimed: this run may have the machine's claim, asked for here or by an earlier process.
         halted: why the machine goes no further, or "".
         halted_as: the state that this gives it: Failed when something is wrong with it, NotStarted when it is not.
@@ -200,6 +204,7 @@ class MachineRun:
     hooks: tuple[HookResult, ...] = ()
     begun: bool = False
     entered: bool = False
+    paused: bool = False
     claimed: bool = False
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED

@@ -22,7 +22,8 @@ from tasks.steps.handed import handed_over
 from tasks.steps.hooks import before_machine
 from tasks.steps.jobs import carry_out
 from tasks.steps.settling import Tally, as_far_as_seen, bystanders, in_time, settled, versions_now
-from tasks.steps.turn import over_at
+from tasks.steps.turn import asked_to_stop, over_at
+from tasks.steps.updaters import pause, wanted
 
 ROUNDS = 2
 """The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
@@ -85,6 +86,8 @@ def _repair(work: Work, tally: Tally) -> None:
     if work.context.control.stopping and not handed_over(work, Kind.REPAIR, 0):
         why = f"the run was asked to stop: {work.context.control.reason}"
         raise BrokenPackages(f"packages are in a broken state: {problems}; not repaired: {why}", machine=work.name)
+    if not work.context.control.stopping:
+        pause(work)
     repair = Transaction(0, (), _latest(work, REPAIR_SECONDS), REPAIR_SECONDS)
     story = carry_out(work, Kind.REPAIR, 0, (repair,), _watching(work), underway=tally.jobs)
     tally.add(story)
@@ -140,20 +143,13 @@ def took(transaction: TransactionResult) -> float | None:
 
 
 def _rounds(work: Work, tally: Tally) -> None:
-    context = work.context
     pending: tuple[Update, ...] = work.plan.chosen
     first = 0
     for number in range(ROUNDS):
         if not pending or tally.lost:
             return
         parts = handed_over(work, Kind.INSTALL, number)
-        if not parts and context.control.stopping:
-            tally.not_attempted.update({u.id: f"the run was asked to stop: {context.control.reason}" for u in pending})
-            return
-        if not parts:
-            parts = _divided(work, tally, pending, number, first)
-            if parts and context.options.hooks:  # divided anew after them: they take their time
-                parts = _divided(work, tally, pending, number, first) if before_machine(work) else ()
+        parts = parts or _anew(work, tally, pending, number, first)
         if not parts:
             return
         tally.add(
@@ -161,6 +157,27 @@ def _rounds(work: Work, tally: Tally) -> None:
         )
         first += len(parts)
         pending = bystanders(work, tally, versions_now(work))
+
+
+def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int, first: int) -> tuple[Transaction, ...]:
+    """Divide what is pending, after what comes before the first change of a machine; () when nothing may be begun."""
+    if _not_any_more(work, tally, pending):
+        return ()
+    parts = _divided(work, tally, pending, number, first)
+    if not parts or not (work.context.options.hooks or wanted(work)):
+        return parts
+    if not before_machine(work):
+        return ()
+    pause(work)
+    if _not_any_more(work, tally, pending):
+        return ()
+    return _divided(work, tally, pending, number, first)  # anew: all that takes its time
+
+
+def _not_any_more(work: Work, tally: Tally, pending: tuple[Update, ...]) -> bool:
+    why = asked_to_stop(work)
+    tally.not_attempted.update({update.id: why for update in pending if why})
+    return bool(why)
 
 
 def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int, first: int) -> tuple[Transaction, ...]:

@@ -18,6 +18,7 @@ from tasks.steps.precheck import precheck
 from tasks.steps.progress import ACT, progress_of
 from tasks.steps.reboot import reboot
 from tasks.steps.turn import asked_to_stop, no_time_left
+from tasks.steps.updaters import restore
 from tasks.steps.validate import validate
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
             if step is last or work.run.halted:
                 break
         if last is Step.REPORT:
+            restore(work)
             after_machine(work)
             release(work)
     finally:
@@ -88,8 +90,9 @@ def walk(work: Work, perform: Callable[[Work, Step], MachineRun], *, last: Step 
 
 
 def give_back(work: Work) -> None:
-    """Undo what an earlier process of the run left on a machine that is not walked any more: hooks, and its claim."""
+    """Undo what an earlier process of the run left on a machine that is not walked any more: pause, hooks, claim."""
     try:
+        restore(work)
         after_machine(work)
         release(work)
     finally:

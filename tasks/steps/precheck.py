@@ -53,11 +53,24 @@ def findings_on_state(work: Work, facts: Facts) -> list[Finding]:
     """Return what the machine's own state says, without its owner's checks: also what readiness is made of."""
     options, packages = work.context.options, work.packages
     chosen = work.run.plan.chosen if work.run.plan else packages.updates
-    return state_findings(facts, packages, chosen, repair=options.repair, reboot_first=options.reboot_pending_first)
+    return state_findings(
+        facts,
+        packages,
+        chosen,
+        repair=options.repair,
+        reboot_first=options.reboot_pending_first,
+        updaters_rest=options.native_updaters == "pause",
+    )
 
 
 def state_findings(
-    facts: Facts, packages: PackageState, chosen: Sequence[Update], *, repair: bool = False, reboot_first: bool = False
+    facts: Facts,
+    packages: PackageState,
+    chosen: Sequence[Update],
+    *,
+    repair: bool = False,
+    reboot_first: bool = False,
+    updaters_rest: bool = False,
 ) -> list[Finding]:
     """Return what a machine's state means for installing the chosen updates. Pure.
 
@@ -67,9 +80,10 @@ def state_findings(
         chosen: what is to be installed.
         repair: whether an interrupted transaction may be finished.
         reboot_first: whether a pending reboot is taken before anything is installed.
+        updaters_rest: whether updaters of the system's own are paused before that.
     """
     download = sum(update.size_bytes or 0 for update in chosen)
-    of_packages = package_findings(packages, repair_allowed=repair)
+    of_packages = package_findings(packages, repair_allowed=repair, updaters_rest=updaters_rest)
     return [
         clock_finding(facts.clock_skew_seconds),
         *disk_findings(facts, download_bytes=download, updates=chosen),

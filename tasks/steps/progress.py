@@ -22,6 +22,7 @@ from tasks.model import (
 from tasks.seams.records import JournalEntry, JournalMark
 from tasks.states import OperationState
 from tasks.steps.context import MachineRun
+from tasks.steps.updaters import ACT as PAUSE
 
 ACT = "step"
 """The act of journal entries that hold progress; their key is the step."""
@@ -72,7 +73,8 @@ def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
         RecordsError: an entry makes no sense.
     """
     begun = any(entry.mark is JournalMark.BEFORE and entry.act in BEGINNING_ACTS for entry in entries)
-    run = replace(run, begun=begun, claimed=True)
+    paused = any(entry.mark is JournalMark.BEFORE and entry.act == PAUSE for entry in entries)
+    run = replace(run, begun=begun, paused=paused, claimed=True)
     told = [entry for entry in entries if entry.act == ACT and entry.mark is JournalMark.AFTER]
     if not told:
         return run

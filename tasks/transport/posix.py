@@ -40,7 +40,9 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 EVENTS_PIECE: Final = 1024 * 1024
 LOG_PIECE: Final = 256 * 1024
 # scripts that need functions of another one, put before them
-_LIBRARIES: Final = dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "reboot", "claim"), "job_common")
+_LIBRARIES: Final = dict.fromkeys(
+    ("job_start", "job_look", "job_stop", "job_list", "reboot", "claim", "apt_updaters"), "job_common"
+)
 
 
 class _JobRecord(BaseModel):

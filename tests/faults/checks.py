@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.request import PatchRequest
 from tasks.model import Outcome, RunInfo
+from tasks.rules.checks import UPDATERS
 from tasks.seams.records import JournalMark
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.facts import PROMPT_SECONDS
@@ -70,6 +71,9 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
         undone = [result.update.id for result in outcome.updates if result.state in UNDONE]
         if undone or machine.world.shelf.broken():
             yield f"it is not well: undone {undone}, broken {machine.world.shelf.broken()}"
+    told = any(each.check == UPDATERS and each.level is FindingLevel.WARN for each in outcome.findings)
+    if machine.rests_for == outcome.run_id and not told:
+        yield "its own updaters still rest, and nobody is told"
     if outcome.reboot is RebootState.COMPLETED:
         result = outcome.reboot_result
         same = result is not None and result.count and result.boot_id_after == result.boot_id_before
@@ -250,6 +254,9 @@ def all_is_installed(world: World) -> None:
             world.complain(f"{machine.name}: the next run left {shelf.broken()}")
         barred = _barred(packages, shelf)
         missing = [package.id for package in packages if package.pending and package.id not in barred]
+        changes = [each.run_id for each in machine.orders.jobs if each.job.script.params["work"] != "stage"]
+        if machine.rests_for and changes and changes[-1] != machine.rests_for:
+            world.complain(f"{machine.name}: its own updaters still rest, for run {machine.rests_for}")
         if missing:
             world.complain(f"{machine.name}: the next run did not install {missing}")
 

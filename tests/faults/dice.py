@@ -51,6 +51,10 @@ def roll(seed: str, number: int) -> Case:
             for measure in ("transaction_seconds", "install_seconds_per_update"):
                 world.records.teach(name, measure, dice.choice([2.0, 10.0, 40.0]), world.clock.now())
     request = _request(dice)
+    if random.Random(f"{seed}/{number}/updaters").random() < 0.5:
+        request = request.model_copy(update={"native_updaters": "pause"})
+        for machine in world.machines.values():
+            machine.must_rest = True
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])

@@ -18,6 +18,7 @@ from tests.support.fleet import SimMachine
 
 KNOWN_SCRIPTS = frozenset(
     {"facts", "reboot", "claim", "probe", "job_stop", "fake_assess", "fake_rehearse", "fake_installed"}
+    | {"fake_updaters"}
 )
 
 
@@ -49,6 +50,7 @@ class FaultyMachine(SimMachine):
         caller: id of the run whose controller speaks with it now, and ``caller_since`` when that took the run's lease.
         heard_of: by run, the latest attempt at it that has claimed the machine or begun a job: when it took the lease.
         attempt: number of the attempt that has the claim.
+        must_rest: whether its updaters must rest while anything is installed.
         released_by: ids of runs whose controllers tried to give the claim back.
     """
 
@@ -67,6 +69,7 @@ class FaultyMachine(SimMachine):
         self.heard_of: dict[str, datetime] = {}
         self.attempt = 0
         self.released_by: set[str] = set()
+        self.must_rest = False
         self.stranger = False
         self.refuses_login = False
         self.read_only = False
@@ -213,6 +216,8 @@ class FaultyMachine(SimMachine):
         if holder is None or holder[0] != self.caller or not holder[2]:
             whose = holder[0] if holder and holder[2] else "nobody"
             self._complain(f"{self.name} was handed job {job.id} of run {self.caller} while {whose} has the claim")
+        if self.must_rest and work != "stage" and not self.downs and not self.rests_for:
+            self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
         if self.caller_since < self.heard_of.get(self.caller, START):
             self._complain(
                 f"{self.name} was handed job {job.id} by a controller whose run somebody else had taken over"
@@ -240,6 +245,18 @@ class FaultyMachine(SimMachine):
         self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
         self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
         return {"kind": "claimed", "run": run}
+
+    def _order_updaters(self, script: Script) -> list[ScriptRecord]:
+        """As apt_updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
+        run, restore = str(script.params["claim_run"]), script.params["work"] == "restore"
+        ours = self.claimed_by is not None and self.claimed_by[0] == run and bool(self.claimed_by[2])
+        why = "cannot write" if self.read_only else ""
+        why = why or ("" if restore and not ours else self.refusal(Job("updaters", script), known=False))
+        if why:
+            return [{"kind": "refused", "why": why}]
+        if not restore and not self._announced(self.name, "pause_updaters", "updaters"):
+            self._complain(f"{self.name} was told to pause its updaters, and no journal entry stands before it")
+        return super()._order_updaters(script)
 
     def minds(self) -> str:
         """Return the id of the job that keeps the claim where it is, or ""."""

@@ -105,9 +105,17 @@ def _next_run(world: World) -> None:
     waves = WavesRequest(percent=100, failure_budget_count=9)
     window = WindowRequest(minutes=24 * 60)
     request = PatchRequest(
-        scope="*", window=window, waves=waves, updates=updates, repair=True, reboot_pending_first=True, settle_seconds=1
+        scope="*",
+        window=window,
+        waves=waves,
+        updates=updates,
+        repair=True,
+        reboot_pending_first=True,
+        native_updaters="pause",
+        settle_seconds=1,
     )
     for machine in world.machines.values():
+        machine.must_rest = True
         machine.world.skew_seconds = 0.0
     for controller in world.controllers:
         controller.offset = timedelta()

@@ -283,6 +283,7 @@ class FakeManager:
     """A PackageManager like any other: it holds no state and asks the transport, whose machine is a PackageWorld."""
 
     name = "fake"
+    updaters = "fake_updaters"
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""

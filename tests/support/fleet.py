@@ -78,6 +78,51 @@ class Boots:
     ordered_at: list[datetime] = field(default_factory=list)
 
 
+@dataclass
+class Updaters:
+    """What updates a machine by itself.
+
+    Attributes:
+        names: of what would act.
+        masked: those that their owner has put to rest.
+        stuck: those that can't be paused, or not be brought back.
+        running: what is at work now.
+        resting: what rests, for the run and in the boot that ``by`` and ``boot`` say.
+        asked: "pause" or "restore" of each order that reached it.
+    """
+
+    names: tuple[str, ...] = ("fake.timer",)
+    masked: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    resting: tuple[str, ...] = ()
+    by: str = ""
+    boot: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    def order(self, work: str, run: str, boot: str) -> list[ScriptRecord]:
+        """Do as a real machine's script does, and say what it says."""
+        self.asked.append(work)
+        gone = self.boot != boot
+        if work == "pause":
+            mine = [name for name in self.names if name not in self.masked]
+            self.resting, self.by, self.boot = tuple(name for name in mine if name not in self.stuck), run, boot
+            return [
+                *({"kind": "left", "unit": name, "why": "its owner has masked it"} for name in self.masked),
+                *({"kind": "paused", "unit": name} for name in self.resting),
+                *({"kind": "failed", "unit": name, "why": "no"} for name in mine if name in self.stuck),
+                *({"kind": "running", "unit": name} for name in self.running),
+                *([] if mine else [{"kind": "nothing", "why": "none of its own updaters is switched on"}]),
+            ]
+        if self.by != run:
+            return [{"kind": "nothing", "why": "this run has none rest here"}]
+        back, how = self.resting, "a reboot has brought it back" if gone else "it is as it was"
+        stuck = () if gone else tuple(name for name in back if name in self.stuck)
+        self.resting, self.by = stuck, run if stuck else ""
+        told: list[ScriptRecord] = [{"kind": "failed", "unit": name, "why": "no"} for name in stuck]
+        return [*told, *({"kind": "back", "unit": name, "how": how} for name in back if name not in stuck)]
+
+
 class SimMachine(FakeTransport):
     """One machine of the fleet: a FakeTransport that goes away, comes back, reboots and runs packages' rules.
 
@@ -87,6 +132,7 @@ class SimMachine(FakeTransport):
         listening: sockets that answer now; ``gone_after_reboot`` are lost with the next reboot.
         trouble: (when, what then) still to come, by the one clock.
         claimed_by: (run, who, until) of the run that has it.
+        updaters: what updates it by itself.
     """
 
     def __init__(self, clock: FakeClock, name: str, packages: Sequence[FakePackage], skew_seconds: float = 0.0) -> None:
@@ -107,13 +153,21 @@ class SimMachine(FakeTransport):
         self.world.move_in(self)
         self.answer("facts", lambda _: self._facts())
         self.answer("reboot", self._reboot)
+        self.updaters = Updaters()
         self.answer("claim", self._claim)
+        self.answer("fake_updaters", self._order_updaters)
         self.answer("probe", {"kind": "probe", "exit_code": 0, "text": ""})
 
     @property
     def boot_id(self) -> str:
         """Of the boot that it runs."""
         return f"{self.name}-boot-{self._boot}"
+
+    @property
+    def rests_for(self) -> str:
+        """Id of the run for which its updaters rest in this boot, or ""."""
+        resting = self.updaters.resting and self.updaters.boot == self.boot_id
+        return self.updaters.by if resting else ""
 
     def cut(self, seconds: float) -> None:
         """Take it off the network for so long; jobs go on."""
@@ -179,6 +233,9 @@ class SimMachine(FakeTransport):
         for due in [due for due in self.trouble if due[0] <= self.fake_clock.now()]:
             self.trouble.remove(due)
             due[1]()
+
+    def _order_updaters(self, script: Script) -> list[ScriptRecord]:
+        return self.updaters.order(str(script.params["work"]), str(script.params["claim_run"]), self.boot_id)
 
     def _claim(self, script: Script) -> ScriptRecord:
         run, now = str(script.params["run"]), self.fake_clock.now().timestamp() + self.world.skew_seconds

@@ -31,6 +31,7 @@ approval: {required: true, changed: refuse}
 notify: [{to: "env:CHAT", on: [failed]}]
 freezes: [{date: 2026-12-24, reason: eve}]
 reboot_pending_first: true
+native_updaters: pause
 reboot_reserve_minutes: 20
 max_reboots: 1
 going_down_minutes: 11
