@@ -1,5 +1,6 @@
 """deploy: put the maintenance configurations into Prefect, see what was changed there by hand, and mend it."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,12 +45,17 @@ def deploy(
     as_json: JsonOption = False,
 ) -> None:
     """Put maintenance configurations into Prefect: deployments, schedules, work pool, automations."""
-    from deployments.cli.deploy_view import ask, deploy_document, tell_changes, tell_doing, tell_next
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is loaded, which else tells its makers so
+    from prefect.settings import get_current_settings
+
+    from deployments.cli.deploy_view import ask, deploy_document, tell_changes, tell_doing, tell_next, tell_where
+    from deployments.deploying.ahead import unstarted
     from deployments.deploying.deploy import RETRIES, examine
     from deployments.deploying.worker import work
     from deployments.server.asking import client_of_server
     from flows.cli.exits import Code
     from flows.cli.screen import print_json
+    from tasks.seams.clock import SystemClock
 
     with client_of_server(RETRIES) as client:
         examined = examine(client, path, inventory, fleet=fleet, pool=pool, prune=prune)
@@ -63,10 +69,13 @@ def deploy(
             if not yes:
                 ask(_counted(examined.changes))
             examined.apply(client, tell_doing)
-    if not as_json:
-        tell_next(examined)
+        if not as_json:
+            now = SystemClock().now()
+            found = examined.ahead(now)
+            tell_next(examined, found, unstarted(client, found, SystemClock().now), now)
+            tell_where(pool, get_current_settings().ui_url, serve=serve)
     if serve:
-        raise typer.Exit(work(pool))
+        raise typer.Exit(work(pool, examined.inventory))
 
 
 def _counted(todo: "Sequence[Change]") -> int:

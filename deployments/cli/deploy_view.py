@@ -6,11 +6,17 @@ from datetime import UTC, datetime
 
 import typer
 from rich.table import Column
+from rich.text import Text
 
+from deployments.deploying.ahead import Ahead
 from deployments.deploying.deploy import Examined
 from deployments.deploying.model import Change, Doing
-from flows.cli.screen import err, note, safe, say, table
+from flows.cli.screen import err, note, out, safe, say, table
 from tasks.errors import RequestError
+from tasks.reporting.text import plural
+from tasks.rules.calendar.clocks import zone_of
+from tasks.rules.calendar.schedule import Occurrence
+from tasks.rules.window import say_duration
 
 _STYLES = {Doing.CREATE: "green", Doing.UPDATE: "yellow", Doing.REMOVE: "red", Doing.KEEP: "dim"}
 
@@ -50,11 +56,72 @@ def tell_doing(change: Change) -> None:
     note(f"{change.doing} {change.kind} {change.name}")
 
 
-def tell_next(examined: Examined) -> None:
-    """Say where it goes on from here."""
+def tell_next(examined: Examined, found: Sequence[Ahead], unstarted: Sequence[Ahead], now: datetime) -> None:
+    """Say when the next windows open, and which of them Prefect will not start any more.
+
+    Args:
+        examined: what was deployed.
+        found: what is ahead of each configuration.
+        unstarted: of those, the ones whose present window has no run.
+        now: aware.
+    """
+    for each in found:
+        say(_line(each, unstarted, now))
+    for configuration in examined.configurations.every:
+        if not configuration.enabled:
+            say(safe(f"{configuration.name}: switched off, its windows don't open", style="dim"))
     said = [line.until for each in examined.wanted.deployments for line in each.schedules if line.until is not None]
     if said:
         say(safe(f"Prefect knows dates until {_day(min(said))}; its refresh-schedules flow writes later ones."))
+    for each in unstarted:
+        if each.current is not None:
+            _tell_unstarted(each, each.current)
+
+
+def tell_where(pool: str, page: str | None, *, serve: bool) -> None:
+    """Say where the runs are seen, and who carries them out."""
+    seen = f" See them at {page}" if page else ""
+    if serve:
+        say(safe(f"Runs of the work pool {pool} are carried out here, until Ctrl-C.{seen}"))
+    else:
+        say(safe(f"Runs are carried out by workers of the work pool {pool}: `fleetpatch deploy --serve` is one.{seen}"))
+
+
+def _line(each: Ahead, unstarted: Sequence[Ahead], now: datetime) -> Text:
+    name = each.deployment.partition("/")[2]
+    text = Text.assemble(safe(name, style="bold"), f", {plural(each.machines, 'machine')}: ")
+    windows = []
+    if each.current is not None and each not in unstarted:
+        windows.append(
+            f"{_span(each.current, each)}, its run {'starts' if each.current.start > now else 'has started'}"
+        )
+    if each.coming is not None:
+        lead = f", its run starts {say_duration(each.lead.total_seconds())} before" if each.lead else ""
+        ahead = say_duration((each.coming.start - now).total_seconds())
+        windows.append(f"next window {_span(each.coming, each)}, in {ahead}{lead}")
+    if not windows:
+        windows.append("no window is left" if each.current is None else "no later window")
+    return text.append_text(safe("; ".join(windows)))
+
+
+def _tell_unstarted(each: Ahead, window: Occurrence) -> None:
+    due = (window.start - each.lead).astimezone(zone_of(each.zone))
+    say(
+        Text.assemble(
+            ("! ", "yellow"),
+            safe(
+                f"{each.configuration.name}: Prefect starts no run for the window {_span(window, each)}: it was due at "
+                f"{due:%H:%M}, and Prefect makes none in the past. To patch in what is left of the window, start it:"
+            ),
+        )
+    )
+    out().print(safe(f"  {each.by_hand}"), soft_wrap=True)  # one line, to be copied
+
+
+def _span(window: Occurrence, each: Ahead) -> str:
+    start, end = (moment.astimezone(zone_of(each.zone)) for moment in (window.start, window.end))
+    until = f"{end:%H:%M}" if start.date() == end.date() else f"{end:%a %H:%M}"
+    return f"{start:%a %Y-%m-%d %H:%M} to {until} {each.zone}"
 
 
 def _day(moment: datetime) -> str:

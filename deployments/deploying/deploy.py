@@ -1,6 +1,6 @@
 """Deploying from files to a server, in one object: examined first, applied when that is wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from deployments.config.configuration import Configurations
 from deployments.config.load import find_configurations, load_configurations
+from deployments.deploying.ahead import Ahead, ahead
 from deployments.deploying.apply import apply
 from deployments.deploying.changes import changes, settled
 from deployments.deploying.found import found
-from deployments.deploying.model import Change, Doing, Setup
+from deployments.deploying.model import Change, Deployment, Doing, Setup
 from deployments.deploying.wanted import wanted
 from inventory.load import find_inventory, load_inventory
+from inventory.machine import Inventory
 from tasks.seams.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Examined:
     """What the files want, what the server has, and what has to be done."""
 
     configurations: Configurations
+    inventories: Mapping[str, Inventory]  # by a configuration's name
+    inventory: Path  # of what is not about one configuration
     wanted: Setup
     found: Setup
     changes: tuple[Change, ...]
@@ -41,6 +45,11 @@ class Examined:
     def apply(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> None:
         """Do it."""
         apply(client, self.changes, self.wanted, self.found, tell)
+
+    def ahead(self, now: datetime) -> tuple[Ahead, ...]:
+        """Return the next window of each configuration."""
+        asked = {each.full_name: _asked(each) for each in self.wanted.deployments}
+        return ahead(self.configurations, self.inventories, asked, now)
 
     def refresh(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> tuple[Change, ...]:
         """Write only anew what time itself has changed: the dates of deployments whose rest is as it should be.
@@ -89,11 +98,26 @@ def examine(
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
-    places = {each.name: find_inventory(each.inventory or inventory) for each in configurations.every}
+    places = {each.name: find_inventory(each.inventory or inventory).absolute() for each in configurations.every}
     loaded = {place: load_inventory(place) for place in set(places.values())}
     inventories = {name: loaded[place] for name, place in places.items()}
-    whole = find_inventory(inventory) if inventory is not None or not places else next(iter(places.values()))
+    whole = _whole(configurations, inventory)
     there = found(client, fleet)
     told = {line.slug: line for each in there.deployments for line in each.schedules}
-    aim = wanted(configurations, inventories, now, fleet=fleet, pool=pool, inventory=whole.absolute(), told=told)
-    return Examined(configurations, aim, there, changes(aim, there, prune=prune), now)
+    aim = wanted(configurations, inventories, now, places=places, fleet=fleet, pool=pool, inventory=whole, told=told)
+    return Examined(configurations, inventories, whole, aim, there, changes(aim, there, prune=prune), now)
+
+
+def _asked(deployment: Deployment) -> Mapping[str, object]:
+    request = deployment.parameters.get("request")
+    return request if isinstance(request, Mapping) else {}
+
+
+def _whole(configurations: Configurations, inventory: Path | None) -> Path:
+    """Return the inventory of what is not about one configuration: the one that was named, or that others fall back to.
+
+    `refresh-schedules` is given it as the named one, so it has to be that of every configuration that names none.
+    """
+    own = [each.inventory for each in configurations.every if each.inventory is not None]
+    everybody = inventory is None and own and len(own) == len(configurations.every)
+    return (own[0] if everybody else find_inventory(inventory)).absolute()

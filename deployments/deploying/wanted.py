@@ -32,6 +32,7 @@ def wanted(
     inventories: Mapping[str, Inventory],
     now: datetime,
     *,
+    places: Mapping[str, Path],
     fleet: str,
     pool: str,
     inventory: Path | None,
@@ -43,6 +44,8 @@ def wanted(
         configurations: all of them, the disabled ones too: those stand there paused.
         inventories: by a configuration's name: its machines, where each machine's own zone counts.
         now: the present moment.
+        places: by a configuration's name: where its inventory is. A run starts in a folder of its own, where none is
+            found, so each is told.
         fleet: names the set of configurations.
         pool: the work pool that carries everything.
         inventory: of the machines that are assessed on a schedule.
@@ -52,10 +55,14 @@ def wanted(
         made
         for configuration in configurations.every
         for opening in configuration.openings(inventories[configuration.name])
-        for made in _of(configuration, opening, now, fleet, pool, told)
+        for made in _of(configuration, _at(opening, places[configuration.name]), now, fleet, pool, told)
     ]
-    made = (*standing(fleet, pool, inventory, configurations.source), *windows)
+    made = (*standing(fleet, pool, inventory, configurations.source.absolute()), *windows)
     return Setup(made, automations(fleet), (Pool(pool),))
+
+
+def _at(opening: Opening, place: Path) -> Opening:
+    return replace(opening, request=opening.request.model_copy(update={"inventory": place}))
 
 
 def _of(

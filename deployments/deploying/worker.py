@@ -4,15 +4,24 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+from deployments.server.settings import Part, settings_of
+from inventory.load import ENVIRONMENT_VARIABLE
 
 QUERY_SECONDS = 5
 """How often the worker asks for runs. Prefect's own 15 s are a good part of a short window's lead."""
 
 
-def work(pool: str) -> int:
+def work(pool: str, inventory: Path) -> int:
     """Work until stopped.
 
     The worker is Prefect's; it starts each run as a process of its own, which a worker's end does not end.
+
+    Args:
+        pool: whose runs are carried out.
+        inventory: of runs that name none, such as those that are started from a form: each run has a folder of its
+            own, where none is found. What the environment says stands.
 
     Returns:
         Its exit code.
@@ -20,9 +29,9 @@ def work(pool: str) -> int:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     command += ["--name", f"fleetpatch-{socket.gethostname()}-{os.getpid()}"]
     environment = {
+        **settings_of(Part.WORKER),
         "PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECONDS),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_TASKS_DEFAULT_NO_CACHE": "true",
+        ENVIRONMENT_VARIABLE: str(inventory),
         **os.environ,
     }
     process = subprocess.Popen(command, env=environment)
