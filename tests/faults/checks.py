@@ -176,6 +176,14 @@ def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: d
             yield f"job {handed.job.id} may begin its transaction {number} {late:.1f} s too late"
 
 
+def _passed_on(world: World, run: RunInfo, at: datetime) -> bool:
+    """Whether somebody carried the run for long enough before that to tell its jobs: a dead controller tells nobody."""
+    return any(
+        each.run_id == run.id and each.since <= at - HEARD and (each.died_at is None or each.died_at >= at)
+        for each in world.controllers
+    )
+
+
 def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
     """Nothing was begun once a run was asked to stop, and had the time to hear of it and to pass it on."""
     stop = world.leases.stops.get(run.id)
@@ -184,7 +192,7 @@ def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     heard = stop.at + HEARD
     handed = {each.job.id for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
-        if begun.job_id in handed and begun.at > heard:
+        if begun.job_id in handed and begun.at > heard and _passed_on(world, run, begun.at):
             yield f"{begun.work} {begun.number} began at {begun.at:%H:%M:%S}; it was to stop at {stop.at:%H:%M:%S}"
     for at, run_id, _ in machine.orders.reboots:
         if run_id == run.id and at > heard:

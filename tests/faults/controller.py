@@ -44,6 +44,7 @@ class Controller:
     control: Control = field(default_factory=Control)
     offset: timedelta = timedelta()
     dead: bool = False
+    died_at: datetime | None = None
     dies_after_the_act: bool = False
     frozen_until: datetime | None = None
     steps: dict[str, Step] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class Controller:
 
     def die(self) -> None:
         """As after kill -9: nothing that it asks for happens any more."""
-        self.dead = True
+        self.dead, self.died_at = True, self.died_at or self.hub.now
         self.hub.hurry(self)
 
 
