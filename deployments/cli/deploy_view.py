@@ -11,7 +11,7 @@ from rich.text import Text
 from deployments.deploying.ahead import Ahead
 from deployments.deploying.deploy import Examined
 from deployments.deploying.model import Change, Doing
-from flows.cli.screen import err, note, out, safe, say, table
+from flows.cli.screen import err, note, out, safe, safe_lines, say, table
 from tasks.errors import RequestError
 from tasks.reporting.text import plural
 from tasks.rules.calendar.clocks import zone_of
@@ -28,7 +28,7 @@ def tell_changes(todo: Sequence[Change]) -> None:
         grid = table(Column("", no_wrap=True), Column("what", no_wrap=True), "name", Column("difference", ratio=1))
         for change in todo:
             if change.doing is not Doing.KEEP:
-                words = safe("\n".join(change.differences))
+                words = safe_lines("\n".join(change.differences))
                 grid.add_row(safe(change.doing, _STYLES[change.doing]), safe(change.kind), safe(change.name), words)
         say(grid)
     say(safe(f"{kept} of {len(todo)} are as they should be."))

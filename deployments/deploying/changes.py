@@ -66,6 +66,8 @@ def _differences(wanted: Thing, found: Thing) -> list[str]:
             continue
         if each.name == "schedules":
             told += _schedules(ours, theirs)
+        elif each.name == "schema":
+            told.append(_form(_keys("", ours, theirs)))
         elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             told += _keys(each.name, ours, theirs)
         else:
@@ -100,6 +102,12 @@ def _keys(what: str, wanted: Mapping[str, object], found: Mapping[str, object], 
         else:
             told.append(f"{what} {here}: {_short(theirs)} → {_short(ours)}")
     return told
+
+
+def _form(differences: Sequence[str]) -> str:
+    """Return a form's differences in a line: they come by the dozen with another release, and hide what people did."""
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+    return f"form: {differences[0].strip()}{more}"
 
 
 def _short(value: object) -> str:

@@ -1,8 +1,9 @@
 """Deploying from files to a server, in one object: examined first, applied when that is wanted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from deployments.deploying.ahead import Ahead, ahead
 from deployments.deploying.apply import apply
 from deployments.deploying.changes import changes, settled
 from deployments.deploying.found import found
-from deployments.deploying.model import Change, Deployment, Doing, Setup
-from deployments.deploying.wanted import wanted
+from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
+from deployments.deploying.wanted import FAR, wanted
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Inventory
+from tasks.rules.calendar.spoken import Spoken, SpokenKind, prefect_would
 from tasks.seams.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Examined:
             next(each for each in setup.deployments if each.full_name == change.name)
             for setup in (self.wanted, self.found)
         )
-        return replace(ours, schedules=theirs.schedules) == theirs and all(line.dates for line in theirs.schedules)
+        return replace(ours, schedules=theirs.schedules) == theirs and _ran_out(ours, theirs, self.now)
 
 
 def examine(
@@ -106,6 +108,30 @@ def examine(
     told = {line.slug: line for each in there.deployments for line in each.schedules}
     aim = wanted(configurations, inventories, now, places=places, fleet=fleet, pool=pool, inventory=whole, told=told)
     return Examined(configurations, inventories, whole, aim, there, changes(aim, there, prune=prune), now)
+
+
+def _ran_out(ours: Deployment, theirs: Deployment, now: datetime) -> bool:
+    """Whether two deployments' schedules differ in nothing but how far lists of dates reach."""
+    if [(line.slug, line.active) for line in ours.schedules] != [(line.slug, line.active) for line in theirs.schedules]:
+        return False  # taken away, or switched off: by somebody
+    return all(
+        mine == told or (told.dates and _begins(mine, told, now))
+        for mine, told in zip(ours.schedules, theirs.schedules, strict=True)
+    )
+
+
+def _begins(mine: ScheduleLine, told: ScheduleLine, now: datetime) -> bool:
+    """Whether all dates that are left of a list are the first ones of another: it was not changed, it ends."""
+    far = now + FAR
+    try:
+        left = list(_dates(told, now, far))
+    except (ValueError, TypeError):  # what dateutil raises for texts that it can't read, or whose times don't match
+        return False
+    return left == list(islice(_dates(mine, now, far), len(left)))
+
+
+def _dates(line: ScheduleLine, now: datetime, far: datetime) -> Iterator[datetime]:
+    return prefect_would(Spoken(SpokenKind.RDATE, line.rule, line.zone, None), now, far)
 
 
 def _asked(deployment: Deployment) -> Mapping[str, object]:

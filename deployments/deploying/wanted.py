@@ -110,8 +110,10 @@ def line(
     None: no window opens any more.
     """
     freezes = _freezes(configuration, opening.zone)
-    if told is not None and told.every is None:
-        stands = Spoken(SpokenKind.RRULE, told.rule, told.zone, None)
+    if told is not None:
+        every_so_often = timedelta(seconds=told.every) if told.every is not None else None
+        kind = SpokenKind.RRULE if every_so_often is None else SpokenKind.INTERVAL
+        stands = Spoken(kind, told.rule, told.zone, None, every_so_often, told.anchor)
         far = now + (AHEAD if told.dates else FAR)
         if agrees(stands, opening.schedule, now, far, lead, freezes):
             return replace(told, active=configuration.enabled)

@@ -1,0 +1,201 @@
+"""What comes after a deployment: the next window of each configuration, and those that Prefect starts no run for."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from deployments.cli.deploy_view import tell_next, tell_where
+from deployments.config.configuration import Configurations
+from deployments.config.load import load_configurations
+from deployments.deploying.ahead import Ahead, ahead, unstarted
+from deployments.deploying.deploy import Examined
+from deployments.deploying.model import Setup
+from flows.cli.screen import out
+from flows.request import PatchRequest
+from inventory.machine import Inventory, Machine
+
+NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
+FLEET = Inventory(
+    (
+        Machine("web-1", "10.0.0.1", environment="prod", zone="Europe/Berlin"),
+        Machine("tok-1", "10.0.0.2", environment="prod", zone="Asia/Tokyo"),
+    )
+)
+ASKED = {"scope": "env=prod", "configuration": "web", "window": {"minutes": 120, "zone": "UTC"}}
+
+
+def read(folder: Path, window: str, more: str = "") -> Configurations:
+    path = folder / "web.yaml"
+    path.write_text(f"name: web\nscope: env=prod\nwindow: {{{window}}}\n{more}\n")
+    return load_configurations(path, NOW.date())
+
+
+def looked(configurations: Configurations, now: datetime = NOW) -> tuple[Ahead, ...]:
+    inventories = {each.name: FLEET for each in configurations.every}
+    return ahead(configurations, inventories, {"patch-fleet/web": ASKED}, now)
+
+
+def starts(found: Ahead) -> list[str | None]:
+    return [f"{window.start:%d %H:%M}" if window else None for window in (found.current, found.coming)]
+
+
+DAILY = "length: 2h, zone: UTC, recurrence: Day"
+
+
+@pytest.mark.parametrize(
+    ("window", "more", "told"),
+    [
+        (f"start: 2026-11-20 14:00, {DAILY}", "", [None, "20 14:00"]),
+        (f"start: 2026-11-20 12:30, {DAILY}", "", ["20 12:30", "21 12:30"]),  # open, and its run was due
+        (f"start: 2026-11-20 14:00, {DAILY}", "lead: 2h", ["20 14:00", "21 14:00"]),  # not open yet, and its run too
+        ("start: 2026-11-20 12:30, length: 2h, zone: UTC", "", ["20 12:30", None]),
+        ("start: 2026-11-20 11:10, length: 2h, zone: UTC", "", [None, None]),  # what is left is kept for a reboot
+        ("start: 2026-11-20 11:10, length: 2h, zone: UTC", "reboot: Never", ["20 11:10", None]),
+        ("start: 2026-11-20 09:00, length: 2h, zone: UTC", "", [None, None]),  # over
+        (f"start: 2026-11-20 12:30, {DAILY}", "freezes: [{date: 2026-11-20, reason: sales}]", [None, "21 12:30"]),
+        (f"start: 2026-11-20 12:30, {DAILY}", "enabled: false", None),
+    ],
+)
+def test_the_window_whose_run_was_due_is_told_from_the_next(
+    tmp_path: Path, window: str, more: str, told: list[str | None] | None
+) -> None:
+    assert [starts(each) for each in looked(read(tmp_path, window, more))] == ([] if told is None else [told])
+
+
+def test_each_zone_has_its_own_next_window_the_earliest_first(tmp_path: Path) -> None:
+    found = looked(read(tmp_path, "start: 2026-11-21 02:00, length: 2h, zone: machine, recurrence: Day"))
+
+    assert [(each.zone, each.machines) for each in found] == [("Asia/Tokyo", 1), ("Europe/Berlin", 1)]
+    assert [each.deployment for each in found] == ["patch-fleet/web@asia-tokyo", "patch-fleet/web@europe-berlin"]
+
+
+def test_the_command_starts_that_run_in_its_own_window(tmp_path: Path) -> None:
+    (found,) = looked(read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}"))
+
+    *words, parameters = shlex.split(found.by_hand)
+
+    assert words == ["prefect", "deployment", "run", "patch-fleet/web", "--params"]
+    request = PatchRequest.model_validate(json.loads(parameters)["request"])
+    assert request.window.start == datetime(2026, 11, 20, 12, 30, tzinfo=UTC)  # and not from now on
+    assert (request.scope, request.configuration, request.window.minutes) == ("env=prod", "web", 120)
+
+
+@dataclass
+class Server:
+    """Prefect, as far as it is asked: runs of one deployment, by the moments they were due."""
+
+    runs: list[datetime] = field(default_factory=list)
+    now: datetime = NOW
+    slept: float = 0.0
+    makes: datetime | None = None  # a run, when it has been waited for
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.slept += seconds
+        if self.makes is not None and self.slept > 4:
+            self.runs = [self.makes]
+
+    def read_deployment_by_name(self, name: str) -> Any:
+        assert name == "patch-fleet/web"
+        return SimpleNamespace(id="01a1f928-be79-7744-8285-3c084ab63817")
+
+    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any, limit: int) -> list[datetime]:
+        assert deployment_filter.id.any_
+        span = flow_run_filter.expected_start_time
+        return [run for run in self.runs if span.after_ <= run <= span.before_][:limit]
+
+    def without_run(self, found: tuple[Ahead, ...]) -> tuple[Ahead, ...]:
+        return unstarted(cast("Any", self), found, self.clock, self.sleep)
+
+
+def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Path) -> None:
+    found = looked(read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}", "lead: 10"))
+    due = NOW - timedelta(minutes=40)
+
+    assert Server().without_run(found) == found
+    assert Server([due]).without_run(found) == ()
+    assert Server([NOW - timedelta(minutes=1)]).without_run(found) == ()  # somebody started it by hand
+    assert Server([due - timedelta(days=1), due + timedelta(days=1)]).without_run(found) == found
+
+
+def test_a_run_that_is_due_within_seconds_is_waited_for(tmp_path: Path) -> None:
+    found = looked(read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}"), NOW - timedelta(minutes=30, seconds=10))
+    assert starts(found[0]) == ["20 12:30", "21 12:30"]
+    soon = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+
+    late, good = Server(now=soon - timedelta(seconds=10)), Server(now=soon - timedelta(seconds=10), makes=soon)
+
+    assert late.without_run(found) == found
+    assert 10 <= late.slept <= 30
+    assert good.without_run(found) == ()
+    assert good.slept < 10
+
+
+def test_nothing_is_waited_for_when_a_window_is_long_open(tmp_path: Path) -> None:
+    server = Server()
+    assert server.without_run(looked(read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}")))
+    assert server.slept == 0
+
+
+@contextmanager
+def screen() -> Iterator[Any]:
+    with out().capture() as said:
+        yield said
+
+
+def examined(configurations: Configurations, wanted: Setup | None = None) -> Examined:
+    inventories: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.every}
+    return Examined(configurations, inventories, Path("/fleet.yaml"), wanted or Setup(), Setup(), (), NOW)
+
+
+def told(configurations: Configurations, *, started: bool) -> str:
+    found = looked(configurations)
+    with screen() as said:
+        tell_next(examined(configurations), found, () if started else found, NOW)
+    return " ".join(said.get().split())
+
+
+def test_people_are_told_when_the_next_window_opens(tmp_path: Path) -> None:
+    said = told(read(tmp_path, "start: 2026-11-21 02:00, length: 2h, zone: UTC", "lead: 90"), started=True)
+
+    assert said == (
+        "web, 2 machines: next window Sat 2026-11-21 02:00 to 04:00 UTC, in 13 h, its run starts 1 h 30 min before"
+    )
+
+
+def test_people_are_told_what_was_deployed_too_late_and_what_to_do(tmp_path: Path) -> None:
+    configurations = read(tmp_path, "start: 2026-11-20 12:30, length: 2h, zone: UTC")
+
+    late = told(configurations, started=False)
+
+    assert "Prefect starts no run for the window Fri 2026-11-20 12:30 to 14:30 UTC: it was due at 12:30" in late
+    assert "prefect deployment run patch-fleet/web --params" in late
+    assert "its run has started" in told(configurations, started=True)
+    assert "prefect deployment run" not in told(configurations, started=True)
+
+
+def test_people_are_told_of_what_is_over_or_switched_off(tmp_path: Path) -> None:
+    over = "start: 2026-11-20 09:00, length: 2h, zone: UTC"
+    assert told(read(tmp_path, over), started=True) == "web, 2 machines: no window is left"
+    assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: switched off, its windows don't open"
+
+
+@pytest.mark.parametrize("serve", [True, False])
+def test_people_are_told_who_carries_runs_out_and_where_they_are_seen(*, serve: bool) -> None:
+    with screen() as said:
+        tell_where("fleetpatch", "http://127.0.0.1:4200", serve=serve)
+    text = " ".join(said.get().split())
+    assert ("here, until Ctrl-C" in text) is serve
+    assert ("deploy --serve" in text) is not serve
+    assert text.endswith("See them at http://127.0.0.1:4200")

@@ -1,0 +1,262 @@
+"""What Prefect is told of windows, and what of it is written anew when time goes on."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+from deployments.config.configuration import Configuration, Configurations
+from deployments.config.load import load_configurations
+from deployments.deploying.changes import changes
+from deployments.deploying.deploy import Examined
+from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
+from deployments.deploying.wanted import AHEAD, line, wanted
+from inventory.machine import Inventory, Machine
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+FLEET = Inventory((Machine("web-1", "10.0.0.1", environment="prod", zone="Europe/Berlin"),))
+PLACE = Path("/srv/fleet.yaml")
+SPRING = "start: 2026-12-05 02:30, length: 2h, zone: Europe/Berlin, recurrence: Day"
+"""A rule can't say it: Prefect would start an hour early in the night that the clocks jump over it."""
+EVENING = "start: 2026-12-05 22:00, length: 2h, zone: Europe/Berlin, recurrence: Day"
+HOURS = "start: 2026-11-19 02:30, length: 2h, zone: UTC, recurrence: 6Hours"
+OVER = "start: 2026-11-19 22:00, length: 2h, zone: UTC"
+
+
+def read(folder: Path, window: str, more: str = "") -> Configurations:
+    path = folder / "web.yaml"
+    path.write_text(f"name: web\nscope: env=prod\nwindow: {{{window}}}\n{more}\n")
+    return load_configurations(path, NOW.date())
+
+
+def told(
+    configuration: Configuration, now: datetime = NOW, before: ScheduleLine | None = None, lead: float = 0
+) -> ScheduleLine | None:
+    (opening,) = configuration.openings(FLEET)
+    return line(configuration, opening, now, before, slug="web", lead=timedelta(minutes=lead))
+
+
+def one(folder: Path, window: str, more: str = "") -> Configuration:
+    (configuration,) = read(folder, window, more).every
+    return configuration
+
+
+def sure(made: ScheduleLine | None) -> ScheduleLine:
+    assert made is not None
+    return made
+
+
+def as_found(made: ScheduleLine) -> ScheduleLine:
+    """Return a line as a server tells of it: how far it reaches is not kept there."""
+    return replace(made, until=None)
+
+
+def test_each_window_is_told_in_the_simplest_way_that_is_right(tmp_path: Path) -> None:
+    evening, spring, hours = (sure(told(one(tmp_path, window))) for window in (EVENING, SPRING, HOURS))
+
+    assert "RRULE:FREQ=DAILY" in evening.rule
+    assert (evening.dates, evening.zone) == (False, "Europe/Berlin")
+    assert (spring.dates, spring.zone) == (True, "UTC")
+    assert spring.until is not None
+    assert spring.until > NOW + AHEAD
+    assert (hours.rule, hours.every) == ("", 6 * 3600)
+
+
+def test_a_window_that_is_over_has_no_schedule(tmp_path: Path) -> None:
+    assert told(one(tmp_path, OVER)) is None
+
+
+def test_runs_start_so_much_before_their_windows(tmp_path: Path) -> None:
+    assert "DTSTART:20261205T212000" in sure(told(one(tmp_path, EVENING), lead=40)).rule
+
+
+@pytest.mark.parametrize("window", [SPRING, EVENING, HOURS])
+def test_what_still_says_what_is_meant_stays_as_it_is(tmp_path: Path, window: str) -> None:
+    configuration = one(tmp_path, window)
+    before = as_found(sure(told(configuration)))
+
+    for days in (1, 30, 100):
+        assert told(configuration, NOW + timedelta(days=days), before) == before
+
+
+def test_dates_are_written_anew_before_they_run_out(tmp_path: Path) -> None:
+    configuration = one(tmp_path, SPRING)
+    made = sure(told(configuration))
+    before, until = as_found(made), made.until
+    assert until is not None
+
+    assert told(configuration, until - AHEAD - timedelta(days=1), before) == before
+    later = sure(told(configuration, until - AHEAD + timedelta(days=1), before))
+
+    assert later != before
+    assert later.until is not None
+    assert later.until > until
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"zone": "UTC"},
+        {"rule": "DTSTART:20261205T220000\nRRULE:FREQ=WEEKLY"},
+        {"rule": "what Prefect can't read either"},
+        {"rule": "cron 0 22 * * *"},
+    ],
+)
+def test_what_was_told_otherwise_is_told_anew(tmp_path: Path, changed: dict[str, str]) -> None:
+    configuration = one(tmp_path, EVENING)
+    made = sure(told(configuration))
+
+    assert told(configuration, NOW, replace(as_found(made), **cast("dict[str, Any]", changed))) == made
+
+
+def test_what_was_switched_off_by_hand_is_wanted_on(tmp_path: Path) -> None:
+    configuration = one(tmp_path, EVENING)
+    made = sure(told(configuration))
+
+    assert sure(told(configuration, NOW, replace(as_found(made), active=False))).active
+    assert not sure(told(one(tmp_path, EVENING, "enabled: false"), NOW, made)).active
+
+
+# -- the whole of it ---------------------------------------------------------------------------------------------------
+
+
+def aim(configurations: Configurations, now: datetime, found: Setup) -> Setup:
+    names: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.every}
+    places = dict.fromkeys(names, PLACE)
+    lines = {each.slug: each for deployment in found.deployments for each in deployment.schedules}
+    return wanted(configurations, names, now, places=places, fleet="f", pool="p", inventory=PLACE, told=lines)
+
+
+def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
+    setup = aim(read(tmp_path, EVENING, "stage_ahead: 60"), NOW, Setup())
+
+    asked = {each.full_name: each.parameters.get("request") for each in setup.deployments if each.schedules}
+
+    told_inventories = {name: request["inventory"] for name, request in asked.items() if isinstance(request, Mapping)}
+    assert told_inventories == dict.fromkeys(
+        ["patch-fleet/web", "stage-fleet/web", "assess-fleet/scheduled"], str(PLACE)
+    )
+
+
+def test_configurations_are_named_by_a_path_that_holds_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(tmp_path, EVENING)
+    monkeypatch.chdir(tmp_path)
+
+    setup = aim(load_configurations(Path("web.yaml"), NOW.date()), NOW, Setup())
+
+    (refresh,) = (each for each in setup.deployments if each.flow == "refresh-schedules")
+    assert refresh.parameters["configurations"] == str(tmp_path / "web.yaml")
+
+
+class Server:
+    """Prefect, as far as changing deployments goes: it remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.schedules: dict[str, list[DeploymentScheduleCreate]] = {}
+
+    def create_flow_from_name(self, name: str) -> Any:
+        return uuid4()
+
+    def create_deployment(self, *, name: str, schedules: list[DeploymentScheduleCreate], **_: object) -> Any:
+        self.schedules[name] = schedules
+        return uuid4()
+
+
+def refreshed(
+    configurations: Configurations, found: Setup, now: datetime
+) -> tuple[dict[str, list[DeploymentScheduleCreate]], list[Change], tuple[Change, ...]]:
+    """Return what was written, what people were told of it, and what was left to them."""
+    setup = aim(configurations, now, found)
+    examined = Examined(configurations, {}, PLACE, setup, found, changes(setup, found), now)
+    server, said = Server(), list[Change]()
+    left = examined.refresh(cast("Any", server), said.append)
+    return server.schedules, said, left
+
+
+def stored(setup: Setup) -> Setup:
+    """Return a setup as a server tells of it."""
+    made = tuple(replace(each, schedules=tuple(map(as_found, each.schedules))) for each in setup.deployments)
+    return replace(setup, deployments=made)
+
+
+def by_hand(setup: Setup, **changed: object) -> Setup:
+    """Return a setup whose window was changed by a person."""
+
+    def touched(each: Deployment) -> Deployment:
+        return replace(each, **cast("dict[str, Any]", changed)) if each.full_name == "patch-fleet/web" else each
+
+    return replace(setup, deployments=tuple(map(touched, setup.deployments)))
+
+
+def test_refreshing_writes_nothing_while_dates_last(tmp_path: Path) -> None:
+    configurations = read(tmp_path, SPRING)
+    found = stored(aim(configurations, NOW, Setup()))
+
+    assert refreshed(configurations, found, NOW + timedelta(days=1)) == ({}, [], ())
+
+
+def test_refreshing_writes_later_dates_when_they_run_out(tmp_path: Path) -> None:
+    configurations = read(tmp_path, SPRING)
+    first = aim(configurations, NOW, Setup())
+    (until,) = (each.until for made in first.deployments for each in made.schedules if each.until is not None)
+    assert until is not None
+
+    written, said, left = refreshed(configurations, stored(first), until - timedelta(days=10))
+
+    assert left == ()
+    assert [(change.doing, change.name) for change in said] == [(Doing.UPDATE, "patch-fleet/web")]
+    (schedule,) = written["web"]
+    assert f"{until:%Y%m%d}" in str(schedule.schedule)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"paused": True}, {"parameters": {"request": {"scope": "*"}}}, {"schedules": ()}, {"at_once": None}],
+)
+def test_refreshing_leaves_what_people_did_to_people(tmp_path: Path, changed: dict[str, object]) -> None:
+    configurations = read(tmp_path, EVENING)
+    found = by_hand(stored(aim(configurations, NOW, Setup())), **changed)
+
+    written, said, left = refreshed(configurations, found, NOW)
+
+    assert (written, said) == ({}, [])
+    assert [change.name for change in left] == ["patch-fleet/web"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"active": False},
+        {"zone": "Europe/Berlin"},
+        {"rule": "DTSTART:20261205T013000\nRDATE:20261205T013000,20261231T230000"},
+        {"rule": "DTSTART:20261205T013000\nRDATE:20261206T013000"},  # one was taken away
+        {"rule": "DTSTART:20261205T013000\nRDATE:some day"},
+    ],
+)
+def test_refreshing_leaves_dates_that_people_changed_to_people(tmp_path: Path, changed: dict[str, object]) -> None:
+    configurations = read(tmp_path, SPRING)
+    setup = stored(aim(configurations, NOW, Setup()))
+    (spring,) = (each.schedules[0] for each in setup.deployments if each.full_name == "patch-fleet/web")
+    found = by_hand(setup, schedules=(replace(spring, **cast("dict[str, Any]", changed)),))
+
+    written, said, left = refreshed(configurations, found, NOW)
+
+    assert (written, said) == ({}, [])
+    assert [change.name for change in left] == ["patch-fleet/web"]
+
+
+def test_dates_that_ran_out_on_what_people_changed_are_left_to_them(tmp_path: Path) -> None:
+    configurations = read(tmp_path, SPRING)
+    found = by_hand(stored(aim(configurations, NOW, Setup())), paused=True)
+
+    written, said, left = refreshed(configurations, found, NOW + timedelta(days=3000))
+
+    assert (written, said) == ({}, [])
+    assert [change.name for change in left] == ["patch-fleet/web"]
