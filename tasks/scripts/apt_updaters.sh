@@ -68,7 +68,8 @@ pause() {
   remember || refuse "cannot write $file"
   for unit in $timers; do
     [ -n "$(noted "$unit")" ] || continue
-    why=$(manager mask --runtime --now "$unit" 2>&1)
+    # "mask --now" is the other way round, and leaves a timer "failed" behind, which monitoring takes for a fault
+    why=$({ manager stop "$unit"; manager mask --runtime "$unit"; } 2>&1)
     look "$unit"
     case $active in
       inactive | failed) fp_emit paused "unit=$unit" ;;

@@ -1,0 +1,264 @@
+"""The script that has apt's own timers rest, by this machine's own shells, over a systemd that is made of files."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.seams.transport import ScriptRecord
+from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+
+SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
+SYSTEMCTL = """#!/bin/sh
+# a unit is a folder with files active and enabled; etc is there when its owner has masked it, run when only at runtime
+units=$(dirname "$0")/units
+while :; do case $1 in --now | --runtime) ;; --*) ;; *) break ;; esac; shift; done
+verb=$1; shift
+[ ! -e "$units/gone" ] || { echo 'System has not been booted with systemd' >&2; exit 1; }
+for unit in "$@"; do case $unit in -* | *,*) continue ;; *) ;; esac; done
+echo "$verb $unit" >>"$units/../asked"
+it=$units/$unit
+[ -d "$it" ] || { printf 'LoadState=not-found\\nActiveState=inactive\\nUnitFileState=\\n'; exit; }
+load=loaded enabled=$(cat "$it/enabled")
+[ ! -e "$it/etc" ] || load=masked enabled=masked
+[ ! -e "$it/run" ] || load=masked enabled=masked-runtime
+[ ! -e "$it/stuck" ] || [ "$verb" = show ] || { echo "no, says $unit" >&2; exit 1; }
+case $verb in
+  show) printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$(cat "$it/active")" "$enabled" ;;
+  stop) if [ -e "$it/run" ]; then echo failed; else echo inactive; fi >"$it/active" ;;
+  mask) : >"$it/run" ;;
+  unmask) rm -f "$it/run" ;;
+  start) [ "$load" = loaded ] || { echo "Unit $unit is masked." >&2; exit 1; }; echo active >"$it/active" ;;
+esac
+"""
+
+
+class Machine:
+    """A folder that holds systemctl with its units, the claim and what the script remembers."""
+
+    def __init__(self, place: Path, shell: str) -> None:
+        self.place, self.shell = place, shell
+        self.units, self.file = place / "units", place / "updaters"
+        self.units.mkdir()
+        (place / "systemctl").write_text(SYSTEMCTL)
+        (place / "systemctl").chmod(0o755)
+        self.claim("run")
+
+    def claim(self, run: str, attempt: int = 1, until: int = 9999999999) -> None:
+        (self.place / "claim").write_text(f"{run}\n{until}\nsomebody\n{attempt}\n")
+
+    def unit(self, name: str, active: str = "active", enabled: str = "enabled") -> Path:
+        it = self.units / name
+        it.mkdir()
+        (it / "active").write_text(f"{active}\n")
+        (it / "enabled").write_text(f"{enabled}\n")
+        return it
+
+    def active(self, name: str) -> str:
+        return (self.units / name / "active").read_text().strip()
+
+    def masked(self, name: str) -> bool:
+        return (self.units / name / "run").exists()
+
+    def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
+        params = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
+        nonce = new_nonce()
+        text = compose(f"{load_script('job_common')}\n{load_script('apt_updaters')}", params, nonce)
+        words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
+        path = {"PATH": f"{self.place}:/usr/bin:/bin"}
+        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=30, env=path)
+        decoder = Decoder(nonce)
+        decoder.feed(done.stdout)
+        result = decoder.result()
+        assert result.exit_code == 0
+        return list(result.records)
+
+    def said(self, work: str, run: str = "run", attempt: int = 1) -> list[tuple[object, object]]:
+        return [(r["kind"], r.get("unit") or r.get("why")) for r in self.told(work, run, attempt)]
+
+
+@pytest.fixture(params=SHELLS)
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    return Machine(tmp_path, request.param)
+
+
+def test_what_is_active_rests_and_is_brought_back(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.unit(UPGRADE)
+    assert machine.said("pause") == [("paused", DAILY), ("paused", UPGRADE)]
+    assert machine.masked(DAILY)
+    assert machine.masked(UPGRADE)
+    assert machine.active(UPGRADE) == "inactive"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert machine.file.read_text().split() == ["run", boot, DAILY, "active", UPGRADE, "active"]
+    assert machine.file.stat().st_mode & 0o777 == 0o600
+
+    assert machine.said("restore") == [("back", DAILY), ("back", UPGRADE)]
+    assert (machine.masked(DAILY), machine.active(DAILY)) == (False, "active")
+    assert (machine.masked(UPGRADE), machine.active(UPGRADE)) == (False, "active")
+    assert not machine.file.exists()
+
+
+def test_only_what_would_act_is_touched_and_each_is_as_it_was_before(machine: Machine) -> None:
+    machine.unit(DAILY, active="inactive", enabled="enabled")
+    machine.unit(UPGRADE, active="inactive", enabled="disabled")
+    assert machine.said("pause") == [("paused", DAILY)]
+    assert not machine.masked(UPGRADE)
+    assert machine.said("restore") == [("back", DAILY)]
+    assert machine.active(DAILY) == "inactive"
+
+
+def test_what_its_owner_had_masked_stays_masked(machine: Machine) -> None:
+    (machine.unit(DAILY, active="inactive") / "etc").touch()
+    machine.unit(UPGRADE)
+    (machine.unit("other.timer") / "run").touch()
+    assert machine.said("pause") == [("left", DAILY), ("paused", UPGRADE)]
+    assert machine.said("restore") == [("back", UPGRADE)]
+    assert (machine.units / DAILY / "etc").exists()
+    assert machine.active(DAILY) == "inactive"
+    assert not any(DAILY in line and "show" not in line for line in asked(machine))
+
+
+def test_a_mask_at_runtime_that_is_not_ours_stays(machine: Machine) -> None:
+    (machine.unit(DAILY, active="inactive") / "run").touch()
+    assert machine.said("pause") == [("left", DAILY), ("nothing", "none of its own updaters is switched on")]
+    assert machine.said("restore")[0][0] == "nothing"
+    assert machine.masked(DAILY)
+
+
+def test_what_its_owner_masks_meanwhile_stays_masked(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.said("pause")
+    (daily / "etc").touch()
+    assert machine.said("restore") == [("left", DAILY)]
+    assert machine.active(DAILY) == "inactive"
+    assert not machine.file.exists()
+
+
+def test_a_service_at_work_is_told_of_and_never_touched(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.unit("apt-daily.service", active="activating", enabled="static")
+    assert machine.said("pause") == [("paused", DAILY), ("running", "apt-daily.service")]
+    machine.said("restore")
+    assert not any("service" in line and not line.startswith("show") for line in asked(machine))
+    assert not any("unattended" in line for line in asked(machine))
+
+
+@pytest.mark.parametrize("nothing", ["no systemd", "no timers"])
+def test_where_there_is_nothing_to_pause_it_says_so(machine: Machine, nothing: str) -> None:
+    if nothing == "no systemd":
+        (machine.units / "gone").touch()
+    ((kind, why),) = machine.said("pause")
+    assert kind == "nothing"
+    assert "switched on" in str(why) if nothing == "no timers" else "systemd" in str(why)
+    assert not machine.file.exists()
+
+
+def test_asked_twice_it_is_done_once(machine: Machine) -> None:
+    machine.unit(DAILY)
+    assert machine.said("pause") == machine.said("pause") == [("paused", DAILY)]
+    assert machine.said("restore") == [("back", DAILY)]
+    assert machine.said("restore") == [("nothing", "this run has none rest here")]
+    assert machine.active(DAILY) == "active"
+
+
+def test_after_a_reboot_nothing_is_undone_twice(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.said("pause")
+    machine.file.write_text(machine.file.read_text().replace(machine.file.read_text().split()[1], "another-boot"))
+    (daily / "run").unlink()
+    (daily / "active").write_text("inactive\n")  # as its owner wants it by now
+    (told,) = machine.told("restore")
+    assert (told["kind"], told["how"]) == ("back", "a reboot has brought it back")
+    assert machine.active(DAILY) == "inactive"
+    assert not machine.file.exists()
+
+
+def test_after_a_reboot_they_are_paused_anew(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.unit(UPGRADE, active="inactive", enabled="disabled")
+    machine.file.write_text(f"run\nanother-boot\n{DAILY} inactive\n{UPGRADE} active\n")
+    assert machine.said("pause") == [("paused", DAILY)]
+    machine.said("restore")
+    assert (daily / "active").read_text() == "active\n"
+
+
+def test_what_a_run_that_never_came_back_has_left_is_brought_back_by_the_next(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.said("pause")
+    machine.claim("next")
+    assert machine.said("pause", "next") == [("paused", DAILY)]
+    assert machine.said("restore", "run") == [("nothing", "this run has none rest here")]
+    assert machine.said("restore", "next") == [("back", DAILY)]
+    assert machine.active(DAILY) == "active"
+
+
+def test_cut_short_before_or_while_it_was_brought_back_it_is_finished(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.said("pause")
+    (daily / "run").unlink()  # unmasked, and not started yet
+    assert machine.said("restore") == [("back", DAILY)]
+    assert machine.active(DAILY) == "active"
+
+
+@pytest.mark.parametrize(("run", "attempt", "until"), [("other", 1, 9999999999), ("run", 2, 9999999999), ("run", 1, 0)])
+def test_an_order_of_a_run_or_an_attempt_without_the_claim_is_refused(
+    machine: Machine, run: str, attempt: int, until: int
+) -> None:
+    machine.unit(DAILY)
+    machine.claim(run, attempt, until)
+    assert machine.said("pause")[0][0] == "refused"
+    assert not machine.masked(DAILY)
+    assert not machine.file.exists()
+
+
+def test_a_later_attempt_makes_earlier_ones_void(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.said("pause", attempt=1)
+    assert machine.said("restore", attempt=2) == [("back", DAILY)]
+    assert machine.said("pause", attempt=1)[0][0] == "refused"
+    assert machine.active(DAILY) == "active"
+
+
+def test_an_earlier_attempt_does_not_bring_back_what_a_later_one_needs_at_rest(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.said("pause", attempt=2)
+    assert machine.said("restore", attempt=1)[0][0] == "refused"
+    assert machine.masked(DAILY)
+
+
+def test_they_are_brought_back_when_the_claim_is_over(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.said("pause")
+    machine.claim("other")
+    assert machine.said("restore") == [("back", DAILY)]
+
+
+def test_what_fails_is_told_and_remembered(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.unit(UPGRADE)
+    (daily / "stuck").touch()
+    first, second = machine.told("pause")
+    assert (first["kind"], first["unit"]) == ("failed", DAILY)
+    assert "no, says apt-daily.timer" in str(first["why"])
+    assert second["kind"] == "paused"
+    assert machine.said("restore") == [("failed", DAILY), ("back", UPGRADE)]
+    (daily / "stuck").unlink()
+    assert machine.said("restore")[0] == ("back", DAILY)
+    assert not machine.file.exists()
+
+
+def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
+    machine.unit(DAILY)
+    (machine.place / "updaters.new").mkdir()
+    ((kind, why),) = machine.said("pause")
+    assert kind == "refused"
+    assert "cannot write" in str(why)
+    assert not machine.masked(DAILY)
+
+
+def asked(machine: Machine) -> list[str]:
+    """What systemctl was asked to do, in order."""
+    return (machine.place / "asked").read_text().splitlines()

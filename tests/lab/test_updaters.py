@@ -1,0 +1,87 @@
+"""Debian's own updaters on real machines: they rest while a machine is patched, and are as they were afterwards."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.records.opening import open_records
+from tasks.states import OperationState
+from tests.lab.engine import Fleet, Telling
+from tests.lab.fleet import LabHost
+from tests.lab.killing import Controllers, began, set_slow
+
+Boot = Callable[[int], list[LabHost]]
+
+TIMERS = "apt-daily.timer", "apt-daily-upgrade.timer"
+AT_LARGE = dict.fromkeys(TIMERS, ("active", "enabled"))
+AT_REST = dict.fromkeys(TIMERS, ("inactive", "masked-runtime"))
+NOTE = "/var/lib/fleetpatch/updaters"
+
+
+def switch_on(host: LabHost, *names: str) -> None:
+    """Have its own updaters switched on, as they are on every Debian machine."""
+    host.sh(f"systemctl enable --now {' '.join(names)} 2>/dev/null", root=True)
+
+
+def timers(host: LabHost) -> dict[str, tuple[str, str]]:
+    """Each timer's state, and whether it is enabled, by systemd."""
+    shown = host.sh(f"systemctl show -p ActiveState,UnitFileState {' '.join(TIMERS)}")
+    units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in shown.split("\n\n")]
+    return {name: (unit["ActiveState"], unit["UnitFileState"]) for name, unit in zip(TIMERS, units, strict=True)}
+
+
+def traces(host: LabHost) -> list[str]:
+    """What is left of a pause: the note of it, and masks."""
+    return host.sh("find /var/lib/fleetpatch /run/systemd/system -type l -o -name 'updaters*'", root=True).splitlines()
+
+
+def test_they_rest_while_a_machine_is_patched_and_are_as_they_were_after(hosts: Boot, tmp_path: Path) -> None:
+    (host,) = hosts(1)
+    switch_on(host, *TIMERS)
+    assert timers(host) == AT_LARGE
+    set_slow([host], 3)
+    seen: list[object] = []
+    watch = Telling(on_install=lambda: seen.extend([timers(host), sorted(traces(host))]))
+
+    report = Fleet([host], tmp_path).patch("lab-slow", watch=watch, native_updaters="pause", reboot="Never")
+
+    assert report.run.state is OperationState.SUCCEEDED
+    assert seen == [AT_REST, [f"/run/systemd/system/{name}" for name in sorted(TIMERS)] + [NOTE]]
+    assert timers(host) == AT_LARGE
+    assert traces(host) == []
+
+
+def test_a_controller_that_was_killed_leaves_them_at_rest_and_who_resumes_brings_them_back(
+    hosts: Boot, tmp_path: Path
+) -> None:
+    controllers = Controllers(Fleet(hosts(1), tmp_path))
+    (host,) = controllers.fleet.hosts
+    daily, upgrade = TIMERS
+    switch_on(host, upgrade)
+    host.sh(f"systemctl mask {daily} 2>/dev/null", root=True)
+    before = timers(host)
+    assert before == {daily: ("inactive", "masked"), upgrade: AT_LARGE[upgrade]}
+    set_slow([host], 3)
+    masks = {"classifications": [], "include": ["lab-slow"]}
+    try:
+        first = controllers.patch(updates=masks, native_updaters="pause", reboot="Never")
+        controllers.wait_until(began("install"), "the installation")
+        first.kill()
+        assert timers(host) == {daily: before[daily], upgrade: AT_REST[upgrade]}
+        its_lease_is_over(controllers)
+        told = controllers.resume()
+    finally:
+        controllers.end()
+
+    assert told.code == 0, told.err
+    assert timers(host) == before
+    assert traces(host) == []
+
+
+def its_lease_is_over(controllers: Controllers) -> None:
+    """Spare the minute that a dead process' lease is waited for."""
+    run = controllers.newest().run.id
+    with open_records(controllers.fleet.records_url) as records:
+        lease = records.leases.lease(run)
+        assert lease is not None
+        assert lease.holder is not None
+        records.leases.give_back(run, lease.holder)
