@@ -57,7 +57,11 @@ def pause(work: Work) -> None:
         return
     journal.about_to(work, Step.INSTALL, ACT, KEY)
     work.run = replace(work.run, paused=True)
-    answer = _ask(work, "pause")
+    try:
+        answer = _ask(work, "pause")
+    except ScriptFailed as error:  # the machine answered, and would not
+        journal.done(work, Step.INSTALL, ACT, KEY, {"error": error.message})
+        raise
     paused, failed = _units(answer, "paused"), answer.of_kind("failed")
     for record in failed:
         why = f"{record.get('unit')} could not be paused: {record.get('why')}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flows.cli.stopping import still_open
 from tasks.errors import ConnectionLost, RequestError
 from tasks.model import Outcome
 from tasks.rules.checks import UPDATERS
@@ -210,6 +211,7 @@ def test_a_refusal_keeps_the_machine_as_it_is() -> None:
     assert "would not pause its own updaters: cannot write" in outcome.reason
     assert not fleet.machines["web"].installs()
     assert any(level is FindingLevel.WARN and "may be so still" in message for level, message in found(outcome))
+    assert not [entry for entry in still_open(fleet.records.journal) if entry.act == "pause_updaters"]
 
 
 @pytest.mark.parametrize("after_the_act", [False, True])
