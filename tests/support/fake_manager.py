@@ -267,9 +267,10 @@ class PackageWorld:
         return _JobRun(job.script, began, shelf, self.start_seconds, self.skew_seconds, stop_at, self.locks)
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
-        """Ask a job to stop: what has not begun by now is planned anew."""
+        """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
+        before = job_id in machine.stopped
         result = machine._stop(job_id)
-        if job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
+        if not before and job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
             self.catch_up()
             now = self.clock.now()
             started = machine._jobs[job_id]
