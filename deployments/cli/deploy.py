@@ -48,7 +48,7 @@ def deploy(
     os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is loaded, which else tells its makers so
     from prefect.settings import get_current_settings
 
-    from deployments.cli.deploy_view import ask, deploy_document, tell_changes, tell_doing, tell_next, tell_where
+    from deployments.cli import deploy_view as view
     from deployments.deploying.ahead import unstarted
     from deployments.deploying.deploy import RETRIES, examine
     from deployments.deploying.worker import work
@@ -60,22 +60,24 @@ def deploy(
     with client_of_server(RETRIES) as client:
         examined = examine(client, path, inventory, fleet=fleet, pool=pool, prune=prune)
         if as_json:
-            print_json(deploy_document(examined))
+            print_json(view.deploy_document(examined))
         else:
-            tell_changes(examined.changes)
+            view.tell_changes(examined.changes)
         if check:
             raise typer.Exit(int(Code.GOOD if examined.settled else Code.WARNINGS))
         if not examined.settled:
             if not yes:
-                ask(_counted(examined.changes))
-            examined.apply(client, tell_doing)
+                view.ask(_counted(examined.changes))
+            examined.apply(client, view.tell_doing)
         if not as_json:
             now = SystemClock().now()
             found = examined.ahead(now)
-            tell_next(examined, found, unstarted(client, found, SystemClock().now), now)
-            tell_where(pool, get_current_settings().ui_url, serve=serve)
+            view.tell_next(examined, found, unstarted(client, found, SystemClock().now), now)
+            view.tell_where(pool, get_current_settings().ui_url, serve=serve)
     if serve:
-        raise typer.Exit(work(pool, examined.inventory))
+        code = work(pool, examined.inventory)
+        view.tell_stopped()
+        raise typer.Exit(code)
 
 
 def _counted(todo: "Sequence[Change]") -> int:

@@ -87,6 +87,14 @@ def tell_where(pool: str, page: str | None, *, serve: bool) -> None:
         say(safe(f"Runs are carried out by workers of the work pool {pool}: `fleetpatch deploy --serve` is one.{seen}"))
 
 
+def tell_stopped() -> None:
+    """Say what becomes of runs that were under way when the worker stopped."""
+    note(
+        "Stopped. If a run was under way here, what it began on machines goes on; the next `fleetpatch deploy --serve` "
+        "takes it up within minutes. `fleetpatch runs` says which."
+    )
+
+
 def _line(each: Ahead, unstarted: Sequence[Ahead], now: datetime) -> Text:
     name = each.deployment.partition("/")[2]
     text = Text.assemble(safe(name, style="bold"), f", {plural(each.machines, 'machine')}: ")

@@ -1,6 +1,7 @@
 """Carry runs out on this machine: Prefect's own process worker, in our interpreter."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,8 @@ QUERY_SECONDS = 5
 def work(pool: str, inventory: Path) -> int:
     """Work until stopped.
 
-    The worker is Prefect's; it starts each run as a process of its own, which a worker's end does not end.
+    The worker is Prefect's; it starts each run as a process of its own. Stopping it stops those as well, at once; what
+    runs on machines does not notice.
 
     Args:
         pool: whose runs are carried out.
@@ -35,6 +37,8 @@ def work(pool: str, inventory: Path) -> int:
         **os.environ,
     }
     process = subprocess.Popen(command, env=environment)
+    # Whoever ends this command means the worker: it must not stay behind and take runs with what is old by then.
+    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())  # noqa: ARG005 - the handler's parameters
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal told the worker as well

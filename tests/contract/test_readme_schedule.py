@@ -1,0 +1,51 @@
+"""The README's inventory and maintenance configuration, read as they stand there."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deployments.config.fleets import read_fleets
+from deployments.config.load import load_configurations
+from deployments.deploying.ahead import ahead
+from inventory.load import load_inventory
+from tasks.rules.calendar.schedule import occurrences
+from tests.ci.tree import TOP
+
+BLOCK = re.compile(r"^```yaml\n# (?P<name>\S+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def written(folder: Path) -> set[str]:
+    """Write each file that the README shows, under the name that it gives it, and return the names."""
+    found = {match["name"]: match["text"] for match in BLOCK.finditer((TOP / "README.md").read_text())}
+    for name, text in found.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return set(found)
+
+
+def test_the_files_are_right_and_the_window_opens_for_both_machines(tmp_path: Path) -> None:
+    assert written(tmp_path) == {"fleet.yaml", "configurations/web.yaml"}
+    configurations = load_configurations(tmp_path / "configurations", NOW.date())
+    fleets = read_fleets(configurations, tmp_path / "fleet.yaml")
+
+    (web,) = configurations.every
+    inventory = fleets.of(web)
+
+    assert not fleets.faults
+    assert inventory is not None
+    assert [machine.name for machine in web.machines(inventory)] == ["web-1", "web-2"]
+    (found,) = ahead(configurations, {web.name: inventory}, {}, NOW)
+    # four days after the second Tuesday, in the evening, by Berlin's clocks
+    assert found.coming is not None
+    assert found.coming.start == datetime(2026, 12, 12, 21, tzinfo=UTC)
+
+
+def test_the_window_comes_back_each_month(tmp_path: Path) -> None:
+    written(tmp_path)
+    (web,) = load_configurations(tmp_path / "configurations", NOW.date()).every
+    (opening,) = web.openings(load_inventory(tmp_path / "fleet.yaml"))
+
+    starts = [each.start.date().isoformat() for each in occurrences(opening.schedule, NOW, limit=4)]
+
+    assert starts == ["2026-12-12", "2027-01-16", "2027-02-13", "2027-03-13"]
