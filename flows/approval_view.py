@@ -24,12 +24,22 @@ def headline(planned: RunReport) -> str:
     reboots = sum(plan.reboot_expected is Answer.YES for plan in planned.plans)
     perhaps = sum(plan.reboot_expected is Answer.UNKNOWN for plan in busy)
     longest = max((plan.prediction.total for plan in busy), default=0.0)
-    more = f" and perhaps {perhaps} more" if perhaps else ""
-    fixed = plural(len(cves(chosen)), "CVE")
+    sure = f"{plural(reboots, 'reboot')}" if reboots or not perhaps else ""
+    maybe = f"perhaps {plural(perhaps, 'reboot') if not sure else f'{perhaps} more'}" if perhaps else ""
     return (
-        f"{plural(len(chosen), 'update')} on {plural(len(busy), 'machine')} ({urgent} critical or security, {fixed}); "
-        f"{plural(reboots, 'reboot')}{more}; the slowest machine takes about {minutes(longest)}"
+        f"{plural(len(chosen), 'update')} on {plural(len(busy), 'machine')} ({urgent} critical or security, "
+        f"{fixed(chosen)}); {' and '.join(filter(None, (sure, maybe)))}; "
+        f"the slowest machine takes about {minutes(longest)}"
     )
+
+
+def fixed(updates: Sequence[Update]) -> str:
+    """Return how many CVEs updates fix, in words; that no machine can tell is not the same as none."""
+    return plural(len(cves(updates)), "CVE") if _known(updates) else "CVEs not known"
+
+
+def _known(updates: Sequence[Update]) -> bool:
+    return not updates or any(update.cves is not None for update in updates)
 
 
 def cves(updates: Iterable[Update]) -> list[str]:
@@ -102,7 +112,7 @@ def machine_table(planned: RunReport) -> list[dict[str, Cell]]:
             "Machine": escape(name),
             "Updates": len(plans[name].chosen),
             "Critical or security": sum(update.classification in URGENT for update in plans[name].chosen),
-            "CVEs": len(cves(plans[name].chosen)),
+            "CVEs": len(cves(plans[name].chosen)) if _known(plans[name].chosen) else "not known",
             "Minutes": minutes(plans[name].prediction.total),
             "Reboot": _REBOOTS[plans[name].reboot_expected],
             "Skipped": len(plans[name].skipped),

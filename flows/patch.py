@@ -55,10 +55,13 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     begun = None if request.dry_run or request.download_only else _begun_before(who)
     if begun is not None:
         return raised_if_failed(_taken_up(begun.id, who))
-    may = windowed(request, who, flow_start())
+    start = flow_start()
+    may = windowed(request, who, start)
     if isinstance(may, Refused):
         return cancelled(may)
-    who = replace(who, run_id=may.run_id, name=may.by or who.name)
+    # Prefect does not know people: whoever pressed the button, it was not the user whom the worker runs as.
+    somebody = f"somebody in Prefect ({start.deployment})" if start.deployment else ""
+    who = replace(who, run_id=may.run_id, name=may.by or who.name or somebody)
     body = functools.partial(carry_out, may.request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
     return raised_if_failed(attended(body, who.control, functools.partial(note_stop, may.run_id, who)))
 

@@ -135,6 +135,16 @@ def _refused(url: str, error: PrefectHTTPStatusError) -> ServerAway:
             f"the Prefect server at {url} asks for a password, and ours is not the right one",
             hint="Set PREFECT_API_AUTH_STRING=user:password to what the server has as PREFECT_SERVER_API_AUTH_STRING.",
         )
+    if status in {409, 422}:
+        return ServerAway(
+            f"the Prefect server at {url} refuses what it was told (status {status}): {error.response.text[:500]}",
+            hint="Is it of the same release as this one?",
+        )
+    if status >= 500:
+        return ServerAway(
+            f"the Prefect server at {url} fails (status {status})",
+            hint="Its log says why. A busy SQLite database is the usual reason: take PostgreSQL (docs/server.md).",
+        )
     return ServerAway(
         f"the Prefect server at {url} answers with status {status}", hint="Is PREFECT_API_URL right (…/api)?"
     )

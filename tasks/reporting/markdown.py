@@ -24,6 +24,8 @@ _ACTIVE: Final = re.compile(
     r"|^-|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= )|(?<=^\d\d\d)\.(?= )",  # a list, when a cell begins with it
     re.IGNORECASE,
 )
+# Prefect's UI shows numeric references (&#43;) as they are written; backslashes and these names everybody reads.
+_NAMED: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;"}
 _MOST_TROUBLES: Final = 10
 _MOST_NAMES: Final = 8
 _CELL: Final = 200
@@ -31,7 +33,7 @@ _CELL: Final = 200
 
 def escape(text: str, limit: int = _CELL) -> str:
     """Return text as Markdown that shows it as it is: on one line, cut to that many characters."""
-    return _ACTIVE.sub(lambda match: f"&#{ord(match.group())};", one_line(text, limit))
+    return _ACTIVE.sub(lambda match: _NAMED.get(match.group(), f"\\{match.group()}"), one_line(text, limit))
 
 
 def summary(report: RunReport) -> str:
