@@ -43,9 +43,13 @@ WINDOWS = {
     "night": "window: {start: 2026-12-05 02:30, length: 2h, zone: Europe/Berlin, recurrence: Day}",
     "patch-tuesday": "lead: 40\nwindow: {start: 2026-12-05 22:00, length: '01:55', zone: America/New_York, "
     "recurrence: Month Second Tuesday Offset20}",
-    "careful": "lead: 2h\napproval: {required: true, not_by_starter: true}\n"
-    "hooks: {before_run: [{name: ask, kind: http, target: 'https://hooks.example.org/before'}]}\nnotify: [{to: 'env:PAGER'}]\nfreezes: [{date: 2026-12-24}]\n"
-    "window: {start: 2026-12-05 01:00, length: 2h, zone: UTC, recurrence: Day}",
+    "careful": """
+lead: 2h
+approval: {required: true, not_by_starter: true}
+hooks: {before_run: [{name: ask, kind: http, target: "https://hooks.example.org/before"}]}
+notify: [{to: "env:PAGER"}]
+freezes: [{date: 2026-12-24}]
+window: {start: 2026-12-05 01:00, length: 2h, zone: UTC, recurrence: Day}""",
     "six-hours": "window: {start: 2026-12-05 02:30, length: 2h, zone: UTC, recurrence: 6Hours}",
     "weekend": "stage_ahead: 90\nwindow: {start: 2026-12-05 23:00, length: 3h, zone: Asia/Kathmandu, "
     "recurrence: '2Weeks Saturday,Sunday'}",
