@@ -68,6 +68,11 @@ def test_what_is_not_wanted_any_more_is_removed_when_that_is_wanted() -> None:
             "parameters request.scope: * → env=prod",
         ),
         (replace(WEB, schedules=(LINE,), at_once=3), "at_once: 3 → nothing"),
+        (replace(WEB, schedules=(LINE,), schema={"title": "Old"}), "form: title: Old → nothing"),
+        (  # another release's form differs in dozens of places
+            replace(WEB, schedules=(LINE,), schema={"title": "Old", "required": ["x"], "properties": {"x": {}}}),
+            'form: properties: {"x": {}} → nothing, and 2 more',
+        ),
     ],
 )
 def test_what_somebody_changed_by_hand_is_told_in_a_line(theirs: Deployment, told: str) -> None:

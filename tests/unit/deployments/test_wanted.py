@@ -195,16 +195,21 @@ def by_hand(setup: Setup, **changed: object) -> Setup:
     return replace(setup, deployments=tuple(map(touched, setup.deployments)))
 
 
-def test_refreshing_writes_nothing_while_dates_last(tmp_path: Path) -> None:
-    configurations = read(tmp_path, SPRING)
-    found = stored(aim(configurations, NOW, Setup()))
+@pytest.fixture(scope="module")
+def spring(tmp_path_factory: pytest.TempPathFactory) -> tuple[Configurations, Setup]:
+    """Return configurations with dates instead of a rule, and what was made of them; that takes a second."""
+    configurations = read(tmp_path_factory.mktemp("spring"), SPRING)
+    return configurations, aim(configurations, NOW, Setup())
+
+
+def test_refreshing_writes_nothing_while_dates_last(spring: tuple[Configurations, Setup]) -> None:
+    configurations, found = spring[0], stored(spring[1])
 
     assert refreshed(configurations, found, NOW + timedelta(days=1)) == ({}, [], ())
 
 
-def test_refreshing_writes_later_dates_when_they_run_out(tmp_path: Path) -> None:
-    configurations = read(tmp_path, SPRING)
-    first = aim(configurations, NOW, Setup())
+def test_refreshing_writes_later_dates_when_they_run_out(spring: tuple[Configurations, Setup]) -> None:
+    configurations, first = spring
     (until,) = (each.until for made in first.deployments for each in made.schedules if each.until is not None)
     assert until is not None
 
@@ -240,11 +245,12 @@ def test_refreshing_leaves_what_people_did_to_people(tmp_path: Path, changed: di
         {"rule": "DTSTART:20261205T013000\nRDATE:some day"},
     ],
 )
-def test_refreshing_leaves_dates_that_people_changed_to_people(tmp_path: Path, changed: dict[str, object]) -> None:
-    configurations = read(tmp_path, SPRING)
-    setup = stored(aim(configurations, NOW, Setup()))
-    (spring,) = (each.schedules[0] for each in setup.deployments if each.full_name == "patch-fleet/web")
-    found = by_hand(setup, schedules=(replace(spring, **cast("dict[str, Any]", changed)),))
+def test_refreshing_leaves_dates_that_people_changed_to_people(
+    spring: tuple[Configurations, Setup], changed: dict[str, object]
+) -> None:
+    configurations, setup = spring[0], stored(spring[1])
+    (dates,) = (each.schedules[0] for each in setup.deployments if each.full_name == "patch-fleet/web")
+    found = by_hand(setup, schedules=(replace(dates, **cast("dict[str, Any]", changed)),))
 
     written, said, left = refreshed(configurations, found, NOW)
 
@@ -252,9 +258,9 @@ def test_refreshing_leaves_dates_that_people_changed_to_people(tmp_path: Path, c
     assert [change.name for change in left] == ["patch-fleet/web"]
 
 
-def test_dates_that_ran_out_on_what_people_changed_are_left_to_them(tmp_path: Path) -> None:
-    configurations = read(tmp_path, SPRING)
-    found = by_hand(stored(aim(configurations, NOW, Setup())), paused=True)
+def test_dates_that_ran_out_on_what_people_changed_are_left_to_them(spring: tuple[Configurations, Setup]) -> None:
+    configurations = spring[0]
+    found = by_hand(stored(spring[1]), paused=True)
 
     written, said, left = refreshed(configurations, found, NOW + timedelta(days=3000))
 
