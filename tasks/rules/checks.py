@@ -88,6 +88,21 @@ def _mount_findings(disks: Sequence[Disk], needs: Mapping[str, _Need]) -> Iterab
         yield _block("disk", message, "Look for directories with very many small files and clear them.")
 
 
+def mount_findings(before: Sequence[Disk], after: Sequence[Disk]) -> tuple[Finding, ...]:
+    """Return the file systems that were writable and are read-only now: each blocks.
+
+    A mount point is compared with itself; one that was not there before, with what played its role then. What was
+    read-only before is not held against the run.
+    """
+    was = {disk.mount: disk.read_only for disk in before}
+    by_role = {disk.role: disk.read_only for disk in before}
+    turned = {d.mount for d in after if d.read_only and not was.get(d.mount, by_role.get(d.role, True))}
+    remedy = "Look at its kernel log and /etc/fstab for why (often a disk error), mend that, and mount it writable."
+    return tuple(
+        _block("disk", f"{mount} is mounted read-only, and was writable before", remedy) for mount in sorted(turned)
+    )
+
+
 def clock_finding(skew_seconds: float) -> Finding:
     """Return whether the machine's clock can be relied on. A positive skew means that it is ahead of ours.
 

@@ -5,6 +5,7 @@
 
 fp_jobs=$(fp_param root)
 fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
+fp_about='' # what a refusal is about, for a fitting hint: claim, room, or nothing that is known
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 
@@ -23,13 +24,13 @@ fp_ours() {
   return 1
 }
 
-# fp_ready: makes the directory of jobs; when it can't be used, fp_why says why
+# fp_ready: makes the directory of jobs; when it can't be used, fp_why says why, and fp_about that it is a matter of room
 fp_ready() {
   fp_above=${fp_jobs%/*}
   if [ -e "$fp_above" ] || [ -h "$fp_above" ]; then fp_ours "$fp_above" || return 1; fi
   if [ -h "$fp_jobs" ] || ! mkdir -p "$fp_jobs" 2>/dev/null || [ ! -w "$fp_jobs" ]; then
-    fp_why="cannot write $fp_jobs"
-    [ ! -h "$fp_jobs" ] || fp_why="$fp_jobs is a link"
+    fp_why="cannot write $fp_jobs" fp_about=room
+    [ ! -h "$fp_jobs" ] || fp_why="$fp_jobs is a link" fp_about=''
     return 1
   fi
   fp_ours "$fp_jobs"
@@ -39,8 +40,9 @@ fp_ready() {
 # becomes of us. When it can't be had, fp_why says why.
 fp_lock() {
   command -v flock >/dev/null || return 0
-  fp_why="cannot write $fp_jobs/.lock"
+  fp_why="cannot write $fp_jobs/.lock" fp_about=room
   true 2>/dev/null >>"$fp_jobs/.lock" || return 1
+  fp_about=''
   exec 8>>"$fp_jobs/.lock"
   for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # busybox' flock knows no -w
     flock -n 8 && return 0
@@ -64,6 +66,21 @@ fp_read_claim() { # the fp_claim_… become what stands there; an empty fp_claim
 fp_write_claim() { # RUN UNTIL BY ATTEMPT: all of it or nothing
   printf '%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" 2>/dev/null >"${fp_jobs%/*}/claim.new" \
     && mv -f "${fp_jobs%/*}/claim.new" "${fp_jobs%/*}/claim"
+}
+
+# fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt at it is known; else fp_why says who has it.
+# An order may have been on its way while somebody else took the run over.
+fp_check_claim() {
+  fp_read_claim
+  fp_why=''
+  if [ "$fp_claim_run" != "$1" ] || [ "$fp_claim_until" = 0 ]; then
+    fp_why="nobody has it"
+    [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run of $fp_claim_by has it"
+    fp_why="run $1 has no claim on this machine any more: $fp_why"
+  elif [ "$2" -lt "$fp_claim_attempt" ]; then
+    fp_why="run $1 was taken over: its attempt $fp_claim_attempt has this machine, and this order is of attempt $2"
+  fi
+  [ -z "$fp_why" ]
 }
 
 # fp_find_running: fp_busy becomes the id of a job that runs now, or nothing

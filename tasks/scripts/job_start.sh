@@ -2,14 +2,14 @@
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its parameters).
 # A job that names claim_run and claim_attempt among its own parameters is begun only while that attempt at that run, or
 # none newer, has the machine's claim: an order may have been on its way while somebody else took the run over.
-# Records: job; or busy (another job runs here), or refused (it could not be started, or may not be).
+# Records: job; or busy (another job runs here), or refused (it could not be started, or may not be; about: claim, room or "").
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 id=$(fp_param id) label=$(fp_param label)
 dir=$fp_jobs/$id
 umask 077
 
-refuse() { fp_emit refused "id=$id" "why=$1"; exit 0; }
+refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}"; exit 0; }
 
 # shellcheck disable=SC2034  # read by fp_param
 of_job() { (FP_PARAMS=$job_params; fp_param "$1"); }
@@ -17,17 +17,10 @@ of_job() { (FP_PARAMS=$job_params; fp_param "$1"); }
 claimed() { # refuse an order of a run, or an attempt at it, that has not the machine's claim; later attempts supersede earlier ones
   claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")
   [ -n "$claim_run" ] || return 0
-  fp_read_claim
-  if [ "$fp_claim_run" != "$claim_run" ] || [ "$fp_claim_until" = 0 ]; then
-    [ "$attached" = false ] || return 0
-    whose="nobody has it"
-    [ "$fp_claim_until" = 0 ] || whose="run $fp_claim_run of $fp_claim_by has it"
-    refuse "run $claim_run has no claim on this machine any more: $whose"
-  elif [ "$attempt" -lt "$fp_claim_attempt" ]; then
-    [ "$attached" = false ] || return 0
-    refuse "run $claim_run was taken over: its attempt $fp_claim_attempt has this machine, and this order is of attempt $attempt"
+  if ! fp_check_claim "$claim_run" "$attempt"; then
+    [ "$attached" = true ] || refuse "$fp_why" claim
   elif [ "$attempt" -gt "$fp_claim_attempt" ]; then
-    fp_write_claim "$claim_run" "$fp_claim_until" "$fp_claim_by" "$attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
+    fp_write_claim "$claim_run" "$fp_claim_until" "$fp_claim_by" "$attempt" || refuse "cannot write ${fp_jobs%/*}/claim" room
   fi
 }
 
@@ -72,8 +65,8 @@ launch() {
   setsid /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
 }
 
-fp_ready || refuse "$fp_why"
-fp_lock || refuse "$fp_why"
+fp_ready || refuse "$fp_why" "$fp_about"
+fp_lock || refuse "$fp_why" "$fp_about"
 token=$(fp_param token)
 job_params=$(printf '%s' "$token" | base64 -d 2>/dev/null || printf '%s' "$token" | openssl base64 -A -d)
 fp_look "$dir"
@@ -83,7 +76,7 @@ claimed
 if [ "$attached" = false ]; then
   others
   prune
-  write 2>"$fp_jobs/.error" || refuse "cannot write $dir: $(tail -c 300 "$fp_jobs/.error" 2>/dev/null)"
+  write 2>"$fp_jobs/.error" || refuse "cannot write $dir: $(tail -c 300 "$fp_jobs/.error" 2>/dev/null)" room
   launch
   until=$(($(fp_now) + 10))
   while [ ! -e "$dir/meta" ] && [ "$(fp_now)" -le "$until" ]; do fp_nap; done

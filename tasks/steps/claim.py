@@ -59,7 +59,7 @@ def outrank(work: Work) -> None:
 
 
 def in_the_name_of(work: Work, script: Script) -> Script:
-    """Return a job's script that says of which run and which attempt at it the order is. The machine compares it."""
+    """Return a job's or a reboot's script that says of which run and attempt the order is. The machine compares it."""
     mine = {"claim_run": work.context.run.id, "claim_attempt": str(_attempt(work))}
     return replace(script, params={**script.params, **mine})
 

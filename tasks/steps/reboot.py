@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.errors import AuthenticationFailed, FleetpatchError, TransportError
+from tasks.errors import AuthenticationFailed, FleetpatchError, ProtocolViolation, ScriptFailed, TransportError
 from tasks.model import Finding, PackageState, RebootNeed, RebootResult
+from tasks.rules.checks import mount_findings
 from tasks.rules.reboot import RebootDecision, decide
 from tasks.rules.window import fit
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script
 from tasks.states import Answer, FindingLevel, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
+from tasks.steps.claim import in_the_name_of, outrank
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts, timed_facts
 from tasks.steps.follow import passing
@@ -65,9 +67,14 @@ def _came_back(work: Work, before: str, early: bool) -> bool:
     """Whether a reboot that an earlier process ordered has been carried out; if so it is kept as this run's.
 
     A machine that is still in the boot in which the order was given may have heard it or not, so it is waited for
-    just as after an order; when it stays up the order is given again, and the machine knows it by its boot id.
+    just as after an order; when it stays up the order is given again, and the machine knows it by its boot id. It hears
+    of this attempt first: an order that an earlier one still has on its way must not come after the look.
     """
-    facts_now = _until(work, work.context.options.coming_up_seconds, lambda boot: boot is not None, "coming up")
+
+    def told(boot: str | None) -> bool:
+        return boot is not None and (boot != before or _hears_of_us(work))
+
+    facts_now = _until(work, work.context.options.coming_up_seconds, told, "coming up")
     after = _boot_id(work) if facts_now is not None else None
     if after is None:
         waited = work.context.options.coming_up_seconds
@@ -81,6 +88,18 @@ def _came_back(work: Work, before: str, early: bool) -> bool:
     _keep(work, result, early)
     if early:
         work.run = _afresh(work)
+    return True
+
+
+def _hears_of_us(work: Work) -> bool:
+    """Let the machine hear of this attempt; return whether it could be asked: it may be on its way down."""
+    try:
+        outrank(work)
+    except (TransportError, ProtocolViolation, ScriptFailed) as error:
+        work.transport.close()
+        if _still_booting(error):
+            return False
+        raise
     return True
 
 
@@ -125,13 +144,19 @@ def _packages(work: Work) -> PackageState:
 
 
 def _afresh(work: Work) -> MachineRun:
-    """After a reboot that was taken first, nothing is pending any more: let the run see the machine as it is now."""
+    """After a reboot that was taken first, nothing is pending any more: let the run see the machine as it is now.
+
+    A machine that has come back with a file system read-only goes no further: nothing could be installed whole there.
+    """
     facts = timed_facts(work.transport, work.context.clock, work.reading())
+    worse = () if work.run.baseline is None else mount_findings(work.run.baseline.disks, facts.disks)
     packages = replace(work.packages, reboot=RebootNeed(Answer.NO, ("just rebooted",)))
     assessment = work.run.assessment
     return replace(
         work.run,
         baseline=facts,
+        findings=(*work.run.findings, *worse),
+        halted="; ".join(f"{finding.check}: {finding.message}" for finding in worse),
         assessment=replace(assessment, packages=packages) if assessment else None,
     )
 
@@ -139,6 +164,7 @@ def _afresh(work: Work) -> MachineRun:
 def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     clock = work.context.clock
     before = read_facts(work.transport, clock, work.reading()).boot_id
+    order = in_the_name_of(work, Script("reboot", {"expected_boot_id": before}, read_only=False))
     journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
     by_now = _decision(work)  # storing that may have taken long: the records were away, or this process was held up
     obstacle = _obstacle(work)
@@ -150,7 +176,7 @@ def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _keep(work, result, early)  # from here on it may go down, whatever else happens
     try:
-        refused = _order(work, before)
+        refused = _order(work, order)
         if refused:
             result = replace(result, state=RebootState.FAILED, reason=f"{reason}; refused: {refused}", count=0)
         else:
@@ -164,16 +190,17 @@ def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     return result
 
 
-def _order(work: Work, boot_id: str) -> str:
-    """Give the order; return why the machine refuses it, or "".
+def _order(work: Work, order: Script) -> str:
+    """Give the order, once; return why the machine refuses it, or "". What is refused was not ordered.
 
-    The machine refuses when its boot id is no longer that one: asked twice is done once, and that is no refusal here.
+    The machine refuses when its claim is another run's or a later attempt's, or gone; and when its boot id is no longer
+    the expected one: asked twice is done once, and that is no refusal here.
     A line that is cut, or an answer that is late, tells nothing: the order may have been carried out, so the machine is
     watched either way.
     """
-    script = Script("reboot", {"expected_boot_id": boot_id}, read_only=False)
+    boot_id = order.params["expected_boot_id"]
     try:
-        answer = work.transport.run(script, deadline=Deadline.after(work.context.clock, ORDER_SECONDS))
+        answer = work.transport.run(order, deadline=Deadline.after(work.context.clock, ORDER_SECONDS))
     except TransportError as error:
         if not passing(error):
             raise

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, Validation
-from tasks.rules.checks import service_findings
+from tasks.rules.checks import mount_findings, service_findings
 from tasks.seams.clock import Deadline
 from tasks.states import Answer, FindingLevel, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
@@ -41,14 +41,18 @@ def validate(work: Work) -> MachineRun:
 
 
 def _settled_services(work: Work) -> tuple[Facts, list[Finding]]:
-    """Compare services before and after; what is gone is given time to come back."""
+    """Compare services and file systems before and after; what is gone is given time to come back."""
     clock = work.context.clock
     deadline = Deadline.after(clock, work.context.options.settle_seconds)
     while True:
         facts = read_facts(work.transport, clock, work.reading())
-        if work.run.baseline is None:
+        before = work.run.baseline
+        if before is None:
             return facts, []
-        findings = list(service_findings(work.run.baseline.services, facts.services))
+        findings = [
+            *service_findings(before.services, facts.services),
+            *mount_findings(before.disks, facts.disks),
+        ]
         good = all(finding.level is not FindingLevel.BLOCK for finding in findings)
         if good or deadline.passed(clock):
             return facts, findings

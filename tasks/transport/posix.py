@@ -44,6 +44,12 @@ _LIBRARIES: Final = dict.fromkeys(
     ("job_start", "job_look", "job_stop", "job_list", "reboot", "claim", "apt_updaters"), "job_common"
 )
 
+# by what a refusal says that it is about
+_HINTS: Final = {
+    "claim": "Nothing was begun. See the run, or the attempt at this one, that has the machine.",
+    "room": "Look at the room on its disk, and whether it is mounted read-only.",
+}
+
 
 class _JobRecord(BaseModel):
     id: str
@@ -211,7 +217,7 @@ def _raise_refusal(record: ScriptRecord, answer: Decoded) -> None:
             f"the machine could not start the job: {record.get('why')}",
             exit_code=answer.exit_code,
             tail=answer.noise[-2000:],
-            hint="Look at the room on its disk, and whether it is mounted read-only.",
+            hint=_HINTS.get(str(record.get("about")), "Mend that on the machine."),
         )
 
 

@@ -24,7 +24,8 @@ from tests.faults.hub import Hub, HubClock
 from tests.faults.machine import FaultyMachine
 
 CLOCK = SystemClock()
-EXTRA = {"quick": "fp_emit ran"}
+CHECKS, _, _ = scripts("reboot").partition("# shellcheck disable=SC2016")  # all that comes before the order itself
+EXTRA = {"quick": "fp_emit ran", "would_reboot": f"{scripts('job_common')}\n{CHECKS}"}
 LATER, PAST = "9999999999", "1000000000"
 JOBS = ("one", "two")
 
@@ -56,6 +57,12 @@ class Machine:
         script = Script(what, {"claim_run": run, "claim_attempt": str(attempt)})
         return self.shell.start(Job(job_id, script), deadline=soon()).attached
 
+    def would_reboot(self, order: Script) -> bool:
+        """Whether the claim lets an order be carried out; it isn't, for the script's last part is left out."""
+        checks = Script("would_reboot", {**order.params, "root": str(self.place / "jobs")})
+        records = self.shell.run(checks, deadline=soon()).records
+        return not any(record["kind"] == "refused" and record["about"] == "claim" for record in records)
+
     def stop(self) -> None:
         """Let all jobs end."""
         for job_id in JOBS:
@@ -69,6 +76,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     here = Machine(tmp_path)
     yield here
     here.stop()
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def soon() -> Deadline:
@@ -130,6 +141,26 @@ def test_an_order_whose_claim_is_gone_is_refused(machine: Machine, before: str) 
 
     with pytest.raises(ScriptFailed, match="run run has no claim on this machine any more: nobody has it"):
         machine.start()
+
+
+def test_the_hint_fits_why_an_order_was_refused(machine: Machine) -> None:
+    with pytest.raises(ScriptFailed) as nobody:
+        machine.start()
+    assert "has the machine" in nobody.value.hint
+    assert "disk" not in nobody.value.hint
+
+    machine.claim()
+    (machine.place / "jobs/two").write_text("a file where a directory is due")
+    with pytest.raises(ScriptFailed, match="cannot write") as room:
+        machine.start("two")
+    (machine.place / "jobs/two").unlink()
+    assert "disk" in room.value.hint
+
+    (machine.place / "jobs").chmod(0o777)
+    with pytest.raises(ScriptFailed, match="others may write") as open_to_all:
+        machine.start("two")
+    (machine.place / "jobs").chmod(0o700)
+    assert open_to_all.value.hint == "Mend that on the machine."
 
 
 def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
@@ -224,6 +255,9 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
         machine.stop()
         twin.running = ""
         return None, None
+    if act == "reboot":
+        order = Script("reboot", {"claim_run": run, "claim_attempt": str(attempt), "expected_boot_id": boot_id()})
+        return machine.would_reboot(order), not twin.reboot_refusal(order)
     if act == "start":
         refused = twin.refusal(
             Job("one", Script("endless", {"claim_run": run, "claim_attempt": str(attempt)})), known=False
@@ -242,7 +276,7 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
 
 
 ACTS = st.tuples(
-    st.sampled_from(["claim", "claim", "release", "start", "stop"]),
+    st.sampled_from(["claim", "claim", "release", "start", "reboot", "stop"]),
     st.sampled_from(["run", "run", "other"]),
     st.integers(1, 3),
     st.sampled_from([LATER, LATER, PAST]),

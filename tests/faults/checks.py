@@ -79,6 +79,10 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
         same = result is not None and result.count and result.boot_id_after == result.boot_id_before
         if same or not machine.downs:
             yield f"it is told to have been rebooted: {result}"
+    last = outcome.reboot_result
+    came_back = last is not None and last.count and last.boot_id_after == machine.boot_id
+    if machine.booted_read_only and came_back and outcome.state is not OperationState.FAILED:
+        yield "it came back from its reboot with a root that is read-only, and that is no failure"
     now = machine.fake_clock.now().timestamp() + machine.world.skew_seconds
     ours = machine.claimed_by is not None and machine.claimed_by[0] == outcome.run_id and machine.claimed_by[2] > now
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)

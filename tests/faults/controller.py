@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from flows.keeper import LeaseKeeper
-from tasks.errors import ConnectionLost, RecordsUnavailable
+from tasks.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.seams.clock import Deadline
 from tasks.seams.leases import AbandonedRun, Holder, Leases, Renewal
@@ -21,6 +21,7 @@ from tests.support.mortal import Killed
 
 T = TypeVar("T")
 
+ORDERS = ("start", "reboot")
 THERE = 0.04  # seconds that a question is on its way, and as many for its answer
 
 
@@ -133,11 +134,18 @@ class Wire:
         """See Transport."""
 
     def _ask(self, name: str, deadline: Deadline, ask: Callable[[Deadline], T]) -> T:
+        self._of.live()
+        clock = ControllerClock(self._of)
+        sent = name in ORDERS and not deadline.passed(clock)  # what is on its way arrives, however late
+
         def act() -> T:
             self._machine.caller, self._machine.caller_since = self._of.run_id, self._of.since
-            return ask(Deadline(deadline.at - self._of.offset))
+            until = deadline.at - self._of.offset
+            return ask(Deadline(max(until, self._of.hub.now + timedelta(seconds=1)) if sent else until))
 
         answer = self._of.call(self._machine.name, name, act)
+        if sent and deadline.passed(clock):
+            raise DeadlineExceeded("the answer came too late", machine=self._machine.name)
         if not self._machine.on_line:
             raise ConnectionLost("the line was cut before the answer came", machine=self._machine.name)
         return answer

@@ -167,7 +167,7 @@ STRIKES: dict[str, Make] = {
 """Faults that strike at a moment."""
 
 WITH_AN_ORDER = frozenset({"order on its way"})
-"""Faults that strike when a job is being handed to the machine."""
+"""Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
 """Faults that may leave a package half-configured: what else does is ours."""
@@ -215,7 +215,7 @@ FROM_THE_START: dict[str, Callable[[FaultyMachine, random.Random], None]] = {
     "refuses to reboot": lambda machine, dice: setattr(machine.boots, "refuses", "not now"),
     "can't reboot": lambda machine, dice: setattr(machine.boots, "can", False),
     "other host key after boot": _after_boot(lambda machine: setattr(machine, "stranger", True)),
-    "root read-only after boot": _after_boot(lambda machine: setattr(machine, "read_only", True)),
+    "root read-only after boot": _after_boot(FaultyMachine.come_back_read_only),
     "old kernel after boot": lambda machine, dice: setattr(machine, "asks_after_boot", "the kernel is the old one"),
     "services gone after boot": lambda machine, dice: setattr(machine, "gone_after_reboot", ("tcp/443",)),
     "reboot pending before": _pending_reboot,

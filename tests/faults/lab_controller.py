@@ -4,8 +4,8 @@
     python -m tests.faults.lab_controller FOLDER resume RUN [WHEN[=WHAT]]
     python -m tests.faults.lab_controller FOLDER settle RUN
 
-WHEN is a step that begins, "installing", "going down" (for its reboot) or "order" (of an installation, just before it
-goes out); WHAT is one of BLOWS.
+WHEN is a step that begins, "installing", "going down" (for its reboot), "order" (of an installation, just before it
+goes out) or "reboot order" (the same of a reboot); WHAT is one of BLOWS.
 FOLDER holds request.json and the records. A lease lasts fifteen seconds here, so that tests need not wait for a minute.
 """
 
@@ -27,8 +27,8 @@ from flows.context import Caller
 from flows.ports import PlainRunner
 from flows.request import PatchRequest
 from tasks.errors import FleetpatchError, LeaseHeld
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Job, JobView
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.transport import Job, JobView, Script, ScriptResult
 from tasks.states import Step
 from tasks.steps.context import SilentWatcher
 from tasks.transport.session import Session
@@ -108,6 +108,11 @@ class Struck(SilentWatcher):
         if self._when == "order" and job.script.params.get("work") == "install":
             self.strike()
 
+    def reboot_order(self) -> None:
+        """Strike, when that is the one."""
+        if self._when == "reboot order":
+            self.strike()
+
     def strike(self) -> None:
         """Strike, the first time."""
         if not self._note.exists():
@@ -117,7 +122,7 @@ class Struck(SilentWatcher):
 
 def _overhear(struck: Struck) -> None:
     """Let every order be seen just before it goes out, when the engine has asked all that it asks."""
-    start = Session.start
+    start, run = Session.start, Session.run
 
     def overheard(self: Session, job: Job, *, deadline: Deadline) -> JobView:
         if self not in _sessions:
@@ -125,7 +130,16 @@ def _overhear(struck: Struck) -> None:
         struck.order(job)
         return start(self, job, deadline=deadline)
 
-    Session.start = overheard  # type: ignore[method-assign]
+    def overheard_script(self: Session, script: Script, *, deadline: Deadline) -> ScriptResult:
+        if script.name != "reboot":
+            return run(self, script, deadline=deadline)
+        struck.reboot_order()
+        late = Deadline.after(SystemClock(), 60)  # what is on its way arrives, whatever moment it is
+        answer = run(self, script, deadline=late)
+        sys.stderr.write(f"the reboot's order was answered with {answer.records}\n")
+        return answer
+
+    Session.start, Session.run = overheard, overheard_script  # type: ignore[method-assign]
 
 
 def _names(place: Path) -> None:

@@ -23,7 +23,7 @@ After=local-fs.target
 Before=sysinit.target
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'for d in /usr /etc /var/lib; do mount --bind $d $d && mount -o remount,bind,ro $d; done'
+ExecStart=/bin/sh -c 'for d in /usr /etc /var; do mount --bind $d $d && mount -o remount,bind,ro $d; done'
 [Install]
 WantedBy=sysinit.target
 """
@@ -59,6 +59,27 @@ def order_on_its_way(stage: Stage) -> None:
         raise Broken(f"told as {told}")
 
 
+def reboot_order_on_its_way(stage: Stage) -> None:
+    """As above, with the order of a reboot."""
+    stage.describe_request("lab-plain", "lab-reboot")
+    boot = stage.host.boot_id()
+    first = stage.controller("begin", "reboot order=held-up")
+    stopped(first)
+    stage.taken_up("settle")
+    stage.judge()
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=120)
+    if first.returncode == 0:
+        raise Broken("the first controller takes the run for its own")
+    time.sleep(8)  # an order that was heard is carried out after two seconds
+    if "no claim on this machine any more" not in said:
+        raise Broken(f"the order never came to be refused: {said}")
+    if stage.host.boot_id() != boot:
+        raise Broken(f"it was rebooted after the run was over; {said}")
+    if stage.outcome().reboot is not RebootState.REQUIRED:
+        raise Broken(f"told as {stage.outcome().reboot}: {stage.outcome().reason}")
+
+
 def stopped(process: "subprocess.Popen[str]") -> None:
     """Wait until a process is stopped (SIGSTOP)."""
     until = time.monotonic() + 60
@@ -69,7 +90,7 @@ def stopped(process: "subprocess.Popen[str]") -> None:
 
 
 def read_only_after_boot(stage: Stage) -> None:
-    """The machine comes back from its reboot with what packages are made of read-only.
+    """The machine comes back from its reboot with what packages are made of read-only: it fails, and is told why.
 
     The root itself can't be: a host's is busy from the start, so its folders are bound to themselves, read-only.
     """
@@ -87,7 +108,8 @@ def read_only_after_boot(stage: Stage) -> None:
     stage.host.wait_login()
     (stage.host.root / "var/lib/fleetpatch/claim").unlink()  # nothing could be written, so it was kept
     stage.judge()
-    if outcome.reboot is not RebootState.COMPLETED or outcome.state is OperationState.SUCCEEDED:
+    found = "/var is mounted read-only, and was writable before"
+    if outcome.reboot is not RebootState.COMPLETED or outcome.state is not OperationState.FAILED or found not in told:
         raise Broken(f"{outcome.state}, reboot {outcome.reboot}: {told}")
 
 
@@ -212,6 +234,7 @@ def window_ends_in_a_postinst(stage: Stage) -> None:
 def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
     """Return the cases by name; ``lock`` is a command that holds the package manager's lock for long."""
     yield "order on its way / install", order_on_its_way
+    yield "order on its way / reboot", reboot_order_on_its_way
     yield "root read-only after boot / reboot", read_only_after_boot
     yield "machine's clock jumps ahead / install", partial(clock_jumps, 3600)
     yield "machine's clock jumps back / install", partial(clock_jumps, -3600)

@@ -48,9 +48,10 @@ class FaultyMachine(SimMachine):
         orders: what it was asked for.
         downs: moments at which it went down, by whatever cause.
         caller: id of the run whose controller speaks with it now, and ``caller_since`` when that took the run's lease.
-        heard_of: by run, the latest attempt at it that has claimed the machine or begun a job: when it took the lease.
+        heard_of: by run, the latest attempt at it that has claimed the machine or ordered anything: when it began.
         attempt: number of the attempt that has the claim.
         must_rest: whether its updaters must rest while anything is installed.
+        booted_read_only: its root was writable until a reboot.
         released_by: ids of runs whose controllers tried to give the claim back.
     """
 
@@ -72,7 +73,7 @@ class FaultyMachine(SimMachine):
         self.must_rest = False
         self.stranger = False
         self.refuses_login = False
-        self.read_only = False
+        self.read_only = self.booted_read_only = False
         self.asks_after_boot = ""
         self.after_boot: list[Callable[[], None]] = []
         self._forgotten: set[str] = set()
@@ -121,10 +122,14 @@ class FaultyMachine(SimMachine):
         for package in self.world.packages:
             package.fails = package.fails or "space: No space left on device"
 
+    def come_back_read_only(self) -> None:
+        """Have a root from now on, as it boots, that nothing can be written to."""
+        self.read_only = self.booted_read_only = True
+
     def mend(self) -> None:
         """Let somebody mend all that is wrong with it, but not its packages."""
         self._away_until, self._off = None, False
-        self.stranger = self.refuses_login = self.read_only = False
+        self.stranger = self.refuses_login = self.read_only = self.booted_read_only = False
         self.asks_after_boot = ""
         self.after_boot.clear()
         self.boots.down_after, self.boots.up_after, self.boots.same_id, self.boots.refuses = 2.0, 20.0, False, ""
@@ -190,6 +195,10 @@ class FaultyMachine(SimMachine):
         self.attempt = attempt
         return ""
 
+    def reboot_refusal(self, script: Script) -> str:
+        """Return why a reboot may not be ordered in that name, or "": as for a job."""
+        return self.refusal(Job("reboot", script), known=False)
+
     def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
         """See Transport."""
         if job_id not in self._forgotten:
@@ -212,16 +221,18 @@ class FaultyMachine(SimMachine):
         self.orders.jobs.append(Handed(self.fake_clock.now(), job, self.world.skew_seconds, self.caller))
         if not self._announced(self.name, work, job.id):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
+        if self.must_rest and work != "stage" and not self.downs and not self.rests_for:
+            self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
+        self._obeyed(f"was handed job {job.id}")
+
+    def _obeyed(self, what: str) -> None:
+        """Complain of an act in the name of somebody who has not the machine."""
         holder = self.claimed_by
         if holder is None or holder[0] != self.caller or not holder[2]:
             whose = holder[0] if holder and holder[2] else "nobody"
-            self._complain(f"{self.name} was handed job {job.id} of run {self.caller} while {whose} has the claim")
-        if self.must_rest and work != "stage" and not self.downs and not self.rests_for:
-            self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
+            self._complain(f"{self.name} {what} of run {self.caller} while {whose} has the claim")
         if self.caller_since < self.heard_of.get(self.caller, START):
-            self._complain(
-                f"{self.name} was handed job {job.id} by a controller whose run somebody else had taken over"
-            )
+            self._complain(f"{self.name} {what} by a controller whose run somebody else had taken over")
         self.heard_of[self.caller] = self.caller_since
 
     def _claim(self, script: Script) -> ScriptRecord:
@@ -273,6 +284,9 @@ class FaultyMachine(SimMachine):
 
     def _reboot(self, script: Script) -> ScriptRecord:
         expected = str(script.params["expected_boot_id"])
+        why = self.reboot_refusal(script) if expected == self.boot_id else ""
+        if why:
+            return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "claim"}
         if self.busy and expected == self.boot_id and not self.boots.refuses:
             self.boots.orders.append(expected)
             self.boots.ordered_at.append(self.fake_clock.now())
@@ -280,6 +294,7 @@ class FaultyMachine(SimMachine):
         answer = super()._reboot(script)
         if answer["kind"] == "ordered":
             self.orders.reboots.append((self.fake_clock.now(), self.caller, expected))
+            self._obeyed("was ordered to reboot")
             if not self._announced(self.name, "reboot", expected):
                 self._complain(f"{self.name} was ordered to reboot, and no journal entry stands before it")
         return answer

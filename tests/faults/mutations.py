@@ -23,6 +23,7 @@ import tasks.steps.order
 import tasks.steps.precheck
 import tasks.steps.reboot
 import tasks.steps.settling
+import tasks.steps.validate
 from flows.campaign import Campaign
 from flows.steady import SteadyRecords
 from tasks.errors import LeaseHeld, RecordsUnavailable
@@ -195,6 +196,14 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "one carrier",
         _put(FaultyMachine, "refusal", lambda *_, **__: ""),
     ),
+    "a reboot's order does not say of which attempt it is": (
+        "one carrier",
+        _put(tasks.steps.reboot, "in_the_name_of", lambda work, script: script),
+    ),
+    "the machine does not compare a reboot's order with its claim": (
+        "one carrier",
+        _put(FaultyMachine, "reboot_refusal", lambda *_: ""),
+    ),
     "all attempts have one number": ("one carrier", _put(tasks.steps.claim, "_attempt", lambda work: 1)),
     "no claim is asked for": ("one run a machine", _put(tasks.steps.precheck, "claim", _claimed)),
     "the claim is given back too early": ("one run a machine", _around(tasks.steps.jobs, "hand_over", _freed)),
@@ -205,6 +214,13 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         _put(flows.campaign, "verdict", lambda *_: BudgetVerdict(go_on=True, reason="")),
     ),
     "a failed pre-check is not heeded": ("7", _unheeded),
+    "a root that has become read-only is not seen": (
+        "what is reported is true",
+        _all(
+            _put(tasks.steps.validate, "mount_findings", lambda *_: ()),
+            _put(tasks.steps.reboot, "mount_findings", lambda *_: ()),
+        ),
+    ),
 }
 """By name: the law that it breaks, and how."""
 

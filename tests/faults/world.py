@@ -23,6 +23,7 @@ from tasks.seams.leases import StopRequest
 from tasks.seams.records import JournalMark
 from tasks.states import OperationState, Step
 from tests.faults.controller import (
+    ORDERS,
     Controller,
     ControllerClock,
     Keeper,
@@ -230,7 +231,7 @@ class World:
         self.calls += 1
         for strike in self.at_call.pop(self.calls, ()):
             strike(self, controller)
-        if name == "start":
+        if name in ORDERS:
             self._order(controller, target)
         for armed in [each for each in self._armed if each[0] == target]:
             self._armed.remove(armed)

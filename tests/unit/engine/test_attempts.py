@@ -8,11 +8,12 @@ import pytest
 from flows.campaign import Campaign
 from flows.past import past_of, request_of
 from flows.ports import PlainRunner
-from tasks.errors import RecordsError
+from tasks.errors import AuthenticationFailed, ConnectionLost, FleetpatchError, ProtocolViolation, RecordsError
+from tasks.states import RebootState
 from tasks.steps.context import Control
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
-from tests.support.fleet import SimFleet, SimMachine
+from tests.support.fleet import SimFleet, SimMachine, outcome_of
 from tests.support.mortal import Killed, Life
 from tests.support.taking_up import RUN, begin, resume
 
@@ -71,10 +72,79 @@ def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet
     assert web.jobs() == []
 
 
-def _left(dies_at: int) -> SimFleet:
+def orders(machine: SimMachine) -> list[tuple[object, object]]:
+    """By which run and attempt each reboot was ordered."""
+    params = [call.script.params for call in machine.calls if call.name == "reboot" and call.script]
+    return [(each["claim_run"], each["claim_attempt"]) for each in params]
+
+
+def test_a_reboots_order_says_so_too(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.world.shelf.reboot_reasons.append("from before")
+
+    fleet.patch(reboot_pending_first=True)
+
+    assert orders(web) == [(RUN, "1")] * 2
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_machine_hears_of_a_later_attempt_before_its_boot_is_believed(heard: bool) -> None:
+    """The first one has died with the order given, or about to be; the second asks the machine who has it, first."""
+    fleet, died = SimFleet(), 0
+    while not _ordering(fleet) or bool(fleet.machines["web"].boots.orders) is not heard:
+        died += 1
+        fleet = _left(died, FakePackage("a", asks_reboot=True))
+    web = fleet.machines["web"]
+    web.boots.down_after = None if heard else 2.0
+    web.trouble.clear()
+    web.calls.clear()
+
+    resume(fleet)
+
+    asked = [call.name for call in web.calls if call.name in ("claim", "reboot")]
+    assert asked[:2] == ["claim", "reboot"]
+    assert claims(web)[0] == "2"
+    assert orders(web) == [(RUN, "2")]
+
+
+def _ordering(fleet: SimFleet) -> bool:
+    return any(entry.act == "reboot" for entry in fleet.records.journal)
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("cut"), ProtocolViolation("cut"), AuthenticationFailed("no")])
+def test_a_machine_on_its_way_down_hears_of_it_once_it_is_up_again(error: FleetpatchError) -> None:
+    fleet, died = SimFleet(), 0
+    while not _ordering(fleet):
+        died += 1
+        fleet = _left(died, FakePackage("a", asks_reboot=True))
+    web = fleet.machines["web"]
+    web.calls.clear()
+    web.fail(error, on="claim")
+
+    report = resume(fleet)
+
+    assert outcome_of(report, "web").reboot is RebootState.COMPLETED
+    assert web.boots.count == 1
+    assert claims(web)[:2] == ["2", "2"]
+
+
+def test_a_reboot_that_the_machine_refuses_was_not_ordered_and_is_not_asked_for_again(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.boots.refuses = f"run {RUN} was taken over: its attempt 2 has this machine, and this order is of attempt 1"
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert orders(web) == [(RUN, "1")]
+    assert outcome.reboot_result is not None
+    assert (outcome.reboot, outcome.reboot_result.count) == (RebootState.FAILED, 0)
+    assert "was taken over" in outcome.reason
+    assert web.boots.count == 0
+
+
+def _left(dies_at: int, *packages: FakePackage) -> SimFleet:
     """A fleet of one whose controller has died at that call, once it was carried out."""
     fleet = SimFleet()
-    fleet.add("web", [FakePackage("a")])
+    fleet.add("web", packages or [FakePackage("a")])
     with contextlib.suppress(Killed):
         begin(fleet, fleet.request(), Life(dies_at=dies_at, after_the_act=True))
     return fleet

@@ -332,6 +332,40 @@ def test_services_that_do_not_come_back_fail_the_machine(fleet: SimFleet) -> Non
     assert outcome.reboot is RebootState.COMPLETED
 
 
+def turns_read_only(machine: SimMachine, boots: int = 1) -> None:
+    """Let its root be read-only once it was booted so often."""
+
+    def facts(_: Script) -> list[ScriptRecord]:
+        turned = machine.boots.count >= boots
+        return [{**each, "read_only": turned} if each["kind"] == "disk" else each for each in machine._facts()]
+
+    machine.answer("facts", facts)
+
+
+def test_a_machine_that_comes_back_with_a_root_that_is_read_only_fails(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    turns_read_only(web)
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
+    assert outcome.reason == "validation disk: / is mounted read-only, and was writable before"
+    assert result_of(outcome, "a").state is UpdateState.INSTALLED
+
+
+def test_nothing_is_installed_after_a_first_reboot_that_has_left_the_root_read_only(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a")])
+    web.world.shelf.reboot_reasons.append("from before")
+    turns_read_only(web)
+
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
+    assert "disk: / is mounted read-only, and was writable before" in outcome.reason
+    assert web.jobs() == []
+    assert result_of(outcome, "a").reason
+
+
 @pytest.mark.parametrize("skew", [-200.0, 200.0])
 def test_a_clock_that_is_minutes_off_is_corrected(fleet: SimFleet, skew: float) -> None:
     web = fleet.add("web", [FakePackage("a")], skew_seconds=skew)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import Disk, Facts, RebootNeed, Services
-from tasks.rules.checks import clock_finding, disk_findings, package_findings, service_findings
+from tasks.rules.checks import clock_finding, disk_findings, mount_findings, package_findings, service_findings
 from tasks.states import Answer, Classification, FindingLevel
 from tests.unit.rules.examples import a_state, an_update
 
@@ -169,6 +169,35 @@ def test_only_what_got_worse_blocks(failed_before, failed_after, open_before, op
     assert found
     for name in open_before - open_after:
         assert name in the("ports", found)[0].message
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([disk("system")], [disk("system")], []),
+        ([disk("system")], [disk("system", read_only=True)], ["/system"]),
+        ([disk("system", read_only=True)], [disk("system", read_only=True)], []),
+        ([disk("system", read_only=True)], [disk("system")], []),
+        ([disk("boot")], [disk("boot", read_only=True)], ["/boot"]),
+        # one file system, all roles: said once
+        ([disk("a", mount="/"), disk("b", mount="/")], [disk(r, mount="/", read_only=True) for r in "ab"], ["/"]),
+        # a mount point of its own since: its role was played by a file system that was writable
+        ([disk("packages", mount="/")], [disk("packages", mount="/var", read_only=True)], ["/var"]),
+        # its mount is gone since: what is below it was read-only before
+        (
+            [disk("packages"), disk("system", mount="/", read_only=True)],
+            [disk("packages", mount="/", read_only=True)],
+            [],
+        ),
+        ([], [disk("system", read_only=True)], []),
+        ([disk("system")], [], []),
+    ],
+)
+def test_a_file_system_that_has_become_read_only_blocks(before, after, expected):
+    found = mount_findings(before, after)
+    assert levels(found) == [BLOCK] * len(expected)
+    assert [f.message for f in found] == [f"{m} is mounted read-only, and was writable before" for m in expected]
+    assert all(each.remedy for each in found)
 
 
 def test_services_that_can_not_be_told_warn():

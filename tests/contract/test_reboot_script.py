@@ -1,0 +1,157 @@
+"""reboot.sh in real shells: whose order it carries out. What would take this machine down is replaced by a note."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.seams.transport import ScriptRecord
+from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+LATER, PAST, NEVER = "9999999999", "1000000000", "0"
+ME = {"claim_run": "run", "claim_attempt": "2"}
+SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
+TAKING_DOWN = ("setsid", "systemctl", "systemd-run", "shutdown", "reboot", "poweroff", "halt", "init", "telinit")
+ROOT = os.geteuid() == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine's folder, and the shell that its script runs in."""
+
+    place: Path
+    shell: list[str]
+
+    @property
+    def claim(self) -> Path:
+        """The file of the claim."""
+        return self.place / "fleetpatch/claim"
+
+    @property
+    def orders(self) -> list[str]:
+        """The commands that would have taken it down, once they had the time to be called."""
+        until = time.monotonic() + (5 if ROOT else 0)
+        note = self.place / "orders"
+        said = ""
+        while not said and time.monotonic() < until:
+            time.sleep(0.02)
+            said = note.read_text() if note.exists() else ""
+        return said.splitlines()
+
+    def claimed(self, run: str = "run", until: str = LATER, attempt: str = "2") -> None:
+        """Let a run have it."""
+        self.claim.write_text(f"{run}\n{until}\nanne\n{attempt}\n")
+
+    def order(self, params: Mapping[str, str] = ME, boot: str = BOOT) -> ScriptRecord:
+        """Order a reboot; return the answer."""
+        nonce, root = new_nonce(), str(self.place / "fleetpatch/jobs")
+        script = f"{load_script('job_common')}\n{load_script('reboot')}"
+        done = subprocess.run(
+            [*self.shell, "-s"],
+            input=compose(script, {"root": root, "expected_boot_id": boot, "delay": "0", **params}, nonce),
+            capture_output=True,
+            env={"PATH": f"{self.place / 'tools'}:{os.environ['PATH']}"},
+            check=False,
+            timeout=60,
+        )
+        decoder = Decoder(nonce)
+        decoder.feed(done.stdout)
+        (record,) = decoder.result().records
+        return record
+
+    def ordered(self, params: Mapping[str, str] = ME) -> bool:
+        """Whether an order is taken for one to be carried out: then it comes to be; only root may give it."""
+        answer = self.order(params)
+        if not ROOT:
+            assert answer["why"] == "the login is not root"
+            return True
+        return answer["kind"] == "ordered" and len(self.orders) == 1
+
+    def refused(self, params: Mapping[str, str] = ME) -> str:
+        """Return why an order is refused because of the claim; nothing was carried out then."""
+        answer = self.order(params)
+        assert (answer["kind"], answer["about"], answer["boot_id"]) == ("refused", "claim", BOOT)
+        assert not (self.place / "orders").exists()
+        return str(answer["why"])
+
+
+@pytest.fixture(params=[name for name, words in SHELLS.items() if shutil.which(words[0])])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    (tmp_path / "fleetpatch/jobs").mkdir(parents=True, mode=0o700)
+    (tmp_path / "tools").mkdir()
+    for name in TAKING_DOWN:
+        tool = tmp_path / "tools" / name
+        tool.write_text(f"#!/bin/sh\necho {name} >>{tmp_path}/orders\n")
+        tool.chmod(0o755)
+    words = SHELLS[request.param]
+    return Machine(tmp_path, [str(shutil.which(words[0])), *words[1:]])
+
+
+def test_the_attempt_that_has_the_claim_may_order_a_reboot(machine: Machine) -> None:
+    machine.claimed()
+    assert machine.ordered()
+
+
+def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine: Machine) -> None:
+    machine.claimed(until=PAST)
+    assert machine.ordered()
+
+
+def test_a_later_attempt_takes_the_claim_over(machine: Machine) -> None:
+    machine.claimed(attempt="1")
+    assert machine.ordered()
+    assert machine.claim.read_text() == f"run\n{LATER}\nanne\n2\n"
+    assert machine.claim.stat().st_mode & 0o77 == 0
+
+
+def test_an_order_that_names_no_claim_needs_none(machine: Machine) -> None:
+    machine.claimed("other")
+    assert machine.ordered({})
+
+
+def test_an_order_of_an_earlier_attempt_is_refused(machine: Machine) -> None:
+    machine.claimed(attempt="3")
+    why = machine.refused()
+    assert why == "run run was taken over: its attempt 3 has this machine, and this order is of attempt 2"
+
+
+@pytest.mark.parametrize("attempt", ["", "first", "2; reboot", "-3"])
+def test_an_attempt_that_is_no_number_is_before_all_others(machine: Machine, attempt: str) -> None:
+    machine.claimed(attempt="1")
+    assert "this order is of attempt 0" in machine.refused({"claim_run": "run", "claim_attempt": attempt})
+
+
+def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
+    machine.claimed("other", attempt="1")
+    assert machine.refused() == "run run has no claim on this machine any more: run other of anne has it"
+
+
+def test_an_order_is_refused_once_the_claim_was_given_back(machine: Machine) -> None:
+    machine.claimed(until=NEVER)
+    assert machine.refused() == "run run has no claim on this machine any more: nobody has it"
+
+
+@pytest.mark.parametrize("there", [None, "", "run", "\n\n\n\n"])
+def test_an_order_is_refused_when_the_claim_is_gone(machine: Machine, there: str | None) -> None:
+    if there is not None:
+        machine.claim.write_text(there)
+    assert machine.refused() == "run run has no claim on this machine any more: nobody has it"
+
+
+def test_an_order_is_refused_when_all_of_it_is_gone(machine: Machine) -> None:
+    shutil.rmtree(machine.place / "fleetpatch")
+    assert "nobody has it" in machine.refused()
+    assert not (machine.place / "fleetpatch").exists()
+
+
+def test_what_was_rebooted_already_says_so_whoever_has_the_claim(machine: Machine) -> None:
+    machine.claimed("other")
+    answer = machine.order(boot="another")
+    assert (answer["kind"], answer["about"]) == ("refused", "")
+    assert "rebooted already" in str(answer["why"])
