@@ -1,6 +1,6 @@
 """Deploying from files to a server, in one object: examined first, applied when that is wanted."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -12,11 +12,12 @@ from deployments.config.load import find_configurations, load_configurations
 from deployments.deploying.ahead import Ahead, ahead
 from deployments.deploying.apply import apply
 from deployments.deploying.changes import changes, settled
-from deployments.deploying.found import found
+from deployments.deploying.found import found, others
 from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
 from deployments.deploying.wanted import FAR, wanted
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Inventory
+from tasks.errors import RequestError
 from tasks.rules.calendar.spoken import Spoken, SpokenKind, prefect_would
 from tasks.seams.clock import Clock, SystemClock
 
@@ -96,7 +97,7 @@ def examine(
 
     Raises:
         InventoryError: the configurations or the inventory can't be used.
-        RequestError: a configuration's windows can't be told.
+        RequestError: a configuration's windows can't be told, or the server has another fleet's deployments.
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
@@ -107,7 +108,31 @@ def examine(
     there = found(client, fleet)
     told = {line.slug: line for each in there.deployments for line in each.schedules}
     aim = wanted(configurations, inventories, now, places=places, fleet=fleet, pool=pool, inventory=whole, told=told)
-    return Examined(configurations, inventories, whole, aim, there, changes(aim, there, prune=prune), now)
+    done = changes(aim, there, prune=prune)
+    if any(change.doing is Doing.CREATE and change.kind == "deployment" for change in done):
+        refuse_taken(done, others(client, fleet), fleet)
+    return Examined(configurations, inventories, whole, aim, there, done, now)
+
+
+def refuse_taken(done: Sequence[Change], taken: Mapping[str, str], fleet: str) -> None:
+    """Refuse to take another fleet's deployments over: Prefect tells them apart by their names alone.
+
+    Args:
+        done: what would be done.
+        taken: the deployments of other fleets: their fleet, by full name.
+        fleet: ours.
+
+    Raises:
+        RequestError: something that would be created is another fleet's.
+    """
+    hit = {change.name: taken[change.name] for change in done if change.doing is Doing.CREATE and change.name in taken}
+    if hit:
+        name, theirs = next(iter(hit.items()))
+        what = f"{name} and {len(hit) - 1} more belong" if len(hit) > 1 else f"{name} belongs"
+        raise RequestError(
+            f"{what} to the fleet {theirs!r} on this server, and not to {fleet!r}",
+            hint=f"Deploy with --fleet {theirs}, or give this fleet a Prefect server of its own.",
+        )
 
 
 def _ran_out(ours: Deployment, theirs: Deployment, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import Automation as TheirAutomation
 
-from deployments.deploying.model import Automation, Deployment, Pool, ScheduleLine, Setup, fleet_tag
+from deployments.deploying.model import OURS, Automation, Deployment, Pool, ScheduleLine, Setup, fleet_tag
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -28,7 +28,7 @@ def found(client: "SyncPrefectClient", fleet: str) -> Setup:
     names: dict[UUID, str] = {}
     ids: dict[str, str] = {}
     deployments = []
-    for theirs in _deployments(client, fleet):
+    for theirs in _deployments(client, fleet_tag(fleet)):
         if theirs.flow_id not in names:
             names[theirs.flow_id] = client.read_flow(theirs.flow_id).name
         deployment = as_deployment(theirs, names[theirs.flow_id])
@@ -41,6 +41,18 @@ def found(client: "SyncPrefectClient", fleet: str) -> Setup:
             automations.append(as_automation(automation))
     pools = tuple(Pool(pool.name, pool.type) for pool in client.read_work_pools())
     return Setup(tuple(deployments), tuple(automations), pools, ids)
+
+
+def others(client: "SyncPrefectClient", fleet: str) -> dict[str, str]:
+    """Return the deployments that other sets of configurations have put there: their fleet, by full name."""
+    mark, flows, taken = fleet_tag(""), dict[UUID, str](), dict[str, str]()
+    for theirs in _deployments(client, OURS):
+        fleets = [tag.removeprefix(mark) for tag in theirs.tags if tag.startswith(mark)]
+        if fleets and fleet not in fleets:
+            if theirs.flow_id not in flows:
+                flows[theirs.flow_id] = client.read_flow(theirs.flow_id).name
+            taken[f"{flows[theirs.flow_id]}/{theirs.name}"] = fleets[0]
+    return taken
 
 
 def prefix(fleet: str) -> str:
@@ -66,8 +78,8 @@ def as_deployment(theirs: DeploymentResponse, flow: str) -> Deployment:
     )
 
 
-def _deployments(client: "SyncPrefectClient", fleet: str) -> Iterator[DeploymentResponse]:
-    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[fleet_tag(fleet)]))
+def _deployments(client: "SyncPrefectClient", tag: str) -> Iterator[DeploymentResponse]:
+    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag]))
     offset = 0
     while page := client.read_deployments(deployment_filter=wanted, limit=PAGE, offset=offset):
         yield from page

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.deploying.changes import changes, settled
+from deployments.deploying.deploy import refuse_taken
 from deployments.deploying.model import Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup
+from tasks.errors import RequestError
 
 LINE = ScheduleLine("window", "DTSTART:20260310T220000\nRRULE:FREQ=MONTHLY;BYDAY=2TU", "Europe/Berlin")
 WEB = Deployment("patch-fleet", "web", "flows.patch.patch_fleet", parameters={"request": {"scope": "env=prod"}})
@@ -93,6 +95,17 @@ _DEPLOYMENTS = st.builds(
     paused=st.booleans(),
 )
 _SETUPS = st.lists(_DEPLOYMENTS, unique_by=lambda each: each.full_name).map(lambda found: Setup(tuple(found)))
+
+
+def test_another_fleets_deployments_are_not_taken_over() -> None:
+    done = changes(Setup((WEB, replace(WEB, name="db"))), Setup())
+
+    with pytest.raises(RequestError, match="patch-fleet/web belongs to the fleet 'north' on this server") as caught:
+        refuse_taken(done, {"patch-fleet/web": "north"}, "default")
+
+    assert "--fleet north" in (caught.value.hint or "")
+    refuse_taken(done, {"patch-fleet/shop": "north"}, "default")
+    refuse_taken(changes(Setup((WEB,)), Setup((WEB,))), {"patch-fleet/web": "north"}, "default")
 
 
 @given(_SETUPS, _SETUPS)
