@@ -1,7 +1,7 @@
 """What is there in Prefect, told in our own words (model.py)."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -93,8 +93,9 @@ def _line(theirs: Any) -> ScheduleLine:  # noqa: ANN401 - one of Prefect's three
         case RRuleSchedule():
             return ScheduleLine(slug, schedule.rrule, zone, theirs.active)
         case IntervalSchedule():
-            seconds, anchor = schedule.interval.total_seconds(), schedule.anchor_date.astimezone(UTC)
-            return ScheduleLine(slug, "", zone, theirs.active, seconds, anchor)
+            # Prefect's own kind of datetime can't be divided by plain lengths of time, as intervals are
+            anchor = datetime.fromtimestamp(schedule.anchor_date.timestamp(), UTC)
+            return ScheduleLine(slug, "", zone, theirs.active, schedule.interval.total_seconds(), anchor)
         case CronSchedule():
             return ScheduleLine(slug, f"cron {schedule.cron}", zone, theirs.active)  # somebody's own: never ours
         case _:

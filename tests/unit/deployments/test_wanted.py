@@ -9,11 +9,15 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.load import load_configurations
+from deployments.deploying.apply import _schedule
 from deployments.deploying.changes import changes
 from deployments.deploying.deploy import Examined
+from deployments.deploying.found import as_deployment
 from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
 from deployments.deploying.wanted import AHEAD, line, wanted
 from inventory.machine import Inventory, Machine
@@ -82,6 +86,22 @@ def test_what_still_says_what_is_meant_stays_as_it_is(tmp_path: Path, window: st
 
     for days in (1, 30, 100):
         assert told(configuration, NOW + timedelta(days=days), before) == before
+
+
+def test_an_hourly_window_that_prefect_was_told_of_stays_as_it_is(tmp_path: Path) -> None:
+    configuration = one(tmp_path, HOURS)
+    made = sure(told(configuration))
+    theirs = DeploymentResponse(
+        name="web",
+        flow_id=uuid4(),
+        labels={},
+        schedules=[DeploymentSchedule(schedule=_schedule(made), slug="web", active=True)],
+    )
+
+    (before,) = as_deployment(theirs, "patch-fleet").schedules
+
+    assert before == made
+    assert told(configuration, NOW + timedelta(days=3), before) == made
 
 
 def test_dates_are_written_anew_before_they_run_out(tmp_path: Path) -> None:
