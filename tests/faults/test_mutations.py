@@ -17,8 +17,10 @@ QUICK = (
     "no claim is asked for",
     "the claim is never given back",
     "a failed pre-check is not heeded",
+    "a root that has become read-only is not seen",
+    "the machine does not compare a reboot's order with its claim",
 )
-"""Those that are noticed within a second or two; `make faults ARGS=--mutations` hunts them all."""
+"""Those that are noticed within a few seconds; `make faults ARGS=--mutations` hunts them all."""
 
 
 @pytest.mark.slow
