@@ -141,7 +141,7 @@ def _remarks(each: Coming) -> Iterator[tuple[str, str]]:
     if each.meets:
         yield f"overlaps {', '.join(each.meets)}", "yellow"
     if each.too_late:
-        yield "its run should have started by now; Prefect starts none for it any more", "yellow"
+        yield "its run has started by now, or Prefect starts none for it any more", "yellow"
     elif not each.by_schedule:
         yield "Prefect can't be told of it yet: `fleetpatch deploy` has to run again before", "yellow"
     if each.window.note:
@@ -150,7 +150,7 @@ def _remarks(each: Coming) -> Iterator[tuple[str, str]]:
 
 def _gap_words(gap: Gap) -> Text:
     if gap.end is None:
-        return safe(f"{gap.name} has no window from {_local(gap.start):%Y-%m-%d} on")
+        return safe(f"{gap.name} has no window after {_local(gap.start):%Y-%m-%d %H:%M}")
     length = say_duration((gap.end - gap.start).total_seconds())
     return safe(f"{gap.name} has no window for {length}: {_local(gap.start):%Y-%m-%d} to {_local(gap.end):%Y-%m-%d}")
 

@@ -1,5 +1,6 @@
 """The command as a process in surroundings that are not as they should be: no traceback, no wait without end."""
 
+import errno
 import os
 import signal
 import sqlite3
@@ -197,6 +198,18 @@ def test_a_terminal_that_is_one_column_wide(place: Path) -> None:
     assert b"Traceback" not in done.stdout
 
 
+def opened_for_writing(pipe: Path) -> int:
+    """Wait until somebody reads from a pipe: before that it can't be opened without waiting."""
+    patience = time.monotonic() + SECONDS
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            assert time.monotonic() < patience, "nobody reads from it"
+            time.sleep(0.05)
+
+
 def test_a_hangup_leaves_no_trace_behind(place: Path) -> None:
     os.mkfifo(place / "pipe.yaml")
     with subprocess.Popen(
@@ -207,8 +220,9 @@ def test_a_hangup_leaves_no_trace_behind(place: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as child:
-        time.sleep(2)
+        writer = opened_for_writing(place / "pipe.yaml")
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=SECONDS)
-    assert child.returncode == 130
+        os.close(writer)
+    assert child.returncode == 130, said
     assert b"Traceback" not in said

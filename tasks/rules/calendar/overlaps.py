@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from tasks.rules.calendar.freezes import Freeze, frozen
 from tasks.rules.calendar.kinds import Either, Rule
-from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences
+from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences, open_at
 from tasks.rules.window import say_duration
 
 _AHEAD = timedelta(days=2 * 366)
@@ -104,7 +104,7 @@ def check(schedule: Schedule, now: datetime) -> list[Finding]:
         now: aware.
     """
     ahead = list(occurrences(schedule, now, until=now + _AHEAD))
-    if not ahead and next(occurrences(schedule, now), None) is None:
+    if not ahead and open_at(schedule, now) is None and next(occurrences(schedule, now), None) is None:
         return [_never(schedule)]
     found = [_length(schedule), _collision(ahead), _start(schedule), _days(schedule), _clocks(ahead)]
     return [finding for finding in found if finding is not None]

@@ -156,3 +156,10 @@ def test_all_that_is_wrong_is_found_at_once():
 
 def test_a_rare_window_is_not_taken_for_none():
     assert check(schedule("FREQ=YEARLY", datetime(2024, 2, 29, 12)), datetime(2024, 3, 1, tzinfo=UTC)) == []
+
+
+def test_a_last_window_that_is_open_is_not_over() -> None:
+    once = Schedule(parse("Once"), datetime(2026, 3, 10, 1, 0), 60, "UTC")
+
+    assert not any(found.key == "expiry" for found in check(once, datetime(2026, 3, 10, 1, 30, tzinfo=UTC)))
+    assert any(found.key == "expiry" for found in check(once, datetime(2026, 3, 10, 2, 0, tzinfo=UTC)))
