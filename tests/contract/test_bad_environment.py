@@ -205,8 +205,8 @@ def opened_for_writing(pipe: Path) -> int:
         try:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
-            assert error.errno == errno.ENXIO
-            assert time.monotonic() < patience, "nobody reads from it"
+            if error.errno != errno.ENXIO or time.monotonic() > patience:
+                raise
             time.sleep(0.05)
 
 
