@@ -40,7 +40,8 @@ def test_it_tells_the_exit_code_and_the_last_words(shell: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_it_says_what_it_is_about_and_runs_nothing_of_its_parameters(shell: str) -> None:
     hostile = "$(touch /tmp/never) `id`; \\ ' \""
-    told = str(asked(shell, "env | grep ^FLEETPATCH_ | grep -v ^FLEETPATCH_LAB= | sort; pwd", machine=hostile, state="Failed")["text"])
+    command = "env | grep ^FLEETPATCH_ | grep -v ^FLEETPATCH_LAB= | sort; pwd"
+    told = str(asked(shell, command, machine=hostile, state="Failed")["text"])
     assert told.splitlines() == [
         "FLEETPATCH_HOOK=drain",
         f"FLEETPATCH_MACHINE={hostile}",
