@@ -176,6 +176,7 @@ class PackageWorld:
         self.shelf = Shelf(self.packages)
         self._coming: list[_Coming] = []
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
+        self._skews: dict[str, float] = {}
 
     def __getitem__(self, update_id: str) -> FakePackage:
         self.catch_up()
@@ -264,7 +265,9 @@ class PackageWorld:
 
     def _run(self, job: Job, began: datetime, stop_at: datetime | None = None) -> _JobRun:
         shelf = deepcopy(self._before[job.id])
-        return _JobRun(job.script, began, shelf, self.start_seconds, self.skew_seconds, stop_at, self.locks)
+        # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
+        skew = self._skews.setdefault(job.id, self.skew_seconds)
+        return _JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, self.locks)
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
