@@ -1,7 +1,7 @@
 #!/bin/sh
 # Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), claim_run and claim_attempt (the order is carried
-# out only while that attempt at that run, or none newer, has the machine's claim). Record: ordered, or refused with why and
-# about (claim, room or "").
+# out only while that attempt at that run, or none newer, has the machine's claim), latest (the last moment, in whole
+# seconds of this machine's clock). Record: ordered, or refused with why and about (claim, window, room or "").
 # Asked twice, it is done once: the boot id is another one then. The answer is out before the machine goes down.
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -25,9 +25,17 @@ claimed() { # refuse an order of a run, or an attempt at it, that has not the ma
   umask "$mask"
 }
 
+timely() { # refuse an order that comes when the window can't hold a reboot any more, by this machine's own clock
+  latest=$(fp_param latest)
+  case $latest in '' | *[!0-9]*) return 0 ;; esac
+  now=$(fp_now)
+  [ "$now" -le "$latest" ] || refuse "the order came $((now - latest)) s after the last moment at which the window holds it" window
+}
+
 [ -n "$fp_boot" ] || refuse "the machine does not tell its boot id, so a reboot could not be proven"
 [ "$fp_boot" = "$expected" ] || refuse "it has rebooted already: its boot id is $fp_boot, not $expected"
 claimed
+timely
 [ "$(id -u)" = 0 ] || refuse "the login is not root"
 for meta in "$fp_jobs"/*/meta; do
   [ -f "$meta" ] || continue

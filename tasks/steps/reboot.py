@@ -1,5 +1,6 @@
 """Reboot: whether, and when the window can hold it; done is a new boot id and a login that works."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +11,7 @@ from tasks.rules.checks import mount_findings
 from tasks.rules.reboot import RebootDecision, decide
 from tasks.rules.window import fit
 from tasks.seams.clock import Deadline
-from tasks.seams.transport import Script
+from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import Answer, FindingLevel, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.claim import in_the_name_of, outrank
@@ -164,7 +165,8 @@ def _afresh(work: Work) -> MachineRun:
 def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     clock = work.context.clock
     before = read_facts(work.transport, clock, work.reading()).boot_id
-    order = in_the_name_of(work, Script("reboot", {"expected_boot_id": before}, read_only=False))
+    order = Script("reboot", {"expected_boot_id": before, "latest": _latest(work)}, read_only=False)
+    order = in_the_name_of(work, order)
     journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
     by_now = _decision(work)  # storing that may have taken long: the records were away, or this process was held up
     obstacle = _obstacle(work)
@@ -177,8 +179,10 @@ def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     _keep(work, result, early)  # from here on it may go down, whatever else happens
     try:
         refused = _order(work, order)
-        if refused:
-            result = replace(result, state=RebootState.FAILED, reason=f"{reason}; refused: {refused}", count=0)
+        if refused is not None:
+            state = RebootState.REQUIRED if refused.get("about") == "window" else RebootState.FAILED
+            why = f"{reason}; refused: {refused.get('why', 'it gave no reason')}"
+            result = replace(result, state=state, reason=why, count=0)
         else:
             result = _watch(work, result, ordered_at=clock.now())
     except FleetpatchError as error:
@@ -190,8 +194,14 @@ def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
     return result
 
 
-def _order(work: Work, order: Script) -> str:
-    """Give the order, once; return why the machine refuses it, or "". What is refused was not ordered.
+def _latest(work: Work) -> str:
+    """Return the last moment for an order, by the machine's own clock: one may be held up on its way."""
+    last = work.context.window.end.timestamp() - work.reboot_reserve
+    return str(math.ceil(last + work.facts.clock_skew_seconds))
+
+
+def _order(work: Work, order: Script) -> ScriptRecord | None:
+    """Give the order, once; return how the machine refuses it, or None. What is refused was not ordered.
 
     The machine refuses when its claim is another run's or a later attempt's, or gone; and when its boot id is no longer
     the expected one: asked twice is done once, and that is no refusal here.
@@ -204,11 +214,11 @@ def _order(work: Work, order: Script) -> str:
     except TransportError as error:
         if not passing(error):
             raise
-        return ""
+        return None
     finally:
         work.transport.close()
     refusals = [record for record in answer.of_kind("refused") if record.get("boot_id") in (boot_id, "")]
-    return str(refusals[0].get("why", "it gave no reason")) if refusals else ""
+    return refusals[0] if refusals else None
 
 
 def _watch(work: Work, result: RebootResult, ordered_at: datetime) -> RebootResult:

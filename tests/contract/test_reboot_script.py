@@ -155,3 +155,17 @@ def test_what_was_rebooted_already_says_so_whoever_has_the_claim(machine: Machin
     answer = machine.order(boot="another")
     assert (answer["kind"], answer["about"]) == ("refused", "")
     assert "rebooted already" in str(answer["why"])
+
+
+def test_an_order_that_comes_too_late_for_the_window_is_refused(machine: Machine) -> None:
+    machine.claimed()
+    answer = machine.order({**ME, "latest": PAST})
+
+    assert (answer["kind"], answer["about"], answer["boot_id"]) == ("refused", "window", BOOT)
+    assert "after the last moment at which the window holds it" in str(answer["why"])
+    assert not (machine.place / "orders").exists()
+
+
+def test_an_order_in_time_is_carried_out(machine: Machine) -> None:
+    machine.claimed()
+    assert machine.ordered({**ME, "latest": LATER})

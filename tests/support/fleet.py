@@ -281,6 +281,9 @@ class SimMachine(FakeTransport):
         refused = self.boots.refuses or ("" if expected == self.boot_id else "it has rebooted already")
         if refused:
             return {"kind": "refused", "why": refused, "boot_id": self.boot_id}
+        if self.fake_clock.now().timestamp() + self.world.skew_seconds > float(str(script.params.get("latest", "inf"))):
+            why = "the order came after the last moment at which the window holds it"
+            return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "window"}
         again = any(what == self._go_down for _, what in self.trouble)  # as the real one: one order is enough
         if self.boots.down_after is not None and not again:
             self.at(self.boots.down_after, self._go_down)
