@@ -57,7 +57,7 @@ def past_of(history: History, run_id: str) -> Past:
     for entry in history.journal(run.id):
         journal.setdefault(entry.machine, []).append(entry)
     planned = {plan.machine: plan for plan in report.plans}
-    assessments = {name: history.assessment(run.id, name) for name in planned}
+    assessments = {name: history.assessment(run.id, name, plan.assessed_at) for name, plan in planned.items()}
     return Past(
         run=run,
         waves=report.waves if planned else (),

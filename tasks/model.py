@@ -124,6 +124,7 @@ class Plan:
     reboot_expected: Answer = Answer.UNKNOWN
     notes: tuple[str, ...] = ()
     download_bytes: int | None = None  # still to be fetched; None when the package manager can't tell
+    assessed_at: datetime | None = None  # tells the assessment that it was made from; None in records of before
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,11 +137,17 @@ class History:
             )
         return decode(Outcome, document)
 
-    def assessment(self, run_id: str, machine: str) -> Assessment | None:
+    def assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         """Return the assessment that a machine's plan was made from; None when the run has none of it.
 
-        That is the first one which the run saved; one with an answer, when there is any. Saving order decides and not
-        time: the clock may have been set back before the machine was validated.
+        That is the one of the moment which the plan names: a run whose process died while it assessed has others from
+        before. Where the plan names none it is the first which the run saved; one with an answer, when there is any.
+        Saving order decides then and not time: the clock may have been set back before the machine was validated.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it.
+            machine: its name.
+            at: when it was made, as the plan says.
 
         Raises:
             RecordsError: there is no such run.
@@ -151,7 +157,7 @@ class History:
         query = (
             select(table.c.document)
             .where(table.c.run_id == run.id, table.c.machine == machine)
-            .order_by(table.c.known.desc(), table.c.number)
+            .order_by(*([(table.c.at == at).desc()] if at is not None else []), table.c.known.desc(), table.c.number)
             .limit(1)
         )
         with self._database.reading("read an assessment") as connection:

@@ -51,6 +51,7 @@ def plan(work: Work) -> MachineRun:
         reboot_expected=_under(options.reboot, expected),
         notes=(*_notes(packages), *notes(chosen, options.selection)),
         download_bytes=download,
+        assessed_at=work.run.assessment.at if work.run.assessment else None,
     )
     return replace(work.run, plan=made)
 

@@ -318,6 +318,18 @@ class TestTakingUp:
         mine = [each for each in history.report(make.RUN_ID).assessments if each.machine == make.MACHINE]
         assert mine == [first, second]
 
+    def test_a_plan_names_the_assessment_that_it_was_made_from(self, records: AnyRecords) -> None:
+        """A process died while it assessed; another one began anew, and planned from what it saw then."""
+        before, anew = make.make_assessment(), make.make_assessment(at=make.at(900), packages=make.make_package_state())
+        records.save(make.make_run(state=OperationState.IN_PROGRESS))
+        history = self._history(records)
+        for assessment in (before, anew):
+            records.save(assessment)
+
+        assert history.assessment(make.RUN_ID, make.MACHINE, anew.at) == anew
+        assert history.assessment(make.RUN_ID, make.MACHINE, before.at) == before
+        assert history.assessment(make.RUN_ID, make.MACHINE, make.at(5000)) == before
+
     def test_a_plan_is_made_from_an_answer(self, records: AnyRecords) -> None:
         unanswered, answered = make.make_failed_assessment(), make.make_assessment(at=make.at(900))
         records.save(make.make_run(state=OperationState.IN_PROGRESS))

@@ -124,9 +124,9 @@ class FakeHistory:
         waves = saved.waves if saved else waves_of(outcomes)
         return RunReport(run, tuple(outcomes), waves, saved.plans if saved else (), tuple(assessments))
 
-    def assessment(self, run_id: str, machine: str) -> Assessment | None:
+    def assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         mine = [each for each in self.report(run_id).assessments if each.machine == machine]
-        return min(mine, key=lambda each: each.packages is None, default=None)
+        return min(mine, key=lambda each: (at is not None and each.at != at, each.packages is None), default=None)
 
     def unfinished(self, run_id: str) -> tuple[str, ...]:
         return unfinished_of(self.report(run_id))
