@@ -221,9 +221,14 @@ class FaultyMachine(SimMachine):
         self.orders.jobs.append(Handed(self.fake_clock.now(), job, self.world.skew_seconds, self.caller))
         if not self._announced(self.name, work, job.id):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
-        if self.must_rest and work != "stage" and not self.downs and not self.rests_for:
+        if self.must_rest and work != "stage" and not self.downs and not self.rests_for and self._may_begin(job):
             self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
         self._obeyed(f"was handed job {job.id}")
+
+    def _may_begin(self, job: Job) -> bool:
+        """Whether a job has anything left that it may begin: handed over again after its window it only tells that."""
+        now, params = self.fake_clock.now().timestamp() + self.world.skew_seconds, job.script.params
+        return any(float(str(params.get(f"tx_{number}_latest_start", "inf"))) >= now for number in params["numbers"])
 
     def _obeyed(self, what: str) -> None:
         """Complain of an act in the name of somebody who has not the machine."""
