@@ -130,7 +130,8 @@ def _whose(work: Work, answer: ScriptRecord) -> str:
     if answer.get("run") == work.context.run.id:
         return "this run was taken over: a later attempt at it has this machine"
     if answer.get("job"):
-        return f"a job of run {answer.get('run') or 'unknown'} is still running on this machine: {answer['job']}"
+        whose = f"run {answer.get('run') or 'unknown'}" + (f" of {answer['by']}" if answer.get("by") else "")
+        return f"a job of {whose} is still running on this machine: {answer['job']}"
     return f"run {answer.get('run')} of {answer.get('by')} has this machine until {_moment(answer)}"
 
 

@@ -13,7 +13,7 @@ from tasks.steps.facts import timed_facts
 from tasks.steps.probes import ask
 
 _OF_ANOTHER_RUN = re.compile(
-    r"run (?!None )\S+ of .+ has this machine until \d|a job of run (?!unknown )\S+ is still running"
+    r"run (?!None )\S+ of .+ has this machine until \d|a job of run (?!unknown )\S+(?: of .+)? is still running"
 )
 
 
