@@ -213,7 +213,8 @@ def opened_for_writing(pipe: Path) -> int:
 def test_a_hangup_leaves_no_trace_behind(place: Path) -> None:
     os.mkfifo(place / "pipe.yaml")
     with subprocess.Popen(
-        [str(COMMAND), "plan", "web", "-i", "pipe.yaml"],
+        # a shell has what it starts in the background ignore the signal
+        ["env", "--default-signal=INT", str(COMMAND), "plan", "web", "-i", "pipe.yaml"],
         cwd=place,
         env=surroundings(place),
         stdin=subprocess.DEVNULL,
