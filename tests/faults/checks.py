@@ -11,6 +11,7 @@ from tasks.rules.checks import UPDATERS
 from tasks.seams.records import JournalMark
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.facts import PROMPT_SECONDS
+from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
 from tests.faults.world import World
@@ -183,7 +184,9 @@ def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: d
 def _passed_on(world: World, run: RunInfo, at: datetime) -> bool:
     """Whether somebody carried the run for long enough before that to tell its jobs: a dead controller tells nobody."""
     return any(
-        each.run_id == run.id and each.since <= at - HEARD and (each.died_at is None or each.died_at >= at)
+        each.run_id == run.id
+        and START < each.since <= at - HEARD  # those that were refused the lease have none of their own
+        and (each.died_at is None or each.died_at >= at)
         for each in world.controllers
     )
 
