@@ -167,9 +167,12 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "an installation is retried under a new id": ("3", _around(tasks.steps.journal, "job_id", _id_of_this_attempt)),
     "the end of the window is ignored": ("2", _around(tasks.steps.install, OVER_AT, _later)),
     "the machine's own clock is ignored": ("2", _around(tasks.steps.install, "divide", _unskewed)),
-    "a reboot is ordered whether or not it fits": (
+    "a reboot is ordered whether or not it fits, and its order says no last moment": (
         "2",
-        _put(tasks.steps.reboot, "fit", lambda *_, **__: Fit(fits=True, arithmetic="")),
+        _all(  # and the order does not say how long it is good for: the machine would refuse it
+            _put(tasks.steps.reboot, "fit", lambda *_, **__: Fit(fits=True, arithmetic="")),
+            _put(tasks.steps.reboot, "_latest", lambda work: "9999999999"),
+        ),
     ),
     "a reboot that was ordered is forgotten": ("3", _put(tasks.steps.reboot, "reboot_ordered", lambda *_, **__: "")),
     "a reboot is believed without another boot id": ("5", _put(tasks.steps.reboot, "_watch", _said_to_be_back)),
