@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -71,6 +72,8 @@ class Stage:
         data = yaml.safe_load(self.host.lab.inventory_text())
         mine = {host.name for host in self.hosts}
         data["machines"] = [machine for machine in data["machines"] if machine["name"] in mine]
+        # Our own copy: the lab pins the keys of all its hosts anew whenever it boots one, changed ones as well.
+        data["host_keys"]["known_hosts"] = str(shutil.copy(self.host.known_hosts, self.place / "known_hosts"))
         (self.place / "fleet.yaml").write_text(yaml.safe_dump(data))
         for host in self.hosts:
             self.slow(host, 3)
