@@ -249,7 +249,7 @@ class PrefectRunner:
             logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
             logs = {}
         self._write(report, logs)
-        missed = self._missed(report, logs)
+        missed = self._missed(report)
         if not missed:
             return
         note = f"Prefect did not hear of {', '.join(missed)}. The records and this report are whole."
@@ -270,14 +270,14 @@ class PrefectRunner:
         except Exception as error:  # noqa: BLE001 - the run is done, whatever the disk says
             logger.error("the report of run %s could not be written: %s", report.run.id, error)  # noqa: TRY400
 
-    def _missed(self, report: RunReport, logs: dict[str, str]) -> list[str]:
+    def _missed(self, report: RunReport) -> list[str]:
         """Show what is left to be shown, wait for Prefect to hear it all, and return what it did not hear."""
         until = time.monotonic() + PATIENCE_SECONDS
         if not self._ear.listens(until):
             self._ear.give_up()
             missed = [each.what for each in self._told if not each.heard(0.0)]
             return [*missed, f"the ends of up to {len(self._shown)} steps", "the artifacts", "how the flow run ended"]
-        artifacts = Telling("the artifacts", functools.partial(self._show, report, logs))
+        artifacts = Telling("the artifacts", functools.partial(self._show, report))
         missed = [each.what for each in (*self._told, artifacts) if not each.heard(until)]
         steps = list(self._unshown)
         if missed or self._ear.deaf_seconds:
@@ -289,11 +289,11 @@ class PrefectRunner:
             missed.append(f"some log lines (it was away for {self._ear.deaf_seconds:.0f} s)")
         return missed
 
-    def _show(self, report: RunReport, logs: dict[str, str]) -> None:
+    def _show(self, report: RunReport) -> None:
         first = report.run.flow_run_id
         if first and first != self._own_id:
             bury(first, f"its process died; run {report.run.id} was taken up: {report.run.state}")
-        publish_report(report.run.id, Sealed(report, logs), None, ())
+        publish_report(report.run.id, Sealed(report))
         if "html" in self.written:
             key = f"fleetpatch-{report.run.kind}-report"
             create_link_artifact(self.written["html"].as_uri(), link_text="The whole report", key=key)

@@ -1,6 +1,8 @@
 """Checks data against the schema, and says what is wrong in words: the place, what stands there, and the remedy."""
 
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -14,28 +16,44 @@ _SECRET_KEYS = frozenset({"credential", "privilege_password"})
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def check(model: type[Model], located: Located, problems: Problems) -> Model | None:
-    """Check one map of an inventory.
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How the faults of a kind of file are told.
+
+    Attributes:
+        explained: message and remedy for what pydantic found.
+        keys: some keys of a model, for whoever wrote none.
+    """
+
+    explained: Callable[[type[BaseModel], ErrorDetails], tuple[str, str]]
+    keys: Callable[[type[BaseModel]], str]
+
+
+def check(model: type[Model], located: Located, problems: Problems, words: Words | None = None) -> Model | None:
+    """Check one map of an inventory, or of another file that is described by a model.
 
     Args:
         model: what it should be.
         located: the map, with its places.
         problems: takes every fault.
+        words: how faults are told; None: an inventory's.
 
     Returns:
         The checked map, without the keys that were at fault, so that what is right can be checked further; None when
         nothing usable is left.
     """
-    data = located.data
+    words, data = words or _INVENTORY, located.data
     if not isinstance(data, dict):
-        problems.add(located.at(()), f"a map is wanted here, not {_kind(data)}", f"Write {_some_keys(model)} under it.")
+        problems.add(
+            located.at(()), f"a map is wanted here, not {kind_of(data)}", f"Write {words.keys(model)} under it."
+        )
         return None
     try:
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
     for detail in details:
-        message, hint = _explained(model, detail)
+        message, hint = words.explained(model, detail)
         problems.add(located.at(_whereabouts(detail)), message, hint)
     at_fault = {detail["loc"][0] for detail in details if detail["loc"]}
     try:
@@ -62,13 +80,13 @@ def _explained(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
     if kind == "inventory":
         return str(context["message"]), str(context["hint"])
     if kind == "extra_forbidden":
-        return unknown_key(str(detail["loc"][-1]), _keys_at(model, detail["loc"][:-1]))
+        return unknown_key(str(detail["loc"][-1]), keys_at(model, detail["loc"][:-1]))
     if kind == "missing":
         return f"{detail['loc'][-1]!r} is missing", f"Add `{detail['loc'][-1]}:`."
     if kind == "enum":
-        return _not_one_of(given, str(context["expected"]))
-    shown = _kind(given) if detail["loc"] and detail["loc"][0] in _SECRET_KEYS else _shown(given)
-    return _wrong_value(kind, shown, context, detail["msg"])
+        return not_one_of(given, str(context["expected"]))
+    what = kind_of(given) if detail["loc"] and detail["loc"][0] in _SECRET_KEYS else shown(given)
+    return _wrong_value(kind, what, context, detail["msg"])
 
 
 def _wrong_value(kind: str, shown: str, context: dict[str, object], otherwise: str) -> tuple[str, str]:
@@ -95,13 +113,14 @@ def _wrong_value(kind: str, shown: str, context: dict[str, object], otherwise: s
     return f"{shown}: {otherwise}", "Correct the value."
 
 
-def _not_one_of(given: object, expected: str) -> tuple[str, str]:
+def not_one_of(given: object, expected: str) -> tuple[str, str]:
+    """Return message and remedy for a value that is none of a closed set, as pydantic names it."""
     options = expected.replace(" or ", ", ").replace("'", "").split(", ")
     near = did_you_mean(str(given), options) if isinstance(given, str) else ""
-    return f"{_shown(given)} is not one of {', '.join(options)}", f"{near}Write one of {', '.join(options)}."
+    return f"{shown(given)} is not one of {', '.join(options)}", f"{near}Write one of {', '.join(options)}."
 
 
-def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+def keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
     """Return the keys that a model knows at a path inside it."""
     current = model
     for step in path:
@@ -122,14 +141,19 @@ def _some_keys(model: type[BaseModel]) -> str:
     return ", ".join(f"`{key}:`" for key in by_need[:3])
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what a value is, in words, without showing it."""
     if value is None:
         return "nothing"
     names = (("a map", dict), ("a list", list), ("text", str))
     return next((name for name, kind in names if isinstance(value, kind)), "a value")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as a message may show it."""
     if isinstance(value, (dict, list)) or value is None:
-        return _kind(value)
-    return repr(str(value.value if isinstance(value, StrEnum) else value)[:80])
+        return kind_of(value)
+    return repr(str(value.value if isinstance(value, Enum) else value)[:80])
+
+
+_INVENTORY = Words(_explained, _some_keys)

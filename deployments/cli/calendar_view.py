@@ -11,8 +11,7 @@ from deployments.config.zones import MACHINE
 from flows.cli.runs_view import iso
 from flows.cli.screen import lines_of, note, out, safe, say, solid, table
 from tasks.reporting.text import NOTHING, one_line, plural
-from tasks.rules.calendar.clocks import zone_of
-from tasks.rules.window import say_duration
+from tasks.rules.window import say_duration, zone_of
 
 _WIDE = 100
 _NAMES = 8

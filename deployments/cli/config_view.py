@@ -15,11 +15,11 @@ from flows.cli.runs_view import iso
 from flows.cli.screen import safe, safe_lines, say, solid, table
 from inventory.errors import InventoryError
 from tasks.reporting.text import NOTHING, plural
-from tasks.rules.calendar.clocks import zone_of
 from tasks.rules.calendar.freezes import frozen
 from tasks.rules.calendar.overlaps import Severity
 from tasks.rules.calendar.schedule import occurrences
 from tasks.rules.calendar.words import described
+from tasks.rules.window import zone_of
 
 _PATIENCE = 200
 """Windows that are looked through for one that no freeze takes away."""

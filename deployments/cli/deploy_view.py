@@ -14,9 +14,8 @@ from deployments.deploying.model import Change, Doing
 from flows.cli.screen import err, note, out, safe, safe_lines, say, table
 from tasks.errors import RequestError
 from tasks.reporting.text import plural
-from tasks.rules.calendar.clocks import zone_of
 from tasks.rules.calendar.schedule import Occurrence
-from tasks.rules.window import say_duration
+from tasks.rules.window import say_duration, zone_of
 
 _STYLES = {Doing.CREATE: "green", Doing.UPDATE: "yellow", Doing.REMOVE: "red", Doing.KEEP: "dim"}
 

@@ -1,13 +1,12 @@
 """Checks a map of a file against its form, and says what is wrong: the place, what stands there, the remedy."""
 
-from enum import Enum
-from typing import TypeVar, get_args
+from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from inventory.checking import unknown_key
-from inventory.places import KeyPath, Located, Problems, did_you_mean
+from inventory import checking
+from inventory.places import Located, Problems
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -41,35 +40,8 @@ _BOUNDS = {
 
 
 def check(form: type[Model], located: Located, problems: Problems) -> Model | None:
-    """Check one map.
-
-    Args:
-        form: what it should be.
-        located: the map, with its places.
-        problems: takes every fault.
-
-    Returns:
-        The checked map without the keys that were at fault, so that what is right can be checked further; None when
-        nothing usable is left.
-    """
-    data = located.data
-    if not isinstance(data, dict):
-        keys = ", ".join(f"`{key}:`" for key, field in form.model_fields.items() if field.is_required())
-        problems.add(located.at(), f"a map is wanted here, not {_kind(data)}", f"Write {keys or 'its keys'} under it.")
-        return None
-    try:
-        return form.model_validate(data)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-    for detail in details:
-        message, hint = _explained(form, detail)
-        place = detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"]
-        problems.add(located.at(place), message, hint)
-    at_fault = {detail["loc"][0] for detail in details if detail["loc"]}
-    try:
-        return form.model_validate({key: value for key, value in data.items() if key not in at_fault})
-    except ValidationError:
-        return None  # what it can't do without was at fault, and that was noted above
+    """Check one map, as ``inventory.checking.check`` does, in the words of configurations."""
+    return checking.check(form, located, problems, _WORDS)
 
 
 def _explained(form: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
@@ -77,15 +49,15 @@ def _explained(form: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
     if kind == "inventory":  # what fault() makes
         return str(context["message"]), str(context["hint"])
     if kind == "extra_forbidden":
-        return unknown_key(str(detail["loc"][-1]), _keys_at(form, detail["loc"][:-1]))
+        return checking.unknown_key(str(detail["loc"][-1]), checking.keys_at(form, detail["loc"][:-1]))
     if kind == "missing":
         return f"{detail['loc'][-1]!r} is missing", f"Add `{detail['loc'][-1]}:`."
     if kind in {"enum", "literal_error"}:
-        return _not_one_of(given, str(context["expected"]))
+        return checking.not_one_of(given, str(context["expected"]))
     if kind in _SIZES:
         message, hint = _SIZES[kind]
         return message, hint.format(**context)
-    return _wrong_value(kind, _shown(given), context, detail["msg"])
+    return _wrong_value(kind, checking.shown(given), context, detail["msg"])
 
 
 def _wrong_value(kind: str, shown: str, context: dict[str, object], otherwise: str) -> tuple[str, str]:
@@ -100,36 +72,8 @@ def _wrong_value(kind: str, shown: str, context: dict[str, object], otherwise: s
     return f"{shown}: {otherwise}", "Correct the value."
 
 
-def _not_one_of(given: object, expected: str) -> tuple[str, str]:
-    options = expected.replace(" or ", ", ").replace("'", "").split(", ")
-    near = did_you_mean(str(given), options) if isinstance(given, str) else ""
-    return f"{_shown(given)} is not one of {', '.join(options)}", f"{near}Write one of {', '.join(options)}."
+def _needed_keys(form: type[BaseModel]) -> str:
+    return ", ".join(f"`{key}:`" for key, field in form.model_fields.items() if field.is_required()) or "its keys"
 
 
-def _keys_at(form: type[BaseModel], path: KeyPath) -> list[str]:
-    """Return the keys that a form knows at a path inside it."""
-    current = form
-    for step in path:
-        field = current.model_fields.get(step) if isinstance(step, str) else None
-        inner = _forms_in(field.annotation) if field else []
-        current = inner[0] if inner else current
-    return list(current.model_fields)
-
-
-def _forms_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [form for part in get_args(annotation) for form in _forms_in(part)]
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "nothing"
-    names = (("a map", dict), ("a list", list), ("text", str))
-    return next((name for name, kind in names if isinstance(value, kind)), "a value")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, (dict, list)) or value is None:
-        return _kind(value)
-    return repr(str(value.value if isinstance(value, Enum) else value)[:80])
+_WORDS = checking.Words(_explained, _needed_keys)

@@ -41,7 +41,7 @@ def window(start: datetime | None, minutes: float, zone: str, now: datetime) -> 
         RequestError: the zone is unknown, the length makes no sense, the clocks jump over the start, or it lies in a
             year that can't be meant.
     """
-    _zone(zone)
+    zone_of(zone)
     if not 0 < minutes <= _MAX_MINUTES:
         raise RequestError(
             f"a window of {minutes:g} minutes is not possible",
@@ -65,7 +65,7 @@ def read_local(naive: datetime, zone: str) -> datetime:
         RequestError: the zone is unknown, or the clocks jump over that time.
         OverflowError: the calendar ends there.
     """
-    here = _zone(zone)
+    here = zone_of(zone)
     local = naive.replace(tzinfo=here, fold=0)
     back = local.astimezone(UTC).astimezone(here)
     if back.replace(tzinfo=None, fold=0) != naive.replace(fold=0):
@@ -76,12 +76,17 @@ def read_local(naive: datetime, zone: str) -> datetime:
     return local
 
 
-def _zone(zone: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """Return a time zone.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
     try:
-        return ZoneInfo(zone)
+        return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:  # bad key, key that is a directory, no such key
         raise RequestError(
-            f"there is no time zone {zone!r}", hint='Give an IANA name such as "Europe/Berlin" or "UTC".'
+            f"there is no time zone {name!r}", hint='Give an IANA name such as "Europe/Berlin" or "UTC".'
         ) from error
 
 
@@ -134,7 +139,7 @@ def overrun(window: Window, ended_at: datetime) -> float:
 
 def describe(window: Window) -> str:
     """Return the window in words: "2026-11-21 01:00 to 03:00 CET (2 h)"."""
-    here = _zone(window.zone)
+    here = zone_of(window.zone)
     start, end = window.start.astimezone(here), window.end.astimezone(here)
     length = (window.end.astimezone(UTC) - window.start.astimezone(UTC)).total_seconds()
     # Between two dates, or across a change of the clocks, each end needs all its parts to be understood.
@@ -146,7 +151,7 @@ def describe(window: Window) -> str:
 
 def say_time(moment: datetime, zone: str = "") -> str:
     """Return the time of day with its zone's abbreviation: "02:45 CET". Seconds only when there are any."""
-    local = moment.astimezone(_zone(zone)) if zone else moment
+    local = moment.astimezone(zone_of(zone)) if zone else moment
     return f"{_clock(local)} {_abbreviation(local)}"
 
 

@@ -42,8 +42,6 @@ from tests.faults.simulated import soak
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
 
-OVER_AT = "over_at" if hasattr(tasks.steps.install, "over_at") else "_until"
-
 Break = Callable[[ExitStack], None]
 
 
@@ -165,7 +163,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         _put(tasks.steps.journal, "job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
     ),
     "an installation is retried under a new id": ("3", _around(tasks.steps.journal, "job_id", _id_of_this_attempt)),
-    "the end of the window is ignored": ("2", _around(tasks.steps.install, OVER_AT, _later)),
+    "the end of the window is ignored": ("2", _around(tasks.steps.install, "over_at", _later)),
     "the machine's own clock is ignored": ("2", _around(tasks.steps.install, "divide", _unskewed)),
     "a reboot is ordered whether or not it fits, and its order says no last moment": (
         "2",

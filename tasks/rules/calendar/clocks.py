@@ -3,21 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tasks.errors import RequestError
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """Return a time zone.
-
-    Raises:
-        RequestError: there is none of that name.
-    """
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError) as error:  # bad key, key that is a directory, no such key
-        raise RequestError(
-            f"there is no time zone {name!r}", hint='Give an IANA name such as "Europe/Berlin" or "UTC".'
-        ) from error
+from tasks.rules.window import zone_of
 
 
 def wall_at(moment: datetime, zone: str) -> datetime:

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 
 from tasks.errors import RequestError
-from tasks.rules.calendar.clocks import instant, wall_at, zone_of
+from tasks.rules.calendar.clocks import instant, wall_at
 from tasks.rules.calendar.dates import walls
 from tasks.rules.calendar.kinds import Either, Hours, Once, Recurrence, Rule
+from tasks.rules.window import zone_of
 
 _MAX_MINUTES = 31 * 24 * 60
 _YEARS = range(1970, 3000)
