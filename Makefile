@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 HOSTS ?= 3
-JOBS ?= 0
+JOBS ?= 3
 ARGS ?=
 SEED ?=
 N ?= 2000
@@ -23,7 +23,7 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 
-test: setup  ## run all tests; JOBS=3 for three at a time (most wait for machines), ARGS="-k window" for some of them
+test: setup  ## run all tests, three at a time (most wait for machines; JOBS=0: one by one); ARGS="-k window" for some of them
 	@$(PACKAGES) lab postgresql
 	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
