@@ -202,7 +202,12 @@ class Validation:
     @property
     def healthy(self) -> bool:
         """Whether nothing blocks."""
-        return all(finding.level is not FindingLevel.BLOCK for finding in self.findings)
+        return not self.blocking
+
+    @property
+    def blocking(self) -> tuple[Finding, ...]:
+        """The findings that fail the machine."""
+        return tuple(finding for finding in self.findings if finding.level is FindingLevel.BLOCK)
 
 
 @dataclass(frozen=True, slots=True)

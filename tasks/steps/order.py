@@ -157,7 +157,9 @@ def how_it_went(run: MachineRun, step: Step) -> tuple[OperationState, str]:
         if failed_updates:
             return OperationState.FAILED, f"failed: {', '.join(failed_updates[:10])}"
     if step is Step.VALIDATE and run.validation is not None and not run.validation.healthy:
-        return OperationState.FAILED, "not as it was before"
+        return OperationState.FAILED, "; ".join(
+            f"{finding.check}: {finding.message}" for finding in run.validation.blocking
+        )
     return OperationState.SUCCEEDED, ""
 
 

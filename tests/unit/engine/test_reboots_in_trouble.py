@@ -126,6 +126,7 @@ def test_a_machine_that_comes_back_with_a_root_that_is_read_only_fails(fleet: Si
 
     assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
     assert outcome.reason == "validation disk: / is mounted read-only, and was writable before"
+    assert outcome.steps[-1].message == "disk: / is mounted read-only, and was writable before"
     assert result_of(outcome, "a").state is UpdateState.INSTALLED
 
 
