@@ -19,7 +19,7 @@ MOST_OFTEN = (
     *["controller killed"] * 12,
     *["controller frozen", "line cut", "power cut", "records away"] * 2,
     *["order on its way"] * 3,
-    *["administrator's transaction", "administrator begins with our order"] * 2,
+    *["administrator's transaction", "administrator begins with our order", "inhibitor taken"] * 2,
 )
 
 

@@ -125,7 +125,7 @@ def _administrator(dice: random.Random) -> Do:
 
 def _inhibit(dice: random.Random) -> Do:
     """Let somebody ask that the machine stays up, for a while."""
-    seconds, after = dice.choice([20.0, 400.0, FOR_GOOD]), dice.choice([0.0, 1.0])
+    seconds, after = dice.choice([20.0, 400.0, FOR_GOOD]), dice.choice([0.0, 1.0, 1.0])
 
     def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
         machine.at(after, lambda: setattr(machine.guard, "inhibitor", "backup (pid 7) keeps it up"))
@@ -186,7 +186,7 @@ STRIKES: dict[str, Make] = {
 }
 """Faults that strike at a moment."""
 
-WITH_AN_ORDER = frozenset({"order on its way", "administrator begins with our order"})
+WITH_AN_ORDER = frozenset({"order on its way", "administrator begins with our order", "inhibitor taken"})
 """Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
