@@ -50,7 +50,7 @@ fp_unfinished() { # packages that are half done, by the database itself; that of
 }
 
 fp_inhibited() { # an inhibitor that somebody has taken so that the machine stays up: systemctl does not ask root for it
-  [ -d /run/systemd/system ] && command -v busctl >/dev/null || return 0
+  command -v busctl >/dev/null || return 0
   fp_who=$(busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListInhibitors 2>/dev/null \
     | awk '{ gsub(/\\"/, "\047"); count = split($0, q, "\"")
       for (k = 2; k + 7 <= count; k += 8) if (q[k + 6] == "block" && ":" q[k] ":" ~ /:shutdown:/) {

@@ -52,7 +52,7 @@ fp_read_note "$note"
 # shellcheck disable=SC2086  # paths are words
 fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
-{ rm -f "$note" && : >"$note.new"; } 2>/dev/null || refuse "cannot write $note" room
+{ rm -f "$note" && true >"$note.new"; } 2>/dev/null || refuse "cannot write $note" room
 
 # Takes the package manager's locks as it would itself (fcntl), in its order, so that nobody begins to change packages from
 # here on; then becomes the command behind "--", which keeps them. All or none: who has the first one may be about to take
