@@ -1,6 +1,7 @@
 """Records that a run relies on: it waits for a database that is away, and is silent once the run is somebody else's."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ class SteadyRecords:
         self._until = until
         self._watch = watch
         self._ours = ours
+        self._learned: dict[tuple[str, str], float | None] = {}
 
     def append(self, entry: JournalEntry) -> None:
         """See Records."""
@@ -66,11 +68,10 @@ class SteadyRecords:
         self._steadily(act)
 
     def learned(self, machine: str, measure: str) -> float | None:
-        """See Records. What was learned is not worth waiting for: without it there are defaults."""
-        try:
-            return self._inner.learned(machine, measure)
-        except RecordsUnavailable:
-            return None
+        """See Records. What was learned is not worth waiting for: what was known last counts, or there are defaults."""
+        with suppress(RecordsUnavailable):
+            self._learned[machine, measure] = self._inner.learned(machine, measure)
+        return self._learned.get((machine, measure))
 
     def _must_be_ours(self) -> None:
         """Asked before each try: while the records were away the lease may have ended, and somebody have taken it."""

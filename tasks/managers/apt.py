@@ -21,6 +21,13 @@ INSTALLED: Final = "apt_installed"
 JOB: Final = "apt_job"
 UPDATERS: Final = "apt_updaters"
 
+LOCKS: Final = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/cache/apt/archives/lock",
+)
+
 LISTS_LOCK_SECONDS: Final = "60"
 """How long an assessment waits for another process that reads apt's lists."""
 PACKAGES_LOCK_SECONDS: Final = "300"
@@ -36,6 +43,7 @@ class Apt:
 
     name = "apt"
     updaters = UPDATERS
+    locks: tuple[str, ...] = LOCKS
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Ask for everything that is pending, in one round trip.

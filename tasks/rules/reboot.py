@@ -6,6 +6,23 @@ from tasks.model import RebootNeed
 from tasks.rules.window import Fit
 from tasks.states import Answer, RebootPolicy, RebootState
 
+MEASURE = "reboot_seconds"
+"""What the records call the time from a reboot's order until a login worked."""
+_MARGIN = 1.5
+_LEAST_SECONDS = 60.0
+
+
+def needed_seconds(reserve: float, learned: float | None) -> float:
+    """Return the seconds of the window that a reboot needs.
+
+    Args:
+        reserve: what the request, or the machine's entry in the inventory, keeps for it: what counts while nothing was
+            learned.
+        learned: mean of past reboots of the machine, or None. Half as much again is needed, since the next one may take
+            longer; and a minute at least, where the reserve has one.
+    """
+    return reserve if learned is None else max(learned * _MARGIN, min(reserve, _LEAST_SECONDS))
+
 
 @dataclass(frozen=True, slots=True)
 class RebootDecision:

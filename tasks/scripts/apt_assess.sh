@@ -28,18 +28,7 @@ newer_only='
   /^  Version table:/ { table = 1 }
   END { block() }'
 
-holders() { # PATH…: who holds these locks; /proc/locks names an inode and a process, the process its open files
-  for path in "$@"; do
-    inode=$(stat -c %i "$path" 2>/dev/null) || continue
-    # shellcheck disable=SC2013  # pids are words
-    for pid in $(awk -v tail=":$inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5 }' /proc/locks 2>/dev/null); do
-      case $pid in 0 | -*) fp_emit lock path="$path" pid:=0 name="a process outside of this container"; continue ;; esac
-      for file in "/proc/$pid/fd"/*; do
-        [ "$(readlink "$file" 2>/dev/null)" != "$path" ] || { fp_emit lock path="$path" pid:="$pid" name="$(cat "/proc/$pid/comm")"; break; }
-      done
-    done
-  done
-}
+holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
 
 needs_restart() { unset NEEDRESTART_SUSPEND; needrestart -b -r l; }
 
@@ -92,4 +81,4 @@ if command -v pro >/dev/null; then
   fp_section pro pro_updates
   fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
 fi
-holders /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
+fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), claim_run and claim_attempt (the order is carried
 # out only while that attempt at that run, or none newer, has the machine's claim), latest (the last moment, in whole
-# seconds of this machine's clock). Record: ordered, or refused with why and about (claim, window, room or "").
+# seconds of this machine's clock), locks (files that whoever changes packages locks), guard (package_locks.sh's text), note
+# (a file to say in what became of the order). Record: ordered, or refused with why and about: claim, window, room, lock,
+# packages or inhibitor (somebody changes packages, has left them half done, or wants the machine to stay up), or "".
 # Asked twice, it is done once: the boot id is another one then. The answer is out before the machine goes down.
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -43,17 +45,65 @@ for meta in "$fp_jobs"/*/meta; do
   [ "$fp_phase" != running ] || { job=${meta%/meta}; refuse "the job ${job##*/} is still running"; }
 done
 
-# shellcheck disable=SC2016  # $1 and $2 are the inner shell's own
-order='sleep "$1"; sync; if [ -d /run/systemd/system ]; then systemctl reboot && exit; fi; shutdown -r now || reboot'
-if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
-  if systemctl is-active --quiet fleetpatch-reboot.service; then fp_emit ordered "boot_id=$fp_boot" again:=true; exit 0; fi
-  systemctl reset-failed fleetpatch-reboot.service 2>/dev/null
-  systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-reboot /bin/sh -c "$order" sh "$delay" \
-    </dev/null 3>&- 8>&- && { fp_emit ordered "boot_id=$fp_boot" again:=false; exit 0; }
-fi
-if command -v setsid >/dev/null; then
-  setsid /bin/sh -c "$order" sh "$delay" </dev/null >/dev/null 2>&1 3>&- 8>&- &
+locks=$(fp_param locks) guard=$(fp_param guard) note=$(fp_param note) note=${note:-/run/fleetpatch-reboot}
+[ -n "$guard" ] || refuse "the order came without the text that looks after other people's packages"
+fp_read_note "$note"
+[ -z "$fp_ours" ] || { fp_emit ordered "boot_id=$fp_boot" again:=true; exit 0; }
+# shellcheck disable=SC2086  # paths are words
+fp_find_obstacle $locks
+[ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
+{ rm -f "$note" && true >"$note.new"; } 2>/dev/null || refuse "cannot write $note" room
+
+# Takes the package manager's locks as it would itself (fcntl), in its order, so that nobody begins to change packages from
+# here on; then becomes the command behind "--", which keeps them. All or none: who has the first one may be about to take
+# the second. What can't be locked is only looked at, by that command.
+# shellcheck disable=SC2016  # perl's $
+take='use Fcntl; $^F = 255; my ($whole, @held) = pack("s s x32", F_WRLCK, 0); my @paths;
+  while (defined(my $path = shift)) { last if $path eq "--"; push @paths, $path }
+  for my $path (@paths) { sysopen(my $file, $path, O_RDWR | O_CREAT, 0640) or next;
+    if (fcntl($file, F_SETLK, $whole)) { push @held, $file } else { @held = (); last } }
+  exec { $ARGV[0] } @ARGV'
+
+# What goes on without us: it looks again when it has the locks, and once more just before the machine goes down. The locks
+# are kept until the end: whoever waits for them must not begin on a machine that is going down.
+# shellcheck disable=SC2016  # $1 and so on are the inner shell's own
+order='note=$1 delay=$2; shift 2
+say() { printf "%s\n" "$*" >"$note.new" && mv -f "$note.new" "$note"; }
+look() { fp_find_obstacle "$@"; [ -z "$fp_obstacle" ] || { say refused "$fp_obstacle" "$fp_who"; exit 1; }; }
+down() { if [ -d /run/systemd/system ]; then systemctl reboot && return; fi; shutdown -r now || reboot; }
+look "$@"; say taken "$$"; sleep "$delay"; sync; look "$@"
+down || { say refused failed "no command to reboot with has worked"; exit 1; }
+sleep 60; while [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; do sleep 5; done'
+
+detached() { # COMMAND…: the command that starts it, out of reach of our line's end
+  text="$guard
+$order"
+  if [ "$1" = systemd-run ]; then # systemd reads "$$" as a dollar
+    text=$(printf '%s\n' "$text" | sed 's/\$/$$/g') take=$(printf '%s\n' "$take" | sed 's/\$/$$/g')
+  fi
+  # shellcheck disable=SC2086  # paths are words
+  set -- "$@" ${perl:+perl -e "$take" $locks --} /bin/sh -c "$text" sh "$note" "$delay" $locks
+  "$@" </dev/null 3>&- 8>&-
+}
+
+begun() { # wait until it says that it has taken the order on, or why not; silent for long, it may have
+  naps=0
+  while [ ! -s "$note" ] && [ "$naps" -lt 200 ]; do
+    fp_nap
+    naps=$((naps + 1))
+  done
+  fp_read_note "$note"
+  [ "$fp_said" != refused ] || refuse "$fp_why" "$fp_about"
   fp_emit ordered "boot_id=$fp_boot" again:=false
-else
-  refuse "the machine has neither systemd-run nor setsid to order a reboot with"
+  exit 0
+}
+
+perl=$(command -v perl)
+if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
+  systemctl reset-failed fleetpatch-reboot.service 2>/dev/null
+  # without default dependencies, so that the shutdown ends it last
+  detached systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-reboot -p DefaultDependencies=no && begun
 fi
+command -v setsid >/dev/null || refuse "the machine has neither systemd-run nor setsid to order a reboot with"
+detached setsid >/dev/null 2>&1 &
+begun

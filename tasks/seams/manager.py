@@ -72,10 +72,13 @@ class PackageManager(Protocol):
     Attributes:
         name: of the package manager.
         updaters: stem of that script, or "" when there is none.
+        locks: files that whoever changes packages locks (fcntl), in the order in which they are locked: a machine
+            refuses to reboot while somebody has one, and keeps them itself from then on until it is down.
     """
 
     name: str
     updaters: str
+    locks: tuple[str, ...]
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Ask for everything that is pending. With ``refresh``, repositories are read anew first."""

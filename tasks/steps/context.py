@@ -26,6 +26,7 @@ from tasks.model import (
     Window,
 )
 from tasks.rules.budget import Rates
+from tasks.rules.reboot import MEASURE, needed_seconds
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.manager import PackageManager
 from tasks.seams.records import Records
@@ -280,11 +281,18 @@ class Work:
 
     @property
     def reboot_reserve(self) -> float:
-        """Seconds of the window that are kept for a reboot of this machine."""
+        """Seconds of the window that are kept for a reboot of this machine: as asked, or what its reboots need."""
+        return max(self._reserve_asked, self.reboot_seconds)
+
+    @property
+    def reboot_seconds(self) -> float:
+        """Seconds of the window that a reboot of this machine needs: by what was learned, else what is kept for it."""
+        return needed_seconds(self._reserve_asked, self.context.records.learned(self.name, MEASURE))
+
+    @property
+    def _reserve_asked(self) -> float:
         minutes = self.run.machine.limits.reboot_reserve_minutes
-        if minutes is not None:
-            return minutes * 60
-        return self.context.options.reboot_reserve_seconds
+        return self.context.options.reboot_reserve_seconds if minutes is None else minutes * 60
 
     @property
     def max_reboots(self) -> int:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tasks.errors import AuthenticationFailed, FleetpatchError, ProtocolViolation, ScriptFailed, TransportError
 from tasks.model import Finding, PackageState, RebootNeed, RebootResult
@@ -20,6 +20,8 @@ from tasks.steps.facts import read_facts, timed_facts
 from tasks.steps.follow import passing
 from tasks.steps.handed import reboot_ordered
 from tasks.steps.hooks import before_machine
+from tasks.steps.reboot_obstacles import BUSY, Waiting, ask
+from tasks.steps.turn import over_at
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
@@ -120,7 +122,7 @@ def _decision(work: Work) -> RebootDecision:
         max_reboots=work.max_reboots,
         fits=fit(
             work.context.clock.now(),
-            work.reboot_reserve,
+            work.reboot_seconds,
             window.end,
             "the reboot",
             "the end of the window",
@@ -163,40 +165,83 @@ def _afresh(work: Work) -> MachineRun:
 
 
 def _carry_out(work: Work, reason: str, *, early: bool) -> RebootResult:
+    """Order the reboot once nobody else changes the machine's packages, and watch it."""
+    waiting = _waiting(work, early)
+    while True:
+        standing, why_not = waiting.for_others()
+        if standing.boot_id != waiting.boot_id:
+            why = f"somebody else rebooted it while the reboot waited: {waiting.told}"
+            return _keep(work, RebootResult(RebootState.COMPLETED, why, waiting.boot_id, standing.boot_id), early)
+        if why_not:
+            why = f"not rebooted although {reason}: {why_not}"
+            return _keep(work, RebootResult(_decision(work).state_if_not, why), early)
+        because = f"{reason}; ordered after {waiting.told}" if waiting.told else reason
+        result = _order_and_watch(work, standing.boot_id, because, waiting, early=early)
+        if result is not None:
+            return result
+
+
+def _waiting(work: Work, early: bool) -> Waiting:
+    """Return the wait for others; one before the installation leaves the time that it needs."""
+    last = work.context.window.end - timedelta(seconds=work.reboot_seconds)
+    if not early:
+        return Waiting(work, last)
+    ahead = work.plan.prediction
+    left = over_at(work) - timedelta(seconds=work.reboot_seconds + ahead.stage + ahead.install)
+    return Waiting(work, min(last, left), "to wait longer would leave no time for the installation")
+
+
+def _order_and_watch(work: Work, before: str, reason: str, waiting: Waiting, *, early: bool) -> RebootResult | None:
+    """Order the reboot once; return what came of it, or None when somebody has begun to change packages meanwhile."""
     clock = work.context.clock
-    before = read_facts(work.transport, clock, work.reading()).boot_id
-    order = Script("reboot", {"expected_boot_id": before, "latest": _latest(work)}, read_only=False)
+    order = Script(
+        "reboot",
+        {"expected_boot_id": before, "latest": _latest(work), "locks": work.manager.locks},
+        read_only=False,
+    )
     order = in_the_name_of(work, order)
     journal.about_to(work, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
     by_now = _decision(work)  # storing that may have taken long: the records were away, or this process was held up
     obstacle = _obstacle(work)
     if obstacle or not by_now.reboot:
         why_not = f"not rebooted although {reason}: {obstacle}" if obstacle else by_now.reason
+        why_not += f"; it waited for {waiting.told}" if waiting.told and not obstacle else ""
         journal.done(work, Step.REBOOT, "reboot", before, {"state": by_now.state_if_not.value, "why": why_not})
         return _keep(work, RebootResult(by_now.state_if_not, why_not), early)
     _say(work, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _keep(work, result, early)  # from here on it may go down, whatever else happens
+    refused: ScriptRecord | None = None
     try:
         refused = _order(work, order)
+        if refused is None:
+            result, refused = _watch(work, result, ordered_at=clock.now())
         if refused is not None:
-            state = RebootState.REQUIRED if refused.get("about") == "window" else RebootState.FAILED
-            why = f"{reason}; refused: {refused.get('why', 'it gave no reason')}"
-            result = replace(result, state=state, reason=why, count=0)
-        else:
-            result = _watch(work, result, ordered_at=clock.now())
+            result = _not_taken_on(work, result, refused)
     except FleetpatchError as error:
         result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {error.message}")
     _keep(work, result, early)
     journal.done(
         work, Step.REBOOT, "reboot", before, {"state": result.state.value, "boot_id_after": result.boot_id_after}
     )
+    if refused is not None and refused.get("about") in BUSY:
+        waiting.refused(refused)
+        return None
     return result
+
+
+def _not_taken_on(work: Work, result: RebootResult, refused: ScriptRecord) -> RebootResult:
+    """Return the result of an order that the machine refused, or gave up before it went down."""
+    about, why = refused.get("about"), refused.get("why", "it gave no reason")
+    state = RebootState.REQUIRED if about == "window" else RebootState.FAILED
+    if about in BUSY:
+        state = _decision(work).state_if_not
+    return replace(result, state=state, reason=f"{result.reason}; refused: {why}", count=0)
 
 
 def _latest(work: Work) -> str:
     """Return the last moment for an order, by the machine's own clock: one may be held up on its way."""
-    last = work.context.window.end.timestamp() - work.reboot_reserve
+    last = work.context.window.end.timestamp() - work.reboot_seconds
     return str(math.ceil(last + work.facts.clock_skew_seconds))
 
 
@@ -221,13 +266,34 @@ def _order(work: Work, order: Script) -> ScriptRecord | None:
     return refusals[0] if refusals else None
 
 
-def _watch(work: Work, result: RebootResult, ordered_at: datetime) -> RebootResult:
+def _watch(work: Work, result: RebootResult, ordered_at: datetime) -> tuple[RebootResult, ScriptRecord | None]:
+    """Watch it go down and come back; return what came of it, and why the machine gave the order up, if it did."""
     seconds = work.context.options.going_down_seconds
-    down_at = _until(work, seconds, lambda boot: boot != result.boot_id_before, "going down")
+    given_up: list[ScriptRecord] = []
+
+    def gone(boot_id: str | None) -> bool:
+        given_up.extend(_given_up(work) if boot_id == result.boot_id_before else ())
+        return boot_id != result.boot_id_before or bool(given_up)
+
+    down_at = _until(work, seconds, gone, "going down")
+    if given_up:
+        return result, given_up[0]
     if down_at is None:
         reason = f"{result.reason}; it did not go down in {seconds:.0f} s"
-        return replace(result, state=RebootState.FAILED, reason=reason)
-    return _come_back(work, replace(result, down_seconds=(down_at - ordered_at).total_seconds()), down_at)
+        return replace(result, state=RebootState.FAILED, reason=reason), None
+    return _come_back(work, replace(result, down_seconds=(down_at - ordered_at).total_seconds()), down_at), None
+
+
+def _given_up(work: Work) -> tuple[ScriptRecord, ...]:
+    """Return why a machine that is still up has given up its order, or nothing: it may be on its way down."""
+    try:
+        standing = ask(work)
+    except FleetpatchError as error:
+        work.transport.close()
+        if _still_booting(error):
+            return ()
+        raise
+    return ({"why": standing.given_up, "about": standing.given_up_about},) if standing.given_up else ()
 
 
 def _come_back(work: Work, result: RebootResult, down_at: datetime) -> RebootResult:

@@ -40,9 +40,13 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 EVENTS_PIECE: Final = 1024 * 1024
 LOG_PIECE: Final = 256 * 1024
 # scripts that need functions of another one, put before them
-_LIBRARIES: Final = dict.fromkeys(
-    ("job_start", "job_look", "job_stop", "job_list", "reboot", "claim", "apt_updaters"), "job_common"
-)
+_LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim", "apt_updaters"), ("job_common",)),
+    **dict.fromkeys(("reboot_obstacles", "apt_assess"), ("package_locks",)),
+    "reboot": ("job_common", "package_locks"),
+}
+# scripts that start something on the machine which needs the text of another one, by the parameter that brings it
+_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {"reboot": {"guard": "package_locks"}}
 
 # by what a refusal says that it is about
 _HINTS: Final = {
@@ -178,12 +182,12 @@ class PosixShell:
 
     def _ask(self, script: Script, deadline: Deadline) -> Decoded:
         with self._named():
-            library = _LIBRARIES.get(script.name)
-            text = self._scripts(script.name)
-            params: Mapping[str, ParameterValue] = script.params
-            if library is not None:
-                text = f"{load_script(library)}\n{text}"
+            libraries = _LIBRARIES.get(script.name, ())
+            text = "\n".join([*map(load_script, libraries), self._scripts(script.name)])
+            params: dict[str, ParameterValue] = {**script.params}
+            if "job_common" in libraries:
                 params = {"root": self._job_root, **params}
+            params |= {name: load_script(other) for name, other in _TEXTS.get(script.name, {}).items()}
             way = self._privilege.way(self._line, deadline=deadline) if script.privileged else AS_LOGIN
             nonce = new_nonce()
             decoder = Decoder(nonce, secret=way.before)

@@ -24,7 +24,7 @@ from tests.faults.hub import Hub, HubClock
 from tests.faults.machine import FaultyMachine
 
 CLOCK = SystemClock()
-CHECKS, _, _ = scripts("reboot").partition("# shellcheck disable=SC2016")  # all that comes before the order itself
+CHECKS, _, _ = scripts("reboot").partition("locks=$(fp_param locks)")  # all that comes before the order itself
 EXTRA = {"quick": "fp_emit ran", "would_reboot": f"{scripts('job_common')}\n{CHECKS}"}
 LATER, PAST = "9999999999", "1000000000"
 JOBS = ("one", "two")

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,18 @@ BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 LATER, PAST, NEVER = "9999999999", "1000000000", "0"
 ME = {"claim_run": "run", "claim_attempt": "2"}
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
-TAKING_DOWN = ("setsid", "systemctl", "systemd-run", "shutdown", "reboot", "poweroff", "halt", "init", "telinit")
+TAKING_DOWN = ("shutdown", "reboot", "poweroff", "halt", "init", "telinit")
+TOOLS = {
+    # as the real ones: they begin a process of its own, and systemd reads "$$" as a dollar
+    "setsid": '"$@" &\n',
+    "systemd-run": """while :; do case $1 in -p) shift 2 ;; -*) shift ;; *) break ;; esac; done
+        for word in "$@"; do shift; set -- "$@" "$(printf '%s' "$word" | sed 's/\\$\\$/$/g')"; done
+        "$@" &\n""",
+    "systemctl": '[ "$1" != reboot ] || echo systemctl >>"$(dirname "$0")/../orders"\n',
+    "busctl": 'cat "$(dirname "$0")/inhibitors" 2>/dev/null\n',
+    "dpkg-query": 'cat "$(dirname "$0")/packages" 2>/dev/null\n',
+    "sleep": 'case $1 in 60) ;; *) exec /bin/sleep "$@" ;; esac\n',  # what keeps the locks once it goes down
+}
 ROOT = os.geteuid() == 0
 
 
@@ -50,11 +61,17 @@ class Machine:
 
     def order(self, params: Mapping[str, str] = ME, boot: str = BOOT) -> ScriptRecord:
         """Order a reboot; return the answer."""
-        nonce, root = new_nonce(), str(self.place / "fleetpatch/jobs")
-        script = f"{load_script('job_common')}\n{load_script('reboot')}"
+        (record,) = self.run("reboot", {"expected_boot_id": boot, "delay": "0", **params})
+        return record
+
+    def run(self, name: str, params: Mapping[str, str] = ME) -> Sequence[ScriptRecord]:
+        """Run a script as the transport would; return what it says."""
+        nonce, guard = new_nonce(), load_script("package_locks")
+        given = {"root": str(self.place / "fleetpatch/jobs"), "note": str(self.place / "note"), "guard": guard}
+        script = f"{load_script('job_common')}\n{guard}\n{load_script(name)}"
         done = subprocess.run(
             [*self.shell, "-s"],
-            input=compose(script, {"root": root, "expected_boot_id": boot, "delay": "0", **params}, nonce),
+            input=compose(script, {**given, "locks": self.locks, **params}, nonce),
             capture_output=True,
             env={"PATH": f"{self.place / 'tools'}:{os.environ['PATH']}"},
             check=False,
@@ -62,8 +79,12 @@ class Machine:
         )
         decoder = Decoder(nonce)
         decoder.feed(done.stdout)
-        (record,) = decoder.result().records
-        return record
+        return decoder.result().records
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """The files that whoever changes packages locks."""
+        return tuple(str(self.place / name) for name in ("frontend", "database"))
 
     def ordered(self, params: Mapping[str, str] = ME) -> bool:
         """Whether an order is taken for one to be carried out: then it comes to be; only root may give it."""
@@ -85,9 +106,9 @@ class Machine:
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     (tmp_path / "fleetpatch/jobs").mkdir(parents=True, mode=0o700)
     (tmp_path / "tools").mkdir()
-    for name in TAKING_DOWN:
+    for name, text in {**{name: f"echo {name} >>{tmp_path}/orders\n" for name in TAKING_DOWN}, **TOOLS}.items():
         tool = tmp_path / "tools" / name
-        tool.write_text(f"#!/bin/sh\necho {name} >>{tmp_path}/orders\n")
+        tool.write_text(f"#!/bin/sh\n{text}")
         tool.chmod(0o755)
     words = SHELLS[request.param]
     return Machine(tmp_path, [str(shutil.which(words[0])), *words[1:]])

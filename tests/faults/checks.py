@@ -7,7 +7,9 @@ from typing import Any
 
 from flows.request import PatchRequest
 from tasks.model import Outcome, RunInfo
+from tasks.records.learning import weighted_mean
 from tasks.rules.checks import UPDATERS
+from tasks.rules.reboot import MEASURE, needed_seconds
 from tasks.seams.records import JournalMark
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.facts import PROMPT_SECONDS
@@ -16,6 +18,7 @@ from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage, Shelf
+from tests.support.reboot_guard import HOLDER
 
 SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
 HEARD = timedelta(seconds=30)  # a lease is renewed every 5 s, a quiet job looked at every 10
@@ -75,12 +78,14 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     told = any(each.check == UPDATERS and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
         yield "its own updaters still rest, and nobody is told"
+    last = outcome.reboot_result
+    if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
+        yield f"others keep it up, and its reboot is told to have failed: {last.reason}"
     if outcome.reboot is RebootState.COMPLETED:
         result = outcome.reboot_result
         same = result is not None and result.count and result.boot_id_after == result.boot_id_before
         if same or not machine.downs:
             yield f"it is told to have been rebooted: {result}"
-    last = outcome.reboot_result
     came_back = last is not None and last.count and last.boot_id_after == machine.boot_id
     if machine.booted_read_only and came_back and outcome.state is not OperationState.FAILED:
         yield "it came back from its reboot with a root that is read-only, and that is no failure"
@@ -89,6 +94,11 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if ours and not in_doubt and outcome.run_id not in machine.released_by:
         yield "the claim is left behind"
+
+
+def _kept_up(machine: FaultyMachine, reason: str) -> bool:
+    """Whether others are why a reboot did not take place."""
+    return f"refused: {HOLDER}" in reason or ("did not go down" in reason and machine.guard.given_up is not None)
 
 
 def after(world: World) -> None:
@@ -147,7 +157,8 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
         return
     reserve = timedelta(minutes=request.reboot_reserve_minutes)
     never = request.reboot is RebootPolicy.NEVER
-    until = window.end if never else max(window.start, window.end - reserve)
+    needed = _needed(world, machine, reserve)
+    until = window.end if never else max(window.start, window.end - max(reserve, needed))
     until += timedelta(seconds=PROMPT_SECONDS / 2)  # to that the machine's clock is known
     honest = not {fault.kind for fault in world.struck} & CLOCKS
     handed = {each.job.id: each for each in machine.orders.jobs if each.run_id == run.id}
@@ -166,8 +177,20 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
     for each in handed.values() if honest else ():
         yield from _too_generous(world, machine, each, until)
     for at, run_id, _ in machine.orders.reboots:
-        if run_id == run.id and honest and not window.start <= at <= window.end - reserve + SLACK:
+        if run_id == run.id and honest and not window.start <= at <= window.end - needed + SLACK:
             yield f"it was ordered to reboot at {at:%H:%M:%S}; the window ends at {window.end:%H:%M:%S}"
+
+
+def _needed(world: World, machine: FaultyMachine, reserve: timedelta) -> timedelta:
+    """Return the least that a reboot of a machine needed at any moment, by what the records knew of earlier ones."""
+    samples = sorted(
+        (when, run_id, value)
+        for (run_id, name, measure), (when, value) in world.records.samples.items()
+        if (name, measure) == (machine.name, MEASURE)
+    )
+    first = 1 if samples and samples[0][1] == "before" else 0
+    known = [weighted_mean([value for _, _, value in samples[:count]]) for count in range(first, len(samples) + 1)]
+    return timedelta(seconds=min(needed_seconds(reserve.total_seconds(), each) for each in known))
 
 
 def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: datetime) -> Iterator[str]:

@@ -19,6 +19,7 @@ MOST_OFTEN = (
     *["controller killed"] * 12,
     *["controller frozen", "line cut", "power cut", "records away"] * 2,
     *["order on its way"] * 3,
+    *["administrator's transaction", "administrator begins with our order", "inhibitor taken"] * 2,
 )
 
 
@@ -50,6 +51,9 @@ def roll(seed: str, number: int) -> Case:
         for name in world.machines:
             for measure in ("transaction_seconds", "install_seconds_per_update"):
                 world.records.teach(name, measure, dice.choice([2.0, 10.0, 40.0]), world.clock.now())
+    of_reboots = random.Random(f"{seed}/{number}/reboots")
+    for name in world.machines if of_reboots.random() < 0.4 else ():
+        world.records.teach(name, "reboot_seconds", of_reboots.choice([20.0, 240.0, 1300.0]), world.clock.now())
     request = _request(dice)
     if random.Random(f"{seed}/{number}/updaters").random() < 0.5:
         request = request.model_copy(update={"native_updaters": "pause"})

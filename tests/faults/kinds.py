@@ -117,6 +117,23 @@ def _lists_locked(machine: FaultyMachine, seconds: float) -> None:
     machine.at(seconds, lambda: setattr(machine.world, "assess_error", None))
 
 
+def _administrator(dice: random.Random) -> Do:
+    """Let somebody change packages with tools of their own; the last figure is a question that nobody answers."""
+    seconds, after = dice.choice([8.0, 45.0, 400.0, 3000.0, FOR_GOOD]), dice.choice([0.0, 0.0, 1.0, 30.0])
+    return lambda world, controller, machine: machine.at(after, lambda: machine.lock(seconds))
+
+
+def _inhibit(dice: random.Random) -> Do:
+    """Let somebody ask that the machine stays up, for a while."""
+    seconds, after = dice.choice([20.0, 400.0, FOR_GOOD]), dice.choice([0.0, 1.0, 1.0])
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        machine.at(after, lambda: setattr(machine.guard, "inhibitor", "backup (pid 7) keeps it up"))
+        machine.at(after + seconds, lambda: setattr(machine.guard, "inhibitor", ""))
+
+    return do
+
+
 def _stop(dice: random.Random) -> Do:
     def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
         run_id = controller.run_id if controller else next(iter(world.records.runs), "")
@@ -161,12 +178,15 @@ STRIKES: dict[str, Make] = {
     "other host key": _on_machine(lambda machine, _: setattr(machine, "stranger", True)),
     "root read-only": _on_machine(lambda machine, _: setattr(machine, "read_only", True)),
     "lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
+    "administrator's transaction": _administrator,
+    "administrator begins with our order": _administrator,
+    "inhibitor taken": _inhibit,
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
 }
 """Faults that strike at a moment."""
 
-WITH_AN_ORDER = frozenset({"order on its way"})
+WITH_AN_ORDER = frozenset({"order on its way", "administrator begins with our order", "inhibitor taken"})
 """Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})

@@ -17,7 +17,17 @@ from tests.support.fake_transport import Call
 from tests.support.fleet import SimMachine
 
 KNOWN_SCRIPTS = frozenset(
-    {"facts", "reboot", "claim", "probe", "job_stop", "fake_assess", "fake_rehearse", "fake_installed"}
+    {
+        "facts",
+        "reboot",
+        "reboot_obstacles",
+        "claim",
+        "probe",
+        "job_stop",
+        "fake_assess",
+        "fake_rehearse",
+        "fake_installed",
+    }
     | {"fake_updaters"}
 )
 
@@ -92,6 +102,7 @@ class FaultyMachine(SimMachine):
     def power_cut(self) -> None:
         """What runs is lost half-way; it is gone for half a minute and boots anew."""
         super().power_cut()
+        self.guard.has_locks, self.guard.given_up = False, None
         self.downs.append(self.fake_clock.now())
         self.world.rebooted()
         self.cut(30)
@@ -113,8 +124,10 @@ class FaultyMachine(SimMachine):
                 self.lock(left)
 
     def lock(self, seconds: float) -> None:
-        """Let somebody else hold the package manager's lock."""
+        """Let somebody else hold the package manager's lock, unless the machine itself has it as it goes down."""
         now = self.fake_clock.now()
+        if self.guard.has_locks:
+            return
         self.world.locks = (*self.world.locks, (now, now + timedelta(seconds=seconds)))
 
     def fill_disk(self) -> None:
@@ -137,6 +150,7 @@ class FaultyMachine(SimMachine):
         self.free_kib = 20_000_000
         self.world.assess_error = None
         self.world.locks = ()
+        self.guard.inhibitor, self.guard.has_locks = "", False
         for package in self.world.packages:
             package.fails, package.ignored = "", False
         self.trouble.clear()
@@ -305,10 +319,15 @@ class FaultyMachine(SimMachine):
         return answer
 
     def _go_down(self) -> None:
-        if self.busy:
-            self._complain(f"{self.name} was rebooted by us while job {self.busy} was running")
-        self.downs.append(self.fake_clock.now())
+        busy, others, before = self.busy, self.guard.others_at_work, self.boots.count
         super()._go_down()
+        if self.boots.count == before:
+            return
+        if busy:
+            self._complain(f"{self.name} was rebooted by us while job {busy} was running")
+        if others:
+            self._complain(f"{self.name} was rebooted by us under somebody else's transaction")
+        self.downs.append(self.fake_clock.now())
         if self.asks_after_boot:
             self.world.shelf.reboot_reasons.append(self.asks_after_boot)
         for then in self.after_boot:

@@ -38,6 +38,7 @@ from tasks.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.context import Control, Work
 from tests.faults.controller import Controller, Keeper, current_hub
 from tests.faults.machine import FaultyMachine
+from tests.faults.reboot_mutants import REBOOT_MUTANTS
 from tests.faults.simulated import soak
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
@@ -222,6 +223,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
             _put(tasks.steps.reboot, "mount_findings", lambda *_: ()),
         ),
     ),
+    **REBOOT_MUTANTS,
 }
 """By name: the law that it breaks, and how."""
 

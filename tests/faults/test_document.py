@@ -6,6 +6,7 @@ import pytest
 
 from tests.ci.tree import TOP
 from tests.faults.kinds import FROM_THE_START, STRIKES
+from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.mutations import MUTANTS
@@ -13,8 +14,10 @@ from tests.faults.mutations import MUTANTS
 PAGE = TOP / "docs/faults.md"
 LINK = re.compile(r'\[(L|S|T)\]\(\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
 HARD = {name for name, _ in hard_cases("true")}
+ADMINISTRATOR = {name for name, _ in administrator_cases()}
 NAMED = {
-    "faults/lab_cases.py": {name for name, _ in cases()} - HARD,
+    "faults/lab_cases.py": {name for name, _ in cases()} - HARD - ADMINISTRATOR,
+    "faults/lab_administrator.py": ADMINISTRATOR,
     "faults/lab_hard_cases.py": HARD,
     "faults/kinds.py": {*STRIKES, *FROM_THE_START},
 }

@@ -288,6 +288,7 @@ class FakeManager:
 
     name = "fake"
     updaters = "fake_updaters"
+    locks: tuple[str, ...] = ("/fake/lock",)
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""

@@ -30,6 +30,7 @@ from tests.support.fake_manager import FakeManager, PackageWorld
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Call, FakeTransport
+from tests.support.reboot_guard import RebootGuard
 
 
 @runtime_checkable
@@ -133,6 +134,7 @@ class SimMachine(FakeTransport):
         trouble: (when, what then) still to come, by the one clock.
         claimed_by: (run, who, until) of the run that has it.
         updaters: what updates it by itself.
+        guard: its look at what others do, before it is rebooted.
     """
 
     def __init__(self, clock: FakeClock, name: str, packages: Sequence[FakePackage], skew_seconds: float = 0.0) -> None:
@@ -153,6 +155,8 @@ class SimMachine(FakeTransport):
         self.world.move_in(self)
         self.answer("facts", lambda _: self._facts())
         self.answer("reboot", self._reboot)
+        self.guard = RebootGuard(self.world)
+        self.answer("reboot_obstacles", lambda _: self.guard.records(self.boot_id))
         self.updaters = Updaters()
         self.answer("claim", self._claim)
         self.answer("fake_updaters", self._order_updaters)
@@ -285,12 +289,16 @@ class SimMachine(FakeTransport):
             why = "the order came after the last moment at which the window holds it"
             return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "window"}
         again = any(what == self._go_down for _, what in self.trouble)  # as the real one: one order is enough
+        if not again and (others := self.guard.refusal(self.boot_id)):
+            return others
         if self.boots.down_after is not None and not again:
             self.at(self.boots.down_after, self._go_down)
         return {"kind": "ordered", "boot_id": self.boot_id, "again": again}
 
     def _go_down(self) -> None:
         boots = self.boots
+        if self.guard.gives_up():
+            return
         boots.count += 1
         self.world.crash(self)
         if boots.up_after is None:

@@ -1,0 +1,68 @@
+#!/bin/sh
+# What scripts share that ask who changes packages on this machine. Reads only, and needs nothing but prelude.sh's PATH:
+# reboot.sh also runs it in a process of its own, when the reboot is about to happen.
+# shellcheck disable=SC2034  # used by the scripts that this is put before
+
+# fp_each_holder COMMAND PATH…: calls COMMAND PATH PID for each process that holds one of these locks; pid 0 is a process
+# outside of this container. /proc/locks names an inode and a process, the process its open files.
+fp_each_holder() {
+  fp_call=$1; shift
+  for fp_path in "$@"; do
+    fp_inode=$(stat -c %i "$fp_path" 2>/dev/null) || continue
+    # shellcheck disable=SC2013  # pids are words
+    for fp_pid in $(awk -v tail=":$fp_inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5 }' /proc/locks 2>/dev/null); do
+      case $fp_pid in 0 | -*) "$fp_call" "$fp_path" 0; continue ;; esac
+      for fp_file in "/proc/$fp_pid/fd"/*; do
+        [ "$(readlink "$fp_file" 2>/dev/null)" != "$fp_path" ] || { "$fp_call" "$fp_path" "$fp_pid"; break; }
+      done
+    done
+  done
+}
+
+# fp_name PID: the name of a process' command. Its arguments may hold passwords, so they stay on the machine.
+fp_name() {
+  if [ "$1" = 0 ]; then printf 'a process outside of this container'; else cat "/proc/$1/comm" 2>/dev/null; fi
+}
+
+# fp_read_note FILE: what the last order of a reboot has left there: fp_said becomes refused (then fp_about and fp_why say
+# more), taken or nothing; fp_ours the process that carries it out, when it still lives
+fp_read_note() {
+  fp_said='' fp_about='' fp_why='' fp_ours=''
+  { read -r fp_said fp_about fp_why; } 2>/dev/null <"$1" || :
+  [ "$fp_said" = taken ] && grep -qF "$1" "/proc/$fp_about/cmdline" 2>/dev/null && fp_ours=$fp_about
+  return 0
+}
+
+fp_held() { # PATH PID: keep the first that is not this very process, nor the one that carries out our order
+  [ -z "$fp_obstacle" ] && [ "$2" != "$$" ] && [ "$2" != "${fp_ours:-}" ] || return 0
+  fp_obstacle=lock fp_who="$(fp_name "$2")"
+  [ "$2" = 0 ] || fp_who="$fp_who (pid $2)"
+  fp_who="$fp_who holds $1"
+}
+
+fp_unfinished() { # packages that are half done, by the database itself; that of rpm knows no such state
+  command -v dpkg-query >/dev/null || return 0
+  # shellcheck disable=SC2016  # dpkg-query's $
+  fp_who=$(dpkg-query -W -f '${db:Status-Eflag} ${db:Status-Status} ${Package}\n' 2>/dev/null \
+    | awk '$1 == "reinstreq" || $2 ~ /^(unpacked|half-)/ { count++; if (count <= 3) said = said (said == "" ? "" : ", ") $3 " is " $2 }
+      END { if (count > 3) said = said " and " count - 3 " more"; print said }')
+  [ -z "$fp_who" ] || fp_obstacle=packages
+}
+
+fp_inhibited() { # an inhibitor that somebody has taken so that the machine stays up: systemctl does not ask root for it
+  command -v busctl >/dev/null || return 0
+  fp_who=$(busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListInhibitors 2>/dev/null \
+    | awk '{ gsub(/\\"/, "\047"); count = split($0, q, "\"")
+      for (k = 2; k + 7 <= count; k += 8) if (q[k + 6] == "block" && ":" q[k] ":" ~ /:shutdown:/) {
+        split(q[k + 7], n, " "); print q[k + 2] " (pid " n[2] ") keeps the machine from shutting down: " q[k + 4]; exit } }')
+  [ -z "$fp_who" ] || fp_obstacle=inhibitor
+}
+
+# fp_find_obstacle LOCK…: fp_obstacle becomes lock, packages or inhibitor, and fp_who says who keeps this machine from being
+# rebooted; both are empty when nothing does
+fp_find_obstacle() {
+  fp_obstacle='' fp_who=''
+  fp_each_holder fp_held "$@"
+  [ -n "$fp_obstacle" ] || fp_unfinished
+  [ -n "$fp_obstacle" ] || fp_inhibited
+}

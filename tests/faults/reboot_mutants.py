@@ -1,0 +1,64 @@
+"""Laws about reboots broken on purpose: others are not looked at, or what they do is misread (see mutations.py)."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import tasks.steps.context
+import tasks.steps.reboot
+from tasks.steps.reboot_obstacles import Waiting
+from tests.faults.machine import FaultyMachine
+from tests.support.reboot_guard import RebootGuard
+
+Break = Callable[[ExitStack], None]
+
+
+def _put(where: Any, name: str, what: Any) -> Break:
+    return lambda stack: stack.enter_context(patch.object(where, name, what)) and None
+
+
+def _all(*breaks: Break) -> Break:
+    def do(stack: ExitStack) -> None:
+        for each in breaks:
+            each(stack)
+
+    return do
+
+
+def _let_in(self: FaultyMachine, seconds: float) -> None:
+    now = self.fake_clock.now()
+    self.world.locks = (*self.world.locks, (now, now + timedelta(seconds=seconds)))
+
+
+NOT_LOOKED_AGAIN = _put(RebootGuard, "gives_up", lambda self: False)
+
+REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
+    "nobody looks at other people's transactions before a reboot": (
+        "3",
+        _put(RebootGuard, "obstacle", lambda self: None),
+    ),
+    "the machine takes an order on although others change its packages": (
+        "3",
+        _all(_put(RebootGuard, "refusal", lambda self, boot_id: None), NOT_LOOKED_AGAIN),
+    ),
+    "a machine that is about to go down lets others begin": (
+        "3",
+        _all(_put(FaultyMachine, "lock", _let_in), NOT_LOOKED_AGAIN),
+    ),
+    "a reboot that others keep back is taken for a failed one": (
+        "what is reported is true",
+        _put(tasks.steps.reboot, "BUSY", frozenset()),
+    ),
+    "an order that the machine gave up is waited for": (
+        "what is reported is true",
+        _put(tasks.steps.reboot, "_given_up", lambda work: ()),
+    ),
+    "others are waited for without an end": ("one outcome a machine", _put(Waiting, "_over", lambda *_: "")),
+    "what was learned of a machine's reboots is not used": (
+        "2",
+        _put(tasks.steps.context, "needed_seconds", lambda reserve, learned: reserve),
+    ),
+}
+"""As ``mutations.MUTANTS``."""
