@@ -163,17 +163,23 @@ STRIKES: dict[str, Make] = {
     "lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
+    "machine's clock set back": _on_machine(_skew, -3600, -600, -60),
 }
 """Faults that strike at a moment."""
 
-WITH_AN_ORDER = frozenset({"order on its way"})
+WITH_AN_ORDER = frozenset({"order on its way", "machine's clock set back"})
 """Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
 """Faults that may leave a package half-configured: what else does is ours."""
 
-CLOCKS = frozenset({"controller's clock jumps", "machine's clock jumps"})
-"""Faults after which the window can't be judged by the true time."""
+CLOCKS = (
+    frozenset({"controller's clock jumps"}),
+    frozenset({"machine's clock jumps", "power cut"}),
+    frozenset({"machine's clock set back", "power cut"}),
+)
+"""Faults after which, all of one group together, the window can't be kept by the true time: a machine whose clock jumps
+is known by the time since its boot, until it has booted anew."""
 
 
 def _after_boot(act: Callable[[FaultyMachine], None]) -> Callable[[FaultyMachine, random.Random], None]:

@@ -218,7 +218,8 @@ class FaultyMachine(SimMachine):
 
     def _took_on(self, job: Job) -> None:
         work = str(job.script.params["work"])
-        self.orders.jobs.append(Handed(self.fake_clock.now(), job, self.world.skew_seconds, self.caller))
+        skew = max(self.world.skew_seconds, self.lasting_skew(job.script))
+        self.orders.jobs.append(Handed(self.fake_clock.now(), job, skew, self.caller))
         if not self._announced(self.name, work, job.id):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
         if self.must_rest and work != "stage" and not self.downs and not self.rests_for and self._may_begin(job):

@@ -171,6 +171,7 @@ class PackageWorld:
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
     locks: tuple[tuple[datetime, datetime], ...] = ()
+    lasting_skew: Callable[[Script], float] = lambda script: float("-inf")  # by the time since the boot, as an order tells
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
@@ -266,7 +267,7 @@ class PackageWorld:
     def _run(self, job: Job, began: datetime, stop_at: datetime | None = None) -> _JobRun:
         shelf = deepcopy(self._before[job.id])
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
-        skew = self._skews.setdefault(job.id, self.skew_seconds)
+        skew = self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
         return _JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, self.locks)
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
