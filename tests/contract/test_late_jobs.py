@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ class Late:
 
     def phase(self, job_id: str = "one") -> JobPhase:
         return self.shell.look(job_id, deadline=soon()).phase
+
+    def is_finished(self, job_id: str) -> bool:
+        return self.phase(job_id) is JobPhase.FINISHED
 
     def let_begin(self, job_id: str = "one") -> None:
         """Let what is held up go on, and wait until it has tried."""
@@ -160,7 +164,7 @@ def test_whatever_begins_at_the_last_moment_is_either_begun_or_refused(tmp_path:
             late.let_begin(name)
             assert late.ran(name) == 0, name
         else:
-            wait(lambda name=name: late.phase(name) is JobPhase.FINISHED)
+            wait(partial(late.is_finished, name))
             assert late.ran(name) == 1, name
 
 

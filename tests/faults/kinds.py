@@ -163,11 +163,13 @@ STRIKES: dict[str, Make] = {
     "lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
+    "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 25, 60, 300),
+    "start of a job stalls": _on_machine(lambda machine, s: setattr(machine.late_jobs, "stall", s), 30, 150, 400, 1500),
     "machine's clock set back": _on_machine(_skew, -3600, -600, -60),
 }
 """Faults that strike at a moment."""
 
-WITH_AN_ORDER = frozenset({"order on its way", "machine's clock set back"})
+WITH_AN_ORDER = frozenset({"order on its way", "machine's clock set back", "job begins late", "start of a job stalls"})
 """Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})

@@ -156,6 +156,7 @@ class PackageWorld:
         skew_seconds: the machine's clock minus the test's.
         problems: broken in a way that a repair does not mend.
         assess_error: raised by assessments, while it is set.
+        lasting_skew: the same by the time since the machine's boot, if an order tells what its clock was then.
         locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
@@ -171,7 +172,7 @@ class PackageWorld:
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
     locks: tuple[tuple[datetime, datetime], ...] = ()
-    lasting_skew: Callable[[Script], float] = lambda script: float("-inf")  # by the time since the boot, as an order tells
+    lasting_skew: Callable[[Script], float] = lambda script: float("-inf")
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)

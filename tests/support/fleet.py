@@ -172,7 +172,7 @@ class SimMachine(FakeTransport):
         return self.updaters.by if resting else ""
 
     @property
-    def uptime_seconds(self) -> float:
+    def uptime(self) -> float:
         """How long it has been up, which nobody can set."""
         return (self.fake_clock.now() - self._booted_at).total_seconds()
 
@@ -267,7 +267,13 @@ class SimMachine(FakeTransport):
         epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds
         return [
             {"kind": "os", "id": "fake", "version": "1", "name": "Fake 1"},
-            {"kind": "kernel", "release": "6.1", "arch": "x86_64", "boot_id": self.boot_id, "uptime": self.uptime_seconds},
+            {
+                "kind": "kernel",
+                "release": "6.1",
+                "arch": "x86_64",
+                "boot_id": self.boot_id,
+                "uptime": self.uptime_seconds,
+            },
             {"kind": "clock", "epoch": epoch},
             {"kind": "privilege", "way": "root"},
             {"kind": "runner", "name": "systemd", "can_reboot": self.boots.can},
