@@ -272,7 +272,7 @@ class SimMachine(FakeTransport):
                 "release": "6.1",
                 "arch": "x86_64",
                 "boot_id": self.boot_id,
-                "uptime": self.uptime_seconds,
+                "uptime": self.uptime,
             },
             {"kind": "clock", "epoch": epoch},
             {"kind": "privilege", "way": "root"},
