@@ -72,7 +72,7 @@ def in_the_name_of(work: Work, script: Script) -> Script:
 
 
 def _clock_of(facts: Facts) -> dict[str, str]:
-    """Return what ties a machine's clock to the time since its boot: the boot, and what the clock said at that moment."""
+    """Return what ties a machine's clock to the time since its boot: which boot, and what the clock said then."""
     if not facts.boot_id or facts.boot_epoch is None or facts.boot_epoch < 0:
         return {}
     return {"clock": f"{facts.boot_id} {math.floor(facts.boot_epoch)}"}

@@ -39,6 +39,9 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
     machine = world.machines.get(outcome.machine)
     if machine is None:
         return
+    in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
+    if not in_doubt:
+        machine.over_for.add(outcome.run_id)
     for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine)):
         world.complain(f"{outcome.machine}, outcome {outcome.state}: {fault}")
 

@@ -134,6 +134,19 @@ def _too_early(dice: random.Random) -> Do:
     return do
 
 
+def _stall(dice: random.Random) -> Do:
+    """Let the start of a job stall; often its controller dies meanwhile, and its run is settled by another one."""
+    seconds, settled = dice.choice([30.0, 150.0, 400.0, 1500.0]), dice.random() < 0.5
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        machine.late_jobs.stall = seconds
+        if settled and controller is not None:
+            world.leases.stops.setdefault(controller.run_id, world.stop_request())
+            world.kill(controller, after_the_act=True)
+
+    return do
+
+
 def _skew(machine: FaultyMachine, seconds: float) -> None:
     machine.world.skew_seconds += seconds
 
@@ -164,7 +177,7 @@ STRIKES: dict[str, Make] = {
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
     "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 25, 60, 300),
-    "start of a job stalls": _on_machine(lambda machine, s: setattr(machine.late_jobs, "stall", s), 30, 150, 400, 1500),
+    "start of a job stalls": _stall,
     "machine's clock set back": _on_machine(_skew, -3600, -600, -60),
 }
 """Faults that strike at a moment."""

@@ -54,6 +54,7 @@ class FaultyMachine(SimMachine):
         must_rest: whether its updaters must rest while anything is installed.
         booted_read_only: its root was writable until a reboot.
         released_by: ids of runs whose controllers tried to give the claim back.
+        over_for: ids of runs whose outcome of it is stored and leaves nothing open.
         late_jobs: what holds up the start of its jobs.
     """
 
@@ -72,6 +73,7 @@ class FaultyMachine(SimMachine):
         self.heard_of: dict[str, datetime] = {}
         self.attempt = 0
         self.released_by: set[str] = set()
+        self.over_for: set[str] = set()
         self.must_rest = False
         self.stranger = False
         self.refuses_login = False
@@ -240,6 +242,8 @@ class FaultyMachine(SimMachine):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
         if self.must_rest and work != "stage" and not self.downs and not self.rests_for and self._may_begin(job):
             self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
+        if self.caller in self.over_for:
+            self._complain(f"{self.name} began job {job.id} of run {self.caller}, whose outcome of it was stored")
         self._obeyed(f"was handed job {job.id}")
 
     def _may_begin(self, job: Job) -> bool:
