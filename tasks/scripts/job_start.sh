@@ -9,7 +9,7 @@
 id=$(fp_param id) label=$(fp_param label)
 dir=$fp_jobs/$id
 umask 077
-patience=20
+patience=40
 
 refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}"; exit 0; }
 

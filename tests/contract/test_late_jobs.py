@@ -47,7 +47,7 @@ class Late:
             return WORK[name]
         systemd = self.place / ("systemd" if self.runner == "systemd" else "none")
         text = scripts(name).replace("/run/systemd/system", str(systemd))
-        return text.replace("\npatience=20\n", f"\npatience={self.patience}\n")
+        return text.replace("\npatience=40\n", f"\npatience={self.patience}\n")
 
     def start(self, job_id: str = "one") -> bool:
         """Start a job; return whether it was there already."""

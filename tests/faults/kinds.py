@@ -176,7 +176,7 @@ STRIKES: dict[str, Make] = {
     "lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
-    "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 25, 60, 300),
+    "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 35, 60, 300),
     "start of a job stalls": _stall,
     "machine's clock set back": _on_machine(_skew, -3600, -600, -60),
 }

@@ -9,7 +9,7 @@ from tests.faults.lab_hard_cases import OTHER_CLOCK
 from tests.faults.stage import Broken, Stage
 from tests.lab.engine import configured_times
 
-LATE_SECONDS = 28  # longer than a machine waits for a job that it started
+LATE_SECONDS = 48  # longer than a machine waits for a job that it started
 LATE_UNIT = f"""d=/run/systemd/system/fleetpatch-.service.d; mkdir -p $d
 printf '[Service]\\nExecStartPre=/bin/sleep {LATE_SECONDS}\\n' > $d/late.conf; systemctl daemon-reload"""
 PUNCTUAL_UNIT = "rm -r /run/systemd/system/fleetpatch-.service.d; systemctl daemon-reload"

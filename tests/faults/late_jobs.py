@@ -12,8 +12,8 @@ from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, Scri
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.transport import Job, ScriptRecord
 
-PATIENCE, LOCK_WAIT = 20.0, 20.0
-NEVER = "it did not begin within 20 seconds when it was handed over, so it never begins"
+PATIENCE, LOCK_WAIT = 40.0, 20.0
+NEVER = "it did not begin within 40 seconds when it was handed over, so it never begins"
 LOCKED = "another process has held the jobs' lock for 20 seconds"
 
 
