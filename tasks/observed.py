@@ -35,6 +35,8 @@ class Facts:
         managers: package managers found, best first: "apt", "dnf", "zypper", "windows_update".
         clock_skew_seconds: machine's clock minus ours, half the round trip taken off.
         can_reboot: False in containers that their host must restart.
+        boot_epoch: what its clock would have said at its boot (seconds since 1970), by the clock as it was when it was
+            asked; None when the machine can't tell how long it has been up, or an older version asked.
     """
 
     os_id: str
@@ -51,6 +53,7 @@ class Facts:
     can_reboot: bool
     disks: tuple[Disk, ...]
     services: Services
+    boot_epoch: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@
 run=$(fp_param run) attempt=$(fp_number "$(fp_param attempt)") until=$(fp_number "$(fp_param until)")
 umask 077
 
-refuse() { fp_emit refused "why=$1"; exit 0; }
+refuse() { fp_emit refused "why=$1" "about=$fp_about"; exit 0; }
 taken() {
   fp_emit taken "run=$fp_claim_run" "by=$fp_claim_by" "until:=$fp_claim_until" "attempt:=$fp_claim_attempt" "job=$fp_busy"
   exit 0

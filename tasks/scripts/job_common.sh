@@ -1,11 +1,12 @@
 #!/bin/sh
 # What the job_* scripts share. A job is a directory: run script params log events meta rc stop. Its meta names the process
 # (pid, start time, boot id), made in one step by the job itself; its rc is the exit code, made in one step at its end.
+# A meta "withdrawn", made in one step by who waited in vain for the job, keeps the job from beginning: it is absent.
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 fp_jobs=$(fp_param root)
 fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
-fp_about='' # what a refusal is about, for a fitting hint: claim, room, or nothing that is known
+fp_about='' # what a refusal is about: claim, room, unsure (an earlier order may still be on its way), or nothing that is known
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 
@@ -48,7 +49,7 @@ fp_lock() {
     flock -n 8 && return 0
     sleep 1
   done
-  fp_why="another process has held $fp_jobs/.lock for 20 seconds"
+  fp_why="another process has held $fp_jobs/.lock for 20 seconds" fp_about=unsure
   return 1
 }
 
@@ -121,8 +122,9 @@ fp_read_rc() {
 
 # fp_look DIR: fp_phase becomes absent, running, finished or lost; fp_rc, fp_began and fp_ended what is known
 fp_look() {
-  fp_phase=absent fp_rc='' fp_began='' fp_ended=''
+  fp_phase=absent fp_rc='' fp_began='' fp_ended='' fp_pid=''
   { read -r fp_pid fp_start fp_then fp_began <"$1/meta"; } 2>/dev/null || return 0
+  [ "$fp_pid" != withdrawn ] || return 0
   if fp_read_rc "$1"; then
     fp_phase=finished
   elif [ "$fp_then" = "$fp_boot" ] && { fp_running "$fp_pid" "$fp_start" || fp_left "$fp_pid"; }; then

@@ -6,5 +6,6 @@ for meta in "$fp_jobs"/*/meta; do
   [ -f "$meta" ] || continue
   dir=${meta%/meta}
   fp_look "$dir"
+  [ "$fp_phase" != absent ] || continue
   fp_tell "${dir##*/}" "label=$(cat "$dir/label" 2>/dev/null)"
 done

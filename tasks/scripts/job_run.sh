@@ -11,8 +11,9 @@ IFS= read -r boot </proc/sys/kernel/random/boot_id || boot=''
 IFS= read -r stat <"/proc/$$/stat" || exit 1
 # shellcheck disable=SC2086  # fields
 set -- ${stat##*) }
-# the claim: of two that were started, one links its meta and the other leaves
-printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$(date +%s)" >"$FP_JOB_DIR/meta.$$" || exit 73
+# the claim: of two that were started, and of whoever withdraws the job, one links a meta and the others leave
+now=$(date +%s) up=''
+printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$now" >"$FP_JOB_DIR/meta.$$" || exit 73
 ln "$FP_JOB_DIR/meta.$$" "$FP_JOB_DIR/meta" 2>/dev/null || { rm -f "$FP_JOB_DIR/meta.$$"; exit 75; }
 rm -f "$FP_JOB_DIR/meta.$$"
 
@@ -21,6 +22,10 @@ if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibi
   systemd-inhibit --what=shutdown:sleep --mode=block --who=fleetpatch --why="job ${FP_JOB_DIR##*/}" \
     /bin/sh -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" >/dev/null 2>&1 3>&- &
 fi
+
+# a clock that is set back from now on makes nothing begin late (see fp_now)
+{ IFS='. ' read -r up _ </proc/uptime; } 2>/dev/null || :
+case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
 
 (
   trap - TERM HUP INT

@@ -2,12 +2,14 @@
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its parameters).
 # A job that names claim_run and claim_attempt among its own parameters is begun only while that attempt at that run, or
 # none newer, has the machine's claim: an order may have been on its way while somebody else took the run over.
-# Records: job; or busy (another job runs here), or refused (it could not be started, or may not be; about: claim, room or "").
+# Records: job; or busy (another job runs here), or refused (it could not be started, or may not be; about: claim, room,
+# "unsure": it may begin all the same, or ""). A job that was refused never begins, however late its start comes.
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 id=$(fp_param id) label=$(fp_param label)
 dir=$fp_jobs/$id
 umask 077
+patience=40
 
 refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}"; exit 0; }
 
@@ -46,7 +48,7 @@ write() { # all of it or nothing
     && fp_param wrapper >"$dir/run.new" && mv -f "$dir/run.new" "$dir/run" \
     && fp_param program >"$dir/script.new" && chmod 700 "$dir/script.new" && mv -f "$dir/script.new" "$dir/script" \
     && fp_param token >"$dir/params.new" && mv -f "$dir/params.new" "$dir/params" \
-    && printf '%s\n' "$label" >"$dir/label"
+    && printf '%s\n' "$label" >"$dir/label" && echo withdrawn >"$dir/withdrawn" && rm -f "$dir/unlaunched"
 }
 
 unit() { # a unit has a cgroup of its own: it outlives the login and a restart of sshd; no time limit, for that would kill it
@@ -54,15 +56,35 @@ unit() { # a unit has a cgroup of its own: it outlives the login and a restart o
     -p KillMode=process -p SendSIGKILL=no "$@" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&-
 }
 
-launch() {
+detach() {
+  runner=setsid
+  setsid /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
+}
+
+launch() { # in the background: systemd may take its time to answer
   if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-run >/dev/null; then
     runner=systemd
-    unit --collect -p TimeoutStopSec=infinity && return 0
-    unit && return 0 # systemd before 236 knows neither
+    # systemd before 236 knows neither option
+    { unit --collect -p TimeoutStopSec=infinity || unit || : >"$dir/unlaunched"; } </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
+  else
+    command -v setsid >/dev/null || refuse "the machine has neither systemd-run nor setsid"
+    detach
   fi
-  runner=setsid
-  command -v setsid >/dev/null || refuse "the machine has neither systemd-run nor setsid"
-  setsid /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
+}
+
+begun() { # wait until the job has begun; not by a clock that may be set back
+  fp_note_clock
+  until=$(($(fp_now) + patience))
+  while [ ! -e "$dir/meta" ]; do
+    [ "$(fp_now)" -le "$until" ] || return 1
+    if [ -e "$dir/unlaunched" ] && rm -f "$dir/unlaunched"; then detach; fi
+    fp_nap
+  done
+}
+
+withdraw() { # take the place of the job's meta, so that it never begins; it may have begun at the last moment
+  ln "$dir/withdrawn" "$dir/meta" 2>/dev/null || [ -e "$dir/meta" ] \
+    || refuse "it did not begin within $patience seconds, and it can't be told whether it begins: cannot write $dir" unsure
 }
 
 fp_ready || refuse "$fp_why" "$fp_about"
@@ -73,15 +95,16 @@ fp_look "$dir"
 attached=true
 [ "$fp_phase" != absent ] || attached=false
 claimed
+never="it did not begin within $patience seconds when it was handed over, so it never begins"
+[ "$fp_pid" != withdrawn ] || refuse "$never"
 if [ "$attached" = false ]; then
   others
   prune
   write 2>"$fp_jobs/.error" || refuse "cannot write $dir: $(tail -c 300 "$fp_jobs/.error" 2>/dev/null)" room
   launch
-  until=$(($(fp_now) + 10))
-  while [ ! -e "$dir/meta" ] && [ "$(fp_now)" -le "$until" ]; do fp_nap; done
-  [ -e "$dir/meta" ] || refuse "it did not begin within 10 seconds: $(tail -c 300 "$dir/launch" 2>/dev/null)"
+  begun || withdraw
   printf '%s\n' "$runner" >"$dir/runner"
   fp_look "$dir"
+  [ "$fp_pid" != withdrawn ] || refuse "$never: $(tail -c 300 "$dir/launch" 2>/dev/null)"
 fi
 fp_tell "$id" "attached:=$attached" "runner=$(cat "$dir/runner" 2>/dev/null)"

@@ -52,7 +52,29 @@ fp_read_param() {
 
 fp_param() { fp_read_param print "$1"; }
 fp_has() { fp_read_param has "$1"; }
-fp_now() { date +%s; }
+
+# The time. A clock can be set back while an order waits; the time since the boot can't, and it goes on while a machine is
+# suspended. fp_base is what the clock said at the boot, noted when the two were last compared: an order's parameter
+# "clock" tells it (boot id, fp_base), and a job notes it when it begins. Without it, the clock is believed.
+fp_read_uptime() { # fp_up becomes the whole seconds since the boot
+  fp_up=''
+  { IFS='. ' read -r fp_up _ </proc/uptime; } 2>/dev/null || :
+  case $fp_up in '' | *[!0-9]*) return 1 ;; esac
+}
+fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on the clock can't jump back
+fp_now() { # seconds since 1970 by this machine's clock; or by the time since the boot, when that is later
+  fp_time=$(date +%s)
+  if [ -n "$fp_base" ] && fp_read_uptime && [ "$((fp_base + fp_up))" -gt "$fp_time" ]; then fp_time=$((fp_base + fp_up)); fi
+  echo "$fp_time"
+}
+[ -n "${FP_JOB_DIR:-}" ] || fp_base=''
+fp_base=${fp_base:-}
+case $FP_PARAMS in
+  *'"clock":"'*)
+    fp_told=$(fp_param clock) fp_boot_id=''
+    { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
+    case $fp_told in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${fp_told#* } ;; esac ;;
+esac
 # in a job: whether to begin nothing more, because somebody asked or because the system is going down
 fp_stop_requested() {
   [ -n "${FP_JOB_DIR:-}" ] || return 1

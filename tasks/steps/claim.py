@@ -6,14 +6,15 @@ which attempt it is: a machine that has heard of a later one begins nothing more
 """
 
 import logging
+import math
 import secrets
 from collections.abc import MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
-from tasks.errors import FleetpatchError
-from tasks.model import Finding
+from tasks.errors import DeadlineExceeded, FleetpatchError
+from tasks.model import Facts, Finding
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import FindingLevel, Step, UpdateState
@@ -53,15 +54,28 @@ def outrank(work: Work) -> None:
 
     Raises:
         RecordsError: the attempt's number could not be had.
-        TransportError: the machine could not be asked.
+        TransportError: the machine could not be asked, or what an earlier attempt has ordered is still under way there.
     """
-    _claim(work)
+    answer = _claim(work)
+    if answer.get("about") == "unsure":
+        raise DeadlineExceeded(f"the machine did not hear of this attempt: {answer.get('why')}", machine=work.name)
 
 
 def in_the_name_of(work: Work, script: Script) -> Script:
-    """Return a job's or a reboot's script that says of which run and attempt the order is. The machine compares it."""
-    mine = {"claim_run": work.context.run.id, "claim_attempt": str(_attempt(work))}
+    """Return a job's or a reboot's script that says of which run and attempt the order is. The machine compares it.
+
+    It also says what the machine's clock was when it was compared with ours, so that one that is set back before or
+    while the order is carried out lets nothing begin late.
+    """
+    mine = {"claim_run": work.context.run.id, "claim_attempt": str(_attempt(work)), **_clock_of(work.facts)}
     return replace(script, params={**script.params, **mine})
+
+
+def _clock_of(facts: Facts) -> dict[str, str]:
+    """Return what ties a machine's clock to the time since its boot: which boot, and what the clock said then."""
+    if not facts.boot_id or facts.boot_epoch is None or facts.boot_epoch < 0:
+        return {}
+    return {"clock": f"{facts.boot_id} {math.floor(facts.boot_epoch)}"}
 
 
 def release(work: Work) -> None:

@@ -87,6 +87,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
     runner = _only(answer, "runner", _Runner)
     # The machine read its clock between question and answer: the middle is off by half the round trip at most.
     middle = (asked.timestamp() + answered.timestamp()) / 2
+    epoch = _only(answer, "clock", _Clock).epoch
     return Facts(
         os_id=system.id,
         os_version=system.version,
@@ -95,13 +96,14 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         arch=kernel.arch,
         boot_id=kernel.boot_id,
         uptime_seconds=kernel.uptime or 0.0,
-        clock_skew_seconds=_only(answer, "clock", _Clock).epoch - middle,
+        clock_skew_seconds=epoch - middle,
         privilege=_only(answer, "privilege", _Privilege).way,
         managers=_names(answer, "manager"),
         job_runner=runner.name,
         can_reboot=runner.can_reboot,
         disks=tuple(_disk(found) for found in _all(answer, "disk", _Disk)),
         services=_services(answer),
+        boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
     )
 
 

@@ -8,7 +8,15 @@ from typing import Final, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks.errors import FleetpatchError, ManagerBusy, PrivilegeError, ProtocolViolation, RequestError, ScriptFailed
+from tasks.errors import (
+    DeadlineExceeded,
+    FleetpatchError,
+    ManagerBusy,
+    PrivilegeError,
+    ProtocolViolation,
+    RequestError,
+    ScriptFailed,
+)
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.transport import (
     Job,
@@ -215,6 +223,11 @@ def _raise_refusal(record: ScriptRecord, answer: Decoded) -> None:
         raise ManagerBusy(
             f"another job of fleetpatch still runs on the machine: {record.get('holder')} ({record.get('label')})",
             hint="Wait for its end, or attach to the run that started it.",
+        )
+    if record["kind"] == "refused" and record.get("about") == "unsure":
+        raise DeadlineExceeded(
+            f"the machine did not say in time whether the job begins: {record.get('why')}",
+            hint="It may begin. Ask again: a job is begun once.",
         )
     if record["kind"] == "refused":
         raise ScriptFailed(

@@ -42,6 +42,9 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
     machine = world.machines.get(outcome.machine)
     if machine is None:
         return
+    in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
+    if not in_doubt:
+        machine.over_for.add(outcome.run_id)
     for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine)):
         world.complain(f"{outcome.machine}, outcome {outcome.state}: {fault}")
 
@@ -160,7 +163,8 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
     needed = _needed(world, machine, reserve)
     until = window.end if never else max(window.start, window.end - max(reserve, needed))
     until += timedelta(seconds=PROMPT_SECONDS / 2)  # to that the machine's clock is known
-    honest = not {fault.kind for fault in world.struck} & CLOCKS
+    kinds = {fault.kind for fault in world.struck}
+    honest = not any(group <= kinds for group in CLOCKS)
     handed = {each.job.id: each for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
         if begun.job_id not in handed:

@@ -151,6 +151,19 @@ def _too_early(dice: random.Random) -> Do:
     return do
 
 
+def _stall(dice: random.Random) -> Do:
+    """Let the start of a job stall; often its controller dies meanwhile, and its run is settled by another one."""
+    seconds, settled = dice.choice([30.0, 150.0, 400.0, 1500.0]), dice.random() < 0.5
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        machine.late_jobs.stall = seconds
+        if settled and controller is not None:
+            world.leases.stops.setdefault(controller.run_id, world.stop_request())
+            world.kill(controller, after_the_act=True)
+
+    return do
+
+
 def _skew(machine: FaultyMachine, seconds: float) -> None:
     machine.world.skew_seconds += seconds
 
@@ -183,17 +196,34 @@ STRIKES: dict[str, Make] = {
     "inhibitor taken": _inhibit,
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
+    "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 35, 60, 300),
+    "start of a job stalls": _stall,
+    "machine's clock set back": _on_machine(_skew, -3600, -600, -60),
 }
 """Faults that strike at a moment."""
 
-WITH_AN_ORDER = frozenset({"order on its way", "administrator begins with our order", "inhibitor taken"})
+WITH_AN_ORDER = frozenset(
+    {
+        "order on its way",
+        "administrator begins with our order",
+        "inhibitor taken",
+        "machine's clock set back",
+        "job begins late",
+        "start of a job stalls",
+    }
+)
 """Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
 BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
 """Faults that may leave a package half-configured: what else does is ours."""
 
-CLOCKS = frozenset({"controller's clock jumps", "machine's clock jumps"})
-"""Faults after which the window can't be judged by the true time."""
+CLOCKS = (
+    frozenset({"controller's clock jumps"}),
+    frozenset({"machine's clock jumps", "power cut"}),
+    frozenset({"machine's clock set back", "power cut"}),
+)
+"""Faults after which, all of one group together, the window can't be kept by the true time: a machine whose clock jumps
+is known by the time since its boot, until it has booted anew."""
 
 
 def _after_boot(act: Callable[[FaultyMachine], None]) -> Callable[[FaultyMachine, random.Random], None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_hard_cases import hard_cases
+from tests.faults.lab_late_cases import late_cases
 from tests.faults.stage import LAST, MASKS, RUN, Broken, Stage, later
 from tests.lab.engine import configured_times
 from tests.support.postgres import own_server
@@ -325,3 +326,4 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "rebooted by somebody / stage", rebooted_by_somebody
     yield from hard_cases(LOCK.format(seconds=600))
     yield from administrator_cases()
+    yield from late_cases()

@@ -12,8 +12,9 @@ from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch,
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
 from tests.faults.hub import START, HubClock
+from tests.faults.late_jobs import LOCK_WAIT, LateJobs
 from tests.support.fake_packages import FakePackage
-from tests.support.fake_transport import Call
+from tests.support.fake_transport import Call, _Started
 from tests.support.fleet import SimMachine
 
 KNOWN_SCRIPTS = frozenset(
@@ -63,6 +64,8 @@ class FaultyMachine(SimMachine):
         must_rest: whether its updaters must rest while anything is installed.
         booted_read_only: its root was writable until a reboot.
         released_by: ids of runs whose controllers tried to give the claim back.
+        over_for: ids of runs whose outcome of it is stored and leaves nothing open.
+        late_jobs: what holds up the start of its jobs.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class FaultyMachine(SimMachine):
         self.heard_of: dict[str, datetime] = {}
         self.attempt = 0
         self.released_by: set[str] = set()
+        self.over_for: set[str] = set()
         self.must_rest = False
         self.stranger = False
         self.refuses_login = False
@@ -91,6 +95,7 @@ class FaultyMachine(SimMachine):
         self._complain = complain
         self._announced = announced
         super().__init__(clock, name, packages)
+        self.late_jobs = LateJobs(self, complain)
         self.answer("probe", self._probe)
 
     # ---- what can happen to it
@@ -145,6 +150,7 @@ class FaultyMachine(SimMachine):
         self.stranger = self.refuses_login = self.read_only = self.booted_read_only = False
         self.asks_after_boot = ""
         self.after_boot.clear()
+        self.late_jobs.mend()
         self.boots.down_after, self.boots.up_after, self.boots.same_id, self.boots.refuses = 2.0, 20.0, False, ""
         self.boots.can = True
         self.free_kib = 20_000_000
@@ -181,6 +187,9 @@ class FaultyMachine(SimMachine):
         if job.id in self._forgotten and not self.busy:
             self._forgotten.discard(job.id)
             del self._jobs[job.id]
+        if self.late_jobs.locked:
+            self._begin(Call("start", job.id, job.script), deadline)
+            self.late_jobs.wait_for_lock(deadline)
         known = job.id in self._jobs
         if not known and self.read_only:
             self._begin(Call("start", job.id, job.script), deadline)
@@ -189,12 +198,21 @@ class FaultyMachine(SimMachine):
         if why:
             self._begin(Call("start", job.id, job.script), deadline)
             raise ScriptFailed(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
+        if not known and not self.busy:
+            self.late_jobs.hold_up(job, deadline, self.caller, self.caller_since)
         before = len(self._jobs)
         try:
             return super().start(job, deadline=deadline)
         finally:
             if not known and len(self._jobs) > before:
                 self._took_on(job)
+
+    def begin_by_itself(self, job: Job, run_id: str, since: datetime) -> None:
+        """Begin a job whose order was held up, whether or not anybody is there."""
+        if job.id not in self._jobs:
+            self.caller, self.caller_since = run_id, since
+            self._jobs[job.id] = _Started(job, self._plans[job.script.name](job), self.fake_clock.now())
+            self._took_on(job)
 
     def refusal(self, job: Job, *, known: bool) -> str:
         """Return why a job may not be begun in that name, or ""; a later attempt has the claim from now on."""
@@ -232,11 +250,14 @@ class FaultyMachine(SimMachine):
 
     def _took_on(self, job: Job) -> None:
         work = str(job.script.params["work"])
-        self.orders.jobs.append(Handed(self.fake_clock.now(), job, self.world.skew_seconds, self.caller))
+        skew = max(self.world.skew_seconds, self.lasting_skew(job.script))
+        self.orders.jobs.append(Handed(self.fake_clock.now(), job, skew, self.caller))
         if not self._announced(self.name, work, job.id):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
         if self.must_rest and work != "stage" and not self.downs and not self.rests_for and self._may_begin(job):
             self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
+        if self.caller in self.over_for:
+            self._complain(f"{self.name} began job {job.id} of run {self.caller}, whose outcome of it was stored")
         self._obeyed(f"was handed job {job.id}")
 
     def _may_begin(self, job: Job) -> bool:
@@ -258,6 +279,8 @@ class FaultyMachine(SimMachine):
         """As claim.sh: not given back under a running job, nor taken by another run then, nor by an earlier attempt."""
         if self.read_only:
             return {"kind": "refused", "why": "cannot write its jobs' folder"}
+        if locked := self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5)):
+            return locked
         run, attempt = str(script.params["run"]), int(str(script.params["attempt"]))
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
         holder, until = (self.claimed_by[0], self.claimed_by[2]) if self.claimed_by else ("", 0.0)
@@ -278,6 +301,8 @@ class FaultyMachine(SimMachine):
 
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
         """As apt_updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
+        if locked := self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5)):
+            return [locked]
         run, restore = str(script.params["claim_run"]), script.params["work"] == "restore"
         ours = self.claimed_by is not None and self.claimed_by[0] == run and bool(self.claimed_by[2])
         why = "cannot write" if self.read_only else ""
@@ -302,6 +327,8 @@ class FaultyMachine(SimMachine):
         return {"kind": "probe", "exit_code": 0, "text": ""}
 
     def _reboot(self, script: Script) -> ScriptRecord:
+        if locked := self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5)):
+            return {**locked, "boot_id": self.boot_id}
         expected = str(script.params["expected_boot_id"])
         why = self.reboot_refusal(script) if expected == self.boot_id else ""
         if why:

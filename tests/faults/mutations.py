@@ -16,6 +16,7 @@ from unittest.mock import patch
 import flows.campaign
 import tasks.steps.claim
 import tasks.steps.follow
+import tasks.steps.handed
 import tasks.steps.install
 import tasks.steps.jobs
 import tasks.steps.journal
@@ -26,7 +27,7 @@ import tasks.steps.settling
 import tasks.steps.validate
 from flows.campaign import Campaign
 from flows.steady import SteadyRecords
-from tasks.errors import LeaseHeld, RecordsUnavailable
+from tasks.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
 from tasks.model import Finding, RebootResult
 from tasks.rules.waves import BudgetVerdict
 from tasks.rules.window import Fit
@@ -37,6 +38,7 @@ from tasks.seams.transport import Script
 from tasks.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.context import Control, Work
 from tests.faults.controller import Controller, Keeper, current_hub
+from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
 from tests.faults.simulated import soak
@@ -149,6 +151,11 @@ def _unskewed(inner: Any) -> Any:
     return lambda *words, **named: inner(*words, **{**named, "skew_seconds": 0.0})
 
 
+def _refused(self: LateJobs) -> FleetpatchError:
+    self.refused.update(self.held_up)
+    return ScriptFailed("the machine could not start the job: it is locked", exit_code=0)
+
+
 def _freed(inner: Any) -> Any:
     def hand_over(work: Work, job: Any) -> None:
         tasks.steps.claim._ask(work, {"release": "yes"})
@@ -210,6 +217,20 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "no claim is asked for": ("one run a machine", _put(tasks.steps.precheck, "claim", _claimed)),
     "the claim is given back too early": ("one run a machine", _around(tasks.steps.jobs, "hand_over", _freed)),
     "the claim is never given back": ("one run a machine", _put(tasks.steps.order, "release", lambda work: None)),
+    "a job that was refused is not withdrawn": ("3", _put(LateJobs, "withdraw", lambda self, job: None)),
+    "a lock that an earlier order has counts as a refusal": ("3", _put(LateJobs, "locked_out", _refused)),
+    "an attempt of which the machine has not heard counts as heard": (
+        "3",
+        _put(tasks.steps.handed, "outrank", lambda work: tasks.steps.claim._claim(work) and None),
+    ),
+    "an order does not say what the machine's clock was": (
+        "2",
+        _put(tasks.steps.claim, "_clock_of", lambda facts: {}),
+    ),
+    "the machine believes a clock that was set back": (
+        "2",
+        _put(FaultyMachine, "lasting_skew", lambda self, script: float("-inf")),
+    ),
     "a repair is done twice": ("3", _around(tasks.steps.install, "_repair", _repaired_again)),
     "a wave is begun with the budget spent": (
         "7",

@@ -156,6 +156,7 @@ class PackageWorld:
         skew_seconds: the machine's clock minus the test's.
         problems: broken in a way that a repair does not mend.
         assess_error: raised by assessments, while it is set.
+        lasting_skew: the same by the time since the machine's boot, if an order tells what its clock was then.
         locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
@@ -171,6 +172,7 @@ class PackageWorld:
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
     locks: tuple[tuple[datetime, datetime], ...] = ()
+    lasting_skew: Callable[[Script], float] = lambda script: float("-inf")
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
@@ -266,7 +268,7 @@ class PackageWorld:
     def _run(self, job: Job, began: datetime, stop_at: datetime | None = None) -> _JobRun:
         shelf = deepcopy(self._before[job.id])
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
-        skew = self._skews.setdefault(job.id, self.skew_seconds)
+        skew = self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
         return _JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, self.locks)
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:

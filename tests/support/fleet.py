@@ -151,8 +151,10 @@ class SimMachine(FakeTransport):
         self._away_until: datetime | None = None
         self._off = False
         self._boot = 1
+        self._booted_at = clock.now() - timedelta(days=10)
         self.claimed_by: tuple[str, str, float] | None = None
         self.world.move_in(self)
+        self.world.lasting_skew = self.lasting_skew
         self.answer("facts", lambda _: self._facts())
         self.answer("reboot", self._reboot)
         self.guard = RebootGuard(self.world)
@@ -173,6 +175,20 @@ class SimMachine(FakeTransport):
         resting = self.updaters.resting and self.updaters.boot == self.boot_id
         return self.updaters.by if resting else ""
 
+    @property
+    def uptime(self) -> float:
+        """How long it has been up, which nobody can set."""
+        return (self.fake_clock.now() - self._booted_at).total_seconds()
+
+    def lasting_skew(self, script: Script) -> float:
+        """Return how far its clock was off when an order's sender compared it, unless it has rebooted since."""
+        boot, _, base = str(script.params.get("clock", "")).rpartition(" ")
+        return float(base) - self._booted_at.timestamp() if boot == self.boot_id else float("-inf")
+
+    def _new_boot(self) -> None:
+        self._boot += 1
+        self._booted_at = self.fake_clock.now()
+
     def cut(self, seconds: float) -> None:
         """Take it off the network for so long; jobs go on."""
         self._away_until = self.fake_clock.now() + timedelta(seconds=seconds)
@@ -181,7 +197,7 @@ class SimMachine(FakeTransport):
     def power_cut(self) -> None:
         """What runs is lost half-way, and it boots anew at once."""
         self.world.crash(self)
-        self._boot += 1
+        self._new_boot()
 
     def on_start(self, work: str, seconds: float, then: Callable[[], None]) -> None:
         """So many seconds after the next job of that work was started, do this."""
@@ -255,7 +271,13 @@ class SimMachine(FakeTransport):
         epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds
         return [
             {"kind": "os", "id": "fake", "version": "1", "name": "Fake 1"},
-            {"kind": "kernel", "release": "6.1", "arch": "x86_64", "boot_id": self.boot_id, "uptime": 100.0},
+            {
+                "kind": "kernel",
+                "release": "6.1",
+                "arch": "x86_64",
+                "boot_id": self.boot_id,
+                "uptime": self.uptime,
+            },
             {"kind": "clock", "epoch": epoch},
             {"kind": "privilege", "way": "root"},
             {"kind": "runner", "name": "systemd", "can_reboot": self.boots.can},
@@ -285,7 +307,8 @@ class SimMachine(FakeTransport):
         refused = self.boots.refuses or ("" if expected == self.boot_id else "it has rebooted already")
         if refused:
             return {"kind": "refused", "why": refused, "boot_id": self.boot_id}
-        if self.fake_clock.now().timestamp() + self.world.skew_seconds > float(str(script.params.get("latest", "inf"))):
+        skew = max(self.world.skew_seconds, self.lasting_skew(script))
+        if self.fake_clock.now().timestamp() + skew > float(str(script.params.get("latest", "inf"))):
             why = "the order came after the last moment at which the window holds it"
             return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "window"}
         again = any(what == self._go_down for _, what in self.trouble)  # as the real one: one order is enough
@@ -306,7 +329,7 @@ class SimMachine(FakeTransport):
             return
         self.cut(boots.up_after)
         if not boots.same_id:
-            self._boot += 1
+            self._new_boot()
             self.world.rebooted()
         self.listening = tuple(name for name in self.listening if name not in self.gone_after_reboot)
 

@@ -1,0 +1,109 @@
+"""What a machine's scripts take for the time, when its clock is set back or ahead; in each shell that is here."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from inventory.machine import PrivilegeMethod
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.transport import Job, JobPhase, Script
+from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+from tasks.transport.local import LocalLine
+from tasks.transport.posix import PosixShell
+from tasks.transport.privilege import Privilege
+from tests.contract.transport_subjects import scripts
+
+CLOCK = SystemClock()
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
+ASK = 'fp_emit time "now:=$(fp_now)"'
+ASK_TWICE = f"{ASK}; while ! fp_stop_requested; do sleep 0.05; done; {ASK}"
+DATE = '#!/bin/sh\nexec /bin/date -d "$(cat "{place}") seconds" "$@"\n'
+
+
+def uptime() -> float:
+    return float(Path("/proc/uptime").read_text().split()[0])
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file: by how many seconds this machine's clock is off, for scripts."""
+    place, tools = tmp_path / "off", tmp_path / "tools"
+    tools.mkdir()
+    place.write_text("0")
+    (tools / "date").write_text(DATE.format(place=place))
+    (tools / "date").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return place
+
+
+def told(base: float, boot: str = BOOT) -> dict[str, str]:
+    return {"clock": f"{boot} {int(base)}"}
+
+
+@pytest.mark.parametrize("shell", [name for name, words in SHELLS.items() if shutil.which(words[0])])
+@pytest.mark.parametrize(
+    ("off", "params", "expected"),
+    [
+        (0, {}, 0),
+        (-3600, {}, -3600),  # nothing is known of what it was: it is believed
+        (0, told(time.time() - uptime()), 0),
+        (-3600, told(time.time() - uptime()), 0),
+        (3600, told(time.time() - uptime()), 3600),  # of two that differ, the later one begins nothing late
+        (0, told(time.time() - uptime() + 200), 200),  # it was ahead when it was compared, and is set right
+        (-3600, told(time.time() - uptime(), "another-boot"), -3600),
+        (-3600, {"clock": ""}, -3600),
+        (-3600, {"clock": f"{BOOT} "}, -3600),
+        (-3600, {"clock": f"{BOOT} 9; reboot"}, -3600),
+        (-3600, {"clock": f"{BOOT} -5"}, -3600),
+        (-3600, {"other": '"clock":"' + BOOT + ' 99999999999"'}, -3600),
+    ],
+)
+def test_the_time_of_a_script(clock: Path, shell: str, off: int, params: dict[str, str], expected: int) -> None:
+    clock.write_text(str(off))
+    nonce = new_nonce()
+    words = [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:], "-s"]
+    done = subprocess.run(words, input=compose(ASK, params, nonce), capture_output=True, check=False, timeout=30)
+    decoder = Decoder(nonce)
+    decoder.feed(done.stdout)
+    (record,) = decoder.result().records
+    assert abs(float(str(record["now"])) - time.time() - expected) <= 3
+
+
+def test_a_system_that_does_not_tell_its_uptime_is_believed(clock: Path) -> None:
+    clock.write_text("-3600")
+    text = load_script("prelude").replace("/proc/uptime", "/proc/no-such")
+    nonce = new_nonce()
+    sent = compose(ASK, told(time.time() - uptime()), nonce).decode().replace(load_script("prelude"), text)
+    done = subprocess.run(["sh", "-s"], input=sent.encode(), capture_output=True, check=False, timeout=30)
+    decoder = Decoder(nonce)
+    decoder.feed(done.stdout)
+    (record,) = decoder.result().records
+    assert abs(float(str(record["now"])) - time.time() + 3600) <= 3
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["compared before", "never compared"])
+def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, *, known: bool) -> None:
+    line, way, root = LocalLine(CLOCK), Privilege(PrivilegeMethod.NONE), str(tmp_path / "jobs")
+    shell = PosixShell(
+        line,
+        machine="here",
+        privilege=way,
+        clock=CLOCK,
+        job_root=root,
+        scripts=lambda name: ASK_TWICE if name == "ask" else scripts(name),
+    )
+    params = told(time.time() - uptime()) if known else {}
+    soon = Deadline.after(CLOCK, 60)
+    shell.start(Job("one", Script("ask", params)), deadline=soon)
+    while not shell.look("one", deadline=soon).events:
+        CLOCK.sleep(0.05)
+    clock.write_text("-3600")
+    shell.run(Script("job_stop", {"id": "one"}), deadline=soon)
+    while (view := shell.look("one", deadline=soon)).phase is JobPhase.RUNNING:
+        CLOCK.sleep(0.05)
+    before, after = (float(str(event["now"])) for event in view.events)
+    assert 0 <= after - before < 60

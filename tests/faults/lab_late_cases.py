@@ -1,0 +1,69 @@
+"""Named faults on real machines, about time: a job that begins late, and a clock that is set back meanwhile."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from tasks.states import OperationState, UpdateState
+from tests.faults.lab_hard_cases import OTHER_CLOCK
+from tests.faults.stage import Broken, Stage
+from tests.lab.engine import configured_times
+
+LATE_SECONDS = 48  # longer than a machine waits for a job that it started
+LATE_UNIT = f"""d=/run/systemd/system/fleetpatch-.service.d; mkdir -p $d
+printf '[Service]\\nExecStartPre=/bin/sleep {LATE_SECONDS}\\n' > $d/late.conf; systemctl daemon-reload"""
+PUNCTUAL_UNIT = "rm -r /run/systemd/system/fleetpatch-.service.d; systemctl daemon-reload"
+LATE_SETSID = f"""mv /usr/bin/systemd-run /usr/bin/systemd-run.off
+printf '#!/bin/sh\\nsleep {LATE_SECONDS}\\nexec /usr/bin/setsid "$@"\\n' > /usr/local/sbin/setsid; chmod 755 /usr/local/sbin/setsid"""
+PUNCTUAL_SETSID = "mv /usr/bin/systemd-run.off /usr/bin/systemd-run; rm /usr/local/sbin/setsid"
+
+
+def begins_late(late: str, punctual: str, stage: Stage) -> None:
+    """A job begins later than anybody waits for it: it was refused, so it never begins, and the claim is given back."""
+    stage.patch(at="install", then=lambda: stage.host.sh(late, root=True), stage=False)
+    stage.judge()
+    outcome = stage.outcome()
+    if outcome.state is not OperationState.FAILED or "so it never begins" not in outcome.reason:
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+    time.sleep(LATE_SECONDS)
+    if configured_times(stage.host, "lab-plain", "2.0") or list(stage.host.root.glob("var/lib/fleetpatch/jobs/*/rc")):
+        raise Broken("the job began after it was refused")
+    claim = (stage.host.root / "var/lib/fleetpatch/claim").read_text().splitlines()
+    if claim[1] != "0":
+        raise Broken(f"the claim is left behind: {claim}")
+    stage.host.sh(punctual, root=True)
+
+
+def set_back(stage: Stage) -> None:
+    """The machine's clock is set back in a transaction that goes on beyond the window: nothing else is begun."""
+    for name in ("mawk", "tar"):  # which come after lab-slow
+        stage.repack(name)
+    stage.slow(stage.host, 45)
+    command, place = stage.host.root / "usr/local/sbin/date", stage.host.root / "etc/lab-clock-ahead"
+    command.write_text(OTHER_CLOCK)
+    command.chmod(0o755)
+    masks = ("lab-slow", "mawk", "tar")
+    stage.patch(
+        *masks,
+        at="installing",
+        then=lambda: place.write_text("-3600\n"),
+        minutes=0.7,
+        reboot="Never",
+        stage=False,
+    )
+    place.unlink()
+    stage.judge()
+    outcome = stage.outcome()
+    states = {result.update.name: result for result in outcome.updates}
+    late = [states["mawk"], states["tar"]]
+    if any(each.state is not UpdateState.NOT_ATTEMPTED or "no time left" not in each.reason for each in late):
+        raise Broken(f"begun after the window: {[(each.state, each.reason) for each in late]}")
+    if outcome.window_exceeded_seconds < 3:
+        raise Broken(f"the window was exceeded, and that is told as {outcome.window_exceeded_seconds} s")
+
+
+def late_cases() -> Iterator[tuple[str, Callable[[Stage], None]]]:
+    """Return the cases by name."""
+    yield "job begins late / install", partial(begins_late, LATE_UNIT, PUNCTUAL_UNIT)
+    yield "job begins late, without systemd-run / install", partial(begins_late, LATE_SETSID, PUNCTUAL_SETSID)
+    yield "machine's clock set back / installing", set_back
