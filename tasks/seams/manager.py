@@ -65,11 +65,11 @@ class PackageManager(Protocol):
 
     Job scripts made by ``job`` write these records, whatever the system:
     ``download_started`` {number, at} (of what an installation lacks), ``transaction_started`` {number, at} (packages
-    change from then on, unless it only downloads), ``progress`` {number, percent, update, action}, ``transaction_ended``
-    {number, at, exit_code, error} (without a ``transaction_started``: its download failed), ``not_attempted`` {number,
-    at, latest_start, why: "window" | "download" | "stop" | "removals" | "unexpected" | "excluded", detail},
-    ``conffile`` {path, kept_as}, ``finished`` {at}. "download": it was not over in time. Numbers, times (seconds since
-    the epoch) and exit codes are JSON numbers.
+    change from then on, unless it only downloads), ``progress`` {number, percent, update, action},
+    ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: its download failed),
+    ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "unexpected" |
+    "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as}, ``finished`` {at}.
+    Numbers, times (seconds since the epoch) and exit codes are JSON numbers.
 
     The script named by ``updaters`` has what updates the system by itself rest while a run works on it, or gives it
     back (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that has not the

@@ -33,7 +33,7 @@ class Subject:
         quicken: makes lab-slow take that many seconds.
         fix: makes lab-failing succeed from now on.
         hold: pins a package on the machine.
-        slow_mirror: makes downloads of the larger updates take minutes, or as quick as they were.
+        throttle: lets so many kB a second through, so that large updates take minutes; 0: all that there is.
     """
 
     manager: PackageManager
@@ -42,7 +42,7 @@ class Subject:
     quicken: Callable[[int], None]
     fix: Callable[[], None]
     hold: Callable[[str], None]
-    slow_mirror: Callable[[bool], None]
+    throttle: Callable[[int], None]
 
     @property
     def soon(self) -> Deadline:
@@ -84,10 +84,10 @@ def fake_subject() -> Subject:
     def hold(name: str) -> None:
         world[name].held = True
 
-    def slow_mirror(slow: bool) -> None:
-        world.bytes_per_second = 100.0 if slow else inf
+    def throttle(rate: int) -> None:
+        world.bytes_per_second = 50.0 * rate or inf  # its packages are small
 
-    return Subject(FakeManager(), machine, clock, quicken, fix, hold, slow_mirror)
+    return Subject(FakeManager(), machine, clock, quicken, fix, hold, throttle)
 
 
 class OpenSshLine(LocalLine):
@@ -122,9 +122,7 @@ def apt_subject(host: LabHost) -> Subject:
         quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),
         fix=lambda: _tell(host, "touch /etc/lab-failing-fixed"),
         hold=lambda name: _tell(host, f"apt-mark hold {name}"),
-        slow_mirror=lambda slow: _tell(
-            host, f"echo 'Acquire::http::Dl-Limit \"{20 * slow}\";' > /etc/apt/apt.conf.d/99limit"
-        ),
+        throttle=lambda rate: _tell(host, f"echo 'Acquire::http::Dl-Limit \"{rate}\";' > /etc/apt/apt.conf.d/99limit"),
     )
 
 

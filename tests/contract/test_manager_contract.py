@@ -231,7 +231,7 @@ class TestDownload:
     def test_a_download_that_is_not_over_in_time_is_ended_and_nothing_is_unpacked(self, subject: Subject) -> None:
         updates = pending(subject)
         big = max(updates.values(), key=lambda update: update.size_bytes or 0)
-        subject.slow_mirror(True)
+        subject.throttle(20)
         transactions = [transaction(subject, 0, big, seconds=6), transaction(subject, 1, updates["lab-plain"])]
         began = subject.clock.now()
         view = subject.carry_out("job-1", subject.manager.job(Work.INSTALL, transactions, allowed=[*updates.values()]))
@@ -241,7 +241,7 @@ class TestDownload:
         assert (subject.clock.now() - began).total_seconds() < 60
         assert [mark["number"] for mark in of_kind(view, "transaction_started")] == [1], "the lock is free again"
         assert versions(subject, big.id, "lab-plain") == {big.id: big.installed, "lab-plain": "2.0"}
-        subject.slow_mirror(False)
+        subject.throttle(0)
         again = install(subject, [big], job_id="job-2", allowed=[*updates.values()])
         assert [record["exit_code"] for record in of_kind(again, "transaction_ended")] == [0]
         assert versions(subject, big.id) == {big.id: big.available}
@@ -249,7 +249,7 @@ class TestDownload:
     def test_a_stop_ends_a_download(self, subject: Subject) -> None:
         updates = pending(subject)
         big = max(updates.values(), key=lambda update: update.size_bytes or 0)
-        subject.slow_mirror(True)
+        subject.throttle(20)
         script = subject.manager.job(Work.INSTALL, [transaction(subject, 0, big)], allowed=[*updates.values()])
         view = subject.transport.start(Job("job-1", script), deadline=subject.soon)
         while not of_kind(view, "download_started"):
@@ -264,7 +264,7 @@ class TestDownload:
     def test_downloading_ahead_is_ended_in_time(self, subject: Subject) -> None:
         updates = pending(subject)
         big = max(updates.values(), key=lambda update: update.size_bytes or 0)
-        subject.slow_mirror(True)
+        subject.throttle(20)
         now = subject.clock.now().timestamp()
         script = subject.manager.job(Work.STAGE, [Transaction(0, (big,), now + 600, 10.0, now + 5)])
         view = subject.carry_out("stage-1", script)

@@ -98,6 +98,10 @@ class _JobRun:
         """Whether a transaction may begin now, as far as time goes."""
         return self._at() <= self._latest(number)
 
+    def downloaded_in_time(self, number: str) -> bool:
+        """Whether it may still begin now that its download is over."""
+        return self.in_time(number)
+
     def _unwanted(self, number: str) -> tuple[str, str]:
         """Return what installing would also do, and must not, as (why, detail)."""
         own = _list(self.script, f"tx_{number}_updates")
@@ -136,7 +140,7 @@ class _JobRun:
             return
         why, detail = self._download(number), ""
         if not why:
-            why = self._obstacle(number).replace("window", "download")
+            why = "" if self.downloaded_in_time(number) else "download"
         if not why:
             why, detail = self._unwanted(number)
         if why:
