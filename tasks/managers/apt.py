@@ -87,6 +87,7 @@ class Apt:
         *,
         allowed: Sequence[Update] = (),
         allow_removals: bool = False,
+        excluded: Sequence[str] = (),
     ) -> Script:
         """Return the script of a job that does this work, one transaction after the other.
 
@@ -100,11 +101,14 @@ class Apt:
             "numbers": tuple(str(transaction.number) for transaction in transactions),
             "allowed": tuple(dict.fromkeys(update.id for update in allowed)),
             "allow_removals": "yes" if allow_removals else "",
+            "excluded": tuple(excluded),
             "lock_wait_seconds": PACKAGES_LOCK_SECONDS,
         }
         for transaction in transactions:
             params[f"tx_{transaction.number}_packages"] = tuple(wish(update) for update in transaction.updates)
             params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
+            if transaction.stop_at is not None:
+                params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
         return Script(JOB, params, read_only=False)
 
 

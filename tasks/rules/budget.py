@@ -1,6 +1,6 @@
 """What fits into the time: rates, predictions, and transactions that shrink as the window's end comes near."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import isfinite
@@ -130,6 +130,31 @@ def _sizes(updates: Sequence[Update]) -> float:
     return sum(known) + mean * (len(updates) - len(known))
 
 
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What updates cost together, in seconds: their download, as far as it is still to come, and their installation."""
+
+    rates: Rates
+    fetch: Mapping[str, float]  # by update id
+
+    @classmethod
+    def of(cls, updates: Sequence[Update], rates: Rates, download_seconds: float) -> "_Costs":
+        """Divide the seconds of a download among updates, by their sizes."""
+        usual = _sizes(updates) / len(updates) if updates else 0.0
+        sizes = {update.id: usual if update.size_bytes is None else update.size_bytes for update in updates}
+        rate = download_seconds / (sum(sizes.values()) or 1)
+        return cls(rates, {name: size * rate for name, size in sizes.items()})
+
+    def seconds(self, updates: Sequence[Update]) -> float:
+        return self.rates.install_seconds(len(updates)) + sum(self.fetch[update.id] for update in updates)
+
+    def what(self, unit: Sequence[Update]) -> str:
+        """Return what these seconds are for, as a noun."""
+        with_others = f" and the {len(unit) - 1} that go with it" if len(unit) > 1 else ""
+        fetched = any(self.fetch[update.id] >= 1 for update in unit)
+        return f"{'download and install' if fetched else 'install'} of {unit[0].name}{with_others}"
+
+
 def transactions(
     updates: Sequence[Update],
     *,
@@ -141,6 +166,7 @@ def transactions(
     first_number: int = 0,
     zone: str = "",
     why_cut_off: str = "",
+    download_seconds: float = 0.0,
 ) -> tuple[tuple[Transaction, ...], tuple[UpdateResult, ...]]:
     """Split updates into transactions that the time can hold, and say which updates it can't.
 
@@ -159,26 +185,28 @@ def transactions(
         first_number: number of the first transaction.
         zone: IANA name that times in reasons are shown in; ``cut_off``'s own when empty.
         why_cut_off: where the cut-off comes from, in words (see ``window.why_cut_off``).
+        download_seconds: what fetching all of them is predicted to take; each transaction fetches its own part first.
 
     Returns:
         The transactions in their order, and a NotAttempted result with the arithmetic for every other update.
     """
     waiting = sorted(units_of(updates), key=_rank)
+    costs = _Costs.of(updates, rates, download_seconds)
     begun: list[Transaction] = []
     left_out: list[UpdateResult] = []
     starts = now
     while waiting:
         left = (cut_off - starts).total_seconds()
-        size = _units_that_fit(waiting, rates, left, one_by_one=one_by_one)
+        size = _units_that_fit(waiting, costs, left, one_by_one=one_by_one)
         if size == 0:
-            left_out += _not_attempted(waiting.pop(0), rates, starts, now, cut_off, zone, why_cut_off)
+            left_out += _not_attempted(waiting.pop(0), costs, starts, now, cut_off, zone, why_cut_off)
             continue
         together = tuple(update for unit in waiting[:size] for update in unit)
         del waiting[:size]
         seconds = rates.install_seconds(len(together))
         latest = cut_off.timestamp() - seconds + skew_seconds
         begun.append(Transaction(first_number + len(begun), together, latest, seconds))
-        starts += timedelta(seconds=seconds)
+        starts += timedelta(seconds=costs.seconds(together))
     return tuple(begun), tuple(left_out)
 
 
@@ -186,31 +214,30 @@ def _rank(unit: Sequence[Update]) -> tuple[bool, int]:
     return any(comes_last(update) for update in unit), min(urgency(update) for update in unit)
 
 
-def _units_that_fit(units: list[list[Update]], rates: Rates, left: float, *, one_by_one: bool) -> int:
+def _units_that_fit(units: list[list[Update]], costs: _Costs, left: float, *, one_by_one: bool) -> int:
     """Return how many units, from the first, make the next transaction; 0 when not even the first fits."""
-    count = len(units[0])
-    if rates.install_seconds(count) > left:
+    together = list(units[0])
+    if costs.seconds(together) > left:
         return 0
     if one_by_one:
         return 1
     for number, unit in enumerate(units[1:], start=1):
-        count += len(unit)
-        if count > MAX_UPDATES or rates.install_seconds(count) > left * _SHARE:
+        together += unit
+        if len(together) > MAX_UPDATES or costs.seconds(together) > left * _SHARE:
             return number
     return len(units)
 
 
 def _not_attempted(
     unit: list[Update],
-    rates: Rates,
+    costs: _Costs,
     starts: datetime,
     now: datetime,
     cut_off: datetime,
     zone: str,
     why: str,
 ) -> list[UpdateResult]:
-    what = f"install of {unit[0].name}" + (f" and the {len(unit) - 1} that go with it" if len(unit) > 1 else "")
-    sum_up = fit(starts, rates.install_seconds(len(unit)), cut_off, what, why, zone=zone).arithmetic
+    sum_up = fit(starts, costs.seconds(unit), cut_off, costs.what(unit), why, zone=zone).arithmetic
     if starts > now:
         sum_up += ", once the updates before it are installed"
     return [UpdateResult(update, UpdateState.NOT_ATTEMPTED, f"no time left: {sum_up}") for update in unit]

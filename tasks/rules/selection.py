@@ -63,10 +63,19 @@ def excluding_mask(names: Iterable[str], selection: Selection) -> str:
     """Return the first exclude mask that matches one of the names, or "". A version in the mask is ignored."""
     names = tuple(names)
     for mask in selection.exclude:
-        wanted = mask.partition("=")[0].strip()
+        wanted = _name_in(mask)
         if wanted and any(fnmatchcase(name, wanted) for name in names):
             return mask
     return ""
+
+
+def excluded_names(selection: Selection) -> tuple[str, ...]:
+    """Return the exclude masks as masks of names alone, for those who compare names on the machine itself."""
+    return tuple(dict.fromkeys(filter(None, map(_name_in, selection.exclude))))
+
+
+def _name_in(mask: str) -> str:
+    return mask.partition("=")[0].strip()
 
 
 def _judge(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:
@@ -121,7 +130,7 @@ def _barred(update: Update, selection: Selection) -> str:
 
 def _named_by(mask: str, update: Update) -> bool:
     """Return whether the name part of a mask matches: name, name without architecture, name:arch, or KB number."""
-    wanted = mask.partition("=")[0].strip()
+    wanted = _name_in(mask)
     if not wanted:
         return False
     bare = update.name

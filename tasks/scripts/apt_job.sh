@@ -1,7 +1,9 @@
 # shellcheck shell=sh
-# A detached job: download, install or repair, one transaction after the other. Nothing in here ever ends apt or dpkg.
+# A detached job: download, install or repair, one transaction after the other. Nothing in here ever ends apt or dpkg
+# while packages change. A download changes none, so it is ended when its time is over or the run is to stop.
 # Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_packages (list of name=version), tx_N_latest_start
-# (epoch seconds), allowed (list: other packages that may change), allow_removals ("yes"), lock_wait_seconds.
+# and tx_N_stop_at (epoch seconds; when a download is ended, by default the latest start), allowed (list: other packages
+# that may change), excluded (list: masks of packages that must not be installed), allow_removals ("yes"), lock_wait_seconds.
 # Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began, apt-done.
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
@@ -17,6 +19,9 @@ without() { awk 'FNR == NR { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -;
 last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
 
 not_attempted() { fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"; }
+order_now() { fp_now; } # the clock that moments of the order are compared with: one that is set back makes nothing late
+seconds_until() { echo $(($1 - $(order_now))); }
+is_over() { [ "$(seconds_until "$1")" -lt 0 ]; }
 
 # ---- progress: apt writes to a file, where nobody's death can end it; a reader looks at its last line twice a second
 
@@ -44,20 +49,50 @@ watch_apt() {
   done
 }
 
-run_apt() { # WORDS…: apt-get, with its progress told
-  wait_at_most=$((latest - $(fp_now)))
-  [ "$wait_at_most" -lt "${lock_wait:-0}" ] || wait_at_most=${lock_wait:-0}
-  [ "$wait_at_most" -gt 0 ] || wait_at_most=0
+patience() { # how long to wait for somebody's lock from now on: never past the latest start
+  wait_for=$(seconds_until "$latest")
+  [ "$wait_for" -lt "${lock_wait:-0}" ] || wait_for=${lock_wait:-0}
+  [ "$wait_for" -gt 0 ] || wait_for=0
+  until=$(($(order_now) + wait_for))
+}
+
+exec_apt() { # WORDS…
+  wait_for=$(seconds_until "$until") # for a lock; a negative one would be without an end
+  [ "$wait_for" -gt 0 ] || wait_for=0
+  exec apt-get -q -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" 5>>"$status" 3>&-
+}
+
+while_in_time() { # COMMAND…, one that changes no package: it is ended when it is time to stop, and ended_for says why
+  ended_for=''
+  "$@" &
+  fetching=$! naps=0
+  while kill -0 "$fetching" 2>/dev/null; do
+    if [ $((naps % 5)) = 0 ]; then
+      if is_over "$stop_at"; then ended_for=window; elif fp_stop_requested; then ended_for=stop; fi
+      [ -z "$ended_for" ] || { kill -TERM "$fetching" 2>/dev/null; break; }
+    fi
+    naps=$((naps + 1))
+    sleep 0.2 2>/dev/null || sleep 1
+  done
+  wait "$fetching"
+}
+
+run_apt() { # WORDS…: apt-get, with its progress told; a download is ended when it is time to stop
   : >"$status"
   rm -f "$finished"
   watch_apt &
   watcher=$!
-  until=$(($(fp_now) + wait_at_most))
+  ended_for=''
+  patience
   while :; do # apt before 1.9.11 doesn't wait for dpkg's lock, and none waits for that of its archives
-    apt-get -q -y -o "DPkg::Lock::Timeout=$wait_at_most" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
-      -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" 5>>"$status" 3>&-
+    case $1 in
+      --download-only) while_in_time exec_apt "$@" ;;
+      *) (exec_apt "$@") ;;
+    esac
     code=$?
-    [ "$code" -ne 0 ] && last_words | grep -q 'Could not get lock' && [ "$(fp_now)" -lt "$until" ] || break
+    if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! last_words | grep -q 'Could not get lock'; then break; fi
+    [ "$(seconds_until "$until")" -ge 3 ] || break
     sleep 3
     log_from=$(wc -c <"$log")
   done
@@ -66,13 +101,13 @@ run_apt() { # WORDS…: apt-get, with its progress told
   return "$code"
 }
 
-configure() { # WORDS…: dpkg --configure; it doesn't wait for its lock by itself
-  until=$(($(fp_now) + ${lock_wait:-0}))
+configure() { # WORDS…: dpkg --configure; it doesn't wait for its lock by itself, so it is tried again until then
   while :; do
     from=$(wc -c <"$log")
     dpkg --force-confdef --force-confold --configure "$@" 3>&- && return
     code=$?
-    tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' && [ "$(fp_now)" -lt "$until" ] || return "$code"
+    tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' || return "$code"
+    [ "$(seconds_until "$until")" -ge 2 ] || return "$code"
     sleep 2
   done
 }
@@ -119,11 +154,27 @@ unfinished() { # packages that are there but not set up
 
 unwanted() { # what installing would also do, and must not: prints "why detail", or nothing
   { cat "$FP_JOB_DIR/apt-names"; fp_param allowed; } >"$FP_JOB_DIR/apt-may"
-  apt-get -s -q -y install "$@" 2>/dev/null | awk -v removals="$removals" '
+  apt-get -s -q -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
+  awk -v removals="$removals" '
     FNR == NR { may[$0]; next }
     $1 == "Remv" || $1 == "Purg" { gone = gone (gone == "" ? "" : ", ") $2 }
     $1 == "Inst" && $3 ~ /^\[/ && !($2 in may) { other = other (other == "" ? "" : ", ") $2 " " substr($3, 2, length($3) - 2) " -> " substr($4, 2) }
-    END { if (removals != "" && gone != "") print "removals", gone; else if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-may" -
+    END { if (removals != "" && gone != "") print "removals", gone; else if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-would"
+  barred=$(barred | awk '{ printf "%s%s", NR > 1 ? ", " : "", $0 }')
+  [ -z "$barred" ] || lines "excluded $barred"
+}
+
+barred() { # new packages and removals that a mask of what is excluded names
+  fp_param excluded >"$FP_JOB_DIR/apt-masks"
+  awk '$1 == "Remv" || $1 == "Purg" || ($1 == "Inst" && $3 !~ /^\[/) { print $2 }' "$FP_JOB_DIR/apt-would" |
+    without "$FP_JOB_DIR/apt-names" | while IFS= read -r name; do
+      while IFS= read -r mask; do
+        # shellcheck disable=SC2254  # a pattern it is
+        case $name in $mask) lines "$name (mask $mask)"; break ;; esac
+        # shellcheck disable=SC2254
+        case ${name%:*} in $mask) lines "$name (mask $mask)"; break ;; esac
+      done <"$FP_JOB_DIR/apt-masks"
+    done
 }
 
 set_up_the_rest() { # one failing package must not leave the others half done; it is not run again itself
@@ -131,6 +182,7 @@ set_up_the_rest() { # one failing package must not leave the others half done; i
   cat "$FP_JOB_DIR/apt-stuck" >>"$FP_JOB_DIR/apt-drop"
   rest=$(unfinished | without "$FP_JOB_DIR/apt-drop")
   [ -n "$rest" ] || return 0
+  until=$(($(order_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
   # shellcheck disable=SC2086  # a list of words
   configure $rest
 }
@@ -147,17 +199,43 @@ on_its_own() { # which of the transaction's packages apt holds for installed onl
   done <"$FP_JOB_DIR/apt-names"
 }
 
+download() { # NAME=VERSION…: what is missing; returns 1 when the packages' turn is over by then, and has told why
+  run_apt --download-only install "$@"; result=$?
+  if [ "$result" -ne 0 ] && [ -z "$ended_for" ]; then
+    case $(complaint) in fetch:*) # what moved meanwhile is found again
+      while_in_time exec_apt update
+      [ -n "$ended_for" ] || { log_from=$(wc -c <"$log"); run_apt --download-only install "$@"; result=$?; } ;;
+    esac
+  fi
+  case $ended_for in
+    window) not_attempted download '' ;;
+    stop) not_attempted stop 'asked to stop' ;;
+    *) return 0 ;;
+  esac
+  return 1
+}
+
 install() { # NAME=VERSION…
+  fp_emit download_started number:="$number" at:="$(fp_now)"
+  download "$@" || return 0
+  if [ "$result" -ne 0 ]; then ended "$result"; return; fi
+  if fp_stop_requested; then not_attempted stop 'asked to stop'; return; fi
   unwanted=$(unwanted "$@")
-  if [ -n "$unwanted" ]; then not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  if [ -n "$unwanted" ]; then
+    unwanted=$(lines "$unwanted" | head -n 1)
+    not_attempted "${unwanted%% *}" "${unwanted#* }"
+    return
+  fi
+  if is_over "$latest"; then not_attempted download ''; return; fi
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
   # asking for a package by name makes apt take it for one that its administrator chose: note what was there on its own
   automatic=$(on_its_own)
   unfinished | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   pending=
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or it would set up what failed before, again
+  log_from=$(wc -c <"$log")
   # shellcheck disable=SC2086  # words, or none
-  run_apt $pending $removals install "$@"; result=$?
+  run_apt --no-download $pending $removals install "$@"; result=$?
   set_up_the_rest; code=$?
   [ "$result" -ne 0 ] || result=$code
   # shellcheck disable=SC2086  # a list of words
@@ -168,14 +246,12 @@ install() { # NAME=VERSION…
 
 stage() { # NAME=VERSION…
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
-  run_apt --download-only install "$@"; result=$?
-  if [ "$result" -ne 0 ]; then
-    case $(complaint) in fetch:*) apt-get -q update 3>&-; log_from=$(wc -c <"$log"); run_apt --download-only install "$@"; result=$? ;; esac
-  fi
+  download "$@" || return 0
   ended "$result"
 }
 
 repair() {
+  patience
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
   configure --pending; result=$?
   simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
@@ -186,7 +262,14 @@ Remv "*)
       lines "E: apt-get -f install would remove:$(lines "$simulated" | awk '$1 == "Remv" { printf " %s", $2 }')"
       result=100 ;;
     *"
-Inst "*) run_apt --no-remove -f install; result=$? ;; # what is only to be set up has just been tried
+Inst "*) # what is only to be set up has just been tried
+      run_apt --download-only --no-remove -f install; result=$?
+      if [ -n "$ended_for" ] || is_over "$latest"; then
+        lines 'E: its download was not over in time, so that nothing was installed for the repair'
+        result=100
+      elif [ "$result" -eq 0 ]; then
+        run_apt --no-download --no-remove -f install; result=$?
+      fi ;;
   esac
   kept_conffiles
   ended "$result"
@@ -196,10 +279,11 @@ Inst "*) run_apt --no-remove -f install; result=$? ;; # what is only to be set u
 
 native=$(dpkg --print-architecture)
 for number in $(fp_param numbers); do
-  latest=$(fp_param "tx_${number}_latest_start")
+  latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
+  stop_at=${stop_at:-$latest}
   log_from=$(wc -c <"$log")
   if fp_stop_requested; then not_attempted stop 'asked to stop'; continue; fi
-  if [ "$(fp_now)" -gt "$latest" ]; then not_attempted window ''; continue; fi
+  if is_over "$latest"; then not_attempted window ''; continue; fi
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/apt-own"
   sed 's/=.*//' "$FP_JOB_DIR/apt-own" >"$FP_JOB_DIR/apt-names"
   : >"$began"

@@ -22,17 +22,22 @@ class Work(StrEnum):
 class Transaction:
     """Updates that are installed together, and the last moment at which that may begin.
 
+    What is missing is downloaded first. A download changes no package: it is ended at ``stop_at``, and an installation
+    begins only when its download is over by ``latest_start``.
+
     Attributes:
         number: 0-based, in the order of the run.
         updates: what is asked for by name and exact version.
         latest_start: seconds since the epoch, by the machine's own clock.
-        predicted_seconds: how long it is expected to take; for the arithmetic in reports.
+        predicted_seconds: how long it is expected to take, without a download; for the arithmetic in reports.
+        stop_at: when a download that is under way is ended, in the same clock; None: at the latest start.
     """
 
     number: int
     updates: tuple[Update, ...]
     latest_start: float
     predicted_seconds: float
+    stop_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,12 @@ class PackageManager(Protocol):
     """What a package manager can be asked. Implementations hold no state and are handed a transport.
 
     Job scripts made by ``job`` write these records, whatever the system:
-    ``transaction_started`` {number, at}, ``progress`` {number, percent, update, action}, ``transaction_ended``
-    {number, at, exit_code, error}, ``not_attempted`` {number, at, latest_start, why: "window" | "stop" | "removals" |
-    "unexpected", detail}, ``conffile`` {path, kept_as}, ``finished`` {at}. Numbers, times (seconds since the epoch)
-    and exit codes are JSON numbers.
+    ``download_started`` {number, at} (of what an installation lacks), ``transaction_started`` {number, at} (packages
+    change from then on, unless it only downloads), ``progress`` {number, percent, update, action},
+    ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: its download failed),
+    ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "unexpected" |
+    "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as}, ``finished`` {at}.
+    Numbers, times (seconds since the epoch) and exit codes are JSON numbers.
 
     The script named by ``updaters`` has what updates the system by itself rest while a run works on it, or gives it
     back (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that has not the
@@ -99,10 +106,12 @@ class PackageManager(Protocol):
         *,
         allowed: Sequence[Update] = (),
         allow_removals: bool = False,
+        excluded: Sequence[str] = (),
     ) -> Script:
         """Return the script of a detached job that does this work, one transaction after the other.
 
-        A transaction that would change an installed package outside of ``allowed`` (and its own updates), or remove
-        one without ``allow_removals``, is not begun and says so.
+        A transaction that would change an installed package outside of ``allowed`` (and its own updates), remove one
+        without ``allow_removals``, or install a new package (or remove one) whose name a mask of ``excluded`` matches,
+        is not begun and says so.
         """
         ...

@@ -83,6 +83,7 @@ def _transactions(detail: object, known: Mapping[str, Update]) -> tuple[Transact
             updates=tuple(known[name] for name in part["updates"] if name in known),
             latest_start=float(part["latest_start"]),
             predicted_seconds=float(part["predicted"]),
+            stop_at=None if part.get("stop_at") is None else float(part["stop_at"]),
         )
         for number, part in sorted(detail.items(), key=lambda item: int(item[0]))
     )

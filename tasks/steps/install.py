@@ -3,10 +3,11 @@
 The exit codes of the package manager decide nothing here: what is installed is what its database says afterwards.
 """
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.errors import BrokenPackages
+from tasks.errors import BrokenPackages, FleetpatchError
 from tasks.model import TransactionResult, Update
 from tasks.rules.approval import asked_for, kept_to, shown
 from tasks.rules.budget import transactions as divide
@@ -24,6 +25,8 @@ from tasks.steps.jobs import carry_out
 from tasks.steps.settling import Tally, as_far_as_seen, bystanders, in_time, settled, versions_now
 from tasks.steps.turn import asked_to_stop, over_at
 from tasks.steps.updaters import pause, wanted
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 2
 """The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
@@ -46,7 +49,7 @@ def install(work: Work) -> MachineRun:
         staging = options.stage or options.download_only
         obstacle = _stage(work, tally) if work.plan.chosen and staging else ""
         if options.download_only:
-            obstacle = obstacle or (DOWNLOADED if tally.staged_seconds is not None else "its download has failed")
+            obstacle = obstacle or (DOWNLOADED if tally.staged_seconds is not None else tally.unstaged)
         if obstacle:
             tally.not_attempted = {update.id: obstacle for update in work.plan.chosen}
         else:
@@ -108,7 +111,8 @@ def _repair(work: Work, tally: Tally) -> None:
 def _stage(work: Work, tally: Tally) -> str:
     """Download everything; return why nothing may be installed, or "".
 
-    A download that failed is no reason: the installation tries again, and names what it can't get.
+    A download that failed is no reason, nor is one that the window can't hold as a whole: each installation fetches
+    what it lacks, within the time that there is for it, and names what it can't get.
     """
     context, chosen = work.context, work.plan.chosen
     seconds = work.plan.prediction.stage
@@ -124,15 +128,44 @@ def _stage(work: Work, tally: Tally) -> str:
     if not parts and context.control.stopping:
         return f"the run was asked to stop: {context.control.reason}"
     if not parts and not check.fits:
-        return f"no time left: {check.arithmetic}"
-    parts = parts or (Transaction(0, chosen, _latest(work, seconds), seconds),)
+        return f"no time left: {check.arithmetic}" if context.options.download_only else ""
+    parts = parts or (Transaction(0, chosen, _latest(work, seconds), seconds, _stop_staging_at(work)),)
     story = carry_out(work, Kind.STAGE, 0, parts, _watching(work), underway=tally.jobs)
     tally.told.add(story.job_id)
     tally.staged_seconds = next((took(each) for each in story.transactions if each.exit_code == 0), None)
+    failures = [each.detail for each in story.transactions if each.exit_code != 0]
+    tally.unstaged = "; ".join((*story.refusals, *(f"its download failed: {each}" for each in failures)))
     if not story.lost:
         return ""
     tally.errors.append(f"downloading: {story.error}")
     return f"not begun after its download: {story.error}"
+
+
+def _stop_staging_at(work: Work) -> float:
+    """Return when downloading ahead is ended, by the machine's own clock.
+
+    It leaves time for the installation: as much as that needs, but at most half of what is left now, nor so much that
+    the download would have less than it is predicted to take.
+    """
+    over, now = over_at(work), work.context.clock.now()
+    left = (over - now).total_seconds()
+    installing = 0.0 if work.context.options.download_only else work.rates.install_seconds(len(work.plan.chosen))
+    kept = max(0.0, min(installing, left / 2, left - work.plan.prediction.stage))
+    return over.timestamp() - kept + work.facts.clock_skew_seconds
+
+
+def _seconds_to_fetch(work: Work, tally: Tally) -> float:
+    """Return what is predicted for downloads that are still to come before the first installation."""
+    if tally.staged_seconds is not None:
+        return 0.0
+    if not tally.unstaged:
+        return work.plan.prediction.stage
+    try:
+        left = work.manager.rehearse(work.transport, work.plan.chosen, deadline=work.reading()).download_bytes
+    except FleetpatchError as error:
+        logger.info("%s: what is still to be downloaded is not known: %s", work.name, error.message)
+        left = None
+    return work.plan.prediction.stage if left is None else left / work.rates.download_bytes_per_second
 
 
 def took(transaction: TransactionResult) -> float | None:
@@ -144,26 +177,24 @@ def took(transaction: TransactionResult) -> float | None:
 
 def _rounds(work: Work, tally: Tally) -> None:
     pending: tuple[Update, ...] = work.plan.chosen
-    first = 0
     for number in range(ROUNDS):
         if not pending or tally.lost:
             return
         parts = handed_over(work, Kind.INSTALL, number)
-        parts = parts or _anew(work, tally, pending, number, first)
+        parts = parts or _anew(work, tally, pending, number)
         if not parts:
             return
         tally.add(
             carry_out(work, Kind.INSTALL, number, parts, _watching(work), underway=tally.jobs, allowed=_allowed(work))
         )
-        first += len(parts)
         pending = bystanders(work, tally, versions_now(work))
 
 
-def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int, first: int) -> tuple[Transaction, ...]:
+def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) -> tuple[Transaction, ...]:
     """Divide what is pending, after what comes before the first change of a machine; () when nothing may be begun."""
     if _not_any_more(work, tally, pending):
         return ()
-    parts = _divided(work, tally, pending, number, first)
+    parts = _divided(work, tally, pending, number)
     if not parts or not (work.context.options.hooks or wanted(work)):
         return parts
     if not before_machine(work):
@@ -171,7 +202,7 @@ def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int, fi
     pause(work)
     if _not_any_more(work, tally, pending):
         return ()
-    return _divided(work, tally, pending, number, first)  # anew: all that takes its time
+    return _divided(work, tally, pending, number)  # anew: all that takes its time
 
 
 def _not_any_more(work: Work, tally: Tally, pending: tuple[Update, ...]) -> bool:
@@ -180,9 +211,10 @@ def _not_any_more(work: Work, tally: Tally, pending: tuple[Update, ...]) -> bool
     return bool(why)
 
 
-def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int, first: int) -> tuple[Transaction, ...]:
+def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) -> tuple[Transaction, ...]:
     """Divide updates into transactions that the window can hold; the others are not attempted, and say why."""
     context = work.context
+    to_fetch = 0.0 if number else _seconds_to_fetch(work, tally)  # what failed to come has had its time
     parts, late = divide(
         pending,
         rates=work.rates,
@@ -190,9 +222,10 @@ def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int,
         cut_off=over_at(work),
         skew_seconds=work.facts.clock_skew_seconds,
         one_by_one=number > 0,
-        first_number=first,
+        first_number=tally.next_number,
         zone=context.window.zone,
         why_cut_off=why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
+        download_seconds=to_fetch,
     )
     tally.not_attempted.update({result.update.id: result.reason for result in late})
     return parts

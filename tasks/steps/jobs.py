@@ -1,11 +1,12 @@
 """One job of the package manager, from its journal entry to the story of its transactions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tasks.errors import ConnectionLost, FleetpatchError
 from tasks.model import JobOutput, TransactionResult, Update
+from tasks.rules.selection import excluded_names
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
@@ -18,6 +19,12 @@ from tasks.steps.follow import Followed, follow, hand_over
 
 _MOST = 1e15  # of any number in a job's record; beyond, it is nonsense
 _LATEST = 1e11  # seconds since 1970, in the year 5138
+_REFUSALS = {
+    "removals": "it would have removed packages",
+    "unexpected": "it would have changed packages that were not chosen",
+    "excluded": "it would have installed or removed packages that are excluded",
+}
+"""Why a transaction was not begun for what it would have done."""
 _NO_LOCK = "somebody else held the package manager's lock for as long as could be waited for it: {}"
 
 
@@ -82,11 +89,19 @@ def carry_out(
             "updates": [u.id for u in t.updates],
             "latest_start": t.latest_start,
             "predicted": t.predicted_seconds,
+            **({} if t.stop_at is None else {"stop_at": t.stop_at}),
         }
         for t in transactions
     }
     journal.about_to(work, Step.INSTALL, kind.value, job_id, {"transactions": plan})
-    script = work.manager.job(kind, transactions, allowed=allowed, allow_removals=work.context.options.allow_removals)
+    options = work.context.options
+    script = work.manager.job(
+        kind,
+        transactions,
+        allowed=allowed,
+        allow_removals=options.allow_removals,
+        excluded=excluded_names(options.selection),
+    )
     script = in_the_name_of(work, script)
     underway[job_id] = Asked(kind, tuple(transactions))
     try:
@@ -114,40 +129,9 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
         transactions: what it was asked to do.
         skew: machine's clock minus ours, in seconds.
     """
-    by_number = {transaction.number: transaction for transaction in transactions}
-    begun: dict[int, TransactionResult] = {}
-    not_attempted: dict[str, str] = {}
-    refusals: list[str] = []
-    conffiles: list[str] = []
+    told = _Told({transaction.number: transaction for transaction in transactions}, skew)
     for event in followed.events:
-        transaction = by_number.get(int(_number(event.get("number"), -1)))
-        match event.get("kind"):
-            case "transaction_started" if transaction:
-                at = _moment(event, skew)
-                begun[transaction.number] = TransactionResult(
-                    transaction.number, tuple(u.id for u in transaction.updates), at, None, None
-                )
-            case "transaction_ended" if transaction and transaction.number in begun and _locked_out(event):
-                del begun[transaction.number]
-                refusals.append(_NO_LOCK.format(event["error"]))
-                not_attempted.update({update.id: refusals[-1] for update in transaction.updates})
-            case "transaction_ended" if transaction and transaction.number in begun:
-                begun[transaction.number] = TransactionResult(
-                    transaction.number,
-                    begun[transaction.number].updates,
-                    begun[transaction.number].started_at,
-                    _moment(event, skew),
-                    int(_number(event.get("exit_code"), -1)),
-                    str(event.get("error") or ""),
-                )
-            case "not_attempted" if transaction:
-                reason = why_not(event, transaction)
-                refusals.append(reason)
-                not_attempted.update({update.id: reason for update in transaction.updates})
-            case "conffile":
-                conffiles.append(str(event.get("path", "")))
-            case _:
-                pass
+        told.hear(event)
     error = ""
     if followed.phase is JobPhase.LOST:
         error = "the job's process is gone and left no result: a power cut, or it was killed"
@@ -156,15 +140,74 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
     lost = followed.phase is JobPhase.LOST
     return JobStory(
         job_id,
-        tuple(begun.values()),
-        not_attempted,
-        tuple(conffiles),
+        tuple(told.begun.values()),
+        told.not_attempted,
+        tuple(told.conffiles),
         followed.log,
         error,
         lost,
-        tuple(refusals),
-        _turned_down(followed.events, by_number),
+        tuple(told.refusals),
+        _turned_down(followed.events, told.by_number),
     )
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was heard of a job so far, record by record."""
+
+    by_number: Mapping[int, Transaction]
+    skew: float
+    begun: dict[int, TransactionResult] = field(default_factory=dict)
+    downloads: dict[int, datetime | None] = field(default_factory=dict)
+    not_attempted: dict[str, str] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+    conffiles: list[str] = field(default_factory=list)
+
+    def hear(self, event: ScriptRecord) -> None:
+        if event.get("kind") == "conffile":
+            self.conffiles.append(str(event.get("path", "")))
+        transaction = self.by_number.get(int(_number(event.get("number"), -1)))
+        if transaction is None:
+            return
+        match event.get("kind"):
+            case "download_started":
+                self.downloads[transaction.number] = _moment(event, self.skew)
+            case "transaction_started":
+                number, at = transaction.number, _moment(event, self.skew)
+                self.begun[number] = TransactionResult(number, _ids(transaction), at, None, None)
+            case "transaction_ended":
+                self._ended(event, transaction)
+            case "not_attempted":
+                self._not_begun(transaction, why_not(event, transaction))
+            case _:
+                pass
+
+    def _ended(self, event: ScriptRecord, transaction: Transaction) -> None:
+        """Take in an end; of one that was not begun it is that of its download, which failed."""
+        number = transaction.number
+        if number not in self.begun and number not in self.downloads:
+            return
+        if _locked_out(event):
+            self._not_begun(transaction, _NO_LOCK.format(event["error"]))
+            return
+        since = self.begun[number].started_at if number in self.begun else self.downloads[number]
+        self.begun[number] = TransactionResult(
+            number,
+            _ids(transaction),
+            since,
+            _moment(event, self.skew),
+            int(_number(event.get("exit_code"), -1)),
+            str(event.get("error") or ""),
+        )
+
+    def _not_begun(self, transaction: Transaction, reason: str) -> None:
+        self.begun.pop(transaction.number, None)
+        self.refusals.append(reason)
+        self.not_attempted.update(dict.fromkeys(_ids(transaction), reason))
+
+
+def _ids(transaction: Transaction) -> tuple[str, ...]:
+    return tuple(update.id for update in transaction.updates)
 
 
 def _locked_out(event: ScriptRecord) -> bool:
@@ -176,7 +219,7 @@ def _turned_down(events: Sequence[ScriptRecord], by_number: Mapping[int, Transac
     refused = [
         by_number.get(int(_number(event.get("number"), -1)))
         for event in events
-        if event.get("kind") == "not_attempted" and event.get("why") in {"removals", "unexpected"}
+        if event.get("kind") == "not_attempted" and event.get("why") in _REFUSALS
     ]
     return tuple(update.id for part in refused if part and len(part.updates) > 1 for update in part.updates)
 
@@ -187,19 +230,21 @@ def why_not(event: ScriptRecord, transaction: Transaction) -> str:
     match event.get("why"):
         case "window":
             late = _number(event.get("at"), 0.0) - transaction.latest_start
-            latest = datetime.fromtimestamp(transaction.latest_start, UTC)
-            return (
-                f"no time left: it needs about {transaction.predicted_seconds:.0f} s and could have begun until "
-                f"{latest:%H:%M:%S} UTC; its turn came {late:.0f} s later"
-            )
+            return f"no time left: {_room(transaction)}; its turn came {late:.0f} s later"
+        case "download":
+            return f"no time left: {_room(transaction)}; its download was not over by then"
         case "stop":
             return "the run was asked to stop before its turn came"
-        case "removals":
-            return f"it would have removed packages: {detail}"
-        case "unexpected":
-            return f"it would have changed packages that were not chosen: {detail}"
         case other:
-            return f"{other}: {detail}"
+            return f"{_REFUSALS.get(str(other), other)}: {detail}"
+
+
+def _room(transaction: Transaction) -> str:
+    """Return how long a transaction takes and when it could have begun, in words."""
+    latest = transaction.latest_start if transaction.stop_at is None else transaction.stop_at
+    until = datetime.fromtimestamp(latest, UTC)
+    what = "could have begun until" if transaction.stop_at is None else "had time until"
+    return f"it needs about {transaction.predicted_seconds:.0f} s and {what} {until:%H:%M:%S} UTC"
 
 
 class _Teller:
@@ -208,19 +253,23 @@ class _Teller:
     def __init__(self, work: Work, kind: Kind, transactions: Sequence[Transaction]) -> None:
         self._work = work
         self._verb = {Kind.STAGE: "downloading", Kind.INSTALL: "installing", Kind.REPAIR: "repairing"}[kind]
+        self._downloading = False
         self._total = max(1, sum(len(t.updates) for t in transactions))
         self._sizes = {t.number: len(t.updates) for t in transactions}
         self._ended = 0
 
     def hear(self, event: ScriptRecord) -> None:
         number = int(_number(event.get("number"), -1))
+        if event.get("kind") != "progress":
+            self._downloading = event.get("kind") == "download_started"
         if event.get("kind") in {"transaction_ended", "not_attempted"}:
             self._ended += self._sizes.get(number, 0)
             self._say(self._ended / self._total, f"{self._verb}: {self._ended} of {self._total}")
         elif event.get("kind") == "progress":
             share = self._sizes.get(number, 0) * _number(event.get("percent"), 0.0) / 100
             what = str(event.get("update") or event.get("action") or "")[:60]
-            self._say((self._ended + share) / self._total, f"{self._verb} {what}")
+            verb = "downloading" if self._downloading else self._verb
+            self._say((self._ended + share) / self._total, f"{verb} {what}")
 
     def _say(self, fraction: float, message: str) -> None:
         self._work.context.watch.progress(self._work.name, Step.INSTALL, min(1.0, fraction), message)

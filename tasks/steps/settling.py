@@ -23,7 +23,8 @@ class Tally:
         jobs: by id, all that may have been started.
         told: ids of those whose end was seen.
         lost: a job's process is gone without a result: nothing more is begun on such a machine.
-        staged_seconds: how long downloading took, when it went well.
+        staged_seconds: how long downloading ahead took, when it went well.
+        unstaged: why it did not, in words; "" when nothing was to be downloaded ahead.
     """
 
     jobs: dict[str, Asked] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Tally:
     turned_down: set[str] = field(default_factory=set)
     lost: bool = False
     staged_seconds: float | None = None
+    unstaged: str = ""
 
     def add(self, story: JobStory) -> None:
         """Take in what a job did that has ended."""
@@ -51,6 +53,12 @@ class Tally:
         """Return how many seconds an installing transaction was expected to take."""
         parts = [part for asked in self.jobs.values() if asked.kind is Kind.INSTALL for part in asked.transactions]
         return next((part.predicted_seconds for part in parts if part.number == number), 0.0)
+
+    @property
+    def next_number(self) -> int:
+        """Return the number of the next transaction that changes the machine: each has one of its own in a run."""
+        changing = [asked for asked in self.jobs.values() if asked.kind is not Kind.STAGE]
+        return max((part.number + 1 for asked in changing for part in asked.transactions), default=0)
 
     @property
     def installing(self) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 
 import pytest
 
@@ -32,6 +33,7 @@ class Subject:
         quicken: makes lab-slow take that many seconds.
         fix: makes lab-failing succeed from now on.
         hold: pins a package on the machine.
+        throttle: lets so many kB a second through, so that large updates take minutes; 0: all that there is.
     """
 
     manager: PackageManager
@@ -40,6 +42,7 @@ class Subject:
     quicken: Callable[[int], None]
     fix: Callable[[], None]
     hold: Callable[[str], None]
+    throttle: Callable[[int], None]
 
     @property
     def soon(self) -> Deadline:
@@ -81,7 +84,10 @@ def fake_subject() -> Subject:
     def hold(name: str) -> None:
         world[name].held = True
 
-    return Subject(FakeManager(), machine, clock, quicken, fix, hold)
+    def throttle(rate: int) -> None:
+        world.bytes_per_second = 50.0 * rate or inf  # its packages are small
+
+    return Subject(FakeManager(), machine, clock, quicken, fix, hold, throttle)
 
 
 class OpenSshLine(LocalLine):
@@ -116,6 +122,7 @@ def apt_subject(host: LabHost) -> Subject:
         quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),
         fix=lambda: _tell(host, "touch /etc/lab-failing-fixed"),
         hold=lambda name: _tell(host, f"apt-mark hold {name}"),
+        throttle=lambda rate: _tell(host, f"echo 'Acquire::http::Dl-Limit \"{rate}\";' > /etc/apt/apt.conf.d/99limit"),
     )
 
 

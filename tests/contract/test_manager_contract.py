@@ -220,6 +220,60 @@ class TestInstall:
         assert versions(subject, "lab-slow", "lab-plain") == {"lab-slow": "2.0", "lab-plain": "1.0"}
 
 
+class TestDownload:
+    """Nothing is unpacked once the latest start has passed, however long a download takes."""
+
+    def test_what_is_installed_is_downloaded_first(self, subject: Subject) -> None:
+        view = install(subject, [pending(subject)["lab-plain"]])
+        marks = of_kind(view, "download_started", "transaction_started", "transaction_ended")
+        assert [mark["kind"] for mark in marks] == ["download_started", "transaction_started", "transaction_ended"]
+
+    def test_a_download_that_is_not_over_in_time_is_ended_and_nothing_is_unpacked(self, subject: Subject) -> None:
+        updates = pending(subject)
+        big = max(updates.values(), key=lambda update: update.size_bytes or 0)
+        subject.throttle(20)
+        transactions = [transaction(subject, 0, big, seconds=6), transaction(subject, 1, updates["lab-plain"])]
+        began = subject.clock.now()
+        view = subject.carry_out("job-1", subject.manager.job(Work.INSTALL, transactions, allowed=[*updates.values()]))
+        (late,) = of_kind(view, "not_attempted")
+        assert (late["number"], late["why"]) == (0, "download")
+        assert 0 <= number(late, "at") - number(late, "latest_start") < 5
+        assert (subject.clock.now() - began).total_seconds() < 60
+        assert [mark["number"] for mark in of_kind(view, "transaction_started")] == [1], "the lock is free again"
+        assert versions(subject, big.id, "lab-plain") == {big.id: big.installed, "lab-plain": "2.0"}
+        subject.throttle(0)
+        again = install(subject, [big], job_id="job-2", allowed=[*updates.values()])
+        assert [record["exit_code"] for record in of_kind(again, "transaction_ended")] == [0]
+        assert versions(subject, big.id) == {big.id: big.available}
+
+    def test_a_stop_ends_a_download(self, subject: Subject) -> None:
+        updates = pending(subject)
+        big = max(updates.values(), key=lambda update: update.size_bytes or 0)
+        subject.throttle(20)
+        script = subject.manager.job(Work.INSTALL, [transaction(subject, 0, big)], allowed=[*updates.values()])
+        view = subject.transport.start(Job("job-1", script), deadline=subject.soon)
+        while not of_kind(view, "download_started"):
+            subject.clock.sleep(0.5)
+            view = subject.transport.look("job-1", deadline=subject.soon)
+        subject.stop("job-1")
+        view = subject.follow("job-1", seconds=30)
+        assert [record["why"] for record in of_kind(view, "not_attempted")] == ["stop"]
+        assert not of_kind(view, "transaction_started")
+        assert versions(subject, big.id) == {big.id: big.installed}
+
+    def test_downloading_ahead_is_ended_in_time(self, subject: Subject) -> None:
+        updates = pending(subject)
+        big = max(updates.values(), key=lambda update: update.size_bytes or 0)
+        subject.throttle(20)
+        now = subject.clock.now().timestamp()
+        script = subject.manager.job(Work.STAGE, [Transaction(0, (big,), now + 600, 10.0, now + 5)])
+        view = subject.carry_out("stage-1", script)
+        (late,) = of_kind(view, "not_attempted")
+        assert late["why"] == "download"
+        assert number(late, "at") - now < 15
+        assert not of_kind(view, "transaction_ended")
+
+
 class TestStage:
     def test_everything_is_downloaded_and_nothing_changes(self, subject: Subject) -> None:
         updates = pending(subject)

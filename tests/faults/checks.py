@@ -180,6 +180,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
             yield f"{begun.work} {begun.number} {span}; it had until {until:%H:%M:%S}"
     for each in handed.values() if honest else ():
         yield from _too_generous(world, machine, each, until)
+        yield from _downloads(machine, each, until)
     for at, run_id, _ in machine.orders.reboots:
         if run_id == run.id and honest and not window.start <= at <= window.end - needed + SLACK:
             yield f"it was ordered to reboot at {at:%H:%M:%S}; the window ends at {window.end:%H:%M:%S}"
@@ -206,6 +207,22 @@ def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: d
         late = latest - (until.timestamp() - takes + handed.skew)
         if late > SLACK.total_seconds():
             yield f"job {handed.job.id} may begin its transaction {number} {late:.1f} s too late"
+
+
+def _downloads(machine: FaultyMachine, handed: Handed, until: datetime) -> Iterator[str]:
+    """No download goes on when nothing can be installed any more."""
+    started, work = machine._jobs.get(handed.job.id), handed.job.script.params["work"]
+    begins = {"stage": "transaction_started", "install": "download_started"}.get(str(work))
+    downloading = False
+    for seconds, record in started.plan.steps if started else ():
+        at = handed.at + timedelta(seconds=seconds)
+        if started is not None and started.lost_at is not None and at > started.lost_at:
+            return
+        if record["kind"] == "progress":
+            continue
+        if downloading and at > until + SLACK:
+            yield f"job {handed.job.id} was downloading until {at:%H:%M:%S}; it had until {until:%H:%M:%S}"
+        downloading = record["kind"] == begins
 
 
 def _passed_on(world: World, run: RunInfo, at: datetime) -> bool:

@@ -272,6 +272,7 @@ FROM_THE_START: dict[str, Callable[[FaultyMachine, random.Random], None]] = {
     "update fails": _update_fails,
     "update does nothing": _update_ignored,
     "repair needed": _half_configured,
+    "slow mirror": lambda machine, dice: setattr(machine.world, "bytes_per_second", dice.choice([0, 10, 100, 2000])),
     "machine's clock off": lambda machine, dice: setattr(
         machine.world, "skew_seconds", dice.choice([-3600.0, -200.0, -20.0, 20.0, 200.0, 3600.0])
     ),

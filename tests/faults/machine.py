@@ -7,6 +7,7 @@ transaction begun too late, a claim given back under a running job. The others a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import inf
 
 from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, ScriptFailed
 from tasks.seams.clock import Deadline
@@ -157,6 +158,7 @@ class FaultyMachine(SimMachine):
         self.world.assess_error = None
         self.world.locks = ()
         self.guard.inhibitor, self.guard.has_locks = "", False
+        self.world.bytes_per_second = inf
         for package in self.world.packages:
             package.fails, package.ignored = "", False
         self.trouble.clear()

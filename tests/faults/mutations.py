@@ -42,6 +42,7 @@ from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
 from tests.faults.simulated import soak
+from tests.support.fake_manager import _JobRun
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
 
@@ -173,6 +174,21 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "an installation is retried under a new id": ("3", _around(tasks.steps.journal, "job_id", _id_of_this_attempt)),
     "the end of the window is ignored": ("2", _around(tasks.steps.install, "over_at", _later)),
     "the machine's own clock is ignored": ("2", _around(tasks.steps.install, "divide", _unskewed)),
+    "a transaction begins whenever its download ends": (
+        "2",
+        _all(
+            _put(_JobRun, "download_end", lambda self, number: self._at() + 1e5),
+            _put(_JobRun, "downloaded_in_time", lambda *_: True),
+        ),
+    ),
+    "a download goes on when nothing can be installed any more": (
+        "2",
+        _put(_JobRun, "download_end", lambda self, number: self._at() + 1e5),
+    ),
+    "downloading ahead goes on when the window is over": (
+        "2",
+        _around(tasks.steps.install, "_stop_staging_at", lambda inner: lambda work: inner(work) + 3600),
+    ),
     "a reboot is ordered whether or not it fits, and its order says no last moment": (
         "2",
         _all(  # and the order does not say how long it is good for: the machine would refuse it

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import partial
+from math import inf
 from typing import Any, cast
 
 from tasks.errors import FleetpatchError
@@ -41,7 +44,12 @@ class _Coming:
 
 @dataclass(slots=True)
 class _JobRun:
-    """Works out what a job will do, on a copy of the packages; ``stop_at`` is when it was asked to stop."""
+    """Works out what a job will do, on a copy of the packages.
+
+    Attributes:
+        stop_at: when it was asked to stop.
+        bytes_per_second: of its repositories; 0: nothing ever comes.
+    """
 
     script: Script
     began: datetime
@@ -50,6 +58,7 @@ class _JobRun:
     skew_seconds: float
     stop_at: datetime | None = None
     locks: tuple[tuple[datetime, datetime], ...] = ()
+    bytes_per_second: float = inf
     past: float = 0.0
     log: str = ""
     steps: list[tuple[float, ScriptRecord]] = field(default_factory=list)
@@ -57,11 +66,12 @@ class _JobRun:
 
     def plan(self) -> SimulatedJob:
         for number in _list(self.script, "numbers"):
-            why, detail = self._obstacle(number)
+            why = self._obstacle(number)
             if why:
-                self._tell("not_attempted", number, latest_start=self._latest(number), why=why, detail=detail)
+                self._not_attempted(number, why)
             else:
-                self._transaction(number)
+                do = {Work.STAGE: self._stage, Work.INSTALL: self._install, Work.REPAIR: self._transaction}
+                do[self.work](number)
         self.steps.append((self.past, {"kind": "finished", "at": self._at()}))
         return SimulatedJob(steps=tuple(self.steps), seconds=self.past, log=self.log)
 
@@ -78,22 +88,86 @@ class _JobRun:
     def _tell(self, kind: str, number: str, **more: Any) -> None:
         self.steps.append((self.past, {"kind": kind, "number": int(number), "at": self._at(), **more}))
 
-    def _obstacle(self, number: str) -> tuple[str, str]:
+    def _obstacle(self, number: str) -> str:
         """Return why a transaction may not begin: the same questions, in the same order, as on a real machine."""
-        if self.stop_at is not None and self.stop_at <= self.began + timedelta(seconds=self.past):
-            return "stop", "asked to stop"
-        if self._at() > self._latest(number):
-            return "window", ""
+        if self.stop_at is not None and self.stop_at <= self._now():
+            return "stop"
+        return "" if self.in_time(number) else "window"
+
+    def in_time(self, number: str) -> bool:
+        """Whether a transaction may begin now, as far as time goes."""
+        return self._at() <= self._latest(number)
+
+    def downloaded_in_time(self, number: str) -> bool:
+        """Whether it may still begin now that its download is over."""
+        return self.in_time(number)
+
+    def _unwanted(self, number: str) -> tuple[str, str]:
+        """Return what installing would also do, and must not, as (why, detail)."""
         own = _list(self.script, f"tx_{number}_updates")
-        if self.work is not Work.INSTALL:
-            return "", ""
         removals = self.shelf.removals(own)
         if removals and self.script.params["allow_removals"] != "yes":
             return "removals", ", ".join(removals)
         may = {*own, *_list(self.script, "allowed")}
         others = [self.shelf[update_id] for update_id in self.shelf.closure(own) if update_id not in may]
         unexpected = [f"{other.id} {other.installed} -> {other.available}" for other in others if other.installed]
-        return ("unexpected", ", ".join(unexpected)) if unexpected else ("", "")
+        if unexpected:
+            return "unexpected", ", ".join(unexpected)
+        new = [update_id for update_id in self.shelf.closure(own) if self.shelf[update_id].installed is None]
+        masks = _list(self.script, "excluded")
+        found = [(name, mask) for name in [*new, *removals] if name not in own for mask in masks]
+        barred = [f"{name} (mask {mask})" for name, mask in found if fnmatchcase(name, mask)]
+        return ("excluded", ", ".join(barred)) if barred else ("", "")
+
+    def _not_attempted(self, number: str, why: str, detail: str = "") -> None:
+        self._tell("not_attempted", number, latest_start=self._latest(number), why=why, detail=detail)
+
+    def _stage(self, number: str) -> None:
+        self._tell("transaction_started", number)
+        if not self._got_the_lock(number):
+            return
+        self.past += self.start_seconds
+        why = self._download(number)
+        if why:
+            self._not_attempted(number, why)
+            return
+        self._tell("progress", number, percent=100.0, update="", action="Retrieving files")
+        self._tell("transaction_ended", number, exit_code=0, error="")
+
+    def _install(self, number: str) -> None:
+        self._tell("download_started", number)
+        if not self._got_the_lock(number):
+            return
+        why, detail = self._download(number), ""
+        if not why:
+            why = "" if self.downloaded_in_time(number) else "download"
+        if not why:
+            why, detail = self._unwanted(number)
+        if why:
+            self._not_attempted(number, why, detail)
+        else:
+            self._transaction(number)
+
+    def download_end(self, number: str) -> float:
+        """Return the last moment of a download, by the machine's clock."""
+        return float(str(self.script.params.get(f"tx_{number}_stop_at", self._latest(number))))
+
+    def _download(self, number: str) -> str:
+        """Fetch what is missing; return why it was ended, or "" when it is all there."""
+        own = _list(self.script, f"tx_{number}_updates")
+        size = sum(package.size_bytes for package in self.shelf.missing(own))
+        seconds = 0.0 if not size else size / self.bytes_per_second if self.bytes_per_second else inf
+        ends = {"": seconds, "download": max(0.0, self.download_end(number) - self._at())}
+        if self.stop_at is not None:
+            ends["stop"] = max(0.0, (self.stop_at - self._now()).total_seconds())
+        why = min(ends, key=lambda each: ends[each])
+        begins = self._now()
+        self.past += ends[why]
+        if not why:
+            self.shelf.carry_out(Work.STAGE, own)
+            stage = partial(Shelf.carry_out, work=Work.STAGE, wanted=own)
+            self.coming.append(_Coming(begins, self._now(), stage, lambda shelf: None))
+        return why
 
     def _got_the_lock(self, number: str) -> bool:
         """Wait for somebody else's lock, as long as the transaction's latest start allows and patience lasts."""
@@ -118,7 +192,7 @@ class _JobRun:
         if not self._got_the_lock(number):
             return
         waited = self.past - (begins - self.began).total_seconds()
-        seconds = self.start_seconds + (sum(package.seconds for package in packages) if work is Work.INSTALL else 0.0)
+        seconds = self.start_seconds + (sum(package.seconds for package in packages) if work is Work.INSTALL else 0)
         for place, package in enumerate(packages, 1):
             self.past += seconds / len(packages)
             percent = 100.0 * place / len(packages)
@@ -157,6 +231,7 @@ class PackageWorld:
         problems: broken in a way that a repair does not mend.
         assess_error: raised by assessments, while it is set.
         lasting_skew: the same by the time since the machine's boot, if an order tells what its clock was then.
+        bytes_per_second: of its repositories; 0: nothing ever comes. Jobs that begin later know it.
         locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
@@ -173,12 +248,14 @@ class PackageWorld:
     assess_error: FleetpatchError | None = None
     locks: tuple[tuple[datetime, datetime], ...] = ()
     lasting_skew: Callable[[Script], float] = lambda script: float("-inf")
+    bytes_per_second: float = inf
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
         self._coming: list[_Coming] = []
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
         self._skews: dict[str, float] = {}
+        self._mirrors: dict[str, float] = {}
 
     def __getitem__(self, update_id: str) -> FakePackage:
         self.catch_up()
@@ -269,7 +346,8 @@ class PackageWorld:
         shelf = deepcopy(self._before[job.id])
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
         skew = self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
-        return _JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, self.locks)
+        mirror = self._mirrors.setdefault(job.id, self.bytes_per_second)
+        return _JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, self.locks, mirror)
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
@@ -314,6 +392,7 @@ class FakeManager:
         *,
         allowed: Sequence[Update] = (),
         allow_removals: bool = False,
+        excluded: Sequence[str] = (),
     ) -> Script:
         """See PackageManager."""
         params: dict[str, Any] = {
@@ -321,10 +400,13 @@ class FakeManager:
             "numbers": tuple(str(transaction.number) for transaction in transactions),
             "allowed": tuple(update.id for update in allowed),
             "allow_removals": "yes" if allow_removals else "",
+            "excluded": tuple(excluded),
         }
         for transaction in transactions:
             params[f"tx_{transaction.number}_updates"] = tuple(update.id for update in transaction.updates)
             params[f"tx_{transaction.number}_latest_start"] = str(transaction.latest_start)
+            if transaction.stop_at is not None:
+                params[f"tx_{transaction.number}_stop_at"] = str(transaction.stop_at)
         return Script("fake_job", params, read_only=False)
 
 

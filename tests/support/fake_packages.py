@@ -119,6 +119,10 @@ class Shelf:
                 todo += package.needs
         return list(found)
 
+    def missing(self, wanted: Iterable[str]) -> list[FakePackage]:
+        """What of that is still to be downloaded."""
+        return [package for package in map(self.__getitem__, self.closure(wanted)) if not package.staged]
+
     def removals(self, wanted: Iterable[str]) -> tuple[str, ...]:
         """What would be removed."""
         return tuple(gone for i in wanted for gone in self[i].removes if self[gone].installed is not None)
@@ -134,7 +138,7 @@ class Shelf:
                 refused[update_id] = package.refused or f"{update_id}: Conflicts: {clash}"
                 kept.remove(update_id)
         changes = [self[update_id] for update_id in self.closure(kept)]
-        missing = [package for package in changes if not package.staged]
+        missing = self.missing(kept)
         return Rehearsal(
             changes={package.id: package.available for package in changes},
             removals=self.removals(kept),
