@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.observed import Assessment, Disk, ErrorInfo, Facts, PackageState, RebootNeed, Services, Update
+from tasks.observed import (
+    Assessment,
+    Disk,
+    ErrorInfo,
+    Facts,
+    Listener,
+    PackageState,
+    RebootNeed,
+    Services,
+    Update,
+)
 from tasks.states import (
     Answer,
     Classification,
@@ -33,6 +43,7 @@ __all__ = [
     "HookResult",
     "InstallResult",
     "JobOutput",
+    "Listener",
     "Outcome",
     "PackageState",
     "Plan",
