@@ -50,6 +50,7 @@ __all__ = [
     "Prediction",
     "RebootNeed",
     "RebootResult",
+    "RestartResult",
     "RunInfo",
     "RunReport",
     "Selection",
@@ -201,6 +202,14 @@ class RebootResult:
     down_seconds: float | None = None  # from the order until it stopped answering
     up_seconds: float | None = None  # from then until a login worked
     count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartResult:
+    """Services that were restarted since they ran replaced files, and when the last restart ended (None: none did)."""
+
+    restarted: tuple[str, ...] = ()
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,9 @@ def read_assessment(result: ScriptResult) -> PackageState:
         lock_holder=lock_holder(locks),
         auto_updaters=_updaters(sections, integer_of(state, "at")),
         warnings=tuple(warnings),
-        services_to_restart=services_to_restart(needrestart),
+        services_to_restart=services_to_restart(
+            needrestart, sections["outdated"].text if "outdated" in sections else ""
+        ),
     )
 
 

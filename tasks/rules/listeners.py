@@ -8,7 +8,7 @@ A program that takes part in a conversation has sockets as well, and any user ma
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.model import Listener, Services
@@ -48,12 +48,6 @@ class Socket:
     program: str = ""
     cgroup: str = ""
 
-    @property
-    def unit(self) -> str:
-        """Systemd unit that the program belongs to, or ""."""
-        parts = [part for part in self.cgroup.split("/") if part and not part.endswith(".slice")]
-        return parts[0] if parts and parts[0].endswith((".service", ".scope")) and parts[0] != "init.scope" else ""
-
 
 def listeners(sockets: Iterable[Socket], ephemeral: str = "", reserved: str = "") -> tuple[Listener, ...]:
     """Return the listeners that are services, one for each name and program.
@@ -70,8 +64,23 @@ def listeners(sockets: Iterable[Socket], ephemeral: str = "", reserved: str = ""
         port = port_of(name)
         return not first <= port <= last or any(low <= port <= high for low, high in fixed)
 
-    found = {Listener(s.name, s.program, s.unit): None for s in sockets if is_fixed(s.name) and _is_service(s)}
+    found = {Listener(s.name, s.program, unit_of(s.cgroup)) for s in sockets if is_fixed(s.name) and _is_service(s)}
     return tuple(sorted(found, key=lambda each: (port_of(each.name), each.name, each.unit, each.program)))
+
+
+def unit_of(cgroup: str) -> str:
+    """Return the systemd unit that a cgroup belongs to, or "".
+
+    Args:
+        cgroup: its path below the service manager's own.
+    """
+    parts = [part for part in cgroup.split("/") if part and not part.endswith(".slice")]
+    return parts[0] if parts and parts[0].endswith((".service", ".scope")) and parts[0] != "init.scope" else ""
+
+
+def service_of(uid: int | None, program: str, cgroup: str) -> str:
+    """Return the unit that a process serves, or "": it is some user's, or of no unit."""
+    return unit_of(cgroup) if _is_service(Socket("", uid, program, cgroup)) else ""
 
 
 def port_of(name: str) -> int:
@@ -103,7 +112,7 @@ def failed_units(names: Sequence[str]) -> tuple[str, ...]:
 def _is_service(socket: Socket) -> bool:
     if "user.slice" in socket.cgroup.split("/"):
         return False
-    unit = socket.unit
+    unit = unit_of(socket.cgroup)
     own = _LETS_USERS_IN.get(unit.removesuffix(".service").partition("@")[0])
     if own is not None:
         return socket.uid in {0, None} and socket.program == own
@@ -131,7 +140,7 @@ def _by(name: str, listeners: Sequence[Listener]) -> str:
     return f" ({told})" if told else ""
 
 
-def _ranges(text: str) -> Iterable[tuple[int, int]]:
+def _ranges(text: str) -> Iterator[tuple[int, int]]:
     for part in text.split(","):
         if found := re.fullmatch(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", part):
             yield int(found[1]), int(found[2] or found[1])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, Validation
 from tasks.rules.checks import mount_findings, service_findings
+from tasks.rules.restarts import outdated_findings
 from tasks.seams.clock import Deadline
 from tasks.states import Answer, FindingLevel, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
@@ -20,7 +21,7 @@ def validate(work: Work) -> MachineRun:
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in run.reboots)
     packages = run.packages_after
-    if packages is None or rebooted:
+    if packages is None or rebooted or run.restarts is not None:
         packages = work.manager.assess(work.transport, refresh=False, deadline=work.reading())
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(work.name, began, seconds, facts=facts, packages=packages, run_id=work.context.run.id)
@@ -36,6 +37,7 @@ def validate(work: Work) -> MachineRun:
         findings.append(
             Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reasons}", "Look at its boot.")
         )
+    findings += outdated_findings(packages, work.context.options.restart_services_exclude)
     findings += [ask(work, probe) for probe in run.machine.probes]
     return replace(run, packages_after=packages, validation=Validation(tuple(findings), assessment))
 
