@@ -61,11 +61,10 @@ def outdated_findings(packages: PackageState, exclude: Iterable[str] = ()) -> tu
     names = packages.services_to_restart
     if not names:
         return ()
-    masks = kept(exclude)
-    left = [name for name in names if _is_any(name, masks)]
-    others = [name for name in names if name not in left]
+    others = restartable(packages, exclude)
+    left = [name for name in names if name not in others]
     remedies = [f"Restart {shown(others)}, or have a run do so (restart_services: IfRequired)."] if others else []
-    remedies += [f"No run restarts {shown(left)}: reboot the machine, or restart by hand."] if left else []
+    remedies += [f"No run restarts {shown(left)}: a reboot does, or you by hand."] if left else []
     count = "1 service still runs" if len(names) == 1 else f"{len(names)} services still run"
     message = f"{count} files that updates have replaced: {shown(names)}"
     return (Finding(CHECK, FindingLevel.WARN, message, " ".join(remedies)),)
