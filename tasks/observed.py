@@ -125,6 +125,7 @@ class PackageState:
         auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
         warnings: repositories that could not be read, and the like.
         services_to_restart: run on files that were replaced under them.
+        at_work: who was changing packages at that moment, so that their state was not judged; "" for nobody.
     """
 
     manager: str
@@ -137,6 +138,7 @@ class PackageState:
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     warnings: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
+    at_work: str = ""
 
 
 @dataclass(frozen=True, slots=True)

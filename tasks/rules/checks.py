@@ -198,6 +198,14 @@ def _updater_findings(packages: PackageState, window_seconds: float | None, *, r
         yield _warn(UPDATERS, f"{name} may install updates or take the lock by itself {when}", remedy)
 
 
+def unjudged_findings(packages: PackageState) -> tuple[Finding, ...]:
+    """Return a warning when packages could not be judged, since somebody was changing them; or nothing."""
+    if not packages.at_work:
+        return ()
+    message = f"packages could not be judged: they are being changed by {packages.at_work}"
+    return (_warn("packages", message, "Let it finish, then assess the machine and look at its packages."),)
+
+
 def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:
     """Return what patching did to services: a unit that failed since, or a port that vanished, blocks.
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Finding, Outcome, UpdateResult
+from tasks.rules.checks import unjudged_findings
 from tasks.rules.hooks import finding_of, stops
 from tasks.rules.restarts import outdated_findings
 from tasks.rules.verdict import outcome_state
@@ -62,12 +63,15 @@ def settle_outcome(work: Work) -> Outcome:
 
 
 def _not_looked_at_again(work: Work) -> tuple[Finding, ...]:
-    """Return what is to be said of a machine that needed no visit: that its services run replaced files."""
+    """Return what is to be said of a machine that needed no visit: what would be said of it after one."""
     run, packages = work.run, work.run.assessment.packages if work.run.assessment else None
     visited = run.baseline is not None or run.halted or run.error is not None
     if packages is None or run.plan is None or visited or work.context.run.kind != "patch":
         return ()
-    return outdated_findings(packages, work.context.options.restart_services_exclude)
+    return (
+        *unjudged_findings(packages),
+        *outdated_findings(packages, work.context.options.restart_services_exclude),
+    )
 
 
 def update_results(run: MachineRun) -> tuple[UpdateResult, ...]:

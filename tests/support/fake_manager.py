@@ -174,6 +174,7 @@ class PackageWorld:
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
+        self.was_judged = True  # whether the last assessment could tell what is broken
         self.services = FakeServices(self.clock, lambda: self.skew_seconds)
         self._coming: list[_Coming] = []
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
@@ -197,7 +198,10 @@ class PackageWorld:
         self.catch_up()
         if self.assess_error is not None:
             raise self.assess_error
-        broken, reasons = self.shelf.broken(), tuple(self.shelf.reboot_reasons)
+        at_work = "dpkg (pid 7)" if any(since <= self.clock.now() < until for since, until in self.locks) else ""
+        self.was_judged = not at_work
+        broken = [] if at_work else self.shelf.broken()
+        reasons = tuple(self.shelf.reboot_reasons)
         answer = self.reboot_answer or (Answer.YES if reasons else Answer.NO)
         return PackageState(
             manager=FakeManager.name,
@@ -206,7 +210,8 @@ class PackageWorld:
             held=tuple(package.id for package in self.packages if package.held),
             problems=(*self.problems, *broken),
             repairable=bool(broken) and not self.problems,
-            lock_holder=self.lock_holder,
+            lock_holder=self.lock_holder or at_work,
+            at_work=at_work,
             auto_updaters=self.auto_updaters,
             warnings=self.warnings,
             services_to_restart=tuple(self.services.outdated),
