@@ -297,6 +297,7 @@ class Outcome:
     reboot_result: RebootResult | None = None
     facts: Facts | None = None
     error: ErrorInfo | None = None
+    services_to_restart: tuple[str, ...] = ()  # what ran replaced files when it was last looked at
 
     def count(self, state: UpdateState) -> int:
         """Number of updates in that state."""

@@ -59,7 +59,13 @@ def settle_outcome(work: Work) -> Outcome:
         reboot_result=final,
         facts=run.validation.assessment.facts if run.validation and run.validation.assessment else run.baseline,
         error=run.error,
+        services_to_restart=_to_restart(run),
     )
+
+
+def _to_restart(run: MachineRun) -> tuple[str, ...]:
+    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
+    return packages.services_to_restart if packages else ()
 
 
 def _not_looked_at_again(work: Work) -> tuple[Finding, ...]:
