@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # A detached job: restarts services that run replaced files, one after the other. What is stopped stays stopped; how long
 # a service may take is the service manager's matter, and nothing is ended by us.
-# Parameters: units (list), keep (list of masks: units that must not go down along with one), latest (epoch seconds by this
+# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down along with one), latest (epoch seconds by this
 # machine's clock: one that has not begun by then is left).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at, why: window,
 # stop, inactive, oneshot, keep, lock or manager; detail), finished (at).

@@ -107,11 +107,16 @@ def _obstacle(work: Work) -> str:
 
 
 def _script(work: Work, units: tuple[str, ...]) -> Script:
-    latest = work.context.window.end.timestamp() - SERVICE_SECONDS + work.facts.clock_skew_seconds
     keep = kept(work.context.options.restart_services_exclude)
     masks = tuple(form for mask in keep for form in (mask, *([] if mask.endswith("*") else [f"{mask}.service"])))
-    params: dict[str, ParameterValue] = {"units": units, "keep": masks, "latest": str(math.floor(latest))}
+    params: dict[str, ParameterValue] = {"work": ACT, "units": units, "keep": masks, "latest": _latest(work)}
     return Script("restart_services", params, read_only=False)
+
+
+def _latest(work: Work) -> str:
+    """Return the last moment at which a service may be restarted, by the machine's own clock."""
+    last = work.context.window.end.timestamp() - SERVICE_SECONDS
+    return str(math.floor(last + work.facts.clock_skew_seconds))
 
 
 def _watching(work: Work, count: int) -> Deadline:

@@ -14,6 +14,7 @@ from tasks.steps.facts import PROMPT_SECONDS
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
+from tests.faults.services import restarts, untold
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage, Shelf
 
@@ -39,7 +40,7 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
     machine = world.machines.get(outcome.machine)
     if machine is None:
         return
-    for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine)):
+    for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine), *untold(world, outcome, machine)):
         world.complain(f"{outcome.machine}, outcome {outcome.state}: {fault}")
 
 
@@ -102,6 +103,7 @@ def after(world: World) -> None:
                 *_stopped(world, run, machine),
                 *_acts(world, run, machine),
                 *_blocked(world, run, machine),
+                *restarts(world, run, machine),
             ):
                 world.complain(f"run {run.id}: {machine.name}: {fault}")
     kinds = {fault.kind for fault in world.struck}
@@ -173,7 +175,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
 def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: datetime) -> Iterator[str]:
     """What the machine was told, in its own clock, is what the window holds; whether or not it came to that."""
     params = handed.job.script.params
-    for number in params["numbers"]:
+    for number in params.get("numbers", ()):
         latest = float(str(params[f"tx_{number}_latest_start"]))
         takes = _predicted(world, machine, handed.job.id, int(number)).total_seconds()
         late = latest - (until.timestamp() - takes + handed.skew)
@@ -269,7 +271,9 @@ def all_is_installed(world: World) -> None:
             world.complain(f"{machine.name}: the next run left {shelf.broken()}")
         barred = _barred(packages, shelf)
         missing = [package.id for package in packages if package.pending and package.id not in barred]
-        changes = [each.run_id for each in machine.orders.jobs if each.job.script.params["work"] != "stage"]
+        changes = [
+            each.run_id for each in machine.orders.jobs if each.job.script.params["work"] not in {"stage", "restart"}
+        ]
         if machine.rests_for and changes and changes[-1] != machine.rests_for:
             world.complain(f"{machine.name}: its own updaters still rest, for run {machine.rests_for}")
         if missing:

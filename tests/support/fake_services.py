@@ -20,7 +20,7 @@ class FakeServices:
         outdated: units that run replaced files now.
         fails: units that do not come back from a restart.
         hangs: seconds that a unit's restart takes, where it is another figure.
-        restarted: (moment, unit) of each restart that was begun.
+        restarted: (moment, unit, job id) of each restart that was begun.
     """
 
     clock: Clock
@@ -28,8 +28,14 @@ class FakeServices:
     outdated: list[str] = field(default_factory=list)
     fails: tuple[str, ...] = ()
     hangs: dict[str, float] = field(default_factory=dict)
-    restarted: list[tuple[datetime, str]] = field(default_factory=list)
-    _coming: list[tuple[datetime, datetime, str]] = field(default_factory=list)
+    restarted: list[tuple[datetime, str, str]] = field(default_factory=list)
+    _coming: list[tuple[datetime, datetime, str, str]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Units that are failed now: they did not come back from a restart."""
+        self.catch_up()
+        return tuple(dict.fromkeys(unit for _, unit, _ in self.restarted if unit in self.fails))
 
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine have such a job."""
@@ -52,9 +58,9 @@ class FakeServices:
         """Let what jobs have done by now have happened."""
         now = self.clock.now()
         for entry in [entry for entry in self._coming if entry[0] <= now]:
-            begins, ends, unit = entry
-            if (begins, unit) not in self.restarted:
-                self.restarted.append((begins, unit))
+            begins, ends, unit, job_id = entry
+            if (begins, unit, job_id) not in self.restarted:
+                self.restarted.append((begins, unit, job_id))
             if ends <= now:
                 self._coming.remove(entry)
                 self.outdated = [name for name in self.outdated if name != unit or unit in self.fails]
@@ -91,7 +97,7 @@ class FakeServices:
             seconds = self.hangs.get(unit, SECONDS)
             past += seconds
             if stop_at is None or now >= stop_at:
-                self._coming.append((now, now + timedelta(seconds=seconds), unit))
+                self._coming.append((now, now + timedelta(seconds=seconds), unit, job.id))
             active, code = ("failed", 1) if unit in self.fails else ("active", 0)
             end = {"unit": unit, "at": at + seconds, "exit_code": code, "active": active, "error": ""}
             steps.append((past, {"kind": "restart_ended", **end}))

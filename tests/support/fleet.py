@@ -224,7 +224,7 @@ class SimMachine(FakeTransport):
             raise Unreachable(f"no answer from {self.name}", machine=self.name)
         fault = super()._begin(call, deadline)
         if call.verb == "start" and call.name not in self._jobs and call.script is not None:
-            for plan in [p for p in self._plans_by_work if p[0] == _work_of(call.script)]:
+            for plan in [p for p in self._plans_by_work if p[0] == call.script.params.get("work")]:
                 self._plans_by_work.remove(plan)
                 self.at(plan[1], plan[2])
         return fault
@@ -259,7 +259,7 @@ class SimMachine(FakeTransport):
             *(self._disk(role) for role in ("system", "packages")),
             {"kind": "services", "failed_known": True, "listening_known": True},
             *({"kind": "socket", "name": name} for name in self.listening),
-            *({"kind": "service", "name": name} for name in self.failed_services),
+            *({"kind": "service", "name": name} for name in (*self.failed_services, *self.world.services.failed)),
         ]
 
     def _disk(self, role: str) -> ScriptRecord:
@@ -301,10 +301,6 @@ class SimMachine(FakeTransport):
             self._boot += 1
             self.world.rebooted()
         self.listening = tuple(name for name in self.listening if name not in self.gone_after_reboot)
-
-
-def _work_of(script: Script) -> object:
-    return script.params.get("work", "restart" if script.name == "restart_services" else None)
 
 
 @dataclass

@@ -34,7 +34,7 @@ def told(outcome: Outcome, level: FindingLevel) -> list[str]:
 
 def restarted(machine: SimMachine) -> list[str]:
     machine.world.catch_up()
-    return [unit for _, unit in machine.world.services.restarted]
+    return [unit for _, unit, _ in machine.world.services.restarted]
 
 
 def test_services_that_run_replaced_files_are_a_warning_that_names_them(fleet: SimFleet, web: SimMachine) -> None:
@@ -91,7 +91,6 @@ def test_a_plan_says_what_would_be_restarted(fleet: SimFleet, web: SimMachine) -
 
 def test_a_service_that_does_not_come_back_fails_the_machine(fleet: SimFleet, web: SimMachine) -> None:
     web.world.services.fails = (WEB,)
-    web.on_start("restart", 3, lambda: setattr(web, "failed_services", (WEB,)))
     outcome = outcome_of(fleet.patch(restart_services="IfRequired"), "web")
     assert outcome.state is OperationState.FAILED
     assert any(
@@ -193,6 +192,6 @@ def test_killed_at_any_call_each_service_is_restarted_once_and_inside_the_window
     names = restarted(web)
     assert len(names) == len(set(names))
     run = fleet.records.runs.get(RUN)
-    assert all(run and run.window and at < run.window.end for at, _ in web.world.services.restarted)
+    assert all(run and run.window and at < run.window.end for at, _, _ in web.world.services.restarted)
     if later < 3600 and RUN in fleet.records.runs:
         assert names == [WEB, CRON]
