@@ -171,6 +171,17 @@ class PatchRequest(ScopeRequest):
         description="What becomes of updaters of the system's own (apt-daily, unattended-upgrades): `leave` them "
         "alone, or `pause` them from a machine's first package transaction to the end of its turn.",
     )
+    restart_services: Literal["Never", "IfRequired"] = Field(
+        default="Never",
+        description="Whether services that run files which updates have replaced are restarted after the installation, "
+        "on machines that are not rebooted: `Never` (they are a warning), or `IfRequired`. Logins, the network, "
+        "containers and virtual machines are never interrupted by that.",
+    )
+    restart_services_exclude: list[Mask] = Field(
+        default=[],
+        max_length=500,
+        description="Masks of units that are not restarted, nor taken along, e.g. `postgresql*`.",
+    )
     stage: bool = Field(
         default=True, title="Download First", description="Download everything before the first installation."
     )
@@ -217,6 +228,8 @@ class PatchRequest(ScopeRequest):
             allow_removals=self.allow_removals,
             repair=self.repair and not only,
             native_updaters="leave" if only else self.native_updaters,
+            restart_services="Never" if only else self.restart_services,
+            restart_services_exclude=tuple(self.restart_services_exclude),
             stage=self.stage,
             download_only=only,
             settle_seconds=self.settle_seconds,

@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.observed import Assessment, Disk, ErrorInfo, Facts, PackageState, RebootNeed, Services, Update
+from tasks.observed import (
+    Assessment,
+    Disk,
+    ErrorInfo,
+    Facts,
+    Listener,
+    PackageState,
+    RebootNeed,
+    Services,
+    Update,
+)
 from tasks.states import (
     Answer,
     Classification,
@@ -33,12 +43,14 @@ __all__ = [
     "HookResult",
     "InstallResult",
     "JobOutput",
+    "Listener",
     "Outcome",
     "PackageState",
     "Plan",
     "Prediction",
     "RebootNeed",
     "RebootResult",
+    "RestartResult",
     "RunInfo",
     "RunReport",
     "Selection",
@@ -193,6 +205,14 @@ class RebootResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartResult:
+    """Services that were restarted since they ran replaced files, and when the last restart ended (None: none did)."""
+
+    restarted: tuple[str, ...] = ()
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """What is so afterwards: findings, and what is still pending."""
 
@@ -282,6 +302,7 @@ class Outcome:
     reboot_result: RebootResult | None = None
     facts: Facts | None = None
     error: ErrorInfo | None = None
+    services_to_restart: tuple[str, ...] = ()  # what ran replaced files when it was last looked at
 
     def count(self, state: UpdateState) -> int:
         """Number of updates in that state."""

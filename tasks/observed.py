@@ -19,12 +19,27 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """A program that listens on "protocol/port", and its systemd unit. Both may be "": not known."""
+
+    name: str
+    program: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """What runs: failed service units, and sockets listened on as "protocol/port"."""
+    """What runs: failed service units, and what services listen on as "protocol/port".
+
+    Attributes:
+        listening: of services only: neither ephemeral ports nor users' own programs.
+        listeners: the same with their programs; empty in records of earlier versions.
+    """
 
     failed: tuple[str, ...] = ()
     listening: tuple[str, ...] = ()
     known: bool = True  # False when the machine has no way to tell
+    listeners: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,7 @@ class PackageState:
         auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
         warnings: repositories that could not be read, and the like.
         services_to_restart: run on files that were replaced under them.
+        at_work: who was changing packages at that moment, so that their state was not judged; "" for nobody.
     """
 
     manager: str
@@ -125,6 +141,7 @@ class PackageState:
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     warnings: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
+    at_work: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from deployments.config.times import MINUTES_A_DAY, EndTime, Length, LocalTime, 
 from deployments.config.zones import zone_of
 from flows.form import Form
 from flows.policy_forms import ApprovalRequest, HooksRequest, NotifyRequest
-from flows.request import PatchRequest, Place, ReportFormat, UpdatesRequest, WavesRequest
+from flows.request import Mask, PatchRequest, Place, ReportFormat, UpdatesRequest, WavesRequest
 from inventory.errors import InventoryError
 from inventory.schema import NameList, fault
 from inventory.scope import Scope
@@ -178,6 +178,8 @@ class ConfigurationForm(Form):
     allow_removals: bool = _as_asked("allow_removals")
     repair: bool = _as_asked("repair")
     native_updaters: Literal["leave", "pause"] = _as_asked("native_updaters")
+    restart_services: Literal["Never", "IfRequired"] = _as_asked("restart_services")
+    restart_services_exclude: list[Mask] = _as_asked("restart_services_exclude")
     stage: bool = _as_asked("stage")
     refresh: bool = _as_asked("refresh")
     settle_seconds: float = _as_asked("settle_seconds")

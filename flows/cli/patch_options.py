@@ -114,6 +114,18 @@ PendingFirst = Annotated[
 MaxReboots = Annotated[
     int | None, typer.Option("--max-reboots", rich_help_panel=HOW, help="Reboots a machine may see. Default: 2.")
 ]
+RestartServices = Annotated[
+    bool | None,
+    typer.Option(
+        "--restart-services",
+        rich_help_panel=HOW,
+        help="Restart services that run replaced files, on machines that are not rebooted.",
+    ),
+]
+RestartExclude = Annotated[
+    list[str] | None,
+    typer.Option("--restart-exclude", metavar="MASK", rich_help_panel=HOW, help="Units not to restart; repeatable."),
+]
 AllowRemovals = Annotated[
     bool | None,
     typer.Option("--allow-removals", rich_help_panel=HOW, help="Allow updates that remove other packages."),
@@ -165,6 +177,8 @@ SHARED: Mapping[str, Any] = {
     "reboot": Reboot,
     "reboot_pending_first": PendingFirst,
     "max_reboots": MaxReboots,
+    "restart_services": RestartServices,
+    "restart_exclude": RestartExclude,
     "allow_removals": AllowRemovals,
     "repair": Repair,
     "no_stage": NoStage,
@@ -244,6 +258,8 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
         "reboot_pending_first": options["reboot_pending_first"],
         "reboot_reserve_minutes": options["reserve"],
         "max_reboots": options["max_reboots"],
+        "restart_services": "IfRequired" if options["restart_services"] else None,
+        "restart_services_exclude": options["restart_exclude"] or None,
         "allow_removals": options["allow_removals"],
         "repair": options["repair"],
         "stage": False if options["no_stage"] else None,

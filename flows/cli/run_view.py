@@ -36,6 +36,7 @@ def assessed(report: RunReport) -> None:
         right("crit+sec"),
         right("other"),
         solid("reboot"),
+        right("restart"),
         right("seconds"),
     )
     by_name = {assessment.machine: assessment for assessment in report.assessments}
@@ -48,6 +49,7 @@ def assessed(report: RunReport) -> None:
             number(found.urgent, "red") if found and known else Text(NOTHING),
             number(found.other) if found and known else Text(NOTHING),
             state(row.reboot),
+            number(len(found.packages.services_to_restart), "yellow") if found and found.packages else Text(NOTHING),
             f"{row.seconds:.1f}" if row.seconds is not None else NOTHING,
         )
     say(grid)

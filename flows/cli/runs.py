@@ -94,12 +94,13 @@ def why(
 
     past = history(records)
     found = past.why(machine, update, runs=runs)
-    if not found and not past.why(machine) and not past.latest_assessments([machine]):
+    latest = past.latest_assessments([machine]).get(machine)
+    if not found and latest is None and not past.why(machine):
         raise RequestError(f"nothing is recorded of a machine {machine!r}", hint=f"fleetpatch assess name={machine}")
     if as_json:
-        print_json({"machine": machine, "explanations": [runs_view.explanation_document(each) for each in found]})
+        print_json(runs_view.why_document(machine, found, latest))
     else:
-        runs_view.tell_why(machine, update, found)
+        runs_view.tell_why(machine, update, found, latest)
 
 
 def _check_machine(report: "RunReport", machine: str) -> None:

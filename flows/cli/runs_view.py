@@ -6,13 +6,16 @@ from zoneinfo import ZoneInfo
 
 from rich.text import Text
 
+from flows.cli.run_view import mark
 from flows.cli.screen import right, safe, safe_lines, say, solid, state, table
-from tasks.model import RunInfo, RunReport
+from tasks.model import Assessment, RunInfo, RunReport
 from tasks.records.history import Explanation, History
 from tasks.reporting.document import document
 from tasks.reporting.flatten import tables
 from tasks.reporting.logs import clean_log
 from tasks.reporting.text import NOTHING, duration, moment
+from tasks.rules.checks import unjudged_findings
+from tasks.rules.restarts import outdated_findings
 from tasks.seams.records import JournalEntry
 
 _UTC = ZoneInfo("UTC")
@@ -119,8 +122,41 @@ def explanation_document(each: Explanation) -> dict[str, object]:
     }
 
 
-def tell_why(machine: str, mask: str, found: Sequence[Explanation]) -> None:
-    """Show reasons, newest first for each update."""
+def why_document(machine: str, found: Sequence[Explanation], latest: Assessment | None) -> dict[str, object]:
+    """Return reasons, and how the machine stood when it was last looked at, as JSON data."""
+    packages, error = (latest.packages, latest.error) if latest else (None, None)
+    return {
+        "machine": machine,
+        "assessedDateTime": iso(latest.at) if latest else None,
+        "assessmentError": error.message if error else None,
+        "servicesToRestart": list(packages.services_to_restart) if packages else None,
+        "explanations": [explanation_document(each) for each in found],
+    }
+
+
+def _tell_standing(latest: Assessment, *, older: bool) -> None:
+    """Say why a machine could not be assessed, or which of its services run replaced files."""
+    packages, error = latest.packages, latest.error
+    when = moment(latest.at, _UTC)
+    if packages is None:
+        why = error.message if error else "no reason was recorded"
+        say(Text.assemble(safe(latest.machine, "bold"), f" could not be assessed on {when} UTC: ", safe(why, "red")))
+        if error and error.hint:
+            say(Text.assemble("  ", safe(error.hint, "dim")))
+        rest = "What is known is older." if older else "What is pending there is not known."
+        say(f"  {rest} Once that is mended: fleetpatch assess name={latest.machine}", "")
+        return
+    for finding in (*unjudged_findings(packages), *outdated_findings(packages)):
+        say(Text.assemble(mark(finding.level), " ", safe(latest.machine, "bold"), ": ", safe(finding.message)))
+        say(Text.assemble("  ", safe(f"{finding.remedy} Assessed, {when} UTC.", "dim")), "")
+
+
+def tell_why(machine: str, mask: str, found: Sequence[Explanation], latest: Assessment | None = None) -> None:
+    """Show how the machine stands, and reasons, newest first for each update."""
+    if latest is not None:
+        _tell_standing(latest, older=bool(found))
+    if not found and latest is not None and latest.packages is None:
+        return
     if not found:
         say(Text.assemble("Nothing is pending on ", safe(machine), " nor was done there that ", safe(mask), " names."))
         return

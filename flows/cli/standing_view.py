@@ -36,6 +36,7 @@ def machine_document(machine: Machine, latest: Assessment | None) -> dict[str, o
         "osName": facts.os_name if facts else None,
         "criticalAndSecurityPatchCount": latest.urgent if latest and known else None,
         "otherPatchCount": latest.other if latest and known else None,
+        "servicesToRestart": list(latest.packages.services_to_restart) if latest and latest.packages else None,
         "readiness": worst(judged(latest)).value if latest else None,
         "assessedDateTime": iso(latest.at) if latest else None,
         "error": latest.error.message if latest and latest.error else None,
@@ -44,7 +45,7 @@ def machine_document(machine: Machine, latest: Assessment | None) -> dict[str, o
 
 def tell_machines(found: Sequence[Machine], latest: Mapping[str, Assessment]) -> None:
     """Show machines as a table."""
-    now = datetime.now(UTC)
+    now, names = datetime.now(UTC), [machine.name for machine in found]
     grid = table(
         solid("machine"),
         solid("compliance"),
@@ -52,6 +53,7 @@ def tell_machines(found: Sequence[Machine], latest: Mapping[str, Assessment]) ->
         solid("system"),
         right("crit+sec"),
         right("other"),
+        right("restart"),
         solid("readiness"),
         right("assessed"),
     )
@@ -66,11 +68,16 @@ def tell_machines(found: Sequence[Machine], latest: Mapping[str, Assessment]) ->
             safe(f"{facts.os_id} {facts.os_version}" if facts else NOTHING, limit=16),
             number(mine.urgent, "red") if mine and known else Text(NOTHING),
             number(mine.other) if mine and known else Text(NOTHING),
+            number(len(mine.packages.services_to_restart), "yellow") if mine and mine.packages else Text(NOTHING),
             verdict(worst(judged(mine))) if mine else Text(NOTHING),
             _ago(mine, now),
         )
     say(grid)
-    never = [machine.name for machine in found if machine.name not in latest]
+    if any(mine.packages and mine.packages.services_to_restart for mine in map(latest.get, names) if mine):
+        say(
+            "", "restart: services that still run files which updates have replaced; fleetpatch why MACHINE names them."
+        )
+    never = [name for name in names if name not in latest]
     if never:
         say("", f"Never assessed: {', '.join(lines_of(never, NAMES_SHOWN))}. Do it with: fleetpatch assess")
 

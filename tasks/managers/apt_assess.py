@@ -57,8 +57,9 @@ def read_assessment(result: ScriptResult) -> PackageState:
     problems, repairable = find_problems(
         packages, sections["audit"].text, simulation, interrupted=truth_of(state, "interrupted")
     )
-    if problems and dpkg_at_work(locks):  # what is half done now is somebody's work in progress, not broken
-        warnings.append(f"{lock_holder(locks)} is changing packages, so their state was not judged: {problems[0]}")
+    at_work = lock_holder(locks) if dpkg_at_work(locks) else ""
+    if problems and at_work:  # what is half done now is somebody's work in progress, not broken
+        warnings.append(f"{at_work} is changing packages, so their state was not judged: {problems[0]}")
         problems, repairable = (), False
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     return PackageState(
@@ -71,7 +72,10 @@ def read_assessment(result: ScriptResult) -> PackageState:
         lock_holder=lock_holder(locks),
         auto_updaters=_updaters(sections, integer_of(state, "at")),
         warnings=tuple(warnings),
-        services_to_restart=services_to_restart(needrestart),
+        services_to_restart=services_to_restart(
+            needrestart, sections["outdated"].text if "outdated" in sections else ""
+        ),
+        at_work=at_work,
     )
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from tasks.managers.debian_version import DebianVersion
 from tasks.managers.sections import text_of, truth_of
 from tasks.model import RebootNeed
+from tasks.rules.listeners import service_of
 from tasks.seams.transport import ScriptRecord
 from tasks.states import Answer
 
@@ -63,9 +64,24 @@ def reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNeed:
     )
 
 
-def services_to_restart(needrestart: str | None) -> tuple[str, ...]:
-    """Return the services that run on files which were replaced under them."""
-    return tuple(value for key, value in _NEEDRESTART.findall(needrestart or "") if key == "SVC" and value)
+def services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
+    """Return the services that run on files which were replaced under them.
+
+    Args:
+        needrestart: the output of ``needrestart -b``, or None where it isn't there.
+        outdated: the script's own list then, a line "uid<tab>program<tab>cgroup" for each such process.
+    """
+    if needrestart is not None:
+        named = [value.strip() for key, value in _NEEDRESTART.findall(needrestart) if key == "SVC"]
+        return tuple(dict.fromkeys(filter(None, named)))
+    return tuple(sorted({unit for line in outdated.splitlines() if (unit := _service(line))}))
+
+
+def _service(line: str) -> str:
+    uid, _, rest = line.partition("\t")
+    program, _, cgroup = rest.rpartition("\t")
+    unit = service_of(int(uid) if uid.isascii() and uid.isdigit() else None, program, cgroup)
+    return unit if unit.endswith(".service") else ""
 
 
 def _flag(record: ScriptRecord) -> _View:

@@ -34,6 +34,7 @@ _COLUMNS: Final = {
         Column("Skipped"),
         Column("Crit + sec left"),
         Column("Reboot", "word"),
+        Column("To restart"),
         Column("Took"),
     ),
     "plan": (
@@ -52,6 +53,7 @@ _COLUMNS: Final = {
         Column("Other"),
         Column("Compliance", "word"),
         Column("Reboot", "word"),
+        Column("To restart"),
         Column("Took"),
     ),
 }
@@ -91,6 +93,7 @@ def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
             _count(row.updates - row.urgent_pending),
             _COMPLIANCE[row.compliance],
             _REBOOTS[row.reboot],
+            _services(row),
             _took(row),
         )
     return (
@@ -101,6 +104,7 @@ def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
         _count(row.excluded + row.not_selected),
         _count(row.urgent_pending, "bad"),
         _REBOOTS[row.reboot],
+        _services(row),
         _took(row),
     )
 
@@ -121,6 +125,11 @@ def _plan_cells(row: MachineRow) -> tuple[Cell, ...]:
 
 def _wave(row: MachineRow) -> Cell:
     return Cell(NOTHING, "number zero") if row.wave is None else Cell(f"{row.wave}", value=row.wave)
+
+
+def _services(row: MachineRow) -> Cell:
+    """Count the services that still run replaced files."""
+    return _count(len(row.services_to_restart.split(", ")) if row.services_to_restart else 0, "warn")
 
 
 def _took(row: MachineRow) -> Cell:

@@ -181,6 +181,7 @@ def _machine(row: MachineRow) -> Json:
         "rebootReason": row.reboot_reason,
         "rebootSeconds": row.reboot_seconds,
         "rebootExpected": row.reboot_expected or None,
+        "servicesToRestart": row.services_to_restart.split(", ") if row.services_to_restart else [],
         "maintenanceWindowExceeded": row.window_exceeded,
         "maintenanceWindowExceededSeconds": row.window_exceeded_seconds,
         "predictedSeconds": row.predicted_seconds,

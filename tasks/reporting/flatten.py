@@ -229,6 +229,7 @@ def _machine_row(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...])
         reboot_reason=reboot.reason if reboot else "",
         reboot_seconds=finite(sum(went)) if went else None,
         reboot_expected=plan.reboot_expected.value if plan else "",
+        services_to_restart=", ".join(_services_to_restart(subject)),
         window_exceeded=exceeded > 0,
         window_exceeded_seconds=exceeded,
         predicted_seconds=finite(prediction.total) if prediction else None,
@@ -265,6 +266,13 @@ def _reboot_state(subject: Subject) -> str:
     packages = subject.assessment.packages if subject.assessment else None
     known = {"yes": RebootState.REQUIRED, "no": RebootState.NOT_NEEDED}
     return known.get(packages.reboot.answer.value if packages else "", RebootState.UNKNOWN).value
+
+
+def _services_to_restart(subject: Subject) -> tuple[str, ...]:
+    if subject.outcome is not None:
+        return subject.outcome.services_to_restart
+    packages = subject.assessment.packages if subject.assessment else None
+    return packages.services_to_restart if packages else ()
 
 
 def _compliance(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...]) -> Compliance:

@@ -61,6 +61,7 @@ class MachineRow:
         urgent_pending: critical and security updates that are not installed.
         reboot_seconds: from the order until a login worked again.
         reboot_expected: "yes", "no", "unknown"; "" when there is no plan.
+        services_to_restart: what still runs replaced files, separated by commas.
     """
 
     run_id: str
@@ -86,6 +87,7 @@ class MachineRow:
     reboot_reason: str
     reboot_seconds: float | None
     reboot_expected: str
+    services_to_restart: str
     window_exceeded: bool
     window_exceeded_seconds: float
     predicted_seconds: float | None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tasks.model import Disk, Facts, Finding, PackageState, Services, Update
 from tasks.rules.kinds import is_booted
+from tasks.rules.listeners import failed_units, vanished
 from tasks.rules.window import say_duration
 from tasks.states import URGENT, Answer, FindingLevel
 
@@ -197,6 +198,14 @@ def _updater_findings(packages: PackageState, window_seconds: float | None, *, r
         yield _warn(UPDATERS, f"{name} may install updates or take the lock by itself {when}", remedy)
 
 
+def unjudged_findings(packages: PackageState) -> tuple[Finding, ...]:
+    """Return a warning when packages could not be judged, since somebody was changing them; or nothing."""
+    if not packages.at_work:
+        return ()
+    message = f"packages could not be judged: they are being changed by {packages.at_work}"
+    return (_warn("packages", message, "Let it finish, then assess the machine and look at its packages."),)
+
+
 def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:
     """Return what patching did to services: a unit that failed since, or a port that vanished, blocks.
 
@@ -206,14 +215,14 @@ def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:
         remedy = "Give this machine probes of its own, so that its health can be told."
         return (_warn("services", "the machine has no way to tell which services run", remedy),)
     found: list[Finding] = []
-    failed = sorted(set(after.failed) - set(before.failed))
+    failed = failed_units(sorted(set(after.failed) - set(before.failed)))
     if failed:
         remedy = "Read their logs on the machine, mend and start them."
         found.append(_block("services", f"failed since patching: {_some(failed)}", remedy))
-    vanished = sorted(set(before.listening) - set(after.listening))
-    if vanished:
-        remedy = "Find the service that listened there, and start it."
-        found.append(_block("ports", f"nobody listens any more on {_some(vanished)}", remedy))
+    gone = vanished(before, after)
+    if gone:
+        remedy = "Read the logs of the service that listened there, and start it."
+        found.append(_block("ports", f"nothing listens any more on {_some(gone)}", remedy))
     return tuple(found) or (_good("services", "what ran before runs now"),)
 
 

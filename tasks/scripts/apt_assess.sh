@@ -32,6 +32,15 @@ holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
 
 needs_restart() { unset NEEDRESTART_SUSPEND; needrestart -b -r l; }
 
+outdated() { # where needrestart is not there: "uid<tab>program<tab>cgroup" of each process that runs a file which is gone
+  top=$(cgroup_of 1) top=${top%/} top=${top%/init.scope}
+  grep -lE '^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] .* /(usr|opt|s?bin|lib[0-9]*)/.* \(deleted\)$' /proc/[0-9]*/maps 2>/dev/null | while IFS= read -r maps; do
+    dir=${maps%/maps} cgroup=$(cgroup_of "${dir#/proc/}")
+    printf '%s\t%s\t%s\n' "$(awk '$1 == "Uid:" { print $2 }' "$dir/status")" "$(cat "$dir/comm")" "${cgroup#"$top"}"
+  done 2>/dev/null | sort -u
+}
+cgroup_of() { awk '/:name=systemd:/ || (/^0::/ && found == "") { found = $0; sub(/^[^:]*:[^:]*:/, "", found) } END { print found }' "/proc/$1/cgroup" 2>/dev/null; }
+
 pro_updates() { # the newer question answers with CVEs; older clients don't know it
   pro api u.pro.packages.updates_with_cves.v1 2>/dev/null | grep '"result": *"success"' || pro api u.pro.packages.updates.v1
 }
@@ -72,7 +81,8 @@ fp_emit state native="$(dpkg --print-architecture)" interrupted:=$interrupted at
 fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
   package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \
   asked_by="$(cat /run/reboot-required.pkgs 2>/dev/null)" images="$(ls /boot 2>/dev/null | sed -n 's/^vmlinu[xz]-//p')"
-if command -v needrestart >/dev/null; then fp_section needrestart needs_restart; fi
+if command -v needrestart >/dev/null; then fp_section needrestart needs_restart
+elif [ -d /run/systemd/system ]; then fp_section outdated outdated; fi
 if [ -d /run/systemd/system ]; then
   fp_section timers env TZ=UTC systemctl show -p Id,ActiveState,NextElapseUSecRealtime apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
   fp_section periodic apt-config dump APT::Periodic

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Tells what the machine is. Records: os, kernel, clock, privilege, manager (one each, best first), runner, disk (one each
-# role), service, socket (one each), services. Nothing is changed; only /proc, df and systemctl are read.
+# role), service, socket (one each and program that holds it), ports, services. Nothing is changed; only /proc, df and
+# systemctl are read.
 
 os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
@@ -71,7 +72,7 @@ if [ "$systemd" = true ]; then
   fi
 fi
 
-# sockets PROTOCOL STATE FILE…: the ports of /proc/net that are in that state
+# sockets PROTOCOL STATE FILE…: of the sockets of /proc/net in that state the port, the uid that opened it, and the inode
 sockets() {
   protocol=$1 state=$2; shift 2
   cat "$@" 2>/dev/null | awk -v state="$state" -v protocol="$protocol" '
@@ -79,13 +80,57 @@ sockets() {
     $4 == state && $2 ~ /:/ {
       n = split($2, part, ":"); port = 0
       for (i = 1; i <= length(part[n]); i++) port = port * 16 + digit[substr(part[n], i, 1)]
-      if (port) print protocol "/" port
-    }' | sort -u | fp_lines socket name
+      if (port) print protocol "/" port, $8, $10
+    }'
 }
+
+# holders: for each line of sockets on stdin and each program that holds it one record; the open files of all processes are
+# read once. A cgroup is told as the service manager sees it: in a container its own begins below its host's.
+# shellcheck disable=SC2012,SC2154  # only numbers and socket:[inode] matter; fp_awk is of prelude.sh
+holders() {
+  { cat; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk "$fp_awk"'
+    function cgroup_of(pid,   file, line, found) {
+      file = "/proc/" pid "/cgroup"
+      while ((getline line <file) > 0)
+        if (line ~ /:name=systemd:/ || (line ~ /^0::/ && found == "")) { found = line; sub(/^[^:]*:[^:]*:/, "", found) }
+      close(file)
+      return found
+    }
+    function program_of(pid,   file, line) {
+      file = "/proc/" pid "/comm"
+      if ((getline line <file) <= 0) line = ""
+      close(file)
+      return line
+    }
+    function tell(inode, program, cgroup,   record) {
+      record = "{\"kind\":\"socket\",\"name\":\"" name[inode] "\",\"uid\":" uid[inode] ",\"program\":\"" quoted(program)
+      record = record "\",\"cgroup\":\"" quoted(cgroup) "\"}"
+      if (!(record in told)) print record
+      told[record] = held[inode] = 1
+    }
+    BEGIN { top = cgroup_of(1); sub(/\/(init\.scope)?$/, "", top) }
+    /^(tcp|udp)\/[0-9]+ [0-9]+ [0-9]+$/ { name[$3] = $1; uid[$3] = $2; next }
+    /^[0-9]+\/fd:$/ { pid = $0; sub(/\/.*/, "", pid); next }
+    /-> socket:\[[0-9]+\]$/ {
+      inode = $NF; gsub(/[^0-9]/, "", inode)
+      if (!(inode in name)) next
+      if (!(pid in program)) {
+        program[pid] = program_of(pid); cgroup[pid] = cgroup_of(pid)
+        if (top != "" && index(cgroup[pid], top "/") == 1) cgroup[pid] = substr(cgroup[pid], length(top) + 1)
+      }
+      tell(inode, program[pid], cgroup[pid])
+    }
+    END { for (inode in name) if (!(inode in held)) tell(inode, "", "") }' | fp_put
+}
+
 listening=false
 if [ -r /proc/net/tcp ]; then
   listening=true
-  sockets tcp 0A /proc/net/tcp /proc/net/tcp6
-  sockets udp 07 /proc/net/udp /proc/net/udp6
+  open=$(sockets tcp 0A /proc/net/tcp /proc/net/tcp6; sockets udp 07 /proc/net/udp /proc/net/udp6)
+  [ -z "$open" ] || printf '%s\n' "$open" | holders
+  # not with read: it takes one byte at a time, and these files give no second one
+  range=$(cat /proc/sys/net/ipv4/ip_local_port_range 2>/dev/null)
+  reserved=$(cat /proc/sys/net/ipv4/ip_local_reserved_ports 2>/dev/null)
+  fp_emit ports "ephemeral=$range" "reserved=$reserved"
 fi
 fp_emit services "failed_known:=$known" "listening_known:=$listening"

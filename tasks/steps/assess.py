@@ -5,9 +5,10 @@ from dataclasses import replace
 from tasks.model import Assessment, PackageState, Plan
 from tasks.rules.budget import predict, reboot_expected
 from tasks.rules.rehearsal import sift
+from tasks.rules.restarts import restartable, shown
 from tasks.rules.selection import notes, select
 from tasks.states import Answer, RebootPolicy
-from tasks.steps.context import MachineRun, Work
+from tasks.steps.context import MachineRun, PatchOptions, Work
 from tasks.steps.facts import read_facts
 
 
@@ -49,7 +50,7 @@ def plan(work: Work) -> MachineRun:
         skipped=skipped,
         prediction=predict(chosen, work.rates, expected, options.reboot, download),
         reboot_expected=_under(options.reboot, expected),
-        notes=(*_notes(packages), *notes(chosen, options.selection)),
+        notes=(*_notes(packages), *_restarts(packages, options), *notes(chosen, options.selection)),
         download_bytes=download,
         assessed_at=work.run.assessment.at if work.run.assessment else None,
     )
@@ -59,6 +60,15 @@ def plan(work: Work) -> MachineRun:
 def _under(policy: RebootPolicy, expected: Answer) -> Answer:
     """Return whether a reboot is to be expected under a policy."""
     return {RebootPolicy.NEVER: Answer.NO, RebootPolicy.ALWAYS: Answer.YES}.get(policy, expected)
+
+
+def _restarts(packages: PackageState, options: PatchOptions) -> list[str]:
+    """Say which services run replaced files by now, and which of them this run would restart."""
+    if not packages.services_to_restart:
+        return []
+    said = f"services that run replaced files: {shown(packages.services_to_restart)}"
+    due = restartable(packages, options.restart_services_exclude) if options.restart_services == "IfRequired" else ()
+    return [f"{said}; to be restarted unless it reboots: {shown(due)}" if due else said]
 
 
 def _notes(packages: PackageState) -> list[str]:

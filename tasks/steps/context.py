@@ -19,6 +19,7 @@ from tasks.model import (
     PackageState,
     Plan,
     RebootResult,
+    RestartResult,
     RunInfo,
     Selection,
     StepRecord,
@@ -116,6 +117,8 @@ class PatchOptions:
         repair: finish an interrupted package transaction that was there before we came.
         native_updaters: what becomes of updaters of the system's own meanwhile: they are left alone, or rest until
             the machine's turn is over.
+        restart_services: whether services that run replaced files are restarted, when the machine is not rebooted.
+        restart_services_exclude: masks of units that are never restarted.
         stage: download everything before the first transaction.
         download_only: that, and nothing after it.
         settle_seconds: how long services may take to come back before validation calls them gone.
@@ -134,6 +137,8 @@ class PatchOptions:
     allow_removals: bool = False
     repair: bool = False
     native_updaters: Literal["leave", "pause"] = "leave"
+    restart_services: Literal["Never", "IfRequired"] = "Never"
+    restart_services_exclude: tuple[str, ...] = ()
     stage: bool = True
     download_only: bool = False
     settle_seconds: float = 90.0
@@ -181,6 +186,7 @@ class MachineRun:
         packages_after: what the package manager said after the last change.
         early_reboot: the reboot that was pending before we came, when it was taken first.
         reboot: the reboot after the installation, done or decided against.
+        restarts: services that were restarted after that; None: that was not begun, or its end was not seen.
         begun: an earlier process may have changed the machine in this run already.
         hooks: what came of the owner's hooks around it, in their order.
         entered: the hooks before it had their turn, or there are none; whatever comes after it is due.
@@ -200,6 +206,7 @@ class MachineRun:
     packages_after: PackageState | None = None
     early_reboot: RebootResult | None = None
     reboot: RebootResult | None = None
+    restarts: RestartResult | None = None
     validation: Validation | None = None
     steps: tuple[StepRecord, ...] = ()
     hooks: tuple[HookResult, ...] = ()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ProtocolViolation
 from tasks.model import Disk, Facts, Services
+from tasks.rules.listeners import Socket, listeners
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.transport import Script, ScriptResult, Transport
 
@@ -62,6 +63,17 @@ class _Disk(_Record):
 
 class _Named(_Record):
     name: str = Field(min_length=1)
+
+
+class _Socket(_Named):
+    uid: int | None = None
+    program: str = ""
+    cgroup: str = ""
+
+
+class _Ports(_Record):
+    ephemeral: str
+    reserved: str
 
 
 class _Services(_Record):
@@ -140,10 +152,14 @@ def _disk(found: _Disk) -> Disk:
 
 def _services(answer: ScriptResult) -> Services:
     told = _only(answer, "services", _Services)
+    ports = next(iter(_all(answer, "ports", _Ports)), _Ports(ephemeral="", reserved=""))
+    sockets = (Socket(s.name, s.uid, s.program, s.cgroup) for s in _all(answer, "socket", _Socket))
+    found = listeners(sockets, ports.ephemeral, ports.reserved)
     return Services(
         failed=_names(answer, "service"),
-        listening=_names(answer, "socket"),
+        listening=tuple(dict.fromkeys(each.name for each in found)),
         known=told.failed_known or told.listening_known,
+        listeners=found,
     )
 
 

@@ -69,6 +69,32 @@ def reboot_ordered(work: Work, *, early: bool) -> str:
     return ordered[-1] if ordered else ""
 
 
+def restart_handed_over(work: Work, act: str) -> tuple[str, ...]:
+    """Return the units of a job that restarts services and that this run may have started already; empty: it has not.
+
+    Args:
+        work: the machine's turn.
+        act: of its journal entry.
+
+    Raises:
+        RecordsError: the journal's entry of that job makes no sense.
+        TransportError: a run that is being stopped could not ask the machine.
+    """
+    if not work.run.begun:
+        return ()
+    for entry in work.context.records.entries(work.context.run.id, work.name):
+        if entry.mark is JournalMark.BEFORE and entry.act == act:
+            units = entry.detail.get("units")
+            if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
+                raise RecordsError(
+                    f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {units!r:.200}",
+                    machine=work.name,
+                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+                )
+            return () if work.context.control.stopping and _never_came(work, entry.key) else tuple(units)
+    return ()
+
+
 def _known(work: Work) -> Mapping[str, Update]:
     planned = [*work.plan.chosen, *(result.update for result in work.plan.skipped)]
     return {update.id: update for update in (*work.packages.updates, *planned)}

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 ACT = "hook"
 """The act of journal entries about hooks; their key is place, name and subject."""
 GRACE_SECONDS = 25.0  # on top of a command's own timeout: for the way there and back, and for ending it
-CHANGING_ACTS = frozenset({ACT, PAUSE, "install", "repair", "reboot"})
+CHANGING_ACTS = frozenset({ACT, PAUSE, "install", "repair", "reboot", "restart"})
 """Acts that come only once the hooks before a machine have had their turn."""
 UNKNOWN = (
     "this run began it and was cut short: nobody knows whether it ran. It is not run again, for it is not marked as "

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Assessment, ErrorInfo, StepRecord
+from tasks.rules.restarts import restartable
 from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.assess import assess, plan
@@ -58,7 +59,17 @@ def worth_a_visit(run: MachineRun, options: PatchOptions) -> bool:
         return False
     packages = run.assessment.packages if run.assessment else None
     broken = packages is not None and bool(packages.problems)
-    return bool(run.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS or _pending_goes_first(run, options))
+    return (
+        bool(run.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
+        or _pending_goes_first(run, options)
+        or _restarts_something(run, options)
+    )
+
+
+def _restarts_something(run: MachineRun, options: PatchOptions) -> bool:
+    packages = run.assessment.packages if run.assessment else None
+    wanted = options.restart_services == "IfRequired" and not options.download_only
+    return wanted and bool(restartable(packages, options.restart_services_exclude))
 
 
 def perform(work: Work, step: Step) -> MachineRun:

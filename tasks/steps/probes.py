@@ -3,6 +3,9 @@
 import base64
 import http.client
 import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from urllib.error import URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
@@ -24,9 +27,9 @@ def ask(work: Work, check: Check) -> Finding:
         case CheckKind.COMMAND:
             problem = _command(work, check)
         case CheckKind.TCP:
-            problem = _tcp(work.run.machine.address, check)
+            problem = _in_time(check, lambda: _tcp(work.run.machine.address, check))
         case CheckKind.HTTP:
-            problem = _http(check)
+            problem = _in_time(check, lambda: _http(check))
     if not problem:
         return Finding(check.name, FindingLevel.GOOD, f"{check.kind} {_shown(check)}: good")
     level = FindingLevel.BLOCK if check.level is CheckLevel.BLOCK else FindingLevel.WARN
@@ -50,6 +53,27 @@ def _command(work: Work, check: Check) -> str:
     return "" if code == 0 else f"exit code {code}: {text[-300:]}"
 
 
+def _in_time(check: Check, question: Callable[[], str]) -> str:
+    """Ask in a thread of its own, which is left behind when there is no answer in time.
+
+    A socket's own timeout is that of one read: looking up names, many addresses, redirects and an answer that comes
+    byte by byte take several of them.
+    """
+    answer: Future[str] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name=f"check {check.name}", daemon=True).start()
+    try:
+        return answer.result(check.timeout_seconds)
+    except TimeoutError:
+        return f"no answer in {check.timeout_seconds:g} s"
+
+
 def _tcp(address: str, check: Check) -> str:
     host, _, port = check.target.rpartition(":")
     try:
@@ -71,6 +95,8 @@ def _http(check: Check) -> str:
             return "" if 200 <= answer.status < 400 else f"status {answer.status}"
     except (URLError, OSError, http.client.HTTPException) as error:
         return str(error)
+    except UnicodeError:
+        return "the target's name is none that can be looked up"
 
 
 def request_to(target: str, body: bytes | None = None) -> Request:

@@ -16,6 +16,7 @@ from tasks.model import (
     InstallResult,
     PackageState,
     RebootResult,
+    RestartResult,
     StepRecord,
     Validation,
 )
@@ -27,7 +28,7 @@ from tasks.steps.updaters import ACT as PAUSE
 ACT = "step"
 """The act of journal entries that hold progress; their key is the step."""
 
-BEGINNING_ACTS = frozenset({"stage", "install", "repair", "reboot"})
+BEGINNING_ACTS = frozenset({"stage", "install", "repair", "reboot", "restart"})
 """Acts that may have changed a machine once they stand in the journal."""
 
 
@@ -41,6 +42,7 @@ class Progress:
     packages_after: PackageState | None = None
     early_reboot: RebootResult | None = None
     reboot: RebootResult | None = None
+    restarts: RestartResult | None = None
     validation: Validation | None = None
     steps: tuple[StepRecord, ...] = ()
     halted: str = ""

@@ -22,6 +22,7 @@ from tasks.steps.handed import reboot_ordered
 from tasks.steps.hooks import before_machine
 from tasks.steps.reboot_obstacles import BUSY, Waiting, ask
 from tasks.steps.turn import over_at
+from tasks.steps.restarts import restart_begun, restart_services
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
@@ -38,6 +39,8 @@ def reboot(work: Work) -> MachineRun:
     ordered = reboot_ordered(work, early=early)
     if ordered and _came_back(work, ordered, early):
         return work.run
+    if not early:
+        restart_begun(work)  # by an earlier process, which had decided against a reboot
     decision = _decision(work)
     obstacle = _obstacle(work) if decision.reboot else ""
     if obstacle:
@@ -53,7 +56,15 @@ def reboot(work: Work) -> MachineRun:
             work.run = _afresh(work)
     if not early:
         _say_unmet(work)
+        if _stays_up(work):
+            restart_services(work)
     return work.run
+
+
+def _stays_up(work: Work) -> bool:
+    """Whether the machine was neither rebooted nor found unfit for it: its services may be restarted instead."""
+    result = work.run.reboot
+    return result is not None and not result.count and result.state is not RebootState.FAILED and not work.run.halted
 
 
 def _say_unmet(work: Work) -> None:

@@ -3,9 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.model import Outcome, UpdateResult
+from tasks.model import Finding, Outcome, UpdateResult
+from tasks.rules.checks import unjudged_findings
 from tasks.rules.hooks import finding_of, stops
+from tasks.rules.restarts import outdated_findings
 from tasks.rules.verdict import outcome_state
+from tasks.rules.window import overrun
 from tasks.states import Answer, HookPlace, OperationState, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
 
@@ -19,7 +22,7 @@ def report(work: Work) -> Outcome:
 
 def settle_outcome(work: Work) -> Outcome:
     """Return what became of a machine."""
-    run = work.run
+    run = replace(work.run, findings=(*work.run.findings, *_not_looked_at_again(work)))
     updates = update_results(run)
     of_hooks = tuple(finding_of(result) for result in run.hooks)
     findings = (*run.findings, *(run.validation.findings if run.validation else ()), *of_hooks)
@@ -56,6 +59,24 @@ def settle_outcome(work: Work) -> Outcome:
         reboot_result=final,
         facts=run.validation.assessment.facts if run.validation and run.validation.assessment else run.baseline,
         error=run.error,
+        services_to_restart=_to_restart(run),
+    )
+
+
+def _to_restart(run: MachineRun) -> tuple[str, ...]:
+    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
+    return packages.services_to_restart if packages else ()
+
+
+def _not_looked_at_again(work: Work) -> tuple[Finding, ...]:
+    """Return what is to be said of a machine that needed no visit: what would be said of it after one."""
+    run, packages = work.run, work.run.assessment.packages if work.run.assessment else None
+    visited = run.baseline is not None or run.halted or run.error is not None
+    if packages is None or run.plan is None or visited or work.context.run.kind != "patch":
+        return ()
+    return (
+        *unjudged_findings(packages),
+        *outdated_findings(packages, work.context.options.restart_services_exclude),
     )
 
 
@@ -95,6 +116,8 @@ def exceeded(work: Work) -> float:
     if final and final.count and window is not None:
         ended = next((record.ended_at for record in reversed(run.steps) if record.step.value == "reboot"), window.end)
         passed = max(passed, (ended - window.end) / timedelta(seconds=1))
+    if run.restarts and run.restarts.ended_at and window is not None:
+        passed = max(passed, overrun(window, run.restarts.ended_at))
     return max(0.0, passed)
 
 

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, Validation
-from tasks.rules.checks import mount_findings, service_findings
+from tasks.model import Assessment, Facts, Finding, PackageState, Validation
+from tasks.rules.checks import mount_findings, service_findings, unjudged_findings
+from tasks.rules.restarts import outdated_findings
 from tasks.seams.clock import Deadline
-from tasks.states import Answer, FindingLevel, RebootState, UpdateState
+from tasks.states import Answer, FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
 from tasks.steps.probes import ask
 
 PAUSE_SECONDS = 2.0
+PACKAGES_SECONDS = 600.0  # how long somebody who changes packages is waited for, at most, inside the window
+PACKAGES_PAUSE_SECONDS = 10.0  # to ask for all packages costs the machine some seconds
 
 
 def validate(work: Work) -> MachineRun:
@@ -20,13 +23,14 @@ def validate(work: Work) -> MachineRun:
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in run.reboots)
     packages = run.packages_after
-    if packages is None or rebooted:
-        packages = work.manager.assess(work.transport, refresh=False, deadline=work.reading())
+    if packages is None or packages.at_work or rebooted or run.restarts is not None:
+        packages = _settled_packages(work)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(work.name, began, seconds, facts=facts, packages=packages, run_id=work.context.run.id)
     work.context.records.save(assessment)
     findings += _versions(work)
     findings += _boot(work, facts)
+    findings += unjudged_findings(packages)
     if packages.problems:
         findings.append(
             Finding("packages", FindingLevel.BLOCK, "; ".join(packages.problems), "Mend the package state by hand.")
@@ -36,8 +40,25 @@ def validate(work: Work) -> MachineRun:
         findings.append(
             Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reasons}", "Look at its boot.")
         )
+    findings += outdated_findings(packages, work.context.options.restart_services_exclude)
     findings += [ask(work, probe) for probe in run.machine.probes]
     return replace(run, packages_after=packages, validation=Validation(tuple(findings), assessment))
+
+
+def _settled_packages(work: Work) -> PackageState:
+    """Ask for the packages' state; whoever changes them is waited for, as long as the window or our own time lasts."""
+    clock, options = work.context.clock, work.context.options
+    own = Deadline.after(clock, options.settle_seconds)
+    patience = min(Deadline(work.context.window.end), Deadline.after(clock, PACKAGES_SECONDS))
+    deadline = max(own, patience)
+    while True:
+        packages = work.manager.assess(work.transport, refresh=False, deadline=work.reading())
+        left = deadline.remaining(clock)
+        if not packages.at_work or left <= 0 or work.context.control.stopping:
+            return packages
+        waiting = f"waiting for {packages.at_work}, which is changing packages"
+        work.context.watch.progress(work.name, Step.VALIDATE, None, waiting)
+        clock.sleep(min(PACKAGES_PAUSE_SECONDS, left))
 
 
 def _settled_services(work: Work) -> tuple[Facts, list[Finding]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -237,6 +238,20 @@ def test_the_facts_of_this_machine_make_sense(shell):
     assert facts.disks[0].total_bytes == pytest.approx(total, rel=0.01)
     assert not facts.disks[0].read_only
     assert facts.services.known
+
+
+def test_who_listens_is_named_and_the_kernels_range_of_ports_is_told(shell):
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        records = shell.run(Script("facts"), deadline=soon()).of_kind
+        names = {f"tcp/{tcp.getsockname()[1]}", f"udp/{udp.getsockname()[1]}"}
+        ours = [each for each in records("socket") if each["name"] in names]
+        program = Path("/proc/self/comm").read_text().strip()
+        assert {each["name"] for each in ours} == names
+        assert {(each["program"], each["uid"]) for each in ours} == {(program, os.getuid())}
+        (ports,) = records("ports")
+        assert str(ports["ephemeral"]).split() == Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        assert not names & set(read_facts(shell, CLOCK, soon()).services.listening)
 
 
 FACTS: list[ScriptRecord] = [

@@ -16,6 +16,7 @@ from tasks.steps.facts import PROMPT_SECONDS
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
+from tests.faults.services import restarts, untold
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage, Shelf
 from tests.support.reboot_guard import HOLDER
@@ -45,7 +46,7 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if not in_doubt:
         machine.over_for.add(outcome.run_id)
-    for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine)):
+    for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine), *untold(world, outcome, machine)):
         world.complain(f"{outcome.machine}, outcome {outcome.state}: {fault}")
 
 
@@ -115,6 +116,7 @@ def after(world: World) -> None:
                 *_stopped(world, run, machine),
                 *_acts(world, run, machine),
                 *_blocked(world, run, machine),
+                *restarts(world, run, machine),
             ):
                 world.complain(f"run {run.id}: {machine.name}: {fault}")
     kinds = {fault.kind for fault in world.struck}
@@ -201,7 +203,7 @@ def _needed(world: World, machine: FaultyMachine, reserve: timedelta) -> timedel
 def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: datetime) -> Iterator[str]:
     """What the machine was told, in its own clock, is what the window holds; whether or not it came to that."""
     params = handed.job.script.params
-    for number in params["numbers"]:
+    for number in params.get("numbers", ()):
         latest = float(str(params[f"tx_{number}_latest_start"]))
         takes = _predicted(world, machine, handed.job.id, int(number)).total_seconds()
         late = latest - (until.timestamp() - takes + handed.skew)
@@ -313,7 +315,9 @@ def all_is_installed(world: World) -> None:
             world.complain(f"{machine.name}: the next run left {shelf.broken()}")
         barred = _barred(packages, shelf)
         missing = [package.id for package in packages if package.pending and package.id not in barred]
-        changes = [each.run_id for each in machine.orders.jobs if each.job.script.params["work"] != "stage"]
+        changes = [
+            each.run_id for each in machine.orders.jobs if each.job.script.params["work"] not in {"stage", "restart"}
+        ]
         if machine.rests_for and changes and changes[-1] != machine.rests_for:
             world.complain(f"{machine.name}: its own updaters still rest, for run {machine.rests_for}")
         if missing:

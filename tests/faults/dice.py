@@ -59,6 +59,12 @@ def roll(seed: str, number: int) -> Case:
         request = request.model_copy(update={"native_updaters": "pause"})
         for machine in world.machines.values():
             machine.must_rest = True
+    chance = random.Random(f"{seed}/{number}/services")
+    if chance.random() < 0.5:
+        request = request.model_copy(update={"restart_services": "IfRequired"})
+    for machine in world.machines.values():
+        if chance.random() < 0.3:
+            FROM_THE_START["services run replaced files"](machine, chance)
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])

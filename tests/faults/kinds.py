@@ -19,6 +19,7 @@ Do = Callable[[World, Controller | None, FaultyMachine], None]
 Make = Callable[[random.Random], Do]
 
 FOR_GOOD = 1e6
+SERVICES = ("ssh.service", "nginx.service", "cron.service", "app@one.service")
 
 
 def _kill(dice: random.Random) -> Do:
@@ -252,6 +253,27 @@ def _half_configured(machine: FaultyMachine, dice: random.Random) -> None:
         package.installed, package.broken = package.available, True
 
 
+def _locked_after_boot(machine: FaultyMachine, dice: random.Random) -> None:
+    seconds = dice.choice([5.0, 100.0, 500.0, 5000.0])
+    machine.after_boot.append(lambda: machine.lock(machine.boots.up_after or 0.0))
+    machine.after_boot.append(lambda: machine.at(machine.boots.up_after or 0.0, lambda: machine.lock(seconds)))
+
+
+def _files_replaced(machine: FaultyMachine, dice: random.Random) -> None:
+    for package in machine.world.packages:
+        package.used_by = tuple(unit for unit in SERVICES if dice.random() < 0.5)
+
+
+def _restart_fails(machine: FaultyMachine, dice: random.Random) -> None:
+    _files_replaced(machine, dice)
+    machine.world.services.fails = (dice.choice(SERVICES),)
+
+
+def _restart_hangs(machine: FaultyMachine, dice: random.Random) -> None:
+    _files_replaced(machine, dice)
+    machine.world.services.hangs[dice.choice(SERVICES)] = dice.choice([100.0, 2000.0])
+
+
 def _pending_reboot(machine: FaultyMachine, dice: random.Random) -> None:
     machine.world.shelf.reboot_reasons.append("from before")
 
@@ -267,6 +289,10 @@ FROM_THE_START: dict[str, Callable[[FaultyMachine, random.Random], None]] = {
     "other host key after boot": _after_boot(lambda machine: setattr(machine, "stranger", True)),
     "root read-only after boot": _after_boot(FaultyMachine.come_back_read_only),
     "old kernel after boot": lambda machine, dice: setattr(machine, "asks_after_boot", "the kernel is the old one"),
+    "lock held after boot": _locked_after_boot,
+    "services run replaced files": _files_replaced,
+    "service does not come back": _restart_fails,
+    "service restarts slowly": _restart_hangs,
     "services gone after boot": lambda machine, dice: setattr(machine, "gone_after_reboot", ("tcp/443",)),
     "reboot pending before": _pending_reboot,
     "update fails": _update_fails,

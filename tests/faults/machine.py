@@ -125,7 +125,7 @@ class FaultyMachine(SimMachine):
         self._forgotten |= set(self._jobs)
         self.has_forgotten = self.has_forgotten or bool(self._forgotten)
         for started in running:
-            if started.plan.seconds is not None:
+            if started.plan.seconds is not None and started.job.script.name != "restart_services":
                 left = started.plan.seconds - (self.fake_clock.now() - started.at).total_seconds()
                 self.lock(left)
 
@@ -159,6 +159,7 @@ class FaultyMachine(SimMachine):
         self.world.locks = ()
         self.guard.inhibitor, self.guard.has_locks = "", False
         self.world.bytes_per_second = inf
+        self.world.services.fails = ()
         for package in self.world.packages:
             package.fails, package.ignored = "", False
         self.trouble.clear()
@@ -256,7 +257,13 @@ class FaultyMachine(SimMachine):
         self.orders.jobs.append(Handed(self.fake_clock.now(), job, skew, self.caller))
         if not self._announced(self.name, work, job.id):
             self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
-        if self.must_rest and work != "stage" and not self.downs and not self.rests_for and self._may_begin(job):
+        if (
+            self.must_rest
+            and work not in {"stage", "restart"}
+            and not self.downs
+            and not self.rests_for
+            and self._may_begin(job)
+        ):
             self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
         if self.caller in self.over_for:
             self._complain(f"{self.name} began job {job.id} of run {self.caller}, whose outcome of it was stored")
@@ -265,7 +272,9 @@ class FaultyMachine(SimMachine):
     def _may_begin(self, job: Job) -> bool:
         """Whether a job has anything left that it may begin: handed over again after its window it only tells that."""
         now, params = self.fake_clock.now().timestamp() + self.world.skew_seconds, job.script.params
-        return any(float(str(params.get(f"tx_{number}_latest_start", "inf"))) >= now for number in params["numbers"])
+        return any(
+            float(str(params.get(f"tx_{number}_latest_start", "inf"))) >= now for number in params.get("numbers", ())
+        )
 
     def _obeyed(self, what: str) -> None:
         """Complain of an act in the name of somebody who has not the machine."""

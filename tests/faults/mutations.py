@@ -23,6 +23,8 @@ import tasks.steps.journal
 import tasks.steps.order
 import tasks.steps.precheck
 import tasks.steps.reboot
+import tasks.steps.report
+import tasks.steps.restarts
 import tasks.steps.settling
 import tasks.steps.validate
 from flows.campaign import Campaign
@@ -253,6 +255,43 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         _put(flows.campaign, "verdict", lambda *_: BudgetVerdict(go_on=True, reason="")),
     ),
     "a failed pre-check is not heeded": ("7", _unheeded),
+    "services that run replaced files are not told": (
+        "what is reported is true",
+        _all(
+            _put(tasks.steps.validate, "outdated_findings", lambda *_: ()),
+            _put(tasks.steps.report, "outdated_findings", lambda *_: ()),
+        ),
+    ),
+    "packages that could not be judged are taken for good": (
+        "what is reported is true",
+        _all(
+            _put(tasks.steps.validate, "unjudged_findings", lambda *_: ()),
+            _put(tasks.steps.report, "unjudged_findings", lambda *_: ()),
+        ),
+    ),
+    "services are restarted whether or not the window holds it": (
+        "2",
+        _all(
+            _put(tasks.steps.restarts, "fit", lambda *_, **__: Fit(fits=True, arithmetic="")),
+            _put(tasks.steps.restarts, "_latest", lambda work: "9999999999"),
+        ),
+    ),
+    "services that hold logins are restarted": (
+        "1",
+        _put(tasks.steps.restarts, "restartable", lambda packages, exclude: packages.services_to_restart),
+    ),
+    "services are restarted under a new id": (
+        "3",
+        _around(
+            tasks.steps.journal,
+            "job_id",
+            lambda inner: lambda *w: _id_of_this_attempt(inner)(*w) if "restart" in w else inner(*w),
+        ),
+    ),
+    "services are restarted though nobody asked for it": (
+        "7",
+        _put(tasks.steps.restarts, "is_wanted", lambda work: True),
+    ),
     "a root that has become read-only is not seen": (
         "what is reported is true",
         _all(

@@ -25,6 +25,7 @@ from tasks.seams.manager import Rehearsal, Transaction, Work
 from tasks.seams.transport import Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
 from tasks.states import Answer
 from tests.support.fake_packages import FakePackage, Shelf, lab_packages
+from tests.support.fake_services import FakeServices
 from tests.support.fake_transport import FakeTransport, SimulatedJob
 
 LOCK_WAIT_SECONDS = 120.0  # how long a transaction waits for somebody else's lock
@@ -243,7 +244,6 @@ class PackageWorld:
     lock_holder: str = ""
     warnings: tuple[str, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
-    services_to_restart: tuple[str, ...] = ()
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
     locks: tuple[tuple[datetime, datetime], ...] = ()
@@ -252,6 +252,8 @@ class PackageWorld:
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
+        self.was_judged = True  # whether the last assessment could tell what is broken
+        self.services = FakeServices(self.clock, lambda: self.skew_seconds)
         self._coming: list[_Coming] = []
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
         self._skews: dict[str, float] = {}
@@ -268,13 +270,17 @@ class PackageWorld:
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
         machine.answer("job_stop", lambda script: self._stop(machine, str(script.params["id"])))
         machine.job("fake_job", self._start)
+        self.services.move_in(machine)
 
     def state(self) -> PackageState:
         """What an assessment says now."""
         self.catch_up()
         if self.assess_error is not None:
             raise self.assess_error
-        broken, reasons = self.shelf.broken(), tuple(self.shelf.reboot_reasons)
+        at_work = "dpkg (pid 7)" if any(since <= self.clock.now() < until for since, until in self.locks) else ""
+        self.was_judged = not at_work
+        broken = [] if at_work else self.shelf.broken()
+        reasons = tuple(self.shelf.reboot_reasons)
         answer = self.reboot_answer or (Answer.YES if reasons else Answer.NO)
         return PackageState(
             manager=FakeManager.name,
@@ -283,10 +289,11 @@ class PackageWorld:
             held=tuple(package.id for package in self.packages if package.held),
             problems=(*self.problems, *broken),
             repairable=bool(broken) and not self.problems,
-            lock_holder=self.lock_holder,
+            lock_holder=self.lock_holder or at_work,
+            at_work=at_work,
             auto_updaters=self.auto_updaters,
             warnings=self.warnings,
-            services_to_restart=self.services_to_restart,
+            services_to_restart=tuple(self.services.outdated),
         )
 
     def whole(self) -> dict[str, str]:
@@ -298,6 +305,7 @@ class PackageWorld:
         """The machine went down and came back."""
         self.catch_up()
         self.shelf.reboot_reasons.clear()
+        self.services.end()
 
     def crash(self, machine: FakeTransport) -> None:
         """Cut the machine's power, and give it back: what was being done is half done, the rest doesn't happen."""
@@ -306,6 +314,7 @@ class PackageWorld:
             if coming.begins <= self.clock.now():
                 coming.undone(self.shelf)
         self._coming.clear()
+        self.services.end()
         machine.crash()
 
     def kill_job(self, machine: FakeTransport, job_id: str, *, whole: bool) -> None:
@@ -313,6 +322,10 @@ class PackageWorld:
         self.catch_up()
         now, started = self.clock.now(), machine._jobs[job_id]
         if machine._phase(started) is not JobPhase.RUNNING:
+            return
+        if started.job.script.name == "restart_services":
+            self.services.cut_short()
+            started.lost_at = now
             return
         current = [coming for coming in self._coming if coming.begins <= now]
         started.lost_at = now
@@ -329,6 +342,7 @@ class PackageWorld:
         for coming in [coming for coming in self._coming if coming.ends <= now]:
             coming.done(self.shelf)
             self._coming.remove(coming)
+        self.services.renew(self.shelf.replaced)
 
     def _rehearse(self, script: Script) -> Rehearsal:
         self.catch_up()
@@ -351,6 +365,8 @@ class PackageWorld:
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
+        if job_id in machine._jobs and machine._jobs[job_id].job.script.name == "restart_services":
+            return self.services.stop(machine, job_id)
         before = job_id in machine.stopped
         result = machine._stop(job_id)
         if not before and job_id in machine.stopped and machine._jobs[job_id].lost_at is None:

@@ -19,6 +19,7 @@ class FakePackage:
         fails: why its update fails, or "": it is then left half-configured.
         ignored: whether its update does nothing and reports success all the same.
         asks_reboot: whether it asks for a reboot once it is installed.
+        used_by: services that run its old files once it is updated.
         conffile: configuration file of which the update's version is put aside, or "".
         needs: ids that must be up to date along with it.
         removes: ids that it can't be installed beside.
@@ -38,6 +39,7 @@ class FakePackage:
     ignored: bool = False
     asks_reboot: bool = False
     requires_reboot: bool | None = None
+    used_by: tuple[str, ...] = ()
     conffile: str = ""
     needs: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
@@ -96,6 +98,7 @@ class Shelf:
     packages: list[FakePackage]
     reboot_reasons: list[str] = field(default_factory=list)
     configured: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)  # services whose files were replaced since somebody looked
 
     def __getitem__(self, update_id: str) -> FakePackage:
         return next(package for package in self.packages if package.id == update_id)
@@ -174,6 +177,7 @@ class Shelf:
                 continue
             package.installed, package.broken = package.available, bool(package.fails)
             self.configured += [] if package.broken else [f"{package.id} {package.available}"]
+            self.replaced += package.used_by
             if package.asks_reboot and not package.fails:
                 self.reboot_reasons.append(f"{package.id} asks for it")
         for update_id in removed:

@@ -285,7 +285,7 @@ class SimMachine(FakeTransport):
             *(self._disk(role) for role in ("system", "packages")),
             {"kind": "services", "failed_known": True, "listening_known": True},
             *({"kind": "socket", "name": name} for name in self.listening),
-            *({"kind": "service", "name": name} for name in self.failed_services),
+            *({"kind": "service", "name": name} for name in (*self.failed_services, *self.world.services.failed)),
         ]
 
     def _disk(self, role: str) -> ScriptRecord:

@@ -164,3 +164,44 @@ def test_inventory_check_tells_every_fault(stage: Stage, tmp_path: Path) -> None
 def test_version(stage: Stage) -> None:
     assert stage.run("version").out.startswith("fleetpatch ")
     assert set(stage.run("version", "--json").json) >= {"fleetpatch", "prefect", "python"}
+
+
+def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> None:
+    web = stage.add("web", security("openssl"))
+    web.cut(60)
+    stage.run("assess")
+    said = stage.run("why", "web")
+    assert said.code == 0
+    assert "web could not be assessed on " in said.out
+    assert "no answer from web" in said.out
+    assert "What is pending there is not known" in said.out
+    assert "Nothing is pending" not in said.out
+    assert stage.run("why", "web", "--json").json["assessmentError"] == "no answer from web"
+    stage.fleet.clock.advance(120)
+    stage.run("assess")
+    assert "could not be assessed" not in stage.run("why", "web").out
+    web.cut(60)
+    stage.run("assess")
+    said = stage.run("why", "web", "openssl")
+    assert "What is known is older" in said.out
+    assert "pending; " not in said.out
+    assert "Pending: pending" in said.out
+
+
+def test_services_that_run_replaced_files_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> None:
+    stage.add("web", security("openssl", used_by=("nginx.service", "cron.service")))
+    said = stage.run("patch", "*", "--plain", "--yes")
+    assert said.code == 3
+    words = "2 services still run files that updates have replaced: nginx.service, cron.service"
+    assert words in " ".join(said.out.split())
+    (row,) = stage.run("machines", "--json").json["machines"]
+    assert row["servicesToRestart"] == ["nginx.service", "cron.service"]
+    assert row["complianceState"] == "Compliant"
+    assert "fleetpatch why MACHINE" in stage.run("machines").out
+    assert "nginx.service, cron.service" in stage.run("why", "web").out
+    assert stage.run("why", "web", "--json").json["servicesToRestart"] == ["nginx.service", "cron.service"]
+    (row,) = stage.run("show", "last", "--json").json["machines"]
+    assert row["servicesToRestart"] == ["nginx.service", "cron.service"]
+    said = stage.run("patch", "*", "--plain", "--yes", "--restart-services")
+    assert said.code == 0, said.out
+    assert stage.run("machines", "--json").json["machines"][0]["servicesToRestart"] == []

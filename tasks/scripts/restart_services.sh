@@ -1,0 +1,64 @@
+# shellcheck shell=sh
+# A detached job: restarts services that run replaced files, one after the other. What is stopped stays stopped; how long
+# a service may take is the service manager's matter, and nothing is ended by us.
+# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down along with one), latest (epoch seconds by this
+# machine's clock: one that has not begun by then is left).
+# Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at, why: window,
+# stop, inactive, oneshot, keep, lock or manager; detail), finished (at).
+
+trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
+set -f              # masks are no file names
+
+latest=$(fp_param latest) keep=$(fp_param keep)
+manager() { systemctl --no-ask-password --no-pager "$@" </dev/null 3>&-; }
+property() { printf '%s\n' "$shown" | sed -n "s/^$1=//p"; }
+left() { fp_emit restart_left "unit=$unit" "at:=$(fp_now)" "why=$1" "detail=${2:-}"; }
+
+taken_along() { # UNIT: all that goes down with it, however far away
+  along=$1 todo=$1
+  while [ -n "$todo" ]; do
+    # shellcheck disable=SC2086  # words
+    shown=$(manager show -p RequiredBy -p BoundBy -p ConsistsOf -p RequisiteOf -- $todo 2>/dev/null | sed 's/^[^=]*=//')
+    todo=
+    for next in $shown; do
+      case " $along " in *" $next "*) ;; *) along="$along $next" todo="$todo $next" ;; esac
+    done
+  done
+  printf '%s\n' "$along"
+}
+
+kept_along() { # UNIT: the first that runs, must not go down, and would
+  for each in $(taken_along "$1"); do
+    for mask in $keep; do
+      # shellcheck disable=SC2254  # a mask
+      case $each in $mask) manager is-active --quiet -- "$each" && { printf '%s\n' "$each"; return; } ;; esac
+    done
+  done
+}
+
+changing_packages() { # who holds dpkg's lock: a service that is restarted amid an installation may find half of its files
+  for path in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock; do
+    inode=$(stat -c %i "$path" 2>/dev/null) || continue
+    pid=$(awk -v tail=":$inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5; exit }' /proc/locks 2>/dev/null)
+    [ -z "$pid" ] || { printf '%s (pid %s)\n' "$(cat "/proc/$pid/comm" 2>/dev/null)" "$pid"; return; }
+  done
+}
+
+restart() { # the unit, unless something speaks against it
+  if fp_stop_requested; then left stop; return; fi
+  if [ "$(fp_now)" -gt "$latest" ]; then left window; return; fi
+  shown=$(manager show -p Type -p ActiveState -- "$unit" 2>/dev/null) || { left manager; return; }
+  if [ "$(property ActiveState)" != active ]; then left inactive "$(property ActiveState)"; return; fi
+  if [ "$(property Type)" = oneshot ]; then left oneshot; return; fi
+  who=$(changing_packages)
+  if [ -n "$who" ]; then left lock "$who"; return; fi
+  kept=$(kept_along "$unit")
+  if [ -n "$kept" ]; then left keep "$kept"; return; fi
+  fp_emit restart_started "unit=$unit" "at:=$(fp_now)"
+  error=$(manager try-restart -- "$unit" 2>&1); code=$?
+  printf '%s\n' "$unit: $error"
+  fp_emit restart_ended "unit=$unit" "at:=$(fp_now)" "exit_code:=$code" "active=$(manager is-active -- "$unit")" "error=$error"
+}
+
+for unit in $(fp_param units); do restart; done
+fp_emit finished "at:=$(fp_now)"
