@@ -25,6 +25,8 @@ from tasks.states import Occasion, OperationState
 T = TypeVar("T")
 
 PAUSE_SECONDS = 2.0
+DOWNLOADS = " (download)"
+"""Tells the windows of a configuration's downloads from those of its patch runs. No configuration has such a name."""
 AT_LEAST = timedelta(seconds=60)
 """How long records that are away are waited for when the window is over: a missed window is worth recording."""
 
@@ -65,11 +67,9 @@ class Refused:
     report: RunReport
 
     @property
-    def occasion(self) -> Occasion | None:
-        """What people are told of; None of a second run, since the first one goes on."""
-        if self.refusal.what is Standing.RUN:
-            return None
-        return Occasion.MISSED if self.refusal.what is Standing.MISSED else Occasion.CANCELLED
+    def occasion(self) -> Occasion:
+        """What people are told of. A window that another run has is missed by this one."""
+        return Occasion.MISSED if self.refusal.what in {Standing.MISSED, Standing.RUN} else Occasion.CANCELLED
 
 
 def flow_start() -> FlowStart:
@@ -91,13 +91,16 @@ def _plain(moment: datetime) -> datetime:
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
-def lane(configuration: str, deployment: str) -> str:
+def lane(request: PatchRequest, deployment: str) -> str:
     """Return whose windows those of a deployment are: its configuration's, or one zone's part of it.
 
     A configuration whose windows open by each machine's own clock has a deployment for each zone, named
-    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines.
+    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines. A run that only
+    downloads has windows of its own: it may start at the moment at which another window of its configuration opens.
     """
-    return deployment if not configuration or deployment.startswith(f"{configuration}@") else configuration
+    name = request.configuration
+    whose = deployment if not name or deployment.startswith(f"{name}@") else name
+    return f"{whose}{DOWNLOADS}" if request.download_only else whose
 
 
 def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock | None = None) -> Admitted | Refused:
@@ -136,7 +139,7 @@ class _Admission:
         self._start = start
         self._clock = clock
         self._run_id = run_id
-        self._configuration = lane(request.configuration, start.deployment)
+        self._configuration = lane(request, start.deployment)
         self._window = self._asked_for(clock.now())
         self._by = f"the schedule of {self._configuration}" if start.scheduled_for is not None else ""
 
@@ -154,9 +157,8 @@ class _Admission:
             self._patiently(lambda: self._noted(records, refusal, report.run))
         self._who.watch.said(refusal.reason)
         refused = Refused(refusal, report)
-        if refused.occasion is not None:
-            with telling(self._request, self._who) as tell:
-                tell(refused.occasion, report)
+        with telling(self._request, self._who) as tell:
+            tell(refused.occasion, report)
         return refused
 
     def _asked_for(self, now: datetime) -> Window:
