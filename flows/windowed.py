@@ -17,7 +17,7 @@ from tasks.model import RunInfo, RunReport, Window
 from tasks.records.occurrences import SqlOccurrences
 from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
-from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment, widest
+from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment
 from tasks.rules.window import window as window_at
 from tasks.seams.clock import Clock, SystemClock
 from tasks.states import Occasion, OperationState
@@ -130,6 +130,25 @@ def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock 
     return _Admission(request, who, start, clock, run_id).decided(now)
 
 
+def not_begun(
+    request: PatchRequest, window: Window, run_id: str, reason: str, now: datetime, by: str, flow_run_id: str
+) -> RunInfo:
+    """Return the record of a run that did not begin, with the reason, the moment, who wanted it, and Prefect's id."""
+    return RunInfo(
+        id=run_id,
+        kind="patch",
+        started_at=now,
+        state=OperationState.NOT_STARTED,
+        request=request.model_dump(mode="json"),
+        window=window,
+        scope=request.scope,
+        ended_at=now,
+        started_by=by,
+        flow_run_id=flow_run_id,
+        message=reason,
+    )
+
+
 class _Admission:
     """One run at the door."""
 
@@ -154,11 +173,12 @@ class _Admission:
                 if refusal is None:
                     return Admitted(self._request, standing.run_id, self._by)
             report = self._report(refusal)
-            self._patiently(lambda: self._noted(records, refusal, report.run))
+            news = self._patiently(lambda: self._noted(records, refusal, report.run))
         self._who.watch.said(refusal.reason)
         refused = Refused(refusal, report)
-        with telling(self._request, self._who) as tell:
-            tell(refused.occasion, report)
+        if news:
+            with telling(self._request, self._who) as tell:
+                tell(refused.occasion, report)
         return refused
 
     def _asked_for(self, now: datetime) -> Window:
@@ -170,7 +190,7 @@ class _Admission:
         return admit(
             self._window,
             now,
-            [widest(each.start, each.end, request.window.zone, each.reason) for each in request.freezes],
+            [each.read(request.window.zone) for each in request.freezes],
             scheduled=self._start.scheduled_for is not None,
             policy=request.reboot,
             reserve_seconds=request.reboot_reserve_minutes * 60,
@@ -183,29 +203,20 @@ class _Admission:
             self._configuration, self._window.start, self._run_id, self._start.flow_run_id, self._clock.now()
         )
 
-    def _noted(self, records: SqlRecords, refusal: Refusal, run: RunInfo) -> None:
+    def _noted(self, records: SqlRecords, refusal: Refusal, run: RunInfo) -> bool:
+        """Record the refusal, and return whether it is news: people hear of a window once."""
         records.save(run)
-        if self._start.scheduled_for is not None and refusal.what is not Standing.RUN:
-            noted = Occurrence(
-                self._configuration, self._window.start, refusal.what, run.id, refusal.reason, self._clock.now()
-            )
-            SqlOccurrences(records.database).note(noted)
+        if self._start.scheduled_for is None or refusal.what is Standing.RUN:
+            return True
+        mine = Occurrence(
+            self._configuration, self._window.start, refusal.what, run.id, refusal.reason, self._clock.now()
+        )
+        stands = SqlOccurrences(records.database).note(mine)
+        return stands.run_id == run.id or stands.what is not refusal.what
 
     def _report(self, refusal: Refusal) -> RunReport:
-        now = self._clock.now()
-        run = RunInfo(
-            id=self._run_id,
-            kind="patch",
-            started_at=now,
-            state=OperationState.NOT_STARTED,
-            request=self._request.model_dump(mode="json"),
-            window=self._window,
-            scope=self._request.scope,
-            ended_at=now,
-            started_by=self._by or whoami(self._who),
-            flow_run_id=self._start.flow_run_id,
-            message=refusal.reason,
-        )
+        by, flow_run_id = self._by or whoami(self._who), self._start.flow_run_id
+        run = not_begun(self._request, self._window, self._run_id, refusal.reason, self._clock.now(), by, flow_run_id)
         return RunReport(run, ())
 
     def _patiently(self, call: Callable[[], T]) -> T:
