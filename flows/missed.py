@@ -188,7 +188,7 @@ def _scheduled(run: FlowRun) -> ScheduledRun:
     kind = state.type if state is not None else StateType.SCHEDULED
     if kind in _FAILED:
         how = FlowRunState.FAILED
-    elif run.start_time is not None:
+    elif run.run_count:  # its start time is no sign: Prefect sets one when a run ends that never began
         how = FlowRunState.BEGUN
     elif kind is StateType.CANCELLED:
         how = FlowRunState.LIMITED if "concurrency limit" in message.lower() else FlowRunState.CANCELLED

@@ -1,10 +1,12 @@
 """A deployment of patch-fleet on the tests' server, whose runs are made as Prefect makes them and carried out here."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -21,11 +23,50 @@ class Served:
 
     def scheduled(self, request: PatchRequest, due: datetime, times: int = 1) -> list[FlowRun]:
         """Let the server's own scheduler make runs for that moment, one for each of the schedules, and run them."""
-        return [self._carried_out(run) for run in asyncio.run(self._scheduled(request, due, times))]
+        return [self._carried_out(run) for run in self.made(request, due, times)]
 
-    def started(self, request: PatchRequest) -> FlowRun:
+    def started(self, request: PatchRequest, **fields: Any) -> FlowRun:
         """Start it as a person does."""
-        return self._carried_out(asyncio.run(self._started(request)))
+        return self._carried_out(asyncio.run(self._started(request, **fields)))
+
+    def made(self, request: PatchRequest, due: datetime, times: int = 1, tags: Sequence[str] = ()) -> list[FlowRun]:
+        """Let the server's own scheduler make runs, as ``scheduled`` does, and leave them."""
+        return self.made_of(request.model_dump(mode="json"), due, times, tags)
+
+    def made_of(
+        self, request: dict[str, Any], due: datetime, times: int = 1, tags: Sequence[str] = ()
+    ) -> list[FlowRun]:
+        """The same for what a deployment holds, whatever version wrote it."""
+        return asyncio.run(self._scheduled(request, due, times, tags))
+
+    def run_reconcile(self, flow: Flow[..., Any], tags: Sequence[str]) -> None:
+        """Start another flow as a run of a deployment with such tags."""
+
+        async def made() -> FlowRun:
+            async with get_client() as client:
+                name, known = f"scheduled-{uuid4()}", await client.create_flow(flow)
+                deployment = await client.create_deployment(known, name, tags=list(tags))
+                return await client.create_flow_run_from_deployment(deployment)
+
+        run_flow(flow, flow_run=asyncio.run(made()), return_type="state")
+
+    def daily(self, due: datetime) -> IntervalSchedule:
+        """A schedule that comes every day from a moment on."""
+        return IntervalSchedule(interval=timedelta(days=1), anchor_date=due - timedelta(days=1))
+
+    async def deployed(
+        self, request: PatchRequest | dict[str, Any], *schedules: IntervalSchedule, tags: Sequence[str] = ()
+    ) -> UUID:
+        """Put it on the server and return its id."""
+        asked = request.model_dump(mode="json") if isinstance(request, PatchRequest) else request
+        async with get_client() as client:
+            return await client.create_deployment(
+                await client.create_flow(patch_fleet),
+                f"web-{uuid4()}",
+                parameters={"request": asked},
+                schedules=[DeploymentScheduleCreate(schedule=each, active=True) for each in schedules],
+                tags=list(tags),
+            )
 
     def _carried_out(self, run: FlowRun) -> FlowRun:
         parameters = {"request": PatchRequest.model_validate(run.parameters["request"])}
@@ -33,18 +74,11 @@ class Served:
         with get_client(sync_client=True) as client:
             return client.read_flow_run(run.id)
 
-    async def _deployed(self, request: PatchRequest, *schedules: IntervalSchedule) -> UUID:
-        async with get_client() as client:
-            return await client.create_deployment(
-                await client.create_flow(patch_fleet),
-                f"web-{uuid4()}",
-                parameters={"request": request.model_dump(mode="json")},
-                schedules=[DeploymentScheduleCreate(schedule=each, active=True) for each in schedules],
-            )
-
-    async def _scheduled(self, request: PatchRequest, due: datetime, times: int) -> list[FlowRun]:
+    async def _scheduled(
+        self, request: dict[str, Any], due: datetime, times: int, tags: Sequence[str]
+    ) -> list[FlowRun]:
         daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=due)
-        deployment = await self._deployed(request, *[daily] * times)
+        deployment = await self.deployed(request, *[daily] * times, tags=tags)
         around = {"start_time": (due - timedelta(minutes=1)).isoformat(), "end_time": (due + timedelta(1)).isoformat()}
         async with get_client() as client:
             asked: dict[str, Any] = {"path_params": {"id": deployment}, "json": {**around, "max_runs": 1}}
@@ -55,7 +89,7 @@ class Served:
         assert len(found) == times
         return found
 
-    async def _started(self, request: PatchRequest) -> FlowRun:
-        deployment = await self._deployed(request)
+    async def _started(self, request: PatchRequest, **fields: Any) -> FlowRun:
+        deployment = await self.deployed(request)
         async with get_client() as client:
-            return await client.create_flow_run_from_deployment(deployment)
+            return await client.create_flow_run_from_deployment(deployment, **fields)
