@@ -27,6 +27,8 @@ T = TypeVar("T")
 PAUSE_SECONDS = 2.0
 DOWNLOADS = " (download)"
 """Tells the windows of a configuration's downloads from those of its patch runs. No configuration has such a name."""
+CHOSEN = timedelta(seconds=60)
+"""A run that is to start so long after it was asked for, somebody has scheduled. Whose clock said "now" may differ."""
 AT_LEAST = timedelta(seconds=60)
 """How long records that are away are waited for when the window is over: a missed window is worth recording."""
 
@@ -40,11 +42,16 @@ class FlowStart:
         scheduled_for: the moment that its schedule named, whenever it really started; None when a person, or another
             flow, started it.
         deployment: its name; "" without one.
+        asked_for: the moment at which a run of a deployment that no schedule made was to start, however long it waited
+            for a worker; None: it began when it was called.
+        is_timed: whether somebody chose that moment; otherwise it is when they asked.
     """
 
     flow_run_id: str = ""
     scheduled_for: datetime | None = None
     deployment: str = ""
+    asked_for: datetime | None = None
+    is_timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,16 @@ def flow_start() -> FlowStart:
     run = context.flow_run if context is not None else None
     if run is None:
         return FlowStart()
-    due = run.expected_start_time if run.auto_scheduled else None
+    due = _plain(run.expected_start_time) if run.expected_start_time is not None else None
+    if run.deployment_id is None:
+        return FlowStart(flow_run_id=str(run.id), scheduled_for=due if run.auto_scheduled else None)
+    asked = None if run.auto_scheduled else due
     return FlowStart(
         flow_run_id=str(run.id),
-        scheduled_for=_plain(due) if due is not None else None,
-        deployment=str(deployment.get_name() or "") if run.deployment_id else "",
+        scheduled_for=due if run.auto_scheduled else None,
+        deployment=str(deployment.get_name() or ""),
+        asked_for=asked,
+        is_timed=asked is not None and run.created is not None and asked >= _plain(run.created) + CHOSEN,
     )
 
 
@@ -107,7 +119,8 @@ def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock 
     """Say whether a run may begin now, and write its window down.
 
     The window of a run that a schedule started opens at the scheduled time and the request's lead, never from now.
-    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run.
+    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run. A run
+    that a person asked for opens its window when it was to start, however long it waited for a worker.
 
     Args:
         request: what is asked for.
@@ -116,18 +129,31 @@ def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock 
         clock: tells the present moment.
 
     Raises:
-        RequestError: the window or a freeze makes no sense.
+        RequestError: the window or a freeze makes no sense, or the run of a configuration has no window of its own.
         RecordsError: the records can't be asked, so nothing may begin.
     """
     clock = clock or SystemClock()
     now = clock.now()
-    if start.scheduled_for is not None:
-        opens = start.scheduled_for + timedelta(minutes=request.window.lead_minutes)
+    opens = _opens(request, start)
+    if opens is not None:
         request = request.model_copy(update={"window": request.window.model_copy(update={"start": opens})})
     run_id = who.run_id or new_run_id(now)
     if request.dry_run:
         return Admitted(request, run_id)
-    return _Admission(request, who, start, clock, run_id).decided(now)
+    return _Admission(request, who, start, clock, run_id, has_moment=opens is not None).decided(now)
+
+
+def _opens(request: PatchRequest, start: FlowStart) -> datetime | None:
+    """Return when the window opens by how the run was started; None: as the request says.
+
+    Raises:
+        RequestError: a run of a configuration was started without a window.
+    """
+    if start.scheduled_for is not None:
+        return start.scheduled_for + timedelta(minutes=request.window.lead_minutes)
+    if not start.is_timed:
+        request.require_window()
+    return start.asked_for if request.window.start is None else None
 
 
 def not_begun(
@@ -152,8 +178,11 @@ def not_begun(
 class _Admission:
     """One run at the door."""
 
-    def __init__(self, request: PatchRequest, who: Caller, start: FlowStart, clock: Clock, run_id: str) -> None:
+    def __init__(
+        self, request: PatchRequest, who: Caller, start: FlowStart, clock: Clock, run_id: str, *, has_moment: bool
+    ) -> None:
         self._request = request
+        self._has_moment = has_moment  # at which it was to start, so that being late matters
         self._who = who
         self._start = start
         self._clock = clock
@@ -191,7 +220,7 @@ class _Admission:
             self._window,
             now,
             [each.read(request.window.zone) for each in request.freezes],
-            scheduled=self._start.scheduled_for is not None,
+            scheduled=self._has_moment,
             policy=request.reboot,
             reserve_seconds=request.reboot_reserve_minutes * 60,
             standing=standing,

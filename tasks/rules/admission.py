@@ -66,8 +66,8 @@ def admit(
         window: that the run would keep to.
         now: the present moment, aware.
         freezes: of the run's configuration.
-        scheduled: a schedule started it, so that being late and being the second matter. A person who starts a run
-            late is told by each machine's outcome what did not fit any more.
+        scheduled: it was to start at a moment of its own, so that being late matters (and, of a schedule's run, being
+            the second). A person who gives a window that is over is told by each machine's outcome that nothing fits.
         policy: whether time is kept for a reboot.
         reserve_seconds: how much.
         standing: what the records say of this window; None before they are asked.

@@ -23,11 +23,11 @@ class Served:
 
     def scheduled(self, request: PatchRequest, due: datetime, times: int = 1) -> list[FlowRun]:
         """Let the server's own scheduler make runs for that moment, one for each of the schedules, and run them."""
-        return [self._carried_out(run) for run in self.made(request, due, times)]
+        return [self.carried_out(run) for run in self.made(request, due, times)]
 
     def started(self, request: PatchRequest, **fields: Any) -> FlowRun:
         """Start it as a person does."""
-        return self._carried_out(asyncio.run(self._started(request, **fields)))
+        return self.carried_out(asyncio.run(self._started(request, **fields)))
 
     def made(self, request: PatchRequest, due: datetime, times: int = 1, tags: Sequence[str] = ()) -> list[FlowRun]:
         """Let the server's own scheduler make runs, as ``scheduled`` does, and leave them."""
@@ -68,7 +68,8 @@ class Served:
                 tags=list(tags),
             )
 
-    def _carried_out(self, run: FlowRun) -> FlowRun:
+    def carried_out(self, run: FlowRun) -> FlowRun:
+        """Carry a run out here, as a worker does in a process of its own."""
         parameters = {"request": PatchRequest.model_validate(run.parameters["request"])}
         run_flow(patch_fleet, flow_run=run, parameters=parameters, return_type="state")
         with get_client(sync_client=True) as client:

@@ -177,13 +177,13 @@ class TestTheDoor:
         assert known.what is Standing.FROZEN
 
     def test_a_person_gets_a_window_from_now_bound_to_no_schedule(self, who: Caller, tmp_path: Path) -> None:
-        request = asked()
+        request = asked(outside_window=True)
         assert admitted(door(request, who, FlowStart("flow-3"), 600)).request == request
         assert not (tmp_path / "records.db").exists()
 
     def test_a_freeze_binds_a_person_too_but_is_no_window_of_the_schedule(self, who: Caller) -> None:
         freeze = FreezeRequest(start=DUE + timedelta(minutes=30), end=DUE + timedelta(days=1))
-        answer = refused(door(asked(freeze), who, FlowStart("flow-3")))
+        answer = refused(door(asked(freeze, outside_window=True), who, FlowStart("flow-3")))
         assert answer.refusal.what is Standing.FROZEN
         with open_records(who.records_url) as records:
             assert SqlOccurrences(records.database).between(DUE - timedelta(1), DUE + timedelta(1)) == ()
@@ -286,7 +286,7 @@ def test_a_person_starts_the_same_deployment_when_they_like_but_not_in_a_freeze(
     served: Served, now_fleet: SimFleet
 ) -> None:
     now = datetime.now(UTC)
-    request = within(now_fleet)
+    request = within(now_fleet).model_copy(update={"outside_window": True})
 
     run = served.started(request)
     frozen = request.model_copy(update={"freezes": [FreezeRequest(start=now, end=now + timedelta(days=1))]})
