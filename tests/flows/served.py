@@ -34,10 +34,10 @@ class Served:
         return self.made_of(request.model_dump(mode="json"), due, times, tags)
 
     def made_of(
-        self, request: dict[str, Any], due: datetime, times: int = 1, tags: Sequence[str] = ()
+        self, request: dict[str, Any], due: datetime, times: int = 1, tags: Sequence[str] = (), **fields: Any
     ) -> list[FlowRun]:
-        """The same for what a deployment holds, whatever version wrote it."""
-        return asyncio.run(self._scheduled(request, due, times, tags))
+        """The same for what a deployment holds, whatever version wrote it; ``fields`` are the deployment's own."""
+        return asyncio.run(self._scheduled(request, due, times, tags, **fields))
 
     def run_reconcile(self, flow: Flow[..., Any], tags: Sequence[str]) -> None:
         """Start another flow as a run of a deployment with such tags."""
@@ -55,7 +55,11 @@ class Served:
         return IntervalSchedule(interval=timedelta(days=1), anchor_date=due - timedelta(days=1))
 
     async def deployed(
-        self, request: PatchRequest | dict[str, Any], *schedules: IntervalSchedule, tags: Sequence[str] = ()
+        self,
+        request: PatchRequest | dict[str, Any],
+        *schedules: IntervalSchedule,
+        tags: Sequence[str] = (),
+        **fields: Any,
     ) -> UUID:
         """Put it on the server and return its id."""
         asked = request.model_dump(mode="json") if isinstance(request, PatchRequest) else request
@@ -66,6 +70,7 @@ class Served:
                 parameters={"request": asked},
                 schedules=[DeploymentScheduleCreate(schedule=each, active=True) for each in schedules],
                 tags=list(tags),
+                **fields,
             )
 
     def carried_out(self, run: FlowRun) -> FlowRun:
@@ -76,10 +81,10 @@ class Served:
             return client.read_flow_run(run.id)
 
     async def _scheduled(
-        self, request: dict[str, Any], due: datetime, times: int, tags: Sequence[str]
+        self, request: dict[str, Any], due: datetime, times: int, tags: Sequence[str], **fields: Any
     ) -> list[FlowRun]:
         daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=due)
-        deployment = await self.deployed(request, *[daily] * times, tags=tags)
+        deployment = await self.deployed(request, *[daily] * times, tags=tags, **fields)
         around = {"start_time": (due - timedelta(minutes=1)).isoformat(), "end_time": (due + timedelta(1)).isoformat()}
         async with get_client() as client:
             asked: dict[str, Any] = {"path_params": {"id": deployment}, "json": {**around, "max_runs": 1}}

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Completed, Crashed, Running
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, FlowRun, State
+from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 
 from flows.context import Caller
 from flows.missed import note_missed_windows
@@ -98,6 +98,27 @@ def test_what_prefect_s_limit_cancelled_is_recorded_and_told_once(
     assert recorded.started_by == "the schedule of web"
     assert recorded.window is not None
     assert recorded.window.start == kept.starts_at
+
+
+def test_what_prefect_itself_does_to_a_run_beside_another_is_understood(
+    served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
+) -> None:
+    """The server's own rules decide, and nothing is forced: the words that it says are those that are looked for."""
+    options = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    limit = {"concurrency_limit": 1, "concurrency_options": options}
+    earlier, later = served.made_of(asked().model_dump(mode="json"), due, 2, [OURS, fleet_name], **limit)
+    with get_client(sync_client=True) as client:
+        for run in (earlier, later):
+            client.set_flow_run_state(run.id, Pending())
+        state = client.read_flow_run(later.id).state
+        client.delete_flow_run(earlier.id)  # as if it were of an earlier window
+    assert state is not None
+    assert state.type.value == "CANCELLED"
+
+    (said,) = look(who, fleet_name)
+
+    assert f"Prefect cancelled flow run {later.name} while an earlier run" in said
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(
