@@ -10,6 +10,8 @@ from flows.ports import Decision, Ports
 from flows.request import AssessRequest, PatchRequest
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Hook, HookResult, RunReport, Wave
+from tasks.rules.admission import why_frozen
+from tasks.rules.calendar.freezes import Freeze, frozen
 from tasks.rules.hooks import OF_A_MACHINE, stops, why_stopped
 from tasks.seams.clock import Deadline
 from tasks.states import HookPlace, Occasion, OperationState
@@ -58,7 +60,10 @@ class Ceremony:
         self._as_it_stands = as_it_stands
         self._hold = hold
         self._lead, self._hooks = timedelta(0), tuple[Hook, ...]()
+        self._freezes, self._heeds_freezes = tuple[Freeze, ...](), False
         if isinstance(request, PatchRequest):
+            self._freezes = tuple(each.read(request.window.zone) for each in request.freezes)
+            self._heeds_freezes = not request.download_only
             self._lead = timedelta(minutes=request.window.lead_minutes)
             self._hooks = () if request.download_only else request.hooks.listed()
         self._begun = past is not None and any(past.journal.get(name) for wave in past.waves for name in wave.machines)
@@ -122,24 +127,30 @@ class Ceremony:
         """Run what comes before the run, wait for the window, and return why nothing may be begun, or "".
 
         With a lead, the hooks have it for themselves, and all of it together; without one they run in the window.
+        Freezes are looked at again: one may have been declared while the run waited.
         """
         window, clock = self._context.window, self._ports.clock
         if self._lead:
             self.rest(window.start - self._lead)
         else:
             self._wait_for_start()
+        if why := self._frozen():
+            return why
         until = window.end if clock.now() >= window.start else min(clock.now() + self._lead, window.end)
         why = self._before(HookPlace.BEFORE_RUN, RUN, until)
         if why:
             return why
-        self._wait_for_start()
+        if clock.now() < window.start:
+            self._wait_for_start()
+            if why := self._frozen():
+                return why
         if not self._ports.control.stopping and not self._begun and clock.now() < window.end:
             self.tell(Occasion.STARTED, self._as_it_stands())
         return ""
 
     def open_wave(self, wave: Wave) -> str:
         """Run what comes before a wave; return why neither it nor a later one may begin, or ""."""
-        return self._before(HookPlace.BEFORE_WAVE, subject_of(wave), self._context.window.end)
+        return self._frozen() or self._before(HookPlace.BEFORE_WAVE, subject_of(wave), self._context.window.end)
 
     def close_wave(self, wave: Wave) -> str:
         """Run what comes after a wave if its turn came, now or before; return why no later one may begin, or ""."""
@@ -162,6 +173,19 @@ class Ceremony:
         until = min(until, self._context.window.end)
         while not control.stopping and (left := (until - clock.now()).total_seconds()) > 0:
             clock.sleep(min(SLICE_SECONDS, left))
+
+    def _frozen(self) -> str:
+        """Return why a freeze takes the window away by now, and stop the run for it; "" when none does."""
+        control, window = self._ports.control, self._context.window
+        if not self._heeds_freezes or control.stopping:
+            return ""
+        freeze = frozen(window, (*self._freezes, *self._ports.freezes()))
+        if freeze is None:
+            return ""
+        why = why_frozen(freeze, window)
+        self._ports.watch.said(why)
+        control.stop(why)
+        return why
 
     def _wait_for_start(self) -> None:
         start = self._context.window.start

@@ -109,7 +109,7 @@ class Ear:
             until: the ``time.monotonic()`` to wait until, at most; None: for as long as any run may take.
         """
         until = time.monotonic() + LONG_SECONDS if until is None else until
-        with _impatient() as client:
+        with impatient() as client:
             while not self._asked(client):
                 if time.monotonic() + AGAIN_SECONDS > until or self._given_up.wait(AGAIN_SECONDS):
                     return False
@@ -135,7 +135,7 @@ class Ear:
                     service._queue.get_nowait()  # noqa: SLF001
 
     def _look_on(self, over: threading.Event) -> None:
-        with _impatient() as client:
+        with impatient() as client:
             while not over.wait(LOOK_SECONDS):
                 self._asked(client)
 
@@ -160,7 +160,7 @@ def tasks_unheard(told: Mapping[UUID, str], until: float) -> Sequence[str]:
         until: the ``time.monotonic()`` to wait until, at most.
     """
     left = dict(told)
-    with _impatient() as client:
+    with impatient() as client:
         while True:
             for ended in _ended(client, list(left)):
                 left.pop(ended, None)
@@ -191,8 +191,8 @@ def _answers(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
 
 
 @contextmanager
-def _impatient() -> Iterator[SyncPrefectClient]:
-    """Give a client that asks once, and does not wait long."""
+def impatient() -> Iterator[SyncPrefectClient]:
+    """Give a client that asks once, and does not wait long (``ANSWER_SECONDS``)."""
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,

@@ -14,8 +14,11 @@ def carry_out_plainly(request: PatchRequest | AssessRequest, who: Caller) -> Run
 
     Raises:
         InventoryError: the inventory or the scope can't be used.
+        RequestError: it is a run of a configuration without a window.
         RecordsError: history can't be kept.
     """
+    if isinstance(request, PatchRequest):
+        request.require_window()
     return carry_out(request, who, _runner)
 
 

@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 
 from flows.form import Form
 from tasks.model import Hook
+from tasks.rules.calendar.freezes import Freeze, read_freeze
 from tasks.rules.hooks import wrong_with
 from tasks.states import HookKind, HookMode, HookPlace
 
@@ -159,3 +160,11 @@ class FreezeRequest(Form):
     start: datetime = Field(description="From when; without an offset it is read in the window's zone.")
     end: datetime = Field(description="Until when.")
     reason: str = Field(default="", max_length=200, description="Why, for reports.")
+
+    def read(self, zone: str) -> Freeze:
+        """Return the instants that are meant; times without an offset are read in a zone (IANA name).
+
+        Raises:
+            RequestError: the zone is unknown, or the freeze ends before it begins.
+        """
+        return read_freeze(self.start, self.end, zone, self.reason)

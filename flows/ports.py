@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol
 from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, PatchError, RequestError
 from tasks.model import Facts, FrozenSet, Hook, HookResult, Outcome, Plan, RunReport, Wave
+from tasks.rules.calendar.freezes import Freeze
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.leases import Leases
 from tasks.seams.manager import PackageManager
@@ -123,6 +124,9 @@ Herald = Callable[[Occasion, RunReport], None]
 CallHook = Callable[[Hook, RunReport, str, Deadline], HookResult]
 """Runs a hook that is no command on a machine: for the run as it stands, about a subject, until a deadline."""
 
+Freezes = Callable[[], Sequence[Freeze]]
+"""Returns the freezes that are declared by now, besides those of the request. Never raises, and never takes long."""
+
 FrozenOf = Callable[[str], FrozenSet]
 """Returns what an earlier run has installed, by its id or ``last:CONFIGURATION``; raises RequestError when it can't."""
 
@@ -160,3 +164,4 @@ class Ports:
     tell: Herald = _nobody_told
     call_hook: CallHook = _no_hooks
     frozen: FrozenOf = _no_history
+    freezes: Freezes = tuple

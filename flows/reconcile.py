@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.attended import attended
 from flows.context import Caller, caller
+from flows.missed import note_missed_windows
 from flows.recovery import LeftRun, left_runs, note_stop, reconcile_runs, take_left
 from flows.runlog import logged
 from flows.spread import prefect_runner
@@ -19,6 +20,9 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
 
     A run that was asked to stop is settled as well. Settling begins nothing new: what runs on machines is seen to its
     end, and each machine's true state is recorded.
+
+    Windows of the last days that no run had (Prefect cancelled it, no worker took it) are recorded as missed, and
+    people are told, once.
 
     Args:
         dry_run: only say which runs those are.
@@ -34,6 +38,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         for left in left_runs(who.records_url):
             who.watch.said(f"run {left.run.id}: would be {f'settled: {left.settle}' if left.settle else 'resumed'}")
         return [left.run.id for left in left_runs(who.records_url)]
+    note_missed_windows(who)
     done = reconcile_runs(who, _take)
     errors = [(each.left.run.id, each.error) for each in done if each.error is not None]
     failed = [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]  # that is as good

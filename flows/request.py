@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from flows.form import Form
 from flows.policy_forms import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
+from tasks.errors import RequestError
 from tasks.model import FrozenSet, Selection
 from tasks.rules.hooks import OF_A_MACHINE
 from tasks.rules.waves import WavePolicy
@@ -199,6 +200,11 @@ class PatchRequest(ScopeRequest):
         description="Name of the maintenance configuration that this run belongs to: for reports, and for who may "
         "patch a machine. Nothing else is taken from it. Empty: a run of your own.",
     )
+    outside_window: bool = Field(
+        default=False,
+        description="Let a run of a configuration that no schedule started open its window now. Without it such a run "
+        "needs `window.start`, or has to be scheduled for a time.",
+    )
     report_directory: Place | None = Field(
         default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
     )
@@ -206,6 +212,21 @@ class PatchRequest(ScopeRequest):
         default=["html", "csv", "parquet", "json"],
         description="What the report is written as: a page, tables, or everything for programs.",
     )
+
+    def require_window(self) -> None:
+        """Refuse to patch now what a configuration patches in its windows, unless somebody asked for just that.
+
+        Raises:
+            RequestError: it names a configuration, and neither a window's start nor ``outside_window``.
+        """
+        if not self.configuration or self.window.start is not None or self.outside_window:
+            return
+        if self.dry_run or self.download_only:
+            return
+        raise RequestError(
+            f"a run of the configuration {self.configuration!r} would patch now, outside of its windows",
+            hint="Give `window.start`, schedule the run for a time, or say `outside_window: true` to patch now.",
+        )
 
     def options(self, frozen: FrozenSet | None = None) -> PatchOptions:
         """Return what the steps need to know of this request; ``frozen`` is what ``updates.as_in_run`` stands for."""

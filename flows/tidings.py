@@ -30,7 +30,7 @@ _TITLES = {
     Occasion.STARTED: "started",
     Occasion.FINISHED: "finished",
     Occasion.FAILED: "failed",
-    Occasion.MISSED: "window missed",
+    Occasion.MISSED: "did not run in its window",
     Occasion.CANCELLED: "cancelled",
 }
 _BAD = frozenset({Occasion.FAILED, Occasion.MISSED})

@@ -17,7 +17,7 @@ from tasks.model import RunInfo, RunReport, Window
 from tasks.records.occurrences import SqlOccurrences
 from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
-from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment, widest
+from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment
 from tasks.rules.window import window as window_at
 from tasks.seams.clock import Clock, SystemClock
 from tasks.states import Occasion, OperationState
@@ -25,6 +25,10 @@ from tasks.states import Occasion, OperationState
 T = TypeVar("T")
 
 PAUSE_SECONDS = 2.0
+DOWNLOADS = " (download)"
+"""Tells the windows of a configuration's downloads from those of its patch runs. No configuration has such a name."""
+CHOSEN = timedelta(seconds=60)
+"""A run that is to start so long after it was asked for, somebody has scheduled. Whose clock said "now" may differ."""
 AT_LEAST = timedelta(seconds=60)
 """How long records that are away are waited for when the window is over: a missed window is worth recording."""
 
@@ -38,11 +42,16 @@ class FlowStart:
         scheduled_for: the moment that its schedule named, whenever it really started; None when a person, or another
             flow, started it.
         deployment: its name; "" without one.
+        asked_for: the moment at which a run of a deployment that no schedule made was to start, however long it waited
+            for a worker; None: it began when it was called.
+        is_timed: whether somebody chose that moment; otherwise it is when they asked.
     """
 
     flow_run_id: str = ""
     scheduled_for: datetime | None = None
     deployment: str = ""
+    asked_for: datetime | None = None
+    is_timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +74,9 @@ class Refused:
     report: RunReport
 
     @property
-    def occasion(self) -> Occasion | None:
-        """What people are told of; None of a second run, since the first one goes on."""
-        if self.refusal.what is Standing.RUN:
-            return None
-        return Occasion.MISSED if self.refusal.what is Standing.MISSED else Occasion.CANCELLED
+    def occasion(self) -> Occasion:
+        """What people are told of. A window that another run has is missed by this one."""
+        return Occasion.MISSED if self.refusal.what in {Standing.MISSED, Standing.RUN} else Occasion.CANCELLED
 
 
 def flow_start() -> FlowStart:
@@ -78,11 +85,16 @@ def flow_start() -> FlowStart:
     run = context.flow_run if context is not None else None
     if run is None:
         return FlowStart()
-    due = run.expected_start_time if run.auto_scheduled else None
+    due = _plain(run.expected_start_time) if run.expected_start_time is not None else None
+    if run.deployment_id is None:
+        return FlowStart(flow_run_id=str(run.id), scheduled_for=due if run.auto_scheduled else None)
+    asked = None if run.auto_scheduled else due
     return FlowStart(
         flow_run_id=str(run.id),
-        scheduled_for=_plain(due) if due is not None else None,
-        deployment=str(deployment.get_name() or "") if run.deployment_id else "",
+        scheduled_for=due if run.auto_scheduled else None,
+        deployment=str(deployment.get_name() or ""),
+        asked_for=asked,
+        is_timed=asked is not None and run.created is not None and asked >= _plain(run.created) + CHOSEN,
     )
 
 
@@ -91,20 +103,24 @@ def _plain(moment: datetime) -> datetime:
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
-def lane(configuration: str, deployment: str) -> str:
+def lane(request: PatchRequest, deployment: str) -> str:
     """Return whose windows those of a deployment are: its configuration's, or one zone's part of it.
 
     A configuration whose windows open by each machine's own clock has a deployment for each zone, named
-    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines.
+    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines. A run that only
+    downloads has windows of its own: it may start at the moment at which another window of its configuration opens.
     """
-    return deployment if not configuration or deployment.startswith(f"{configuration}@") else configuration
+    name = request.configuration
+    whose = deployment if not name or deployment.startswith(f"{name}@") else name
+    return f"{whose}{DOWNLOADS}" if request.download_only else whose
 
 
 def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock | None = None) -> Admitted | Refused:
     """Say whether a run may begin now, and write its window down.
 
     The window of a run that a schedule started opens at the scheduled time and the request's lead, never from now.
-    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run.
+    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run. A run
+    that a person asked for opens its window when it was to start, however long it waited for a worker.
 
     Args:
         request: what is asked for.
@@ -113,30 +129,65 @@ def windowed(request: PatchRequest, who: Caller, start: FlowStart, clock: Clock 
         clock: tells the present moment.
 
     Raises:
-        RequestError: the window or a freeze makes no sense.
+        RequestError: the window or a freeze makes no sense, or the run of a configuration has no window of its own.
         RecordsError: the records can't be asked, so nothing may begin.
     """
     clock = clock or SystemClock()
     now = clock.now()
-    if start.scheduled_for is not None:
-        opens = start.scheduled_for + timedelta(minutes=request.window.lead_minutes)
+    opens = _opens(request, start)
+    if opens is not None:
         request = request.model_copy(update={"window": request.window.model_copy(update={"start": opens})})
     run_id = who.run_id or new_run_id(now)
     if request.dry_run:
         return Admitted(request, run_id)
-    return _Admission(request, who, start, clock, run_id).decided(now)
+    return _Admission(request, who, start, clock, run_id, has_moment=opens is not None).decided(now)
+
+
+def _opens(request: PatchRequest, start: FlowStart) -> datetime | None:
+    """Return when the window opens by how the run was started; None: as the request says.
+
+    Raises:
+        RequestError: a run of a configuration was started without a window.
+    """
+    if start.scheduled_for is not None:
+        return start.scheduled_for + timedelta(minutes=request.window.lead_minutes)
+    if not start.is_timed:
+        request.require_window()
+    return start.asked_for if request.window.start is None else None
+
+
+def not_begun(
+    request: PatchRequest, window: Window, run_id: str, reason: str, now: datetime, by: str, flow_run_id: str
+) -> RunInfo:
+    """Return the record of a run that did not begin, with the reason, the moment, who wanted it, and Prefect's id."""
+    return RunInfo(
+        id=run_id,
+        kind="patch",
+        started_at=now,
+        state=OperationState.NOT_STARTED,
+        request=request.model_dump(mode="json"),
+        window=window,
+        scope=request.scope,
+        ended_at=now,
+        started_by=by,
+        flow_run_id=flow_run_id,
+        message=reason,
+    )
 
 
 class _Admission:
     """One run at the door."""
 
-    def __init__(self, request: PatchRequest, who: Caller, start: FlowStart, clock: Clock, run_id: str) -> None:
+    def __init__(
+        self, request: PatchRequest, who: Caller, start: FlowStart, clock: Clock, run_id: str, *, has_moment: bool
+    ) -> None:
         self._request = request
+        self._has_moment = has_moment  # at which it was to start, so that being late matters
         self._who = who
         self._start = start
         self._clock = clock
         self._run_id = run_id
-        self._configuration = lane(request.configuration, start.deployment)
+        self._configuration = lane(request, start.deployment)
         self._window = self._asked_for(clock.now())
         self._by = f"the schedule of {self._configuration}" if start.scheduled_for is not None else ""
 
@@ -151,10 +202,10 @@ class _Admission:
                 if refusal is None:
                     return Admitted(self._request, standing.run_id, self._by)
             report = self._report(refusal)
-            self._patiently(lambda: self._noted(records, refusal, report.run))
+            news = self._patiently(lambda: self._noted(records, refusal, report.run))
         self._who.watch.said(refusal.reason)
         refused = Refused(refusal, report)
-        if refused.occasion is not None:
+        if news:
             with telling(self._request, self._who) as tell:
                 tell(refused.occasion, report)
         return refused
@@ -168,8 +219,8 @@ class _Admission:
         return admit(
             self._window,
             now,
-            [widest(each.start, each.end, request.window.zone, each.reason) for each in request.freezes],
-            scheduled=self._start.scheduled_for is not None,
+            [each.read(request.window.zone) for each in request.freezes],
+            scheduled=self._has_moment,
             policy=request.reboot,
             reserve_seconds=request.reboot_reserve_minutes * 60,
             standing=standing,
@@ -181,29 +232,20 @@ class _Admission:
             self._configuration, self._window.start, self._run_id, self._start.flow_run_id, self._clock.now()
         )
 
-    def _noted(self, records: SqlRecords, refusal: Refusal, run: RunInfo) -> None:
+    def _noted(self, records: SqlRecords, refusal: Refusal, run: RunInfo) -> bool:
+        """Record the refusal, and return whether it is news: people hear of a window once."""
         records.save(run)
-        if self._start.scheduled_for is not None and refusal.what is not Standing.RUN:
-            noted = Occurrence(
-                self._configuration, self._window.start, refusal.what, run.id, refusal.reason, self._clock.now()
-            )
-            SqlOccurrences(records.database).note(noted)
+        if self._start.scheduled_for is None or refusal.what is Standing.RUN:
+            return True
+        mine = Occurrence(
+            self._configuration, self._window.start, refusal.what, run.id, refusal.reason, self._clock.now()
+        )
+        stands = SqlOccurrences(records.database).note(mine)
+        return stands.run_id == run.id or stands.what is not refusal.what
 
     def _report(self, refusal: Refusal) -> RunReport:
-        now = self._clock.now()
-        run = RunInfo(
-            id=self._run_id,
-            kind="patch",
-            started_at=now,
-            state=OperationState.NOT_STARTED,
-            request=self._request.model_dump(mode="json"),
-            window=self._window,
-            scope=self._request.scope,
-            ended_at=now,
-            started_by=self._by or whoami(self._who),
-            flow_run_id=self._start.flow_run_id,
-            message=refusal.reason,
-        )
+        by, flow_run_id = self._by or whoami(self._who), self._start.flow_run_id
+        run = not_begun(self._request, self._window, self._run_id, refusal.reason, self._clock.now(), by, flow_run_id)
         return RunReport(run, ())
 
     def _patiently(self, call: Callable[[], T]) -> T:

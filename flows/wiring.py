@@ -3,7 +3,7 @@
 import functools
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from tasks.model import RunReport
 from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.rules.calendar.freezes import Freeze
 from tasks.seams.clock import SystemClock
 from tasks.seams.transport import Transport
 from tasks.transport.open import open_session
@@ -57,6 +58,14 @@ def telling(request: AssessRequest | PatchRequest, who: Caller) -> AbstractConte
     """Give a way to tell the people that a request names; what is still to be sent has some seconds at the end."""
     asked = request.notify if isinstance(request, PatchRequest) else ()
     return heralded(asked, _fetch, who.watch.said)
+
+
+def _declared_freezes(request: AssessRequest | PatchRequest, who: Caller) -> Sequence[Freeze]:
+    if not isinstance(request, PatchRequest) or not request.configuration:
+        return ()
+    from flows.freezes import declared_freezes  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
+
+    return declared_freezes(request.configuration, request.window.zone, who.watch.said)
 
 
 @contextmanager
@@ -93,6 +102,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             tell=tell,
             call_hook=hook_caller(clock, who.control, records.leases.ask_to_stop),
             frozen=functools.partial(frozen_of, History(records)),
+            freezes=functools.partial(_declared_freezes, request, who),
         )
         yield with_approval(ports, request, SqlApprovals(records.database))
 

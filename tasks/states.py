@@ -136,5 +136,5 @@ class Occasion(StrEnum):
     STARTED = "started"
     FINISHED = "finished"
     FAILED = "failed"
-    MISSED = "missed"  # a window came and went, or holds nothing any more
+    MISSED = "missed"  # a run did not begin in its window: it came too late, another has it, or Prefect cancelled it
     CANCELLED = "cancelled"

@@ -12,7 +12,6 @@ from flows.request import PatchRequest, WindowRequest
 from inventory.machine import Inventory, Machine
 from inventory.places import Place
 from inventory.scope import Scope
-from tasks.rules.calendar.clocks import instant
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.recurrence import parse
 from tasks.rules.calendar.schedule import Schedule
@@ -161,7 +160,7 @@ class Configuration:
 
     def frozen_times(self, zone: str) -> tuple[Freeze, ...]:
         """Return its freezes; those without an offset by the clocks of a zone."""
-        return tuple(Freeze(_moment(one.start, zone), _moment(one.end, zone), one.reason) for one in self.freezes)
+        return tuple(one.read(zone) for one in self.freezes)
 
     def openings(self, inventory: Inventory) -> tuple[Opening, ...]:
         """Return its windows and requests, one for each zone.
@@ -217,7 +216,3 @@ class Configurations:
             if each.name == name:
                 return each
         raise KeyError(name)
-
-
-def _moment(time: datetime, zone: str) -> datetime:
-    return instant(time, zone)[0] if time.tzinfo is None else time

@@ -1,8 +1,9 @@
 """What a person should know about configurations before a night shows it. Pure: files were read before."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.fleets import Fleets
@@ -12,9 +13,10 @@ from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, PatchOwner
 from inventory.places import did_you_mean
 from inventory.scope import Scope
+from tasks.rules.calendar.clocks import wall_at
 from tasks.rules.calendar.freezes import frozen
 from tasks.rules.calendar.overlaps import Severity, check
-from tasks.rules.calendar.schedule import Schedule, occurrences
+from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences
 from tasks.rules.window import say_duration
 from tasks.states import RebootPolicy
 
@@ -71,6 +73,7 @@ def _about_windows(one: Configuration, fleets: Fleets, now: datetime) -> Iterato
         for each in check(schedule, now):
             yield Finding(one.name, each.severity, "window", f"{each.message}{about}", each.remedy)
         yield from _about_freezes(one, schedule, now)
+        yield from _about_runs(one, schedule, now)
 
 
 def known_zones(one: Configuration, fleets: Fleets) -> tuple[str, ...]:
@@ -94,6 +97,45 @@ def _about_freezes(one: Configuration, schedule: Schedule, now: datetime) -> Ite
         named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
         message = f"freezes take away all of its {len(windows)} windows of the coming year{named}"
         yield Finding(one.name, Severity.WARNS, "freezes", message, "Move the windows, or end the freezes.")
+
+
+def _about_runs(one: Configuration, schedule: Schedule, now: datetime) -> Iterator[Finding]:
+    """Look at when runs start: a run may not start while the one before it goes on, nor may a download."""
+    freezes = one.frozen_times(schedule.zone)
+    windows = [each for each in occurrences(schedule, now, until=now + AHEAD) if frozen(each, freezes) is None]
+    lead = timedelta(minutes=one.lead_minutes)
+    for window, following in pairwise(windows):
+        if lead and window.end <= following.start <= window.end + lead:
+            yield _cancelled(one, window, following)
+            break
+    if one.stage_ahead_minutes is not None:
+        yield from _about_downloads(one, windows, timedelta(minutes=one.stage_ahead_minutes), schedule.zone)
+
+
+def _cancelled(one: Configuration, window: Occurrence, following: Occurrence) -> Finding:
+    kept, period = one.lead_minutes + one.minutes, following.start - window.start
+    message = (
+        f"a run takes {say_duration(kept * 60)} (its lead and its window), and the next one is due "
+        f"{say_duration(period.total_seconds())} after it: Prefect cancels the run of the window of "
+        f"{following.local:%Y-%m-%d %H:%M}, as the run before it still goes on"
+    )
+    return Finding(one.name, Severity.BLOCKS, "lead", message, "Make `lead` or the window shorter.")
+
+
+def _about_downloads(
+    one: Configuration, windows: Sequence[Occurrence], ahead: timedelta, zone: str
+) -> Iterator[Finding]:
+    for number, window in enumerate(windows):
+        starts, ends = window.start - ahead, window.start - ahead + (window.end - window.start)
+        met = next((each for each in windows[:number] if each.start < ends and starts < each.end), None)
+        if met is not None:
+            message = (
+                f"the download for the window of {window.local:%Y-%m-%d %H:%M} may last from "
+                f"{wall_at(starts, zone):%Y-%m-%d %H:%M} to {wall_at(ends, zone):%H:%M} and meets the window "
+                f"of {met.local:%Y-%m-%d %H:%M}: a machine that still downloads is left alone by that window's run"
+            )
+            yield Finding(one.name, Severity.WARNS, "stage_ahead", message, "Let it start after that window's end.")
+            return
 
 
 def _about_request(one: Configuration, every: Configurations) -> Iterator[Finding]:

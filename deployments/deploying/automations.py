@@ -6,7 +6,8 @@ records don't follow Prefect's state but the run's lease, and reconcile-fleet ta
 """
 
 from deployments.deploying.found import prefix
-from deployments.deploying.model import OURS, Automation
+from deployments.deploying.model import Automation
+from flows.tags import OURS
 
 SILENT_SECONDS = 600
 """How long a running flow may be silent. Prefect's own heartbeats come every 180 s unless they are set to be denser."""

@@ -10,7 +10,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import Automation as TheirAutomation
 
-from deployments.deploying.model import OURS, Automation, Deployment, Pool, ScheduleLine, Setup, fleet_tag
+from deployments.deploying.model import Automation, Deployment, Pool, ScheduleLine, Setup
+from flows.tags import OURS, fleet_tag
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

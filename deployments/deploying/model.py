@@ -11,18 +11,6 @@ from enum import StrEnum
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """What intervals count from: any moment will do, as long as it is always the same."""
-OURS = "fleetpatch"
-"""Tag of everything that is ours."""
-
-
-def fleet_tag(fleet: str) -> str:
-    """Return the tag of everything that one set of configurations has put there, and may remove again."""
-    return f"{OURS}:fleet={fleet}"
-
-
-def configuration_tag(name: str) -> str:
-    """Return the tag of what belongs to one configuration."""
-    return f"{OURS}:configuration={name}"
 
 
 @dataclass(frozen=True, slots=True)

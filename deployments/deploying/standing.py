@@ -9,11 +9,12 @@ from typing import Any
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from deployments.deploying.model import EPOCH, OURS, Deployment, ScheduleLine, fleet_tag
+from deployments.deploying.model import EPOCH, Deployment, ScheduleLine
 from deployments.deploying.refresh import refresh_schedules
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
+from flows.tags import OURS, fleet_tag
 from flows.upkeep import prune_records, report_fleet, stage_fleet
 
 AnyFlow = Flow[..., Any]

@@ -1,21 +1,21 @@
 """What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from deployments.config.configuration import Configuration, Configurations, Opening
 from deployments.deploying.automations import automations
-from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup, configuration_tag
+from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup
 from deployments.deploying.standing import deployment, every, standing
 from flows.patch import patch_fleet
+from flows.tags import configuration_tag
 from flows.upkeep import stage_fleet
 from inventory.machine import Inventory
-from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.spoken import Spoken, SpokenKind, agrees, spoken
 from tasks.rules.calendar.words import described
-from tasks.rules.window import read_local, say_duration
+from tasks.rules.window import say_duration
 
 AHEAD = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
@@ -109,7 +109,7 @@ def line(
 
     None: no window opens any more.
     """
-    freezes = _freezes(configuration, opening.zone)
+    freezes = configuration.frozen_times(opening.zone)
     if told is not None:
         every_so_often = timedelta(seconds=told.every) if told.every is not None else None
         kind = SpokenKind.RRULE if every_so_often is None else SpokenKind.INTERVAL
@@ -123,10 +123,3 @@ def line(
     if said.kind is SpokenKind.INTERVAL and said.every is not None and said.anchor is not None:
         return every(slug, said.every.total_seconds(), said.anchor, active=configuration.enabled)
     return ScheduleLine(slug, said.text, said.zone, configuration.enabled, until=said.until)
-
-
-def _freezes(configuration: Configuration, zone: str) -> Sequence[Freeze]:
-    def moment(given: datetime) -> datetime:
-        return read_local(given, zone) if given.tzinfo is None else given
-
-    return [Freeze(moment(each.start), moment(each.end), each.reason) for each in configuration.freezes]

@@ -30,7 +30,9 @@ from deployments.server.view import (
 from flows.cli.exits import CannotRun
 from tasks.errors import RecordsError
 from tasks.records.history import History
+from tasks.records.occurrences import SqlOccurrences
 from tasks.records.opening import open_records
+from tasks.rules.admission import Occurrence, Standing
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +126,7 @@ def look_at_server(records_url: str | None = None, *, now: datetime | None = Non
             pending=_runs(client, ours, {"state": {"type": {"any_": ["PENDING"]}}}),
             late=_runs(client, ours, {"state": {"name": {"any_": ["Late"]}}}),
             limited=_limited(client, ours, now),
+            missed=_missed(now, records_url),
             names=names,
         )
 
@@ -231,6 +234,17 @@ def _limited(client: SyncPrefectClient, deployments: set[str], now: datetime) ->
     return tuple(
         run for run in _runs(client, deployments, wanted) if "concurrency limit" in (run.state.message or "").lower()
     )
+
+
+def _missed(now: datetime, records_url: str | None) -> tuple[Occurrence, ...]:
+    """Return the windows of the last days that no run had. Where the records can't be read nothing is known."""
+    try:
+        with open_records(records_url) as records:
+            known = SqlOccurrences(records.database).between(now - LOOK_BACK, now)
+    except RecordsError as error:
+        logger.info("our records can't be asked: %s", error.message)
+        return ()
+    return tuple(each for each in known if each.what is Standing.MISSED)
 
 
 def _running(

@@ -141,6 +141,18 @@ def judge_waiting(view: ServerView) -> Sequence[Finding]:
     return found or [_good("waiting", "nothing is stuck Pending, late or kept out")]
 
 
+def judge_missed(view: ServerView) -> Sequence[Finding]:
+    """Windows of the last days that no run had, as they are recorded."""
+    if not view.missed:
+        return [_good("missed", "every window of the last days that is known had its run")]
+    last = view.missed[-1]
+    words = (
+        f"{len(view.missed)} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
+    )
+    remedy = f"fleetpatch show {last.run_id}; start a run by hand with window.start, or wait for the next window."
+    return [Finding("missed", FindingLevel.WARN, words, remedy)]
+
+
 JUDGES: tuple[Judge, ...] = (
     judge_version,
     judge_clock,
@@ -150,6 +162,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_workers,
     judge_zombies,
     judge_waiting,
+    judge_missed,
 )
 """Every check, in the order in which it is told. Another part of this room adds its own here."""
 

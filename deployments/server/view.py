@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from tasks.rules.admission import Occurrence
+
 OURS = "fleetpatch"
 """The tag of everything that this project puts into Prefect."""
 
@@ -151,6 +153,7 @@ class ServerView:
         skew: how far its clock is ahead of ours; None when it told no time.
         settings: what it says of its own settings; None when it doesn't.
         limited: runs that the limit of their deployment cancelled lately.
+        missed: windows of the last days that no run had, by our own records.
         names: of flows, by their id.
     """
 
@@ -168,6 +171,7 @@ class ServerView:
     pending: tuple[RunTold, ...] = ()
     late: tuple[RunTold, ...] = ()
     limited: tuple[RunTold, ...] = ()
+    missed: tuple[Occurrence, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
 
     def setting(self, path: str) -> object:

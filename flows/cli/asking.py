@@ -30,6 +30,7 @@ _OPTIONS: Mapping[str, str] = {
     "window.start": "--window-start",
     "window.minutes": "--minutes",
     "window.zone": "--zone",
+    "outside_window": "--outside-window",
     "waves.canary_count": "--canary",
     "waves.canary_percent": "--canary",
     "waves.size": "--wave-size",

@@ -62,6 +62,14 @@ WindowStart = Annotated[
         help='When the window opens, e.g. "2026-11-21 02:00", read in --zone. Default: now.',
     ),
 ]
+OutsideWindow = Annotated[
+    bool | None,
+    typer.Option(
+        "--outside-window",
+        rich_help_panel=WHEN,
+        help="Of a request file that names a configuration: patch now, outside of its windows.",
+    ),
+]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", rich_help_panel=WHEN, help="How long it is open. Default: 120.")
 ]
@@ -164,6 +172,7 @@ SHARED: Mapping[str, Any] = {
     "exclude_requiring_reboot": NoRebooting,
     "published_before": PublishedBefore,
     "window_start": WindowStart,
+    "outside_window": OutsideWindow,
     "minutes": Minutes,
     "zone": Zone,
     "reserve": Reserve,
@@ -243,6 +252,7 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
             "published_before": options["published_before"],
         },
         "window": {"start": options["window_start"], "minutes": options["minutes"], "zone": options["zone"]},
+        "outside_window": options["outside_window"] or None,
         "waves": {
             "canary_count": canary_count,
             "canary_percent": canary_percent,

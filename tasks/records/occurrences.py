@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.records import schema
@@ -57,8 +57,12 @@ class SqlOccurrences:
             found = connection.execute(select(_TABLE).where(*_is(configuration, starts_at))).one()
         return _occurrence(found)
 
-    def note(self, occurrence: Occurrence) -> Occurrence:
+    def note(self, occurrence: Occurrence, *, instead_of: Occurrence | None = None) -> Occurrence:
         """Record why a window has no run. One that a run has keeps it, and the first word that was said stands.
+
+        Args:
+            occurrence: what is recorded.
+            instead_of: a claim that came to nothing: it gives way, unless something else stands there by now.
 
         Returns:
             What stands now.
@@ -67,9 +71,11 @@ class SqlOccurrences:
             RecordsError: the database can't be asked.
         """
         with self._database.writing(f"note a window of {occurrence.configuration}") as connection:
-            noting = self._insert(_TABLE).values(_row(occurrence))
-            connection.execute(noting.on_conflict_do_nothing(index_elements=_KEY))
-            key = _is(occurrence.configuration, occurrence.starts_at)
+            row, key = _row(occurrence), _is(occurrence.configuration, occurrence.starts_at)
+            connection.execute(self._insert(_TABLE).values(row).on_conflict_do_nothing(index_elements=_KEY))
+            if instead_of is not None:
+                same = (_TABLE.c.run_id == instead_of.run_id, _TABLE.c.what == instead_of.what.value)
+                connection.execute(update(_TABLE).where(*key, *same).values(_changes(row)))
             found = connection.execute(select(_TABLE).where(*key)).one()
         return _occurrence(found)
 

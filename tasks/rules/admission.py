@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from tasks.errors import RequestError
 from tasks.model import Window
+from tasks.rules.calendar.freezes import Freeze, frozen
 from tasks.rules.window import cut_off, describe, say_duration, say_time, why_cut_off
 from tasks.states import RebootPolicy
 
@@ -42,15 +42,6 @@ class Occurrence:
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
-    """A time in which nothing may be changed: from ``start`` (included) to ``end`` (excluded)."""
-
-    start: datetime
-    end: datetime
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a run may not begin; with ``Standing.RUN`` another one has its window."""
 
@@ -61,7 +52,7 @@ class Refusal:
 def admit(
     window: Window,
     now: datetime,
-    freezes: Sequence[Frozen],
+    freezes: Sequence[Freeze],
     *,
     scheduled: bool,
     policy: RebootPolicy,
@@ -75,16 +66,16 @@ def admit(
         window: that the run would keep to.
         now: the present moment, aware.
         freezes: of the run's configuration.
-        scheduled: a schedule started it, so that being late and being the second matter. A person who starts a run
-            late is told by each machine's outcome what did not fit any more.
+        scheduled: it was to start at a moment of its own, so that being late matters (and, of a schedule's run, being
+            the second). A person who gives a window that is over is told by each machine's outcome that nothing fits.
         policy: whether time is kept for a reboot.
         reserve_seconds: how much.
         standing: what the records say of this window; None before they are asked.
         claimant: who wants it: see ``Occurrence.reason``.
     """
-    for freeze in freezes:
-        if window.start < freeze.end and freeze.start < window.end:
-            return Refusal(Standing.FROZEN, _frozen(freeze, window))
+    freeze = frozen(window, freezes)
+    if freeze is not None:
+        return Refusal(Standing.FROZEN, why_frozen(freeze, window))
     if not scheduled:
         return None
     last = last_moment(window, policy, reserve_seconds)
@@ -99,34 +90,8 @@ def last_moment(window: Window, policy: RebootPolicy, reserve_seconds: float) ->
     return until if until > window.start else window.end
 
 
-def widest(start: datetime, end: datetime, zone: str, reason: str = "") -> Frozen:
-    """Return a freeze; times without an offset are read in the zone, and in doubt so that it lasts longer.
-
-    In doubt are times that happen twice, and those that the clocks jump over.
-
-    Raises:
-        RequestError: it does not end after its start.
-    """
-    frozen = Frozen(min(_readings(start, zone)), max(_readings(end, zone)), reason)
-    if frozen.end < frozen.start:
-        raise RequestError(
-            f"a freeze ends before it begins: {start.isoformat()} to {end.isoformat()}",
-            hint="Give its end later than its start, both with an offset or both without.",
-        )
-    return frozen
-
-
-def _readings(moment: datetime, zone: str) -> tuple[datetime, ...]:
-    if moment.tzinfo is not None:
-        return (moment.astimezone(UTC),)
-    here = ZoneInfo(zone)
-    try:
-        return tuple(moment.replace(tzinfo=here, fold=fold).astimezone(UTC) for fold in (0, 1))
-    except OverflowError:  # "until the end of time", in a zone that is not there yet
-        return (moment.replace(tzinfo=UTC),)
-
-
-def _frozen(freeze: Frozen, window: Window) -> str:
+def why_frozen(freeze: Freeze, window: Window) -> str:
+    """Return in words which freeze takes a window away."""
     why = f"{freeze.reason}, " if freeze.reason else ""
     return (
         f"frozen: {why}from {_day(freeze.start, window.zone)} to {_day(freeze.end, window.zone)}; "

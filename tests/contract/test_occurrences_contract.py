@@ -99,3 +99,12 @@ def test_of_many_controllers_one_gets_it(url: str) -> None:
         stood = list(pool.map(ask, range(8)))
     assert len(set(stood)) == 1
     assert stood[0].run_id == f"run-{stood[0].reason.removeprefix('flow-')}"
+
+
+def test_a_claim_that_came_to_nothing_gives_way_once(windows: SqlOccurrences) -> None:
+    claim = windows.claim("web", START, "run-1", "flow-1", LATER)
+    assert windows.note(missed()).run_id == "run-1"
+    assert windows.note(missed(), instead_of=claim) == missed()
+    again = Occurrence("web", START, Standing.MISSED, "run-10", "it was late", LATER)
+    assert windows.note(again, instead_of=claim) == missed()
+    assert windows.note(again, instead_of=windows.claim("db", START, "run-2", "flow-2", LATER)) == missed()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 from tasks.errors import ManagerBusy
+from tasks.rules.calendar.freezes import Freeze
 from tests.faults.controller import Controller
 from tests.faults.machine import FaultyMachine
 from tests.faults.world import Strike, World
@@ -144,6 +145,17 @@ def _stop(dice: random.Random) -> Do:
     return do
 
 
+def _declare_freeze(dice: random.Random) -> Do:
+    """Declare a freeze that takes the window away, or (one in four) one that begins when the window is over."""
+    hours = dice.choice([-1, 0, 1, 24])
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        start = world.hub.now + timedelta(hours=hours)
+        world.freezes.append(Freeze(start, start + timedelta(days=2), "release"))
+
+    return do
+
+
 def _too_early(dice: random.Random) -> Do:
     def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
         if controller is not None and world.is_open(controller.run_id):
@@ -176,6 +188,7 @@ STRIKES: dict[str, Make] = {
     "controller's clock jumps": _jump,
     "taken up too early": _too_early,
     "stop requested": _stop,
+    "freeze declared": _declare_freeze,
     "records away": _records_away(3, 30, 90, 600),
     "records away for good": _records_away(FOR_GOOD),
     "answer of the records lost": _answer_lost,

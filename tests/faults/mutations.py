@@ -28,6 +28,7 @@ import tasks.steps.restarts
 import tasks.steps.settling
 import tasks.steps.validate
 from flows.campaign import Campaign
+from flows.ceremony import Ceremony
 from flows.steady import SteadyRecords
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
 from tasks.model import Finding, RebootResult
@@ -202,6 +203,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "a reboot is believed without another boot id": ("5", _put(tasks.steps.reboot, "_watch", _said_to_be_back)),
     "a stop kills the job": ("1", _put(tasks.steps.follow, "ask_to_stop", _kill_on_stop)),
     "a stop is not heard": ("1", _deaf),
+    "a freeze that was declared later is not looked for": ("2", _put(Ceremony, "_frozen", lambda self: "")),
     "the exit code is trusted": ("5", _around(tasks.steps.settling, "settle", _by_exit_code)),
     "an outcome is dropped": ("one outcome a machine", _around(Campaign, "_wave", _fewer)),
     "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),

@@ -5,20 +5,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import flows.campaign
 import flows.carrying
 import flows.keeper
-from flows.carrying import _carry, carry_out
+from flows.carrying import MakeRunner, _carry, carry_out
 from flows.context import Caller
 from flows.past import past_of
 from flows.ports import PlainRunner, Ports
 from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
 from tasks.errors import LeaseHeld, RecordsError, RequestError
-from tasks.model import Outcome, RunReport
+from tasks.model import Outcome, RunReport, Wave
+from tasks.rules.calendar.freezes import Freeze, frozen
 from tasks.seams.leases import StopRequest
 from tasks.seams.records import JournalMark
 from tasks.states import OperationState, Step
@@ -99,6 +101,7 @@ class World:
         self.calls = 0
         self.tasks: list[Task] = []
         self.clock_is_honest = True
+        self.freezes: list[Freeze] = []
         self.at_call: dict[int, list[Strike]] = {}
         self.at_step: dict[tuple[str, Step], list[tuple[int, Strike]]] = {}
         self.at_order: dict[str, list[tuple[int, Strike]]] = {}
@@ -150,7 +153,7 @@ class World:
         controller = self._controller(run_id)
         who = Caller(Steps(controller), controller.control, "sim", run_id=run_id)
         ports = self._ports(controller)
-        return self._process(controller, lambda: carry_out(request, who, _plainly, ports=ports))
+        return self._process(controller, lambda: carry_out(request, who, self._waves(controller), ports=ports))
 
     def take_up(self, run_id: str) -> Task:
         """Let a new process take a run up."""
@@ -162,7 +165,9 @@ class World:
         def past() -> Any:
             return controller.call("records", "past", lambda: past_of(history, run_id))  # type: ignore[arg-type]
 
-        return self._process(controller, lambda: _carry(request, who, _plainly, ports, run_id, "", past=past))
+        return self._process(
+            controller, lambda: _carry(request, who, self._waves(controller), ports, run_id, "", past=past)
+        )
 
     def is_open(self, run_id: str) -> bool:
         """Whether a run may still be taken up."""
@@ -180,6 +185,7 @@ class World:
         self.at_step.clear()
         self.at_order.clear()
         self._armed.clear()
+        self.freezes.clear()
         for machine in self.machines.values():
             machine.mend()
 
@@ -214,7 +220,20 @@ class World:
             manager_for=lambda facts: FakeManager(),
             watch=Steps(controller),
             control=controller.control,
+            freezes=lambda: tuple(self.freezes),
         )
+
+    def _waves(self, controller: Controller) -> MakeRunner:
+        return lambda request, ports: _Waves(partial(self._wave_begins, controller))
+
+    def _wave_begins(self, controller: Controller, wave: Wave) -> None:
+        """Nothing may be begun on a machine once a freeze is declared; what has begun goes on."""
+        touched = {entry.machine for entry in self.records.journal if entry.run_id == controller.run_id}
+        new = [name for name in wave.machines if name not in touched]
+        run = self.records.runs[controller.run_id]
+        hit = run.window is not None and frozen(run.window, self.freezes) is not None
+        if hit and new and not controller.control.stopping:
+            self.complain(f"wave {wave.number} was begun on {new} although its window is frozen")
 
     def take_up_too_early(self, run_id: str) -> None:
         """Let somebody try to take up a run that is (perhaps) carried out."""
@@ -269,5 +288,13 @@ class World:
             self.judge(self, item)
 
 
-def _plainly(request: object, ports: Ports) -> PlainRunner:
-    return PlainRunner()
+class _Waves(PlainRunner):
+    """Looks at each wave as it begins."""
+
+    def __init__(self, begins: Callable[[Wave], None]) -> None:
+        super().__init__()
+        self._begins = begins
+
+    def wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+        self._begins(wave)
+        return super().wave(wave, body)

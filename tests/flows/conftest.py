@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.context import Caller
+from tests.flows.served import Served
+from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
 STARTUP_SECONDS = 300  # on cores that others use, a start has taken more than a minute
@@ -43,3 +47,23 @@ def fleet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimFleet:
     )
     monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
     return made
+
+
+@pytest.fixture
+def who(tmp_path: Path) -> Caller:
+    return Caller(name="anne", records_url=f"sqlite:///{tmp_path / 'records.db'}")
+
+
+@pytest.fixture
+def served(prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+    """Makes flow runs of a deployment as the scheduler does, and carries them out here."""
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
+    return Served()
+
+
+@pytest.fixture
+def now_fleet(fleet: SimFleet) -> SimFleet:
+    """A simulated fleet whose clock shows the time that the flow's does."""
+    fleet.clock.advance((datetime.now(UTC) - fleet.clock.now()).total_seconds())
+    fleet.add("web", [FakePackage("a")])
+    return fleet

@@ -1,27 +1,21 @@
 """The window is law: late runs, second runs and frozen windows, at the door of the real flow and on a real server."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as AnyState
-from prefect.client.schemas.schedules import IntervalSchedule
-from prefect.flow_engine import run_flow
 
 from flows.context import Caller
 from flows.patch import patch_fleet
 from flows.policy_forms import FreezeRequest
 from flows.ports import Herald
 from flows.request import PatchRequest, WindowRequest
+from flows.upkeep import downloading
 from flows.windowed import Admitted, FlowStart, Refused, flow_start, windowed
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunReport
@@ -30,8 +24,8 @@ from tasks.records.occurrences import SqlOccurrences
 from tasks.records.opening import open_records
 from tasks.rules.admission import Occurrence, Standing
 from tasks.states import Occasion, OperationState
+from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
-from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
 DUE = datetime(2026, 11, 20, 23, 20, tzinfo=UTC)
@@ -39,9 +33,20 @@ OPENS = DUE + timedelta(minutes=40)
 FIRST, SECOND = FlowStart("flow-1", DUE, "web-nights"), FlowStart("flow-2", DUE, "web-nights")
 
 
+Told = list[tuple[Occasion, str]]
+
+
 @pytest.fixture
-def who(tmp_path: Path) -> Caller:
-    return Caller(name="anne", records_url=f"sqlite:///{tmp_path / 'records.db'}")
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """What people are told at the door, and why."""
+    heard: Told = []
+
+    @contextmanager
+    def telling(request: PatchRequest, who: Caller) -> Iterator[Herald]:
+        yield lambda occasion, report: heard.append((occasion, report.run.message))
+
+    monkeypatch.setattr("flows.windowed.telling", telling)
+    return heard
 
 
 def asked(*freezes: FreezeRequest, **fields: Any) -> PatchRequest:
@@ -98,32 +103,40 @@ class TestTheDoor:
         assert run.window is not None
         assert run.window.start == OPENS
 
-    def test_people_are_told_of_missed_and_frozen_windows_but_not_of_second_runs(
-        self, who: Caller, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        told: list[tuple[Occasion, str]] = []
-
-        @contextmanager
-        def telling(request: PatchRequest, who: Caller) -> Iterator[Herald]:
-            yield lambda occasion, report: told.append((occasion, report.run.message))
-
-        monkeypatch.setattr("flows.windowed.telling", telling)
+    def test_people_are_told_of_every_run_that_is_refused(self, who: Caller, told: Told) -> None:
         freeze = FreezeRequest(start=OPENS, end=OPENS + timedelta(days=1))
         late = refused(door(asked(), who, FIRST, 600))
         frozen = refused(door(asked(freeze), who, SECOND))
         admitted(door(asked(), who, FIRST))
-        refused(door(asked(), who, SECOND))
-        assert told == [(Occasion.MISSED, late.refusal.reason), (Occasion.CANCELLED, frozen.refusal.reason)]
+        second = refused(door(asked(), who, SECOND))
+        assert told == [
+            (Occasion.MISSED, late.refusal.reason),
+            (Occasion.CANCELLED, frozen.refusal.reason),
+            (Occasion.MISSED, second.refusal.reason),
+        ]
 
     def test_the_second_run_for_a_window_names_the_first(self, who: Caller) -> None:
         first = admitted(door(asked(), who, FIRST))
         second = refused(door(asked(), who, SECOND, 1))
         assert second.refusal.what is Standing.RUN
         assert f"belongs to run {first.run_id}" in second.refusal.reason
-        assert second.occasion is None
+        assert second.occasion is Occasion.MISSED
         known = standing(who)
         assert known is not None
         assert known.run_id == first.run_id
+        with open_records(who.records_url) as records:
+            assert History(records).run(second.report.run.id).message == second.refusal.reason
+
+    def test_a_run_that_only_downloads_takes_no_window_of_a_patch_run(self, who: Caller) -> None:
+        early = FlowStart("flow-3", OPENS, "web")  # due at the very moment at which another window opens
+        staging = admitted(door(downloading(asked()), who, early))
+        patching = admitted(door(asked(), who, FIRST))
+        assert staging.run_id != patching.run_id
+        known = standing(who)
+        assert known is not None
+        assert known.run_id == patching.run_id
+        again = refused(door(downloading(asked()), who, FlowStart("flow-4", OPENS, "web")))
+        assert f"belongs to run {staging.run_id}" in again.refusal.reason
 
     def test_the_same_flow_run_that_comes_again_gets_its_run(self, who: Caller) -> None:
         first = admitted(door(asked(), who, FIRST))
@@ -164,13 +177,13 @@ class TestTheDoor:
         assert known.what is Standing.FROZEN
 
     def test_a_person_gets_a_window_from_now_bound_to_no_schedule(self, who: Caller, tmp_path: Path) -> None:
-        request = asked()
+        request = asked(outside_window=True)
         assert admitted(door(request, who, FlowStart("flow-3"), 600)).request == request
         assert not (tmp_path / "records.db").exists()
 
     def test_a_freeze_binds_a_person_too_but_is_no_window_of_the_schedule(self, who: Caller) -> None:
         freeze = FreezeRequest(start=DUE + timedelta(minutes=30), end=DUE + timedelta(days=1))
-        answer = refused(door(asked(freeze), who, FlowStart("flow-3")))
+        answer = refused(door(asked(freeze, outside_window=True), who, FlowStart("flow-3")))
         assert answer.refusal.what is Standing.FROZEN
         with open_records(who.records_url) as records:
             assert SqlOccurrences(records.database).between(DUE - timedelta(1), DUE + timedelta(1)) == ()
@@ -214,66 +227,6 @@ class TestTheDoor:
 
         monkeypatch.setattr(SqlOccurrences, "claim", slow)
         assert refused(windowed(asked(), who, FIRST, clock)).refusal.what is Standing.MISSED
-
-
-@pytest.fixture
-def served(prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Served":
-    """Makes flow runs of a deployment as the scheduler does, and carries them out here."""
-    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
-    return Served()
-
-
-class Served:
-    """A deployment of patch-fleet."""
-
-    def scheduled(self, request: PatchRequest, due: datetime, times: int = 1) -> list[FlowRun]:
-        """Let the server's own scheduler make runs for that moment, one for each of the schedules, and run them."""
-        return [self._carried_out(run) for run in asyncio.run(self._scheduled(request, due, times))]
-
-    def started(self, request: PatchRequest) -> FlowRun:
-        """Start it as a person does."""
-        return self._carried_out(asyncio.run(self._started(request)))
-
-    def _carried_out(self, run: FlowRun) -> FlowRun:
-        parameters = {"request": PatchRequest.model_validate(run.parameters["request"])}
-        run_flow(patch_fleet, flow_run=run, parameters=parameters, return_type="state")
-        with get_client(sync_client=True) as client:
-            return client.read_flow_run(run.id)
-
-    async def _deployed(self, request: PatchRequest, *schedules: IntervalSchedule) -> UUID:
-        async with get_client() as client:
-            return await client.create_deployment(
-                await client.create_flow(patch_fleet),
-                f"web-{uuid4()}",
-                parameters={"request": request.model_dump(mode="json")},
-                schedules=[DeploymentScheduleCreate(schedule=each, active=True) for each in schedules],
-            )
-
-    async def _scheduled(self, request: PatchRequest, due: datetime, times: int) -> list[FlowRun]:
-        daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=due)
-        deployment = await self._deployed(request, *[daily] * times)
-        around = {"start_time": (due - timedelta(minutes=1)).isoformat(), "end_time": (due + timedelta(1)).isoformat()}
-        async with get_client() as client:
-            asked: dict[str, Any] = {"path_params": {"id": deployment}, "json": {**around, "max_runs": 1}}
-            await client.request("POST", "/deployments/{id}/schedule", **asked)
-            mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-            runs = await client.read_flow_runs(deployment_filter=mine)
-        found = [run for run in runs if run.expected_start_time == due]
-        assert len(found) == times
-        return found
-
-    async def _started(self, request: PatchRequest) -> FlowRun:
-        deployment = await self._deployed(request)
-        async with get_client() as client:
-            return await client.create_flow_run_from_deployment(deployment)
-
-
-@pytest.fixture
-def now_fleet(fleet: SimFleet) -> SimFleet:
-    """A simulated fleet whose clock shows the time that the flow's does."""
-    fleet.clock.advance((datetime.now(UTC) - fleet.clock.now()).total_seconds())
-    fleet.add("web", [FakePackage("a")])
-    return fleet
 
 
 def message(run: FlowRun) -> str:
@@ -333,7 +286,7 @@ def test_a_person_starts_the_same_deployment_when_they_like_but_not_in_a_freeze(
     served: Served, now_fleet: SimFleet
 ) -> None:
     now = datetime.now(UTC)
-    request = within(now_fleet)
+    request = within(now_fleet).model_copy(update={"outside_window": True})
 
     run = served.started(request)
     frozen = request.model_copy(update={"freezes": [FreezeRequest(start=now, end=now + timedelta(days=1))]})

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, datetime
 
 from tasks.errors import RequestError
-from tasks.rules.calendar.clocks import instant
+from tasks.model import Window
 from tasks.rules.calendar.schedule import Occurrence
+from tasks.rules.window import zone_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Freeze:
 
     Attributes:
         start: aware.
-        end: aware; the first instant at which windows may be open again.
+        end: aware; the first instant at which windows may be open again. The same as the start: a moment.
         reason: for people: "year-end closing".
     """
 
@@ -27,40 +28,51 @@ class Freeze:
         """Refuse what can't be meant.
 
         Raises:
-            RequestError: a time without a zone, or an end that is not after the start.
+            RequestError: a time without a zone, or an end before the start.
         """
         named = f"the freeze {self.reason!r}" if self.reason else "a freeze"
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise RequestError(f"{named} has a time without a zone", hint="Give its times with their offset or zone.")
-        if self.end <= self.start:
+        if self.end < self.start:
             raise RequestError(
-                f"{named} ends at {self.end.isoformat()}, which is not after its start {self.start.isoformat()}",
-                hint="Give an end that lies after the start; for whole days the last day itself.",
+                f"{named} ends before it begins: {self.start.isoformat()} to {self.end.isoformat()}",
+                hint="Give its end later than its start, both with an offset or both without.",
             )
 
 
-def frozen(occurrence: Occurrence, freezes: Iterable[Freeze]) -> Freeze | None:
+def read_freeze(start: datetime, end: datetime, zone: str, reason: str = "") -> Freeze:
+    """Return a freeze; times without an offset are read in the zone, and in doubt so that it lasts longer.
+
+    In doubt are times that happen twice, and those that the clocks jump over. This is the one reader of freezes: what
+    is deployed, shown, checked and kept to by a run are the same instants.
+
+    Args:
+        start: from when.
+        end: until when.
+        zone: IANA name.
+        reason: for people.
+
+    Raises:
+        RequestError: the zone is unknown, or the freeze ends before it begins.
+    """
+    return Freeze(min(_readings(start, zone)), max(_readings(end, zone)), reason)
+
+
+def _readings(moment: datetime, zone: str) -> tuple[datetime, ...]:
+    try:
+        if moment.tzinfo is not None:
+            return (moment.astimezone(UTC),)
+        here = zone_of(zone)
+        return tuple(moment.replace(tzinfo=here, fold=fold).astimezone(UTC) for fold in (0, 1))
+    except OverflowError:  # "until the end of time", in a zone that is not there yet
+        return (moment.replace(tzinfo=UTC),)
+
+
+def frozen(window: Occurrence | Window, freezes: Iterable[Freeze]) -> Freeze | None:
     """Return the freeze that a window may not open for, or None; of several the one that begins first.
 
     Any overlap counts: a window is not shortened, since people and budgets reckon with its whole length. A freeze that
     ends when the window opens, or begins when it ends, does no harm.
     """
-    hits = [freeze for freeze in freezes if freeze.start < occurrence.end and occurrence.start < freeze.end]
+    hits = [freeze for freeze in freezes if freeze.start < window.end and window.start < freeze.end]
     return min(hits, key=lambda freeze: freeze.start, default=None)
-
-
-def all_day(first: date, last: date, zone: str, reason: str = "") -> Freeze:
-    """Return the freeze of whole days in a zone.
-
-    Args:
-        first: the first day that is frozen.
-        last: the last one; it may be the same. (iCalendar's DTEND of an all-day event is the day *after* the last.)
-        zone: IANA name. Where the clocks jump over midnight the day begins with its first instant.
-        reason: for people.
-
-    Raises:
-        RequestError: the zone is unknown, or the last day lies before the first.
-    """
-    begins, _ = instant(datetime.combine(first, time()), zone)
-    ends, _ = instant(datetime.combine(last + timedelta(days=1), time()), zone)
-    return Freeze(begins, ends, reason)

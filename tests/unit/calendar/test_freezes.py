@@ -1,14 +1,18 @@
 # ruff: noqa: DTZ001 - wall times have no zone
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.errors import RequestError
-from tasks.rules.calendar.freezes import Freeze, all_day, frozen
+from tasks.rules.calendar.freezes import Freeze, frozen, read_freeze
 from tasks.rules.calendar.schedule import Occurrence
 
 NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+ZONES = {"Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "Pacific/Apia", "Asia/Kathmandu", "UTC"}
 WINDOW = Occurrence(NOON, NOON + HOUR, NOON.replace(tzinfo=None))
 
 
@@ -27,34 +31,60 @@ def test_of_several_the_one_that_begins_first():
     assert frozen(WINDOW, []) is None
 
 
-def test_whole_days():
-    christmas = all_day(date(2026, 12, 24), date(2026, 12, 26), "Europe/Berlin", "Christmas")
-    assert christmas.start == datetime(2026, 12, 23, 23, tzinfo=UTC)
-    assert christmas.end == datetime(2026, 12, 26, 23, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(
-    ("day", "zone", "hours"),
+    ("first", "end", "zone", "hours"),
     [
-        (date(2027, 3, 28), "Europe/Berlin", 23),
-        (date(2026, 10, 25), "Europe/Berlin", 25),
-        (date(2026, 9, 6), "America/Santiago", 23),  # has no midnight
-        (date(2026, 4, 4), "America/Santiago", 25),  # its last hour happens twice
-        (date(2026, 7, 1), "Asia/Kathmandu", 24),
+        (datetime(2027, 3, 28), datetime(2027, 3, 29), "Europe/Berlin", 23),
+        (datetime(2026, 10, 25), datetime(2026, 10, 26), "Europe/Berlin", 25),
+        (datetime(2026, 9, 6), datetime(2026, 9, 7), "America/Santiago", 24),  # has no midnight: the longer reading
+        (datetime(2026, 4, 4), datetime(2026, 4, 5), "America/Santiago", 25),  # its last hour happens twice
+        (datetime(2026, 7, 1), datetime(2026, 7, 2), "Asia/Kathmandu", 24),
     ],
 )
-def test_a_day_has_as_many_hours_as_it_has(day: date, zone: str, hours: int):
-    whole = all_day(day, day, zone)
+def test_a_day_has_as_many_hours_as_it_has(first: datetime, end: datetime, zone: str, hours: int):
+    whole = read_freeze(first, end, zone)
     assert whole.end - whole.start == hours * HOUR
 
 
+def test_times_without_an_offset_are_the_zones():
+    read = read_freeze(datetime(2026, 12, 24), datetime(2026, 12, 27), "Europe/Berlin")
+    assert read.start == datetime(2026, 12, 23, 23, tzinfo=UTC)
+    assert read.end == datetime(2026, 12, 26, 23, tzinfo=UTC)
+
+
+def test_an_offset_is_kept():
+    assert read_freeze(NOON, NOON + HOUR, "Asia/Tokyo") == Freeze(NOON, NOON + HOUR)
+
+
+def test_in_the_night_that_clocks_change_it_lasts_longer():
+    twice, never = datetime(2026, 10, 25, 2, 30), datetime(2026, 3, 29, 2, 30)
+    assert read_freeze(twice, twice, "Europe/Berlin") == Freeze(
+        datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    )
+    assert read_freeze(never, never, "Europe/Berlin") == Freeze(
+        datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    )
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2036, 12, 31)), st.integers(0, 5000), st.sampled_from(sorted(ZONES)))
+def test_no_instant_that_shows_a_frozen_time_is_outside_of_it(start: datetime, minutes: int, zone: str):
+    end = start + timedelta(minutes=minutes)
+    read = read_freeze(start, end, zone)
+    for minute in {0, minutes // 2, minutes - 1} - {-1}:
+        wall = start + timedelta(minutes=minute)
+        for fold in (0, 1):
+            moment = wall.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC)
+            if minutes:
+                assert read.start <= moment < read.end
+
+
 def test_what_can_not_be_meant_is_refused():
-    with pytest.raises(RequestError, match=r"'closing' ends at .* not after its start"):
-        Freeze(NOON, NOON, "closing")
+    with pytest.raises(RequestError, match=r"'closing' ends before it begins: "):
+        Freeze(NOON, NOON - HOUR, "closing")
     with pytest.raises(RequestError, match="without a zone"):
         Freeze(datetime(2026, 1, 1), NOON)
-    with pytest.raises(RequestError, match="not after its start") as caught:
-        all_day(date(2026, 12, 26), date(2026, 12, 24), "UTC")
-    assert "last day" in caught.value.hint
+    with pytest.raises(RequestError, match="ends before it begins") as caught:
+        read_freeze(datetime(2026, 12, 26), datetime(2026, 12, 24), "UTC")
+    assert "later than its start" in caught.value.hint
     with pytest.raises(RequestError, match="no time zone"):
-        all_day(date(2026, 12, 24), date(2026, 12, 24), "Nowhere")
+        read_freeze(datetime(2026, 12, 24), datetime(2026, 12, 24), "Nowhere")

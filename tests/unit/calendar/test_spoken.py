@@ -1,14 +1,14 @@
 # ruff: noqa: DTZ001 - wall times have no zone
 import itertools
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import RequestError
-from tasks.rules.calendar.freezes import Freeze, all_day, frozen
+from tasks.rules.calendar.freezes import Freeze, frozen, read_freeze
 from tasks.rules.calendar.recurrence import parse
 from tasks.rules.calendar.schedule import Schedule, occurrences
 from tasks.rules.calendar.spoken import MAX_DATES, MAX_TEXT, Spoken, SpokenKind, agrees, prefect_would, spoken
@@ -133,13 +133,13 @@ def test_hours_that_begin_later_or_end_or_pause_are_a_rule():
     assert (later.text, later.zone) == ("DTSTART:20261231T230000\nRRULE:FREQ=HOURLY;INTERVAL=6", "UTC")
     ends = spoken(schedule("36Hours", expires=datetime(2026, 12, 1)), NOW)
     assert ends.text == "DTSTART:20261120T210000\nRRULE:FREQ=HOURLY;INTERVAL=36;UNTIL=20261129T210000"
-    closed = all_day(date(2026, 12, 24), date(2026, 12, 24), BERLIN)
+    closed = read_freeze(datetime(2026, 12, 24), datetime(2026, 12, 25), BERLIN)
     pauses = spoken(schedule("12Hours"), NOW, freezes=[closed])
     assert pauses.text.endswith("RRULE:FREQ=HOURLY;INTERVAL=12\nEXDATE:20261224T090000,20261224T210000")
 
 
 def test_frozen_windows_are_left_out():
-    closed = all_day(date(2026, 12, 20), date(2027, 1, 6), BERLIN, "closing")
+    closed = read_freeze(datetime(2026, 12, 20), datetime(2027, 1, 7), BERLIN, "closing")
     told = spoken(schedule("Week Saturday"), NOW, LEAD, [closed])
     assert told.text.splitlines()[1:] == ["RRULE:FREQ=WEEKLY;BYDAY=SA", "EXDATE:20261226T212000,20270102T212000"]
     dates = spoken(schedule("Day", NIGHT), NOW, LEAD, [closed]).text
@@ -168,7 +168,7 @@ def test_drift_is_seen_in_dates_and_not_in_texts():
     assert not agrees(told, planned, later, end)
     assert not agrees(told, schedule("Week Sunday"), later, end, LEAD)
     assert not agrees(replace(told, zone="UTC"), planned, later, end, LEAD)
-    closed = all_day(date(2027, 4, 24), date(2027, 4, 24), BERLIN)
+    closed = read_freeze(datetime(2027, 4, 24), datetime(2027, 4, 25), BERLIN)
     assert not agrees(told, planned, later, end, LEAD, [closed])
     assert not agrees(spoken(schedule("Once"), NOW), planned, later, end, LEAD)
 

@@ -139,6 +139,47 @@ def test_windows_that_meet_on_a_machine(folder: Folder, more: str, time: str, zo
     assert all(each.severity is Severity.WARNS for each in found)
 
 
+NIGHTS = "window: {start: 2026-12-05 22:00, length: 2h, zone: Europe/Berlin, recurrence: 1Day}"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("stage_ahead: 1d", "the download for the window of 2026-12-06 22:00 may last from 2026-12-05 22:00 to"),
+        ("stage_ahead: 25h", "the download for the window of 2026-12-06 22:00 may last from 2026-12-05 21:00 to"),
+        ("stage_ahead: 23h", "the download for the window of 2026-12-06 22:00 may last from 2026-12-05 23:00 to"),
+        ("stage_ahead: 2d", "the download for the window of 2026-12-07 22:00 may last from 2026-12-05 22:00 to"),
+        ("stage_ahead: 20h", ""),
+        ("stage_ahead: 2h", ""),
+        ("stage_ahead: 1d\nfreezes: [{start: 2026-12-05, end: 2028-12-31}]", ""),
+    ],
+)
+def test_downloads_that_meet_an_earlier_window(folder: Folder, more: str, words: str) -> None:
+    found = look(folder, f"name: a\nscope: env=prod,web\n{NIGHTS}\n{more}\n")
+    found = [each for each in found if each.key != "freezes"]
+    assert [(each.key, each.severity) for each in found] == [("stage_ahead", Severity.WARNS)] * bool(words)
+    assert all(words in each.message for each in found), found
+    assert all("meets the window of 2026-12-05 22:00: a machine" in each.message for each in found)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("lead: 23h", "a run takes 1 d 1 h (its lead and its window), and the next one is due 1 d after it"),
+        ("lead: 1321", "Prefect cancels the run of the window of 2026-12-06 22:00"),
+        ("lead: 22h", "Prefect cancels the run of the window of 2026-12-06 22:00"),
+        ("lead: 21h", "is due 23 h after it: Prefect cancels the run of the window of 2027-03-28 22:00"),
+        ("lead: 20h", ""),
+        ("lead: 1d\nfreezes: [{start: 2026-12-05, end: 2028-12-31}]", ""),
+    ],
+)
+def test_a_lead_that_begins_while_the_run_before_goes_on(folder: Folder, more: str, words: str) -> None:
+    found = look(folder, f"name: a\nscope: env=prod,web\n{NIGHTS}\n{more}\n")
+    found = [each for each in found if each.key != "freezes"]
+    assert [(each.key, each.severity) for each in found] == [("lead", Severity.BLOCKS)] * bool(words)
+    assert all(words in each.message and each.remedy for each in found), found
+
+
 def test_what_cannot_be_read_is_not_looked_at(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLEETPATCH_INVENTORY", str(tmp_path / "none.yaml"))

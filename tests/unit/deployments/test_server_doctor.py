@@ -20,6 +20,7 @@ from deployments.server.view import (
     WorkerTold,
 )
 from tasks.model import Finding
+from tasks.rules.admission import Occurrence, Standing
 from tasks.states import FindingLevel
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -271,3 +272,14 @@ def test_windows_that_a_stuck_run_kept_out_are_told() -> None:
 def test_long_lists_are_cut() -> None:
     many = tuple(run(f"run-{n}", "PENDING", OLD) for n in range(9))
     assert found("pending", pending=many).message.endswith("run-4 and 4 more")
+
+
+def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
+    missed = tuple(
+        Occurrence("web", ago(days=days), Standing.MISSED, f"run-{days}", "no run had the window", NOW)
+        for days in (3, 1)
+    )
+    finding = found("missed", missed=missed)
+    assert finding.level is WARN
+    assert "2 windows of the last days had no run; the last one of web: no run had the window" in finding.message
+    assert "fleetpatch show run-1" in finding.remedy

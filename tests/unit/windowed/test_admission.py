@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tasks.errors import RequestError
 from tasks.model import Window
-from tasks.rules.admission import Frozen, Occurrence, Refusal, Standing, admit, last_moment, widest
+from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment
+from tasks.rules.calendar.freezes import Freeze, read_freeze
 from tasks.states import RebootPolicy
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
@@ -25,7 +26,7 @@ def at(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
-def asked(now: datetime, *freezes: Frozen, window: Window = NIGHT, **options: Any) -> Refusal | None:
+def asked(now: datetime, *freezes: Freeze, window: Window = NIGHT, **options: Any) -> Refusal | None:
     given = {"scheduled": True, "policy": RebootPolicy.IF_REQUIRED, "reserve_seconds": 900.0, **options}
     return admit(window, now, freezes, **given)
 
@@ -82,7 +83,7 @@ class TestBeingLate:
 
 class TestFreezes:
     def test_they_are_named(self) -> None:
-        refused = asked(at(0), Frozen(at(60), at(60 * 48), "year end"))
+        refused = asked(at(0), Freeze(at(60), at(60 * 48), "year end"))
         assert refused is not None
         assert refused.what is Standing.FROZEN
         assert refused.reason == (
@@ -92,13 +93,13 @@ class TestFreezes:
 
     @pytest.mark.parametrize(("first", "last"), [(-100, 0), (120, 500)])
     def test_one_that_only_touches_is_none(self, first: float, last: float) -> None:
-        assert asked(at(0), Frozen(at(first), at(last))) is None
+        assert asked(at(0), Freeze(at(first), at(last))) is None
 
     def test_they_bind_a_person_too(self) -> None:
-        assert asked(at(0), Frozen(at(-1), at(1)), scheduled=False) is not None
+        assert asked(at(0), Freeze(at(-1), at(1)), scheduled=False) is not None
 
     def test_a_frozen_window_that_is_over_was_frozen_and_not_missed(self) -> None:
-        refused = asked(at(900), Frozen(at(-1), at(1)))
+        refused = asked(at(900), Freeze(at(-1), at(1)))
         assert refused is not None
         assert refused.what is Standing.FROZEN
 
@@ -110,7 +111,7 @@ class TestFreezes:
     def test_no_frozen_minute_lies_in_an_admitted_window(
         self, spans: list[tuple[int, int]], length: int, scheduled: bool
     ) -> None:
-        freezes = [Frozen(at(begin), at(begin + lasts)) for begin, lasts in spans]
+        freezes = [Freeze(at(begin), at(begin + lasts)) for begin, lasts in spans]
         refused = asked(
             at(0), *freezes, window=Window(START, at(length)), policy=RebootPolicy.NEVER, scheduled=scheduled
         )
@@ -119,33 +120,14 @@ class TestFreezes:
 
 
 class TestReadingFreezes:
-    def test_times_without_an_offset_are_the_zones(self) -> None:
-        read = widest(local("2026-12-24"), local("2026-12-27"), "Europe/Berlin")
-        assert read.start == datetime(2026, 12, 23, 23, tzinfo=UTC)
-        assert read.end == datetime(2026, 12, 26, 23, tzinfo=UTC)
-
-    def test_an_offset_is_kept(self) -> None:
-        moment = datetime(2026, 12, 24, tzinfo=UTC)
-        assert widest(moment, moment + timedelta(1), "Asia/Tokyo") == Frozen(moment, moment + timedelta(1))
-
-    def test_in_the_night_that_clocks_change_it_lasts_longer(self) -> None:
-        twice = local("2026-10-25T02:30")  # 00:30 and 01:30 UTC
-        never = local("2026-03-29T02:30")
-        assert widest(twice, twice, "Europe/Berlin") == Frozen(
-            datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
-        )
-        assert widest(never, never, "Europe/Berlin") == Frozen(
-            datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
-        )
-
     @pytest.mark.parametrize("end", [local("2026-12-23"), local("2026-12-22"), datetime(2026, 12, 23, tzinfo=UTC)])
     def test_one_that_ends_before_it_begins_is_refused(self, end: datetime) -> None:
         with pytest.raises(RequestError) as caught:
-            widest(local("2026-12-24"), end, "Europe/Berlin")
+            read_freeze(local("2026-12-24"), end, "Europe/Berlin")
         assert caught.value.hint
 
     def test_the_ends_of_time_are_times_too(self) -> None:
-        read = widest(local("0001-01-01"), local("9999-12-31T23:59:59.999999"), "Pacific/Auckland")
+        read = read_freeze(local("0001-01-01"), local("9999-12-31T23:59:59.999999"), "Pacific/Auckland")
         refused = asked(at(0), read)
         assert refused is not None
         assert refused.reason.startswith("frozen: from 0001-01-01")
@@ -176,6 +158,6 @@ class TestOneRunAWindow:
 
 
 def test_a_freeze_of_a_moment_keeps_the_window_shut_that_holds_it() -> None:
-    moment = widest(local("2026-11-21T02:00"), local("2026-11-21T02:00"), "Europe/Berlin")
+    moment = read_freeze(local("2026-11-21T02:00"), local("2026-11-21T02:00"), "Europe/Berlin")
     assert asked(at(0), moment) is not None
     assert asked(at(0), moment, window=Window(at(-60), at(30), "UTC")) is None

@@ -1,0 +1,133 @@
+"""Freezes that are deployed while a run goes on: read from the configuration's deployments on a real server."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from flows.context import Caller
+from flows.freezes import declared_freezes
+from flows.patch import patch_fleet
+from flows.policy_forms import FreezeRequest
+from flows.request import PatchRequest
+from flows.tags import OURS, configuration_tag
+from flows.wiring import real_ports
+from tasks.rules.calendar.freezes import Freeze
+from tasks.states import OperationState
+from tests.flows.served import Served
+from tests.flows.test_windowed import message, within
+from tests.support.fleet import SimFleet, outcome_of
+
+NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"web-{uuid4()}"
+
+
+def deployed(served: Served, name: str, *freezes: dict[str, Any], extra: str = "") -> UUID:
+    asked = {"scope": "*", "configuration": name, "freezes": list(freezes)}
+    return asyncio.run(served.deployed(asked, tags=[OURS, configuration_tag(f"{name}{extra}")]))
+
+
+def test_those_of_all_zones_of_a_configuration_are_read(served: Served, name: str) -> None:
+    said: list[str] = []
+    deployed(served, name, {"start": "2026-12-24T00:00:00", "end": "2026-12-25T00:00:00", "reason": "eve"})
+    deployed(served, name, {"start": NOON.isoformat(), "end": (NOON + timedelta(hours=1)).isoformat()})
+    deployed(served, name, {"start": "2020-01-01", "end": "2020-01-02"}, extra="-other")
+    found = declared_freezes(name, "Europe/Berlin", said.append)
+    eve = Freeze(datetime(2026, 12, 23, 23, tzinfo=UTC), datetime(2026, 12, 24, 23, tzinfo=UTC), "eve")
+    assert set(found) == {eve, Freeze(NOON, NOON + timedelta(hours=1))}
+    assert said == []
+
+
+@pytest.mark.parametrize("parameters", [{}, {"request": {"scope": "*"}}, {"request": None}])
+def test_a_deployment_without_freezes_declares_none(served: Served, name: str, parameters: dict[str, Any]) -> None:
+    async def made() -> None:
+        async with get_client() as client:
+            flow = await client.create_flow(patch_fleet)
+            tags = [OURS, configuration_tag(name)]
+            await client.create_deployment(flow, name, parameters=parameters, tags=tags)
+
+    asyncio.run(made())
+    assert declared_freezes(name, "UTC", pytest.fail) == ()
+
+
+def test_what_can_not_be_read_or_asked_holds_nothing_up(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    deployed(served, name, {"start": "soon", "end": "late"})
+    assert declared_freezes(name, "UTC", said.append) == ()
+    assert "could not ask Prefect for new freezes (ValidationError)" in said[0]
+
+    def away() -> object:
+        raise OSError("connection refused")
+
+    monkeypatch.setattr("flows.freezes.impatient", away)
+    assert declared_freezes(name, "UTC", said.append) == ()
+    assert "(OSError); those that are known hold" in said[1]
+
+
+def test_a_run_that_waits_for_its_window_hears_of_a_freeze_that_is_deployed_then(
+    served: Served, now_fleet: SimFleet, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The freeze is written into the deployment while the run waits, as `fleetpatch deploy` does it."""
+    opens = datetime.now(UTC) + timedelta(hours=1)
+    asked = within(now_fleet).model_copy(update={"configuration": name, "notify": []})
+    asked = asked.model_copy(update={"window": asked.window.model_copy(update={"start": opens, "lead_minutes": 0})})
+    deployment = deployed(served, name)
+    ask: Callable[[], tuple[Freeze, ...]] = lambda: declared_freezes(name, "UTC", pytest.fail)  # noqa: E731
+    slept = now_fleet.clock.sleep
+
+    def sleep(seconds: float) -> None:
+        slept(seconds)
+        if opens - now_fleet.clock.now() < timedelta(minutes=30) and not done:
+            done.append(True)
+            _declare(deployment, asked, opens)
+
+    done: list[bool] = []
+    monkeypatch.setattr(now_fleet.clock, "sleep", sleep)
+    monkeypatch.setattr(
+        "flows.carrying.real_ports", lambda request, who: nullcontext(replace(now_fleet.ports(), freezes=ask))
+    )
+
+    run = served.started(asked)
+
+    assert run.state is not None
+    assert run.state.is_completed(), message(run)
+    (report,) = now_fleet.records.reports.values()
+    outcome = outcome_of(report, "web")
+    assert outcome.state is OperationState.NOT_STARTED
+    assert outcome.reason.startswith("frozen: release, from ")
+    assert now_fleet.machines["web"].world.whole() == {"a": "1.0"}
+
+
+def _declare(deployment: UUID, asked: PatchRequest, opens: datetime) -> None:
+    freeze = FreezeRequest(start=opens, end=opens + timedelta(days=1), reason="release")
+    changed = asked.model_copy(update={"freezes": [freeze]}).model_dump(mode="json")
+    with get_client(sync_client=True) as client:
+        client.request(
+            "PATCH", "/deployments/{id}", path_params={"id": deployment}, json={"parameters": {"request": changed}}
+        )
+
+
+def test_the_real_way_out_asks_for_a_configuration_and_for_nobody_else(
+    served: Served, name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = tmp_path / "fleet.yaml"
+    inventory.write_text("machines: [{name: web, address: 192.0.2.1}]\n")
+    deployed(served, name, {"start": "2026-12-24", "end": "2026-12-25"})
+    who = Caller(records_url=f"sqlite:///{tmp_path / 'records.db'}")
+    asked = PatchRequest(scope="*", inventory=inventory, configuration=name)
+    with real_ports(asked, who) as ports:
+        assert len(ports.freezes()) == 1
+    with real_ports(asked.model_copy(update={"configuration": ""}), who) as ports:
+        assert ports.freezes() == ()
