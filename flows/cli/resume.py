@@ -38,7 +38,7 @@ def resume(
     """Go on with a run whose process died, where it was left and within its own window. Nothing is done twice."""
     from flows.cli.ending import tell_patch
     from flows.cli.run_pick import history, picked
-    from flows.recovery import resumable
+    from flows.past import resumable
 
     past = history(records)
     found = resumable(picked(past, run))

@@ -130,7 +130,8 @@ def _stage(work: Work, tally: Tally) -> str:
     tally.told.add(story.job_id)
     tally.staged_seconds = next((took(each) for each in story.transactions if each.exit_code == 0), None)
     if not story.lost:
-        return ""
+        was_begun = bool(story.transactions) or not context.options.download_only
+        return "" if was_begun else "; ".join(story.refusals)
     tally.errors.append(f"downloading: {story.error}")
     return f"not begun after its download: {story.error}"
 
