@@ -177,7 +177,7 @@ def take_left(
 
 
 def take_if_left(run_id: str, who: Caller, take: Callable[[LeftRun, Caller], RunReport]) -> RunReport | str:
-    """Take a run up if it is still left, judged as it is now: its window may be over by now, or somebody has stopped it.
+    """Take a run up if it is still left, judged as it is now: its window may be over by then, or it is to stop.
 
     Returns:
         The report; or in words why there was nothing to take up: somebody else has taken it up, or has ended it.
