@@ -167,9 +167,7 @@ def take_all(
     return tuple(future.result() for future in futures)
 
 
-def take_left(
-    left: LeftRun, who: Caller, make_runner: MakeRunner | None = None, *, flow_run_id: str = ""
-) -> RunReport:
+def take_left(left: LeftRun, who: Caller, make_runner: MakeRunner | None = None, *, flow_run_id: str = "") -> RunReport:
     """Take one run up that was left: see ``reconcile_runs`` for how, and ``take_up`` for what it raises."""
     if left.settle:
         who.control.stop(left.settle)

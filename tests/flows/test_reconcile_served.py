@@ -18,7 +18,7 @@ from flows.reconcile import RESUME, reconcile_fleet
 from flows.recovery import LeftRun, left_runs
 from flows.successor import GRACE, start_successor
 from tasks.errors import PatchError
-from tasks.model import RunInfo
+from tasks.model import RunInfo, RunReport
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder
 from tasks.states import OperationState
@@ -189,7 +189,7 @@ def test_a_flow_run_that_comes_when_somebody_has_the_run_has_nothing_to_do(url: 
     (run,) = abandon(url, 1, "held")
     with open_records(url) as records:
         records.leases.take(run.id, ANNE, 600)
-    state: State[object] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+    state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
     assert state.is_completed()
     assert "anne on hilltop" in str(state.message)
 
@@ -198,7 +198,7 @@ def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) 
     (run,) = abandon(url, 1, "over")
     with open_records(url) as records:
         records.save(replace(run, state=OperationState.SUCCEEDED))
-    state: State[object] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+    state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
     assert state.is_completed()
     assert "is over: Succeeded" in str(state.message)
 

@@ -1,4 +1,4 @@
-"""A run that only downloads and whose process died: it is found, and ends as any other; its claims end before the window."""
+"""A run that only downloads and whose process died: it is found and ends as any other, and its claims end in time."""
 
 import contextlib
 import re
@@ -70,7 +70,9 @@ def test_a_run_that_only_looks_is_none_that_was_left(url: str, kind: str) -> Non
 
 @pytest.mark.parametrize("after_the_act", [False, True])
 @pytest.mark.parametrize("dies_at", range(1, CALLS + 1))
-def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_claim(dies_at: int, after_the_act: bool) -> None:
+def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_claim(
+    dies_at: int, after_the_act: bool
+) -> None:
     fleet = two()
     with contextlib.suppress(Killed):
         begin(fleet, fleet.request(download_only=True), Life(dies_at=dies_at, after_the_act=after_the_act))
