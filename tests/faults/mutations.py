@@ -38,6 +38,7 @@ from tasks.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.context import Control, Work
 from tests.faults.controller import Controller, Keeper, current_hub
 from tests.faults.machine import FaultyMachine
+from tests.faults.recovery_mutations import RECOVERY_MUTANTS
 from tests.faults.simulated import soak
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
@@ -157,6 +158,7 @@ def _freed(inner: Any) -> Any:
 
 
 MUTANTS: dict[str, tuple[str, Break]] = {
+    **RECOVERY_MUTANTS,
     "the journal is skipped": ("3", _put(tasks.steps.journal, "about_to", lambda *_: None)),
     "a job's id is made of chance": (
         "3",
