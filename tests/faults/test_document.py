@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.ci.tree import TOP
+from tests.faults.abandoned import KINDS
 from tests.faults.kinds import FROM_THE_START, STRIKES
 from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
@@ -17,6 +18,7 @@ NAMED = {
     "faults/lab_cases.py": {name for name, _ in cases()} - HARD,
     "faults/lab_hard_cases.py": HARD,
     "faults/kinds.py": {*STRIKES, *FROM_THE_START},
+    "faults/abandoned.py": KINDS,
 }
 
 
