@@ -8,17 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.exceptions import TerminationSignal
 
-from tasks.model import RunReport
 from tasks.steps.context import Control
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 
+T = TypeVar("T")
 Told = TerminationSignal | KeyboardInterrupt
 
 
@@ -29,11 +29,11 @@ class _Ending:
     turn: threading.Lock = field(default_factory=threading.Lock)
     begun: bool = False
     over: bool = False
-    report: RunReport | None = None
+    report: Any = None
     error: BaseException | None = None
 
 
-def attended(body: Callable[[], RunReport], control: Control, stopped: Callable[[str], None]) -> RunReport:
+def attended(body: Callable[[], T], control: Control, stopped: Callable[[str], None]) -> T:
     """Carry a run out in a thread of its own, while this one hears what is asked of the process.
 
     Prefect ends a flow by an exception in the middle of its main thread. Here that asks the run to stop: it begins
@@ -55,9 +55,10 @@ def attended(body: Callable[[], RunReport], control: Control, stopped: Callable[
     told = _outlasted(lambda: _start(body, ending), ending, control, stopped)
     if told is not None:
         raise told
-    if ending.report is None:
-        raise ending.error or RuntimeError("the run ended without a report")
-    return ending.report
+    if ending.error is not None:
+        raise ending.error
+    report: T = ending.report
+    return report
 
 
 def _outlasted(
@@ -108,13 +109,13 @@ def _pass_on(told: Told, control: Control, stopped: Callable[[str], None]) -> No
     threading.Thread(target=stopped, args=(control.reason,), name="note", daemon=True).start()
 
 
-def _start(body: Callable[[], RunReport], ending: _Ending) -> None:
+def _start(body: Callable[[], object], ending: _Ending) -> None:
     """Start the run; asked again, after a signal broke into this, it is started once all the same."""
     run = contextvars.copy_context().run
     threading.Thread(target=run, args=(_run, body, ending), name="run", daemon=True).start()
 
 
-def _run(body: Callable[[], RunReport], ending: _Ending) -> None:
+def _run(body: Callable[[], object], ending: _Ending) -> None:
     if not ending.turn.acquire(blocking=False):
         return
     ending.begun = True

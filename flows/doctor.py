@@ -31,6 +31,7 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
+from tasks.records.history import History
 from tasks.records.sql import SqlRecords
 from tasks.seams.clock import SystemClock
 from tasks.states import FindingLevel, OperationState, Step
@@ -259,7 +260,7 @@ def _fault(text: str) -> str:
 def _records(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
     try:
         with open_records() as records:
-            left = left_of(records, SystemClock().now())
+            left = left_of(History(records), records.leases, SystemClock().now())
     except RecordsError as error:
         return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
     good = Finding("records", FindingLevel.GOOD, "they can be read and written")

@@ -143,10 +143,11 @@ class Ear:
         answered = _answers(client, self._flow_run_id)
         if not answered and self._deaf_since is None:
             self._deaf_since = time.monotonic()
-            logger.warning("Prefect does not answer; the run goes on without it")
+            logger.warning("the Prefect server does not answer; the run goes on without it, and tells when it is back")
         elif answered and self._deaf_since is not None:
+            away = time.monotonic() - self._deaf_since
             self._deaf_before, self._deaf_since = self.deaf_seconds, None
-            logger.info("Prefect answers again")
+            logger.warning("the Prefect server answers again, after %.0f s; it is told what it did not hear", away)
         return answered
 
 

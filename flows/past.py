@@ -34,6 +34,21 @@ class Past:
     journal: Mapping[str, tuple[JournalEntry, ...]]
 
 
+def resumable(run: RunInfo) -> RunInfo:
+    """Return a run that may be taken up.
+
+    Raises:
+        RequestError: it may not, and why.
+    """
+    if not run.claims_machines:
+        raise RequestError(f"run {run.id} only looked at machines", hint="There is nothing to resume; start it again.")
+    if run.state not in OPEN:
+        raise RequestError(
+            f"run {run.id} is over: {run.state}", hint=f"See `fleetpatch show {run.id}`; start a new run for the rest."
+        )
+    return run
+
+
 def past_of(history: History, run_id: str) -> Past:
     """Return what is known of a run that is to be taken up again.
 
@@ -47,12 +62,7 @@ def past_of(history: History, run_id: str) -> Past:
     """
     report = history.report(run_id)
     run = report.run
-    if run.kind != "patch":
-        raise RequestError(f"run {run.id} only looked at machines", hint="There is nothing to resume; start it again.")
-    if run.state not in OPEN:
-        raise RequestError(
-            f"run {run.id} is over: {run.state}", hint=f"See `fleetpatch show {run.id}`; start a new run for the rest."
-        )
+    resumable(run)
     journal: dict[str, list[JournalEntry]] = {}
     for entry in history.journal(run.id):
         journal.setdefault(entry.machine, []).append(entry)

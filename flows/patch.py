@@ -6,12 +6,13 @@ from typing import cast
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 
 from flows.attended import attended
 from flows.carrying import carry_out, take_up
 from flows.context import Caller, caller
-from flows.recovery import note_stop, resumable, wait_for_lease
+from flows.past import resumable
+from flows.recovery import LeftRun, note_stop, take_if_left, take_left, wait_for_lease
 from flows.request import PatchRequest
 from flows.runlog import logged
 from flows.settle import settle_cancelled, settle_crashed
@@ -52,9 +53,9 @@ def patch_fleet(request: PatchRequest) -> RunReport:
         RequestError: the flow run was started again, and its run is over; or its window makes no sense.
     """
     who = logged(caller())
-    begun = None if request.dry_run or request.download_only else _begun_before(who)
+    begun = None if request.dry_run else begun_before(who)
     if begun is not None:
-        return raised_if_failed(_taken_up(begun.id, who))
+        return raised_if_failed(taken_up(begun.id, who))
     start = flow_start()
     may = windowed(request, who, start)
     if isinstance(may, Refused):
@@ -67,7 +68,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
 
 
 @flow(name="resume-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])
-def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
+def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) -> RunReport:
     """Go on with a run that nobody carries any more, from where it was left and within its own window.
 
     Machines are asked first: jobs that still run are attached to, finished ones are read, boot ids are compared; only
@@ -76,9 +77,11 @@ def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
     Args:
         run_id: the run's id, or a beginning of it that no other run has.
         settle: begin nothing new; see what runs to its end, and record each machine's true state.
+        if_abandoned: look first, as reconcile-fleet wants it: a run that is over, or that somebody carries, is left
+            alone; one whose window is over, or that was asked to stop, is only settled.
 
     Returns:
-        The whole report.
+        The whole report; a completed state that says why when there was nothing to take up.
 
     Raises:
         FleetPatchFailed: some machine failed; its ``report`` is the whole report.
@@ -88,7 +91,24 @@ def resume_fleet(run_id: str, settle: bool = False) -> RunReport:
     who = logged(caller())
     if settle:
         who.control.stop("the run is only settled")
-    return raised_if_failed(_taken_up(run_id, who))
+    if not if_abandoned:
+        return raised_if_failed(taken_up(run_id, who))
+    report = take_if_left(run_id, who, take_attended)
+    if isinstance(report, str):
+        return _nothing_to_do(report)
+    return raised_if_failed(report)
+
+
+def take_attended(left: LeftRun, who: Caller) -> RunReport:
+    """Take up a run that was left, as part of this flow run; see ``take_left``."""
+    who.watch.said(f"run {left.run.id} is {f'settled: {left.settle}' if left.settle else 'resumed'}")
+    body = functools.partial(take_left, left, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
+    return attended(body, who.control, functools.partial(note_stop, left.run.id, who))
+
+
+def _nothing_to_do(why: str) -> RunReport:
+    state: object = Completed(message=f"nothing to take up: {why}")
+    return cast("RunReport", state)
 
 
 def cancelled(refused: Refused) -> RunReport:
@@ -97,7 +117,7 @@ def cancelled(refused: Refused) -> RunReport:
     return cast("RunReport", state)
 
 
-def _begun_before(who: Caller) -> RunInfo | None:
+def begun_before(who: Caller) -> RunInfo | None:
     """Return the run that this flow run had begun before it was started again; None at its first start.
 
     Raises:
@@ -115,7 +135,8 @@ def _begun_before(who: Caller) -> RunInfo | None:
     return run
 
 
-def _taken_up(run_id: str, who: Caller) -> RunReport:
+def taken_up(run_id: str, who: Caller) -> RunReport:
+    """Take up a run that the caller has named, as part of this flow run; see ``take_up``."""
     body = functools.partial(take_up, run_id, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
     return attended(body, who.control, functools.partial(note_stop, run_id, who))
 

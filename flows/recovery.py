@@ -1,14 +1,16 @@
 """Runs that nobody carries out any more, and runs that are to stop: find them, ask them, take them up. No Prefect."""
 
+import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from flows.carrying import MakeRunner, take_up
 from flows.context import Caller
 from flows.keeper import LEASE_SECONDS
-from flows.past import OPEN
+from flows.past import resumable
 from flows.ports import PlainRunner, Ports
 from flows.request import AssessRequest, PatchRequest
 from flows.wiring import report_directory, whoami
@@ -17,7 +19,6 @@ from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.leases import SqlLeases
 from tasks.records.opening import open_records
-from tasks.records.sql import SqlRecords
 from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.leases import Holder, LeaseView, StopRequest
 from tasks.states import OperationState
@@ -26,12 +27,13 @@ from tasks.steps.context import Control
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # how often a lease is looked at while somebody waits for it
+HEAR_SECONDS = 0.2  # how soon runs that are taken up side by side hear that they are to stop
 BEYOND_LEASE_SECONDS = 30.0  # a holder that is alive has renewed by then, or is over
 
 
 @dataclass(frozen=True, slots=True)
 class LeftRun:
-    """A patch run in progress that nobody carries out.
+    """A run in progress that claims machines and that nobody carries out.
 
     Attributes:
         holder: who did last; None when nobody ever did.
@@ -74,7 +76,9 @@ class Asked:
 
 
 def left_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[LeftRun, ...]:
-    """Return the patch runs that are in progress by the records while nobody carries them out, oldest first.
+    """Return the runs that are in progress by the records while nobody carries them out, oldest first.
+
+    Runs that only look at machines (assessments, plans) are not among them: they claim nothing.
 
     Args:
         records_url: where runs are remembered; None: as usual.
@@ -84,18 +88,29 @@ def left_runs(records_url: str | None = None, *, clock: Clock | None = None) -> 
         RecordsError: the records can't be read.
     """
     with open_records(records_url) as records:
-        return left_of(records, (clock or SystemClock()).now())
+        return left_of(History(records), records.leases, (clock or SystemClock()).now())
 
 
-def left_of(records: SqlRecords, now: datetime) -> tuple[LeftRun, ...]:
+def left_of(history: History, leases: SqlLeases, now: datetime) -> tuple[LeftRun, ...]:
     """Return the runs that were left, of records that are open: see ``left_runs``."""
-    history, leases = History(records), records.leases
     found = [(history.run(each.run_id), each) for each in leases.abandoned()]
     return tuple(
         LeftRun(run, each.holder, each.since, only_settled(run, leases.lease(run.id), now))
         for run, each in found
-        if run.kind == "patch"  # others change nothing, and have no lease
+        if run.claims_machines
     )
+
+
+def left_run(history: History, leases: SqlLeases, run_id: str, now: datetime) -> LeftRun | str:
+    """Return a run that was left, as it is by now; or in words why it is none (any more)."""
+    run = history.run(run_id)
+    lease = leases.lease(run.id)
+    if run.state is not OperationState.IN_PROGRESS:
+        return f"run {run.id} is over: {run.state}"
+    if lease is not None and lease.held:
+        return f"run {run.id} is carried out by {lease.holder}"
+    since = lease.until if lease is not None and lease.until is not None else run.started_at
+    return LeftRun(run, lease.holder if lease is not None else None, since, only_settled(run, lease, now))
 
 
 def only_settled(run: RunInfo, lease: LeaseView | None, now: datetime) -> str:
@@ -112,34 +127,79 @@ def reconcile_runs(
 ) -> tuple[Reconciled, ...]:
     """Take up every run that nobody carries out: resume it while its window is open, settle it otherwise.
 
-    One run's trouble does not keep the next from its turn. A run that somebody else takes up meanwhile is theirs.
+    All of them at once: none waits for another's end, and one run's trouble is not another's. A run that somebody else
+    takes up meanwhile is theirs. It returns when all have ended.
 
     Args:
-        who: on whose behalf.
+        who: on whose behalf. When its ``control`` is stopped, so is each of the runs.
         take: takes one run up; plainly, without Prefect, by default.
 
     Raises:
         RecordsError: the records can't be read.
     """
     who, take = who or Caller(), take or take_left
-    done: list[Reconciled] = []
-    for left in left_runs(who.records_url):
-        if who.control.stopping:
-            break
-        mine = replace(who, control=Control())  # what one run is told is not meant for the next
+    return take_all(left_runs(who.records_url), who, take)
+
+
+def take_all(
+    found: Sequence[LeftRun], who: Caller, take: Callable[[LeftRun, Caller], RunReport]
+) -> tuple[Reconciled, ...]:
+    """Take up runs that were left, all at once, each in a thread of its own: see ``reconcile_runs``."""
+    if not found:
+        return ()
+    callers = [replace(who, control=Control()) for _ in found]  # what one run is told is not meant for another
+
+    def one(left: LeftRun, mine: Caller) -> Reconciled:
         try:
-            done.append(Reconciled(left, report=take(left, mine)))
+            return Reconciled(left, report=take(left, mine))
         except FleetpatchError as error:
             logger.warning("run %s could not be taken up: %s", left.run.id, error)
-            done.append(Reconciled(left, error=error))
-    return tuple(done)
+            return Reconciled(left, error=error)
+
+    with ThreadPoolExecutor(len(found), thread_name_prefix="run") as pool:
+        pairs = zip(found, callers, strict=True)
+        futures = [pool.submit(contextvars.copy_context().run, one, left, mine) for left, mine in pairs]
+        while wait(futures, timeout=HEAR_SECONDS).not_done:
+            for left, mine in zip(found, callers, strict=True) if who.control.stopping else ():
+                if not mine.control.stopping:
+                    mine.control.stop(who.control.reason)
+                    note_stop(left.run.id, who, who.control.reason)
+    return tuple(future.result() for future in futures)
 
 
-def take_left(left: LeftRun, who: Caller, make_runner: MakeRunner | None = None) -> RunReport:
+def take_left(left: LeftRun, who: Caller, make_runner: MakeRunner | None = None, *, flow_run_id: str = "") -> RunReport:
     """Take one run up that was left: see ``reconcile_runs`` for how, and ``take_up`` for what it raises."""
     if left.settle:
         who.control.stop(left.settle)
-    return take_up(left.run.id, who, make_runner or reporting_runner)
+    return take_up(left.run.id, who, make_runner or reporting_runner, flow_run_id=flow_run_id)
+
+
+def take_if_left(run_id: str, who: Caller, take: Callable[[LeftRun, Caller], RunReport]) -> RunReport | str:
+    """Take a run up if it is still left, judged as it is now: its window may be over by then, or it is to stop.
+
+    Returns:
+        The report; or in words why there was nothing to take up: somebody else has taken it up, or has ended it.
+
+    Raises:
+        FleetpatchError: it is left, and could not be taken up.
+    """
+
+    def look() -> LeftRun | str:
+        with open_records(who.records_url) as records:
+            return left_run(History(records), records.leases, run_id, SystemClock().now())
+
+    left = look()
+    if isinstance(left, str):
+        return left
+    try:
+        return take(left, who)
+    except LeaseHeld as held:
+        return held.message
+    except RequestError:  # somebody may have brought it to its end since it was looked at
+        now = look()
+        if isinstance(now, str):
+            return now
+        raise
 
 
 def reporting_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PlainRunner:
@@ -174,21 +234,6 @@ def resume_run(run_id: str, *, settle: bool = False, who: Caller | None = None) 
     return take_up(run.id, who, reporting_runner)
 
 
-def resumable(run: RunInfo) -> RunInfo:
-    """Return a run that may be taken up.
-
-    Raises:
-        RequestError: it may not, and why.
-    """
-    if run.kind != "patch":
-        raise RequestError(f"run {run.id} only looked at machines", hint="There is nothing to resume; start it again.")
-    if run.state not in OPEN:
-        raise RequestError(
-            f"run {run.id} is over: {run.state}", hint=f"See `fleetpatch show {run.id}`; start a new run for the rest."
-        )
-    return run
-
-
 def cancel_run(run_id: str, reason: str = "cancelled", who: Caller | None = None) -> Asked:
     """Ask a run to begin nothing more. Whoever carries it out hears of it within some seconds; nothing is killed.
 
@@ -207,7 +252,7 @@ def cancel_run(run_id: str, reason: str = "cancelled", who: Caller | None = None
     who = who or Caller()
     with open_records(who.records_url) as records:
         run = History(records).run(run_id)
-        if run.kind != "patch":
+        if not run.claims_machines:
             raise RequestError(
                 f"run {run.id} only looks at machines", hint="It changes nothing; end its process if it is in the way."
             )

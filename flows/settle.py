@@ -87,7 +87,7 @@ def settle(which: str, *, stop: str = "", who: Caller | None = None) -> str:
         run = _find(records, which)
         if run is None:
             return f"no run of {which} is in the records: nothing was begun"
-        if run.kind != "patch" or run.state not in OPEN:
+        if not run.claims_machines or run.state not in OPEN:
             return f"run {run.id} needs nothing: {run.state}"
         if stop:
             _ask(records, run.id, who.name or "Prefect", stop)

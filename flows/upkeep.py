@@ -13,11 +13,12 @@ from pydantic import Field
 from flows.attended import attended
 from flows.carrying import carry_out
 from flows.context import caller
-from flows.patch import cancelled, raised_if_failed
+from flows.patch import begun_before, cancelled, raised_if_failed, taken_up
 from flows.policy_forms import ApprovalRequest, HooksRequest
 from flows.recovery import note_stop
 from flows.request import PatchRequest, ReportFormat, WindowRequest
 from flows.runlog import logged
+from flows.settle import settle_cancelled, settle_crashed
 from flows.spread import prefect_runner
 from flows.windowed import Refused, flow_start, windowed
 from flows.wiring import report_directory
@@ -33,7 +34,7 @@ FEWEST_DAYS = 45
 """A run may last up to 38 days (its lead and its window), and must not be forgotten while it does."""
 
 
-@flow(name="stage-fleet", persist_result=False)
+@flow(name="stage-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])
 def stage_fleet(request: PatchRequest) -> RunReport:
     """Download ahead of a window what a run would install. Nothing is installed, and no machine is rebooted.
 
@@ -41,6 +42,8 @@ def stage_fleet(request: PatchRequest) -> RunReport:
     approval, notifications, freezes, reboots, the configuration's name). It has as much time as the window is long,
     from its own scheduled time on. Let it end before the window opens: a machine that still downloads is left alone by
     the run then.
+
+    A flow run that is started again after its process died goes on with the run that it had begun.
 
     Args:
         request: what would be installed, and where.
@@ -53,6 +56,9 @@ def stage_fleet(request: PatchRequest) -> RunReport:
         InventoryError: the inventory or the scope can't be used.
     """
     who = logged(caller())
+    begun = begun_before(who)
+    if begun is not None:
+        return raised_if_failed(taken_up(begun.id, who))
     may = windowed(downloading(request), who, flow_start())
     if isinstance(may, Refused):
         return cancelled(may)

@@ -309,6 +309,10 @@ class Outcome:
         return sum(result.state is state for result in self.updates)
 
 
+KINDS_THAT_LOOK = frozenset({"assess", "plan"})
+"""Kinds of run that only read from machines. Every other kind claims them."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunInfo:
     """A run: what was asked, when, and how it ended. ``request`` is the request as JSON data, free of secrets."""
@@ -324,6 +328,11 @@ class RunInfo:
     started_by: str = ""
     flow_run_id: str = ""
     message: str = ""
+
+    @property
+    def claims_machines(self) -> bool:
+        """Whether it claims machines and runs jobs on them. Such a run has a lease, and recovery has to find it."""
+        return self.kind not in KINDS_THAT_LOOK
 
 
 @dataclass(frozen=True, slots=True)

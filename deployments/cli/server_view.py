@@ -1,8 +1,9 @@
 """The server's settings on the screen, and what is said when it starts."""
 
 from deployments.server.plan import TLS_ADVICE, Plan
-from deployments.server.settings import AUTH, TABLE, Part
+from deployments.server.settings import AUTH, TABLE
 from flows.cli.screen import note, safe, say, solid, table
+from flows.server_settings import Part
 
 
 def tell_plan(plan: Plan) -> None:

@@ -10,6 +10,7 @@ from deployments.deploying.automations import automations
 from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup
 from deployments.deploying.standing import deployment, every, standing
 from flows.patch import patch_fleet
+from flows.request import PatchRequest
 from flows.tags import configuration_tag
 from flows.upkeep import stage_fleet
 from inventory.machine import Inventory
@@ -76,11 +77,11 @@ def _of(
     """Return the deployments of one opening: its run, and the download ahead of it where that is wanted."""
     windows = f"{described(opening.schedule)}, for {configuration.scope}."
     ahead = configuration.stage_ahead_minutes
-    kinds = [(patch_fleet, opening.slug, configuration.lead_minutes, windows)]
+    kinds = [(patch_fleet, opening.slug, configuration.lead_minutes, windows, opening.request)]
     if ahead is not None:
         words = f"Downloads {say_duration(ahead * 60)} ahead of its windows: {windows}"
-        kinds.append((stage_fleet, f"{opening.slug}{STAGED}", ahead, words))
-    for flow, slug, minutes, words in kinds:
+        kinds.append((stage_fleet, f"{opening.slug}{STAGED}", ahead, words, _ended_by(opening.request, ahead)))
+    for flow, slug, minutes, words, request in kinds:
         said = line(configuration, opening, now, told.get(slug), slug=slug, lead=timedelta(minutes=minutes))
         yield deployment(
             flow,
@@ -88,12 +89,18 @@ def _of(
             fleet,
             pool,
             description="\n\n".join(word for word in (configuration.description, words) if word),
-            parameters={"request": opening.request.model_dump(mode="json", exclude_defaults=True)},
+            parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
             schedules=[said] if said is not None else [],
             tags=[configuration_tag(configuration.name), *configuration.tags],
             at_once=AT_ONCE,
             paused=not configuration.enabled,
         )
+
+
+def _ended_by(request: PatchRequest, ahead: float) -> PatchRequest:
+    """Return a download's request with no more time than there is until the window opens: then it has no machine."""
+    minutes = min(request.window.minutes, ahead)
+    return request.model_copy(update={"window": request.window.model_copy(update={"minutes": minutes})})
 
 
 def line(

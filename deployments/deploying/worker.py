@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deployments.server.settings import Part, settings_of
+from deployments.server.settings import settings_of
+from flows.server_settings import Part
 from inventory.load import ENVIRONMENT_VARIABLE
 
 QUERY_SECONDS = 5

@@ -269,7 +269,7 @@ def _carried(flow_runs: Sequence[str], records_url: str | None) -> dict[str, tup
             history, left = History(records), {each.run_id for each in records.leases.abandoned()}
             for each in flow_runs:
                 run = history.run_of_flow(each)
-                if run is None or run.kind != "patch":
+                if run is None or not run.claims_machines:
                     continue
                 lease = records.leases.lease(run.id)
                 held = lease is not None and lease.held

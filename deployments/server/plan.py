@@ -14,8 +14,8 @@ from platformdirs import user_data_path
 from deployments.server import settings
 from deployments.server.address import SQLITE, database_url, has_password, redis_url, without_password
 from deployments.server.loopback import is_loopback
-from deployments.server.settings import Part
 from flows.cli.exits import CannotRun
+from flows.server_settings import Part
 from inventory.credentials import resolve
 from inventory.places import own_folder, with_home
 from tasks.errors import RequestError

@@ -1,74 +1,9 @@
-"""What a Prefect server and its workers are told, so that they lose no records. One table; units and compose obey it.
+"""What a Prefect server and its workers are told, so that they lose no records. Units and compose obey this table."""
 
-Numbers that are called measured come from runs of this project against Prefect 3.8.8: 1000 to 3000 task runs mapped
-over 50 threads, on two cores, SQLite and PostgreSQL 15.
-"""
-
-from dataclasses import dataclass
-from enum import StrEnum
-
-
-class Part(StrEnum):
-    """Whose setting it is."""
-
-    SERVER = "server"
-    WORKER = "worker"
-    BOTH = "both"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A variable of the environment, and why it is set.
-
-    Attributes:
-        name: as Prefect reads it.
-        value: unless the environment says otherwise.
-        why: in a sentence.
-        part: who needs it.
-    """
-
-    name: str
-    value: str
-    why: str
-    part: Part = Part.SERVER
-
+from flows.server_settings import BATCHING, Part, Setting
 
 TABLE = (
-    # Task runs reach the database through a queue in memory that drops what comes when it is full (10 000 events). With
-    # the default of one row a transaction the recorder does 10 to 40 a second: 5891 of 9300 task runs ever appeared.
-    # In batches it does more than 350 a second: 5100 of 5100. With this whole table, on SQLite: 3000 of 3000.
-    Setting(
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE",
-        "200",
-        "Task runs are written 200 at a time: one at a time, a large run loses a third of them.",
-    ),
-    Setting(
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE",
-        "200",
-        "They are read from the queue as quickly; it drops what comes when it is full.",
-    ),
-    Setting(
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL",
-        "1",
-        "An incomplete batch waits for one second, not five: states are seen when they are true.",
-    ),
-    # Each consumer has such a queue of its own. Automations that miss events don't see runs that died. The persister is
-    # the slowest; 18 s after those 3000 it had kept twice as many events as with its default of one at a time.
-    Setting(
-        "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE",
-        "200",
-        "Automations keep up with a large run's events; else they miss runs that died.",
-    ),
-    Setting(
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE",
-        "200",
-        "Events are written 200 at a time: there are three for each task run.",
-    ),
-    Setting(
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE",
-        "200",
-        "They are read from their queue as quickly.",
-    ),
+    *BATCHING,
     # Retention: about 15 KB for each task run. What became of machines is in fleetpatch's own records, which it never
     # touches. Prefect's default removes events alone, and its database grows until schedules stop.
     Setting(

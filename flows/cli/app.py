@@ -15,10 +15,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # takes its time, and nearly nobody asks
+
+        print(f"fleetpatch {version('fleetpatch')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     debug: Annotated[  # read by main(), which also finds it behind the verb
         bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Patch a whole fleet inside a maintenance window, over SSH, without an agent."""

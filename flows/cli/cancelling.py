@@ -133,7 +133,7 @@ def left_document(left: LeftRun, result: Conducted | FleetpatchError | None) -> 
 
 def carriers(found: Sequence[RunInfo], records: str | None) -> Mapping[str, LeaseView | None]:
     """Return who carries out those of the runs that change machines and have no end."""
-    open_ones = [run for run in found if run.kind == "patch" and run.state in OPEN]
+    open_ones = [run for run in found if run.claims_machines and run.state in OPEN]
     if not open_ones:
         return {}
     with open_records(records) as kept:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flows.campaign import new_run_id
 from flows.carrying import take_up
@@ -17,8 +17,9 @@ from flows.cli.stopping import Interrupts, still_open, tell_leaving, tell_stoppi
 from flows.cli.watching import display
 from flows.context import Caller, called_by
 from flows.plain import carry_out_plainly
-from flows.recovery import note_stop, reporting_runner
+from flows.recovery import LeftRun, Reconciled, note_stop, reporting_runner, take_all
 from flows.request import AssessRequest, PatchRequest
+from inventory.errors import FleetpatchError
 from tasks.errors import FleetPatchFailed, RecordsError, RequestError
 from tasks.model import RunInfo, RunReport, Window
 from tasks.records.opening import open_records
@@ -42,7 +43,7 @@ class _Left(BaseException):
 class _Ending:
     """What a run in a thread came to."""
 
-    report: RunReport | None = None
+    result: Any = None
     error: BaseException | None = None
 
 
@@ -69,7 +70,7 @@ def conduct(request: Request, names: Sequence[str], *, as_flow: bool, records: s
     """
     run_id = new_run_id(SystemClock().now())
     changes = isinstance(request, PatchRequest) and not request.dry_run
-    seen = _Seen(run_id, names, _window(request), changes=changes)
+    seen = _Seen((run_id,), names, _window(request), changes=changes)
     return _conducted(seen, lambda who: _begun(request, who, as_flow=as_flow), as_flow=as_flow, records=records)
 
 
@@ -88,25 +89,59 @@ def conduct_again(
     Raises:
         FleetpatchError: it could not be taken up: somebody carries it, say.
     """
-    seen = _Seen(run.id, names, run.window, changes=True, settled=bool(settle))
+    seen = _Seen((run.id,), names, run.window, changes=True, settled=bool(settle))
+    return _conducted(seen, lambda who: _again(run.id, settle, who, as_flow=as_flow), as_flow=as_flow, records=records)
 
-    def body(who: Caller) -> RunReport:
-        if settle:
-            who.control.stop(settle)
-        if not as_flow:
-            return take_up(run.id, who, reporting_runner)
-        from flows.patch import resume_fleet
 
-        return resume_fleet(run.id, settle=bool(settle))
+def conduct_all(
+    found: Sequence[LeftRun], names: Sequence[str], *, as_flow: bool, records: str | None
+) -> Sequence[tuple[LeftRun, Conducted | FleetpatchError]]:
+    """Take up runs that nobody carries out any more, all at once, in the same way.
 
-    return _conducted(seen, body, as_flow=as_flow, records=records)
+    Args:
+        found: the runs.
+        names: of their machines, for the display.
+        as_flow: each as a Prefect flow of its own; otherwise without Prefect.
+        records: URL of the records.
+    """
+
+    def take(left: LeftRun, who: Caller) -> RunReport:
+        try:
+            with called_by(who):
+                return _again(left.run.id, left.settle, who, as_flow=as_flow)
+        except FleetPatchFailed as failure:
+            return failure.report
+
+    seen = _Seen(tuple(left.run.id for left in found), names, None, changes=False)  # each run is noted on its own
+    ending, asked = _attended(seen, lambda who: take_all(found, who, take), as_flow=as_flow, records=records)
+    done: Sequence[Reconciled] = ending.result or ()
+    if ending.error is not None:
+        raise ending.error
+    return [(each.left, _conducted_one(each, interrupted=asked)) for each in done]
+
+
+def _conducted_one(done: Reconciled, *, interrupted: bool) -> Conducted | FleetpatchError:
+    if done.report is None:
+        return done.error or RequestError("the run ended without a report")
+    stopped = interrupted and not done.left.settle
+    return Conducted(done.report, code_of(done.report, stopped=stopped), interrupted)
+
+
+def _again(run_id: str, settle: str, who: Caller, *, as_flow: bool) -> RunReport:
+    if settle:
+        who.control.stop(settle)
+    if not as_flow:
+        return take_up(run_id, who, reporting_runner)
+    from flows.patch import resume_fleet
+
+    return resume_fleet(run_id, settle=bool(settle))
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the display shows of a run, and whether it is one that changes machines."""
+    """What the display shows of a run (or some), and whether a wish to stop it is noted for whoever comes after us."""
 
-    run_id: str
+    run_ids: Sequence[str]
     names: Sequence[str]
     window: Window | None
     changes: bool
@@ -114,20 +149,35 @@ class _Seen:
 
 
 def _conducted(seen: _Seen, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None) -> Conducted:
+    control = Control()
+    ending, asked = _attended(seen, body, as_flow=as_flow, records=records, control=control)
+    report: RunReport | None = ending.result
+    if report is None:
+        raise ending.error or RequestError("the run ended without a report")
+    return Conducted(report, code_of(report, stopped=control.stopping and not seen.settled), asked)
+
+
+def _attended(
+    seen: _Seen,
+    body: Callable[[Caller], object],
+    *,
+    as_flow: bool,
+    records: str | None,
+    control: Control | None = None,
+) -> tuple[_Ending, bool]:
+    """Do it in a thread, show how it goes, and return what it came to and whether a person here asked it to stop."""
     if as_flow:
         prefect_side.ready()
-    control, ending = Control(), _Ending()
+    control, ending = control or Control(), _Ending()
+    one = seen.run_ids[0] if len(seen.run_ids) == 1 else None
     try:
-        with display(seen.names, seen.window, f"run {seen.run_id}") as watch:
-            who = Caller(watch=watch, control=control, records_url=records, run_id=seen.run_id)
+        with display(seen.names, seen.window, f"run {one}" if one else f"{len(seen.run_ids)} runs") as watch:
+            who = Caller(watch=watch, control=control, records_url=records, run_id=one)
             with Interrupts(control) as interrupts, called_by(who):
                 _watch(_begin(functools.partial(body, who), ending), interrupts, seen, who)
     except _Left:
-        _leave(seen.run_id, records)
-    if ending.report is None:
-        raise ending.error or RequestError("the run ended without a report")
-    stopped = control.stopping and not seen.settled
-    return Conducted(ending.report, code_of(ending.report, stopped=stopped), bool(interrupts.asked))
+        _leave(seen.run_ids, records)
+    return ending, bool(interrupts.asked)
 
 
 def _begun(request: Request, who: Caller, *, as_flow: bool) -> RunReport:
@@ -149,12 +199,12 @@ def _window(request: Request) -> Window | None:
     return open_window(asked.start, asked.minutes, asked.zone, SystemClock().now())
 
 
-def _begin(body: Callable[[], RunReport], ending: _Ending) -> threading.Thread:
+def _begin(body: Callable[[], object], ending: _Ending) -> threading.Thread:
     def run() -> None:
         try:
-            ending.report = body()
+            ending.result = body()
         except FleetPatchFailed as failure:
-            ending.report = failure.report
+            ending.result = failure.report
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
             ending.error = error
 
@@ -170,26 +220,26 @@ def _watch(thread: threading.Thread, interrupts: Interrupts, seen: _Seen, who: C
         thread.join(LOOK_SECONDS)
         if interrupts.asked and not told:
             told = True
-            tell_stopping(interrupts.asked, seen.run_id, _running(seen.run_id, who.records_url))
-            if seen.changes:  # a wish to stop stands also for whoever finishes what this process can't
-                note = functools.partial(note_stop, seen.run_id, who, interrupts.asked)
+            tell_stopping(interrupts.asked, seen.run_ids, _running(seen.run_ids, who.records_url))
+            for run_id in seen.run_ids if seen.changes else ():  # it stands for whoever finishes what this one can't
+                note = functools.partial(note_stop, run_id, who, interrupts.asked)
                 threading.Thread(target=note, name="note", daemon=True).start()
         if interrupts.leave:
             raise _Left
 
 
-def _running(run_id: str, records: str | None) -> list[JournalEntry] | None:
+def _running(run_ids: Sequence[str], records: str | None) -> list[JournalEntry] | None:
     try:
         with open_records(records) as kept:
-            return still_open(kept.entries(run_id))
+            return [entry for run_id in run_ids for entry in still_open(kept.entries(run_id))]
     except RecordsError:
         return None
 
 
-def _leave(run_id: str, records: str | None) -> NoReturn:
+def _leave(run_ids: Sequence[str], records: str | None) -> NoReturn:
     """End this process now. Its threads are in the middle of things that only the machines know the end of."""
-    tell_leaving(run_id, _running(run_id, records))
-    note = threading.Thread(target=_note_leaving, args=(run_id, records), daemon=True)
+    tell_leaving(run_ids, _running(run_ids, records))
+    note = threading.Thread(target=_note_leaving, args=(run_ids, records), daemon=True)
     note.start()
     note.join(_GOODBYE_SECONDS)
     prefect_side.leave()
@@ -198,14 +248,17 @@ def _leave(run_id: str, records: str | None) -> NoReturn:
     os._exit(Code.INTERRUPTED)
 
 
-def _note_leaving(run_id: str, records: str | None) -> None:
-    """Keep in the records that nobody watches this run any more."""
+def _note_leaving(run_ids: Sequence[str], records: str | None) -> None:
+    """Keep in the records that nobody watches these runs any more. One that has ended meanwhile keeps its end."""
     from tasks.records.history import History
 
     try:
         with open_records(records) as kept:
-            run = History(kept).run(run_id)
-            message = "left by a second Ctrl-C; what ran on machines went on"
-            kept.save(replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now()))
+            for run_id in run_ids:
+                run = History(kept).run(run_id)
+                message = "left by a second Ctrl-C; what ran on machines went on"
+                left = replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now())
+                if run.state is OperationState.IN_PROGRESS:
+                    kept.save(left)
     except RecordsError:
         return  # it was said on screen where to look

@@ -15,6 +15,7 @@ from typing import Final
 
 from flows.cli.exits import CannotRun
 from flows.cli.screen import log_to_screen, note
+from flows.server_settings import BATCHING
 
 QUIET: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not over our screen
@@ -84,6 +85,7 @@ class OwnServer:
         self._log = Path(name)
         words = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
         environment = {
+            **{each.name: each.value for each in BATCHING},
             **os.environ,
             "PREFECT_UI_ENABLED": "0",
             "PREFECT__SERVER_EPHEMERAL": "1",

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flows.cli.conduct import Conducted
-    from flows.recovery import LeftRun
-    from inventory.errors import FleetpatchError
     from tasks.model import RunInfo
     from tasks.records.history import History
 
@@ -38,7 +36,7 @@ def resume(
     """Go on with a run whose process died, where it was left and within its own window. Nothing is done twice."""
     from flows.cli.ending import tell_patch
     from flows.cli.run_pick import history, picked
-    from flows.recovery import resumable
+    from flows.past import resumable
 
     past = history(records)
     found = resumable(picked(past, run))
@@ -96,9 +94,12 @@ def reconcile(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take up every run that nobody carries out: resume it while its window is open, settle it when that is over."""
-    from flows.cli.cancelling import code_of_taking, left_document, tell_left
-    from flows.cli.conduct import Conducted
+    """Take up every run that nobody carries out: resume it while its window is open, settle it when that is over.
+
+    All are taken up at once: none waits for another one's end.
+    """
+    from flows.cli.cancelling import code_of_taking, left_document, tell_left, tell_taken
+    from flows.cli.conduct import conduct_all
     from flows.cli.run_pick import history
     from flows.cli.screen import print_json
     from flows.recovery import left_runs
@@ -110,29 +111,14 @@ def reconcile(
         if as_json:
             print_json({"runs": [left_document(each, None) for each in found], "exitCode": 0})
         return
-    past, done = history(records), []
-    for left in found:
-        done.append((left, _reconciled(past, left, plain=plain, records=records)))
-        if isinstance(done[-1][1], Conducted) and done[-1][1].interrupted:
-            break
+    names = dict.fromkeys(name for left in found for name in _names(history(records), left.run))
+    done = conduct_all(found, list(names), as_flow=not plain, records=records)
+    for left, result in done:
+        tell_taken(left, result)
     code = max(code_of_taking(result) for _, result in done)
     if as_json:
         print_json({"runs": [left_document(left, result) for left, result in done], "exitCode": code})
     raise typer.Exit(code)
-
-
-def _reconciled(past: "History", left: "LeftRun", *, plain: bool, records: str | None) -> "Conducted | FleetpatchError":
-    """Take one run up; its trouble must not keep the next one from its turn."""
-    from flows.cli.cancelling import tell_taken
-    from inventory.errors import FleetpatchError
-
-    result: Conducted | FleetpatchError
-    try:
-        result = _take_up(past, left.run, settle=left.settle, plain=plain, records=records)
-    except FleetpatchError as error:
-        result = error
-    tell_taken(left, result)
-    return result
 
 
 def _take_up(past: "History", run: "RunInfo", *, settle: str, plain: bool, records: str | None) -> "Conducted":
@@ -143,9 +129,17 @@ def _take_up(past: "History", run: "RunInfo", *, settle: str, plain: bool, recor
 
     with open_records(records) as kept:
         wait_for_lease(kept.leases, run.id, say=note)
-    report = past.report(run.id)
-    names = [name for wave in report.waves for name in wave.machines] or _in_scope(run)
-    return conduct_again(run, names, settle=settle, as_flow=not plain, records=records)
+    return conduct_again(run, _names(past, run), settle=settle, as_flow=not plain, records=records)
+
+
+def _names(past: "History", run: "RunInfo") -> "Sequence[str]":
+    """Return the names of a run's machines, for the display; none where they can't be told."""
+    from inventory.errors import FleetpatchError
+
+    try:
+        return [name for wave in past.report(run.id).waves for name in wave.machines] or _in_scope(run)
+    except FleetpatchError:  # taking the run up says why
+        return ()
 
 
 def _in_scope(run: "RunInfo") -> "Sequence[str]":

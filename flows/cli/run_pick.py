@@ -47,7 +47,7 @@ def whole(of: History, run_id: str) -> RunReport:
     that is said: nothing else would be true.
     """
     report = of.report(run_id)
-    if report.run.kind != "patch" or report.run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
+    if not report.run.claims_machines or report.run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
         return report
     known = {outcome.machine for outcome in report.outcomes}
     open_ones = [_open(report.run, each) for each in report.assessments if each.machine not in known]

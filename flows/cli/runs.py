@@ -20,7 +20,7 @@ RunArgument = Annotated[
 @app.command("runs", rich_help_panel=PANEL)
 def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 20,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only patch, plan or assess.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only patch, stage, plan or assess.")] = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,8 +30,8 @@ def runs(
     from flows.cli.runs_view import run_document, tell_runs
     from flows.cli.screen import print_json
 
-    if kind not in {None, "patch", "plan", "assess"}:
-        raise typer.BadParameter("--kind is one of patch, plan, assess")
+    if kind not in {None, "patch", "stage", "plan", "assess"}:
+        raise typer.BadParameter("--kind is one of patch, stage, plan, assess")
     found = history(records).runs(limit, kind=kind)
     carried = carriers(found, records)
     if as_json:

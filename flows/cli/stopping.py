@@ -52,21 +52,22 @@ def still_open(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     return [entry for key, entry in begun.items() if key not in ended]
 
 
-def tell_stopping(asked: str, run_id: str, running: Sequence[JournalEntry] | None) -> None:
+def tell_stopping(asked: str, run_ids: Sequence[str], running: Sequence[JournalEntry] | None) -> None:
     """Say that the run is being stopped, what still runs, and how to come back."""
     console = err()
     console.print(Text(f"{asked}: stopping. Nothing new is begun; what runs is watched until it ends.", "bold yellow"))
     _tell_running(running)
     console.print(Text("Ctrl-C (again) leaves at once: what runs on machines goes on all the same."))
-    _tell_way_back(run_id)
+    _tell_way_back(run_ids)
 
 
-def tell_leaving(run_id: str, running: Sequence[JournalEntry] | None) -> None:
+def tell_leaving(run_ids: Sequence[str], running: Sequence[JournalEntry] | None) -> None:
     """Say that we leave, and what we leave behind."""
     err().print(Text("Leaving. Nothing on any machine was ended.", style="bold yellow"))
     _tell_running(running)
-    _tell_way_back(run_id)
-    err().print(Text(f"To record what became of each machine: fleetpatch resume {run_id} --settle"), soft_wrap=True)
+    _tell_way_back(run_ids)
+    for run_id in run_ids:
+        err().print(Text(f"To record what became of each machine: fleetpatch resume {run_id} --settle"), soft_wrap=True)
 
 
 def _tell_running(running: Sequence[JournalEntry] | None) -> None:
@@ -82,5 +83,6 @@ def _tell_running(running: Sequence[JournalEntry] | None) -> None:
             console.print(safe(f"{entry.machine}  {entry.act}  {what}"), soft_wrap=True)
 
 
-def _tell_way_back(run_id: str) -> None:
-    err().print(Text(f"Come back with: fleetpatch show {run_id}"), soft_wrap=True)
+def _tell_way_back(run_ids: Sequence[str]) -> None:
+    for run_id in run_ids:
+        err().print(Text(f"Come back with: fleetpatch show {run_id}"), soft_wrap=True)

@@ -50,7 +50,7 @@ class History:
         self._database = records.database
 
     def runs(self, limit: int = 20, *, kind: str | None = None) -> tuple[RunInfo, ...]:
-        """Return the newest runs, newest first; of one kind ("patch", "assess", "plan") when it is given."""
+        """Return the newest runs, newest first; of one kind ("patch", "stage", "assess", "plan") when it is given."""
         table = schema.runs
         query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
         if kind is not None:

@@ -17,7 +17,7 @@ from tasks.reporting.text import duration, moment, zone_or_utc
 from tasks.reporting.tiles import Tile, tiles
 from tasks.reporting.timeline import Picture, picture
 
-KINDS: Final = {"patch": "Patch run", "plan": "Dry run", "assess": "Assessment"}
+KINDS: Final = {"patch": "Patch run", "stage": "Download", "plan": "Dry run", "assess": "Assessment"}
 
 
 @dataclass(frozen=True, slots=True)

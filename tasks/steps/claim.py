@@ -29,7 +29,9 @@ ACT = "attempt"
 ASK_SECONDS = 60.0
 _IN_DOUBT = frozenset({"DeadlineExceeded", "InternalError", "JobLost"})  # with these a download may be running still
 BEYOND_WINDOW = timedelta(hours=1)
-"""How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it."""
+"""How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it.
+
+A run that only downloads has none of these: its claim ends with its window, before the window of the run to come."""
 
 _numbers: MutableMapping[Control, dict[tuple[str, str], int]] = WeakKeyDictionary()
 """The numbers of this process' attempts, by their control, run and machine: a number is asked for once."""
@@ -128,7 +130,8 @@ def _attempt(work: Work) -> int:
 
 def _claim(work: Work) -> ScriptRecord:
     run, window = work.context.run, work.context.window
-    until = (window.end + BEYOND_WINDOW).timestamp() + work.facts.clock_skew_seconds
+    end = window.end if work.context.options.download_only else window.end + BEYOND_WINDOW
+    until = end.timestamp() + work.facts.clock_skew_seconds
     return _ask(work, {"by": run.started_by or "unknown", "until": f"{until:.0f}"})
 
 

@@ -136,7 +136,8 @@ def _stage(work: Work, tally: Tally) -> str:
     failures = [each.detail for each in story.transactions if each.exit_code != 0]
     tally.unstaged = "; ".join((*story.refusals, *(f"its download failed: {each}" for each in failures)))
     if not story.lost:
-        return ""
+        was_begun = bool(story.transactions) or not context.options.download_only
+        return "" if was_begun else "; ".join(story.refusals)
     tally.errors.append(f"downloading: {story.error}")
     return f"not begun after its download: {story.error}"
 

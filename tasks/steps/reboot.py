@@ -21,8 +21,8 @@ from tasks.steps.follow import passing
 from tasks.steps.handed import reboot_ordered
 from tasks.steps.hooks import before_machine
 from tasks.steps.reboot_obstacles import BUSY, Waiting, ask
-from tasks.steps.turn import over_at
 from tasks.steps.restarts import restart_begun, restart_services
+from tasks.steps.turn import over_at
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in

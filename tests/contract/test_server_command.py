@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deployments.server.asking import next_date
-from deployments.server.settings import TABLE, Part, settings_of
+from deployments.server.settings import TABLE, settings_of
 from deployments.server.view import ScheduleTold
+from flows.server_settings import Part
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 NIGHTLY = ScheduleTold(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})

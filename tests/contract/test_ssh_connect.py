@@ -131,6 +131,15 @@ def test_a_line_that_is_dropped_before_the_greeting_is_tried_three_times(world):
     assert caught.value.transient
 
 
+def test_a_machine_that_is_off_is_said_to_refuse_connections_and_not_to_drop_a_line(world):
+    server = world.server()
+    server.close()
+    with pytest.raises(Unreachable, match=f"127.0.0.1 refuses connections on port {server.port}$") as caught:
+        world.session(server).run(GREET, deadline=soon())
+    assert "Is it up" in caught.value.hint
+    assert caught.value.machine == "m"
+
+
 def test_a_server_that_says_nothing_ends_at_the_deadline(world):
     server = world.server(silent=True)
     with pytest.raises(DeadlineExceeded):

@@ -135,7 +135,7 @@ def _run(world: World, run: RunInfo) -> Iterator[str]:
     if run.state in (OperationState.IN_PROGRESS, OperationState.UNKNOWN):
         yield f"it is still {run.state}"
     told = Counter(outcome.machine for outcome in world.report(run.id).outcomes)
-    if told != Counter(list(world.machines)):
+    if told != Counter(world.in_scope(run.scope)):
         yield f"its outcomes are of {dict(told)}"
 
 
@@ -161,7 +161,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
     if window is None:
         return
     reserve = timedelta(minutes=request.reboot_reserve_minutes)
-    never = request.reboot is RebootPolicy.NEVER
+    never = request.reboot is RebootPolicy.NEVER or request.download_only
     needed = _needed(world, machine, reserve)
     until = window.end if never else max(window.start, window.end - max(reserve, needed))
     until += timedelta(seconds=PROMPT_SECONDS / 2)  # to that the machine's clock is known

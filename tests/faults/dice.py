@@ -7,6 +7,7 @@ from typing import Any
 from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Limits
 from tasks.states import Classification, RebootPolicy, Step
+from tests.faults.abandoned import Many
 from tests.faults.checks import outcome_is_true
 from tests.faults.kinds import FROM_THE_START, STRIKES, WITH_AN_ORDER, strike
 from tests.faults.machine import FaultyMachine
@@ -31,6 +32,7 @@ class Case:
         pauses: seconds that pass after a controller's end until the next one takes the run up; then it is left.
         rival_after: when another run begins on the same fleet, in seconds; None: never.
         planned: the faults that were set up, in words, for people.
+        many: in its stead, a story of many runs.
     """
 
     world: World = field(repr=False)
@@ -38,10 +40,17 @@ class Case:
     pauses: list[float]
     rival_after: float | None
     planned: list[str]
+    many: Many | None = None
+
+
+ONE_IN = 32
+"""Among so many cases one is of many runs that are abandoned."""
 
 
 def roll(seed: str, number: int) -> Case:
     """Return one case."""
+    if number % ONE_IN == ONE_IN - 1:
+        return _many(random.Random(f"{seed}/{number}/abandoned"))
     dice = random.Random(f"{seed}/{number}")
     world = World(dice, outcome_is_true)
     for index in range(dice.choice([1, 1, 1, 2, 2, 3, 4])):
@@ -69,6 +78,12 @@ def roll(seed: str, number: int) -> Case:
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
     return Case(world, request, pauses, rival, planned)
+
+
+def _many(dice: random.Random) -> Case:
+    world = World(dice, outcome_is_true)
+    many = Many(world, dice)
+    return Case(world, PatchRequest(scope="*"), [], None, many.planned, many)
 
 
 def _packages(dice: random.Random) -> list[FakePackage]:

@@ -44,6 +44,7 @@ from tests.faults.controller import Controller, Keeper, current_hub
 from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
+from tests.faults.recovery_mutations import RECOVERY_MUTANTS
 from tests.faults.simulated import soak
 from tests.support.fake_manager import _JobRun
 
@@ -169,6 +170,7 @@ def _freed(inner: Any) -> Any:
 
 
 MUTANTS: dict[str, tuple[str, Break]] = {
+    **RECOVERY_MUTANTS,
     "the journal is skipped": ("3", _put(tasks.steps.journal, "about_to", lambda *_: None)),
     "a job's id is made of chance": (
         "3",

@@ -71,11 +71,14 @@ def play(case: Case) -> World:
 def _disturbed(case: Case) -> None:
     """A run among faults: whenever its controllers are gone and it is not over, somebody takes it up."""
     world = case.world
+    if case.many is not None:
+        case.many.play()
+        return
     world.begin(case.request, RUN)
     if case.rival_after is not None:
         when = world.clock.now() + timedelta(seconds=case.rival_after)
         world.clock.call_at(when, lambda: _begin(world, case.request, RIVAL))
-    _all_end(world)
+    world.all_end()
     for pause in case.pauses:
         world.hub.sleep(pause)
         if world.is_open(RUN):
@@ -84,7 +87,7 @@ def _disturbed(case: Case) -> None:
             break
         else:  # it died before anything was known of it
             world.begin(case.request, RUN)
-        _all_end(world)
+        world.all_end()
 
 
 def _left_alone(world: World) -> None:
@@ -95,7 +98,7 @@ def _left_alone(world: World) -> None:
         for _ in range(2):
             if world.is_open(run_id):
                 world.take_up(run_id)
-                _all_end(world)
+                world.all_end()
                 world.hub.sleep(61)
 
 
@@ -120,19 +123,11 @@ def _next_run(world: World) -> None:
     for controller in world.controllers:
         controller.offset = timedelta()
     world.begin(request, NEXT)
-    _all_end(world)
+    world.all_end()
 
 
 def _begin(world: World, request: PatchRequest, run_id: str) -> None:
     world.begin(request, run_id)
-
-
-def _all_end(world: World) -> None:
-    """Let time pass until every controller has ended; tasks that come meanwhile are waited for as well."""
-    while waiting := [task for task in world.tasks if not task.over.is_set()]:
-        world.hub.until(waiting[0].over.is_set)
-        if not waiting[0].over.is_set():
-            raise Endless("a controller waits for something that never comes")
 
 
 def soak(

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.ci.tree import TOP
+from tests.faults.abandoned import KINDS
 from tests.faults.kinds import FROM_THE_START, STRIKES
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_cases import cases
@@ -20,6 +21,7 @@ NAMED = {
     "faults/lab_administrator.py": ADMINISTRATOR,
     "faults/lab_hard_cases.py": HARD,
     "faults/kinds.py": {*STRIKES, *FROM_THE_START},
+    "faults/abandoned.py": KINDS,
 }
 
 

@@ -19,6 +19,9 @@ QUICK = (
     "a failed pre-check is not heeded",
     "a root that has become read-only is not seen",
     "the machine does not compare a reboot's order with its claim",
+    "a dead download belongs to nobody",
+    "abandoned runs are carried to their end one after the other",
+    "a flow run whose process died is waited for",
 )
 """Those that are noticed within a few seconds; `make faults ARGS=--mutations` hunts them all."""
 

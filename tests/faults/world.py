@@ -18,6 +18,7 @@ from flows.past import past_of
 from flows.ports import PlainRunner, Ports
 from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
+from inventory.scope import Scope
 from tasks.errors import LeaseHeld, RecordsError, RequestError
 from tasks.model import Outcome, RunReport, Wave
 from tasks.rules.calendar.freezes import Freeze, frozen
@@ -38,7 +39,7 @@ from tests.faults.controller import (
     use,
     virtual_time,
 )
-from tests.faults.hub import Hub, HubClock, Pool, Task
+from tests.faults.hub import Endless, Hub, HubClock, Pool, Task
 from tests.faults.machine import FaultyMachine
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager
@@ -174,6 +175,17 @@ class World:
         run = self.records.runs.get(run_id)
         return run is not None and run.state in OPEN
 
+    def in_scope(self, scope: str) -> list[str]:
+        """Return the names of the machines that a run is about."""
+        return [machine.name for machine in Scope.parse(scope).select(Inventory(tuple(self.described)))]
+
+    def all_end(self) -> None:
+        """Let time pass until every controller has ended; tasks that come meanwhile are waited for as well."""
+        while waiting := [task for task in self.tasks if not task.over.is_set()]:
+            self.hub.until(waiting[0].over.is_set)
+            if not waiting[0].over.is_set():
+                raise Endless("a controller waits for something that never comes")
+
     def report(self, run_id: str) -> RunReport:
         """Return what the records tell of a run."""
         return FakeHistory(self.records).report(run_id)
@@ -282,7 +294,7 @@ class World:
                 self.complain(f"controller {controller.number} wrote {type(item).__name__} about somebody else's run")
         if isinstance(item, RunReport) and item.run.state not in OPEN:
             names = Counter(outcome.machine for outcome in item.outcomes)
-            if names != Counter(list(self.machines)):
+            if names != Counter(self.in_scope(item.run.scope)):
                 self.complain(f"the report of run {item.run.id} is of {dict(names)}")
         if isinstance(item, Outcome):
             self.judge(self, item)

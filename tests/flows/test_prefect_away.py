@@ -138,7 +138,7 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
 
 
 def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
-    fleet: SimFleet, api: Api, calls: list[str]
+    fleet: SimFleet, api: Api, calls: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     two(fleet)
     away_until: list[float] = []
@@ -159,6 +159,11 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     assert seen.waves == {"wave-1": "Completed", "wave-2": "Failed"}
     assert {name for name in seen.tasks if not name.startswith("report")} == set(calls)
     assert len(artifacts(run_id)) == 4
+    told = [
+        each.getMessage() for each in caplog.records if each.name == "flows.hearing" and each.levelname == "WARNING"
+    ]
+    assert ["does not answer" in each for each in told if "answer" in each] == [True, False]  # and that it is back
+    assert "answers again" in told[-1]
 
 
 def test_an_api_that_hangs_holds_no_wave_up(fleet: SimFleet, api: Api, calls: list[str]) -> None:

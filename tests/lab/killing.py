@@ -32,9 +32,14 @@ REQUEST: dict[str, Any] = {
 
 @dataclass
 class Controllers:
-    """Processes of the command that work on one fleet, with the records of that fleet."""
+    """Processes of the command that work on one fleet, with the records of that fleet.
+
+    Attributes:
+        kind: of the runs that are looked at: "patch", or "stage" for those that only download.
+    """
 
     fleet: Fleet
+    kind: str = "patch"
     begun: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *words: str, records: str | None = None) -> "Controller":
@@ -78,7 +83,7 @@ class Controllers:
     def journal(self) -> tuple[JournalEntry, ...]:
         """The journal of the newest run; empty before there is one."""
         with open_records(self.fleet.records_url) as records:
-            runs = History(records).runs(1, kind="patch")
+            runs = History(records).runs(1, kind=self.kind)
             return records.entries(runs[0].id) if runs else ()
 
     def wait_until(self, seen: Callable[[tuple[JournalEntry, ...]], object], what: str, seconds: float = 90) -> None:
@@ -92,7 +97,7 @@ class Controllers:
         """The newest run, as the records have it."""
         with open_records(self.fleet.records_url) as records:
             history = History(records)
-            return history.report(history.runs(1, kind="patch")[0].id)
+            return history.report(history.runs(1, kind=self.kind)[0].id)
 
     def end(self) -> None:
         """Kill those that still run."""

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.keeper import RENEW_SECONDS, STOPPING_SECONDS
+from flows.keeper import LEASE_SECONDS, RENEW_SECONDS, STOPPING_SECONDS
 from tasks.records.opening import open_records
+from tasks.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.kill_and_resume import carry_out, faults_of
@@ -168,3 +169,68 @@ def test_two_that_resume_at_once_are_one(make: Make) -> None:
     assert codes[1] in (2, 5), codes  # held by the other, or over already
     assert codes[0] in (0, 3), codes
     assert faults_of(controllers.fleet.hosts) == []
+
+
+def claim_of(host: LabHost) -> tuple[str, int]:
+    """The run that has the host and until when, by the host's own note; 0 once it was given back."""
+    run, until, *_ = host.sh("cat /var/lib/fleetpatch/claim 2>/dev/null || printf '\\n0\\n'", root=True).splitlines()
+    return run, int(until)
+
+
+def downloaded(host: LabHost) -> set[str]:
+    """Names of packages whose archives are on the host, whole."""
+    return {name.partition("_")[0] for name in host.sh("ls /var/cache/apt/archives").split() if name.endswith(".deb")}
+
+
+def test_a_killed_download_is_found_ends_and_gives_its_machines_back(make: Make, tmp_path: Path) -> None:
+    controllers = make(2)
+    controllers.kind = "stage"
+    hosts = controllers.fleet.hosts
+    killed = controllers.patch(download_only=True)
+    controllers.wait_until(began("stage"), "the download")
+    killed.kill()
+    run = controllers.newest().run
+    held = [host for host in hosts if claim_of(host)[0] == run.id and claim_of(host)[1]]
+    assert held
+    assert run.window is not None  # which its claim ends with, and not an hour later
+    assert all(abs(claim_of(host)[1] - run.window.end.timestamp()) < 5 for host in held)
+    told = controllers.start("patch", held[0].name, "--plain", "--yes", "--json", records=f"sqlite:///{tmp_path}/o.db")
+    assert run.id in told.end().json["machines"][0]["reason"]  # until then the run to come is kept out
+
+    time.sleep(LEASE_SECONDS)
+    (taken,) = controllers.start("reconcile", "--plain", "--json").end().json["runs"]
+
+    assert (taken["maintenanceRunId"], taken["action"]) == (run.id, "resume")
+    report = controllers.newest()
+    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    for host in hosts:
+        assert claim_of(host) == (run.id, 0)
+        assert downloaded(host) >= {"lab-plain", "lab-slow"}
+        assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
+        outcome = next(each for each in report.outcomes if each.machine == host.name)
+        assert all("only downloaded" in r.reason for r in outcome.updates if r.update.name == "lab-plain")
+    assert boots(hosts[0]) == 1
+
+
+def test_a_killed_download_whose_time_is_over_holds_nobody_up_and_is_settled(make: Make, tmp_path: Path) -> None:
+    controllers = make(1)
+    controllers.kind = "stage"
+    (host,) = controllers.fleet.hosts
+    killed = controllers.patch(download_only=True, window={"minutes": 2})
+    controllers.wait_until(began("stage"), "the download")
+    killed.kill()
+    run = controllers.newest().run
+    assert run.window is not None
+    time.sleep(max(0.0, run.window.end.timestamp() + 1 - time.time()))
+
+    words = ("patch", host.name, "--plain", "--yes", "--json", "--include", "lab-plain", "--only-included")
+    told = controllers.start(*words, records=f"sqlite:///{tmp_path}/other.db").end()  # no records but the machine's own
+
+    assert told.code == 0, told.out
+    assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
+    (taken,) = controllers.start("reconcile", "--plain", "--json").end().json["runs"]
+    assert taken["action"] == "settle"
+    assert "window was over" in taken["reason"]
+    (outcome,) = controllers.newest().outcomes
+    assert outcome.state is not OperationState.UNKNOWN
+    assert claim_of(host)[1] == 0

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import paramiko
 
@@ -58,6 +58,24 @@ class Surroundings:
 class Dropped(Exception):
     """The line broke before anybody could log in; worth another try."""
 
+    hint: ClassVar[str] = "Does an SSH server listen there, and does its MaxStartups allow so many at once?"
+
+    @property
+    def message(self) -> str:
+        """What became of the line, for people."""
+        return f"the line was dropped before the login: {self}"
+
+
+class Refused(Dropped):
+    """Nothing listens there: the machine is off or just starting up, or so is its SSH server."""
+
+    hint: ClassVar[str] = "Is it up, is its SSH server running, and is that its port?"
+
+    @property
+    def message(self) -> str:
+        """Who refuses, for people."""
+        return str(self)
+
 
 # makes the socket: a TCP connection, or a channel through a jump host; held during the handshake
 Dial = Callable[[Deadline], AbstractContextManager[Any]]
@@ -81,11 +99,7 @@ def connect(machine: Machine, dial: Dial, around: Surroundings, *, deadline: Dea
         except Dropped as dropped:
             wait = random.uniform(pause / 2, pause) if pause is not None else None  # noqa: S311  # jitter
             if wait is None or deadline.remaining(around.clock) <= wait:
-                raise Unreachable(
-                    f"the line was dropped before the login: {dropped}",
-                    machine=machine.name,
-                    hint="Does an SSH server listen there, and does its MaxStartups allow so many at once?",
-                ) from dropped
+                raise Unreachable(dropped.message, machine=machine.name, hint=dropped.hint) from dropped
             around.clock.sleep(wait)
         except FleetpatchError as error:
             error.machine = error.machine or machine.name
@@ -107,7 +121,9 @@ def tcp(machine: Machine, clock: Clock) -> Dial:
             raise Unreachable(
                 f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
             ) from error
-        except (ConnectionResetError, ConnectionRefusedError) as error:  # sshd may just be restarting
+        except ConnectionRefusedError as error:  # sshd may just be restarting
+            raise Refused(f"{machine.address} refuses connections on port {machine.port or PORT}") from error
+        except ConnectionResetError as error:
             raise Dropped(error.strerror or str(error)) from error
         except OSError as error:
             why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)

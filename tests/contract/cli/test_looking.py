@@ -162,7 +162,9 @@ def test_inventory_check_tells_every_fault(stage: Stage, tmp_path: Path) -> None
 
 
 def test_version(stage: Stage) -> None:
-    assert stage.run("version").out.startswith("fleetpatch ")
+    said = stage.run("version").out
+    assert said.startswith("fleetpatch ")
+    assert stage.run("--version").out == said.splitlines()[0] + "\n"
     assert set(stage.run("version", "--json").json) >= {"fleetpatch", "prefect", "python"}
 
 

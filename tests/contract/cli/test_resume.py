@@ -1,12 +1,16 @@
 """resume, cancel, reconcile, and what other verbs say of runs that were left, over a simulated fleet."""
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.carrying import take_up
 from flows.recovery import wait_for_lease
+from tasks.model import RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder
@@ -189,6 +193,25 @@ def test_reconcile_goes_on_after_a_run_that_can_not_be_taken_up(stage: Stage) ->
     assert told["20250101-000000-bad"]["error"]["kind"] == "RequestError"
     assert told[first]["status"] == "Succeeded"
     assert said.code == 2
+
+
+def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = left(stage)
+    with open_records(stage.url) as records:
+        run = History(records).run(first)
+        for name in ("second", "third"):
+            records.save(replace(run, id=f"20250101-000000-{name}", started_at=run.started_at))
+    together = threading.Barrier(3, timeout=20)
+
+    def all_begun(run_id: str, *words: Any) -> RunReport:
+        together.wait()  # one after the other, the first would wait for ever
+        return take_up(run_id, *words)
+
+    monkeypatch.setattr("flows.cli.conduct.take_up", all_begun)
+    told = stage.run("reconcile", "--plain", "--json").json["runs"]
+    assert len(told) == 3
+    assert all(each["status"] in ("Succeeded", "CompletedWithWarnings", "NotStarted") for each in told), told
+    assert stage.run("reconcile", "--dry-run", "--json").json["runs"] == []
 
 
 def test_runs_show_and_doctor_tell_of_it(stage: Stage) -> None:

@@ -43,7 +43,7 @@ def test_both_say_what_runs_and_how_to_come_back(capsys) -> None:
         make_journal_entry(machine="web-1", key="job-1"),
         make_journal_entry(machine="db", act="reboot", key="b"),
     ]
-    for tell in (lambda: tell_stopping("Ctrl-C", "run-1", running), lambda: tell_leaving("run-1", running)):
+    for tell in (lambda: tell_stopping("Ctrl-C", ("run-1",), running), lambda: tell_leaving(("run-1",), running)):
         tell()
         said = capsys.readouterr().err
         assert "web-1 install job job-1" in said
@@ -52,7 +52,7 @@ def test_both_say_what_runs_and_how_to_come_back(capsys) -> None:
 
 
 def test_nothing_running_and_nothing_known_are_not_the_same(capsys) -> None:
-    tell_stopping("SIGTERM", "run-1", [])
+    tell_stopping("SIGTERM", ("run-1",), [])
     assert "Nothing that changes a machine is running" in capsys.readouterr().err
-    tell_stopping("SIGTERM", "run-1", None)
+    tell_stopping("SIGTERM", ("run-1",), None)
     assert "not known" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.server.settings import Part, settings_of
+from deployments.server.settings import settings_of
+from flows.server_settings import Part
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))

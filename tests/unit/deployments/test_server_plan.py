@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from deployments.server import settings
 from deployments.server.address import BadAddress, database_url, has_password, redis_url, without_password
 from deployments.server.plan import Plan, Refused, Wanted, make_plan
-from deployments.server.settings import TABLE, Part
+from deployments.server.settings import TABLE
 from flows.cli.exits import CannotRun
+from flows.server_settings import Part
 from inventory.errors import CredentialError
 
 HOME = Path("/srv/prefect")

@@ -20,6 +20,7 @@ from deployments.deploying.deploy import Examined
 from deployments.deploying.found import as_deployment
 from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
 from deployments.deploying.wanted import AHEAD, line, wanted
+from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -161,6 +162,22 @@ def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
     assert told_inventories == dict.fromkeys(
         ["patch-fleet/web", "stage-fleet/web", "assess-fleet/scheduled"], str(PLACE)
     )
+
+
+@pytest.mark.parametrize(("length", "minutes"), [("2h", 60), ("45m", 45)])
+def test_a_download_has_no_more_time_than_until_its_window_opens(tmp_path: Path, length: str, minutes: int) -> None:
+    window = EVENING.replace("length: 2h", f"length: {length}")
+    setup = aim(read(tmp_path, window, "stage_ahead: 60"), NOW, Setup())
+
+    (stage,) = (each for each in setup.deployments if each.full_name == "stage-fleet/web")
+    (patch,) = (each for each in setup.deployments if each.full_name == "patch-fleet/web")
+
+    def asked(made: Deployment) -> PatchRequest:
+        return PatchRequest.model_validate(made.parameters["request"])
+
+    assert asked(stage).window.minutes == minutes
+    assert asked(patch).window.minutes == (120 if length == "2h" else 45)
+    assert asked(stage).updates == asked(patch).updates
 
 
 def test_configurations_are_named_by_a_path_that_holds_everywhere(

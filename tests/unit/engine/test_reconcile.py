@@ -1,22 +1,27 @@
 """Leases while a run stops, the wait for a dead one's lease, and what is to be done with a run that was left."""
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from flows import keeper
+from flows.context import Caller
 from flows.keeper import STOPPING_SECONDS, LeaseKeeper
-from flows.recovery import only_settled, wait_for_lease
-from tasks.errors import LeaseHeld
-from tasks.model import Window
+from flows.recovery import LeftRun, left_runs, only_settled, reconcile_runs, take_if_left, wait_for_lease
+from tasks.errors import LeaseHeld, RequestError
+from tasks.model import RunReport, Window
+from tasks.records.opening import open_records
 from tasks.seams.leases import Holder, LeaseView, StopRequest
-from tasks.states import Classification
+from tasks.states import Classification, OperationState
 from tasks.steps import follow
 from tasks.steps.context import Control
 from tasks.steps.follow import STOPPING_PAUSE
-from tests.support.builders import make_report
+from tests.support.builders import make_report, make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_packages import FakePackage
@@ -125,3 +130,107 @@ def test_a_job_is_asked_to_stop_within_moments_and_not_after_a_long_pause(monkey
     web.on_start("install", 150, stop)  # by then it is looked at every ten seconds
     fleet.patch()
     assert at["passed on"] - at["asked"] <= timedelta(seconds=STOPPING_PAUSE)
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Caller:
+    """Records with three runs that nobody carries out, whose windows are open."""
+    who = Caller(records_url=f"sqlite:///{tmp_path / 'records.db'}")
+    now = datetime.now(UTC)
+    with open_records(who.records_url) as records:
+        for name in "abc":
+            window = Window(now, now + timedelta(hours=1))
+            records.save(make_run(id=name, state=OperationState.IN_PROGRESS, ended_at=None, window=window))
+    return who
+
+
+def test_no_run_waits_for_the_end_of_another(caller: Caller) -> None:
+    together = threading.Barrier(3, timeout=20)
+
+    def take(left: LeftRun, who: Caller) -> RunReport:
+        together.wait()  # none ends before all have begun
+        if left.run.id == "b":
+            raise LeaseHeld("b", holder=OTHER, until=NOW)
+        return replace(make_report(), run=left.run)
+
+    done = reconcile_runs(caller, take)
+
+    assert [(each.left.run.id, each.report is None) for each in done] == [("a", False), ("b", True), ("c", False)]
+
+
+def test_a_wish_to_stop_all_reaches_each_and_one_runs_own_reaches_no_other(caller: Caller) -> None:
+    heard: dict[str, str] = {}
+    together = threading.Barrier(3, timeout=20)
+
+    def take(left: LeftRun, who: Caller) -> RunReport:
+        if left.run.id == "a":
+            who.control.stop("its own")
+        together.wait()
+        if left.run.id == "b":
+            assert not who.control.stopping
+            caller.control.stop("Ctrl-C")
+        until(lambda: who.control.stopping)
+        heard[left.run.id] = who.control.reason
+        return replace(make_report(), run=left.run)
+
+    reconcile_runs(caller, take)
+
+    assert heard == {"a": "its own", "b": "Ctrl-C", "c": "Ctrl-C"}
+    with open_records(caller.records_url) as records:  # for whoever finishes what this process can't
+        stops = {name: view.stop.reason for name in "bc" if (view := records.leases.lease(name)) and view.stop}
+    assert stops == {"b": "Ctrl-C", "c": "Ctrl-C"}
+
+
+def not_to_be_called(left: LeftRun, who: Caller) -> RunReport:
+    raise AssertionError(left.run.id)
+
+
+def over(caller: Caller) -> None:
+    with open_records(caller.records_url) as records:
+        (run,) = [left.run for left in left_runs(caller.records_url) if left.run.id == "a"]
+        records.save(replace(run, state=OperationState.SUCCEEDED))
+
+
+def held_by_another(caller: Caller) -> None:
+    with open_records(caller.records_url) as records:
+        records.leases.take("a", OTHER, 600)
+
+
+@pytest.mark.parametrize(("happens", "why"), [(over, "is over: Succeeded"), (held_by_another, str(OTHER))])
+def test_a_run_that_is_left_no_more_when_its_turn_comes_is_left_alone(
+    caller: Caller, happens: Callable[[Caller], None], why: str
+) -> None:
+    happens(caller)
+    assert why in str(take_if_left("a", caller, not_to_be_called))
+
+
+@pytest.mark.parametrize("error", [LeaseHeld("a", holder=OTHER, until=NOW), RequestError("run a is over")])
+def test_one_that_somebody_takes_up_or_ends_at_the_same_moment_is_theirs(caller: Caller, error: Exception) -> None:
+    def beaten(left: LeftRun, who: Caller) -> RunReport:
+        over(caller)
+        raise error
+
+    assert isinstance(take_if_left("a", caller, beaten), str)
+
+
+def test_what_can_not_be_taken_up_is_told_so(caller: Caller) -> None:
+    def broken(left: LeftRun, who: Caller) -> RunReport:
+        raise RequestError("its inventory is gone")
+
+    with pytest.raises(RequestError, match="inventory is gone"):
+        take_if_left("a", caller, broken)
+
+
+@pytest.mark.parametrize(("asked", "settled"), [(False, False), (True, True)])
+def test_what_is_done_is_judged_when_its_turn_comes(caller: Caller, asked: bool, settled: bool) -> None:
+    if asked:
+        with open_records(caller.records_url) as records:
+            records.leases.ask_to_stop("a", "anne", "the wrong fleet")
+    seen: list[str] = []
+
+    def take(left: LeftRun, who: Caller) -> RunReport:
+        seen.append(left.settle)
+        return make_report()
+
+    take_if_left("a", caller, take)
+    assert bool(seen[0]) is settled

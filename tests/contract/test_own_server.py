@@ -1,0 +1,56 @@
+"""The Prefect server that the command starts for one run: it is told what every server of ours is told."""
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.server.settings import settings_of
+from deployments.server.settings_kept import WRONG
+from flows.cli.prefect_side import OwnServer
+from flows.server_settings import BATCHING, Part
+
+READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
+
+
+def at(settings: Any, path: str) -> object:
+    """Return the value at a path of what the server tells of itself; None where there is none."""
+    for word in path.split("."):
+        settings = settings.get(word) if isinstance(settings, dict) else None
+    return settings
+
+
+@pytest.mark.slow
+def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PREFECT")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv(READERS, "50")
+    server = OwnServer()
+    try:
+        url = server.begin()
+        server.wait()
+        with urllib.request.urlopen(f"{url}/admin/settings", timeout=60) as answer:
+            told = json.load(answer)
+    finally:
+        server.stop()
+
+    found = {each.name: _setting(told, each.name) for each in BATCHING}
+    assert found == {each.name: 50.0 if each.name == READERS else float(each.value) for each in BATCHING}
+    ill = [each.path for each in WRONG if each.words.startswith(("task runs", "automations read"))]
+    assert ill
+    assert not [path for path in ill if next(w for w in WRONG if w.path == path).when(at(told, path))]
+
+
+def _setting(told: Any, name: str) -> float:
+    """Return a setting by the name of its variable: services have a section each."""
+    services = told["server"]["services"]
+    (section,) = [key for key in services if name.startswith(f"PREFECT_SERVER_SERVICES_{key.upper()}_")]
+    return float(services[section][name.removeprefix(f"PREFECT_SERVER_SERVICES_{section.upper()}_").lower()])
+
+
+def test_one_table_has_them() -> None:
+    assert {each.name: each.value for each in BATCHING}.items() <= settings_of(Part.SERVER).items()

@@ -1,0 +1,211 @@
+"""Runs that were abandoned, and what a reconcile-fleet that was deployed does about them: a flow run for each, once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
+
+from flows import reconcile
+from flows.patch import resume_fleet
+from flows.reconcile import RESUME, reconcile_fleet
+from flows.recovery import LeftRun, left_runs
+from flows.successor import GRACE, start_successor
+from tasks.errors import PatchError
+from tasks.model import RunInfo, RunReport
+from tasks.records.opening import open_records
+from tasks.seams.leases import Holder
+from tasks.states import OperationState
+from tests.support.builders import make_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+
+ANNE = Holder("x", "hilltop", 1, "anne")
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    address = f"sqlite:///{tmp_path / 'records.db'}"
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", address)
+    return address
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as made:
+        yield made
+
+
+@pytest.fixture
+def deployed(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> DeploymentResponse:
+    """The deployment that takes runs up, with no worker: what is started waits. reconcile-fleet is deployed too."""
+    flow = client.create_flow(resume_fleet)
+    client.create_deployment(flow_id=flow, name="on-demand", tags=["fleetpatch"])
+    monkeypatch.setattr("prefect.runtime.deployment.get_id", lambda: "of reconcile-fleet")
+    return client.read_deployment_by_name(RESUME)
+
+
+def abandon(url: str, count: int, salt: str) -> list[RunInfo]:
+    """Leave runs that nobody carries out, in the records."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    runs = [
+        make_run(
+            id=f"{now:%Y%m%d-%H%M%S}-{salt}{number}",
+            state=OperationState.IN_PROGRESS,
+            started_at=now - timedelta(minutes=90 - number),
+            ended_at=None,
+        )
+        for number in range(count)
+    ]
+    with open_records(url) as records:
+        for run in runs:
+            records.save(run)
+    return runs
+
+
+def successors(client: SyncPrefectClient, run: RunInfo) -> Sequence[FlowRun]:
+    tags = FlowRunFilterTags(all_=[f"fleetpatch-run:{run.id}"])
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
+
+
+def left(url: str, run: RunInfo, **changes: object) -> LeftRun:
+    (found,) = [each for each in left_runs(url) if each.run.id == run.id]
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def test_ten_abandoned_runs_get_a_flow_run_each_at_once_and_however_often_it_is_asked(
+    url: str, client: SyncPrefectClient, deployed: DeploymentResponse
+) -> None:
+    runs = abandon(url, 10, "ten")
+
+    for _ in range(3):
+        assert reconcile_fleet() == [run.id for run in runs]
+
+    for run in runs:
+        (started,) = successors(client, run)
+        assert started.parameters == {"run_id": run.id, "if_abandoned": True}
+        assert started.deployment_id == deployed.id
+        assert set(deployed.tags) <= set(started.tags)  # the server's own care of dead runs goes by them
+        assert started.state is not None
+        assert started.state.is_scheduled()
+
+
+def test_two_that_ask_at_the_same_moment_get_the_same_flow_run(
+    url: str, client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = abandon(url, 1, "two")
+    now = datetime.now(UTC)
+    with monkeypatch.context() as patch:
+        patch.setattr(SyncPrefectClient, "read_flow_runs", lambda *_, **__: [])  # each looks before the other has asked
+        names = {start_successor(client, deployed, left(url, run), now).name for _ in range(2)}
+    assert len(names) == 1
+    assert len(successors(client, run)) == 1
+
+
+def test_a_reconcile_that_dies_between_two_leaves_the_rest_to_the_next(
+    url: str, client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = abandon(url, 3, "dies")
+    count = 0
+
+    def dies(*words: object) -> object:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise SystemExit(1)
+        return start_successor(*words)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "start_successor", dies)
+        with pytest.raises(SystemExit):
+            reconcile_fleet()
+    assert [len(successors(client, run)) for run in runs] == [1, 0, 0]
+    reconcile_fleet()
+    assert [len(successors(client, run)) for run in runs] == [1, 1, 1]
+
+
+def test_a_server_that_fails_for_one_costs_the_others_nothing(
+    url: str, client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = abandon(url, 2, "fails")
+
+    def fails(client: SyncPrefectClient, resume: DeploymentResponse, left: LeftRun, now: datetime) -> object:
+        if left.run.id == first.id:
+            raise OSError("the server hung up")
+        return start_successor(client, resume, left, now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "start_successor", fails)
+        with pytest.raises(PatchError, match=f"1 of 2 runs could not be taken up: {first.id}.*hung up"):
+            reconcile_fleet()
+    assert len(successors(client, second)) == 1
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "left_since", "later", "again"),
+    [
+        (Scheduled(), -HOUR, 5 * HOUR, False),  # no worker has a place for it
+        (Pending(), -HOUR, timedelta(minutes=1), False),
+        (Running(), -HOUR, timedelta(minutes=1), False),
+        (Pending(), -HOUR, GRACE + HOUR, True),  # its process died before it took the lease
+        (Running(), -HOUR, GRACE + HOUR, True),
+        (Running(), timedelta(minutes=2), timedelta(minutes=3), True),  # it had the lease, and died
+        (Cancelled(), -HOUR, timedelta(), True),
+        (Completed(), -HOUR, timedelta(), True),
+    ],
+)
+def test_one_that_died_is_followed_by_another_and_one_that_is_on_its_way_is_waited_for(
+    url: str,
+    client: SyncPrefectClient,
+    deployed: DeploymentResponse,
+    state: State[None],
+    left_since: timedelta,
+    later: timedelta,
+    again: bool,
+) -> None:
+    (run,) = abandon(url, 1, f"again-{state.name}-{left_since}-{later}".replace(":", "").replace(" ", "").lower())
+    now = datetime.now(UTC)
+    first = start_successor(client, deployed, left(url, run), now)
+    assert first.is_new
+    (made,) = successors(client, run)
+    client.set_flow_run_state(made.id, state, force=True)
+
+    second = start_successor(client, deployed, left(url, run, since=now + left_since), now + later)
+
+    assert second.is_new is again
+    assert len(successors(client, run)) == 1 + again
+
+
+def test_a_flow_run_that_comes_when_somebody_has_the_run_has_nothing_to_do(url: str) -> None:
+    (run,) = abandon(url, 1, "held")
+    with open_records(url) as records:
+        records.leases.take(run.id, ANNE, 600)
+    state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+    assert state.is_completed()
+    assert "anne on hilltop" in str(state.message)
+
+
+def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) -> None:
+    (run,) = abandon(url, 1, "over")
+    with open_records(url) as records:
+        records.save(replace(run, state=OperationState.SUCCEEDED))
+    state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
+    assert state.is_completed()
+    assert "is over: Succeeded" in str(state.message)
+
+
+def test_what_reconcile_needs_is_deployed_beside_it() -> None:
+    from deployments.deploying.standing import standing
+    from deployments.serve import offered
+
+    assert RESUME in {made.full_name for made in standing("fleet", "pool", None)}
+    assert RESUME in {f"{made.flow_name}/{made.name}" for made in offered()}
