@@ -190,4 +190,4 @@ def _may_not_begin(work: Work, step: Step) -> str:
         return ""
     if why := asked_to_stop(work):
         return why
-    return "" if step is Step.ASSESS else no_time_left(work)
+    return "" if step is Step.ASSESS else work.context.budget_spent() or no_time_left(work)

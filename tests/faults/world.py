@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-import flows.campaign
 import flows.carrying
 import flows.keeper
+import flows.machine_pool
 from flows.carrying import _carry, carry_out
 from flows.context import Caller
 from flows.past import past_of
@@ -55,7 +55,7 @@ def engine_in_virtual_time() -> Iterator[None]:
     with (
         patch.object(flows.carrying, "LeaseKeeper", Keeper),
         patch.object(flows.keeper, "time", virtual_time),
-        patch.object(flows.campaign, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
+        patch.object(flows.machine_pool, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
     ):
         yield
 
