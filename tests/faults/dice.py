@@ -55,6 +55,7 @@ def roll(seed: str, number: int) -> Case:
         request = request.model_copy(update={"native_updaters": "pause"})
         for machine in world.machines.values():
             machine.must_rest = True
+    request = request.model_copy(update={"waves": _budgets(request.waves, random.Random(f"{seed}/{number}/budgets"))})
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
@@ -96,6 +97,16 @@ def _request(dice: random.Random) -> PatchRequest:
     }
     updates = UpdatesRequest(classifications=[], include=["*"])
     return PatchRequest(scope="*", window=WindowRequest(minutes=minutes), waves=waves, updates=updates, **fields)
+
+
+def _budgets(waves: WavesRequest, dice: random.Random) -> WavesRequest:
+    """Return waves of which some have a share instead of a count, canaries, and another limit of unreachable ones."""
+    changes: dict[str, Any] = {"unreachable_percent": dice.choice([50, 50, 50, 100, 25, 0])}
+    if dice.random() < 0.3:
+        changes |= {"failure_budget_count": None, "failure_budget_percent": dice.choice([0, 20, 25, 50])}
+    if dice.random() < 0.2:
+        changes["canary_count"] = 1
+    return waves.model_copy(update=changes)
 
 
 def _plan_one(world: World, dice: random.Random) -> str:

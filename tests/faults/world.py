@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -78,6 +79,7 @@ class World:
     Attributes:
         complaints: what was seen that must never be.
         struck: the faults that came about.
+        settled: the outcomes that were written, and when; ``steps_begun`` the steps of each run and machine.
         deaths: of controllers, by the step that they were at.
     """
 
@@ -95,6 +97,8 @@ class World:
         self.controllers: list[Controller] = []
         self.complaints: list[str] = []
         self.struck: list[Fault] = []
+        self.settled: list[tuple[datetime, Outcome]] = []
+        self.steps_begun: list[tuple[datetime, str, str, Step]] = []
         self.deaths: Counter[str] = Counter()
         self.calls = 0
         self.tasks: list[Task] = []
@@ -241,6 +245,9 @@ class World:
                 armed[2](self, controller)
 
     def _order(self, controller: Controller, machine: str) -> None:
+        stored = self.records.reports.get(controller.run_id)
+        if stored is None or machine not in {plan.machine for plan in stored.plans}:
+            self.complain(f"{machine} was given an order of run {controller.run_id} before its plan was stored")
         for orders, strike in self.at_order.pop(machine, ()):
             if orders == 1:
                 strike(self, controller)
@@ -248,6 +255,7 @@ class World:
                 self.at_order.setdefault(machine, []).append((orders - 1, strike))
 
     def _step_begins(self, controller: Controller, machine: str, step: Step) -> None:
+        self.steps_begun.append((self.hub.now, controller.run_id, machine, step))
         for calls, strike in self.at_step.pop((machine, step), ()):
             if calls:
                 self._armed.append((machine, calls, strike))
@@ -266,6 +274,7 @@ class World:
             if names != Counter(list(self.machines)):
                 self.complain(f"the report of run {item.run.id} is of {dict(names)}")
         if isinstance(item, Outcome):
+            self.settled.append((self.hub.now, item))
             self.judge(self, item)
 
 
