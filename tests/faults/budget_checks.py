@@ -9,13 +9,12 @@ from tasks.model import Outcome, RunInfo, Wave
 from tasks.states import OperationState, Step
 from tests.faults.world import World
 
-HEARD_WITHIN = timedelta(seconds=1)  # an outcome that is written is counted when its answer is back
+HEARD_WITHIN = timedelta(seconds=0.1)  # an outcome that is written is counted when its answer is back
 HOLDING_UP = frozenset(
     {"controller frozen", "order on its way", "records away", "records away for good", "answer of the records lost"}
 )
 """Faults that let time pass between an outcome's writing and its counting."""
 NO_LOGIN = frozenset({"Unreachable", "ConnectionLost", "AuthenticationFailed", "HostKeyMismatch"})
-CHANGING = (Step.INSTALL, Step.REBOOT)
 FAILED, UNREACHABLE = "failed", "unreachable"
 
 
@@ -27,13 +26,12 @@ def budget_kept(world: World, run: RunInfo) -> Iterator[str]:
     if len(world.controllers) > 1 or {fault.kind for fault in world.struck} & HOLDING_UP:
         return
     waves = world.report(run.id).waves
-    seen: set[str] = set()
+    installed: set[str] = set()
     for at, run_id, machine, step in world.steps_begun:
-        if run_id != run.id or step is Step.ASSESS or (step not in CHANGING and machine in seen):
+        if run_id != run.id or step in (Step.ASSESS, Step.VALIDATE) or machine in installed:
             continue
-        if step in CHANGING and f"{machine} changed" in seen:
-            continue
-        seen |= {machine, f"{machine} changed"} if step in CHANGING else {machine}
+        if step is Step.INSTALL:
+            installed.add(machine)
         known = {
             o.machine: _became(world, o) for when, o in world.settled if o.run_id == run.id and when < at - HEARD_WITHIN
         }
