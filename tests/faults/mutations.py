@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-import flows.campaign
 import flows.failure_count
 import tasks.steps.claim
 import tasks.steps.follow
@@ -217,10 +216,6 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         _put(flows.failure_count, "too_many_failed", lambda *_, **__: ""),
     ),
     "a machine is begun after its wave has spent the budget": ("7", _put(FailureCount, "add", lambda *_: None)),
-    "a machine goes on to its first change although the budget was spent meanwhile": (
-        "7",
-        _put(flows.campaign, "spent", lambda *_: ""),
-    ),
     "unreachable machines are not counted": ("7", _put(flows.failure_count, "too_many_unreachable", lambda *_: "")),
     "a plan that is made in a wave is not stored": ("3", _put(Campaign, "_keep_plan", lambda *_: None)),
     "a failed pre-check is not heeded": ("7", _unheeded),

@@ -1,11 +1,41 @@
 """The failure budget while a wave runs: who is still begun, and what counts as a failure."""
 
-from tasks.model import RunReport
-from tasks.states import OperationState, RebootState, UpdateState
+import threading
+from dataclasses import dataclass, field
+
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.steps.context import SilentWatcher
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
 FOR_GOOD = 1e9
+
+
+class Holding(SilentWatcher):
+    """Holds up one machine after its pre-check, until a machine's outcome is in the records."""
+
+    def __init__(self, held: str) -> None:
+        self.held = held
+        self.go_on = threading.Event()
+
+    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        if machine == self.held and step is Step.PRECHECK:
+            assert self.go_on.wait(30)
+
+
+@dataclass(slots=True)
+class Telling(FakeRecords):
+    """Says when the outcome of a machine is stored."""
+
+    awaited: str = ""
+    stored: threading.Event = field(default_factory=threading.Event)
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        FakeRecords.save(self, item)
+        if isinstance(item, Outcome) and item.machine == self.awaited:
+            self.stored.set()
 
 
 def fill(fleet: SimFleet, count: int, *, failing: int = 0, dead: int = 0) -> None:
@@ -141,3 +171,20 @@ def test_a_machine_that_answers_later_is_patched_in_its_own_wave(fleet: SimFleet
     first = {name: machine.begun()[0].at for name, machine in fleet.machines.items()}
     assert first["m01"] < first["m00"] < first["m02"], "it was not tried beside its own wave"
     assert len([plan for plan in report.plans if plan.machine == "m00"]) == 1
+
+
+def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_is_spent(fleet: SimFleet) -> None:
+    for name in ("looked-at", "bad", "next"):
+        fleet.add(name, [FakePackage("a", fails="no" if name == "bad" else "")])
+    watch = Holding("looked-at")
+    fleet.watch, fleet.records = watch, Telling(awaited="next", stored=watch.go_on)
+
+    report = fleet.patch(waves={"failure_budget_count": 0, "at_once": 2})
+
+    assert begun(fleet) == ["bad"]
+    left = outcome_of(report, "looked-at")
+    assert (left.state, left.reason) == (
+        OperationState.NOT_STARTED,
+        "the failure budget is spent: 1 of 3 machines failed, 0 may fail",
+    )
+    assert not fleet.machines["looked-at"].claimed_by
