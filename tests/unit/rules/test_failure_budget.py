@@ -153,7 +153,7 @@ def test_counting_one_by_one_is_counting_all(fates, budget):
     so_far, stopped = Counter({LOST: len(lost)}), False
     for wave, fate in zip(order, fates, strict=True):
         count.start_wave(wave)
-        here = Counter()
+        here: Counter[Verdict] = Counter()
         for name, verdict in zip(wave.machines, fate, strict=True):
             made = STATES[verdict]
             count.add(Outcome("run", name, made.state, "", steps=made.steps, error=made.error))
