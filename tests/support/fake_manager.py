@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from tasks.errors import FleetpatchError
+from tasks.errors import FleetpatchError, ListsUnread
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.manager import Rehearsal, Transaction, Work
@@ -156,6 +156,7 @@ class PackageWorld:
         skew_seconds: the machine's clock minus the test's.
         problems: broken in a way that a repair does not mend.
         assess_error: raised by assessments, while it is set.
+        is_unread: its package lists were never read; an assessment with refresh reads them.
         locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
@@ -170,6 +171,7 @@ class PackageWorld:
     services_to_restart: tuple[str, ...] = ()
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
+    is_unread: bool = False
     locks: tuple[tuple[datetime, datetime], ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,11 +186,17 @@ class PackageWorld:
 
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine answer FakeManager's scripts out of this world."""
-        machine.answer("fake_assess", lambda _: {"kind": "answer", "answer": self.state()})
+        machine.answer("fake_assess", self._assess)
         machine.answer("fake_rehearse", lambda script: {"kind": "answer", "answer": self._rehearse(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
         machine.answer("job_stop", lambda script: self._stop(machine, str(script.params["id"])))
         machine.job("fake_job", self._start)
+
+    def _assess(self, script: Script) -> ScriptRecord:
+        self.is_unread = self.is_unread and not script.params["refresh"]
+        if self.is_unread:
+            raise ListsUnread("the package lists were never read", hint="Read them.")
+        return {"kind": "answer", "answer": self.state()}
 
     def state(self) -> PackageState:
         """What an assessment says now."""
