@@ -1,40 +1,38 @@
 """How a fleet moves: scope, assess, select, budget, waves, machines, report. The one engine; it knows no Prefect."""
 
-import contextvars
-import functools
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 
 from flows.ceremony import Ceremony, all_results, calling
+from flows.failure_count import FailureCount
 from flows.frozen import pinned
 from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
+from flows.survey import quick_survey, survey
+from flows.wave_sequence import WaveSequence, is_under_way, spent
 from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.errors import FleetpatchError, RecordsError, RecordsUnavailable
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
+from tasks.rules.failure_budget import FailureBudget
 from tasks.rules.hooks import state_with
 from tasks.rules.orchestration import may_patch
 from tasks.rules.verdict import run_state
-from tasks.rules.waves import verdict, waves
+from tasks.rules.waves import waves
 from tasks.rules.window import window as open_window
 from tasks.seams.transport import Transport
-from tasks.states import Occasion, OperationState, Step
+from tasks.states import Occasion, OperationState
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
 from tasks.steps.hooks import taken_up
-from tasks.steps.order import give_back, walk
 from tasks.steps.progress import recalled
 from tasks.steps.report import planned, report, settle_outcome
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _RECORDS_FAILED = frozenset({RecordsError.__name__, RecordsUnavailable.__name__})
 
@@ -75,6 +73,8 @@ class Campaign:
         self._unrecorded: RecordsError | None = None
         self._past = past
         now = ports.clock.now()
+        policy = request.wave_policy() if isinstance(request, PatchRequest) else None
+        self._failures = FailureCount(policy.budget if policy is not None else FailureBudget())
         self._run = RunInfo(
             id=run_id or new_run_id(now),
             kind=_kind(request),
@@ -108,8 +108,10 @@ class Campaign:
             watch=ports.watch,
             control=ports.control,
             call_hook=calling(ports, self._as_it_stands),
+            budget_spent=lambda: spent(self._failures),
         )
         self._works: list[Work] = []
+        self._keeping = threading.Lock()
         self._order: tuple[Wave, ...] = ()
         self._outcomes: list[Outcome] = []
         self._ceremony = Ceremony(ports, self._context, request, past, self._as_it_stands, self._hold)
@@ -146,9 +148,7 @@ class Campaign:
         return finished
 
     def _assess(self, machines: Sequence[Machine]) -> RunReport:
-        self._works = self._survey(
-            machines, at_once=self._request.at_once if isinstance(self._request, AssessRequest) else 50
-        )
+        self._works = self._survey(machines, self._request)
         outcomes = tuple(self._assessed(work) for work in self._works)
         return self._report(outcomes)
 
@@ -175,7 +175,7 @@ class Campaign:
             works, self._outcomes = self._taken_up(self._past)
         else:
             self._order = waves(ours, request.wave_policy())
-            works = {work.name: work for work in self._survey(ours, at_once=request.assess_at_once)}
+            works = {work.name: work for work in self._survey(ours, request)}
             for wave in self._order:
                 for name in wave.machines:
                     works[name].run = replace(works[name].run, wave=wave.number)
@@ -185,7 +185,18 @@ class Campaign:
         for outcome in strangers:
             self._keep(outcome)
         self._keep(self._so_far(()))  # what may be resumed, before anything is done
-        self._waves(works, request, self._opening())
+        refused = self._opening()
+        sequence = WaveSequence(
+            self._ports,
+            self._runner,
+            self._ceremony,
+            request,
+            self._failures,
+            outcomes=self._outcomes,
+            settle=self._told,
+            keep_plan=self._keep_plan,
+        )
+        sequence.run(self._order, works, refused)
         self._ceremony.close()
         known = {outcome.machine for outcome in self._outcomes}
         left = [outcome for outcome in strangers if outcome.machine not in known]
@@ -201,7 +212,7 @@ class Campaign:
         if decision.plans or decision.notes:
             self._keep(self._so_far(()))  # whoever takes the run up does only what was agreed to
         refused = decision.refused or self._ceremony.open()
-        if refused and any(_underway(work) for work in self._works):
+        if refused and any(is_under_way(work) for work in self._works):
             self._ports.control.stop(refused)  # what an earlier process has begun is seen to its end, and no more
         return refused
 
@@ -227,10 +238,20 @@ class Campaign:
                 works[name] = Work(self._context, self._transport(machine), run)
         return works, done
 
-    def _survey(self, machines: Sequence[Machine], *, at_once: int) -> list[Work]:
-        """Assess (and plan for) all machines, so many at once."""
-        works = [Work(self._context, self._transport(m), MachineRun(m)) for m in machines]
-        self._side_by_side(works, at_once, lambda work: walk(work, self._runner.step, last=Step.ASSESS))
+    def _survey(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[Work]:
+        """Assess (and plan for) all machines.
+
+        Once the window is open, machines that don't answer hold up nobody: they are tried again in their own wave. It
+        is waited for them when that costs no time of the window, and when a person has to approve the whole plan.
+        """
+        works = [Work(self._context, self._transport(machine), MachineRun(machine)) for machine in machines]
+        runner, control = self._runner, self._ports.control
+        if isinstance(request, AssessRequest):
+            survey(works, request.at_once, runner, control)
+        elif request.dry_run or request.approval.required or self._ports.clock.now() < self._context.window.start:
+            survey(works, request.assess_at_once, runner, control)
+        else:
+            quick_survey(works, request.assess_at_once, runner, control, request.wave_policy().budget)
         return works
 
     def _transport(self, machine: Machine) -> Transport:
@@ -239,62 +260,6 @@ class Campaign:
             return self._ports.connect(machine)
         except FleetpatchError as error:
             return Unopened(error)
-
-    def _waves(self, works: dict[str, Work], request: PatchRequest, refused: str) -> None:
-        """Carry out one wave after the other. Nothing new is begun in them once that was refused."""
-        policy, ceremony, order = request.wave_policy(), self._ceremony, self._order
-        total = sum(len(wave.machines) for wave in order)
-        for wave in order:
-            mine = [works[name] for name in wave.machines if name in works]
-            judged = verdict(self._outcomes, policy, total)
-            if not refused and not judged.go_on and not any(_underway(work) for work in mine):
-                self._hold_back(mine, f"the failure budget is spent: {judged.reason}")
-                mine = []
-            if mine and not refused:
-                if self._outcomes and policy.pause_seconds:
-                    ceremony.rest(self._ports.clock.now() + timedelta(seconds=policy.pause_seconds))
-                refused = ceremony.open_wave(wave)
-            if refused:
-                mine = self._hold_back(mine, refused)
-            if mine:
-                rest = replace(wave, machines=tuple(work.name for work in mine))  # the others are done
-                self._ports.watch.said(f"wave {wave.number} of {len(order)}: {', '.join(rest.machines)}")
-                self._outcomes += self._runner.wave(rest, functools.partial(self._wave, mine, policy.at_once))
-            closed = ceremony.close_wave(wave)
-            refused = refused or closed
-
-    def _hold_back(self, works: Sequence[Work], why: str) -> list[Work]:
-        """Let machines go without anything being done to them, and return those that are under way already."""
-        waiting = [work for work in works if not _underway(work)]
-        if waiting:
-            self._ports.watch.said(f"not begun: {', '.join(work.name for work in waiting)}: {why}")
-        self._outcomes += [self._halted(work, why) for work in waiting]
-        return [work for work in works if _underway(work)]
-
-    def _wave(self, works: Sequence[Work], at_once: int) -> list[Outcome]:
-        def one(work: Work) -> Outcome:
-            walk(work, self._runner.step)
-            return self._told(work)
-
-        return self._side_by_side(works, at_once, one)
-
-    def _side_by_side(self, works: Sequence[Work], at_once: int, body: Callable[[Work], T]) -> list[T]:
-        """Call the body for each machine, so many at once, each in a copy of this context: Prefect's run is there."""
-        if not works:
-            return []
-        with ThreadPoolExecutor(min(at_once, len(works)), thread_name_prefix="machine") as pool:
-            futures = [pool.submit(contextvars.copy_context().run, body, work) for work in works]
-            try:
-                return [future.result() for future in futures]
-            except BaseException as error:  # leaving the pool waits for the others: they begin nothing new
-                self._ports.control.stop(f"the run broke off: {type(error).__name__}: {error}")
-                raise
-
-    def _halted(self, work: Work, why: str) -> Outcome:
-        if work.run.error is None:
-            work.run = replace(work.run, halted=why, halted_as=OperationState.NOT_STARTED)
-        give_back(work)
-        return self._told(work)
 
     def _told(self, work: Work) -> Outcome:
         """Return a machine's outcome and keep it; a fault of ours in making it costs one machine, not the fleet."""
@@ -309,6 +274,12 @@ class Campaign:
             outcome = Outcome(self.run_id, work.name, OperationState.FAILED, info.message, error=info)
             self._keep(outcome)
             return outcome
+
+    def _keep_plan(self, work: Work) -> None:
+        """Store a plan that was made after all others: whoever takes the run up must not make another one."""
+        own = work.run.assessment
+        with self._keeping:  # the last one that writes has all plans
+            self._keep(replace(self._so_far(()), assessments=() if own is None else (own,)))
 
     def _keep(self, item: Outcome | RunReport | RunInfo) -> None:
         try:
@@ -366,11 +337,6 @@ class Campaign:
     def _end(self, state: OperationState, message: str) -> None:
         self._run = replace(self._run, state=state, ended_at=self._ports.clock.now(), message=message)
         self._keep(self._run)
-
-
-def _underway(work: Work) -> bool:
-    """Whether an earlier process of the run may have changed a machine, or have run hooks for it."""
-    return work.run.begun or work.run.entered
 
 
 def _kind(request: PatchRequest | AssessRequest) -> str:

@@ -22,6 +22,7 @@ from tasks.errors import (
     FleetpatchError,
     HostKeyMismatch,
     HostKeyUnknown,
+    ListsUnread,
     ManagerBusy,
     ManagerError,
     PrivilegeError,
@@ -33,10 +34,12 @@ from tasks.errors import (
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
 from tasks.records.history import History
 from tasks.records.sql import SqlRecords
+from tasks.rules.checks import clock_finding
 from tasks.seams.clock import SystemClock
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
+from tasks.steps.facts import read_facts
 from tasks.steps.precheck import state_findings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,9 @@ PACKAGES = ("flows", "tasks", "deployments", "inventory")
 DISTRIBUTION = "fleetpatch"
 _NAMES_SHOWN = 5
 
+LISTS = "package lists"
+"""The check of whether the machine has ever read the lists of its repositories. What comes after it needs them."""
+
 CHECKS = (
     "reach",
     "host key",
@@ -52,6 +58,7 @@ CHECKS = (
     "privilege",
     "facts",
     "clock",
+    LISTS,
     "disk",
     "packages",
     "repositories",
@@ -71,6 +78,7 @@ _FAILS_AT: tuple[tuple[type[FleetpatchError], str], ...] = (
     (PrivilegeError, "privilege"),
     (TransportError, "reach"),
     (ManagerBusy, "package-lock"),
+    (ListsUnread, LISTS),
     (RepositoryError, "repositories"),
     (BrokenPackages, "packages"),
     (ManagerError, "packages"),
@@ -96,6 +104,11 @@ class Readiness:
     def level(self) -> FindingLevel:
         """The worst of its findings."""
         return worst(self.findings)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the machine has never read its package lists, so that the rest of it was not judged."""
+        return any(finding.check == LISTS for finding in self.findings)
 
 
 def worst(findings: Sequence[Finding]) -> FindingLevel:
@@ -157,8 +170,12 @@ def _asked(context: Context, machine: Machine) -> tuple[Finding, ...]:
         transport = context.connect(machine)
     except FleetpatchError as error:
         return _up_to(_place(error), _info(error))
+    work = Work(context, transport, MachineRun(machine))
     try:
-        run = assess(Work(context, transport, MachineRun(machine)))
+        try:
+            run = assess(work)
+        except ListsUnread as error:
+            return _unread(work, error)
     except FleetpatchError as error:
         return _up_to(_place(error), _info(error))
     except Exception as error:  # one machine's oddity must not hide what the others said
@@ -171,6 +188,13 @@ def _asked(context: Context, machine: Machine) -> tuple[Finding, ...]:
         return _up_to("facts", ErrorInfo("ProtocolViolation", "the machine gave no answer"))
     without_rights = machine.privilege is PrivilegeMethod.NONE
     return (*judged(run.assessment), *([_no_rights()] if without_rights else []))
+
+
+def _unread(work: Work, error: ListsUnread) -> tuple[Finding, ...]:
+    """Return what can be said of a machine that has never read its package lists: that is no fault."""
+    facts = read_facts(work.transport, work.context.clock, work.reading())
+    remark = Finding(LISTS, FindingLevel.WARN, error.message, error.hint)
+    return (*_passed("clock"), clock_finding(facts.clock_skew_seconds), remark)
 
 
 def _no_rights() -> Finding:

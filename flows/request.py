@@ -86,10 +86,24 @@ class WavesRequest(Form):
     )
     pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Rest between waves.")
     failure_budget_count: int | None = Field(
-        default=None, ge=0, le=10_000, description="Failed machines that are tolerated before no new wave is begun."
+        default=None,
+        ge=0,
+        le=10_000,
+        description="Machines that may fail in the whole run. With more, no further machine is begun.",
     )
     failure_budget_percent: float = Field(
-        default=20, ge=0, le=100, description="The same as a share of all machines; used when no count is given."
+        default=20,
+        ge=0,
+        le=100,
+        description="The same as a share of all machines, and of each wave's machines; rounded down. Used when no "
+        "count is given.",
+    )
+    unreachable_percent: float = Field(
+        default=50,
+        ge=0,
+        le=100,
+        description="Share of all machines that may be unreachable, rounded down. They don't count as failed. With "
+        "more, no further machine is begun.",
     )
     keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
 
@@ -274,5 +288,6 @@ class PatchRequest(ScopeRequest):
             pause_seconds=asked.pause_minutes * 60,
             failure_budget_count=asked.failure_budget_count,
             failure_budget_percent=asked.failure_budget_percent if asked.failure_budget_count is None else None,
+            unreachable_percent=asked.unreachable_percent,
             keep_locations_apart=asked.keep_locations_apart,
         )

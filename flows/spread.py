@@ -109,6 +109,10 @@ TASKS: Mapping[Step, StepTask] = {
 }
 
 
+ASKED_ONCE: Mapping[Step, StepTask] = {Step.ASSESS: _witnessed(assess_machine.with_options(retries=0))}
+"""For machines that are not waited for (see ``Work.asks_once``)."""
+
+
 class _Shown:
     """A wave's subflow: it stands beside the wave's work for as long as that takes, in a thread of its own."""
 
@@ -215,7 +219,8 @@ class PrefectRunner:
         token = _TURN.set(turn)
         try:
             with TagsContext(current_tags=set()):
-                state = TASKS[step](work, return_state=True)
+                task = ASKED_ONCE.get(step, TASKS[step]) if work.asks_once else TASKS[step]
+                state = task(work, return_state=True)
             if state.state_details.task_run_id is not None and state.is_completed() is turn.well:
                 self._shown[state.state_details.task_run_id] = name
             else:

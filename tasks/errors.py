@@ -22,6 +22,7 @@ FleetpatchError                     inventory/errors.py
     ├── ManagerError
     │   ├── ManagerBusy             (transient) another process holds the package manager's lock
     │   ├── RepositoryError         (transient) repositories can't be read
+    │   │   └── ListsUnread         the machine has never read its package lists
     │   ├── BrokenPackages          interrupted or inconsistent package state
     │   └── UnsupportedSystem       no package manager that we know
     ├── JobLost                     a job's process is gone and it left no result
@@ -66,6 +67,7 @@ __all__ = [
     "InventoryError",
     "JobLost",
     "LeaseHeld",
+    "ListsUnread",
     "ManagerBusy",
     "ManagerError",
     "PatchError",
@@ -163,6 +165,12 @@ class RepositoryError(ManagerError):
     """Repositories can't be read, in whole or in part."""
 
     transient: ClassVar[bool] = True
+
+
+class ListsUnread(RepositoryError):
+    """The machine has repositories, and has never read their package lists: what is pending is not known."""
+
+    transient: ClassVar[bool] = False
 
 
 class BrokenPackages(ManagerError):

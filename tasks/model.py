@@ -126,6 +126,16 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and the remedy."""
+
+    check: str
+    level: FindingLevel
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What would be done on one machine. ``chosen`` and ``skipped`` together are all that is pending."""
 
@@ -137,6 +147,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     download_bytes: int | None = None  # still to be fetched; None when the package manager can't tell
     assessed_at: datetime | None = None  # tells the assessment that it was made from; None in records of before
+    refusals: tuple[Finding, ...] = ()  # what the pre-check would refuse as things stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +157,6 @@ class Wave:
     number: int
     machines: tuple[str, ...]
     canary: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found, and the remedy."""
-
-    check: str
-    level: FindingLevel
-    message: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ _OPTIONS: Mapping[str, str] = {
     "waves.pause_minutes": "--pause",
     "waves.failure_budget_count": "--failure-budget",
     "waves.failure_budget_percent": "--failure-budget",
+    "waves.unreachable_percent": "--unreachable-percent",
     "reboot": "--reboot",
     "reboot_reserve_minutes": "--reserve",
     "max_reboots": "--max-reboots",

@@ -1,5 +1,6 @@
 """doctor: are the machines ready, and is fleetpatch itself?"""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -39,7 +40,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check whether machines are ready to be patched, with the remedy for each red mark. Changes nothing."""
+    """Check whether machines are ready to be patched, with the remedy for each red mark. Changes no more than lists."""
     from flows.cli.asking import machines_of
     from flows.cli.doctor_view import code_of, doctor_document, tell_machines, tell_ourselves, tell_server
     from flows.cli.screen import print_json
@@ -59,9 +60,25 @@ def doctor(
         found = _examine(scope, inventory, records, names, at_once=at_once, refresh=refresh)
         if not as_json:
             tell_machines(found)
+            unread = [each.machine for each in found if each.is_unread]
+            if unread and _wants_lists_read(len(unread)):
+                read = _examine(scope, inventory, records, unread, at_once=at_once, refresh=True)
+                tell_machines(read)
+                found = (*(each for each in found if not each.is_unread), *read)
     if as_json:
         print_json(doctor_document(ours, found, theirs))
     raise typer.Exit(int(code_of((*ours, *theirs), found)))
+
+
+def _wants_lists_read(count: int) -> bool:
+    """Ask the person at the terminal whether machines shall read their package lists now; False when there is none."""
+    from flows.cli.screen import err
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    whom = "Its package lists were" if count == 1 else f"The package lists of {count} machines were"
+    err().print(f"{whom} never read. Read them now? Nothing else is changed. [y/N] ", end="", markup=False)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _of_server(records: str | None) -> "tuple[Finding, ...]":
@@ -85,5 +102,5 @@ def _examine(
     with display(names, None, "doctor") as watch:
         request, who = AssessRequest(scope=scope, inventory=inventory), Caller(watch=watch, records_url=records)
         with real_ports(request, who) as ports:
-            machines = Scope.parse(scope).select(ports.inventory)
+            machines = [each for each in Scope.parse(scope).select(ports.inventory) if each.name in set(names)]
             return examine(machines, ports, at_once=at_once, refresh=refresh)

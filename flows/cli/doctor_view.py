@@ -8,7 +8,7 @@ from rich.text import Text
 from flows.cli.exits import Code
 from flows.cli.run_view import mark
 from flows.cli.screen import lines_of, safe, say, solid, state, table
-from flows.doctor import CHECKS, Readiness, worst
+from flows.doctor import CHECKS, LISTS, Readiness, worst
 from tasks.model import Finding
 from tasks.reporting.text import one_line
 from tasks.states import FindingLevel
@@ -22,7 +22,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "facts": ("facts",),
     "clock": ("clock",),
     "disk": ("disk",),
-    "pkgs": ("packages", "repositories", "package-lock"),
+    "pkgs": ("packages", "repositories", "package-lock", LISTS),
     "boot": ("pending-reboot",),
     "auto": ("auto-updater",),
     "held": ("held",),
@@ -91,7 +91,7 @@ def tell_machines(found: Sequence[Readiness]) -> None:
     grid = table(solid("machine"), solid(""), *(Column(short, justify="center", no_wrap=True) for short in _COLUMNS))
     grid.padding = (0, 0, 0, 0)  # a dozen columns of one mark each
     for each in found:
-        grid.add_row(safe(each.machine), verdict(each.level), *_marks(each.findings))
+        grid.add_row(safe(each.machine), verdict(each.level), *_marks(each))
     say("", grid)
     for (check, level, message, remedy), names in _together(found).items():
         whom = ", ".join(one_line(name) for name in lines_of(names, NAMES_SHOWN))
@@ -102,10 +102,12 @@ def tell_machines(found: Sequence[Readiness]) -> None:
     say("", f"{ready} of {len(found)} machines are ready.")
 
 
-def _marks(findings: Sequence[Finding]) -> list[Text]:
+def _marks(machine: Readiness) -> list[Text]:
     """Return a mark for each check; a dot where it could not be asked."""
+    findings = machine.findings
     reached = max((CHECKS.index(each.check) for each in findings if each.check in CHECKS), default=-1)
-    complete = not any(each.level is FindingLevel.BLOCK and CHECKS.index("facts") >= reached for each in findings)
+    blocked = any(each.level is FindingLevel.BLOCK and CHECKS.index("facts") >= reached for each in findings)
+    complete = not blocked and not machine.is_unread
     marks = []
     for checks in _COLUMNS.values():
         mine = [each for each in findings if each.check in checks]

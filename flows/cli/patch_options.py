@@ -104,7 +104,15 @@ FailureBudget = Annotated[
         "--failure-budget",
         metavar="N|N%",
         rich_help_panel=ORDER,
-        help="Failed machines that are tolerated before no new wave is begun. Default: 20%.",
+        help="Machines that may fail; with more, no further machine is begun. Default: 20%.",
+    ),
+]
+UnreachablePercent = Annotated[
+    float | None,
+    typer.Option(
+        "--unreachable-percent",
+        rich_help_panel=ORDER,
+        help="Share of machines that may be unreachable; with more, no further machine is begun. Default: 50.",
     ),
 ]
 LocationsApart = Annotated[
@@ -182,6 +190,7 @@ SHARED: Mapping[str, Any] = {
     "at_once": AtOnce,
     "pause": Pause,
     "failure_budget": FailureBudget,
+    "unreachable_percent": UnreachablePercent,
     "keep_locations_apart": LocationsApart,
     "reboot": Reboot,
     "reboot_pending_first": PendingFirst,
@@ -262,6 +271,7 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
             "pause_minutes": options["pause"],
             "failure_budget_count": budget_count,
             "failure_budget_percent": budget_percent,
+            "unreachable_percent": options["unreachable_percent"],
             "keep_locations_apart": options["keep_locations_apart"],
         },
         "reboot": options["reboot"],

@@ -107,7 +107,8 @@ def planned(report: RunReport, *, details: bool = False) -> None:
         right("minutes"),
         solid("reboot"),
     )
-    rows = {row.machine: row for row in tables(report).machines}
+    laid_out = tables(report)
+    rows = {row.machine: row for row in laid_out.machines}
     for wave in report.waves:
         for name in wave.machines:
             label = f"{wave.number}{' canary' if wave.canary else ''}"
@@ -126,7 +127,8 @@ def planned(report: RunReport, *, details: bool = False) -> None:
                 expected(plan.reboot_expected),
             )
     say(grid)
-    _tell_reasons(row for row in rows.values() if row.state != OperationState.NOT_STARTED or row.wave is None)
+    wanting = [row for row in laid_out.machines if row.state != OperationState.NOT_STARTED or row.wave is None]
+    _tell_reasons(wanting, laid_out.findings)
     alike = _alike(report.plans)
     if details or len(alike) <= DETAILED:
         for names, plan in alike:

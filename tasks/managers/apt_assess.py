@@ -10,7 +10,7 @@ from tasks.managers.apt_health import (
     lock_holder,
     parse_packages,
     refresh_warnings,
-    require_sources,
+    require_lists,
 )
 from tasks.managers.apt_parse import parse_policy, parse_releases, parse_simulation, parse_stanzas
 from tasks.managers.apt_reboot import reboot_need, services_to_restart
@@ -29,13 +29,14 @@ def read_assessment(result: ScriptResult) -> PackageState:
     Raises:
         ScriptFailed: the script failed.
         ProtocolViolation: an answer is missing or not formed as it should be.
-        ManagerBusy, RepositoryError, ManagerError: apt could not refresh its lists, or has none.
+        ManagerBusy, RepositoryError, ManagerError: apt could not refresh its lists, or has no repository.
+        ListsUnread: apt has never read its lists.
     """
     sections = sections_of(result, "apt_assess", *_REQUIRED)
     state, reboot = _only(result, "state"), _only(result, "reboot")
     warnings = list(refresh_warnings(sections["update"])) if "update" in sections else []
     releases = parse_releases(sections["releases"].text)
-    require_sources(len(releases))
+    require_lists(len(releases), unread="unread" in state and truth_of(state, "unread"))
     if not any(is_security(release) for release in releases.values()):
         warnings.append(_NO_SECURITY)
     packages = parse_packages(sections["odd"].text)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tasks.errors import ManagerBusy, ManagerError, RepositoryError
+from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.apt_parse import Simulation
 from tasks.managers.sections import Section, integer_of, text_of
 from tasks.seams.transport import ScriptRecord
@@ -90,17 +90,28 @@ def refresh_warnings(update: Section) -> tuple[str, ...]:
     return tuple(dict.fromkeys(complaints[:_MOST_WARNINGS]))
 
 
-def require_sources(releases_known: int) -> None:
-    """Refuse to call a machine up to date that knows of no repository.
+def require_lists(releases_known: int, *, unread: bool) -> None:
+    """Refuse to call a machine up to date that knows of no package list.
+
+    Args:
+        releases_known: how many repositories apt has lists of.
+        unread: whether repositories are configured, and no list of any of them was ever read.
 
     Raises:
-        RepositoryError: apt has no index of any repository.
+        ListsUnread: the lists were never read.
+        RepositoryError: no repository is configured.
     """
-    if releases_known == 0:
-        raise RepositoryError(
-            "apt knows no repository, so nothing can be pending",
-            hint="Assess with refresh, or give the machine package sources (/etc/apt/sources.list.d).",
+    if releases_known:
+        return
+    if unread:
+        raise ListsUnread(
+            "apt has never read its package lists, so what is pending is not known",
+            hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
         )
+    raise RepositoryError(
+        "no package source is configured, so nothing can be pending",
+        hint="Give the machine package sources (/etc/apt/sources.list.d).",
+    )
 
 
 def lock_holder(records: Sequence[ScriptRecord]) -> str:

@@ -15,7 +15,9 @@ UPDATERS = "auto-updater"
 """The check of what installs updates by itself."""
 
 _MIB = 1024**2
-_SPARE_BYTES = 200 * _MIB  # beside what is downloaded and unpacked
+_MOST_RESERVE_BYTES = 200 * _MIB  # beside what is downloaded: for unpacked files, lists and logs
+_LEAST_RESERVE_BYTES = 32 * _MIB
+_RESERVE_FACTOR = 4  # unpacked files are about so many times as large as their packages
 _DOWNLOAD_FACTOR = 1.2  # package lists and part files come on top of the packages
 _BOOT_BYTES = 150 * _MIB  # one more kernel with its first file system
 _INODES = 1000
@@ -32,7 +34,7 @@ _ROOM = {
 @dataclass(frozen=True, slots=True)
 class _Need:
     own_bytes: int
-    spare_bytes: int
+    reserve_bytes: int
     purpose: str
 
 
@@ -56,9 +58,11 @@ def disk_findings(
     if not facts.disks:
         return (_warn("disk", "nothing is known about this machine's disks", "Look at its free room by hand."),)
     fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
+    known = all(update.size_bytes is not None for update in updates)
+    reserve = _reserve(sum(update.size_bytes or 0 for update in updates)) if known else _MOST_RESERVE_BYTES
     needs = {
-        "packages": _Need(round(fetch * _DOWNLOAD_FACTOR), _SPARE_BYTES, "downloading the updates"),
-        "system": _Need(max(0, installed_bytes_delta), _SPARE_BYTES, "unpacking the updates"),
+        "packages": _Need(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),
+        "system": _Need(max(0, installed_bytes_delta), reserve, "unpacking the updates"),
     }
     booted = next((update.name for update in updates if is_booted(update)), "")
     if booted or any(update.requires_reboot for update in updates):
@@ -71,18 +75,24 @@ def disk_findings(
     return tuple(found) or (_good("disk", "there is room enough"),)
 
 
+def _reserve(package_bytes: int) -> int:
+    """Return the room that is kept free beside the downloads, for packages of that size."""
+    return min(_MOST_RESERVE_BYTES, max(_LEAST_RESERVE_BYTES, _RESERVE_FACTOR * package_bytes))
+
+
 def _mount_findings(disks: Sequence[Disk], needs: Mapping[str, _Need]) -> Iterable[Finding]:
-    """Judge one file system, whatever roles it plays: their needs add up, the spare room is kept once."""
+    """Judge one file system, whatever roles it plays: their needs add up, the reserve is kept once."""
     disk = disks[0]
     roles = sorted({each.role for each in disks})
     if disk.read_only:
         remedy = "Find out why (often a disk error), mend that, and mount it writable."
         yield _block("disk", f"{disk.mount} is mounted read-only", remedy)
         return
-    wanted = sum(needs[role].own_bytes for role in roles) + max(needs[role].spare_bytes for role in roles)
-    if disk.free_bytes < wanted:
+    own, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
+    if disk.free_bytes < own + reserve:
+        parts = [_size(own)] * bool(own) + [f"a reserve of {_size(reserve)}"] * bool(reserve)
         purposes = " and ".join(needs[role].purpose for role in roles)
-        message = f"{disk.mount} has {_mib(disk.free_bytes)} free; {purposes} needs {_mib(wanted)}"
+        message = f"{disk.mount} has {_size(disk.free_bytes)} free; {purposes} needs {' and '.join(parts)}"
         yield _block("disk", message, " ".join((*(_ROOM[role] for role in roles), "Or enlarge that file system.")))
     if disk.free_inodes is not None and disk.free_inodes < _INODES:
         message = f"{disk.mount} can hold only {disk.free_inodes} more files; {_INODES} are needed"
@@ -238,8 +248,10 @@ def _block(check: str, message: str, remedy: str) -> Finding:
     return Finding(check, FindingLevel.BLOCK, message, remedy)
 
 
-def _mib(size: int) -> str:
-    return f"{size / _MIB:.0f} MiB"
+def _size(size: int) -> str:
+    if size < 10 * 1024:
+        return f"{size} bytes"
+    return f"{size / 1024:.0f} KiB" if size < _MIB else f"{size / _MIB:.0f} MiB"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""In what order a fleet is patched: canaries first, then waves; and when too many failures stop it."""
+"""In what order a fleet is patched: canaries first, then waves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,23 +6,8 @@ from math import ceil
 
 from inventory.machine import Machine, TransportKind
 from tasks.errors import RequestError
-from tasks.model import Outcome, Wave
-from tasks.states import OperationState
-
-_DEFAULT_BUDGET_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of those that were upgraded may be unhealthy
-
-
-@dataclass(frozen=True, slots=True)
-class FailureBudget:
-    """How many machines may fail before no further wave begins. None: no limit of that kind.
-
-    Attributes:
-        count: failed machines in the whole run.
-        percent: failed machines among those that were worked on so far.
-    """
-
-    count: int | None = None
-    percent: float | None = None
+from tasks.model import Wave
+from tasks.rules.failure_budget import DEFAULT_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +22,7 @@ class WavePolicy:
         pause_seconds: between the end of a wave and the start of the next.
         failure_budget_count: see FailureBudget; with neither of the two given, 20 % are allowed.
         failure_budget_percent: see FailureBudget.
+        unreachable_percent: see FailureBudget.
         keep_locations_apart: no wave holds machines of two locations.
     """
 
@@ -48,6 +34,7 @@ class WavePolicy:
     pause_seconds: float = 0.0
     failure_budget_count: int | None = None
     failure_budget_percent: float | None = None
+    unreachable_percent: float = DEFAULT_UNREACHABLE_PERCENT
     keep_locations_apart: bool = False
 
     def __post_init__(self) -> None:
@@ -66,6 +53,7 @@ class WavePolicy:
             "pause_seconds must be 0 or more": not self.pause_seconds >= 0,
             "failure_budget_count must be 0 or more": budget_count < 0,
             "failure_budget_percent must be between 0 and 100": not 0 <= budget_percent <= 100,
+            "unreachable_percent must be between 0 and 100": not 0 <= self.unreachable_percent <= 100,
         }
         for rule, broken in wrong.items():
             if broken:
@@ -75,16 +63,8 @@ class WavePolicy:
     def budget(self) -> FailureBudget:
         """The failures that are allowed."""
         if self.failure_budget_count is None and self.failure_budget_percent is None:
-            return FailureBudget(percent=_DEFAULT_BUDGET_PERCENT)
-        return FailureBudget(self.failure_budget_count, self.failure_budget_percent)
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetVerdict:
-    """Whether the next wave may begin, and why."""
-
-    go_on: bool
-    reason: str
+            return FailureBudget(percent=DEFAULT_PERCENT, unreachable_percent=self.unreachable_percent)
+        return FailureBudget(self.failure_budget_count, self.failure_budget_percent, self.unreachable_percent)
 
 
 def waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
@@ -112,32 +92,6 @@ def waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
             for begin in range(0, len(group), size):
                 found.append(_wave(len(found) + 1, group[begin : begin + size], canary=False))
     return tuple(found)
-
-
-def verdict(outcomes_so_far: Sequence[Outcome], policy: WavePolicy, total: int) -> BudgetVerdict:
-    """Return whether the next wave may begin.
-
-    A machine of which nobody knows what became counts as failed; one that was not begun does not count.
-
-    Args:
-        outcomes_so_far: of the waves that are over.
-        policy: with the failure budget.
-        total: machines in the whole run.
-    """
-    worked_on = [outcome for outcome in outcomes_so_far if outcome.state is not OperationState.NOT_STARTED]
-    failed = sum(outcome.state in (OperationState.FAILED, OperationState.UNKNOWN) for outcome in worked_on)
-    done = len(worked_on)
-    tally = f"{failed} of {done} machines failed so far"
-    percent = 100 * failed / done if done else 0.0
-    budget = policy.budget
-    stop = ""
-    if budget.count is not None and failed > budget.count:
-        stop = f"{tally}, {budget.count} are allowed"
-    elif budget.percent is not None and percent > budget.percent + 1e-9:
-        stop = f"{tally} ({percent:.0f} %), {budget.percent:g} % are allowed"
-    if stop:
-        return BudgetVerdict(go_on=False, reason=f"{stop}; {max(0, total - done)} of {total} are not begun")
-    return BudgetVerdict(go_on=True, reason=f"{tally}: within what is allowed")
 
 
 def _share(total: int, percent: float) -> int:

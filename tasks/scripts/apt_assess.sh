@@ -57,6 +57,11 @@ policy=$(said "$policy" | awk "$newer_only")
 fp_section policy said "$policy" "$code"
 fp_section releases apt-cache policy
 
+# repositories that were configured and never read: without a list, would an update fetch one?
+unread=false
+set -- /var/lib/apt/lists/*Release
+if [ ! -e "$1" ] && [ -n "$(apt-get --print-uris update 2>/dev/null)" ]; then unread=true; fi
+
 upgrade=$(apt-get -s dist-upgrade 2>&1); code=$?
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
 fp_section upgrade said "$upgrade" "$code"
@@ -76,7 +81,7 @@ if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containeren
 flag=false; [ ! -e /run/reboot-required ] || flag=true
 hook=false
 for file in /usr/share/update-notifier/notify-reboot-required /etc/kernel/postinst.d/unattended-upgrades; do [ ! -e "$file" ] || hook=true; done
-fp_emit state native="$(dpkg --print-architecture)" interrupted:=$interrupted at:="$(fp_now)"
+fp_emit state native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"
 # shellcheck disable=SC2012  # only names that a kernel package made matter
 fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
   package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \

@@ -7,9 +7,11 @@ from tasks.rules.budget import predict, reboot_expected
 from tasks.rules.rehearsal import sift
 from tasks.rules.restarts import restartable, shown
 from tasks.rules.selection import notes, select
-from tasks.states import Answer, RebootPolicy
+from tasks.states import Answer, FindingLevel, RebootPolicy
 from tasks.steps.context import MachineRun, PatchOptions, Work
 from tasks.steps.facts import read_facts
+from tasks.steps.precheck import findings_on_state
+from tasks.steps.turn import worth_a_visit
 
 
 def assess(work: Work) -> MachineRun:
@@ -54,7 +56,18 @@ def plan(work: Work) -> MachineRun:
         download_bytes=download,
         assessed_at=work.run.assessment.at if work.run.assessment else None,
     )
-    return replace(work.run, plan=made)
+    work.run = replace(work.run, plan=made)
+    return replace(work.run, plan=_checked(work, made))
+
+
+def _checked(work: Work, plan: Plan) -> Plan:
+    """Return a plan with what the pre-check would refuse, if the machine would be visited at all."""
+    if not worth_a_visit(work.run, work.context.options):
+        return plan
+    found = findings_on_state(work, work.facts, plan.chosen)
+    refusals = tuple(finding for finding in found if finding.level is FindingLevel.BLOCK)
+    told = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
+    return replace(plan, refusals=refusals, notes=(*plan.notes, *told))
 
 
 def _under(policy: RebootPolicy, expected: Answer) -> Answer:

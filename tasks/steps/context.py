@@ -157,6 +157,7 @@ class Context:
 
     Attributes:
         call_hook: runs a hook that is no command on a machine, about a subject, until a deadline.
+        budget_spent: says why no further machine may be begun, since too many have failed, or "".
     """
 
     run: RunInfo
@@ -168,6 +169,7 @@ class Context:
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
     call_hook: Callable[[Hook, str, Deadline], HookResult] = _no_way
+    budget_spent: Callable[[], str] = lambda: ""
 
     @property
     def window(self) -> Window:
@@ -232,14 +234,18 @@ class Work:
     """One machine's turn: what a step function is called with.
 
     Deliberately no dataclass: Prefect walks through dataclasses among a task's parameters, and would copy them.
+
+    Attributes:
+        asks_once: while true, a read-only step that fails is not tried again by the runner.
     """
 
-    __slots__ = ("context", "run", "transport")
+    __slots__ = ("asks_once", "context", "run", "transport")
 
     def __init__(self, context: Context, transport: Transport, run: MachineRun) -> None:
         self.context = context
         self.transport = transport
         self.run = run
+        self.asks_once = False
 
     def __repr__(self) -> str:
         return f"Work({self.run.machine.name})"
@@ -248,6 +254,10 @@ class Work:
     def name(self) -> str:
         """The machine's name."""
         return self.run.machine.name
+
+    def forget_assessment(self) -> None:
+        """Let the machine be assessed anew, after an assessment that failed."""
+        self.run = replace(self.run, assessment=None, error=None)
 
     @property
     def facts(self) -> Facts:

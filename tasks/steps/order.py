@@ -7,8 +7,7 @@ from datetime import datetime
 
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Assessment, ErrorInfo, StepRecord
-from tasks.rules.restarts import restartable
-from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step, UpdateState
+from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps import journal
 from tasks.steps.assess import assess, plan
 from tasks.steps.claim import release
@@ -18,7 +17,7 @@ from tasks.steps.install import install
 from tasks.steps.precheck import precheck
 from tasks.steps.progress import ACT, progress_of
 from tasks.steps.reboot import reboot
-from tasks.steps.turn import asked_to_stop, no_time_left
+from tasks.steps.turn import asked_to_stop, no_time_left, pending_goes_first, worth_a_visit
 from tasks.steps.updaters import restore
 from tasks.steps.validate import validate
 
@@ -51,25 +50,6 @@ def next_step(run: MachineRun, options: PatchOptions) -> Step:
     if not worth_a_visit(run, options):
         return Step.REPORT
     return _before_install(run, options) if run.install is None else _after_install(run, options)
-
-
-def worth_a_visit(run: MachineRun, options: PatchOptions) -> bool:
-    """Whether there is anything to do on a machine that was planned for."""
-    if run.plan is None:
-        return False
-    packages = run.assessment.packages if run.assessment else None
-    broken = packages is not None and bool(packages.problems)
-    return (
-        bool(run.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
-        or _pending_goes_first(run, options)
-        or _restarts_something(run, options)
-    )
-
-
-def _restarts_something(run: MachineRun, options: PatchOptions) -> bool:
-    packages = run.assessment.packages if run.assessment else None
-    wanted = options.restart_services == "IfRequired" and not options.download_only
-    return wanted and bool(restartable(packages, options.restart_services_exclude))
 
 
 def perform(work: Work, step: Step) -> MachineRun:
@@ -178,7 +158,7 @@ def _before_install(run: MachineRun, options: PatchOptions) -> Step:
     if run.baseline is None:
         return Step.PRECHECK
     if run.early_reboot is None:
-        return Step.REBOOT if _pending_goes_first(run, options) else Step.INSTALL
+        return Step.REBOOT if pending_goes_first(run, options) else Step.INSTALL
     return Step.REPORT if run.early_reboot.state is RebootState.FAILED else Step.INSTALL
 
 
@@ -191,16 +171,10 @@ def _after_install(run: MachineRun, options: PatchOptions) -> Step:
     return Step.REPORT if over else Step.VALIDATE
 
 
-def _pending_goes_first(run: MachineRun, options: PatchOptions) -> bool:
-    packages = run.assessment.packages if run.assessment else None
-    pending = packages is not None and packages.reboot.answer is Answer.YES
-    return pending and options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER
-
-
 def _may_not_begin(work: Work, step: Step) -> str:
     """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
     if work.run.install is not None or work.run.begun:
         return ""
     if why := asked_to_stop(work):
         return why
-    return "" if step is Step.ASSESS else no_time_left(work)
+    return "" if step is Step.ASSESS else work.context.budget_spent() or no_time_left(work)

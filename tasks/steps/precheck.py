@@ -30,12 +30,12 @@ def precheck(work: Work) -> MachineRun:
     findings = [
         claim(work),
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
-        *findings_on_state(work, facts),
+        *findings_on_state(work, facts, work.plan.chosen),
         *(ask(work, check) for check in work.run.machine.pre_checks),
         *(ask(work, probe) for probe in work.run.machine.probes),
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
-    halted = "; ".join(f"{finding.check}: {finding.message}" for finding in blocking)
+    halted = refusal(findings)
     elsewhere = bool(blocking) and all(_is_elsewhere(finding) for finding in blocking)
     halted_as = OperationState.NOT_STARTED if elsewhere else OperationState.FAILED
     return replace(work.run, findings=tuple(findings), halted=halted, halted_as=halted_as)
@@ -49,10 +49,14 @@ def _is_elsewhere(finding: Finding) -> bool:
     return finding.check == "claim" and _OF_ANOTHER_RUN.match(finding.message) is not None
 
 
-def findings_on_state(work: Work, facts: Facts) -> list[Finding]:
-    """Return what the machine's own state says, without its owner's checks: also what readiness is made of."""
+def refusal(findings: Sequence[Finding]) -> str:
+    """Return in words which findings block, or ""."""
+    return "; ".join(f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK)
+
+
+def findings_on_state(work: Work, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
+    """Return what the machine's own state means for installing these updates, without its owner's checks."""
     options, packages = work.context.options, work.packages
-    chosen = work.run.plan.chosen if work.run.plan else packages.updates
     return state_findings(
         facts,
         packages,

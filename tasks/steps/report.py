@@ -11,6 +11,7 @@ from tasks.rules.verdict import outcome_state
 from tasks.rules.window import overrun
 from tasks.states import Answer, HookPlace, OperationState, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
+from tasks.steps.precheck import refusal
 
 
 def report(work: Work) -> Outcome:
@@ -133,6 +134,10 @@ def planned(work: Work) -> Outcome:
         else r
         for r in results
     )
+    if run.plan.refusals:
+        settled = settle_outcome(work)
+        state, reason = outcome_state(results=settled.updates, findings=run.plan.refusals)
+        return replace(settled, state=state, reason=reason, findings=run.plan.refusals)
     count = len(run.plan.chosen)
     reason = f"dry run: {count} updates would be installed" if count else "dry run: nothing would be installed"
     return replace(settle_outcome(work), state=OperationState.NOT_STARTED, reason=reason, updates=would)
@@ -143,6 +148,8 @@ def _why_not_begun(run: MachineRun) -> str:
         return run.halted
     if run.error is not None:
         return run.error.message
+    if run.baseline is None and run.plan is not None and run.plan.refusals:
+        return refusal(run.plan.refusals)
     early = run.early_reboot
     if early is not None and early.state is RebootState.FAILED:
         return f"the reboot that was pending failed: {early.reason}"

@@ -13,6 +13,7 @@ from tasks.rules.reboot import MEASURE, needed_seconds
 from tasks.seams.records import JournalMark
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.facts import PROMPT_SECONDS
+from tests.faults.budget_checks import budget_kept
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.machine import FaultyMachine, Handed
@@ -108,7 +109,7 @@ def _kept_up(machine: FaultyMachine, reason: str) -> bool:
 def after(world: World) -> None:
     """Judge a case once all runs are over."""
     for run in world.records.runs.values():
-        for fault in (*_run(world, run), *_budget(world, run)):
+        for fault in (*_run(world, run), *budget_kept(world, run)):
             world.complain(f"run {run.id}: {fault}")
         for machine in world.machines.values():
             for fault in (
@@ -137,22 +138,6 @@ def _run(world: World, run: RunInfo) -> Iterator[str]:
     told = Counter(outcome.machine for outcome in world.report(run.id).outcomes)
     if told != Counter(world.in_scope(run.scope)):
         yield f"its outcomes are of {dict(told)}"
-
-
-def _budget(world: World, run: RunInfo) -> Iterator[str]:
-    """No wave was begun once more machines had failed than are allowed."""
-    if len(world.controllers) > 1:
-        return
-    request = PatchRequest.model_validate(dict(run.request))
-    report = world.report(run.id)
-    states = {outcome.machine: outcome.state for outcome in report.outcomes}
-    failed = 0
-    for wave in report.waves:
-        begun = [name for name in wave.machines if world.machines[name].orders.jobs]
-        allowed = request.waves.failure_budget_count
-        if allowed is not None and failed > allowed and begun:
-            yield f"wave {wave.number} was begun on {begun} after {failed} machines had failed of {allowed} allowed"
-        failed += sum(states.get(name) is OperationState.FAILED for name in wave.machines)
 
 
 def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:

@@ -60,24 +60,32 @@ def roll(seed: str, number: int) -> Case:
         for name in world.machines:
             for measure in ("transaction_seconds", "install_seconds_per_update"):
                 world.records.teach(name, measure, dice.choice([2.0, 10.0, 40.0]), world.clock.now())
-    of_reboots = random.Random(f"{seed}/{number}/reboots")
-    for name in world.machines if of_reboots.random() < 0.4 else ():
-        world.records.teach(name, "reboot_seconds", of_reboots.choice([20.0, 240.0, 1300.0]), world.clock.now())
+    _teach_reboots(world, random.Random(f"{seed}/{number}/reboots"))
     request = _request(dice)
     if random.Random(f"{seed}/{number}/updaters").random() < 0.5:
         request = request.model_copy(update={"native_updaters": "pause"})
         for machine in world.machines.values():
             machine.must_rest = True
-    chance = random.Random(f"{seed}/{number}/services")
-    if chance.random() < 0.5:
-        request = request.model_copy(update={"restart_services": "IfRequired"})
-    for machine in world.machines.values():
-        if chance.random() < 0.3:
-            FROM_THE_START["services run replaced files"](machine, chance)
+    request = _with_restarts(world, request, random.Random(f"{seed}/{number}/services"))
+    request = request.model_copy(update={"waves": _budgets(request.waves, random.Random(f"{seed}/{number}/budgets"))})
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
     return Case(world, request, pauses, rival, planned)
+
+
+def _teach_reboots(world: World, dice: random.Random) -> None:
+    for name in world.machines if dice.random() < 0.4 else ():
+        world.records.teach(name, "reboot_seconds", dice.choice([20.0, 240.0, 1300.0]), world.clock.now())
+
+
+def _with_restarts(world: World, request: PatchRequest, dice: random.Random) -> PatchRequest:
+    if dice.random() < 0.5:
+        request = request.model_copy(update={"restart_services": "IfRequired"})
+    for machine in world.machines.values():
+        if dice.random() < 0.3:
+            FROM_THE_START["services run replaced files"](machine, dice)
+    return request
 
 
 def _many(dice: random.Random) -> Case:
@@ -121,6 +129,16 @@ def _request(dice: random.Random) -> PatchRequest:
     }
     updates = UpdatesRequest(classifications=[], include=["*"])
     return PatchRequest(scope="*", window=WindowRequest(minutes=minutes), waves=waves, updates=updates, **fields)
+
+
+def _budgets(waves: WavesRequest, dice: random.Random) -> WavesRequest:
+    """Return waves of which some have a share instead of a count, canaries, and another limit of unreachable ones."""
+    changes: dict[str, Any] = {"unreachable_percent": dice.choice([50, 50, 50, 100, 25, 0])}
+    if dice.random() < 0.3:
+        changes |= {"failure_budget_count": None, "failure_budget_percent": dice.choice([0, 20, 25, 50])}
+    if dice.random() < 0.2:
+        changes["canary_count"] = 1
+    return waves.model_copy(update=changes)
 
 
 def _plan_one(world: World, dice: random.Random) -> str:

@@ -177,6 +177,18 @@ def _stall(dice: random.Random) -> Do:
     return do
 
 
+def _many_unreachable(dice: random.Random) -> Do:
+    """Take the network away from all machines, or from all but one."""
+    seconds, spared = dice.choice([8.0, 40.0, FOR_GOOD]), dice.random() < 0.7
+
+    def do(world: World, controller: Controller | None, machine: FaultyMachine) -> None:
+        for each in world.machines.values():
+            if not (spared and each is machine):
+                each.cut(seconds)
+
+    return do
+
+
 def _skew(machine: FaultyMachine, seconds: float) -> None:
     machine.world.skew_seconds += seconds
 
@@ -194,6 +206,7 @@ STRIKES: dict[str, Make] = {
     "answer of the records lost": _answer_lost,
     "line cut": _on_machine(FaultyMachine.cut, 0.5, 5, 40, 300),
     "unreachable for good": _on_machine(FaultyMachine.cut, FOR_GOOD),
+    "many unreachable": _many_unreachable,
     "power cut": _on_machine(lambda machine, _: machine.power_cut()),
     "job's shell killed": _on_machine(lambda machine, _: machine.kill_job(whole=False)),
     "job killed whole": _on_machine(lambda machine, _: machine.kill_job(whole=True)),

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-import flows.campaign
+import flows.failure_count
 import tasks.steps.claim
 import tasks.steps.follow
 import tasks.steps.handed
@@ -29,10 +29,11 @@ import tasks.steps.settling
 import tasks.steps.validate
 from flows.campaign import Campaign
 from flows.ceremony import Ceremony
+from flows.failure_count import FailureCount
 from flows.steady import SteadyRecords
+from flows.wave_sequence import WaveSequence
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
 from tasks.model import Finding, RebootResult
-from tasks.rules.waves import BudgetVerdict
 from tasks.rules.window import Fit
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
@@ -131,7 +132,7 @@ def _repaired_again(inner: Any) -> Any:
 
 
 def _fewer(inner: Any) -> Any:
-    return lambda self, works, at_once: inner(self, works, at_once)[: max(1, len(works) - 1)]
+    return lambda self, works: inner(self, works)[: max(1, len(works) - 1)]
 
 
 def _claimed(work: Work) -> Finding:
@@ -207,7 +208,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "a stop is not heard": ("1", _deaf),
     "a freeze that was declared later is not looked for": ("2", _put(Ceremony, "_frozen", lambda self: "")),
     "the exit code is trusted": ("5", _around(tasks.steps.settling, "settle", _by_exit_code)),
-    "an outcome is dropped": ("one outcome a machine", _around(Campaign, "_wave", _fewer)),
+    "an outcome is dropped": ("one outcome a machine", _around(WaveSequence, "_wave", _fewer)),
     "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),
     "a lease that somebody has is ignored": ("one carrier", _around(Keeper, "__enter__", _without_its_lease)),
     "a lost lease is not noticed": ("one carrier", _put(Keeper, "ours", lambda self: True)),
@@ -256,8 +257,11 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "a repair is done twice": ("3", _around(tasks.steps.install, "_repair", _repaired_again)),
     "a wave is begun with the budget spent": (
         "7",
-        _put(flows.campaign, "verdict", lambda *_: BudgetVerdict(go_on=True, reason="")),
+        _put(flows.failure_count, "too_many_failed", lambda *_, **__: ""),
     ),
+    "a machine is begun after its wave has spent the budget": ("7", _put(FailureCount, "add", lambda *_: None)),
+    "unreachable machines are not counted": ("7", _put(flows.failure_count, "too_many_unreachable", lambda *_: "")),
+    "a plan that is made in a wave is not stored": ("3", _put(Campaign, "_keep_plan", lambda *_: None)),
     "a failed pre-check is not heeded": ("7", _unheeded),
     "services that run replaced files are not told": (
         "what is reported is true",

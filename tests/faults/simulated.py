@@ -105,7 +105,7 @@ def _left_alone(world: World) -> None:
 def _next_run(world: World) -> None:
     """Another run, which nothing disturbs."""
     updates = UpdatesRequest(classifications=[], include=["*"])
-    waves = WavesRequest(percent=100, failure_budget_count=9)
+    waves = WavesRequest(percent=100, failure_budget_count=9, unreachable_percent=100)
     window = WindowRequest(minutes=24 * 60)
     request = PatchRequest(
         scope="*",

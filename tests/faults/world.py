@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-import flows.campaign
 import flows.carrying
 import flows.keeper
+import flows.machine_pool
 from flows.carrying import MakeRunner, _carry, carry_out
 from flows.context import Caller
 from flows.past import past_of
@@ -58,7 +59,7 @@ def engine_in_virtual_time() -> Iterator[None]:
     with (
         patch.object(flows.carrying, "LeaseKeeper", Keeper),
         patch.object(flows.keeper, "time", virtual_time),
-        patch.object(flows.campaign, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
+        patch.object(flows.machine_pool, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
     ):
         yield
 
@@ -81,6 +82,7 @@ class World:
     Attributes:
         complaints: what was seen that must never be.
         struck: the faults that came about.
+        settled: the outcomes that were written, and when; ``steps_begun`` the steps of each run and machine.
         deaths: of controllers, by the step that they were at.
     """
 
@@ -98,6 +100,8 @@ class World:
         self.controllers: list[Controller] = []
         self.complaints: list[str] = []
         self.struck: list[Fault] = []
+        self.settled: list[tuple[datetime, Outcome]] = []
+        self.steps_begun: list[tuple[datetime, str, str, Step]] = []
         self.deaths: Counter[str] = Counter()
         self.calls = 0
         self.tasks: list[Task] = []
@@ -272,6 +276,9 @@ class World:
                 armed[2](self, controller)
 
     def _order(self, controller: Controller, machine: str) -> None:
+        stored = self.records.reports.get(controller.run_id)
+        if stored is None or machine not in {plan.machine for plan in stored.plans}:
+            self.complain(f"{machine} was given an order of run {controller.run_id} before its plan was stored")
         for orders, strike in self.at_order.pop(machine, ()):
             if orders == 1:
                 strike(self, controller)
@@ -279,6 +286,7 @@ class World:
                 self.at_order.setdefault(machine, []).append((orders - 1, strike))
 
     def _step_begins(self, controller: Controller, machine: str, step: Step) -> None:
+        self.steps_begun.append((self.hub.now, controller.run_id, machine, step))
         for calls, strike in self.at_step.pop((machine, step), ()):
             if calls:
                 self._armed.append((machine, calls, strike))
@@ -297,6 +305,7 @@ class World:
             if names != Counter(self.in_scope(item.run.scope)):
                 self.complain(f"the report of run {item.run.id} is of {dict(names)}")
         if isinstance(item, Outcome):
+            self.settled.append((self.hub.now, item))
             self.judge(self, item)
 
 

@@ -10,16 +10,17 @@ from prefect.client.schemas.objects import State
 
 from flows import spread
 from flows.assess import assess_fleet
+from flows.context import Caller, called_by
 from flows.patch import patch_fleet
 from flows.request import AssessRequest
 from tasks.errors import ConnectionLost, FleetpatchError, FleetPatchFailed, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.model import RunReport
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps import order
-from tasks.steps.context import MachineRun, Work
+from tasks.steps.context import MachineRun, SilentWatcher, Work
 from tests.flows.prefect_view import artifacts, look
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -83,12 +84,48 @@ def test_a_machine_that_fails_is_red_where_it_failed_and_the_flow_raises_once(fl
         "good": OperationState.SUCCEEDED,
     }
     assert state.state_details.flow_run_id is not None
-    seen = look(state.state_details.flow_run_id, tasks=12)
+    seen = look(state.state_details.flow_run_id, tasks=13)  # "gone" is assessed twice: with the others, and in its wave
     assert seen.waves == {"wave-1": "Failed"}
     assert seen.tasks["assess gone"] == "Failed"
     assert seen.tasks["install bad"] == "Failed"
     assert seen.tasks["install good"] == seen.tasks["assess bad"] == "Completed"
     assert "precheck gone" not in seen.tasks
+
+
+class WaveWatcher(SilentWatcher):
+    """Notes how often a machine had been asked when the first wave began."""
+
+    def __init__(self, machine: SimMachine) -> None:
+        self._machine = machine
+        self.asked_before: int | None = None
+
+    def said(self, message: str) -> None:
+        if message.startswith("wave 1"):
+            self.asked_before = len(self._machine.calls)
+
+
+def test_a_machine_that_does_not_answer_is_tried_again_beside_the_first_wave(fleet: SimFleet) -> None:
+    gone = fleet.add("gone", [FakePackage("a")])
+    gone.cut(1e6)
+    fleet.add("good", [FakePackage("a")])
+    watch = WaveWatcher(gone)
+
+    with called_by(Caller(watch=watch)):
+        state = ran(patch_fleet, fleet.request())
+
+    assert state.is_failed()
+    assert watch.asked_before == 1
+    assert len(gone.calls) == 1 + 3, "Prefect's retries are for its second turn"
+
+
+def test_a_plan_waits_for_machines_that_do_not_answer(fleet: SimFleet) -> None:
+    gone = fleet.add("gone", [FakePackage("a")])
+    gone.cut(1e6)
+    fleet.add("good", [FakePackage("a")])
+
+    ran(patch_fleet, fleet.request(dry_run=True))
+
+    assert len(gone.calls) == 3
 
 
 def test_artifacts_show_the_run_and_no_hostile_text_acts(fleet: SimFleet, caplog: pytest.LogCaptureFixture) -> None:

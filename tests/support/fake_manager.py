@@ -18,7 +18,7 @@ from functools import partial
 from math import inf
 from typing import Any, cast
 
-from tasks.errors import FleetpatchError
+from tasks.errors import FleetpatchError, ListsUnread
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.seams.clock import Clock, Deadline
 from tasks.seams.manager import Rehearsal, Transaction, Work
@@ -233,6 +233,7 @@ class PackageWorld:
         assess_error: raised by assessments, while it is set.
         lasting_skew: the same by the time since the machine's boot, if an order tells what its clock was then.
         bytes_per_second: of its repositories; 0: nothing ever comes. Jobs that begin later know it.
+        is_unread: its package lists were never read; an assessment with refresh reads them.
         locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
@@ -246,6 +247,7 @@ class PackageWorld:
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     reboot_answer: Answer | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
+    is_unread: bool = False
     locks: tuple[tuple[datetime, datetime], ...] = ()
     lasting_skew: Callable[[Script], float] = lambda script: float("-inf")
     bytes_per_second: float = inf
@@ -265,12 +267,18 @@ class PackageWorld:
 
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine answer FakeManager's scripts out of this world."""
-        machine.answer("fake_assess", lambda _: {"kind": "answer", "answer": self.state()})
+        machine.answer("fake_assess", self._assess)
         machine.answer("fake_rehearse", lambda script: {"kind": "answer", "answer": self._rehearse(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
         machine.answer("job_stop", lambda script: self._stop(machine, str(script.params["id"])))
         machine.job("fake_job", self._start)
         self.services.move_in(machine)
+
+    def _assess(self, script: Script) -> ScriptRecord:
+        self.is_unread = self.is_unread and not script.params["refresh"]
+        if self.is_unread:
+            raise ListsUnread("the package lists were never read", hint="Read them.")
+        return {"kind": "answer", "answer": self.state()}
 
     def state(self) -> PackageState:
         """What an assessment says now."""

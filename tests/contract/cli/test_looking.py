@@ -1,5 +1,6 @@
 """assess, machines, updates, doctor, runs, show, why, report, inventory, version over a simulated fleet."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,42 @@ def test_doctor_has_a_remedy_for_each_red_mark(stage: Stage) -> None:
     assert "0 of 3 machines are ready" in on_screen.out
     assert "[full]" in on_screen.out
     assert "behind" in on_screen.out
+
+
+def test_lists_that_were_never_read_are_a_remark(stage: Stage) -> None:
+    stage.add("new", security("openssl")).world.is_unread = True
+
+    said = stage.run("doctor", "--json")
+
+    assert said.code == 3
+    (machine,) = said.json["machines"]
+    assert machine["ready"]
+    assert [each["check"] for each in machine["findings"] if each["level"] != "good"] == ["package lists"]
+    on_screen = stage.run("doctor").out
+    assert "1 of 1 machines are ready" in on_screen
+    assert "[y/N]" not in on_screen
+    (row,) = [line for line in on_screen.splitlines() if line.startswith("new")]
+    assert row.split()[3:] == ["✓", "✓", "✓", "✓", "✓", "✓", "·", "!", "·", "·", "·"]
+    assert stage.run("doctor", "--refresh").code == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "is_unread"), [("y\n", 0, False), ("n\n", 3, True), ("", 3, True)])
+def test_doctor_offers_to_read_lists_that_were_never_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, is_unread: bool
+) -> None:
+    typed = io.StringIO(answer)
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", typed)
+    new, other = stage.add("new", security("openssl")), stage.add("other", security("openssl"))
+    new.world.is_unread = True
+
+    said = stage.run("doctor")
+
+    assert said.code == code
+    assert "Read them now?" in said.err
+    assert new.world.is_unread is is_unread
+    asked = [call for call in other.calls if call.name == "fake_assess"]
+    assert [call.script.params["refresh"] for call in asked if call.script] == [""], "only the new one is asked again"
 
 
 def test_doctor_looks_at_fleetpatch_itself(stage: Stage) -> None:

@@ -53,6 +53,8 @@ OPTIONS = [
     ("--failure-budget", "-1", "--failure-budget"),
     ("--failure-budget", "-1%", "--failure-budget"),
     ("--failure-budget", "some", "--failure-budget"),
+    ("--unreachable-percent", "-1", "--unreachable-percent"),
+    ("--unreachable-percent", "101", "--unreachable-percent"),
     ("--max-reboots", "11", "--max-reboots"),
     ("--max-reboots", "-1", "--max-reboots"),
     ("--reboot", "sometimes", "sometimes"),

@@ -5,7 +5,8 @@ import pytest
 from tasks.model import InstallResult, RebootNeed, RebootResult, Validation
 from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step
 from tasks.steps.context import MachineRun, PatchOptions
-from tasks.steps.order import next_step, worth_a_visit
+from tasks.steps.order import next_step
+from tasks.steps.turn import worth_a_visit
 from tests.support.builders import (
     make_assessment,
     make_error,

@@ -166,7 +166,7 @@ def test_a_fault_of_ours_costs_only_its_machine(fleet: SimFleet, broken: Step, m
         return works[broken](work)
 
     monkeypatch.setattr(order, "FUNCTIONS", {**works, broken: buggy})
-    report = fleet.patch()
+    report = fleet.patch(waves={"failure_budget_count": 1})
 
     outcome = outcome_of(report, "m0")
     assert outcome.state is OperationState.FAILED

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import ManagerError, ProtocolViolation, RepositoryError, RequestError, ScriptFailed, UnsupportedSystem
+from tasks.errors import (
+    ListsUnread,
+    ManagerError,
+    ProtocolViolation,
+    RepositoryError,
+    RequestError,
+    ScriptFailed,
+    UnsupportedSystem,
+)
 from tasks.managers.apt import Apt
 from tasks.managers.apt_assess import read_assessment
 from tasks.managers.detect import manager_for
@@ -73,8 +81,12 @@ def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
         else record
         for record in result.records
     )
-    with pytest.raises(RepositoryError, match="no repository"):
+    with pytest.raises(RepositoryError, match="no package source is configured"):
         read_assessment(ScriptResult(bare, 0))
+    unread = tuple(dict(each) | {"unread": True} if each["kind"] == "state" else each for each in bare)
+    with pytest.raises(ListsUnread, match="never read"):
+        read_assessment(ScriptResult(unread, 0))
+    assert not ListsUnread.transient, "asking again changes nothing"
 
 
 def test_work_in_progress_is_not_called_broken() -> None:

@@ -58,11 +58,30 @@ def test_needs_of_one_file_system_add_up():
     (found,) = disk_findings(facts(*roles), 100 * MIB, [KERNEL])
     assert found.level is BLOCK
     assert "/ has 469 MiB free" in found.message
-    assert "needs 470 MiB" in found.message
+    assert "needs 270 MiB and a reserve of 200 MiB" in found.message
     assert "installing linux-image-amd64 and downloading the updates and unpacking the updates" in found.message
     enough = [disk(role, free_mib=471, mount="/") for role in ("packages", "system", "boot")]
     assert levels(disk_findings(facts(*enough), 100 * MIB, [KERNEL])) == [GOOD]
     assert levels(disk_findings(facts(*enough), 100 * MIB, [KERNEL], installed_bytes_delta=5 * MIB)) == [BLOCK]
+
+
+@pytest.mark.parametrize(
+    ("package_bytes", "reserve_mib"),
+    [(784, 32), (8 * MIB, 32), (20 * MIB, 80), (50 * MIB, 200), (5000 * MIB, 200), (None, 200)],
+)
+def test_the_reserve_follows_the_size_of_the_packages(package_bytes, reserve_mib):
+    updates = [an_update(size_bytes=package_bytes)]
+    assert levels(disk_findings(facts(disk("system", free_mib=reserve_mib)), 0, updates)) == [GOOD]
+    (found,) = disk_findings(facts(disk("system", free_mib=reserve_mib - 1)), 0, updates)
+    assert found.level is BLOCK
+    assert found.message == (
+        f"/system has {reserve_mib - 1} MiB free; unpacking the updates needs a reserve of {reserve_mib} MiB"
+    )
+
+
+def test_a_small_package_is_told_beside_the_reserve():
+    (found,) = disk_findings(facts(disk("packages", free_mib=25)), 784, [an_update(size_bytes=784)])
+    assert found.message == "/packages has 25 MiB free; downloading the updates needs 941 bytes and a reserve of 32 MiB"
 
 
 def test_known_sizes_stand_in_for_an_unknown_download():

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from inventory.machine import Machine, TransportKind
 from tasks.errors import RequestError
-from tasks.model import Outcome
-from tasks.rules.waves import WavePolicy, verdict, waves
-from tasks.states import OperationState
+from tasks.rules.waves import WavePolicy, waves
 
 
 def machine(name, location="", jump=(), transport=TransportKind.SSH):
@@ -119,45 +117,9 @@ def test_circles_and_doubles_are_refused():
     [
         {"canary_count": -1}, {"canary_percent": 101.0}, {"size": 0}, {"percent": 0.0}, {"percent": float("nan")},
         {"at_once": 0}, {"pause_seconds": -1.0}, {"failure_budget_count": -1}, {"failure_budget_percent": 100.5},
+        {"unreachable_percent": -1.0}, {"unreachable_percent": float("nan")},
     ],
 )  # fmt: skip
 def test_figures_that_make_no_sense_are_refused_by_name(wrong):
     with pytest.raises(RequestError, match=next(iter(wrong))):
         WavePolicy(**wrong)
-
-
-def outcomes(failed, good, state=OperationState.FAILED):
-    made = [Outcome("run", f"f{number}", state, "") for number in range(failed)]
-    return made + [Outcome("run", f"g{number}", OperationState.SUCCEEDED, "") for number in range(good)]
-
-
-@pytest.mark.parametrize(
-    ("policy", "failed", "good", "go_on"),
-    [
-        (WavePolicy(), 0, 0, True),
-        (WavePolicy(), 1, 4, True),
-        (WavePolicy(), 2, 4, False),
-        (WavePolicy(), 1, 0, False),
-        (WavePolicy(failure_budget_count=2), 2, 0, True),
-        (WavePolicy(failure_budget_count=2), 3, 900, False),
-        (WavePolicy(failure_budget_count=0), 1, 900, False),
-        (WavePolicy(failure_budget_percent=0.0), 1, 900, False),
-        (WavePolicy(failure_budget_percent=100.0), 5, 0, True),
-        (WavePolicy(failure_budget_count=9, failure_budget_percent=10.0), 2, 8, False),
-    ],
-)
-def test_the_failure_budget(policy, failed, good, go_on):
-    assert verdict(outcomes(failed, good), policy, 1000).go_on is go_on
-
-
-def test_the_verdict_says_why():
-    found = verdict(outcomes(3, 7), WavePolicy(), 100)
-    assert found.reason == "3 of 10 machines failed so far (30 %), 20 % are allowed; 90 of 100 are not begun"
-    assert verdict(outcomes(1, 0), WavePolicy(failure_budget_count=0), 5).reason == (
-        "1 of 1 machines failed so far, 0 are allowed; 4 of 5 are not begun"
-    )
-
-
-def test_unknown_counts_as_failed_and_not_begun_does_not_count():
-    assert not verdict(outcomes(1, 1, OperationState.UNKNOWN), WavePolicy(), 10).go_on
-    assert verdict(outcomes(9, 1, OperationState.NOT_STARTED), WavePolicy(), 10).go_on

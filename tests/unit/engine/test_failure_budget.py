@@ -1,0 +1,190 @@
+"""The failure budget while a wave runs: who is still begun, and what counts as a failure."""
+
+import threading
+from dataclasses import dataclass, field
+
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.steps.context import SilentWatcher
+from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
+from tests.support.fleet import SimFleet, outcome_of, result_of
+
+FOR_GOOD = 1e9
+
+
+class Holding(SilentWatcher):
+    """Holds up one machine after its pre-check, until a machine's outcome is in the records."""
+
+    def __init__(self, held: str) -> None:
+        self.held = held
+        self.go_on = threading.Event()
+
+    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        if machine == self.held and step is Step.PRECHECK:
+            assert self.go_on.wait(30)
+
+
+@dataclass(slots=True)
+class Telling(FakeRecords):
+    """Says when the outcome of a machine is stored."""
+
+    awaited: str = ""
+    stored: threading.Event = field(default_factory=threading.Event)
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        FakeRecords.save(self, item)
+        if isinstance(item, Outcome) and item.machine == self.awaited:
+            self.stored.set()
+
+
+def fill(fleet: SimFleet, count: int, *, failing: int = 0, dead: int = 0) -> None:
+    """Add machines: the failing first, then the dead, then those on which all goes well."""
+    for number in range(count):
+        name = f"m{number:02}"
+        machine = fleet.add(name, [FakePackage("a", fails="no" if number < failing else "")])
+        if failing <= number < failing + dead:
+            machine.cut(FOR_GOOD)
+
+
+def begun(fleet: SimFleet) -> list[str]:
+    return [name for name, machine in fleet.machines.items() if machine.jobs()]
+
+
+def states(report: RunReport) -> list[OperationState]:
+    return [outcome.state for outcome in sorted(report.outcomes, key=lambda outcome: outcome.machine)]
+
+
+def test_a_wave_that_has_spent_the_budget_begins_no_further_machine(fleet: SimFleet) -> None:
+    fill(fleet, 10, failing=10)
+
+    report = fleet.patch(waves={"failure_budget_count": 1})
+
+    assert begun(fleet) == ["m00", "m01"]
+    assert states(report) == [OperationState.FAILED] * 2 + [OperationState.NOT_STARTED] * 8
+    left = outcome_of(report, "m02")
+    assert left.reason == "the failure budget is spent: 2 of 10 machines failed, 1 may fail"
+    assert result_of(left, "a").state is UpdateState.NOT_ATTEMPTED
+    assert not fleet.machines["m02"].claimed_by
+
+
+def test_the_percentage_is_of_the_runs_machines(fleet: SimFleet) -> None:
+    fill(fleet, 10, failing=2)
+
+    report = fleet.patch(waves={"size": 1, "failure_budget_percent": 20})
+
+    assert begun(fleet) == sorted(fleet.machines)
+    assert states(report)[2:] == [OperationState.SUCCEEDED] * 8
+
+
+def test_a_failure_more_than_the_percentage_is_the_last(fleet: SimFleet) -> None:
+    fill(fleet, 10, failing=3)
+
+    report = fleet.patch(waves={"size": 1, "failure_budget_percent": 20})
+
+    assert begun(fleet) == ["m00", "m01", "m02"]
+    assert "3 of 10 machines failed, 2 may fail (20 %)" in outcome_of(report, "m03").reason
+
+
+def test_a_first_wave_of_a_large_fleet_does_not_use_the_whole_budget(fleet: SimFleet) -> None:
+    fill(fleet, 50, failing=10)  # the default: waves of 20 %, and 20 % may fail
+
+    report = fleet.patch(waves={"percent": 20})
+
+    assert begun(fleet) == ["m00", "m01", "m02"]
+    assert "3 of 10 machines of wave 1 failed, 2 may fail (20 %)" in outcome_of(report, "m49").reason
+
+
+def test_a_canary_that_fails_ends_a_run_with_a_percentage(fleet: SimFleet) -> None:
+    fill(fleet, 20, failing=1)
+
+    report = fleet.patch(waves={"canary_count": 1})
+
+    assert begun(fleet) == ["m00"]
+    assert "1 of 1 machines of canary wave 1 failed" in outcome_of(report, "m19").reason
+
+
+def test_unreachable_machines_are_not_failures(fleet: SimFleet) -> None:
+    fill(fleet, 10, dead=5)
+
+    report = fleet.patch(waves={"failure_budget_count": 0})
+
+    assert states(report) == [OperationState.FAILED] * 5 + [OperationState.SUCCEEDED] * 5
+    assert "no answer" in outcome_of(report, "m00").reason
+
+
+def test_more_unreachable_machines_than_their_limit_begin_nothing(fleet: SimFleet) -> None:
+    fill(fleet, 10, dead=6)
+
+    report = fleet.patch()
+
+    assert begun(fleet) == []
+    assert states(report) == [OperationState.FAILED] * 6 + [OperationState.NOT_STARTED] * 4
+    spent = "the failure budget is spent: 6 of 10 machines can't be reached, 5 may be missing (50 %)"
+    assert outcome_of(report, "m09").reason == spent
+    assert "no answer" in outcome_of(report, "m00").reason
+
+
+def test_the_limit_of_unreachable_machines_is_the_owners(fleet: SimFleet) -> None:
+    fill(fleet, 10, dead=9)
+
+    report = fleet.patch(waves={"unreachable_percent": 100})
+
+    assert outcome_of(report, "m09").state is OperationState.SUCCEEDED
+
+
+def test_a_machine_that_is_lost_in_its_reboot_is_a_failure(fleet: SimFleet) -> None:
+    fill(fleet, 4)
+    fleet.machines["m00"].boots.up_after = None
+
+    report = fleet.patch(reboot="Always", waves={"failure_budget_count": 0})
+
+    assert outcome_of(report, "m00").reboot is RebootState.FAILED
+    assert begun(fleet) == ["m00"]
+
+
+def test_canaries_that_nobody_reached_prove_nothing(fleet: SimFleet) -> None:
+    fill(fleet, 10, dead=2)
+
+    report = fleet.patch(waves={"canary_count": 2})
+
+    assert begun(fleet) == []
+    assert "canary wave 1 has shown nothing" in outcome_of(report, "m09").reason
+
+
+def test_one_canary_that_was_patched_is_enough(fleet: SimFleet) -> None:
+    fill(fleet, 10, dead=1)
+
+    report = fleet.patch(waves={"canary_count": 2})
+
+    assert states(report)[1:] == [OperationState.SUCCEEDED] * 9
+
+
+def test_a_machine_that_answers_later_is_patched_in_its_own_wave(fleet: SimFleet) -> None:
+    fill(fleet, 4)
+    fleet.machines["m00"].cut(5)
+
+    report = fleet.patch(waves={"size": 2})
+
+    assert states(report) == [OperationState.SUCCEEDED] * 4
+    assert [wave.machines for wave in report.waves] == [("m00", "m01"), ("m02", "m03")]
+    first = {name: machine.begun()[0].at for name, machine in fleet.machines.items()}
+    assert first["m01"] < first["m00"] < first["m02"], "it was not tried beside its own wave"
+    assert len([plan for plan in report.plans if plan.machine == "m00"]) == 1
+
+
+def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_is_spent(fleet: SimFleet) -> None:
+    for name in ("looked-at", "bad", "next"):
+        fleet.add(name, [FakePackage("a", fails="no" if name == "bad" else "")])
+    watch = Holding("looked-at")
+    fleet.watch, fleet.records = watch, Telling(awaited="next", stored=watch.go_on)
+
+    report = fleet.patch(waves={"failure_budget_count": 0, "at_once": 2})
+
+    assert begun(fleet) == ["bad"]
+    left = outcome_of(report, "looked-at")
+    assert (left.state, left.reason) == (
+        OperationState.NOT_STARTED,
+        "the failure budget is spent: 1 of 3 machines failed, 0 may fail",
+    )
+    assert not fleet.machines["looked-at"].claimed_by

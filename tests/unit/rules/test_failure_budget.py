@@ -1,0 +1,190 @@
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.failure_count import FailureCount
+from tasks.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
+from tasks.model import ErrorInfo, Outcome, StepRecord, Wave
+from tasks.rules.failure_budget import (
+    FailureBudget,
+    Tally,
+    Verdict,
+    share,
+    too_many_failed,
+    too_many_unreachable,
+    verdict_of,
+    why_unproven,
+)
+from tasks.rules.waves import WavePolicy
+from tasks.states import OperationState, Step
+from tests.support.builders import at
+
+FAILED, LOST, GOOD = Verdict.FAILED, Verdict.UNREACHABLE, Verdict.PATCHED
+
+
+def tally(machines, failed=0, lost=0):
+    return Tally(machines, Counter({FAILED: failed, LOST: lost}))
+
+
+@pytest.mark.parametrize(
+    ("budget", "machines", "allowed"),
+    [
+        (WavePolicy().budget, 5, 1),
+        (WavePolicy().budget, 4, 0),
+        (WavePolicy().budget, 9, 1),
+        (WavePolicy().budget, 5000, 1000),
+        (FailureBudget(percent=0.0), 900, 0),
+        (FailureBudget(percent=100.0), 7, 7),
+        (FailureBudget(percent=29.999999999999996), 10, 3),
+        (FailureBudget(count=2), 900, 2),
+        (FailureBudget(count=0), 900, 0),
+        (FailureBudget(count=9, percent=10.0), 10, 1),
+        (FailureBudget(count=1, percent=50.0), 10, 1),
+    ],
+)
+def test_so_many_of_the_runs_machines_may_fail(budget, machines, allowed):
+    elsewhere = tally(0)
+    assert not too_many_failed(budget, tally(machines, allowed), elsewhere)
+    assert allowed == machines or too_many_failed(budget, tally(machines, allowed + 1), elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("machines", "canary", "allowed"),
+    [(1000, False, 200), (10, False, 2), (4, False, 1), (1, False, 1), (10, True, 2), (4, True, 0), (1, True, 0)],
+)
+def test_so_many_of_a_waves_machines_may_fail(machines, canary, allowed):
+    run, budget = 10_000, FailureBudget(percent=20.0)
+    assert not too_many_failed(budget, tally(run, allowed), tally(machines, allowed), canary=canary)
+    if allowed < machines:
+        assert too_many_failed(budget, tally(run, allowed + 1), tally(machines, allowed + 1), canary=canary)
+
+
+def test_a_count_is_of_the_run_alone():
+    assert not too_many_failed(FailureBudget(count=3), tally(9, 3), tally(3, 3), canary=True)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(0, 1000))
+def test_the_percentage_has_to_be_exceeded(machines, failed, tenths):
+    """As Ansible's max_fail_percentage: reaching it is allowed."""
+    exceeded = Fraction(failed) > Fraction(machines * tenths, 1000)
+    percent = tenths / 10
+    assert bool(too_many_failed(FailureBudget(percent=percent), tally(machines, failed), tally(0))) is exceeded
+    lost = tally(machines, lost=failed)
+    assert bool(too_many_unreachable(FailureBudget(unreachable_percent=percent), lost)) is exceeded
+
+
+@given(st.integers(0, 10_000), st.floats(0, 100))
+def test_a_share_is_never_more_than_all_and_grows_with_them(machines, percent):
+    assert 0 <= share(machines, percent) <= share(machines + 1, percent) <= machines + 1
+
+
+def test_the_figures_are_told():
+    budget = FailureBudget(percent=20.0, unreachable_percent=50.0)
+    assert too_many_failed(budget, tally(10, 3), tally(4)) == "3 of 10 machines failed, 2 may fail (20 %)"
+    assert too_many_failed(budget, tally(100, 5), tally(20, 5), number=3) == (
+        "5 of 20 machines of wave 3 failed, 4 may fail (20 %)"
+    )
+    assert too_many_failed(FailureBudget(count=0), tally(5, 1), tally(1)) == "1 of 5 machines failed, 0 may fail"
+    assert too_many_unreachable(budget, tally(9, lost=5)) == "5 of 9 machines can't be reached, 4 may be missing (50 %)"
+
+
+def outcome(state=OperationState.FAILED, error=Unreachable, steps=(Step.ASSESS,), name="a"):
+    records = tuple(StepRecord(step, at(0), at(1), OperationState.SUCCEEDED) for step in steps)
+    info = None if error is None else ErrorInfo(error.__name__, "no")
+    return Outcome("run", name, state, "", steps=records, error=info)
+
+
+@pytest.mark.parametrize(
+    ("given_outcome", "verdict"),
+    [
+        (outcome(OperationState.SUCCEEDED, None), GOOD),
+        (outcome(OperationState.COMPLETED_WITH_WARNINGS, None), GOOD),
+        (outcome(OperationState.NOT_STARTED, None), Verdict.NOT_BEGUN),
+        (outcome(OperationState.UNKNOWN, None, ()), FAILED),
+        (outcome(OperationState.FAILED, None), FAILED),
+        (outcome(error=Unreachable), LOST),
+        (outcome(error=Unreachable, steps=(Step.ASSESS, Step.ASSESS, Step.PRECHECK)), LOST),
+        (outcome(error=AuthenticationFailed), LOST),
+        (outcome(error=HostKeyMismatch), LOST),
+        (outcome(error=PrivilegeError), FAILED),
+        (outcome(error=ScriptFailed), FAILED),
+        (outcome(error=Unreachable, steps=(Step.ASSESS, Step.PRECHECK, Step.REBOOT)), FAILED),
+        (outcome(error=Unreachable, steps=(Step.ASSESS, Step.PRECHECK, Step.INSTALL)), FAILED),
+    ],
+)
+def test_what_a_machine_means_for_the_budget(given_outcome, verdict):
+    assert verdict_of(given_outcome) is verdict
+
+
+def test_a_canary_wave_must_have_shown_something():
+    assert why_unproven(Tally(2, Counter({LOST: 1, Verdict.NOT_BEGUN: 1})), 1)
+    assert not why_unproven(Tally(2, Counter({LOST: 1, GOOD: 1})), 1)
+    assert not why_unproven(Tally(2, Counter({FAILED: 1})), 1)
+    assert not why_unproven(Tally(0, Counter()), 1)
+
+
+STATES = {
+    FAILED: outcome(error=None), LOST: outcome(), GOOD: outcome(OperationState.SUCCEEDED, None),
+    Verdict.NOT_BEGUN: outcome(OperationState.NOT_STARTED, None),
+}  # fmt: skip
+budgets = st.builds(
+    FailureBudget,
+    count=st.one_of(st.none(), st.integers(0, 5)),
+    percent=st.one_of(st.none(), st.sampled_from((0.0, 10.0, 20.0, 50.0, 100.0))),
+    unreachable_percent=st.sampled_from((0.0, 25.0, 50.0, 100.0)),
+)
+
+
+@given(st.lists(st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=12), min_size=1, max_size=5), budgets)
+def test_counting_one_by_one_is_counting_all(fates, budget):
+    """Whatever is counted in whatever order, the answer is that of the rules for all machines so far."""
+    order = [Wave(n, tuple(f"{n}-{i}" for i in range(len(fate)))) for n, fate in enumerate(fates, 1)]
+    count, total = FailureCount(budget), sum(map(len, fates))
+    lost = [
+        name
+        for wave, fate in zip(order, fates, strict=True)
+        for name, v in zip(wave.machines, fate, strict=True)
+        if v is LOST
+    ]
+    count.start(order, (), lost)
+    so_far, stopped = Counter({LOST: len(lost)}), False
+    for wave, fate in zip(order, fates, strict=True):
+        count.start_wave(wave)
+        here: Counter[Verdict] = Counter()
+        for name, verdict in zip(wave.machines, fate, strict=True):
+            made = STATES[verdict]
+            count.add(Outcome("run", name, made.state, "", steps=made.steps, error=made.error))
+            here[verdict] += 1
+            so_far[verdict] += verdict is not LOST
+            stopped = stopped or bool(too_many_failed(budget, Tally(total, so_far), Tally(len(fate), here)))
+            assert bool(count.why) is (stopped or bool(too_many_unreachable(budget, Tally(total, so_far))))
+        count.end_wave()
+
+
+def test_a_machine_that_answers_after_all_is_missing_no_more():
+    count = FailureCount(FailureBudget(count=0, unreachable_percent=0.0))
+    count.start([Wave(1, ("a", "b"))], (), ["a"])
+    assert "1 of 2 machines can't be reached" in count.why
+    count.start_wave(Wave(1, ("a", "b")))
+    count.add(outcome(OperationState.SUCCEEDED, None, name="a"))
+    assert not count.why
+
+
+def test_what_an_earlier_process_has_left_counts():
+    order = [Wave(1, ("a", "b")), Wave(2, ("c",))]
+    count = FailureCount(FailureBudget(count=0))
+    count.start(order, [outcome(error=None, name="a")], ())
+    count.start_wave(order[0])
+    assert "1 of 3 machines failed" in count.why
+
+
+def test_an_earlier_process_of_a_canary_wave_counts_for_it():
+    order = [Wave(1, ("a",), canary=True), Wave(2, tuple("bcdefghijk"))]
+    count = FailureCount(FailureBudget(percent=20.0))
+    count.start(order, [outcome(error=None, name="a")], ())
+    for wave in order:
+        count.start_wave(wave)
+        assert "canary wave 1" in count.why
