@@ -36,7 +36,7 @@ def names(machines: int) -> list[str]:
 
 def inventory(machines: int) -> str:
     """An inventory file with these machines in it."""
-    lines = [f"  - {{name: {name}, address: 192.0.2.{n % 250}}}" for n, name in enumerate(names(machines))]
+    lines = [f"  - {{name: {name}, address: 10.0.{n // 250}.{n % 250}}}" for n, name in enumerate(names(machines))]
     return "\n".join(["machines:", *lines, ""])
 
 

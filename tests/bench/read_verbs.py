@@ -39,7 +39,7 @@ def _timed(words: Sequence[str], environment: dict[str, str]) -> tuple[float, fl
     done = subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stderr.decode(errors='replace')}")
+        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stderr[:500].decode(errors='replace')}")
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
