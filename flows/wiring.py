@@ -22,7 +22,6 @@ from inventory.machine import Machine
 from inventory.places import own_folder
 from tasks.errors import CredentialError, ReportError
 from tasks.managers.detect import manager_for
-from tasks.model import RunReport
 from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
@@ -74,12 +73,6 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
         return open_session(machine, inventory, clock=clock, secrets=_fetch)
 
     with open_records(who.records_url) as records, telling(request, who) as tell:
-
-        def logs(report: RunReport) -> dict[str, str]:
-            history, run = History(records), report.run.id
-            machines = [outcome.machine for outcome in report.outcomes if outcome.install is not None]
-            return {name: "\n".join(part.text for part in history.job_output(run, name)) for name in machines}
-
         ports = Ports(
             inventory=inventory,
             clock=clock,
@@ -89,7 +82,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             manager_for=manager_for,
             watch=who.watch,
             control=who.control,
-            logs=logs,
+            logs=lambda report: History(records).logs(report.run.id),
             tell=tell,
             call_hook=hook_caller(clock, who.control, records.leases.ask_to_stop),
             frozen=functools.partial(frozen_of, History(records)),

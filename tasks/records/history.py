@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from tasks.errors import RecordsError
-from tasks.model import Assessment, JobOutput, Outcome, Plan, RunInfo, RunReport, Update, UpdateResult, Wave
+from tasks.model import Assessment, JobOutput, Outcome, Plan, RunInfo, RunReport, Update, UpdateResult
 from tasks.records import schema
 from tasks.records.codec import decode
 from tasks.records.documents import Reader, unpacked
+from tasks.records.job_logs import JobLogs
 from tasks.records.sql import RunPlans, SqlRecords
 from tasks.records.summary import RunSummary, names_of, read_summary, waves_of
 from tasks.seams.records import JournalEntry
@@ -113,7 +114,9 @@ class History:
         run, reader = self.run(run_id), Reader()
         with self._database.reading("read a report") as connection:
             outcomes = tuple(reader.outcome(*row) for row in _rows(connection, schema.outcomes, run.id, machine))
-            assessments = tuple(reader.assessment(*row) for row in _rows(connection, schema.assessments, run.id, machine))
+            assessments = tuple(
+                reader.assessment(*row) for row in _rows(connection, schema.assessments, run.id, machine)
+            )
             kept, plans = _plans(connection, reader, run.id, machine)
         if kept is None:
             kept = RunPlans(run.id, waves_of(outcomes))
@@ -222,6 +225,16 @@ class History:
         with self._database.reading("read a job's output") as connection:
             found = connection.execute(query).all()
         return tuple(JobOutput(run.id, machine, row.job_id, unpacked(row.body)) for row in found)
+
+    def logs(self, run_id: str, machine: str | None = None) -> JobLogs:
+        """Return what the jobs of a run's machines, or of one machine, printed. It is read when it is asked for."""
+        run, table = self.run(run_id), schema.job_outputs
+        query = select(table.c.machine).distinct().where(table.c.run_id == run.id).order_by(table.c.machine)
+        if machine is not None:
+            query = query.where(table.c.machine == machine)
+        with self._database.reading("list jobs' outputs") as connection:
+            names = connection.execute(query).scalars().all()
+        return JobLogs(names, lambda name: self.job_output(run.id, name))
 
     def journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """Return a run's journal, or a machine's part of it, oldest first.

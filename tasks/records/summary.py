@@ -92,3 +92,9 @@ def waves_of(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
     """Return the waves as outcomes tell them; which of them were canaries isn't known. Pure."""
     numbers = sorted({outcome.wave for outcome in outcomes if outcome.wave is not None})
     return tuple(Wave(n, tuple(outcome.machine for outcome in outcomes if outcome.wave == n)) for n in numbers)
+
+
+def pending_of(report: RunReport) -> dict[str, UpdateCounts]:
+    """Return the numbers of what a whole report's assessments found, by machine. Pure."""
+    newest = {each.machine: each for each in report.assessments}
+    return {name: count_pending(each) for name, each in newest.items() if each.packages is not None}

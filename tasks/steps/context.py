@@ -226,12 +226,13 @@ class Work:
     Deliberately no dataclass: Prefect walks through dataclasses among a task's parameters, and would copy them.
     """
 
-    __slots__ = ("context", "run", "transport")
+    __slots__ = ("_rates", "context", "run", "transport")
 
     def __init__(self, context: Context, transport: Transport, run: MachineRun) -> None:
         self.context = context
         self.transport = transport
         self.run = run
+        self._rates: Rates | None = None
 
     def __repr__(self) -> str:
         return f"Work({self.run.machine.name})"
@@ -274,9 +275,11 @@ class Work:
 
     @property
     def rates(self) -> Rates:
-        """How fast this machine has been, or its package manager's defaults."""
-        records = self.context.records
-        return Rates.learned(self.packages.manager, lambda measure: records.learned(self.name, measure))
+        """How fast this machine has been, or its package manager's defaults; looked up once in its turn."""
+        if self._rates is None:
+            records = self.context.records
+            self._rates = Rates.learned(self.packages.manager, lambda measure: records.learned(self.name, measure))
+        return self._rates
 
     @property
     def reboot_reserve(self) -> float:

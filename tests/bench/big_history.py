@@ -106,11 +106,17 @@ def _save_patch(records: SqlRecords, machines: int) -> None:
     run = make.make_run(id=run_id, started_at=make.START + later, ended_at=make.at(300) + later)
     records.save(
         make.make_report(
-            run=run, outcomes=outcomes, assessments=assessments, plans=tuple(plans), waves=(make.make_wave(machines=listed),)
+            run=run,
+            outcomes=outcomes,
+            assessments=assessments,
+            plans=tuple(plans),
+            waves=(make.make_wave(machines=listed),),
         )
     )
     for name in listed:
-        records.save(make.make_job_output(run_id=run_id, machine=name, job_id=f"{run_id}-{name}", text="Setting up\n" * 40))
+        records.save(
+            make.make_job_output(run_id=run_id, machine=name, job_id=f"{run_id}-{name}", text="Setting up\n" * 40)
+        )
         for key in range(4):
             records_entry = make.make_journal_entry(run_id=run_id, machine=name, key=f"{run_id}-{name}-{key}")
             records.append(records_entry)
@@ -130,7 +136,7 @@ def _copy(connection: Connection, table: Table, old: str, new: str, dates: tuple
             cell = f"replace(replace({cell}, :old, :new), :from, :to)" if _holds_text(column.type) else cell
         cells.append((f'"{column.name}"', cell))
     into, values = ", ".join(name for name, _ in cells), ", ".join(value for _, value in cells)
-    query = f"INSERT INTO {table.name} ({into}) SELECT {values} FROM {table.name} WHERE {of_run.name} = :old"  # noqa: S608
+    query = f"INSERT INTO {table.name} ({into}) SELECT {values} FROM {table.name} WHERE {of_run.name} = :old"
     connection.execute(text(query), {"old": old, "new": new, "from": dates[0], "to": dates[1]})
 
 
@@ -143,7 +149,7 @@ def _copy_results(connection: Connection, old: str, new: str) -> None:
     table = schema.update_results
     rest = [column.name for column in table.columns if column.name not in {"number", "outcome", "run_id"}]
     query = (
-        f"INSERT INTO update_results (outcome, run_id, {', '.join(rest)}) "  # noqa: S608
+        f"INSERT INTO update_results (outcome, run_id, {', '.join(rest)}) "
         f"SELECT o.number, o.run_id, {', '.join(f'r.{name}' for name in rest)} FROM update_results r "
         "JOIN outcomes p ON p.number = r.outcome JOIN outcomes o ON o.run_id = :new AND o.machine = p.machine "
         "WHERE p.run_id = :old"

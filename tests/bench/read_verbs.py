@@ -59,7 +59,8 @@ def main() -> None:
         words = [str(FLEETPATCH), *(word.format(fleet=folder / "fleet.yaml", assessed=assessed) for word in verb)]
         costs = [_timed(words, environment) for _ in range(options.rounds)]
         wall, cpu = (statistics.median(each) for each in zip(*costs, strict=True))
-        print(f"| {' '.join(verb).replace(' --inventory {fleet}', '').replace('{assessed}', 'RUN')} | {wall:.2f} | {cpu:.2f} |")
+        shown = " ".join(verb).replace(" --inventory {fleet}", "").replace("{assessed}", "RUN")
+        print(f"| {shown} | {wall:.2f} | {cpu:.2f} |")
 
 
 if __name__ == "__main__":

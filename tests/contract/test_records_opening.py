@@ -57,8 +57,12 @@ def _at_revision_1(url: str) -> None:
     database.close()
 
 
-_COLUMNS = tuple(column.name for column in schema.outcomes.columns if column.name not in {"number", "counts", "updates"})
-_OUTCOME_OF_BEFORE = f"INSERT INTO outcomes ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+_COLUMNS = tuple(
+    column.name for column in schema.outcomes.columns if column.name not in {"number", "counts", "updates"}
+)
+_OUTCOME_OF_BEFORE = (
+    f"INSERT INTO outcomes ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+)
 
 
 def _outcome_of_before() -> dict[str, object]:

@@ -67,7 +67,11 @@ def _value(value: object, kind: str) -> object:
     if isinstance(value, dict):
         return bytes.fromhex(value["hex"])
     if value is not None and kind.startswith(("DATETIME", "TIMESTAMP")):
-        return datetime.fromisoformat(f"{value}+00:00") if kind.startswith("TIMESTAMP") else datetime.fromisoformat(str(value))
+        return (
+            datetime.fromisoformat(f"{value}+00:00")
+            if kind.startswith("TIMESTAMP")
+            else datetime.fromisoformat(str(value))
+        )
     return bool(value) if kind == "BOOLEAN" else value
 
 
@@ -84,7 +88,7 @@ def test_everything_is_read_as_it_was_written(url: str) -> None:
         assert (one.outcomes, one.plans, one.assessments) == (whole.outcomes[1:], (), whole.assessments[1:])
         assert history.outcome(make.RUN_ID, make.MACHINE) == whole.outcomes[0]
         assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
-        assert [each.reason for each in history.why(make.MACHINE, "openssl", runs=1)][0] == "pending"
+        assert next(each.reason for each in history.why(make.MACHINE, "openssl", runs=1)) == "pending"
         assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
 
 
