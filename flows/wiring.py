@@ -27,7 +27,6 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.clock import SystemClock
 from tasks.seams.transport import Transport
-from tasks.transport.open import open_session
 
 
 def prefect_secret(block: str) -> str:
@@ -70,6 +69,8 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
     clock = SystemClock()
 
     def connect(machine: Machine) -> Transport:
+        from tasks.transport.open import open_session  # noqa: PLC0415 - loads paramiko, which who only reads saves
+
         return open_session(machine, inventory, clock=clock, secrets=_fetch)
 
     with open_records(who.records_url) as records, telling(request, who) as tell:

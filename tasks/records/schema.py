@@ -1,5 +1,6 @@
-"""The tables. Each keeps its object as a JSON document (see codec.py) beside columns to find it by; lists of updates
-stand compressed beside the document (see documents.py).
+"""The tables. Each keeps its object as a JSON document (see codec.py) beside columns to find it by.
+
+Lists of updates stand compressed beside the documents (see documents.py).
 
 Runs, assessments, outcomes and the journal don't refer to each other by foreign key: an outcome or a journal entry is
 never turned away because something else is missing. Rows that only exist to find a document by (assessment_updates,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, insert, text
 
 from tasks.errors import RecordsError
@@ -138,6 +139,10 @@ def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None
             connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, schema.metadata) == []
+
+
+def test_migrations_are_numbered_by_their_files() -> None:
+    assert ScriptDirectory.from_config(opening._config()).get_current_head() == opening.newest_revision()
 
 
 def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
