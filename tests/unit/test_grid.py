@@ -1,6 +1,7 @@
 """A long table is written as rich writes it, only sooner."""
 
 import io
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,12 @@ def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> 
 
 def test_rich_is_not_asked_to_measure_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(Table, "_render", lambda *words: asked.append(words) or iter(()))
+
+    def noted(*words: object) -> Iterator[object]:
+        asked.append(words)
+        return iter(())
+
+    monkeypatch.setattr(Table, "_render", noted)
     made = table(solid("machine"), right("updates"))
     for count in range(1000):
         made.add_row(safe("web"), number(count))
