@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from flows.ceremony import Ceremony, all_results, calling
+from flows.ceremony import Ceremony, all_results, calling, of_machine
 from flows.failure_count import FailureCount
 from flows.frozen import pinned
 from flows.past import Past
@@ -308,9 +308,11 @@ class Campaign:
         return finished
 
     def _as_it_stands(self, machine: str = "") -> RunReport:
-        """Return the report as far as the run has come; with a machine, also of that one, whose turn is not over."""
-        now = [settle_outcome(work) for work in self._works if work.name == machine]
-        return self._so_far((*self._outcomes, *now))
+        """Return the report as far as the run has come; of a machine, whose turn is not over, it has that one alone."""
+        for work in self._works if machine else ():
+            if work.name == machine:
+                return of_machine(work, self._order, self._ceremony.results)
+        return self._so_far(self._outcomes)
 
     def _so_far(self, outcomes: Sequence[Outcome]) -> RunReport:
         works = self._works

@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flows.past import Past
@@ -15,8 +16,9 @@ from tasks.rules.calendar.freezes import Freeze, frozen
 from tasks.rules.hooks import OF_A_MACHINE, stops, why_stopped
 from tasks.seams.clock import Deadline
 from tasks.states import HookPlace, Occasion, OperationState
-from tasks.steps.context import Context
+from tasks.steps.context import Context, Work
 from tasks.steps.hooks import ACT, once, recalled
+from tasks.steps.report import settle_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +252,20 @@ def all_results(kept: Sequence[HookResult], of_machines: Sequence[HookResult]) -
     """Return each hook's result once, oldest first."""
     by_identity = {_identity(result): result for result in (*kept, *of_machines)}
     return tuple(sorted(by_identity.values(), key=lambda result: result.started_at))
+
+
+def of_machine(work: Work, order: Sequence[Wave], kept: Sequence[HookResult]) -> RunReport:
+    """Return the report of one machine whose turn is not over: with its part of its wave, and hooks that concern it."""
+    name, run = work.name, work.run
+    concern = [result for result in kept if result.subject == name or result.hook.place not in OF_A_MACHINE]
+    return RunReport(
+        run=work.context.run,
+        outcomes=(settle_outcome(work),),
+        waves=tuple(replace(wave, machines=(name,)) for wave in order if name in wave.machines),
+        plans=(run.plan,) if run.plan else (),
+        assessments=(run.assessment,) if run.assessment else (),
+        hooks=all_results(concern, run.hooks),
+    )
 
 
 def calling(ports: Ports, as_it_stands: Callable[[str], RunReport]) -> Callable[[Hook, str, Deadline], HookResult]:

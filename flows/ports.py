@@ -51,7 +51,7 @@ class PlainRunner:
         self,
         directory: Path | None = None,
         formats: Sequence[str] = (),
-        logs: Callable[[RunReport], dict[str, str]] = lambda report: {},  # noqa: ARG005 - none is kept anywhere
+        logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {},  # noqa: ARG005 - none is kept anywhere
     ) -> None:
         self._directory = directory
         self._formats = tuple(formats)
@@ -159,7 +159,7 @@ class Ports:
     manager_for: Callable[[Facts], PackageManager]
     watch: Watcher = field(default_factory=SilentWatcher)
     control: Control = field(default_factory=Control)
-    logs: Callable[[RunReport], dict[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere
+    logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere
     gate: Gate = _open_gate
     tell: Herald = _nobody_told
     call_hook: CallHook = _no_hooks

@@ -117,12 +117,7 @@ def report_fleet(
         chosen = [history.run(run_id)] if run_id else recent
         for run in chosen:
             report = history.report(run.id)
-            logs = {
-                outcome.machine: "\n".join(part.text for part in history.job_output(run.id, outcome.machine))
-                for outcome in report.outcomes
-                if outcome.install is not None
-            }
-            written.append(str(write_report(report, place, logs, formats)["directory"]))
+            written.append(str(write_report(report, place, history.logs(run.id), formats)["directory"]))
     who.watch.said(f"{len(written)} reports were written to {place}")
     return written
 

@@ -22,14 +22,12 @@ from inventory.machine import Machine
 from inventory.places import own_folder
 from tasks.errors import CredentialError, ReportError
 from tasks.managers.detect import manager_for
-from tasks.model import RunReport
 from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.rules.calendar.freezes import Freeze
 from tasks.seams.clock import SystemClock
 from tasks.seams.transport import Transport
-from tasks.transport.open import open_session
 
 
 def prefect_secret(block: str) -> str:
@@ -80,15 +78,11 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
     clock = SystemClock()
 
     def connect(machine: Machine) -> Transport:
+        from tasks.transport.open import open_session  # noqa: PLC0415 - loads paramiko, which who only reads saves
+
         return open_session(machine, inventory, clock=clock, secrets=_fetch)
 
     with open_records(who.records_url) as records, telling(request, who) as tell:
-
-        def logs(report: RunReport) -> dict[str, str]:
-            history, run = History(records), report.run.id
-            machines = [outcome.machine for outcome in report.outcomes if outcome.install is not None]
-            return {name: "\n".join(part.text for part in history.job_output(run, name)) for name in machines}
-
         ports = Ports(
             inventory=inventory,
             clock=clock,
@@ -98,7 +92,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             manager_for=manager_for,
             watch=who.watch,
             control=who.control,
-            logs=logs,
+            logs=lambda report: History(records).logs(report.run.id),
             tell=tell,
             call_hook=hook_caller(clock, who.control, records.leases.ask_to_stop),
             frozen=functools.partial(frozen_of, History(records)),

@@ -12,36 +12,32 @@ Read: names with ``*``, ``?`` and ``!``, ``[host]:port``, hashed names (``|1|sal
 
 import base64
 import binascii
+import errno
 import fcntl
 import hashlib
-import hmac
 import os
 import re
 import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from io import FileIO
 from pathlib import Path
+from types import MappingProxyType
 
 from inventory.errors import HostKeyConflict, InventoryError
+from inventory.host_key_index import CERT_AUTHORITY, REVOKED, HostKeyEntry, HostKeyIndex, PinnedKey
 from inventory.places import with_home
+
+__all__ = ["DEFAULT_PORT", "BadLine", "HostKeyStore", "PinnedKey", "address_in_known_hosts"]
 
 DEFAULT_PORT = 22
 MAX_FILE_BYTES = 10 * 1024 * 1024
 
-_MARKERS = frozenset({"@cert-authority", "@revoked"})
+_MARKERS = frozenset({CERT_AUTHORITY, REVOKED})
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _KEY_TYPE = re.compile(r"[A-Za-z0-9@._-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedKey:
-    """A public key as known_hosts has it: "ssh-ed25519" and the like, and its blob in base64."""
-
-    type: str
-    base64: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +48,9 @@ class BadLine:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    marker: str
-    names: str
-    key: PinnedKey
+_Version = tuple[int, int, int, int]
+_NEVER_READ: _Version = (0, 0, 0, 0)
+_TRIES = 5
 
 
 class HostKeyStore:
@@ -67,10 +61,13 @@ class HostKeyStore:
         problems: lines that were not understood, as of the last read.
     """
 
-    def __init__(self, path: Path, entries: tuple[_Entry, ...] = (), problems: tuple[BadLine, ...] = ()) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.problems = problems
-        self._entries = entries
+        self.problems: tuple[BadLine, ...] = ()
+        self._index = HostKeyIndex()
+        self._version = _NEVER_READ
+        self._lines: dict[str, HostKeyEntry | str] = {}
+        self._reading = threading.RLock()
 
     @classmethod
     def load(cls, path: Path) -> "HostKeyStore":
@@ -79,25 +76,40 @@ class HostKeyStore:
         Raises:
             InventoryError: it can't be read, everybody may write to it, or a @revoked line makes no sense.
         """
-        path = with_home(path)
-        return cls(path, *_parse(path, _read(path)))
+        store = cls(with_home(path))
+        store.refresh()
+        return store
+
+    def refresh(self) -> None:
+        """Read the file anew if it was changed, by others or by hand, since it was read.
+
+        Raises:
+            InventoryError: as for ``load``.
+        """
+        with self._reading:
+            if self._version not in {_NEVER_READ, _version(self.path)}:
+                self._version = _NEVER_READ
+            if self._version == _NEVER_READ:
+                text, version = _read(self.path)
+                entries, self.problems, self._lines = _parse(self.path, text, self._lines)
+                self._index, self._version = HostKeyIndex(entries), version
 
     def keys_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
         """Return the keys that the machine at this address may show, without revoked ones."""
-        return self._matching("", host, port)
+        return self._index.keys("", address_in_known_hosts(host, port))
 
     def authorities_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
         """Return the keys that may sign this machine's host certificate, without revoked ones."""
-        return self._matching("@cert-authority", host, port)
+        return self._index.keys(CERT_AUTHORITY, address_in_known_hosts(host, port))
 
     def is_revoked(self, type: str, base64: str) -> bool:
         """Return whether a key must not be trusted, whoever shows it. Ask for a certificate's authority as well."""
-        return self._revoked(PinnedKey(type, base64))
+        return self._index.is_revoked(PinnedKey(type, base64))
 
     def learn(self, host: str, port: int, type: str, base64: str) -> None:
         """Pin the first key seen of a machine. A key that is pinned already is left alone.
 
-        The file is read anew under a lock and replaced as a whole, so that two who learn at once don't lose a line.
+        It is appended under a lock, after what others have written meanwhile was read.
 
         Raises:
             HostKeyConflict: another key is pinned for this machine, or this key is revoked. Nothing is changed.
@@ -105,15 +117,13 @@ class HostKeyStore:
         """
         new = PinnedKey(type, base64)
         _check_learnable(host, port, new)
-        with _locked(self.path):
-            text = _read(self.path)
-            self._entries, self.problems = _parse(self.path, text)
+        with _locked(self.path), self._reading:
+            self.refresh()
             if self._already_pinned(host, port, new):
                 return
-            gap = "" if not text or text.endswith("\n") else "\n"
-            line = f"{address_in_known_hosts(host, port)} {type} {base64}\n"
-            _replace(self.path, text + gap + line)
-            self._entries, self.problems = _parse(self.path, text + gap + line)
+            name = address_in_known_hosts(host, port)
+            self._version = _append(self.path, f"{name} {type} {base64}\n", self._version)
+            self._index.add_plain(name, new)
 
     @staticmethod
     def fingerprint(base64: str) -> str:
@@ -121,7 +131,7 @@ class HostKeyStore:
         return f"SHA256:{_b64(hashlib.sha256(_blob(base64)).digest()).rstrip('=')}"
 
     def _already_pinned(self, host: str, port: int, new: PinnedKey) -> bool:
-        if self._revoked(new):
+        if self._index.is_revoked(new):
             raise HostKeyConflict(
                 f"{host} shows the key {self.fingerprint(new.base64)}, which is revoked",
                 file=self.path,
@@ -138,14 +148,6 @@ class HostKeyStore:
             )
         return bool(pinned)
 
-    def _matching(self, marker: str, host: str, port: int) -> tuple[PinnedKey, ...]:
-        address = address_in_known_hosts(host, port)
-        found = (e.key for e in self._entries if e.marker == marker and _names_match(e.names, address))
-        return tuple(dict.fromkeys(key for key in found if not self._revoked(key)))
-
-    def _revoked(self, key: PinnedKey) -> bool:
-        return any(e.marker == "@revoked" and e.key == key for e in self._entries)
-
 
 def address_in_known_hosts(host: str, port: int = DEFAULT_PORT) -> str:
     """Return the name that known_hosts has for an address: ``host``, or ``[host]:port`` off the usual port."""
@@ -153,37 +155,19 @@ def address_in_known_hosts(host: str, port: int = DEFAULT_PORT) -> str:
     return host if port == DEFAULT_PORT else f"[{host}]:{port}"
 
 
-def _names_match(names: str, address: str) -> bool:
-    if names.startswith("|1|"):
-        _, _, salt, digest = names.split("|")
-        wanted = base64.b64decode(digest)
-        return hmac.compare_digest(hmac.digest(base64.b64decode(salt), address.encode(), "sha1"), wanted)
-    matched = False
-    for pattern in names.lower().split(","):
-        negated = pattern.startswith("!")
-        if _pattern(pattern.removeprefix("!")).fullmatch(address):
-            if negated:
-                return False
-            matched = True
-    return matched
-
-
-@lru_cache(maxsize=4096)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    # Only * and ? are special in known_hosts; the brackets of [host]:port are not.
-    collapsed = re.sub(r"\*+", "*", pattern)
-    return re.compile("".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in collapsed))
-
-
-def _parse(path: Path, text: str) -> tuple[tuple[_Entry, ...], tuple[BadLine, ...]]:
-    entries: list[_Entry] = []
+def _parse(
+    path: Path, text: str, known: Mapping[str, HostKeyEntry | str] = MappingProxyType({})
+) -> tuple[tuple[HostKeyEntry, ...], tuple[BadLine, ...], dict[str, HostKeyEntry | str]]:
+    """Return what a file's lines say; ``known`` has lines that were understood before, as the last item has these."""
+    entries: list[HostKeyEntry] = []
     problems: list[BadLine] = []
+    lines: dict[str, HostKeyEntry | str] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
-        found = _entry(fields)
-        if isinstance(found, _Entry):
+        found = lines[line] = known.get(line) or _entry(fields)
+        if isinstance(found, HostKeyEntry):
             entries.append(found)
         elif fields[0].lower().startswith("@revoked"):
             raise InventoryError(
@@ -194,10 +178,10 @@ def _parse(path: Path, text: str) -> tuple[tuple[_Entry, ...], tuple[BadLine, ..
             )
         else:
             problems.append(BadLine(number, found))
-    return tuple(entries), tuple(problems)
+    return tuple(entries), tuple(problems), lines
 
 
-def _entry(fields: list[str]) -> _Entry | str:
+def _entry(fields: list[str]) -> HostKeyEntry | str:
     """Return the entry that a line's fields make, or what is wrong with them."""
     marker = ""
     if fields[0].startswith("@"):
@@ -208,7 +192,7 @@ def _entry(fields: list[str]) -> _Entry | str:
         return "a line has names, a key type and a key in base64"
     names, key_type, blob = fields[:3]
     wrong = _wrong_names(names) or _wrong_key(key_type, blob)
-    return wrong or _Entry(marker, names, PinnedKey(key_type, blob))
+    return wrong or HostKeyEntry(marker, names, PinnedKey(key_type, blob))
 
 
 def _wrong_names(names: str) -> str:
@@ -258,7 +242,18 @@ def _check_learnable(host: str, port: int, key: PinnedKey) -> None:
         raise InventoryError(f"the key that {host} shows can't be pinned: {wrong}", hint="Look at what answers there.")
 
 
-def _read(path: Path) -> str:
+def _version_of(status: os.stat_result) -> _Version:
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def _version(path: Path) -> _Version:
+    try:
+        return _version_of(path.stat())
+    except OSError:
+        return _NEVER_READ
+
+
+def _read(path: Path) -> tuple[str, _Version]:
     try:
         # Not blocking: a named pipe in its place must not hang the run.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
@@ -267,7 +262,7 @@ def _read(path: Path) -> str:
                 raise IsADirectoryError(None, "it is a directory")
             raw = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        return ""
+        return "", _NEVER_READ
     except OSError as error:
         raise InventoryError(
             f"known hosts can't be read: {error.strerror}",
@@ -278,7 +273,8 @@ def _read(path: Path) -> str:
         raise InventoryError("everybody may write to these known hosts", file=path, hint=f"Run: chmod 600 {path}")
     if len(raw) > MAX_FILE_BYTES:
         raise InventoryError("this file is too large for known hosts", file=path, hint="The limit is 10 MiB.")
-    return raw.decode("utf-8", "surrogateescape")  # what isn't text is kept as it is
+    # What isn't text is kept as it is.
+    return raw.decode("utf-8", "surrogateescape"), _version_of(status)
 
 
 @contextmanager
@@ -296,24 +292,41 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _replace(path: Path, text: str) -> None:
-    target = path.resolve()  # a link stays a link
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(text.encode("utf-8", "surrogateescape"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(target)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(FileNotFoundError):  # it has become the file, when all went well
-            Path(name).unlink()
-    _sync_directory(target.parent)
+def _append(path: Path, line: str, read: _Version) -> _Version:
+    """Add a line and see it on the disk; return the file's version, if it holds that line and what was read before.
+
+    Others may have written in between (OpenSSH takes no lock): then the file counts as never read.
+    """
+    for _ in range(_TRIES):
+        try:
+            # Not blocking, as above; a link stays a link.
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+            with os.fdopen(os.open(path, flags, 0o600), "rb+", buffering=0) as stream:
+                before, after, added = _appended(stream, line.encode())
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        if _version(path)[-1] == after.st_ino:  # nobody has put another file in its place
+            break
+    if before.st_size == 0:
+        _sync_directory(path.resolve().parent)
+    is_known = read in {_version_of(before), _NEVER_READ if before.st_size == 0 else None}
+    return _version_of(after) if is_known and after.st_size == before.st_size + added else _NEVER_READ
+
+
+def _appended(stream: FileIO, line: bytes) -> tuple[os.stat_result, os.stat_result, int]:
+    handle = stream.fileno()
+    before = os.fstat(handle)
+    if before.st_mode & 0o077 and before.st_uid == os.geteuid():
+        os.fchmod(handle, 0o600)
+    gap = b"\n" if before.st_size and os.pread(handle, 1, before.st_size - 1) != b"\n" else b""
+    added = gap + line
+    written = stream.write(added) or 0
+    if written < len(added):  # the disk is full: half a line helps nobody
+        if os.fstat(handle).st_size == before.st_size + written:
+            os.ftruncate(handle, before.st_size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(handle)
+    return before, os.fstat(handle), len(added)
 
 
 def _sync_directory(directory: Path) -> None:

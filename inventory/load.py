@@ -9,7 +9,6 @@ from pathlib import Path
 import platformdirs
 
 from inventory.ansible.hosts_yaml import looks_like_groups
-from inventory.ansible.read import read_ansible_ini, read_ansible_yaml
 from inventory.drafts import Fragment, assemble
 from inventory.errors import InventoryError
 from inventory.fleet_csv import read_csv
@@ -114,6 +113,8 @@ def _read(path: Path, problems: Problems) -> Fragment:
         return read_csv(path, text, problems)
     if path.suffix in _YAML or (path.suffix not in _INI and _is_yaml_by_content(text)):
         return _read_yaml(path, text, problems)
+    from inventory.ansible.read import read_ansible_ini  # noqa: PLC0415 - most inventories are not Ansible's
+
     return read_ansible_ini(path, text, problems)
 
 
@@ -123,6 +124,8 @@ def _read_yaml(path: Path, text: str, problems: Problems) -> Fragment:
     data = located.data if located else None
     if located and looks_like_groups(data) and not (isinstance(data, dict) and data.keys() & set(KEYS)):
         problems.take(noted)
+        from inventory.ansible.read import read_ansible_yaml  # noqa: PLC0415 - most inventories are not Ansible's
+
         return read_ansible_yaml(path, located, problems)
     if isinstance(data, dict) and ("plugin" in data or "_meta" in data):
         what = "the configuration of an inventory plugin" if "plugin" in data else "the output of a dynamic inventory"

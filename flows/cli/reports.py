@@ -38,12 +38,7 @@ def report(
 
     past = history(records)
     found = whole(past, picked(past, run).id)
-    logs = {
-        outcome.machine: "\n".join(part.text for part in past.job_output(found.run.id, outcome.machine))
-        for outcome in found.outcomes
-        if outcome.install is not None
-    }
-    written = write_report(found, to, logs, [each.value for each in formats or Format])
+    written = write_report(found, to, past.logs(found.run.id), [each.value for each in formats or Format])
     if as_json:
         print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
         return

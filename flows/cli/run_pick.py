@@ -6,6 +6,8 @@ from tasks.errors import RecordsError, RequestError
 from tasks.model import Assessment, Outcome, RunInfo, RunReport, UpdateResult
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.records.summary import RunSummary
+from tasks.rules.counts import UpdateCounts
 from tasks.states import OperationState, UpdateState
 
 LAST = "last"
@@ -40,18 +42,30 @@ def picked(of: History, run: str) -> RunInfo:
         raise RequestError(error.message, hint="`fleetpatch runs` lists them.") from error
 
 
-def whole(of: History, run_id: str) -> RunReport:
-    """Return a run's report, in which every machine that was looked at has an outcome.
+def whole(of: History, run_id: str, machine: str | None = None) -> RunReport:
+    """Return a run's report, or a machine's part of it, in which every machine that was looked at has an outcome.
 
     A run that was left, or that is still under way, has machines without one. What becomes of them is not known, and
     that is said: nothing else would be true.
     """
-    report = of.report(run_id)
+    report = of.report(run_id, machine)
+    return replace(report, outcomes=(*report.outcomes, *_open_ones(report)))
+
+
+def summed_up(of: History, run_id: str) -> RunSummary:
+    """Return a run's summary, in which every machine that was looked at has an outcome, as ``whole`` has it."""
+    found = of.summary(run_id)
+    open_ones = _open_ones(found.report)
+    report = replace(found.report, outcomes=(*found.report.outcomes, *open_ones))
+    results = {each.machine: found.pending.get(each.machine, UpdateCounts()) for each in open_ones}
+    return RunSummary(report, {**found.results, **results}, found.pending)
+
+
+def _open_ones(report: RunReport) -> list[Outcome]:
     if not report.run.claims_machines or report.run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
-        return report
+        return []
     known = {outcome.machine for outcome in report.outcomes}
-    open_ones = [_open(report.run, each) for each in report.assessments if each.machine not in known]
-    return replace(report, outcomes=(*report.outcomes, *open_ones))
+    return [_open(report.run, each) for each in report.assessments if each.machine not in known]
 
 
 def _open(run: RunInfo, assessment: Assessment) -> Outcome:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from flows.cli.screen import lines_of, number, right, safe, say, solid, state, table
 from tasks.model import Plan, RunReport, Update, UpdateResult
+from tasks.records.summary import RunSummary, pending_of
 from tasks.reporting.flatten import tables
 from tasks.reporting.rows import FindingRow, MachineRow, RunRow
 from tasks.reporting.text import NOTHING, duration, minutes, moment, one_line, plural, zone_or_utc
@@ -23,13 +24,22 @@ _MARKS = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: 
 
 def told(report: RunReport) -> None:
     """Show a run as fits its kind."""
-    views = {"assess": assessed, "plan": planned}
-    views.get(report.run.kind, ran)(report)
+    if report.run.kind == "plan":
+        planned(report)
+    else:
+        (assessed if report.run.kind == "assess" else ran)(report)
 
 
-def assessed(report: RunReport) -> None:
-    """Show what is pending on machines."""
-    laid_out = tables(report)
+def tell_summary(summary: RunSummary) -> None:
+    """Show a run that is no plan, by its summary."""
+    show = assessed if summary.report.run.kind == "assess" else ran
+    show(summary.report, summary)
+
+
+def assessed(report: RunReport, summary: RunSummary | None = None) -> None:
+    """Show what is pending on machines; ``summary`` has the numbers of a report without updates."""
+    laid_out = tables(report, summary.results if summary else None)
+    pending = summary.pending if summary else pending_of(report)
     grid = table(
         solid("machine"),
         solid("compliance"),
@@ -39,17 +49,17 @@ def assessed(report: RunReport) -> None:
         right("restart"),
         right("seconds"),
     )
-    by_name = {assessment.machine: assessment for assessment in report.assessments}
     for row in laid_out.machines:
-        found = by_name.get(row.machine)
-        known = found is not None and found.packages is not None
+        found = pending.get(row.machine)
         grid.add_row(
             safe(row.machine),
-            state(row.compliance if known else "NotAssessed"),
-            number(found.urgent, "red") if found and known else Text(NOTHING),
-            number(found.other) if found and known else Text(NOTHING),
+            state(row.compliance if found else "NotAssessed"),
+            number(found.urgent, "red") if found else Text(NOTHING),
+            number(found.total - found.urgent) if found else Text(NOTHING),
             state(row.reboot),
-            number(len(found.packages.services_to_restart), "yellow") if found and found.packages else Text(NOTHING),
+            number(row.services_to_restart.count(",") + bool(row.services_to_restart), "yellow")
+            if found
+            else Text(NOTHING),
             f"{row.seconds:.1f}" if row.seconds is not None else NOTHING,
         )
     say(grid)
@@ -57,9 +67,9 @@ def assessed(report: RunReport) -> None:
     _summary(report, laid_out.runs[0])
 
 
-def ran(report: RunReport) -> None:
-    """Show what became of machines."""
-    laid_out = tables(report)
+def ran(report: RunReport, summary: RunSummary | None = None) -> None:
+    """Show what became of machines; ``summary`` has the numbers of a report without updates."""
+    laid_out = tables(report, summary.results if summary else None)
     grid = table(
         solid("machine"),
         right("wave"),

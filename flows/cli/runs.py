@@ -8,7 +8,7 @@ from flows.cli.app import app
 from flows.cli.options import JsonOption, RecordsOption
 
 if TYPE_CHECKING:
-    from tasks.model import RunReport
+    from tasks.model import RunInfo
     from tasks.records.history import History
 
 PANEL = "Look back"
@@ -53,27 +53,30 @@ def show(
 ) -> None:
     """Show what became of a run, or of one machine in it."""
     from flows.cli import machine_view, run_view, runs_view
-    from flows.cli.run_pick import history, picked, whole
+    from flows.cli.run_pick import history, picked, summed_up, whole
     from flows.cli.screen import print_json
 
     past = history(records)
-    report = whole(past, picked(past, run).id)
+    found = picked(past, run)
     if machine is not None:
-        _check_machine(report, machine)
+        _check_machine(past, found.id, machine)
     if as_json:
-        print_json(runs_view.show_document(past, report, machine, log=log, journal=journal))
+        print_json(runs_view.show_document(past, whole(past, found.id, machine), machine, log=log, journal=journal))
         return
     if not (log or journal):
         if machine is not None:
-            machine_view.tell_machine(report, machine)
+            machine_view.tell_machine(whole(past, found.id, machine), machine)
+        elif found.kind == "plan":
+            run_view.told(whole(past, found.id))
         else:
-            run_view.told(report)
-            _tell_approval(report, records)
-            _tell_unended(past, report, records)
+            run_view.tell_summary(summed_up(past, found.id))
+        if machine is None:
+            _tell_approval(found, records)
+            _tell_unended(past, found, records)
     if journal:
-        runs_view.tell_journal(past.journal(report.run.id), machine)
+        runs_view.tell_journal(past.journal(found.id, machine))
     if log:
-        runs_view.tell_log(past, report, machine)
+        runs_view.tell_log(past, found.id, machine)
 
 
 @app.command("why", rich_help_panel=PANEL)
@@ -103,45 +106,46 @@ def why(
         runs_view.tell_why(machine, update, found, latest)
 
 
-def _check_machine(report: "RunReport", machine: str) -> None:
+def _check_machine(past: "History", run_id: str, machine: str) -> None:
     from tasks.errors import RequestError
 
-    known = {each.machine for each in report.outcomes} | {each.machine for each in report.assessments}
+    known = past.machines_of(run_id)
     if machine not in known:
-        names = ", ".join(sorted(known)[:10])
-        raise RequestError(f"run {report.run.id} has no machine {machine!r}", hint=f"It has {names or 'none yet'}.")
+        raise RequestError(
+            f"run {run_id} has no machine {machine!r}", hint=f"It has {', '.join(known[:10]) or 'none yet'}."
+        )
 
 
-def _tell_approval(report: "RunReport", records: str | None) -> None:
+def _tell_approval(run: "RunInfo", records: str | None) -> None:
     """Say who has let a run go on, or that it waits for somebody."""
     from flows.approval import approval_of
     from flows.cli.approving_view import tell_standing
     from flows.cli.screen import say
     from tasks.records.approvals import Answer
 
-    standing = approval_of(report.run.id, records) if report.run.kind == "patch" else None
+    standing = approval_of(run.id, records) if run.kind == "patch" else None
     if standing is not None:
         say("")
-        tell_standing(report.run, standing)
+        tell_standing(run, standing)
         if standing.answer is Answer.WAITING:
-            say(f"Its plan: fleetpatch approvals {report.run.id}")
+            say(f"Its plan: fleetpatch approvals {run.id}")
 
 
-def _tell_unended(past: "History", report: "RunReport", records: str | None) -> None:
+def _tell_unended(past: "History", run: "RunInfo", records: str | None) -> None:
     """Say what a run that has no end left open, and who looks after it."""
     from flows.cli.cancelling import carriers, tell_carriers
     from flows.cli.screen import safe, say
     from flows.cli.stopping import still_open
     from tasks.states import OperationState
 
-    if report.run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
+    if run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
         return
-    left = still_open(past.journal(report.run.id))
+    left = still_open(past.journal(run.id))
     if left:
         say("", "Begun, and no end is recorded (jobs on machines go on by themselves):")
         for entry in left:
             say(safe(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC"))
-    carried = carriers([report.run], records)
+    carried = carriers([run], records)
     if carried:
         say("")
         tell_carriers(carried)

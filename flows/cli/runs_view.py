@@ -71,21 +71,19 @@ def show_document(
         assert isinstance(rows, list)  # noqa: S101 - for the type checker
         whole["machines"] = [row for row in rows if row["machineName"] == machine]
     if journal:
-        entries = past.journal(report.run.id)
-        whole["journal"] = [_entry_document(each) for each in entries if machine in (None, each.machine)]
+        whole["journal"] = [_entry_document(each) for each in past.journal(report.run.id, machine)]
     if log:
-        whole["logs"] = dict(_logs(past, report, machine))
+        whole["logs"] = dict(past.logs(report.run.id, machine))
     return whole
 
 
-def tell_journal(entries: Sequence[JournalEntry], machine: str | None) -> None:
+def tell_journal(entries: Sequence[JournalEntry]) -> None:
     """Show a journal."""
-    mine = [entry for entry in entries if machine in (None, entry.machine)]
-    if not mine:
+    if not entries:
         say("The journal is empty: nothing that changes a machine was begun.")
         return
     grid = table(solid("at (UTC)"), solid("machine"), solid("step"), solid("mark"), solid("act"), "key")
-    for entry in mine:
+    for entry in entries:
         grid.add_row(
             f"{entry.at.astimezone(UTC):%H:%M:%S}",
             safe(entry.machine),
@@ -97,13 +95,14 @@ def tell_journal(entries: Sequence[JournalEntry], machine: str | None) -> None:
     say(grid)
 
 
-def tell_log(past: History, report: RunReport, machine: str | None) -> None:
-    """Show what package managers printed, made harmless."""
-    found = _logs(past, report, machine)
-    if not found:
-        say("No output is recorded: no job was run.")
-    for name, text in found:
+def tell_log(past: History, run_id: str, machine: str | None) -> None:
+    """Show what package managers printed, made harmless, a machine at a time."""
+    said = False
+    for name, text in past.logs(run_id, machine).items():
         say(Text.assemble("== ", safe(name, "bold")), safe_lines(clean_log(text)))
+        said = True
+    if not said:
+        say("No output is recorded: no job was run.")
 
 
 def explanation_document(each: Explanation) -> dict[str, object]:
@@ -174,12 +173,6 @@ def tell_why(machine: str, mask: str, found: Sequence[Explanation], latest: Asse
                     "    ", safe(f"{old} → {each.update.available}; {where}, {moment(each.at, _UTC)} UTC", "dim")
                 )
             )
-
-
-def _logs(past: History, report: RunReport, machine: str | None) -> list[tuple[str, str]]:
-    names = [machine] if machine is not None else [outcome.machine for outcome in report.outcomes]
-    parts = [(name, past.job_output(report.run.id, name)) for name in names]
-    return [(name, "\n".join(part.text for part in outputs)) for name, outputs in parts if outputs]
 
 
 def _entry_document(entry: JournalEntry) -> dict[str, object]:

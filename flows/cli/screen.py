@@ -11,9 +11,10 @@ from typing import IO, cast
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
+from flows.cli.grid import Grid
 from flows.cli.steady import SteadyStream
 from tasks.reporting.text import clean, one_line
 
@@ -94,9 +95,9 @@ def number(value: int, style: str = "") -> Text:
     return Text(str(value), style=style if value else "dim", justify="right")
 
 
-def table(*columns: str | Column, title: str = "") -> Table:
+def table(*columns: str | Column, title: str = "") -> Grid:
     """Return an empty table that is read at 80 columns as well as at 140."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", title_justify="left")
+    made = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", title_justify="left")
     made.padding = (0, 1, 0, 0)
     made.title = Text(title, style="bold") if title else None
     for each in columns:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from flows.hooks.event import HookEvent
 from flows.hooks.patience import Patience
 from tasks.model import Hook
-from tasks.reporting.document import json_text
+from tasks.reporting.document import json_lines
 from tasks.reporting.flatten import tables
 
 TAIL_BYTES = 4000
@@ -26,7 +26,8 @@ def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool,
     """
     with tempfile.TemporaryDirectory(prefix="fleetpatch-hook-") as folder, tempfile.TemporaryFile() as printed:
         report = Path(folder, "report.json")
-        report.write_text(json_text(tables(event.report)), encoding="utf-8")
+        with report.open("w", encoding="ascii") as file:
+            file.writelines(json_lines(tables(event.report)))
         try:
             child = subprocess.Popen(
                 shlex.split(hook.target),

@@ -33,7 +33,7 @@ class HookEvent:
         at: when it was told.
         cancel_until: until when cancelling keeps the run from beginning; only before something.
         state: how it went so far; only after something.
-        report: the whole run as it stands.
+        report: the run as it stands; before and after a machine, its part of the run.
     """
 
     id: str

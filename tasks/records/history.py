@@ -4,20 +4,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from tasks.errors import RecordsError
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport, Update, UpdateResult, Wave
+from tasks.model import Assessment, JobOutput, Outcome, Plan, RunInfo, RunReport, Update, UpdateResult
 from tasks.records import schema
 from tasks.records.codec import decode
-from tasks.records.rows import unpacked
+from tasks.records.documents import Reader, unpacked
+from tasks.records.job_logs import JobLogs
 from tasks.records.sql import RunPlans, SqlRecords
+from tasks.records.summary import RunSummary, names_of, read_summary, waves_of
 from tasks.seams.records import JournalEntry
 from tasks.states import UpdateState
-
-T = TypeVar("T")
 
 _AT_ONCE = 500  # names in one statement; databases have limits
 
@@ -98,7 +97,7 @@ class History:
             document = connection.execute(query).scalar_one_or_none()
         return decode(RunInfo, document) if document is not None else None
 
-    def report(self, run_id: str) -> RunReport:
+    def report(self, run_id: str, machine: str | None = None) -> RunReport:
         """Return a whole run, or what there is of it so far: its outcomes and assessments by machine.
 
         A machine's assessments stand in the order in which they were saved. Waves and plans are there once a report
@@ -107,17 +106,40 @@ class History:
 
         Args:
             run_id: the id, or an unambiguous beginning of it.
+            machine: only this one's outcome, assessments and plan are read; waves and hooks are the whole run's.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        run, reader = self.run(run_id), Reader()
+        with self._database.reading("read a report") as connection:
+            outcomes = tuple(reader.outcome(*row) for row in _rows(connection, schema.outcomes, run.id, machine))
+            assessments = tuple(
+                reader.assessment(*row) for row in _rows(connection, schema.assessments, run.id, machine)
+            )
+            kept, plans = _plans(connection, reader, run.id, machine)
+        if kept is None:
+            kept = RunPlans(run.id, waves_of(outcomes))
+        return RunReport(run, outcomes, kept.waves, plans, assessments, kept.hooks, kept.notes)
+
+    def summary(self, run_id: str) -> RunSummary:
+        """Return a whole run without its plans, and without a single update: they are counted.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it.
 
         Raises:
             RecordsError: there is no such run.
         """
         run = self.run(run_id)
-        with self._database.reading("read a report") as connection:
-            outcomes = _documents(connection, schema.outcomes, Outcome, run.id)
-            assessments = _documents(connection, schema.assessments, Assessment, run.id)
-            plans = _document(connection, schema.run_plans, schema.run_plans.c.run_id == run.id)
-        kept = decode(RunPlans, plans) if plans is not None else RunPlans(run.id, waves_of(outcomes))
-        return RunReport(run, outcomes, kept.waves, kept.plans, assessments, kept.hooks, kept.notes)
+        with self._database.reading("read a run") as connection:
+            return read_summary(connection, run)
+
+    def machines_of(self, run_id: str) -> tuple[str, ...]:
+        """Return the names of the machines that a run has an outcome or an assessment of, in order."""
+        run = self.run(run_id)
+        with self._database.reading("list a run's machines") as connection:
+            return names_of(connection, run.id)
 
     def outcome(self, run_id: str, machine: str) -> Outcome:
         """Return what became of a machine in a run.
@@ -128,14 +150,14 @@ class History:
         run = self.run(run_id)
         table = schema.outcomes
         with self._database.reading("read an outcome") as connection:
-            document = _document(connection, table, and_(table.c.run_id == run.id, table.c.machine == machine))
-        if document is None:
+            found = _rows(connection, table, run.id, machine)
+        if not found:
             raise RecordsError(
                 f"run {run.id} has no outcome for it",
                 machine=machine,
                 hint="It was not in the run's scope, or the run has not come to it.",
             )
-        return decode(Outcome, document)
+        return Reader().outcome(*found[0])
 
     def assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         """Return the assessment that a machine's plan was made from; None when the run has none of it.
@@ -155,14 +177,14 @@ class History:
         run = self.run(run_id)
         table = schema.assessments
         query = (
-            select(table.c.document)
+            select(table.c.document, table.c.updates)
             .where(table.c.run_id == run.id, table.c.machine == machine)
             .order_by(*([(table.c.at == at).desc()] if at is not None else []), table.c.known.desc(), table.c.number)
             .limit(1)
         )
         with self._database.reading("read an assessment") as connection:
-            document = connection.execute(query).scalar_one_or_none()
-        return decode(Assessment, document) if document is not None else None
+            found = connection.execute(query).tuples().one_or_none()
+        return Reader().assessment(*found) if found is not None else None
 
     def unfinished(self, run_id: str) -> tuple[str, ...]:
         """Return the machines of a run's waves and plans that have no outcome yet, in the order of the waves.
@@ -182,20 +204,12 @@ class History:
             answered: pass over assessments that came to nothing (the machine did not answer, say), so that what was
                 last known of it is seen.
         """
-        table = schema.assessments
-        only = [table.c.known] if answered else []
         found: dict[str, Assessment] = {}
+        reader = Reader()
         with self._database.reading("read the newest assessments") as connection:
             for names in _portions(machines):
-                named = only + ([table.c.machine.in_(names)] if names is not None else [])
-                newest = select(table.c.machine, func.max(table.c.at)).where(*named).group_by(table.c.machine)
-                query = (
-                    select(table.c.document)
-                    .where(tuple_(table.c.machine, table.c.at).in_(newest), *only)
-                    .order_by(table.c.number)
-                )
-                for document in connection.execute(query).scalars():
-                    assessment = decode(Assessment, document)
+                for row in connection.execute(_newest(names, answered=answered)).tuples():
+                    assessment = reader.assessment(*row)
                     found[assessment.machine] = assessment
         return found
 
@@ -212,9 +226,24 @@ class History:
             found = connection.execute(query).all()
         return tuple(JobOutput(run.id, machine, row.job_id, unpacked(row.body)) for row in found)
 
-    def journal(self, run_id: str) -> tuple[JournalEntry, ...]:
-        """Return a run's journal, oldest first; also of a run that died before it was saved, by its whole id."""
-        return self._records.entries(run_id) or self._records.entries(self.run(run_id).id)
+    def logs(self, run_id: str, machine: str | None = None) -> JobLogs:
+        """Return what the jobs of a run's machines, or of one machine, printed. It is read when it is asked for."""
+        run, table = self.run(run_id), schema.job_outputs
+        query = select(table.c.machine).distinct().where(table.c.run_id == run.id).order_by(table.c.machine)
+        if machine is not None:
+            query = query.where(table.c.machine == machine)
+        with self._database.reading("list jobs' outputs") as connection:
+            names = connection.execute(query).scalars().all()
+        return JobLogs(names, lambda name: self.job_output(run.id, name))
+
+    def journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return a run's journal, or a machine's part of it, oldest first.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it; the whole id of a run that died before it was saved.
+            machine: its name.
+        """
+        return self._records.entries(run_id, machine) or self._records.entries(self.run(run_id).id, machine)
 
     def why(self, machine: str, update_mask: str = "*", *, runs: int = 5) -> tuple[Explanation, ...]:
         """Return what is known of a machine's updates: pending ones first, then what the latest runs did, newest first.
@@ -226,13 +255,13 @@ class History:
         """
         table = schema.outcomes
         query = (
-            select(table.c.document)
+            select(table.c.document, table.c.updates)
             .where(table.c.machine == machine)
             .order_by(func.coalesce(table.c.ended_at, table.c.started_at).desc(), table.c.number.desc())
             .limit(runs)
         )
         with self._database.reading("look up reasons") as connection:
-            outcomes = [decode(Outcome, document) for document in connection.execute(query).scalars()]
+            outcomes = [Reader().outcome(*row) for row in connection.execute(query).tuples()]
         assessment = self.latest_assessments([machine], answered=True).get(machine)
         told = list(_of_assessment(assessment)) if assessment else []
         for outcome in outcomes:
@@ -244,9 +273,43 @@ def _document(connection: Connection, table: Table, where: ColumnElement[bool]) 
     return connection.execute(select(table.c.document).where(where)).scalar_one_or_none()
 
 
-def _documents(connection: Connection, table: Table, kind: type[T], run_id: str) -> tuple[T, ...]:
-    query = select(table.c.document).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
-    return tuple(decode(kind, document) for document in connection.execute(query).scalars())
+def _rows(connection: Connection, table: Table, run_id: str, machine: str | None) -> Sequence[tuple[str, bytes | None]]:
+    query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id)
+    if machine is not None:
+        query = query.where(table.c.machine == machine)
+    return connection.execute(query.order_by(table.c.machine, table.c.number)).tuples().all()
+
+
+def _plans(
+    connection: Connection, reader: Reader, run_id: str, machine: str | None
+) -> tuple[RunPlans | None, tuple[Plan, ...]]:
+    """Return what was saved of a run as a whole, and its plans in the order of its waves."""
+    table = schema.machine_plans
+    document = _document(connection, schema.run_plans, schema.run_plans.c.run_id == run_id)
+    if document is None:
+        return None, ()
+    kept = decode(RunPlans, document)
+    query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id).order_by(table.c.machine)
+    if machine is not None:
+        query = query.where(table.c.machine == machine)
+    plans = {plan.machine: plan for plan in kept.plans if machine in {None, plan.machine}}
+    for row in connection.execute(query).tuples():
+        plan = reader.plan(*row)
+        plans[plan.machine] = plan
+    order = [name for wave in kept.waves for name in wave.machines if name in plans]
+    return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
+
+
+def _newest(names: Sequence[str] | None, *, answered: bool) -> Select[tuple[str, bytes | None]]:
+    """Return a query for each machine's newest assessment: one look at an index for each, however long the history."""
+    table = schema.assessments
+    every = select(table.c.machine).distinct()
+    wanted = (every if names is None else every.where(table.c.machine.in_(names))).subquery("wanted")
+    own = table.alias("own")
+    newest = select(own.c.number).where(own.c.machine == wanted.c.machine, *([own.c.known] if answered else []))
+    number = newest.order_by(own.c.at.desc(), own.c.number.desc()).limit(1).correlate(wanted).scalar_subquery()
+    numbers = select(number).select_from(wanted)
+    return select(table.c.document, table.c.updates).where(table.c.number.in_(numbers))
 
 
 def _named_by(mask: str, update: Update) -> bool:
@@ -282,12 +345,6 @@ def _in_words(result: UpdateResult) -> str:
             f"installed: {result.update.installed or 'not there'} -> {result.version_after or result.update.available}"
         )
     return f"{result.state.value}; no reason was recorded"
-
-
-def waves_of(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
-    """Return the waves as outcomes tell them; which of them were canaries isn't known. Pure."""
-    numbers = sorted({outcome.wave for outcome in outcomes if outcome.wave is not None})
-    return tuple(Wave(n, tuple(outcome.machine for outcome in outcomes if outcome.wave == n)) for n in numbers)
 
 
 def unfinished_of(report: RunReport) -> tuple[str, ...]:

@@ -7,11 +7,8 @@ import threading
 from contextlib import closing, suppress
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from tasks.errors import RecordsError
@@ -20,6 +17,10 @@ from tasks.records.database import Database, switch_to_wal
 from tasks.records.schema import VERSION_TABLE
 from tasks.records.sql import SqlRecords
 
+if TYPE_CHECKING:  # Alembic takes longer to load than records that need no migration take to read
+    from alembic.config import Config
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x666C6565_74706163  # "fleetpac": any number will do, as long as every fleetpatch takes the same
 _OWN = "Give fleetpatch a database of its own: CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0."
 
@@ -62,11 +63,17 @@ def open_records(url: str | None = None) -> SqlRecords:
     return SqlRecords(database)
 
 
-def _config() -> Config:
+def _config() -> "Config":
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
     config = Config()
-    folder = str(Path(__file__).with_name("migrations"))
-    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
+
+
+def newest_revision() -> str:
+    """Return the revision that this version of fleetpatch brings a database to, as its migrations' files are named."""
+    return max(path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py"))
 
 
 def _make_file(path: Path) -> None:
@@ -103,7 +110,8 @@ def _check_file(path: Path) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()  # noqa: S608 - a name of ours
+    return found
 
 
 def _age(connection: Connection, database: Database) -> _Age:
@@ -120,6 +128,10 @@ def _age(connection: Connection, database: Database) -> _Age:
             raise RecordsError(f"{database.place} isn't a fleetpatch database: it holds {names}", hint=_OWN)
         _check_encoding(connection, database)
         return _Age.EMPTY
+    if revision == newest_revision():
+        return _Age.CURRENT
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+
     scripts = ScriptDirectory.from_config(_config())
     known = {script.revision for script in scripts.walk_revisions()}
     if revision not in known:
@@ -129,7 +141,7 @@ def _age(connection: Connection, database: Database) -> _Age:
             hint="Upgrade fleetpatch here, or point FLEETPATCH_RECORDS_URL at another database; going back takes the "
             "backup that was made before the upgrade.",
         )
-    return _Age.CURRENT if revision == scripts.get_current_head() else _Age.OLDER
+    return _Age.OLDER
 
 
 def _check_encoding(connection: Connection, database: Database) -> None:
@@ -156,6 +168,8 @@ def _migrate(database: Database) -> None:
 
 def migrate(connection: Connection, revision: str = "head") -> None:
     """Run the migrations up to a revision, inside the transaction that the connection is in."""
+    from alembic import command  # noqa: PLC0415 - see above
+
     config = _config()
     config.attributes["connection"] = connection
     with _ONE_AT_A_TIME:

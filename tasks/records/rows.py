@@ -1,12 +1,12 @@
 """What of a model object stands in columns, beside the document that holds all of it. Pure."""
 
 import hashlib
-import zlib
 from typing import Any
 
-from tasks.errors import RecordsError
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo, Update
+from tasks.model import Assessment, JobOutput, Outcome, Plan, RunInfo, Update
 from tasks.records.codec import encode
+from tasks.records.documents import assessment_columns, outcome_columns, packed, plan_columns
+from tasks.rules.counts import count_results
 from tasks.seams.records import JournalEntry
 from tasks.states import UpdateState
 
@@ -48,7 +48,7 @@ def assessment_row(assessment: Assessment) -> Row:
         "os_version": facts.os_version if facts else "",
         "error_kind": error.kind if error else "",
         "error_message": error.message if error else "",
-        "document": encode(assessment),
+        **assessment_columns(assessment),
     }
 
 
@@ -83,7 +83,8 @@ def outcome_row(outcome: Outcome) -> Row:
         "updates_installed": outcome.count(UpdateState.INSTALLED),
         "updates_failed": outcome.count(UpdateState.FAILED),
         "error_kind": outcome.error.kind if outcome.error else "",
-        "document": encode(outcome),
+        "counts": encode(count_results(outcome.updates)),
+        **outcome_columns(outcome),
     }
 
 
@@ -101,6 +102,11 @@ def result_rows(outcome: Outcome, number: int) -> list[Row]:
         }
         for result in outcome.updates
     ]
+
+
+def plan_row(run_id: str, plan: Plan) -> Row:
+    """Return the row of a machine's plan."""
+    return {"run_id": run_id, "machine": plan.machine, **plan_columns(plan)}
 
 
 def journal_row(entry: JournalEntry) -> Row:
@@ -138,26 +144,6 @@ def shortened(text: str, limit: int = OUTPUT_CHARACTERS) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}\n[fleetpatch left out {left_out} characters]\n{text[len(text) - (limit - half) :]}"
-
-
-def packed(text: str) -> bytes:
-    """Return any text, lone surrogates and NULs included, as compressed bytes."""
-    return zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
-
-
-def unpacked(body: bytes) -> str:
-    """Return the text that was packed.
-
-    Raises:
-        RecordsError: the bytes are not what was packed.
-    """
-    try:
-        return zlib.decompress(body).decode("utf-8", "surrogatepass")
-    except (zlib.error, UnicodeDecodeError) as error:
-        raise RecordsError(
-            f"a stored output of a job can't be read: {error}",
-            hint="It was changed by hand, or torn: restore a backup.",
-        ) from error
 
 
 def _update_columns(update: Update) -> Row:

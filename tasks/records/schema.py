@@ -1,4 +1,6 @@
-"""The tables. Each keeps the whole object as a JSON document (see codec.py) beside columns to find it by.
+"""The tables. Each keeps its object as a JSON document (see codec.py) beside columns to find it by.
+
+Lists of updates stand compressed beside the documents (see documents.py).
 
 Runs, assessments, outcomes and the journal don't refer to each other by foreign key: an outcome or a journal entry is
 never turned away because something else is missing. Rows that only exist to find a document by (assessment_updates,
@@ -60,6 +62,16 @@ run_plans = Table(
     Column("run_id", Key, primary_key=True),
     Column("document", Text, nullable=False),
 )
+"""A run's waves, hooks and notes; in those of before, its plans too."""
+
+machine_plans = Table(
+    "machine_plans",
+    metadata,
+    Column("run_id", Key, primary_key=True),
+    Column("machine", Key, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("updates", LargeBinary, nullable=False),
+)
 
 assessments = Table(
     "assessments",
@@ -78,7 +90,9 @@ assessments = Table(
     Column("error_kind", Key, nullable=False),
     Column("error_message", Words, nullable=False),
     Column("document", Text, nullable=False),
+    Column("updates", LargeBinary),
     UniqueConstraint("machine", "at", "run_id"),
+    Index(None, "machine", "known", "at"),
     sqlite_autoincrement=True,
 )
 
@@ -119,6 +133,8 @@ outcomes = Table(
     Column("updates_failed", Integer, nullable=False),
     Column("error_kind", Key, nullable=False),
     Column("document", Text, nullable=False),
+    Column("counts", Text),
+    Column("updates", LargeBinary),
     UniqueConstraint("run_id", "machine"),
     Index(None, "machine", "started_at"),
     sqlite_autoincrement=True,
@@ -232,3 +248,13 @@ occurrences = Table(
 )
 """The one run that a window of a configuration belongs to, or why it has none: ``what`` is "run", "missed", "frozen"
 or "cancelled"."""
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("what", Key, primary_key=True),
+    Column("days", Integer),
+    Column("applied_at", Instant),
+)
+"""How long runs ("runs") and what only looked at machines ("assessments") are kept; without days, or without a row:
+forever."""

@@ -1,17 +1,18 @@
 """The Records seam on SQLite and PostgreSQL. Made by tasks/records/opening.py."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Self, cast
 
-from sqlalchemy import Connection, Table, delete, exists, insert, select
+from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.model import Assessment, HookResult, JobOutput, Outcome, Plan, RunInfo, RunReport, Wave
 from tasks.records import rows, schema
 from tasks.records.codec import decode, encode
+from tasks.records.columns import as_key
 from tasks.records.database import Database
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
 from tasks.records.leases import SqlLeases
@@ -22,7 +23,7 @@ Saved = RunInfo | Assessment | Outcome | JobOutput | RunReport
 
 @dataclass(frozen=True, slots=True)
 class RunPlans:
-    """What of a report no other table holds."""
+    """What of a report no other table holds. Plans stand there in records of before only."""
 
     run_id: str
     waves: tuple[Wave, ...] = ()
@@ -32,6 +33,8 @@ class RunPlans:
 
 
 _Part = RunInfo | Assessment | Outcome | JobOutput | RunPlans
+_Remembered = Assessment | Outcome | Plan
+_Key = tuple[type, str, str, datetime | None]
 _PORTION = 100
 
 
@@ -44,6 +47,7 @@ class SqlRecords:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._stored: dict[_Key, _Remembered] = {}
 
     @property
     def place(self) -> str:
@@ -86,15 +90,42 @@ class SqlRecords:
         """Store or replace a run, an assessment, an outcome or a job's output; or a whole report.
 
         A report brings its waves and plans along, which are kept nowhere else. It is stored in portions, the run
-        itself last: whoever sees the run in its final state sees all of it.
+        itself last: whoever sees the run in its final state sees all of it. What of it was stored from here before,
+        and is the same, is not written again.
 
         Raises:
             RecordsError: it can't be stored.
         """
-        for portion in _portions(item):
+        for portion in _portions(item, self._is_new):
             with self.database.writing(f"save {_described(item)}") as connection:
                 for part in portion:
                     _save(connection, part)
+            self._remember(portion)
+        if isinstance(item, RunReport):
+            self._save_whole(item)
+
+    def _save_whole(self, report: RunReport) -> None:
+        """Store what of a report is no machine's outcome: all of it, or nothing."""
+        run_id, names = report.run.id, {plan.machine for plan in report.plans}
+        changed = [plan for plan in report.plans if self._is_new(_key(plan, run_id), plan)]
+        plan_rows = [rows.plan_row(run_id, plan) for plan in changed]  # made first: others wait for the transaction
+        with self.database.writing(f"save {_described(report)}") as connection:
+            _save(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
+            _save_plans(connection, run_id, plan_rows, names)
+            _save(connection, report.run)
+        gone = [key for key in self._stored if key[:2] == (Plan, run_id) and key[2] not in names]
+        for key in gone:
+            del self._stored[key]
+        self._remember(changed, run_id)
+
+    def _is_new(self, key: _Key, part: _Remembered) -> bool:
+        """Whether this was not stored from here already, just as it is."""
+        return self._stored.get(key) != part
+
+    def _remember(self, parts: Iterable[_Part | Plan], run_id: str = "") -> None:
+        for part in parts:
+            if isinstance(part, _Remembered):
+                self._stored[_key(part, run_id)] = part
 
     def learned(self, machine: str, measure: str) -> float | None:
         """Return the exponentially weighted mean of a measure of this machine's past runs (see learning.py).
@@ -140,17 +171,23 @@ def _described(item: Saved) -> str:
             return f"the output of job {item.job_id}"
 
 
-def _portions(item: Saved) -> Iterator[Sequence[_Part]]:
+def _key(part: _Remembered, run_id: str = "") -> _Key:
+    """Return what tells a part of a run from its others; a plan does not say of which run it is."""
+    of_run = run_id if isinstance(part, Plan) else part.run_id
+    return type(part), of_run, part.machine, part.at if isinstance(part, Assessment) else None
+
+
+def _portions(item: Saved, is_new: Callable[[_Key, _Remembered], bool]) -> Iterator[Sequence[_Part]]:
     """Give what is saved in one transaction each: a large report must not keep other writers from the journal."""
     if not isinstance(item, RunReport):
         yield (item,)
         return
     # In one order, so that two writers never wait for each other in a circle.
     assessments = sorted(item.assessments, key=lambda each: (each.machine, each.at))
-    parts: list[_Part] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
+    reported: list[Assessment | Outcome] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
+    parts = [each for each in reported if is_new(_key(each), each)]
     for start in range(0, len(parts), _PORTION):
         yield parts[start : start + _PORTION]
-    yield (RunPlans(item.run.id, item.waves, item.plans, item.hooks, item.notes), item.run)
 
 
 def _save(connection: Connection, item: _Part) -> None:
@@ -165,6 +202,18 @@ def _save(connection: Connection, item: _Part) -> None:
             _put(connection, schema.job_outputs, rows.output_row(item), ("run_id", "machine", "job_id"))
         case RunPlans():
             _put(connection, schema.run_plans, {"run_id": item.run_id, "document": encode(item)}, ("run_id",))
+
+
+def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.Row], names: set[str]) -> None:
+    """Store plans that are new or others than before, and drop those of machines that have none any more."""
+    table = schema.machine_plans
+    stored = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars()
+    replaced, kept = {as_key(row["machine"]) for row in changed}, {as_key(name) for name in names}
+    old = [name for name in stored if name in replaced or name not in kept]
+    if old:
+        drop = delete(table).where(table.c.run_id == run_id, table.c.machine == bindparam("old"))
+        connection.execute(drop, [{"old": name} for name in old])
+    _insert_all(connection, table, changed)
 
 
 def _save_assessment(connection: Connection, assessment: Assessment) -> None:

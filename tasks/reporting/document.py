@@ -6,7 +6,7 @@ installationState, patchName, classifications, the counts, maintenanceWindowExce
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -33,44 +33,47 @@ _BEHAVIOUR: Final = {True: "AlwaysRequiresReboot", False: "NeverReboots", None: 
 
 def document(laid_out: Tables) -> Json:
     """Return the run as JSON data. Moments are ISO 8601 in UTC; text is as the machines gave it."""
-    patches = _by_machine(laid_out.updates, _patch)
-    steps = _by_machine(laid_out.timeline, _step)
-    transactions = _by_machine(laid_out.transactions, _transaction)
-    findings = _by_machine(laid_out.findings, _finding)
+    return _head(laid_out) | {"machines": list(_machines(laid_out))}
+
+
+def json_lines(laid_out: Tables) -> Iterator[str]:
+    """Yield the document as text, a line a machine: it can be searched and compared line by line.
+
+    It is pure ASCII, so that no terminal and no viewer obeys what machines say. One machine's part is made at a time.
+    """
+    yield f'{json.dumps(_head(laid_out), allow_nan=False)[:-1]},\n"machines": [\n'
+    before = ""
+    for machine in _machines(laid_out):
+        yield before + json.dumps(machine, allow_nan=False)
+        before = ",\n"
+    yield "\n]}\n"
+
+
+def _head(laid_out: Tables) -> Json:
     return {
         "schema_version": SCHEMA_VERSION,
         "run": _run(laid_out.runs[0]),
         "waves": [_wave(row) for row in laid_out.waves],
         "hooks": [_hook(row) for row in laid_out.hooks],
-        "machines": [
-            _machine(row)
-            | {
-                "patches": patches.get(row.machine, []),
-                "steps": steps.get(row.machine, []),
-                "transactions": transactions.get(row.machine, []),
-                "findings": findings.get(row.machine, []),
-            }
-            for row in laid_out.machines
-        ],
     }
 
 
-def json_text(laid_out: Tables) -> str:
-    """Return the document as text, a line a machine: it can be searched and compared line by line.
+def _machines(laid_out: Tables) -> Iterator[Json]:
+    patches, steps = _by_machine(laid_out.updates), _by_machine(laid_out.timeline)
+    transactions, findings = _by_machine(laid_out.transactions), _by_machine(laid_out.findings)
+    for row in laid_out.machines:
+        yield _machine(row) | {
+            "patches": [_patch(each) for each in patches.get(row.machine, ())],
+            "steps": [_step(each) for each in steps.get(row.machine, ())],
+            "transactions": [_transaction(each) for each in transactions.get(row.machine, ())],
+            "findings": [_finding(each) for each in findings.get(row.machine, ())],
+        }
 
-    It is pure ASCII, so that no terminal and no viewer obeys what machines say.
-    """
-    whole = document(laid_out)
-    machines = whole.pop("machines")
-    head = json.dumps(whole, allow_nan=False)[:-1]
-    lines = ",\n".join(json.dumps(machine, allow_nan=False) for machine in machines)
-    return f'{head},\n"machines": [\n{lines}\n]}}\n'
 
-
-def _by_machine(rows: Iterable[_R], shape: Callable[[_R], Json]) -> dict[str, list[Json]]:
-    found: dict[str, list[Json]] = {}
+def _by_machine(rows: Iterable[_R]) -> dict[str, list[_R]]:
+    found: dict[str, list[_R]] = {}
     for row in rows:
-        found.setdefault(row.machine, []).append(shape(row))
+        found.setdefault(row.machine, []).append(row)
     return found
 
 

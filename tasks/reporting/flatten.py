@@ -23,7 +23,8 @@ from tasks.reporting.rows import (
     UpdateRow,
     WaveRow,
 )
-from tasks.states import URGENT, Classification, Compliance, FindingLevel, OperationState, RebootState, UpdateState
+from tasks.rules.counts import UpdateCounts, count_results
+from tasks.states import URGENT, Compliance, FindingLevel, OperationState, RebootState, UpdateState
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
 
@@ -101,11 +102,21 @@ def is_urgent(result: UpdateResult) -> bool:
     return result.update.classification in URGENT and result.state is not UpdateState.INSTALLED
 
 
-def tables(report: RunReport) -> Tables:
-    """Lay a report out as tables."""
+def tables(report: RunReport, counted: Mapping[str, UpdateCounts] | None = None) -> Tables:
+    """Lay a report out as tables.
+
+    Args:
+        report: the run.
+        counted: numbers of updates by machine, of a report whose outcomes are without them: its table of updates is
+            empty then.
+    """
     about = subjects(report)
     listed = [tuple(results(subject)) for subject in about]
-    machines = tuple(_machine_row(subject, found) for subject, found in zip(about, listed, strict=True))
+    known = counted or {}
+    counts = [
+        known.get(s.machine) or count_results(r for r, _ in found) for s, found in zip(about, listed, strict=True)
+    ]
+    machines = tuple(_machine_row(subject, found) for subject, found in zip(about, counts, strict=True))
     return Tables(
         runs=(_run_row(report, machines),),
         machines=machines,
@@ -196,9 +207,8 @@ def _run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRow:
     )
 
 
-def _machine_row(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...]) -> MachineRow:
+def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
     outcome, plan, error = subject.outcome, subject.plan, subject.error
-    states = Counter(result.state for result, _ in found)
     levels = Counter(finding.level for finding in outcome.findings) if outcome else Counter()
     reboot = outcome.reboot_result if outcome else None
     exceeded = (finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
@@ -216,15 +226,15 @@ def _machine_row(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...])
         started_at=utc(outcome.started_at) if outcome else None,
         ended_at=utc(outcome.ended_at) if outcome else None,
         seconds=_seconds(subject),
-        updates=len(found),
+        updates=found.total,
         planned=len(plan.chosen) if plan else None,
-        installed=states[UpdateState.INSTALLED],
-        failed=states[UpdateState.FAILED],
-        pending=states[UpdateState.PENDING],
-        excluded=states[UpdateState.EXCLUDED],
-        not_selected=states[UpdateState.NOT_SELECTED],
-        not_attempted=states[UpdateState.NOT_ATTEMPTED],
-        urgent_pending=sum(is_urgent(result) for result, _ in found),
+        installed=found.of(UpdateState.INSTALLED),
+        failed=found.of(UpdateState.FAILED),
+        pending=found.of(UpdateState.PENDING),
+        excluded=found.of(UpdateState.EXCLUDED),
+        not_selected=found.of(UpdateState.NOT_SELECTED),
+        not_attempted=found.of(UpdateState.NOT_ATTEMPTED),
+        urgent_pending=found.urgent,
         reboot=_reboot_state(subject),
         reboot_reason=reboot.reason if reboot else "",
         reboot_seconds=finite(sum(went)) if went else None,
@@ -275,17 +285,13 @@ def _services_to_restart(subject: Subject) -> tuple[str, ...]:
     return packages.services_to_restart if packages else ()
 
 
-def _compliance(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...]) -> Compliance:
-    if any(is_urgent(result) for result, _ in found):
+def _compliance(subject: Subject, found: UpdateCounts) -> Compliance:
+    if found.urgent:
         return Compliance.NON_COMPLIANT
     assessed = subject.assessment is not None and subject.assessment.packages is not None
-    if not (found or assessed or (subject.outcome and subject.outcome.state is OperationState.SUCCEEDED)):
+    if not (found.total or assessed or (subject.outcome and subject.outcome.state is OperationState.SUCCEEDED)):
         return Compliance.NOT_ASSESSED
-    unclear = any(
-        r.update.classification is Classification.UNCLASSIFIED and r.state is not UpdateState.INSTALLED
-        for r, _ in found
-    )
-    return Compliance.NOT_ASSESSED if unclear else Compliance.COMPLIANT
+    return Compliance.NOT_ASSESSED if found.unclassified else Compliance.COMPLIANT
 
 
 def _update_row(subject: Subject, result: UpdateResult, *, planned: bool) -> UpdateRow:

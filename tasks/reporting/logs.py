@@ -50,13 +50,15 @@ def views(logs: Mapping[str, str], machines: Sequence[str], room: int) -> dict[s
     What one machine doesn't need is left to those after it.
     """
     found: dict[str, LogView] = {}
-    waiting = [machine for machine in machines if logs.get(machine, "").strip()]
+    waiting = [machine for machine in machines if machine in logs]
     for number, machine in enumerate(waiting):
         fair = room // (len(waiting) - number)
         if fair < _LEAST_BYTES:
             break
-        found[machine], used = _tail(logs[machine], fair)
-        room -= used
+        text = logs[machine]  # each is read once, and only as long as there is room
+        if text.strip():
+            found[machine], used = _tail(text, fair)
+            room -= used
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from inventory.places import with_home
 from tasks.errors import ReportError
 from tasks.model import RunReport
-from tasks.reporting.document import json_text
+from tasks.reporting.document import json_lines
 from tasks.reporting.flatten import tables
 from tasks.reporting.frames import frames_of
 from tasks.reporting.html import render_html
@@ -72,7 +72,7 @@ def write_report(
 
 def _files(
     report: RunReport, laid_out: Tables, logs: Mapping[str, str], formats: Collection[str], now: datetime | None
-) -> Iterator[tuple[str, str, bytes]]:
+) -> Iterator[tuple[str, str, bytes | Iterator[bytes]]]:
     """Yield (key, path below the report's directory, content) of each file, one at a time: they can be big."""
     for machine, text in logs.items():
         yield f"log:{machine}", f"{FOLDER}/{file_name(machine)}", clean_log(text).encode()
@@ -83,14 +83,14 @@ def _files(
             if "csv" in formats:
                 yield f"csv.{name}", f"{name}.csv", csv_bytes(frame)
     if "json" in formats:
-        yield "json", "report.json", json_text(laid_out).encode()
+        yield "json", "report.json", (line.encode() for line in json_lines(laid_out))
     if "html" in formats:
         beside = {*formats, *(("logs",) if logs else ())} - {"html"}
         page = render_html(report, logs=logs, now=now, beside=beside, laid_out=laid_out)
         yield "html", "report.html", page.encode()
 
 
-def _write(path: Path, content: bytes, *, durable: bool) -> None:
+def _write(path: Path, content: bytes | Iterator[bytes], *, durable: bool) -> None:
     """Write a file beside its place, then move it there.
 
     ``durable`` waits until it is on the disk. Logs don't: there may be a thousand, and the records have them too.
@@ -99,7 +99,7 @@ def _write(path: Path, content: bytes, *, durable: bool) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")  # 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

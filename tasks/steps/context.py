@@ -239,13 +239,14 @@ class Work:
         asks_once: while true, a read-only step that fails is not tried again by the runner.
     """
 
-    __slots__ = ("asks_once", "context", "run", "transport")
+    __slots__ = ("_rates", "asks_once", "context", "run", "transport")
 
     def __init__(self, context: Context, transport: Transport, run: MachineRun) -> None:
         self.context = context
         self.transport = transport
         self.run = run
         self.asks_once = False
+        self._rates: Rates | None = None
 
     def __repr__(self) -> str:
         return f"Work({self.run.machine.name})"
@@ -292,9 +293,11 @@ class Work:
 
     @property
     def rates(self) -> Rates:
-        """How fast this machine has been, or its package manager's defaults."""
-        records = self.context.records
-        return Rates.learned(self.packages.manager, lambda measure: records.learned(self.name, measure))
+        """How fast this machine has been, or its package manager's defaults; looked up once in its turn."""
+        if self._rates is None:
+            records = self.context.records
+            self._rates = Rates.learned(self.packages.manager, lambda measure: records.learned(self.name, measure))
+        return self._rates
 
     @property
     def reboot_reserve(self) -> float:

@@ -11,6 +11,10 @@ import pytest
     [
         ("flows.campaign, flows.plain", ("prefect",)),
         (
+            "flows.cli.standing_view, flows.cli.runs_view, flows.cli.cancelling",
+            ("prefect", "paramiko", "alembic", "pandas"),
+        ),
+        (
             "tasks.reporting, tasks.reporting.write, tasks.reporting.markdown, tasks.reporting.html",
             ("pandas", "pyarrow"),
         ),

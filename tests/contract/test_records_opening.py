@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, insert, text
 
 from tasks.errors import RecordsError
@@ -50,11 +51,25 @@ def _at_revision_1(url: str) -> None:
     with database.writing("prepare") as connection:
         migrate(connection, "0001")
         connection.execute(insert(schema.runs), rows.run_row(make.make_run()))
-        connection.execute(insert(schema.outcomes), rows.outcome_row(make.make_outcome()))
+        connection.execute(text(_OUTCOME_OF_BEFORE), _outcome_of_before())
         entry = rows.journal_row(make.make_journal_entry())
         connection.execute(insert(schema.journal), {name: entry[name] for name in entry if name != "digest"})
         connection.execute(insert(schema.job_outputs), rows.output_row(make.make_job_output()))
     database.close()
+
+
+_COLUMNS = tuple(
+    column.name for column in schema.outcomes.columns if column.name not in {"number", "counts", "updates"}
+)
+_OUTCOME_OF_BEFORE = (
+    f"INSERT INTO outcomes ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+)
+
+
+def _outcome_of_before() -> dict[str, object]:
+    """A row whose document holds everything, as it was before updates stood apart."""
+    row = rows.outcome_row(make.make_outcome()) | {"document": encode(make.make_outcome())}
+    return {name: row[name] for name in _COLUMNS}
 
 
 def _at_revision_2(url: str) -> None:
@@ -126,10 +141,14 @@ def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None
         assert compare_metadata(context, schema.metadata) == []
 
 
+def test_migrations_are_numbered_by_their_files() -> None:
+    assert ScriptDirectory.from_config(opening._config()).get_current_head() == opening.newest_revision()
+
+
 def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
     open_records(url).close()
     _set_revision(url, "0999")
-    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0004") as caught:
+    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0005") as caught:
         open_records(url)
     assert "Upgrade fleetpatch here" in caught.value.hint
 

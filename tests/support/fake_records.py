@@ -6,8 +6,9 @@ from datetime import datetime
 
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.records.history import unfinished_of, waves_of
+from tasks.records.history import unfinished_of
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
+from tasks.records.summary import waves_of
 from tasks.seams.records import JournalEntry
 
 

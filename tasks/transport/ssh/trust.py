@@ -27,7 +27,7 @@ from tasks.errors import HostKeyMismatch, HostKeyUnknown
 from tasks.transport.ssh.crypto import HOST_CERTIFICATES, HOST_KEYS
 
 _DEFAULT: Final = Path("~/.ssh/known_hosts")
-_stores: Final[dict[Path, tuple[tuple[int, int, int], HostKeyStore]]] = {}
+_stores: Final[dict[Path, HostKeyStore]] = {}
 _stores_lock: Final = threading.Lock()
 
 
@@ -39,16 +39,9 @@ def store_for(host_keys: HostKeys) -> HostKeyStore:
     """
     path = with_home(host_keys.known_hosts or _DEFAULT)
     with _stores_lock:
-        try:
-            status = path.stat()
-            version = (status.st_mtime_ns, status.st_size, status.st_ino)
-        except OSError:
-            version = (0, 0, 0)
-        known = _stores.get(path)
-        if known is None or known[0] != version or version == (0, 0, 0):
-            known = (version, HostKeyStore.load(path))
-            _stores[path] = known
-        return known[1]
+        store = _stores.setdefault(path, HostKeyStore(path))
+    store.refresh()
+    return store
 
 
 class Trust:

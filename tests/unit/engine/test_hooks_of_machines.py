@@ -287,3 +287,20 @@ def test_all_hooks_after_are_run_and_no_more_before_once_one_failed() -> None:
 
     names = [each.split("/")[1] for each in owner.asked[1:]]
     assert names == ["zero", "one", "three", "four"]
+
+
+def test_a_hook_of_a_machine_is_handed_its_own_machine_only(fleet: SimFleet) -> None:
+    for name in ("a", "b", "c"):
+        fleet.add(name, [FakePackage("p")])
+    owner = Owner(fleet)
+    hooks = drained("http") | {"before_wave": [hook("wave")], "after_run": [hook("end")]}
+    report = run(owner, asked_for(fleet, hooks, waves={"size": 3}))
+    for name in ("drain", "undrain"):
+        seen = owner.reports[name]
+        (wave,) = seen.waves
+        assert [each.machine for each in seen.outcomes] == ["c"]
+        assert [each.machine for each in seen.assessments] == [each.machine for each in seen.plans] == ["c"]
+        assert (wave.machines, wave.number) == (("c",), report.waves[0].number)
+        assert {each.subject for each in seen.hooks} == {"c", "wave 1"} - ({"c"} if name == "drain" else set())
+    assert len(owner.reports["wave"].plans) == 3
+    assert len(owner.reports["end"].outcomes) == 3

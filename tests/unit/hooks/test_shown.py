@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flows.cli.run_view import ran
-from tasks.reporting.document import json_text
+from tasks.reporting.document import json_lines
 from tasks.reporting.flatten import tables
 from tasks.reporting.html import render_html
 from tasks.reporting.markdown import summary
@@ -37,7 +37,7 @@ def test_markdown_names_those_that_failed() -> None:
 
 
 def test_the_document_has_them_all() -> None:
-    told = json.loads(json_text(tables(REPORT)))
+    told = json.loads("".join(json_lines(tables(REPORT))))
     assert [hook["hook"] for hook in told["hooks"]] == [result.hook.name for result in REPORT.hooks]
     assert told["run"]["notes"] == list(REPORT.notes)
 

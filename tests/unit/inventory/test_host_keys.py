@@ -257,6 +257,6 @@ def test_fingerprint_is_that_of_ssh_keygen() -> None:
 def test_any_text_is_read_line_by_line(text: str) -> None:
     from inventory.host_keys import _parse
 
-    entries, problems = _parse(Path("known_hosts"), text)
+    entries, problems, _ = _parse(Path("known_hosts"), text)
     lines = [row for row in text.split("\n") if row.split() and not row.split()[0].startswith("#")]
     assert len(entries) + len(problems) == len(lines)

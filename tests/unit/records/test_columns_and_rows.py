@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
 from tasks.records.columns import KEY_CHARACTERS, Instant, as_key, storable
-from tasks.records.rows import output_row, packed, shortened, unpacked
+from tasks.records.documents import packed, unpacked
+from tasks.records.rows import output_row, shortened
 from tests.support import builders as make
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates and NULs as well

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from tasks.errors import ReportError
 from tasks.model import RunReport
-from tasks.reporting.document import document, json_text
+from tasks.reporting.document import document, json_lines
 from tasks.reporting.flatten import tables
 from tasks.reporting.frames import frames
 from tasks.reporting.rows import ROW_TYPES
@@ -144,13 +144,13 @@ def test_csv_moments_are_iso_in_utc() -> None:
 @settings(deadline=None, max_examples=10)
 @given(report())
 def test_json_is_json_whatever_machines_say(drawn: RunReport) -> None:
-    text = json_text(tables(drawn))
+    text = "".join(json_lines(tables(drawn)))
     assert text.isascii()
     assert json.loads(text) == json.loads(json.dumps(document(tables(drawn))))
 
 
 def test_json_has_the_names_that_azure_gives_and_keeps_them() -> None:
-    told = json.loads(json_text(tables(samples.forty()[0])))
+    told = json.loads("".join(json_lines(tables(samples.forty()[0]))))
     assert list(told) == ["schema_version", "run", "waves", "hooks", "machines"]
     assert told["schema_version"] == 1
     assert told["run"]["machineCounts"] == {

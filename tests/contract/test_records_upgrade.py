@@ -1,0 +1,153 @@
+"""A history that the version before 0005 has written, on both databases: read, added to, and interrupted half-way.
+
+tests/data/records/v0004.json holds the rows of a database that this version made: a run with its plans in one
+document, and one that is under way.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import MetaData, insert, text
+
+from flows.past import past_of
+from tasks.records.address import address
+from tasks.records.database import Database, switch_to_wal
+from tasks.records.history import History
+from tasks.records.opening import migrate, open_records
+from tasks.rules.counts import count_pending, count_results
+from tasks.states import OperationState
+from tests.support import builders as make
+from tests.support.postgres import fresh_database
+
+ROOT = Path(__file__).parents[2]
+ROWS = ROOT / "tests" / "data" / "records" / "v0004.json"
+BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database at revision 0004, with a history in it."""
+    if request.param == "sqlite":
+        made = f"sqlite:///{tmp_path / 'records.db'}"
+        _fill(made)
+        yield made
+        return
+    with fresh_database() as fresh:
+        _fill(fresh)
+        yield fresh
+
+
+def _fill(url: str) -> None:
+    database = Database(address(url))
+    if database.sqlite:
+        switch_to_wal(database)
+    with database.writing("prepare") as connection:
+        migrate(connection, "0004")
+        before = MetaData()
+        before.reflect(connection)
+        for name, rows in json.loads(ROWS.read_text()).items():
+            columns = before.tables[name].columns
+            made = [{key: _value(value, str(columns[key].type)) for key, value in row.items()} for row in rows]
+            connection.execute(insert(before.tables[name]), made)
+            if "number" in columns and not database.sqlite:
+                sequence = f"SELECT setval(pg_get_serial_sequence('{name}', 'number'), 1000)"
+                connection.execute(text(sequence))
+    database.close()
+
+
+def _value(value: object, kind: str) -> object:
+    if isinstance(value, dict):
+        return bytes.fromhex(value["hex"])
+    if value is not None and kind.startswith(("DATETIME", "TIMESTAMP")):
+        return (
+            datetime.fromisoformat(f"{value}+00:00")
+            if kind.startswith("TIMESTAMP")
+            else datetime.fromisoformat(str(value))
+        )
+    return bool(value) if kind == "BOOLEAN" else value
+
+
+def test_everything_is_read_as_it_was_written(url: str) -> None:
+    with open_records(url) as records:
+        history = History(records)
+        report = history.report(make.RUN_ID)
+        whole = make.make_report(notes=("approved by anne",))
+        assert (report.run, report.outcomes, report.waves) == (whole.run, whole.outcomes, whole.waves)
+        assert (report.plans, report.notes) == (whole.plans, whole.notes)
+        after = make.make_validation().assessment
+        assert report.assessments == (whole.assessments[0], after, whole.assessments[1])
+        one = history.report(make.RUN_ID, "web-2")
+        assert (one.outcomes, one.plans, one.assessments) == (whole.outcomes[1:], (), whole.assessments[1:])
+        assert history.outcome(make.RUN_ID, make.MACHINE) == whole.outcomes[0]
+        assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
+        assert next(each.reason for each in history.why(make.MACHINE, "openssl", runs=1)) == "pending"
+        assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
+
+
+def test_counts_are_made_of_documents_that_hold_everything(url: str) -> None:
+    with open_records(url) as records:
+        found = History(records).summary(make.RUN_ID)
+    assert found.results[make.MACHINE] == count_results(make.make_results())
+    assert found.pending[make.MACHINE] == count_pending(make.make_validation().assessment or make.make_assessment())
+    assert all(not outcome.updates for outcome in found.report.outcomes)
+    assert "web-2" not in found.pending
+
+
+def test_a_run_that_was_under_way_goes_on_with_the_plans_that_it_had(url: str) -> None:
+    with open_records(url) as records:
+        past = past_of(History(records), "underway")
+        assert past.plans == {make.MACHINE: make.make_plan()}
+        assert past.assessments[make.MACHINE].packages == make.make_package_state()
+        cut = make.make_plan(chosen=make.make_plan().chosen[:1])
+        run = make.make_run(id="underway", state=OperationState.IN_PROGRESS, started_at=make.START + DAY, ended_at=None)
+        records.save(make.make_report(run=run, outcomes=(), assessments=(), plans=(cut,)))
+        assert History(records).report("underway").plans == (cut,)
+        records.save(make.make_report(run=run, outcomes=(), assessments=(), plans=()))
+        assert History(records).report("underway").plans == ()
+
+
+def test_what_is_saved_over_a_row_of_before_is_read_whole(url: str) -> None:
+    with open_records(url) as records:
+        records.save(make.make_report())
+    with open_records(url) as records:
+        report = History(records).report(make.RUN_ID)
+        assert report.outcomes == make.make_report().outcomes
+        assert report.plans == make.make_report().plans
+        assert History(records).latest_assessments([make.MACHINE])[make.MACHINE].packages == make.make_package_state()
+
+
+_KILLED_IN_BETWEEN = """
+import os, signal, sys
+from tasks.records import opening
+
+inner = opening.migrate
+
+def killed(connection, revision="head"):
+    inner(connection, revision)
+    print("migrated", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+opening.migrate = killed
+opening.open_records(sys.argv[1])
+"""
+
+
+def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_there(url: str) -> None:
+    command = [sys.executable, "-c", _KILLED_IN_BETWEEN, url]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, text=True, timeout=120, check=False, env=os.environ)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "migrated\n"), done.stderr
+    database = Database(address(url))
+    with database.reading("look") as connection:
+        assert connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one() == "0004"
+        with pytest.raises(Exception, match="machine_plans"):
+            connection.execute(text("SELECT count(*) FROM machine_plans"))
+    database.close()
+    test_everything_is_read_as_it_was_written(url)
