@@ -121,6 +121,8 @@ def after(world: World) -> None:
             world.complain(f"{machine.name}: configured more than once: {twice}")
         if machine.orders.killed:
             world.complain(f"{machine.name}: jobs were killed: {machine.orders.killed}")
+        if machine.rests_for:
+            world.complain(f"{machine.name}: its own updaters still rest, hours after the claim of {machine.rests_for}")
         broken = machine.world.shelf.broken()
         if broken and not kinds & {*BREAKING, "repair needed"}:
             world.complain(f"{machine.name}: left half-configured: {broken}")

@@ -56,6 +56,10 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
         _put(tasks.steps.reboot, "_given_up", lambda work: ()),
     ),
     "others are waited for without an end": ("one outcome a machine", _put(Waiting, "_over", lambda *_: "")),
+    "the machine does not bring its own updaters back when the claim ends": (
+        "what was paused comes back",
+        _put(FaultyMachine, "claim_ends", lambda *_: None),
+    ),
     "what was learned of a machine's reboots is not used": (
         "2",
         _put(tasks.steps.context, "needed_seconds", lambda reserve, learned: reserve),
