@@ -200,7 +200,9 @@ class SimMachine(FakeTransport):
         told = self.updaters.order(work, run, self.boot_id)
         if work == "pause" and self.claimed_by is not None:
             left = self.claimed_by[2] - self.fake_clock.now().timestamp() - self.world.skew_seconds
-            self.at(max(60.0, left), partial(self.claim_ends, run, self.boot_id))
+            when = self.fake_clock.now() + timedelta(seconds=max(60.0, left))
+            if isinstance(self.fake_clock, Waking):
+                self.fake_clock.call_at(when, partial(self.claim_ends, run, self.boot_id))
         return told
 
     def claim_ends(self, run: str, boot: str) -> None:
