@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import tasks.steps.context
 import tasks.steps.reboot
+import tasks.steps.report
 from tasks.steps.reboot_obstacles import Waiting
 from tests.faults.machine import FaultyMachine
 from tests.support.reboot_guard import RebootGuard
@@ -56,6 +57,10 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
         _put(tasks.steps.reboot, "_given_up", lambda work: ()),
     ),
     "others are waited for without an end": ("one outcome a machine", _put(Waiting, "_over", lambda *_: "")),
+    "a reboot that nobody had to decide about is not told": (
+        "what is reported is true",
+        _put(tasks.steps.report, "_left_pending", lambda work: ()),
+    ),
     "the machine does not bring its own updaters back when the claim ends": (
         "what was paused comes back",
         _put(FaultyMachine, "claim_ends", lambda *_: None),
