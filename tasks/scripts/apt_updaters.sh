@@ -55,9 +55,12 @@ choose() { # units becomes those that are to rest: what would act by itself, and
   units=$chosen
 }
 
-forget() { manager stop fleetpatch-updaters.timer fleetpatch-updaters.service >/dev/null 2>&1; }
+forget() { # stopped and forgotten, so that another one may have the name
+  manager stop fleetpatch-updaters.timer fleetpatch-updaters.service >/dev/null 2>&1
+  manager reset-failed fleetpatch-updaters.timer fleetpatch-updaters.service >/dev/null 2>&1
+}
 
-# shellcheck disable=SC2016  # the inner shell's $
+# shellcheck disable=SC2016  # the other shell's $
 later='file=$1 run=$2 here=$3
 exec 8>>"$4"
 ! command -v flock >/dev/null || flock 8
@@ -65,21 +68,21 @@ tell() { :; }
 recall "$file"
 [ "$by.$boot" != "$run.$here" ] || give_all_back "$file"'
 
-arm() { # have the machine itself give them back when the claim ends
-  undo=$(fp_param undo)
+arm() { # have the machine itself give them back when the claim ends; systemd changes what looks like a variable in arguments
   forget
   left=$((fp_claim_until - $(fp_now)))
   [ "$left" -gt 60 ] || left=60
-  # systemd reads "$$" as a dollar
-  why=$(systemd-run --quiet --no-ask-password --unit=fleetpatch-updaters --on-active="$left" --timer-property=AccuracySec=1s \
-    /bin/sh -c "$(printf '%s\n%s\n' "$undo" "$later" | sed 's/\$/$$/g')" sh "$file" "$run" "$fp_boot" "$fp_jobs/.lock" \
-    2>&1 </dev/null 3>&- 8>&-) || fp_emit untimed "why=$why"
+  why=$({
+    printf '%s\n%s\n' "$(fp_param undo)" "$later" >"$file.sh" \
+      && systemd-run --quiet --no-ask-password --unit=fleetpatch-updaters --on-active="$left" --timer-property=AccuracySec=1s \
+        /bin/sh "$file.sh" "$file" "$run" "$fp_boot" "$fp_jobs/.lock" </dev/null 3>&- 8>&-
+  } 2>&1) || fp_emit untimed "why=$why"
 }
 
 pause() {
   choose
   if [ -z "$units" ]; then
-    rm -f "$file"
+    rm -f "$file" "$file.sh"
     nothing "none of its own updaters is switched on"
   fi
   remember || refuse "cannot write $file"
@@ -110,7 +113,7 @@ restore() {
   for unit in $timers; do
     [ -z "$(noted "$unit")" ] || tell back "$unit" how "a reboot has brought it back"
   done
-  rm -f "$file"
+  rm -f "$file" "$file.sh"
 }
 
 command -v systemctl >/dev/null || nothing "the machine does not run systemd"

@@ -39,5 +39,5 @@ give_all_back() { # FILE: what it says rests in this boot; the file goes when al
   done <<UNITS
 $units
 UNITS
-  [ "$whole" = false ] || rm -f "$1"
+  [ "$whole" = false ] || rm -f "$1" "$1.sh"
 }

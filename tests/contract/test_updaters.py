@@ -22,7 +22,7 @@ verb=$1; shift
 for unit in "$@"; do case $unit in -* | *,*) continue ;; *) ;; esac; done
 echo "$verb $unit" >>"$units/../asked"
 it=$units/$unit
-case $unit in fleetpatch-*) rm -f "$units/../timer.sh"; exit ;; esac
+case $unit in fleetpatch-*) rm -f "$units/../timer"; exit ;; esac
 [ -d "$it" ] || { printf 'LoadState=not-found\\nActiveState=inactive\\nUnitFileState=\\n'; exit; }
 load=loaded enabled=$(cat "$it/enabled")
 [ ! -e "$it/etc" ] || load=masked enabled=masked
@@ -39,13 +39,11 @@ esac
 
 
 SYSTEMD_RUN = """#!/bin/sh
-# as the real one: the command waits for its time, and "$$" is a dollar
+# as the real one: the command waits for its time
 [ ! -e "$(dirname "$0")/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
-echo "$@" | head -n 1 >"$(dirname "$0")/armed"
-while :; do case $1 in -*) shift ;; *) break ;; esac; done
-for word in "$@"; do shift; set -- "$@" "$(printf '%s' "$word" | sed 's/\\$\\$/$/g')"; done
-printf '%s' "$3" >"$(dirname "$0")/timer.sh"; shift 4
-printf '%s\\n' "$@" >"$(dirname "$0")/timer.words"
+echo "$@" >"$(dirname "$0")/armed"
+while [ "$1" != /bin/sh ]; do shift; done; shift
+printf '%s\\n' "$@" >"$(dirname "$0")/timer"
 """
 
 
@@ -97,14 +95,14 @@ class Machine:
     @property
     def armed(self) -> bool:
         """Whether the machine has a timer of its own that brings them back."""
-        return (self.place / "timer.sh").exists()
+        return (self.place / "timer").exists()
 
     def claim_ends(self) -> None:
         """Let that timer's time come."""
-        words = (self.place / "timer.words").read_text().splitlines()
+        words = (self.place / "timer").read_text().splitlines()
         shell = [self.shell, *(["sh"] if self.shell == "busybox" else [])]
         path = {"PATH": f"{self.place}:/usr/bin:/bin"}
-        subprocess.run([*shell, str(self.place / "timer.sh"), *words], check=True, timeout=30, env=path)
+        subprocess.run([*shell, *words], check=True, timeout=30, env=path)
 
     def said(self, work: str, run: str = "run", attempt: int = 1) -> list[tuple[object, object]]:
         return [(r["kind"], r.get("unit") or r.get("why")) for r in self.told(work, run, attempt)]
@@ -317,10 +315,10 @@ def test_what_a_run_has_brought_back_needs_the_machines_timer_no_more(machine: M
 def test_the_timer_of_a_run_leaves_alone_what_another_one_has_rest_by_now(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.said("pause")
-    first = (machine.place / "timer.words").read_text()
+    first = (machine.place / "timer").read_text()
     machine.claim("next")
     machine.said("pause", "next")
-    (machine.place / "timer.words").write_text(first)
+    (machine.place / "timer").write_text(first)
     machine.claim_ends()
     assert machine.masked(DAILY)
 
