@@ -19,10 +19,14 @@ class Said(SilentWatcher):
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self.told: list[str] = []
 
     def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         if step is Step.REBOOT and message:
             self.messages.append(message)
+
+    def said(self, message: str) -> None:
+        self.told.append(message)
 
 
 def asks(fleet: SimFleet, **package: Any) -> SimMachine:
@@ -66,6 +70,7 @@ def test_a_reboot_waits_for_somebody_elses_transaction(fleet: SimFleet, policy: 
     waiting = [message for message in said.messages if message.startswith("waiting: ")]
     assert waiting
     assert all(HOLDER in message and "the reboot can wait until 04:45 UTC" in message for message in waiting)
+    assert [told for told in said.told if "waiting" in told] == [f"web: {waiting[0]}"]
 
 
 def test_a_reboot_that_was_pending_before_waits_too_and_leaves_time_to_install(fleet: SimFleet) -> None:
