@@ -37,15 +37,15 @@ NOT_LOOKED_AGAIN = _put(RebootGuard, "gives_up", lambda self: False)
 
 REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     "nobody looks at other people's transactions before a reboot": (
-        "3",
+        "1",
         _put(RebootGuard, "obstacle", lambda self: None),
     ),
     "the machine takes an order on although others change its packages": (
-        "3",
+        "1",
         _all(_put(RebootGuard, "refusal", lambda self, boot_id: None), NOT_LOOKED_AGAIN),
     ),
     "a machine that is about to go down lets others begin": (
-        "3",
+        "1",
         _all(_put(FaultyMachine, "lock", _let_in), NOT_LOOKED_AGAIN),
     ),
     "a reboot that others keep back is taken for a failed one": (
