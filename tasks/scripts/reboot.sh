@@ -84,11 +84,8 @@ detached() { # COMMAND…: the command that starts it, out of reach of our line'
 }
 
 begun() { # wait until it says that it has taken the order on, or why not; silent for long, it may have
-  naps=0
-  while [ ! -s "$note" ] && [ "$naps" -lt 200 ]; do
-    fp_nap
-    naps=$((naps + 1))
-  done
+  until=$(($(fp_now) + 15))
+  while [ ! -s "$note" ] && [ "$(fp_now)" -lt "$until" ]; do fp_nap; done
   fp_read_note "$note"
   [ "$fp_said" != refused ] || refuse "$fp_why" "$fp_about"
   fp_emit ordered "boot_id=$fp_boot" again:=false
