@@ -68,10 +68,12 @@ class SteadyRecords:
         self._steadily(act)
 
     def learned(self, machine: str, measure: str) -> float | None:
-        """See Records. What was learned is not worth waiting for: what was known last counts, or there are defaults."""
-        with suppress(RecordsUnavailable):
-            self._learned[machine, measure] = self._inner.learned(machine, measure)
-        return self._learned.get((machine, measure))
+        """See Records. Asked once a run: it must not change in its midst. Not worth waiting for: there are defaults."""
+        key = machine, measure
+        if key not in self._learned:
+            with suppress(RecordsUnavailable):
+                self._learned[key] = self._inner.learned(machine, measure)
+        return self._learned.get(key)
 
     def _must_be_ours(self) -> None:
         """Asked before each try: while the records were away the lease may have ended, and somebody have taken it."""

@@ -52,8 +52,6 @@ fp_read_note "$note"
 # shellcheck disable=SC2086  # paths are words
 fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
-{ rm -f "$note" && true >"$note.new"; } 2>/dev/null || refuse "cannot write $note" room
-
 # Takes the package manager's locks as it would itself (fcntl), in its order, so that nobody begins to change packages from
 # here on; then becomes the command behind "--", which keeps them. All or none: who has the first one may be about to take
 # the second. What can't be locked is only looked at, by that command.
@@ -75,23 +73,19 @@ look "$@"; say taken "$$"; sleep "$delay"; sync; look "$@"
 down || { say refused failed "no command to reboot with has worked"; exit 1; }
 sleep 60; while [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; do sleep 5; done'
 
+umask 077 # systemd changes what looks like a variable in arguments, so the texts are put into files
+{ rm -f "$note" && printf '%s\n%s\n' "$guard" "$order" >"$note.sh" && printf '%s\n' "$take" >"$note.pl"; } 2>/dev/null \
+  || refuse "cannot write $note" room
+
 detached() { # COMMAND…: the command that starts it, out of reach of our line's end
-  text="$guard
-$order"
-  if [ "$1" = systemd-run ]; then # systemd reads "$$" as a dollar
-    text=$(printf '%s\n' "$text" | sed 's/\$/$$/g') take=$(printf '%s\n' "$take" | sed 's/\$/$$/g')
-  fi
   # shellcheck disable=SC2086  # paths are words
-  set -- "$@" ${perl:+perl -e "$take" $locks --} /bin/sh -c "$text" sh "$note" "$delay" $locks
+  set -- "$@" ${perl:+perl "$note.pl" $locks --} /bin/sh "$note.sh" "$note" "$delay" $locks
   "$@" </dev/null 3>&- 8>&-
 }
 
 begun() { # wait until it says that it has taken the order on, or why not; silent for long, it may have
-  naps=0
-  while [ ! -s "$note" ] && [ "$naps" -lt 200 ]; do
-    fp_nap
-    naps=$((naps + 1))
-  done
+  until=$(($(fp_now) + 15))
+  while [ ! -s "$note" ] && [ "$(fp_now)" -lt "$until" ]; do fp_nap; done
   fp_read_note "$note"
   [ "$fp_said" != refused ] || refuse "$fp_why" "$fp_about"
   fp_emit ordered "boot_id=$fp_boot" again:=false
@@ -102,7 +96,8 @@ perl=$(command -v perl)
 if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
   systemctl reset-failed fleetpatch-reboot.service 2>/dev/null
   # without default dependencies, so that the shutdown ends it last
-  detached systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-reboot -p DefaultDependencies=no && begun
+  detached systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-reboot -p DefaultDependencies=no \
+    --description="A reboot that fleetpatch has ordered" && begun
 fi
 command -v setsid >/dev/null || refuse "the machine has neither systemd-run nor setsid to order a reboot with"
 detached setsid >/dev/null 2>&1 &

@@ -74,7 +74,8 @@ class PackageManager(Protocol):
     The script named by ``updaters`` has what updates the system by itself rest while a run works on it, or gives it
     back (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that has not the
     machine's claim, and writes: ``paused`` {unit}, ``back`` {unit, how}, ``failed`` {unit, why}, ``left`` {unit, why},
-    ``running`` {unit}, ``nothing`` {why}, ``refused`` {why}.
+    ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. What it pauses, the machine brings
+    back by itself when its claim ends; ``untimed`` says that it can't.
 
     Attributes:
         name: of the package manager.

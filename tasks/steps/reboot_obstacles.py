@@ -86,6 +86,7 @@ class Waiting:
     who: str = ""
     boot_id: str = ""
     _left_since: datetime | None = None
+    _told: bool = False
 
     def for_others(self) -> tuple[Standing, str]:
         """Wait until nothing keeps the machine from being rebooted.
@@ -147,9 +148,12 @@ class Waiting:
         return Deadline(self.until).within(clock, self.work.context.options.out_of_touch_seconds)
 
     def _say(self) -> None:
-        zone = self.work.context.window.zone
-        message = f"waiting: {self.who}; the reboot can wait until {say_time(self.until, zone)}"
-        self.work.context.watch.progress(self.work.name, Step.REBOOT, None, message)
+        work, until = self.work, say_time(self.until.replace(microsecond=0), self.work.context.window.zone)
+        message = f"waiting: {self.who}; the reboot can wait until {until}"
+        work.context.watch.progress(work.name, Step.REBOOT, None, message)
+        if not self._told:
+            self._told = True
+            work.context.watch.said(f"{work.name}: {message}")
 
     def _pause(self, seconds: float) -> None:
         """Let time pass; when the run is asked to stop meanwhile, only until then."""

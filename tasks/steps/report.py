@@ -4,12 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Finding, Outcome, UpdateResult
-from tasks.rules.checks import unjudged_findings
+from tasks.rules.checks import PENDING_REBOOT, unjudged_findings
 from tasks.rules.hooks import finding_of, stops
 from tasks.rules.restarts import outdated_findings
 from tasks.rules.verdict import outcome_state
 from tasks.rules.window import overrun
-from tasks.states import Answer, HookPlace, OperationState, RebootState, UpdateState
+from tasks.states import Answer, FindingLevel, HookPlace, OperationState, RebootPolicy, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.precheck import refusal
 
@@ -26,11 +26,12 @@ def settle_outcome(work: Work) -> Outcome:
     run = replace(work.run, findings=(*work.run.findings, *_not_looked_at_again(work)))
     updates = update_results(run)
     of_hooks = tuple(finding_of(result) for result in run.hooks)
-    findings = (*run.findings, *(run.validation.findings if run.validation else ()), *of_hooks)
+    found = (*run.findings, *_left_pending(work))
+    findings = (*found, *(run.validation.findings if run.validation else ()), *of_hooks)
     final = run.reboots[-1] if run.reboots else None
     state, reason = outcome_state(
         results=updates,
-        findings=run.findings,
+        findings=found,
         hooks=of_hooks,
         reboot=final,
         validation=run.validation,
@@ -107,6 +108,25 @@ def reboot_state(run: MachineRun) -> RebootState:
         return RebootState.UNKNOWN
     by_answer = {Answer.YES: RebootState.REQUIRED, Answer.NO: RebootState.NOT_NEEDED}
     return by_answer.get(packages.reboot.answer, RebootState.UNKNOWN)
+
+
+def _left_pending(work: Work) -> tuple[Finding, ...]:
+    """Return a warning of a reboot that the machine asks for and that no step of this run had to decide about."""
+    run, policy = work.run, work.context.options.reboot
+    told = any(finding.check == PENDING_REBOOT for finding in run.findings)
+    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
+    if work.context.run.kind != "patch" or run.reboots or told or packages is None:
+        return ()
+    if packages.reboot.answer is not Answer.YES:
+        return ()
+    because = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
+    why_not = "nothing was installed, and a reboot that was pending before is not taken then"
+    if policy is RebootPolicy.NEVER:
+        why_not = "the policy is to reboot never"
+    message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"
+    return (
+        Finding(PENDING_REBOOT, FindingLevel.WARN, message, "Reboot it, or allow pending reboots to be taken first."),
+    )
 
 
 def exceeded(work: Work) -> float:

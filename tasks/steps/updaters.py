@@ -1,7 +1,7 @@
 """What updates the system by itself rests while a run installs on it, when that was asked for, and then goes on.
 
-The machine remembers what was made to rest by which run. A reboot alone brings all of it back: no machine whose run
-never ended stays without its own updates for longer than that.
+The machine remembers what was made to rest by which run. A reboot brings all of it back, and so does a timer of the
+machine's own when the claim ends: no machine whose run never ended stays without its own updates for longer than that.
 """
 
 import logging
@@ -29,8 +29,8 @@ KEY = "updaters"
 ASK_SECONDS = 90.0  # one answer, reconnecting included; the machine may wait 20 seconds for its own lock
 PATIENCE_SECONDS = 120.0  # how long a machine that is out of touch is asked again
 _STILL = (
-    "They are back with the machine's next reboot, or at the end of the next run that pauses them; on the machine, "
-    "fleetpatch's file of updaters names them."
+    "They are back when the run's claim on the machine ends, or with its next reboot; on the machine, fleetpatch's "
+    "file of updaters names them."
 )
 
 
@@ -70,6 +70,9 @@ def pause(work: Work) -> None:
         _note(work, FindingLevel.GOOD, f"{record.get('unit')} is left as it is: {record.get('why')}")
     for unit in _units(answer, "running"):
         _note(work, FindingLevel.GOOD, f"{unit} is at work and is left to its end; installing waits for it")
+    for record in answer.of_kind("untimed"):
+        why = f"the machine can't bring them back by itself when its claim ends: {record.get('why')}"
+        _note(work, FindingLevel.WARN, why, "They are back at the end of this run, or with the machine's next reboot.")
     for record in answer.of_kind("nothing"):
         _note(work, FindingLevel.GOOD, f"nothing to pause: {record.get('why')}")
     journal.done(work, Step.INSTALL, ACT, KEY, {"paused": paused, "failed": [str(each.get("unit")) for each in failed]})

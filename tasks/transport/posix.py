@@ -49,12 +49,16 @@ EVENTS_PIECE: Final = 1024 * 1024
 LOG_PIECE: Final = 256 * 1024
 # scripts that need functions of another one, put before them
 _LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim", "apt_updaters"), ("job_common",)),
+    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim"), ("job_common",)),
     **dict.fromkeys(("reboot_obstacles", "apt_assess"), ("package_locks",)),
     "reboot": ("job_common", "package_locks"),
+    "apt_updaters": ("job_common", "apt_updaters_back"),
 }
 # scripts that start something on the machine which needs the text of another one, by the parameter that brings it
-_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {"reboot": {"guard": "package_locks"}}
+_TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "reboot": {"guard": "package_locks"},
+    "apt_updaters": {"undo": "apt_updaters_back"},
+}
 
 # by what a refusal says that it is about
 _HINTS: Final = {

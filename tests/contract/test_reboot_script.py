@@ -19,11 +19,9 @@ ME = {"claim_run": "run", "claim_attempt": "2"}
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 TAKING_DOWN = ("shutdown", "reboot", "poweroff", "halt", "init", "telinit")
 TOOLS = {
-    # as the real ones: they begin a process of its own, and systemd reads "$$" as a dollar
+    # as the real ones: they begin a process of its own
     "setsid": '"$@" &\n',
-    "systemd-run": """while :; do case $1 in -p) shift 2 ;; -*) shift ;; *) break ;; esac; done
-        for word in "$@"; do shift; set -- "$@" "$(printf '%s' "$word" | sed 's/\\$\\$/$/g')"; done
-        "$@" &\n""",
+    "systemd-run": 'while :; do case $1 in -p) shift 2 ;; -*) shift ;; *) break ;; esac; done; "$@" &\n',
     "systemctl": '[ "$1" != reboot ] || echo systemctl >>"$(dirname "$0")/../orders"\n',
     "busctl": 'cat "$(dirname "$0")/inhibitors" 2>/dev/null\n',
     "dpkg-query": 'cat "$(dirname "$0")/packages" 2>/dev/null\n',

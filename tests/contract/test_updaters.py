@@ -1,7 +1,9 @@
 """The script that has apt's own timers rest, by this machine's own shells, over a systemd that is made of files."""
 
+import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ verb=$1; shift
 for unit in "$@"; do case $unit in -* | *,*) continue ;; *) ;; esac; done
 echo "$verb $unit" >>"$units/../asked"
 it=$units/$unit
+case $unit in fleetpatch-*) rm -f "$units/../timer"; exit ;; esac
 [ -d "$it" ] || { printf 'LoadState=not-found\\nActiveState=inactive\\nUnitFileState=\\n'; exit; }
 load=loaded enabled=$(cat "$it/enabled")
 [ ! -e "$it/etc" ] || load=masked enabled=masked
@@ -35,6 +38,15 @@ esac
 """
 
 
+SYSTEMD_RUN = """#!/bin/sh
+# as the real one: the command waits for its time
+[ ! -e "$(dirname "$0")/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
+echo "$@" >"$(dirname "$0")/armed"
+while [ "$1" != /bin/sh ]; do shift; done; shift
+printf '%s\\n' "$@" >"$(dirname "$0")/timer"
+"""
+
+
 class Machine:
     """A folder that holds systemctl with its units, the claim and what the script remembers."""
 
@@ -44,6 +56,9 @@ class Machine:
         self.units.mkdir()
         (place / "systemctl").write_text(SYSTEMCTL)
         (place / "systemctl").chmod(0o755)
+        (place / "systemd-run").write_text(SYSTEMD_RUN)
+        (place / "systemd-run").chmod(0o755)
+        (place / "jobs").mkdir(mode=0o700)
         self.claim("run")
 
     def claim(self, run: str, attempt: int = 1, until: int = 9999999999) -> None:
@@ -65,7 +80,9 @@ class Machine:
     def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
         params = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
         nonce = new_nonce()
-        text = compose(f"{load_script('job_common')}\n{load_script('apt_updaters')}", params, nonce)
+        undo = load_script("apt_updaters_back")
+        script = f"{load_script('job_common')}\n{undo}\n{load_script('apt_updaters')}"
+        text = compose(script, {**params, "undo": undo}, nonce)
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:/usr/bin:/bin"}
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=30, env=path)
@@ -74,6 +91,18 @@ class Machine:
         result = decoder.result()
         assert result.exit_code == 0
         return list(result.records)
+
+    @property
+    def armed(self) -> bool:
+        """Whether the machine has a timer of its own that brings them back."""
+        return (self.place / "timer").exists()
+
+    def claim_ends(self) -> None:
+        """Let that timer's time come."""
+        words = (self.place / "timer").read_text().splitlines()
+        shell = [self.shell, *(["sh"] if self.shell == "busybox" else [])]
+        path = {"PATH": f"{self.place}:/usr/bin:/bin"}
+        subprocess.run([*shell, *words], check=True, timeout=30, env=path)
 
     def said(self, work: str, run: str = "run", attempt: int = 1) -> list[tuple[object, object]]:
         return [(r["kind"], r.get("unit") or r.get("why")) for r in self.told(work, run, attempt)]
@@ -92,7 +121,7 @@ def test_what_is_active_rests_and_is_brought_back(machine: Machine) -> None:
     assert machine.masked(UPGRADE)
     assert machine.active(UPGRADE) == "inactive"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert machine.file.read_text().split() == ["run", boot, DAILY, "active", UPGRADE, "active"]
+    assert machine.file.read_text().split() == ["run", boot, DAILY, "active", "enabled", UPGRADE, "active", "enabled"]
     assert machine.file.stat().st_mode & 0o777 == 0o600
 
     assert machine.said("restore") == [("back", DAILY), ("back", UPGRADE)]
@@ -142,7 +171,7 @@ def test_a_service_at_work_is_told_of_and_never_touched(machine: Machine) -> Non
     machine.unit("apt-daily.service", active="activating", enabled="static")
     assert machine.said("pause") == [("paused", DAILY), ("running", "apt-daily.service")]
     machine.said("restore")
-    assert not any("service" in line and not line.startswith("show") for line in asked(machine))
+    assert not any("daily.service" in line and not line.startswith("show") for line in asked(machine))
     assert not any("unattended" in line for line in asked(machine))
 
 
@@ -257,6 +286,82 @@ def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
     assert kind == "refused"
     assert "cannot write" in str(why)
     assert not machine.masked(DAILY)
+
+
+def test_when_the_claim_ends_the_machine_brings_them_back_by_itself(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.unit(UPGRADE, active="inactive")
+    machine.claim("run", until=int(time.time()) + 1000)
+    machine.said("pause")
+    assert machine.armed
+    (left,) = re.findall(r"--on-active=(\d+) ", (machine.place / "armed").read_text())
+    assert 980 <= int(left) <= 1000
+
+    machine.claim_ends()
+
+    assert (machine.masked(DAILY), machine.active(DAILY)) == (False, "active")
+    assert (machine.masked(UPGRADE), machine.active(UPGRADE)) == (False, "inactive")
+    assert not machine.file.exists()
+    assert machine.said("restore") == [("nothing", "this run has none rest here")]
+
+
+def test_what_a_run_has_brought_back_needs_the_machines_timer_no_more(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.said("pause")
+    machine.said("restore")
+    assert not machine.armed
+
+
+def test_the_timer_of_a_run_leaves_alone_what_another_one_has_rest_by_now(machine: Machine) -> None:
+    machine.unit(DAILY)
+    machine.said("pause")
+    first = (machine.place / "timer").read_text()
+    machine.claim("next")
+    machine.said("pause", "next")
+    (machine.place / "timer").write_text(first)
+    machine.claim_ends()
+    assert machine.masked(DAILY)
+
+
+def test_the_timer_is_told_when_it_can_not_be_had(machine: Machine) -> None:
+    machine.unit(DAILY)
+    (machine.place / "no-timers").touch()
+    assert machine.said("pause") == [("untimed", "Unknown option"), ("paused", DAILY)]
+    assert machine.said("restore") == [("back", DAILY)]
+
+
+@pytest.mark.parametrize("how", ["restore", "claim ends", "older note"])
+def test_what_its_owner_disables_meanwhile_is_not_started(machine: Machine, how: str) -> None:
+    daily = machine.unit(DAILY)
+    machine.said("pause")
+    (daily / "enabled").write_text("disabled\n")
+    if how == "older note":
+        machine.file.write_text(machine.file.read_text().replace("active enabled", "active"))
+    if how == "claim ends":
+        machine.claim_ends()
+    else:
+        assert machine.said("restore") == [("left", DAILY)]
+    assert (machine.masked(DAILY), machine.active(DAILY)) == (False, "inactive")
+    assert not machine.file.exists()
+
+
+def test_what_was_started_by_hand_and_is_not_enabled_is_as_it_was(machine: Machine) -> None:
+    machine.unit(DAILY, enabled="disabled")
+    machine.said("pause")
+    assert machine.said("restore") == [("back", DAILY)]
+    assert machine.active(DAILY) == "active"
+
+
+def test_a_note_that_is_out_of_date_starts_nothing_that_its_owner_has_disabled(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.unit(UPGRADE)
+    machine.said("pause")
+    (daily / "run").unlink()  # by its owner, who took it back and switched it off
+    (daily / "enabled").write_text("disabled\n")
+    machine.claim("next")
+    assert machine.said("pause", "next") == [("paused", UPGRADE)]
+    assert machine.said("restore", "next") == [("back", UPGRADE)]
+    assert machine.active(DAILY) == "inactive"
 
 
 def asked(machine: Machine) -> list[str]:

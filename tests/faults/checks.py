@@ -83,9 +83,8 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     told = any(each.check == UPDATERS and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
         yield "its own updaters still rest, and nobody is told"
+    yield from _rebooted(outcome, machine)
     last = outcome.reboot_result
-    if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
-        yield f"others keep it up, and its reboot is told to have failed: {last.reason}"
     if outcome.reboot is RebootState.COMPLETED:
         result = outcome.reboot_result
         same = result is not None and result.count and result.boot_id_after == result.boot_id_before
@@ -99,6 +98,15 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if ours and not in_doubt and outcome.run_id not in machine.released_by:
         yield "the claim is left behind"
+
+
+def _rebooted(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
+    """What is told of a reboot that was not taken."""
+    last = outcome.reboot_result
+    if outcome.reboot is RebootState.REQUIRED and outcome.state is OperationState.SUCCEEDED:
+        yield "a reboot is required and was not taken, and that is no warning"
+    if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
+        yield f"others keep it up, and its reboot is told to have failed: {last.reason}"
 
 
 def _kept_up(machine: FaultyMachine, reason: str) -> bool:
@@ -127,6 +135,8 @@ def after(world: World) -> None:
             world.complain(f"{machine.name}: configured more than once: {twice}")
         if machine.orders.killed:
             world.complain(f"{machine.name}: jobs were killed: {machine.orders.killed}")
+        if machine.rests_for:
+            world.complain(f"{machine.name}: its own updaters still rest, hours after the claim of {machine.rests_for}")
         broken = machine.world.shelf.broken()
         if broken and not kinds & {*BREAKING, "repair needed"}:
             world.complain(f"{machine.name}: left half-configured: {broken}")

@@ -117,8 +117,8 @@ def _without_its_lease(inner: Any) -> Any:
     return enter
 
 
-def _said_to_be_back(work: Work, result: RebootResult, ordered_at: Any) -> RebootResult:
-    return replace(result, state=RebootState.COMPLETED, boot_id_after=result.boot_id_before)
+def _said_to_be_back(work: Work, result: RebootResult, ordered_at: Any) -> tuple[RebootResult, None]:
+    return replace(result, state=RebootState.COMPLETED, boot_id_after=result.boot_id_before), None
 
 
 def _repaired_again(inner: Any) -> Any:

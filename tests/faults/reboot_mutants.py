@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import tasks.steps.context
 import tasks.steps.reboot
+import tasks.steps.report
 from tasks.steps.reboot_obstacles import Waiting
 from tests.faults.machine import FaultyMachine
 from tests.support.reboot_guard import RebootGuard
@@ -36,15 +37,15 @@ NOT_LOOKED_AGAIN = _put(RebootGuard, "gives_up", lambda self: False)
 
 REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     "nobody looks at other people's transactions before a reboot": (
-        "3",
+        "1",
         _put(RebootGuard, "obstacle", lambda self: None),
     ),
     "the machine takes an order on although others change its packages": (
-        "3",
+        "1",
         _all(_put(RebootGuard, "refusal", lambda self, boot_id: None), NOT_LOOKED_AGAIN),
     ),
     "a machine that is about to go down lets others begin": (
-        "3",
+        "1",
         _all(_put(FaultyMachine, "lock", _let_in), NOT_LOOKED_AGAIN),
     ),
     "a reboot that others keep back is taken for a failed one": (
@@ -56,6 +57,14 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
         _put(tasks.steps.reboot, "_given_up", lambda work: ()),
     ),
     "others are waited for without an end": ("one outcome a machine", _put(Waiting, "_over", lambda *_: "")),
+    "a reboot that nobody had to decide about is not told": (
+        "what is reported is true",
+        _put(tasks.steps.report, "_left_pending", lambda work: ()),
+    ),
+    "the machine does not bring its own updaters back when the claim ends": (
+        "what was paused comes back",
+        _put(FaultyMachine, "claim_ends", lambda *_: None),
+    ),
     "what was learned of a machine's reboots is not used": (
         "2",
         _put(tasks.steps.context, "needed_seconds", lambda reserve, learned: reserve),

@@ -51,8 +51,7 @@ class Strikes(SilentWatcher):
     def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Call back when it is so far."""
         begins = fraction == 0.0 and not message and step.value == self.at
-        verbs = {"stage": "downloading", "installing": "installing", "going down": "going down"}
-        verb = verbs.get(self.at, "no such verb")
+        verb = {"stage": "downloading", "installing": "installing"}.get(self.at, "no such verb")
         if (begins or message.startswith(verb)) and not self.struck.is_set():
             self.struck.set()
             self.then()

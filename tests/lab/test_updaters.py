@@ -45,12 +45,12 @@ def test_they_rest_while_a_machine_is_patched_and_are_as_they_were_after(hosts: 
     report = Fleet([host], tmp_path).patch("lab-slow", watch=watch, native_updaters="pause", reboot="Never")
 
     assert report.run.state is OperationState.SUCCEEDED
-    assert seen == [AT_REST, [f"/run/systemd/system/{name}" for name in sorted(TIMERS)] + [NOTE]]
+    assert seen == [AT_REST, [f"/run/systemd/system/{name}" for name in sorted(TIMERS)] + [NOTE, f"{NOTE}.sh"]]
     assert timers(host) == AT_LARGE
     assert traces(host) == []
 
 
-def test_a_controller_that_was_killed_leaves_them_at_rest_and_who_resumes_brings_them_back(
+def test_a_controller_that_was_killed_leaves_them_at_rest_and_the_machine_brings_them_back(
     hosts: Boot, tmp_path: Path
 ) -> None:
     controllers = Controllers(Fleet(hosts(1), tmp_path))
@@ -67,6 +67,11 @@ def test_a_controller_that_was_killed_leaves_them_at_rest_and_who_resumes_brings
         controllers.wait_until(began("install"), "the installation")
         first.kill()
         assert timers(host) == {daily: before[daily], upgrade: AT_REST[upgrade]}
+        next_time = "systemctl show -p NextElapseUSecMonotonic --value fleetpatch-updaters.timer"
+        assert "h" in host.sh(next_time)  # an hour after the window
+        host.sh("systemctl start fleetpatch-updaters.service", root=True)  # as its timer does then
+        assert timers(host) == before
+        assert traces(host) == []
         its_lease_is_over(controllers)
         told = controllers.resume()
     finally:

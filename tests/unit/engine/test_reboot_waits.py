@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flows.cli.exits import Code, code_of
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.context import SilentWatcher
@@ -18,10 +19,14 @@ class Said(SilentWatcher):
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self.told: list[str] = []
 
     def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         if step is Step.REBOOT and message:
             self.messages.append(message)
+
+    def said(self, message: str) -> None:
+        self.told.append(message)
 
 
 def asks(fleet: SimFleet, **package: Any) -> SimMachine:
@@ -65,6 +70,7 @@ def test_a_reboot_waits_for_somebody_elses_transaction(fleet: SimFleet, policy: 
     waiting = [message for message in said.messages if message.startswith("waiting: ")]
     assert waiting
     assert all(HOLDER in message and "the reboot can wait until 04:45 UTC" in message for message in waiting)
+    assert [told for told in said.told if "waiting" in told] == [f"web: {waiting[0]}"]
 
 
 def test_a_reboot_that_was_pending_before_waits_too_and_leaves_time_to_install(fleet: SimFleet) -> None:
@@ -261,3 +267,38 @@ def test_a_reboot_that_is_known_to_be_quick_may_use_the_time_that_was_kept_for_i
 
     assert outcome.reboot is RebootState.COMPLETED
     assert web.boots.count == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        (RebootPolicy.IF_REQUIRED, "nothing was installed, and a reboot that was pending before is not taken then"),
+        (RebootPolicy.NEVER, "the policy is to reboot never"),
+    ],
+)
+@pytest.mark.parametrize("held", [True, False])
+def test_a_reboot_that_is_required_and_not_taken_is_a_warning_also_when_nothing_was_to_be_installed(
+    fleet: SimFleet, policy: RebootPolicy, why: str, held: bool
+) -> None:
+    package = FakePackage("a", held=True) if held else FakePackage("a", installed="2.0")
+    web = fleet.add("web", [package])
+    web.world.shelf.reboot_reasons.append("from before")
+
+    report = fleet.patch(reboot=policy)
+
+    outcome = outcome_of(report, "web")
+    assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
+    assert f"a reboot is still required: the machine asks for a reboot (from before); {why}" in outcome.reason
+    assert [finding.check for finding in outcome.findings].count("pending-reboot") == 1
+    assert code_of(report) is Code.WARNINGS
+    assert web.boots.orders == []
+
+
+@pytest.mark.parametrize("kind", ["plan", "assess"])
+def test_a_look_at_a_machine_warns_of_no_reboot_that_it_would_not_have_taken(fleet: SimFleet, kind: str) -> None:
+    web = fleet.add("web", [FakePackage("a", installed="2.0")])
+    web.world.shelf.reboot_reasons.append("from before")
+
+    report = fleet.assess() if kind == "assess" else fleet.patch(dry_run=True)
+
+    assert all(finding.check != "pending-reboot" for outcome in report.outcomes for finding in outcome.findings)
