@@ -13,9 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
-from tasks.errors import DeadlineExceeded, FleetpatchError
+from tasks.errors import DeadlineExceeded, FleetpatchError, RecordsError
 from tasks.model import Facts, Finding
 from tasks.seams.clock import Deadline
+from tasks.seams.records import JournalMark
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps import journal
@@ -28,6 +29,8 @@ ACT = "attempt"
 
 ASK_SECONDS = 60.0
 _IN_DOUBT = frozenset({"DeadlineExceeded", "InternalError", "JobLost"})  # with these a download may be running still
+SOON = timedelta(minutes=15)
+"""How long a claim holds for a run that has begun nothing: the pre-check fits into it. The first order prolongs it."""
 BEYOND_WINDOW = timedelta(hours=1)
 """How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it."""
 
@@ -67,7 +70,12 @@ def in_the_name_of(work: Work, script: Script) -> Script:
     It also says what the machine's clock was when it was compared with ours, so that one that is set back before or
     while the order is carried out lets nothing begin late.
     """
-    mine = {"claim_run": work.context.run.id, "claim_attempt": str(_attempt(work)), **_clock_of(work.facts)}
+    mine = {
+        "claim_run": work.context.run.id,
+        "claim_attempt": str(_attempt(work)),
+        "claim_until": _in_its_clock(work, work.context.window.end + BEYOND_WINDOW),
+        **_clock_of(work.facts),
+    }
     return replace(script, params={**script.params, **mine})
 
 
@@ -103,11 +111,22 @@ def _not_taken_back(answer: ScriptRecord) -> Finding:
 
 
 def _may_be_at_work(work: Work) -> bool:
-    """Whether an installation was begun whose end was not seen: only such updates are still Pending afterwards."""
-    install = work.run.install
-    if install is None:
-        return work.run.error is not None and (work.run.error.transient or work.run.error.kind in _IN_DOUBT)
-    return any(result.state is UpdateState.PENDING for result in install.results)
+    """Whether something was begun whose end was not seen. Of an installation only such updates are still Pending."""
+    install, error = work.run.install, work.run.error
+    if install is not None:
+        return any(result.state is UpdateState.PENDING for result in install.results)
+    return error is not None and (error.transient or error.kind in _IN_DOUBT) and not _nothing_begun(work)
+
+
+def _nothing_begun(work: Work) -> bool:
+    """Whether the journal shows that this run has ordered nothing on the machine."""
+    if work.run.begun:
+        return False
+    try:
+        entries = work.context.records.entries(work.context.run.id, work.name)
+    except RecordsError:
+        return False
+    return not any(entry.mark is JournalMark.BEFORE and entry.act in journal.BEGINNING_ACTS for entry in entries)
 
 
 def _attempt(work: Work) -> int:
@@ -127,9 +146,15 @@ def _attempt(work: Work) -> int:
 
 
 def _claim(work: Work) -> ScriptRecord:
-    run, window = work.context.run, work.context.window
-    until = (window.end + BEYOND_WINDOW).timestamp() + work.facts.clock_skew_seconds
-    return _ask(work, {"by": run.started_by or "unknown", "until": f"{until:.0f}"})
+    context = work.context
+    until = context.window.end + BEYOND_WINDOW
+    if not (work.run.begun or context.options.hooks):  # hooks may take their time before anything is ordered
+        until = min(until, context.clock.now() + SOON)
+    return _ask(work, {"by": context.run.started_by or "unknown", "until": _in_its_clock(work, until)})
+
+
+def _in_its_clock(work: Work, moment: datetime) -> str:
+    return f"{moment.timestamp() + work.facts.clock_skew_seconds:.0f}"
 
 
 def _ask(work: Work, parameters: dict[str, str]) -> ScriptRecord:

@@ -211,6 +211,8 @@ class FaultyMachine(SimMachine):
         if attempt < self.attempt:
             return "" if known else f"run {run} was taken over"
         self.attempt = attempt
+        until = max(holder[2], float(str(job.script.params.get("claim_until", 0))))
+        self.claimed_by = (run, holder[1], until)
         return ""
 
     def reboot_refusal(self, script: Script) -> str:
@@ -281,7 +283,8 @@ class FaultyMachine(SimMachine):
             self._complain(f"{self.name}: run {run} gave back or took the claim while job {self.busy} was running")
         if release:
             return {"kind": "released", "run": run}
-        self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
+        until = max(until if ours else 0.0, float(str(script.params["until"])))
+        self.claimed_by = (run, str(script.params["by"]), until)
         self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
         return {"kind": "claimed", "run": run}
 
