@@ -49,7 +49,7 @@ EVENTS_PIECE: Final = 1024 * 1024
 LOG_PIECE: Final = 256 * 1024
 # scripts that need functions of another one, put before them
 _LIBRARIES: Final = dict.fromkeys(
-    ("job_start", "job_look", "job_stop", "job_list", "reboot", "claim", "apt_updaters"), "job_common"
+    ("job_start", "job_look", "job_stop", "job_list", "reboot", "claim", "lock", "apt_updaters"), "job_common"
 )
 
 # by what a refusal says that it is about
