@@ -17,7 +17,7 @@ from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
 from inventory.machine import Machine
 from inventory.scope import Scope
-from tasks.errors import FleetpatchError, RecordsError, RecordsUnavailable
+from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
 from tasks.rules.hooks import state_with
 from tasks.rules.orchestration import may_patch
@@ -35,8 +35,6 @@ from tasks.steps.report import planned, report, settle_outcome
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_RECORDS_FAILED = frozenset({RecordsError.__name__, RecordsUnavailable.__name__})
 
 
 def new_run_id(now: datetime) -> str:
@@ -305,7 +303,7 @@ class Campaign:
             return settle_outcome(work)
         except Exception as error:
             logger.exception("%s: its outcome could not be made", work.name)
-            info = ErrorInfo("InternalError", f"{type(error).__name__}: {error}")
+            info = ErrorInfo.of(InternalError(f"{type(error).__name__}: {error}"))
             outcome = Outcome(self.run_id, work.name, OperationState.FAILED, info.message, error=info)
             self._keep(outcome)
             return outcome
@@ -331,7 +329,7 @@ class Campaign:
         self._end(state, self._ceremony.faults() if state is OperationState.FAILED else "")
         finished = self._so_far(outcomes)
         self._keep(finished)
-        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind in _RECORDS_FAILED]
+        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]
         if lost:
             self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished

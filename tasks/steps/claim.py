@@ -9,11 +9,11 @@ import logging
 import math
 import secrets
 from collections.abc import MutableMapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
-from tasks.errors import DeadlineExceeded, FleetpatchError, RecordsError
+from tasks.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
 from tasks.model import Facts, Finding
 from tasks.seams.clock import Deadline
 from tasks.seams.records import JournalMark
@@ -28,7 +28,7 @@ ACT = "attempt"
 """The act of journal entries that number attempts: the n-th one of a machine in a run is of its n-th attempt."""
 
 ASK_SECONDS = 60.0
-_IN_DOUBT = frozenset({"DeadlineExceeded", "InternalError", "JobLost"})  # with these a download may be running still
+_IN_DOUBT = (DeadlineExceeded, InternalError, JobLost)  # with these a download may be running still
 SOON = timedelta(minutes=15)
 """How long a claim holds for a run that has begun nothing: the pre-check fits into it. The first order prolongs it."""
 BEYOND_WINDOW = timedelta(hours=1)
@@ -38,18 +38,40 @@ _numbers: MutableMapping[Control, dict[tuple[str, str], int]] = WeakKeyDictionar
 """The numbers of this process' attempts, by their control, run and machine: a number is asked for once."""
 
 
-def claim(work: Work) -> Finding:
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """What came of asking for the machine.
+
+    Attributes:
+        finding: the same for people; it blocks when the machine was not given.
+        is_elsewhere: whether another run has the machine, or its job runs there: nothing is wrong with it then.
+    """
+
+    finding: Finding
+    is_elsewhere: bool = False
+
+
+def claim(work: Work) -> ClaimResult:
     """Claim the machine for this run, unless another run has it. Asked twice, it is still ours."""
     answer = _claim(work)
     kind = answer.get("kind")
     if kind == "claimed":
-        return Finding("claim", FindingLevel.GOOD, "no other run has this machine")
+        return ClaimResult(Finding("claim", FindingLevel.GOOD, "no other run has this machine"))
     if kind == "taken":
-        return Finding(
-            "claim", FindingLevel.BLOCK, _whose(work, answer), "Wait for that run, or resume it and let it end."
+        remedy = (
+            "Wait for that run, or resume it and let it end. If it is dead and nothing of it is to be resumed, "
+            f"lift its lock: fleetpatch unlock {work.name}"
         )
+        return ClaimResult(Finding("claim", FindingLevel.BLOCK, _whose(work, answer), remedy), _elsewhere(work, answer))
     why = str(answer.get("why") or "the machine gave no answer")
-    return Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", "Mend that on the machine.")
+    blocking = Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", "Mend that on the machine.")
+    return ClaimResult(blocking)
+
+
+def _elsewhere(work: Work, answer: ScriptRecord) -> bool:
+    """Whether an answer names another run. One that makes no sense (no run, no moment) says nothing of the kind."""
+    run = answer.get("run")
+    return isinstance(run, str) and run not in {"", work.context.run.id} and bool(answer.get("job") or _until(answer))
 
 
 def outrank(work: Work) -> None:
@@ -115,7 +137,7 @@ def _may_be_at_work(work: Work) -> bool:
     install, error = work.run.install, work.run.error
     if install is not None:
         return any(result.state is UpdateState.PENDING for result in install.results)
-    return error is not None and (error.transient or error.kind in _IN_DOUBT) and not _nothing_begun(work)
+    return error is not None and (error.transient or error.is_a(*_IN_DOUBT)) and not _nothing_begun(work)
 
 
 def _nothing_begun(work: Work) -> bool:
@@ -175,7 +197,11 @@ def _whose(work: Work, answer: ScriptRecord) -> str:
 
 
 def _moment(answer: ScriptRecord) -> str:
+    until = _until(answer)
+    return f"{until:%Y-%m-%d %H:%M} UTC by its own clock" if until else "an unknown moment"
+
+
+def _until(answer: ScriptRecord) -> datetime | None:
     until = answer.get("until")
-    if isinstance(until, int | float) and 0 < until < 1e11:
-        return f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC by its own clock"
-    return "an unknown moment"
+    usable = isinstance(until, int | float) and not isinstance(until, bool) and 0 < until < 1e11
+    return datetime.fromtimestamp(until, UTC) if usable else None  # type: ignore[arg-type]  # usable is what says so
