@@ -64,8 +64,13 @@ def claim(work: Work) -> ClaimResult:
         )
         return ClaimResult(Finding("claim", FindingLevel.BLOCK, _whose(work, answer), remedy), _elsewhere(work, answer))
     why = str(answer.get("why") or "the machine gave no answer")
-    blocking = Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", "Mend that on the machine.")
-    return ClaimResult(blocking)
+    remedy = "Try again: something else is begun there now." if _is_unsure(answer) else "Mend that on the machine."
+    return ClaimResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", remedy))
+
+
+def _is_unsure(answer: ScriptRecord) -> bool:
+    """Whether the machine could not answer since an order of somebody is under way there."""
+    return answer.get("about") == "unsure"
 
 
 def _elsewhere(work: Work, answer: ScriptRecord) -> bool:
@@ -82,7 +87,7 @@ def outrank(work: Work) -> None:
         TransportError: the machine could not be asked, or what an earlier attempt has ordered is still under way there.
     """
     answer = _claim(work)
-    if answer.get("about") == "unsure":
+    if _is_unsure(answer):
         raise DeadlineExceeded(f"the machine did not hear of this attempt: {answer.get('why')}", machine=work.name)
 
 

@@ -27,6 +27,7 @@ DEAFENING = frozenset(
     | {
         "controller frozen",
         "order on its way",
+        "start of a job stalls",
         "sshd restarted",
         "login refused for a while",
         "power cut",
