@@ -212,7 +212,7 @@ class ApprovalGate:
         run, zone = question.planned.run, _window(question.planned).zone
         waits = f"waits for approval until {moment_said(question.until, zone)}: fleetpatch approve {run.id}"
         self._say(f"run {run.id} {waits}")
-        self._tell_people(replace(question.planned, notes=(*question.planned.notes, waits)))
+        self._tell_people(replace(question.planned, run=replace(run, message=waits)))
         host = self._host or host_here()
         return host(question, control, lambda desk: self._wait(question, control, desk))
 

@@ -17,7 +17,7 @@ from flows.survey import quick_survey, survey
 from flows.wave_sequence import WaveSequence, is_under_way, spent
 from inventory.machine import Machine
 from inventory.scope import Scope
-from tasks.errors import FleetpatchError, RecordsError, RecordsUnavailable
+from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
 from tasks.rules.failure_budget import FailureBudget
 from tasks.rules.hooks import state_with
@@ -33,8 +33,6 @@ from tasks.steps.progress import recalled
 from tasks.steps.report import planned, report, settle_outcome
 
 logger = logging.getLogger(__name__)
-
-_RECORDS_FAILED = frozenset({RecordsError.__name__, RecordsUnavailable.__name__})
 
 
 def new_run_id(now: datetime) -> str:
@@ -270,7 +268,7 @@ class Campaign:
             return settle_outcome(work)
         except Exception as error:
             logger.exception("%s: its outcome could not be made", work.name)
-            info = ErrorInfo("InternalError", f"{type(error).__name__}: {error}")
+            info = ErrorInfo.of(InternalError(f"{type(error).__name__}: {error}"))
             outcome = Outcome(self.run_id, work.name, OperationState.FAILED, info.message, error=info)
             self._keep(outcome)
             return outcome
@@ -302,7 +300,7 @@ class Campaign:
         self._end(state, self._ceremony.faults() if state is OperationState.FAILED else "")
         finished = self._so_far(outcomes)
         self._keep(finished)
-        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.kind in _RECORDS_FAILED]
+        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]
         if lost:
             self._hold(RecordsError(lost[0].message, hint=lost[0].hint))
         return finished

@@ -22,10 +22,12 @@ from tasks.errors import (
     FleetpatchError,
     HostKeyMismatch,
     HostKeyUnknown,
+    InternalError,
     ListsUnread,
     ManagerBusy,
     ManagerError,
     PrivilegeError,
+    ProtocolViolation,
     RecordsError,
     RepositoryError,
     TransportError,
@@ -147,7 +149,7 @@ def examine(machines: Sequence[Machine], ports: Ports, *, at_once: int, refresh:
 def judged(assessment: Assessment) -> tuple[Finding, ...]:
     """Return what an assessment means for patching its machine. Pure: also for one from long ago."""
     if assessment.error is not None or assessment.facts is None or assessment.packages is None:
-        error = assessment.error or ErrorInfo("ProtocolViolation", "the machine gave no full answer")
+        error = assessment.error or ErrorInfo.of(ProtocolViolation("the machine gave no full answer"))
         return _up_to(_AT_KIND.get(error.kind, "facts"), error)
     return (*_passed("clock"), *_of_state(assessment.facts, assessment.packages))
 
@@ -181,11 +183,11 @@ def _asked(context: Context, machine: Machine) -> tuple[Finding, ...]:
     except Exception as error:  # one machine's oddity must not hide what the others said
         logger.exception("%s: looking at it failed in a way that was not foreseen", machine.name)
         hint = "This is a fault in fleetpatch; --debug shows more."
-        return _up_to("facts", ErrorInfo("InternalError", f"{type(error).__name__}: {error}", hint))
+        return _up_to("facts", ErrorInfo.of(InternalError(f"{type(error).__name__}: {error}", hint=hint)))
     finally:
         transport.close()
     if run.assessment is None:
-        return _up_to("facts", ErrorInfo("ProtocolViolation", "the machine gave no answer"))
+        return _up_to("facts", ErrorInfo.of(ProtocolViolation("the machine gave no answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
     return (*judged(run.assessment), *([_no_rights()] if without_rights else []))
 
@@ -207,7 +209,7 @@ def _place(error: FleetpatchError) -> str:
 
 
 def _info(error: FleetpatchError) -> ErrorInfo:
-    return ErrorInfo(type(error).__name__, error.message, error.hint, error.transient)
+    return ErrorInfo.of(error)
 
 
 def _up_to(check: str, error: ErrorInfo) -> tuple[Finding, ...]:

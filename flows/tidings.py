@@ -68,8 +68,7 @@ def _plan(report: RunReport) -> list[str]:
 
 
 def _how_to_approve(report: RunReport) -> list[str]:
-    waits = next((note for note in reversed(report.notes) if "approv" in note), "")
-    run = report.run.id
+    waits, run = report.run.message, report.run.id
     how = f"Approve: fleetpatch approve {run}, or the form of its flow run in the Prefect UI"
     return [*([f"It {_tamed(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
 

@@ -32,6 +32,7 @@ FleetpatchError                     inventory/errors.py
     │   └── RecordsUnavailable      (transient) the database is away, busy or full for now
     ├── LeaseHeld                   another process carries this run out
     ├── ReportError                 a report can't be written; no half file is left
+    ├── InternalError               a fault in fleetpatch itself
     └── FleetPatchFailed            raised once, at the end of a run; carries the whole report
 """
 
@@ -63,6 +64,7 @@ __all__ = [
     "HostKeyConflict",
     "HostKeyMismatch",
     "HostKeyUnknown",
+    "InternalError",
     "InvalidInventory",
     "InventoryError",
     "JobLost",
@@ -224,6 +226,10 @@ class LeaseHeld(PatchError):
 
 class ReportError(PatchError):
     """A report can't be written; no half file is left."""
+
+
+class InternalError(PatchError):
+    """A fault in fleetpatch itself: an exception that nothing expected."""
 
 
 class FleetPatchFailed(PatchError):

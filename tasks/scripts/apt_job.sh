@@ -142,7 +142,7 @@ complaint() {
 ended() { # CODE
   error=
   [ "$1" -eq 0 ] || error=$(complaint)
-  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" error="$error"
+  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="${error%%:*}" error="$error"
 }
 
 # ---- installing

@@ -26,8 +26,8 @@ ours() { # refuse an order of a run, or an attempt at it, that has not the machi
     [ "$work" = restore ] || refuse "run $run has no claim on this machine any more"
   elif [ "$attempt" -lt "$fp_claim_attempt" ]; then
     refuse "run $run was taken over: its attempt $fp_claim_attempt has this machine, and this order is of attempt $attempt"
-  elif [ "$attempt" -gt "$fp_claim_attempt" ]; then
-    fp_write_claim "$run" "$fp_claim_until" "$fp_claim_by" "$attempt" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/claim"
+  else
+    fp_keep_claim "$run" "$attempt" "$(fp_param claim_until)" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/claim"
   fi
 }
 

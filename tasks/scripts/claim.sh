@@ -24,6 +24,7 @@ ours=false
 if [ "$fp_claim_run" = "$run" ]; then
   ours=true
   [ "$attempt" -ge "$fp_claim_attempt" ] || taken # by whoever has taken the run over
+  [ "$until" -gt "$fp_claim_until" ] || fp_has release || until=$fp_claim_until # an order has prolonged it
 elif [ "$fp_claim_until" -gt "$(fp_now)" ] || { [ -n "$fp_busy" ] && ! fp_has release; }; then
   taken # a job that still runs keeps others away, whatever its claim says
 fi

@@ -69,6 +69,14 @@ fp_write_claim() { # RUN UNTIL BY ATTEMPT: all of it or nothing
     && mv -f "${fp_jobs%/*}/claim.new" "${fp_jobs%/*}/claim"
 }
 
+# fp_keep_claim RUN ATTEMPT UNTIL: after fp_check_claim, note what an order says: a later attempt, or a later end of the claim
+fp_keep_claim() {
+  fp_until=$(fp_number "$3")
+  [ "$2" -gt "$fp_claim_attempt" ] || [ "$fp_until" -gt "$fp_claim_until" ] || return 0
+  [ "$fp_until" -gt "$fp_claim_until" ] || fp_until=$fp_claim_until
+  fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2"
+}
+
 # fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt at it is known; else fp_why says who has it.
 # An order may have been on its way while somebody else took the run over.
 fp_check_claim() {
@@ -76,6 +84,7 @@ fp_check_claim() {
   fp_why=''
   if [ "$fp_claim_run" != "$1" ] || [ "$fp_claim_until" = 0 ]; then
     fp_why="nobody has it"
+    case $fp_claim_run:$fp_claim_by in "$1:lifted by "*) fp_why="it was $fp_claim_by" ;; esac
     [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run of $fp_claim_by has it"
     fp_why="run $1 has no claim on this machine any more: $fp_why"
   elif [ "$2" -lt "$fp_claim_attempt" ]; then

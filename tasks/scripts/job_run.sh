@@ -25,6 +25,7 @@ fi
 
 # a clock that is set back from now on makes nothing begin late (see fp_now)
 { IFS='. ' read -r up _ </proc/uptime; } 2>/dev/null || :
+# shellcheck disable=SC2034  # read by the prelude, which the script begins with
 case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
 
 (

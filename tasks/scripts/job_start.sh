@@ -1,7 +1,8 @@
 #!/bin/sh
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its parameters).
 # A job that names claim_run and claim_attempt among its own parameters is begun only while that attempt at that run, or
-# none newer, has the machine's claim: an order may have been on its way while somebody else took the run over.
+# none newer, has the machine's claim: an order may have been on its way while somebody else took the run over. Its
+# claim_until (epoch seconds) prolongs that claim.
 # Records: job; or busy (another job runs here), or refused (it could not be started, or may not be; about: claim, room,
 # "unsure": it may begin all the same, or ""). A job that was refused never begins, however late its start comes.
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
@@ -21,8 +22,8 @@ claimed() { # refuse an order of a run, or an attempt at it, that has not the ma
   [ -n "$claim_run" ] || return 0
   if ! fp_check_claim "$claim_run" "$attempt"; then
     [ "$attached" = true ] || refuse "$fp_why" claim
-  elif [ "$attempt" -gt "$fp_claim_attempt" ]; then
-    fp_write_claim "$claim_run" "$fp_claim_until" "$fp_claim_by" "$attempt" || refuse "cannot write ${fp_jobs%/*}/claim" room
+  else
+    fp_keep_claim "$claim_run" "$attempt" "$(of_job claim_until)" || refuse "cannot write ${fp_jobs%/*}/claim" room
   fi
 }
 

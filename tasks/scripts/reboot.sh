@@ -23,7 +23,7 @@ claimed() { # refuse an order of a run, or an attempt at it, that has not the ma
   fi
   fp_check_claim "$claim_run" "$attempt" || refuse "$fp_why" claim
   # where that can't be written, an earlier attempt's order comes to the same: the boot id tells that it was carried out
-  [ "$attempt" -le "$fp_claim_attempt" ] || fp_write_claim "$claim_run" "$fp_claim_until" "$fp_claim_by" "$attempt" || :
+  fp_keep_claim "$claim_run" "$attempt" "$(fp_param claim_until)" || :
   umask "$mask"
 }
 

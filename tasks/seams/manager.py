@@ -18,6 +18,21 @@ class Work(StrEnum):
     REPAIR = "repair"  # finish what was interrupted
 
 
+class Cause(StrEnum):
+    """Why a transaction ended badly, as far as its job can tell: the field "cause" of its record."""
+
+    INTERRUPTED = "interrupted"  # dpkg was interrupted before
+    LOCK = "lock"  # another process had the package manager's lock all the time: nothing was begun
+    SPACE = "space"
+    HELD = "held"
+    CONFFILE = "conffile"
+    SCRIPT = "maintainer-script"
+    FETCH = "fetch"
+    GONE = "gone"  # the repositories do not have that version any more
+    REFUSED = "refused"
+    FAILED = "failed"  # anything else
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """Updates that are installed together, and the last moment at which that may begin.

@@ -9,13 +9,14 @@ import logging
 import math
 import secrets
 from collections.abc import MutableMapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
-from tasks.errors import DeadlineExceeded, FleetpatchError
+from tasks.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
 from tasks.model import Facts, Finding
 from tasks.seams.clock import Deadline
+from tasks.seams.records import JournalMark
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps import journal
@@ -27,7 +28,9 @@ ACT = "attempt"
 """The act of journal entries that number attempts: the n-th one of a machine in a run is of its n-th attempt."""
 
 ASK_SECONDS = 60.0
-_IN_DOUBT = frozenset({"DeadlineExceeded", "InternalError", "JobLost"})  # with these a download may be running still
+_IN_DOUBT = (DeadlineExceeded, InternalError, JobLost)  # with these a download may be running still
+SOON = timedelta(minutes=15)
+"""How long a claim holds for a run that has begun nothing: the pre-check fits into it. The first order prolongs it."""
 BEYOND_WINDOW = timedelta(hours=1)
 """How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it.
 
@@ -37,18 +40,45 @@ _numbers: MutableMapping[Control, dict[tuple[str, str], int]] = WeakKeyDictionar
 """The numbers of this process' attempts, by their control, run and machine: a number is asked for once."""
 
 
-def claim(work: Work) -> Finding:
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """What came of asking for the machine.
+
+    Attributes:
+        finding: the same for people; it blocks when the machine was not given.
+        is_elsewhere: whether another run has the machine, or its job runs there: nothing is wrong with it then.
+    """
+
+    finding: Finding
+    is_elsewhere: bool = False
+
+
+def claim(work: Work) -> ClaimResult:
     """Claim the machine for this run, unless another run has it. Asked twice, it is still ours."""
     answer = _claim(work)
     kind = answer.get("kind")
     if kind == "claimed":
-        return Finding("claim", FindingLevel.GOOD, "no other run has this machine")
+        return ClaimResult(Finding("claim", FindingLevel.GOOD, "no other run has this machine"))
     if kind == "taken":
-        return Finding(
-            "claim", FindingLevel.BLOCK, _whose(work, answer), "Wait for that run, or resume it and let it end."
+        remedy = (
+            "Wait for that run, or resume it and let it end. If it is dead and nothing of it is to be resumed, "
+            f"lift its lock: fleetpatch unlock {work.name}"
         )
+        return ClaimResult(Finding("claim", FindingLevel.BLOCK, _whose(work, answer), remedy), _elsewhere(work, answer))
     why = str(answer.get("why") or "the machine gave no answer")
-    return Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", "Mend that on the machine.")
+    remedy = "Try again: something else is begun there now." if _is_unsure(answer) else "Mend that on the machine."
+    return ClaimResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", remedy))
+
+
+def _is_unsure(answer: ScriptRecord) -> bool:
+    """Whether the machine could not answer since an order of somebody is under way there."""
+    return answer.get("about") == "unsure"
+
+
+def _elsewhere(work: Work, answer: ScriptRecord) -> bool:
+    """Whether an answer names another run. One that makes no sense (no run, no moment) says nothing of the kind."""
+    run = answer.get("run")
+    return isinstance(run, str) and run not in {"", work.context.run.id} and bool(answer.get("job") or _until(answer))
 
 
 def outrank(work: Work) -> None:
@@ -59,7 +89,7 @@ def outrank(work: Work) -> None:
         TransportError: the machine could not be asked, or what an earlier attempt has ordered is still under way there.
     """
     answer = _claim(work)
-    if answer.get("about") == "unsure":
+    if _is_unsure(answer):
         raise DeadlineExceeded(f"the machine did not hear of this attempt: {answer.get('why')}", machine=work.name)
 
 
@@ -69,7 +99,12 @@ def in_the_name_of(work: Work, script: Script) -> Script:
     It also says what the machine's clock was when it was compared with ours, so that one that is set back before or
     while the order is carried out lets nothing begin late.
     """
-    mine = {"claim_run": work.context.run.id, "claim_attempt": str(_attempt(work)), **_clock_of(work.facts)}
+    mine = {
+        "claim_run": work.context.run.id,
+        "claim_attempt": str(_attempt(work)),
+        "claim_until": _in_its_clock(work, _end(work)),
+        **_clock_of(work.facts),
+    }
     return replace(script, params={**script.params, **mine})
 
 
@@ -105,11 +140,22 @@ def _not_taken_back(answer: ScriptRecord) -> Finding:
 
 
 def _may_be_at_work(work: Work) -> bool:
-    """Whether an installation was begun whose end was not seen: only such updates are still Pending afterwards."""
-    install = work.run.install
-    if install is None:
-        return work.run.error is not None and (work.run.error.transient or work.run.error.kind in _IN_DOUBT)
-    return any(result.state is UpdateState.PENDING for result in install.results)
+    """Whether something was begun whose end was not seen. Of an installation only such updates are still Pending."""
+    install, error = work.run.install, work.run.error
+    if install is not None:
+        return any(result.state is UpdateState.PENDING for result in install.results)
+    return error is not None and (error.transient or error.is_a(*_IN_DOUBT)) and not _nothing_begun(work)
+
+
+def _nothing_begun(work: Work) -> bool:
+    """Whether the journal shows that this run has ordered nothing on the machine."""
+    if work.run.begun:
+        return False
+    try:
+        entries = work.context.records.entries(work.context.run.id, work.name)
+    except RecordsError:
+        return False
+    return not any(entry.mark is JournalMark.BEFORE and entry.act in journal.BEGINNING_ACTS for entry in entries)
 
 
 def _attempt(work: Work) -> int:
@@ -129,10 +175,21 @@ def _attempt(work: Work) -> int:
 
 
 def _claim(work: Work) -> ScriptRecord:
-    run, window = work.context.run, work.context.window
-    end = window.end if work.context.options.download_only else window.end + BEYOND_WINDOW
-    until = end.timestamp() + work.facts.clock_skew_seconds
-    return _ask(work, {"by": run.started_by or "unknown", "until": f"{until:.0f}"})
+    context = work.context
+    until = _end(work)
+    if not (work.run.begun or context.options.hooks):  # hooks may take their time before anything is ordered
+        until = min(until, context.clock.now() + SOON)
+    return _ask(work, {"by": context.run.started_by or "unknown", "until": _in_its_clock(work, until)})
+
+
+def _end(work: Work) -> datetime:
+    """Return when a claim ends by itself under which something was ordered."""
+    window = work.context.window
+    return window.end if work.context.options.download_only else window.end + BEYOND_WINDOW
+
+
+def _in_its_clock(work: Work, moment: datetime) -> str:
+    return f"{moment.timestamp() + work.facts.clock_skew_seconds:.0f}"
 
 
 def _ask(work: Work, parameters: dict[str, str]) -> ScriptRecord:
@@ -153,7 +210,11 @@ def _whose(work: Work, answer: ScriptRecord) -> str:
 
 
 def _moment(answer: ScriptRecord) -> str:
+    until = _until(answer)
+    return f"{until:%Y-%m-%d %H:%M} UTC by its own clock" if until else "an unknown moment"
+
+
+def _until(answer: ScriptRecord) -> datetime | None:
     until = answer.get("until")
-    if isinstance(until, int | float) and 0 < until < 1e11:
-        return f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC by its own clock"
-    return "an unknown moment"
+    usable = isinstance(until, int | float) and not isinstance(until, bool) and 0 < until < 1e11
+    return datetime.fromtimestamp(until, UTC) if usable else None  # type: ignore[arg-type]  # usable is what says so

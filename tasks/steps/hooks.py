@@ -233,7 +233,7 @@ def after_machine(work: Work) -> None:
             _run(work, hook, None)
         except RecordsError as error:
             control.stop(f"the records failed: {error.message}")
-            info = ErrorInfo(type(error).__name__, error.message, error.hint, error.transient)
+            info = ErrorInfo.of(error)
             work.run = replace(work.run, error=work.run.error or info)
             return
 

@@ -8,7 +8,7 @@ from tasks.errors import ConnectionLost, FleetpatchError
 from tasks.model import JobOutput, TransactionResult, Update
 from tasks.rules.selection import excluded_names
 from tasks.seams.clock import Deadline
-from tasks.seams.manager import Transaction
+from tasks.seams.manager import Cause, Transaction
 from tasks.seams.manager import Work as Kind
 from tasks.seams.transport import Job, JobPhase, ScriptRecord
 from tasks.states import Step
@@ -212,7 +212,12 @@ def _ids(transaction: Transaction) -> tuple[str, ...]:
 
 def _locked_out(event: ScriptRecord) -> bool:
     """Whether a transaction ended without having begun: the package manager's lock was somebody else's all the time."""
-    return bool(_number(event.get("exit_code"), -1)) and str(event.get("error") or "").startswith("lock:")
+    return bool(_number(event.get("exit_code"), -1)) and _cause(event) == Cause.LOCK
+
+
+def _cause(event: ScriptRecord) -> str:
+    """Return why a transaction failed, as the job says; of a job that an older version began, from before its words."""
+    return str(event.get("cause") or str(event.get("error") or "").partition(":")[0])
 
 
 def _turned_down(events: Sequence[ScriptRecord], by_number: Mapping[int, Transaction]) -> tuple[str, ...]:

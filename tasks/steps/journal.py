@@ -7,6 +7,9 @@ from tasks.seams.records import JournalEntry, JournalMark
 from tasks.states import Step
 from tasks.steps.context import Work
 
+BEGINNING_ACTS = frozenset({"stage", "install", "repair", "reboot", "restart"})
+"""Acts that may have changed a machine once they stand in the journal."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 

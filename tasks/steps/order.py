@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.errors import FleetpatchError, RecordsError
+from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import Assessment, ErrorInfo, StepRecord
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps import journal
@@ -109,12 +109,12 @@ def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) ->
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
             work.context.control.stop(f"the records failed: {error.message}")
-        info = ErrorInfo(type(error).__name__, error.message, error.hint, error.transient)
+        info = ErrorInfo.of(error)
         state, message = _failed(work, step, began, info)
     except Exception as error:  # a fault of ours must cost one machine its run, never the fleet its report
         logger.exception("%s: %s failed in a way that was not foreseen", work.name, step)
         hint = "This is a fault in fleetpatch; its log has the details."
-        info = ErrorInfo("InternalError", f"{type(error).__name__}: {error}", hint)
+        info = ErrorInfo.of(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         state, message = _failed(work, step, began, info)
     work.run = work.run.noted(StepRecord(step, began, clock.now(), state, message))
     watch.finished(work.name, step, state.value, message)

@@ -1,6 +1,5 @@
 """Pre-check: is this machine in a state in which it may be patched? Every finding blocks or warns, with its remedy."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,10 +10,6 @@ from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import timed_facts
 from tasks.steps.probes import ask
-
-_OF_ANOTHER_RUN = re.compile(
-    r"run (?!None )\S+ of .+ has this machine until \d|a job of run (?!unknown )\S+(?: of .+)? is still running"
-)
 
 
 def precheck(work: Work) -> MachineRun:
@@ -27,8 +22,9 @@ def precheck(work: Work) -> MachineRun:
     clock = work.context.clock
     facts = timed_facts(work.transport, clock, work.reading())
     work.run = replace(work.run, baseline=facts, claimed=True)
+    claimed = claim(work)
     findings = [
-        claim(work),
+        claimed.finding,
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
         *findings_on_state(work, facts, work.plan.chosen),
         *(ask(work, check) for check in work.run.machine.pre_checks),
@@ -36,17 +32,9 @@ def precheck(work: Work) -> MachineRun:
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
     halted = refusal(findings)
-    elsewhere = bool(blocking) and all(_is_elsewhere(finding) for finding in blocking)
+    elsewhere = claimed.is_elsewhere and blocking == [claimed.finding]  # nothing is wrong with the machine then
     halted_as = OperationState.NOT_STARTED if elsewhere else OperationState.FAILED
     return replace(work.run, findings=tuple(findings), halted=halted, halted_as=halted_as)
-
-
-def _is_elsewhere(finding: Finding) -> bool:
-    """Whether it says that another run has the machine: nothing is wrong with it then.
-
-    An answer that makes no sense (no run, no moment) says nothing of the kind.
-    """
-    return finding.check == "claim" and _OF_ANOTHER_RUN.match(finding.message) is not None
 
 
 def refusal(findings: Sequence[Finding]) -> str:

@@ -23,13 +23,11 @@ from tasks.model import (
 from tasks.seams.records import JournalEntry, JournalMark
 from tasks.states import OperationState
 from tasks.steps.context import MachineRun
+from tasks.steps.journal import BEGINNING_ACTS
 from tasks.steps.updaters import ACT as PAUSE
 
 ACT = "step"
 """The act of journal entries that hold progress; their key is the step."""
-
-BEGINNING_ACTS = frozenset({"stage", "install", "repair", "reboot", "restart"})
-"""Acts that may have changed a machine once they stand in the journal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from tasks.errors import AuthenticationFailed, FleetpatchError, ProtocolViolation, ScriptFailed, TransportError
+from tasks.errors import (
+    AuthenticationFailed,
+    DeadlineExceeded,
+    FleetpatchError,
+    PrivilegeError,
+    ProtocolViolation,
+    ScriptFailed,
+    TransportError,
+)
 from tasks.model import Finding, PackageState, RebootNeed, RebootResult
 from tasks.rules.checks import mount_findings
 from tasks.rules.reboot import RebootDecision, decide
@@ -27,6 +35,7 @@ from tasks.steps.turn import over_at
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
 PAUSE_SECONDS = 1.0
+_BOOTING = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, ProtocolViolation, ScriptFailed)
 REFUSED_PAUSE_SECONDS = 10.0  # after a login was refused: a machine that boots refuses all, and accounts get locked
 
 
@@ -360,13 +369,7 @@ def _still_booting(error: FleetpatchError) -> bool:
 
     Logins are refused for a moment at both ends (pam_nologin), and scripts are cut off in the middle.
     """
-    return error.transient or type(error).__name__ in {
-        "AuthenticationFailed",
-        "DeadlineExceeded",
-        "PrivilegeError",
-        "ProtocolViolation",
-        "ScriptFailed",
-    }
+    return error.transient or isinstance(error, _BOOTING)
 
 
 def _say(work: Work, message: str) -> None:

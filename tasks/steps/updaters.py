@@ -98,7 +98,7 @@ def restore(work: Work) -> None:
         journal.done(work, Step.REPORT, RESTORED, KEY, {"back": back, "left": left, "failed": failed})
     except RecordsError as error:
         control.stop(f"the records failed: {error.message}")
-        info = ErrorInfo(type(error).__name__, error.message, error.hint, error.transient)
+        info = ErrorInfo.of(error)
         work.run = replace(work.run, error=work.run.error or info)
     except (FleetpatchError, ValueError) as error:  # ValueError: nothing is known of the machine, not even its manager
         logger.info("%s: its own updaters could not be brought back: %s", work.name, error)

@@ -49,7 +49,7 @@ EVENTS_PIECE: Final = 1024 * 1024
 LOG_PIECE: Final = 256 * 1024
 # scripts that need functions of another one, put before them
 _LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim"), ("job_common",)),
+    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim", "lock"), ("job_common",)),
     **dict.fromkeys(("reboot_obstacles", "apt_assess"), ("package_locks",)),
     "reboot": ("job_common", "package_locks"),
     "apt_updaters": ("job_common", "apt_updaters_back"),

@@ -52,9 +52,11 @@ class Machine:
     def release(self, run: str = "run", attempt: int = 1) -> ScriptRecord:
         return self.claim(run, attempt, release="yes")
 
-    def start(self, job_id: str = "one", run: str = "run", attempt: int = 1, what: str = "endless") -> bool:
+    def start(
+        self, job_id: str = "one", run: str = "run", attempt: int = 1, what: str = "endless", until: str = ""
+    ) -> bool:
         """Start a job in the name of an attempt at a run; return whether it was there already."""
-        script = Script(what, {"claim_run": run, "claim_attempt": str(attempt)})
+        script = Script(what, {"claim_run": run, "claim_attempt": str(attempt), "claim_until": until})
         return self.shell.start(Job(job_id, script), deadline=soon()).attached
 
     def would_reboot(self, order: Script) -> bool:
@@ -227,6 +229,23 @@ def test_a_claim_that_makes_no_sense_stops_nobody(machine: Machine, there: str) 
 def test_numbers_that_are_none_count_as_the_lowest(machine: Machine) -> None:
     assert machine.shell.run(Script("claim", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon())
     assert (machine.place / "claim").read_text() == "run\n0\n\n0\n"
+
+
+def test_an_order_prolongs_its_claim_and_never_shortens_it(machine: Machine) -> None:
+    machine.claim(until="5000000000")
+    machine.start("one", what="quick", until="6000000000")
+    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n1\n"
+    machine.stop()
+    machine.start("two", what="quick", until="5500000000", attempt=2)
+    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n2\n"
+    machine.stop()
+
+
+def test_to_claim_again_never_shortens_what_an_order_has_prolonged(machine: Machine) -> None:
+    machine.claim(until="6000000000")
+    assert machine.claim(until="5000000000", attempt=2)["until"] == 6000000000
+    machine.release(attempt=2)
+    assert machine.claim(until="5000000000", attempt=2)["until"] == 5000000000
 
 
 def test_a_job_that_names_no_claim_needs_none(machine: Machine) -> None:

@@ -12,7 +12,9 @@ from tasks.rules.checks import UPDATERS
 from tasks.rules.reboot import MEASURE, needed_seconds
 from tasks.seams.records import JournalMark
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
+from tasks.steps.claim import SOON
 from tasks.steps.facts import PROMPT_SECONDS
+from tasks.steps.journal import BEGINNING_ACTS
 from tests.faults.budget_checks import budget_kept
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
@@ -24,11 +26,13 @@ from tests.support.reboot_guard import HOLDER
 
 SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
 HEARD = timedelta(seconds=30)  # a lease is renewed every 5 s, a quiet job looked at every 10
+JUMPS = frozenset({"controller's clock jumps", "machine's clock jumps", "machine's clock set back"})
 DEAFENING = frozenset(
     {"records away", "records away for good", "answer of the records lost", "line cut", "unreachable for good"}
     | {
         "controller frozen",
         "order on its way",
+        "start of a job stalls",
         "sshd restarted",
         "login refused for a while",
         "power cut",
@@ -47,7 +51,11 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if not in_doubt:
         machine.over_for.add(outcome.run_id)
-    for fault in (*_updates(world, outcome, machine), *_standing(outcome, machine), *untold(world, outcome, machine)):
+    for fault in (
+        *_updates(world, outcome, machine),
+        *_standing(world, outcome, machine),
+        *untold(world, outcome, machine),
+    ):
         world.complain(f"{outcome.machine}, outcome {outcome.state}: {fault}")
 
 
@@ -73,7 +81,7 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
             yield f"{name} is told to be {result.state} at {result.update.installed}, and the machine has {now}"
 
 
-def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
+def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     if outcome.error is not None and outcome.error.kind == "InternalError":
         yield f"a fault of ours: {outcome.error.message}"
     if outcome.state is OperationState.SUCCEEDED:
@@ -98,6 +106,11 @@ def _standing(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if ours and not in_doubt and outcome.run_id not in machine.released_by:
         yield "the claim is left behind"
+    acts = {entry.act for entry in world.records.journal if entry.machine == outcome.machine}
+    left = machine.claimed_by[2] - now if machine.claimed_by is not None else 0.0
+    jumped = {fault.kind for fault in world.struck} & JUMPS
+    if ours and left > SOON.total_seconds() and not acts & BEGINNING_ACTS and not jumped:
+        yield f"nothing was begun, and its claim is kept for {left:.0f} s"
 
 
 def _rebooted(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:

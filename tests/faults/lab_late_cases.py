@@ -13,8 +13,8 @@ LATE_SECONDS = 48  # longer than a machine waits for a job that it started
 LATE_UNIT = f"""d=/run/systemd/system/fleetpatch-.service.d; mkdir -p $d
 printf '[Service]\\nExecStartPre=/bin/sleep {LATE_SECONDS}\\n' > $d/late.conf; systemctl daemon-reload"""
 PUNCTUAL_UNIT = "rm -r /run/systemd/system/fleetpatch-.service.d; systemctl daemon-reload"
-LATE_SETSID = f"""mv /usr/bin/systemd-run /usr/bin/systemd-run.off
-printf '#!/bin/sh\\nsleep {LATE_SECONDS}\\nexec /usr/bin/setsid "$@"\\n' > /usr/local/sbin/setsid; chmod 755 /usr/local/sbin/setsid"""
+LATE_SETSID = f"""mv /usr/bin/systemd-run /usr/bin/systemd-run.off; cd /usr/local/sbin
+printf '#!/bin/sh\\nsleep {LATE_SECONDS}\\nexec /usr/bin/setsid "$@"\\n' > setsid; chmod 755 setsid"""
 PUNCTUAL_SETSID = "mv /usr/bin/systemd-run.off /usr/bin/systemd-run; rm /usr/local/sbin/setsid"
 
 

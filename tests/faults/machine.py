@@ -4,7 +4,8 @@ What it sees that must never be is told to ``complain`` at the very moment: a jo
 transaction begun too late, a claim given back under a running job. The others are asked afterwards (checks.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import inf
@@ -141,6 +142,11 @@ class FaultyMachine(SimMachine):
         for package in self.world.packages:
             package.fails = package.fails or "space: No space left on device"
 
+    def lift_lock(self) -> None:
+        """Let a person lift the lock of the run that has it, as lock.sh does: not while a job runs."""
+        if self.claimed_by is not None and not self.busy and not self.late_jobs.locked:
+            self.claimed_by = (self.claimed_by[0], "lifted by somebody", 0.0)
+
     def come_back_read_only(self) -> None:
         """Have a root from now on, as it boots, that nothing can be written to."""
         self.read_only = self.booted_read_only = True
@@ -192,7 +198,8 @@ class FaultyMachine(SimMachine):
             del self._jobs[job.id]
         if self.late_jobs.locked:
             self._begin(Call("start", job.id, job.script), deadline)
-            self.late_jobs.wait_for_lock(deadline)
+            with self._heard():
+                self.late_jobs.wait_for_lock(deadline)
         known = job.id in self._jobs
         if not known and self.read_only:
             self._begin(Call("start", job.id, job.script), deadline)
@@ -202,13 +209,27 @@ class FaultyMachine(SimMachine):
             self._begin(Call("start", job.id, job.script), deadline)
             raise ScriptFailed(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
         if not known and not self.busy:
-            self.late_jobs.hold_up(job, deadline, self.caller, self.caller_since)
+            with self._heard():
+                self.late_jobs.hold_up(job, deadline, self.caller, self.caller_since)
         before = len(self._jobs)
         try:
             return super().start(job, deadline=deadline)
         finally:
             if not known and len(self._jobs) > before:
                 self._took_on(job)
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Whoever is heard meanwhile, go on with the one who speaks now."""
+        caller, since = self.caller, self.caller_since
+        try:
+            yield
+        finally:
+            self.caller, self.caller_since = caller, since
+
+    def _locked_out(self) -> ScriptRecord | None:
+        with self._heard():
+            return self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5))
 
     def begin_by_itself(self, job: Job, run_id: str, since: datetime) -> None:
         """Begin a job whose order was held up, whether or not anybody is there."""
@@ -228,6 +249,8 @@ class FaultyMachine(SimMachine):
         if attempt < self.attempt:
             return "" if known else f"run {run} was taken over"
         self.attempt = attempt
+        until = max(holder[2], float(str(job.script.params.get("claim_until", 0))))
+        self.claimed_by = (run, holder[1], until)
         return ""
 
     def reboot_refusal(self, script: Script) -> str:
@@ -290,7 +313,7 @@ class FaultyMachine(SimMachine):
         """As claim.sh: not given back under a running job, nor taken by another run then, nor by an earlier attempt."""
         if self.read_only:
             return {"kind": "refused", "why": "cannot write its jobs' folder"}
-        if locked := self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5)):
+        if locked := self._locked_out():
             return locked
         run, attempt = str(script.params["run"]), int(str(script.params["attempt"]))
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
@@ -306,13 +329,14 @@ class FaultyMachine(SimMachine):
             self._complain(f"{self.name}: run {run} gave back or took the claim while job {self.busy} was running")
         if release:
             return {"kind": "released", "run": run}
-        self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
+        until = max(until if ours else 0.0, float(str(script.params["until"])))
+        self.claimed_by = (run, str(script.params["by"]), until)
         self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
         return {"kind": "claimed", "run": run}
 
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
         """As apt_updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
-        if locked := self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5)):
+        if locked := self._locked_out():
             return [locked]
         run, restore = str(script.params["claim_run"]), script.params["work"] == "restore"
         ours = self.claimed_by is not None and self.claimed_by[0] == run and bool(self.claimed_by[2])
@@ -338,7 +362,7 @@ class FaultyMachine(SimMachine):
         return {"kind": "probe", "exit_code": 0, "text": ""}
 
     def _reboot(self, script: Script) -> ScriptRecord:
-        if locked := self.late_jobs.refusal(Deadline.after(self.fake_clock, LOCK_WAIT + 5)):
+        if locked := self._locked_out():
             return {**locked, "boot_id": self.boot_id}
         expected = str(script.params["expected_boot_id"])
         why = self.reboot_refusal(script) if expected == self.boot_id else ""

@@ -40,6 +40,7 @@ from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
 from tasks.seams.transport import Script
 from tasks.states import FindingLevel, RebootState, Step, UpdateState
+from tasks.steps.claim import ClaimResult
 from tasks.steps.context import Control, Work
 from tests.faults.controller import Controller, Keeper, current_hub
 from tests.faults.late_jobs import LateJobs
@@ -135,8 +136,8 @@ def _fewer(inner: Any) -> Any:
     return lambda self, works: inner(self, works)[: max(1, len(works) - 1)]
 
 
-def _claimed(work: Work) -> Finding:
-    return Finding("claim", FindingLevel.GOOD, "not asked")
+def _claimed(work: Work) -> ClaimResult:
+    return ClaimResult(Finding("claim", FindingLevel.GOOD, "not asked"))
 
 
 def _unheeded(stack: ExitStack) -> None:

@@ -10,16 +10,19 @@ from tests.faults.kinds import FROM_THE_START, STRIKES
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
+from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
 
 PAGE = TOP / "docs/faults.md"
 LINK = re.compile(r'\[(L|S|T)\]\(\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
 HARD = {name for name, _ in hard_cases("true")}
 ADMINISTRATOR = {name for name, _ in administrator_cases()}
+LATE = {name for name, _ in late_cases()}
 NAMED = {
-    "faults/lab_cases.py": {name for name, _ in cases()} - HARD - ADMINISTRATOR,
+    "faults/lab_cases.py": {name for name, _ in cases()} - HARD - ADMINISTRATOR - LATE,
     "faults/lab_administrator.py": ADMINISTRATOR,
     "faults/lab_hard_cases.py": HARD,
+    "faults/lab_late_cases.py": LATE,
     "faults/kinds.py": {*STRIKES, *FROM_THE_START},
     "faults/abandoned.py": KINDS,
 }

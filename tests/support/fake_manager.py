@@ -178,7 +178,7 @@ class _JobRun:
             return True
         self.past += min(patience, (free_at - self._now()).total_seconds())
         if self._now() < free_at:
-            self._tell("transaction_ended", number, exit_code=100, error="lock: Could not get lock")
+            self._tell("transaction_ended", number, exit_code=100, cause="lock", error="lock: Could not get lock")
             return False
         return True
 
@@ -208,7 +208,8 @@ class _JobRun:
         self.shelf.carry_out(work, own)
         if work is Work.REPAIR:
             errors = self.shelf.broken()
-        self._tell("transaction_ended", number, exit_code=100 if errors else 0, error="; ".join(errors))
+        cause = "failed" if errors else ""
+        self._tell("transaction_ended", number, exit_code=100 if errors else 0, cause=cause, error="; ".join(errors))
         self.log += "".join(
             f"Setting up {package.id} ({package.available}) ...\n{package.fails}" for package in packages
         )

@@ -23,7 +23,7 @@ from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, Unreachable
 from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.seams.clock import Deadline
-from tasks.seams.transport import Job, Script, ScriptRecord, Transport
+from tasks.seams.transport import Job, JobView, Script, ScriptRecord, Transport
 from tasks.steps.context import Control, SilentWatcher, Watcher
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
@@ -174,6 +174,13 @@ class SimMachine(FakeTransport):
     def installs(self) -> list[Job]:
         """Return the installing ones."""
         return [job for job in self.jobs() if job.script.params["work"] == "install"]
+
+    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+        """See Transport; an order prolongs its run's claim."""
+        view, mine = super().start(job, deadline=deadline), self.claimed_by
+        if mine is not None and mine[0] == job.script.params.get("claim_run"):
+            self.claimed_by = (*mine[:2], max(mine[2], float(str(job.script.params.get("claim_until", 0)))))
+        return view
 
     def begun(self) -> list[Begun]:
         """Return the transactions that jobs really began."""

@@ -37,7 +37,7 @@ def test_nothing_is_begun_before_somebody_approves_and_all_of_it_after(scene: Sc
     assert re.fullmatch(r"approved by anna on 2026-03-10 01:30:\d\d UTC: looks good", note)
     assert scene.history.report(RUN).notes == report.notes
     (waiting,) = [told for occasion, told in scene.told if occasion is Occasion.WAITING]
-    assert waiting.notes[-1].startswith("waits for approval until 2026-03-10 04:45 UTC: fleetpatch approve ")
+    assert waiting.run.message.startswith("waits for approval until 2026-03-10 04:45 UTC: fleetpatch approve ")
 
 
 def test_it_goes_on_within_seconds_of_the_answer(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

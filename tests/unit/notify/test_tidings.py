@@ -1,5 +1,6 @@
 """What people are told: short, true, and harmless whatever a machine says."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,7 +51,8 @@ def test_machines_that_were_not_assessed_are_named_in_the_plan() -> None:
 
 def test_who_is_waited_for_is_told_how_to_answer_and_until_when() -> None:
     waits = f"waits for approval until 2026-11-21 02:00 CET: fleetpatch approve {make.RUN_ID}"
-    told = tiding(Occasion.WAITING, report(plans=(make.make_plan(),), notes=("something else", waits)))
+    waiting = report(plans=(make.make_plan(),), notes=("approval of something else",))
+    told = tiding(Occasion.WAITING, replace(waiting, run=replace(waiting.run, message=waits)))
     assert told.title == "fleetpatch: web-nights: waits for your approval"
     assert f"It {waits}" in told.body
     assert f"Approve: fleetpatch approve {make.RUN_ID}" in told.body

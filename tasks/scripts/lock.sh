@@ -1,0 +1,31 @@
+#!/bin/sh
+# Tells which run has the machine's lock (the claim), and what runs; or lifts that lock, for a person.
+# Parameters: lift ("yes"), by (who lifts it), and of the lock as it was seen before: run, attempt, until.
+# Records: lock (run, by, until, attempt: whose it is, "" and 0 when nobody has it; job, label, began: what runs; now),
+# and after that lifted, or changed (it is not the lock that was seen), or refused (why). Nothing is lifted while a job runs.
+# shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
+
+umask 077
+refuse() { fp_emit refused "why=$1" "about=$fp_about"; exit 0; }
+
+if fp_has lift; then
+  fp_ready || refuse "$fp_why"
+  fp_lock || refuse "$fp_why"
+fi
+fp_read_claim
+fp_find_running
+[ "$fp_claim_until" != 0 ] || fp_claim_run='' fp_claim_by=''
+label=''
+[ -z "$fp_busy" ] || label=$(cat "$fp_jobs/$fp_busy/label" 2>/dev/null)
+fp_emit lock "run=$fp_claim_run" "by=$fp_claim_by" "until:=$fp_claim_until" "attempt:=$fp_claim_attempt" \
+  "job=$fp_busy" "label=$label" "began:=${fp_began:-}" "now:=$(fp_now)"
+fp_has lift || exit 0
+
+[ -z "$fp_busy" ] || refuse "job $fp_busy is running"
+if [ "$fp_claim_run $fp_claim_attempt $fp_claim_until" != "$(fp_param run) $(fp_param attempt) $(fp_param until)" ]; then
+  fp_emit changed "run=$fp_claim_run"
+  exit 0
+fi
+# what is left says who lifted it: an order of that run which comes later is refused with these words
+fp_write_claim "$fp_claim_run" 0 "lifted by $(fp_param by)" "$fp_claim_attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
+fp_emit lifted "run=$fp_claim_run"
