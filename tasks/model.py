@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.observed import Assessment, Disk, ErrorInfo, Facts, PackageState, RebootNeed, Services, Update
+from tasks.observed import (
+    Assessment,
+    Disk,
+    ErrorInfo,
+    Facts,
+    PackageState,
+    RebootNeed,
+    Services,
+    UnfinishedPackage,
+    Update,
+)
 from tasks.states import (
     Answer,
     Classification,
@@ -45,6 +55,7 @@ __all__ = [
     "Services",
     "StepRecord",
     "TransactionResult",
+    "UnfinishedPackage",
     "Update",
     "UpdateResult",
     "Validation",

@@ -100,12 +100,29 @@ class RebootNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfinishedPackage:
+    """A package that is there and not set up: its installation was interrupted, or failed.
+
+    Attributes:
+        id: as an update of it has it.
+        status: in the package manager's words: "half-configured".
+    """
+
+    id: str
+    name: str
+    arch: str
+    version: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class PackageState:
     """What the package manager says.
 
     Attributes:
         problems: what is broken (interrupted transactions, unmet dependencies); empty when it is healthy.
         repairable: whether finishing what was interrupted may mend the problems.
+        unfinished: packages among the problems that are only half installed.
         lock_holder: process that holds the lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
         warnings: repositories that could not be read, and the like.
@@ -122,6 +139,7 @@ class PackageState:
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     warnings: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
+    unfinished: tuple[UnfinishedPackage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from tasks.managers.apt_health import (
     parse_packages,
     refresh_warnings,
     require_sources,
+    unfinished_packages,
 )
 from tasks.managers.apt_parse import parse_policy, parse_releases, parse_simulation, parse_stanzas
 from tasks.managers.apt_reboot import reboot_need, services_to_restart
@@ -57,9 +58,10 @@ def read_assessment(result: ScriptResult) -> PackageState:
     problems, repairable = find_problems(
         packages, sections["audit"].text, simulation, interrupted=truth_of(state, "interrupted")
     )
+    unfinished = unfinished_packages(packages, native)
     if problems and dpkg_at_work(locks):  # what is half done now is somebody's work in progress, not broken
         warnings.append(f"{lock_holder(locks)} is changing packages, so their state was not judged: {problems[0]}")
-        problems, repairable = (), False
+        problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     return PackageState(
         manager="apt",
@@ -72,6 +74,7 @@ def read_assessment(result: ScriptResult) -> PackageState:
         auto_updaters=_updaters(sections, integer_of(state, "at")),
         warnings=tuple(warnings),
         services_to_restart=services_to_restart(needrestart),
+        unfinished=unfinished,
     )
 
 

@@ -124,6 +124,7 @@ def _window(row: RunRow) -> Json | None:
 def _counts(row: RunRow | MachineRow) -> Json:
     return {
         "installedPatchCount": row.installed,
+        "repairedPackageCount": row.repaired,
         "failedPatchCount": row.failed,
         "pendingPatchCount": row.pending,
         "excludedPatchCount": row.excluded,

@@ -23,7 +23,16 @@ from tasks.reporting.rows import (
     UpdateRow,
     WaveRow,
 )
-from tasks.states import URGENT, Classification, Compliance, FindingLevel, OperationState, RebootState, UpdateState
+from tasks.states import (
+    SETTLED,
+    URGENT,
+    Classification,
+    Compliance,
+    FindingLevel,
+    OperationState,
+    RebootState,
+    UpdateState,
+)
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
 
@@ -98,7 +107,7 @@ def results(subject: Subject) -> Iterator[tuple[UpdateResult, bool]]:
 
 def is_urgent(result: UpdateResult) -> bool:
     """Return whether that is a critical or security update that is not installed."""
-    return result.update.classification in URGENT and result.state is not UpdateState.INSTALLED
+    return result.update.classification in URGENT and result.state not in SETTLED
 
 
 def tables(report: RunReport) -> Tables:
@@ -182,6 +191,7 @@ def _run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRow:
         machines_unknown=states[OperationState.UNKNOWN],
         updates=sum(row.updates for row in machines),
         installed=sum(row.installed for row in machines),
+        repaired=sum(row.repaired for row in machines),
         failed=sum(row.failed for row in machines),
         pending=sum(row.pending for row in machines),
         excluded=sum(row.excluded for row in machines),
@@ -219,6 +229,7 @@ def _machine_row(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...])
         updates=len(found),
         planned=len(plan.chosen) if plan else None,
         installed=states[UpdateState.INSTALLED],
+        repaired=states[UpdateState.REPAIRED],
         failed=states[UpdateState.FAILED],
         pending=states[UpdateState.PENDING],
         excluded=states[UpdateState.EXCLUDED],
@@ -273,10 +284,7 @@ def _compliance(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...]) 
     assessed = subject.assessment is not None and subject.assessment.packages is not None
     if not (found or assessed or (subject.outcome and subject.outcome.state is OperationState.SUCCEEDED)):
         return Compliance.NOT_ASSESSED
-    unclear = any(
-        r.update.classification is Classification.UNCLASSIFIED and r.state is not UpdateState.INSTALLED
-        for r, _ in found
-    )
+    unclear = any(r.update.classification is Classification.UNCLASSIFIED and r.state not in SETTLED for r, _ in found)
     return Compliance.NOT_ASSESSED if unclear else Compliance.COMPLIANT
 
 

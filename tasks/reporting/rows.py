@@ -39,6 +39,7 @@ class RunRow:
     machines_unknown: int
     updates: int
     installed: int
+    repaired: int
     failed: int
     pending: int
     excluded: int
@@ -76,6 +77,7 @@ class MachineRow:
     updates: int
     planned: int | None
     installed: int
+    repaired: int
     failed: int
     pending: int
     excluded: int

@@ -8,6 +8,9 @@ from tasks.rules.kinds import is_booted
 from tasks.rules.window import say_duration
 from tasks.states import URGENT, Answer, FindingLevel
 
+PACKAGES = "packages"
+"""The check of the package manager's own state."""
+REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
 PENDING_REBOOT = "pending-reboot"
 """The check that warns of a reboot that was pending before; a reboot in the run settles it."""
 UPDATERS = "auto-updater"
@@ -149,7 +152,7 @@ def package_findings(
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
         found.append(_warn(PENDING_REBOOT, f"a reboot is pending already{why}", remedy))
     found += _held_findings(packages)
-    return tuple(found) or (_good("packages", "the package manager is healthy and free"),)
+    return tuple(found) or (_good(PACKAGES, "the package manager is healthy and free"),)
 
 
 def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[Finding]:
@@ -157,13 +160,12 @@ def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[
         return
     message = f"the package manager is not healthy: {_some(packages.problems)}"
     if not packages.repairable:
-        yield _block("packages", message, "Mend it on the machine: finishing what was interrupted would not help.")
+        yield _block(PACKAGES, message, "Mend it on the machine: finishing what was interrupted would not help.")
     elif not repair_allowed:
-        remedy = "Allow repair in the request, or finish the interrupted work on the machine."
-        yield _block("packages", message, remedy)
+        yield _block(PACKAGES, message, REPAIR_REMEDY)
     else:
         remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
-        yield _warn("packages", message, remedy)
+        yield _warn(PACKAGES, message, remedy)
 
 
 def _held_findings(packages: PackageState) -> Iterable[Finding]:

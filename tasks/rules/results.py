@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.model import PackageState, TransactionResult, Update, UpdateResult
-from tasks.states import UpdateState
+from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.states import Classification, UpdateState
 
 
 def settle(
@@ -42,6 +42,44 @@ def settle(
         )
         for update in chosen
     )
+
+
+def as_update(package: UnfinishedPackage) -> Update:
+    """Return a half installed package as what a result is about: the version that it was brought to."""
+    name, version = package.name, package.version
+    return Update(package.id, name, package.arch, version, version, Classification.UNCLASSIFIED)
+
+
+def repaired(
+    packages: Sequence[UnfinishedPackage], results: Sequence[UpdateResult], versions_now: Mapping[str, str]
+) -> tuple[UpdateResult, ...]:
+    """Return the results of updates, and one for each repaired package that no update is about.
+
+    Args:
+        packages: that were half installed before a repair, which helped.
+        results: of updates.
+        versions_now: id -> version, of what is whole and configured now.
+    """
+    ids = {package.id: package for package in packages}
+    noted = [
+        replace(result, reason="; ".join(filter(None, (result.reason, _before(ids[result.update.id])))))
+        if result.update.id in ids
+        else result
+        for result in results
+    ]
+    told = {result.update.id for result in results}
+    return (*noted, *(_repaired(each, versions_now.get(each.id)) for each in packages if each.id not in told))
+
+
+def _repaired(package: UnfinishedPackage, now: str | None) -> UpdateResult:
+    if now is None:
+        reason = f"{_before(package)}, and nothing whole is there now"
+        return UpdateResult(as_update(package), UpdateState.FAILED, reason, None)
+    return UpdateResult(as_update(package), UpdateState.REPAIRED, _before(package), now)
+
+
+def _before(package: UnfinishedPackage) -> str:
+    return f"it was {package.status} at {package.version} before this run, which finished that first"
 
 
 def came_along(skipped: Sequence[UpdateResult], versions_now: Mapping[str, str]) -> tuple[UpdateResult, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, Validation
-from tasks.rules.checks import mount_findings, service_findings
+from tasks.rules.checks import PACKAGES, REPAIR_REMEDY, mount_findings, service_findings
 from tasks.seams.clock import Deadline
 from tasks.states import Answer, FindingLevel, RebootState, UpdateState
 from tasks.steps.context import MachineRun, Work
@@ -29,7 +29,12 @@ def validate(work: Work) -> MachineRun:
     findings += _boot(work, facts)
     if packages.problems:
         findings.append(
-            Finding("packages", FindingLevel.BLOCK, "; ".join(packages.problems), "Mend the package state by hand.")
+            Finding(
+                PACKAGES,
+                FindingLevel.BLOCK,
+                "; ".join(packages.problems),
+                REPAIR_REMEDY if packages.repairable else "Mend the package state on the machine.",
+            )
         )
     if rebooted and packages.reboot.answer is Answer.YES:
         reasons = "; ".join(packages.reboot.reasons)

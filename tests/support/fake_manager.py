@@ -285,6 +285,7 @@ class PackageWorld:
             auto_updaters=self.auto_updaters,
             warnings=self.warnings,
             services_to_restart=self.services_to_restart,
+            unfinished=self.shelf.unfinished(),
         )
 
     def whole(self) -> dict[str, str]:

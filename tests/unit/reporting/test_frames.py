@@ -12,6 +12,7 @@ from tests.unit.reporting.strategies import report
 
 COUNTS = {
     "installed": UpdateState.INSTALLED,
+    "repaired": UpdateState.REPAIRED,
     "failed": UpdateState.FAILED,
     "pending": UpdateState.PENDING,
     "excluded": UpdateState.EXCLUDED,
