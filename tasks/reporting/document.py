@@ -49,6 +49,7 @@ def document(laid_out: Tables) -> Json:
                 "steps": steps.get(row.machine, []),
                 "transactions": transactions.get(row.machine, []),
                 "findings": findings.get(row.machine, []),
+                "keptConfigurationFiles": row.kept_conffiles.split("\n") if row.kept_conffiles else [],
             }
             for row in laid_out.machines
         ],

@@ -213,6 +213,7 @@ def _machine_row(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...])
     reboot = outcome.reboot_result if outcome else None
     exceeded = (finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
     prediction = (outcome.prediction if outcome else None) or (plan.prediction if plan else None)
+    install = outcome.install if outcome else None
     facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
     went = [x for x in (reboot.down_seconds, reboot.up_seconds) if x is not None] if reboot else []
     return MachineRow(
@@ -246,6 +247,7 @@ def _machine_row(subject: Subject, found: tuple[tuple[UpdateResult, bool], ...])
         prediction_basis=prediction.basis if prediction else "",
         findings_block=levels[FindingLevel.BLOCK],
         findings_warn=levels[FindingLevel.WARN],
+        kept_conffiles="\n".join(" ".join(path.split()) for path in install.conffiles) if install else "",
         os_name=facts.os_name if facts else "",
         os_version=facts.os_version if facts else "",
         kernel=facts.kernel if facts else "",

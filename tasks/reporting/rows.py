@@ -60,6 +60,7 @@ class MachineRow:
     Attributes:
         planned: updates chosen for it, when the run has a plan; None otherwise.
         urgent_pending: critical and security updates that are not installed.
+        kept_conffiles: configuration files that were edited by hand and kept, one a line.
         reboot_seconds: from the order until a login worked again.
         reboot_expected: "yes", "no", "unknown"; "" when there is no plan.
     """
@@ -94,6 +95,7 @@ class MachineRow:
     prediction_basis: str
     findings_block: int
     findings_warn: int
+    kept_conffiles: str
     os_name: str
     os_version: str
     kernel: str

@@ -199,6 +199,19 @@ def _updater_findings(packages: PackageState, window_seconds: float | None, *, r
         yield _warn(UPDATERS, f"{name} may install updates or take the lock by itself {when}", remedy)
 
 
+def conffile_findings(kept: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return a warning of configuration files that an update left as they are, for they were edited by hand.
+
+    Args:
+        kept: path -> where the update's own version lies; "" when that is not known.
+    """
+    if not kept:
+        return ()
+    files = [f"{path} (the update's version: {new})" if new else path for path, new in kept.items()]
+    remedy = "Compare the two, take over what is needed, and delete the update's version."
+    return (_warn("configuration-files", f"kept as edited on the machine: {_some(files)}", remedy),)
+
+
 def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:
     """Return what patching did to services: a unit that failed since, or a port that vanished, blocks.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from tasks.errors import FleetpatchError
 from tasks.model import ErrorInfo, InstallResult, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.rules.checks import conffile_findings
 from tasks.rules.results import as_update, came_along, repaired, settle
 from tasks.rules.window import overrun
 from tasks.seams.clock import Deadline
@@ -32,7 +33,7 @@ class Tally:
     told: set[str] = field(default_factory=set)
     transactions: list[TransactionResult] = field(default_factory=list)
     not_attempted: dict[str, str] = field(default_factory=dict)
-    conffiles: list[str] = field(default_factory=list)
+    conffiles: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     turned_down: set[str] = field(default_factory=set)
     lost: bool = False
@@ -45,7 +46,7 @@ class Tally:
         self.told.add(story.job_id)
         self.transactions += story.transactions
         self.not_attempted.update(story.not_attempted)
-        self.conffiles += story.conffiles
+        self.conffiles.update(story.conffiles)
         self.turned_down |= set(story.turned_down)
         self.lost = self.lost or story.lost
         if story.error:
@@ -99,7 +100,7 @@ def settled(work: Work, tally: Tally) -> MachineRun:
     versions = versions_now(work, tally)
     chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted)
     chosen = tuple(_with_overrun(work, tally, result) for result in chosen)
-    work.run = replace(work.run, install=_result(work, tally, chosen, versions))
+    work.run = _with_result(work, tally, chosen, versions)
     after = patiently(
         work, lambda: work.manager.assess(work.transport, refresh=False, deadline=work.reading()), in_time(work)
     )
@@ -132,7 +133,7 @@ def as_far_as_seen(work: Work, tally: Tally, error: Exception) -> MachineRun:
     except FleetpatchError:
         now = None
     chosen = broken_off(work, tally, now, str(getattr(error, "message", error)))
-    return replace(work.run, install=_result(work, tally, chosen, now or {}))
+    return _with_result(work, tally, chosen, now or {})
 
 
 def broken_off(work: Work, tally: Tally, now: Mapping[str, str] | None, error: str) -> tuple[UpdateResult, ...]:
@@ -163,6 +164,11 @@ def _doubtful(result: UpdateResult, unseen: set[str], ran: set[str], *, known: b
     return UpdateResult(update, UpdateState.PENDING, reason, result.version_after)
 
 
+def _with_result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> MachineRun:
+    findings = (*work.run.findings, *conffile_findings(tally.conffiles))
+    return replace(work.run, install=_result(work, tally, chosen, versions), findings=findings)
+
+
 def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> InstallResult:
     skipped = came_along(work.plan.skipped, versions)
     ended = [t.ended_at for t in tally.transactions if t.ended_at is not None]
@@ -170,7 +176,7 @@ def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions
         results=repaired(tally.repaired, (*chosen, *skipped), versions),
         transactions=tuple(tally.transactions),
         job_ids=tuple(tally.jobs),
-        conffiles=tuple(dict.fromkeys(tally.conffiles)),
+        conffiles=tuple(tally.conffiles),
         unasked=tuple(
             f"{result.update.id} {result.update.installed} -> {result.version_after}"
             for result in skipped

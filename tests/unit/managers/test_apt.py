@@ -161,12 +161,14 @@ def test_job_parameters() -> None:
         Transaction(5, (second,), 2000.0, 10.0),
         allowed=(first, second, first),
         allow_removals=True,
+        excluded=("lab-*",),
     )
     assert params == {
         "work": "install",
         "numbers": ("3", "5"),
         "allowed": ("a", "libc6:i386"),
         "allow_removals": "yes",
+        "excluded": ("lab-*",),
         "lock_wait_seconds": "300",
         "tx_3_packages": ("a=1:2~rc1-1+b2",),
         "tx_3_latest_start": "1000",
