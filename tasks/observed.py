@@ -127,6 +127,7 @@ class PackageState:
         auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
         warnings: repositories that could not be read, and the like.
         services_to_restart: run on files that were replaced under them.
+        at_work: who was changing packages at that moment, so that their state was not judged; "" for nobody.
     """
 
     manager: str
@@ -140,6 +141,7 @@ class PackageState:
     warnings: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedPackage, ...] = ()
+    at_work: str = ""
 
 
 @dataclass(frozen=True, slots=True)

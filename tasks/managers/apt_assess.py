@@ -59,8 +59,8 @@ def read_assessment(result: ScriptResult) -> PackageState:
         packages, sections["audit"].text, simulation, interrupted=truth_of(state, "interrupted")
     )
     unfinished = unfinished_packages(packages, native)
-    if problems and dpkg_at_work(locks):  # what is half done now is somebody's work in progress, not broken
-        warnings.append(f"{lock_holder(locks)} is changing packages, so their state was not judged: {problems[0]}")
+    at_work = lock_holder(locks) if dpkg_at_work(locks) else ""
+    if problems and at_work:  # what is half done now is somebody's work in progress, not broken
         problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     return PackageState(
@@ -75,6 +75,7 @@ def read_assessment(result: ScriptResult) -> PackageState:
         warnings=tuple(warnings),
         services_to_restart=services_to_restart(needrestart),
         unfinished=unfinished,
+        at_work=at_work,
     )
 
 

@@ -184,6 +184,8 @@ def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Find
     if packages.lock_holder:
         remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
         message = f"the package manager is in use by {packages.lock_holder}"
+        if packages.at_work:
+            message += ", which changes packages: whether they are whole was not judged"
         yield Finding("package-lock", level, message, remedy)
 
 

@@ -134,6 +134,7 @@ complaint() {
     /^ installed .* script subprocess |^ new .* script subprocess / { sub(/^ /, ""); say($0) }
     /^E: / && !/^E: Sub-process \/usr\/bin\/dpkg returned/ { say(substr($0, 4)) }
     /^dpkg: error: / { say($0) }
+    /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed") }
     / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
     { before = $0 }
     END { print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'

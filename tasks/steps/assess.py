@@ -63,6 +63,8 @@ def _under(policy: RebootPolicy, expected: Answer) -> Answer:
 
 def _notes(packages: PackageState) -> list[str]:
     said = list(packages.warnings)
+    if packages.at_work:
+        said.append(f"packages are being changed by {packages.at_work}, so their state was not judged")
     if packages.problems:
         said.append("packages are in a broken state, so what would be installed was not rehearsed")
     if packages.reboot.answer is Answer.YES:
