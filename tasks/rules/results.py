@@ -123,22 +123,24 @@ def _note(update: Update, now: str, ran: TransactionResult | None, why_not: str)
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
     if ran is None:
         notes.append(f"came along with another one ({why_not})" if why_not else "came along with another one")
-    elif ran.exit_code not in (0, None) and _words_about(update, ran.detail):  # it may only say "reboot me"
+    elif ran.exit_code not in (0, None) and _words_about(update, ran):  # it may only say "reboot me"
         notes.append(f"installed, and its transaction complained of it: {_ending(ran, update)}")
     return "; ".join(notes)
 
 
-def _words_about(update: Update, detail: str) -> str:
-    """Return what a transaction's complaint says of one update; "" when it is about others alone."""
+def _words_about(update: Update, ran: TransactionResult) -> str:
+    """Return what a transaction's complaint says of one of its updates; "" when it is about others."""
+    if len(ran.updates) == 1:
+        return ran.detail
     name = re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?![\w+-])")
-    found = [part for part in detail.split("; ") if name.search(part)]
+    found = [part for part in ran.detail.split("; ") if name.search(part)]
     others = [part for part in found if _WAITS.search(part) and not part.startswith(f"{update.name} ")]
     return "; ".join(part for part in found if part not in others)
 
 
 def _ending(ran: TransactionResult, update: Update) -> str:
     """Return how a transaction ended, in words: those about one update, where there are any."""
-    detail = _words_about(update, ran.detail) or ran.detail
+    detail = _words_about(update, ran) or ran.detail
     if ran.exit_code is None:
         return detail or "its transaction began and its end was not seen"
     if ran.exit_code == 0:

@@ -124,7 +124,8 @@ for name in broken needs-broken; do
   printf 'Maintainer: lab <lab@localhost>\\nDescription: x\\n' >> $name/DEBIAN/control
 done
 printf '#!/bin/sh\\nexit 3\\n' > broken/DEBIAN/postinst; chmod 755 broken/DEBIAN/postinst
-mkdir local; for name in broken needs-broken; do dpkg-deb -Znone --root-owner-group --build $name local/ > /dev/null; done
+mkdir local; dpkg-deb -Znone --root-owner-group --build broken local/ > /dev/null
+dpkg-deb -Znone --root-owner-group --build needs-broken local/ > /dev/null
 for deb in local/*.deb; do
   dpkg-deb -f $deb; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
     ${deb#local/} $(stat -c %s $deb) $(sha256sum < $deb | cut -d' ' -f1)
