@@ -85,6 +85,7 @@ class Selection:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     exclude_requiring_reboot: bool = False
+    newest: bool = False  # of a security fix, the newest version of all, not the newest that a security origin offers
     published_before: datetime | None = None
     frozen: FrozenSet | None = None
 

@@ -70,6 +70,8 @@ class Update:
         blocked: why the machine can't install it as it stands ("UA_ESM_REQUIRED …"), or "".
         requires_reboot: None when it isn't known beforehand.
         replaces: older pending updates that this one includes.
+        security_version: the newest version that an origin of security fixes offers; "" when that is ``available``.
+        vendor_change: who published what is installed, and who publishes ``available``, where these differ: "A -> B".
     """
 
     id: str
@@ -89,6 +91,8 @@ class Update:
     kb: str = ""
     published: datetime | None = None
     replaces: tuple[str, ...] = ()
+    security_version: str = ""
+    vendor_change: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,6 +201,17 @@ def _updater_findings(packages: PackageState, window_seconds: float | None, *, r
         yield _warn(UPDATERS, f"{name} may install updates or take the lock by itself {when}", remedy)
 
 
+def vendor_findings(updates: Sequence[Update]) -> tuple[Finding, ...]:
+    """Return a warning of updates that somebody else publishes than what is installed."""
+    changes = [
+        f"{update.name} {update.available} ({update.vendor_change})" for update in updates if update.vendor_change
+    ]
+    if not changes:
+        return ()
+    remedy = "Exclude them, or give that repository a lower priority on the machine, if that is not wanted."
+    return (_warn("vendor", f"updates come from another vendor than what is installed: {_some(changes)}", remedy),)
+
+
 def conffile_findings(kept: Mapping[str, str]) -> tuple[Finding, ...]:
     """Return a warning of configuration files that an update left as they are, for they were edited by hand.
 

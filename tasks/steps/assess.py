@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tasks.model import Assessment, PackageState, Plan
 from tasks.rules.budget import predict, reboot_expected
+from tasks.rules.checks import vendor_findings
 from tasks.rules.rehearsal import sift
 from tasks.rules.selection import notes, select
 from tasks.states import Answer, RebootPolicy
@@ -49,7 +50,11 @@ def plan(work: Work) -> MachineRun:
         skipped=skipped,
         prediction=predict(chosen, work.rates, expected, options.reboot, download),
         reboot_expected=_under(options.reboot, expected),
-        notes=(*_notes(packages), *notes(chosen, options.selection)),
+        notes=(
+            *_notes(packages),
+            *notes(chosen, options.selection),
+            *(finding.message for finding in vendor_findings(chosen)),
+        ),
         download_bytes=download,
         assessed_at=work.run.assessment.at if work.run.assessment else None,
     )
