@@ -124,6 +124,11 @@ class UpdatesRequest(Form):
         default=[], max_length=500, description="Masks of updates never wanted; they win over everything."
     )
     exclude_requiring_reboot: bool = Field(default=False, description="Leave out what is known to need a reboot.")
+    newest: bool = Field(
+        default=False,
+        description="Where only security fixes are wanted: take the newest version of all, not the newest one that a "
+        "repository of security fixes offers.",
+    )
     published_before: datetime | None = Field(
         default=None,
         description="Leave out what was published later, where the machine knows when that was. "
@@ -251,6 +256,7 @@ class PatchRequest(ScopeRequest):
                 include=tuple(wanted.include),
                 exclude=tuple(wanted.exclude),
                 exclude_requiring_reboot=wanted.exclude_requiring_reboot,
+                newest=wanted.newest,
                 published_before=self._published_before(),
                 frozen=frozen,
             ),

@@ -17,6 +17,7 @@ from tasks.observed import (
     PackageState,
     RebootNeed,
     Services,
+    UnfinishedPackage,
     Update,
 )
 from tasks.states import (
@@ -57,6 +58,7 @@ __all__ = [
     "Services",
     "StepRecord",
     "TransactionResult",
+    "UnfinishedPackage",
     "Update",
     "UpdateResult",
     "Validation",
@@ -86,6 +88,7 @@ class Selection:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     exclude_requiring_reboot: bool = False
+    newest: bool = False  # of a security fix, the newest version of all, not the newest that a security origin offers
     published_before: datetime | None = None
     frozen: FrozenSet | None = None
 

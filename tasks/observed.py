@@ -90,6 +90,8 @@ class Update:
         blocked: why the machine can't install it as it stands ("UA_ESM_REQUIRED …"), or "".
         requires_reboot: None when it isn't known beforehand.
         replaces: older pending updates that this one includes.
+        security_version: the newest version that an origin of security fixes offers; "" when that is ``available``.
+        vendor_change: who published what is installed, and who publishes ``available``, where these differ: "A -> B".
     """
 
     id: str
@@ -109,6 +111,8 @@ class Update:
     kb: str = ""
     published: datetime | None = None
     replaces: tuple[str, ...] = ()
+    security_version: str = ""
+    vendor_change: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +124,29 @@ class RebootNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfinishedPackage:
+    """A package that is there and not set up: its installation was interrupted, or failed.
+
+    Attributes:
+        id: as an update of it has it.
+        status: in the package manager's words: "half-configured".
+    """
+
+    id: str
+    name: str
+    arch: str
+    version: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class PackageState:
     """What the package manager says.
 
     Attributes:
         problems: what is broken (interrupted transactions, unmet dependencies); empty when it is healthy.
         repairable: whether finishing what was interrupted may mend the problems.
+        unfinished: packages among the problems that are only half installed.
         lock_holder: process that holds the lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
         warnings: repositories that could not be read, and the like.
@@ -143,6 +164,7 @@ class PackageState:
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     warnings: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
+    unfinished: tuple[UnfinishedPackage, ...] = ()
     at_work: str = ""
 
 

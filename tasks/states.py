@@ -30,10 +30,15 @@ class UpdateState(StrEnum):
 
     PENDING = "Pending"
     INSTALLED = "Installed"
+    REPAIRED = "Repaired"  # no update: a package that was half installed before the run, and is whole now
     FAILED = "Failed"
     EXCLUDED = "Excluded"
     NOT_SELECTED = "NotSelected"
     NOT_ATTEMPTED = "NotAttempted"
+
+
+SETTLED = frozenset({UpdateState.INSTALLED, UpdateState.REPAIRED})
+"""The states that leave nothing to do."""
 
 
 class RebootState(StrEnum):

@@ -64,7 +64,7 @@ def _tell_updates(outcome: Outcome) -> None:
         for each in installed:
             grid.add_row(safe(each.update.name), each.update.classification, versions(each.update, each.version_after))
         say("", grid)
-    rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]
+    rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]  # what was repaired, too
     if rest:
         say("")
         tell_by_reason(rest)

@@ -44,6 +44,14 @@ NoRebooting = Annotated[
     bool | None,
     typer.Option("--exclude-requiring-reboot", rich_help_panel=WHICH, help="Leave out what is known to need a reboot."),
 ]
+Newest = Annotated[
+    bool | None,
+    typer.Option(
+        "--newest",
+        rich_help_panel=WHICH,
+        help="Of security fixes, the newest version of all, not the newest that a security repository offers.",
+    ),
+]
 PublishedBefore = Annotated[
     str | None,
     typer.Option(
@@ -178,6 +186,7 @@ SHARED: Mapping[str, Any] = {
     "exclude": Exclude,
     "only_included": OnlyIncluded,
     "exclude_requiring_reboot": NoRebooting,
+    "newest": Newest,
     "published_before": PublishedBefore,
     "window_start": WindowStart,
     "outside_window": OutsideWindow,
@@ -258,6 +267,7 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
             "include": options["include"] or None,
             "exclude": options["exclude"] or None,
             "exclude_requiring_reboot": options["exclude_requiring_reboot"],
+            "newest": options["newest"],
             "published_before": options["published_before"],
         },
         "window": {"start": options["window_start"], "minutes": options["minutes"], "zone": options["zone"]},

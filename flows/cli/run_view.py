@@ -76,7 +76,7 @@ def ran(report: RunReport, summary: RunSummary | None = None) -> None:
         solid("state"),
         right("installed"),
         right("failed"),
-        right("left"),
+        right("not done"),
         right("skipped"),
         solid("reboot"),
         right("took"),
@@ -88,7 +88,7 @@ def ran(report: RunReport, summary: RunSummary | None = None) -> None:
             state(row.state, short=True),
             number(row.installed, "green"),
             number(row.failed, "bold red"),
-            number(row.not_attempted + row.pending, "yellow"),
+            number(_not_done(row), "yellow"),
             number(row.excluded + row.not_selected),
             state(row.reboot),
             duration(row.seconds),
@@ -97,6 +97,12 @@ def ran(report: RunReport, summary: RunSummary | None = None) -> None:
     _tell_reasons(laid_out.machines, laid_out.findings)
     _tell_around(report)
     _summary(report, laid_out.runs[0])
+
+
+def _not_done(row: MachineRow) -> int:
+    """Return how many updates were to be installed and are not: never more than were chosen, if any were."""
+    waiting = row.not_attempted + row.pending
+    return waiting if row.planned is None else min(waiting, row.planned)
 
 
 def planned(report: RunReport, *, details: bool = False) -> None:

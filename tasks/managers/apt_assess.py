@@ -11,6 +11,7 @@ from tasks.managers.apt_health import (
     parse_packages,
     refresh_warnings,
     require_lists,
+    unfinished_packages,
 )
 from tasks.managers.apt_parse import parse_policy, parse_releases, parse_simulation, parse_stanzas
 from tasks.managers.apt_reboot import reboot_need, services_to_restart
@@ -58,10 +59,10 @@ def read_assessment(result: ScriptResult) -> PackageState:
     problems, repairable = find_problems(
         packages, sections["audit"].text, simulation, interrupted=truth_of(state, "interrupted")
     )
+    unfinished = unfinished_packages(packages, native)
     at_work = lock_holder(locks) if dpkg_at_work(locks) else ""
     if problems and at_work:  # what is half done now is somebody's work in progress, not broken
-        warnings.append(f"{at_work} is changing packages, so their state was not judged: {problems[0]}")
-        problems, repairable = (), False
+        problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     return PackageState(
         manager="apt",
@@ -76,6 +77,7 @@ def read_assessment(result: ScriptResult) -> PackageState:
         services_to_restart=services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
         ),
+        unfinished=unfinished,
         at_work=at_work,
     )
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.apt_parse import Simulation
 from tasks.managers.sections import Section, integer_of, text_of
+from tasks.model import UnfinishedPackage
 from tasks.seams.transport import ScriptRecord
 
 _UNFINISHED = {"unpacked", "half-configured", "half-installed"}  # triggers that wait are run by apt itself
@@ -43,6 +44,15 @@ def parse_packages(text: str) -> tuple[Package, ...]:
             name, _, arch = fields[0].partition(":")
             packages.append(Package(name, arch, fields[1] == "hold", fields[2] == "reinstreq", fields[3], fields[4]))
     return tuple(packages)
+
+
+def unfinished_packages(packages: Sequence[Package], native: str) -> tuple[UnfinishedPackage, ...]:
+    """Return the packages that are there and not set up."""
+    return tuple(
+        UnfinishedPackage(each.full_name(native), each.name, each.arch, each.version, each.status)
+        for each in packages
+        if each.status in _UNFINISHED
+    )
 
 
 def find_problems(

@@ -49,12 +49,14 @@ class Policy:
         name: as apt writes it: with its architecture only where that is a foreign one.
         candidate: the version that apt would install.
         newer: what is newer than the installed version, newest first.
+        older: the installed version and what is older, newest first.
     """
 
     name: str
     installed: str | None
     candidate: str | None
     newer: tuple[Offer, ...] = ()
+    older: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,17 @@ def _blocks(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def _policy(name: str, lines: list[str]) -> Policy:
     values = {key.strip(): value.strip() for key, _, value in (line.partition(": ") for line in lines[:2])}
-    newer: list[tuple[str, list[str]]] = []
+    table: list[tuple[str, list[str]]] = []
+    newer = 0
     for line in lines:
         if version := _VERSION.match(line):
-            if version[1] == "***":
-                break
-            newer.append((version[2], []))
-        elif newer and (source := _SOURCE.match(line)):
-            newer[-1][1].append(source[1])
+            newer = len(table) if version[1] == "***" else newer
+            table.append((version[2], []))
+        elif table and (source := _SOURCE.match(line)):
+            table[-1][1].append(source[1])
     installed = _known(values.get("Installed"))
-    offers = tuple(Offer(version, tuple(sources)) for version, sources in newer) if installed else ()
-    return Policy(name, installed, _known(values.get("Candidate")), offers)
+    offers = tuple(Offer(version, tuple(sources)) for version, sources in table) if installed else ()
+    return Policy(name, installed, _known(values.get("Candidate")), offers[:newer], offers[newer:])
 
 
 def _known(version: str | None) -> str | None:

@@ -87,8 +87,9 @@ _Stanzas = Mapping[tuple[str, str], Mapping[str, str]]
 def _upgrade(policy: Policy, known: AptKnowledge, stanzas: _Stanzas) -> Update | None:
     wanted = next((offer for offer in policy.newer if offer.version == policy.candidate), None)
     pinned = wanted is None
+    secure = next((offer for offer in policy.newer if _secure(offer, known)), None)
     if wanted is None:  # apt's preferences keep it where it is: worth a word only when that keeps a security fix away
-        wanted = next((offer for offer in policy.newer if _secure(offer, known)), None)
+        wanted = secure
     if wanted is None or policy.installed is None:
         return None
     releases = [
@@ -108,7 +109,23 @@ def _upgrade(policy: Policy, known: AptKnowledge, stanzas: _Stanzas) -> Update |
         held=pinned or policy.name in known.held,
         blocked=_PHASED if policy.name in known.deferred else "",
         requires_reboot=True if _KERNEL.match(name) else None,
+        security_version="" if secure is None or secure.version == wanted.version else secure.version,
+        vendor_change=_vendor_change(policy, wanted, known),
     )
+
+
+def _vendor_change(policy: Policy, wanted: Offer, known: AptKnowledge) -> str:
+    """Return "A -> B" when none that publishes the wanted version publishes the installed one, or else an older one."""
+    current = [offer for offer in policy.older if offer.version == policy.installed]
+    have = _vendors(current, known) or _vendors(policy.older, known)
+    comes = _vendors([wanted], known)
+    return f"{', '.join(sorted(have))} -> {', '.join(sorted(comes))}" if have and comes and not have & comes else ""
+
+
+def _vendors(offers: Iterable[Offer], known: AptKnowledge) -> set[str]:
+    releases = [known.releases[source] for offer in offers for source in offer.sources if source in known.releases]
+    names = {release.origin or release.label for release in releases} - {""}
+    return {"Ubuntu" if name.startswith("UbuntuESM") else name for name in names}
 
 
 def _secure(offer: Offer, known: AptKnowledge) -> bool:

@@ -67,6 +67,7 @@ def _machines(laid_out: Tables) -> Iterator[Json]:
             "steps": [_step(each) for each in steps.get(row.machine, ())],
             "transactions": [_transaction(each) for each in transactions.get(row.machine, ())],
             "findings": [_finding(each) for each in findings.get(row.machine, ())],
+            "keptConfigurationFiles": row.kept_conffiles.split("\n") if row.kept_conffiles else [],
         }
 
 
@@ -127,6 +128,7 @@ def _window(row: RunRow) -> Json | None:
 def _counts(row: RunRow | MachineRow) -> Json:
     return {
         "installedPatchCount": row.installed,
+        "repairedPackageCount": row.repaired,
         "failedPatchCount": row.failed,
         "pendingPatchCount": row.pending,
         "excludedPatchCount": row.excluded,

@@ -24,7 +24,7 @@ from tasks.reporting.rows import (
     WaveRow,
 )
 from tasks.rules.counts import UpdateCounts, count_results
-from tasks.states import URGENT, Compliance, FindingLevel, OperationState, RebootState, UpdateState
+from tasks.states import SETTLED, URGENT, Compliance, FindingLevel, OperationState, RebootState, UpdateState
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
 
@@ -99,7 +99,7 @@ def results(subject: Subject) -> Iterator[tuple[UpdateResult, bool]]:
 
 def is_urgent(result: UpdateResult) -> bool:
     """Return whether that is a critical or security update that is not installed."""
-    return result.update.classification in URGENT and result.state is not UpdateState.INSTALLED
+    return result.update.classification in URGENT and result.state not in SETTLED
 
 
 def tables(report: RunReport, counted: Mapping[str, UpdateCounts] | None = None) -> Tables:
@@ -193,6 +193,7 @@ def _run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRow:
         machines_unknown=states[OperationState.UNKNOWN],
         updates=sum(row.updates for row in machines),
         installed=sum(row.installed for row in machines),
+        repaired=sum(row.repaired for row in machines),
         failed=sum(row.failed for row in machines),
         pending=sum(row.pending for row in machines),
         excluded=sum(row.excluded for row in machines),
@@ -213,6 +214,7 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
     reboot = outcome.reboot_result if outcome else None
     exceeded = (finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
     prediction = (outcome.prediction if outcome else None) or (plan.prediction if plan else None)
+    install = outcome.install if outcome else None
     facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
     went = [x for x in (reboot.down_seconds, reboot.up_seconds) if x is not None] if reboot else []
     return MachineRow(
@@ -229,6 +231,7 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         updates=found.total,
         planned=len(plan.chosen) if plan else None,
         installed=found.of(UpdateState.INSTALLED),
+        repaired=found.of(UpdateState.REPAIRED),
         failed=found.of(UpdateState.FAILED),
         pending=found.of(UpdateState.PENDING),
         excluded=found.of(UpdateState.EXCLUDED),
@@ -246,6 +249,7 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         prediction_basis=prediction.basis if prediction else "",
         findings_block=levels[FindingLevel.BLOCK],
         findings_warn=levels[FindingLevel.WARN],
+        kept_conffiles="\n".join(" ".join(path.split()) for path in install.conffiles) if install else "",
         os_name=facts.os_name if facts else "",
         os_version=facts.os_version if facts else "",
         kernel=facts.kernel if facts else "",

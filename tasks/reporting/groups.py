@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tasks.reporting.rows import MachineRow, Tables, UpdateRow
-from tasks.states import URGENT, Classification, OperationState, UpdateState
+from tasks.states import SETTLED, URGENT, Classification, OperationState, UpdateState
 
 _FIGURES = re.compile(r"\d+(?:[.,:]\d+)*")
 _WORST_FIRST = (
@@ -47,7 +47,7 @@ class UpdateGroup:
     @property
     def left(self) -> int:
         """Machines on which it is not installed."""
-        return len(self.rows) - self.states[UpdateState.INSTALLED]
+        return len(self.rows) - sum(self.states[state] for state in SETTLED)
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ def why_not(rows: Iterable[UpdateRow]) -> list[WhyNot]:
     """Return why updates were not installed, most frequent first. A planned update needs no excuse."""
     found: dict[tuple[str, str], WhyNot] = {}
     for row in rows:
-        if row.state == UpdateState.INSTALLED or row.planned or not row.reason:
+        if row.state in SETTLED or row.planned or not row.reason:
             continue
         key = (row.state, alike(row.reason, row.machine))
         group = found.get(key)
@@ -145,6 +145,7 @@ def _attention(row: UpdateRow) -> tuple[int, int, str]:
         UpdateState.PENDING,
         UpdateState.EXCLUDED,
         UpdateState.NOT_SELECTED,
+        UpdateState.REPAIRED,
         UpdateState.INSTALLED,
     )
     return order.index(UpdateState(row.state)), _urgency(row.classification), row.name

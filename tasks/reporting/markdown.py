@@ -120,6 +120,7 @@ def _facts(run: RunRow) -> list[str]:
     facts.append(f"Machines: {run.machines}{_listed({state.value: n for state, n in states.items()})}")
     counts = {
         "installed": run.installed,
+        "repaired": run.repaired,
         "failed": run.failed,
         "not attempted": run.not_attempted,
         "pending": run.pending,

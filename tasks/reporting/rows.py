@@ -39,6 +39,7 @@ class RunRow:
     machines_unknown: int
     updates: int
     installed: int
+    repaired: int
     failed: int
     pending: int
     excluded: int
@@ -59,6 +60,7 @@ class MachineRow:
     Attributes:
         planned: updates chosen for it, when the run has a plan; None otherwise.
         urgent_pending: critical and security updates that are not installed.
+        kept_conffiles: configuration files that were edited by hand and kept, one a line.
         reboot_seconds: from the order until a login worked again.
         reboot_expected: "yes", "no", "unknown"; "" when there is no plan.
         services_to_restart: what still runs replaced files, separated by commas.
@@ -77,6 +79,7 @@ class MachineRow:
     updates: int
     planned: int | None
     installed: int
+    repaired: int
     failed: int
     pending: int
     excluded: int
@@ -94,6 +97,7 @@ class MachineRow:
     prediction_basis: str
     findings_block: int
     findings_warn: int
+    kept_conffiles: str
     os_name: str
     os_version: str
     kernel: str

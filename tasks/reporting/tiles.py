@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tasks.model import RunReport
 from tasks.reporting.rows import RunRow, Tables
 from tasks.reporting.text import NOTHING, duration, minutes, plural
-from tasks.states import URGENT, Classification, Compliance, UpdateState
+from tasks.states import SETTLED, URGENT, Classification, Compliance
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,19 @@ def _machines(run: RunRow) -> Tile:
 def _updates(run: RunRow) -> Tile:
     shares = (
         ("good", "installed", run.installed),
+        ("good", "repaired", run.repaired),
         ("bad", "failed", run.failed),
         ("warn", "not attempted", run.not_attempted),
         ("busy", "pending", run.pending),
         ("idle", "excluded", run.excluded),
         ("none", "not selected", run.not_selected),
     )
-    return Tile("Updates installed", f"{run.installed}", note=f"of {run.updates} pending before", parts=bar(shares))
+    return Tile(
+        "Updates installed",
+        f"{run.installed}",
+        note=f"of {run.updates - run.repaired} pending before",
+        parts=bar(shares),
+    )
 
 
 def _urgent(laid_out: Tables) -> Tile:
@@ -89,8 +95,7 @@ def _urgent(laid_out: Tables) -> Tile:
     holding = sum(row.urgent_pending > 0 for row in laid_out.machines)
     unknown = sum(row.compliance == Compliance.NOT_ASSESSED and not row.updates for row in laid_out.machines)
     vague = sum(
-        row.classification == Classification.UNCLASSIFIED and row.state != UpdateState.INSTALLED
-        for row in laid_out.updates
+        row.classification == Classification.UNCLASSIFIED and row.state not in SETTLED for row in laid_out.updates
     )
     notes = [f"on {plural(holding, 'machine')}"] if holding else []
     notes += [f"{plural(unknown, 'machine')} not assessed"] if unknown else []

@@ -9,6 +9,9 @@ from tasks.rules.listeners import failed_units, vanished
 from tasks.rules.window import say_duration
 from tasks.states import URGENT, Answer, FindingLevel
 
+PACKAGES = "packages"
+"""The check of the package manager's own state."""
+REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
 PENDING_REBOOT = "pending-reboot"
 """The check that warns of a reboot that was pending before; a reboot in the run settles it."""
 UPDATERS = "auto-updater"
@@ -160,7 +163,7 @@ def package_findings(
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
         found.append(_warn(PENDING_REBOOT, f"a reboot is pending already{why}", remedy))
     found += _held_findings(packages)
-    return tuple(found) or (_good("packages", "the package manager is healthy and free"),)
+    return tuple(found) or (_good(PACKAGES, "the package manager is healthy and free"),)
 
 
 def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[Finding]:
@@ -168,13 +171,12 @@ def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[
         return
     message = f"the package manager is not healthy: {_some(packages.problems)}"
     if not packages.repairable:
-        yield _block("packages", message, "Mend it on the machine: finishing what was interrupted would not help.")
+        yield _block(PACKAGES, message, "Mend it on the machine: finishing what was interrupted would not help.")
     elif not repair_allowed:
-        remedy = "Allow repair in the request, or finish the interrupted work on the machine."
-        yield _block("packages", message, remedy)
+        yield _block(PACKAGES, message, REPAIR_REMEDY)
     else:
         remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
-        yield _warn("packages", message, remedy)
+        yield _warn(PACKAGES, message, remedy)
 
 
 def _held_findings(packages: PackageState) -> Iterable[Finding]:
@@ -193,6 +195,8 @@ def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Find
     if packages.lock_holder:
         remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
         message = f"the package manager is in use by {packages.lock_holder}"
+        if packages.at_work:
+            message += ", which changes packages: whether they are whole was not judged"
         yield Finding("package-lock", level, message, remedy)
 
 
@@ -214,6 +218,30 @@ def unjudged_findings(packages: PackageState) -> tuple[Finding, ...]:
         return ()
     message = f"packages could not be judged: they are being changed by {packages.at_work}"
     return (_warn("packages", message, "Let it finish, then assess the machine and look at its packages."),)
+
+
+def vendor_findings(updates: Sequence[Update]) -> tuple[Finding, ...]:
+    """Return a warning of updates that somebody else publishes than what is installed."""
+    changes = [
+        f"{update.name} {update.available} ({update.vendor_change})" for update in updates if update.vendor_change
+    ]
+    if not changes:
+        return ()
+    remedy = "Exclude them, or give that repository a lower priority on the machine, if that is not wanted."
+    return (_warn("vendor", f"updates come from another vendor than what is installed: {_some(changes)}", remedy),)
+
+
+def conffile_findings(kept: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return a warning of configuration files that an update left as they are, for they were edited by hand.
+
+    Args:
+        kept: path -> where the update's own version lies; "" when that is not known.
+    """
+    if not kept:
+        return ()
+    files = [f"{path} (the update's version: {new})" if new else path for path, new in kept.items()]
+    remedy = "Compare the two, take over what is needed, and delete the update's version."
+    return (_warn("configuration-files", f"kept as edited on the machine: {_some(files)}", remedy),)
 
 
 def service_findings(before: Services, after: Services) -> tuple[Finding, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.model import Assessment, Update, UpdateResult
-from tasks.states import URGENT, Classification, UpdateState
+from tasks.states import SETTLED, URGENT, Classification, UpdateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def _counted(found: Iterable[tuple[Update, UpdateState]]) -> UpdateCounts:
     urgent = unclassified = 0
     for update, state in found:
         states[state] += 1
-        if state is not UpdateState.INSTALLED:
+        if state not in SETTLED:
             urgent += update.classification in URGENT
             unclassified += update.classification is Classification.UNCLASSIFIED
     return UpdateCounts(states, urgent, unclassified)

@@ -1,10 +1,14 @@
 """What became of each update: the package database says, whatever exit codes did."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.model import PackageState, TransactionResult, Update, UpdateResult
-from tasks.states import UpdateState
+from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.states import Classification, UpdateState
+
+_WAITS = re.compile(r" is not set up because \S+ failed")
+"""How a job says that an update waits for another one (see PackageManager)."""
 
 
 def settle(
@@ -44,6 +48,44 @@ def settle(
     )
 
 
+def as_update(package: UnfinishedPackage) -> Update:
+    """Return a half installed package as what a result is about: the version that it was brought to."""
+    name, version = package.name, package.version
+    return Update(package.id, name, package.arch, version, version, Classification.UNCLASSIFIED)
+
+
+def repaired(
+    packages: Sequence[UnfinishedPackage], results: Sequence[UpdateResult], versions_now: Mapping[str, str]
+) -> tuple[UpdateResult, ...]:
+    """Return the results of updates, and one for each repaired package that no update is about.
+
+    Args:
+        packages: that were half installed before a repair, which helped.
+        results: of updates.
+        versions_now: id -> version, of what is whole and configured now.
+    """
+    ids = {package.id: package for package in packages}
+    noted = [
+        replace(result, reason="; ".join(filter(None, (result.reason, _before(ids[result.update.id])))))
+        if result.update.id in ids
+        else result
+        for result in results
+    ]
+    told = {result.update.id for result in results}
+    return (*noted, *(_repaired(each, versions_now.get(each.id)) for each in packages if each.id not in told))
+
+
+def _repaired(package: UnfinishedPackage, now: str | None) -> UpdateResult:
+    if now is None:
+        reason = f"{_before(package)}, and nothing whole is there now"
+        return UpdateResult(as_update(package), UpdateState.FAILED, reason, None)
+    return UpdateResult(as_update(package), UpdateState.REPAIRED, _before(package), now)
+
+
+def _before(package: UnfinishedPackage) -> str:
+    return f"it was {package.status} at {package.version} before this run, which finished that first"
+
+
 def came_along(skipped: Sequence[UpdateResult], versions_now: Mapping[str, str]) -> tuple[UpdateResult, ...]:
     """Return the skipped updates with those that changed all the same, as dependencies, told as Installed."""
     return tuple(_moved(result, versions_now.get(result.update.id)) for result in skipped)
@@ -66,14 +108,14 @@ def _settle_one(
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
     if now is None and had is not None:
-        detail = f": {_ending(ran)}" if ran else ""
+        detail = f": {_ending(ran, update)}" if ran else ""
         reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
         return UpdateResult(update, UpdateState.FAILED, reason, None)
     if ran is None:
         reason = why_not or "the job ended before its turn came"
         return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, now)
     still = f"version {now} is still there" if now else "it is not there"
-    return UpdateResult(update, UpdateState.FAILED, f"{still} afterwards: {_ending(ran)}", now)
+    return UpdateResult(update, UpdateState.FAILED, f"{still} afterwards: {_ending(ran, update)}", now)
 
 
 def _note(update: Update, now: str, ran: TransactionResult | None, why_not: str) -> str:
@@ -81,15 +123,26 @@ def _note(update: Update, now: str, ran: TransactionResult | None, why_not: str)
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
     if ran is None:
         notes.append(f"came along with another one ({why_not})" if why_not else "came along with another one")
-    elif ran.exit_code not in (0, None) and ran.detail:  # without a text it may only say "reboot me"
-        notes.append(f"installed, and its transaction complained: {_ending(ran)}")
+    elif ran.exit_code not in (0, None) and _words_about(update, ran):  # it may only say "reboot me"
+        notes.append(f"installed, and its transaction complained of it: {_ending(ran, update)}")
     return "; ".join(notes)
 
 
-def _ending(ran: TransactionResult) -> str:
-    """Return how a transaction ended, in words."""
+def _words_about(update: Update, ran: TransactionResult) -> str:
+    """Return what a transaction's complaint says of one of its updates; "" when it is about others."""
+    if len(ran.updates) == 1:
+        return ran.detail
+    name = re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?![\w+-])")
+    found = [part for part in ran.detail.split("; ") if name.search(part)]
+    others = [part for part in found if _WAITS.search(part) and not part.startswith(f"{update.name} ")]
+    return "; ".join(part for part in found if part not in others)
+
+
+def _ending(ran: TransactionResult, update: Update) -> str:
+    """Return how a transaction ended, in words: those about one update, where there are any."""
+    detail = _words_about(update, ran) or ran.detail
     if ran.exit_code is None:
-        return ran.detail or "its transaction began and its end was not seen"
+        return detail or "its transaction began and its end was not seen"
     if ran.exit_code == 0:
-        return ran.detail or "its transaction reported success and yet did not change it"
-    return f"{ran.detail} (exit code {ran.exit_code})" if ran.detail else f"exit code {ran.exit_code}"
+        return detail or "its transaction reported success and yet did not change it"
+    return f"{detail} (exit code {ran.exit_code})" if detail else f"exit code {ran.exit_code}"

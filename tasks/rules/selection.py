@@ -1,6 +1,7 @@
 """Which pending updates are wanted. Masks follow Azure's Linux agent: shell-style, an exclude wins over everything."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from tasks.model import FrozenSet, PackageState, Selection, Update, UpdateResult
@@ -18,12 +19,16 @@ def select(packages: PackageState, selection: Selection) -> Sorted:
     Excluded when the machine can't install it (``blocked``), when it is younger than ``published_before``, or when
     it needs a reboot and those are not wanted. Where neither is known, it stays (see ``notes``).
 
+    Who wants a security fix and nothing else of a package gets the newest version that an origin of security fixes
+    offers, unless the selection says ``newest``.
+
     Of what is wanted, a frozen set lets only its own names and versions through.
     """
     chosen: list[Update] = []
     skipped: dict[str, UpdateResult] = {}
     held = frozenset(packages.held)
-    for update in packages.updates:
+    pending = tuple(_in_wanted_version(update, selection) for update in packages.updates)
+    for update in pending:
         verdict = _judge(update, held, selection)
         if verdict is None:
             chosen.append(update)
@@ -35,7 +40,7 @@ def select(packages: PackageState, selection: Selection) -> Sorted:
         reason = f"superseded by {newer.name}, which includes it"
         skipped[update_id] = UpdateResult(old, UpdateState.NOT_SELECTED, reason)
     kept = tuple(update for update in chosen if update.id not in skipped)
-    return kept, tuple(skipped[update.id] for update in packages.updates if update.id in skipped)
+    return kept, tuple(skipped[update.id] for update in pending if update.id in skipped)
 
 
 def notes(chosen: Iterable[Update], selection: Selection) -> tuple[str, ...]:
@@ -76,6 +81,16 @@ def excluded_names(selection: Selection) -> tuple[str, ...]:
 
 def _name_in(mask: str) -> str:
     return mask.partition("=")[0].strip()
+
+
+def _in_wanted_version(update: Update, selection: Selection) -> Update:
+    """Return an update in the version that a selection of security fixes alone wants of it."""
+    others_wanted = Classification.OTHER in selection.classifications
+    if not update.security_version or selection.newest or others_wanted:
+        return update
+    if any(_named_by(mask, update) for mask in selection.include):
+        return update
+    return replace(update, available=update.security_version, security_version="", vendor_change="")
 
 
 def _judge(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:

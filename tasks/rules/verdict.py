@@ -113,8 +113,9 @@ def _done(results: Sequence[UpdateResult], reboot: RebootResult | None) -> str:
     counts = Counter(result.state for result in results)
     installed = counts[UpdateState.INSTALLED]
     waiting = counts[UpdateState.NOT_ATTEMPTED] + counts[UpdateState.PENDING]
-    first = f"{_count(installed, 'update')} installed" if installed or waiting else "nothing to install"
-    parts = [first]
+    mended = counts[UpdateState.REPAIRED]
+    parts = [f"{_count(mended, 'package')} repaired"] if mended else []
+    parts.append(f"{_count(installed, 'update')} installed" if installed or waiting else "nothing to install")
     parts += [
         f"{counts[state]} {words}"
         for state, words in ((UpdateState.EXCLUDED, "excluded"), (UpdateState.NOT_SELECTED, "not selected"))

@@ -134,6 +134,7 @@ complaint() {
     /^ installed .* script subprocess |^ new .* script subprocess / { sub(/^ /, ""); say($0) }
     /^E: / && !/^E: Sub-process \/usr\/bin\/dpkg returned/ { say(substr($0, 4)) }
     /^dpkg: error: / { say($0) }
+    /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed") }
     / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
     { before = $0 }
     END { print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
@@ -160,7 +161,7 @@ unwanted() { # what installing would also do, and must not: prints "why detail",
     $1 == "Remv" || $1 == "Purg" { gone = gone (gone == "" ? "" : ", ") $2 }
     $1 == "Inst" && $3 ~ /^\[/ && !($2 in may) { other = other (other == "" ? "" : ", ") $2 " " substr($3, 2, length($3) - 2) " -> " substr($4, 2) }
     END { if (removals != "" && gone != "") print "removals", gone; else if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-would"
-  barred=$(barred | awk '{ printf "%s%s", NR > 1 ? ", " : "", $0 }')
+  barred=$(barred | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
   [ -z "$barred" ] || lines "excluded $barred"
 }
 

@@ -84,7 +84,8 @@ class PackageManager(Protocol):
     ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: its download failed),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "unexpected" |
     "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as}, ``finished`` {at}.
-    Numbers, times (seconds since the epoch) and exit codes are JSON numbers.
+    Numbers, times (seconds since the epoch) and exit codes are JSON numbers. An error's parts, with "; " between, name
+    the packages that they are about; "NAME is not set up because OTHER failed": NAME only waits for another one.
 
     The script named by ``updaters`` has what updates the system by itself rest while a run works on it, or gives it
     back (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that has not the

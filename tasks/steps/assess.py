@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tasks.model import Assessment, PackageState, Plan
 from tasks.rules.budget import predict, reboot_expected
+from tasks.rules.checks import vendor_findings
 from tasks.rules.rehearsal import sift
 from tasks.rules.restarts import restartable, shown
 from tasks.rules.selection import notes, select
@@ -52,7 +53,12 @@ def plan(work: Work) -> MachineRun:
         skipped=skipped,
         prediction=predict(chosen, work.rates, expected, options.reboot, download),
         reboot_expected=_under(options.reboot, expected),
-        notes=(*_notes(packages), *_restarts(packages, options), *notes(chosen, options.selection)),
+        notes=(
+            *_notes(packages),
+            *_restarts(packages, options),
+            *notes(chosen, options.selection),
+            *(finding.message for finding in vendor_findings(chosen)),
+        ),
         download_bytes=download,
         assessed_at=work.run.assessment.at if work.run.assessment else None,
     )
@@ -86,6 +92,8 @@ def _restarts(packages: PackageState, options: PatchOptions) -> list[str]:
 
 def _notes(packages: PackageState) -> list[str]:
     said = list(packages.warnings)
+    if packages.at_work:
+        said.append(f"packages are being changed by {packages.at_work}, so their state was not judged")
     if packages.problems:
         said.append("packages are in a broken state, so what would be installed was not rehearsed")
     if packages.reboot.answer is Answer.YES:

@@ -1,8 +1,9 @@
 """Follow a job on a machine until it ends, whatever happens to the line in between."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from tasks.errors import (
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0  # one look at a job, reconnecting included
 START_SECONDS = 120.0  # one try to hand a job over, reconnecting included
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+BUSY_PAUSE = 3.0  # the longest one while a job tells of its progress: each look is a session of sudo's
 STOPPING_PAUSE = 2.0  # of a run that was asked to stop: somebody waits for its end, or is about to end this process
 SLICE_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
 ODD_LOOKS = 3
@@ -111,7 +113,7 @@ def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], de
     """
     clock = work.context.clock
     read = _Read(on_event)
-    pause, odd, stop_sent = FIRST_PAUSE, 0, False
+    pace, odd, stop_sent = _Pace(clock.now()), 0, False
     while True:
         if work.context.control.stopping and not stop_sent:
             stop_sent = _pass_on_stop(work, job_id)
@@ -136,11 +138,38 @@ def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], de
             continue  # it has ended, and there is more to read
         if deadline.passed(clock):
             raise _still_running(work, job_id)
-        longest = STOPPING_PAUSE if work.context.control.stopping else LONGEST_PAUSE
-        pause = FIRST_PAUSE if view.events else min(longest, pause * 1.3)
+        pause = pace.after(view.events, clock.now())
+        if work.context.control.stopping:
+            pause = min(STOPPING_PAUSE, pause)
         if pause >= LONGEST_PAUSE:  # opening a connection anew costs less than to hold hundreds that are idle
             work.transport.close()
         _pause(work, pause)
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How long to wait until a job is looked at again: shortly when something is about to happen, longer when not.
+
+    Attributes:
+        since: when the job told of something else than progress, the begin of a transaction for example.
+        seconds: the last pause.
+    """
+
+    since: datetime
+    seconds: float = FIRST_PAUSE
+
+    def after(self, events: Sequence[ScriptRecord], now: datetime) -> float:
+        """Return the next pause, after a look that brought these records."""
+        if not events:
+            self.seconds = min(LONGEST_PAUSE, self.seconds * 1.3)
+        elif events[-1].get("kind") != "progress":
+            self.since, self.seconds = now, FIRST_PAUSE
+        else:  # a quarter of the time that its transaction will still take, if it goes on as it did
+            percent = events[-1].get("percent")
+            done = percent / 100 if isinstance(percent, int | float) and 1 <= percent <= 100 else 0.01
+            left = (now - self.since).total_seconds() * (1 - done) / done
+            self.seconds = min(BUSY_PAUSE, max(FIRST_PAUSE, left / 4))
+        return self.seconds
 
 
 def _pause(work: Work, seconds: float) -> None:

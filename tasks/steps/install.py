@@ -8,14 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.errors import BrokenPackages, FleetpatchError
-from tasks.model import TransactionResult, Update
+from tasks.model import Finding, TransactionResult, Update
 from tasks.rules.approval import asked_for, kept_to, shown
 from tasks.rules.budget import transactions as divide
+from tasks.rules.checks import PACKAGES, REPAIR_REMEDY
 from tasks.rules.window import fit, why_cut_off
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
-from tasks.states import UpdateState
+from tasks.states import FindingLevel, UpdateState
 from tasks.steps.assess import plan
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.follow import patiently
@@ -84,7 +85,7 @@ def _repair(work: Work, tally: Tally) -> None:
         raise BrokenPackages(
             f"packages are in a broken state: {problems}",
             machine=work.name,
-            hint="Mend it by hand, or allow repairs in the request.",
+            hint=REPAIR_REMEDY if work.packages.repairable else "Mend it on the machine.",
         )
     if work.context.control.stopping and not handed_over(work, Kind.REPAIR, 0):
         why = f"the run was asked to stop: {work.context.control.reason}"
@@ -99,9 +100,12 @@ def _repair(work: Work, tally: Tally) -> None:
     )
     if state.problems:
         what = f"the repair was not begun: {'; '.join(story.refusals)}" if story.refusals else "the repair did not help"
-        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint="Mend it by hand.")
-    if work.run.assessment is not None:
-        work.run = replace(work.run, assessment=replace(work.run.assessment, packages=state))
+        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint="Mend it on the machine.")
+    tally.repaired = work.packages.unfinished
+    findings = tuple(each for each in work.run.findings if each.check != PACKAGES)
+    mended = Finding(PACKAGES, FindingLevel.GOOD, f"repaired before anything else: {problems}")
+    assessment = replace(work.run.assessment, packages=state) if work.run.assessment else None
+    work.run = replace(work.run, assessment=assessment, findings=(*findings, mended))
     before, work.run = work.plan, plan(work)
     if asked_for(work.context.run):  # what a repair brought to light, nobody has seen and approved
         kept = kept_to(work.plan, shown([before]), "trim", "a person")
@@ -188,7 +192,7 @@ def _rounds(work: Work, tally: Tally) -> None:
         tally.add(
             carry_out(work, Kind.INSTALL, number, parts, _watching(work), underway=tally.jobs, allowed=_allowed(work))
         )
-        pending = bystanders(work, tally, versions_now(work))
+        pending = bystanders(work, tally, versions_now(work, tally))
 
 
 def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) -> tuple[Transaction, ...]:

@@ -43,7 +43,7 @@ class JobStory:
     Attributes:
         transactions: the ones that were begun.
         not_attempted: update id -> why its transaction was not begun.
-        conffiles: configuration files whose new version was put aside, since theirs was edited by hand.
+        conffiles: configuration files that were kept, since they were edited by hand -> where their new version lies.
         log: raw output of the package manager (untrusted text).
         error: how the job as a whole went wrong, or "".
         lost: whether its process is gone without a result.
@@ -54,7 +54,7 @@ class JobStory:
     job_id: str
     transactions: tuple[TransactionResult, ...]
     not_attempted: Mapping[str, str]
-    conffiles: tuple[str, ...]
+    conffiles: Mapping[str, str]
     log: str
     error: str = ""
     lost: bool = False
@@ -142,7 +142,7 @@ def tell(job_id: str, followed: Followed, transactions: Sequence[Transaction], s
         job_id,
         tuple(told.begun.values()),
         told.not_attempted,
-        tuple(told.conffiles),
+        told.conffiles,
         followed.log,
         error,
         lost,
@@ -161,11 +161,11 @@ class _Told:
     downloads: dict[int, datetime | None] = field(default_factory=dict)
     not_attempted: dict[str, str] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
-    conffiles: list[str] = field(default_factory=list)
+    conffiles: dict[str, str] = field(default_factory=dict)
 
     def hear(self, event: ScriptRecord) -> None:
         if event.get("kind") == "conffile":
-            self.conffiles.append(str(event.get("path", "")))
+            self.conffiles[str(event.get("path", ""))] = str(event.get("kept_as") or "")
         transaction = self.by_number.get(int(_number(event.get("number"), -1)))
         if transaction is None:
             return

@@ -47,7 +47,7 @@ def next_step(run: MachineRun, options: PatchOptions) -> Step:
         return Step.REPORT
     if run.assessment is None or run.plan is None:
         return Step.ASSESS
-    if not worth_a_visit(run, options):
+    if run.install is None and not worth_a_visit(run, options):
         return Step.REPORT
     return _before_install(run, options) if run.install is None else _after_install(run, options)
 

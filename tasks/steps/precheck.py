@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
-from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, package_findings
+from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, package_findings, vendor_findings
 from tasks.states import Answer, FindingLevel, OperationState
 from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
@@ -79,6 +79,7 @@ def state_findings(
     return [
         clock_finding(facts.clock_skew_seconds),
         *disk_findings(facts, download_bytes=download, updates=chosen),
+        *vendor_findings(chosen),
         *(
             finding for finding in of_packages if finding.check != PENDING_REBOOT
         ),  # said once, with what is done about it

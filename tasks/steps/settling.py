@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tasks.errors import FleetpatchError
-from tasks.model import ErrorInfo, InstallResult, TransactionResult, Update, UpdateResult
-from tasks.rules.results import came_along, settle
+from tasks.model import ErrorInfo, InstallResult, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.rules.checks import conffile_findings
+from tasks.rules.results import as_update, came_along, repaired, settle
 from tasks.rules.window import overrun
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Work as Kind
@@ -24,6 +25,7 @@ class Tally:
         told: ids of those whose end was seen.
         lost: a job's process is gone without a result: nothing more is begun on such a machine.
         staged_seconds: how long downloading ahead took, when it went well.
+        repaired: packages that were half installed, and that a repair has finished.
         unstaged: why it did not, in words; "" when nothing was to be downloaded ahead.
     """
 
@@ -31,19 +33,20 @@ class Tally:
     told: set[str] = field(default_factory=set)
     transactions: list[TransactionResult] = field(default_factory=list)
     not_attempted: dict[str, str] = field(default_factory=dict)
-    conffiles: list[str] = field(default_factory=list)
+    conffiles: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     turned_down: set[str] = field(default_factory=set)
     lost: bool = False
     staged_seconds: float | None = None
     unstaged: str = ""
+    repaired: tuple[UnfinishedPackage, ...] = ()
 
     def add(self, story: JobStory) -> None:
         """Take in what a job did that has ended."""
         self.told.add(story.job_id)
         self.transactions += story.transactions
         self.not_attempted.update(story.not_attempted)
-        self.conffiles += story.conffiles
+        self.conffiles.update(story.conffiles)
         self.turned_down |= set(story.turned_down)
         self.lost = self.lost or story.lost
         if story.error:
@@ -73,9 +76,9 @@ class Tally:
         return {update.id for part in parts for update in part.updates}
 
 
-def versions_now(work: Work) -> Mapping[str, str]:
-    """Ask the package database for what is there now of everything that was pending."""
-    updates = _was_pending(work)
+def versions_now(work: Work, tally: Tally) -> Mapping[str, str]:
+    """Ask the package database for what is there now of everything that was pending, or half installed."""
+    updates = _was_pending(work, tally)
     if not updates:
         return {}
     return patiently(
@@ -83,8 +86,8 @@ def versions_now(work: Work) -> Mapping[str, str]:
     )
 
 
-def _was_pending(work: Work) -> list[Update]:
-    return [*work.plan.chosen, *(result.update for result in work.plan.skipped)]
+def _was_pending(work: Work, tally: Tally) -> list[Update]:
+    return [*work.plan.chosen, *(result.update for result in work.plan.skipped), *map(as_update, tally.repaired)]
 
 
 def in_time(work: Work) -> Deadline:
@@ -94,10 +97,10 @@ def in_time(work: Work) -> Deadline:
 
 def settled(work: Work, tally: Tally) -> MachineRun:
     """Say of each update what became of it, and keep what the package manager says now."""
-    versions = versions_now(work)
+    versions = versions_now(work, tally)
     chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted)
     chosen = tuple(_with_overrun(work, tally, result) for result in chosen)
-    work.run = replace(work.run, install=_result(work, tally, chosen, versions))
+    work.run = _with_result(work, tally, chosen, versions)
     after = patiently(
         work, lambda: work.manager.assess(work.transport, refresh=False, deadline=work.reading()), in_time(work)
     )
@@ -126,11 +129,11 @@ def _with_overrun(work: Work, tally: Tally, result: UpdateResult) -> UpdateResul
 def as_far_as_seen(work: Work, tally: Tally, error: Exception) -> MachineRun:
     """Say what is known of an installation that broke off: no error may hide what was begun. Raises nothing."""
     try:
-        now = work.manager.installed(work.transport, _was_pending(work), deadline=work.reading())
+        now = work.manager.installed(work.transport, _was_pending(work, tally), deadline=work.reading())
     except FleetpatchError:
         now = None
     chosen = broken_off(work, tally, now, str(getattr(error, "message", error)))
-    return replace(work.run, install=_result(work, tally, chosen, now or {}))
+    return _with_result(work, tally, chosen, now or {})
 
 
 def broken_off(work: Work, tally: Tally, now: Mapping[str, str] | None, error: str) -> tuple[UpdateResult, ...]:
@@ -161,14 +164,19 @@ def _doubtful(result: UpdateResult, unseen: set[str], ran: set[str], *, known: b
     return UpdateResult(update, UpdateState.PENDING, reason, result.version_after)
 
 
+def _with_result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> MachineRun:
+    findings = (*work.run.findings, *conffile_findings(tally.conffiles))
+    return replace(work.run, install=_result(work, tally, chosen, versions), findings=findings)
+
+
 def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> InstallResult:
     skipped = came_along(work.plan.skipped, versions)
     ended = [t.ended_at for t in tally.transactions if t.ended_at is not None]
     return InstallResult(
-        results=(*chosen, *skipped),
+        results=repaired(tally.repaired, (*chosen, *skipped), versions),
         transactions=tuple(tally.transactions),
         job_ids=tuple(tally.jobs),
-        conffiles=tuple(dict.fromkeys(tally.conffiles)),
+        conffiles=tuple(tally.conffiles),
         unasked=tuple(
             f"{result.update.id} {result.update.installed} -> {result.version_after}"
             for result in skipped

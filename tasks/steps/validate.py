@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, PackageState, Validation
-from tasks.rules.checks import mount_findings, service_findings, unjudged_findings
+from tasks.rules.checks import PACKAGES, REPAIR_REMEDY, mount_findings, service_findings, unjudged_findings
 from tasks.rules.restarts import outdated_findings
 from tasks.seams.clock import Deadline
 from tasks.states import Answer, FindingLevel, RebootState, Step, UpdateState
@@ -33,7 +33,12 @@ def validate(work: Work) -> MachineRun:
     findings += unjudged_findings(packages)
     if packages.problems:
         findings.append(
-            Finding("packages", FindingLevel.BLOCK, "; ".join(packages.problems), "Mend the package state by hand.")
+            Finding(
+                PACKAGES,
+                FindingLevel.BLOCK,
+                "; ".join(packages.problems),
+                REPAIR_REMEDY if packages.repairable else "Mend the package state on the machine.",
+            )
         )
     if rebooted and packages.reboot.answer is Answer.YES:
         reasons = "; ".join(packages.reboot.reasons)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -231,6 +232,42 @@ def window_ends_in_a_postinst(stage: Stage) -> None:
         raise Broken(f"the next run installed {sorted(done)}")
 
 
+def slow_mirror(stage: Stage, *, ahead: bool) -> None:
+    """The mirror is so slow that a download outlasts the window: it is ended, and nothing is unpacked after the window.
+
+    An update that is small enough is installed all the same, and the next run does the rest.
+    """
+    limit = stage.host.root / "etc/apt/apt.conf.d/99limit"
+    limit.write_text('Acquire::http::Dl-Limit "20";\n')
+    masks = ("perl-base", "lab-plain")  # with its group: 9 MB, 7 minutes
+    report = stage.patch(*masks, minutes=1.1, reboot="Never", stage=ahead)
+    stage.judge()
+    window, outcome = report.run.window, stage.outcome()
+    lines = [line for line in stage.host.dpkg_log().splitlines() if " upgrade " in line or " unpacked " in line]
+    late = [line for line in lines if window is None or _at(line) > window.end]
+    if late:
+        raise Broken(f"unpacked after the window's end, {window}: {late}")
+    told = {result.update.name: result for result in outcome.updates}
+    perl = told["perl-base"]
+    if perl.state is not UpdateState.NOT_ATTEMPTED or "download" not in perl.reason:
+        raise Broken(f"perl-base is {perl.state}: {perl.reason}")
+    if outcome.state is not OperationState.COMPLETED_WITH_WARNINGS:
+        raise Broken(f"{outcome.state}: {outcome.reason}")
+    if stage.host.sh("pgrep -c apt-get || true", root=True).strip() != "0":
+        raise Broken("the download goes on")
+    limit.unlink()
+    stage.patch(*masks, run=LAST)
+    stage.judge(LAST)
+    done = {result.update.name: result.state for result in stage.outcome(run=LAST).updates}
+    if done["perl-base"] is not UpdateState.INSTALLED or versions(stage, "lab-plain") != {"lab-plain": "2.0"}:
+        raise Broken(f"the next run: {stage.outcome(run=LAST).reason}")
+
+
+def _at(line: str) -> datetime:
+    """Return when a line of dpkg's log was written; the hosts' clocks are in UTC."""
+    return datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+
+
 def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
     """Return the cases by name; ``lock`` is a command that holds the package manager's lock for long."""
     yield "order on its way / install", order_on_its_way
@@ -245,3 +282,5 @@ def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
     yield "records' disk full / install", partial(records_full, "install")
     yield "records' disk full / installing", partial(records_full, "installing")
     yield "window ends in a postinst / installing", window_ends_in_a_postinst
+    yield "slow mirror / stage", partial(slow_mirror, ahead=True)
+    yield "slow mirror / install", partial(slow_mirror, ahead=False)

@@ -48,7 +48,7 @@ from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
 from tests.faults.recovery_mutations import RECOVERY_MUTANTS
 from tests.faults.simulated import soak
-from tests.support.fake_manager import _JobRun
+from tests.support.fake_jobs import JobRun
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
 
@@ -184,13 +184,13 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "a transaction begins whenever its download ends": (
         "2",
         _all(
-            _put(_JobRun, "download_end", lambda self, number: self._at() + 1e5),
-            _put(_JobRun, "downloaded_in_time", lambda *_: True),
+            _put(JobRun, "download_end", lambda self, number: self._at() + 1e5),
+            _put(JobRun, "downloaded_in_time", lambda *_: True),
         ),
     ),
     "a download goes on when nothing can be installed any more": (
         "2",
-        _put(_JobRun, "download_end", lambda self, number: self._at() + 1e5),
+        _put(JobRun, "download_end", lambda self, number: self._at() + 1e5),
     ),
     "downloading ahead goes on when the window is over": (
         "2",

@@ -104,6 +104,48 @@ def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Su
     assert "lab-meta" not in host.sh("apt-mark showauto").split()
 
 
+def test_a_new_dependency_that_a_mask_names_is_not_installed(host: LabHost, subject: Subject) -> None:
+    """It was not needed when the run was planned, or it would have been left out then."""
+    host.sh(LOCAL_REPOSITORY, root=True)
+    meta = updates_of(subject)["lab-meta"]
+    script = APT.job(
+        Work.INSTALL, [Transaction(0, (meta,), time.time() + 600, 10.0)], excluded=["linux-*", "lab-im?ge-*"]
+    )
+    view = subject.carry_out("job", script)
+    (refused,) = [event for event in view.events if event["kind"] == "not_attempted"]
+    assert (refused["why"], refused["detail"]) == ("excluded", "lab-image-2 (mask lab-im?ge-*)")
+    assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "1.0"}
+
+
+WAITING = """set -e
+cd /root
+for name in broken needs-broken; do
+  mkdir -p $name/DEBIAN; printf 'Package: lab-%s\\nVersion: 2.0\\nArchitecture: all\\n' $name > $name/DEBIAN/control
+  [ $name = broken ] || echo 'Depends: lab-broken (= 2.0)' >> $name/DEBIAN/control
+  printf 'Maintainer: lab <lab@localhost>\\nDescription: x\\n' >> $name/DEBIAN/control
+done
+printf '#!/bin/sh\\nexit 3\\n' > broken/DEBIAN/postinst; chmod 755 broken/DEBIAN/postinst
+mkdir local; dpkg-deb -Znone --root-owner-group --build broken local/ > /dev/null
+dpkg-deb -Znone --root-owner-group --build needs-broken local/ > /dev/null
+for deb in local/*.deb; do
+  dpkg-deb -f $deb; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
+    ${deb#local/} $(stat -c %s $deb) $(sha256sum < $deb | cut -d' ' -f1)
+done > Packages; mv Packages local/
+chmod 755 /root; echo 'deb [trusted=yes] copy:/root/local ./' >> /etc/apt/sources.list; apt-get -qq update
+"""
+
+
+def test_what_waits_for_a_failed_package_says_for_which(host: LabHost, subject: Subject) -> None:
+    host.sh(WAITING, root=True)
+    plain = updates_of(subject)["lab-plain"]
+    names = ("lab-broken", "lab-needs-broken")
+    new = [replace(plain, id=name, name=name, installed=None, available="2.0", group="") for name in names]
+    code, error = ending(install(subject, *new, plain))
+    assert code != 0
+    assert "lab-needs-broken is not set up because lab-broken failed" in error
+    assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
+
+
 def test_a_download_that_moved_is_found_again_when_staging(host: LabHost, subject: Subject) -> None:
     host.sh(LOCAL_REPOSITORY, root=True)
     updates = updates_of(subject)

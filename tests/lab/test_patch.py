@@ -28,6 +28,7 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
 
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert host.pending_security() == 0
+    assert host.package_versions("lab-sec") == {"lab-sec": "2.0"}, "2.1 is newer, and no security fix"
     assert host.package_versions("lab-plain") == plain_before
     assert host.boot_id() == boot
     assert outcome.reboot is RebootState.NOT_NEEDED
@@ -77,6 +78,8 @@ def test_a_conffile_edited_by_hand_is_kept_and_reported(fleet: Fleet) -> None:
     assert host.sh("cat /etc/lab.conf").strip() == "setting=changed by hand"
     assert outcome.install is not None
     assert any("/etc/lab.conf" in path for path in outcome.install.conffiles)
+    (told,) = [finding for finding in outcome.findings if finding.check == "configuration-files"]
+    assert "/etc/lab.conf (the update's version: /etc/lab.conf.dpkg-dist)" in told.message
 
 
 def test_a_held_package_stays_as_it_is_and_says_why(fleet: Fleet) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tasks.model import Update
+from tasks.model import UnfinishedPackage, Update
 from tasks.seams.manager import Rehearsal, Work
 from tasks.states import Classification
 
@@ -110,6 +110,11 @@ class Shelf:
     def broken(self) -> list[str]:
         """What is half-configured, in words."""
         return [f"{package.id} {package.installed} is half-configured" for package in self.packages if package.broken]
+
+    def unfinished(self) -> tuple[UnfinishedPackage, ...]:
+        """What is half-configured."""
+        broken = [package for package in self.packages if package.broken]
+        return tuple(UnfinishedPackage(p.id, p.id, "all", str(p.installed), "half-configured") for p in broken)
 
     def closure(self, wanted: Iterable[str]) -> list[str]:
         """What would change: the wanted ones and those they need, as far as they are not there yet."""

@@ -28,6 +28,7 @@ def test_nothing_given_is_the_default_request() -> None:
         ({"include": ["a", "b*"]}, "updates.include", ["a", "b*"]),
         ({"exclude": ["c"]}, "updates.exclude", ["c"]),
         ({"exclude_requiring_reboot": True}, "updates.exclude_requiring_reboot", True),
+        ({"newest": True}, "updates.newest", True),
         ({"minutes": 30.0}, "window.minutes", 30),
         ({"zone": "Europe/Berlin"}, "window.zone", "Europe/Berlin"),
         ({"reserve": 0.0}, "reboot_reserve_minutes", 0),

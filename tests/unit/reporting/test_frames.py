@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from tasks.model import RunReport
 from tasks.reporting.frames import dtypes, frames
 from tasks.reporting.rows import ROW_TYPES
-from tasks.states import URGENT, OperationState, RebootState, UpdateState
+from tasks.states import SETTLED, URGENT, OperationState, RebootState, UpdateState
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 
 COUNTS = {
     "installed": UpdateState.INSTALLED,
+    "repaired": UpdateState.REPAIRED,
     "failed": UpdateState.FAILED,
     "pending": UpdateState.PENDING,
     "excluded": UpdateState.EXCLUDED,
@@ -44,7 +45,7 @@ def test_totals_equal_the_outcomes(drawn: RunReport) -> None:
         assert (made.updates["state"] == state.value).sum() == told
     for column, kind in STATES.items():
         assert run[column] == drawn.count(kind) == (made.machines["state"] == kind.value).sum()
-    urgent = sum(r.update.classification in URGENT and r.state is not UpdateState.INSTALLED for r in results)
+    urgent = sum(r.update.classification in URGENT and r.state not in SETTLED for r in results)
     assert run["urgent_pending"] == urgent == made.machines["urgent_pending"].sum()
     assert run["reboots_completed"] == sum(o.reboot is RebootState.COMPLETED for o in drawn.outcomes)
     assert len(made.timeline) == sum(len(o.steps) for o in drawn.outcomes)

@@ -1,0 +1,32 @@
+"""Each look at a job is a session of sudo's on the machine: few while it goes on, and one soon after its end."""
+
+import pytest
+
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+
+def looks(fleet: SimFleet, *packages: FakePackage) -> tuple[int, float]:
+    """Return how often the machine was looked at while it installed these, and how late the end was noticed."""
+    web = fleet.add("web", packages)
+    seen: list[float] = []
+    look = web.look
+
+    def noted(job_id: str, **named: object) -> object:
+        if "-install-" in job_id:
+            seen.append((fleet.clock.now()).timestamp())
+        return look(job_id, **named)  # type: ignore[arg-type]
+
+    web.look = noted  # type: ignore[method-assign, assignment]
+    fleet.patch(stage=False, reboot="Never")
+    ended = max(begun.ended_at for begun in web.begun() if begun.work == "install" and begun.ended_at)
+    return len(seen), next(at for at in seen if at >= ended.timestamp()) - ended.timestamp()
+
+
+@pytest.mark.parametrize(("count", "each", "most"), [(300, 0.5, 90), (60, 20.0, 450), (3, 1.0, 15)])
+def test_an_install_is_looked_at_seldom_and_its_end_is_seen_soon(
+    fleet: SimFleet, count: int, each: float, most: int
+) -> None:
+    number, late = looks(fleet, *(FakePackage(f"p{index}", seconds=each) for index in range(count)))
+    assert number <= most
+    assert late < max(1.0, each / 2)

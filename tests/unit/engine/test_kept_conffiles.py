@@ -1,0 +1,37 @@
+"""A configuration file that was edited by hand and kept is a warning, and stands in every form of the report."""
+
+import csv
+import io
+import json
+
+from tasks.reporting.document import json_lines
+from tasks.reporting.flatten import tables
+from tasks.reporting.frames import frames
+from tasks.states import FindingLevel, OperationState
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of
+
+
+def test_a_kept_configuration_file_is_told_everywhere(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a", conffile="/etc/lab.conf")])
+
+    report = fleet.patch()
+
+    outcome = outcome_of(report, "web")
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    (told,) = [finding for finding in outcome.findings if finding.check == "configuration-files"]
+    assert told.level is FindingLevel.WARN
+    assert "/etc/lab.conf (the update's version: /etc/lab.conf.dpkg-dist)" in told.message
+    assert outcome.install is not None
+    assert outcome.install.conffiles == ("/etc/lab.conf",)
+    (machine,) = json.loads("".join(json_lines(tables(report))))["machines"]
+    assert machine["keptConfigurationFiles"] == ["/etc/lab.conf"]
+    (row,) = csv.DictReader(io.StringIO(frames(report).machines.to_csv(index=False)))
+    assert row["kept_conffiles"] == "/etc/lab.conf"
+
+
+def test_nothing_kept_is_no_word(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")])
+    report = fleet.patch()
+    assert not [f for f in outcome_of(report, "web").findings if f.check == "configuration-files"]
+    assert json.loads("".join(json_lines(tables(report))))["machines"][0]["keptConfigurationFiles"] == []

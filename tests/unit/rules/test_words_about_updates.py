@@ -1,0 +1,48 @@
+"""What is told of an update is about that update: another one's failure is not its own."""
+
+from tasks.model import PackageState, RebootNeed, TransactionResult, UpdateResult
+from tasks.rules.checks import package_findings
+from tasks.rules.results import settle
+from tasks.states import Answer, UpdateState
+from tests.support.builders import START, make_update
+
+NAMES = ("good", "broken", "needs-broken", "broken-too")
+DETAIL = (
+    "maintainer-script: installed broken package post-installation script subprocess returned error exit status 1; "
+    "dpkg: error processing package broken (--configure); needs-broken is not set up because broken failed; "
+    "dpkg: error processing package needs-broken (--configure)"
+)
+
+
+def results() -> dict[str, UpdateResult]:
+    updates = tuple(make_update(id=name, name=name, installed="1.0", available="2.0") for name in NAMES)
+    state = PackageState("apt", updates, RebootNeed(Answer.NO))
+    ran = TransactionResult(0, NAMES, START, START, 100, DETAIL)
+    found = settle(updates, state, {"good": "2.0", "broken-too": "2.0"}, [ran], {})
+    return {result.update.id: result for result in found}
+
+
+def test_an_update_that_is_well_carries_no_complaint_of_another() -> None:
+    found = results()
+    assert (found["good"].state, found["good"].reason) == (UpdateState.INSTALLED, "")
+    assert (found["broken-too"].state, found["broken-too"].reason) == (UpdateState.INSTALLED, "")
+
+
+def test_an_update_that_waits_for_another_says_for_which() -> None:
+    reason = results()["needs-broken"].reason
+    assert "because broken failed" in reason
+    assert "post-installation script" not in reason
+
+
+def test_what_failed_says_its_own_words() -> None:
+    reason = results()["broken"].reason
+    assert "post-installation script subprocess returned error" in reason
+    assert "needs-broken" not in reason
+
+
+def test_a_busy_package_manager_is_no_repository_to_correct() -> None:
+    state = PackageState("apt", (), RebootNeed(Answer.NO), lock_holder="apt-get (pid 7)", at_work="apt-get (pid 7)")
+    found = package_findings(state, repair_allowed=False)
+    assert [finding.check for finding in found] == ["package-lock"]
+    assert "was not judged" in found[0].message
+    assert "Let it finish" in found[0].remedy
