@@ -20,6 +20,14 @@ MOST_OFTEN = (
     *["controller frozen", "line cut", "power cut", "records away"] * 2,
     *["order on its way"] * 3,
 )
+OF_SERVICES = (
+    "",
+    "services run replaced files",
+    "service does not come back",
+    "service restarts slowly",
+    "lock held after boot",
+)
+"""How a machine's services are, beside all other faults."""
 
 
 @dataclass
@@ -59,8 +67,10 @@ def roll(seed: str, number: int) -> Case:
     if chance.random() < 0.5:
         request = request.model_copy(update={"restart_services": "IfRequired"})
     for machine in world.machines.values():
-        if chance.random() < 0.3:
-            FROM_THE_START["services run replaced files"](machine, chance)
+        kind = chance.choices(OF_SERVICES, (10, 5, 1, 1, 1))[0]
+        if kind:
+            FROM_THE_START[kind](machine, chance)
+            world.happened(kind, None, machine.name)
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
