@@ -31,7 +31,7 @@ kept_along() { # UNIT: the first that runs, must not go down, and would
   for each in $(taken_along "$1"); do
     for mask in $keep; do
       # shellcheck disable=SC2254  # a mask
-      case $each in $mask) manager is-active --quiet -- "$each" && { printf '%s\n' "$each"; return; } ;; esac
+      case $each in $mask) manager is-active --quiet -- "$each" >/dev/null && { printf '%s\n' "$each"; return; } ;; esac
     done
   done
 }

@@ -255,6 +255,9 @@ def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     for begun in machine.begun():
         if begun.job_id in handed and begun.at > heard and _passed_on(world, run, begun.at):
             yield f"{begun.work} {begun.number} began at {begun.at:%H:%M:%S}; it was to stop at {stop.at:%H:%M:%S}"
+    for at, unit, job_id in machine.world.services.restarted:
+        if job_id in handed and at > heard and _passed_on(world, run, at):
+            yield f"{unit} was restarted at {at:%H:%M:%S}; the run was to stop at {stop.at:%H:%M:%S}"
     for at, run_id, _ in machine.orders.reboots:
         if run_id == run.id and at > heard:
             yield f"it was ordered to reboot at {at:%H:%M:%S}; the run was to stop at {stop.at:%H:%M:%S}"

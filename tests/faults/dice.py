@@ -22,6 +22,14 @@ MOST_OFTEN = (
     *["order on its way"] * 3,
     *["administrator's transaction", "administrator begins with our order", "inhibitor taken"] * 2,
 )
+OF_SERVICES = (
+    "",
+    "services run replaced files",
+    "service does not come back",
+    "service restarts slowly",
+    "lock held after boot",
+)
+"""How a machine's services are, beside all other faults."""
 
 
 @dataclass
@@ -83,8 +91,10 @@ def _with_restarts(world: World, request: PatchRequest, dice: random.Random) -> 
     if dice.random() < 0.5:
         request = request.model_copy(update={"restart_services": "IfRequired"})
     for machine in world.machines.values():
-        if dice.random() < 0.3:
-            FROM_THE_START["services run replaced files"](machine, dice)
+        kind = dice.choices(OF_SERVICES, (10, 5, 1, 1, 1))[0]
+        if kind:
+            FROM_THE_START[kind](machine, dice)
+            world.happened(kind, None, machine.name)
     return request
 
 

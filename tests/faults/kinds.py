@@ -281,7 +281,9 @@ def _half_configured(machine: FaultyMachine, dice: random.Random) -> None:
 
 
 def _locked_after_boot(machine: FaultyMachine, dice: random.Random) -> None:
-    seconds = dice.choice([5.0, 100.0, 500.0, 5000.0])
+    seconds = dice.choice([100.0, 500.0, 5000.0, 5000.0, 5000.0])
+    for package in machine.world.packages:
+        package.asks_reboot = True
     machine.after_boot.append(lambda: machine.lock(machine.boots.up_after or 0.0))
     machine.after_boot.append(lambda: machine.at(machine.boots.up_after or 0.0, lambda: machine.lock(seconds)))
 

@@ -286,7 +286,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         ),
     ),
     "services that hold logins are restarted": (
-        "1",
+        "what a run leaves alone",
         _put(tasks.steps.restarts, "restartable", lambda packages, exclude: packages.services_to_restart),
     ),
     "services are restarted under a new id": (

@@ -17,6 +17,8 @@ QUICK = (
     "no claim is asked for",
     "the claim is never given back",
     "a failed pre-check is not heeded",
+    "services that run replaced files are not told",
+    "services that hold logins are restarted",
     "a root that has become read-only is not seen",
     "the machine does not compare a reboot's order with its claim",
     "a dead download belongs to nobody",

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tasks.model import Outcome
 from tasks.rules.restarts import CHECK
 from tasks.states import FindingLevel, OperationState, UpdateState
+from tasks.steps import validate
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import LabHost
 
@@ -95,3 +98,36 @@ def test_services_that_run_a_replaced_library_are_told_and_restarted_when_asked(
     assert outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}
     left = told(outcome, CHECK).get(FindingLevel.WARN, "")
     assert "nginx.service" not in left
+
+
+ADMIN = """[Unit]
+After=multi-user.target
+[Service]
+Type=exec
+ExecStart=/usr/bin/apt-get install -y --reinstall lab-slow
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_packages_that_somebody_changes_after_the_boot_are_waited_for_or_told(
+    hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host,) = hosts(1)
+    fleet = Fleet([host], tmp_path)
+    host.sh(
+        f"cat > /etc/systemd/system/lab-admin.service <<'END'\n{ADMIN}END\nsystemctl enable -q lab-admin", root=True
+    )
+    host.sh("echo 20 > /etc/lab-slow-seconds", root=True)
+
+    outcome = outcome_of(fleet.patch("lab-plain", reboot="Always"), host)
+    assert host.package_versions("lab-slow") == {"lab-slow": "2.0"}  # their transaction was seen to its end
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+
+    host.sh("echo 40 > /etc/lab-slow-seconds", root=True)
+    monkeypatch.setattr(validate, "PACKAGES_SECONDS", 2.0)
+    outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=2), host)
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    warning = told(outcome, "packages")[FindingLevel.WARN]
+    assert "packages could not be judged: they are being changed by apt-get (pid " in warning
+    assert "half" in host.sh("dpkg -s lab-slow | grep ^Status", root=True)

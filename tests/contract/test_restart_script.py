@@ -1,0 +1,143 @@
+"""The job that restarts services, by this machine's own shells, over a systemd that is made of files."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.managers.apt_reboot import services_to_restart
+from tasks.rules.restarts import kept
+from tasks.seams.transport import ScriptRecord
+from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+
+SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+SYSTEMCTL = """#!/bin/sh
+# a unit is a folder with files active, type and along: what goes down with it
+units=$(dirname "$0")/units
+while :; do case $1 in --*) ;; *) break ;; esac; shift; done
+verb=$1; shift
+properties=''
+while :; do case $1 in -p) properties="$properties $2"; shift 2 ;; --*) shift ;; *) break ;; esac; done
+echo "$verb $*" >>"$units/../asked"
+for unit in "$@"; do
+  it=$units/$unit
+  case $verb in
+    show) for each in $properties; do case $each in
+        Type) printf 'Type=%s\\n' "$(cat "$it/type" 2>/dev/null)" ;;
+        ActiveState) printf 'ActiveState=%s\\n' "$(cat "$it/active" 2>/dev/null || echo inactive)" ;;
+        BoundBy) printf 'BoundBy=%s\\n' "$(cat "$it/along" 2>/dev/null)" ;;
+        *) printf '%s=\\n' "$each" ;;
+      esac; done ;;
+    is-active) state=$(cat "$it/active" 2>/dev/null || echo inactive); echo "$state"; [ "$state" = active ] || exit 3 ;;
+    try-restart) [ ! -e "$it/fails" ] || { echo failed >"$it/active"; echo "Job for $unit failed." >&2; exit 1; } ;;
+  esac
+done
+"""
+
+
+class Machine:
+    """A folder that holds systemctl with its units."""
+
+    def __init__(self, place: Path, shell: str) -> None:
+        self.place, self.shell = place, shell
+        (place / "units").mkdir()
+        (place / "systemctl").write_text(SYSTEMCTL)
+        (place / "systemctl").chmod(0o755)
+
+    def unit(self, name: str, active: str = "active", kind: str = "simple", along: str = "") -> Path:
+        it = self.place / "units" / name
+        it.mkdir()
+        for file, text in (("active", active), ("type", kind), ("along", along)):
+            (it / file).write_text(f"{text}\n")
+        return it
+
+    def told(self, *units: str, latest: int = 9999999999, exclude: tuple[str, ...] = ()) -> list[ScriptRecord]:
+        params = {"work": "restart", "units": units, "keep": kept(exclude), "latest": str(latest)}
+        nonce = new_nonce()
+        words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
+        path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}
+        text = compose(load_script("restart_services"), params, nonce)
+        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=60, env=path)
+        decoder = Decoder(nonce)
+        decoder.feed(done.stdout)
+        result = decoder.result()
+        assert result.exit_code == 0, done.stderr
+        assert result.records[-1]["kind"] == "finished"
+        return list(result.records[:-1])
+
+    def said(self, *units: str, latest: int = 9999999999, exclude: tuple[str, ...] = ()) -> list[tuple[object, ...]]:
+        records = self.told(*units, latest=latest, exclude=exclude)
+        return [(r["kind"], r["unit"], r["why"], r["detail"]) for r in records if r["kind"] == "restart_left"]
+
+    def restarted(self) -> list[str]:
+        asked = self.place / "asked"
+        lines = asked.read_text().splitlines() if asked.exists() else []
+        return [line.split()[-1] for line in lines if line.startswith("try-restart")]
+
+
+@pytest.fixture(params=SHELLS)
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    return Machine(tmp_path, request.param)
+
+
+def test_services_are_restarted_one_after_the_other_and_their_end_is_told(machine: Machine) -> None:
+    machine.unit("nginx.service")
+    (machine.unit("cron.service") / "fails").touch()
+    first, end, second, failed = machine.told("nginx.service", "cron.service")
+    assert (first["kind"], first["unit"]) == ("restart_started", "nginx.service")
+    assert (end["exit_code"], end["active"], end["error"]) == (0, "active", "")
+    assert (second["kind"], second["unit"]) == ("restart_started", "cron.service")
+    assert (failed["exit_code"], failed["active"], failed["error"]) == (1, "failed", "Job for cron.service failed.")
+    assert isinstance(end["at"], int)
+
+
+def test_what_does_not_run_or_runs_once_is_left(machine: Machine) -> None:
+    machine.unit("stopped.service", active="inactive")
+    machine.unit("once.service", kind="oneshot")
+    assert machine.said("stopped.service", "once.service", "gone.service") == [
+        ("restart_left", "stopped.service", "inactive", "inactive"),
+        ("restart_left", "once.service", "oneshot", ""),
+        ("restart_left", "gone.service", "inactive", "inactive"),
+    ]
+    assert machine.restarted() == []
+
+
+def test_what_must_not_go_down_is_not_taken_along_however_far_away(machine: Machine) -> None:
+    machine.unit("a.service", along="b.service c.service")
+    machine.unit("b.service", along="a.service display-manager.service")  # a circle
+    machine.unit("c.service")
+    session = machine.unit("display-manager.service")
+    wanted = [("restart_left", "a.service", "keep", "display-manager.service")]
+    assert machine.said("a.service", "c.service") == wanted
+    assert machine.restarted() == ["c.service"]
+    (session / "active").write_text("inactive\n")
+    assert machine.said("a.service") == []
+    assert machine.said("a.service", exclude=("c.*",)) == [("restart_left", "a.service", "keep", "c.service")]
+
+
+def test_nothing_begins_after_its_latest_start_or_a_wish_to_stop(machine: Machine) -> None:
+    machine.unit("nginx.service")
+    assert machine.said("nginx.service", latest=1000) == [("restart_left", "nginx.service", "window", "")]
+    (machine.place / "stop").touch()
+    assert machine.said("nginx.service") == [("restart_left", "nginx.service", "stop", "")]
+    assert machine.restarted() == []
+
+
+def test_services_are_told_without_needrestart_by_their_processes() -> None:
+    told = "\n".join(
+        [
+            "33\tnginx\t/system.slice/nginx.service",
+            "0\tnginx\t/system.slice/nginx.service",
+            "1000\tbash\t/user.slice/user-1000.slice/session-2.scope",
+            "1000\tbash\t/system.slice/ssh.service",  # a login
+            "0\tsshd\t/system.slice/ssh.service",
+            "0\tsystemd\t/init.scope",
+            "1001\tnode\t/system.slice/app@one.service/sub",
+            "nonsense",
+            "\t\t",
+        ]
+    )
+    assert services_to_restart(None, told) == ("app@one.service", "nginx.service", "ssh.service")
+    assert services_to_restart("", told) == ()
