@@ -31,7 +31,7 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
         daily = {"start": f"{start:%Y-%m-%d %H:%M}", "length": 20, "zone": "UTC", "recurrence": "1Day"}
         plan.configure("nightly", nightly, start, "lab-plain", lead=1, stage=True, stage_ahead="1d")
         plan.configure("frozen", frozen, start + timedelta(minutes=1), "lab-plain", lead=2)
-        plan.configure("limited", frozen, start + timedelta(minutes=30), "lab-plain", minutes=5)
+        plan.configure("limited", frozen, start + timedelta(minutes=30), "lab-plain", lead=29)
         _write(plan, "nightly", window=daily)
         plan.deploy()
         plan.work()
@@ -89,6 +89,8 @@ def _quick_run_patches_nothing(plan: Planned, host: LabHost, name: str) -> None:
 
 
 def _cancelled_by_the_limit(plan: Planned, name: str) -> None:
+    (due,) = {each.expected_start_time for each in plan.flow_runs(name) if each.auto_scheduled}
+    plan.until(lambda: due is not None and datetime.now(UTC) > due, "the moment at which it would have started")
     reconcile = plan.client.read_deployment_by_name("reconcile-fleet/scheduled")
     plan.client.create_flow_run_from_deployment(reconcile.id)
     (missed,) = plan.until(lambda: _known(plan, name), "the record of a window without a run")
