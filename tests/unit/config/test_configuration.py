@@ -65,7 +65,7 @@ def test_a_run_is_asked_everything(folder: Folder) -> None:
 def test_no_question_of_a_run_is_left_out() -> None:
     """Whoever adds a field to the request sees here that configurations need it."""
     otherwise = {"scope", "inventory", "window", "freezes", "configuration"}
-    not_of_windows = {"dry_run", "download_only"}
+    not_of_windows = {"dry_run", "download_only", "outside_window"}
     assert set(PatchRequest.model_fields) - set(TAKEN_OVER) - otherwise - not_of_windows == set()
 
 
