@@ -159,12 +159,21 @@ def take_all(
     with ThreadPoolExecutor(len(found), thread_name_prefix="run") as pool:
         pairs = zip(found, callers, strict=True)
         futures = [pool.submit(contextvars.copy_context().run, one, left, mine) for left, mine in pairs]
-        while wait(futures, timeout=HEAR_SECONDS).not_done:
-            for left, mine in zip(found, callers, strict=True) if who.control.stopping else ():
-                if not mine.control.stopping:
-                    mine.control.stop(who.control.reason)
-                    note_stop(left.run.id, who, who.control.reason)
+        try:
+            while wait(futures, timeout=HEAR_SECONDS).not_done:
+                if who.control.stopping:
+                    _stop_all(found, callers, who.control.reason)
+        except BaseException as error:  # leaving the pool waits for the runs: they begin nothing new
+            _stop_all(found, callers, f"the process that took it up was interrupted: {type(error).__name__}")
+            raise
     return tuple(future.result() for future in futures)
+
+
+def _stop_all(found: Sequence[LeftRun], callers: Sequence[Caller], reason: str) -> None:
+    for left, mine in zip(found, callers, strict=True):
+        if not mine.control.stopping:
+            mine.control.stop(reason)
+            note_stop(left.run.id, mine, reason)
 
 
 def take_left(left: LeftRun, who: Caller, make_runner: MakeRunner | None = None, *, flow_run_id: str = "") -> RunReport:

@@ -66,6 +66,7 @@ class LocalLine:
                     if key.fileobj is child.stdin:
                         todo = _write(selector, _some(child.stdin), todo)
                     elif _read(selector, _some(child.stdout), _some(child.stderr), key.fd, decoder):
+                        _note_rest(_some(child.stderr), decoder)
                         return None
         while True:
             with suppress(subprocess.TimeoutExpired):
@@ -94,6 +95,12 @@ def _write(selector: selectors.BaseSelector, stream: IO[bytes], todo: memoryview
         with suppress(BrokenPipeError):
             stream.close()
     return todo
+
+
+def _note_rest(err: IO[bytes], decoder: Decoder) -> None:
+    """Take in what stands on stderr by now: it was said before the answer's end, and is not waited for."""
+    with suppress(BlockingIOError):
+        decoder.note(os.read(err.fileno(), _CHUNK))
 
 
 def _read(selector: selectors.BaseSelector, out: IO[bytes], err: IO[bytes], fd: int, decoder: Decoder) -> bool:

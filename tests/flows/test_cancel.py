@@ -14,6 +14,7 @@ from flows import settle
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
 from flows.recovery import left_runs
+from flows.upkeep import stage_fleet
 from tasks.errors import LeaseHeld, RequestError
 from tasks.model import RunInfo
 from tasks.records.history import History
@@ -127,6 +128,25 @@ def test_a_flow_run_that_is_started_again_leaves_a_run_that_somebody_carries(
     started_again(monkeypatch, run)
     with pytest.raises(LeaseHeld, match="anne on hilltop"):
         patch_fleet(stage.fleet.request())
+
+
+def test_a_download_that_dies_is_looked_after_and_goes_on_when_it_is_started_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = stage.life = Life()
+    stage.fleet.machines["first"].on_start("stage", 0.0, lambda: setattr(dying, "dead", True))
+    with pytest.raises(Killed):
+        stage_fleet(stage.fleet.request())
+    stage.life, run = Life(), stage.run()
+    assert (run.kind, run.state) == ("stage", OperationState.IN_PROGRESS)
+    assert stage.settled == [(run.flow_run_id, "")]
+    started_again(monkeypatch, run)
+
+    report = stage_fleet(stage.fleet.request())
+
+    assert report.run.id == run.id
+    assert [len(machine.jobs()) for machine in stage.fleet.machines.values()] == [1, 1]
+    assert [machine.claimed_by for machine in stage.fleet.machines.values()] == [None, None]
 
 
 def test_a_resumed_run_is_still_known_by_the_flow_run_that_began_it(stage: Stage) -> None:

@@ -44,9 +44,19 @@ def client() -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def deployed(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> DeploymentResponse:
-    """The deployment that takes runs up, with no worker: what is started waits. reconcile-fleet is deployed too."""
+    """The deployment that takes runs up, with no worker: what is started waits. reconcile-fleet is deployed too.
+
+    It was deployed by a version whose resume_fleet had two parameters; nobody has deployed anew since.
+    """
     flow = client.create_flow(resume_fleet)
-    client.create_deployment(flow_id=flow, name="on-demand", tags=["fleetpatch"])
+    words = {"run_id": {"type": "string"}, "settle": {"type": "boolean", "default": False}}
+    client.create_deployment(
+        flow_id=flow,
+        name="on-demand",
+        tags=["fleetpatch"],
+        parameter_openapi_schema={"type": "object", "properties": words, "required": ["run_id"]},
+        enforce_parameter_schema=True,
+    )
     monkeypatch.setattr("prefect.runtime.deployment.get_id", lambda: "of reconcile-fleet")
     return client.read_deployment_by_name(RESUME)
 

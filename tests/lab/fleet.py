@@ -4,6 +4,7 @@ Nothing here uses fleetpatch's own transport, so that a test has a second, indep
 """
 
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -13,6 +14,11 @@ from types import TracebackType
 from typing import Self
 
 SCRIPT = Path(__file__).with_name("lab.sh")
+
+
+SSH_FAILED = 255  # ssh's own exit code; commands of tests don't end with it
+REFUSED = re.compile(r"Connection refused|kex_exchange_identification|banner exchange")
+REFUSED_SECONDS = 20.0
 
 
 class LabError(RuntimeError):
@@ -88,7 +94,9 @@ class LabHost:
     def sh(self, command: str, user: str = "patch", timeout: float = 120, root: bool = False) -> str:
         """What a shell command on the host prints; LabError (with all it said) when it fails.
 
-        The users are patch (sudo without a password, what `root` uses), pwsudo (sudo with `lab-password`) and nosudo.
+        A line that is refused before the login is tried again for a while: the command was not begun, and an sshd on a
+        busy machine refuses some. The users are patch (sudo without a password, what `root` uses), pwsudo (sudo with
+        `lab-password`) and nosudo.
         """
         options = {
             "BatchMode": "yes",
@@ -102,7 +110,14 @@ class LabHost:
         for key, value in options.items():
             words += ["-o", f"{key}={value}"]
         remote = f"sudo -n -- sh -c {shlex.quote(command)}" if root else command
-        return _run([*words, self.address, remote], f"{self.name}: {command}", timeout)
+        until = time.monotonic() + REFUSED_SECONDS
+        while True:
+            try:
+                return _run([*words, self.address, remote], f"{self.name}: {command}", timeout)
+            except LabError as error:
+                if error.code != SSH_FAILED or not REFUSED.search(error.output) or time.monotonic() > until:
+                    raise
+            time.sleep(0.5)
 
     def package_versions(self, *names: str) -> dict[str, str]:
         """The versions of those of the named packages (of all, without names) that are fully installed."""

@@ -64,13 +64,13 @@ class SshLine:
                 quiet = False
                 if not todo:
                     channel.shutdown_write()
+            if channel.recv_stderr_ready():  # first: the end of the answer is on stdout, and nothing is read behind it
+                quiet = False
+                decoder.note(channel.recv_stderr(_CHUNK))
             if channel.recv_ready():
                 quiet = False
                 if decoder.feed(channel.recv(_CHUNK)):
                     return None
-            if channel.recv_stderr_ready():
-                quiet = False
-                decoder.note(channel.recv_stderr(_CHUNK))
             if not quiet:
                 continue
             if channel.eof_received or channel.closed:

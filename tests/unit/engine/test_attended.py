@@ -21,10 +21,15 @@ def as_prefect_does(number: int, _frame: object) -> None:
 
 
 @pytest.fixture(autouse=True)
-def prefects_handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, as_prefect_does)
+def prefects_handlers() -> Iterator[None]:
+    """As in a flow's process; whoever starts the tests may have SIGINT ignored, as a shell's background does."""
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, as_prefect_does),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import keeper
+from flows import keeper, recovery
 from flows.context import Caller
 from flows.keeper import STOPPING_SECONDS, LeaseKeeper
 from flows.recovery import LeftRun, left_runs, only_settled, reconcile_runs, take_if_left, wait_for_lease
@@ -179,6 +179,26 @@ def test_a_wish_to_stop_all_reaches_each_and_one_runs_own_reaches_no_other(calle
     with open_records(caller.records_url) as records:  # for whoever finishes what this process can't
         stops = {name: view.stop.reason for name in "bc" if (view := records.leases.lease(name)) and view.stop}
     assert stops == {"b": "Ctrl-C", "c": "Ctrl-C"}
+
+
+def test_who_is_interrupted_while_it_waits_for_them_has_them_begin_nothing_more(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def take(left: LeftRun, who: Caller) -> RunReport:
+        until(lambda: who.control.stopping)
+        heard.append(who.control.reason)
+        return make_report()
+
+    def interrupted(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recovery, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reconcile_runs(caller, take)
+    assert len(heard) == 3
+    assert all("KeyboardInterrupt" in each for each in heard)
 
 
 def not_to_be_called(left: LeftRun, who: Caller) -> RunReport:
