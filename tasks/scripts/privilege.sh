@@ -10,7 +10,8 @@ if [ "$uid" != 0 ]; then
     case $sudo_said in *'you must have a tty'*)
       if command -v script >/dev/null; then
         terminal=true
-        if sudo_said=$(SHELL=/bin/sh script -qec 'sudo -n -- /bin/sh -s </dev/null' /dev/null 2>&1 </dev/null); then sudo=yes; fi
+        if sudo_said=$(SHELL=/bin/sh script -qec 'sudo -n -- /bin/sh -s <&3 >&4 2>&5' /dev/null \
+          3</dev/null 4>&1 5>&1 </dev/null >/dev/null 2>&1); then sudo=yes; fi
         case $sudo_said in *'you must have a tty'*) terminal=false ;; esac
       fi ;;
     esac
