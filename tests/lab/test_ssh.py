@@ -135,7 +135,7 @@ def test_sudo_with_a_password(host, session):
 REMEDY = "Defaults:patch !requiretty"
 WITHOUT_SCRIPT = f"""
 rm /usr/bin/script
-echo 'until [ -e /tmp/go ]; do sleep 0.2; done; echo "{REMEDY}" >/etc/sudoers.d/fleetpatch; touch /tmp/done' >/root/remedy
+echo 'until [ -e /tmp/go ]; do sleep 0.2; done; echo "{REMEDY}" >/etc/sudoers.d/it; touch /tmp/done' >/root/remedy
 setsid -f sh /root/remedy >/dev/null 2>&1
 """
 
