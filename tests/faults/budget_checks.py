@@ -21,7 +21,7 @@ FAILED, UNREACHABLE = "failed", "unreachable"
 def budget_kept(world: World, run: RunInfo) -> Iterator[str]:
     """Complain of each machine that was begun with a budget spent, of the run's or of its wave's machines.
 
-    A run that several processes carried is left out: what was under way when it was taken up goes on.
+    A run that several processes worked on is left out: what was under way when it was resumed goes on.
     """
     if len(world.controllers) > 1 or {fault.kind for fault in world.struck} & HOLDING_UP:
         return

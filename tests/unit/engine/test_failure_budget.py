@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from flows.ports import PlainRunner
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps.context import SilentWatcher
+from tasks.steps.context import MachineRun, SilentWatcher, Work
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -147,7 +148,7 @@ def test_a_machine_that_is_lost_in_its_reboot_is_a_failure(fleet: SimFleet) -> N
     assert begun(fleet) == ["m00"]
 
 
-def test_canaries_that_nobody_reached_prove_nothing(fleet: SimFleet) -> None:
+def test_unreachable_canaries_prove_nothing(fleet: SimFleet) -> None:
     fill(fleet, 10, dead=2)
 
     report = fleet.patch(waves={"canary_count": 2})
@@ -194,7 +195,31 @@ def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_i
     assert not fleet.machines["looked-at"].claimed_by
 
 
-def test_a_machine_that_nobody_saw_in_the_plan_is_not_patched_when_plans_need_approval(fleet: SimFleet) -> None:
+class Asking(PlainRunner):
+    """Notes which machines were asked only once, whenever they were assessed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, bool]] = []
+
+    def step(self, work: Work, step: Step) -> MachineRun:
+        if step is Step.ASSESS:
+            self.asked.append((work.name, work.is_asked_once))
+        return super().step(work, step)
+
+
+def test_only_the_first_wave_waits_for_retries(fleet: SimFleet) -> None:
+    fill(fleet, 3)
+    for name in ("m00", "m02"):
+        fleet.machines[name].cut(FOR_GOOD)
+    runner = Asking()
+
+    fleet.patch(runner=runner, waves={"size": 1, "unreachable_percent": 100})
+
+    assert runner.asked == [("m00", True), ("m01", True), ("m02", True), ("m00", False), ("m02", True)]
+
+
+def test_a_machine_without_an_approved_plan_is_not_patched(fleet: SimFleet) -> None:
     fill(fleet, 2)
     fleet.machines["m00"].cut(5)
 
