@@ -6,9 +6,7 @@ from datetime import timedelta
 
 from flows.request import PatchRequest
 from tasks.model import Outcome, RunInfo, Wave
-from tasks.seams.records import JournalMark
 from tasks.states import OperationState, Step
-from tasks.steps.progress import BEGINNING_ACTS
 from tests.faults.world import World
 
 HEARD_WITHIN = timedelta(seconds=0.1)  # an outcome that is written is counted when its answer is back
@@ -43,13 +41,12 @@ def budget_kept(world: World, run: RunInfo) -> Iterator[str]:
 
 
 def _became(world: World, outcome: Outcome) -> str:
-    """Return whether a machine has failed: one that could not be reached before any act was announced has not."""
+    """Return whether a machine has failed: one that could not be reached before a step that changes it has not."""
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
         return ""
-    mine = (e for e in world.records.journal if (e.run_id, e.machine) == (outcome.run_id, outcome.machine))
-    touched = any(entry.mark is JournalMark.BEFORE and entry.act in BEGINNING_ACTS for entry in mine)
+    begun = {step for _, run_id, name, step in world.steps_begun if (run_id, name) == (outcome.run_id, outcome.machine)}
     no_login = outcome.error is not None and outcome.error.kind in NO_LOGIN
-    return UNREACHABLE if no_login and not touched else FAILED
+    return UNREACHABLE if no_login and begun <= {Step.ASSESS, Step.PRECHECK} else FAILED
 
 
 def _spent(request: PatchRequest, waves: tuple[Wave, ...], wave: Wave, known: dict[str, str]) -> Iterator[str]:
