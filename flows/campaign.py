@@ -239,8 +239,8 @@ class Campaign:
     def _survey(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[Work]:
         """Assess (and plan for) all machines.
 
-        Once the window is open, machines that don't answer hold up nobody: they are tried again in their own wave. It
-        is waited for them when that costs no time of the window, and when a person has to approve the whole plan.
+        Once the window is open, no machine waits for those that don't answer: they are tried again in their own wave.
+        The run waits for them when that costs no time of the window, and when a person has to approve the whole plan.
         """
         works = [Work(self._context, self._transport(machine), MachineRun(machine)) for machine in machines]
         runner, control = self._runner, self._ports.control
@@ -274,7 +274,7 @@ class Campaign:
             return outcome
 
     def _keep_plan(self, work: Work) -> None:
-        """Store a plan that was made after all others: whoever takes the run up must not make another one."""
+        """Store a plan that was made after all others: a process that resumes the run must not make another one."""
         own = work.run.assessment
         with self._keeping:  # the last one that writes has all plans
             self._keep(replace(self._so_far(()), assessments=() if own is None else (own,)))

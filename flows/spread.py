@@ -110,7 +110,7 @@ TASKS: Mapping[Step, StepTask] = {
 
 
 ASKED_ONCE: Mapping[Step, StepTask] = {Step.ASSESS: _witnessed(assess_machine.with_options(retries=0))}
-"""For machines that are not waited for (see ``Work.asks_once``)."""
+"""For machines that are not waited for (see ``Work.is_asked_once``)."""
 
 
 class _Shown:
@@ -219,7 +219,7 @@ class PrefectRunner:
         token = _TURN.set(turn)
         try:
             with TagsContext(current_tags=set()):
-                task = ASKED_ONCE.get(step, TASKS[step]) if work.asks_once else TASKS[step]
+                task = ASKED_ONCE.get(step, TASKS[step]) if work.is_asked_once else TASKS[step]
                 state = task(work, return_state=True)
             if state.state_details.task_run_id is not None and state.is_completed() is turn.well:
                 self._shown[state.state_details.task_run_id] = name

@@ -21,10 +21,10 @@ def quick_survey(works: Sequence[Work], at_once: int, runner: Runner, control: C
     When so many don't answer that nothing would be begun, those are tried again at once.
     """
     for work in works:
-        work.asks_once = True
+        work.is_asked_once = True
     survey(works, at_once, runner, control)
     for work in works:
-        work.asks_once = False
+        work.is_asked_once = False
     lost = sum(is_unreachable(work.run.error) for work in works)
     if too_many_unreachable(budget, Tally(len(works), {Verdict.UNREACHABLE: lost})):
         late = [work for work in works if may_answer_later(work) and not control.stopping]

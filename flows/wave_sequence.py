@@ -55,9 +55,10 @@ class WaveSequence:
         self._outcomes = outcomes
         self._settle = settle
         self._keep_plan = keep_plan
+        self._is_first = True
 
     def run(self, order: Sequence[Wave], works: dict[str, Work], refused: str) -> None:
-        """Carry out one wave after the other. Nothing new is begun in them once that was refused."""
+        """Run one wave after the other. Once ``refused`` says why, no further machine begins."""
         ceremony = self._ceremony
         unreachable = [name for name, work in works.items() if is_unreachable(work.run.error)]
         self._failures.start(order, self._outcomes, unreachable)
@@ -65,7 +66,7 @@ class WaveSequence:
             self._failures.start_wave(wave)
             mine = [works[name] for name in wave.machines if name in works]
             if not refused and self._failures.why:
-                mine = self._hold_back(mine, self._spent())
+                mine = self._hold_back(mine, spent(self._failures))
             if mine and not refused:
                 if self._outcomes and self._policy.pause_seconds:
                     ceremony.rest(self._ports.clock.now() + timedelta(seconds=self._policy.pause_seconds))
@@ -76,18 +77,19 @@ class WaveSequence:
                 rest = replace(wave, machines=tuple(work.name for work in mine))  # the others are done
                 self._ports.watch.said(f"wave {wave.number} of {len(order)}: {', '.join(rest.machines)}")
                 self._outcomes += self._runner.wave(rest, functools.partial(self._wave, mine))
+                self._is_first = False
             self._failures.end_wave()
             closed = ceremony.close_wave(wave)
             refused = refused or closed
 
     def _wave(self, works: Sequence[Work]) -> list[Outcome]:
-        """Hand out the machines of one wave. Those that did not answer yet come last: they hold up nobody."""
+        """Start the machines of one wave. Those that did not answer yet come last, so that the others don't wait."""
         answering_first = sorted(works, key=lambda work: work.run.error is not None)
         return side_by_side(answering_first, self._policy.at_once, self._turn, self._ports.control)
 
     def _turn(self, work: Work) -> Outcome:
         if self._failures.why and not is_under_way(work) and not self._ports.control.stopping:
-            outcome = self._halt(work, self._spent())
+            outcome = self._halt(work, spent(self._failures))
         else:
             self._plan_late(work)
             walk(work, self._runner.step)
@@ -97,7 +99,7 @@ class WaveSequence:
 
     def _plan_late(self, work: Work) -> None:
         """Assess and plan for a machine that was not there when all others were assessed; it may be now."""
-        left_out = work.run.plan is None and work.run.error is None  # of a run that was taken up
+        left_out = work.run.plan is None and work.run.error is None  # of a run that was resumed
         if not (left_out or may_answer_later(work)) or is_under_way(work):
             return
         if self._must_be_approved:
@@ -107,6 +109,7 @@ class WaveSequence:
         if self._ports.control.stopping or self._ports.clock.now() >= work.context.window.end:
             return
         work.forget_assessment()
+        work.is_asked_once = not self._is_first  # in later waves it had time enough since it was asked
         walk(work, self._runner.step, last=Step.ASSESS)
         if work.run.plan is not None:
             self._keep_plan(work)
@@ -126,9 +129,6 @@ class WaveSequence:
             work.run = replace(work.run, halted=why, halted_as=OperationState.NOT_STARTED)
         give_back(work)
         return self._settle(work)
-
-    def _spent(self) -> str:
-        return spent(self._failures)
 
 
 def spent(failures: FailureCount) -> str:

@@ -236,16 +236,16 @@ class Work:
     Deliberately no dataclass: Prefect walks through dataclasses among a task's parameters, and would copy them.
 
     Attributes:
-        asks_once: while true, a read-only step that fails is not tried again by the runner.
+        is_asked_once: while true, a read-only step that fails is not tried again by the runner.
     """
 
-    __slots__ = ("_rates", "asks_once", "context", "run", "transport")
+    __slots__ = ("_rates", "context", "is_asked_once", "run", "transport")
 
     def __init__(self, context: Context, transport: Transport, run: MachineRun) -> None:
         self.context = context
         self.transport = transport
         self.run = run
-        self.asks_once = False
+        self.is_asked_once = False
         self._rates: Rates | None = None
 
     def __repr__(self) -> str:

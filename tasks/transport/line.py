@@ -14,7 +14,7 @@ class Line(Protocol):
         """Run a command and feed what it prints to the decoder, until the answer or the command ends.
 
         Args:
-            words: the command; plain words without anything that a login shell (csh, fish …) would read otherwise.
+            words: the command. None holds a single quote, ``!`` or a backslash: login shells (csh, fish …) read them.
             stdin: all that it gets; then its stdin is closed.
             decoder: stdout is fed, stderr noted.
             deadline: of the whole exchange. A command that outlives it is left alone, never killed.

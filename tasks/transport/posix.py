@@ -39,7 +39,7 @@ from tasks.transport.framing import (
     readable,
 )
 from tasks.transport.line import Line
-from tasks.transport.privilege import AS_LOGIN, DOAS, Privilege
+from tasks.transport.privilege import AS_LOGIN, Privilege
 
 ScriptSource: TypeAlias = Callable[[str], str]
 """Gives a script's text by its name; raises RequestError when there is none."""
@@ -205,10 +205,10 @@ class PosixShell:
             decoder = Decoder(nonce, secret=way.before)
             stdin = way.before + compose(text, params, nonce)
             status = self._line.exchange(way.words, stdin, decoder, deadline=deadline)
-            if status == 1 and not decoder.ended and way.words[0] in {"sudo", DOAS[0]}:
+            if status == 1 and not decoder.ended and way.by:
                 said = " ".join(decoder.noise().split())[-300:]
                 raise PrivilegeError(
-                    f"{way.words[0]} refused to run a shell: {said}",
+                    f"{way.by} refused to run a shell: {said}",
                     hint="The login must be allowed to run /bin/sh as root.",
                 )
             return decoder.result()

@@ -1,10 +1,13 @@
 """How a login becomes root: already root, ``sudo -n``, sudo with a password, ``doas -n``, in this order.
 
+A sudo that wants a terminal (requiretty) gets one from ``script``, on the machine and for itself alone: what goes to
+the shell and what comes back still goes through pipes, so that nothing is echoed, cut or mixed.
+
 What was found is remembered for the machine, over reconnects; a refusal too, for a wrong password that is tried again
 and again locks the account.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -22,6 +25,7 @@ SUDO_PASSWORD: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL)
 # Asks for the password alone: before a script, a wrong one would make sudo read on and take script lines for passwords.
 SUDO_ASK: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
 DOAS: Final = ("doas", "-n", *SHELL)
+_NO_TERMINAL: Final = "you must have a tty"
 
 
 class _Answer(BaseModel):
@@ -29,16 +33,24 @@ class _Answer(BaseModel):
     user: str
     sudo: str
     doas: str
+    terminal: bool = False
     sudo_said: str = ""
     doas_said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to get a root shell: the words, and what goes before the script (a password line)."""
+    """How to get a root shell.
+
+    Attributes:
+        words: the command.
+        before: what goes before the script: a password line.
+        by: the program that gives the privileges, or "".
+    """
 
     words: tuple[str, ...]
     before: bytes = b""
+    by: str = ""
 
     def __repr__(self) -> str:
         return f"Way(words={self.words!r})"  # what goes before may be a password
@@ -87,11 +99,11 @@ class Privilege:
             self._refuse(answer, "the inventory says it logs in as root")
         if auto or wanted is PrivilegeMethod.SUDO:
             if answer.sudo == "yes":
-                return Way(SUDO)
+                return Way(on_terminal(SUDO) if answer.terminal else SUDO, by="sudo")
             if answer.sudo != "absent" and self._password is not None:
                 return self._with_password(self._password(), answer, line, deadline)
         if answer.doas == "yes" and (auto or wanted is PrivilegeMethod.DOAS):
-            return Way(DOAS)
+            return Way(DOAS, by="doas")
         said = [answer.sudo_said or f"sudo is {answer.sudo}", answer.doas_said or f"doas is {answer.doas}"]
         return self._refuse(answer, "; ".join(" ".join(text.split())[-200:] for text in said))
 
@@ -100,8 +112,10 @@ class Privilege:
             self._refuse(answer, "the password for sudo has a line break in it")
         typed = f"{password}\n".encode()
         decoder = Decoder(new_nonce())
-        if line.exchange(SUDO_ASK, typed, decoder, deadline=deadline) == 0:
-            return Way(SUDO_PASSWORD, typed)
+        ask = on_terminal(SUDO_ASK) if answer.terminal else SUDO_ASK
+        shell = on_terminal(SUDO_PASSWORD) if answer.terminal else SUDO_PASSWORD
+        if line.exchange(ask, typed, decoder, deadline=deadline) == 0:
+            return Way(shell, typed, by="sudo")
         # some systems' sudo repeats what was typed when there is no terminal
         said = " ".join(decoder.noise().replace(password, "***").split())[-200:]
         raise PrivilegeError(
@@ -112,8 +126,22 @@ class Privilege:
     def _refuse(self, answer: _Answer, why: str) -> NoReturn:
         raise PrivilegeError(
             f"the login {answer.user} (uid {answer.uid}) can't become root: {why}",
-            hint=f"Add to /etc/sudoers.d/fleetpatch on the machine: {_sudoers(answer.user)}",
+            hint=f"Add to /etc/sudoers.d/fleetpatch on the machine: {_lacking(answer)}",
         )
+
+
+def on_terminal(words: Sequence[str]) -> tuple[str, ...]:
+    """Return a command that runs another one with a controlling terminal, while its stdin and outputs stay pipes."""
+    inner = " ".join(word or ":" for word in words)  # the empty word is sudo's prompt
+    wrapped = f'script -qec "{inner} <&3 >&4 2>&5" /dev/null 3<&0 4>&1 5>&2 </dev/null >/dev/null'
+    return ("/bin/sh", "-c", f"exec env SHELL=/bin/sh {wrapped}")
+
+
+def _lacking(answer: _Answer) -> str:
+    """Return the line that sudoers lacks."""
+    if _NO_TERMINAL in answer.sudo_said:
+        return f"Defaults:{answer.user} !requiretty (read after the line with requiretty), or install `script`"
+    return _sudoers(answer.user)
 
 
 def _sudoers(user: str) -> str:

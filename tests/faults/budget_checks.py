@@ -21,7 +21,7 @@ FAILED, UNREACHABLE = "failed", "unreachable"
 def budget_kept(world: World, run: RunInfo) -> Iterator[str]:
     """Complain of each machine that was begun with a budget spent, of the run's or of its wave's machines.
 
-    A run that several processes carried is left out: what was under way when it was taken up goes on.
+    A run that several processes worked on is left out: what was under way when it was resumed goes on.
     """
     if len(world.controllers) > 1 or {fault.kind for fault in world.struck} & HOLDING_UP:
         return
@@ -41,14 +41,12 @@ def budget_kept(world: World, run: RunInfo) -> Iterator[str]:
 
 
 def _became(world: World, outcome: Outcome) -> str:
-    """Return whether a machine has failed, by what was done on it."""
+    """Return whether a machine has failed: one that could not be reached before a step that changes it has not."""
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
         return ""
-    orders = world.machines[outcome.machine].orders
-    touched = any(each.run_id == outcome.run_id for each in orders.jobs)
-    touched |= any(run_id == outcome.run_id for _, run_id, _ in orders.reboots)
+    begun = {step for _, run_id, name, step in world.steps_begun if (run_id, name) == (outcome.run_id, outcome.machine)}
     no_login = outcome.error is not None and outcome.error.kind in NO_LOGIN
-    return UNREACHABLE if no_login and not touched else FAILED
+    return UNREACHABLE if no_login and begun <= {Step.ASSESS, Step.PRECHECK} else FAILED
 
 
 def _spent(request: PatchRequest, waves: tuple[Wave, ...], wave: Wave, known: dict[str, str]) -> Iterator[str]:

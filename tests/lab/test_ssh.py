@@ -27,7 +27,7 @@ from tasks.transport.open import open_session
 from tasks.transport.session import Session
 from tasks.transport.ssh.jump import Bastions
 from tests.contract.transport_subjects import scripts
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import LabError, LabHost
 
 CLOCK = SystemClock()
 LIST = Script("job_list")
@@ -130,6 +130,38 @@ def test_sudo_with_a_password(host, session):
     assert journal.count("1 incorrect password attempt") == 1, "a wrong password locks accounts when it is tried again"
     assert "lab-password" not in journal
     assert "not-it" not in journal
+
+
+REMEDY = "Defaults:patch !requiretty"
+WITHOUT_SCRIPT = f"""
+rm /usr/bin/script
+echo 'until [ -e /tmp/go ]; do sleep 0.2; done; echo "{REMEDY}" >/etc/sudoers.d/it; touch /tmp/done' >/root/remedy
+setsid -f sh /root/remedy >/dev/null 2>&1
+"""
+
+
+def test_a_sudo_that_wants_a_terminal(host, session):
+    """It gets one from ``script``; without that, the remedy that is told is one that helps."""
+    password = Credential(CredentialKind.PASSWORD, secret=Secret("lab-password"))
+    host.sh("sed -i '1i Defaults requiretty\\nDefaults use_pty' /etc/sudoers", root=True)
+    with pytest.raises(LabError, match="you must have a tty"):
+        host.sh("true", root=True)
+
+    plain = session(host)
+    assert read_facts(plain, CLOCK, soon()).privilege == "sudo"
+    plain.start(Job("on-terminal", Script("work")), deadline=soon())
+    view = patient(lambda: plain.look("on-terminal", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
+    assert view.exit_code == 3
+    secrets = lambda reference: password if reference.startswith("env:") else resolve(reference)  # noqa: E731
+    right = session(host, user="pwsudo", privilege_password="env:x", secrets=secrets)
+    assert read_facts(right, CLOCK, soon()).privilege == "sudo"
+
+    plain.run(Script("probe", {"command": WITHOUT_SCRIPT, "timeout": "5"}), deadline=soon())
+    with pytest.raises(PrivilegeError) as caught:
+        session(host).run(LIST, deadline=soon())
+    assert REMEDY in caught.value.hint
+    host.sh("touch /tmp/go; until [ -e /tmp/done ]; do sleep 0.2; done", timeout=30)
+    assert session(host).run(LIST, deadline=soon()).exit_code == 0
 
 
 def test_passwords_and_refused_logins(host, session):

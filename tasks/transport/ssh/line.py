@@ -1,6 +1,7 @@
 """An open SSH connection as a line: one channel for each command, both streams drained, every wait bounded."""
 
 import select
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,8 +41,8 @@ class SshLine:
         with self._translated(deadline):
             channel = self._transport.open_session(timeout=self._left(deadline))
             try:
-                # the login shell may be csh or fish: plain words, and '' for the empty one, mean the same in all
-                _execute(channel, " ".join(word or "''" for word in words), self._left(deadline))
+                # the login shell may be csh or fish: plain words, and others in single quotes, mean the same in all
+                _execute(channel, shlex.join(words), self._left(deadline))
                 return self._talk(channel, stdin, decoder, deadline)
             finally:
                 channel.close()

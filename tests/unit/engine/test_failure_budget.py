@@ -3,12 +3,17 @@
 import threading
 from dataclasses import dataclass, field
 
+import pytest
+
+from flows.ports import PlainRunner
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps.context import SilentWatcher
+from tasks.steps.context import MachineRun, SilentWatcher, Work
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.mortal import Killed, Life
+from tests.support.taking_up import begin, resume
 
 FOR_GOOD = 1e9
 
@@ -143,7 +148,7 @@ def test_a_machine_that_is_lost_in_its_reboot_is_a_failure(fleet: SimFleet) -> N
     assert begun(fleet) == ["m00"]
 
 
-def test_canaries_that_nobody_reached_prove_nothing(fleet: SimFleet) -> None:
+def test_unreachable_canaries_prove_nothing(fleet: SimFleet) -> None:
     fill(fleet, 10, dead=2)
 
     report = fleet.patch(waves={"canary_count": 2})
@@ -188,3 +193,61 @@ def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_i
         "the failure budget is spent: 1 of 3 machines failed, 0 may fail",
     )
     assert not fleet.machines["looked-at"].claimed_by
+
+
+class Asking(PlainRunner):
+    """Notes which machines were asked only once, whenever they were assessed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, bool]] = []
+
+    def step(self, work: Work, step: Step) -> MachineRun:
+        if step is Step.ASSESS:
+            self.asked.append((work.name, work.is_asked_once))
+        return super().step(work, step)
+
+
+def test_only_the_first_wave_waits_for_retries(fleet: SimFleet) -> None:
+    fill(fleet, 3)
+    for name in ("m00", "m02"):
+        fleet.machines[name].cut(FOR_GOOD)
+    runner = Asking()
+
+    fleet.patch(runner=runner, waves={"size": 1, "unreachable_percent": 100})
+
+    assert runner.asked == [("m00", True), ("m01", True), ("m02", True), ("m00", False), ("m02", True)]
+
+
+def test_a_machine_without_an_approved_plan_is_not_patched(fleet: SimFleet) -> None:
+    fill(fleet, 2)
+    fleet.machines["m00"].cut(5)
+
+    report = fleet.patch(approval={"required": True})
+
+    assert begun(fleet) == ["m01"]
+    assert outcome_of(report, "m00").state is OperationState.FAILED
+
+
+@pytest.mark.parametrize("needs_approval", [True, False])
+def test_a_run_that_is_taken_up_plans_for_whom_it_could_not_reach_if_it_may(
+    fleet: SimFleet, needs_approval: bool
+) -> None:
+    fill(fleet, 2)
+    fleet.machines["m01"].cut(5)
+    life = Life()
+    fleet.machines["m00"].on_start("stage", 1, lambda: setattr(life, "dead", True))
+    request = fleet.request(waves={"size": 1}, approval={"required": needs_approval})
+    with pytest.raises(Killed):
+        begin(fleet, request, life)
+
+    report = resume(fleet)
+
+    assert outcome_of(report, "m00").state is OperationState.SUCCEEDED
+    late = outcome_of(report, "m01")
+    if needs_approval:
+        assert (late.state, fleet.machines["m01"].jobs()) == (OperationState.NOT_STARTED, [])
+        assert "was not approved" in late.reason
+    else:
+        assert late.state is OperationState.SUCCEEDED
+        assert {plan.machine for plan in fleet.records.reports[report.run.id].plans} == {"m00", "m01"}

@@ -44,7 +44,7 @@ def test_what_the_pre_check_would_refuse_stands_in_the_plan(trouble: Callable[[S
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_whoever_approves_a_plan_sees_what_would_be_refused(trouble: Callable[[SimMachine], None]) -> None:
+def test_a_plan_that_is_approved_shows_what_would_be_refused(trouble: Callable[[SimMachine], None]) -> None:
     (plan,) = fleet_with(trouble).patch(dry_run=True).plans
 
     assert [note for note in plan.notes if note.startswith("pre-check would refuse: ")]

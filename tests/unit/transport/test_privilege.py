@@ -1,13 +1,15 @@
 """Becoming root: the order of the ways, a wrong password that is tried once, and secrets that nobody sees."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
 
 from inventory.machine import PrivilegeMethod
 from tasks.errors import PrivilegeError, ProtocolViolation
 from tasks.seams.clock import Deadline
-from tasks.transport.privilege import AS_LOGIN, DOAS, SHELL, SUDO, SUDO_ASK, SUDO_PASSWORD, Privilege
+from tasks.transport.privilege import AS_LOGIN, DOAS, SHELL, SUDO, SUDO_ASK, SUDO_PASSWORD, Privilege, on_terminal
 from tests.support.fake_clock import FakeClock
 
 SOON = Deadline.after(FakeClock(), 30)
@@ -26,7 +28,7 @@ class ScriptedLine:
 
     def exchange(self, words, stdin, decoder, *, deadline):
         self.asked.append((tuple(words), stdin))
-        if tuple(words) == SUDO_ASK:
+        if tuple(words) in {SUDO_ASK, on_terminal(SUDO_ASK)}:
             decoder.note(f"echo of {stdin.decode()}Sorry, try again.\n".encode())
             return 0 if stdin == f"{self.password}\n".encode() else 1
         mark = stdin.split(b"fp_mark=")[1].split()[0]
@@ -79,6 +81,31 @@ def test_a_login_without_a_way_is_told_the_line_that_sudoers_lacks(method, answe
     with pytest.raises(PrivilegeError, match="patch") as caught:
         find(method, **answer)
     assert "patch ALL=(root) NOPASSWD: ALL" in caught.value.hint
+
+
+def test_a_sudo_that_wants_a_terminal_gets_one_and_its_pipes_stay() -> None:
+    way, _ = find(PrivilegeMethod.AUTO, sudo="yes", terminal=True)
+    assert (way.words, way.by) == (on_terminal(SUDO), "sudo")
+    way, line = find(PrivilegeMethod.AUTO, "right", terminal=True)
+    assert (way.words, way.before) == (on_terminal(SUDO_PASSWORD), b"right\n")
+    assert line.asked[1] == (on_terminal(SUDO_ASK), b"right\n")
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="there is no `script` here")
+def test_what_runs_on_a_terminal_keeps_its_pipes_and_its_exit_code() -> None:
+    told = b"{ test -t 0 && echo echoed; : </dev/tty && echo terminal; echo apart >&2; exit 7; }\n"
+    done = subprocess.run(on_terminal(SHELL), input=told, capture_output=True, check=False, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == (b"terminal\n", b"apart\n", 7)
+    control = b"\x03\x04\x1a\r\n" + bytes(range(256)) * 1000  # a terminal would act upon some of these
+    back = subprocess.run(on_terminal(("cat",)), input=control, capture_output=True, check=True, timeout=30)
+    assert back.stdout == control
+
+
+def test_without_a_way_to_a_terminal_the_remedy_is_the_line_about_terminals() -> None:
+    with pytest.raises(PrivilegeError) as caught:
+        find(PrivilegeMethod.AUTO, sudo_said="sudo: sorry, you must have a tty to run sudo")
+    assert "Defaults:patch !requiretty" in caught.value.hint
+    assert "NOPASSWD" not in caught.value.hint
 
 
 def test_the_right_password_goes_before_the_script_and_is_asked_for_only_when_needed():
