@@ -2,9 +2,8 @@
 
 from functools import cache
 
-from sqlalchemy import Column, Delete, Select, Table, bindparam, delete, exists, select
+from sqlalchemy import ClauseElement, Column, Delete, Select, Table, TextClause, bindparam, delete, exists, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.dml import ReturningInsert
 
 from tasks.records import schema
 
@@ -12,26 +11,38 @@ _COUNTED = "number"  # filled by the database
 
 
 @cache
-def upsert(dialect: str, table: Table, key: tuple[str, ...]) -> ReturningInsert[tuple[object]]:
+def upsert(dialect: str, table: Table, key: tuple[str, ...]) -> TextClause:
     """Return what inserts a row, all of its columns given, or replaces the one with the same key.
 
     It returns the first column of the primary key.
     """
-    made = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(table)
-    names = [column.name for column in table.columns if column.name != _COUNTED]
-    changes = {name: made.excluded[name] for name in names if name not in key}
-    values = made.values({name: bindparam(name) for name in names})
+    made = _made(dialect, table)
+    changes = {name: made.excluded[name] for name in _names(table) if name not in key}
     first = next(iter(table.primary_key.columns))
-    return values.on_conflict_do_update(index_elements=key, set_=changes).returning(first)
+    return _spelled(made.on_conflict_do_update(index_elements=key, set_=changes).returning(first), dialect, table)
 
 
 @cache
-def insert_once(dialect: str) -> sqlite.Insert | postgresql.Insert:
+def insert_once(dialect: str) -> TextClause:
     """Return what inserts a journal entry, unless the very same is there."""
     table = schema.journal
-    made = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(table)
-    values = made.values({column.name: bindparam(column.name) for column in table.columns if column.name != _COUNTED})
-    return values.on_conflict_do_nothing(index_elements=["digest"])
+    return _spelled(_made(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table)
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name for column in table.columns if column.name != _COUNTED]
+
+
+def _made(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    made = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return made.values({name: bindparam(name) for name in _names(table)})
+
+
+def _spelled(statement: ClauseElement, dialect: str, table: Table) -> TextClause:
+    """Return a statement as text: one with ON CONFLICT has no cache key, so SQLAlchemy compiles it anew each time."""
+    of = sqlite.dialect if dialect == "sqlite" else postgresql.dialect
+    words = str(statement.compile(dialect=of(paramstyle="named")))
+    return text(words).bindparams(*(bindparam(name, type_=table.columns[name].type) for name in _names(table)))
 
 
 @cache
