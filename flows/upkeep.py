@@ -27,11 +27,10 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.records.retention import forget
 from tasks.reporting.write import write_report
+from tasks.rules.retention import FEWEST_DAYS
 from tasks.seams.clock import SystemClock
 
 MOST_RUNS = 1000  # that are looked at for those of the last days
-FEWEST_DAYS = 45
-"""A run may last up to 38 days (its lead and its window), and must not be forgotten while it does."""
 
 
 @flow(name="stage-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])
@@ -124,7 +123,7 @@ def report_fleet(
 
 @flow(name="prune-records", persist_result=False)
 def prune_records(days: Annotated[float, Field(ge=FEWEST_DAYS, le=36600)] = 400) -> str:
-    """Forget runs and assessments that are older than so many days, for good. Nothing is ever forgotten unasked.
+    """Forget runs and assessments that are older than so many days, for good, whatever `fleetpatch history` keeps.
 
     Kept, however old: each machine's newest assessments, and what was learned about how long things take. Reports that
     were written to files stay.

@@ -2,9 +2,11 @@
 
 import functools
 import getpass
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import platformdirs
@@ -20,14 +22,20 @@ from inventory.credentials import Credential, resolve
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.places import own_folder
-from tasks.errors import CredentialError, ReportError
+from tasks.errors import CredentialError, RecordsError, ReportError
 from tasks.managers.detect import manager_for
 from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.records.retention import apply_retention
+from tasks.records.sql import SqlRecords
 from tasks.rules.calendar.freezes import Freeze
-from tasks.seams.clock import SystemClock
+from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+TIDY_SECONDS = 10.0  # a run that is over does not wait longer for old history to go; the rest goes after the next one
 
 
 def prefect_secret(block: str) -> str:
@@ -99,6 +107,22 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             freezes=functools.partial(_declared_freezes, request, who),
         )
         yield with_approval(ports, request, SqlApprovals(records.database))
+        _tidy(records, clock, who)
+
+
+def _tidy(records: SqlRecords, clock: Clock, who: Caller) -> None:
+    """Forget what history keeps no longer. The run is over: what goes wrong here is said, and no more."""
+    until = clock.now() + timedelta(seconds=TIDY_SECONDS)
+    try:
+        gone = apply_retention(records, clock.now(), lambda: clock.now() < until)
+    except RecordsError as error:
+        logger.warning("old history could not be forgotten: %s", error.message)
+        return
+    if gone.runs or gone.assessments:
+        who.watch.said(
+            f"forgot {gone.runs} old runs and {gone.assessments} old assessments: "
+            "`fleetpatch history` shows how long they are kept"
+        )
 
 
 def report_directory(asked: Path | None) -> Path:

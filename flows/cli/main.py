@@ -8,7 +8,20 @@ from typing import Final
 
 import typer
 
-from flows.cli import approving, assess, doctor, inventory, patch, reports, resume, runs, standing, unlock, version  # noqa: F401 - each adds its verbs
+from flows.cli import (  # noqa: F401 - each adds its verbs
+    approving,
+    assess,
+    doctor,
+    history,
+    inventory,
+    patch,
+    reports,
+    resume,
+    runs,
+    standing,
+    unlock,
+    version,
+)
 from flows.cli.app import app
 from flows.cli.exits import Code, trouble
 from flows.cli.screen import err, log_to_screen, print_json, safe_lines, spell_out

@@ -58,6 +58,13 @@ class History:
             documents = connection.execute(query).scalars().all()
         return tuple(decode(RunInfo, document) for document in documents)
 
+    def oldest_run(self) -> RunInfo | None:
+        """Return the run that began first of all that are kept; None when there is none."""
+        query = select(schema.runs.c.document).order_by(schema.runs.c.started_at).limit(1)
+        with self._database.reading("look up the oldest run") as connection:
+            document = connection.execute(query).scalar_one_or_none()
+        return decode(RunInfo, document) if document is not None else None
+
     def run(self, id_or_prefix: str) -> RunInfo:
         """Return a run by its id, or by a beginning of it that no other run has.
 

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, inspect, text
 from tasks.errors import RecordsError
 from tasks.records.address import address
 from tasks.records.database import Database, switch_to_wal
+from tasks.records.retention import write_retention
 from tasks.records.schema import VERSION_TABLE
 from tasks.records.sql import SqlRecords
+from tasks.rules.retention import USUAL
 
 if TYPE_CHECKING:  # Alembic takes longer to load than records that need no migration take to read
     from alembic.config import Config
@@ -164,6 +166,8 @@ def _migrate(database: Database) -> None:
         if age is _Age.OLDER and database.sqlite:
             _back_up(Path(str(database.url.database)), str(_revision(connection)))
         migrate(connection)
+        if age is _Age.EMPTY:  # a history that is already there was begun in the belief that it is kept forever
+            write_retention(connection, USUAL)
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:

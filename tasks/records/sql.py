@@ -6,11 +6,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, cast
 
-from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select
 
 from tasks.model import Assessment, HookResult, JobOutput, Outcome, Plan, RunInfo, RunReport, Wave
-from tasks.records import rows, schema
+from tasks.records import rows, schema, statements
 from tasks.records.codec import decode, encode
 from tasks.records.columns import as_key
 from tasks.records.database import Database
@@ -67,10 +66,9 @@ class SqlRecords:
         Raises:
             RecordsError: it can't be stored; nothing may be done then.
         """
-        make = sqlite.insert if self.database.sqlite else postgresql.insert
-        statement = make(schema.journal).values(rows.journal_row(entry))
+        statement = statements.insert_once(self.database.engine.dialect.name)
         with self.database.writing("write the journal") as connection:
-            connection.execute(statement.on_conflict_do_nothing(index_elements=["digest"]))
+            connection.execute(statement, rows.journal_row(entry))
 
     def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """Return a run's journal (or one machine's part of it), oldest first.
@@ -78,12 +76,9 @@ class SqlRecords:
         Raises:
             RecordsError: it can't be read.
         """
-        table = schema.journal
-        query = select(table.c.document).where(table.c.run_id == run_id).order_by(table.c.number)
-        if machine is not None:
-            query = query.where(table.c.machine == machine)
+        query = statements.journal_of(of_machine=machine is not None)
         with self.database.reading("read the journal") as connection:
-            documents = connection.execute(query).scalars().all()
+            documents = connection.execute(query, {"of_run": run_id, "of_machine": machine}).scalars().all()
         return tuple(decode(JournalEntry, document) for document in documents)
 
     def save(self, item: Saved) -> None:
@@ -133,15 +128,9 @@ class SqlRecords:
         Raises:
             RecordsError: history can't be read.
         """
-        table = schema.measures
-        query = (
-            select(table.c.value)
-            .where(table.c.machine == machine, table.c.measure == measure)
-            .order_by(table.c.at.desc(), table.c.run_id.desc())
-            .limit(SAMPLES)
-        )
+        wanted = {"of_machine": machine, "of_measure": measure}
         with self.database.reading("read what was learned") as connection:
-            newest_first = connection.execute(query).scalars().all()
+            newest_first = connection.execute(statements.samples(SAMPLES), wanted).scalars().all()
         return weighted_mean(newest_first[::-1])
 
     def close(self) -> None:
@@ -221,17 +210,17 @@ def _save_assessment(connection: Connection, assessment: Assessment) -> None:
     number = cast("int", _put(connection, table, rows.assessment_row(assessment), ("machine", "at", "run_id")))
     if assessment.packages is None:
         return
-    newer = exists().where(table.c.machine == assessment.machine, table.c.known, table.c.at > assessment.at)
-    if connection.execute(select(newer)).scalar_one():
+    named = {"of_machine": assessment.machine, "after": assessment.at}
+    if connection.execute(statements.has_newer_answer(), named).scalar_one():
         return
-    connection.execute(delete(pending).where(pending.c.machine == assessment.machine))
+    connection.execute(statements.clear(pending.c.machine), {"of": assessment.machine})
     _insert_all(connection, pending, rows.pending_rows(assessment, number))
 
 
 def _save_outcome(connection: Connection, outcome: Outcome) -> None:
     results = schema.update_results
     number = cast("int", _put(connection, schema.outcomes, rows.outcome_row(outcome), ("run_id", "machine")))
-    connection.execute(delete(results).where(results.c.outcome == number))
+    connection.execute(statements.clear(results.c.outcome), {"of": number})
     _insert_all(connection, results, rows.result_rows(outcome, number))
     _learn(connection, outcome)
 
@@ -253,12 +242,7 @@ def _learn(connection: Connection, outcome: Outcome) -> None:
 
 def _put(connection: Connection, table: Table, row: rows.Row, key: tuple[str, ...]) -> object:
     """Insert a row, or replace the one with the same key. Returns the first column of its primary key."""
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = make(table).values(row)
-    changes = {name: statement.excluded[name] for name in row if name not in key}
-    first = next(iter(table.primary_key.columns))
-    upsert = statement.on_conflict_do_update(index_elements=key, set_=changes).returning(first)
-    return connection.execute(upsert).scalar_one()
+    return connection.execute(statements.upsert(connection.dialect.name, table, key), row).scalar_one()
 
 
 def _insert_all(connection: Connection, table: Table, all_rows: Iterable[rows.Row]) -> None:

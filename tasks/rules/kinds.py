@@ -1,6 +1,7 @@
 """What kind of thing an update is, as far as its name tells: which ones replace what the machine boots or runs on."""
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from tasks.model import Update
 from tasks.states import URGENT, Classification
@@ -16,9 +17,14 @@ _NOT_BOOTED = ("kernel-headers*", "kernel-devel*", "kernel-doc*", "kernel-tools*
 
 def is_booted(update: Update) -> bool:
     """Return whether an update replaces a kernel, a boot loader or what they load."""
-    if any(fnmatchcase(update.name, mask) for mask in _NOT_BOOTED):
+    return _is_booted(update.name)
+
+
+@lru_cache(maxsize=8192)  # the machines of a fleet lack the same updates
+def _is_booted(name: str) -> bool:
+    if any(fnmatchcase(name, mask) for mask in _NOT_BOOTED):
         return False
-    return any(fnmatchcase(update.name, mask) for mask in _BOOTED)
+    return any(fnmatchcase(name, mask) for mask in _BOOTED)
 
 
 def comes_last(update: Update) -> bool:

@@ -88,7 +88,8 @@ def compete(field: Sequence[Contender], hosts: int, rounds: int) -> dict[str, li
     return costs
 
 
-def _spread(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
+    """Median, and lowest to highest."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
@@ -102,7 +103,7 @@ def table(costs: dict[str, list[Cost]], base: str) -> str:
     cpus = {name: [cost.cpu for cost in each[:-1]] for name, each in costs.items()}
     for name, each in costs.items():
         ratios = [statistics.median(of[name]) / statistics.median(of[base]) for of in (walls, cpus)]
-        cells = [name, _spread(walls[name], 2), _spread(cpus[name], 2), f"{each[-1].peak:.0f}"]
+        cells = [name, spread(walls[name], 2), spread(cpus[name], 2), f"{each[-1].peak:.0f}"]
         lines.append(f"| {' | '.join([*cells, *(f'{ratio:.2f}' for ratio in ratios)])} |")
     return "\n".join(lines)
 

@@ -51,7 +51,8 @@ def payload() -> bytes:
     return compose("\n".join(f"(\n{text}\n)" for text in scripts), {"refresh": "yes"}, _NONCE)
 
 
-def _ssh_options(host: LabHost) -> list[str]:
+def ssh_options(host: LabHost) -> list[str]:
+    """Options of ssh for a lab machine, as words."""
     options = {"BatchMode": "yes", "IdentitiesOnly": "yes", "StrictHostKeyChecking": "yes", "LogLevel": "ERROR"}
     options["UserKnownHostsFile"] = str(host.known_hosts)
     return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
@@ -68,7 +69,7 @@ def openssh(hosts: list[LabHost], work: Path) -> Contender:
     outputs.mkdir()
     (work / "payload").write_bytes(payload())
     (work / "addresses").write_text("".join(f"{host.address}\n" for host in hosts))
-    words = ["ssh", "-F", "none", "-i", str(hosts[0].key), "-l", hosts[0].user, *_ssh_options(hosts[0])]
+    words = ["ssh", "-F", "none", "-i", str(hosts[0].key), "-l", hosts[0].user, *ssh_options(hosts[0])]
     one = f'exec {shlex.join(words)} "$1" {shlex.quote(_SHELL)} < {work}/payload > {outputs}/"$1"'
     command = ("xargs", "-a", str(work / "addresses"), "-P", str(PARALLEL), "-n", "1", "sh", "-c", one, "sh")
     return Contender("OpenSSH", command, lambda _: sum(_ends(file) for file in outputs.iterdir()))
@@ -98,7 +99,7 @@ def ansible(hosts: list[LabHost], work: Path, programs: Path) -> Contender:
     environment = {
         "ANSIBLE_HOME": str(work / "ansible"),
         "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_SSH_COMMON_ARGS": shlex.join(_ssh_options(hosts[0])),
+        "ANSIBLE_SSH_COMMON_ARGS": shlex.join(ssh_options(hosts[0])),
         "LC_ALL": "C.UTF-8",
     }
     return Contender("Ansible raw -f 50", command, _ends_in, environment)

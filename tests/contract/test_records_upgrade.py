@@ -21,7 +21,9 @@ from tasks.records.address import address
 from tasks.records.database import Database, switch_to_wal
 from tasks.records.history import History
 from tasks.records.opening import migrate, open_records
+from tasks.records.retention import Forgotten, apply_retention, keep, retention_of
 from tasks.rules.counts import count_pending, count_results
+from tasks.rules.retention import Retention
 from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
@@ -151,3 +153,16 @@ def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_
             connection.execute(text("SELECT count(*) FROM machine_plans"))
     database.close()
     test_everything_is_read_as_it_was_written(url)
+
+
+def test_nothing_of_a_history_from_before_is_forgotten_until_its_owner_says_so(url: str) -> None:
+    later = make.START + 4000 * DAY
+    with open_records(url) as records:
+        assert retention_of(records) == Retention(None, None)
+        assert apply_retention(records, later, lambda: True) == Forgotten(0, 0)
+        assert len(History(records).runs()) == 2
+    with open_records(url) as records:  # opening it again changes nothing about that
+        assert retention_of(records).is_forever
+        keep(records, Retention(assessments_days=90, runs_days=730))
+        assert apply_retention(records, later, lambda: True) == Forgotten(runs=2, assessments=3)
+        assert set(History(records).latest_assessments()) == {make.MACHINE, "web-2"}

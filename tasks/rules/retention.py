@@ -1,0 +1,37 @@
+"""How long history is kept. Pure."""
+
+from dataclasses import dataclass
+
+FEWEST_DAYS = 45
+"""A run may last up to 38 days (its lead and its window), and must not be forgotten while it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many days something is kept; None: forever.
+
+    Attributes:
+        assessments_days: runs that only looked at machines, and assessments that newer ones supersede.
+        runs_days: all other runs, with outcomes, journal and the jobs' output.
+    """
+
+    assessments_days: int | None
+    runs_days: int | None
+
+    @property
+    def is_forever(self) -> bool:
+        """Whether nothing is ever forgotten."""
+        return self.assessments_days is None and self.runs_days is None
+
+    def fault(self) -> str:
+        """Return what is wrong with it, or ""."""
+        for what, days in (("assessments", self.assessments_days), ("runs", self.runs_days)):
+            if days is not None and days < FEWEST_DAYS:
+                return f"{what} cannot be kept for {days} days only: a run may last up to 38 days"
+        if self.runs_days is not None and (self.assessments_days is None or self.assessments_days > self.runs_days):
+            return "runs cannot be forgotten before assessments"
+        return ""
+
+
+USUAL = Retention(assessments_days=90, runs_days=730)
+"""Of a new history."""

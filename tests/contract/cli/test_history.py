@@ -1,0 +1,88 @@
+"""How long history is kept: a new one's usual times, what its owner says, and what goes when a run ends."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import count
+
+import pytest
+
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.records.retention import Forgotten, apply_retention, keep, retention_of
+from tasks.records.sql import SqlRecords
+from tasks.rules.retention import USUAL, Retention
+from tests.contract.cli.conftest import Stage
+from tests.support import builders as make
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def records(stage: Stage) -> Iterator[SqlRecords]:
+    with open_records(stage.url) as opened:
+        yield opened
+
+
+def _year(records: SqlRecords) -> datetime:
+    """A year in which the machine was assessed every tenth day and patched every hundredth; return its end."""
+    for day in range(0, 360, 10):
+        began = make.START + day * DAY
+        for kind in ("assess", "patch") if day % 100 == 0 else ("assess",):
+            run = make.make_run(id=f"{kind}-{day}", kind=kind, started_at=began, ended_at=began)
+            seen = make.make_assessment(run_id=run.id, at=began + timedelta(minutes=kind == "patch"))
+            done = make.make_outcome(run_id=run.id, started_at=began, ended_at=began)
+            records.save(make.make_report(run=run, outcomes=(done,), assessments=(seen,)))
+    return make.START + 360 * DAY
+
+
+def test_outcomes_of_what_was_done_stay_longer_than_what_was_seen(records: SqlRecords) -> None:
+    now = _year(records)
+    assert retention_of(records) == USUAL
+    gone = apply_retention(records, now, lambda: True)
+    history = History(records)
+    kept = [run.id for run in history.runs(100)]
+    assert {run for run in kept if run.startswith("patch")} == {"patch-0", "patch-100", "patch-200", "patch-300"}
+    assert {int(run.split("-")[1]) for run in kept if run.startswith("assess")} == set(range(270, 360, 10))
+    assert gone == Forgotten(runs=27, assessments=30)
+    old = history.report("patch-100")
+    assert (old.outcomes[0].updates, old.plans, old.assessments) == (make.make_results(), (make.make_plan(),), ())
+    assert apply_retention(records, now + timedelta(hours=1), lambda: True) == Forgotten(0, 0)
+
+
+def test_runs_go_when_their_own_time_has_come(records: SqlRecords) -> None:
+    now = _year(records)
+    keep(records, Retention(assessments_days=45, runs_days=100))
+    apply_retention(records, now, lambda: True)
+    assert [run.id for run in History(records).runs(100) if run.kind == "patch"] == ["patch-300"]
+
+
+def test_what_there_is_no_time_for_goes_another_day(records: SqlRecords) -> None:
+    now = _year(records)
+    asked = count()
+    gone = apply_retention(records, now, lambda: next(asked) < 5)
+    assert gone == Forgotten(runs=5, assessments=0)
+    again = apply_retention(records, now, lambda: True)
+    assert again == Forgotten(runs=22, assessments=30)
+
+
+def test_the_command_shows_and_changes_it(stage: Stage) -> None:
+    assert "for 90 days" in stage.run("history").out
+    said = stage.run("history", "--keep-runs", "forever", "--json")
+    assert (said.json["keepAssessmentsDays"], said.json["keepRunsDays"]) == (90, None)
+    said = stage.run("history", "--keep-assessments", "forever")
+    assert "Nothing is ever forgotten" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--keep-assessments", "10"), "may last up to 38 days"),
+        (("--keep-assessments", "800"), "runs cannot be forgotten before assessments"),
+        (("--keep-runs", "soon"), "a number of days"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(stage: Stage, words: tuple[str, ...], why: str) -> None:
+    said = stage.run("history", *words)
+    assert said.code == 2
+    assert why in said.err
+    assert stage.run("history", "--json").json["keepAssessmentsDays"] == 90
