@@ -23,6 +23,7 @@ from tests.lab.fleet import Lab, LabHost
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager, PackageWorld
 from tests.support.fake_transport import FakeTransport
+from tests.support.reboot_guard import RebootGuard
 
 
 @dataclass
@@ -74,6 +75,8 @@ def fake_subject() -> Subject:
     clock = FakeClock()
     machine, world = FakeTransport(clock), PackageWorld(clock)
     world.move_in(machine)
+    guard = RebootGuard(world)
+    machine.answer("reboot_obstacles", lambda _: guard.records("boot"))
 
     def quicken(seconds: int) -> None:
         world["lab-slow"].seconds = seconds

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.model import Update
 from tasks.seams.manager import PackageManager, Transaction, Work
-from tasks.seams.transport import Job, JobPhase, JobView, ScriptRecord
+from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
 from tasks.states import Answer, Classification
 from tests.contract.manager_subjects import Subject, apt_subject, fake_subject, lab_for
 from tests.lab.fleet import Lab
@@ -303,6 +303,32 @@ class TestRepair:
         state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
         assert state.problems == ()
         assert versions(subject, "lab-failing") == {"lab-failing": "2.0"}
+
+
+def obstacles(subject: Subject) -> list[object]:
+    """What keeps the machine from being rebooted now."""
+    script = Script("reboot_obstacles", {"locks": subject.manager.locks})
+    boot, *others = subject.transport.run(script, deadline=subject.soon).records
+    assert boot["kind"] == "boot"
+    assert all(record["kind"] == "obstacle" and record["why"] for record in others)
+    return [record["about"] for record in others]
+
+
+def test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done(subject: Subject) -> None:
+    assert obstacles(subject) == []
+    updates = pending(subject)
+    subject.quicken(8)
+    script = subject.manager.job(Work.INSTALL, [transaction(subject, 0, updates["lab-slow"])])
+    subject.transport.start(Job("slow", script), deadline=subject.soon)
+    seen = set[object]()
+    while subject.transport.look("slow", deadline=subject.soon).phase is JobPhase.RUNNING:
+        seen.update(obstacles(subject))
+        subject.clock.sleep(0.3)
+    assert "lock" in seen
+    assert obstacles(subject) == []
+
+    install(subject, [updates["lab-failing"]])
+    assert obstacles(subject) == ["packages"]
 
 
 def test_the_same_work_is_the_same_script(subject: Subject) -> None:

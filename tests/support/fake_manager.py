@@ -118,6 +118,11 @@ class PackageWorld:
         self.catch_up()
         return self.shelf.whole()
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a transaction of a job runs now."""
+        return any(coming.begins <= self.clock.now() < coming.ends for coming in self._coming)
+
     def rebooted(self) -> None:
         """The machine went down and came back."""
         self.catch_up()

@@ -33,7 +33,7 @@ class RebootGuard:
     def obstacle(self) -> tuple[str, str] | None:
         """Return what keeps the machine from being rebooted: about what, and who."""
         self.world.catch_up()
-        if self.others_at_work:
+        if self.others_at_work or self.world.at_work:
             return "lock", HOLDER
         if broken := self.world.shelf.broken():
             return "packages", ", ".join(broken)
