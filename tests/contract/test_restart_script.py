@@ -9,7 +9,7 @@ import pytest
 
 from tasks.managers.apt_reboot import services_to_restart
 from tasks.rules.restarts import kept
-from tasks.seams.transport import ScriptRecord
+from tasks.seams.transport import ParameterValue, ScriptRecord
 from tasks.transport.framing import Decoder, compose, load_script, new_nonce
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
@@ -54,7 +54,12 @@ class Machine:
         return it
 
     def told(self, *units: str, latest: int = 9999999999, exclude: tuple[str, ...] = ()) -> list[ScriptRecord]:
-        params = {"work": "restart", "units": units, "keep": kept(exclude), "latest": str(latest)}
+        params: dict[str, ParameterValue] = {
+            "work": "restart",
+            "units": units,
+            "keep": kept(exclude),
+            "latest": str(latest),
+        }
         nonce = new_nonce()
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}

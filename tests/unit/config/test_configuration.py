@@ -32,6 +32,8 @@ notify: [{to: "env:CHAT", on: [failed]}]
 freezes: [{date: 2026-12-24, reason: eve}]
 reboot_pending_first: true
 native_updaters: pause
+restart_services: IfRequired
+restart_services_exclude: [postgresql*]
 reboot_reserve_minutes: 20
 max_reboots: 1
 going_down_minutes: 11
