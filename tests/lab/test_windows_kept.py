@@ -10,6 +10,7 @@ import yaml
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
+from flows.approval import approve_run, waiting_runs
 from tasks.records.history import History
 from tasks.records.occurrences import SqlOccurrences
 from tasks.records.opening import open_records
@@ -24,13 +25,13 @@ FREEZE = {"start": "2020-01-01", "end": "2998-12-31", "reason": "release"}
 
 
 def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[LabHost]], tmp_path: Path) -> None:
-    """A download as far ahead as windows recur, a freeze that is deployed in the lead, a quick run, a cancelled run."""
+    """A download as far ahead as windows recur, a freeze that is deployed before an approval, a quick run, a cancelled run."""
     with planned(hosts, 2, tmp_path, ("", f"sqlite:///{tmp_path / 'records.db'}")) as plan:
         nightly, frozen = plan.fleet.hosts
         start = whole_minute(100)
         daily = {"start": f"{start:%Y-%m-%d %H:%M}", "length": 20, "zone": "UTC", "recurrence": "1Day"}
         plan.configure("nightly", nightly, start, "lab-plain", lead=1, stage=True, stage_ahead="1d")
-        plan.configure("frozen", frozen, start + timedelta(minutes=1), "lab-plain", lead=2)
+        plan.configure("frozen", frozen, start, "lab-plain", lead=1, approval={"required": True})
         plan.configure("limited", frozen, start + timedelta(minutes=30), "lab-plain", lead=29)
         _write(plan, "nightly", window=daily)
         plan.deploy()
@@ -39,11 +40,12 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
         limit: State[Any] = Cancelled(message="Deployment concurrency limit reached.")
         plan.client.set_flow_run_state(limited.id, limit, force=True)
 
-        plan.until(lambda: plan.report("frozen"), "the plan of the run that is to be frozen")
+        (waiting,) = plan.until(lambda: waiting_runs(plan.records_url), "the run that is to be frozen")
         _write(plan, "frozen", freezes=[FREEZE])
         plan.deploy()
+        approve_run(waiting.run.id, "anne", records_url=plan.records_url)
 
-        _frozen_in_its_lead(plan, frozen)
+        _frozen_before_its_approval(plan, frozen)
         _patched_beside_its_download(plan, nightly, start)
         _quick_run_patches_nothing(plan, frozen, "limited")
         _cancelled_by_the_limit(plan, "limited")
@@ -68,7 +70,7 @@ def _patched_beside_its_download(plan: Planned, host: LabHost, start: datetime) 
     assert kept[0].run_id != own.run_id
 
 
-def _frozen_in_its_lead(plan: Planned, host: LabHost) -> None:
+def _frozen_before_its_approval(plan: Planned, host: LabHost) -> None:
     assert plan.ended("frozen") == "Completed"
     report = plan.report("frozen")
     assert report is not None
