@@ -89,7 +89,10 @@ def outcome_row(outcome: Outcome) -> Row:
 
 
 def result_rows(outcome: Outcome, number: int) -> list[Row]:
-    """Return a row for each update of the outcome that has that number."""
+    """Return a row for each update of the outcome that has that number, but for those that are merely pending.
+
+    What is pending by the newest assessments has a table of its own; a run that only looked would fill this one.
+    """
     return [
         _update_columns(result.update)
         | {
@@ -101,6 +104,7 @@ def result_rows(outcome: Outcome, number: int) -> list[Row]:
             "version_after": result.version_after,
         }
         for result in outcome.updates
+        if result.state is not UpdateState.PENDING
     ]
 
 

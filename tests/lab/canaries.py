@@ -9,8 +9,9 @@ import secrets
 import socket
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote, quote_plus
@@ -116,7 +117,16 @@ def _cells(path: Path) -> Iterator[bytes]:
         names = [row[0].decode() for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for name in names:
             for row in database.execute(f'SELECT * FROM "{name}"'):
-                yield b"\n".join(str(cell).encode() if not isinstance(cell, bytes) else cell for cell in row)
+                yield b"\n".join(map(_cell, row))
+
+
+def _cell(cell: object) -> bytes:
+    """A value as it was before the records packed it."""
+    raw = cell if isinstance(cell, bytes) else str(cell).encode()
+    if raw.startswith(b"\x78"):
+        with suppress(zlib.error):
+            return zlib.decompress(raw)
+    return raw
 
 
 class ProcessWatch:
