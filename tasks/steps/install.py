@@ -119,11 +119,11 @@ def _stage(work: Work, tally: Tally) -> str:
     what it lacks, within the time that there is for it, and names what it can't get.
     """
     context, chosen = work.context, work.plan.chosen
-    seconds = work.plan.prediction.stage
+    seconds, rates = work.plan.prediction.stage, work.rates
     parts = handed_over(work, Kind.STAGE, 0)
     check = fit(
         context.clock.now(),
-        seconds + work.rates.transaction_seconds,
+        seconds + rates.transaction_seconds,
         over_at(work),
         f"download and first installation of {len(chosen)} updates",
         why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
@@ -133,7 +133,11 @@ def _stage(work: Work, tally: Tally) -> str:
         return f"the run was asked to stop: {context.control.reason}"
     if not parts and not check.fits:
         return f"no time left: {check.arithmetic}" if context.options.download_only else ""
-    parts = parts or (Transaction(0, chosen, _latest(work, seconds), seconds, _stop_staging_at(work)),)
+    parts = parts or (
+        Transaction(
+            0, chosen, _latest(work, seconds), seconds, _stop_staging_at(work, rates.install_seconds(len(chosen)))
+        ),
+    )
     story = carry_out(work, Kind.STAGE, 0, parts, _watching(work), underway=tally.jobs)
     tally.told.add(story.job_id)
     tally.staged_seconds = next((took(each) for each in story.transactions if each.exit_code == 0), None)
@@ -146,16 +150,16 @@ def _stage(work: Work, tally: Tally) -> str:
     return f"not begun after its download: {story.error}"
 
 
-def _stop_staging_at(work: Work) -> float:
+def _stop_staging_at(work: Work, installing: float) -> float:
     """Return when downloading ahead is ended, by the machine's own clock.
 
-    It leaves time for the installation: as much as that needs, but at most half of what is left now, nor so much that
-    the download would have less than it is predicted to take.
+    It leaves time for the installation: as many seconds as that takes, but at most half of what is left now, nor so
+    many that the download would have less than it is predicted to take.
     """
     over, now = over_at(work), work.context.clock.now()
     left = (over - now).total_seconds()
-    installing = 0.0 if work.context.options.download_only else work.rates.install_seconds(len(work.plan.chosen))
     kept = max(0.0, min(installing, left / 2, left - work.plan.prediction.stage))
+    kept = 0.0 if work.context.options.download_only else kept
     return over.timestamp() - kept + work.facts.clock_skew_seconds
 
 

@@ -194,7 +194,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "downloading ahead goes on when the window is over": (
         "2",
-        _around(tasks.steps.install, "_stop_staging_at", lambda inner: lambda work: inner(work) + 3600),
+        _around(tasks.steps.install, "_stop_staging_at", lambda inner: lambda *words: inner(*words) + 3600),
     ),
     "a reboot is ordered whether or not it fits, and its order says no last moment": (
         "2",
