@@ -30,7 +30,8 @@ ACT = "attempt"
 ASK_SECONDS = 60.0
 _IN_DOUBT = (DeadlineExceeded, InternalError, JobLost)  # with these a download may be running still
 SOON = timedelta(minutes=15)
-"""How long a claim holds for a run that has begun nothing: the pre-check fits into it. The first order prolongs it."""
+"""How long a claim holds for a run that has begun nothing: the pre-check fits into it, but for its owner's own checks.
+The first order prolongs it."""
 BEYOND_WINDOW = timedelta(hours=1)
 """How long after the window's end a claim holds that nobody gave back: a last reboot and its validation fit into it.
 
@@ -178,7 +179,8 @@ def _claim(work: Work) -> ScriptRecord:
     context = work.context
     until = _end(work)
     if not (work.run.begun or context.options.hooks):  # hooks may take their time before anything is ordered
-        until = min(until, context.clock.now() + SOON)
+        checks = (*work.run.machine.pre_checks, *work.run.machine.probes)
+        until = min(until, context.clock.now() + SOON + timedelta(seconds=sum(each.timeout_seconds for each in checks)))
     return _ask(work, {"by": context.run.started_by or "unknown", "until": _in_its_clock(work, until)})
 
 
