@@ -25,7 +25,7 @@ FREEZE = {"start": "2020-01-01", "end": "2998-12-31", "reason": "release"}
 
 
 def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[LabHost]], tmp_path: Path) -> None:
-    """A download as far ahead as windows recur, a freeze deployed before an approval, a quick run, a cancelled run."""
+    """A download as far ahead as windows recur, a freeze before an approval, a quick run, a run that is cancelled."""
     with planned(hosts, 2, tmp_path, ("", f"sqlite:///{tmp_path / 'records.db'}")) as plan:
         nightly, frozen = plan.fleet.hosts
         start = whole_minute(100)
