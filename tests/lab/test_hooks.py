@@ -42,7 +42,7 @@ def test_a_failing_hook_leaves_its_machine_untouched_and_the_other_is_patched(ho
     hooks = {"before_machine": [command("drain", target)], "after_machine": [command("undrain", NOTE)]}
     before = bad.dpkg_log()
 
-    report = fleet.patch("lab-plain", hooks=hooks)
+    report = fleet.patch("lab-plain", hooks=hooks, waves={"failure_budget_count": 1})
 
     failed = outcome_of(report, bad)
     assert failed.state is OperationState.FAILED
