@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, String, column, inspect, select, table, text
 
 from tasks.errors import RecordsError
 from tasks.records.address import address
@@ -112,7 +112,8 @@ def _check_file(path: Path) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()  # noqa: S608 - a name of ours
+    number = column("version_num", String)
+    found: str | None = connection.execute(select(number).select_from(table(VERSION_TABLE))).scalar_one_or_none()
     return found
 
 

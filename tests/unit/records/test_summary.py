@@ -16,12 +16,10 @@ from tasks.reporting.rows import MachineRow
 from tests.support import builders as make
 from tests.unit.reporting import samples
 
-OF_PLANS = {"planned": None, "reboot_expected": ""}
-
 
 def _without_plans(row: MachineRow) -> MachineRow:
     # What is only planned stands in the plan, which a summary does not read.
-    row = replace(row, **OF_PLANS)
+    row = replace(row, planned=None, reboot_expected="")
     return row if row.prediction_basis else replace(row, predicted_seconds=None)
 
 
