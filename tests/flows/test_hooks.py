@@ -116,7 +116,7 @@ def patched(fleet: SimFleet, hooks: dict[str, Any]) -> RunReport:
         machine = fleet.add(name, [FakePackage("a")])
         machine.answer("hook", lambda script: answers(str(script.params["machine"])))
     try:
-        report: RunReport = patch_fleet(fleet.request(hooks=hooks))
+        report: RunReport = patch_fleet(fleet.request(waves={"failure_budget_count": 1}, hooks=hooks))
     except FleetPatchFailed as failed:
         return failed.report
     return report
