@@ -38,10 +38,11 @@ def report(
 
     past = history(records)
     found = whole(past, picked(past, run).id)
-    written = write_report(found, to, past.logs(found.run.id), [each.value for each in formats or Format])
+    logs = past.logs(found.run.id)
+    written = write_report(found, to, logs, [each.value for each in formats or Format])
     if as_json:
         print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
-        return
-    for key in ("html", "json", "directory"):
+    for key in ("html", "json", "directory") if not as_json else ():
         if key in written:
             say(f"{key}: {written[key]}")
+    logs.check()

@@ -73,7 +73,9 @@ def show_document(
     if journal:
         whole["journal"] = [_entry_document(each) for each in past.journal(report.run.id, machine)]
     if log:
-        whole["logs"] = dict(past.logs(report.run.id, machine))
+        logs = past.logs(report.run.id, machine)
+        whole["logs"] = dict(logs)
+        logs.check()
     return whole
 
 
@@ -97,12 +99,12 @@ def tell_journal(entries: Sequence[JournalEntry]) -> None:
 
 def tell_log(past: History, run_id: str, machine: str | None) -> None:
     """Show what package managers printed, made harmless, a machine at a time."""
-    said = False
-    for name, text in past.logs(run_id, machine).items():
+    logs = past.logs(run_id, machine)
+    for name, text in logs.items():
         say(Text.assemble("== ", safe(name, "bold")), safe_lines(clean_log(text)))
-        said = True
-    if not said:
+    if not logs:
         say("No output is recorded: no job was run.")
+    logs.check()
 
 
 def explanation_document(each: Explanation) -> dict[str, object]:

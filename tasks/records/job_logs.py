@@ -9,7 +9,7 @@ from tasks.model import JobOutput
 class JobLogs(Mapping[str, str]):
     """Machines that had a job in a run, with its output.
 
-    An output that can't be read any more says so itself: a report is worth writing without it.
+    An output that can't be read any more says so itself: a report is worth writing without it. Call ``check`` then.
 
     Args:
         names: the machines.
@@ -19,6 +19,16 @@ class JobLogs(Mapping[str, str]):
     def __init__(self, names: Sequence[str], read: Callable[[str], Sequence[JobOutput]]) -> None:
         self._names = dict.fromkeys(names)
         self._read = read
+        self._error: RecordsError | None = None
+
+    def check(self) -> None:
+        """Complain of an output that was asked for and could not be read.
+
+        Raises:
+            RecordsError: the first such fault.
+        """
+        if self._error is not None:
+            raise self._error
 
     def __getitem__(self, machine: str) -> str:
         """Read a machine's output."""
@@ -27,6 +37,7 @@ class JobLogs(Mapping[str, str]):
         try:
             return "\n".join(part.text for part in self._read(machine))
         except RecordsError as error:
+            self._error = self._error or error
             return f"[fleetpatch cannot read this output: {error.message}]"
 
     def __contains__(self, machine: object) -> bool:

@@ -239,14 +239,14 @@ class Work:
         is_asked_once: while true, a read-only step that fails is not tried again by the runner.
     """
 
-    __slots__ = ("_rates", "context", "is_asked_once", "run", "transport")
+    __slots__ = ("_known", "context", "is_asked_once", "run", "transport")
 
     def __init__(self, context: Context, transport: Transport, run: MachineRun) -> None:
         self.context = context
         self.transport = transport
         self.run = run
         self.is_asked_once = False
-        self._rates: Rates | None = None
+        self._known: dict[str, float | None] = {}
 
     def __repr__(self) -> str:
         return f"Work({self.run.machine.name})"
@@ -294,10 +294,7 @@ class Work:
     @property
     def rates(self) -> Rates:
         """How fast this machine has been, or its package manager's defaults; looked up once in its turn."""
-        if self._rates is None:
-            records = self.context.records
-            self._rates = Rates.learned(self.packages.manager, lambda measure: records.learned(self.name, measure))
-        return self._rates
+        return Rates.learned(self.packages.manager, self._learned)
 
     @property
     def reboot_reserve(self) -> float:
@@ -307,7 +304,12 @@ class Work:
     @property
     def reboot_seconds(self) -> float:
         """Seconds of the window that a reboot of this machine needs: by what was learned, else what is kept for it."""
-        return needed_seconds(self._reserve_asked, self.context.records.learned(self.name, MEASURE))
+        return needed_seconds(self._reserve_asked, self._learned(MEASURE))
+
+    def _learned(self, measure: str) -> float | None:
+        if measure not in self._known:
+            self._known[measure] = self.context.records.learned(self.name, measure)
+        return self._known[measure]
 
     @property
     def _reserve_asked(self) -> float:
