@@ -41,9 +41,10 @@ lab: setup  ## boot HOSTS=3 real machines that are behind on updates; tests/lab/
 	@$(PACKAGES) lab
 	@tests/lab/lab.sh up $(HOSTS)
 
-bench: setup  ## measure an assessment against OpenSSH, Ansible and pyinfra on 20 lab machines
+bench: setup  ## measure assessing and patching 20 lab machines beside OpenSSH and Ansible; ARGS="--hosts 5"
 	@$(PACKAGES) lab
 	@$(PY) -m tests.bench.assess $(ARGS)
+	@$(PY) -m tests.bench.patch $(ARGS)
 
 docs: setup  ## check that links, make targets and files named in the documents exist
 	@$(PY) -m pytest -q tests/unit/test_documents.py
