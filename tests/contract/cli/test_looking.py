@@ -24,6 +24,33 @@ def test_assess_counts_and_keeps(stage: Stage) -> None:
     ]
 
 
+def test_a_machine_with_broken_packages_is_not_compliant(stage: Stage) -> None:
+    web = stage.add("web", FakePackage("vim", fails="disk on fire"), FakePackage("mail"))
+
+    def compliance() -> list[str]:
+        shown = (stage.run(*words, "--json").json["machines"] for words in (("show", "last"), ("machines",)))
+        return [row["complianceState"] for (row,) in shown]
+
+    assert stage.run("patch", "*", "--plain", "--yes", "-c", "Other").code == 1
+    assert compliance() == ["NonCompliant", "NonCompliant"]
+    assert stage.run("machines", "--json").json["machines"][0]["criticalAndSecurityPatchCount"] == 0
+    said = stage.run("assess")
+    assert "NonCompliant" in said.out
+    assert compliance() == ["NonCompliant", "NonCompliant"]
+    web.world["vim"].fails = ""
+    assert stage.run("patch", "*", "--plain", "--yes", "--repair").code == 0
+    assert compliance() == ["Compliant", "Compliant"]
+
+
+def test_why_names_broken_packages_and_what_to_do(stage: Stage) -> None:
+    stage.add("web", FakePackage("vim", fails="disk on fire"))
+    stage.run("patch", "*", "--plain", "--yes", "-c", "Other")
+    said = stage.run("why", "web").out
+    assert "vim 2.0 is half-configured" in said
+    assert "--repair" in said
+    assert stage.run("why", "web", "--json").json["packageProblems"] == ["vim 2.0 is half-configured"]
+
+
 def test_an_assessment_on_screen(stage: Stage) -> None:
     stage.add("web", security("openssl"))
     said = stage.run("assess")
