@@ -19,6 +19,7 @@ from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave, Window
+from tasks.reporting.text import plural
 from tasks.rules.failure_budget import FailureBudget
 from tasks.rules.hooks import state_with
 from tasks.rules.orchestration import may_patch
@@ -132,7 +133,9 @@ class Campaign:
         """
         machines = Scope.parse(self._request.scope).select(self._ports.inventory)
         self._ports.records.save(self._run)
-        self._ports.watch.said(f"run {self.run_id}: {len(machines)} machines in scope {self._request.scope!r}")
+        self._ports.watch.said(
+            f"run {self.run_id}: {plural(len(machines), 'machine')} in scope {self._request.scope!r}"
+        )
         try:
             finished = self._patch(machines) if isinstance(self._request, PatchRequest) else self._assess(machines)
         except BaseException as error:

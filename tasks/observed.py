@@ -212,7 +212,10 @@ class Assessment:
 
     @property
     def compliance(self) -> Compliance:
-        """Compliant when no critical or security update is pending."""
-        if self.packages is None or any(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates):
-            return Compliance.NOT_ASSESSED if self.urgent == 0 else Compliance.NON_COMPLIANT
-        return Compliance.NON_COMPLIANT if self.urgent else Compliance.COMPLIANT
+        """Compliant when no critical or security update is pending and no package is broken."""
+        if self.packages is None:
+            return Compliance.NOT_ASSESSED
+        if self.urgent or self.packages.problems:
+            return Compliance.NON_COMPLIANT
+        is_unclear = any(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates)
+        return Compliance.NOT_ASSESSED if is_unclear else Compliance.COMPLIANT

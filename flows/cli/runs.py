@@ -103,7 +103,7 @@ def why(
     if as_json:
         print_json(runs_view.why_document(machine, found, latest))
     else:
-        runs_view.tell_why(machine, update, found, latest)
+        runs_view.tell_why(machine, update, found, latest, runs=runs)
 
 
 def _check_machine(past: "History", run_id: str, machine: str) -> None:

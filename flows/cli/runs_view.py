@@ -9,15 +9,18 @@ from rich.text import Text
 from flows.cli.run_view import mark
 from flows.cli.screen import right, safe, safe_lines, say, solid, state, table
 from tasks.model import Assessment, RunInfo, RunReport
-from tasks.records.history import Explanation, History
+from tasks.records.history import AVAILABLE, Explanation, History
 from tasks.reporting.document import document
 from tasks.reporting.flatten import tables
 from tasks.reporting.logs import clean_log
-from tasks.reporting.text import NOTHING, duration, moment
-from tasks.rules.checks import unjudged_findings
+from tasks.reporting.text import NOTHING, duration, moment, one_line, plural
+from tasks.rules.checks import problem_findings, unjudged_findings
 from tasks.rules.restarts import outdated_findings
 from tasks.seams.records import JournalEntry
+from tasks.states import UpdateState
 
+EVERY = "*"
+"""The mask of all updates."""
 _UTC = ZoneInfo("UTC")
 
 
@@ -130,13 +133,14 @@ def why_document(machine: str, found: Sequence[Explanation], latest: Assessment 
         "machine": machine,
         "assessedDateTime": iso(latest.at) if latest else None,
         "assessmentError": error.message if error else None,
+        "packageProblems": list(packages.problems) if packages else None,
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
         "explanations": [explanation_document(each) for each in found],
     }
 
 
 def _tell_standing(latest: Assessment, *, older: bool) -> None:
-    """Say why a machine could not be assessed, or which of its services run replaced files."""
+    """Say why a machine could not be assessed, or what is wrong with its packages and services."""
     packages, error = latest.packages, latest.error
     when = moment(latest.at, _UTC)
     if packages is None:
@@ -147,26 +151,30 @@ def _tell_standing(latest: Assessment, *, older: bool) -> None:
         rest = "What is known is older." if older else "What is pending there is not known."
         say(f"  {rest} Once that is mended: fleetpatch assess name={latest.machine}", "")
         return
-    for finding in (*unjudged_findings(packages), *outdated_findings(packages)):
+    broken = problem_findings(packages, repair_allowed=False)
+    for finding in (*broken, *unjudged_findings(packages), *outdated_findings(packages)):
         say(Text.assemble(mark(finding.level), " ", safe(latest.machine, "bold"), ": ", safe(finding.message)))
         say(Text.assemble("  ", safe(f"{finding.remedy} Assessed, {when} UTC.", "dim")), "")
 
 
-def tell_why(machine: str, mask: str, found: Sequence[Explanation], latest: Assessment | None = None) -> None:
-    """Show how the machine stands, and reasons, newest first for each update."""
+def tell_why(
+    machine: str, mask: str, found: Sequence[Explanation], latest: Assessment | None = None, *, runs: int = 5
+) -> None:
+    """Show how the machine stands, and reasons: of named updates all, newest first; else each update's newest one."""
     if latest is not None:
         _tell_standing(latest, older=bool(found))
     if not found and latest is not None and latest.packages is None:
         return
     if not found:
-        say(Text.assemble("Nothing is pending on ", safe(machine), " nor was done there that ", safe(mask), " names."))
+        what = "No update is pending" if mask == EVERY else f"No pending update matches {mask!r}"
+        say(safe(f"{what} on {machine}, and none is recorded in its latest {plural(runs, 'run')}."))
         return
     by_update: dict[str, list[Explanation]] = {}
     for each in found:
         by_update.setdefault(each.update.name, []).append(each)
     for name, every in by_update.items():
         say(Text.assemble(safe(name, "bold"), " on ", safe(machine)))
-        for each in every:
+        for each in [telling(every)] if mask == EVERY else every:
             where = "assessed" if each.assessed else f"run {each.run_id}"
             say(Text.assemble("  ", state(each.state), ": ", safe(each.reason)))
             old = each.update.installed or NOTHING
@@ -175,6 +183,22 @@ def tell_why(machine: str, mask: str, found: Sequence[Explanation], latest: Asse
                     "    ", safe(f"{old} → {each.update.available}; {where}, {moment(each.at, _UTC)} UTC", "dim")
                 )
             )
+    if mask == EVERY and len(found) > len(by_update):
+        say("", Text(f"Earlier reasons of an update: fleetpatch why {one_line(machine)} UPDATE", style="dim"))
+
+
+def telling(every: Sequence[Explanation]) -> Explanation:
+    """Return the newest reason of one update: why a run left it is told before that it is available. Pure.
+
+    Args:
+        every: of the same update; what was assessed first, then what runs did, newest first.
+    """
+    first, *rest = every
+    if first.reason != AVAILABLE or not rest:
+        return first
+    run = rest[0]
+    is_of_it = run.state is not UpdateState.INSTALLED and run.update.available == first.update.available
+    return run if is_of_it else first
 
 
 def _entry_document(entry: JournalEntry) -> dict[str, object]:

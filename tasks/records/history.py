@@ -18,6 +18,8 @@ from tasks.records.summary import RunSummary, names_of, read_summary, waves_of
 from tasks.seams.records import JournalEntry
 from tasks.states import UpdateState
 
+AVAILABLE = "a newer version is available"
+"""The reason of an update that is pending where nothing is known to stand in its way."""
 _AT_ONCE = 500  # names in one statement; databases have limits
 
 
@@ -258,12 +260,13 @@ class History:
         Args:
             machine: its name.
             update_mask: shell-style, over an update's name, id and KB number.
-            runs: how many of the machine's latest runs to look at.
+            runs: how many of the machine's latest runs to look at; those that only assessed it do not count.
         """
-        table = schema.outcomes
+        table, of_run = schema.outcomes, schema.runs
+        looked = select(of_run.c.id).where(of_run.c.id == table.c.run_id, of_run.c.kind == "assess").exists()
         query = (
             select(table.c.document, table.c.updates)
-            .where(table.c.machine == machine)
+            .where(table.c.machine == machine, ~looked)
             .order_by(func.coalesce(table.c.ended_at, table.c.started_at).desc(), table.c.number.desc())
             .limit(runs)
         )
@@ -328,11 +331,11 @@ def _of_assessment(assessment: Assessment) -> Iterator[Explanation]:
     if packages is None:
         return
     for update in packages.updates:
-        reason = "pending"
+        reason = AVAILABLE
         if update.held or update.name in packages.held:
-            reason = "pending; held on the machine by its administrator"
+            reason = "held on the machine by its administrator"
         elif update.blocked:
-            reason = f"pending; the machine can't install it as it stands: {update.blocked}"
+            reason = f"the machine can't install it as it stands: {update.blocked}"
         yield Explanation(
             assessment.machine, update, assessment.at, assessment.run_id, UpdateState.PENDING, reason, assessed=True
         )
@@ -348,9 +351,7 @@ def _of_outcome(outcome: Outcome) -> Iterator[Explanation]:
 def _in_words(result: UpdateResult) -> str:
     """Return a reason for a result that carries none."""
     if result.state is UpdateState.INSTALLED:
-        return (
-            f"installed: {result.update.installed or 'not there'} -> {result.version_after or result.update.available}"
-        )
+        return f"the package database has {result.version_after or result.update.available}"
     return f"{result.state.value}; no reason was recorded"
 
 

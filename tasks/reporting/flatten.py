@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tasks.model import Assessment, ErrorInfo, HookResult, Outcome, Plan, RunReport, UpdateResult, Wave
+from tasks.reporting.compliance import compliance_of
 from tasks.reporting.rows import (
     FindingRow,
     HookRow,
@@ -24,7 +25,7 @@ from tasks.reporting.rows import (
     WaveRow,
 )
 from tasks.rules.counts import UpdateCounts, count_results
-from tasks.states import SETTLED, URGENT, Compliance, FindingLevel, OperationState, RebootState, UpdateState
+from tasks.states import SETTLED, URGENT, FindingLevel, OperationState, RebootState, UpdateState
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
 
@@ -224,7 +225,7 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         canary=bool(subject.wave and subject.wave.canary),
         state=subject.state.value,
         reason=_reason(subject),
-        compliance=_compliance(subject, found).value,
+        compliance=compliance_of(outcome, subject.assessment, found).value,
         started_at=utc(outcome.started_at) if outcome else None,
         ended_at=utc(outcome.ended_at) if outcome else None,
         seconds=_seconds(subject),
@@ -287,15 +288,6 @@ def _services_to_restart(subject: Subject) -> tuple[str, ...]:
         return subject.outcome.services_to_restart
     packages = subject.assessment.packages if subject.assessment else None
     return packages.services_to_restart if packages else ()
-
-
-def _compliance(subject: Subject, found: UpdateCounts) -> Compliance:
-    if found.urgent:
-        return Compliance.NON_COMPLIANT
-    assessed = subject.assessment is not None and subject.assessment.packages is not None
-    if not (found.total or assessed or (subject.outcome and subject.outcome.state is OperationState.SUCCEEDED)):
-        return Compliance.NOT_ASSESSED
-    return Compliance.NOT_ASSESSED if found.unclassified else Compliance.COMPLIANT
 
 
 def _update_row(subject: Subject, result: UpdateResult, *, planned: bool) -> UpdateRow:

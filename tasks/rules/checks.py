@@ -153,7 +153,7 @@ def package_findings(
         updaters_rest: whether updaters of the system's own are paused before anything is installed.
     """
     found = [
-        *_problem_findings(packages, repair_allowed),
+        *problem_findings(packages, repair_allowed=repair_allowed),
         *_lock_findings(packages, lock_level),
         *_updater_findings(packages, window_seconds, rest=updaters_rest),
     ]
@@ -166,7 +166,8 @@ def package_findings(
     return tuple(found) or (_good(PACKAGES, "the package manager is healthy and free"),)
 
 
-def _problem_findings(packages: PackageState, repair_allowed: bool) -> Iterable[Finding]:
+def problem_findings(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:
+    """Yield what broken packages mean for patching, if there are any."""
     if not packages.problems:
         return
     message = f"the package manager is not healthy: {_some(packages.problems)}"

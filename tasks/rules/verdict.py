@@ -9,6 +9,7 @@ from tasks.rules.window import say_duration
 from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 
 _SHOWN = 3
+_TELLS_OF_A_REBOOT = frozenset({RebootState.COMPLETED, RebootState.REQUIRED, RebootState.STARTED})
 
 
 def outcome_state(
@@ -100,10 +101,9 @@ def _warnings(
         warnings.append(reboot.reason or "whether a reboot is needed is not known")
     if exceeded > 0:
         warnings.append(f"the window was exceeded by {say_duration(exceeded)}")
-    rebooted = reboot is not None and reboot.state is RebootState.COMPLETED
     for finding in findings:
-        settled = rebooted and finding.check == PENDING_REBOOT
-        if finding.level is FindingLevel.WARN and not settled:
+        told = finding.check == PENDING_REBOOT and reboot is not None and reboot.state in _TELLS_OF_A_REBOOT
+        if finding.level is FindingLevel.WARN and not told:
             warnings.append(_said(finding))
     return warnings
 

@@ -90,6 +90,11 @@ def zone_of(name: str) -> ZoneInfo:
         ) from error
 
 
+def window_seconds(window: Window) -> float:
+    """Return how long a window is, in seconds of real time."""
+    return (window.end.astimezone(UTC) - window.start.astimezone(UTC)).total_seconds()
+
+
 def cut_off(window: Window, policy: RebootPolicy, reserve_seconds: float) -> datetime:
     """Return the moment (in UTC) by which installing must be over: the end, less what is kept for a reboot.
 
@@ -102,6 +107,9 @@ def cut_off(window: Window, policy: RebootPolicy, reserve_seconds: float) -> dat
 
 def why_cut_off(window: Window, policy: RebootPolicy, reserve_seconds: float) -> str:
     """Return in words how ``cut_off`` came about: "window ends 03:00 CET, 15 min kept for a reboot"."""
+    length = window_seconds(window)
+    if policy is not RebootPolicy.NEVER and reserve_seconds >= length:
+        return f"the window is {say_duration(length)} long, and {say_duration(reserve_seconds)} are kept for a reboot"
     ends = f"window ends {say_time(window.end, window.zone)}"
     if policy is RebootPolicy.NEVER:
         return f"{ends}, no time kept because it is never rebooted"
@@ -141,7 +149,7 @@ def describe(window: Window) -> str:
     """Return the window in words: "2026-11-21 01:00 to 03:00 CET (2 h)"."""
     here = zone_of(window.zone)
     start, end = window.start.astimezone(here), window.end.astimezone(here)
-    length = (window.end.astimezone(UTC) - window.start.astimezone(UTC)).total_seconds()
+    length = window_seconds(window)
     # Between two dates, or across a change of the clocks, each end needs all its parts to be understood.
     same_offset = start.utcoffset() == end.utcoffset()
     first = _clock(start) if same_offset else f"{_clock(start)} {_abbreviation(start)}"

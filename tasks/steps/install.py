@@ -100,7 +100,8 @@ def _repair(work: Work, tally: Tally) -> None:
     )
     if state.problems:
         what = f"the repair was not begun: {'; '.join(story.refusals)}" if story.refusals else "the repair did not help"
-        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint="Mend it on the machine.")
+        hint = f"Read why: fleetpatch show {work.context.run.id} --machine {work.name} --log. Mend that on the machine."
+        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint=hint)
     tally.repaired = work.packages.unfinished
     findings = tuple(each for each in work.run.findings if each.check != PACKAGES)
     mended = Finding(PACKAGES, FindingLevel.GOOD, f"repaired before anything else: {problems}")

@@ -96,7 +96,7 @@ def _pending_reboot(need: RebootNeed, *, first: bool) -> Finding:
             return Finding(PENDING_REBOOT, FindingLevel.GOOD, f"a pending reboot is taken first: {reasons}")
         case Answer.YES:
             remedy = "Reboot it, or allow pending reboots to be taken first."
-            return Finding(PENDING_REBOOT, FindingLevel.WARN, f"a reboot was pending before we came: {reasons}", remedy)
+            return Finding(PENDING_REBOOT, FindingLevel.WARN, f"a reboot was pending already: {reasons}", remedy)
         case _:
             return Finding(
                 PENDING_REBOOT, FindingLevel.GOOD, f"the machine can't tell whether a reboot is pending: {reasons}"

@@ -177,4 +177,4 @@ def _why_not_begun(run: MachineRun) -> str:
 
 
 def _why_unplanned(run: MachineRun) -> str:
-    return run.error.message if run.error else run.halted or "assessed only"
+    return run.error.message if run.error else run.halted or "the run only assessed the machine"

@@ -19,7 +19,7 @@ from sqlalchemy import MetaData, insert, text
 from flows.past import past_of
 from tasks.records.address import address
 from tasks.records.database import Database, switch_to_wal
-from tasks.records.history import History
+from tasks.records.history import AVAILABLE, History
 from tasks.records.opening import migrate, open_records
 from tasks.records.retention import Forgotten, apply_retention, keep, retention_of
 from tasks.rules.counts import count_pending, count_results
@@ -90,7 +90,7 @@ def test_everything_is_read_as_it_was_written(url: str) -> None:
         assert (one.outcomes, one.plans, one.assessments) == (whole.outcomes[1:], (), whole.assessments[1:])
         assert history.outcome(make.RUN_ID, make.MACHINE) == whole.outcomes[0]
         assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
-        assert next(each.reason for each in history.why(make.MACHINE, "openssl", runs=1)) == "pending"
+        assert next(each.reason for each in history.why(make.MACHINE, "openssl", runs=1)) == AVAILABLE
         assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
 
 

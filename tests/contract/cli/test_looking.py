@@ -24,6 +24,33 @@ def test_assess_counts_and_keeps(stage: Stage) -> None:
     ]
 
 
+def test_a_machine_with_broken_packages_is_not_compliant(stage: Stage) -> None:
+    web = stage.add("web", FakePackage("vim", fails="disk on fire"), FakePackage("mail"))
+
+    def compliance() -> list[str]:
+        shown = (stage.run(*words, "--json").json["machines"] for words in (("show", "last"), ("machines",)))
+        return [row["complianceState"] for (row,) in shown]
+
+    assert stage.run("patch", "*", "--plain", "--yes", "-c", "Other").code == 1
+    assert compliance() == ["NonCompliant", "NonCompliant"]
+    assert stage.run("machines", "--json").json["machines"][0]["criticalAndSecurityPatchCount"] == 0
+    said = stage.run("assess")
+    assert "NonCompliant" in said.out
+    assert compliance() == ["NonCompliant", "NonCompliant"]
+    web.world["vim"].fails = ""
+    assert stage.run("patch", "*", "--plain", "--yes", "--repair").code == 0
+    assert compliance() == ["Compliant", "Compliant"]
+
+
+def test_why_names_broken_packages_and_what_to_do(stage: Stage) -> None:
+    stage.add("web", FakePackage("vim", fails="disk on fire"))
+    stage.run("patch", "*", "--plain", "--yes", "-c", "Other")
+    said = stage.run("why", "web").out
+    assert "vim 2.0 is half-configured" in said
+    assert "--repair" in said
+    assert stage.run("why", "web", "--json").json["packageProblems"] == ["vim 2.0 is half-configured"]
+
+
 def test_an_assessment_on_screen(stage: Stage) -> None:
     stage.add("web", security("openssl"))
     said = stage.run("assess")
@@ -166,7 +193,23 @@ def test_why(stage: Stage) -> None:
     states = {each["installationState"] for each in stage.run("why", "web", "openssl", "--json").json["explanations"]}
     assert "Installed" in states
     assert stage.run("why", "nobody", "vim").code == 2
-    assert "Nothing" in stage.run("why", "web", "emacs").out
+    assert "No pending update matches 'emacs' on web" in stage.run("why", "web", "emacs").out
+
+
+def test_why_tells_the_newest_reason_of_each_update_and_of_a_named_one_all(stage: Stage) -> None:
+    stage.add("web", security("openssl"), FakePackage("vim"))
+    for _ in range(2):
+        stage.run("assess")
+        stage.run("patch", "*", "--plain", "--yes")
+    stage.run("assess")
+    every = stage.run("why", "web").out
+    assert "only assessed" not in every
+    assert every.count("openssl on web") == every.count("Installed: the package database has 2.0") == 1
+    assert every.count("classification Other is not selected") == 1, "why it was left, not that it is available"
+    assert "fleetpatch why web UPDATE" in every
+    named = stage.run("why", "web", "vim").out
+    assert named.count("classification Other is not selected") == 2
+    assert named.count("a newer version is available") == 1
 
 
 def test_report(stage: Stage, tmp_path: Path) -> None:
@@ -223,8 +266,7 @@ def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> 
     stage.run("assess")
     said = stage.run("why", "web", "openssl")
     assert "What is known is older" in said.out
-    assert "pending; " not in said.out
-    assert "Pending: pending" in said.out
+    assert "Pending: a newer version is available" in said.out
 
 
 def test_services_that_run_replaced_files_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> None:

@@ -221,6 +221,8 @@ def test_a_repair_that_does_not_help_ends_the_machines_run(fleet: SimFleet) -> N
 
     assert outcome.state is OperationState.FAILED
     assert "did not help" in outcome.reason
+    assert outcome.error is not None
+    assert f"fleetpatch show {outcome.run_id} --machine web --log" in outcome.error.hint
     assert web.installs() == []
     assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import RecordsError
-from tasks.records.history import History
+from tasks.records.history import AVAILABLE, History
 from tasks.records.opening import open_records
 from tasks.records.retention import Forgotten, forget
 from tasks.records.sql import SqlRecords
@@ -103,10 +103,20 @@ class TestWhy:
             records.save(make.make_outcome(run_id=f"run-{day}", ended_at=ended, updates=(result,)))
         records.save(make.make_assessment(at=make.START + timedelta(days=3)))
         found = history.why("web-1", "openssl")
-        assert [each.reason for each in found] == ["pending", "no time left on day 2", "no time left on day 1"]
+        assert [each.reason for each in found] == [AVAILABLE, "no time left on day 2", "no time left on day 1"]
         assert [each.assessed for each in found] == [True, False, False]
         assert [each.run_id for each in found] == [make.RUN_ID, "run-2", "run-1"]
         assert len(history.why("web-1", "openssl", runs=1)) == 2
+
+    def test_runs_that_only_assess_do_not_push_reasons_out(self, records: SqlRecords, history: History) -> None:
+        late = make.make_update_result(state=UpdateState.NOT_ATTEMPTED, reason="no time left")
+        records.save(make.make_outcome(run_id="patched", ended_at=make.START, updates=(late,)))
+        seen = make.make_update_result(state=UpdateState.PENDING, reason="the run only assessed the machine")
+        for day in range(1, 7):
+            records.save(make.make_run(id=f"looked-{day}", kind="assess"))
+            ended = make.START + timedelta(days=day)
+            records.save(make.make_outcome(run_id=f"looked-{day}", ended_at=ended, updates=(seen,)))
+        assert [each.reason for each in history.why("web-1", "openssl")] == ["no time left"]
 
     def test_every_explanation_has_a_reason(self, records: SqlRecords, history: History) -> None:
         held = make.make_update(name="postgresql-15", held=True)
@@ -124,7 +134,7 @@ class TestWhy:
         failed = make.make_update_result(update=make.make_kernel_update(), state=UpdateState.FAILED)
         records.save(make.make_outcome(updates=(installed, failed)))
         assert [each.reason for each in history.why("web-1")] == [
-            "installed: 3.0.15-1~deb12u1 -> 3.0.16-1~deb12u1",
+            "the package database has 3.0.16-1~deb12u1",
             "Failed; no reason was recorded",
         ]
 

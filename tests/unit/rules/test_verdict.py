@@ -54,6 +54,22 @@ def test_a_reboot_settles_the_one_that_was_pending_before():
     assert outcome_state(findings=before, reboot=RebootResult(RebootState.COMPLETED))[0] is GOOD
 
 
+@pytest.mark.parametrize("state", [RebootState.REQUIRED, RebootState.STARTED])
+def test_a_reboot_that_was_not_taken_is_said_once(state):
+    before = [finding(FindingLevel.WARN, "pending-reboot"), finding(FindingLevel.WARN)]
+    found, reason = outcome_state(findings=before, reboot=RebootResult(state, "policy"))
+    assert found is WARNED
+    assert "pending-reboot" not in reason
+    assert reason.count("policy") == 1
+    assert "disk: says so" in reason
+
+
+@pytest.mark.parametrize("state", [RebootState.UNKNOWN, RebootState.NOT_NEEDED])
+def test_a_pending_reboot_is_said_where_nothing_else_says_it(state):
+    before = [finding(FindingLevel.WARN, "pending-reboot")]
+    assert "pending-reboot: says so" in outcome_state(findings=before, reboot=RebootResult(state))[1]
+
+
 def test_a_reason_that_all_share_is_said_once_and_names_are_few():
     late = [a_result(f"p{number}", UpdateState.NOT_ATTEMPTED, "no time") for number in range(5)]
     assert "5 updates not attempted: p0, p1, p2 and 2 more (no time)" in outcome_state(results=late)[1]

@@ -118,6 +118,13 @@ def test_the_arithmetic_is_a_sentence():
     )
 
 
+def test_why_cut_off_when_the_reserve_takes_the_whole_window():
+    opened = Window(NOW, NOW + timedelta(minutes=2))
+    why = why_cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
+    assert why == "the window is 2 min long, and 15 min are kept for a reboot"
+    assert why_cut_off(opened, RebootPolicy.NEVER, 900).startswith("window ends")
+
+
 def test_why_cut_off_without_a_reserve():
     opened = Window(NOW, NOW + timedelta(hours=1))
     assert why_cut_off(opened, RebootPolicy.ALWAYS, 0) == "window ends 02:00 UTC"
