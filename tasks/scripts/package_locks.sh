@@ -9,11 +9,12 @@ fp_each_holder() {
   fp_call=$1; shift
   for fp_path in "$@"; do
     fp_inode=$(stat -c %i "$fp_path" 2>/dev/null) || continue
+    fp_real=$(readlink -f "$fp_path" 2>/dev/null) || fp_real=$fp_path # a folder above it may be a link
     # shellcheck disable=SC2013  # pids are words
     for fp_pid in $(awk -v tail=":$fp_inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5 }' /proc/locks 2>/dev/null); do
       case $fp_pid in 0 | -*) "$fp_call" "$fp_path" 0; continue ;; esac
       for fp_file in "/proc/$fp_pid/fd"/*; do
-        [ "$(readlink "$fp_file" 2>/dev/null)" != "$fp_path" ] || { "$fp_call" "$fp_path" "$fp_pid"; break; }
+        [ "$(readlink "$fp_file" 2>/dev/null)" != "$fp_real" ] || { "$fp_call" "$fp_path" "$fp_pid"; break; }
       done
     done
   done

@@ -77,6 +77,16 @@ def test_it_is_refused_while_a_process_holds_a_lock(machine: Machine, which: int
     assert order(machine)["kind"] == "ordered"
 
 
+def test_a_lock_is_seen_where_a_folder_above_it_is_a_link(machine: Machine) -> None:
+    """As /var is where it was moved to another disk: a process' open files are told by where they really lie."""
+    (machine.place / "link").symlink_to(machine.place)
+    with held(machine.locks[0]) as pid:
+        answer = order(machine, locks=f"{machine.place}/link/frontend")
+        assert (answer["kind"], answer.get("about")) == ("refused", "lock")
+        assert answer["why"] == f"perl (pid {pid}) holds {machine.place}/link/frontend"
+    assert not (machine.place / "orders").exists()
+
+
 def test_it_is_refused_while_packages_are_half_done(machine: Machine) -> None:
     lines = [f"ok half-configured p{number}" for number in range(4)]
     (machine.place / "tools/packages").write_text(

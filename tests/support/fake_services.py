@@ -39,11 +39,12 @@ class FakeServices:
 
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine have such a job."""
-        machine.job("restart_services", self.start)
+        machine.job("restart_services", lambda job: self.start(job, is_stopped=job.id in machine.stopped))
 
-    def start(self, job: Job) -> SimulatedJob:
+    def start(self, job: Job, *, is_stopped: bool) -> SimulatedJob:
         """Plan a job."""
-        return self._planned(job, self.clock.now(), None)
+        now = self.clock.now()
+        return self._planned(job, now, now if is_stopped else None)
 
     def stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is left."""
