@@ -65,7 +65,7 @@ class WaveSequence:
         for wave in order:
             self._failures.start_wave(wave)
             mine = [works[name] for name in wave.machines if name in works]
-            if not refused and self._failures.why:
+            if not refused and self._failures.why and not self._ports.control.stopping:
                 mine = self._hold_back(mine, spent(self._failures))
             if mine and not refused:
                 if self._outcomes and self._policy.pause_seconds:

@@ -43,8 +43,8 @@ class Forgotten:
 def forget(records: SqlRecords, before: datetime) -> Forgotten:
     """Delete runs that began before that moment, with all that belongs to them, and assessments made before it.
 
-    Kept, however old: each machine's newest assessment and its newest one with an answer, and what was learned. A run
-    goes whole or not at all; others write in between.
+    Kept, however old: each machine's newest assessment and its newest one with an answer, what was learned, and a run
+    that a process carries. A run goes whole or not at all; others write in between.
 
     Args:
         records: where.
@@ -136,6 +136,9 @@ def _forget_runs(
     for run_id in found:
         if not may_go_on():
             return gone
+        lease = records.leases.lease(run_id)
+        if lease is not None and lease.held:  # it was left long ago, and is settled now; or it waits for its window
+            continue
         with records.database.writing("forget an old run") as connection:
             for table in _OF_RUNS:
                 connection.execute(delete(table).where(table.c.run_id == run_id))

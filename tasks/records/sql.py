@@ -108,9 +108,9 @@ class SqlRecords:
             _save(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
             _save_plans(connection, run_id, plan_rows, names)
             _save(connection, report.run)
-        gone = [key for key in self._stored if key[:2] == (Plan, run_id) and key[2] not in names]
-        for key in gone:
-            del self._stored[key]
+        stored = tuple(self._stored)  # in one go: other threads add to it meanwhile
+        for key in [key for key in stored if key[:2] == (Plan, run_id) and key[2] not in names]:
+            self._stored.pop(key, None)
         self._remember(changed, run_id)
 
     def _is_new(self, key: _Key, part: _Remembered) -> bool:

@@ -11,6 +11,7 @@ from tasks.records.opening import open_records
 from tasks.records.retention import Forgotten, apply_retention, keep, retention_of
 from tasks.records.sql import SqlRecords
 from tasks.rules.retention import USUAL, Retention
+from tasks.seams.leases import Holder
 from tests.contract.cli.conftest import Stage
 from tests.support import builders as make
 
@@ -63,6 +64,15 @@ def test_what_there_is_no_time_for_goes_another_day(records: SqlRecords) -> None
     assert gone == Forgotten(runs=5, assessments=0)
     again = apply_retention(records, now, lambda: True)
     assert again == Forgotten(runs=22, assessments=30)
+
+
+def test_a_run_that_somebody_carries_stays_however_old_it_is(records: SqlRecords) -> None:
+    now = _year(records)
+    keep(records, Retention(assessments_days=45, runs_days=100))
+    records.leases.take("patch-0", Holder("x", "hilltop", 1, "anne"), 600)
+    apply_retention(records, now, lambda: True)
+    assert [run.id for run in History(records).runs(100) if run.kind == "patch"] == ["patch-300", "patch-0"]
+    assert History(records).report("patch-0").outcomes
 
 
 def test_the_command_shows_and_changes_it(stage: Stage) -> None:

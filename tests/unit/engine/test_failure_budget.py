@@ -251,3 +251,14 @@ def test_a_run_that_is_taken_up_plans_for_whom_it_could_not_reach_if_it_may(
     else:
         assert late.state is OperationState.SUCCEEDED
         assert {plan.machine for plan in fleet.records.reports[report.run.id].plans} == {"m00", "m01"}
+
+
+def test_a_run_that_is_stopped_in_its_canary_wave_says_that_and_not_that_the_canaries_showed_nothing(
+    fleet: SimFleet,
+) -> None:
+    fill(fleet, 4)
+    fleet.control.stop("anne wants it")
+
+    report = fleet.patch(waves={"canary_count": 1, "size": 2})
+
+    assert {outcome.reason for outcome in report.outcomes} == {"the run was asked to stop: anne wants it"}
