@@ -25,7 +25,7 @@ CLOCK = SystemClock()
 NEVER = r"it did not begin within 1 seconds when it was handed over, so it never begins"
 WORK = {
     "quick": 'date +%s >>"$FP_JOB_DIR/ran"; fp_emit ran',
-    "heeding": "if fp_stop_requested; then fp_emit heeded; else fp_emit went_on; fi",
+    "heeding": 'if fp_stop_requested; then fp_emit heeded; else fp_emit went_on; fi',
 }
 HELD_UP = """#!/bin/sh
 naps=0 # a test that ends early must not leave this behind for ever
