@@ -236,7 +236,7 @@ def test_a_job_is_asked_to_stop(subject):
     assert record["phase"] == "running"
     assert record["asked"] is True
     (record,) = transport.run(Script("job_stop", {"id": "unknown"}), deadline=soon(subject)).of_kind("job")
-    assert (record["phase"], record["asked"]) == ("absent", True)
+    assert (record["phase"], record["asked"]) == ("absent", False)
 
 
 @pytest.mark.parametrize("job_id", ["", "a/b", "..", "a b", "a" * 81, "ünï", "$(id)", "a\n"])

@@ -14,7 +14,6 @@ from tasks.seams.records import JournalMark
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.claim import SOON
 from tasks.steps.facts import PROMPT_SECONDS
-from tasks.steps.follow import LONGEST_PAUSE, START_SECONDS
 from tasks.steps.journal import BEGINNING_ACTS
 from tests.faults.budget_checks import budget_kept
 from tests.faults.hub import START
@@ -27,13 +26,13 @@ from tests.support.reboot_guard import HOLDER
 
 SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a line that takes its time
 HEARD = timedelta(seconds=30)  # a lease is renewed every 5 s, a quiet job looked at every 10
-STALLED = timedelta(seconds=START_SECONDS + LONGEST_PAUSE)  # who hands a job over waits for its answer that long
 JUMPS = frozenset({"controller's clock jumps", "machine's clock jumps", "machine's clock set back"})
 DEAFENING = frozenset(
     {"records away", "records away for good", "answer of the records lost", "line cut", "unreachable for good"}
     | {
         "controller frozen",
         "order on its way",
+        "start of a job stalls",
         "sshd restarted",
         "login refused for a while",
         "power cut",
@@ -251,8 +250,7 @@ def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     stop = world.leases.stops.get(run.id)
     if stop is None or any(fault.kind in DEAFENING for fault in world.struck):
         return
-    stalls = any(fault.kind == "start of a job stalls" for fault in world.struck)
-    heard = stop.at + HEARD + (STALLED if stalls else timedelta())
+    heard = stop.at + HEARD
     handed = {each.job.id for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
         if begun.job_id in handed and begun.at > heard and _passed_on(world, run, begun.at):

@@ -79,7 +79,7 @@ class PackageWorld:
         machine.answer("fake_rehearse", lambda script: {"kind": "answer", "answer": self._rehearse(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
         machine.answer("job_stop", lambda script: self._stop(machine, str(script.params["id"])))
-        machine.job("fake_job", lambda job: self._start(job, is_stopped=job.id in machine.stopped))
+        machine.job("fake_job", self._start)
         self.services.move_in(machine)
 
     def _assess(self, script: Script) -> ScriptRecord:
@@ -170,11 +170,10 @@ class PackageWorld:
         self.catch_up()
         return self.shelf.rehearse(names_in(script, "wanted"))
 
-    def _start(self, job: Job, *, is_stopped: bool) -> SimulatedJob:
+    def _start(self, job: Job) -> SimulatedJob:
         self.catch_up()
         self._before[job.id] = deepcopy(self.shelf)
-        now = self.clock.now()
-        run = self._run(job, now, now if is_stopped else None)
+        run = self._run(job, self.clock.now())
         plan = run.plan()
         self._coming += run.coming
         return plan
@@ -192,10 +191,10 @@ class PackageWorld:
             return self.services.stop(machine, job_id)
         before = job_id in machine.stopped
         result = machine._stop(job_id)
-        started = machine._jobs.get(job_id)
-        if not before and job_id in machine.stopped and started is not None and started.lost_at is None:
+        if not before and job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
             self.catch_up()
             now = self.clock.now()
+            started = machine._jobs[job_id]
             run = self._run(started.job, started.at, now)
             started.plan = run.plan()
             self._coming = [coming for coming in run.coming if coming.ends > now]

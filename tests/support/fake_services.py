@@ -39,12 +39,11 @@ class FakeServices:
 
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine have such a job."""
-        machine.job("restart_services", lambda job: self.start(job, is_stopped=job.id in machine.stopped))
+        machine.job("restart_services", self.start)
 
-    def start(self, job: Job, *, is_stopped: bool) -> SimulatedJob:
+    def start(self, job: Job) -> SimulatedJob:
         """Plan a job."""
-        now = self.clock.now()
-        return self._planned(job, now, now if is_stopped else None)
+        return self._planned(job, self.clock.now(), None)
 
     def stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is left."""

@@ -222,10 +222,11 @@ class FakeTransport:
         check_job_id(job_id)
         started = self._jobs.get(job_id)
         phase = self._phase(started) if started else JobPhase.ABSENT
-        asked = phase in {JobPhase.RUNNING, JobPhase.ABSENT}
-        if asked:
+        if phase is JobPhase.RUNNING:
             self.stopped.add(job_id)
-        return ScriptResult(({"kind": "job", "id": job_id, "phase": phase.value, "asked": asked},), 0)
+        return ScriptResult(
+            ({"kind": "job", "id": job_id, "phase": phase.value, "asked": phase is JobPhase.RUNNING},), 0
+        )
 
     def _refuse_second(self, job_id: str) -> None:
         for other, started in self._jobs.items():
