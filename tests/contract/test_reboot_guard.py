@@ -6,7 +6,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +32,22 @@ my $whole = pack("s s x32", F_WRLCK, 0); fcntl($file, F_SETLK, $whole) or die "l
 
 
 @contextmanager
+def about_to_go_down(machine: Machine) -> Iterator[None]:
+    """Order a reboot, and hold it up between its answer and the machine's last look, as long as this lasts."""
+    gate, tool = machine.place / "gate", machine.place / "tools/sleep"
+    tool.write_text(
+        '#!/bin/sh\n[ "$1" = 7 ] || exec /bin/sleep "$@"\nnaps=0\n'
+        f'while [ ! -e {gate} ] && [ "$naps" -lt 2400 ]; do naps=$((naps + 1)); /bin/sleep 0.05; done\n'
+    )
+    tool.chmod(0o755)
+    assert order(machine, delay="7")["kind"] == "ordered"
+    try:
+        yield
+    finally:
+        gate.touch()
+
+
+@contextmanager
 def held(path: str) -> Iterator[int]:
     """Let a process of its own hold a lock, as apt does."""
     with subprocess.Popen(["perl", "-e", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -41,6 +57,15 @@ def held(path: str) -> Iterator[int]:
             yield process.pid
         finally:
             process.communicate(b"\n")
+
+
+@contextmanager
+def held_late(machine: Machine) -> Iterator[int]:
+    """Let a process take the first lock after a reboot was ordered and before the machine's last look."""
+    with ExitStack() as stack:
+        with about_to_go_down(machine):
+            pid = stack.enter_context(held(machine.locks[0]))
+        yield pid
 
 
 def may_lock(path: str) -> bool:
@@ -102,19 +127,17 @@ def test_it_is_refused_while_somebody_keeps_the_machine_from_shutting_down(machi
 
 
 def test_from_the_order_on_nobody_else_gets_the_locks(machine: Machine) -> None:
-    (machine.place / "tools/sleep").write_text("#!/bin/sh\nexec /bin/sleep 3\n")
-    assert order(machine, delay="3")["kind"] == "ordered"
-    assert not any(may_lock(path) for path in machine.locks)
-    assert machine.run("reboot_obstacles") == ({"kind": "boot", "boot_id": BOOT},)
-    assert order(machine)["again"] is True
+    with about_to_go_down(machine):
+        assert not any(may_lock(path) for path in machine.locks)
+        assert machine.run("reboot_obstacles") == ({"kind": "boot", "boot_id": BOOT},)
+        assert order(machine)["again"] is True
     assert len(machine.orders) == 1
 
 
 def test_without_perl_it_looks_again_just_before_the_machine_goes_down(machine: Machine) -> None:
     (machine.place / "tools/perl").write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"\n')
     (machine.place / "tools/perl").chmod(0o755)
-    assert order(machine, delay="1")["kind"] == "ordered"
-    with held(machine.locks[0]) as pid:
+    with held_late(machine) as pid:
         told = until(machine, lambda records: len(records) == 3)
         assert told[1] == {"kind": "given_up", "about": "lock", "why": f"perl (pid {pid}) holds {machine.locks[0]}"}
     assert not (machine.place / "orders").exists()
@@ -122,8 +145,8 @@ def test_without_perl_it_looks_again_just_before_the_machine_goes_down(machine: 
 
 
 def test_an_order_that_is_given_up_lets_go_of_the_locks(machine: Machine) -> None:
-    assert order(machine, delay="1")["kind"] == "ordered"
-    (machine.place / "tools/packages").write_text("ok unpacked a\n")
+    with about_to_go_down(machine):
+        (machine.place / "tools/packages").write_text("ok unpacked a\n")
     told = until(machine, lambda records: len(records) == 3)
     assert told[1] == {"kind": "given_up", "about": "packages", "why": "a is unpacked"}
     assert not (machine.place / "orders").exists()

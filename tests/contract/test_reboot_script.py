@@ -45,7 +45,7 @@ class Machine:
     @property
     def orders(self) -> list[str]:
         """The commands that would have taken it down, once they had the time to be called."""
-        until = time.monotonic() + (5 if ROOT else 0)
+        until = time.monotonic() + (60 if ROOT else 0)
         note = self.place / "orders"
         said = ""
         while not said and time.monotonic() < until:

@@ -45,7 +45,7 @@ from tests.support.fleet import SimFleet, outcome_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"
 
 
