@@ -87,7 +87,7 @@ def test_the_flow_refuses_it_before_any_machine_is_asked(
     def reach(*_: object, **__: object) -> None:
         raise AssertionError("a machine was asked")
 
-    monkeypatch.setattr("flows.wiring.open_session", reach)
+    monkeypatch.setattr("tasks.transport.open.open_session", reach)
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     (tmp_path / "fleet.yaml").write_text("machines: [{name: web, address: 192.0.2.1}]\n")

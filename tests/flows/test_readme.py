@@ -48,7 +48,7 @@ def test_the_example_patches_a_machine(
         "PYTHONPATH": str(TOP),
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "FLEETPATCH_RECORDS_URL": f"sqlite:///{tmp_path / 'records.db'}",
     }
