@@ -257,7 +257,7 @@ def test_nothing_is_installed_into_the_time_that_a_slow_reboot_needs(fleet: SimF
     outcome = outcome_of(fleet.patch(minutes=37), "web")
 
     assert outcome.state is OperationState.NOT_STARTED
-    assert "37 min 30 s kept for a reboot" in outcome.reason
+    assert "37 min 30 s are kept for a reboot" in outcome.reason
 
 
 def test_a_reboot_that_is_known_to_be_quick_may_use_the_time_that_was_kept_for_it(fleet: SimFleet) -> None:
