@@ -65,7 +65,9 @@ def reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNeed:
 
 
 def services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
-    """Return the services that run on files which were replaced under them.
+    """Return the services that run on files which were replaced under them, without those of our own jobs.
+
+    A job that replaced its own shell or systemd is at its end by then, or nearly: there is nothing to restart.
 
     Args:
         needrestart: the output of ``needrestart -b``, or None where it isn't there.
@@ -73,8 +75,9 @@ def services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[st
     """
     if needrestart is not None:
         named = [value.strip() for key, value in _NEEDRESTART.findall(needrestart) if key == "SVC"]
-        return tuple(dict.fromkeys(filter(None, named)))
-    return tuple(sorted({unit for line in outdated.splitlines() if (unit := _service(line))}))
+    else:
+        named = sorted({_service(line) for line in outdated.splitlines()})
+    return tuple(unit for unit in dict.fromkeys(named) if unit and not unit.startswith("fleetpatch-"))
 
 
 def _service(line: str) -> str:

@@ -216,6 +216,14 @@ download() { # NAME=VERSION…: what is missing; returns 1 when the packages' tu
   return 1
 }
 
+# shellcheck disable=SC2016  # awk's $, not the shell's
+all_local='/^\047/ { all++; if ($1 ~ /^\047(file|cdrom):/) here++ } END { exit !(here && here == all) }'
+
+downloading() { # WORDS… of apt-get: what keeps it from downloading once packages change
+  # What a repository on the machine itself offers stays where it is, and apt with --no-download does not look there.
+  apt-get -q -y --print-uris "$@" 2>/dev/null | awk "$all_local" || lines --no-download
+}
+
 install() { # NAME=VERSION…
   fp_emit download_started number:="$number" at:="$(fp_now)"
   download "$@" || return 0
@@ -235,8 +243,8 @@ install() { # NAME=VERSION…
   pending=
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or it would set up what failed before, again
   log_from=$(wc -c <"$log")
-  # shellcheck disable=SC2086  # words, or none
-  run_apt --no-download $pending $removals install "$@"; result=$?
+  # shellcheck disable=SC2046,SC2086  # words, or none
+  run_apt $(downloading $removals install "$@") $pending $removals install "$@"; result=$?
   set_up_the_rest; code=$?
   [ "$result" -ne 0 ] || result=$code
   # shellcheck disable=SC2086  # a list of words
@@ -269,7 +277,8 @@ Inst "*) # what is only to be set up has just been tried
         lines 'E: its download was not over in time, so that nothing was installed for the repair'
         result=100
       elif [ "$result" -eq 0 ]; then
-        run_apt --no-download --no-remove -f install; result=$?
+        # shellcheck disable=SC2046  # a word, or none
+        run_apt $(downloading --no-remove -f install) --no-remove -f install; result=$?
       fi ;;
   esac
   kept_conffiles

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.ci.tree import TOP
 
 SCRIPTS = TOP / "tasks/scripts"
@@ -72,3 +74,26 @@ def test_a_stop_ends_a_download(tmp_path: Path) -> None:
     stopping = NEVER_DONE.replace("exec sleep 120", 'touch "$FP_JOB_DIR/stop"; exec sleep 120')
     events = run(tmp_path, stopping, 60)
     assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["stop"]
+
+
+HERE = "'file:/srv/repo/./a.deb' a_1_all.deb 12"
+DISC = "'cdrom:[disc]/pool/b.deb' b_1_all.deb 12"
+AWAY = "'http://mirror.invalid/pool/c.deb' c_1_all.deb 12"
+
+
+@pytest.mark.parametrize(
+    ("missing", "may_download"),
+    [([], False), ([HERE], True), ([HERE, DISC], True), ([HERE, AWAY], False), ([AWAY], False)],
+)
+def test_an_installation_downloads_nothing_and_finds_what_the_machine_itself_offers(
+    tmp_path: Path, missing: list[str], may_download: bool
+) -> None:
+    lines = "".join(f'printf "%s\\n" "{line}"; ' for line in missing)
+    told = f'#!/bin/sh\ncase "$*" in *--print-uris*) {lines}exit ;; esac\necho "$*" >>"$STAND_IN/calls"\n'
+    run(tmp_path, told, 60)
+    (last,) = [
+        line
+        for line in (tmp_path / "calls").read_text().splitlines()
+        if "--download-only" not in line and " -s " not in line and not line.startswith("-s")
+    ]
+    assert ("--no-download" not in last) == may_download

@@ -27,7 +27,7 @@ from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
-from tests.lab.killing import Controllers, began, configured, set_slow
+from tests.lab.killing import Controllers, configured, set_slow
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -60,7 +60,7 @@ class Served:
             "stage": False,
         }
         run = self.client.create_flow_run_from_deployment(deployment.id, parameters={"request": request})
-        self.controllers.wait_until(began("install"), "the installation", START_SECONDS)
+        self.controllers.wait_for_dpkg(START_SECONDS)
         return run.id
 
     def state(self, run: UUID) -> str:

@@ -64,7 +64,7 @@ def test_the_example_patches_a_machine(
 
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    assert line.startswith(f"{host.name} Succeeded "), line
+    assert line.startswith(f"{host.name} CompletedWithWarnings "), line  # not rebooted: services still run the old libc
     assert "updates installed" in line
     assert host.pending_security() == 0
     assert list((tmp_path / "data").rglob("*.html"))

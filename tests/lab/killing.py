@@ -93,6 +93,13 @@ class Controllers:
             assert time.monotonic() < until, f"never seen: {what}"
             time.sleep(0.1)
 
+    def wait_for_dpkg(self, seconds: float = 90) -> None:
+        """Wait until a host installs one of the lab's packages: a job that is stopped before has changed nothing."""
+        until = time.monotonic() + seconds
+        while not any(" upgrade lab-" in host.dpkg_log() for host in self.fleet.hosts):
+            assert time.monotonic() < until, "no package was ever touched"
+            time.sleep(0.1)
+
     def newest(self) -> RunReport:
         """The newest run, as the records have it."""
         with open_records(self.fleet.records_url) as records:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.rules.restarts import CHECK
+from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.lab.engine import Fleet, configured_times, outcome_of, result_of
 from tests.lab.fleet import LabHost
 
@@ -26,7 +27,10 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
 
     outcome = outcome_of(fleet.patch(), host)
 
-    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+    (warning,) = [each for each in outcome.findings if each.level is FindingLevel.WARN]
+    assert warning.check == CHECK  # the host was not rebooted: what runs still has the old libc
+    assert "fleetpatch-" not in warning.message
     assert host.pending_security() == 0
     assert host.package_versions("lab-sec") == {"lab-sec": "2.0"}, "2.1 is newer, and no security fix"
     assert host.package_versions("lab-plain") == plain_before
@@ -53,7 +57,8 @@ def test_a_failing_package_fails_alone_and_the_fleet_goes_on(hosts: Boot, tmp_pa
     assert result_of(failed, "lab-plain").state is UpdateState.INSTALLED
     assert result_of(failed, "lab-conffile").state is UpdateState.INSTALLED
     assert bad.package_versions("lab-plain", "lab-conffile") == {"lab-plain": "2.0", "lab-conffile": "2.0"}
-    assert outcome_of(report, good).state is OperationState.SUCCEEDED
+    assert "kept as edited" in outcome_of(report, good).reason
+    assert outcome_of(report, good).state is OperationState.COMPLETED_WITH_WARNINGS
     assert good.package_versions("lab-failing") == {"lab-failing": "2.0"}
     assert report.run.state is OperationState.FAILED
 

@@ -123,7 +123,7 @@ def test_after_ctrl_c_the_run_is_over_and_resuming_it_is_refused(make: Make) -> 
     controllers = make(1)
     set_slow(controllers.fleet.hosts, 5)
     first = controllers.patch()
-    controllers.wait_until(began("install"), "the installation")
+    controllers.wait_for_dpkg()
     first.process.send_signal(signal.SIGINT)
     assert first.end().code in (3, 130)
     told = controllers.resume()
@@ -137,7 +137,7 @@ def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
     one, two = controllers.fleet.hosts
     set_slow([one, two], 20)
     first = controllers.patch(waves={"size": 1})
-    controllers.wait_until(began("install"), "the installation")
+    controllers.wait_for_dpkg()
     first.process.send_signal(signal.SIGTERM)
     time.sleep(RENEW_SECONDS + 2)  # from its next renewal on its lease is short
     first.kill()

@@ -64,7 +64,7 @@ class PackageWorld:
         self.shelf = Shelf(self.packages)
         self._coming: list[Coming] = []
         self.was_judged = True  # whether the last assessment could tell what is broken
-        self.services = FakeServices(self.clock, lambda: self.skew_seconds)
+        self.services = FakeServices(self.clock, self._skew_of)
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
         self._skews: dict[str, float] = {}
         self._mirrors: dict[str, float] = {}
@@ -181,9 +181,11 @@ class PackageWorld:
     def _run(self, job: Job, began: datetime, stop_at: datetime | None = None) -> JobRun:
         shelf = deepcopy(self._before[job.id])
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
-        skew = self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
         mirror = self._mirrors.setdefault(job.id, self.bytes_per_second)
-        return JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, self.locks, mirror)
+        return JobRun(job.script, began, shelf, self.start_seconds, self._skew_of(job), stop_at, self.locks, mirror)
+
+    def _skew_of(self, job: Job) -> float:
+        return self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
 
     def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""

@@ -1,8 +1,8 @@
 """Services that run replaced files on a fake machine, and the job that restarts them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from tasks.seams.clock import Clock
 from tasks.seams.transport import Job, JobPhase, ScriptRecord, ScriptResult
@@ -18,13 +18,14 @@ class FakeServices:
 
     Attributes:
         outdated: units that run replaced files now.
+        skew_of: how far the machine's clock is off, as a job knows it.
         fails: units that do not come back from a restart.
         hangs: seconds that a unit's restart takes, where it is another figure.
         restarted: (moment, unit, job id) of each restart that was begun.
     """
 
     clock: Clock
-    skew: Any
+    skew_of: Callable[[Job], float]
     outdated: list[str] = field(default_factory=list)
     fails: tuple[str, ...] = ()
     hangs: dict[str, float] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class FakeServices:
         params, steps, past = job.script.params, list[tuple[float, ScriptRecord]](), 0.0
         for unit in params["units"]:
             now = began + timedelta(seconds=past)
-            at = now.timestamp() + self.skew()
+            at = now.timestamp() + self.skew_of(job)
             why = "window" if at > float(str(params["latest"])) else ""
             why = "stop" if stop_at is not None and stop_at <= now else why
             if why:

@@ -73,3 +73,11 @@ def test_services() -> None:
     text = "NEEDRESTART-VER: 3.6\nNEEDRESTART-SVC: nginx.service\nNEEDRESTART-SVC: ssh.service\n"
     assert services_to_restart(text) == ("nginx.service", "ssh.service")
     assert services_to_restart(None) == ()
+
+
+def test_own_jobs_are_no_services_to_restart() -> None:
+    unit = "fleetpatch-20260310-010000-aaaaaa-install-0-0011223344.service"
+    assert services_to_restart(f"NEEDRESTART-SVC: {unit}\nNEEDRESTART-SVC: nginx.service\n") == ("nginx.service",)
+    cgroup = "/system.slice/{}"
+    outdated = f"0\tsh\t{cgroup.format(unit)}\n0\tnginx\t{cgroup.format('nginx.service')}\n"
+    assert services_to_restart(None, outdated) == ("nginx.service",)
