@@ -116,7 +116,7 @@ def _is_service(socket: Socket) -> bool:
     own = _LETS_USERS_IN.get(unit.removesuffix(".service").partition("@")[0])
     if own is not None:
         return socket.uid in {0, None} and socket.program == own
-    return bool(unit) or socket.uid not in _USERS
+    return bool(unit) or socket.uid is None or socket.uid not in _USERS
 
 
 def _moved(name: str, before: Services, after: Services) -> bool:
