@@ -18,6 +18,7 @@ from tasks.seams.clock import Deadline
 from tasks.states import HookPlace, Occasion, OperationState
 from tasks.steps.context import Context, Work
 from tasks.steps.hooks import ACT, once, recalled
+from tasks.steps.journal import UNLOCK
 from tasks.steps.report import settle_outcome
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ RUN = "run"  # the subject of a run's own hooks
 def subject_of(wave: Wave) -> str:
     """Return what a wave is called in its hooks' results."""
     return f"wave {wave.number}"
+
+
+def _had_its_turn(past: Past, wave: Wave) -> bool:
+    """Whether a machine of a wave was begun with; that somebody lifted its lock is nothing that the run did."""
+    return any(entry.act != UNLOCK for name in wave.machines for entry in past.journal.get(name, ()))
 
 
 class Ceremony:
@@ -68,7 +74,7 @@ class Ceremony:
             self._heeds_freezes = not request.download_only
             self._lead = timedelta(minutes=request.window.lead_minutes)
             self._hooks = () if request.download_only else request.hooks.listed()
-        self._begun = past is not None and any(past.journal.get(name) for wave in past.waves for name in wave.machines)
+        self._begun = past is not None and any(_had_its_turn(past, wave) for wave in past.waves)
         self._opened = {RUN} if self._begun else set[str]()
         self._opened |= self._asked_before()
         self.results: list[HookResult] = []
@@ -156,7 +162,7 @@ class Ceremony:
 
     def close_wave(self, wave: Wave) -> str:
         """Run what comes after a wave if its turn came, now or before; return why no later one may begin, or ""."""
-        if self._past is not None and any(self._past.journal.get(name) for name in wave.machines):
+        if self._past is not None and _had_its_turn(self._past, wave):
             self._opened.add(subject_of(wave))
         return self._after(HookPlace.AFTER_WAVE, subject_of(wave))
 

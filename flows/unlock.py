@@ -13,10 +13,8 @@ from tasks.records.opening import open_records
 from tasks.seams.leases import LeaseView
 from tasks.seams.records import JournalEntry, JournalMark
 from tasks.states import Step
+from tasks.steps.journal import UNLOCK
 from tasks.steps.lock import MachineLock, busy, lift_lock, look_at_lock
-
-ACT = "unlock"
-"""The act of journal entries that say who lifted a run's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def _note(ports: Ports, view: LockView, mark: JournalMark, by: str) -> None:
     lock, now = view.lock, ports.clock.now()
     detail: dict[str, object] = {"by": by, "until": lock.until.isoformat() if lock.until else ""}
     key = "-".join(lock.seen[1:])
-    ports.records.append(JournalEntry(view.run.id, lock.machine, Step.PRECHECK, mark, ACT, key, now, detail))
+    ports.records.append(JournalEntry(view.run.id, lock.machine, Step.PRECHECK, mark, UNLOCK, key, now, detail))
 
 
 def _machine(ports: Ports, name: str) -> Machine:

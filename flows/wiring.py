@@ -4,7 +4,7 @@ import functools
 import getpass
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from flows.context import Caller
 from flows.frozen import frozen_of
 from flows.hooks.calling import hook_caller
 from flows.notify import heralded
-from flows.ports import Herald, Ports
+from flows.ports import Freezes, Herald, Ports
 from flows.request import AssessRequest, PatchRequest
 from inventory.credentials import Credential, resolve
 from inventory.load import find_inventory, load_inventory
@@ -29,7 +29,6 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.records.retention import apply_retention
 from tasks.records.sql import SqlRecords
-from tasks.rules.calendar.freezes import Freeze
 from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.transport import Transport
 
@@ -66,12 +65,12 @@ def telling(request: AssessRequest | PatchRequest, who: Caller) -> AbstractConte
     return heralded(asked, _fetch, who.watch.said)
 
 
-def _declared_freezes(request: AssessRequest | PatchRequest, who: Caller) -> Sequence[Freeze]:
+def _declared_freezes(request: AssessRequest | PatchRequest, who: Caller, clock: Clock) -> Freezes:
     if not isinstance(request, PatchRequest) or not request.configuration:
-        return ()
-    from flows.freezes import declared_freezes  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
+        return tuple
+    from flows.freezes import DeclaredFreezes  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
 
-    return declared_freezes(request.configuration, request.window.zone, who.watch.said)
+    return DeclaredFreezes(request.configuration, request.window.zone, who.watch.said, clock)
 
 
 @contextmanager
@@ -104,7 +103,7 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
             tell=tell,
             call_hook=hook_caller(clock, who.control, records.leases.ask_to_stop),
             frozen=functools.partial(frozen_of, History(records)),
-            freezes=functools.partial(_declared_freezes, request, who),
+            freezes=_declared_freezes(request, who, clock),
         )
         yield with_approval(ports, request, SqlApprovals(records.database))
         _tidy(records, clock, who)

@@ -71,6 +71,20 @@ def claim(work: Work) -> ClaimResult:
     return ClaimResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", remedy))
 
 
+def hold(work: Work) -> str:
+    """Let the claim last as long as one under which something was ordered; return whose the machine is instead, or "".
+
+    For a run that waits for its turn with an order: a machine that was claimed only for the pre-check is not somebody
+    else's meanwhile.
+
+    Raises:
+        RecordsError: the attempt's number could not be had.
+        TransportError: the machine could not be asked.
+    """
+    answer = _ask(work, _wish(work, _end(work)))
+    return _whose(work, answer) if answer.get("kind") == "taken" else ""
+
+
 def _is_unsure(answer: ScriptRecord) -> bool:
     """Whether the machine could not answer since an order of somebody is under way there."""
     return answer.get("about") == "unsure"
@@ -181,7 +195,11 @@ def _claim(work: Work) -> ScriptRecord:
     if not (work.run.begun or context.options.hooks):  # hooks may take their time before anything is ordered
         checks = (*work.run.machine.pre_checks, *work.run.machine.probes)
         until = min(until, context.clock.now() + SOON + timedelta(seconds=sum(each.timeout_seconds for each in checks)))
-    return _ask(work, {"by": context.run.started_by or "unknown", "until": _in_its_clock(work, until)})
+    return _ask(work, _wish(work, until))
+
+
+def _wish(work: Work, until: datetime) -> dict[str, str]:
+    return {"by": work.context.run.started_by or "unknown", "until": _in_its_clock(work, until)}
 
 
 def _end(work: Work) -> datetime:

@@ -9,6 +9,8 @@ from tasks.steps.context import Work
 
 BEGINNING_ACTS = frozenset({"stage", "install", "repair", "reboot", "restart"})
 """Acts that may have changed a machine once they stand in the journal."""
+UNLOCK = "unlock"
+"""The act of entries that say who lifted a run's lock; the run itself has done nothing by then."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 

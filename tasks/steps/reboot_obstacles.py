@@ -12,6 +12,7 @@ from tasks.rules.window import fit, say_duration, say_time
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import Step
+from tasks.steps.claim import hold
 from tasks.steps.context import Work
 from tasks.steps.follow import patiently
 
@@ -87,6 +88,7 @@ class Waiting:
     boot_id: str = ""
     _left_since: datetime | None = None
     _told: bool = False
+    _held: bool = False
 
     def for_others(self) -> tuple[Standing, str]:
         """Wait until nothing keeps the machine from being rebooted.
@@ -108,7 +110,7 @@ class Waiting:
             self.who = standing.why
             if control.stopping:
                 return standing, f"the run was asked to stop: {control.reason}; {self.told}"
-            if why := self._over(standing):
+            if why := self._over(standing) or self._lost():
                 return standing, why
             self._say()
             self._pause(min(pause, max(0.0, (self.until - clock.now()).total_seconds())))
@@ -142,6 +144,14 @@ class Waiting:
         window = self.work.context.window
         left = fit(now, self.work.reboot_seconds, window.end, "the reboot", "the end of the window", zone=window.zone)
         return f"{self.told}; {left.arithmetic}"
+
+    def _lost(self) -> str:
+        """Let the machine stay this run's however long the wait is; return whose it is instead, or ""."""
+        if self._held:
+            return ""
+        taken = patiently(self.work, lambda: hold(self.work), self._patience())
+        self._held = not taken
+        return f"{self.told}; {taken}" if taken else ""
 
     def _patience(self) -> Deadline:
         clock = self.work.context.clock

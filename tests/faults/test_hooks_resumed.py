@@ -7,7 +7,8 @@ import pytest
 
 from flows.ports import Decision
 from tasks.seams.records import JournalEntry, JournalMark
-from tasks.states import Occasion, OperationState, UpdateState
+from tasks.states import Occasion, OperationState, Step, UpdateState
+from tasks.steps.journal import UNLOCK
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life
 from tests.unit.engine.hook_stage import RUN, Owner, asked_for, every_place, hook, run, small_fleet
@@ -200,3 +201,23 @@ def test_a_journal_that_makes_no_sense_is_said() -> None:
 
     with pytest.raises(Exception, match="makes no sense"):
         run(owner, asked_for(fleet, {}), again=True)
+
+
+def test_that_a_lock_was_lifted_meanwhile_is_no_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = small_fleet()
+    owner = Owner(fleet)
+
+    def dies(*_: object) -> Decision:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "gate", dies)
+        with pytest.raises(Killed):
+            run(owner, asked_for(fleet, every_place()))
+    now = fleet.clock.now()
+    fleet.records.append(JournalEntry(RUN, "first", Step.PRECHECK, JournalMark.AFTER, UNLOCK, "by-anne", now, {}))
+
+    run(owner, asked_for(fleet, every_place()), again=True)
+
+    assert Occasion.STARTED in owner.told
+    assert owner.asked[:2] == ["gate", "before_run/before_run/run"]

@@ -1,7 +1,6 @@
 """Freezes that are deployed while a run goes on: read from the configuration's deployments on a real server."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,16 +11,18 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.context import Caller
-from flows.freezes import declared_freezes
+from flows.freezes import ASK_AGAIN, DeclaredFreezes
 from flows.patch import patch_fleet
 from flows.policy_forms import FreezeRequest
 from flows.request import PatchRequest
 from flows.tags import OURS, configuration_tag
 from flows.wiring import real_ports
 from tasks.rules.calendar.freezes import Freeze
+from tasks.seams.clock import SystemClock
 from tasks.states import OperationState
 from tests.flows.served import Served
 from tests.flows.test_windowed import message, within
+from tests.support.fake_clock import FakeClock
 from tests.support.fleet import SimFleet, outcome_of
 
 NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
@@ -42,13 +43,15 @@ def test_those_of_all_zones_of_a_configuration_are_read(served: Served, name: st
     deployed(served, name, {"start": "2026-12-24T00:00:00", "end": "2026-12-25T00:00:00", "reason": "eve"})
     deployed(served, name, {"start": NOON.isoformat(), "end": (NOON + timedelta(hours=1)).isoformat()})
     deployed(served, name, {"start": "2020-01-01", "end": "2020-01-02"}, extra="-other")
-    found = declared_freezes(name, "Europe/Berlin", said.append)
+    found = DeclaredFreezes(name, "Europe/Berlin", said.append, SystemClock())()
     eve = Freeze(datetime(2026, 12, 23, 23, tzinfo=UTC), datetime(2026, 12, 24, 23, tzinfo=UTC), "eve")
     assert set(found) == {eve, Freeze(NOON, NOON + timedelta(hours=1))}
     assert said == []
 
 
-@pytest.mark.parametrize("parameters", [{}, {"request": {"scope": "*"}}, {"request": None}])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"request": {"scope": "*"}}, {"request": None}, {"request": {"freezes": None}}]
+)
 def test_a_deployment_without_freezes_declares_none(served: Served, name: str, parameters: dict[str, Any]) -> None:
     async def made() -> None:
         async with get_client() as client:
@@ -57,7 +60,7 @@ def test_a_deployment_without_freezes_declares_none(served: Served, name: str, p
             await client.create_deployment(flow, name, parameters=parameters, tags=tags)
 
     asyncio.run(made())
-    assert declared_freezes(name, "UTC", pytest.fail) == ()
+    assert DeclaredFreezes(name, "UTC", pytest.fail, SystemClock())() == ()
 
 
 def test_what_can_not_be_read_or_asked_holds_nothing_up(
@@ -65,15 +68,35 @@ def test_what_can_not_be_read_or_asked_holds_nothing_up(
 ) -> None:
     said: list[str] = []
     deployed(served, name, {"start": "soon", "end": "late"})
-    assert declared_freezes(name, "UTC", said.append) == ()
+    assert DeclaredFreezes(name, "UTC", said.append, FakeClock())() == ()
     assert "could not ask Prefect for new freezes (ValidationError)" in said[0]
 
+
+def test_a_server_that_gives_no_answer_is_asked_again_after_a_while_and_what_is_known_holds(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, asked, clock = list[str](), list[datetime](), FakeClock()
+    deployed(served, name, {"start": "2026-12-24", "end": "2026-12-25"})
+    freezes = DeclaredFreezes(name, "UTC", said.append, clock)
+    known = freezes()
+    assert len(known) == 1
+
     def away() -> object:
+        asked.append(clock.now())
         raise OSError("connection refused")
 
-    monkeypatch.setattr("flows.freezes.impatient", away)
-    assert declared_freezes(name, "UTC", said.append) == ()
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.freezes.impatient", away)
+        for _ in range(3):  # three waves, one after the other
+            assert freezes() == known
+        clock.sleep(ASK_AGAIN.total_seconds())
+        assert freezes() == known
+    assert len(asked) == len(said) == 2
     assert "(OSError); those that are known hold" in said[1]
+
+    clock.sleep(ASK_AGAIN.total_seconds())
+    assert freezes() == known
+    assert len(said) == 2
 
 
 def test_a_run_that_waits_for_its_window_hears_of_a_freeze_that_is_deployed_then(
@@ -84,7 +107,7 @@ def test_a_run_that_waits_for_its_window_hears_of_a_freeze_that_is_deployed_then
     asked = within(now_fleet).model_copy(update={"configuration": name, "notify": []})
     asked = asked.model_copy(update={"window": asked.window.model_copy(update={"start": opens, "lead_minutes": 0})})
     deployment = deployed(served, name)
-    ask: Callable[[], tuple[Freeze, ...]] = lambda: declared_freezes(name, "UTC", pytest.fail)  # noqa: E731
+    ask = DeclaredFreezes(name, "UTC", pytest.fail, now_fleet.clock)
     slept = now_fleet.clock.sleep
 
     def sleep(seconds: float) -> None:

@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
-from tasks.states import OperationState
+from tasks.seams.transport import Script, ScriptRecord
+from tasks.states import OperationState, RebootState, Step
 from tasks.steps.claim import SOON
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, outcome_of
+from tests.support.fleet import SimFleet, SimMachine, outcome_of
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("cut"), DeadlineExceeded("too slow")])
@@ -44,3 +45,46 @@ def test_a_job_that_may_still_run_keeps_the_claim_beyond_the_window(fleet: SimFl
     assert report.run.window is not None
     assert web.claimed_by is not None
     assert web.claimed_by[2] >= (report.run.window.start + timedelta(minutes=60)).timestamp()
+
+
+def _waits_for_an_early_reboot(fleet: SimFleet, seconds: float) -> SimMachine:
+    web = fleet.add("web", [FakePackage("a")])
+    web.world.shelf.reboot_reasons.append("from before")
+    now = fleet.clock.now()
+    web.world.locks = ((now, now + timedelta(seconds=seconds)),)
+    return web
+
+
+def test_a_reboot_that_waits_long_keeps_the_machine_from_other_runs(fleet: SimFleet) -> None:
+    web = _waits_for_an_early_reboot(fleet, 2400)
+    seen: list[bool] = []
+
+    def look() -> None:
+        assert web.claimed_by is not None
+        seen.append(web.claimed_by[2] > fleet.clock.now().timestamp())
+
+    web.trouble.append((fleet.clock.now() + SOON + timedelta(minutes=10), look))
+
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
+
+    assert seen == [True]
+    assert outcome.reboot is RebootState.COMPLETED
+
+
+def test_a_reboot_does_not_wait_for_a_machine_that_another_run_has_by_now(fleet: SimFleet) -> None:
+    web = _waits_for_an_early_reboot(fleet, 2400)
+    asked: list[str] = []
+
+    def claim(script: Script) -> ScriptRecord:
+        asked.append(str(script.params.get("release", "")))
+        if len(asked) == 1:
+            return web._claim(script)
+        return {"kind": "taken", "run": "20260310-0100-beef", "by": "bert", "until": fleet.clock.now().timestamp() + 60}
+
+    web.answer("claim", claim)
+
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
+
+    assert web.boots.orders == []
+    told = [step.message for step in outcome.steps if step.step is Step.REBOOT]
+    assert any("run 20260310-0100-beef of bert has this machine until" in message for message in told), told
