@@ -108,8 +108,14 @@ def given(tree: Mapping[str, object]) -> Tree:
     return result
 
 
-def validated(kind: type[M], tree: Tree, source: Path | None = None) -> M:
+def validated(kind: type[M], tree: Tree, source: Path | None = None, verb: str = "patch") -> M:
     """Return the request that a tree describes.
+
+    Args:
+        kind: of request.
+        tree: keys and values.
+        source: the file that the tree began with.
+        verb: the command that was asked for it.
 
     Raises:
         RequestError: with every key that is wrong, and the option that sets it.
@@ -122,7 +128,7 @@ def validated(kind: type[M], tree: Tree, source: Path | None = None) -> M:
         if len(found) > MOST_FAULTS:
             faults.append(f"and {len(found) - MOST_FAULTS} more")
         where = f"{source}, with the options: " if source else ""
-        hint = "`fleetpatch patch --help` lists what is possible."
+        hint = f"`fleetpatch {verb} --help` lists what is possible."
         raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error
 
 

@@ -40,7 +40,7 @@ def assess(
         "at_once": at_once,
         "report_directory": report,
     }
-    request = validated(AssessRequest, given(tree))
+    request = validated(AssessRequest, given(tree), verb="assess")
     _, machines = machines_of(request.inventory, request.scope)
     ended = conduct(request, [machine.name for machine in machines], as_flow=as_flow, records=records)
     tell_assess(ended, request.report_directory, as_json=as_json)

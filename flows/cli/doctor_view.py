@@ -10,7 +10,7 @@ from flows.cli.run_view import mark
 from flows.cli.screen import lines_of, safe, say, solid, state, table
 from flows.doctor import CHECKS, LISTS, Readiness, worst
 from tasks.model import Finding
-from tasks.reporting.text import one_line
+from tasks.reporting.text import one_line, plural
 from tasks.states import FindingLevel
 
 NAMES_SHOWN = 6
@@ -99,7 +99,8 @@ def tell_machines(found: Sequence[Readiness]) -> None:
         if remedy:
             say(Text.assemble("    ", safe(remedy)))
     ready = sum(each.level is not FindingLevel.BLOCK for each in found)
-    say("", f"{ready} of {len(found)} machines are ready.")
+    verb = "is" if len(found) == 1 else "are"
+    say("", f"{ready} of {plural(len(found), 'machine')} {verb} ready.")
 
 
 def _marks(machine: Readiness) -> list[Text]:

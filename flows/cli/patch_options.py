@@ -245,7 +245,9 @@ def request_from(options: Mapping[str, Any]) -> "PatchRequest":
 
     file = options["request"]
     base = read_request_file(file) if isinstance(file, Path) else {}
-    request = validated(PatchRequest, merged(base, given(_tree(options))), file if isinstance(file, Path) else None)
+    source = file if isinstance(file, Path) else None
+    verb = "plan" if options.get("dry_run") else "patch"
+    request = validated(PatchRequest, merged(base, given(_tree(options))), source, verb)
     if options["only_included"] and not request.updates.include:
         raise typer.BadParameter("--only-included leaves nothing to be installed: name it with --include")
     return request

@@ -177,14 +177,15 @@ def tell_why(
         for each in [telling(every)] if mask == EVERY else every:
             where = "assessed" if each.assessed else f"run {each.run_id}"
             say(Text.assemble("  ", state(each.state), ": ", safe(each.reason)))
-            old = each.update.installed or NOTHING
-            say(
-                Text.assemble(
-                    "    ", safe(f"{old} → {each.update.available}; {where}, {moment(each.at, _UTC)} UTC", "dim")
-                )
-            )
+            say(Text.assemble("    ", safe(f"{_versions(each)}; {where}, {moment(each.at, _UTC)} UTC", "dim")))
     if mask == EVERY and len(found) > len(by_update):
         say("", Text(f"Earlier reasons of an update: fleetpatch why {one_line(machine)} UPDATE", style="dim"))
+
+
+def _versions(each: Explanation) -> str:
+    """Return "old → new"; what was repaired has stayed the version that it was."""
+    old, new = each.update.installed or NOTHING, each.update.available
+    return new if old == new else f"{old} → {new}"
 
 
 def telling(every: Sequence[Explanation]) -> Explanation:

@@ -63,7 +63,7 @@ def measure(contender: Contender, hosts: int, *, memory: bool = False) -> Cost:
             [*words, *contender.command], env=environment, stdout=subprocess.PIPE, check=True, cwd=TOP
         )
         cost = json.loads(done.stdout)
-        answered = contender.answered(printed) if cost["exit_code"] == 0 else 0
+        answered = contender.answered(printed) if cost["exit_code"] in contender.good_codes else 0
         if answered != hosts:
             tail = (printed.read_text(errors="replace") + errors_of(printed).read_text(errors="replace"))[-2000:]
             code = cost["exit_code"]

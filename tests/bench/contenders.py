@@ -24,12 +24,17 @@ FLEETPATCH = Path(sys.executable).with_name("fleetpatch")
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of asking: what is started, with which variables, and how to see how many machines answered in full."""
+    """One way of asking: what is started, with which variables, and how to see how many machines answered in full.
+
+    Attributes:
+        good_codes: exit codes with which it is counted.
+    """
 
     name: str
     command: tuple[str, ...]
     answered: Callable[[Path], int]
     environment: Mapping[str, str] = field(default_factory=dict)
+    good_codes: frozenset[int] = frozenset({0})
 
 
 def errors_of(printed: Path) -> Path:

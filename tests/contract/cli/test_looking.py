@@ -110,7 +110,7 @@ def test_lists_that_were_never_read_are_a_remark(stage: Stage) -> None:
     assert machine["ready"]
     assert [each["check"] for each in machine["findings"] if each["level"] != "good"] == ["package lists"]
     on_screen = stage.run("doctor").out
-    assert "1 of 1 machines are ready" in on_screen
+    assert "1 of 1 machine is ready" in on_screen
     assert "[y/N]" not in on_screen
     (row,) = [line for line in on_screen.splitlines() if line.startswith("new")]
     assert row.split()[3:] == ["✓", "✓", "✓", "✓", "✓", "✓", "·", "!", "·", "·", "·"]
