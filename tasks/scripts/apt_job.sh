@@ -23,7 +23,8 @@ order_now() { fp_now; } # the clock that moments of the order are compared with:
 seconds_until() { echo $(($1 - $(order_now))); }
 is_over() { [ "$(seconds_until "$1")" -lt 0 ]; }
 
-# ---- progress: apt writes to a file, where nobody's death can end it; a reader looks at its last line twice a second
+# ---- progress: apt writes to a file, where nobody's death can end it; a reader looks at its last line twice a second,
+# and more often at first, for apt's end is the reader's too, and may come at once
 
 # shellcheck disable=SC2016  # awk's $, not the shell's
 read_progress='
@@ -36,9 +37,11 @@ read_progress='
     printf "%.1f\n%s\n%s\n", percent, name, action }'
 
 watch_apt() {
-  seen=
+  seen='' naps=0
   while [ ! -e "$finished" ] && kill -0 $$ 2>/dev/null; do
-    sleep 0.5 2>/dev/null || sleep 1
+    if [ "$naps" -lt 10 ]; then nap=0.1; else nap=0.5; fi
+    naps=$((naps + 1))
+    sleep "$nap" 2>/dev/null || sleep 1
     line=$(grep -E '^(pm|dl)status:' "$status" 2>/dev/null | tail -n 1)
     [ -n "$line" ] && [ "$line" != "$seen" ] || continue
     seen=$line

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0  # one look at a job, reconnecting included
 START_SECONDS = 120.0  # one try to hand a job over, reconnecting included
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
-BUSY_PAUSE = 3.0  # the longest one while a job tells of its progress: each look is a session of sudo's
+SHORT_PAUSE, BUSY_PAUSE = 1.0, 4.0  # while a job tells of its progress: each look is a session of sudo's
 STOPPING_PAUSE = 2.0  # of a run that was asked to stop: somebody waits for its end, or is about to end this process
 SLICE_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
 ODD_LOOKS = 3
@@ -164,11 +164,11 @@ class _Pace:
             self.seconds = min(LONGEST_PAUSE, self.seconds * 1.3)
         elif events[-1].get("kind") != "progress":
             self.since, self.seconds = now, FIRST_PAUSE
-        else:  # a quarter of the time that its transaction will still take, if it goes on as it did
+        else:  # a third of the time that its transaction will still take, if it goes on as it did
             percent = events[-1].get("percent")
             done = percent / 100 if isinstance(percent, int | float) and 1 <= percent <= 100 else 0.01
             left = (now - self.since).total_seconds() * (1 - done) / done
-            self.seconds = min(BUSY_PAUSE, max(FIRST_PAUSE, left / 4))
+            self.seconds = min(BUSY_PAUSE, max(SHORT_PAUSE, left / 3))
         return self.seconds
 
 

@@ -23,10 +23,10 @@ def looks(fleet: SimFleet, *packages: FakePackage) -> tuple[int, float]:
     return len(seen), next(at for at in seen if at >= ended.timestamp()) - ended.timestamp()
 
 
-@pytest.mark.parametrize(("count", "each", "most"), [(300, 0.5, 90), (60, 20.0, 450), (3, 1.0, 15)])
+@pytest.mark.parametrize(("count", "each", "most"), [(300, 0.5, 60), (60, 20.0, 350), (3, 1.0, 8)])
 def test_an_install_is_looked_at_seldom_and_its_end_is_seen_soon(
     fleet: SimFleet, count: int, each: float, most: int
 ) -> None:
     number, late = looks(fleet, *(FakePackage(f"p{index}", seconds=each) for index in range(count)))
     assert number <= most
-    assert late < max(1.0, each / 2)
+    assert late <= max(1.0, each / 2)
