@@ -44,8 +44,8 @@ prune() { # keep the last 20 that are over
   done
 }
 
-write() { # all of it or nothing
-  mkdir -p "$dir" \
+write() { # all of it or nothing; a wish to stop was for an earlier order, from here on it is for this one
+  mkdir -p "$dir" && rm -f "$dir/stop" \
     && fp_param wrapper >"$dir/run.new" && mv -f "$dir/run.new" "$dir/run" \
     && fp_param program >"$dir/script.new" && chmod 700 "$dir/script.new" && mv -f "$dir/script.new" "$dir/script" \
     && fp_param token >"$dir/params.new" && mv -f "$dir/params.new" "$dir/params" \

@@ -1,9 +1,13 @@
 #!/bin/sh
-# Asks a job to stop between two transactions; never inside one. Parameter: id. Record: job.
+# Asks a job to stop between two transactions; never inside one. One that is still to begin, since its start is held up
+# here, begins nothing then. Parameter: id. Record: job; asked tells whether it finds the wish.
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 id=$(fp_param id)
 fp_look "$fp_jobs/$id"
 asked=false
-if [ "$fp_phase" = running ]; then : >"$fp_jobs/$id/stop" && asked=true; fi
+umask 077
+if [ "$fp_phase" = running ] || { [ "$fp_phase.$fp_pid" = absent. ] && [ -e "$fp_jobs/$id/withdrawn" ]; }; then
+  : >"$fp_jobs/$id/stop" && asked=true
+fi
 fp_tell "$id" "asked:=$asked"

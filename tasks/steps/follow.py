@@ -116,7 +116,7 @@ def follow(work: Work, job_id: str, on_event: Callable[[ScriptRecord], None], de
     pace, odd, stop_sent = _Pace(clock.now()), 0, False
     while True:
         if work.context.control.stopping and not stop_sent:
-            stop_sent = _pass_on_stop(work, job_id)
+            stop_sent = pass_on_stop(work, job_id)
         try:
             view = work.transport.look(
                 job_id,
@@ -204,7 +204,7 @@ def ask_to_stop(work: Work, job_id: str) -> None:
     work.transport.run(script, deadline=Deadline.after(work.context.clock, LOOK_SECONDS))
 
 
-def _pass_on_stop(work: Work, job_id: str) -> bool:
+def pass_on_stop(work: Work, job_id: str) -> bool:
     """Ask a job to stop and return whether that arrived. When it did not, the job is watched all the same."""
     try:
         ask_to_stop(work, job_id)

@@ -12,7 +12,7 @@ from tasks.seams.transport import JobPhase
 from tasks.steps import journal
 from tasks.steps.claim import outrank
 from tasks.steps.context import Work
-from tasks.steps.follow import LOOK_SECONDS, patiently
+from tasks.steps.follow import LOOK_SECONDS, pass_on_stop, patiently
 
 
 def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
@@ -49,9 +49,11 @@ def handed_over(work: Work, kind: Kind, number: int) -> tuple[Transaction, ...]:
 def _never_came(work: Work, job_id: str) -> bool:
     """Whether the machine knows nothing of a job that was about to be handed to it. A run that stops begins none.
 
-    It hears of this attempt first: an order that an earlier one still has on its way must not come after the look.
+    It hears of this attempt first: an order that an earlier one still has on its way must not come after the look. An
+    order that is held up there keeps it from hearing that, but not from hearing that the job is to stop.
     """
     clock = work.context.clock
+    pass_on_stop(work, job_id)
     until = Deadline.after(clock, work.context.options.out_of_touch_seconds)
     patiently(work, lambda: outrank(work), until)
     view = patiently(work, lambda: work.transport.look(job_id, deadline=Deadline.after(clock, LOOK_SECONDS)), until)

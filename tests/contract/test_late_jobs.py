@@ -23,7 +23,10 @@ from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()
 NEVER = r"it did not begin within 1 seconds when it was handed over, so it never begins"
-WORK = {"quick": 'date +%s >>"$FP_JOB_DIR/ran"; fp_emit ran'}
+WORK = {
+    "quick": 'date +%s >>"$FP_JOB_DIR/ran"; fp_emit ran',
+    "heeding": "if fp_stop_requested; then fp_emit heeded; else fp_emit went_on; fi",
+}
 HELD_UP = """#!/bin/sh
 naps=0 # a test that ends early must not leave this behind for ever
 while [ ! -e {gate} ]; do [ "$naps" -lt 6000 ] || exit 1; naps=$((naps + 1)); sleep 0.05; done
@@ -140,6 +143,44 @@ def test_a_job_that_begins_within_the_patience_is_begun(late: Late) -> None:
     assert late.start() is False
     wait(lambda: late.phase() is JobPhase.FINISHED)
     assert late.ran() == 1
+
+
+def test_a_job_whose_start_is_held_up_hears_that_it_is_to_stop(late: Late) -> None:
+    late.patience = 30
+    folder, other, job = late.place / "jobs/one", Late(late.place, late.runner), Job("one", Script("heeding"))
+    start = threading.Thread(target=lambda: late.shell.start(job, deadline=soon()))
+    start.start()
+    wait((folder / "launch").exists)
+    (told,) = other.shell.run(Script("job_stop", {"id": "one"}), deadline=soon()).records
+    assert (told["phase"], told["asked"]) == ("absent", True)
+    late.gate.touch()
+    start.join()
+    wait(lambda: late.phase() is JobPhase.FINISHED)
+    assert [event["kind"] for event in late.shell.look("one", deadline=soon()).events] == ["heeded"]
+
+
+def test_a_wish_to_stop_that_came_before_the_order_is_not_for_it(late: Late) -> None:
+    late.gate.touch()
+    folder = late.place / "jobs/one"
+    folder.mkdir(parents=True)
+    (folder / "withdrawn").touch()  # as somebody has left it whose start was cut short, and who was asked to stop
+    (told,) = late.shell.run(Script("job_stop", {"id": "one"}), deadline=soon()).records
+    assert (told["phase"], told["asked"]) == ("absent", True)
+    assert late.shell.start(Job("one", Script("heeding")), deadline=soon()).attached is False
+    wait(lambda: late.phase() is JobPhase.FINISHED)
+    assert [event["kind"] for event in late.shell.look("one", deadline=soon()).events] == ["went_on"]
+
+
+def test_what_was_withdrawn_or_has_ended_is_asked_nothing(late: Late) -> None:
+    with pytest.raises(ScriptFailed, match=NEVER):
+        late.start()
+    late.gate.touch()
+    assert late.start("two") is False
+    wait(lambda: late.phase("two") is JobPhase.FINISHED)
+    for job_id in ("one", "two", "never-ordered"):
+        (told,) = late.shell.run(Script("job_stop", {"id": job_id}), deadline=soon()).records
+        assert told["asked"] is False
+        assert not (late.place / "jobs" / job_id / "stop").exists()
 
 
 def test_a_clock_that_jumps_ends_no_patience(late: Late, tmp_path: Path) -> None:
