@@ -2,10 +2,10 @@
 
 import logging
 import secrets
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from threading import Lock
 
 from flows.ceremony import Ceremony, all_results, calling, of_machine
 from flows.failure_count import FailureCount
@@ -110,7 +110,7 @@ class Campaign:
             budget_spent=lambda: spent(self._failures),
         )
         self._works: list[Work] = []
-        self._keeping = threading.Lock()
+        self._keeping = Lock()
         self._order: tuple[Wave, ...] = ()
         self._outcomes: list[Outcome] = []
         self._ceremony = Ceremony(ports, self._context, request, past, self._as_it_stands, self._hold)

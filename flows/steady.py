@@ -1,5 +1,6 @@
 """Records that a run relies on: it waits for a database that is away, and is silent once the run is somebody else's."""
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -7,6 +8,7 @@ from typing import TypeVar
 
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.rules.reboot import MEASURE as REBOOT
 from tasks.seams.clock import Clock
 from tasks.seams.records import JournalEntry, Records
 from tasks.steps.context import Watcher
@@ -68,11 +70,20 @@ class SteadyRecords:
         self._steadily(act)
 
     def learned(self, machine: str, measure: str) -> float | None:
-        """See Records. Asked once a run: it must not change in its midst. Not worth waiting for: there are defaults."""
+        """See Records. Asked once a run: it must not change in its midst.
+
+        How long the machine's reboots take is waited for: a window that is to hold one depends on it. Other measures
+        have defaults that do no harm.
+        """
         key = machine, measure
-        if key not in self._learned:
+        if key in self._learned:
+            return self._learned[key]
+        ask = functools.partial(self._inner.learned, machine, measure)
+        if measure == REBOOT:
+            self._learned[key] = self._steadily(ask)
+        else:
             with suppress(RecordsUnavailable):
-                self._learned[key] = self._inner.learned(machine, measure)
+                self._learned[key] = ask()
         return self._learned.get(key)
 
     def _must_be_ours(self) -> None:

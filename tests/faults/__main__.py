@@ -74,9 +74,11 @@ def _one(seed: str, number: int) -> int:
 
 
 def _tell(figures: Figures) -> None:
+    numbers = ", ".join(map(str, list(figures.violations)[:SHOWN]))
     print(
         f"{figures.seconds:6.0f} s  {figures.cases} cases, {sum(figures.deaths.values())} controllers killed, "
-        f"{sum(figures.faults.values())} faults, {len(figures.violations)} cases with violations",
+        f"{sum(figures.faults.values())} faults, {len(figures.violations)} cases with violations"
+        + (f": {numbers}" if numbers else ""),
         flush=True,
     )
 

@@ -151,6 +151,24 @@ class Flag:
         return self._set
 
 
+class Turnstile:
+    """A threading.Lock in virtual time: one task at a time is in its block, and tasks wait while it waits there."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._taken: Flag | None = None
+
+    def __enter__(self) -> None:
+        while self._taken is not None:
+            self._taken.wait()
+        self._taken = Flag(self._hub)
+
+    def __exit__(self, *_: object) -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            taken.set()
+
+
 class HubClock(FakeClock):
     """The true time of a hub. Machines and the store of the records live by it."""
 

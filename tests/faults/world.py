@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import flows.campaign
 import flows.carrying
 import flows.keeper
 import flows.machine_pool
@@ -40,7 +41,7 @@ from tests.faults.controller import (
     use,
     virtual_time,
 )
-from tests.faults.hub import Endless, Hub, HubClock, Pool, Task
+from tests.faults.hub import Endless, Hub, HubClock, Pool, Task, Turnstile
 from tests.faults.machine import FaultyMachine
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager
@@ -59,6 +60,7 @@ def engine_in_virtual_time() -> Iterator[None]:
     with (
         patch.object(flows.carrying, "LeaseKeeper", Keeper),
         patch.object(flows.keeper, "time", virtual_time),
+        patch.object(flows.campaign, "Lock", lambda: Turnstile(current_hub())),
         patch.object(flows.machine_pool, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
     ):
         yield

@@ -1,11 +1,13 @@
 """A process that is held up for longer than its lease lasts: it must notice, wherever it stood."""
 
+from datetime import timedelta
+
 import pytest
 
 from flows import keeper
 from flows.keeper import LEASE_SECONDS, LeaseKeeper
 from flows.steady import SteadyRecords
-from tasks.errors import RecordsError, Unreachable
+from tasks.errors import RecordsError, RecordsUnavailable, Unreachable
 from tasks.model import RunInfo
 from tasks.seams.leases import Holder
 from tasks.steps.context import Control, SilentWatcher
@@ -85,3 +87,25 @@ def test_a_process_that_was_held_up_while_it_handed_a_job_over_begins_none(fleet
         fleet.patch()
 
     assert web.jobs() == []
+
+
+class Forgetful(FakeRecords):
+    """Records that are away for the first questions."""
+
+    deaf_for = 3
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        if self.deaf_for:
+            self.deaf_for -= 1
+            raise RecordsUnavailable("away")
+        return 1300.0
+
+
+def test_how_long_a_reboot_takes_is_waited_for_and_the_rest_is_not() -> None:
+    clock, said = FakeClock(), SilentWatcher()
+    records = SteadyRecords(Forgetful(), clock, clock.now() + timedelta(hours=1), said)
+    assert records.learned("web", "install_seconds_per_update") is None
+    assert clock.sleeps == []
+    assert records.learned("web", "reboot_seconds") == 1300.0
+    assert len(clock.sleeps) == 2
+    assert records.learned("web", "install_seconds_per_update") == 1300.0
