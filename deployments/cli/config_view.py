@@ -115,7 +115,7 @@ def tell_checked(found: Configurations, fleets: Fleets, about: Sequence[Finding]
         )
     say(grid, "")
     for finding in about:
-        _tell(finding)
+        tell_finding(finding)
     for path, error in fleets.faults.items():
         what = f"the inventory {path}" if path else "no inventory"
         say(Text.assemble(("! ", "yellow"), safe(f"{what}: machines, scopes and overlaps were not looked at")))
@@ -123,7 +123,8 @@ def tell_checked(found: Configurations, fleets: Fleets, about: Sequence[Finding]
     _verdict(found, about, fleets)
 
 
-def _tell(finding: Finding) -> None:
+def tell_finding(finding: Finding) -> None:
+    """Show what a person should know about a configuration, and the remedy."""
     blocks = finding.severity is Severity.BLOCKS
     mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
     name = safe(finding.configuration, style="bold")

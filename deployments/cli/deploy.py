@@ -63,6 +63,7 @@ def deploy(
             print_json(view.deploy_document(examined))
         else:
             view.tell_changes(examined.changes)
+            view.tell_faults(examined.faults())
         if check:
             raise typer.Exit(int(Code.GOOD if examined.settled else Code.WARNINGS))
         if not examined.settled:

@@ -8,6 +8,8 @@ import typer
 from rich.table import Column
 from rich.text import Text
 
+from deployments.cli.config_view import tell_finding
+from deployments.config.findings import Finding
 from deployments.deploying.ahead import Ahead
 from deployments.deploying.deploy import Examined
 from deployments.deploying.model import Change, Doing
@@ -31,6 +33,14 @@ def tell_changes(todo: Sequence[Change]) -> None:
                 grid.add_row(safe(change.doing, _STYLES[change.doing]), safe(change.kind), safe(change.name), words)
         say(grid)
     say(safe(f"{kept} of {len(todo)} are as they should be."))
+
+
+def tell_faults(faults: Sequence[Finding]) -> None:
+    """Show what is wrong with configurations that are deployed all the same."""
+    for each in faults:
+        tell_finding(each)
+    if faults:
+        say("")
 
 
 def ask(count: int) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.config.configuration import Configurations
+from deployments.config.findings import Finding, findings
+from deployments.config.fleets import read_fleets
 from deployments.config.load import find_configurations, load_configurations
 from deployments.deploying.ahead import Ahead, ahead
 from deployments.deploying.apply import apply
@@ -18,6 +20,7 @@ from deployments.deploying.wanted import FAR, wanted
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Inventory
 from tasks.errors import RequestError
+from tasks.rules.calendar.overlaps import Severity
 from tasks.rules.calendar.spoken import Spoken, SpokenKind, prefect_would
 from tasks.seams.clock import Clock, SystemClock
 
@@ -44,6 +47,13 @@ class Examined:
     def settled(self) -> bool:
         """Whether nothing has to be done."""
         return settled(self.changes)
+
+    def faults(self) -> tuple[Finding, ...]:
+        """Return what `config check` calls a fault: it is deployed as it is, for it may be meant for another day."""
+        fleets = read_fleets(self.configurations, self.inventory)
+        return tuple(
+            each for each in findings(self.configurations, fleets, self.now) if each.severity is Severity.BLOCKS
+        )
 
     def apply(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> None:
         """Do it."""

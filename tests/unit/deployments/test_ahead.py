@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from deployments.cli.deploy_view import tell_next, tell_where
+from deployments.cli.deploy_view import tell_faults, tell_next, tell_where
 from deployments.config.configuration import Configurations
 from deployments.config.load import load_configurations
 from deployments.deploying.ahead import Ahead, ahead, unstarted
@@ -189,6 +189,20 @@ def test_people_are_told_of_what_is_over_or_switched_off(tmp_path: Path) -> None
     over = "start: 2026-11-20 09:00, length: 2h, zone: UTC"
     assert told(read(tmp_path, over), started=True) == "web, 2 machines: no window is left"
     assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: switched off, its windows don't open"
+
+
+def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("machines: [{name: web-1, address: 192.0.2.1, environment: prod}]\n")
+    hourly = "start: 2026-11-21 02:00, length: 2h, zone: UTC, recurrence: 3Hours"
+    configurations = read(tmp_path, hourly, f"lead: 120\ninventory: {tmp_path / 'fleet.yaml'}")
+
+    faults = examined(configurations).faults()
+
+    assert [(each.configuration, each.key) for each in faults] == [("web", "lead")]
+    with screen() as said:
+        tell_faults(faults)
+    assert "Prefect cancels the run of the window" in " ".join(said.get().split())
+    assert examined(read(tmp_path, hourly)).faults() == ()
 
 
 @pytest.mark.parametrize("serve", [True, False])
