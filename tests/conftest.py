@@ -21,6 +21,7 @@ SPREAD = ("tests/lab/test_patch.py", "tests/lab/test_trouble.py", "tests/lab/tes
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests are divided among processes, keep together what shares something that is dear to make."""
     for item in items:

@@ -62,6 +62,10 @@ patience() { # how long to wait for somebody's lock from now on: never past the 
 exec_apt() { # WORDS…
   wait_for=$(seconds_until "$until") # for a lock; a negative one would be without an end
   [ "$wait_for" -gt 0 ] || wait_for=0
+  case " $* " in # what changes packages waits in short turns: apt begins by itself once the lock is free, and hears of no stop
+    *' --download-only '* | *' update '*) ;;
+    *) [ "$wait_for" -le 5 ] || wait_for=5 ;;
+  esac
   exec apt-get -q -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" 5>>"$status" 3>&-
 }
@@ -96,7 +100,8 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
     code=$?
     if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! last_words | grep -q 'Could not get lock'; then break; fi
     [ "$(seconds_until "$until")" -ge 3 ] || break
-    sleep 3
+    sleep 2
+    if fp_stop_requested; then ended_for=stop; break; fi
     log_from=$(wc -c <"$log")
   done
   : >"$finished"
@@ -248,6 +253,7 @@ install() { # NAME=VERSION…
   log_from=$(wc -c <"$log")
   # shellcheck disable=SC2046,SC2086  # words, or none
   run_apt $(downloading $removals install "$@") $pending $removals install "$@"; result=$?
+  if [ "$ended_for" = stop ]; then not_attempted stop 'asked to stop'; return; fi
   set_up_the_rest; code=$?
   [ "$result" -ne 0 ] || result=$code
   # shellcheck disable=SC2086  # a list of words

@@ -75,10 +75,12 @@ case $FP_PARAMS in
     { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
     case $fp_told in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${fp_told#* } ;; esac ;;
 esac
-# in a job: whether to begin nothing more, because somebody asked or because the system is going down
+# in a job: whether its folder is its own; one that was removed can't tell of anything, and another job may have its place
+fp_has_folder() { { read -r fp_owner _ <"$FP_JOB_DIR/meta"; } 2>/dev/null && [ "$fp_owner" = "$$" ]; }
+# in a job: whether to begin nothing more: somebody asked, nobody can follow it, or the system is going down
 fp_stop_requested() {
   [ -n "${FP_JOB_DIR:-}" ] || return 1
-  [ -e "$FP_JOB_DIR/stop" ] || { [ -d /run/systemd/system ] && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
+  [ -e "$FP_JOB_DIR/stop" ] || ! fp_has_folder || { [ -d /run/systemd/system ] && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
 }
 
 # quoted(s): a line as the inside of a JSON string (\u0022 and && are what all awks understand alike in a replacement);

@@ -38,6 +38,7 @@ def run(place: Path, apt_get: str, seconds: int, work: str = "install") -> list[
     params = {"work": work, "numbers": ["0"], "tx_0_packages": ["a=1"], "tx_0_latest_start": latest}
     token = base64.b64encode(json.dumps({**params, "lock_wait_seconds": "300"}, separators=(",", ":")).encode())
     script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {SCRIPTS}/prelude.sh; . {SCRIPTS}/apt_job.sh'
+    script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
     environment["STAND_IN"] = str(place)
     subprocess.run(["sh", "-c", script], env=environment, check=True, timeout=90, stdin=subprocess.DEVNULL)
@@ -74,6 +75,20 @@ def test_a_stop_ends_a_download(tmp_path: Path) -> None:
     stopping = NEVER_DONE.replace("exec sleep 120", 'touch "$FP_JOB_DIR/stop"; exec sleep 120')
     events = run(tmp_path, stopping, 60)
     assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["stop"]
+
+
+def test_a_stop_ends_the_wait_for_a_lock(tmp_path: Path) -> None:
+    busy = LOCKED.replace(
+        "echo 'E:",
+        """case "$*" in *--download-only* | *--print-uris* | *" -s "* | "-s "*) exit 0 ;; esac
+touch "$FP_JOB_DIR/stop"
+echo 'E:""",
+    )
+    events = run(tmp_path, busy, 60)
+    assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["stop"]
+    assert not [event for event in events if event["kind"] == "transaction_ended"]
+    waits = [int(line.split()[1]) for line in (tmp_path / "tries").read_text().splitlines()]
+    assert waits[-1] <= 5  # apt itself would begin, whoever was asked to stop meanwhile
 
 
 HERE = "'file:/srv/repo/./a.deb' a_1_all.deb 12"

@@ -4,6 +4,7 @@ Each way to start a job is held up here as a machine under load holds it up: bet
 """
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ CLOCK = SystemClock()
 NEVER = r"it did not begin within 1 seconds when it was handed over, so it never begins"
 WORK = {
     "quick": 'date +%s >>"$FP_JOB_DIR/ran"; fp_emit ran',
+    "patient": 'while ! fp_stop_requested; do sleep 0.1; done; touch "$FP_JOB_DIR.left"',
     "heeding": "if fp_stop_requested; then fp_emit heeded; else fp_emit went_on; fi",
 }
 HELD_UP = """#!/bin/sh
@@ -181,6 +183,19 @@ def test_what_was_withdrawn_or_has_ended_is_asked_nothing(late: Late) -> None:
         (told,) = late.shell.run(Script("job_stop", {"id": job_id}), deadline=soon()).records
         assert told["asked"] is False
         assert not (late.place / "jobs" / job_id / "stop").exists()
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_job_whose_folder_was_removed_begins_nothing_more(late: Late, *, another: bool) -> None:
+    late.gate.touch()
+    late.shell.start(Job("one", Script("patient")), deadline=soon())
+    folder = late.place / "jobs/one"
+    wait((folder / "meta").exists)
+    shutil.rmtree(folder)
+    if another:
+        folder.mkdir()
+        (folder / "meta").write_text("1 1 boot 0\n")
+    wait((late.place / "jobs/one.left").exists)
 
 
 def test_a_clock_that_jumps_ends_no_patience(late: Late, tmp_path: Path) -> None:

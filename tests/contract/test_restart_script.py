@@ -63,7 +63,7 @@ class Machine:
         nonce = new_nonce()
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}
-        text = compose(load_script("restart_services"), params, nonce)
+        text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + compose(load_script("restart_services"), params, nonce)
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=60, env=path)
         decoder = Decoder(nonce)
         decoder.feed(done.stdout)

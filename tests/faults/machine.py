@@ -121,7 +121,11 @@ class FaultyMachine(SimMachine):
                 self.world.kill_job(self, job_id, whole=whole)
 
     def forget_jobs(self) -> None:
-        """Remove the directories of jobs; what they had begun goes on."""
+        """Remove the directories of jobs; what they had begun goes on, and they begin nothing more."""
+        for job_id, started in self._jobs.items():
+            if self._phase(started) is JobPhase.RUNNING:
+                self.world.stop(self, job_id)
+                self.stopped.discard(job_id)  # who is handed the same job again was not asked to stop
         running = [started for started in self._jobs.values() if self._phase(started) is JobPhase.RUNNING]
         self._forgotten |= set(self._jobs)
         self.has_forgotten = self.has_forgotten or bool(self._forgotten)

@@ -159,7 +159,14 @@ class JobRun:
         free_at = max([until for since, until in self.locks if since <= self._now() < until], default=None)
         if free_at is None:
             return True
-        self.past += min(patience, (free_at - self._now()).total_seconds())
+        left = min(patience, (free_at - self._now()).total_seconds())
+        if self.stop_at is not None and self.work is not Work.REPAIR:
+            heard = max(0.0, (self.stop_at - self._now()).total_seconds())
+            if heard < left:
+                self.past += heard
+                self._not_attempted(number, "stop", "asked to stop")
+                return False
+        self.past += left
         if self._now() < free_at:
             self._tell("transaction_ended", number, exit_code=100, cause="lock", error="lock: Could not get lock")
             return False

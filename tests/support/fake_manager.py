@@ -78,7 +78,7 @@ class PackageWorld:
         machine.answer("fake_assess", self._assess)
         machine.answer("fake_rehearse", lambda script: {"kind": "answer", "answer": self._rehearse(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
-        machine.answer("job_stop", lambda script: self._stop(machine, str(script.params["id"])))
+        machine.answer("job_stop", lambda script: self.stop(machine, str(script.params["id"])))
         machine.job("fake_job", self._start)
         self.services.move_in(machine)
 
@@ -187,7 +187,7 @@ class PackageWorld:
     def _skew_of(self, job: Job) -> float:
         return self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
 
-    def _stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
+    def stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
         """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
         if job_id in machine._jobs and machine._jobs[job_id].job.script.name == "restart_services":
             return self.services.stop(machine, job_id)
