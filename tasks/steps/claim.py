@@ -72,16 +72,15 @@ def claim(work: Work) -> ClaimResult:
 
 
 def hold(work: Work) -> str:
-    """Let the claim last as long as one under which something was ordered; return whose the machine is instead, or "".
+    """Claim the machine once more, for a run that waits there; return whose it is instead, or "".
 
-    For a run that waits for its turn with an order: a machine that was claimed only for the pre-check is not somebody
-    else's meanwhile.
+    A claim under which nothing was begun ends soon: one that waits for longer than that asks again meanwhile.
 
     Raises:
         RecordsError: the attempt's number could not be had.
         TransportError: the machine could not be asked.
     """
-    answer = _ask(work, _wish(work, _end(work)))
+    answer = _claim(work)
     return _whose(work, answer) if answer.get("kind") == "taken" else ""
 
 
@@ -195,11 +194,7 @@ def _claim(work: Work) -> ScriptRecord:
     if not (work.run.begun or context.options.hooks):  # hooks may take their time before anything is ordered
         checks = (*work.run.machine.pre_checks, *work.run.machine.probes)
         until = min(until, context.clock.now() + SOON + timedelta(seconds=sum(each.timeout_seconds for each in checks)))
-    return _ask(work, _wish(work, until))
-
-
-def _wish(work: Work, until: datetime) -> dict[str, str]:
-    return {"by": work.context.run.started_by or "unknown", "until": _in_its_clock(work, until)}
+    return _ask(work, {"by": context.run.started_by or "unknown", "until": _in_its_clock(work, until)})
 
 
 def _end(work: Work) -> datetime:

@@ -12,7 +12,7 @@ from tasks.rules.window import fit, say_duration, say_time
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import Step
-from tasks.steps.claim import hold
+from tasks.steps.claim import SOON, hold
 from tasks.steps.context import Work
 from tasks.steps.follow import patiently
 
@@ -21,6 +21,7 @@ BUSY: Final = frozenset({"lock", "inhibitor", "packages"})
 ASK_SECONDS = 60.0  # one answer, reconnecting included
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
 SLICE_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
+HOLD_AGAIN = SOON / 3
 LEFT_SECONDS = 120.0
 """How long packages may be half done and no process changes them: "apt-get -f install" often follows "dpkg -i"."""
 
@@ -88,7 +89,7 @@ class Waiting:
     boot_id: str = ""
     _left_since: datetime | None = None
     _told: bool = False
-    _held: bool = False
+    _held_at: datetime | None = None
 
     def for_others(self) -> tuple[Standing, str]:
         """Wait until nothing keeps the machine from being rebooted.
@@ -147,10 +148,11 @@ class Waiting:
 
     def _lost(self) -> str:
         """Let the machine stay this run's however long the wait is; return whose it is instead, or ""."""
-        if self._held:
+        now = self.work.context.clock.now()
+        if self._held_at is not None and now - self._held_at < HOLD_AGAIN:
             return ""
         taken = patiently(self.work, lambda: hold(self.work), self._patience())
-        self._held = not taken
+        self._held_at = now
         return f"{self.told}; {taken}" if taken else ""
 
     def _patience(self) -> Deadline:

@@ -15,9 +15,11 @@ from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState
 from tasks.steps.claim import SOON
 from tasks.steps.facts import PROMPT_SECONDS
 from tasks.steps.journal import BEGINNING_ACTS
+from tasks.steps.updaters import ACT as PAUSE
 from tests.faults.budget_checks import budget_kept
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
+from tests.faults.late_jobs import PATIENCE
 from tests.faults.machine import FaultyMachine, Handed
 from tests.faults.services import restarts, untold
 from tests.faults.world import World
@@ -109,7 +111,8 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     acts = {entry.act for entry in world.records.journal if entry.machine == outcome.machine}
     left = machine.claimed_by[2] - now if machine.claimed_by is not None else 0.0
     jumped = {fault.kind for fault in world.struck} & JUMPS
-    if ours and left > SOON.total_seconds() and not acts & BEGINNING_ACTS and not jumped:
+    begun = acts & {*BEGINNING_ACTS, PAUSE}  # its own updaters rest as long as the claim that they rest under
+    if ours and left > SOON.total_seconds() and not begun and not jumped:
         yield f"nothing was begun, and its claim is kept for {left:.0f} s"
 
 
@@ -250,7 +253,8 @@ def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     stop = world.leases.stops.get(run.id)
     if stop is None or any(fault.kind in DEAFENING for fault in world.struck):
         return
-    heard = stop.at + HEARD
+    late = any(fault.kind == "job begins late" for fault in world.struck)  # who hands it over waits for that
+    heard = stop.at + HEARD + timedelta(seconds=PATIENCE if late else 0.0)
     handed = {each.job.id for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
         if begun.job_id in handed and begun.at > heard and _passed_on(world, run, begun.at):
