@@ -68,6 +68,7 @@ class PackageWorld:
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
         self._skews: dict[str, float] = {}
         self._mirrors: dict[str, float] = {}
+        self._locks: dict[str, tuple[tuple[datetime, datetime], ...]] = {}
 
     def __getitem__(self, update_id: str) -> FakePackage:
         self.catch_up()
@@ -172,7 +173,7 @@ class PackageWorld:
 
     def _start(self, job: Job) -> SimulatedJob:
         self.catch_up()
-        self._before[job.id] = deepcopy(self.shelf)
+        self._before[job.id], self._locks[job.id] = deepcopy(self.shelf), self.locks
         run = self._run(job, self.clock.now())
         plan = run.plan()
         self._coming += run.coming
@@ -182,7 +183,8 @@ class PackageWorld:
         shelf = deepcopy(self._before[job.id])
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
         mirror = self._mirrors.setdefault(job.id, self.bytes_per_second)
-        return JobRun(job.script, began, shelf, self.start_seconds, self._skew_of(job), stop_at, self.locks, mirror)
+        locks, skew = self._locks[job.id], self._skew_of(job)
+        return JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, locks, mirror)
 
     def _skew_of(self, job: Job) -> float:
         return self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
