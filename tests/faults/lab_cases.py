@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -230,6 +231,23 @@ def asked_to_stop(stage: Stage) -> None:
         raise Broken("what was begun was not let end")
 
 
+def stopped_at_a_lock(stage: Stage) -> None:
+    """The run is asked to stop while it waits for somebody's lock: it begins nothing when that is free."""
+
+    def strike() -> None:
+        stage.host.sh(f"systemd-run --quiet --unit=locker {LOCK.format(seconds=30)}; sleep 0.5", root=True)
+        threading.Timer(8, lambda: stage.control.stop("tested")).start()
+
+    stage.patch("lab-plain", at="install", then=strike, stage=False, reboot="Never")
+    stage.judge()
+    (result,) = [each for each in stage.outcome().updates if each.update.name == "lab-plain"]
+    if result.state is not UpdateState.NOT_ATTEMPTED or "asked to stop" not in result.reason:
+        raise Broken(f"{result.state}: {result.reason}")
+    stage.host.sh("while systemctl -q is-active locker; do sleep 0.5; done; sleep 10", root=True)
+    if configured_times(stage.host, "lab-plain", "2.0"):
+        raise Broken("it was installed when the lock was free")
+
+
 def two_controllers(stage: Stage) -> None:
     """The controller is stopped (SIGSTOP), another one takes the run up, and the first one wakes."""
     stage.slow(stage.host, 6)
@@ -319,6 +337,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "old kernel after boot / validate", asks_again
     yield "services gone after boot / validate", service_gone
     yield "stop requested / installing", asked_to_stop
+    yield "stop requested / waiting for a lock", stopped_at_a_lock
     yield "two controllers / installing", two_controllers
     yield "two runs / install", two_runs
     yield "update fails / installing", fails
