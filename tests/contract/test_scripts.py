@@ -131,8 +131,10 @@ def test_a_process_of_the_same_number_is_not_the_job(shell: PosixShell, root: Pa
 
 def test_a_job_whose_shell_was_killed_runs_until_its_last_process_has_ended(shell, root):
     shell.start(Job("j", Script("endless")), deadline=soon())
+    began = soon()
+    while not shell.look("j", deadline=soon()).events:
+        assert not began.passed(CLOCK)
     os.kill(int((root / "j/meta").read_text().split()[0]), signal.SIGKILL)
-    CLOCK.sleep(0.1)
     assert shell.look("j", deadline=soon()).phase is JobPhase.RUNNING
     with pytest.raises(ManagerBusy):
         shell.start(Job("another", Script("quick")), deadline=soon())

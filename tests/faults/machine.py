@@ -126,13 +126,10 @@ class FaultyMachine(SimMachine):
             if self._phase(started) is JobPhase.RUNNING:
                 self.world.stop(self, job_id)
                 self.stopped.discard(job_id)  # who is handed the same job again was not asked to stop
-        running = [started for started in self._jobs.values() if self._phase(started) is JobPhase.RUNNING]
+                if started.plan.seconds is not None and started.job.script.name != "restart_services":
+                    self.lock(started.plan.seconds - (self.fake_clock.now() - started.at).total_seconds())
         self._forgotten |= set(self._jobs)
         self.has_forgotten = self.has_forgotten or bool(self._forgotten)
-        for started in running:
-            if started.plan.seconds is not None and started.job.script.name != "restart_services":
-                left = started.plan.seconds - (self.fake_clock.now() - started.at).total_seconds()
-                self.lock(left)
 
     def lock(self, seconds: float) -> None:
         """Let somebody else hold the package manager's lock, unless the machine itself has it as it goes down."""
