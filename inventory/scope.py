@@ -28,6 +28,7 @@ from inventory.places import did_you_mean
 logger = logging.getLogger(__name__)
 
 _TAG = "tag."
+_NONE_OF_ALL = "Each term matches some machine, but none matches all. Alternatives are written a|b, or with ` or `."
 _FIELDS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
     "": lambda machine: (machine.name, *machine.groups),
     "name": lambda machine: (machine.name,),
@@ -151,7 +152,7 @@ class Scope:
         counted = f"of {len(inventory.machines)} machines, {'; '.join(steps)}"
         if self.others:
             counted += "; what stands after `or` matches none either"
-        hint = barren.advice(inventory.machines) if barren else "Each term matches some machine, but none matches all."
+        hint = barren.advice(inventory.machines) if barren else _NONE_OF_ALL
         return EmptyScopeError(f"no machine is in the scope {str(self)!r}: {counted}", hint=hint)
 
     def __post_init__(self) -> None:

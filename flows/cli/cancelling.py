@@ -81,7 +81,7 @@ def watch_to_its_end(past: History, asked: Asked, records: str | None) -> Conduc
 def tell_left(found: Sequence[LeftRun]) -> None:
     """Show the runs that nobody carries out."""
     if not found:
-        say("No run was left half-way.")
+        say("No run was left half-way. One whose process has died is seen a minute later, when its lease is over.")
         return
     grid = table(solid("run"), solid("scope"), solid("left since (UTC)"), "last carried out by", "is")
     for left in found:

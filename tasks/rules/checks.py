@@ -12,6 +12,8 @@ from tasks.states import URGENT, Answer, FindingLevel
 PACKAGES = "packages"
 """The check of the package manager's own state."""
 REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
+LOCK = "package-lock"
+"""The check of who has the package manager."""
 PENDING_REBOOT = "pending-reboot"
 """The check that warns of a reboot that was pending before; a reboot in the run settles it."""
 UPDATERS = "auto-updater"
@@ -198,7 +200,24 @@ def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Find
         message = f"the package manager is in use by {packages.lock_holder}"
         if packages.at_work:
             message += ", which changes packages: whether they are whole was not judged"
-        yield Finding("package-lock", level, message, remedy)
+        yield Finding(LOCK, level, message, remedy)
+
+
+def lock_freed(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
+    """Return findings of before the installation as they stand after it: who has left by then is no warning.
+
+    Args:
+        findings: of the pre-check.
+        after: what the package manager said last; None when nobody looked.
+    """
+    if after is None or after.lock_holder:
+        return tuple(findings)
+    return tuple(
+        _good(LOCK, f"before the installation: {each.message}")
+        if each.check == LOCK and each.level is FindingLevel.WARN
+        else each
+        for each in findings
+    )
 
 
 def _updater_findings(packages: PackageState, window_seconds: float | None, *, rest: bool) -> Iterable[Finding]:

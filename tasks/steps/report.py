@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Finding, Outcome, UpdateResult
-from tasks.rules.checks import PENDING_REBOOT, unjudged_findings
+from tasks.rules.checks import PENDING_REBOOT, lock_freed, unjudged_findings
 from tasks.rules.hooks import finding_of, stops
 from tasks.rules.restarts import outdated_findings
 from tasks.rules.verdict import outcome_state
@@ -23,7 +23,8 @@ def report(work: Work) -> Outcome:
 
 def settle_outcome(work: Work) -> Outcome:
     """Return what became of a machine."""
-    run = replace(work.run, findings=(*work.run.findings, *_not_looked_at_again(work)))
+    before = lock_freed(work.run.findings, work.run.packages_after)
+    run = replace(work.run, findings=(*before, *_not_looked_at_again(work)))
     updates = update_results(run)
     of_hooks = tuple(finding_of(result) for result in run.hooks)
     found = (*run.findings, *_left_pending(work))

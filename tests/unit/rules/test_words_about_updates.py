@@ -1,9 +1,11 @@
 """What is told of an update is about that update: another one's failure is not its own."""
 
+from dataclasses import replace
+
 from tasks.model import PackageState, RebootNeed, TransactionResult, UpdateResult
-from tasks.rules.checks import package_findings
+from tasks.rules.checks import lock_freed, package_findings
 from tasks.rules.results import settle
-from tasks.states import Answer, UpdateState
+from tasks.states import Answer, FindingLevel, UpdateState
 from tests.support.builders import START, make_update
 
 NAMES = ("good", "broken", "needs-broken", "broken-too")
@@ -46,3 +48,16 @@ def test_a_busy_package_manager_is_no_repository_to_correct() -> None:
     assert [finding.check for finding in found] == ["package-lock"]
     assert "was not judged" in found[0].message
     assert "Let it finish" in found[0].remedy
+
+
+def test_who_had_the_package_manager_before_and_has_left_is_no_warning() -> None:
+    busy = PackageState("apt", (), RebootNeed(Answer.NO), lock_holder="apt-get (pid 7)")
+    free = replace(busy, lock_holder="")
+    (before,) = package_findings(busy, repair_allowed=False)
+    assert before.level is FindingLevel.WARN
+
+    (after,) = lock_freed((before,), free)
+
+    assert after.level is FindingLevel.GOOD
+    assert after.message == "before the installation: the package manager is in use by apt-get (pid 7)"
+    assert lock_freed((before,), busy) == lock_freed((before,), None) == (before,)
