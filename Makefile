@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 HOSTS ?= 3
-JOBS ?= 3
+JOBS ?= 4
 ARGS ?=
 SEED ?=
 N ?= 2000
@@ -23,9 +23,9 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 
-test: setup  ## run all tests, three at a time (most wait for machines; JOBS=0: one by one); ARGS="-k window" for some of them
+test: setup  ## run all tests, four at a time (most wait for machines; JOBS=0: one by one); ARGS="-k window" for some of them
 	@$(PACKAGES) lab postgresql
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)

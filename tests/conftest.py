@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("default", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
@@ -21,15 +23,23 @@ SPREAD = ("tests/lab/test_patch.py", "tests/lab/test_trouble.py", "tests/lab/tes
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests are divided among processes, keep together what shares something that is dear to make."""
-    for item in items:
-        place = item.path.relative_to(item.config.rootpath).as_posix()
+class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no types
+    """Divides tests among processes, and keeps together what shares something that is dear to make.
+
+    xdist's own groups are names in test ids, which pytest 9.2 does not let it change: they keep nothing together.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        place = nodeid.partition("::")[0]
         if place.startswith("tests/flows/"):
-            item.add_marker(pytest.mark.xdist_group("prefect"))  # one server for all of them
-        elif place not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(place))
+            return "prefect"  # one server for all of them
+        return nodeid if place in SPREAD else place
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Groups:
+    """Have tests divided by what they share."""
+    return _Groups(config, log)
 
 
 def pytest_collection_finish() -> None:
