@@ -19,7 +19,7 @@ settings.register_profile("ci", max_examples=100, deadline=None, derandomize=Tru
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-SPREAD = ("tests/lab/test_patch.py", "tests/lab/test_trouble.py", "tests/lab/test_apt.py", "tests/lab/test_ssh.py")
+SPREAD = tuple(f"tests/lab/test_{name}.py" for name in ("apt", "patch", "resume", "scheduled", "ssh", "trouble"))
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 
 

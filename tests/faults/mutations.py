@@ -122,6 +122,17 @@ def _said_to_be_back(work: Work, result: RebootResult, ordered_at: Any) -> tuple
     return replace(result, state=RebootState.COMPLETED, boot_id_after=result.boot_id_before), None
 
 
+def _deaf_at_a_lock(inner: Any) -> Any:
+    def got_the_lock(run: JobRun, number: str) -> bool:
+        stop_at, run.stop_at = run.stop_at, None
+        try:
+            return bool(inner(run, number))
+        finally:
+            run.stop_at = stop_at
+
+    return got_the_lock
+
+
 def _repaired_again(inner: Any) -> Any:
     def repair(work: Work, tally: Any) -> None:
         inner(work, tally)
@@ -255,6 +266,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "2",
         _put(FaultyMachine, "lasting_skew", lambda self, script: float("-inf")),
     ),
+    "a stop is not heard in the wait for a lock": ("1", _around(JobRun, "_got_the_lock", _deaf_at_a_lock)),
     "a repair is done twice": ("3", _around(tasks.steps.install, "_repair", _repaired_again)),
     "a wave is begun with the budget spent": (
         "7",
