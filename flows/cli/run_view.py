@@ -12,7 +12,7 @@ from tasks.reporting.flatten import tables
 from tasks.reporting.rows import FindingRow, MachineRow, RunRow
 from tasks.reporting.text import NOTHING, duration, minutes, moment, one_line, plural, zone_or_utc
 from tasks.rules.hooks import OF_A_MACHINE, stops
-from tasks.rules.window import describe
+from tasks.rules.window import describe, say_duration, window_seconds
 from tasks.states import URGENT, Answer, FindingLevel, OperationState
 
 DETAILED = 4  # up to so many machines, plans show every update by themselves
@@ -143,6 +143,7 @@ def planned(report: RunReport, *, details: bool = False) -> None:
                 expected(plan.reboot_expected),
             )
     say(grid)
+    _tell_longer(report)
     wanting = [row for row in laid_out.machines if row.state != OperationState.NOT_STARTED or row.wave is None]
     _tell_reasons(wanting, laid_out.findings)
     alike = _alike(report.plans)
@@ -151,6 +152,18 @@ def planned(report: RunReport, *, details: bool = False) -> None:
             tell_plan(plan, names)
     else:
         say("", f"Every update: --details, or fleetpatch show {run.id} --machine NAME")
+
+
+def _tell_longer(report: RunReport) -> None:
+    """Say which machines are predicted to take longer than the whole window."""
+    window = report.run.window
+    if window is None:
+        return
+    length = window_seconds(window)
+    longer = [one_line(plan.machine) for plan in report.plans if plan.chosen and plan.prediction.total > length]
+    if longer:
+        what = f"Longer than the window of {say_duration(length)}: {', '.join(lines_of(longer, NAMES_SHOWN))}."
+        say("", Text(f"{what} What does not fit is not attempted.", style="yellow"))
 
 
 def _alike(plans: Iterable[Plan]) -> list[tuple[list[str], Plan]]:

@@ -38,7 +38,8 @@ def test_warnings_end_with_3(stage: Stage) -> None:
     assert said.code == 3
     assert "a reboot is still required" in said.out
     again = stage.run("patch", "*", *QUICK, "--reboot", "Never", "--reboot-pending-first").out
-    assert again.count("reboot is still required") == 1
+    assert again.count("pending-reboot: a reboot is still required") == 1
+    assert again.count("reboot is still required") == again.count("pending-reboot") == 1
 
 
 def test_a_window_that_holds_nothing_ends_with_4(stage: Stage) -> None:
@@ -56,6 +57,14 @@ def test_plan_changes_nothing_and_says_what_and_why_not(stage: Stage) -> None:
     assert web.installs() == []
     assert "1.0 → 2.0" in said.out
     assert "classification Other is not selected" in said.out
+
+
+def test_a_plan_says_that_the_window_is_too_short(stage: Stage) -> None:
+    stage.add("web", security("openssl"))
+    assert "Longer than the window of 1 min: web. What does not fit" in " ".join(
+        stage.run("plan", "*", "--minutes", "1").out.split()
+    )
+    assert "Longer than the window" not in stage.run("plan", "*", "--minutes", "120").out
 
 
 def test_a_dry_run_needs_no_confirmation(stage: Stage) -> None:
