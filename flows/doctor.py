@@ -36,7 +36,7 @@ from tasks.errors import (
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
 from tasks.records.history import History
 from tasks.records.sql import SqlRecords
-from tasks.rules.checks import clock_finding
+from tasks.rules.checks import LOCK, clock_finding
 from tasks.seams.clock import SystemClock
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
@@ -64,7 +64,7 @@ CHECKS = (
     "disk",
     "packages",
     "repositories",
-    "package-lock",
+    LOCK,
     "pending-reboot",
     "auto-updater",
     "held",
@@ -79,7 +79,7 @@ _FAILS_AT: tuple[tuple[type[FleetpatchError], str], ...] = (
     (CredentialError, "login"),
     (PrivilegeError, "privilege"),
     (TransportError, "reach"),
-    (ManagerBusy, "package-lock"),
+    (ManagerBusy, LOCK),
     (ListsUnread, LISTS),
     (RepositoryError, "repositories"),
     (BrokenPackages, "packages"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deployments.config.configuration import Configurations
 from deployments.config.findings import Finding, findings
-from deployments.config.fleets import read_fleets
+from deployments.config.fleets import Fleets
 from deployments.config.load import find_configurations, load_configurations
 from deployments.deploying.ahead import Ahead, ahead
 from deployments.deploying.apply import apply
@@ -50,10 +50,9 @@ class Examined:
 
     def faults(self) -> tuple[Finding, ...]:
         """Return what `config check` calls a fault: it is deployed as it is, for it may be meant for another day."""
-        fleets = read_fleets(self.configurations, self.inventory)
-        return tuple(
-            each for each in findings(self.configurations, fleets, self.now) if each.severity is Severity.BLOCKS
-        )
+        fleets = Fleets({each.inventory: self.inventories[each.name] for each in self.configurations.every})
+        found = findings(self.configurations, fleets, self.now)
+        return tuple(each for each in found if each.severity is Severity.BLOCKS)
 
     def apply(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> None:
         """Do it."""

@@ -11,6 +11,7 @@ from flows.cli.screen import lines_of, safe, say, solid, state, table
 from flows.doctor import CHECKS, LISTS, Readiness, worst
 from tasks.model import Finding
 from tasks.reporting.text import one_line, plural
+from tasks.rules.checks import LOCK
 from tasks.states import FindingLevel
 
 NAMES_SHOWN = 6
@@ -22,7 +23,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "facts": ("facts",),
     "clock": ("clock",),
     "disk": ("disk",),
-    "pkgs": ("packages", "repositories", "package-lock", LISTS),
+    "pkgs": ("packages", "repositories", LOCK, LISTS),
     "boot": ("pending-reboot",),
     "auto": ("auto-updater",),
     "held": ("held",),

@@ -227,7 +227,7 @@ download() { # NAME=VERSION…: what is missing; returns 1 when the packages' tu
 # shellcheck disable=SC2016  # awk's $, not the shell's
 all_local='/^\047/ { all++; if ($1 ~ /^\047(file|cdrom):/) here++ } END { exit !(here && here == all) }'
 
-downloading() { # WORDS… of apt-get: what keeps it from downloading once packages change
+forbid_download() { # WORDS… of apt-get: prints the option that keeps it from downloading once packages change
   # What a repository on the machine itself offers stays where it is, and apt with --no-download does not look there.
   apt-get -q -y --print-uris "$@" 2>/dev/null | awk "$all_local" || lines --no-download
 }
@@ -252,7 +252,7 @@ install() { # NAME=VERSION…
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or it would set up what failed before, again
   log_from=$(wc -c <"$log")
   # shellcheck disable=SC2046,SC2086  # words, or none
-  run_apt $(downloading $removals install "$@") $pending $removals install "$@"; result=$?
+  run_apt $(forbid_download $removals install "$@") $pending $removals install "$@"; result=$?
   if [ "$ended_for" = stop ]; then not_attempted stop 'asked to stop'; return; fi
   set_up_the_rest; code=$?
   [ "$result" -ne 0 ] || result=$code
@@ -287,7 +287,7 @@ Inst "*) # what is only to be set up has just been tried
         result=100
       elif [ "$result" -eq 0 ]; then
         # shellcheck disable=SC2046  # a word, or none
-        run_apt $(downloading --no-remove -f install) --no-remove -f install; result=$?
+        run_apt $(forbid_download --no-remove -f install) --no-remove -f install; result=$?
       fi ;;
   esac
   kept_conffiles

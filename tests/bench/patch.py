@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from flows.cli.exits import Code
 from tests.bench import assess, contenders
 from tests.bench.assess import Cost, about, measure
 from tests.bench.contenders import FLEETPATCH, PARALLEL, Contender
@@ -117,7 +118,9 @@ def fleetpatch(hosts: list[LabHost], work: Path, pins: Pins, *, is_plain: bool) 
     words = ["--yes", "--json", "--reboot", "never", "--wave-percent", "100", "--at-once", str(PARALLEL)]
     way = _fleetpatch(hosts[0], work, "patch", *words, *(["--plain"] if is_plain else []))
     name = "fleetpatch --plain" if is_plain else "fleetpatch (with Prefect and its own server)"
-    with_warnings = frozenset({0, 3})  # nobody reboots, so services still run the old libc, and fleetpatch says so
+    with_warnings = frozenset(
+        {Code.GOOD, Code.WARNINGS}
+    )  # nobody reboots, so services still run the old libc, and fleetpatch says so
     return Contender(name, way.command, lambda _: _installed(hosts, pins), way.environment, with_warnings)
 
 

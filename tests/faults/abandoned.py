@@ -87,7 +87,7 @@ class SimPrefect:
             if idempotency_key not in self._keys:
                 waiting = [f for f in self.flow_runs if f.name == name and f.state and f.state.is_scheduled()]
                 if waiting:
-                    self._world.complain(f"two flow runs wait to take up run {parameters['run_id']}")
+                    self._world.complain(f"two flow runs wait for the same run: {parameters['run_id']}")
                 at: State[Any] = Scheduled(timestamp=self._world.hub.now)
                 made = FlowRun(flow_id=uuid4(), name=name, parameters=parameters, tags=list(tags), state=at)
                 self._keys[idempotency_key] = made
@@ -179,7 +179,7 @@ class Many:
         world.all_end()
         for run_id in left:
             if self._is_left(run_id):
-                world.complain(f"run {run_id} was found by nobody: it is still {world.records.runs[run_id].state}")
+                world.complain(f"run {run_id} was never found: it is still {world.records.runs[run_id].state}")
             elif self._prefect.places is None:
                 self._in_time(run_id)
 
@@ -233,8 +233,8 @@ class Many:
         looks = 2 + self._first_look_dies
         latest = self._died + timedelta(seconds=LEASE + looks * EVERY + STARTING + SLACK)
         if self._prefect.dies == 0.0 and (not since or min(since) > latest):
-            when = f"{min(since):%H:%M:%S}" if since else "never"
-            self._world.complain(f"run {run_id} was left at {self._died:%H:%M:%S} and taken up {when}")
+            when = f"was taken up only at {min(since):%H:%M:%S}" if since else "was never taken up"
+            self._world.complain(f"run {run_id} was left at {self._died:%H:%M:%S} and {when}")
 
     def _is_left(self, run_id: str) -> bool:
         run = self._world.records.runs.get(run_id)

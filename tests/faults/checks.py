@@ -71,16 +71,16 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
         name, now = result.update.id, there.get(result.update.id)
         if result.state is UpdateState.INSTALLED:
             if now != result.version_after:
-                yield f"{name} is told to be installed at {result.version_after}, and the machine has {now}"
+                yield f"{name} is reported as installed at {result.version_after}, and the machine has {now}"
             continue
         if not result.reason:
             yield f"{name} is {result.state} without a reason"
         if outcome.error is not None or result.state is UpdateState.PENDING or not alone:
             continue
         if result.state is UpdateState.FAILED and now == result.update.available:
-            yield f"{name} is told to have failed, and it is there"
+            yield f"{name} is reported as failed, and it is installed"
         if result.state is not UpdateState.FAILED and now != result.update.installed:
-            yield f"{name} is told to be {result.state} at {result.update.installed}, and the machine has {now}"
+            yield f"{name} is reported as {result.state} at {result.update.installed}, and the machine has {now}"
 
 
 def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
@@ -92,14 +92,14 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
             yield f"it is not well: undone {undone}, broken {machine.world.shelf.broken()}"
     told = any(each.check == UPDATERS and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
-        yield "its own updaters still rest, and nobody is told"
+        yield "its own updaters still rest, and the report does not say so"
     yield from _rebooted(outcome, machine)
     last = outcome.reboot_result
     if outcome.reboot is RebootState.COMPLETED:
         result = outcome.reboot_result
         same = result is not None and result.count and result.boot_id_after == result.boot_id_before
         if same or not machine.downs:
-            yield f"it is told to have been rebooted: {result}"
+            yield f"the report says that it was rebooted: {result}"
     came_back = last is not None and last.count and last.boot_id_after == machine.boot_id
     if machine.booted_read_only and came_back and outcome.state is not OperationState.FAILED:
         yield "it came back from its reboot with a root that is read-only, and that is no failure"
@@ -122,7 +122,7 @@ def _rebooted(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     if outcome.reboot is RebootState.REQUIRED and outcome.state is OperationState.SUCCEEDED:
         yield "a reboot is required and was not taken, and that is no warning"
     if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
-        yield f"others keep it up, and its reboot is told to have failed: {last.reason}"
+        yield f"others keep it up, and its reboot is reported as failed: {last.reason}"
 
 
 def _kept_up(machine: FaultyMachine, reason: str) -> bool:

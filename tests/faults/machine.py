@@ -288,7 +288,7 @@ class FaultyMachine(SimMachine):
             and not self.rests_for
             and self._may_begin(job)
         ):
-            self._complain(f"{self.name} was handed job {job.id} while its own updaters were at large")
+            self._complain(f"{self.name} was handed job {job.id} while its own updaters could still run")
         if self.caller in self.over_for:
             self._complain(f"{self.name} began job {job.id} of run {self.caller}, whose outcome of it was stored")
         self._obeyed(f"was handed job {job.id}")
@@ -304,7 +304,7 @@ class FaultyMachine(SimMachine):
         """Complain of an act in the name of somebody who has not the machine."""
         holder = self.claimed_by
         if holder is None or holder[0] != self.caller or not holder[2]:
-            whose = holder[0] if holder and holder[2] else "nobody"
+            whose = holder[0] if holder and holder[2] else "no run"
             self._complain(f"{self.name} {what} of run {self.caller} while {whose} has the claim")
         if self.caller_since < self.heard_of.get(self.caller, START):
             self._complain(f"{self.name} {what} by a controller whose run somebody else had taken over")

@@ -53,7 +53,7 @@ def _of_patch_runs_alone(stack: ExitStack) -> None:
 
 
 RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
-    "a dead download belongs to nobody": ("one outcome a machine", _of_patch_runs_alone),
+    "recovery does not look for dead downloads": ("one outcome a machine", _of_patch_runs_alone),
     "a download's claim lasts as long as an installation's": ("one run a machine", _one_more_hour),
     "abandoned runs are carried to their end one after the other": (
         "recovery",

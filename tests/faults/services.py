@@ -24,10 +24,10 @@ def untold(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[s
     validated = any(each.step is Step.VALIDATE and each.state is OperationState.SUCCEEDED for each in outcome.steps)
     told = any(each.check == CHECK for each in outcome.findings)
     if outdated and (outcome.state is OperationState.SUCCEEDED or (validated and not told)):
-        yield f"services run replaced files, and nobody is told: {outdated}"
+        yield f"services run replaced files, and the report does not say so: {outdated}"
     alone = len({each.run_id for each in world.controllers}) == 1
     if outcome.state is OperationState.SUCCEEDED and alone and not machine.world.was_judged:
-        yield "somebody was changing packages when it was looked at last, and nobody is told"
+        yield "somebody was changing packages at the last look, and the report does not say so"
 
 
 def restarts(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:

@@ -203,7 +203,7 @@ class Stage:
         for result in outcome.updates:
             now = there.get(result.update.name)
             if result.state is UpdateState.INSTALLED and now != result.version_after:
-                raise Broken(f"{result.update.name} is told to be at {result.version_after}, and {now} is there")
+                raise Broken(f"{result.update.name} is reported at {result.version_after}, and {now} is installed")
             if result.state is not UpdateState.INSTALLED and not result.reason:
                 raise Broken(f"{result.update.name} is {result.state} without a reason")
         twice = {what: n for what, n in Counter(CONFIGURED.findall(host.dpkg_log())).items() if n > 1}
@@ -215,7 +215,7 @@ class Stage:
         if len(ordered) > 1:
             raise Broken(f"rebooted {len(ordered)} times")
         if outcome.reboot is RebootState.COMPLETED and host.boot_id() in ordered:
-            raise Broken("it is told to have been rebooted, and is in the boot that it was in")
+            raise Broken("the report says that it was rebooted, and it runs the same boot as before")
         self._judge_jobs(host, outcome, run)
 
     def _judge_jobs(self, host: LabHost, outcome: Outcome, run: str) -> None:

@@ -21,7 +21,7 @@ QUICK = (
     "services that hold logins are restarted",
     "a root that has become read-only is not seen",
     "the machine does not compare a reboot's order with its claim",
-    "a dead download belongs to nobody",
+    "recovery does not look for dead downloads",
     "abandoned runs are carried to their end one after the other",
     "a flow run whose process died is waited for",
 )
