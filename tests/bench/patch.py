@@ -118,9 +118,8 @@ def fleetpatch(hosts: list[LabHost], work: Path, pins: Pins, *, is_plain: bool) 
     words = ["--yes", "--json", "--reboot", "never", "--wave-percent", "100", "--at-once", str(PARALLEL)]
     way = _fleetpatch(hosts[0], work, "patch", *words, *(["--plain"] if is_plain else []))
     name = "fleetpatch --plain" if is_plain else "fleetpatch (with Prefect and its own server)"
-    with_warnings = frozenset(
-        {Code.GOOD, Code.WARNINGS}
-    )  # nobody reboots, so services still run the old libc, and fleetpatch says so
+    # no host is rebooted, so services still run the old libc: fleetpatch warns of that
+    with_warnings = frozenset({Code.GOOD, Code.WARNINGS})
     return Contender(name, way.command, lambda _: _installed(hosts, pins), way.environment, with_warnings)
 
 
