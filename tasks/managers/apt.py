@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import floor
 from typing import Final
 
 from tasks.errors import ProtocolViolation, RequestError
-from tasks.managers.apt_assess import read_assessment
+from tasks.managers.apt_assess import JUST_ENDED, read_assessment
 from tasks.managers.apt_parse import parse_simulation
 from tasks.managers.apt_rehearse import Answer, rehearse
 from tasks.managers.sections import sections_of, text_of
@@ -33,6 +34,9 @@ LISTS_LOCK_SECONDS: Final = "60"
 PACKAGES_LOCK_SECONDS: Final = "300"
 """How long a transaction waits for dpkg's lock; never past its latest start."""
 
+REREADINGS: Final = 2
+"""How often an assessment reads again at most, when somebody changed packages as it read."""
+
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.\-]*(:[a-z0-9\-]+)?")
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
 """Debian Policy 5.6.1 and 5.6.12: what may go into a command line."""
@@ -46,7 +50,9 @@ class Apt:
     locks: tuple[str, ...] = LOCKS
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
-        """Ask for everything that is pending, in one round trip.
+        """Ask for everything that is pending, in one round trip; again when packages were changed meanwhile.
+
+        What is read takes seconds: of a transaction that ends in them, one half would be seen, and called broken.
 
         Raises:
             ManagerBusy: another process reads apt's lists all the time.
@@ -54,7 +60,13 @@ class Apt:
             ManagerError: apt can't work at all.
         """
         params = {"refresh": "yes", "lock_wait_seconds": LISTS_LOCK_SECONDS} if refresh else {}
-        return read_assessment(transport.run(Script(ASSESS, params), deadline=deadline))
+        state = read_assessment(transport.run(Script(ASSESS, params), deadline=deadline))
+        for _ in range(REREADINGS):
+            if state.at_work != JUST_ENDED:
+                break
+            again = read_assessment(transport.run(Script(ASSESS), deadline=deadline))
+            state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
+        return state
 
     def rehearse(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Rehearsal:
         """Ask what installing exactly these would do; when apt refuses them together, which ones it refuses."""

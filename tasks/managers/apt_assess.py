@@ -21,6 +21,7 @@ from tasks.model import PackageState, Update
 from tasks.seams.transport import ScriptRecord, ScriptResult
 
 _REQUIRED = ("odd", "policy", "releases", "upgrade", "versions", "audit")
+JUST_ENDED = "a process that has just ended"
 _NO_SECURITY = "no repository with security updates is configured, so updates can't be told apart"
 
 
@@ -60,7 +61,8 @@ def read_assessment(result: ScriptResult) -> PackageState:
         packages, sections["audit"].text, simulation, interrupted=truth_of(state, "interrupted")
     )
     unfinished = unfinished_packages(packages, native)
-    at_work = lock_holder(locks) if dpkg_at_work(locks) else ""
+    changed = "changed" in state and truth_of(state, "changed")
+    at_work = lock_holder(locks) if dpkg_at_work(locks) else JUST_ENDED if changed else ""
     if problems and at_work:  # what is half done now is somebody's work in progress, not broken
         problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
@@ -71,7 +73,7 @@ def read_assessment(result: ScriptResult) -> PackageState:
         held=tuple(sorted(held)),
         problems=problems,
         repairable=repairable,
-        lock_holder=lock_holder(locks),
+        lock_holder=lock_holder(locks) or at_work,
         auto_updaters=_updaters(sections, integer_of(state, "at")),
         warnings=tuple(warnings),
         services_to_restart=services_to_restart(

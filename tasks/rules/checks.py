@@ -236,7 +236,7 @@ def unjudged_findings(packages: PackageState) -> tuple[Finding, ...]:
     """Return a warning when packages could not be judged, since somebody was changing them; or nothing."""
     if not packages.at_work:
         return ()
-    message = f"packages could not be judged: they are being changed by {packages.at_work}"
+    message = f"packages could not be judged: they were being changed by {packages.at_work}"
     return (_warn("packages", message, "Let it finish, then assess the machine and look at its packages."),)
 
 

@@ -48,6 +48,8 @@ pro_updates() { # the newer question answers with CVEs; older clients don't know
 lock_wait=$(fp_param lock_wait_seconds)
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_lists
 
+database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # whoever changes packages writes it anew at the end
+before=$(database)
 packages=$(dpkg-query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
 names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
 fp_section odd said "$(said "$packages" | awk -F '\t' '$2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")')"
@@ -81,7 +83,8 @@ if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containeren
 flag=false; [ ! -e /run/reboot-required ] || flag=true
 hook=false
 for file in /usr/share/update-notifier/notify-reboot-required /etc/kernel/postinst.d/unattended-upgrades; do [ ! -e "$file" ] || hook=true; done
-fp_emit state native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"
+changed=false; [ "$before" = "$(database)" ] || changed=true # and what was read above belongs to two moments
+fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"
 # shellcheck disable=SC2012  # only names that a kernel package made matter
 fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
   package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \

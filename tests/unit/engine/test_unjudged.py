@@ -9,7 +9,7 @@ from tasks.states import FindingLevel, OperationState, RebootPolicy
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
 
-WORDS = "packages could not be judged: they are being changed by dpkg (pid 7)"
+WORDS = "packages could not be judged: they were being changed by dpkg (pid 7)"
 
 
 def hold(machine: SimMachine, seconds: float) -> None:

@@ -103,6 +103,39 @@ def test_the_same_machine_left_alone_is_broken() -> None:
     assert "lab-failing 2.0 is half-configured" in state.problems
 
 
+class Successive(Replay):
+    """A transport that gives one answer after the other, the last one for ever."""
+
+    def __init__(self, *answers: ScriptResult) -> None:
+        super().__init__(answers[0])
+        self.answers = answers
+
+    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        super().run(script, deadline=deadline)
+        return self.answers[min(len(self.asked), len(self.answers)) - 1]
+
+
+def _changed_meanwhile() -> ScriptResult:
+    """The troubled machine, as an administrator's transaction ended while it was read."""
+    result = recorded("debian-12-troubled.apt_assess")
+    records = (r for r in result.records if r["kind"] != "lock")
+    return ScriptResult(tuple(dict(r) | {"changed": True} if r["kind"] == "state" else r for r in records), 0)
+
+
+def test_packages_that_change_as_they_are_read_are_read_again() -> None:
+    machine = Successive(_changed_meanwhile(), recorded("debian-12.apt_assess"))
+    state = APT.assess(machine, refresh=True, deadline=DEADLINE)
+    assert (state.problems, state.at_work) == ((), "")
+    assert [dict(script.params) for script in machine.asked] == [{"refresh": "yes", "lock_wait_seconds": "60"}, {}]
+
+
+def test_packages_that_change_at_every_reading_are_not_judged() -> None:
+    machine = Successive(_changed_meanwhile())
+    state = APT.assess(machine, refresh=False, deadline=DEADLINE)
+    assert (state.problems, state.unfinished, state.at_work) == ((), (), "a process that has just ended")
+    assert len(machine.asked) == 3
+
+
 def test_a_failed_script_shows_what_it_printed() -> None:
     with pytest.raises(ScriptFailed) as caught:
         read_assessment(ScriptResult((), 1, "dpkg-query: no such file"))
