@@ -1,8 +1,9 @@
 """Validate: look at the machine as if for the first time, and compare with what was promised."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, PackageState, Validation
+from tasks.model import Assessment, Facts, Finding, PackageState, UpdateResult, Validation
 from tasks.rules.checks import PACKAGES, REPAIR_REMEDY, mount_findings, service_findings, unjudged_findings
 from tasks.rules.restarts import outdated_findings
 from tasks.seams.clock import Deadline
@@ -92,8 +93,12 @@ def _versions(work: Work) -> list[Finding]:
     installed = [r for r in work.run.install.results if r.state is UpdateState.INSTALLED]
     if not installed:
         return []
-    now = work.manager.installed(work.transport, [r.update for r in installed], deadline=work.reading())
-    wrong = [r.update.id for r in installed if now.get(r.update.id) != r.version_after]
+    wrong = _otherwise(work, installed)
+    if wrong:  # somebody may be changing just these: what is half done now may be whole in a moment
+        packages = _settled_packages(work)
+        wrong = _otherwise(work, installed)
+        if wrong and packages.at_work:
+            return list(unjudged_findings(packages))
     if wrong:
         names = ", ".join(sorted(wrong)[:10])
         return [
@@ -105,6 +110,12 @@ def _versions(work: Work) -> list[Finding]:
             )
         ]
     return [Finding("versions", FindingLevel.GOOD, f"{len(installed)} updates are at their new version")]
+
+
+def _otherwise(work: Work, installed: Sequence[UpdateResult]) -> list[str]:
+    """Ask which of these are not, or not whole, at the version that was installed."""
+    now = work.manager.installed(work.transport, [r.update for r in installed], deadline=work.reading())
+    return [r.update.id for r in installed if now.get(r.update.id) != r.version_after]
 
 
 def _boot(work: Work, facts: Facts) -> list[Finding]:

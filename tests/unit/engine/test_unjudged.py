@@ -1,11 +1,16 @@
 """Validation while somebody changes packages: it waits, and never takes for good what it could not judge."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from tasks.model import Outcome
+from tasks.model import Outcome, Update
+from tasks.seams.clock import Deadline
+from tasks.seams.transport import Transport
 from tasks.states import FindingLevel, OperationState, RebootPolicy
+from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
 
@@ -71,3 +76,33 @@ def test_a_machine_that_needs_no_visit_and_could_not_be_judged_says_so() -> None
     outcome = outcome_of(fleet.patch(), "web")
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     assert found(outcome) == [WORDS]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lost", "state", "warnings"),
+    [
+        (300, False, OperationState.SUCCEEDED, []),
+        (300, True, OperationState.FAILED, []),
+        (50_000, False, OperationState.COMPLETED_WITH_WARNINGS, [WORDS]),
+    ],
+)
+def test_what_is_changed_again_as_it_is_compared_is_compared_when_that_has_ended(
+    seconds: float, lost: bool, state: OperationState, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator begins after the last look at all packages, and before our versions are asked for."""
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a")])
+    asked = FakeManager.installed
+
+    def installed(manager: FakeManager, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Any:
+        validates = sum(call.name == "facts" for call in web.calls) == 3
+        if validates and not web.world.locks:
+            hold(web, seconds)
+        now = web.fake_clock.now()
+        if any(ends > now for _, ends in web.world.locks) or (lost and validates):
+            return {}
+        return asked(manager, transport, updates, deadline=deadline)
+
+    monkeypatch.setattr(FakeManager, "installed", installed)
+    outcome = outcome_of(fleet.patch(), "web")
+    assert (outcome.state, found(outcome)) == (state, warnings), outcome.reason
