@@ -37,12 +37,12 @@ from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, Run
 from tasks.records.history import History
 from tasks.records.sql import SqlRecords
 from tasks.rules.checks import LOCK, clock_finding
+from tasks.rules.machine_state import state_findings
 from tasks.seams.clock import SystemClock
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
 from tasks.steps.facts import read_facts
-from tasks.steps.precheck import state_findings
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from tasks.states import Classification, UpdateState
 
 _WAITS = re.compile(r" is not set up because \S+ failed")
 """How a job says that an update waits for another one (see PackageManager)."""
+_NO_TURN = "the job ended before its turn came"
 
 
 def settle(
@@ -17,6 +18,7 @@ def settle(
     versions_now: Mapping[str, str],
     transactions: Sequence[TransactionResult],
     not_attempted: Mapping[str, str],
+    changed_by: str = "",
 ) -> tuple[UpdateResult, ...]:
     """Return one result for each chosen update, in their order.
 
@@ -28,6 +30,7 @@ def settle(
         versions_now: update id -> version, of what is whole and configured now.
         transactions: those that the job told of.
         not_attempted: update id -> why its transaction was not begun.
+        changed_by: who else was changing packages as ``versions_now`` was read; "" for nobody.
     """
     had = {update.id: update.installed for update in before.updates}
     ran = {
@@ -43,6 +46,7 @@ def settle(
             versions_now.get(update.id),
             ran.get(update.id),
             not_attempted.get(update.id, ""),
+            changed_by,
         )
         for update in chosen
     )
@@ -96,12 +100,12 @@ def _moved(result: UpdateResult, now: str | None) -> UpdateResult:
         return result
     along = "came along as a dependency"
     if result.state is not UpdateState.NOT_SELECTED:
-        along = f"{along}, although it was to be left alone: {result.reason}"
+        along = f"{along}, or somebody else installed it, although it was to be left alone: {result.reason}"
     return replace(result, state=UpdateState.INSTALLED, reason=along, version_after=now)
 
 
 def _settle_one(
-    update: Update, had: str | None, now: str | None, ran: TransactionResult | None, why_not: str
+    update: Update, had: str | None, now: str | None, ran: TransactionResult | None, why_not: str, changed_by: str
 ) -> UpdateResult:
     if now is not None and now != had:
         return UpdateResult(update, UpdateState.INSTALLED, _note(update, now, ran, why_not), now)
@@ -109,11 +113,14 @@ def _settle_one(
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
     if now is None and had is not None:
         detail = f": {_ending(ran, update)}" if ran else ""
+        if changed_by and ran is None:
+            reason = f"{why_not or _NO_TURN}; what became of it is not known: {changed_by} is changing packages"
+            return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
+        detail += f"; {changed_by} is changing packages" if changed_by else ""
         reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
         return UpdateResult(update, UpdateState.FAILED, reason, None)
     if ran is None:
-        reason = why_not or "the job ended before its turn came"
-        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, now)
+        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, why_not or _NO_TURN, now)
     still = f"version {now} is still there" if now else "it is not there"
     return UpdateResult(update, UpdateState.FAILED, f"{still} afterwards: {_ending(ran, update)}", now)
 

@@ -1,17 +1,20 @@
 """Assess: what the machine is, what is pending on it, and what a run would do about it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, PackageState, Plan
+from tasks.model import Assessment, Facts, Finding, PackageState, Plan, Update
+from tasks.rules.approval import asked_for, kept_to
+from tasks.rules.approval import shown as shown_in
 from tasks.rules.budget import predict, reboot_expected
 from tasks.rules.checks import vendor_findings
+from tasks.rules.machine_state import state_findings
 from tasks.rules.rehearsal import sift
 from tasks.rules.restarts import restartable, shown
 from tasks.rules.selection import notes, select
 from tasks.states import Answer, FindingLevel, RebootPolicy
 from tasks.steps.context import MachineRun, PatchOptions, Work
 from tasks.steps.facts import read_facts
-from tasks.steps.precheck import findings_on_state
 from tasks.steps.turn import worth_a_visit
 
 
@@ -64,6 +67,29 @@ def plan(work: Work) -> MachineRun:
     )
     work.run = replace(work.run, plan=made)
     return replace(work.run, plan=_checked(work, made))
+
+
+def plan_anew(work: Work, packages: PackageState) -> MachineRun:
+    """Plan with what is pending now, and install no more than what a person saw, where one had to approve it."""
+    before, run = work.plan, work.run
+    work.run = replace(run, assessment=replace(run.assessment, packages=packages) if run.assessment else None)
+    made = plan(work)
+    if made.plan is None or not asked_for(work.context.run):
+        return made
+    return replace(made, plan=kept_to(made.plan, shown_in([before]), "trim", "a person"))
+
+
+def findings_on_state(work: Work, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
+    """Return what the machine's own state means for installing these updates, without its owner's checks."""
+    options, packages = work.context.options, work.packages
+    return state_findings(
+        facts,
+        packages,
+        chosen,
+        repair=options.repair,
+        reboot_first=options.reboot_pending_first,
+        updaters_rest=options.native_updaters == "pause",
+    )
 
 
 def _checked(work: Work, plan: Plan) -> Plan:

@@ -9,21 +9,20 @@ from datetime import timedelta
 
 from tasks.errors import BrokenPackages, FleetpatchError
 from tasks.model import Finding, TransactionResult, Update
-from tasks.rules.approval import asked_for, kept_to, shown
 from tasks.rules.budget import transactions as divide
 from tasks.rules.checks import PACKAGES, REPAIR_REMEDY
 from tasks.rules.window import fit, why_cut_off
 from tasks.seams.clock import Deadline
 from tasks.seams.manager import Transaction
 from tasks.seams.manager import Work as Kind
-from tasks.states import FindingLevel, UpdateState
-from tasks.steps.assess import plan
+from tasks.states import FindingLevel, Step, UpdateState
+from tasks.steps.assess import plan_anew
 from tasks.steps.context import MachineRun, Work
-from tasks.steps.follow import patiently
 from tasks.steps.handed import handed_over
 from tasks.steps.hooks import before_machine
 from tasks.steps.jobs import carry_out
-from tasks.steps.settling import Tally, as_far_as_seen, bystanders, in_time, settled, versions_now
+from tasks.steps.packages import others_deadline, read_packages_patiently, wait_for_packages
+from tasks.steps.settling import Tally, as_far_as_seen, bystanders, settled, versions_now
 from tasks.steps.turn import asked_to_stop, over_at
 from tasks.steps.updaters import pause, wanted
 
@@ -95,9 +94,10 @@ def _repair(work: Work, tally: Tally) -> None:
     repair = Transaction(0, (), _latest(work, REPAIR_SECONDS), REPAIR_SECONDS)
     story = carry_out(work, Kind.REPAIR, 0, (repair,), _watching(work), underway=tally.jobs)
     tally.add(story)
-    state = patiently(
-        work, lambda: work.manager.assess(work.transport, refresh=False, deadline=work.reading()), in_time(work)
-    )
+    state = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
+    if state.at_work:
+        what = f"whether the repair helped is not known: {state.at_work} is changing packages ({problems})"
+        raise BrokenPackages(what, machine=work.name, hint="Let it finish, then patch the machine again.")
     if state.problems:
         what = f"the repair was not begun: {'; '.join(story.refusals)}" if story.refusals else "the repair did not help"
         hint = f"Read why: fleetpatch show {work.context.run.id} --machine {work.name} --log. Mend that on the machine."
@@ -105,12 +105,8 @@ def _repair(work: Work, tally: Tally) -> None:
     tally.repaired = work.packages.unfinished
     findings = tuple(each for each in work.run.findings if each.check != PACKAGES)
     mended = Finding(PACKAGES, FindingLevel.GOOD, f"repaired before anything else: {problems}")
-    assessment = replace(work.run.assessment, packages=state) if work.run.assessment else None
-    work.run = replace(work.run, assessment=assessment, findings=(*findings, mended))
-    before, work.run = work.plan, plan(work)
-    if asked_for(work.context.run):  # what a repair brought to light, nobody has seen and approved
-        kept = kept_to(work.plan, shown([before]), "trim", "a person")
-        work.run = replace(work.run, plan=kept)
+    work.run = replace(work.run, findings=(*findings, mended))
+    work.run = plan_anew(work, state)  # what a repair brought to light, nobody has seen and approved
 
 
 def _stage(work: Work, tally: Tally) -> str:

@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
-from tasks.rules.checks import PENDING_REBOOT, clock_finding, disk_findings, package_findings, vendor_findings
-from tasks.states import Answer, FindingLevel, OperationState
+from tasks.model import Finding
+from tasks.seams.clock import Deadline
+from tasks.states import FindingLevel, OperationState, Step
+from tasks.steps.assess import findings_on_state, plan_anew
 from tasks.steps.claim import claim
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import timed_facts
+from tasks.steps.packages import wait_for_packages
 from tasks.steps.probes import ask
+from tasks.steps.turn import over_at
+
+OTHERS_SECONDS = 300.0
+"""How long somebody who changes packages is waited for, at most: as long as an installation waits for the lock."""
 
 
 def precheck(work: Work) -> MachineRun:
@@ -23,6 +29,8 @@ def precheck(work: Work) -> MachineRun:
     facts = timed_facts(work.transport, clock, work.reading())
     work.run = replace(work.run, baseline=facts, claimed=True)
     claimed = claim(work)
+    if claimed.finding.level is not FindingLevel.BLOCK:
+        _look_again(work)
     findings = [
         claimed.finding,
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
@@ -37,67 +45,17 @@ def precheck(work: Work) -> MachineRun:
     return replace(work.run, findings=tuple(findings), halted=halted, halted_as=halted_as)
 
 
+def _look_again(work: Work) -> None:
+    """Plan anew when packages were half changed as they were assessed: that may be hours ago, and long over.
+
+    Where an earlier process has begun already, what it found half done may be its own.
+    """
+    if work.run.begun or not (work.packages.problems or work.packages.at_work):
+        return
+    until = min(Deadline(over_at(work)), Deadline.after(work.context.clock, OTHERS_SECONDS))
+    work.run = plan_anew(work, wait_for_packages(work, Step.PRECHECK, until))
+
+
 def refusal(findings: Sequence[Finding]) -> str:
     """Return in words which findings block, or ""."""
     return "; ".join(f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK)
-
-
-def findings_on_state(work: Work, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
-    """Return what the machine's own state means for installing these updates, without its owner's checks."""
-    options, packages = work.context.options, work.packages
-    return state_findings(
-        facts,
-        packages,
-        chosen,
-        repair=options.repair,
-        reboot_first=options.reboot_pending_first,
-        updaters_rest=options.native_updaters == "pause",
-    )
-
-
-def state_findings(
-    facts: Facts,
-    packages: PackageState,
-    chosen: Sequence[Update],
-    *,
-    repair: bool = False,
-    reboot_first: bool = False,
-    updaters_rest: bool = False,
-) -> list[Finding]:
-    """Return what a machine's state means for installing the chosen updates. Pure.
-
-    Args:
-        facts: what the machine says of itself.
-        packages: what its package manager says.
-        chosen: what is to be installed.
-        repair: whether an interrupted transaction may be finished.
-        reboot_first: whether a pending reboot is taken before anything is installed.
-        updaters_rest: whether updaters of the system's own are paused before that.
-    """
-    download = sum(update.size_bytes or 0 for update in chosen)
-    of_packages = package_findings(packages, repair_allowed=repair, updaters_rest=updaters_rest)
-    return [
-        clock_finding(facts.clock_skew_seconds),
-        *disk_findings(facts, download_bytes=download, updates=chosen),
-        *vendor_findings(chosen),
-        *(
-            finding for finding in of_packages if finding.check != PENDING_REBOOT
-        ),  # said once, with what is done about it
-        _pending_reboot(packages.reboot, first=reboot_first),
-    ]
-
-
-def _pending_reboot(need: RebootNeed, *, first: bool) -> Finding:
-    reasons = "; ".join(need.reasons)
-    match need.answer:
-        case Answer.NO:
-            return Finding(PENDING_REBOOT, FindingLevel.GOOD, "no reboot is pending")
-        case Answer.YES if first:
-            return Finding(PENDING_REBOOT, FindingLevel.GOOD, f"a pending reboot is taken first: {reasons}")
-        case Answer.YES:
-            remedy = "Reboot it, or allow pending reboots to be taken first."
-            return Finding(PENDING_REBOOT, FindingLevel.WARN, f"a reboot was pending already: {reasons}", remedy)
-        case _:
-            return Finding(
-                PENDING_REBOOT, FindingLevel.GOOD, f"the machine can't tell whether a reboot is pending: {reasons}"
-            )

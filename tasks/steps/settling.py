@@ -8,12 +8,12 @@ from tasks.model import ErrorInfo, InstallResult, TransactionResult, UnfinishedP
 from tasks.rules.checks import conffile_findings
 from tasks.rules.results import as_update, came_along, repaired, settle
 from tasks.rules.window import overrun
-from tasks.seams.clock import Deadline
 from tasks.seams.manager import Work as Kind
-from tasks.states import UpdateState
+from tasks.states import Step, UpdateState
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.follow import patiently
 from tasks.steps.jobs import Asked, JobStory
+from tasks.steps.packages import in_time, others_deadline, read_packages_patiently, wait_for_packages
 
 
 @dataclass(slots=True)
@@ -90,21 +90,18 @@ def _was_pending(work: Work, tally: Tally) -> list[Update]:
     return [*work.plan.chosen, *(result.update for result in work.plan.skipped), *map(as_update, tally.repaired)]
 
 
-def in_time(work: Work) -> Deadline:
-    """Until when questions are asked again of a machine that was just changed and is out of touch."""
-    return Deadline.after(work.context.clock, work.context.options.out_of_touch_seconds)
-
-
 def settled(work: Work, tally: Tally) -> MachineRun:
     """Say of each update what became of it, and keep what the package manager says now."""
-    versions = versions_now(work, tally)
-    chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted)
+    versions, after = versions_now(work, tally), None
+    if any(update.installed is not None and update.id not in versions for update in work.plan.chosen):
+        # Half changed, by us or by somebody else who has begun since: the latter may be whole in a moment.
+        after = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
+        versions = versions_now(work, tally)
+    who = after.at_work if after else ""
+    chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted, who)
     chosen = tuple(_with_overrun(work, tally, result) for result in chosen)
     work.run = _with_result(work, tally, chosen, versions)
-    after = patiently(
-        work, lambda: work.manager.assess(work.transport, refresh=False, deadline=work.reading()), in_time(work)
-    )
-    return replace(work.run, packages_after=after)
+    return replace(work.run, packages_after=after or read_packages_patiently(work))
 
 
 def _with_overrun(work: Work, tally: Tally, result: UpdateResult) -> UpdateResult:

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, PackageState, UpdateResult, Validation
+from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, Validation
 from tasks.rules.checks import PACKAGES, REPAIR_REMEDY, mount_findings, service_findings, unjudged_findings
 from tasks.rules.restarts import outdated_findings
 from tasks.seams.clock import Deadline
 from tasks.states import Answer, FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.context import MachineRun, Work
 from tasks.steps.facts import read_facts
+from tasks.steps.packages import others_deadline, read_packages, wait_for_packages
 from tasks.steps.probes import ask
 
 PAUSE_SECONDS = 2.0
-PACKAGES_SECONDS = 600.0  # how long somebody who changes packages is waited for, at most, inside the window
-PACKAGES_PAUSE_SECONDS = 10.0  # to ask for all packages costs the machine some seconds
 
 
 def validate(work: Work) -> MachineRun:
@@ -24,12 +23,17 @@ def validate(work: Work) -> MachineRun:
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in run.reboots)
     packages = run.packages_after
-    if packages is None or packages.at_work or rebooted or run.restarts is not None:
-        packages = _settled_packages(work)
+    blocks = any(finding.level is FindingLevel.BLOCK for finding in findings)
+    if blocks or packages is None or packages.at_work or packages.problems or rebooted or run.restarts is not None:
+        packages = read_packages(work)
+        if packages.at_work:
+            packages = _settled_packages(work)
+            if blocks:  # somebody was upgrading just these services, perhaps
+                facts, findings = _settled_services(work)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(work.name, began, seconds, facts=facts, packages=packages, run_id=work.context.run.id)
     work.context.records.save(assessment)
-    findings += _versions(work)
+    findings += _versions(work, packages)
     findings += _boot(work, facts)
     findings += unjudged_findings(packages)
     if packages.problems:
@@ -41,30 +45,25 @@ def validate(work: Work) -> MachineRun:
                 REPAIR_REMEDY if packages.repairable else "Mend the package state on the machine.",
             )
         )
-    if rebooted and packages.reboot.answer is Answer.YES:
-        reasons = "; ".join(packages.reboot.reasons)
+    asks = "; ".join(packages.reboot.reasons) if packages.reboot.answer is Answer.YES else None
+    reboot = run.reboot
+    if rebooted and asks is not None:
         findings.append(
-            Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reasons}", "Look at its boot.")
+            Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {asks}", "Look at its boot.")
+        )
+    elif asks is not None and reboot is not None and reboot.state is RebootState.NOT_NEEDED:
+        reboot = RebootResult(
+            RebootState.REQUIRED, f"the machine began to ask for a reboot after that was decided: {asks}"
         )
     findings += outdated_findings(packages, work.context.options.restart_services_exclude)
     findings += [ask(work, probe) for probe in run.machine.probes]
-    return replace(run, packages_after=packages, validation=Validation(tuple(findings), assessment))
+    return replace(run, packages_after=packages, reboot=reboot, validation=Validation(tuple(findings), assessment))
 
 
 def _settled_packages(work: Work) -> PackageState:
-    """Ask for the packages' state; whoever changes them is waited for, as long as the window or our own time lasts."""
-    clock, options = work.context.clock, work.context.options
-    own = Deadline.after(clock, options.settle_seconds)
-    patience = min(Deadline(work.context.window.end), Deadline.after(clock, PACKAGES_SECONDS))
-    deadline = max(own, patience)
-    while True:
-        packages = work.manager.assess(work.transport, refresh=False, deadline=work.reading())
-        left = deadline.remaining(clock)
-        if not packages.at_work or left <= 0 or work.context.control.stopping:
-            return packages
-        waiting = f"waiting for {packages.at_work}, which is changing packages"
-        work.context.watch.progress(work.name, Step.VALIDATE, None, waiting)
-        clock.sleep(min(PACKAGES_PAUSE_SECONDS, left))
+    """Wait while somebody changes packages, as long as the window or our own time lasts."""
+    own = Deadline.after(work.context.clock, work.context.options.settle_seconds)
+    return wait_for_packages(work, Step.VALIDATE, max(own, others_deadline(work)))
 
 
 def _settled_services(work: Work) -> tuple[Facts, list[Finding]]:
@@ -86,7 +85,7 @@ def _settled_services(work: Work) -> tuple[Facts, list[Finding]]:
         clock.sleep(PAUSE_SECONDS)
 
 
-def _versions(work: Work) -> list[Finding]:
+def _versions(work: Work, packages: PackageState) -> list[Finding]:
     """Check that what was reported as installed is still there, at the version that was seen then."""
     if work.run.install is None:
         return []
@@ -94,11 +93,14 @@ def _versions(work: Work) -> list[Finding]:
     if not installed:
         return []
     wrong = _otherwise(work, installed)
-    if wrong:  # somebody may be changing just these: what is half done now may be whole in a moment
+    if wrong and not packages.at_work:  # somebody may be changing just these: what is half done now is whole soon
         packages = _settled_packages(work)
         wrong = _otherwise(work, installed)
+        packages = read_packages(work) if wrong else packages
         if wrong and packages.at_work:
             return list(unjudged_findings(packages))
+    if wrong and packages.at_work:
+        return []  # which is told already
     if wrong:
         names = ", ".join(sorted(wrong)[:10])
         return [

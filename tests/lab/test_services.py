@@ -8,7 +8,7 @@ import pytest
 from tasks.model import Outcome
 from tasks.rules.restarts import CHECK
 from tasks.states import FindingLevel, OperationState, UpdateState
-from tasks.steps import validate
+from tasks.steps import packages
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import LabHost
 
@@ -125,7 +125,7 @@ def test_packages_that_somebody_changes_after_the_boot_are_waited_for_or_told(
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
 
     host.sh("echo 40 > /etc/lab-slow-seconds", root=True)
-    monkeypatch.setattr(validate, "PACKAGES_SECONDS", 2.0)
+    monkeypatch.setattr(packages, "WAIT_SECONDS", 2.0)
     outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=2), host)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     warning = told(outcome, "packages")[FindingLevel.WARN]

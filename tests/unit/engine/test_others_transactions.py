@@ -1,0 +1,183 @@
+"""Somebody else's transaction begins or ends between two looks of ours: half of it is no damage, and no result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from tasks.model import Outcome
+from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.steps.context import SilentWatcher
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+
+
+@dataclass
+class At(SilentWatcher):
+    """Does something once, as a step begins."""
+
+    step: Step
+    then: Callable[[], None]
+    steps: list[Step] = field(default_factory=list)
+
+    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """See Watcher."""
+        if step is self.step and step not in self.steps:
+            self.then()
+        self.steps.append(step)
+
+
+def works(machine: SimMachine, name: str, seconds: float, *, becomes: str = "", ends_broken: bool = False) -> None:
+    """Let somebody change this package from now on, for so long."""
+    now, shelf = machine.fake_clock.now(), machine.world.shelf
+    machine.world.locks = (*machine.world.locks, (now, now + timedelta(seconds=seconds)))
+    shelf[name].broken = True
+
+    def done() -> None:
+        shelf[name].installed = becomes or shelf[name].installed
+        shelf[name].broken = ends_broken
+
+    machine.at(seconds, done)
+
+
+def warnings(outcome: Outcome, check: str) -> list[str]:
+    findings = (*outcome.findings, *(outcome.validation.findings if outcome.validation else ()))
+    return [each.message for each in findings if each.check == check and each.level is not FindingLevel.GOOD]
+
+
+def patched(*packages: FakePackage, at: Step, then: Callable[[SimMachine], None], repair: bool = False) -> Outcome:
+    fleet = SimFleet()
+    web = fleet.add("web", packages)
+    fleet.watch = At(at, lambda: then(web))
+    return outcome_of(fleet.patch(repair=repair), "web")
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_what_was_half_done_at_the_assessment_and_is_whole_now_stops_nothing(repair: bool) -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("other", installed="2.0", broken=True)])
+    shelf = web.world.shelf
+    fleet.watch = At(Step.PRECHECK, lambda: setattr(shelf["other"], "broken", False))
+
+    outcome = outcome_of(fleet.patch(repair=repair), "web")
+
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert [each.update.id for each in outcome.updates] == ["a"], "and nobody is said to have repaired anything"
+
+
+def test_what_is_still_half_done_at_the_precheck_fails_the_machine() -> None:
+    outcome = patched(FakePackage("a"), FakePackage("other", broken=True), at=Step.PRECHECK, then=lambda _: None)
+    assert outcome.state is OperationState.FAILED
+    assert "other 1.0 is half-configured" in outcome.reason
+
+
+def test_who_is_at_work_at_the_precheck_is_waited_for_and_the_plan_is_made_anew() -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("b")])
+    works(web, "b", 200, becomes="2.0")
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert [(each.update.id, each.state) for each in outcome.updates] == [("a", UpdateState.INSTALLED)]
+    precheck = next(record for record in outcome.steps if record.step is Step.PRECHECK)
+    assert precheck.ended_at - precheck.started_at > timedelta(seconds=150)
+
+
+def test_who_installs_the_very_same_updates_is_waited_for_and_no_failure() -> None:
+    """Our job gives up on the lock after 300 s, in the middle of his transaction."""
+    outcome = patched(
+        FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 600, becomes="2.0"), repair=False
+    )
+    assert result_of(outcome, "a").state is UpdateState.INSTALLED
+    assert outcome.state in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS), outcome.reason
+
+
+def test_who_does_not_end_leaves_updates_not_attempted_and_named() -> None:
+    outcome = patched(FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 50_000))
+    result = result_of(outcome, "a")
+    assert result.state is UpdateState.NOT_ATTEMPTED
+    assert result.reason.endswith("what became of it is not known: dpkg (pid 7) is changing packages")
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+
+
+def test_who_leaves_it_broken_fails_it() -> None:
+    outcome = patched(FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 600, ends_broken=True))
+    assert result_of(outcome, "a").state is UpdateState.FAILED
+    assert outcome.state is OperationState.FAILED
+
+
+@pytest.mark.parametrize(("seconds", "helps"), [(100, True), (50_000, False)])
+def test_a_repair_is_told_as_done_only_once_that_could_be_seen(seconds: float, helps: bool) -> None:
+    """Somebody begins just as ours has ended, or has kept it from beginning."""
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("half", installed="2.0", broken=True)])
+    web.on_start("repair", 1, lambda: works(web, "half", seconds))
+
+    outcome = outcome_of(fleet.patch(repair=True), "web")
+
+    if helps:
+        assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    else:
+        assert outcome.state is OperationState.FAILED
+        assert "whether the repair helped is not known: dpkg (pid 7) is changing packages" in outcome.reason
+        assert not web.installs()
+
+
+def test_a_service_that_somebody_upgrades_meanwhile_is_waited_for() -> None:
+    def upgrades(web: SimMachine) -> None:
+        web.listening = ("tcp/22",)
+        works(web, "other", 300)
+        web.at(290, lambda: setattr(web, "listening", ("tcp/22", "tcp/443")))
+
+    outcome = patched(FakePackage("a"), FakePackage("other", installed="2.0"), at=Step.VALIDATE, then=upgrades)
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+
+
+def test_a_service_that_stays_away_fails_the_machine_all_the_same() -> None:
+    def upgrades(web: SimMachine) -> None:
+        web.listening = ("tcp/22",)
+        works(web, "other", 300)
+
+    outcome = patched(FakePackage("a"), FakePackage("other", installed="2.0"), at=Step.VALIDATE, then=upgrades)
+    assert outcome.state is OperationState.FAILED
+    assert "tcp/443" in outcome.reason
+
+
+def test_what_was_half_done_after_the_installation_and_is_whole_at_validation_is_no_failure() -> None:
+    def begins(web: SimMachine) -> None:
+        web.world.shelf["other"].broken = True  # between two transactions of somebody's: nobody holds the lock
+
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("other", installed="2.0")])
+    web.on_start("install", 1, lambda: begins(web))
+    seen: list[bool] = []
+
+    def ends() -> None:
+        seen.append(web.world.shelf["other"].broken)
+        web.world.shelf["other"].broken = False
+
+    fleet.watch = At(Step.VALIDATE, ends)
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert seen == [True]
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+
+
+def test_a_reboot_that_is_asked_for_after_the_decision_is_reported_as_required() -> None:
+    def asks(web: SimMachine) -> None:
+        works(web, "other", 100)
+        web.at(90, lambda: web.world.shelf.reboot_reasons.append("linux-image was installed"))
+
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("other", installed="2.0")])
+    web.on_start("install", 1, lambda: asks(web))
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.reboot is RebootState.REQUIRED
+    assert outcome.reboot_result is not None
+    assert "linux-image was installed" in outcome.reboot_result.reason
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
