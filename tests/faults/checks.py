@@ -62,7 +62,8 @@ def outcome_is_true(world: World, outcome: Outcome) -> None:
 
 
 def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
-    there = machine.world.whole()
+    others = {package.id: package.installed for package in machine.world.half_done}  # as they were, and will be
+    there = {**machine.world.whole(), **others}
     alone = len({each.run_id for each in world.controllers}) == 1
     told = Counter(result.update.id for result in outcome.updates)
     if max(told.values(), default=1) > 1:
@@ -77,8 +78,12 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
             yield f"{name} is {result.state} without a reason"
         if outcome.error is not None or result.state is UpdateState.PENDING or not alone:
             continue
+        if result.state is UpdateState.FAILED and name in others and "is changing packages" in result.reason:
+            continue  # it can't be judged, and the report says so
         if result.state is UpdateState.FAILED and now == result.update.available:
             yield f"{name} is reported as failed, and it is installed"
+        if name in others and "left half-configured" in result.reason:
+            yield f"{name} is reported as {result.state}, since somebody else has it half done: {result.reason}"
         if result.state is not UpdateState.FAILED and now != result.update.installed:
             yield f"{name} is reported as {result.state} at {result.update.installed}, and the machine has {now}"
 

@@ -122,7 +122,17 @@ def _lists_locked(machine: FaultyMachine, seconds: float) -> None:
 def _administrator(dice: random.Random) -> Do:
     """Let somebody change packages with tools of their own; the last figure is a question that nobody answers."""
     seconds, after = dice.choice([8.0, 45.0, 400.0, 3000.0, FOR_GOOD]), dice.choice([0.0, 0.0, 1.0, 30.0])
-    return lambda world, controller, machine: machine.at(after, lambda: machine.lock(seconds))
+    place = int(min(seconds, 5000) + after)
+
+    def begin(machine: FaultyMachine) -> None:
+        if machine.guard.has_locks:
+            return
+        machine.lock(seconds)
+        if not machine.busy:  # our jobs know only of what was there as they began
+            undo = machine.world.reconfigure(place)
+            machine.at(seconds, undo)
+
+    return lambda world, controller, machine: machine.at(after, lambda: begin(machine))
 
 
 def _inhibit(dice: random.Random) -> Do:

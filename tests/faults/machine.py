@@ -163,7 +163,7 @@ class FaultyMachine(SimMachine):
         self.boots.can = True
         self.free_kib = 20_000_000
         self.world.assess_error = None
-        self.world.locks = ()
+        self.world.others_end()
         self.guard.inhibitor, self.guard.has_locks = "", False
         self.world.bytes_per_second = inf
         self.world.services.fails = ()

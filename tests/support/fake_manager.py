@@ -63,6 +63,7 @@ class PackageWorld:
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
         self._coming: list[Coming] = []
+        self.half_done: list[FakePackage] = []  # by other people, now
         self.was_judged = True  # whether the last assessment could tell what is broken
         self.services = FakeServices(self.clock, self._skew_of)
         self._before: dict[str, Shelf] = {}  # by job: the packages as they were when it began
@@ -123,6 +124,30 @@ class PackageWorld:
     def at_work(self) -> bool:
         """Whether a transaction of a job runs now."""
         return any(coming.begins <= self.clock.now() < coming.ends for coming in self._coming)
+
+    def reconfigure(self, place: int) -> Callable[[], None]:
+        """Let somebody configure one of the packages once more, which is half-configured meanwhile; return its end."""
+        self.catch_up()
+        whole = [package for package in self.packages if package.installed and not package.broken]
+        chosen = whole[place % len(whole) :][:1] if whole else []
+        for package in chosen:
+            package.broken = True
+        self.half_done += chosen
+
+        def end() -> None:
+            for package in chosen:
+                if package in self.half_done:
+                    self.half_done.remove(package)
+                    package.broken = False
+
+        return end
+
+    def others_end(self) -> None:
+        """All that other people do comes to its end."""
+        self.locks = ()
+        for package in self.half_done:
+            package.broken = False
+        self.half_done.clear()
 
     def rebooted(self) -> None:
         """The machine went down and came back."""
