@@ -78,8 +78,8 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
             yield f"{name} is {result.state} without a reason"
         if outcome.error is not None or result.state is UpdateState.PENDING or not alone:
             continue
-        if result.state is UpdateState.FAILED and name in others and "is changing packages" in result.reason:
-            continue  # it can't be judged, and the report says so
+        if "is changing packages" in result.reason:
+            continue  # somebody else was at work when we looked: it could not be judged, and the report says so
         if result.state is UpdateState.FAILED and now == result.update.available:
             yield f"{name} is reported as failed, and it is installed"
         if name in others and "left half-configured" in result.reason:
