@@ -290,6 +290,12 @@ MUTANTS: dict[str, tuple[str, Break]] = {
             _put(tasks.steps.report, "unjudged_findings", lambda *_: ()),
         ),
     ),
+    "somebody's half done packages are taken for results": (
+        "what is reported is true",
+        _put(
+            tasks.steps.settling, "wait_for_packages", lambda work, step, until, read: replace(read(work), at_work="")
+        ),
+    ),
     "services are restarted whether or not the window holds it": (
         "2",
         _all(
