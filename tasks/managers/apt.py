@@ -118,6 +118,8 @@ class Apt:
         }
         for transaction in transactions:
             params[f"tx_{transaction.number}_packages"] = tuple(wish(update) for update in transaction.updates)
+            present = tuple(update.id for update in transaction.updates if update.installed is not None)
+            params[f"tx_{transaction.number}_present"] = present
             params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
             if transaction.stop_at is not None:
                 params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
