@@ -108,7 +108,8 @@ def _settle_one(
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
     if now is None and had is not None:
-        detail = f": {_ending(ran, update)}" if ran else ""
+        words = _ending(ran, update) if ran else why_not
+        detail = f": {words}" if words else ""
         reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
         return UpdateResult(update, UpdateState.FAILED, reason, None)
     if ran is None:

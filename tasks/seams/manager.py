@@ -128,7 +128,7 @@ class PackageManager(Protocol):
         """Return the script of a detached job that does this work, one transaction after the other.
 
         A transaction that would change an installed package outside of ``allowed`` (and its own updates), remove one
-        without ``allow_removals``, or install a new package (or remove one) whose name a mask of ``excluded`` matches,
-        is not begun and says so.
+        without ``allow_removals``, install anew one of its own that was removed after it was chosen, or install a new
+        package (or remove one) whose name a mask of ``excluded`` matches, is not begun and says so.
         """
         ...

@@ -62,7 +62,7 @@ def _settled_packages(work: Work) -> PackageState:
         left = deadline.remaining(clock)
         if not packages.at_work or left <= 0 or work.context.control.stopping:
             return packages
-        waiting = f"waiting for {packages.at_work}, which is changing packages"
+        waiting = f"packages were being changed by {packages.at_work}: looking again"
         work.context.watch.progress(work.name, Step.VALIDATE, None, waiting)
         clock.sleep(min(PACKAGES_PAUSE_SECONDS, left))
 
