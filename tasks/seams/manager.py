@@ -83,7 +83,8 @@ class PackageManager(Protocol):
     change from then on, unless it only downloads), ``progress`` {number, percent, update, action},
     ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: its download failed),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "anew" |
-    "unexpected" | "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as}, ``finished`` {at}.
+    "unexpected" | "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as},
+    ``finished`` {at}.
     Numbers, times (seconds since the epoch) and exit codes are JSON numbers. An error's parts, with "; " between, name
     the packages that they are about; "NAME is not set up because OTHER failed": NAME only waits for another one.
 

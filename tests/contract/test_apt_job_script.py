@@ -40,8 +40,8 @@ def run(
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     latest = str(int(time.time()) + seconds)
-    params = {"work": "install", "numbers": ["0"], "tx_0_packages": ["a=1"], "tx_0_latest_start": latest}
-    params |= {"lock_wait_seconds": "300", **more}
+    params: dict[str, object] = {"work": "install", "numbers": ["0"], "tx_0_latest_start": latest}
+    params |= {"tx_0_packages": ["a=1"], "lock_wait_seconds": "300", **more}
     token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
     script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {SCRIPTS}/prelude.sh; '
     script += f". {SCRIPTS}/package_locks.sh; . {SCRIPTS}/apt_job.sh"
