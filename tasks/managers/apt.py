@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import floor
 from typing import Final
 
-from tasks.errors import ProtocolViolation, RequestError
+from tasks.errors import DeadlineExceeded, ProtocolViolation, RequestError
 from tasks.managers.apt_assess import JUST_ENDED, read_assessment
 from tasks.managers.apt_parse import parse_simulation
 from tasks.managers.apt_rehearse import Answer, rehearse
@@ -64,7 +64,10 @@ class Apt:
         for _ in range(REREADINGS):
             if state.at_work != JUST_ENDED:
                 break
-            again = read_assessment(transport.run(Script(ASSESS), deadline=deadline))
+            try:
+                again = read_assessment(transport.run(Script(ASSESS), deadline=deadline))
+            except DeadlineExceeded:  # the first reading took most of the time, and its answer says what it is worth
+                break
             state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
         return state
 
@@ -118,6 +121,8 @@ class Apt:
         }
         for transaction in transactions:
             params[f"tx_{transaction.number}_packages"] = tuple(wish(update) for update in transaction.updates)
+            present = tuple(update.id for update in transaction.updates if update.installed is not None)
+            params[f"tx_{transaction.number}_present"] = present
             params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
             if transaction.stop_at is not None:
                 params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))

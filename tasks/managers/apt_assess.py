@@ -73,7 +73,7 @@ def read_assessment(result: ScriptResult) -> PackageState:
         held=tuple(sorted(held)),
         problems=problems,
         repairable=repairable,
-        lock_holder=lock_holder(locks) or at_work,
+        lock_holder=lock_holder(locks),
         auto_updaters=_updaters(sections, integer_of(state, "at")),
         warnings=tuple(warnings),
         services_to_restart=services_to_restart(

@@ -195,12 +195,16 @@ def _held_findings(packages: PackageState) -> Iterable[Finding]:
 
 
 def _lock_findings(packages: PackageState, level: FindingLevel) -> Iterable[Finding]:
+    unjudged = "whether they are whole was not judged"
     if packages.lock_holder:
         remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
         message = f"the package manager is in use by {packages.lock_holder}"
-        if packages.at_work:
-            message += ", which changes packages: whether they are whole was not judged"
+        if packages.at_work == packages.lock_holder:
+            message += f", which changes packages: {unjudged}"
         yield Finding(LOCK, level, message, remedy)
+    if packages.at_work and packages.at_work != packages.lock_holder:  # who has changed them holds no lock any more
+        message = f"packages were changed by {packages.at_work} as they were read: {unjudged}"
+        yield Finding(LOCK, level, message, "Find out what changes packages on the machine, and let it finish.")
 
 
 def lock_freed(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
@@ -210,7 +214,7 @@ def lock_freed(findings: Iterable[Finding], after: PackageState | None) -> tuple
         findings: of the pre-check.
         after: what the package manager said last; None when nobody looked.
     """
-    if after is None or after.lock_holder:
+    if after is None or after.lock_holder or after.at_work:
         return tuple(findings)
     return tuple(
         _good(LOCK, f"before the installation: {each.message}")

@@ -112,11 +112,13 @@ def _settle_one(
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
     if now is None and had is not None:
-        detail = f": {_ending(ran, update)}" if ran else ""
+        others = f"packages were being changed by {changed_by}"
         if changed_by and ran is None:
-            reason = f"{why_not or _NO_TURN}; what became of it is not known: {changed_by} is changing packages"
+            reason = f"{why_not or _NO_TURN}; what became of it is not known: {others}"
             return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
-        detail += f"; {changed_by} is changing packages" if changed_by else ""
+        words = _ending(ran, update) if ran else why_not
+        detail = f": {words}" if words else ""
+        detail += f"; {others}" if changed_by else ""
         reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
         return UpdateResult(update, UpdateState.FAILED, reason, None)
     if ran is None:

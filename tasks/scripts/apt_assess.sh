@@ -50,7 +50,8 @@ lock_wait=$(fp_param lock_wait_seconds)
 
 database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # whoever changes packages writes it anew at the end
 before=$(database)
-packages=$(dpkg-query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
+# shellcheck disable=SC2016  # dpkg-query's $
+packages=$(fp_dpkg_query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
 names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
 fp_section odd said "$(said "$packages" | awk -F '\t' '$2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")')"
 
@@ -83,8 +84,6 @@ if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containeren
 flag=false; [ ! -e /run/reboot-required ] || flag=true
 hook=false
 for file in /usr/share/update-notifier/notify-reboot-required /etc/kernel/postinst.d/unattended-upgrades; do [ ! -e "$file" ] || hook=true; done
-changed=false; [ "$before" = "$(database)" ] || changed=true # and what was read above belongs to two moments
-fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"
 # shellcheck disable=SC2012  # only names that a kernel package made matter
 fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
   package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \
@@ -100,3 +99,6 @@ if command -v pro >/dev/null; then
   fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
 fi
 fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
+# last of all: whoever had left before locks were looked at has written the database by now, and what was read is of two moments
+changed=false; [ "$before" = "$(database)" ] || changed=true
+fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"

@@ -4,5 +4,6 @@
 
 fp_emit state native="$(dpkg --print-architecture)"
 # shellcheck disable=SC2046,SC2016  # names have no blanks and no wildcards; dpkg's $, not the shell's
-fp_section packages dpkg-query -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' $(fp_param packages)
-exit 0
+packages=$(fp_dpkg_query -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' $(fp_param packages)); code=$?
+[ "$code" -le 1 ] || exit "$code" # a database that can't be read is not an empty one
+fp_section packages printf '%s\n' "$packages"

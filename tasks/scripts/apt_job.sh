@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # A detached job: download, install or repair, one transaction after the other. Nothing in here ever ends apt or dpkg
 # while packages change. A download changes none, so it is ended when its time is over or the run is to stop.
-# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_packages (list of name=version), tx_N_latest_start
-# and tx_N_stop_at (epoch seconds; when a download is ended, by default the latest start), allowed (list: other packages
-# that may change), excluded (list: masks of packages that must not be installed), allow_removals ("yes"), lock_wait_seconds.
+# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_packages (list of name=version), tx_N_present (list:
+# those names of them that were installed when they were chosen), tx_N_latest_start and tx_N_stop_at (epoch seconds; when a
+# download is ended, by default the latest start), allowed (list: other packages that may change), excluded (list: masks of packages that must not be installed), allow_removals ("yes"), lock_wait_seconds.
 # Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began, apt-done.
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
@@ -15,7 +15,7 @@ removals=--no-remove
 [ "$(fp_param allow_removals)" != yes ] || removals=
 
 lines() { printf '%s\n' "$@"; }
-without() { awk 'FNR == NR { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: stdin's lines that it lacks
+without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: stdin's lines that it lacks
 last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
 
 not_attempted() { fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"; }
@@ -62,12 +62,13 @@ patience() { # how long to wait for somebody's lock from now on: never past the 
 exec_apt() { # WORDS…
   wait_for=$(seconds_until "$until") # for a lock; a negative one would be without an end
   [ "$wait_for" -gt 0 ] || wait_for=0
-  case " $* " in # what changes packages waits in short turns: apt begins by itself once the lock is free, and hears of no stop
+  case " $* " in # what changes packages: apt that waits begins by itself, and hears of no stop nor looks at what was changed
     *' --download-only '* | *' update '*) ;;
-    *) [ "$wait_for" -le 5 ] || wait_for=5 ;;
+    *) wait_for=0 ;;
   esac
+  # shellcheck disable=SC2086  # words, or none
   exec apt-get -q -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" 5>>"$status" 3>&-
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $pending "$@" 5>>"$status" 3>&-
 }
 
 while_in_time() { # COMMAND…, one that changes no package: it is ended when it is time to stop, and ended_for says why
@@ -85,6 +86,10 @@ while_in_time() { # COMMAND…, one that changes no package: it is ended when it
   wait "$fetching"
 }
 
+locked_out() { # whether apt could not begin for somebody's lock
+  last_words | grep -q 'Could not get lock' && ! grep -q '^pm' "$status" 2>/dev/null
+}
+
 run_apt() { # WORDS…: apt-get, with its progress told; a download is ended when it is time to stop
   : >"$status"
   rm -f "$finished"
@@ -98,10 +103,12 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
       *) (exec_apt "$@") ;;
     esac
     code=$?
-    if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! last_words | grep -q 'Could not get lock'; then break; fi
+    if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! locked_out; then break; fi
     [ "$(seconds_until "$until")" -ge 3 ] || break
     sleep 2
     if fp_stop_requested; then ended_for=stop; break; fi
+    if [ -n "$wishes" ] && ! look; then ended_for=unwanted; break; fi # somebody has changed packages since the last look
+    ! is_over "$until" || break
     log_from=$(wc -c <"$log")
   done
   : >"$finished"
@@ -109,11 +116,15 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
   return "$code"
 }
 
-configure() { # WORDS…: dpkg --configure; it doesn't wait for its lock by itself, so it is tried again until then
-  while :; do
+configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't wait for its lock, so it is tried again until then
+  while :; do # and what is to be set up is asked each time: somebody else may have done so, which dpkg calls an error
+    todo=$("$@")
+    [ -n "$todo" ] || return 0
     from=$(wc -c <"$log")
-    dpkg --force-confdef --force-confold --configure "$@" 3>&- && return
+    # shellcheck disable=SC2086  # a list of words
+    dpkg --force-confdef --force-confold --configure $todo 3>&- && return
     code=$?
+    [ -n "$("$@")" ] || return 0
     tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' || return "$code"
     [ "$(seconds_until "$until")" -ge 2 ] || return "$code"
     sleep 2
@@ -156,19 +167,26 @@ ended() { # CODE
 
 # ---- installing
 
-unfinished() { # packages that are there but not set up
-  dpkg-query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' |
-    awk '$1 == "unpacked" || $1 == "half-configured" || $1 ~ /^triggers-/ { print $2 }'
+unfinished() { # STATES: packages in one of these states
+  # shellcheck disable=SC2016  # dpkg-query's $
+  fp_dpkg_query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | awk -v states=" $* " 'index(states, " " $1 " ") { print $2 }'
 }
 
 unwanted() { # what installing would also do, and must not: prints "why detail", or nothing
   { cat "$FP_JOB_DIR/apt-names"; fp_param allowed; } >"$FP_JOB_DIR/apt-may"
+  fp_param "tx_${number}_present" >"$FP_JOB_DIR/apt-present"
   apt-get -s -q -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
   awk -v removals="$removals" '
-    FNR == NR { may[$0]; next }
+    FILENAME == ARGV[1] { may[$0]; next }
+    FILENAME == ARGV[2] { present[$0]; next }
     $1 == "Remv" || $1 == "Purg" { gone = gone (gone == "" ? "" : ", ") $2 }
     $1 == "Inst" && $3 ~ /^\[/ && !($2 in may) { other = other (other == "" ? "" : ", ") $2 " " substr($3, 2, length($3) - 2) " -> " substr($4, 2) }
-    END { if (removals != "" && gone != "") print "removals", gone; else if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-would"
+    $1 == "Inst" && $3 !~ /^\[/ && $2 in present { anew = anew (anew == "" ? "" : ", ") $2 }
+    END {
+      if (removals != "" && gone != "") print "removals", gone
+      else if (anew != "") print "anew", anew
+      else if (other != "") print "unexpected", other
+    }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-present" "$FP_JOB_DIR/apt-would"
   barred=$(barred | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
   [ -z "$barred" ] || lines "excluded $barred"
 }
@@ -186,14 +204,15 @@ barred() { # new packages and removals that a mask of what is excluded names
     done
 }
 
+the_rest() { # what only waits for the triggers of another is settled along with that, and dpkg refuses to set it up by name
+  unfinished unpacked half-configured triggers-pending | without "$FP_JOB_DIR/apt-drop"
+}
+
 set_up_the_rest() { # one failing package must not leave the others half done; it is not run again itself
   sed -n 's/^pmerror:\(.*\):[0-9][0-9]*\.[0-9]*:.*/\1/p' "$status" | awk -v native="$native" '{ print; print $0 ":" native; print $0 ":all" }' >"$FP_JOB_DIR/apt-drop"
   cat "$FP_JOB_DIR/apt-stuck" >>"$FP_JOB_DIR/apt-drop"
-  rest=$(unfinished | without "$FP_JOB_DIR/apt-drop")
-  [ -n "$rest" ] || return 0
   until=$(($(order_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
-  # shellcheck disable=SC2086  # a list of words
-  configure $rest
+  configure the_rest
 }
 
 kept_conffiles() {
@@ -204,8 +223,21 @@ kept_conffiles() {
 on_its_own() { # which of the transaction's packages apt holds for installed only because others need them, or are new
   xargs apt-mark showauto <"$FP_JOB_DIR/apt-names" 2>/dev/null
   while IFS= read -r name; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -q -v -e not-installed -e config-files || lines "$name"
+    state=$(dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null)
+    case $?:$state in 1: | 0:not-installed | 0:config-files) lines "$name" ;; esac # all else may be its administrator's
   done <"$FP_JOB_DIR/apt-names"
+}
+
+look() { # what there is before apt installs $wishes; returns 1 when that would do something that it must not
+  # shellcheck disable=SC2086  # a list of words
+  unwanted=$(unwanted $wishes | head -n 1)
+  [ -z "$unwanted" ] || return 1
+  # asking for a package by name makes apt take it for one that its administrator chose: note what was there on its own
+  automatic=$(on_its_own)
+  # triggers that wait may be somebody's who is at work, and are no failure: apt runs them along with those that it causes
+  unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
+  pending=
+  [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or it would set up what failed before, again
 }
 
 download() { # NAME=VERSION…: what is missing; returns 1 when the packages' turn is over by then, and has told why
@@ -237,25 +269,22 @@ install() { # NAME=VERSION…
   download "$@" || return 0
   if [ "$result" -ne 0 ]; then ended "$result"; return; fi
   if fp_stop_requested; then not_attempted stop 'asked to stop'; return; fi
-  unwanted=$(unwanted "$@")
-  if [ -n "$unwanted" ]; then
-    unwanted=$(lines "$unwanted" | head -n 1)
-    not_attempted "${unwanted%% *}" "${unwanted#* }"
-    return
-  fi
+  wishes=$*
+  if ! look; then not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
   if is_over "$latest"; then not_attempted download ''; return; fi
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
-  # asking for a package by name makes apt take it for one that its administrator chose: note what was there on its own
-  automatic=$(on_its_own)
-  unfinished | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
-  pending=
-  [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or it would set up what failed before, again
   log_from=$(wc -c <"$log")
   # shellcheck disable=SC2046,SC2086  # words, or none
-  run_apt $(forbid_download $removals install "$@") $pending $removals install "$@"; result=$?
-  if [ "$ended_for" = stop ]; then not_attempted stop 'asked to stop'; return; fi
-  set_up_the_rest; code=$?
-  [ "$result" -ne 0 ] || result=$code
+  run_apt $(forbid_download $removals install "$@") $removals install "$@"; result=$?
+  case $ended_for in
+    stop) not_attempted stop 'asked to stop'; return ;;
+    unwanted) not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
+  esac
+  if [ "$result" -ne 0 ] && locked_out; then ended "$result"; return; fi # what is half done now is not ours
+  if [ "$result" -ne 0 ] || [ -n "$pending" ]; then # or apt has set all up that it should
+    set_up_the_rest; code=$?
+    [ "$result" -ne 0 ] || result=$code
+  fi
   # shellcheck disable=SC2086  # a list of words
   [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
   kept_conffiles
@@ -271,7 +300,7 @@ stage() { # NAME=VERSION…
 repair() {
   patience
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
-  configure --pending; result=$?
+  configure lines --pending; result=$?
   simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
   case "
 $simulated" in
@@ -299,7 +328,7 @@ Inst "*) # what is only to be set up has just been tried
 native=$(dpkg --print-architecture)
 for number in $(fp_param numbers); do
   latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
-  stop_at=${stop_at:-$latest}
+  stop_at=${stop_at:-$latest} wishes='' pending=''
   log_from=$(wc -c <"$log")
   if fp_stop_requested; then not_attempted stop 'asked to stop'; continue; fi
   if is_over "$latest"; then not_attempted window ''; continue; fi

@@ -4,7 +4,7 @@
 # Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down along with one), latest (epoch seconds by this
 # machine's clock: one that has not begun by then is left).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at, why: window,
-# stop, inactive, oneshot, keep, lock or manager; detail), finished (at).
+# stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 set -f              # masks are no file names
@@ -36,12 +36,12 @@ kept_along() { # UNIT: the first that runs, must not go down, and would
   done
 }
 
-changing_packages() { # who holds dpkg's lock: a service that is restarted amid an installation may find half of its files
-  for path in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock; do
-    inode=$(stat -c %i "$path" 2>/dev/null) || continue
-    pid=$(awk -v tail=":$inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5; exit }' /proc/locks 2>/dev/null)
-    [ -z "$pid" ] || { printf '%s (pid %s)\n' "$(cat "/proc/$pid/comm" 2>/dev/null)" "$pid"; return; }
-  done
+find_change() { # who changes packages, or which are half done: a service that is restarted then may find half of its files
+  fp_obstacle='' fp_who=''
+  set +f # a process' open files are found by a mask
+  fp_each_holder fp_held /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock
+  set -f
+  [ -n "$fp_obstacle" ] || fp_unfinished
 }
 
 restart() { # the unit, unless something speaks against it
@@ -50,8 +50,8 @@ restart() { # the unit, unless something speaks against it
   shown=$(manager show -p Type -p ActiveState -- "$unit" 2>/dev/null) || { left manager; return; }
   if [ "$(property ActiveState)" != active ]; then left inactive "$(property ActiveState)"; return; fi
   if [ "$(property Type)" = oneshot ]; then left oneshot; return; fi
-  who=$(changing_packages)
-  if [ -n "$who" ]; then left lock "$who"; return; fi
+  find_change
+  if [ -n "$fp_obstacle" ]; then left "$fp_obstacle" "${fp_who% holds *}"; return; fi
   kept=$(kept_along "$unit")
   if [ -n "$kept" ]; then left keep "$kept"; return; fi
   fp_emit restart_started "unit=$unit" "at:=$(fp_now)"

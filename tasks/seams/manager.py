@@ -82,8 +82,9 @@ class PackageManager(Protocol):
     ``download_started`` {number, at} (of what an installation lacks), ``transaction_started`` {number, at} (packages
     change from then on, unless it only downloads), ``progress`` {number, percent, update, action},
     ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: its download failed),
-    ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "unexpected" |
-    "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as}, ``finished`` {at}.
+    ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "anew" |
+    "unexpected" | "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as},
+    ``finished`` {at}.
     Numbers, times (seconds since the epoch) and exit codes are JSON numbers. An error's parts, with "; " between, name
     the packages that they are about; "NAME is not set up because OTHER failed": NAME only waits for another one.
 
@@ -128,7 +129,7 @@ class PackageManager(Protocol):
         """Return the script of a detached job that does this work, one transaction after the other.
 
         A transaction that would change an installed package outside of ``allowed`` (and its own updates), remove one
-        without ``allow_removals``, or install a new package (or remove one) whose name a mask of ``excluded`` matches,
-        is not begun and says so.
+        without ``allow_removals``, install anew one of its own that was removed after it was chosen, or install a new
+        package (or remove one) whose name a mask of ``excluded`` matches, is not begun and says so.
         """
         ...

@@ -119,7 +119,7 @@ def _restarts(packages: PackageState, options: PatchOptions) -> list[str]:
 def _notes(packages: PackageState) -> list[str]:
     said = list(packages.warnings)
     if packages.at_work:
-        said.append(f"packages are being changed by {packages.at_work}, so their state was not judged")
+        said.append(f"packages were being changed by {packages.at_work}, so their state was not judged")
     if packages.problems:
         said.append("packages are in a broken state, so what would be installed was not rehearsed")
     if packages.reboot.answer is Answer.YES:

@@ -96,7 +96,7 @@ def _repair(work: Work, tally: Tally) -> None:
     tally.add(story)
     state = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
     if state.at_work:
-        what = f"whether the repair helped is not known: {state.at_work} is changing packages ({problems})"
+        what = f"whether the repair helped is not known: packages were being changed by {state.at_work} ({problems})"
         raise BrokenPackages(what, machine=work.name, hint="Let it finish, then patch the machine again.")
     if state.problems:
         what = f"the repair was not begun: {'; '.join(story.refusals)}" if story.refusals else "the repair did not help"

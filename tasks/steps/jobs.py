@@ -21,6 +21,7 @@ _MOST = 1e15  # of any number in a job's record; beyond, it is nonsense
 _LATEST = 1e11  # seconds since 1970, in the year 5138
 _REFUSALS = {
     "removals": "it would have removed packages",
+    "anew": "it would have installed anew what was removed after the assessment",
     "unexpected": "it would have changed packages that were not chosen",
     "excluded": "it would have installed or removed packages that are excluded",
 }

@@ -45,7 +45,8 @@ def wait_for_packages(
         left = until.remaining(clock)
         if not packages.at_work or left <= 0 or work.context.control.stopping:
             return packages
-        work.context.watch.progress(work.name, step, None, f"waiting: {packages.at_work} is changing packages")
+        waiting = f"waiting: packages were being changed by {packages.at_work}"
+        work.context.watch.progress(work.name, step, None, waiting)
         clock.sleep(min(PAUSE_SECONDS, left))
 
 

@@ -32,6 +32,7 @@ _WHY_LEFT = {
     "oneshot": "it is no service that keeps running",
     "keep": "that would take along",
     "lock": "packages are being changed by",
+    "packages": "packages are half done:",
     "manager": "the service manager does not answer",
 }
 

@@ -50,7 +50,9 @@ LOG_PIECE: Final = 256 * 1024
 # scripts that need functions of another one, put before them
 _LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim", "lock"), ("job_common",)),
-    **dict.fromkeys(("reboot_obstacles", "apt_assess"), ("package_locks",)),
+    **dict.fromkeys(
+        ("reboot_obstacles", "apt_assess", "apt_installed", "apt_job", "restart_services"), ("package_locks",)
+    ),
     "reboot": ("job_common", "package_locks"),
     "apt_updaters": ("job_common", "apt_updaters_back"),
 }
@@ -148,7 +150,7 @@ class PosixShell:
             "id": check_job_id(job.id),
             "label": job.script.name,
             "wrapper": load_script("job_run"),
-            "program": compose_job(self._scripts(job.script.name)),
+            "program": compose_job(self._text(job.script.name)),
             "token": encode_params(job.script.params),
         }
         answer = self._ask(Script("job_start", params=params), deadline)
@@ -192,12 +194,15 @@ class PosixShell:
         seen = JobView(job_id, view.phase, view.exit_code, events, events_offset, text, log_from + len(log))
         return seen, len(raw) >= EVENTS_PIECE
 
+    def _text(self, name: str) -> str:
+        """Return a script with what it needs of others before it."""
+        return "\n".join([*map(load_script, _LIBRARIES.get(name, ())), self._scripts(name)])
+
     def _ask(self, script: Script, deadline: Deadline) -> Decoded:
         with self._named():
-            libraries = _LIBRARIES.get(script.name, ())
-            text = "\n".join([*map(load_script, libraries), self._scripts(script.name)])
+            text = self._text(script.name)
             params: dict[str, ParameterValue] = {**script.params}
-            if "job_common" in libraries:
+            if "job_common" in _LIBRARIES.get(script.name, ()):
                 params = {"root": self._job_root, **params}
             params |= {name: load_script(other) for name, other in _TEXTS.get(script.name, {}).items()}
             way = self._privilege.way(self._line, deadline=deadline) if script.privileged else AS_LOGIN

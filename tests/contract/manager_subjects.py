@@ -34,6 +34,7 @@ class Subject:
         quicken: makes lab-slow take that many seconds.
         fix: makes lab-failing succeed from now on.
         hold: pins a package on the machine.
+        remove: takes a package off the machine, as its administrator would.
         throttle: lets so many kB a second through, so that large updates take minutes; 0: all that there is.
     """
 
@@ -43,6 +44,7 @@ class Subject:
     quicken: Callable[[int], None]
     fix: Callable[[], None]
     hold: Callable[[str], None]
+    remove: Callable[[str], None]
     throttle: Callable[[int], None]
 
     @property
@@ -87,10 +89,13 @@ def fake_subject() -> Subject:
     def hold(name: str) -> None:
         world[name].held = True
 
+    def remove(name: str) -> None:
+        world[name].installed = None
+
     def throttle(rate: int) -> None:
         world.bytes_per_second = 50.0 * rate or inf  # its packages are small
 
-    return Subject(FakeManager(), machine, clock, quicken, fix, hold, throttle)
+    return Subject(FakeManager(), machine, clock, quicken, fix, hold, remove, throttle)
 
 
 class OpenSshLine(LocalLine):
@@ -125,6 +130,7 @@ def apt_subject(host: LabHost) -> Subject:
         quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),
         fix=lambda: _tell(host, "touch /etc/lab-failing-fixed"),
         hold=lambda name: _tell(host, f"apt-mark hold {name}"),
+        remove=lambda name: _tell(host, f"apt-get -q -y remove {name}"),
         throttle=lambda rate: _tell(host, f"echo 'Acquire::http::Dl-Limit \"{rate}\";' > /etc/apt/apt.conf.d/99limit"),
     )
 

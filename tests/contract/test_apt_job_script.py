@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.ci.tree import TOP
 
 SCRIPTS = TOP / "tasks/scripts"
+NOTHING: Mapping[str, str] = {}
 LOCKED = """#!/bin/sh
 for word; do case $word in DPkg::Lock::Timeout=*) echo "$(date +%s) ${word#*=}" >>"$STAND_IN/tries" ;; esac; done
 echo 'E: Could not get lock /var/cache/apt/archives/lock. It is held by process 1 (somebody)'
@@ -27,19 +29,24 @@ case "$*" in *--download-only*) trap 'sleep 4; exit 0' TERM; sleep 120 & wait ;;
 """
 
 
-def run(place: Path, apt_get: str, seconds: int, work: str = "install") -> list[dict[str, object]]:
+def run(
+    place: Path, apt_get: str, seconds: int, *, tools: Mapping[str, str] = NOTHING, **more: object
+) -> list[dict[str, object]]:
     """Run a job of one transaction that may begin for so many seconds; return its records."""
-    tools = place / "tools"
-    tools.mkdir()
-    for name, text in {"apt-get": apt_get, "dpkg": "#!/bin/sh\necho amd64\n", "dpkg-query": "#!/bin/sh\n"}.items():
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
+    folder = place / "tools"
+    folder.mkdir()
+    stand_ins = {"apt-get": apt_get, "dpkg": "#!/bin/sh\necho amd64\n", "dpkg-query": "#!/bin/sh\n", **tools}
+    for name, text in stand_ins.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     latest = str(int(time.time()) + seconds)
-    params = {"work": work, "numbers": ["0"], "tx_0_packages": ["a=1"], "tx_0_latest_start": latest}
-    token = base64.b64encode(json.dumps({**params, "lock_wait_seconds": "300"}, separators=(",", ":")).encode())
-    script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {SCRIPTS}/prelude.sh; . {SCRIPTS}/apt_job.sh'
+    params: dict[str, object] = {"work": "install", "numbers": ["0"], "tx_0_latest_start": latest}
+    params |= {"tx_0_packages": ["a=1"], "lock_wait_seconds": "300", **more}
+    token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
+    script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {SCRIPTS}/prelude.sh; '
+    script += f". {SCRIPTS}/package_locks.sh; . {SCRIPTS}/apt_job.sh"
     script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'
-    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
     environment["STAND_IN"] = str(place)
     subprocess.run(["sh", "-c", script], env=environment, check=True, timeout=90, stdin=subprocess.DEVNULL)
     return [json.loads(line) for line in (place / "events").read_text().splitlines()]
@@ -112,3 +119,169 @@ def test_an_installation_downloads_nothing_and_finds_what_the_machine_itself_off
         if "--download-only" not in line and " -s " not in line and not line.startswith("-s")
     ]
     assert ("--no-download" not in last) == may_download
+
+
+APT_GET = """#!/bin/sh
+case $* in
+  *--download-only* | *--print-uris*) exit 0 ;;
+  "-s "*) cat "$STAND_IN/simulated" 2>/dev/null; exit 0 ;;
+esac
+echo "$*" >>"$STAND_IN/calls"
+if [ -e "$STAND_IN/locked" ]; then
+  . "$STAND_IN/locked" # what changes in the meantime
+  echo 'E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (somebody)'
+  exit 100
+fi
+[ ! -e "$STAND_IN/at-apt" ] || . "$STAND_IN/at-apt"
+"""
+# without names: states of what is unfinished; with one: its own state
+DPKG_QUERY = """#!/bin/sh
+[ ! -e "$STAND_IN/fatal" ] || exit 2
+case $# in 3) cat "$STAND_IN/unfinished" 2>/dev/null; exit 0 ;; esac
+for name; do :; done
+cat "$STAND_IN/state-$name" 2>/dev/null # or 1: no such package
+"""
+DPKG = """#!/bin/sh
+case $* in --print-architecture) echo amd64; exit ;; esac
+for word; do case $word in -*) ;; *) echo "$word" >>"$STAND_IN/set-up" ;; esac; done
+[ ! -e "$STAND_IN/at-dpkg" ] || . "$STAND_IN/at-dpkg"
+rm -f "$STAND_IN/unfinished"
+"""
+APT_MARK = """#!/bin/sh
+case $1 in
+  showauto) cat "$STAND_IN/automatic" 2>/dev/null ;;
+  auto) shift; printf '%s\\n' "$@" >>"$STAND_IN/marked" ;;
+esac
+"""
+FREE = 'rm "$STAND_IN/locked"; '
+
+
+def at_work(place: Path, **params: object) -> tuple[list[dict[str, object]], dict[str, list[str]]]:
+    """Run an installation beside somebody else's work; return its records, and what the stand-ins noted, by file."""
+    tools = {"dpkg-query": DPKG_QUERY, "dpkg": DPKG, "apt-mark": APT_MARK}
+    events = run(place, APT_GET, 60, tools=tools, **params)
+    notes = {name: place / name for name in ("calls", "set-up", "marked")}
+    said = {name: path.read_text().splitlines() if path.exists() else [] for name, path in notes.items()}
+    return [event for event in events if event["kind"] not in {"progress", "download_started"}], said
+
+
+def kinds(events: list[dict[str, object]]) -> list[object]:
+    return [event["kind"] for event in events]
+
+
+def test_what_somebody_removed_after_the_assessment_is_not_installed_anew(tmp_path: Path) -> None:
+    (tmp_path / "simulated").write_text("Inst a (1 repo [all])\nInst new (1 repo [all])\nConf a (1 repo [all])\n")
+    events, said = at_work(tmp_path, tx_0_present=["a"])
+    assert kinds(events) == ["not_attempted", "finished"]
+    assert (events[0]["why"], events[0]["detail"]) == ("anew", "a")
+    assert said["calls"] == []
+
+
+@pytest.mark.parametrize("present", [[], ["a"]])
+def test_what_comes_along_or_is_still_there_is_installed(tmp_path: Path, present: list[str]) -> None:
+    old = "[0.9] " if present else ""
+    (tmp_path / "simulated").write_text(f"Inst a {old}(1 repo [all])\nInst new (1 repo [all])\n")
+    events, said = at_work(tmp_path, tx_0_present=present)
+    assert kinds(events) == ["transaction_started", "transaction_ended", "finished"]
+    assert len(said["calls"]) == 1
+
+
+def test_what_somebodys_transaction_has_made_of_ours_is_looked_at_before_ours_begins(tmp_path: Path) -> None:
+    (tmp_path / "locked").write_text(f'{FREE}echo "Remv b [1]" >"$STAND_IN/simulated"\n')
+    events, said = at_work(tmp_path)
+    assert kinds(events) == ["transaction_started", "not_attempted", "finished"]
+    assert (events[1]["why"], events[1]["detail"]) == ("removals", "b")
+    assert len(said["calls"]) == 1
+    assert "DPkg::Lock::Timeout=0" in said["calls"][0], "apt would begin by itself once the lock is free"
+
+
+def test_ours_begins_after_somebodys_transaction(tmp_path: Path) -> None:
+    (tmp_path / "locked").write_text(FREE)
+    events, said = at_work(tmp_path)
+    assert [event.get("exit_code") for event in events if event["kind"] == "transaction_ended"] == [0]
+    assert len(said["calls"]) == 2
+
+
+def test_triggers_that_somebodys_transaction_left_are_run_with_ours(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").write_text("triggers-pending man-db:amd64\ntriggers-awaited other:all\n")
+    events, said = at_work(tmp_path)
+    assert "ConfigurePending" not in said["calls"][0]
+    assert events[-2]["exit_code"] == 0
+
+
+STUCK = "half-configured broken:all\n"
+
+
+def test_what_failed_before_is_left_alone_and_triggers_are_run(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").write_text(f"{STUCK}triggers-pending man-db:amd64\ntriggers-awaited other:all\n")
+    _, said = at_work(tmp_path)
+    assert "-o DPkg::ConfigurePending=false" in said["calls"][0]
+    assert said["set-up"] == ["man-db:amd64"], "dpkg refuses to set up what only waits for the triggers of another"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("dpkg frontend lock was locked by another process with pid 5", 2),
+        ("error processing package other (--configure): package other is already installed and configured", 1),
+    ],
+)
+def test_what_somebody_else_has_set_up_by_then_is_no_complaint(tmp_path: Path, words: str, code: int) -> None:
+    (tmp_path / "unfinished").write_text(STUCK)
+    (tmp_path / "at-apt").write_text('echo "half-configured other:all" >>"$STAND_IN/unfinished"\n')
+    done = f'echo "{STUCK.strip()}" >"$STAND_IN/unfinished"'
+    (tmp_path / "at-dpkg").write_text(f'{done}; echo "dpkg: error: {words}"; exit {code}\n')
+    events, said = at_work(tmp_path)
+    assert said["set-up"] == ["other:all"]
+    assert (events[-2]["kind"], events[-2]["exit_code"], events[-2]["error"]) == ("transaction_ended", 0, "")
+
+
+def test_what_fails_to_be_set_up_is_told(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").write_text(STUCK)
+    (tmp_path / "at-apt").write_text('echo "half-configured other:all" >>"$STAND_IN/unfinished"\n')
+    (tmp_path / "at-dpkg").write_text('echo "dpkg: error: no"; exit 1\n')
+    events, said = at_work(tmp_path)
+    assert said["set-up"] == ["other:all"]
+    assert events[-2]["exit_code"] == 1
+
+
+def test_what_an_apt_that_broke_off_has_left_is_set_up_though_it_named_no_package(tmp_path: Path) -> None:
+    (tmp_path / "at-apt").write_text('echo "unpacked a:all" >"$STAND_IN/unfinished"; exit 100\n')
+    events, said = at_work(tmp_path)
+    assert said["set-up"] == ["a:all"]
+    assert events[-2]["exit_code"] == 100
+
+
+def test_somebodys_packages_are_not_waited_for_when_ours_are_set_up(tmp_path: Path) -> None:
+    (tmp_path / "at-apt").write_text('echo "unpacked other:all" >"$STAND_IN/unfinished"\n')
+    events, said = at_work(tmp_path)
+    assert (said["set-up"], events[-2]["exit_code"]) == ([], 0)
+
+
+def test_what_is_half_done_while_a_lock_keeps_ours_from_beginning_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "locked").write_text('echo "half-configured other:all" >"$STAND_IN/unfinished"\n')
+    events, said = at_work(tmp_path, lock_wait_seconds="4")
+    assert str(events[-2]["error"]).startswith("lock: ")
+    assert (said["set-up"], said["marked"]) == ([], [])
+
+
+def test_a_new_package_is_there_for_others(tmp_path: Path) -> None:
+    (tmp_path / "automatic").write_text("b\n")
+    (tmp_path / "state-b").write_text("installed\n")
+    _, said = at_work(tmp_path, tx_0_packages=["a=1", "b=1"])
+    assert said["marked"] == ["b", "a"]
+
+
+def test_a_package_of_which_nothing_is_known_stays_its_administrators(tmp_path: Path) -> None:
+    (tmp_path / "fatal").touch()
+    _, said = at_work(tmp_path)
+    assert said["marked"] == []
+
+
+def test_a_package_that_somebody_chose_meanwhile_stays_theirs(tmp_path: Path) -> None:
+    (tmp_path / "automatic").write_text("b\n")
+    (tmp_path / "state-b").write_text("installed\n")
+    (tmp_path / "locked").write_text(f'{FREE}rm "$STAND_IN/automatic"; echo installed >"$STAND_IN/state-a"\n')
+    events, said = at_work(tmp_path, tx_0_packages=["a=1", "b=1"])
+    assert kinds(events) == ["transaction_started", "transaction_ended", "finished"]
+    assert said["marked"] == []

@@ -195,6 +195,14 @@ class TestInstall:
         now = versions(subject, "lab-plain", "lab-removes", "lab-dep-a", "lab-sec")
         assert now == {"lab-plain": "1.0", "lab-removes": "1.0", "lab-dep-a": "1.0", "lab-sec": "2.1"}
 
+    def test_what_was_removed_meanwhile_is_not_installed_anew(self, subject: Subject) -> None:
+        updates = pending(subject)
+        subject.remove("lab-plain")
+        view = install(subject, [updates["lab-plain"], updates["lab-sec"]])
+        (refused,) = of_kind(view, "not_attempted")
+        assert (refused["why"], refused["detail"]) == ("anew", "lab-plain")
+        assert versions(subject, "lab-plain", "lab-sec") == {"lab-sec": "1.0"}
+
     def test_what_is_allowed_may_come_along(self, subject: Subject) -> None:
         updates = pending(subject)
         install(subject, [updates["lab-dep-a"]], [updates["lab-dep-b"]], allowed=[updates["lab-dep-b"]])

@@ -1,5 +1,6 @@
 """The job that restarts services, by this machine's own shells, over a systemd that is made of files."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ for unit in "$@"; do
   esac
 done
 """
+DPKG_QUERY = '#!/bin/sh\ncat "$(dirname "$0")/packages" 2>/dev/null || :\n'
 
 
 class Machine:
@@ -43,8 +45,10 @@ class Machine:
     def __init__(self, place: Path, shell: str) -> None:
         self.place, self.shell = place, shell
         (place / "units").mkdir()
-        (place / "systemctl").write_text(SYSTEMCTL)
-        (place / "systemctl").chmod(0o755)
+        (place / "database").mkdir()
+        for name, text in (("systemctl", SYSTEMCTL), ("dpkg-query", DPKG_QUERY)):
+            (place / name).write_text(text)
+            (place / name).chmod(0o755)
 
     def unit(self, name: str, active: str = "active", kind: str = "simple", along: str = "") -> Path:
         it = self.place / "units" / name
@@ -63,7 +67,9 @@ class Machine:
         nonce = new_nonce()
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}
-        text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + compose(load_script("restart_services"), params, nonce)
+        script = load_script("restart_services").replace("/var/lib/dpkg/", f"{self.place}/database/")
+        script = f"{load_script('package_locks')}\n{script}"
+        text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + compose(script, params, nonce)
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=60, env=path)
         decoder = Decoder(nonce)
         decoder.feed(done.stdout)
@@ -128,6 +134,32 @@ def test_nothing_begins_after_its_latest_start_or_a_wish_to_stop(machine: Machin
     (machine.place / "stop").touch()
     assert machine.said("nginx.service") == [("restart_left", "nginx.service", "stop", "")]
     assert machine.restarted() == []
+
+
+def test_nothing_is_restarted_while_somebody_changes_packages(machine: Machine) -> None:
+    machine.unit("nginx.service")
+    with (machine.place / "database/lock").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        name = Path("/proc/self/comm").read_text().strip()
+        wanted = [("restart_left", "nginx.service", "lock", f"{name} (pid {os.getpid()})")]
+        assert machine.said("nginx.service") == wanted
+    assert machine.said("nginx.service") == []
+
+
+def test_nothing_is_restarted_amid_packages_that_are_half_done(machine: Machine) -> None:
+    machine.unit("nginx.service")
+    (machine.place / "packages").write_text("ok unpacked nginx\nok triggers-pending man-db\nok installed dash\n")
+    wanted = [("restart_left", "nginx.service", "packages", "nginx is unpacked")]
+    assert machine.said("nginx.service") == wanted
+    (machine.place / "packages").write_text("ok installed nginx\nok triggers-pending man-db\n")
+    assert machine.said("nginx.service") == []
+
+
+def test_masks_stay_no_file_names_after_a_look_at_packages(machine: Machine) -> None:
+    machine.unit("a.service", along="c.service")
+    machine.unit("b.service", along="c.service")
+    machine.unit("c.service")
+    assert [left[2] for left in machine.said("a.service", "b.service", exclude=("*",))] == ["keep", "keep"]
 
 
 def test_services_are_told_without_needrestart_by_their_processes() -> None:

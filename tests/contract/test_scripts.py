@@ -76,6 +76,12 @@ def test_a_jobs_files_are_its_owners_alone_and_its_work_is_not(shell, root):
     assert root.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_job_has_what_its_script_needs_of_others(shell, root):
+    shell.start(Job("j", Script("restart_services", {"units": ()})), deadline=soon())
+    assert ended(shell, "j").exit_code == 0
+    assert "fp_each_holder() {" in (root / "j" / "script").read_text()
+
+
 def test_a_finished_job_shows_all_its_events_and_its_log_piece_by_piece(shell):
     shell.start(Job("j", Script("loud")), deadline=soon())
     view = ended(shell, "j")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flows.request import PatchRequest
-from tasks.model import Outcome, RunInfo
+from tasks.model import Outcome, RunInfo, UpdateResult
 from tasks.records.learning import weighted_mean
 from tasks.rules.checks import UPDATERS
 from tasks.rules.reboot import MEASURE, needed_seconds
@@ -76,16 +76,20 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
             continue
         if not result.reason:
             yield f"{name} is {result.state} without a reason"
-        if outcome.error is not None or result.state is UpdateState.PENDING or not alone:
-            continue
-        if "is changing packages" in result.reason:
-            continue  # somebody else was at work when we looked: it could not be judged, and the report says so
-        if result.state is UpdateState.FAILED and now == result.update.available:
-            yield f"{name} is reported as failed, and it is installed"
-        if name in others and "left half-configured" in result.reason:
-            yield f"{name} is reported as {result.state}, since somebody else has it half done: {result.reason}"
-        if result.state is not UpdateState.FAILED and now != result.update.installed:
-            yield f"{name} is reported as {result.state} at {result.update.installed}, and the machine has {now}"
+        if outcome.error is None and result.state is not UpdateState.PENDING and alone:
+            yield from _not_installed(result, now, name in others)
+
+
+def _not_installed(result: UpdateResult, now: str | None, others_has_it: bool) -> Iterator[str]:
+    name = result.update.id
+    if "packages were being changed by" in result.reason:
+        return  # somebody else was at work when we looked: it could not be judged, and the report says so
+    if result.state is UpdateState.FAILED and now == result.update.available:
+        yield f"{name} is reported as failed, and it is installed"
+    if others_has_it and "left half-configured" in result.reason:
+        yield f"{name} is reported as {result.state}, since somebody else has it half done: {result.reason}"
+    if result.state is not UpdateState.FAILED and now != result.update.installed:
+        yield f"{name} is reported as {result.state} at {result.update.installed}, and the machine has {now}"
 
 
 def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:

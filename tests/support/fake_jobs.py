@@ -92,6 +92,9 @@ class JobRun:
         removals = self.shelf.removals(own)
         if removals and self.script.params["allow_removals"] != "yes":
             return "removals", ", ".join(removals)
+        gone = [name for name in names_in(self.script, f"tx_{number}_present") if self.shelf[name].installed is None]
+        if gone:
+            return "anew", ", ".join(gone)
         may = {*own, *names_in(self.script, "allowed")}
         others = [self.shelf[update_id] for update_id in self.shelf.closure(own) if update_id not in may]
         unexpected = [f"{other.id} {other.installed} -> {other.available}" for other in others if other.installed]

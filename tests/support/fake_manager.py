@@ -271,6 +271,8 @@ class FakeManager:
         }
         for transaction in transactions:
             params[f"tx_{transaction.number}_updates"] = tuple(update.id for update in transaction.updates)
+            present = tuple(update.id for update in transaction.updates if update.installed is not None)
+            params[f"tx_{transaction.number}_present"] = present
             params[f"tx_{transaction.number}_latest_start"] = str(transaction.latest_start)
             if transaction.stop_at is not None:
                 params[f"tx_{transaction.number}_stop_at"] = str(transaction.stop_at)

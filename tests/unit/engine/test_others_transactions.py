@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tasks.model import Outcome
-from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context import SilentWatcher
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
@@ -39,11 +39,6 @@ def works(machine: SimMachine, name: str, seconds: float, *, becomes: str = "", 
         shelf[name].broken = ends_broken
 
     machine.at(seconds, done)
-
-
-def warnings(outcome: Outcome, check: str) -> list[str]:
-    findings = (*outcome.findings, *(outcome.validation.findings if outcome.validation else ()))
-    return [each.message for each in findings if each.check == check and each.level is not FindingLevel.GOOD]
 
 
 def patched(*packages: FakePackage, at: Step, then: Callable[[SimMachine], None], repair: bool = False) -> Outcome:
@@ -98,7 +93,7 @@ def test_who_does_not_end_leaves_updates_not_attempted_and_named() -> None:
     outcome = patched(FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 50_000))
     result = result_of(outcome, "a")
     assert result.state is UpdateState.NOT_ATTEMPTED
-    assert result.reason.endswith("what became of it is not known: dpkg (pid 7) is changing packages")
+    assert result.reason.endswith("what became of it is not known: packages were being changed by dpkg (pid 7)")
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
 
 
@@ -121,7 +116,7 @@ def test_a_repair_is_told_as_done_only_once_that_could_be_seen(seconds: float, h
         assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     else:
         assert outcome.state is OperationState.FAILED
-        assert "whether the repair helped is not known: dpkg (pid 7) is changing packages" in outcome.reason
+        assert "whether the repair helped is not known: packages were being changed by dpkg (pid 7)" in outcome.reason
         assert not web.installs()
 
 

@@ -1,8 +1,13 @@
 """Reasons that people ask for: why something took longer than its window, and who stood in the way."""
 
 from datetime import timedelta
+from typing import Any
 
+import pytest
+
+from tasks.seams.transport import Script
 from tasks.states import OperationState, UpdateState
+from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
@@ -39,6 +44,26 @@ def test_what_waited_for_a_lock_in_vain_was_not_attempted(fleet: SimFleet) -> No
         assert result.reason.startswith("somebody else held the package manager's lock for as long as")
     assert len(web.jobs()) == 1
     assert web.world.whole() == {"a": "1.0", "b": "1.0"}
+
+
+def test_what_its_administrator_removed_meanwhile_stays_away_and_says_why(
+    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = fleet.add("web", [FakePackage("a"), FakePackage("b")])
+    make = FakeManager.job
+
+    def job(manager: FakeManager, *words: Any, **named: Any) -> Script:
+        web.world["a"].installed = None
+        return make(manager, *words, **named)
+
+    monkeypatch.setattr(FakeManager, "job", job)
+    outcome = outcome_of(fleet.patch(), "web")
+
+    gone = result_of(outcome, "a")
+    assert gone.state is UpdateState.FAILED
+    assert gone.reason.endswith("it would have installed anew what was removed after the assessment: a")
+    assert result_of(outcome, "b").state is UpdateState.INSTALLED
+    assert web.world.whole() == {"b": "2.0"}
 
 
 def test_a_machine_that_cannot_take_its_claim_back_is_told(fleet: SimFleet) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import (
+    DeadlineExceeded,
     ListsUnread,
     ManagerError,
     ProtocolViolation,
@@ -129,6 +130,21 @@ def test_packages_that_change_as_they_are_read_are_read_again() -> None:
     assert [dict(script.params) for script in machine.asked] == [{"refresh": "yes", "lock_wait_seconds": "60"}, {}]
 
 
+class TooSlow(Successive):
+    """A transport that has no time left for a second question."""
+
+    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        if self.asked:
+            raise DeadlineExceeded("the time is over")
+        return super().run(script, deadline=deadline)
+
+
+def test_an_answer_is_kept_when_there_is_no_time_to_read_again() -> None:
+    state = APT.assess(TooSlow(_changed_meanwhile()), refresh=True, deadline=DEADLINE)
+    assert (state.problems, state.at_work, state.lock_holder) == ((), "a process that has just ended", "")
+    assert state.updates
+
+
 def test_packages_that_change_at_every_reading_are_not_judged() -> None:
     machine = Successive(_changed_meanwhile())
     state = APT.assess(machine, refresh=False, deadline=DEADLINE)
@@ -199,7 +215,8 @@ def job_params(work: Work, *transactions: Transaction, **options: Any) -> Mappin
 
 
 def test_job_parameters() -> None:
-    first, second = make_update(id="a", available="1:2~rc1-1+b2"), make_update(id="libc6:i386", available="2")
+    first = make_update(id="a", available="1:2~rc1-1+b2")
+    second = make_update(id="libc6:i386", available="2", installed=None)
     params = job_params(
         Work.INSTALL,
         Transaction(3, (first,), 1000.9, 10.0),
@@ -216,8 +233,10 @@ def test_job_parameters() -> None:
         "excluded": ("lab-*",),
         "lock_wait_seconds": "300",
         "tx_3_packages": ("a=1:2~rc1-1+b2",),
+        "tx_3_present": ("a",),
         "tx_3_latest_start": "1000",
         "tx_5_packages": ("libc6:i386=2",),
+        "tx_5_present": (),
         "tx_5_latest_start": "2000",
     }
 

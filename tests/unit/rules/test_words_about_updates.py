@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tasks.model import PackageState, RebootNeed, TransactionResult, UpdateResult
 from tasks.rules.checks import lock_freed, package_findings
 from tasks.rules.results import settle
@@ -48,6 +50,17 @@ def test_a_busy_package_manager_is_no_repository_to_correct() -> None:
     assert [finding.check for finding in found] == ["package-lock"]
     assert "was not judged" in found[0].message
     assert "Let it finish" in found[0].remedy
+
+
+@pytest.mark.parametrize("holder", ["", "apt-get (pid 8)"])  # who reads the lists
+def test_who_has_just_ended_uses_nothing_any_more(holder: str) -> None:
+    gone = "a process that has just ended"
+    state = PackageState("apt", (), RebootNeed(Answer.NO), lock_holder=holder, at_work=gone)
+    *others, found = package_findings(state, repair_allowed=False)
+    assert (found.check, found.level) == ("package-lock", FindingLevel.WARN)
+    assert found.message == f"packages were changed by {gone} as they were read: whether they are whole was not judged"
+    assert [each.message for each in others] == [f"the package manager is in use by {holder}"] * bool(holder)
+    assert lock_freed((found,), state) == (found,)
 
 
 def test_who_had_the_package_manager_before_and_has_left_is_no_warning() -> None:
