@@ -72,15 +72,13 @@ def _to_restart(run: MachineRun) -> tuple[str, ...]:
 
 
 def _not_looked_at_again(work: Work) -> tuple[Finding, ...]:
-    """Return what is to be said of a machine that needed no visit: what would be said of it after one."""
+    """Return what is to be said of a machine on which nothing had to be done: what would be said of it afterwards."""
     run, packages = work.run, work.run.assessment.packages if work.run.assessment else None
-    visited = run.baseline is not None or run.halted or run.error is not None
-    if packages is None or run.plan is None or visited or work.context.run.kind != "patch":
+    changed = run.install is not None or run.reboots or run.halted or run.error is not None
+    if packages is None or run.plan is None or changed or work.context.run.kind != "patch":
         return ()
-    return (
-        *unjudged_findings(packages),
-        *outdated_findings(packages, work.context.options.restart_services_exclude),
-    )
+    unjudged = unjudged_findings(packages) if run.baseline is None else ()  # the pre-check has said it already
+    return (*unjudged, *outdated_findings(packages, work.context.options.restart_services_exclude))
 
 
 def update_results(run: MachineRun) -> tuple[UpdateResult, ...]:

@@ -97,8 +97,10 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
         yield f"a fault of ours: {outcome.error.message}"
     if outcome.state is OperationState.SUCCEEDED:
         undone = [result.update.id for result in outcome.updates if result.state in UNDONE]
-        if undone or machine.world.shelf.broken():
-            yield f"it is not well: undone {undone}, broken {machine.world.shelf.broken()}"
+        others = {package.id for package in machine.world.half_done}  # begun after our last look, or it was not judged
+        broken = [package.id for package in machine.world.shelf.unfinished() if package.id not in others]
+        if undone or broken:
+            yield f"it is not well: undone {undone}, broken {broken}"
     told = any(each.check == UPDATERS and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
         yield "its own updaters still rest, and the report does not say so"

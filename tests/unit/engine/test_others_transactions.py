@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from tasks.model import Outcome
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.rules.restarts import CHECK
+from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tasks.steps.context import SilentWatcher
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
@@ -78,6 +79,19 @@ def test_who_is_at_work_at_the_precheck_is_waited_for_and_the_plan_is_made_anew(
     assert [(each.update.id, each.state) for each in outcome.updates] == [("a", UpdateState.INSTALLED)]
     precheck = next(record for record in outcome.steps if record.step is Step.PRECHECK)
     assert precheck.ended_at - precheck.started_at > timedelta(seconds=150)
+
+
+def test_services_that_others_left_outdated_are_told_though_nothing_is_left_to_install() -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a")])
+    works(web, "a", 200, becomes="2.0")
+    web.at(200, lambda: web.world.services.outdated.append("nginx.service"))
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.updates == ()
+    assert [each.level for each in outcome.findings if each.check == CHECK] == [FindingLevel.WARN]
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
 
 
 def test_who_installs_the_very_same_updates_is_waited_for_and_no_failure() -> None:
