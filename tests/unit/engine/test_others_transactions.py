@@ -83,13 +83,15 @@ def test_who_is_at_work_at_the_precheck_is_waited_for_and_the_plan_is_made_anew(
 
 def test_services_that_others_left_outdated_are_told_though_nothing_is_left_to_install() -> None:
     fleet = SimFleet()
-    web = fleet.add("web", [FakePackage("a")])
-    works(web, "a", 200, becomes="2.0")
-    web.at(200, lambda: web.world.services.outdated.append("nginx.service"))
+    web = fleet.add("web", [FakePackage("a"), FakePackage("b")])
+    works(web, "b", 200, becomes="2.0")
+    web.at(100, lambda: setattr(web.world.shelf["a"], "installed", "2.0"))
+    web.at(100, lambda: web.world.services.outdated.append("nginx.service"))
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.updates == ()
+    assert Step.PRECHECK in [record.step for record in outcome.steps]
     assert [each.level for each in outcome.findings if each.check == CHECK] == [FindingLevel.WARN]
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
 
