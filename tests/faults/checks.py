@@ -77,11 +77,13 @@ def _updates(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator
         if not result.reason:
             yield f"{name} is {result.state} without a reason"
         if outcome.error is None and result.state is not UpdateState.PENDING and alone:
-            yield from _not_installed(result, now, name in others)
+            yield from _not_installed(outcome, result, now, name in others)
 
 
-def _not_installed(result: UpdateResult, now: str | None, others_has_it: bool) -> Iterator[str]:
+def _not_installed(outcome: Outcome, result: UpdateResult, now: str | None, others_has_it: bool) -> Iterator[str]:
     name = result.update.id
+    if now is None and any(f"{name} " in each.message for each in outcome.findings if each.level is FindingLevel.BLOCK):
+        return  # it broke after its result was read: validation found that, and fails the machine for it
     if "packages were being changed by" in result.reason:
         return  # somebody else was at work when we looked: it could not be judged, and the report says so
     if result.state is UpdateState.FAILED and now == result.update.available:

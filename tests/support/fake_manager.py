@@ -95,7 +95,8 @@ class PackageWorld:
         self.catch_up()
         if self.assess_error is not None:
             raise self.assess_error
-        at_work = "dpkg (pid 7)" if any(since <= self.clock.now() < until for since, until in self.locks) else ""
+        others = any(since <= self.clock.now() < until for since, until in self.locks)
+        at_work = "dpkg (pid 7)" if others else "dpkg (pid 8)" if self.at_work else ""
         self.was_judged = not at_work
         broken = [] if at_work else self.shelf.broken()
         reasons = tuple(self.shelf.reboot_reasons)
