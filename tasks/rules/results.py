@@ -59,7 +59,10 @@ def as_update(package: UnfinishedPackage) -> Update:
 
 
 def repaired(
-    packages: Sequence[UnfinishedPackage], results: Sequence[UpdateResult], versions_now: Mapping[str, str]
+    packages: Sequence[UnfinishedPackage],
+    results: Sequence[UpdateResult],
+    versions_now: Mapping[str, str],
+    unjudged: str = "",
 ) -> tuple[UpdateResult, ...]:
     """Return the results of updates, and one for each repaired package that no update is about.
 
@@ -67,6 +70,7 @@ def repaired(
         packages: that were half installed before a repair, which helped.
         results: of updates.
         versions_now: id -> version, of what is whole and configured now.
+        unjudged: why that says nothing of what is missing from it; "" when it does.
     """
     ids = {package.id: package for package in packages}
     noted = [
@@ -76,10 +80,13 @@ def repaired(
         for result in results
     ]
     told = {result.update.id for result in results}
-    return (*noted, *(_repaired(each, versions_now.get(each.id)) for each in packages if each.id not in told))
+    return (*noted, *(_repaired(each, versions_now.get(each.id), unjudged) for each in packages if each.id not in told))
 
 
-def _repaired(package: UnfinishedPackage, now: str | None) -> UpdateResult:
+def _repaired(package: UnfinishedPackage, now: str | None, unjudged: str) -> UpdateResult:
+    if now is None and unjudged:
+        reason = f"{_before(package)}; whether it is whole now is not known: {unjudged}"
+        return UpdateResult(as_update(package), UpdateState.REPAIRED, reason, None)
     if now is None:
         reason = f"{_before(package)}, and nothing whole is there now"
         return UpdateResult(as_update(package), UpdateState.FAILED, reason, None)

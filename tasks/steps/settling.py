@@ -93,14 +93,15 @@ def _was_pending(work: Work, tally: Tally) -> list[Update]:
 def settled(work: Work, tally: Tally) -> MachineRun:
     """Say of each update what became of it, and keep what the package manager says now."""
     versions, after = versions_now(work, tally), None
-    if any(update.installed is not None and update.id not in versions for update in work.plan.chosen):
+    there_before = [*(update for update in work.plan.chosen if update.installed), *map(as_update, tally.repaired)]
+    if any(update.id not in versions for update in there_before):
         # Half changed, by us or by somebody else who has begun since: the latter may be whole in a moment.
         after = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
         versions = versions_now(work, tally)
     who = after.at_work if after else ""
     chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted, who)
     chosen = tuple(_with_overrun(work, tally, result) for result in chosen)
-    work.run = _with_result(work, tally, chosen, versions)
+    work.run = _with_result(work, tally, chosen, versions, f"packages were being changed by {who}" if who else "")
     return replace(work.run, packages_after=after or read_packages_patiently(work))
 
 
@@ -130,7 +131,8 @@ def as_far_as_seen(work: Work, tally: Tally, error: Exception) -> MachineRun:
     except FleetpatchError:
         now = None
     chosen = broken_off(work, tally, now, str(getattr(error, "message", error)))
-    return _with_result(work, tally, chosen, now or {})
+    unasked = "" if now is not None else "the package database could not be asked"
+    return _with_result(work, tally, chosen, now or {}, unasked)
 
 
 def broken_off(work: Work, tally: Tally, now: Mapping[str, str] | None, error: str) -> tuple[UpdateResult, ...]:
@@ -161,16 +163,20 @@ def _doubtful(result: UpdateResult, unseen: set[str], ran: set[str], *, known: b
     return UpdateResult(update, UpdateState.PENDING, reason, result.version_after)
 
 
-def _with_result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> MachineRun:
+def _with_result(
+    work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str], unjudged: str
+) -> MachineRun:
     findings = (*work.run.findings, *conffile_findings(tally.conffiles))
-    return replace(work.run, install=_result(work, tally, chosen, versions), findings=findings)
+    return replace(work.run, install=_result(work, tally, chosen, versions, unjudged), findings=findings)
 
 
-def _result(work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str]) -> InstallResult:
+def _result(
+    work: Work, tally: Tally, chosen: tuple[UpdateResult, ...], versions: Mapping[str, str], unjudged: str
+) -> InstallResult:
     skipped = came_along(work.plan.skipped, versions)
     ended = [t.ended_at for t in tally.transactions if t.ended_at is not None]
     return InstallResult(
-        results=repaired(tally.repaired, (*chosen, *skipped), versions),
+        results=repaired(tally.repaired, (*chosen, *skipped), versions, unjudged),
         transactions=tuple(tally.transactions),
         job_ids=tuple(tally.jobs),
         conffiles=tuple(tally.conffiles),

@@ -136,6 +136,18 @@ def test_a_repair_is_told_as_done_only_once_that_could_be_seen(seconds: float, h
         assert not web.installs()
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(300, ""), (50_000, "whether it is whole now is not known")])
+def test_what_was_repaired_and_is_half_done_by_somebody_afterwards_has_not_failed(seconds: float, told: str) -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("half", installed="2.0", broken=True)])
+    web.on_start("install", 1, lambda: works(web, "half", seconds))
+
+    result = result_of(outcome_of(fleet.patch(repair=True), "web"), "half")
+
+    assert result.state is UpdateState.REPAIRED, result.reason
+    assert told in result.reason
+
+
 def test_a_service_that_somebody_upgrades_meanwhile_is_waited_for() -> None:
     def upgrades(web: SimMachine) -> None:
         web.listening = ("tcp/22",)
