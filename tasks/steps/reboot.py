@@ -237,7 +237,7 @@ def _order_and_watch(work: Work, before: str, reason: str, waiting: Waiting, *, 
         if refused is None:
             result, refused = _watch(work, result, ordered_at=clock.now())
         if refused is not None:
-            result = _not_taken_on(work, result, refused)
+            result = _not_taken_on(result, refused, by_now.state_if_not)
     except FleetpatchError as error:
         result = replace(result, state=RebootState.FAILED, reason=f"{reason}; {error.message}")
     _keep(work, result, early)
@@ -250,12 +250,16 @@ def _order_and_watch(work: Work, before: str, reason: str, waiting: Waiting, *, 
     return result
 
 
-def _not_taken_on(work: Work, result: RebootResult, refused: ScriptRecord) -> RebootResult:
-    """Return the result of an order that the machine refused, or gave up before it went down."""
+def _not_taken_on(result: RebootResult, refused: ScriptRecord, due: RebootState) -> RebootResult:
+    """Return the result of an order that the machine refused, or gave up before it went down.
+
+    Args:
+        result: of the order, so far.
+        refused: what the machine said.
+        due: where the machine stands with a reboot that was not ordered.
+    """
     about, why = refused.get("about"), refused.get("why", "it gave no reason")
-    state = RebootState.REQUIRED if about == "window" else RebootState.FAILED
-    if about in BUSY:
-        state = _decision(work).state_if_not
+    state = RebootState.REQUIRED if about == "window" else due if about in BUSY else RebootState.FAILED
     return replace(result, state=state, reason=f"{result.reason}; refused: {why}", count=0)
 
 

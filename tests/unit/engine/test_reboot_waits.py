@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flows.cli.exits import Code, code_of
+from tasks.errors import HostKeyMismatch
 from tasks.seams.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.context import SilentWatcher
@@ -162,6 +163,27 @@ def test_an_order_that_the_machine_gives_up_before_it_goes_down_is_given_again(f
     assert web.boots.count == 1
     assert outcome.reboot_result is not None
     assert "ordered after backup (pid 7) keeps it up (waited 3 min" in outcome.reboot_result.reason
+
+
+@pytest.mark.parametrize(
+    ("policy", "state"),
+    [(RebootPolicy.IF_REQUIRED, RebootState.REQUIRED), (RebootPolicy.ALWAYS, RebootState.NOT_NEEDED)],
+)
+def test_an_order_that_was_refused_is_no_reboot_when_the_machine_is_lost_as_we_wait(
+    fleet: SimFleet, policy: RebootPolicy, state: RebootState
+) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=state is RebootState.REQUIRED)])
+
+    def begins() -> None:
+        locked(web, 300)
+        web.at(60, lambda: web.fail(HostKeyMismatch("another key"), on="reboot_obstacles"))
+
+    with_the_order(web, begins)
+
+    outcome = outcome_of(fleet.patch(reboot=policy), "web")
+
+    assert (outcome.reboot, web.boots.count) == (state, 0)
+    assert "another key" in outcome.reason
 
 
 def test_an_order_that_is_given_up_because_no_command_works_has_failed(fleet: SimFleet) -> None:
