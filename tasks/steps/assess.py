@@ -71,7 +71,7 @@ def plan(work: Work) -> MachineRun:
 
 def plan_anew(work: Work, packages: PackageState) -> MachineRun:
     """Plan with what is pending now, and install no more than what a person saw, where one had to approve it."""
-    before, run = work.plan, work.run
+    before, run = work.plan, replace(work.run, planned_anew=True)
     work.run = replace(run, assessment=replace(run.assessment, packages=packages) if run.assessment else None)
     made = plan(work)
     if made.plan is None or not asked_for(work.context.run):

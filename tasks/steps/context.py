@@ -184,6 +184,7 @@ class MachineRun:
     """What is known of one machine so far. Steps return it with their part filled in.
 
     Attributes:
+        planned_anew: its plan and its packages are of its own turn, and newer than those that the records have.
         baseline: facts from just before anything was changed.
         packages_after: what the package manager said after the last change.
         early_reboot: the reboot that was pending before we came, when it was taken first.
@@ -202,6 +203,7 @@ class MachineRun:
     wave: int | None = None
     assessment: Assessment | None = None
     plan: Plan | None = None
+    planned_anew: bool = False
     baseline: Facts | None = None
     findings: tuple[Finding, ...] = ()
     install: InstallResult | None = None

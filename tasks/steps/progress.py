@@ -1,7 +1,7 @@
 """How far a machine has come, in the journal: so that another process can go on from there.
 
-After each step the parts of the machine's run that it filled in are stored. What was assessed and planned is not: that
-stands in the records once for all machines, before the first wave.
+After each step the parts of the machine's run that it filled in are stored. What was assessed and planned is not, unless
+it was planned anew in its own turn: it stands in the records once for all machines, before the first wave.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -15,6 +15,7 @@ from tasks.model import (
     Finding,
     InstallResult,
     PackageState,
+    Plan,
     RebootResult,
     RestartResult,
     StepRecord,
@@ -32,7 +33,11 @@ ACT = "step"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The parts of a MachineRun that steps fill in once it has a plan. Names and meanings are MachineRun's."""
+    """The parts of a MachineRun that steps fill in once it has a plan. Names and meanings are MachineRun's.
+
+    Attributes:
+        anew: what it was planned anew with, and the plan; None: the plan in the records stands.
+    """
 
     baseline: Facts | None = None
     findings: tuple[Finding, ...] = ()
@@ -46,17 +51,23 @@ class Progress:
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED
     error: ErrorInfo | None = None
+    anew: tuple[PackageState, Plan] | None = None
 
 
 _CODEC = TypeAdapter(Progress)
-_NAMES = tuple(each.name for each in fields(Progress))
+_NAMES = tuple(each.name for each in fields(Progress) if each.name != "anew")
 
 
 def progress_of(run: MachineRun) -> dict[str, object]:
     """Return a machine's progress as JSON data."""
-    progress = Progress(**{name: getattr(run, name) for name in _NAMES})
+    progress = Progress(**{name: getattr(run, name) for name in _NAMES}, anew=_anew(run))
     data: dict[str, object] = _CODEC.dump_python(progress, mode="json", exclude_defaults=True)
     return data
+
+
+def _anew(run: MachineRun) -> tuple[PackageState, Plan] | None:
+    packages = run.assessment.packages if run.assessment else None
+    return (packages, run.plan) if run.planned_anew and packages is not None and run.plan is not None else None
 
 
 def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
@@ -89,4 +100,8 @@ def recalled(run: MachineRun, entries: tuple[JournalEntry, ...]) -> MachineRun:
     parts = {name: getattr(progress, name) for name in _NAMES}
     if progress.halted:
         parts |= {"baseline": None, "findings": ()}
+    if progress.anew is not None:
+        packages, plan = progress.anew
+        assessment = replace(run.assessment, packages=packages) if run.assessment else None
+        run = replace(run, assessment=assessment, plan=plan, planned_anew=True)
     return replace(run, **{**parts, "halted": "", "error": None})

@@ -1,7 +1,6 @@
 """Somebody else's transaction begins or ends between two looks of ours: half of it is no damage, and no result."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
@@ -9,37 +8,9 @@ import pytest
 from tasks.model import Outcome
 from tasks.rules.restarts import CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
-from tasks.steps.context import SilentWatcher
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
-
-
-@dataclass
-class At(SilentWatcher):
-    """Does something once, as a step begins."""
-
-    step: Step
-    then: Callable[[], None]
-    steps: list[Step] = field(default_factory=list)
-
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """See Watcher."""
-        if step is self.step and step not in self.steps:
-            self.then()
-        self.steps.append(step)
-
-
-def works(machine: SimMachine, name: str, seconds: float, *, becomes: str = "", ends_broken: bool = False) -> None:
-    """Let somebody change this package from now on, for so long."""
-    now, shelf = machine.fake_clock.now(), machine.world.shelf
-    machine.world.locks = (*machine.world.locks, (now, now + timedelta(seconds=seconds)))
-    shelf[name].broken = True
-
-    def done() -> None:
-        shelf[name].installed = becomes or shelf[name].installed
-        shelf[name].broken = ends_broken
-
-    machine.at(seconds, done)
+from tests.support.others import At, works
 
 
 def patched(*packages: FakePackage, at: Step, then: Callable[[SimMachine], None], repair: bool = False) -> Outcome:
