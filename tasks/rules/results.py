@@ -10,6 +10,7 @@ from tasks.states import Classification, UpdateState
 _WAITS = re.compile(r" is not set up because \S+ failed")
 """How a job says that an update waits for another one (see PackageManager)."""
 _NO_TURN = "the job ended before its turn came"
+_BY_OTHERS = "somebody else installed it"
 
 
 def settle(
@@ -39,6 +40,7 @@ def settle(
         if transaction.started_at is not None
         for update_id in transaction.updates
     }
+    by_others = f"came along with another one, or {_BY_OTHERS}" if ran else _BY_OTHERS
     return tuple(
         _settle_one(
             update,
@@ -47,6 +49,7 @@ def settle(
             ran.get(update.id),
             not_attempted.get(update.id, ""),
             changed_by,
+            by_others,
         )
         for update in chosen
     )
@@ -105,17 +108,24 @@ def came_along(skipped: Sequence[UpdateResult], versions_now: Mapping[str, str])
 def _moved(result: UpdateResult, now: str | None) -> UpdateResult:
     if now is None or now == result.update.installed:
         return result
-    along = "came along as a dependency"
+    along = f"came along as a dependency, or {_BY_OTHERS}"
     if result.state is not UpdateState.NOT_SELECTED:
-        along = f"{along}, or somebody else installed it, although it was to be left alone: {result.reason}"
+        along = f"{along}, although it was to be left alone: {result.reason}"
     return replace(result, state=UpdateState.INSTALLED, reason=along, version_after=now)
 
 
 def _settle_one(
-    update: Update, had: str | None, now: str | None, ran: TransactionResult | None, why_not: str, changed_by: str
+    update: Update,
+    had: str | None,
+    now: str | None,
+    ran: TransactionResult | None,
+    why_not: str,
+    changed_by: str,
+    by_others: str,
 ) -> UpdateResult:
     if now is not None and now != had:
-        return UpdateResult(update, UpdateState.INSTALLED, _note(update, now, ran, why_not), now)
+        unbegun = f"{by_others} ({why_not})" if why_not else by_others
+        return UpdateResult(update, UpdateState.INSTALLED, _note(update, now, ran, unbegun), now)
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
     if now is None and had is not None:
@@ -134,11 +144,11 @@ def _settle_one(
     return UpdateResult(update, UpdateState.FAILED, f"{still} afterwards: {_ending(ran, update)}", now)
 
 
-def _note(update: Update, now: str, ran: TransactionResult | None, why_not: str) -> str:
+def _note(update: Update, now: str, ran: TransactionResult | None, unbegun: str) -> str:
     """Return what is unusual about an update that is installed now, or ""."""
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
     if ran is None:
-        notes.append(f"came along with another one ({why_not})" if why_not else "came along with another one")
+        notes.append(unbegun)
     elif ran.exit_code not in (0, None) and _words_about(update, ran):  # it may only say "reboot me"
         notes.append(f"installed, and its transaction complained of it: {_ending(ran, update)}")
     return "; ".join(notes)

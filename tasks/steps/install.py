@@ -102,9 +102,10 @@ def _repair(work: Work, tally: Tally) -> None:
         what = f"the repair was not begun: {'; '.join(story.refusals)}" if story.refusals else "the repair did not help"
         hint = f"Read why: fleetpatch show {work.context.run.id} --machine {work.name} --log. Mend that on the machine."
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint=hint)
-    tally.repaired = work.packages.unfinished
+    tally.repaired = work.packages.unfinished if story.transactions else ()
     findings = tuple(each for each in work.run.findings if each.check != PACKAGES)
-    mended = Finding(PACKAGES, FindingLevel.GOOD, f"repaired before anything else: {problems}")
+    how = "repaired before anything else" if story.transactions else "whole again, and not by this run"
+    mended = Finding(PACKAGES, FindingLevel.GOOD, f"{how}: {problems}")
     work.run = replace(work.run, findings=(*findings, mended))
     work.run = plan_anew(work, state)  # what a repair brought to light, nobody has seen and approved
 

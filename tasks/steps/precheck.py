@@ -29,8 +29,9 @@ def precheck(work: Work) -> MachineRun:
     facts = timed_facts(work.transport, clock, work.reading())
     work.run = replace(work.run, baseline=facts, claimed=True)
     claimed = claim(work)
-    if claimed.finding.level is not FindingLevel.BLOCK:
-        _look_again(work)
+    if claimed.finding.level is not FindingLevel.BLOCK and _look_again(work):
+        facts = timed_facts(work.transport, clock, work.reading())  # what others changed meanwhile is not this run's
+        work.run = replace(work.run, baseline=facts)
     findings = [
         claimed.finding,
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
@@ -45,15 +46,19 @@ def precheck(work: Work) -> MachineRun:
     return replace(work.run, findings=tuple(findings), halted=halted, halted_as=halted_as)
 
 
-def _look_again(work: Work) -> None:
+def _look_again(work: Work) -> bool:
     """Plan anew when packages were half changed as they were assessed: that may be hours ago, and long over.
+
+    Returns:
+        Whether it did.
 
     Where an earlier process has begun already, what it found half done may be its own.
     """
     if work.run.begun or not (work.packages.problems or work.packages.at_work):
-        return
+        return False
     until = min(Deadline(over_at(work)), Deadline.after(work.context.clock, OTHERS_SECONDS))
     work.run = plan_anew(work, wait_for_packages(work, Step.PRECHECK, until))
+    return True
 
 
 def refusal(findings: Sequence[Finding]) -> str:

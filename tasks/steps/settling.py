@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tasks.errors import FleetpatchError
-from tasks.model import ErrorInfo, InstallResult, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.model import (
+    ErrorInfo,
+    InstallResult,
+    PackageState,
+    TransactionResult,
+    UnfinishedPackage,
+    Update,
+    UpdateResult,
+)
 from tasks.rules.checks import conffile_findings
 from tasks.rules.results import as_update, came_along, repaired, settle
 from tasks.rules.window import overrun
@@ -92,17 +100,31 @@ def _was_pending(work: Work, tally: Tally) -> list[Update]:
 
 def settled(work: Work, tally: Tally) -> MachineRun:
     """Say of each update what became of it, and keep what the package manager says now."""
-    versions, after = versions_now(work, tally), None
-    there_before = [*(update for update in work.plan.chosen if update.installed), *map(as_update, tally.repaired)]
-    if any(update.id not in versions for update in there_before):
-        # Half changed, by us or by somebody else who has begun since: the latter may be whole in a moment.
-        after = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
-        versions = versions_now(work, tally)
+    versions, after = _versions_in_time(work, tally)
     who = after.at_work if after else ""
     chosen = settle(work.plan.chosen, work.packages, versions, tally.transactions, tally.not_attempted, who)
     chosen = tuple(_with_overrun(work, tally, result) for result in chosen)
     work.run = _with_result(work, tally, chosen, versions, f"packages were being changed by {who}" if who else "")
     return replace(work.run, packages_after=after or read_packages_patiently(work))
+
+
+def _versions_in_time(work: Work, tally: Tally) -> tuple[Mapping[str, str], PackageState | None]:
+    """Ask what is there now, and again for what is half changed while somebody else is at work: that is whole soon.
+
+    Returns:
+        id -> version, and the packages' state where that was asked for.
+    """
+    versions, after, until = versions_now(work, tally), None, others_deadline(work)
+    there_before = [*(update for update in work.plan.chosen if update.installed), *map(as_update, tally.repaired)]
+    while any(update.id not in versions for update in there_before):
+        after = wait_for_packages(work, Step.INSTALL, until, read_packages_patiently)
+        versions = versions_now(work, tally)
+        if after.at_work or all(update.id in versions for update in there_before):
+            break
+        after = read_packages_patiently(work)  # the next of his transactions may have begun between the two questions
+        if not after.at_work or until.passed(work.context.clock):
+            break
+    return versions, after
 
 
 def _with_overrun(work: Work, tally: Tally, result: UpdateResult) -> UpdateResult:

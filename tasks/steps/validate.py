@@ -19,17 +19,17 @@ PAUSE_SECONDS = 2.0
 def validate(work: Work) -> MachineRun:
     """Re-assess the machine, and check versions, services, boot and its owner's probes."""
     clock, run = work.context.clock, work.run
-    facts, findings = _settled_services(work)
+    facts, findings = _settled_services(work, work.context.options.settle_seconds)
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in run.reboots)
     packages = run.packages_after
     blocks = any(finding.level is FindingLevel.BLOCK for finding in findings)
     if blocks or packages is None or packages.at_work or packages.problems or rebooted or run.restarts is not None:
-        packages = read_packages(work)
+        packages, others = read_packages(work), False
         if packages.at_work:
-            packages = _settled_packages(work)
-            if blocks:  # somebody was upgrading just these services, perhaps
-                facts, findings = _settled_services(work)
+            packages, others = _settled_packages(work), True
+        if blocks:  # somebody was upgrading just these services, perhaps, and may have ended as packages were read
+            facts, findings = _settled_services(work, work.context.options.settle_seconds if others else 0)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(work.name, began, seconds, facts=facts, packages=packages, run_id=work.context.run.id)
     work.context.records.save(assessment)
@@ -66,10 +66,10 @@ def _settled_packages(work: Work) -> PackageState:
     return wait_for_packages(work, Step.VALIDATE, max(own, others_deadline(work)))
 
 
-def _settled_services(work: Work) -> tuple[Facts, list[Finding]]:
-    """Compare services and file systems before and after; what is gone is given time to come back."""
+def _settled_services(work: Work, seconds: float) -> tuple[Facts, list[Finding]]:
+    """Compare services and file systems before and after; what is gone is given so many seconds to come back."""
     clock = work.context.clock
-    deadline = Deadline.after(clock, work.context.options.settle_seconds)
+    deadline = Deadline.after(clock, seconds)
     while True:
         facts = read_facts(work.transport, clock, work.reading())
         before = work.run.baseline

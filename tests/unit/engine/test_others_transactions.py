@@ -1,13 +1,16 @@
 """Somebody else's transaction begins or ends between two looks of ours: half of it is no damage, and no result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
 
-from tasks.model import Outcome
+from tasks.model import Outcome, PackageState, Update
 from tasks.rules.restarts import CHECK
+from tasks.seams.clock import Deadline
+from tasks.seams.transport import Transport
 from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
+from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
 from tests.support.others import At, works
@@ -73,6 +76,7 @@ def test_who_installs_the_very_same_updates_is_waited_for_and_no_failure() -> No
         FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 600, becomes="2.0"), repair=False
     )
     assert result_of(outcome, "a").state is UpdateState.INSTALLED
+    assert result_of(outcome, "a").reason.startswith("somebody else installed it (")
     assert outcome.state in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS), outcome.reason
 
 
@@ -175,3 +179,70 @@ def test_a_reboot_that_is_asked_for_after_the_decision_is_reported_as_required()
     assert outcome.reboot_result is not None
     assert "linux-image was installed" in outcome.reboot_result.reason
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+
+
+def test_what_somebody_changes_before_we_begin_is_not_held_against_the_installation() -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("b")])
+    web.listening = ("tcp/22", "tcp/443", "tcp/8080")
+    works(web, "b", 200, becomes="2.0")
+    web.at(100, lambda: setattr(web, "listening", ("tcp/22", "tcp/443")))
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+
+
+def test_who_ends_as_packages_are_read_has_his_services_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    upgraded: list[SimMachine] = []
+    really = FakeManager.assess
+
+    def assess(self: FakeManager, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        for web in upgraded:
+            web.listening = ("tcp/22", "tcp/443")
+            web.world.others_end()
+        return really(self, transport, refresh=refresh, deadline=deadline)
+
+    def upgrades(web: SimMachine) -> None:
+        web.listening = ("tcp/22",)
+        web.world.half_done.append(web.world.shelf["other"])
+        works(web, "other", 50_000)
+        upgraded.append(web)
+
+    monkeypatch.setattr(FakeManager, "assess", assess)
+    outcome = patched(FakePackage("a"), FakePackage("other", installed="2.0"), at=Step.VALIDATE, then=upgrades)
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+
+
+def test_the_second_of_somebodys_transactions_is_waited_for_like_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins after nobody was seen at work, and before versions are asked for."""
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a")])
+    fleet.watch = At(Step.INSTALL, lambda: works(web, "a", 400, becomes="2.0"))
+    asked: list[str] = []
+    really = FakeManager.installed
+
+    def installed(
+        self: FakeManager, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
+        asked.append("")
+        if len(asked) == 3:
+            works(web, "a", 60)
+        return really(self, transport, updates, deadline=deadline)
+
+    monkeypatch.setattr(FakeManager, "installed", installed)
+    result = result_of(outcome_of(fleet.patch(), "web"), "a")
+    assert len(asked) > 3
+    assert result.state is UpdateState.INSTALLED, result.reason
+
+
+def test_what_somebody_else_repairs_is_not_told_as_repaired_by_this_run() -> None:
+    fleet = SimFleet()
+    web = fleet.add("web", [FakePackage("a"), FakePackage("half", installed="2.0", broken=True)])
+    fleet.watch = At(Step.INSTALL, lambda: works(web, "half", 400))
+
+    outcome = outcome_of(fleet.patch(repair=True), "web")
+
+    assert [(each.update.id, each.state) for each in outcome.updates] == [("a", UpdateState.INSTALLED)]
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert any("whole again, and not by this run" in each.message for each in outcome.findings)
