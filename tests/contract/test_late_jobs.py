@@ -26,7 +26,7 @@ CLOCK = SystemClock()
 NEVER = r"it did not begin within 1 seconds when it was handed over, so it never begins"
 WORK = {
     "quick": 'date +%s >>"$FP_JOB_DIR/ran"; fp_emit ran',
-    "patient": 'while ! fp_stop_requested; do sleep 0.1; done; touch "$FP_JOB_DIR.left"',
+    "patient": 'touch "$FP_JOB_DIR/at-it"; while ! fp_stop_requested; do sleep 0.1; done; touch "$FP_JOB_DIR.left"',
     "heeding": "if fp_stop_requested; then fp_emit heeded; else fp_emit went_on; fi",
 }
 HELD_UP = """#!/bin/sh
@@ -190,7 +190,7 @@ def test_a_job_whose_folder_was_removed_begins_nothing_more(late: Late, *, anoth
     late.gate.touch()
     late.shell.start(Job("one", Script("patient")), deadline=soon())
     folder = late.place / "jobs/one"
-    wait((folder / "meta").exists)
+    wait((folder / "at-it").exists)  # whose script is not even read yet ends for lack of it
     shutil.rmtree(folder)
     if another:
         folder.mkdir()
