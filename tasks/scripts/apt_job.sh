@@ -86,9 +86,8 @@ while_in_time() { # COMMAND…, one that changes no package: it is ended when it
   wait "$fetching"
 }
 
-locked_out() { # whether apt could not begin for somebody's lock
-  last_words | grep -q 'Could not get lock' && ! grep -q '^pm' "$status" 2>/dev/null
-}
+apt_began() { grep -q '^pm' "$status" 2>/dev/null; } # whether apt has changed packages: it tells of that from the first on
+locked_out() { last_words | grep -q 'Could not get lock' && ! apt_began; } # whether apt could not begin for somebody's lock
 
 run_apt() { # WORDS…: apt-get, with its progress told; a download is ended when it is time to stop
   : >"$status"
@@ -117,27 +116,34 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
 }
 
 configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't wait for its lock, so it is tried again until then
+  kept_out='' # whether that was in vain
   while :; do # and what is to be set up is asked each time: somebody else may have done so, which dpkg calls an error
     todo=$("$@")
     [ -n "$todo" ] || return 0
     from=$(wc -c <"$log")
     # shellcheck disable=SC2086  # a list of words
-    dpkg --force-confdef --force-confold --configure $todo 3>&- && return
+    dpkg --force-confdef --force-confold --configure $todo 3>&-
     code=$?
+    ! tail -c "+$((from + 1))" "$log" | grep -qE '^(Setting up|Processing triggers for) ' || set_up=yes
+    [ "$code" -ne 0 ] || return 0
     [ -n "$("$@")" ] || return 0
     tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' || return "$code"
-    [ "$(seconds_until "$until")" -ge 2 ] || return "$code"
+    [ "$(seconds_until "$until")" -ge 2 ] || { kept_out=yes; return "$code"; }
     sleep 2
+    [ "$work" != repair ] || log_from=$(wc -c <"$log") # it has not begun yet, and what it will fail of is not this lock
   done
 }
 
 # ---- what went wrong, as "kind: the lines that say so"
 
+changed_something() { [ -n "$set_up" ] || apt_began; }
+
 complaint() {
-  words=$(last_words)
-  case $words in
+  words=$(last_words) changed=no
+  if changed_something; then changed=yes; fi
+  case $changed:$words in
     *'dpkg was interrupted'*) kind=interrupted ;;
-    *'Could not get lock'* | *'locked by another process'*) kind=lock ;;
+    no:*'Could not get lock'* | no:*'locked by another process'*) kind=lock ;; # which says that nothing was begun
     *'No space left on device'* | *"don't have enough free space"*) kind=space ;;
     *'Held packages were changed'*) kind=held ;;
     *'conffile prompt'*) kind=conffile ;;
@@ -283,7 +289,8 @@ install() { # NAME=VERSION…
   if [ "$result" -ne 0 ] && locked_out; then ended "$result"; return; fi # what is half done now is not ours
   if [ "$result" -ne 0 ] || [ -n "$pending" ]; then # or apt has set all up that it should
     set_up_the_rest; code=$?
-    [ "$result" -ne 0 ] || result=$code
+    # all that apt should do went well when it says so: triggers that wait for whoever has the lock now are no failure
+    [ "$result" -ne 0 ] || [ -n "$kept_out" ] || result=$code
   fi
   # shellcheck disable=SC2086  # a list of words
   [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
@@ -328,7 +335,8 @@ Inst "*) # what is only to be set up has just been tried
 native=$(dpkg --print-architecture)
 for number in $(fp_param numbers); do
   latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
-  stop_at=${stop_at:-$latest} wishes='' pending=''
+  stop_at=${stop_at:-$latest} wishes='' pending='' ended_for='' set_up=''
+  : >"$status"
   log_from=$(wc -c <"$log")
   if fp_stop_requested; then not_attempted stop 'asked to stop'; continue; fi
   if is_over "$latest"; then not_attempted window ''; continue; fi

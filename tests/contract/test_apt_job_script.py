@@ -132,6 +132,7 @@ if [ -e "$STAND_IN/locked" ]; then
   echo 'E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (somebody)'
   exit 100
 fi
+[ -e "$STAND_IN/refuses" ] || echo 'pmstatus:a:50.0:Unpacking a' >&5 # as soon as it changes something
 [ ! -e "$STAND_IN/at-apt" ] || . "$STAND_IN/at-apt"
 """
 # without names: states of what is unfinished; with one: its own state

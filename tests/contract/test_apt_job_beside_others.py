@@ -1,0 +1,85 @@
+"""Somebody else's transaction comes before, between or after what apt_job.sh does: each keeps what is his."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.contract.test_apt_job_script import (
+    APT_GET,
+    APT_MARK,
+    DPKG,
+    DPKG_QUERY,
+    STUCK,
+    at_work,
+    kinds,
+    run,
+)
+
+LOCKED = "echo 'dpkg: error: dpkg frontend lock was locked by another process with pid 5'; exit 2\n"
+ONCE = f'[ -e "$STAND_IN/tried" ] || {{ : >"$STAND_IN/tried"; {{}} {LOCKED.strip()}; }}\n'
+"""dpkg finds the lock taken once; what happens meanwhile goes in between."""
+FAILS = """echo 'dpkg: error processing package bad (--unpack):'
+echo ' new bad package pre-installation script subprocess returned error exit status 1'
+"""
+BEGUN = "transaction_ended"
+TOOLS: Mapping[str, str] = {"dpkg-query": DPKG_QUERY, "dpkg": DPKG, "apt-mark": APT_MARK}
+
+
+def meanwhile(what: str = "") -> str:
+    return ONCE.replace("{}", what)
+
+
+# ---- a transaction that began is told as one
+
+
+@pytest.mark.parametrize("lock", [meanwhile(), LOCKED])
+def test_what_apt_has_begun_is_no_lock_that_kept_it_from_beginning(tmp_path: Path, lock: str) -> None:
+    unpacked = 'echo "unpacked a:all" >"$STAND_IN/unfinished"; exit 100\n'
+    (tmp_path / "at-apt").write_text(FAILS + unpacked)
+    (tmp_path / "at-dpkg").write_text(lock)
+    events, _ = at_work(tmp_path, tx_0_packages=["a=1", "bad=1"], lock_wait_seconds="4")
+    assert kinds(events) == ["transaction_started", BEGUN, "finished"]
+    assert (events[1]["exit_code"], events[1]["cause"]) == (100, "maintainer-script")
+    assert "new bad package pre-installation script" in str(events[1]["error"])
+
+
+def test_a_transaction_that_went_well_did_so_though_somebodys_lock_was_waited_for_in_vain(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").write_text(STUCK)
+    (tmp_path / "at-apt").write_text('echo "triggers-pending man-db:all" >>"$STAND_IN/unfinished"\n')
+    (tmp_path / "at-dpkg").write_text(LOCKED)
+    events, said = at_work(tmp_path, lock_wait_seconds="4")
+    assert set(said["set-up"]) == {"man-db:all"}
+    assert (events[-2]["exit_code"], events[-2]["cause"], events[-2]["error"]) == (0, "", "")
+
+
+def repair(
+    place: Path, *, seconds: int = 60, tools: Mapping[str, str] = TOOLS, **params: object
+) -> list[dict[str, object]]:
+    events = run(place, APT_GET, seconds, tools=tools, work="repair", tx_0_packages=[], **params)
+    return [event for event in events if event["kind"] != "progress"]
+
+
+def test_a_repair_that_a_lock_keeps_from_beginning_says_so(tmp_path: Path) -> None:
+    (tmp_path / "at-dpkg").write_text(LOCKED)
+    events = repair(tmp_path, lock_wait_seconds="4")
+    assert [event.get("cause") for event in events if event["kind"] == BEGUN] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "said", ["Setting up a (1) ...", "Processing triggers for a (1) ...", "dpkg: dependency problems"]
+)
+def test_a_repair_that_fails_after_it_had_to_wait_for_a_lock_was_not_kept_from_beginning(
+    tmp_path: Path, said: str
+) -> None:
+    (tmp_path / "at-dpkg").write_text(f"{meanwhile()}echo '{said}'; echo 'dpkg: error processing package a'; exit 1\n")
+    events = repair(tmp_path)
+    assert [(event["exit_code"], event["cause"]) for event in events if event["kind"] == BEGUN] == [(1, "failed")]
+
+
+def test_a_repair_that_set_up_something_and_finds_the_lock_taken_afterwards_was_begun(tmp_path: Path) -> None:
+    (tmp_path / "simulated").write_text("Inst a (1 repo [all])\n")
+    (tmp_path / "at-dpkg").write_text('echo "Setting up b (1) ..."\n')
+    (tmp_path / "locked").write_text("")
+    events = repair(tmp_path, lock_wait_seconds="4")
+    assert [(event["exit_code"], event["cause"]) for event in events if event["kind"] == BEGUN] == [(100, "failed")]
