@@ -15,6 +15,7 @@ removals=--no-remove
 [ "$(fp_param allow_removals)" != yes ] || removals=
 
 lines() { printf '%s\n' "$@"; }
+among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: stdin's lines that it has, too
 without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: stdin's lines that it lacks
 last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
 
@@ -210,13 +211,19 @@ barred() { # new packages and removals that a mask of what is excluded names
     done
 }
 
-the_rest() { # what only waits for the triggers of another is settled along with that, and dpkg refuses to set it up by name
-  unfinished unpacked half-configured triggers-pending | without "$FP_JOB_DIR/apt-drop"
+half_done() { # what only waits for the triggers of another is settled along with that, and dpkg refuses to set it up by name
+  unfinished unpacked half-configured triggers-pending
 }
 
-set_up_the_rest() { # one failing package must not leave the others half done; it is not run again itself
+note_ours() { # what our apt has left half done, as soon as it has ended; it is not to run again what failed, or did before
   sed -n 's/^pmerror:\(.*\):[0-9][0-9]*\.[0-9]*:.*/\1/p' "$status" | awk -v native="$native" '{ print; print $0 ":" native; print $0 ":all" }' >"$FP_JOB_DIR/apt-drop"
   cat "$FP_JOB_DIR/apt-stuck" >>"$FP_JOB_DIR/apt-drop"
+  half_done | without "$FP_JOB_DIR/apt-drop" >"$FP_JOB_DIR/apt-ours"
+}
+
+the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # whoever has the lock meanwhile has packages of his own half done
+
+set_up_the_rest() { # one failing package must not leave the others half done
   until=$(($(order_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
   configure the_rest
 }
@@ -286,14 +293,16 @@ install() { # NAME=VERSION…
     stop) not_attempted stop 'asked to stop'; return ;;
     unwanted) not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
   esac
-  if [ "$result" -ne 0 ] && locked_out; then ended "$result"; return; fi # what is half done now is not ours
-  if [ "$result" -ne 0 ] || [ -n "$pending" ]; then # or apt has set all up that it should
+  if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # what is half done now is not ours
+  note_ours
+  # before anybody is waited for: what they choose meanwhile is theirs
+  # shellcheck disable=SC2086  # a list of words
+  [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
+  if apt_began && [ "$result:$pending" != 0: ]; then # or apt had nothing to do, or has set all up that it should
     set_up_the_rest; code=$?
     # all that apt should do went well when it says so: triggers that wait for whoever has the lock now are no failure
     [ "$result" -ne 0 ] || [ -n "$kept_out" ] || result=$code
   fi
-  # shellcheck disable=SC2086  # a list of words
-  [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
   kept_conffiles
   ended "$result"
 }

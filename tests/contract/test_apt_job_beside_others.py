@@ -83,3 +83,43 @@ def test_a_repair_that_set_up_something_and_finds_the_lock_taken_afterwards_was_
     (tmp_path / "locked").write_text("")
     events = repair(tmp_path, lock_wait_seconds="4")
     assert [(event["exit_code"], event["cause"]) for event in events if event["kind"] == BEGUN] == [(100, "failed")]
+
+
+# ---- what is half done and somebody else's
+
+
+@pytest.mark.parametrize("words", ["E: Unmet dependencies. Try apt --fix-broken install", "E: dpkg was interrupted"])
+def test_nothing_is_set_up_by_a_transaction_that_changed_nothing(tmp_path: Path, words: str) -> None:
+    (tmp_path / "refuses").touch()
+    (tmp_path / "at-apt").write_text(f'echo "unpacked other:all" >"$STAND_IN/unfinished"; echo "{words}"; exit 100\n')
+    events, said = at_work(tmp_path)
+    assert (said["set-up"], events[-2]["exit_code"]) == ([], 100)
+
+
+def test_nothing_is_set_up_by_a_transaction_that_had_nothing_to_do(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").write_text(STUCK)
+    (tmp_path / "refuses").touch()
+    (tmp_path / "at-apt").write_text('echo "unpacked other:all" >>"$STAND_IN/unfinished"\n')
+    events, said = at_work(tmp_path)
+    assert (said["set-up"], events[-2]["exit_code"]) == ([], 0)
+
+
+@pytest.mark.parametrize("left", ["half-configured other:all", "unpacked a:all\\nhalf-configured other:all"])
+def test_what_somebodys_transaction_leaves_half_done_while_it_is_waited_for_is_theirs(
+    tmp_path: Path, left: str
+) -> None:
+    (tmp_path / "at-apt").write_text('echo "unpacked a:all" >"$STAND_IN/unfinished"; exit 100\n')
+    (tmp_path / "at-dpkg").write_text(meanwhile(f'printf "{left}\\n" >"$STAND_IN/unfinished";'))
+    events, said = at_work(tmp_path)
+    assert set(said["set-up"]) == {"a:all"}
+    assert len(said["set-up"]) == (2 if "unpacked" in left else 1)
+    assert events[-2]["exit_code"] == 100
+
+
+def test_a_package_that_somebody_chooses_while_they_are_waited_for_stays_theirs(tmp_path: Path) -> None:
+    noted = {"apt-mark": (APT_MARK, "auto"), "dpkg": (DPKG, "--force-confdef")}
+    note = '#!/bin/sh\n[ "$1" != {} ] || echo "$1" >>"$STAND_IN/order"\n'
+    (tmp_path / "at-apt").write_text('echo "unpacked a:all" >"$STAND_IN/unfinished"; exit 100\n')
+    tools = {name: note.format(word) + tool for name, (tool, word) in noted.items()}
+    run(tmp_path, APT_GET, 60, tools={**TOOLS, **tools})
+    assert (tmp_path / "order").read_text().split() == ["auto", "--force-confdef"]
