@@ -4,7 +4,8 @@
 # Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_packages (list of name=version), tx_N_present (list:
 # those names of them that were installed when they were chosen), tx_N_latest_start and tx_N_stop_at (epoch seconds; when a
 # download is ended, by default the latest start), allowed (list: other packages that may change), excluded (list: masks of packages that must not be installed), allow_removals ("yes"), lock_wait_seconds.
-# Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began, apt-done.
+# Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began (made anew whenever packages are
+# about to change), apt-done, and lists.
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 
@@ -100,7 +101,7 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
   while :; do # apt before 1.9.11 doesn't wait for dpkg's lock, and none waits for that of its archives
     case $1 in
       --download-only) while_in_time exec_apt "$@" ;;
-      *) (exec_apt "$@") ;;
+      *) : >"$began"; (exec_apt "$@") ;;
     esac
     code=$?
     if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! locked_out; then break; fi
@@ -122,6 +123,7 @@ configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't w
     todo=$("$@")
     [ -n "$todo" ] || return 0
     from=$(wc -c <"$log")
+    : >"$began"
     # shellcheck disable=SC2086  # a list of words
     dpkg --force-confdef --force-confold --configure $todo 3>&-
     code=$?
@@ -228,9 +230,14 @@ set_up_the_rest() { # one failing package must not leave the others half done
   configure the_rest
 }
 
-kept_conffiles() {
-  find /etc -xdev -cnewer "$began" \( -name '*.dpkg-dist' -o -name '*.dpkg-new' -o -name '*.ucf-dist' \) 2>/dev/null |
-    while IFS= read -r file; do fp_emit conffile path="${file%.*}" kept_as="$file"; done
+note_conffiles() { # right after packages were changed: what is kept before and after that may be somebody else's
+  find /etc -xdev -cnewer "$began" \( -name '*.dpkg-dist' -o -name '*.dpkg-new' -o -name '*.ucf-dist' \) >>"$FP_JOB_DIR/apt-kept" 2>/dev/null
+}
+
+kept_conffiles() { # those that are still there: what was only unpacked is set up by now
+  sort -u "$FP_JOB_DIR/apt-kept" | while IFS= read -r file; do
+    [ ! -e "$file" ] || fp_emit conffile path="${file%.*}" kept_as="$file"
+  done
 }
 
 on_its_own() { # which of the transaction's packages apt holds for installed only because others need them, or are new
@@ -295,11 +302,13 @@ install() { # NAME=VERSION…
   esac
   if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # what is half done now is not ours
   note_ours
+  note_conffiles
   # before anybody is waited for: what they choose meanwhile is theirs
   # shellcheck disable=SC2086  # a list of words
   [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
   if apt_began && [ "$result:$pending" != 0: ]; then # or apt had nothing to do, or has set all up that it should
     set_up_the_rest; code=$?
+    note_conffiles
     # all that apt should do went well when it says so: triggers that wait for whoever has the lock now are no failure
     [ "$result" -ne 0 ] || [ -n "$kept_out" ] || result=$code
   fi
@@ -317,6 +326,7 @@ repair() {
   patience
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
   configure lines --pending; result=$?
+  note_conffiles
   simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
   case "
 $simulated" in
@@ -333,6 +343,7 @@ Inst "*) # what is only to be set up has just been tried
       elif [ "$result" -eq 0 ]; then
         # shellcheck disable=SC2046  # a word, or none
         run_apt $(forbid_download --no-remove -f install) --no-remove -f install; result=$?
+        note_conffiles
       fi ;;
   esac
   kept_conffiles
@@ -346,12 +357,12 @@ for number in $(fp_param numbers); do
   latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
   stop_at=${stop_at:-$latest} wishes='' pending='' ended_for='' set_up=''
   : >"$status"
+  : >"$FP_JOB_DIR/apt-kept"
   log_from=$(wc -c <"$log")
   if fp_stop_requested; then not_attempted stop 'asked to stop'; continue; fi
   if is_over "$latest"; then not_attempted window ''; continue; fi
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/apt-own"
   sed 's/=.*//' "$FP_JOB_DIR/apt-own" >"$FP_JOB_DIR/apt-names"
-  : >"$began"
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
   case $work in
     stage) stage $(cat "$FP_JOB_DIR/apt-own") ;;

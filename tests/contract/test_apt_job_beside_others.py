@@ -1,6 +1,6 @@
 """Somebody else's transaction comes before, between or after what apt_job.sh does: each keeps what is his."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from tests.contract.test_apt_job_script import (
     APT_MARK,
     DPKG,
     DPKG_QUERY,
+    FREE,
     STUCK,
     at_work,
     kinds,
@@ -123,3 +124,50 @@ def test_a_package_that_somebody_chooses_while_they_are_waited_for_stays_theirs(
     tools = {name: note.format(word) + tool for name, (tool, word) in noted.items()}
     run(tmp_path, APT_GET, 60, tools={**TOOLS, **tools})
     assert (tmp_path / "order").read_text().split() == ["auto", "--force-confdef"]
+
+
+# ---- what they keep in /etc
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Callable[..., list[object]]:
+    """Run a job whose /etc is a folder of the test; return which configuration files it told of."""
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    find = f'#!/bin/sh\nshift\nexec /usr/bin/find {etc} "$@"\n'
+
+    def told(**params: object) -> list[object]:
+        events = run(tmp_path, APT_GET, 60, tools={**TOOLS, "find": find}, **params)
+        return [Path(str(event["kept_as"])).name for event in events if event["kind"] == "conffile"]
+
+    return told
+
+
+def keeps(name: str) -> str:
+    return f'sleep 0.1; : >"$STAND_IN/etc/{name}"; sleep 0.1;'
+
+
+def test_what_somebodys_transaction_keeps_while_ours_waits_is_theirs(
+    tmp_path: Path, kept: Callable[..., list[object]]
+) -> None:
+    (tmp_path / "locked").write_text(FREE + keeps("his.dpkg-dist"))
+    (tmp_path / "at-apt").write_text(keeps("ours.dpkg-dist"))
+    assert kept() == ["ours.dpkg-dist"]
+
+
+def test_what_somebody_keeps_while_the_rest_waits_is_theirs_and_all_of_ours_is_told(
+    tmp_path: Path, kept: Callable[..., list[object]]
+) -> None:
+    unpacked = f'{keeps("settled.dpkg-new")} echo "unpacked a:all" >"$STAND_IN/unfinished"; exit 100'
+    (tmp_path / "at-apt").write_text(keeps("ours.dpkg-dist") + unpacked)
+    settles = f'rm "$STAND_IN/etc/settled.dpkg-new"; {keeps("late.dpkg-dist")}'
+    (tmp_path / "at-dpkg").write_text(f"{meanwhile(keeps('his.dpkg-dist'))}{settles}\n")
+    assert sorted(map(str, kept())) == ["late.dpkg-dist", "ours.dpkg-dist"]
+
+
+def test_what_somebody_keeps_while_a_repair_waits_is_theirs(tmp_path: Path, kept: Callable[..., list[object]]) -> None:
+    (tmp_path / "simulated").write_text("Inst a (1 repo [all])\n")
+    (tmp_path / "at-dpkg").write_text(meanwhile(keeps("his.dpkg-dist")) + keeps("ours.dpkg-dist"))
+    (tmp_path / "locked").write_text(FREE + keeps("his-too.dpkg-dist"))
+    (tmp_path / "at-apt").write_text(keeps("late.dpkg-dist"))
+    assert sorted(map(str, kept(work="repair"))) == ["late.dpkg-dist", "ours.dpkg-dist"]
