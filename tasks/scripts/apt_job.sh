@@ -133,7 +133,9 @@ configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't w
     tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' || return "$code"
     [ "$(seconds_until "$until")" -ge 2 ] || { kept_out=yes; return "$code"; }
     sleep 2
-    [ "$work" != repair ] || log_from=$(wc -c <"$log") # it has not begun yet, and what it will fail of is not this lock
+    [ "$work" = repair ] || continue
+    if fp_stop_requested; then ended_for=stop; return "$code"; fi # a repair has not begun yet; an installation has
+    log_from=$(wc -c <"$log") # what it may fail of from now on is not this lock
   done
 }
 
@@ -326,6 +328,7 @@ repair() {
   patience
   fp_emit transaction_started number:="$number" at:="$(fp_now)"
   configure lines --pending; result=$?
+  if [ -n "$ended_for" ]; then not_attempted stop 'asked to stop'; return; fi
   note_conffiles
   simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
   case "
@@ -338,7 +341,8 @@ Remv "*)
 Inst "*) # what is only to be set up has just been tried
       run_apt --download-only --no-remove -f install; result=$?
       if [ -n "$ended_for" ] || is_over "$latest"; then
-        lines 'E: its download was not over in time, so that nothing was installed for the repair'
+        case $ended_for in stop) why='the run was asked to stop' ;; *) why='its download was not over in time' ;; esac
+        lines "E: $why, so that nothing was installed for the repair"
         result=100
       elif [ "$result" -eq 0 ]; then
         # shellcheck disable=SC2046  # a word, or none
@@ -346,6 +350,7 @@ Inst "*) # what is only to be set up has just been tried
         note_conffiles
       fi ;;
   esac
+  if [ "$ended_for" = stop ] && ! changed_something; then not_attempted stop 'asked to stop'; return; fi
   kept_conffiles
   ended "$result"
 }

@@ -95,12 +95,15 @@ def _repair(work: Work, tally: Tally) -> None:
     story = carry_out(work, Kind.REPAIR, 0, (repair,), _watching(work), underway=tally.jobs)
     tally.add(story)
     state = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
+    refused = "; ".join(story.refusals)
     if state.at_work:
-        what = f"whether the repair helped is not known: packages were being changed by {state.at_work} ({problems})"
+        what = f"the repair was not begun: {refused}; " if refused else "whether the repair helped is not known: "
+        what += f"packages were being changed by {state.at_work} ({problems})"
         raise BrokenPackages(what, machine=work.name, hint="Let it finish, then patch the machine again.")
     if state.problems:
-        what = f"the repair was not begun: {'; '.join(story.refusals)}" if story.refusals else "the repair did not help"
+        what = f"the repair was not begun: {refused}" if refused else "the repair did not help"
         hint = f"Read why: fleetpatch show {work.context.run.id} --machine {work.name} --log. Mend that on the machine."
+        hint = "Patch the machine again." if refused else hint
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint=hint)
     tally.repaired = work.packages.unfinished if story.transactions else ()
     findings = tuple(each for each in work.run.findings if each.check != PACKAGES)

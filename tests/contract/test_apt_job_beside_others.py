@@ -171,3 +171,33 @@ def test_what_somebody_keeps_while_a_repair_waits_is_theirs(tmp_path: Path, kept
     (tmp_path / "locked").write_text(FREE + keeps("his-too.dpkg-dist"))
     (tmp_path / "at-apt").write_text(keeps("late.dpkg-dist"))
     assert sorted(map(str, kept(work="repair"))) == ["late.dpkg-dist", "ours.dpkg-dist"]
+
+
+# ---- a stop while a repair waits
+
+
+def test_a_repair_begins_nothing_once_it_is_asked_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "at-dpkg").write_text(meanwhile('touch "$STAND_IN/stop";') + 'touch "$STAND_IN/changed"\n')
+    events = repair(tmp_path)
+    assert kinds(events) == ["transaction_started", "not_attempted", "finished"]
+    assert events[1]["why"] == "stop"
+    assert not (tmp_path / "changed").exists()
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_repair_that_is_asked_to_stop_before_it_installs_says_whether_it_has_begun(
+    tmp_path: Path, changes: bool
+) -> None:
+    (tmp_path / "simulated").write_text("Inst a (1 repo [all])\n")
+    (tmp_path / "at-dpkg").write_text('echo "Setting up b (1) ..."\n' if changes else "")
+    (tmp_path / "locked").write_text('touch "$STAND_IN/stop"\n')
+    events = repair(tmp_path)
+    assert kinds(events) == ["transaction_started", BEGUN if changes else "not_attempted", "finished"]
+    assert events[1]["cause" if changes else "why"] == ("failed" if changes else "stop")
+
+
+def test_what_is_left_of_an_installation_is_set_up_whoever_asks_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "at-apt").write_text('echo "unpacked a:all" >"$STAND_IN/unfinished"; exit 100\n')
+    (tmp_path / "at-dpkg").write_text(meanwhile('touch "$STAND_IN/stop";'))
+    _, said = at_work(tmp_path)
+    assert said["set-up"] == ["a:all", "a:all"]

@@ -163,7 +163,7 @@ class JobRun:
         if free_at is None:
             return True
         left = min(patience, (free_at - self._now()).total_seconds())
-        if self.stop_at is not None and self.work is not Work.REPAIR:
+        if self.stop_at is not None:
             heard = max(0.0, (self.stop_at - self._now()).total_seconds())
             if heard < left:
                 self.past += heard
