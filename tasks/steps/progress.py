@@ -1,7 +1,7 @@
 """How far a machine has come, in the journal: so that another process can go on from there.
 
-After each step the parts of the machine's run that it filled in are stored. What was assessed and planned is not, unless
-it was planned anew in its own turn: it stands in the records once for all machines, before the first wave.
+After each step the parts of the machine's run that it filled in are stored. What was assessed and planned stands in the
+records once for all machines, before the first wave, and is stored here only when it was planned anew in its own turn.
 """
 
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""A run dies after a machine was planned anew in its turn; who takes it up goes on with that plan, not with the old one."""
+"""A run dies after a machine was planned anew in its turn: who takes it up goes on with that plan, not the old one."""
 
 import pytest
 
