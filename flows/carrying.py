@@ -99,8 +99,10 @@ def _carry(
     with ExitStack() as stack:
         ours: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
         if isinstance(request, PatchRequest) and not request.dry_run:
-            keeper = LeaseKeeper(ports.leases, run_id, ports.control, this_process(whoami(who)))
+            holder = this_process(whoami(who))
+            keeper = LeaseKeeper(ports.leases, run_id, ports.control, holder)
             ours = stack.enter_context(keeper).ours
+            ports = replace(ports, records=ports.records.held(run_id, holder))
         left = past() if past is not None else None  # read only now that the run is ours: nobody adds to it
         window = left.run.window if left is not None else window_of(request, ports.clock.now())
         until = window.end if window is not None else None

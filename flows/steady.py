@@ -6,11 +6,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.errors import RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.rules.reboot import MEASURE as REBOOT
 from tasks.seams.clock import Clock
-from tasks.seams.records import JournalEntry, Records
+from tasks.seams.leases import Holder
+from tasks.seams.records import JournalEntry, Records, taken_over
 from tasks.steps.context import Watcher
 
 T = TypeVar("T")
@@ -86,13 +87,15 @@ class SteadyRecords:
                 self._learned[key] = ask()
         return self._learned.get(key)
 
+    def held(self, run_id: str, holder: Holder) -> "SteadyRecords":
+        """See Records."""
+        inner = self._inner.held(run_id, holder)
+        return SteadyRecords(inner, self._clock, self._until, self._watch, self._ours)
+
     def _must_be_ours(self) -> None:
         """Asked before each try: while the records were away the lease may have ended, and somebody have taken it."""
         if not self._ours():
-            raise RecordsError(
-                "somebody else has taken this run over, so nothing more is written about it from here",
-                hint="See the run: its new holder goes on with it.",
-            )
+            raise taken_over()
 
     def _steadily(self, call: Callable[[], T]) -> T:
         deadline = self._clock.now() + AT_LEAST

@@ -15,6 +15,7 @@ from tasks.records import schema
 from tasks.records.database import Database
 from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.leases import AbandonedRun, Holder, LeaseView, Renewal, StopRequest
+from tasks.seams.records import taken_over
 from tasks.states import OperationState
 
 _UNDERWAY = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
@@ -44,6 +45,8 @@ class SqlLeases:
             RecordsError: the database can't be asked.
         """
         with self._database.writing(f"take the lease of run {run_id}") as connection:
+            # Waits for what its holder is writing at this moment: see must_hold.
+            connection.execute(select(_LEASES.c.run_id).where(_LEASES.c.run_id == run_id).with_for_update())
             now = self._now(connection)
             row = _lease_row(holder, now + timedelta(seconds=seconds))
             # One statement, so that the database itself lets one win: it judges the row as it is once it is locked.
@@ -152,6 +155,22 @@ class SqlLeases:
         # Not now(): that one stands still while a transaction waits for another one's row.
         moment: datetime = connection.execute(select(func.clock_timestamp(type_=_LEASES.c.until.type))).scalar_one()
         return moment
+
+
+def must_hold(connection: Connection, run_id: str, holder: Holder) -> None:
+    """See to it that the lease stays this holder's until the transaction ends.
+
+    Renewing goes on beside it. Who takes the lease waits for it: at most for BUSY_SECONDS, after which PostgreSQL ends
+    the transaction of a process that was stopped; on SQLite one writes at a time anyway.
+
+    Raises:
+        RecordsError: somebody else has it, or nobody.
+    """
+    mine = select(_LEASES.c.run_id).where(
+        _LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back
+    )
+    if connection.execute(mine.with_for_update(read=True, key_share=True)).first() is None:
+        raise taken_over()
 
 
 def _lease_row(holder: Holder, until: datetime) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The Records seam on SQLite and PostgreSQL. Made by tasks/records/opening.py."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -14,7 +15,8 @@ from tasks.records.codec import decode, encode
 from tasks.records.columns import as_key
 from tasks.records.database import Database
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
-from tasks.records.leases import SqlLeases
+from tasks.records.leases import SqlLeases, must_hold
+from tasks.seams.leases import Holder
 from tasks.seams.records import JournalEntry
 
 Saved = RunInfo | Assessment | Outcome | JobOutput | RunReport
@@ -40,12 +42,17 @@ _PORTION = 100
 class SqlRecords:
     """Records in a database. For all threads of one process.
 
+    Args:
+        database: where they are.
+        held: a run and the holder without whose lease on it nothing is written.
+
     Attributes:
         database: where they are; tasks/records/history.py reads from it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, held: tuple[str, Holder] | None = None) -> None:
         self.database = database
+        self._held = held
         self._stored: dict[_Key, _Remembered] = {}
 
     @property
@@ -67,7 +74,7 @@ class SqlRecords:
             RecordsError: it can't be stored; nothing may be done then.
         """
         statement = statements.insert_once(self.database.engine.dialect.name)
-        with self.database.writing("write the journal") as connection:
+        with self._writing("write the journal") as connection:
             connection.execute(statement, rows.journal_row(entry))
 
     def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
@@ -92,7 +99,7 @@ class SqlRecords:
             RecordsError: it can't be stored.
         """
         for portion in _portions(item, self._is_new):
-            with self.database.writing(f"save {_described(item)}") as connection:
+            with self._writing(f"save {_described(item)}") as connection:
                 for part in portion:
                     _save(connection, part)
             self._remember(portion)
@@ -104,7 +111,7 @@ class SqlRecords:
         run_id, names = report.run.id, {plan.machine for plan in report.plans}
         changed = [plan for plan in report.plans if self._is_new(_key(plan, run_id), plan)]
         plan_rows = [rows.plan_row(run_id, plan) for plan in changed]  # made first: others wait for the transaction
-        with self.database.writing(f"save {_described(report)}") as connection:
+        with self._writing(f"save {_described(report)}") as connection:
             _save(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
             _save_plans(connection, run_id, plan_rows, names)
             _save(connection, report.run)
@@ -132,6 +139,17 @@ class SqlRecords:
         with self.database.reading("read what was learned") as connection:
             newest_first = connection.execute(statements.samples(SAMPLES), wanted).scalars().all()
         return weighted_mean(newest_first[::-1])
+
+    def held(self, run_id: str, holder: Holder) -> "SqlRecords":
+        """Return the same records, which write only as long as a run's lease is this holder's. See Records."""
+        return SqlRecords(self.database, (run_id, holder))
+
+    @contextmanager
+    def _writing(self, doing: str) -> Iterator[Connection]:
+        with self.database.writing(doing) as connection:
+            if self._held is not None:
+                must_hold(connection, *self._held)
+            yield connection
 
     def close(self) -> None:
         """Give the connections up. A later call opens them anew."""

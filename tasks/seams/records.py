@@ -5,7 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from tasks.errors import RecordsError
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.seams.leases import Holder
 from tasks.states import Step
 
 
@@ -36,6 +38,14 @@ class JournalEntry:
     detail: dict[str, object] = field(default_factory=dict)
 
 
+def taken_over() -> RecordsError:
+    """Return the error of who writes about a run that is no longer its own."""
+    return RecordsError(
+        "somebody else has taken this run over, so nothing more is written about it from here",
+        hint="See the run: its new holder goes on with it.",
+    )
+
+
 class Records(Protocol):
     """Where runs are remembered. Every method raises RecordsError when the store can't be reached."""
 
@@ -56,5 +66,14 @@ class Records(Protocol):
 
         Measures: ``install_seconds_per_update``, ``transaction_seconds``, ``download_bytes_per_second``,
         ``reboot_seconds``. None when nothing was learned yet.
+        """
+        ...
+
+    def held(self, run_id: str, holder: Holder) -> "Records":
+        """Return the same records, which write only as long as a run's lease is this holder's.
+
+        That is judged together with the writing: whoever takes the run over finds all that was written before, and
+        nothing is written afterwards, also by a process that was stopped in the midst of it. ``append`` and ``save``
+        raise RecordsError then. A lease whose time is over counts until somebody else takes it.
         """
         ...

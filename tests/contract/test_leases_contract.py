@@ -2,63 +2,37 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import LeaseHeld, PatchError, RequestError
-from tasks.records.leases import SqlLeases
 from tasks.records.opening import open_records
 from tasks.records.retention import forget
 from tasks.records.sql import SqlRecords
 from tasks.seams.leases import AbandonedRun, Holder, Leases, LeaseView, Renewal, StopRequest
 from tasks.states import OperationState
+from tests.contract.lease_subjects import ANNE, BERT, BOTH, Place, opened, place_of
 from tests.support import builders as make
-from tests.support.fake_clock import START, FakeClock
+from tests.support.fake_clock import START
 from tests.support.fake_leases import FakeLeases
-from tests.support.fake_records import FakeRecords
 from tests.support.postgres import fresh_database
 
 RUN = make.RUN_ID
-ANNE = Holder("token-anne", "ctl-1", 4711, "anne")
-BERT = Holder("token-bert", "ctl-2", 4712, "bert")
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 OVER = [state for state in OperationState if state not in {OperationState.NOT_STARTED, OperationState.IN_PROGRESS}]
-
-
-@dataclass
-class Place:
-    """Leases with the records beside them, on a clock that a test pushes."""
-
-    leases: FakeLeases | SqlLeases
-    records: FakeRecords | SqlRecords
-    clock: FakeClock
 
 
 @pytest.fixture(params=["fake", *BOTH])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    clock = FakeClock()
-    if request.param == "fake":
-        kept = FakeRecords()
-        yield Place(FakeLeases(kept, clock), kept, clock)
-    elif request.param == "sqlite":
-        with open_records(f"sqlite:///{tmp_path / 'records.db'}") as records:
-            yield Place(SqlLeases(records.database, clock), records, clock)
-    else:
-        with fresh_database() as url, open_records(url) as records:
-            yield Place(SqlLeases(records.database, clock), records, clock)
+    with place_of(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(params=BOTH)
 def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
-    if request.param == "sqlite":
-        with open_records(f"sqlite:///{tmp_path / 'records.db'}") as opened:
-            yield opened
-    else:
-        with fresh_database() as url, open_records(url) as opened:
-            yield opened
+    with opened(request.param, tmp_path) as made:
+        yield made
 
 
 def _begun(place: Place, run_id: str = RUN, *, at: float = 0.0) -> None:

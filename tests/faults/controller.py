@@ -34,7 +34,6 @@ class Controller:
         offset: its clock minus the true time.
         steps: by machine, the step that it is at.
         happens: asked at every call, before it goes out: the place where faults strike.
-        strayed: what it wrote while somebody else had its run.
         holder: id under which it holds its run's lease, and ``since`` when it took that.
     """
 
@@ -49,7 +48,6 @@ class Controller:
     dies_after_the_act: bool = False
     frozen_until: datetime | None = None
     steps: dict[str, Step] = field(default_factory=dict)
-    strayed: int = 0
     calls: int = 0
     number: int = 1
     holder: str = ""
@@ -205,6 +203,10 @@ class RecordsLine:
             self._wrote(item)
 
         self._ask("save", act)
+
+    def held(self, run_id: str, holder: Holder) -> "RecordsLine":
+        """See Records."""
+        return RecordsLine(self._of, self._records.held(run_id, holder), self._outage, self._wrote)
 
     def learned(self, machine: str, measure: str) -> float | None:
         """See Records. Answered at once: it is asked four times at every turn, and changes nothing."""

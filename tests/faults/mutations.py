@@ -42,7 +42,7 @@ from tasks.seams.transport import Script
 from tasks.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.steps.claim import ClaimResult
 from tasks.steps.context import Control, Work
-from tests.faults.controller import Controller, Keeper, current_hub
+from tests.faults.controller import Controller, Keeper, RecordsLine, current_hub
 from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
@@ -105,6 +105,10 @@ def _unrecorded(inner: Any) -> Any:
             return
 
     return append
+
+
+_UNBOUND = (RecordsLine, "held", lambda self, *_: self)
+"""Records that write whoever has the run's lease."""
 
 
 def _without_its_lease(inner: Any) -> Any:
@@ -222,8 +226,15 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "the exit code is trusted": ("5", _around(tasks.steps.settling, "settle", _by_exit_code)),
     "an outcome is dropped": ("one outcome a machine", _around(WaveSequence, "_wave", _fewer)),
     "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),
-    "a lease that somebody has is ignored": ("one carrier", _around(Keeper, "__enter__", _without_its_lease)),
-    "a lost lease is not noticed": ("one carrier", _put(Keeper, "ours", lambda self: True)),
+    "a lease that somebody has is ignored, and the records let it": (
+        "one carrier",
+        _all(_around(Keeper, "__enter__", _without_its_lease), _put(*_UNBOUND)),
+    ),
+    "a lost lease is not noticed, and the records let it": (
+        "one carrier",
+        _all(_put(Keeper, "ours", lambda self: True), _put(*_UNBOUND)),
+    ),
+    "writing is not bound to the lease": ("one carrier", _put(*_UNBOUND)),
     "a run that was taken over gives its claims back, and the machine lets it": (
         "one run a machine",
         _all(

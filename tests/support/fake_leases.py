@@ -47,6 +47,9 @@ class FakeLeases:
     calls: list[tuple[str, str]] = field(default_factory=list)
     _turn: threading.RLock = field(default_factory=threading.RLock)
 
+    def __post_init__(self) -> None:
+        self.records.holds = lambda run_id, holder: self._own(run_id, holder) is not None
+
     def take(self, run_id: str, holder: Holder, seconds: float) -> None:
         with self._call("take", run_id):
             now, lease = self.clock.now(), self.held.get(run_id)

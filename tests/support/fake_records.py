@@ -1,6 +1,7 @@
 """Records in memory, with faults on demand. Held to the same contract as the real ones."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,7 +10,8 @@ from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.records.history import unfinished_of
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
 from tasks.records.summary import waves_of
-from tasks.seams.records import JournalEntry
+from tasks.seams.leases import Holder
+from tasks.seams.records import JournalEntry, taken_over
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class FakeRecords:
         fail_saves: whether every save raises RecordsError.
         away: how many of the next calls raise RecordsUnavailable and do nothing; infinity for all.
         appends: how many appends were asked for, failed ones included.
+        holds: whether a run's lease is that holder's; FakeLeases of these records answer it.
     """
 
     fail_append_at: int | None = None
@@ -36,6 +39,7 @@ class FakeRecords:
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     outputs: dict[tuple[str, str, str], JobOutput] = field(default_factory=dict)
     samples: dict[tuple[str, str, str], tuple[datetime, float]] = field(default_factory=dict)
+    holds: Callable[[str, Holder], bool] = lambda run_id, holder: True
     _turn: threading.RLock = field(default_factory=threading.RLock)
 
     def append(self, entry: JournalEntry) -> None:
@@ -90,6 +94,9 @@ class FakeRecords:
             ]
         return weighted_mean([value for _, _, value in sorted(found)][-SAMPLES:])
 
+    def held(self, run_id: str, holder: Holder) -> "HeldRecords":
+        return HeldRecords(self, run_id, holder)
+
     def teach(self, machine: str, measure: str, value: float, at: datetime, run_id: str = "before") -> None:
         """Pretend that a past run measured this."""
         self.samples[run_id, machine, measure] = (at, value)
@@ -104,6 +111,36 @@ class FakeRecords:
         if moment is not None:
             for measure, value in measures_from(outcome).items():
                 self.samples[outcome.run_id, outcome.machine, measure] = (moment, value)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRecords:
+    """The same records for the holder of one run's lease."""
+
+    records: FakeRecords
+    run_id: str
+    holder: Holder
+
+    def append(self, entry: JournalEntry) -> None:
+        self._must_hold()
+        self.records.append(entry)
+
+    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        return self.records.entries(run_id, machine)
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        self._must_hold()
+        self.records.save(item)
+
+    def learned(self, machine: str, measure: str) -> float | None:
+        return self.records.learned(machine, measure)
+
+    def held(self, run_id: str, holder: Holder) -> "HeldRecords":
+        return HeldRecords(self.records, run_id, holder)
+
+    def _must_hold(self) -> None:
+        if not self.records.holds(self.run_id, self.holder):
+            raise taken_over()
 
 
 @dataclass(frozen=True, slots=True)
