@@ -125,10 +125,9 @@ def _administrator(dice: random.Random) -> Do:
     place = int(min(seconds, 5000) + after)
 
     def begin(machine: FaultyMachine) -> None:
-        if machine.guard.has_locks:
-            return
         machine.lock(seconds)
-        if not machine.busy:  # our jobs know only of what was there as they began
+        # he gets none as the machine goes down; and our jobs know only of what was there as they began
+        if machine.guard.others_at_work and not machine.busy:
             undo = machine.world.reconfigure(place)
             machine.at(seconds, undo)
 
