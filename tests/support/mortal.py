@@ -56,11 +56,18 @@ class Mortal:
         return lambda *args, **kwargs: self._life.spend(found, *args, **kwargs)
 
 
+class MortalRecords(Mortal):
+    """The same for records; those that a run holds are as mortal."""
+
+    def held(self, *words: Any) -> "MortalRecords":
+        return MortalRecords(self._inner.held(*words), self._life, self._names)
+
+
 def mortal_machine(machine: Any, life: Life) -> Any:
     """Return a transport that dies with the controller; the machine itself lives on."""
     return Mortal(machine, life, frozenset({"run", "start", "look"}))
 
 
 def mortal_records(records: Any, life: Life) -> Any:
-    """Return records that the controller reaches for as long as it lives."""
-    return Mortal(records, life, frozenset({"append", "entries", "save", "learned"}))
+    """Return records that the controller reaches for as long as it lives, also once it holds them."""
+    return MortalRecords(records, life, frozenset({"append", "entries", "save", "learned"}))

@@ -5,6 +5,7 @@ answers depends on the machine: the first start makes the tables (10 s on two co
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,10 +136,10 @@ class PrefectServer:
             yield client
 
     def remove(self) -> None:
-        """End it and what ``run`` has started, each by its own pid."""
+        """End it and what ``run`` has started, each with the processes of its own group: a worker is one's child."""
         for process in reversed(self.others):
-            if process.poll() is None:
-                process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self.others.clear()
         self.kill()
