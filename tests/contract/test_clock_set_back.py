@@ -111,4 +111,4 @@ def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, 
     while (view := shell.look("one", deadline=soon)).phase is JobPhase.RUNNING:
         CLOCK.sleep(0.05)
     before, after = (float(str(event["now"])) for event in view.events)
-    assert 0 <= after - before < 60
+    assert -2 < after - before < 60  # what the clock said at the boot, and the time since then, are whole seconds each
