@@ -164,7 +164,7 @@ def must_hold(connection: Connection, run_id: str, holder: Holder) -> None:
     the transaction of a process that was stopped; on SQLite one writes at a time anyway.
 
     Raises:
-        RecordsError: somebody else has it, or nobody.
+        RecordsError: the lease is somebody else's, or was given back.
     """
     mine = select(_LEASES.c.run_id).where(
         _LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back

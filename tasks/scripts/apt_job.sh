@@ -225,7 +225,7 @@ note_ours() { # what our apt has left half done, as soon as it has ended; it is 
   half_done | without "$FP_JOB_DIR/apt-drop" >"$FP_JOB_DIR/apt-ours"
 }
 
-the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # whoever has the lock meanwhile has packages of his own half done
+the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # not what somebody else, who has the lock now, has half done
 
 set_up_the_rest() { # one failing package must not leave the others half done
   until=$(($(order_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
@@ -311,7 +311,7 @@ install() { # NAME=VERSION…
   if apt_began && [ "$result:$pending" != 0: ]; then # or apt had nothing to do, or has set all up that it should
     set_up_the_rest; code=$?
     note_conffiles
-    # all that apt should do went well when it says so: triggers that wait for whoever has the lock now are no failure
+    # apt said that all went well: triggers that we could not run, because somebody else has the lock, are no failure
     [ "$result" -ne 0 ] || [ -n "$kept_out" ] || result=$code
   fi
   kept_conffiles

@@ -72,8 +72,8 @@ class Records(Protocol):
     def held(self, run_id: str, holder: Holder) -> "Records":
         """Return the same records, which write only as long as a run's lease is this holder's.
 
-        That is judged together with the writing: whoever takes the run over finds all that was written before, and
-        nothing is written afterwards, also by a process that was stopped in the midst of it. ``append`` and ``save``
-        raise RecordsError then. A lease whose time is over counts until somebody else takes it.
+        The store checks the lease and writes in one step. So the next holder finds all that this one has written, and
+        this one writes nothing after that, even if its process was stopped in the middle of a write: ``append`` and
+        ``save`` raise RecordsError. A lease whose time is over still counts until somebody else takes it.
         """
         ...

@@ -101,9 +101,10 @@ def _repair(work: Work, tally: Tally) -> None:
         what += f"packages were being changed by {state.at_work} ({problems})"
         raise BrokenPackages(what, machine=work.name, hint="Let it finish, then patch the machine again.")
     if state.problems:
-        what = f"the repair was not begun: {refused}" if refused else "the repair did not help"
-        hint = f"Read why: fleetpatch show {work.context.run.id} --machine {work.name} --log. Mend that on the machine."
-        hint = "Patch the machine again." if refused else hint
+        what, hint = f"the repair was not begun: {refused}", "Patch the machine again."
+        if not refused:
+            show = f"fleetpatch show {work.context.run.id} --machine {work.name} --log"
+            what, hint = "the repair did not help", f"Read why: {show}. Mend that on the machine."
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint=hint)
     tally.repaired = work.packages.unfinished if story.transactions else ()
     findings = tuple(each for each in work.run.findings if each.check != PACKAGES)

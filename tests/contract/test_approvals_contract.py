@@ -9,18 +9,16 @@ from pathlib import Path
 import pytest
 
 from tasks.records.approvals import Answer, Approval, SqlApprovals
-from tasks.records.opening import open_records
 from tasks.records.retention import forget
 from tasks.records.sql import SqlRecords
 from tasks.seams.clock import SystemClock
 from tasks.states import OperationState
+from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_clock import START, FakeClock
-from tests.support.postgres import fresh_database
 
 RUN = make.RUN_ID
 PLAN, OTHER = "a" * 64, "b" * 64
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
 @dataclass
@@ -40,12 +38,8 @@ class Place:
 
 @pytest.fixture(params=BOTH)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param == "sqlite":
-        with open_records(f"sqlite:///{tmp_path / 'records.db'}") as records:
-            yield Place(records, FakeClock())
-    else:
-        with fresh_database() as url, open_records(url) as records:
-            yield Place(records, FakeClock())
+    with opened(request.param, tmp_path) as records:
+        yield Place(records, FakeClock())
 
 
 class TestAsking:

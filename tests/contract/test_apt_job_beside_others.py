@@ -31,7 +31,7 @@ def meanwhile(what: str = "") -> str:
     return ONCE.replace("{}", what)
 
 
-# ---- a transaction that began is told as one
+# ---- a transaction that has begun is reported as one that has begun
 
 
 @pytest.mark.parametrize("lock", [meanwhile(), LOCKED])

@@ -1,7 +1,6 @@
 """Records that write only for the holder of a run's lease. Runs over the fake, SQLite and PostgreSQL."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,10 @@ from tasks.records.leases import SqlLeases
 from tasks.records.sql import SqlRecords
 from tasks.seams.records import Records
 from tasks.states import OperationState
-from tests.contract.lease_subjects import ANNE, BERT, BOTH, Place, opened, place_of
+from tests.contract.records_subjects import ANNE, BERT, Place, opened
 from tests.support import builders as make
 
 RUN = make.RUN_ID
-
-
-@pytest.fixture(params=["fake", *BOTH])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with place_of(request.param, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(params=BOTH)
-def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
-    with opened(request.param, tmp_path) as made:
-        yield made
 
 
 def _of_anne(place: Place) -> Records:
@@ -97,7 +84,7 @@ class TestWriting:
 
 
 class Half:
-    """Stops whoever saves an outcome in the midst of it, until it is told to go on."""
+    """A save of an outcome that has written it and does not end before the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()

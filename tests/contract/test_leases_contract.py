@@ -1,9 +1,7 @@
 """What every Leases does, whatever is behind it. Runs over the fake, SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,7 @@ from tasks.records.retention import forget
 from tasks.records.sql import SqlRecords
 from tasks.seams.leases import AbandonedRun, Holder, Leases, LeaseView, Renewal, StopRequest
 from tasks.states import OperationState
-from tests.contract.lease_subjects import ANNE, BERT, BOTH, Place, opened, place_of
+from tests.contract.records_subjects import ANNE, BERT, Place
 from tests.support import builders as make
 from tests.support.fake_clock import START
 from tests.support.fake_leases import FakeLeases
@@ -21,18 +19,6 @@ from tests.support.postgres import fresh_database
 
 RUN = make.RUN_ID
 OVER = [state for state in OperationState if state not in {OperationState.NOT_STARTED, OperationState.IN_PROGRESS}]
-
-
-@pytest.fixture(params=["fake", *BOTH])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with place_of(request.param, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(params=BOTH)
-def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
-    with opened(request.param, tmp_path) as made:
-        yield made
 
 
 def _begun(place: Place, run_id: str = RUN, *, at: float = 0.0) -> None:

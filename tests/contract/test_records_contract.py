@@ -13,42 +13,30 @@ from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import JobOutput
 from tasks.records.history import History
 from tasks.records.learning import measures_from
-from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
 from tasks.seams.records import JournalMark, Records
 from tasks.states import OperationState, Step, UpdateState
+from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_records import FakeHistory, FakeRecords
-from tests.support.postgres import fresh_database
 
 HOSTILE = "bell\x07 nul\x00 lone\ud800 mask%_* quote'\" emoji😀 \u202eright-to-left\r\n"
 AnyRecords = FakeRecords | SqlRecords
 
 
-def _sqlite(folder: Path) -> Iterator[SqlRecords]:
-    with open_records(f"sqlite:///{folder / 'records.db'}") as records:
-        yield records
-
-
-def _postgres() -> Iterator[SqlRecords]:
-    with fresh_database() as url, open_records(url) as records:
-        yield records
-
-
-@pytest.fixture(params=["fake", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=["fake", *BOTH])
 def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyRecords]:
-    match request.param:
-        case "fake":
-            yield FakeRecords()
-        case "sqlite":
-            yield from _sqlite(tmp_path)
-        case _:
-            yield from _postgres()
+    if request.param == "fake":
+        yield FakeRecords()
+        return
+    with opened(request.param, tmp_path) as made:
+        yield made
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=BOTH)
 def sql(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
-    yield from _sqlite(tmp_path) if request.param == "sqlite" else _postgres()
+    with opened(request.param, tmp_path) as made:
+        yield made
 
 
 def test_it_is_a_records(records: AnyRecords) -> None:

@@ -108,7 +108,7 @@ def _unrecorded(inner: Any) -> Any:
 
 
 _UNBOUND = (RecordsLine, "held", lambda self, *_: self)
-"""Records that write whoever has the run's lease."""
+"""The records write without a look at the lease."""
 
 
 def _without_its_lease(inner: Any) -> Any:

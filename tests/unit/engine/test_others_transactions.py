@@ -215,7 +215,7 @@ def test_who_ends_as_packages_are_read_has_his_services_looked_at_again(monkeypa
 
 
 def test_the_second_of_somebodys_transactions_is_waited_for_like_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins after nobody was seen at work, and before versions are asked for."""
+    """It begins between two questions of ours: who is at work (nobody), and which versions are installed."""
     fleet = SimFleet()
     web = fleet.add("web", [FakePackage("a")])
     fleet.watch = At(Step.INSTALL, lambda: works(web, "a", 400, becomes="2.0"))

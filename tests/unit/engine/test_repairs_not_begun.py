@@ -1,4 +1,4 @@
-"""A repair that was not begun, for a stop or for somebody's lock, is told as that, and not as one that failed."""
+"""A stop, or somebody's lock, keeps a repair from beginning: the report says so, and does not call it failed."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A run dies after a machine was planned anew in its turn: who takes it up goes on with that plan, not the old one."""
+"""A machine gets a new plan in its turn, and then the run dies: the process that resumes it uses the new plan."""
 
 import pytest
 
@@ -16,13 +16,12 @@ def fleet_of(*packages: FakePackage) -> tuple[SimFleet, SimMachine]:
     return fleet, fleet.add("web", packages)
 
 
-def deaths() -> range:
-    """At which of its calls the controller dies: from the first look to after the last one."""
-    return range(5, 60)
+DEATHS = range(5, 60)
+"""At which of its calls the controller dies: from the first look to after the last one."""
 
 
 @pytest.mark.parametrize("repair", [False, True])
-@pytest.mark.parametrize("dies_at", deaths())
+@pytest.mark.parametrize("dies_at", DEATHS)
 def test_what_was_half_done_at_the_assessment_and_whole_at_the_precheck(dies_at: int, repair: bool) -> None:
     fleet, web = fleet_of(FakePackage("a", seconds=60), FakePackage("other", installed="2.0", broken=True))
     fleet.watch = At(Step.PRECHECK, lambda: setattr(web.world.shelf["other"], "broken", False))
@@ -39,7 +38,7 @@ def test_what_was_half_done_at_the_assessment_and_whole_at_the_precheck(dies_at:
     assert not [job for job in web.jobs() if "-repair-" in job.id]
 
 
-@pytest.mark.parametrize("dies_at", deaths())
+@pytest.mark.parametrize("dies_at", DEATHS)
 def test_what_somebody_installed_before_the_precheck_is_not_asked_for(dies_at: int) -> None:
     fleet, web = fleet_of(FakePackage("a", seconds=60), FakePackage("b"))
     works(web, "b", 200, becomes="2.0")

@@ -1,4 +1,4 @@
-"""Leases with the records beside them, on a clock that a test pushes: the fake, SQLite and PostgreSQL."""
+"""New records for a test, and leases beside them on a clock that the test pushes: the fake, SQLite and PostgreSQL."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
