@@ -24,7 +24,7 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 	@$(PY) -m tests.lab.demo $(ARGS)
 
 test: setup  ## run all tests, four at a time (most wait for machines; JOBS=0: one by one); ARGS="-k window" for some of them
-	@$(PACKAGES) lab postgresql
+	@$(PACKAGES) lab postgresql browser
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more

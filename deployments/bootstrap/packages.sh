@@ -2,7 +2,7 @@
 # The programs that are Debian packages and that tests or the demo use. Root gets them installed; anybody else, and who
 # is not on Debian, is told what will stay untested. Never fails for want of rights: the tests say themselves what they skip.
 #
-#   packages.sh [lab] [postgresql]
+#   packages.sh [lab] [postgresql] [browser]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -39,6 +39,19 @@ postgresql() {
   fi
 }
 
+browser() {
+  command -v chromium >/dev/null && return
+  if may_install; then
+    say "installing Debian's chromium (the tests look at pages in it)"
+    install chromium
+  else
+    say "without Chromium, as it isn't here: pages and Prefect's UI stay untested"
+  fi
+}
+
 for what; do
-  case $what in lab | postgresql) "$what" ;; *) say "packages.sh knows lab and postgresql, not '$what'"; exit 2 ;; esac
+  case $what in
+    lab | postgresql | browser) "$what" ;;
+    *) say "packages.sh knows lab, postgresql and browser, not '$what'"; exit 2 ;;
+  esac
 done
