@@ -72,8 +72,7 @@ class Campaign:
         self._unrecorded: RecordsError | None = None
         self._past = past
         now = ports.clock.now()
-        policy = request.wave_policy() if isinstance(request, PatchRequest) else None
-        self._failures = FailureCount(policy.budget if policy is not None else FailureBudget())
+        self._failures = _failure_count(request)
         self._run = RunInfo(
             id=run_id or new_run_id(now),
             kind=_kind(request),
@@ -340,6 +339,12 @@ class Campaign:
     def _end(self, state: OperationState, message: str) -> None:
         self._run = replace(self._run, state=state, ended_at=self._ports.clock.now(), message=message)
         self._keep(self._run)
+
+
+def _failure_count(request: PatchRequest | AssessRequest) -> FailureCount:
+    if isinstance(request, AssessRequest):
+        return FailureCount(FailureBudget())
+    return FailureCount(request.wave_policy().budget, only_downloads=request.download_only)
 
 
 def _kind(request: PatchRequest | AssessRequest) -> str:

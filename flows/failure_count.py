@@ -1,5 +1,6 @@
 """The failures of one run so far, against its failure budget. Many threads add to it and ask it."""
 
+import functools
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -21,10 +22,12 @@ class FailureCount:
 
     Args:
         budget: what is allowed.
+        only_downloads: whether the run downloads updates and installs none.
     """
 
-    def __init__(self, budget: FailureBudget) -> None:
+    def __init__(self, budget: FailureBudget, *, only_downloads: bool = False) -> None:
         self._budget = budget
+        self._verdict_of = functools.partial(verdict_of, only_downloads=only_downloads)
         self._lock = threading.Lock()
         self._verdicts: dict[str, Verdict] = {}
         self._run: Counter[Verdict] = Counter()
@@ -46,7 +49,7 @@ class FailureCount:
         with self._lock:
             self._machines = sum(len(wave.machines) for wave in waves)
             self._verdicts = dict.fromkeys(unreachable, Verdict.UNREACHABLE)
-            self._verdicts |= {outcome.machine: verdict_of(outcome) for outcome in outcomes}
+            self._verdicts |= {outcome.machine: self._verdict_of(outcome) for outcome in outcomes}
             self._run = Counter(self._verdicts.values())
 
     def start_wave(self, wave: Wave) -> None:
@@ -65,7 +68,7 @@ class FailureCount:
     def add(self, outcome: Outcome) -> None:
         """Count what became of a machine of the current wave."""
         with self._lock:
-            name, verdict = outcome.machine, verdict_of(outcome)
+            name, verdict = outcome.machine, self._verdict_of(outcome)
             before = self._verdicts.get(name)
             self._verdicts[name] = verdict
             for counter in (self._run, self._here) if name in self._members else (self._run,):

@@ -105,7 +105,29 @@ class WavesRequest(Form):
         description="Share of all machines that may be unreachable, rounded down. They don't count as failed. With "
         "more, no further machine is begun.",
     )
+    go_on_after_failed_canary: bool = Field(
+        default=False,
+        title="Go On After A Failed Canary",
+        description="Count failed canaries as other machines are. Else no further machine is begun once a canary has "
+        "failed, however many may fail.",
+    )
     keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
+
+    def policy(self) -> WavePolicy:
+        """Return how machines are divided into waves."""
+        return WavePolicy(
+            canary_count=self.canary_count,
+            canary_percent=self.canary_percent,
+            size=self.size,
+            percent=self.percent,
+            at_once=self.at_once,
+            pause_seconds=self.pause_minutes * 60,
+            failure_budget_count=self.failure_budget_count,
+            failure_budget_percent=self.failure_budget_percent if self.failure_budget_count is None else None,
+            unreachable_percent=self.unreachable_percent,
+            go_on_after_failed_canary=self.go_on_after_failed_canary,
+            keep_locations_apart=self.keep_locations_apart,
+        )
 
 
 class UpdatesRequest(Form):
@@ -284,16 +306,4 @@ class PatchRequest(ScopeRequest):
 
     def wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
-        asked = self.waves
-        return WavePolicy(
-            canary_count=asked.canary_count,
-            canary_percent=asked.canary_percent,
-            size=asked.size,
-            percent=asked.percent,
-            at_once=asked.at_once,
-            pause_seconds=asked.pause_minutes * 60,
-            failure_budget_count=asked.failure_budget_count,
-            failure_budget_percent=asked.failure_budget_percent if asked.failure_budget_count is None else None,
-            unreachable_percent=asked.unreachable_percent,
-            keep_locations_apart=asked.keep_locations_apart,
-        )
+        return self.waves.policy()

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.text import Text
 
 from deployments.config.configuration import Configuration, Configurations
-from deployments.config.findings import Finding, known_zones
+from deployments.config.finding import Finding
+from deployments.config.findings import known_zones
 from deployments.config.fleets import Fleets
 from deployments.config.zones import MACHINE
 from flows.cli.exits import Code

@@ -9,7 +9,7 @@ from rich.table import Column
 from rich.text import Text
 
 from deployments.cli.config_view import tell_finding
-from deployments.config.findings import Finding
+from deployments.config.finding import Finding
 from deployments.deploying.ahead import Ahead
 from deployments.deploying.deploy import Examined
 from deployments.deploying.model import Change, Doing

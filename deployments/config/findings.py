@@ -1,13 +1,14 @@
 """What a person should know about configurations before a night shows it. Pure: files were read before."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from deployments.config.configuration import Configuration, Configurations
+from deployments.config.finding import Finding
 from deployments.config.fleets import Fleets
 from deployments.config.lanes import crossings, lanes_of
+from deployments.config.wave_findings import about_canaries, about_waves
 from deployments.config.zones import MACHINE
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, PatchOwner
@@ -24,25 +25,6 @@ AHEAD = timedelta(days=366)
 """How far configurations are looked at. Every window that is not rarer than yearly is seen."""
 
 _LAST_RUN = "last:"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a configuration.
-
-    Attributes:
-        configuration: its name.
-        severity: whether it can be deployed at all.
-        key: what it is about, as it stands in the file: "window", "scope", "freezes".
-        message: what is so.
-        remedy: what to do about it.
-    """
-
-    configuration: str
-    severity: Severity
-    key: str
-    message: str
-    remedy: str
 
 
 def findings(configurations: Configurations, fleets: Fleets, now: datetime) -> tuple[Finding, ...]:
@@ -156,6 +138,7 @@ def _about_request(one: Configuration, every: Configurations) -> Iterator[Findin
     if one.stage_ahead_minutes is not None and not form.stage:
         message = "updates are staged ahead, but `stage` is off"
         yield Finding(one.name, Severity.WARNS, "stage_ahead", message, "Leave one of the two out.")
+    yield from about_waves(one)
     yield from _about_rings(one, every)
 
 
@@ -185,6 +168,7 @@ def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Findin
     except InventoryError as error:
         yield Finding(one.name, Severity.BLOCKS, "scope", error.message, error.hint)
     else:
+        yield from about_canaries(one, len(machines))
         others = [machine.name for machine in machines if machine.owner is not PatchOwner.FLEETPATCH]
         if others:
             share = (

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.config.configuration import Configurations
-from deployments.config.findings import Finding, findings
+from deployments.config.finding import Finding
+from deployments.config.findings import findings
 from deployments.config.fleets import Fleets
 from deployments.config.load import find_configurations, load_configurations
 from deployments.deploying.ahead import Ahead, ahead

@@ -123,6 +123,14 @@ UnreachablePercent = Annotated[
         help="Share of machines that may be unreachable; with more, no further machine is begun. Default: 50.",
     ),
 ]
+GoOnAfterFailedCanary = Annotated[
+    bool | None,
+    typer.Option(
+        "--go-on-after-failed-canary",
+        rich_help_panel=ORDER,
+        help="Let the failure budget alone decide. Else a failed canary is the last machine that is begun.",
+    ),
+]
 LocationsApart = Annotated[
     bool | None,
     typer.Option("--keep-locations-apart", rich_help_panel=ORDER, help="Never two locations in the same wave."),
@@ -200,6 +208,7 @@ SHARED: Mapping[str, Any] = {
     "pause": Pause,
     "failure_budget": FailureBudget,
     "unreachable_percent": UnreachablePercent,
+    "go_on_after_failed_canary": GoOnAfterFailedCanary,
     "keep_locations_apart": LocationsApart,
     "reboot": Reboot,
     "reboot_pending_first": PendingFirst,
@@ -284,6 +293,7 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
             "failure_budget_count": budget_count,
             "failure_budget_percent": budget_percent,
             "unreachable_percent": options["unreachable_percent"],
+            "go_on_after_failed_canary": options["go_on_after_failed_canary"],
             "keep_locations_apart": options["keep_locations_apart"],
         },
         "reboot": options["reboot"],

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from tasks.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
 from tasks.model import ErrorInfo, Outcome
-from tasks.states import OperationState, Step
+from tasks.states import SETTLED, OperationState, Step, UpdateState
 
 DEFAULT_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
 DEFAULT_UNREACHABLE_PERCENT = 50.0  # beyond that the cause is more likely here (network, login) than on the machines
@@ -27,11 +27,14 @@ class FailureBudget:
             rounded down. In a wave that is no canary wave one machine may fail whatever the share of the wave is.
         unreachable_percent: machines that can't be reached, as a share of the run's machines, rounded down. They are
             not failed machines.
+        go_on_after_failed_canary: whether failed canaries are counted as other machines are. Else one is too many,
+            whatever the other figures allow.
     """
 
     count: int | None = None
     percent: float | None = None
     unreachable_percent: float = DEFAULT_UNREACHABLE_PERCENT
+    go_on_after_failed_canary: bool = False
 
 
 class Verdict(Enum):
@@ -61,18 +64,33 @@ def is_unreachable(error: ErrorInfo | None) -> bool:
     return error is not None and error.kind in _NO_LOGIN
 
 
-def verdict_of(outcome: Outcome) -> Verdict:
+def verdict_of(outcome: Outcome, *, only_downloads: bool = False) -> Verdict:
     """Return what a machine's outcome means for the budget.
 
     A machine is unreachable when the login failed before anything was changed. A machine that is lost later, in its
-    reboot for example, has failed, and so has one whose state is Unknown.
+    reboot for example, has failed, and so has one whose state is Unknown. A machine that had updates to install, and
+    on which not one was attempted, was not begun.
+
+    Args:
+        outcome: of the machine.
+        only_downloads: whether the run downloads updates and installs none.
     """
-    if outcome.state is OperationState.NOT_STARTED:
+    if outcome.state is OperationState.NOT_STARTED or _nothing_attempted(outcome, only_downloads):
         return Verdict.NOT_BEGUN
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
         return Verdict.PATCHED
     unchanged = outcome.install is None and all(record.step in _BEFORE_ANY_CHANGE for record in outcome.steps)
     return Verdict.UNREACHABLE if unchanged and is_unreachable(outcome.error) else Verdict.FAILED
+
+
+def _nothing_attempted(outcome: Outcome, only_downloads: bool) -> bool:
+    """Whether a machine came to its installation, and nothing happened there: no time was left, or a lock was held."""
+    install = outcome.install
+    if install is None or outcome.state is not OperationState.COMPLETED_WITH_WARNINGS:
+        return False
+    if only_downloads:
+        return install.staged_seconds is None
+    return not any(result.state in (*SETTLED, UpdateState.FAILED) for result in install.results)
 
 
 def too_many_failed(budget: FailureBudget, run: Tally, wave: Tally, *, number: int = 1, canary: bool = False) -> str:
@@ -86,6 +104,8 @@ def too_many_failed(budget: FailureBudget, run: Tally, wave: Tally, *, number: i
         canary: whether it is a canary wave.
     """
     failed, failed_here = run.verdicts.get(Verdict.FAILED, 0), wave.verdicts.get(Verdict.FAILED, 0)
+    if canary and failed_here and not budget.go_on_after_failed_canary:
+        return f"{_of(failed_here, wave)} of canary wave {number} failed, 0 may fail"
     if budget.count is not None and failed > budget.count:
         return f"{_of(failed, run)} failed, {budget.count} may fail"
     if budget.percent is None:
@@ -110,7 +130,10 @@ def too_many_unreachable(budget: FailureBudget, run: Tally) -> str:
 
 
 def why_unproven(wave: Tally, number: int) -> str:
-    """Return why a canary wave that is over has shown nothing, or "": not one of its machines was worked on."""
+    """Return why a canary wave that is over has shown nothing, or "": not one of its machines was worked on.
+
+    A canary that is up to date was: what is pending elsewhere may be on it already.
+    """
     worked_on = wave.verdicts.get(Verdict.PATCHED, 0) + wave.verdicts.get(Verdict.FAILED, 0)
     if worked_on or not wave.machines:
         return ""

@@ -23,6 +23,7 @@ class WavePolicy:
         failure_budget_count: see FailureBudget; with neither of the two given, 20 % are allowed.
         failure_budget_percent: see FailureBudget.
         unreachable_percent: see FailureBudget.
+        go_on_after_failed_canary: see FailureBudget.
         keep_locations_apart: no wave holds machines of two locations.
     """
 
@@ -35,6 +36,7 @@ class WavePolicy:
     failure_budget_count: int | None = None
     failure_budget_percent: float | None = None
     unreachable_percent: float = DEFAULT_UNREACHABLE_PERCENT
+    go_on_after_failed_canary: bool = False
     keep_locations_apart: bool = False
 
     def __post_init__(self) -> None:
@@ -62,9 +64,12 @@ class WavePolicy:
     @property
     def budget(self) -> FailureBudget:
         """The failures that are allowed."""
-        if self.failure_budget_count is None and self.failure_budget_percent is None:
-            return FailureBudget(percent=DEFAULT_PERCENT, unreachable_percent=self.unreachable_percent)
-        return FailureBudget(self.failure_budget_count, self.failure_budget_percent, self.unreachable_percent)
+        percent = self.failure_budget_percent
+        if self.failure_budget_count is None and percent is None:
+            percent = DEFAULT_PERCENT
+        return FailureBudget(
+            self.failure_budget_count, percent, self.unreachable_percent, self.go_on_after_failed_canary
+        )
 
 
 def waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
@@ -78,7 +83,7 @@ def waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
     """
     levels = _levels(machines)
     size = policy.size or _share(len(machines), policy.percent)
-    canaries = max(policy.canary_count, _share(len(machines), policy.canary_percent) if policy.canary_percent else 0)
+    canaries = canaries_of(len(machines), policy)
     found: list[Wave] = []
     for level in sorted(set(levels.values())):
         here = [machine for machine in machines if levels[machine.name] == level]
@@ -92,6 +97,11 @@ def waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
             for begin in range(0, len(group), size):
                 found.append(_wave(len(found) + 1, group[begin : begin + size], canary=False))
     return tuple(found)
+
+
+def canaries_of(machines: int, policy: WavePolicy) -> int:
+    """Return how many of so many machines are canaries; it may be more than there are."""
+    return max(policy.canary_count, _share(machines, policy.canary_percent) if policy.canary_percent else 0)
 
 
 def _share(total: int, percent: float) -> int:

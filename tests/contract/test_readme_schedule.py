@@ -9,7 +9,10 @@ from deployments.config.load import load_configurations
 from deployments.deploying.ahead import ahead
 from inventory.load import load_inventory
 from tasks.rules.calendar.schedule import occurrences
+from tasks.states import OperationState
 from tests.ci.tree import TOP
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of
 
 BLOCK = re.compile(r"^```yaml\n# (?P<name>\S+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -39,6 +42,21 @@ def test_the_files_are_right_and_the_window_opens_for_both_machines(tmp_path: Pa
     # four days after the second Tuesday, in the evening, by Berlin's clocks
     assert found.coming is not None
     assert found.coming.start == datetime(2026, 12, 12, 21, tzinfo=UTC)
+
+
+def test_a_failed_canary_is_the_last_machine_of_that_configurations_run(tmp_path: Path) -> None:
+    written(tmp_path)
+    (web,) = load_configurations(tmp_path / "configurations", NOW.date()).every
+    fleet = SimFleet()
+    for machine in load_inventory(tmp_path / "fleet.yaml").machines:
+        fleet.add(machine.name, [FakePackage("a", fails="it breaks the shop")])
+
+    report = fleet.campaign(fleet.request().model_copy(update={"waves": web.request("UTC").waves})).carry_out()
+
+    assert web.form.waves.canary_count
+    assert outcome_of(report, "web-1").state is OperationState.FAILED
+    assert outcome_of(report, "web-2").state is OperationState.NOT_STARTED
+    assert fleet.machines["web-2"].jobs() == []
 
 
 def test_the_window_comes_back_each_month(tmp_path: Path) -> None:

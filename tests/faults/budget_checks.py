@@ -60,6 +60,9 @@ def _spent(request: PatchRequest, waves: tuple[Wave, ...], wave: Wave, known: di
         in_wave = max(1, int(len(wave.machines) * share + 1e-9))
         if here[FAILED] > in_wave:
             yield f"{here[FAILED]} machines of its wave had failed of {in_wave} allowed"
+    canaries = [name for each in waves if each.canary for name in each.machines if known.get(name) == FAILED]
+    if canaries and not asked.go_on_after_failed_canary:
+        yield f"the canary {canaries[0]} had failed"
     if run[FAILED] > allowed:
         yield f"{run[FAILED]} machines had failed of {allowed} allowed"
     missing = int(len(all_machines) * asked.unreachable_percent / 100 + 1e-9)

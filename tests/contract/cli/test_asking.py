@@ -41,6 +41,7 @@ def test_nothing_given_is_the_default_request() -> None:
         ({"failure_budget": "0"}, "waves.failure_budget_count", 0),
         ({"failure_budget": "5%"}, "waves.failure_budget_percent", 5),
         ({"unreachable_percent": 10.0}, "waves.unreachable_percent", 10),
+        ({"go_on_after_failed_canary": True}, "waves.go_on_after_failed_canary", True),
         ({"keep_locations_apart": True}, "waves.keep_locations_apart", True),
         ({"reboot": RebootPolicy.NEVER}, "reboot", RebootPolicy.NEVER),
         ({"reboot_pending_first": True}, "reboot_pending_first", True),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.findings import Finding, findings
+from deployments.config.finding import Finding
+from deployments.config.findings import findings
 from deployments.config.fleets import Fleets, read_fleets
 from tasks.rules.calendar.overlaps import Severity
 from tests.unit.config.folder import FLEETS, NOW, WEEKLY, Folder
@@ -29,6 +30,21 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
         ("approval: {required: true}", Severity.WARNS, "lead", "only while its window is open"),
         ("stage_ahead: 1h\nstage: false", Severity.WARNS, "stage_ahead", "`stage` is off"),
         ("updates: {as_in_run: 'last:b'}", Severity.WARNS, "updates", "the configuration 'b', which isn't here"),
+        ("waves: {go_on_after_failed_canary: true}", Severity.WARNS, "waves", "there are no canaries"),
+        (
+            "waves: {failure_budget_count: 1, failure_budget_percent: 10}",
+            Severity.WARNS,
+            "waves",
+            "`failure_budget_percent` has no effect",
+        ),
+        ("waves: {canary_count: 2}", Severity.WARNS, "waves", "all of its 2 machines are canaries"),
+        ("waves: {canary_percent: 60}", Severity.WARNS, "waves", "all of its 2 machines are canaries"),
+        (
+            "waves: {canary_count: 1, failure_budget_count: 1, go_on_after_failed_canary: true}",
+            Severity.WARNS,
+            "waves",
+            "when its canary fails, the run goes on",
+        ),
         ("machines: [wbe-1]", Severity.WARNS, "machines", "no machine 'wbe-1'"),
         (
             "freezes: [{start: 2026-01-01, end: 2028-12-31, reason: all}]",
@@ -51,6 +67,10 @@ def test_what_is_found(folder: Folder, more: str, severity: Severity, key: str, 
         "updates: {classifications: [], include: [nginx]}",
         "updates: {classifications: [], as_in_run: run-1}",
         "reboot_reserve_minutes: 120\nreboot: Never",
+        "waves: {canary_count: 1, failure_budget_count: 1}",
+        "waves: {canary_count: 1, failure_budget_percent: 100}",
+        "waves: {canary_count: 1, go_on_after_failed_canary: true}",
+        "waves: {canary_count: 1, failure_budget_count: 0, go_on_after_failed_canary: true}",
         "approval: {required: true}\nlead: 1h",
         "updates: {as_in_run: 'last:a'}",
         "freezes: [{start: 2026-01-01, end: 2027-06-30}]",

@@ -1,11 +1,13 @@
 """The failure budget while a wave runs: who is still begun, and what counts as a failure."""
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
 from flows.ports import PlainRunner
+from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context import MachineRun, SilentWatcher, Work
@@ -35,12 +37,12 @@ class Telling(FakeRecords):
     """Says when the outcome of a machine is stored."""
 
     awaited: str = ""
-    stored: threading.Event = field(default_factory=threading.Event)
+    stored: Callable[[], None] = lambda: None
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
         FakeRecords.save(self, item)
         if isinstance(item, Outcome) and item.machine == self.awaited:
-            self.stored.set()
+            self.stored()
 
 
 def fill(fleet: SimFleet, count: int, *, failing: int = 0, dead: int = 0) -> None:
@@ -100,13 +102,87 @@ def test_a_first_wave_of_a_large_fleet_does_not_use_the_whole_budget(fleet: SimF
     assert "3 of 10 machines of wave 1 failed, 2 may fail (20 %)" in outcome_of(report, "m49").reason
 
 
-def test_a_canary_that_fails_ends_a_run_with_a_percentage(fleet: SimFleet) -> None:
+GENEROUS: list[dict[str, object]] = [
+    {},
+    {"failure_budget_count": 1},
+    {"failure_budget_count": 10_000},
+    {"failure_budget_percent": 100},
+    {"canary_count": 5, "at_once": 1, "failure_budget_percent": 20},
+]
+
+
+@pytest.mark.parametrize("budget", GENEROUS, ids=str)
+def test_a_canary_that_fails_ends_a_run_whatever_may_fail(fleet: SimFleet, budget: dict[str, object]) -> None:
     fill(fleet, 20, failing=1)
+
+    report = fleet.patch(waves={"canary_count": 1} | budget)
+
+    assert begun(fleet) == ["m00"]
+    assert {outcome.state for outcome in report.outcomes if outcome.machine != "m00"} == {OperationState.NOT_STARTED}
+    assert "of canary wave 1 failed, 0 may fail" in outcome_of(report, "m19").reason
+
+
+def test_an_owner_may_go_on_after_a_failed_canary(fleet: SimFleet) -> None:
+    fill(fleet, 20, failing=1)
+
+    report = fleet.patch(waves={"canary_count": 1, "failure_budget_count": 1, "go_on_after_failed_canary": True})
+
+    assert states(report)[1:] == [OperationState.SUCCEEDED] * 19
+
+
+def test_a_canary_that_its_owners_check_refuses_ends_the_run(fleet: SimFleet) -> None:
+    check = Check("the owner's", CheckKind.COMMAND, "/usr/local/bin/ready", CheckLevel.BLOCK)
+    canary = fleet.add("canary", [FakePackage("a")], pre_checks=(check,))
+    canary.answer("probe", {"kind": "probe", "exit_code": 1, "text": "not now"})
+    fill(fleet, 3)
+
+    report = fleet.patch(waves={"canary_count": 1, "failure_budget_count": 5})
+
+    assert begun(fleet) == []
+    assert "of canary wave 1 failed, 0 may fail" in outcome_of(report, "m02").reason
+
+
+def test_a_canary_that_no_time_was_left_for_has_shown_nothing(fleet: SimFleet) -> None:
+    fleet.add("canary", [FakePackage("a")])
+    fill(fleet, 3)
+    fleet.machines["canary"].on_start("stage", 1, lambda: fleet.clock.sleep(7200))
+
+    report = fleet.patch(minutes=120, waves={"canary_count": 1})
+
+    assert begun(fleet) == ["canary"]
+    assert result_of(outcome_of(report, "canary"), "a").state is UpdateState.NOT_ATTEMPTED
+    assert "canary wave 1 has shown nothing" in outcome_of(report, "m02").reason
+
+
+def test_canaries_that_only_download_let_the_others_follow(fleet: SimFleet) -> None:
+    fill(fleet, 3)
+
+    report = fleet.patch(waves={"canary_count": 1}, download_only=True)
+
+    assert begun(fleet) == sorted(fleet.machines), report.outcomes
+
+
+def test_canaries_that_are_up_to_date_let_the_others_follow(fleet: SimFleet) -> None:
+    fleet.add("canary", [FakePackage("a", available="1.0")])
+    fill(fleet, 3)
 
     report = fleet.patch(waves={"canary_count": 1})
 
+    assert states(report) == [OperationState.SUCCEEDED] * 4
+
+
+def test_a_canary_that_failed_before_the_crash_ends_the_run_that_is_taken_up(fleet: SimFleet) -> None:
+    fill(fleet, 6, failing=1)
+    life = Life()
+    fleet.records = Telling(awaited="m00", stored=lambda: setattr(life, "dead", True))
+    with pytest.raises(Killed):
+        begin(fleet, fleet.request(waves={"canary_count": 2, "failure_budget_count": 5}), life)
+
+    report = resume(fleet)
+
     assert begun(fleet) == ["m00"]
-    assert "1 of 1 machines of canary wave 1 failed" in outcome_of(report, "m19").reason
+    assert states(report)[1:] == [OperationState.NOT_STARTED] * 5
+    assert "of canary wave 1 failed, 0 may fail" in outcome_of(report, "m05").reason
 
 
 def test_unreachable_machines_are_not_failures(fleet: SimFleet) -> None:
@@ -182,7 +258,7 @@ def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_i
     for name in ("looked-at", "bad", "next"):
         fleet.add(name, [FakePackage("a", fails="no" if name == "bad" else "")])
     watch = Holding("looked-at")
-    fleet.watch, fleet.records = watch, Telling(awaited="next", stored=watch.go_on)
+    fleet.watch, fleet.records = watch, Telling(awaited="next", stored=watch.go_on.set)
 
     report = fleet.patch(waves={"failure_budget_count": 0, "at_once": 2})
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flows.failure_count import FailureCount
 from tasks.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
-from tasks.model import ErrorInfo, Outcome, StepRecord, Wave
+from tasks.model import ErrorInfo, InstallResult, Outcome, StepRecord, Wave
 from tasks.rules.failure_budget import (
     FailureBudget,
     Tally,
@@ -19,8 +19,8 @@ from tasks.rules.failure_budget import (
     why_unproven,
 )
 from tasks.rules.waves import WavePolicy
-from tasks.states import OperationState, Step
-from tests.support.builders import at
+from tasks.states import OperationState, Step, UpdateState
+from tests.support.builders import at, make_update_result
 
 FAILED, LOST, GOOD = Verdict.FAILED, Verdict.UNREACHABLE, Verdict.PATCHED
 
@@ -56,14 +56,46 @@ def test_so_many_of_the_runs_machines_may_fail(budget, machines, allowed):
     [(1000, False, 200), (10, False, 2), (4, False, 1), (1, False, 1), (10, True, 2), (4, True, 0), (1, True, 0)],
 )
 def test_so_many_of_a_waves_machines_may_fail(machines, canary, allowed):
-    run, budget = 10_000, FailureBudget(percent=20.0)
+    run, budget = 10_000, FailureBudget(percent=20.0, go_on_after_failed_canary=True)
     assert not too_many_failed(budget, tally(run, allowed), tally(machines, allowed), canary=canary)
     if allowed < machines:
         assert too_many_failed(budget, tally(run, allowed + 1), tally(machines, allowed + 1), canary=canary)
 
 
 def test_a_count_is_of_the_run_alone():
-    assert not too_many_failed(FailureBudget(count=3), tally(9, 3), tally(3, 3), canary=True)
+    assert not too_many_failed(FailureBudget(count=3), tally(9, 3), tally(3, 3))
+    unstopped = FailureBudget(count=3, go_on_after_failed_canary=True)
+    assert not too_many_failed(unstopped, tally(9, 3), tally(3, 3), canary=True)
+
+
+limits = st.builds(
+    FailureBudget,
+    count=st.one_of(st.none(), st.integers(0, 10_000)),
+    percent=st.one_of(st.none(), st.floats(0, 100)),
+    unreachable_percent=st.floats(0, 100),
+    go_on_after_failed_canary=st.booleans(),
+)
+
+
+@given(limits, st.integers(1, 500), st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
+def test_a_failed_canary_is_too_many_whatever_the_budget_is(budget, canaries, others, failed, lost):
+    failed, lost = min(failed, canaries), min(lost, canaries - min(failed, canaries))
+    here, run = tally(canaries, failed, lost), tally(canaries + others, failed, lost)
+
+    why = too_many_failed(budget, run, here, number=2, canary=True)
+
+    if budget.go_on_after_failed_canary:
+        assert bool(why) >= bool(too_many_failed(budget, run, here, number=2)), "a canary wave has no larger budget"
+    else:
+        assert bool(why) is bool(failed)
+        assert not failed or f"{failed} of {canaries} machines of canary wave 2 failed, 0 may fail" in why
+
+
+@given(limits, st.integers(1, 500), st.integers(0, 500))
+def test_what_canaries_do_changes_nothing_for_other_waves(budget, machines, failed):
+    here, run = tally(machines, min(failed, machines)), tally(1000, min(failed, machines))
+    plain = FailureBudget(budget.count, budget.percent, budget.unreachable_percent)
+    assert too_many_failed(budget, run, here) == too_many_failed(plain, run, here)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(0, 1000))
@@ -119,6 +151,30 @@ def test_what_a_machine_means_for_the_budget(given_outcome, verdict):
     assert verdict_of(given_outcome) is verdict
 
 
+def left(state, **install):
+    """Return the outcome of a machine that was to install an update."""
+    results = (make_update_result(state=state),)
+    whole = OperationState.COMPLETED_WITH_WARNINGS
+    return Outcome("run", "a", whole, "", updates=results, install=InstallResult(results, **install))
+
+
+@pytest.mark.parametrize(
+    ("given_outcome", "only_downloads", "verdict"),
+    [
+        (left(UpdateState.NOT_ATTEMPTED), False, Verdict.NOT_BEGUN),
+        (left(UpdateState.NOT_ATTEMPTED, staged_seconds=3.0), False, Verdict.NOT_BEGUN),
+        (left(UpdateState.NOT_ATTEMPTED, staged_seconds=3.0), True, GOOD),
+        (left(UpdateState.NOT_ATTEMPTED), True, Verdict.NOT_BEGUN),
+        (left(UpdateState.INSTALLED), False, GOOD),
+        (left(UpdateState.REPAIRED), False, GOOD),
+        (left(UpdateState.FAILED), False, GOOD),
+    ],
+)
+def test_a_machine_on_which_nothing_was_attempted_has_shown_nothing(given_outcome, only_downloads, verdict):
+    """What it warns of does not matter; that its updates were not even begun does."""
+    assert verdict_of(given_outcome, only_downloads=only_downloads) is verdict
+
+
 def test_a_canary_wave_must_have_shown_something():
     assert why_unproven(Tally(2, Counter({LOST: 1, Verdict.NOT_BEGUN: 1})), 1)
     assert not why_unproven(Tally(2, Counter({LOST: 1, GOOD: 1})), 1)
@@ -135,13 +191,20 @@ budgets = st.builds(
     count=st.one_of(st.none(), st.integers(0, 5)),
     percent=st.one_of(st.none(), st.sampled_from((0.0, 10.0, 20.0, 50.0, 100.0))),
     unreachable_percent=st.sampled_from((0.0, 25.0, 50.0, 100.0)),
+    go_on_after_failed_canary=st.booleans(),
 )
 
 
-@given(st.lists(st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=12), min_size=1, max_size=5), budgets)
-def test_counting_one_by_one_is_counting_all(fates, budget):
+@given(
+    st.lists(st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=12), min_size=1, max_size=5),
+    budgets,
+    st.integers(0, 5),
+)
+def test_counting_one_by_one_is_counting_all(fates, budget, canaries):
     """Whatever is counted in whatever order, the answer is that of the rules for all machines so far."""
-    order = [Wave(n, tuple(f"{n}-{i}" for i in range(len(fate)))) for n, fate in enumerate(fates, 1)]
+    order = [
+        Wave(n, tuple(f"{n}-{i}" for i in range(len(fate))), canary=n <= canaries) for n, fate in enumerate(fates, 1)
+    ]
     count, total = FailureCount(budget), sum(map(len, fates))
     lost = [
         name
@@ -159,9 +222,11 @@ def test_counting_one_by_one_is_counting_all(fates, budget):
             count.add(Outcome("run", name, made.state, "", steps=made.steps, error=made.error))
             here[verdict] += 1
             so_far[verdict] += verdict is not LOST
-            stopped = stopped or bool(too_many_failed(budget, Tally(total, so_far), Tally(len(fate), here)))
+            run, wave_so_far = Tally(total, so_far), Tally(len(fate), here)
+            stopped = stopped or bool(too_many_failed(budget, run, wave_so_far, canary=wave.canary))
             assert bool(count.why) is (stopped or bool(too_many_unreachable(budget, Tally(total, so_far))))
         count.end_wave()
+        stopped = stopped or (wave.canary and bool(why_unproven(Tally(len(fate), here), wave.number)))
 
 
 def test_a_machine_that_answers_after_all_is_missing_no_more():
@@ -181,10 +246,14 @@ def test_what_an_earlier_process_has_left_counts():
     assert "1 of 3 machines failed" in count.why
 
 
-def test_an_earlier_process_of_a_canary_wave_counts_for_it():
-    order = [Wave(1, ("a",), canary=True), Wave(2, tuple("bcdefghijk"))]
-    count = FailureCount(FailureBudget(percent=20.0))
-    count.start(order, [outcome(error=None, name="a")], ())
+@pytest.mark.parametrize("budget", [FailureBudget(percent=20.0), FailureBudget(count=9)], ids=["percent", "count"])
+@pytest.mark.parametrize("failed", ["a", "c"], ids=["first canary wave", "second canary wave"])
+def test_an_earlier_process_of_a_canary_wave_counts_for_it(budget, failed):
+    order = [Wave(1, ("a", "b"), canary=True), Wave(2, ("c",), canary=True), Wave(3, tuple("defghijklmn"))]
+    count = FailureCount(budget)
+    done = [outcome(OperationState.SUCCEEDED, None, name=name) for name in "abc" if name != failed]
+    count.start(order, [*done, outcome(error=None, name=failed)], ())
     for wave in order:
         count.start_wave(wave)
-        assert "canary wave 1" in count.why
+        count.end_wave()
+    assert f"canary wave {1 if failed == 'a' else 2} failed" in count.why
