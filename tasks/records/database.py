@@ -43,15 +43,21 @@ class Database:
         self.sqlite = url.get_backend_name() == "sqlite"
         with translated("use the records", self.place):
             self.engine = _sqlite(url) if self.sqlite else _postgresql(url)
-        # A deferred transaction that turns into a writer half-way fails at once when another one wrote meanwhile.
-        self._writer = self.engine.execution_options(begins_with="BEGIN IMMEDIATE")
+        # Both are said, whatever the server's or the role's default is. A writer sees what others have stored while it
+        # waited for its turn, and is never sent again; a reader sees the moment of its first question.
+        writing: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+        reading: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        if self.sqlite:
+            # A deferred transaction that turns into a writer half-way fails at once when another one wrote meanwhile.
+            writing, reading = {"begins_with": "BEGIN IMMEDIATE"}, {}
+        self._writer, self._reader = self.engine.execution_options(**writing), self.engine.execution_options(**reading)
         # SQLite lets waiting writers poll, and the unlucky ones starve; in one process they can queue instead.
         self._turn = threading.Lock() if self.sqlite else None
 
     @contextmanager
     def reading(self, doing: str) -> Iterator[Connection]:
-        """Give a connection that sees one consistent state."""
-        with translated(doing, self.place), self.engine.connect() as connection, connection.begin():
+        """Give a connection that sees one consistent state, that of its first question, and changes nothing."""
+        with translated(doing, self.place), self._reader.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager

@@ -16,6 +16,7 @@ from tasks.records.columns import as_key
 from tasks.records.database import Database
 from tasks.records.learning import SAMPLES, measures_from, weighted_mean
 from tasks.records.leases import SqlLeases, must_hold
+from tasks.records.turns import take_turns
 from tasks.seams.leases import Holder
 from tasks.seams.records import JournalEntry
 
@@ -100,6 +101,7 @@ class SqlRecords:
         """
         for portion in _portions(item, self._is_new):
             with self._writing(f"save {_described(item)}") as connection:
+                take_turns(connection, [part.machine for part in portion if isinstance(part, Assessment)])
                 for part in portion:
                     _save(connection, part)
             self._remember(portion)
