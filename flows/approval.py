@@ -4,7 +4,7 @@ from flows.approval import approve_run, reject_run, waiting_runs
 
 for each in waiting_runs():
     print(each.run.id, each.approval.expires_at, sum(len(plan.chosen) for plan in each.plans))
-approve_run("20261121-010000-7f3a2b", "anna", "seen by the database team")
+    approve_run(each.run.id, "anna", "seen by the database team", plan=each.approval.digest)
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
 from tasks.reporting.text import one_line, zone_or_utc
-from tasks.rules.approval import digest, shown
+from tasks.rules.approval import digest, shown, starter_is_known
 from tasks.rules.window import say_time
 from tasks.seams.clock import Clock
 
@@ -145,11 +145,24 @@ def objection(request: PatchRequest, started_by: str, *names: str, answer: Answe
     """Return why these names of one person can't decide on a run, or "". Pure."""
     if not any(name.strip() for name in names):
         return "whoever decides has to give a name"
+    if answer is Answer.APPROVED and (why := nobody_may_approve(request, started_by)):
+        return why
     known = started_by.strip().casefold()
     own = known and known in {name.strip().casefold() for name in names}
     if request.approval.not_by_starter and own and answer is Answer.APPROVED:
         return f"{started_by} started it, and whoever starts a run may not approve it"
     return ""
+
+
+def nobody_may_approve(request: PatchRequest, started_by: str) -> str:
+    """Return why nobody can approve a run, whoever they are, or "". Pure."""
+    if not request.approval.not_by_starter or starter_is_known(started_by):
+        return ""
+    by = f" (only {started_by!r})" if started_by.strip() else ""
+    return (
+        f"it is not known who started it{by}, and whoever did may not approve it, so nobody can. Start it with "
+        "fleetpatch patch, let its schedule start it, or ask for it without not_by_starter"
+    )
 
 
 def said(approval: Approval, zone: str) -> str:

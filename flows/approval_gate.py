@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from flows.approval import NAME_LENGTH, REMARK_LENGTH, moment_said, objection, said
+from flows.approval import NAME_LENGTH, REMARK_LENGTH, moment_said, nobody_may_approve, objection, said
 from flows.ports import Decision, Herald, Ports
 from flows.request import AssessRequest, PatchRequest
 from tasks.errors import RecordsUnavailable
 from tasks.model import Plan, RunReport, Window
 from tasks.records.approvals import Answer, Approval, SqlApprovals
 from tasks.reporting.text import one_line
-from tasks.rules.approval import Approved, digest, kept_to, shown
+from tasks.rules.approval import Approved, command_to_approve, digest, kept_to, shown
 from tasks.rules.window import cut_off
 from tasks.seams.clock import Clock
 from tasks.seams.records import JournalEntry, JournalMark, Records
@@ -204,13 +204,16 @@ class ApprovalGate:
             )
         approval = self._approvals.ask(planned.run.id, mark, max(0.0, (until - now).total_seconds()))
         left = approval.expires_at - self._approvals.now()
-        if approval.answer is Answer.WAITING and left <= timedelta():  # nobody is asked when it is too late
-            approval = self._approvals.decide(planned.run.id, mark, Answer.EXPIRED, "") or approval
+        # Nobody is asked when it is too late, nor when no answer could be taken.
+        why = nobody_may_approve(self._request, planned.run.started_by)
+        if approval.answer is Answer.WAITING and (why or left <= timedelta()):
+            approval = self._approvals.decide(planned.run.id, mark, Answer.EXPIRED, "", why) or approval
         return approval, now + left
 
     def _put(self, question: Question, control: Control) -> Approval | None:
         run, zone = question.planned.run, _window(question.planned).zone
-        waits = f"waits for approval until {moment_said(question.until, zone)}: fleetpatch approve {run.id}"
+        how = command_to_approve(run.id, question.digest)
+        waits = f"waits for approval until {moment_said(question.until, zone)}: {how}"
         self._say(f"run {run.id} {waits}")
         self._tell_people(replace(question.planned, run=replace(run, message=waits)))
         host = self._host or host_here()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from tasks.model import Plan, RunReport, Update, UpdateResult
 from tasks.reporting.markdown import Cell, escape
 from tasks.reporting.text import minutes, plural
+from tasks.rules.approval import command_to_approve
 from tasks.rules.window import describe
 from tasks.states import URGENT, Answer
 
@@ -87,7 +88,7 @@ def plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     lines += [f"- Machines: {escape(run.scope)}", f"- Started by {escape(run.started_by)}"]
     lines += [f"- Window {escape(describe(run.window))}"] if run.window else []
     lines += [f"- Can be approved until {escape(until)}", f"- Plan {digest[:12]}", ""]
-    lines += [f"- To approve: `fleetpatch approve {escape(run.id)}`, or the form of this flow run", ""]
+    lines += [f"- To approve: `{escape(command_to_approve(run.id, digest))}`, or the form of this flow run", ""]
     groups = alike(planned.plans)
     for names, plan in groups[:MOST_GROUPS]:
         lines += _group(names, plan)

@@ -22,6 +22,7 @@ from tasks.errors import FleetPatchFailed
 from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.rules.approval import SOMEBODY
 from tasks.rules.hooks import stops, why_stopped
 from tasks.states import OperationState
 
@@ -61,7 +62,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     if isinstance(may, Refused):
         return cancelled(may)
     # Prefect does not know people: whoever pressed the button, it was not the user whom the worker runs as.
-    somebody = f"somebody in Prefect ({start.deployment})" if start.deployment else ""
+    somebody = f"{SOMEBODY} ({start.deployment})" if start.deployment else ""
     who = replace(who, run_id=may.run_id, name=may.by or who.name or somebody)
     body = functools.partial(carry_out, may.request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
     return raised_if_failed(attended(body, who.control, functools.partial(note_stop, may.run_id, who)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tasks.model import Outcome, RunReport
 from tasks.reporting.text import one_line, plural
+from tasks.rules.approval import command_to_approve, digest, shown
 from tasks.rules.window import describe, say_duration
 from tasks.states import Answer, Occasion, OperationState, RebootState, UpdateState
 
@@ -69,7 +70,8 @@ def _plan(report: RunReport) -> list[str]:
 
 def _how_to_approve(report: RunReport) -> list[str]:
     waits, run = report.run.message, report.run.id
-    how = f"Approve: fleetpatch approve {run}, or the form of its flow run in the Prefect UI"
+    command = command_to_approve(run, digest(shown(report.plans)))
+    how = f"Approve: {command}, or the form of its flow run in the Prefect UI"
     return [*([f"It {_tamed(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
 
 

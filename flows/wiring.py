@@ -1,9 +1,9 @@
 """Put the real parts together: inventory, records, transports and package managers."""
 
 import functools
-import getpass
 import logging
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -137,7 +137,12 @@ def report_directory(asked: Path | None) -> Path:
 
 def whoami(who: Caller) -> str:
     """Return who started a run, for its records."""
+    return who.name or login_name()
+
+
+def login_name() -> str:
+    """Return the name of this process's user by the system's list of users: LOGNAME is whatever somebody writes there."""
     try:
-        return who.name or getpass.getuser()
-    except (KeyError, OSError):  # neither the environment nor the system has a name: a container's made-up user
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's made-up user
         return f"user {os.getuid()}"

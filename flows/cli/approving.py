@@ -1,5 +1,6 @@
 """approve, reject and approvals: a person's word about a run that waits for it."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ from flows.cli.app import app
 from flows.cli.options import JsonOption, RecordsOption
 
 if TYPE_CHECKING:
+    from tasks.model import RunReport
     from tasks.records.approvals import Answer
 
 PANEL = "Patch"
@@ -18,7 +20,11 @@ As = Annotated[str, typer.Option("--as", metavar="NAME", help="Who decides. Defa
 Remark = Annotated[str, typer.Option("--remark", metavar="TEXT", help="Your words; they stand in the report.")]
 PlanOption = Annotated[
     str,
-    typer.Option("--plan", metavar="DIGEST", help="Only if the plan is the one that you have seen (see approvals)."),
+    typer.Option(
+        "--plan",
+        metavar="DIGEST",
+        help="Only if the plan is the one that you have seen (see approvals). Without it the plan is shown first.",
+    ),
 ]
 
 
@@ -88,14 +94,20 @@ def _decide(
     from flows.approval import approve_run, reject_run
     from flows.cli.approving_view import decided_document, tell_decided
     from flows.cli.cancelling import carriers
-    from flows.cli.run_pick import history, picked
-    from flows.cli.screen import print_json
-    from flows.context import Caller
-    from flows.wiring import whoami
+    from flows.cli.run_pick import history, picked, whole
+    from flows.cli.screen import err, print_json
+    from flows.wiring import login_name
     from tasks.records.approvals import Answer
 
-    found = picked(history(records), run)
-    login = whoami(Caller())
+    past = history(records)
+    found = picked(past, run)
+    login = login_name()
+    if answer is Answer.APPROVED and not plan:
+        agreed = _agreed(whole(past, found.id), records, as_json=as_json)
+        if agreed is None:
+            err().print("Nothing was done.")
+            return
+        plan = agreed
     decide = approve_run if answer is Answer.APPROVED else reject_run
     decided = decide(found.id, name or login, remark, plan=plan, login=login, records_url=records)
     lease = carriers([found], records).get(found.id)
@@ -103,3 +115,30 @@ def _decide(
         print_json(decided_document(decided, lease))
     else:
         tell_decided(decided, found, lease)
+
+
+def _agreed(report: "RunReport", records: str | None, *, as_json: bool) -> str | None:
+    """Show a waiting run's plan, ask whether it may go on, and return the digest of what was shown; None: no.
+
+    Raises:
+        RequestError: there is nobody to be asked.
+    """
+    from flows.approval import approval_of
+    from flows.cli.approving_view import tell_approval
+    from flows.cli.screen import err
+    from tasks.errors import RequestError
+    from tasks.records.approvals import Answer
+    from tasks.rules.approval import command_to_approve, digest, shown
+
+    standing = approval_of(report.run.id, records)
+    if standing is None or standing.answer is not Answer.WAITING:
+        return ""  # that nothing waits is said where it is decided
+    mark = digest(shown(report.plans))
+    if as_json or sys.stdin is None or not sys.stdin.isatty():
+        raise RequestError(
+            f"run {report.run.id}: nobody can be shown its plan here, so say which one is approved",
+            hint=f"Look at it (fleetpatch approvals {report.run.id}), then: {command_to_approve(report.run.id, mark)}",
+        )
+    tell_approval(report, standing)
+    err().print("Approve this plan? [y/N] ", end="", markup=False)
+    return mark if sys.stdin.readline().strip().lower() in {"y", "yes"} else None

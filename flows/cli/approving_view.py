@@ -14,7 +14,7 @@ from flows.cli.screen import number, out, right, safe, say, solid, table
 from tasks.model import Plan, RunInfo, RunReport
 from tasks.records.approvals import Answer, Approval
 from tasks.reporting.text import minutes
-from tasks.rules.approval import digest, shown
+from tasks.rules.approval import command_to_approve, digest, shown
 from tasks.rules.window import describe
 from tasks.seams.leases import LeaseView
 from tasks.states import URGENT
@@ -47,7 +47,7 @@ def tell_waiting(found: Sequence[WaitingRun]) -> None:
         )
     say(grid)
     _line(f"The plan: fleetpatch approvals {found[0].run.id}")
-    _line(f"Let it go on: fleetpatch approve {found[0].run.id}")
+    _line(f"Let it go on: {command_to_approve(found[0].run.id, found[0].approval.digest)}")
 
 
 def tell_approval(report: RunReport, approval: Approval | None) -> None:
@@ -75,7 +75,7 @@ def tell_standing(run: RunInfo, approval: Approval | None) -> None:
     what = said(approval, _zone(run))
     say(Text.assemble(safe(what[:1].upper() + what[1:]), (f" (plan {approval.digest[:12]})", "dim")))
     if approval.answer is Answer.WAITING:
-        _line(f"Let it go on: fleetpatch approve {run.id} --plan {approval.digest[:12]}")
+        _line(f"Let it go on: {command_to_approve(run.id, approval.digest)}")
 
 
 def tell_decided(approval: Approval, run: RunInfo, lease: LeaseView | None) -> None:

@@ -14,6 +14,21 @@ Approved = Mapping[str, Mapping[str, str]]
 """Machine -> update id -> version."""
 
 
+SOMEBODY = "somebody in Prefect"
+"""Who started a run from Prefect's UI or API: it knows no people."""
+MARK_LENGTH = 12
+
+
+def starter_is_known(started_by: str) -> bool:
+    """Whether it is known who started a run, so that it can be told whether somebody else approves it."""
+    return bool(started_by.strip()) and not started_by.startswith(SOMEBODY)
+
+
+def command_to_approve(run_id: str, digest_shown: str) -> str:
+    """Return the command that approves a plan: the one that was shown, and no other that came in its place."""
+    return f"fleetpatch approve {run_id} --plan {digest_shown[:MARK_LENGTH]}"
+
+
 def asked_for(run: RunInfo) -> bool:
     """Return whether a run has to be approved by a person, as its request says."""
     asked = run.request.get("approval")

@@ -1,5 +1,8 @@
 """approve, reject and approvals, over a simulated fleet with real records."""
 
+import io
+import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,9 +15,11 @@ from flows.context import Caller
 from flows.policy_forms import ApprovalRequest
 from flows.ports import PlainRunner, Ports
 from flows.request import PatchRequest
+from flows.wiring import whoami
 from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
+from tasks.rules.approval import digest, shown
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 from tests.unit.approval.scene import Diary, Killed, kill
@@ -37,8 +42,22 @@ def waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
         with pytest.raises(Killed):
             campaign.carry_out()
     monkeypatch.setattr("tasks.records.approvals.SystemClock", lambda: clock)
-    monkeypatch.setattr("flows.wiring.getpass.getuser", lambda: "anna")
+    monkeypatch.setattr("flows.wiring.login_name", lambda: "anna")
     return stage
+
+
+def _mark(stage: Stage) -> str:
+    """Return the digest of the plan that waits, as people are told it."""
+    with open_records(stage.url) as records:
+        found = SqlApprovals(records.database, stage.fleet.clock).of(RUN)
+    assert found is not None
+    return found.digest[:12]
+
+
+def _type(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    typed = io.StringIO(answer)
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", typed)
 
 
 def _standing(stage: Stage) -> tuple[str, str, str]:
@@ -53,7 +72,7 @@ def test_what_waits_is_listed(waiting: Stage) -> None:
     assert said.code == 0
     assert RUN in said.out
     assert "2026-03-10 04:45 UTC" in said.out
-    assert f"fleetpatch approve {RUN}" in said.out
+    assert f"fleetpatch approve {RUN} --plan {_mark(waiting)}" in said.out
 
 
 def test_nothing_waits(stage: Stage) -> None:
@@ -87,12 +106,12 @@ def test_show_says_that_it_waits_and_by_whom_it_was_approved(waiting: Stage) -> 
     said = waiting.run("show", RUN)
     assert "Waits for approval until" in said.out
     assert f"fleetpatch approvals {RUN}" in said.out
-    waiting.run("approve", RUN)
+    waiting.run("approve", RUN, "--plan", _mark(waiting))
     assert "Approved by anna on" in waiting.run("show", RUN).out
 
 
 def test_whoever_is_logged_in_approves(waiting: Stage) -> None:
-    said = waiting.run("approve", RUN, "--remark", "seen")
+    said = waiting.run("approve", RUN, "--plan", _mark(waiting), "--remark", "seen")
     assert said.code == 0
     assert f"Run {RUN}: approved by anna on " in said.out
     assert f"fleetpatch resume {RUN}" in said.out  # nobody carries it
@@ -101,7 +120,7 @@ def test_whoever_is_logged_in_approves(waiting: Stage) -> None:
 
 
 def test_in_another_name_both_are_kept(waiting: Stage) -> None:
-    document = waiting.run("approve", "last", "--as", "carla", "--json").json
+    document = waiting.run("approve", "last", "--plan", _mark(waiting), "--as", "carla", "--json").json
     assert (document["approval"], document["decidedBy"], document["carried"]) == (
         "approved",
         "carla (login anna)",
@@ -120,21 +139,68 @@ def test_it_is_rejected(waiting: Stage) -> None:
     ("words", "why"),
     [
         (("approve", "nonsense"), "there is no run 'nonsense'"),
-        (("approve", RUN, "--as", "bob"), "bob started it, and whoever starts a run may not approve it"),
+        (("approve", RUN, "--as", "bob", "--plan", "MARK"), "bob started it, and whoever starts a run may not approve it"),
         (("approve", RUN, "--plan", "abc"), ", and not abc"),
+        (("approve", RUN), "say which one is approved"),
         (("approvals", "nonsense"), "there is no run 'nonsense'"),
     ],
 )
 def test_what_can_not_be_is_refused_with_the_reason(waiting: Stage, words: tuple[str, ...], why: str) -> None:
-    said = waiting.run(*words)
+    said = waiting.run(*(_mark(waiting) if word == "MARK" else word for word in words))
     assert said.code == 2
     assert why in said.err
     assert "hint:" in said.err
     assert _standing(waiting)[0] == ""
 
 
+@pytest.mark.parametrize(("answer", "standing"), [("y\n", "approved"), ("n\n", ""), ("", "")])
+def test_a_person_at_a_terminal_is_shown_the_plan_and_asked(
+    waiting: Stage, monkeypatch: pytest.MonkeyPatch, answer: str, standing: str
+) -> None:
+    _type(monkeypatch, answer)
+    said = waiting.run("approve", RUN)
+    assert said.code == 0
+    assert "3 updates on 2 machines (2 critical or security" in said.out
+    assert "Approve this plan? [y/N]" in said.err
+    assert ("Nothing was done." in said.err) is not bool(standing)
+    assert _standing(waiting)[0] == standing
+
+
+def test_a_plan_that_takes_the_place_of_the_one_that_was_shown_is_not_approved(
+    waiting: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Replacing(io.StringIO):
+        """Somebody who takes so long to answer that the run is planned anew meanwhile."""
+
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self, *_: object) -> str:  # type: ignore[override]
+            with open_records(waiting.url) as records:
+                report = History(records).report(RUN)
+                plans = tuple(replace(plan, chosen=plan.chosen[:1]) for plan in report.plans)
+                records.save(replace(report, plans=plans))
+                SqlApprovals(records.database, waiting.fleet.clock).ask(RUN, digest(shown(plans)), 3600)
+            return "y\n"
+
+    monkeypatch.setattr("sys.stdin", Replacing())
+    said = waiting.run("approve", RUN)
+    assert said.code == 2
+    assert "the plan of run" in said.err
+    assert _standing(waiting)[0] == ""
+
+
+@pytest.mark.parametrize("name", ["LOGNAME", "USER", "LNAME", "USERNAME"])
+def test_nobody_approves_their_own_run_under_a_name_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "carla")
+    assert whoami(Caller()) == pwd.getpwuid(os.getuid()).pw_name
+    assert whoami(Caller(name="dora")) == "dora"
+
+
 def test_twice_is_refused(waiting: Stage) -> None:
-    waiting.run("approve", RUN)
+    waiting.run("approve", RUN, "--plan", _mark(waiting))
     said = waiting.run("reject", RUN)
     assert said.code == 2
     assert f"run {RUN} was already approved by anna" in said.err
@@ -142,7 +208,7 @@ def test_twice_is_refused(waiting: Stage) -> None:
 
 def test_too_late_is_refused(waiting: Stage) -> None:
     waiting.fleet.clock.advance(4 * 3600)
-    said = waiting.run("approve", RUN)
+    said = waiting.run("approve", RUN, "--plan", "abc")
     assert said.code == 2
     assert "expired on 2026-03-10 04:45 UTC" in said.err
     assert "No run waits" in waiting.run("approvals").out
@@ -158,7 +224,7 @@ def test_an_approved_run_is_resumed_and_its_report_says_by_whom(
             yield with_approval(way, request, SqlApprovals(records.database, waiting.fleet.clock))
 
     monkeypatch.setattr("flows.carrying.real_ports", ports)
-    waiting.run("approve", RUN, "--remark", "seen")
+    waiting.run("approve", RUN, "--plan", _mark(waiting), "--remark", "seen")
     said = waiting.run("resume", RUN, "--plain")
     assert said.code == 0, said.err
     with open_records(waiting.url) as records:

@@ -53,7 +53,7 @@ def test_a_machine_without_a_lock_says_so(stage: Stage, machine: Machine) -> Non
 def test_a_lock_is_shown_and_lifted_and_the_run_learns_who_did_it(
     stage: Stage, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOGNAME", "olga")
+    monkeypatch.setattr("flows.wiring.login_name", lambda: "olga")
     known(stage)
     machine.claim(RUN, until=LATER)
 

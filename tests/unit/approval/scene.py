@@ -112,9 +112,11 @@ class Scene:
         ports = replace(self.fleet.ports(), records=self.records, tell=lambda *both: self.told.append(both))
         return with_approval(ports, request, approvals or self.approvals)
 
-    def run(self, request: PatchRequest, approvals: SqlApprovals | None = None) -> RunReport:
+    def run(
+        self, request: PatchRequest, approvals: SqlApprovals | None = None, *, started_by: str = STARTER
+    ) -> RunReport:
         ports = self.ports(request, approvals)
-        return Campaign(request, ports, PlainRunner(), run_id=RUN, started_by=STARTER).carry_out()
+        return Campaign(request, ports, PlainRunner(), run_id=RUN, started_by=started_by).carry_out()
 
     def resume(self, request: PatchRequest) -> RunReport:
         """Go on with the run in another process."""

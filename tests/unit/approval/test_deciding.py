@@ -1,13 +1,29 @@
 """What a person may say about a run that waits, and what is refused."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from flows.approval import waiting_runs
+from flows.approval_view import plan_markdown
+from flows.tidings import tiding
 from tasks.errors import RequestError
 from tasks.records.approvals import Answer
+from tasks.states import Occasion
+from tasks.steps.context import SilentWatcher
+from tests.support.fleet import outcome_of
 from tests.unit.approval.scene import RUN, Killed, Scene, kill
+
+
+class Heard(SilentWatcher):
+    """Keeps what is said."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def said(self, message: str) -> None:
+        self._words.append(message)
 
 
 class TestDeciding:
@@ -75,3 +91,60 @@ class TestDeciding:
 
     def test_under_another_name_than_the_login_says_both(self, waiting: Scene) -> None:
         assert waiting.approve("anna", login="ops").who == "anna (login ops)"
+
+
+UNKNOWN = ["", " ", "somebody in Prefect (patch-fleet/web)", "somebody in Prefect ()"]
+
+
+class TestAStarterThatNobodyKnows:
+    @pytest.mark.parametrize("by", UNKNOWN)
+    def test_a_run_that_its_starter_may_not_approve_waits_for_nobody(self, scene: Scene, by: str) -> None:
+        scene.add("web", "openssl")
+        began = scene.clock.now()
+        report = scene.run(scene.request(not_by_starter=True), started_by=by)
+        assert scene.touched() == []
+        assert scene.told == [] or scene.told[0][0] is not Occasion.WAITING
+        assert scene.clock.now() - began < timedelta(minutes=10), "it was waited for an answer that can't be taken"
+        reason = outcome_of(report, "web").reason
+        for words in ("not known who started it", "fleetpatch patch", "its schedule", "not_by_starter"):
+            assert words in reason
+
+    @pytest.mark.parametrize("by", UNKNOWN)
+    def test_one_that_waits_already_is_approved_by_nobody_and_rejected_by_anybody(self, scene: Scene, by: str) -> None:
+        scene.add("web", "openssl")
+        scene.clock.later(100, kill)
+        with pytest.raises(Killed):
+            scene.run(scene.request(not_by_starter=True))
+        scene.records.save(replace(scene.history.run(RUN), started_by=by))
+        with pytest.raises(RequestError, match="not known who started it"):
+            scene.approve()
+        assert scene.reject().answer is Answer.REJECTED
+
+    @pytest.mark.parametrize("by", UNKNOWN)
+    def test_where_one_pair_of_eyes_is_enough_anybody_approves(self, scene: Scene, by: str) -> None:
+        scene.add("web", "openssl")
+        scene.clock.later(100, scene.approve)
+        scene.run(scene.request(), started_by=by)
+        assert scene.touched() == ["web"]
+
+    @pytest.mark.parametrize("by", ["the schedule of web", "user 1000"])
+    def test_a_schedule_and_a_user_without_a_name_are_known(self, scene: Scene, by: str) -> None:
+        scene.add("web", "openssl")
+        scene.clock.later(100, scene.approve)
+        scene.run(scene.request(not_by_starter=True), started_by=by)
+        assert scene.touched() == ["web"]
+
+
+def test_every_command_that_people_are_told_names_the_plan(scene: Scene) -> None:
+    scene.add("web", "openssl")
+    said: list[str] = []
+    scene.clock.later(100, scene.approve)
+    scene.fleet.watch = Heard(said)
+    scene.run(scene.request())
+    mark, report = scene.standing().digest, scene.history.report(RUN)
+    (waiting,) = [told for occasion, told in scene.told if occasion is Occasion.WAITING]
+    texts = [*said, tiding(Occasion.WAITING, waiting).body, plan_markdown(report, mark, "then")]
+    named = [text for text in texts if "fleetpatch approve " in text]
+    assert len(named) == 3
+    for text in named:
+        assert text.count("fleetpatch approve ") == text.count(f"fleetpatch approve {RUN} --plan {mark[:12]}")

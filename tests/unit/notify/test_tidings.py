@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flows.tidings import MOST_NAMES, tiding
 from tasks.model import Outcome, RunReport, Window
+from tasks.rules.approval import digest, shown
 from tasks.states import Answer, Occasion, OperationState, RebootState
 from tests.support import builders as make
 
@@ -55,7 +56,8 @@ def test_who_is_waited_for_is_told_how_to_answer_and_until_when() -> None:
     told = tiding(Occasion.WAITING, replace(waiting, run=replace(waiting.run, message=waits)))
     assert told.title == "fleetpatch: web-nights: waits for your approval"
     assert f"It {waits}" in told.body
-    assert f"Approve: fleetpatch approve {make.RUN_ID}" in told.body
+    mark = digest(shown(waiting.plans))[:12]
+    assert f"Approve: fleetpatch approve {make.RUN_ID} --plan {mark}, or the form" in told.body
     assert f"Refuse: fleetpatch reject {make.RUN_ID}" in told.body
 
 
