@@ -1,2 +1,41 @@
--- Beside Prefect's own database: fleetpatch's records. Run once, when PostgreSQL makes its data.
-CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0;
+-- Two databases and who uses them: "prefect" the server's, "records" the workers'. Neither gets at the other's: whoever has
+-- the server can't write an approval. Run by psql as superuser when PostgreSQL makes its data. Run once more it changes
+-- passwords to those of the environment; what another superuser had made in the two databases becomes theirs.
+\set ON_ERROR_STOP on
+\getenv prefect_password PREFECT_DB_PASSWORD
+\getenv records_password RECORDS_DB_PASSWORD
+
+SELECT format('CREATE ROLE %I', name) FROM unnest(ARRAY['prefect', 'records']) AS name
+  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+ALTER ROLE prefect LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD :'prefect_password';
+ALTER ROLE records LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD :'records_password';
+
+SELECT format('CREATE DATABASE %I ENCODING ''UTF8'' TEMPLATE template0', name)
+  FROM unnest(ARRAY['prefect', 'fleetpatch']) AS name
+  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = name) \gexec
+ALTER DATABASE prefect OWNER TO prefect;
+ALTER DATABASE fleetpatch OWNER TO records;
+REVOKE ALL ON DATABASE prefect, fleetpatch, postgres, template1 FROM PUBLIC;
+
+-- Members of extensions stay the superuser's; a sequence that belongs to a table goes with it.
+SELECT $$
+SELECT format('ALTER %s %s OWNER TO %I', CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN
+              'MATERIALIZED VIEW' ELSE 'TABLE' END, oid::regclass, pg_get_userbyid((SELECT datdba FROM pg_database
+              WHERE datname = current_database())))
+  FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S', 'v', 'm')
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e'))
+UNION ALL
+SELECT format('ALTER TYPE %s OWNER TO %I', oid::regtype, pg_get_userbyid((SELECT datdba FROM pg_database
+              WHERE datname = current_database())))
+  FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype = 'e'
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_type.oid AND deptype = 'e')
+UNION ALL
+SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, pg_get_userbyid((SELECT datdba FROM pg_database
+              WHERE datname = current_database())))
+  FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+$$ AS theirs \gset
+\connect prefect
+:theirs \gexec
+\connect fleetpatch
+:theirs \gexec

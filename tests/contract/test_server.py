@@ -24,6 +24,8 @@ from prefect.states import Running
 
 from deployments.server.asking import look_at_server
 from deployments.server.judging import judged
+from tests.contract.test_compose_roles import make_roles
+from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
 from tests.support.prefect_server import free_port
 
@@ -221,7 +223,8 @@ def test_on_postgresql_with_a_password(server: Server) -> None:
     secret.write_text(PASSWORD + "\n")
     secret.chmod(0o600)
     with postgres.own_server() as database:
-        url = database.url("fleetpatch")
+        make_roles(database)
+        url = role_url(database, "prefect", "prefect")  # no superuser: what compose gives the server is enough
         server.start("--database", url, "--auth", f"file:{secret}", "--public-url", "https://fleet.example.org")
         assert "UI        https://fleet.example.org\n" in server.log
         code, found = server.doctor()

@@ -85,7 +85,9 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 def test_no_password_has_a_default() -> None:
     used = re.findall(r"(?<!\$)\$\{(\w+)(:?[-?])?([^}]*)\}", COMPOSE.read_text())
     secrets = {(name, how) for name, how, _ in used if SENSITIVE.search(name)}
-    assert {name for name, _ in secrets} == {"FLEETPATCH_AUTH", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+    assert {name for name, _ in secrets} == {
+        "FLEETPATCH_AUTH", "POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD",
+    }  # fmt: skip
     assert {how for _, how in secrets} == {":?"}
 
 
@@ -115,11 +117,35 @@ def test_no_secret_stands_in_arguments(name: str) -> None:
     assert not re.search(r"(?<!\$)\$\{\w*(PASSWORD|AUTH)", words)
 
 
-@pytest.mark.parametrize("name", ["server", "worker", "serve"])
-def test_our_containers_may_do_little(name: str) -> None:
-    assert SERVICES[name]["cap_drop"] == ["ALL"]
-    assert SERVICES[name]["read_only"] is True
-    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_container_may_do_little(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert "/tmp" in service["tmpfs"]
+    assert not {"cap_add", "privileged"} & set(service)
+    # ours is not root by its image; the others' images begin as root where nothing else is said
+    assert service["image"] == "fleetpatch" or re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
+
+
+def test_server_and_workers_have_a_role_each_and_none_is_the_superuser() -> None:
+    said = COMPOSE.read_text()
+    users = re.findall(r"postgresql://(\w+):\$\{(\w+):\?[^}]*\}@postgres/(\w+)", said)
+    assert set(users) == {
+        ("prefect", "PREFECT_DB_PASSWORD", "prefect"), ("records", "RECORDS_DB_PASSWORD", "fleetpatch"),
+    }  # fmt: skip
+    holders = {
+        secret: {name for name, each in SERVICES.items() if secret in str(each)}
+        for secret in ("POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD")
+    }
+    assert holders == {
+        "POSTGRES_PASSWORD": {"postgres"},
+        "PREFECT_DB_PASSWORD": {"postgres", "server"},
+        "RECORDS_DB_PASSWORD": {"postgres", "worker", "serve"},
+        "REDIS_PASSWORD": {"redis", "server"},
+    }
 
 
 def test_the_image_is_made_of_the_lock() -> None:
