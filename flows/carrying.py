@@ -106,6 +106,8 @@ def _carry(
         left = past() if past is not None else None  # read only now that the run is ours: nobody adds to it
         window = left.run.window if left is not None else window_of(request, ports.clock.now())
         until = window.end if window is not None else None
+        if who.unwritten is not None:
+            ports = replace(ports, unwritten=who.unwritten.__setitem__)
         ports = replace(ports, records=SteadyRecords(ports.records, ports.clock, until, ports.watch, ours))
         runner, by = make_runner(request, ports), whoami(who)
         campaign = Campaign(request, ports, runner, run_id=run_id, flow_run_id=flow_run_id, started_by=by, past=left)

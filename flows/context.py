@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from tasks.errors import FleetpatchError
 from tasks.steps.context import Control, SilentWatcher, Watcher
 
 
@@ -18,6 +19,8 @@ class Caller:
 
     Attributes:
         run_id: the id that the run gets, so that its caller can speak of it before it has ended; None: a new one.
+        unwritten: filled with why reports could not be written, by run; None: that is logged. The runs themselves are
+            whole, and recorded.
     """
 
     watch: Watcher = field(default_factory=SilentWatcher)
@@ -25,6 +28,7 @@ class Caller:
     name: str = ""
     records_url: str | None = None
     run_id: str | None = None
+    unwritten: dict[str, FleetpatchError] | None = None
 
 
 _CALLER: ContextVar[Caller | None] = ContextVar("fleetpatch_caller", default=None)

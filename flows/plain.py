@@ -34,4 +34,4 @@ def take_up_plainly(run_id: str, who: Caller) -> RunReport:
 
 
 def _runner(request: PatchRequest | AssessRequest, ports: Ports) -> PlainRunner:
-    return PlainRunner(request.report_directory, request.report_formats, ports.logs)
+    return PlainRunner(request.report_directory, request.report_formats, ports.logs, ports.unwritten)

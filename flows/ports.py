@@ -45,6 +45,7 @@ class PlainRunner:
         directory: where report files go; None: there are none.
         formats: of the report files.
         logs: finds the raw output of each machine's jobs.
+        unwritten: hears of a report that can't be written.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class PlainRunner:
         directory: Path | None = None,
         formats: Sequence[str] = (),
         logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {},  # noqa: ARG005 - none is kept anywhere
+        unwritten: "Unwritten | None" = None,
     ) -> None:
         self._directory = directory
         self._formats = tuple(formats)
         self._logs = logs
+        self._unwritten = unwritten or _log_unwritten
         self.written: dict[str, Path] = {}
 
     def step(self, work: Work, step: Step) -> MachineRun:
@@ -67,7 +70,7 @@ class PlainRunner:
         return body()
 
     def publish(self, report: RunReport) -> None:
-        """Write files. A report that can't be written does not make a run fail: it says so in the log."""
+        """Write files. A report that can't be written does not make a run fail: it is said."""
         if self._directory is None:
             return
         from tasks.reporting.write import write_report  # noqa: PLC0415 - loads pandas, which most plain runs save
@@ -75,7 +78,7 @@ class PlainRunner:
         try:
             self.written = write_report(report, self._directory, self._logs(report), self._formats)
         except PatchError as error:
-            logger.error("the report of run %s could not be written: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
+            self._unwritten(report.run.id, error)
 
 
 class Unopened:
@@ -131,6 +134,14 @@ FrozenOf = Callable[[str], FrozenSet]
 """Returns what an earlier run has installed, by its id or ``last:CONFIGURATION``; raises RequestError when it can't."""
 
 
+Unwritten = Callable[[str, FleetpatchError], None]
+"""Hears why the report of a run could not be written."""
+
+
+def _log_unwritten(run_id: str, error: FleetpatchError) -> None:
+    logger.error("the report of run %s could not be written: %s", run_id, error)
+
+
 def _open_gate(planned: RunReport, control: Control) -> Decision:  # noqa: ARG001 - the gate's parameters
     return Decision()
 
@@ -163,5 +174,6 @@ class Ports:
     gate: Gate = _open_gate
     tell: Herald = _nobody_told
     call_hook: CallHook = _no_hooks
+    unwritten: Unwritten = _log_unwritten
     frozen: FrozenOf = _no_history
     freezes: Freezes = tuple

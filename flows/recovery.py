@@ -213,7 +213,8 @@ def take_if_left(run_id: str, who: Caller, take: Callable[[LeftRun, Caller], Run
 
 def reporting_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PlainRunner:
     """Return a runner without Prefect that writes the report where it was asked, or else in the user's data folder."""
-    return PlainRunner(report_directory(request.report_directory), request.report_formats, ports.logs)
+    directory = report_directory(request.report_directory)
+    return PlainRunner(directory, request.report_formats, ports.logs, ports.unwritten)
 
 
 def resume_run(run_id: str, *, settle: bool = False, who: Caller | None = None) -> RunReport:

@@ -31,7 +31,7 @@ from flows.predecessor import bury
 from flows.request import AssessRequest, PatchRequest
 from flows.wiring import report_directory
 from tasks.assess import assess_machine
-from tasks.errors import RecordsError
+from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.install import install_updates
 from tasks.model import Outcome, RunReport, Wave
 from tasks.precheck import precheck_machine
@@ -272,8 +272,11 @@ class PrefectRunner:
             return
         try:
             self.written = write_report(report, self._directory, logs, self._formats)
-        except Exception as error:  # noqa: BLE001 - the run is done, whatever the disk says
-            logger.error("the report of run %s could not be written: %s", report.run.id, error)  # noqa: TRY400
+        except FleetpatchError as error:
+            self._ports.unwritten(report.run.id, error)
+        except Exception as error:
+            logger.exception("the report of run %s could not be made", report.run.id)
+            self._ports.unwritten(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
 
     def _missed(self, report: RunReport) -> list[str]:
         """Show what is left to be shown, wait for Prefect to hear it all, and return what it did not hear."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from flows.cli.conduct import Conducted
+from flows.cli.ending import tell_unwritten
 from flows.cli.exits import Code, code_of, trouble
 from flows.cli.run_pick import whole
 from flows.cli.runs_view import iso
@@ -100,6 +101,7 @@ def tell_taken(left: LeftRun, result: Conducted | FleetpatchError) -> None:
     what = "settled" if left.settle else "resumed"
     if isinstance(result, Conducted):
         note(Text(f"run {left.run.id} was {what}: {result.report.run.state}"))
+        tell_unwritten(result)
         return
     told = trouble(result)
     err().print(Text(f"run {left.run.id} could not be {what}: {one_line(told.message)}", "bold red"), soft_wrap=True)

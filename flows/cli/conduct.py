@@ -5,7 +5,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -49,11 +49,18 @@ class _Ending:
 
 @dataclass(frozen=True, slots=True)
 class Conducted:
-    """A run that came to its end, the exit code that this means, and whether a person here asked it to stop."""
+    """A run that came to its end.
+
+    Attributes:
+        code: the exit code that this means.
+        interrupted: whether a person here asked it to stop.
+        unwritten: why its report could not be written; None when it was, or when there is none.
+    """
 
     report: RunReport
     code: Code
     interrupted: bool = False
+    unwritten: FleetpatchError | None = None
 
 
 def conduct(request: Request, names: Sequence[str], *, as_flow: bool, records: str | None) -> Conducted:
@@ -113,18 +120,20 @@ def conduct_all(
             return failure.report
 
     seen = _Seen(tuple(left.run.id for left in found), names, None, changes=False)  # each run is noted on its own
-    ending, asked = _attended(seen, lambda who: take_all(found, who, take), as_flow=as_flow, records=records)
+    ending, asked, unwritten = _attended(seen, lambda who: take_all(found, who, take), as_flow=as_flow, records=records)
     done: Sequence[Reconciled] = ending.result or ()
     if ending.error is not None:
         raise ending.error
-    return [(each.left, _conducted_one(each, interrupted=asked)) for each in done]
+    return [(each.left, _conducted_one(each, asked, unwritten.get(each.left.run.id))) for each in done]
 
 
-def _conducted_one(done: Reconciled, *, interrupted: bool) -> Conducted | FleetpatchError:
+def _conducted_one(
+    done: Reconciled, interrupted: bool, unwritten: FleetpatchError | None
+) -> Conducted | FleetpatchError:
     if done.report is None:
         return done.error or RequestError("the run ended without a report")
-    stopped = interrupted and not done.left.settle
-    return Conducted(done.report, code_of(done.report, stopped=stopped), interrupted)
+    code = code_of(done.report, stopped=interrupted and not done.left.settle, unwritten=unwritten is not None)
+    return Conducted(done.report, code, interrupted, unwritten)
 
 
 def _again(run_id: str, settle: str, who: Caller, *, as_flow: bool) -> RunReport:
@@ -150,11 +159,13 @@ class _Seen:
 
 def _conducted(seen: _Seen, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None) -> Conducted:
     control = Control()
-    ending, asked = _attended(seen, body, as_flow=as_flow, records=records, control=control)
+    ending, asked, failed = _attended(seen, body, as_flow=as_flow, records=records, control=control)
     report: RunReport | None = ending.result
     if report is None:
         raise ending.error or RequestError("the run ended without a report")
-    return Conducted(report, code_of(report, stopped=control.stopping and not seen.settled), asked)
+    unwritten = failed.get(report.run.id)
+    code = code_of(report, stopped=control.stopping and not seen.settled, unwritten=unwritten is not None)
+    return Conducted(report, code, asked, unwritten)
 
 
 def _attended(
@@ -164,20 +175,25 @@ def _attended(
     as_flow: bool,
     records: str | None,
     control: Control | None = None,
-) -> tuple[_Ending, bool]:
-    """Do it in a thread, show how it goes, and return what it came to and whether a person here asked it to stop."""
+) -> tuple[_Ending, bool, Mapping[str, FleetpatchError]]:
+    """Do it in a thread, and show how it goes.
+
+    Returns:
+        What it came to, whether a person here asked it to stop, and which runs' reports could not be written.
+    """
     if as_flow:
         prefect_side.ready()
     control, ending = control or Control(), _Ending()
+    unwritten: dict[str, FleetpatchError] = {}
     one = seen.run_ids[0] if len(seen.run_ids) == 1 else None
     try:
         with display(seen.names, seen.window, f"run {one}" if one else f"{len(seen.run_ids)} runs") as watch:
-            who = Caller(watch=watch, control=control, records_url=records, run_id=one)
+            who = Caller(watch=watch, control=control, records_url=records, run_id=one, unwritten=unwritten)
             with Interrupts(control) as interrupts, called_by(who):
                 _watch(_begin(functools.partial(body, who), ending), interrupts, seen, who)
     except _Left:
         _leave(seen.run_ids, records)
-    return ending, bool(interrupts.asked)
+    return ending, bool(interrupts.asked), unwritten
 
 
 def _begun(request: Request, who: Caller, *, as_flow: bool) -> RunReport:

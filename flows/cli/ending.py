@@ -48,23 +48,22 @@ def tell_patch(ended: Conducted, directory: Path | None, *, as_json: bool, detai
     report = ended.report
     written = report_files(report, directory)
     if as_json:
-        print_json(_document(report, written, int(ended.code)))
-        return
-    if report.run.kind == "plan":
+        print_json(_document(ended, written))
+    elif report.run.kind == "plan":
         planned(report, details=details)
     else:
         ran(report)
-    _tell_files(written)
+    _tell_files(ended, written, as_json=as_json)
 
 
 def tell_assess(ended: Conducted, directory: Path | None, *, as_json: bool) -> None:
     """Say what is pending."""
     written = report_files(ended.report, directory)
     if as_json:
-        print_json(_document(ended.report, written, int(ended.code)))
-        return
-    assessed(ended.report)
-    _tell_files(written)
+        print_json(_document(ended, written))
+    else:
+        assessed(ended.report)
+    _tell_files(ended, written, as_json=as_json)
 
 
 def report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
@@ -76,11 +75,24 @@ def report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
     return {key: str(path.absolute()) for key, path in known.items() if path.exists()}
 
 
-def _document(report: RunReport, written: dict[str, str], code: int) -> dict[str, object]:
-    return {**document(tables(report)), "exitCode": code, "reportFiles": written}
+def tell_unwritten(ended: Conducted) -> None:
+    """Say that a run's report could not be written, why, and how to have it all the same."""
+    if ended.unwritten is None:
+        return
+    run_id, why = ended.report.run.id, ended.unwritten
+    message = f"the report of run {run_id} could not be written: {why.message}"
+    hint = f"{why.hint} The run is recorded; its report: fleetpatch report {run_id} --to DIR".strip()
+    err().print("error:", safe(message), style="bold red", soft_wrap=True)
+    err().print("hint:", safe(hint), soft_wrap=True)
 
 
-def _tell_files(written: dict[str, str]) -> None:
-    if written:
+def _document(ended: Conducted, written: dict[str, str]) -> dict[str, object]:
+    failed = {} if ended.unwritten is None else {"reportError": ended.unwritten.message}
+    return {**document(tables(ended.report)), "exitCode": int(ended.code), "reportFiles": written, **failed}
+
+
+def _tell_files(ended: Conducted, written: dict[str, str], *, as_json: bool) -> None:
+    tell_unwritten(ended)
+    if written and ended.unwritten is None and not as_json:
         say("")
         note(Text(f"Report: {written.get('html') or written['directory']}"))

@@ -67,13 +67,19 @@ def _code(error: FleetpatchError) -> Code:
             return Code.UNABLE
 
 
-def code_of(report: RunReport, *, stopped: bool = False) -> Code:
+def code_of(report: RunReport, *, stopped: bool = False, unwritten: bool = False) -> Code:
     """Return the exit code of a run that came to its end.
 
     Args:
         report: the whole report.
         stopped: whether somebody asked the run to stop. Its code says so where that kept something from being done.
+        unwritten: whether its report could not be written. Its code says so where no machine failed.
     """
+    code = _of_run(report, stopped=stopped)
+    return Code.UNABLE if unwritten and code is not Code.FAILED else code
+
+
+def _of_run(report: RunReport, *, stopped: bool) -> Code:
     code = _with_hooks(_of_outcomes(report), state_with(OperationState.SUCCEEDED, report.hooks, stopped=stopped))
     return Code.INTERRUPTED if stopped and code in {Code.WARNINGS, Code.NOTHING} else code
 

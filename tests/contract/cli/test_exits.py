@@ -56,6 +56,13 @@ def test_a_stopped_run_says_so_when_that_cut_something_off(states: tuple[S, ...]
     assert code_of(make_report(outcomes=_outcomes(*states)), stopped=True) is code
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("states", [(S.SUCCEEDED,), (S.COMPLETED_WITH_WARNINGS,), (S.NOT_STARTED,), (S.FAILED,)])
+def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ...], stopped: bool) -> None:
+    code = code_of(make_report(outcomes=_outcomes(*states)), stopped=stopped, unwritten=True)
+    assert code is (Code.FAILED if S.FAILED in states else Code.UNABLE)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
