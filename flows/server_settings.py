@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+HEALTHY = b"true"
+"""What a Prefect server answers when it is asked for ``/health``, and what a proxy's page in its place is not."""
+
+
 class Part(StrEnum):
     """Whose setting it is."""
 

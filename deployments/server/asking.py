@@ -28,6 +28,7 @@ from deployments.server.view import (
     WorkerTold,
 )
 from flows.cli.exits import CannotRun
+from flows.server_settings import HEALTHY
 from tasks.errors import RecordsError
 from tasks.records.history import History
 from tasks.records.occurrences import SqlOccurrences
@@ -73,12 +74,16 @@ def client_of_server(retries: int = 0) -> Iterator[SyncPrefectClient]:
             "PREFECT_API_URL is not set: it is not known which server to ask",
             hint="Start one with `fleetpatch server`; it says what to export.",
         )
-    url = httpx.URL(str(settings.api.url))
+    try:
+        url = httpx.URL(str(settings.api.url))
+    except httpx.InvalidURL as error:
+        raise ServerAway(f"PREFECT_API_URL is no URL: {error}", hint="Write it as http://127.0.0.1:4200/api.") from error
     shown = str(url.copy_with(userinfo=b"", query=None))
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
             client = get_client(httpx_settings={"timeout": ASK_SECONDS}, sync_client=True)
             with client:
+                _check_health(client.request("GET", "/health"), shown)
                 yield client
     except PrefectHTTPStatusError as error:
         raise _refused(shown, error) from error
@@ -92,6 +97,20 @@ def client_of_server(retries: int = 0) -> Iterator[SyncPrefectClient]:
             f"the Prefect server at {shown} answers what can't be understood: {error.errors()[0]['msg']}",
             hint="Is it of the same release as this one?",
         ) from error
+
+
+def _check_health(answer: httpx.Response, url: str) -> None:
+    """Refuse to go on with what is no Prefect server: a proxy's page, say, is answered with status 200 as well.
+
+    Raises:
+        ServerAway: it is none.
+    """
+    if answer.content.strip() != HEALTHY:
+        kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]
+        raise ServerAway(
+            f"what answers at {url} is no Prefect server: asked for its health it answers {kind:.100}",
+            hint="Is PREFECT_API_URL right (…/api)? A proxy before the server has to pass on what is below /api.",
+        )
 
 
 def look_at_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerView:

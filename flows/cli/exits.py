@@ -3,6 +3,7 @@
 import errno
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from inventory.errors import FleetpatchError, InventoryError
 from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
@@ -48,11 +49,24 @@ def trouble(error: BaseException) -> Trouble:
         return Trouble(kind, str(error), error.hint, _code(error))
     if isinstance(error, KeyboardInterrupt):
         return Trouble("Interrupted", "interrupted", "", Code.INTERRUPTED)
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+        return Trouble(kind, "the folder that this was started in is gone", "Change to one that is there.", Code.UNABLE)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return Trouble(kind, f"this path is too long: {error.filename!s:.100}…", "Give a shorter one.", Code.USAGE)
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM}:
         where = f"{error.filename}: " if error.filename else ""
         return Trouble(kind, f"{where}{error.strerror}", "Make room there, or choose another place.", Code.UNABLE)
     hint = "This is a fault in fleetpatch, or in its environment: `fleetpatch doctor` checks that; --debug shows more."
     return Trouble(kind, f"{kind}: {error}", hint, Code.UNABLE)
+
+
+def _is_nowhere() -> bool:
+    """Whether this process's folder was deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _code(error: FleetpatchError) -> Code:

@@ -1,6 +1,7 @@
 """Prefect within the command: quiet, and with a server of its own where no other is configured."""
 
 import atexit
+import http.client
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Final
 
 from flows.cli.exits import CannotRun
 from flows.cli.screen import log_to_screen, note
-from flows.server_settings import BATCHING
+from flows.server_settings import BATCHING, HEALTHY
 
 QUIET: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not over our screen
@@ -27,6 +28,7 @@ QUIET: Final = {
 START_SECONDS = 120.0
 _ASK_SECONDS = 5.0
 _END_SECONDS = 10.0
+_MOST_HEALTH = 10_000  # bytes of an answer that should be one word
 
 
 def ready() -> None:
@@ -40,8 +42,15 @@ def ready() -> None:
     server = OwnServer()
     atexit.register(server.stop)  # before Prefect registers anything: its last messages still want a server
     _ACTIVE.append(server)
-    from prefect.context import refresh_global_settings_context
-    from prefect.settings import get_current_settings
+    try:
+        from prefect.context import refresh_global_settings_context
+        from prefect.settings import get_current_settings
+    except ValueError as error:  # pydantic's, of its settings
+        said = [line.strip() for line in str(error).splitlines()]
+        raise CannotRun(
+            f"Prefect can't read its settings: {'; '.join(said[1:3])[:300]}",
+            hint="Correct PREFECT_API_URL, and whatever else there is of Prefect's in the environment and its profile.",
+        ) from error
 
     url = get_current_settings().api.url
     if url:
@@ -142,21 +151,37 @@ _ACTIVE: list[OwnServer] = []
 
 
 def _check(url: str) -> None:
-    if not _answers(url):
+    wrong = _wrong_with(url)
+    if wrong:
         raise CannotRun(
-            f"the Prefect server at {url} does not answer",
+            f"the Prefect server at {_shown(url)} {wrong}",
             hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --plain to patch without Prefect.",
         )
 
 
+def _shown(url: str) -> str:
+    """Return a URL without a name and password that stand in it."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}"
+
+
 def _answers(url: str) -> bool:
+    return not _wrong_with(url)
+
+
+def _wrong_with(url: str) -> str:
+    """Return why a URL can't be used as that of a Prefect server, as the end of a sentence, or ""."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=_ASK_SECONDS):  # noqa: S310 - the user's own setting
-            return True
-    except urllib.error.HTTPError:
-        return True  # somebody is there, and wants a login that Prefect's client has
-    except (OSError, ValueError):
-        return False
+        with urllib.request.urlopen(f"{url}/health", timeout=_ASK_SECONDS) as answer:  # noqa: S310 - the user's own setting
+            kind, text = answer.headers.get_content_type(), answer.read(_MOST_HEALTH)
+    except urllib.error.HTTPError as error:
+        # Somebody is there, and wants a login that Prefect's client has.
+        return "" if error.code in {401, 403} else f"answers {error.code} {error.reason}: is the URL that of its API?"
+    except (OSError, http.client.HTTPException):
+        return "does not answer"
+    except ValueError:  # a URL that can't be
+        return "does not answer"
+    return "" if text.strip() == HEALTHY else f"is no Prefect server: asked for its health it answers {kind}"
 
 
 def _free_port() -> int:

@@ -35,13 +35,13 @@ def address(url: str | None = None) -> URL:
     except (ArgumentError, ValueError):
         # The parser's own error may quote the URL, password and all.
         raise RecordsError(f"{source} can't be read as a URL", hint=_EXAMPLES) from None
+    if not all(str(part or "").isprintable() for part in (given, *parsed.translate_connect_args().values())):
+        raise RecordsError(f"{source} holds a character that can't be printed", hint=_EXAMPLES)
     match parsed.drivername:
         case "sqlite" | "sqlite+pysqlite":
             return _file(parsed, source)
         case "postgresql" | "postgres" | "postgresql+psycopg":
-            if not parsed.database:
-                raise RecordsError(f"{source} names no database", hint=_EXAMPLES)
-            return parsed.set(drivername="postgresql+psycopg")
+            return _server(parsed, source)
         case other:
             raise RecordsError(f"{source} is of an unknown kind: {other!r}", hint=_EXAMPLES)
 
@@ -54,7 +54,24 @@ def shown(url: URL) -> str:
     return bare.render_as_string()
 
 
+def _server(url: URL, source: str) -> URL:
+    if not url.database:
+        raise RecordsError(f"{source} names no database", hint=_EXAMPLES)
+    if "@" in url.database:  # what stands there is the rest of a password, and would be shown as the database's name
+        raise RecordsError(
+            f"{source} has an '@' after the name of its database",
+            hint="In a password, write / as %2F, ? as %3F, @ as %40 and : as %3A; or keep it in ~/.pgpass.",
+        )
+    try:
+        (url.host or "").encode("idna")
+    except UnicodeError:
+        raise RecordsError(f"{source} names a host that can't be", hint=_EXAMPLES) from None
+    return url.set(drivername="postgresql+psycopg")
+
+
 def _file(url: URL, source: str) -> URL:
+    if url.host or url.username or url.password or url.port:
+        raise RecordsError(f"{source} names a server, and SQLite has none", hint=_EXAMPLES)
     name = url.database or ""
     if name in {"", ":memory:"} or name.startswith("file:"):
         raise RecordsError(f"{source} names no file: records kept in memory are lost with the process", hint=_EXAMPLES)

@@ -79,12 +79,17 @@ _FAULTS = (
         transient=False,
         hint="Give the database's user the rights to create and use tables in its schema.",
     ),
+    *(
+        _Fault(mark, transient=False, hint="Correct the port or the options in FLEETPATCH_RECORDS_URL.")
+        for mark in ("invalid connection option", "bad value for", "argumenterror", "invalid integer", "invalid port")
+    ),
     _Fault(
         "too many clients",
         transient=True,
         hint="Raise max_connections on the server, or run fewer controllers at a time.",
     ),
 )
+_MOST_SAID = 500  # characters; a value that is quoted may be of any length
 _AWAY = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it rightly?"
 _PASSING = ("08", "25P03", "40", "53", "55P03", "57")
 """SQLSTATEs, or their first two characters, of what passes: no connection, a transaction that was idle for too long,
@@ -117,7 +122,7 @@ def _said(error: SQLAlchemyError) -> str:
     """Return what the driver said, on one line, without the statement and its parameters."""
     original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     lines = [line.strip() for line in str(original).splitlines() if line.strip()]
-    return lines[0] if lines else type(original).__name__
+    return lines[0][:_MOST_SAID] if lines else type(original).__name__
 
 
 def _judged(error: SQLAlchemyError, said: str) -> tuple[bool, str]:

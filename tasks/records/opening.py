@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import stat
 import threading
 from contextlib import closing, suppress
 from enum import Enum
@@ -25,6 +26,19 @@ if TYPE_CHECKING:  # Alembic takes longer to load than records that need no migr
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x666C6565_74706163  # "fleetpac": any number will do, as long as every fleetpatch takes the same
 _OWN = "Give fleetpatch a database of its own: CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0."
+_OWN_FILE = "That file is another program's: point FLEETPATCH_RECORDS_URL at one of fleetpatch's own."
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_HINTS = {
+    errno.ENAMETOOLONG: "Give a shorter path.",
+    errno.ENOTDIR: "A part of this path is a file: correct it.",
+    errno.EEXIST: "A part of this path is a file: correct it.",
+}
 
 _ONE_AT_A_TIME = threading.Lock()
 """Alembic keeps the migration that runs in a global of its module."""
@@ -87,10 +101,10 @@ def _make_file(path: Path) -> None:
         else:
             _create(path)
     except OSError as error:
-        raise RecordsError(
-            f"can't use {path} for the records: {error.strerror}",
-            hint="Let this user write there, or point FLEETPATCH_RECORDS_URL elsewhere.",
-        ) from error
+        hint = _HINTS.get(error.errno or 0, "Let this user write there, or point FLEETPATCH_RECORDS_URL elsewhere.")
+        raise RecordsError(f"can't use {path} for the records: {error.strerror}", hint=hint) from error
+    except ValueError as error:  # a NUL
+        raise RecordsError(f"can't use {str(path)!r} for the records: {error}", hint="Correct that path.") from error
 
 
 def _create(path: Path) -> None:
@@ -105,8 +119,12 @@ def _check_file(path: Path) -> None:
     would go on without its lock, and a second process could remove the journal under it
     (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise RecordsError(
+            f"{path} can't hold the records: it is {_KINDS.get(kind, 'no file')}",
+            hint=f"Name a file on a local disk: sqlite:///{path / 'records.db' if path.is_dir() else '/path/records.db'}.",
+        )
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -128,7 +146,8 @@ def _age(connection: Connection, database: Database) -> _Age:
     if revision is None:
         if tables:
             names = ", ".join(sorted(tables)[:3])
-            raise RecordsError(f"{database.place} isn't a fleetpatch database: it holds {names}", hint=_OWN)
+            hint = _OWN_FILE if database.sqlite else _OWN
+            raise RecordsError(f"{database.place} isn't a fleetpatch database: it holds {names}", hint=hint)
         _check_encoding(connection, database)
         return _Age.EMPTY
     if revision == newest_revision():

@@ -19,6 +19,7 @@ COMMAND = Path(sys.executable).with_name("fleetpatch")
 FLEET = "machines:\n  - {name: web, address: 192.0.2.1, location: Zürich}\n"
 WORD = "hunter2"  # a password in a URL, which is told to nobody
 SECONDS = 60.0
+LONG = "/tmp/" + "a" * 5000
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,12 @@ ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--plain", "--yes"), 5),
     ({"PREFECT_API_URL": "http://127.0.0.1:1/api"}, ("patch", "web", "--yes"), 5),
     ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
+    ({"PREFECT_API_URL": "http://[::1/api"}, ("patch", "web", "--yes"), 5),
     ({"HOME": "/nowhere"}, ("machines",), 0),
+    ({"FLEETPATCH_INVENTORY": LONG}, ("assess",), 2),
+    ({}, ("assess", "--report", LONG), 5),
+    ({}, ("config", "schema", "--output", LONG), 2),
+    ({"FLEETPATCH_RECORDS_URL": f"sqlite:///{LONG}"}, ("runs",), 5),
     ({"TMPDIR": "/nowhere"}, ("machines",), 0),
 ]
 
@@ -99,6 +105,12 @@ def assert_plain(done: subprocess.CompletedProcess[bytes], code: int) -> str:
         assert told.count("error: ") == 1, told
         assert "hint: " in told
     return told
+
+
+@pytest.mark.parametrize("words", ["assess", "patch web --yes --plain", "config check"])
+def test_a_folder_that_is_gone(place: Path, words: str) -> None:
+    told = assert_plain(ran(place, words.split(), 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'), 5)
+    assert "the folder that this was started in is gone" in told
 
 
 @pytest.mark.parametrize(("changes", "words", "code"), ODD)

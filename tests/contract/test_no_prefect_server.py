@@ -1,0 +1,99 @@
+"""What answers at PREFECT_API_URL and is no Prefect server: a proxy's page, another program, a URL that can't be."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.server.asking import ServerAway, client_of_server
+from flows.cli.exits import CannotRun
+from flows.cli.prefect_side import _check
+
+ANSWERS = [
+    (200, "text/html", b"<html><body>Welcome!</body></html>"),
+    (200, "text/html", b""),
+    (200, "application/json", b"{}"),
+    (200, "application/json", b"[]"),
+    (200, "application/json", b"null"),
+    (200, "application/json", b"[" * 100_000),
+    (200, "application/octet-stream", b"\xff\xfe\x00" * 1000),
+    (302, "text/html", b"elsewhere"),
+    (404, "text/html", b"<html>not found</html>"),
+    (503, "text/html", b"<html>later</html>"),
+]
+
+
+@dataclass
+class Stranger:
+    """Answers everything alike."""
+
+    answer: tuple[int, str, bytes] = ANSWERS[0]
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Stranger]:
+    made = Stranger()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, kind, body = made.answer
+            made.asked.append(self.path)
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made.url = f"http://127.0.0.1:{server.server_address[1]}/api"
+        yield made
+        server.shutdown()
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer[0]} {answer[1]} {answer[2][:8]!r}")
+def test_a_stranger_is_told_from_a_server_before_anything_is_asked_of_it(
+    stranger: Stranger, answer: tuple[int, str, bytes]
+) -> None:
+    stranger.answer, stranger.asked = answer, []
+    with pytest.raises(CannotRun) as flows:
+        _check(stranger.url)
+    with (
+        temporary_settings({PREFECT_API_URL: stranger.url}),
+        pytest.raises(ServerAway) as deploying,
+        client_of_server(),
+    ):
+        pytest.fail("it was taken for a server")
+    for error in (flows.value, deploying.value):
+        assert stranger.url in error.message
+        assert error.hint
+        assert len(error.message) < 300
+    assert set(stranger.asked) == {"/api/health"}
+
+
+URLS = [
+    "http://127.0.0.1:1/api", "http://127.0.0.1:99999/api", "http://a b/api", "http://127.0.0.1:x/api",
+    "ftp://127.0.0.1/api", "http:///api", "/api", "nonsense", "http://u:hunter2@127.0.0.1:1/api", "http://h\u00e9..b/api",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_url_that_can_not_be_is_told_and_shows_no_password(url: str) -> None:
+    with pytest.raises(CannotRun) as caught:
+        _check(url)
+    assert "hunter2" not in caught.value.message
+    assert "PREFECT_API_URL" in caught.value.hint
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ServerAway) as away, client_of_server():
+        pytest.fail("there is no such server")
+    assert "hunter2" not in f"{away.value.message} {away.value.hint}"
+    assert away.value.hint
