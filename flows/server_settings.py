@@ -7,7 +7,6 @@ over 50 threads, on two cores, SQLite and PostgreSQL 15.
 from dataclasses import dataclass
 from enum import StrEnum
 
-
 HEALTHY = b"true"
 """What a Prefect server answers when it is asked for ``/health``, and what a proxy's page in its place is not."""
 

@@ -141,7 +141,7 @@ def whoami(who: Caller) -> str:
 
 
 def login_name() -> str:
-    """Return the name of this process's user by the system's list of users: LOGNAME is whatever somebody writes there."""
+    """Return the name of this process's user by the system's list of users: in LOGNAME stands whatever one likes."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's made-up user

@@ -77,7 +77,9 @@ def client_of_server(retries: int = 0) -> Iterator[SyncPrefectClient]:
     try:
         url = httpx.URL(str(settings.api.url))
     except httpx.InvalidURL as error:
-        raise ServerAway(f"PREFECT_API_URL is no URL: {error}", hint="Write it as http://127.0.0.1:4200/api.") from error
+        raise ServerAway(
+            f"PREFECT_API_URL is no URL: {error}", hint="Write it as http://127.0.0.1:4200/api."
+        ) from error
     shown = str(url.copy_with(userinfo=b"", query=None))
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):

@@ -109,7 +109,7 @@ def judge_zombies(view: ServerView) -> Sequence[Finding]:
     dead = [each for each in view.running if _is_dead(view, each)]
     if not dead:
         return [_good("running", f"{len(view.running)}, and somebody carries each")]
-    names = _names([f"{each.run.name}{f' (run {each.ours})' if each.ours else ''}" for each in dead])
+    names = _names([f"{_named(view, each.run)}{f' (run {each.ours})' if each.ours else ''}" for each in dead])
     words = f"{len(dead)} runs are Running in Prefect, and nobody carries them out: {names}"
     remedy = (
         "fleetpatch reconcile takes up what was left; then end them in the UI (Cancel), or their place stays taken."
@@ -122,21 +122,24 @@ def judge_waiting(view: ServerView) -> Sequence[Finding]:
     found = []
     stuck = [each for each in view.pending if view.now - each.state.timestamp > PENDING_TOO_LONG]
     if stuck:
-        words = f"{len(stuck)} runs are stuck Pending, and keep later ones from starting: {_run_names(stuck)}"
+        words = f"{len(stuck)} runs are stuck Pending, and keep later ones from starting: {_run_names(view, stuck)}"
         remedy = "Cancel or delete them in the UI, and see the worker's log for why they did not start."
         found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
     late = [
         each for each in view.late if each.expected_start_time and view.now - each.expected_start_time > LATE_TOO_LONG
     ]
     if late:
-        words = f"{len(late)} runs are late: {_run_names(late)}"
+        words = f"{len(late)} runs are late: {_run_names(view, late)}"
         remedy = "Is their worker running, and has its pool room? What starts late patches only in what is left."
         found.append(Finding("late", FindingLevel.WARN, words, remedy))
     for deployment, runs in groupby(sorted(view.limited, key=_deployment), key=_deployment):
         some = list(runs)
         if len(some) > 1 or stuck:
-            words = f"{len(some)} runs of one deployment were cancelled as another held its place: {_run_names(some)}"
-            remedy = f"Look for a Running or Pending run of that deployment ({deployment}) which is over, and end it."
+            words = (
+                f"{len(some)} runs of one deployment were cancelled as another held its place: {_run_names(view, some)}"
+            )
+            name = _deployment_name(view, deployment) or deployment
+            remedy = f"Look for a Running or Pending run of that deployment ({name}) which is over, and end it."
             found.append(Finding("limit", FindingLevel.WARN, words, remedy))
     return found or [_good("waiting", "nothing is stuck Pending, late or kept out")]
 
@@ -230,8 +233,18 @@ def _deployment(run: RunTold) -> str:
     return run.deployment_id or ""
 
 
-def _run_names(runs: Sequence[RunTold]) -> str:
-    return _names([each.name for each in runs])
+def _run_names(view: ServerView, runs: Sequence[RunTold]) -> str:
+    return _names([_named(view, each) for each in runs])
+
+
+def _named(view: ServerView, run: RunTold) -> str:
+    """Return a run's name, which Prefect makes up, and that of its deployment, which has the configuration's."""
+    of = _deployment_name(view, run.deployment_id)
+    return f"{run.name} of {of}" if of else run.name
+
+
+def _deployment_name(view: ServerView, deployment: str | None) -> str:
+    return next((view.deployment_name(each) for each in view.deployments if each.id == deployment), "")
 
 
 def _names(names: Sequence[str]) -> str:

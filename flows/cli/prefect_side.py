@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +29,7 @@ QUIET: Final = {
     "DO_NOT_TRACK": "1",
 }
 START_SECONDS = 120.0
+SIGN_SECONDS = 4.0
 _ASK_SECONDS = 5.0
 _END_SECONDS = 10.0
 _MOST_HEALTH = 10_000  # bytes of an answer that should be one word
@@ -56,13 +60,37 @@ def ready() -> None:
     if url:
         _check(str(url))
     else:
-        note("No Prefect server is configured: starting one for this run (a few seconds) …")
+        note("No Prefect server is configured: starting one for this run (10 to 20 seconds) …")
         os.environ["PREFECT_API_URL"] = server.begin()
         refresh_global_settings_context()
-    import flows.patch  # noqa: F401 - takes as long as the server does, so both are waited for together
+    with still_at("waiting for Prefect"):
+        import flows.patch  # noqa: F401 - takes as long as the server does, so both are waited for together
 
-    server.wait()
+        server.wait()
     log_to_screen()  # Prefect has set logging up to its own liking
+
+
+@contextmanager
+def still_at(what: str, every: float = SIGN_SECONDS) -> Iterator[None]:
+    """Say now and then, in the block, that it goes on and for how long it has: nobody is to think that it hangs.
+
+    Args:
+        what: what is done.
+        every: how often that is said, in seconds.
+    """
+    over, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(every):
+            note(f"… still {what} ({time.monotonic() - began:.0f} s)")
+
+    teller = threading.Thread(target=tell, name="still", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def leave() -> None:

@@ -35,7 +35,10 @@ def address(url: str | None = None) -> URL:
     except (ArgumentError, ValueError):
         # The parser's own error may quote the URL, password and all.
         raise RecordsError(f"{source} can't be read as a URL", hint=_EXAMPLES) from None
-    if not all(str(part or "").isprintable() for part in (given, *parsed.translate_connect_args().values())):
+    options = [
+        value for values in parsed.query.values() for value in ((values,) if isinstance(values, str) else values)
+    ]
+    if not all(str(part).isprintable() for part in (given, *parsed.translate_connect_args().values(), *options)):
         raise RecordsError(f"{source} holds a character that can't be printed", hint=_EXAMPLES)
     match parsed.drivername:
         case "sqlite" | "sqlite+pysqlite":

@@ -81,7 +81,14 @@ _FAULTS = (
     ),
     *(
         _Fault(mark, transient=False, hint="Correct the port or the options in FLEETPATCH_RECORDS_URL.")
-        for mark in ("invalid connection option", "bad value for", "argumenterror", "invalid integer", "invalid port")
+        for mark in (
+            "invalid connection option",
+            "bad value for",
+            "argumenterror",
+            "invalid integer",
+            "invalid port",
+            "info string",
+        )
     ),
     _Fault(
         "too many clients",

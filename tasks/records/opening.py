@@ -123,7 +123,7 @@ def _check_file(path: Path) -> None:
     if kind != stat.S_IFREG:
         raise RecordsError(
             f"{path} can't hold the records: it is {_KINDS.get(kind, 'no file')}",
-            hint=f"Name a file on a local disk: sqlite:///{path / 'records.db' if path.is_dir() else '/path/records.db'}.",
+            hint="Name a file on a local disk: sqlite:////var/lib/fleetpatch/records.db (four slashes).",
         )
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.server.asking import ServerAway, client_of_server
 from flows.cli.exits import CannotRun
-from flows.cli.prefect_side import _check
+from flows.cli.prefect_side import _check, still_at
 
 ANSWERS = [
     (200, "text/html", b"<html><body>Welcome!</body></html>"),
@@ -49,7 +49,7 @@ def stranger() -> Iterator[Stranger]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the base class asks for it by this name
 
         def log_message(self, *_: object) -> None:
             pass
@@ -97,3 +97,21 @@ def test_a_url_that_can_not_be_is_told_and_shows_no_password(url: str) -> None:
         pytest.fail("there is no such server")
     assert "hunter2" not in f"{away.value.message} {away.value.hint}"
     assert away.value.hint
+
+
+def test_a_wait_for_prefect_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    twice = threading.Event()
+
+    def hear(line: str) -> None:
+        said.append(line)
+        if len(said) == 2:
+            twice.set()
+
+    monkeypatch.setattr("flows.cli.prefect_side.note", hear)
+    with still_at("waiting", every=0.01):
+        assert twice.wait(30)
+    so_far = len(said)
+    assert all(line.startswith("… still waiting (") for line in said)
+    assert not [thread for thread in threading.enumerate() if thread.name == "still"]
+    assert len(said) == so_far

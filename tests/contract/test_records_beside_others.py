@@ -86,7 +86,9 @@ def _store_at_once(url: str, how: str) -> None:
         found = sorted((machine, at, update) for machine, at, update in connection.execute(query))
 
     newest = {turn: (1, 1 - turn % 2) if how == "one_by_one" else (2 * REPORTS - 1, 1) for turn in range(MACHINES)}
-    wanted = [(f"m{turn}", make.at(at), f"{number}-{each}") for turn, (at, number) in newest.items() for each in range(3)]
+    wanted = [
+        (f"m{turn}", make.at(at), f"{number}-{each}") for turn, (at, number) in newest.items() for each in range(3)
+    ]
     assert found == sorted(wanted)
 
 

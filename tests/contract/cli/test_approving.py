@@ -139,7 +139,10 @@ def test_it_is_rejected(waiting: Stage) -> None:
     ("words", "why"),
     [
         (("approve", "nonsense"), "there is no run 'nonsense'"),
-        (("approve", RUN, "--as", "bob", "--plan", "MARK"), "bob started it, and whoever starts a run may not approve it"),
+        (
+            ("approve", RUN, "--as", "bob", "--plan", "MARK"),
+            "bob started it, and whoever starts a run may not approve it",
+        ),
         (("approve", RUN, "--plan", "abc"), ", and not abc"),
         (("approve", RUN), "say which one is approved"),
         (("approvals", "nonsense"), "there is no run 'nonsense'"),

@@ -1,4 +1,4 @@
-"""A report that can't be written: the run is done and recorded all the same, and the exit code says that it is missing."""
+"""A report that can't be written: the run is done and recorded all the same, and the exit code says so."""
 
 import errno
 import os

@@ -244,7 +244,7 @@ def test_zombies(carried: Carried, minutes: int, heartbeat: bool | None, level: 
     running = RunningRun(run("odd-owl", "RUNNING", ago(minutes=minutes)), carried, heartbeat, "20261120-1")
     finding = found("running", running=(running,))
     assert finding.level is level
-    assert ("odd-owl (run 20261120-1)" in finding.message) is (level is BLOCK)
+    assert ("odd-owl of patch-fleet/nightly (run 20261120-1)" in finding.message) is (level is BLOCK)
 
 
 def test_pending_for_long_is_red() -> None:
@@ -269,9 +269,25 @@ def test_windows_that_a_stuck_run_kept_out_are_told() -> None:
     assert found("limit", limited=once, pending=(run("stuck", "PENDING", OLD),)).level is WARN
 
 
+def test_every_run_is_named_with_its_deployment() -> None:
+    """Prefect makes a run's name up; that of its deployment is the configuration's."""
+    gone = {"deployment_id": "of-another-project"}
+    both = tuple(run(name, "CANCELLED", OLD) for name in ("owl", "elk"))
+    for check, words, told in (
+        ("pending", "owl of patch-fleet/nightly", {"pending": (run("owl", "PENDING", OLD),)}),
+        ("late", "owl of patch-fleet/nightly", {"late": (run("owl", "SCHEDULED", OLD, expected_start_time=OLD),)}),
+        ("limit", "owl of patch-fleet/nightly, elk of", {"limited": both}),
+        ("running", "owl of patch-fleet/nightly", {"running": (RunningRun(run("owl", "RUNNING", OLD), Carried.LEFT),)}),
+        ("pending", ": owl", {"pending": (run("owl", "PENDING", OLD, **gone),)}),
+    ):  # fmt: skip
+        finding = found(check, **told)
+        assert words in finding.message
+        assert "d1" not in finding.remedy
+
+
 def test_long_lists_are_cut() -> None:
     many = tuple(run(f"run-{n}", "PENDING", OLD) for n in range(9))
-    assert found("pending", pending=many).message.endswith("run-4 and 4 more")
+    assert found("pending", pending=many).message.endswith("run-4 of patch-fleet/nightly and 4 more")
 
 
 def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
