@@ -28,7 +28,7 @@ _LOCK = 0x666C6565_74706163  # "fleetpac": any number will do, as long as every 
 _OWN = "Give fleetpatch a database of its own: CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0."
 _OWN_FILE = "That file is another program's: point FLEETPATCH_RECORDS_URL at one of fleetpatch's own."
 _KINDS = {
-    stat.S_IFDIR: "a folder",
+    stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",

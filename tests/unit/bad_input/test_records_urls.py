@@ -120,7 +120,7 @@ def test_only_what_is_wrong_and_what_to_do(url: str, tmp_path: Path, monkeypatch
     [
         ("pipe", "it is a pipe"),
         ("socket", "it is a socket"),
-        ("folder", "it is a folder"),
+        ("folder", "it is a directory"),
         ("text/records.db", "for the records"),
         ("a" * 5000, "File name too long"),
         ("/dev/null", "it is a device"),
