@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inventory.addresses import Way, way_to
 from inventory.checking import check
 from inventory.credentials import parse_reference
 from inventory.errors import InventoryError
@@ -173,12 +174,10 @@ def _unique(drafts: Sequence[Draft], problems: Problems) -> dict[str, Draft]:
     """Refuse what stands there twice: one machine under two names would be patched twice at once."""
     by_name: dict[str, Draft] = {}
     lower: dict[str, Draft] = {}
-    reached: dict[tuple[object, ...], Draft] = {}
+    reached: dict[Way, Draft] = {}
     for one in drafts:
         machine = one.machine
-        way: tuple[object, ...] = (machine.transport, machine.address.lower(), machine.port, machine.jump)
-        if machine.transport is TransportKind.LOCAL:
-            way = (TransportKind.LOCAL,)
+        way = way_to(machine)
         if (twin := lower.get(machine.name.lower())) is not None:
             what = "stands here twice" if twin.machine.name == machine.name else "differs from another only in case"
             message = f"the machine {machine.name!r} {what}, first in {_spot(twin.place)}"

@@ -14,12 +14,12 @@ from inventory.yaml_tree import parse_yaml
 YAML = frozenset({".yaml", ".yml", ".json"})
 INI = frozenset({".ini", ".cfg"})
 DYNAMIC_HINT = "Let Ansible write it down: ansible-inventory -i FILE --list --yaml > hosts.yml"
-_FORMATS_HINT = "An inventory is a fleet.yaml, a CSV whose header has `name`, or Ansible's INI or YAML. Correct the path."
+_FORMATS_HINT = "An inventory is a fleet.yaml, a CSV whose header has `name`, or Ansible's INI or YAML."
 
 
 @dataclass(frozen=True, slots=True)
 class AnsibleFile:
-    """A file of an Ansible inventory: INI as its text, YAML as what was parsed. All of a directory are one inventory."""
+    """A file of an Ansible inventory: INI as its text, YAML as what was parsed. All files make one inventory."""
 
     path: Path
     content: str | Located
@@ -33,26 +33,25 @@ def read_file(path: Path, problems: Problems, *, regular: bool = False) -> Fragm
         problems: takes what is wrong with it. What is no inventory is not quoted: it may hold secrets.
         regular: whether it must be a regular file, as nobody named it.
     """
-    if path.suffix not in YAML and path.suffix != ".csv" and is_program(path):
-        problems.add(Place(path), "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_HINT)
-        return Fragment()
-    text = read_text(path, problems, regular=regular)
-    if text is None:
-        return Fragment()
-    if text.startswith("$ANSIBLE_VAULT"):
-        problems.add(Place(path), "this file is vaulted as a whole", "Keep the inventory in plain text.")
-        return Fragment()
-    if path.suffix == ".toml":
-        problems.add(Place(path), "this is TOML, which fleetpatch does not read", DYNAMIC_HINT)
-        return Fragment()
-    if path.suffix == ".csv":
-        return read_csv(path, text, problems)
-    if path.suffix in YAML or (path.suffix not in INI and _is_yaml(path, text)):
-        return _read_yaml(path, text, problems)
-    if is_no_ini(text):
-        problems.add(Place(path), "this is no inventory", _FORMATS_HINT)
-        return Fragment()
-    return AnsibleFile(path, text)
+    what, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_HINT
+    if path.suffix in YAML or path.suffix == ".csv" or not is_program(path):
+        text = read_text(path, problems, regular=regular)
+        if text is None:
+            return Fragment()
+        if text.startswith("$ANSIBLE_VAULT"):
+            what, hint = "this file is vaulted as a whole", "Keep the inventory in plain text."
+        elif path.suffix == ".toml":
+            what, hint = "this is TOML, which fleetpatch does not read", DYNAMIC_HINT
+        elif path.suffix == ".csv":
+            return read_csv(path, text, problems)
+        elif path.suffix in YAML or (path.suffix not in INI and _is_yaml(path, text)):
+            return _read_yaml(path, text, problems)
+        elif not is_no_ini(text):
+            return AnsibleFile(path, text)
+        else:
+            what, hint = "this is no inventory", _FORMATS_HINT
+    problems.add(Place(path), what, hint)
+    return Fragment()
 
 
 def read_if_ansible(path: Path) -> AnsibleFile | None:

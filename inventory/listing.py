@@ -1,7 +1,6 @@
 """Which files of a directory are an inventory: as Ansible has it where Ansible's files are in it."""
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,8 +72,8 @@ class _Rest:
                 self._may_be_read(source)
                 found[item] = source
             elif is_program(item) or item.suffix == ".toml":
-                hint = f"{DYNAMIC_HINT}; and move this out of the directory."
-                self._problems.add(Place(item), "Ansible would take this for an inventory; fleetpatch can't read it", hint)
+                what = "Ansible takes this for an inventory, and fleetpatch can't read it"
+                self._problems.add(Place(item), what, f"{DYNAMIC_HINT}; and move this out of the directory.")
             else:
                 logger.warning("%s is no inventory by its content, and is not read", item)
         return found
@@ -109,7 +108,7 @@ class _Rest:
 def _entries(folder: Path, problems: Problems) -> Iterator[Path]:
     """Give what in a directory may be an inventory, in Ansible's order; directories as well."""
     try:
-        names = os.listdir(folder)
+        names = [item.name for item in folder.iterdir()]
     except OSError as error:
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
         problems.add(Place(folder), f"this directory can't be read: {error.strerror}", hint)

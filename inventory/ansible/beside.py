@@ -1,7 +1,7 @@
 """What Ansible reads from around an inventory, depending on how it is called, and fleetpatch does not.
 
-Nobody can tell from the files with which ansible.cfg, or for which playbook, Ansible is run. So what lies near is looked at,
-and it is a fault where it would change which machine is reached, or what its owner says of it.
+Nobody can tell from the files with which ansible.cfg, or for which playbook, Ansible is run. So what lies near is
+looked at, and it is a fault where it would change which machine is reached, or what its owner says of it.
 """
 
 import configparser
@@ -33,6 +33,7 @@ _SAID_OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
     ("inventory", "enable_plugins"): (),
 }
 """What in ansible.cfg decides who is reached, and variables which say it instead."""
+_REMOVE_HINT = "Remove it, or let Ansible write it down: ansible-inventory -i FILE --list --yaml > hosts.yml"
 _HARMLESS = {"hash_behaviour": {"replace"}, "transport": {"smart", "ssh"}, "remote_port": {"22"}}
 _LOGIN_ONLY = frozenset({*BECOME_PASSWORDS, *NO_MATTER, *_SSH["key"], *_SSH["password"], *_SSH["user"]})
 
@@ -69,7 +70,8 @@ def _check_vars(folder: Path, tree: Tree, problems: Problems) -> None:
         for variables in read_vars(folder / name, names, noted).values():
             for variable, value in variables.items():
                 if variable not in _LOGIN_ONLY:
-                    message = f"{variable.partition(':')[0]} stands beside playbooks, and fleetpatch reads what is beside the inventory"
+                    what = variable.partition(":")[0]
+                    message = f"{what} stands beside playbooks, and fleetpatch reads what is beside the inventory"
                     hint = f"Move {name} to the directory of the inventory, or remove this variable there."
                     problems.add(value.at(), message, hint)
 
@@ -89,9 +91,8 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
         without = next((name for name, own in hosts.items() if not any(each in own for each in instead)), None)
         if without is not None:
             line = next((n for n, each in enumerate(text.splitlines(), 1) if each.strip().startswith(key)), None)
-            hint = f"Write it as {instead[0]} under group_vars/all." if instead else "Remove it, or let Ansible write the "
-            hint += "" if instead else "inventory down: ansible-inventory -i FILE --list --yaml > hosts.yml"
-            what = f"Ansible is told {key}={value[:80]} here, and fleetpatch does not read it (no variable of {without!r} says so)"
+            hint = f"Write it as {instead[0]} under group_vars/all." if instead else _REMOVE_HINT
+            what = f"Ansible obeys {key}={value[:80]}; fleetpatch does not, and no variable of {without!r} says it"
             problems.add(Place(path, line, f"{section}.{key}"), what, hint)
 
 

@@ -26,8 +26,8 @@ def add_hosts(tree: Tree, group: Group, pattern: str, place: Place, problems: Pr
     """Put the hosts that a pattern (``web-[01:20]:2222``) stands for into a group.
 
     Returns:
-        Their names; none when the pattern makes no sense, which was noted. It is repeated only when it is an IP address: a
-        line of another kind of file may be a password.
+        Their names; none when the pattern makes no sense, which was noted. It is repeated only when it is an IP
+        address: a line of another kind of file may be a password.
     """
     with_port = _WITH_PORT.fullmatch(pattern)
     bare, port = with_port.groups() if with_port else (pattern, "")

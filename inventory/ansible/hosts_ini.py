@@ -125,7 +125,8 @@ class _File:
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 # The word is not repeated: it may be the second half of a password with a blank in it.
-                self._problems.add(place, "a word here is no variable", "Write name=value, and quote values with blanks.")
+                hint = "Write name=value, and quote values with blanks."
+                self._problems.add(place, "a word here is no variable", hint)
                 return
             for name in names:
                 self._tree.set_variable(name, key, _located(place, key, value), self._problems)

@@ -1,10 +1,11 @@
 """Which machines of the inventory are the jump hosts that Ansible would have ssh go through."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+from inventory.addresses import canonical
 from inventory.ansible.host_values import HostValues
 from inventory.ansible.options import CONNECTIONS, OPTIONS, SSH_ARGS
 from inventory.ansible.ssh_args import JumpSpec, UnknownProxy, parse_ssh_args
@@ -88,7 +89,7 @@ class Jumps:
 
     def _name(self, spec: JumpSpec, place: Place) -> str:
         """Return the name of the machine that a jump host is, and see that it is reached in the same way."""
-        there = self._by_address.get(_same(spec.host), [])
+        there = self._by_address.get(canonical(spec.host), [])
         there = sorted(there, key=lambda name: (self._fits(name, spec), name == spec.host), reverse=True)
         if there:
             name = there[0]
@@ -111,27 +112,16 @@ class Jumps:
             hint = f"Give the host {name!r} ansible_user={spec.user}, or remove it here."
             self._problems.add(place, f"the jump host's user {spec.user!r} is not that of {name!r}", hint)
         if port != reach.port:
-            hint = f"Give the host {name!r} ansible_port={port}, write {spec.host}:{reach.port}, or set fleetpatch_jump."
+            hint = f"Give {name!r} ansible_port={port}, or write {spec.host}:{reach.port}, or set fleetpatch_jump."
             self._problems.add(place, f"the jump host's port {port!r} is not that of {name!r}", hint)
 
 
 def _reach(name: str, variables: Variables) -> _Reach:
-    one = HostValues(name, Place(next(iter(variables.values())).at().file), variables, Problems()) if variables else None
-    if one is None:
-        return _Reach(_same(name), "22", None)
+    one = HostValues(name, Place(Path()), variables, Problems())
     given = (one.text("ansible_connection") or "ssh").rpartition(".")[2]
     options = OPTIONS[CONNECTIONS.get(given, "ssh")]
     found: dict[str, str | None] = {}
     for key in ("address", "port", "user"):
         last = one.last((*options[key], f"fleetpatch_{key}"))
         found[key] = str(one.value(last)) if last else None
-    return _Reach(_same(found["address"] or name), found["port"] or "22", found["user"])
-
-
-def _same(address: str) -> str:
-    """Return one way to write an address."""
-    bare = address.lower().strip("[]")
-    try:
-        return str(ipaddress.ip_address(bare))
-    except ValueError:
-        return bare.rstrip(".")
+    return _Reach(canonical(found["address"] or name), found["port"] or "22", found["user"])

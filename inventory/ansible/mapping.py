@@ -1,7 +1,7 @@
 """Variables of one Ansible host → the keys of one machine."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from inventory.ansible.host_values import HostValues
@@ -29,8 +29,8 @@ KEYS = (*Settings.model_fields, "address")
 
 _NESTED = frozenset({"limits", "pre_checks", "probes"})
 _VAULT_HINT = (
-    "Encrypt single values (ansible-vault encrypt_string) so that the names can be read; or, when nothing in it says who is "
-    f"patched or how machines are reached, set {VAULTED_FILE}=ignore for these hosts."
+    "Encrypt single values (ansible-vault encrypt_string) so that the names can be read; or, when nothing in it says "
+    f"who is patched or how machines are reached, set {VAULTED_FILE}=ignore for these hosts."
 )
 
 
@@ -128,7 +128,8 @@ class Mapper:
             logger.warning("%s%s: %s %s", place.file, f":{place.line}" if place.line else "", variable, what)
 
 
-_as_is: Callable[[object], object] = lambda data: data  # noqa: E731
+def _as_is(data: object) -> object:
+    return data
 
 
 def _with_tags(single: object, tags: object) -> object:

@@ -1,7 +1,7 @@
 """Which of Ansible's variables say how a machine is reached, for each of its ways to connect.
 
-Where several variables say the same thing, Ansible takes the last of these that is given, wherever the others were given.
-The tests hold this against what Ansible's own connection plugins declare.
+Where several variables say the same thing, Ansible takes the last of these that is given, wherever the others were
+given. The tests hold this against what Ansible's own connection plugins declare.
 """
 
 import re

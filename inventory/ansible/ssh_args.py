@@ -127,7 +127,9 @@ def _proxy_command(text: str) -> tuple[JumpSpec, ...]:
         raise UnknownProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
     before = _jump_list(given["J"]) if "J" in given else ()
     last = _spec(hosts[0])
-    if last.user and given.get("l", last.user) != last.user or last.port and given.get("p", str(last.port)) != str(last.port):
+    users = {last.user, given.get("l")} - {None}
+    ports = {str(last.port) if last.port else None, given.get("p")} - {None}
+    if len(users) > 1 or len(ports) > 1:
         raise UnknownProxy("this ProxyCommand names two users, or two ports")
     port = last.port or (int(given["p"]) if "p" in given else None)
     return (*before, JumpSpec(last.host, last.user or given.get("l"), port))

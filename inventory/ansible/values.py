@@ -1,8 +1,8 @@
 """Values of Ansible's variables, as far as they can be told without running Ansible.
 
 Ansible gives values a type: YAML 1.1 has numbers in base 8 and 60 and words that are truths, and its INI reader takes
-values for Python's literals. A value that it would turn into another text than the one that stands there is refused where
-it says how a machine is reached.
+values for Python's literals. A value that it would turn into another text than the one that stands there is refused
+where it says how a machine is reached.
 """
 
 import ast

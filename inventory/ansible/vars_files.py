@@ -43,7 +43,7 @@ def read_vars(directory: Path, names: Iterable[str], problems: Problems) -> dict
 
 def _entries(directory: Path, problems: Problems) -> list[str]:
     try:
-        entries = os.listdir(directory)
+        entries = [entry.name for entry in directory.iterdir()]
     except OSError as error:
         hint = "Make it readable for the user who runs fleetpatch."
         problems.add(Place(directory), f"this directory can't be read: {error.strerror}", hint)

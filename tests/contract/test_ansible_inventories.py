@@ -7,7 +7,7 @@ import ipaddress
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def same(address: str) -> str:
 def jumps_of(way: dict[str, str]) -> list[tuple[str, str]]:
     """Address and port of each jump host."""
     if "proxycommand" in way:
-        return [(way["proxycommand"].split()[-1], "22")]
+        return [(way["proxycommand"].split()[-1].rpartition("@")[2], "22")]
     found = []
     for spec in way.get("proxyjump", "none").split(","):
         host, _, port = spec.rpartition("@")[2].partition(":")
@@ -115,7 +115,12 @@ def judge(folder: Path, made: Made, oracle: Oracle) -> bool:
 
 
 def bounded(share: int) -> Any:
-    return settings(max_examples=int(os.environ.get("FLEETPATCH_FUZZ", share)), deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    return settings(
+        max_examples=int(os.environ.get("FLEETPATCH_FUZZ", share)),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
 
 
 @needs_ssh

@@ -18,7 +18,12 @@ PLAIN: dict[str, list[str]] = {
     "ansible_ssh_user": USERS,
     "ansible_ssh_private_key_file": ["/keys/a", "/keys/b"],
     "ansible_private_key_file": ["/keys/c"],
-    "ansible_ssh_common_args": ["-o ProxyJump=10.1.1.1", "-J 10.1.1.1", "-o ProxyCommand='ssh -W %h:%p -q 10.1.1.1'", "-C"],
+    "ansible_ssh_common_args": [
+        "-o ProxyJump=10.1.1.1",
+        "-J 10.1.1.1",
+        "-o ProxyCommand='ssh -W %h:%p -q 10.1.1.1'",
+        "-C",
+    ],
     "ansible_ssh_args": ["-o ProxyJump=10.1.1.1", "-o ProxyJump=none", "-C -4"],
     "ansible_ssh_extra_args": ["-o ProxyJump=10.1.1.1"],
     "fleetpatch_owner": ["manual", "os", "fleetpatch", "managed"],
@@ -60,7 +65,19 @@ ODD = [
     "-J me@h2:2201,10.1.1.1",
     "word",
 ]
-NAMES = ["hosts", "01-hosts", "production", "hosts.ini", "20.cfg", "zz", "hosts.old", "sub/hosts", "sub/deep/x", "a.md", ".h"]
+NAMES = [
+    "hosts",
+    "01-hosts",
+    "production",
+    "hosts.ini",
+    "20.cfg",
+    "zz",
+    "hosts.old",
+    "sub/hosts",
+    "sub/deep/x",
+    "a.md",
+    ".h",
+]
 YAML_NAMES = ["hosts.yml", "00.yaml", "x.json", "staging", "sub/h.yml"]
 VARS_ENDS = ["", ".yml", ".yaml", ".json", "/main.yml", "/a", "/sub/b.yml", "/.c.yml", "/d.bak", "/e~", "/x.d/f.yml"]
 
