@@ -30,8 +30,10 @@ def load_inventory(path: Path) -> Inventory:
         InvalidInventory: with every fault, its place and its remedy.
     """
     path = with_home(path)
+    if not path.is_absolute():
+        _here()  # which says when there is none: paths are taken from it
     problems = Problems()
-    found = read_directory(path, problems) if path.is_dir() else [read_file(path, problems)]
+    found = read_directory(path, problems) if _is_folder(path) else [read_file(path, problems)]
     return assemble(_fragments(found, path, problems), path, problems)
 
 
@@ -51,7 +53,7 @@ def find_inventory(explicit: Path | None = None) -> Path:
         return _existing(explicit, "named on the command line or in the request")
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
         return _existing(Path(named), f"named by {ENVIRONMENT_VARIABLE}")
-    places = [Path.cwd() / DEFAULT_NAME]
+    places = [_here() / DEFAULT_NAME]
     with suppress(InventoryError):  # who has no home has one place less
         places.append(own_folder(platformdirs.user_config_path, InventoryError, "name the inventory") / DEFAULT_NAME)
     for place in places:
@@ -64,9 +66,26 @@ def find_inventory(explicit: Path | None = None) -> Path:
     )
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises when a name is too long
+
+
+def _here() -> Path:
+    """Return the working directory.
+
+    Raises:
+        InventoryError: it was removed.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        hint = "Change to a directory that exists, and give the path again."
+        raise InventoryError(f"the working directory can't be found: {error.strerror}", hint=hint) from error
+
+
 def _existing(path: Path, how: str) -> Path:
     path = with_home(path)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises when a name is too long
         raise InventoryError(f"there is no such file, {how}", file=path, hint="Correct the path.")
     return path
 
@@ -78,6 +97,6 @@ def _fragments(found: list[Fragment | AnsibleFile], path: Path, problems: Proble
     if files:
         from inventory.ansible.read import read_ansible  # noqa: PLC0415 - most inventories are not Ansible's
 
-        joined = read_ansible(files, path if path.is_dir() else path.parent, problems)
+        joined = read_ansible(files, path if _is_folder(path) else path.parent, problems)
         fragments.insert(found.index(files[0]), joined)
     return fragments

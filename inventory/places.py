@@ -20,6 +20,7 @@ MAX_PROBLEMS = 200
 PIPE_SECONDS = 10.0
 """How long a pipe may be silent: one that nobody writes to would be waited for without end."""
 
+_LONGEST_PATH = 4096
 PIPE_TOTAL_SECONDS = 60.0
 """How long writing into a pipe may take."""
 
@@ -167,8 +168,16 @@ def with_home(path: Path, error: type[FleetpatchError] = InventoryError) -> Path
         error: what to raise.
 
     Raises:
-        FleetpatchError: nobody knows whose home that is.
+        FleetpatchError: nobody knows whose home that is, or no file can have such a path.
     """
+    try:
+        if "\0" in str(path) or len(os.fsencode(path)) >= _LONGEST_PATH:
+            raise ValueError
+    except ValueError as fault:
+        hint = (
+            f"Correct the path; it has at most {_LONGEST_PATH - 1:,} bytes, of characters that a file's name may have."
+        )
+        raise error(f"{str(path)[:60]!r} is no path of a file", hint=hint) from fault
     try:
         return path.expanduser()
     except RuntimeError as fault:

@@ -32,7 +32,7 @@ def add_hosts(tree: Tree, group: Group, pattern: str, place: Place, problems: Pr
     with_port = _WITH_PORT.fullmatch(pattern)
     bare, port = with_port.groups() if with_port else (pattern, "")
     try:
-        names = expand(bare) if len(bare) <= _LONGEST else ()
+        names = expand(bare) if len(bare) <= _LONGEST and tree.named <= MAX_MACHINES else ()
     except BadRange as error:
         problems.add(place, str(error), "Write it as [first:last] or [first:last:step].")
         return ()

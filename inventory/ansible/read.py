@@ -13,6 +13,7 @@ from inventory.checking import check
 from inventory.drafts import Fragment, draft
 from inventory.formats import AnsibleFile
 from inventory.places import Place, Problems
+from inventory.ranges import MAX_MACHINES
 from inventory.schema import MachineEntry
 
 
@@ -31,6 +32,9 @@ def read_ansible(sources: Sequence[AnsibleFile], folder: Path, problems: Problem
             parse_ini(source.path, source.content, tree, noted)
         else:
             parse_groups(source.content, tree, noted)
+    if tree.named > MAX_MACHINES:
+        problems.take(noted)
+        return Fragment()
     tree.finish(noted)
     group_files = read_vars(folder / "group_vars", tree.groups, noted)
     host_files = read_vars(folder / "host_vars", tree.hosts, noted)

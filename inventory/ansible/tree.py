@@ -19,7 +19,7 @@ MAX_LEVELS = 100
 """Levels of groups below each other."""
 MAX_MEMBERSHIPS = 1_000_000
 """Groups of all groups, together: groups that contain each other crosswise multiply."""
-MOST_CIRCLES = 20
+MOST_CIRCLES = 5
 _PRIORITY = "ansible_group_priority"
 
 

@@ -26,7 +26,10 @@ SAME = {
     "the same in hexadecimal": ("{name: a, address: 192.0.2.1}", "{name: b, address: '::ffff:c000:201'}"),
     "zeros": ("{name: a, address: '2001:db8::1'}", "{name: b, address: '2001:0DB8:0:0:0:0:0:1'}"),
     "brackets": ("{name: a, address: '2001:db8::1'}", "{name: b, address: '[2001:db8::1]'}"),
-    "an IPv4 address at the end": ("{name: a, address: '2001:db8::1.2.3.4'}", "{name: b, address: '2001:db8::102:304'}"),
+    "an IPv4 address at the end": (
+        "{name: a, address: '2001:db8::1.2.3.4'}",
+        "{name: b, address: '2001:db8::102:304'}",
+    ),
     "local twice": ("{name: a, transport: local}", "{name: b, transport: local}"),
     "local, and by its loopback": ("{name: a, transport: local}", "{name: b, address: localhost}"),
     "two loopbacks": ("{name: a, address: '::1', port: 22}", "{name: b, address: 127.0.0.1}"),
@@ -35,7 +38,10 @@ OTHERS = {
     "another port": ("{name: a, address: h}", "{name: b, address: h, port: 2222}"),
     "another domain": ("{name: a, address: h.a}", "{name: b, address: h.b}"),
     "behind a jump host": ("{name: a, address: h}", "{name: b, address: h, jump: c}"),
-    "containers behind ports": ("{name: a, address: localhost, port: 2201}", "{name: b, address: localhost, port: 2202}"),
+    "containers behind ports": (
+        "{name: a, address: localhost, port: 2201}",
+        "{name: b, address: localhost, port: 2202}",
+    ),
 }
 
 
@@ -63,7 +69,10 @@ def test_what_is_another_place(tmp_path: Path, case: str) -> None:
     [
         ("x.csv", "name,address,port\na,H.example.org,\nb,h.example.org.,22\n"),
         ("x.ini", "a ansible_host=H.example.org\nb:22 ansible_ssh_host=h.example.org.\n"),
-        ("x.yml", "all: {hosts: {a: {ansible_host: '2001:db8::1'}, b: {ansible_host: '2001:DB8:0::1', ansible_port: 22}}}\n"),
+        (
+            "x.yml",
+            "all: {hosts: {a: {ansible_host: '2001:db8::1'}, b: {ansible_host: '2001:DB8:0::1', ansible_port: 22}}}\n",
+        ),
     ],
 )
 def test_in_every_format(tmp_path: Path, name: str, text: str) -> None:
