@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inventory.checking import check, unknown_key
 from inventory.drafts import Fragment, draft, spread_all
-from inventory.places import KeyPath, Located, Place, Problems
+from inventory.places import KeyPath, Located, Place, Problems, did_you_mean
 from inventory.schema import LimitsEntry, MachineEntry
 
 _TAG = "tag:"
@@ -53,7 +53,11 @@ def read_csv(path: Path, text: str, problems: Problems) -> Fragment:
 
 
 def _header_is_good(place: Place, header: list[str], problems: Problems) -> bool:
-    good = True
+    good = "name" in header
+    if not good:
+        problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
+        # A file of another kind is not repeated: it may be secret.
+        header = [column for column in header if did_you_mean(column, COLUMNS)]
     for index, column in enumerate(header):
         spot = Place(place.file, place.line, column or f"column {index + 1}")
         if not column:
@@ -64,9 +68,6 @@ def _header_is_good(place: Place, header: list[str], problems: Problems) -> bool
             problems.add(spot, *unknown_key(column, [*COLUMNS, "tag:NAME"]))
         else:
             continue
-        good = False
-    if "name" not in header:
-        problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
         good = False
     return good
 

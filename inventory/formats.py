@@ -8,7 +8,7 @@ from inventory.ansible.hosts_yaml import looks_like_groups
 from inventory.drafts import Fragment
 from inventory.fleet_csv import read_csv
 from inventory.fleet_yaml import KEYS, read_fleet
-from inventory.places import Located, Place, Problems, read_text
+from inventory.places import Located, Place, Problems, did_you_mean, read_text
 from inventory.yaml_tree import parse_yaml
 
 YAML = frozenset({".yaml", ".yml", ".json"})
@@ -91,12 +91,22 @@ def _read_yaml(path: Path, text: str, problems: Problems) -> Fragment | AnsibleF
     if "!vault" in text or "!unsafe" in text:  # Ansible's tags, but not Ansible's format: those are faults here
         noted = Problems()
         located = parse_yaml(path, text, noted)
+    if located is not None and _is_another_kind(located.data):
+        problems.add(Place(path), "this is no inventory", _FORMATS_HINT)  # what is wrong with it is nobody's business
+        return Fragment()
     problems.take(noted)
     if located is None:
         if not noted:
             problems.add(Place(path), "this file is empty", "Begin it with `machines:` and a list of machines.")
         return Fragment()
     return read_fleet(located, problems)
+
+
+def _is_another_kind(data: object) -> bool:
+    """Return whether a document is no fleet.yaml, not even one with a typing error in its keys."""
+    if not isinstance(data, dict) or not data or data.keys() & set(KEYS):
+        return False
+    return not any(did_you_mean(key, KEYS) for key in list(data)[:100])
 
 
 def _is_yaml(path: Path, text: str) -> bool:

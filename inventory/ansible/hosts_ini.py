@@ -27,9 +27,10 @@ def looks_like_ini(text: str) -> bool:
 
 
 def is_no_ini(text: str) -> bool:
-    """Return whether nothing in a text is as in an INI inventory, so that none of it needs to be told."""
+    """Return whether hardly anything in a text is as in an INI inventory, so that none of it needs to be told."""
     meant = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", ";"))]
-    return bool(meant) and not any(line.startswith("[") or is_host(line.split(maxsplit=1)[0]) for line in meant)
+    hosts = sum(is_host(line.split(maxsplit=1)[0]) for line in meant)
+    return hosts * 2 < len(meant) and not any(line.startswith("[") for line in meant)
 
 
 def _is_host_line(line: str) -> bool:
@@ -82,7 +83,7 @@ class _File:
         match = _SECTION.fullmatch(line)
         if match is None:
             hint = "Write [group], [group:children] or [group:vars]."
-            self._problems.add(place, f"{line[:80]!r} is no section", hint)
+            self._problems.add(place, "this line is no section", hint)
             return
         kind = match["kind"] or ""
         if kind and kind not in _KINDS:

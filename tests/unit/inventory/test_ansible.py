@@ -114,7 +114,7 @@ def test_a_bare_hosts_file(tmp_path: Path) -> None:
 
 
 INI = [
-    ("[web\na\n", 1, None, "'[web' is no section", "Write [group]"),
+    ("[web\na\n", 1, None, "this line is no section", "Write [group]"),
     ("[web:childs]\n", 1, None, "of the kind 'childs'", "Did you mean 'children'?"),
     ("[we b]\n", 1, None, "is no section", "Write [group]"),
     ("[a:vars]\nx=1\n", 1, None, "the group 'a' is not declared", "Add a section [a]"),
