@@ -74,7 +74,10 @@ class Problems:
     def add(self, place: Place, message: str, hint: str = "") -> None:
         """Note a fault, once."""
         if len(self._found) < MAX_PROBLEMS:
-            error = InventoryError(message, file=place.file, line=place.line, key=place.key or None, hint=hint)
+            key = _short(place.key, 200) or None
+            error = InventoryError(
+                _short(message, 1000), file=place.file, line=place.line, key=key, hint=_short(hint, 1500)
+            )
             if all(error.message != known.message for known in self._found):
                 self._found.append(error)
 
@@ -93,6 +96,11 @@ class Problems:
         """
         if self._found:
             raise InvalidInventory(self._found)
+
+
+def _short(text: str, most: int) -> str:
+    """Return a text in a length that people read: keys and values may be anything."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -130,7 +130,7 @@ def test_what_is_taken_is_what_ansible_has(
 ) -> None:
     taken: list[bool] = []
 
-    @bounded(60)
+    @bounded(40)
     @given(trees(odd=odd))
     def look(made: Made) -> None:
         taken.append(judge(tmp_path_factory.mktemp("tree"), made, ansible))

@@ -65,7 +65,7 @@ encodings = st.sampled_from(["utf-8"] * 12 + ["utf-8-sig", "utf-16", "utf-32"])
 
 
 def one_file(name: str, texts: tuple[str, ...]) -> Callable[[], None]:
-    @fuzzed()
+    @fuzzed(0.3)
     @given(damaged(texts, VARIABLES), encodings)
     def check(text: str, encoding: str) -> None:
         look({name: as_bytes(text, encoding)}, name)
@@ -90,7 +90,7 @@ def test_a_damaged_file(name: str, texts: tuple[str, ...]) -> None:
     one_file(name, texts)()
 
 
-@fuzzed()
+@fuzzed(0.3)
 @given(st.data())
 def test_a_fleet_with_another_value_somewhere(data: st.DataObject) -> None:
     tree: Any = yaml.safe_load(FLEET)
@@ -99,7 +99,7 @@ def test_a_fleet_with_another_value_somewhere(data: st.DataObject) -> None:
     look({"x.yaml": as_bytes(yaml.safe_dump(tree, allow_unicode=True), "utf-8")}, "x.yaml")
 
 
-@fuzzed()
+@fuzzed(0.3)
 @given(st.data())
 def test_ansible_yaml_with_another_value_somewhere(data: st.DataObject) -> None:
     tree: Any = yaml.safe_load(data.draw(st.sampled_from(YAML)))
@@ -108,7 +108,7 @@ def test_ansible_yaml_with_another_value_somewhere(data: st.DataObject) -> None:
     look({"x.yml": as_bytes(yaml.safe_dump(tree, allow_unicode=True), "utf-8")}, "x.yml")
 
 
-@fuzzed()
+@fuzzed(0.3)
 @given(st.data())
 def test_a_damaged_directory(data: st.DataObject) -> None:
     folder = DATA / data.draw(st.sampled_from(["ansible_dir", "ansible_ini", "split"]))
