@@ -227,7 +227,7 @@ def _check_jumps(one: Draft, by_name: Mapping[str, Draft], problems: Problems) -
 
 
 def _check_cycles(by_name: Mapping[str, Draft], problems: Problems) -> None:
-    """Tell of each circle of jump hosts once: one is found, told and taken out, until there is none, or they are many."""
+    """Tell of each circle of jump hosts once, and not of many: one is found, told and taken out."""
     graph = {name: {jump for jump in one.machine.jump if jump != name} for name, one in by_name.items()}
     for _ in range(_MOST_CIRCLES):
         try:

@@ -84,9 +84,9 @@ class Mapper:
     def _login(self, one: HostValues, connection: str) -> None:
         options = OPTIONS[connection]
         one.take_secret(options["password"], "credential", f"{PREFIX}credential")
-        with_password = "credential" in one.data
+        twice = "credential" in one.data
         if (key_file := one.last(options["key"])) is not None:
-            if with_password:
+            if twice:
                 self._warn(key_file, one.variables[key_file].at(), "is used, and the password is not")
             one.take_last((key_file,), "credential", lambda path: f"key:{path}")
         one.take_secret(BECOME_PASSWORDS, "privilege_password", f"{PREFIX}privilege_password")

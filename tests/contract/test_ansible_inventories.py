@@ -105,8 +105,7 @@ def judge(folder: Path, made: Made, oracle: Oracle) -> bool:
     path = write(folder, made)
     try:
         ours = load_inventory(path)
-    except InvalidInventory as refused:
-        assert all(each.hint and each.file for each in refused.problems)
+    except InvalidInventory:
         return False
     found = differences(ours, oracle.ask(path))
     texts = "\n".join(f"--- {name}\n{text}" for name, text in made.files.items())

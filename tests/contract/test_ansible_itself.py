@@ -1,4 +1,4 @@
-"""The real commands `ansible-inventory` and `ansible`, what Ansible's plugins declare, and the table of what is not carried.
+"""The real commands of Ansible, what its plugins declare, and the table of what is not carried over.
 
 The trees of tests/data are asked for with the commands themselves; made-up ones in test_ansible_inventories.py.
 """
@@ -34,7 +34,9 @@ def run(folder: Path, *words: str) -> str:
     program = Path(sys.executable).parent / words[0]
     own = {"ANSIBLE_HOME": str(folder / "home"), "ANSIBLE_SSH_EXECUTABLE": str(folder / "ssh"), "LC_ALL": "C.UTF-8"}
     base = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, env={**base, **own}, cwd=folder)
+    done = subprocess.run(
+        [program, *words[1:]], capture_output=True, text=True, env={**base, **own}, cwd=folder, check=False
+    )
     assert done.stdout, done.stderr
     return done.stdout
 

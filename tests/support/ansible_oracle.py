@@ -1,4 +1,4 @@
-"""What the real Ansible makes of an inventory: its hosts, groups and variables, and the words that it would give to ssh.
+"""What the real Ansible makes of an inventory: hosts, groups, variables, and the words that it would give to ssh.
 
 Run as a program, it answers one question a line: Ansible takes a second to start, and hundreds of trees are asked for.
 It runs in a process of its own because Ansible changes the process that it is loaded into.
@@ -29,8 +29,8 @@ class Oracle:
         """Return what Ansible makes of an inventory.
 
         Returns:
-            ``faults``, what Ansible could not read; and ``hosts``: by name, their ``groups``, ``vars``, and ``ssh``, the
-            words for ssh (or the error of a host that has none).
+            ``faults``, what Ansible could not read; and ``hosts``: by name, their ``groups``, ``vars``, and ``ssh``,
+            the words for ssh (or the error of a host that has none).
         """
         assert self._child.stdin
         assert self._child.stdout
