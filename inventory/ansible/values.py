@@ -20,6 +20,8 @@ _ENV = re.compile(
 )
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _MAY_BE_LITERAL = re.compile(r"[\"'0-9.+({\[-]|[bBrRuU]{1,2}[\"']|(?:None|True|False)\b|set\(")
+_NO_LITERAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[1-9][0-9]{0,4}")
+"""IPv4 addresses and ports, of which there are many: none is read as another text."""
 _JSON_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]+")
 _LONGEST = 10_000
 """Characters of a value; the machine's name fits many times."""
@@ -129,7 +131,7 @@ def _typed(data: object, variable: str) -> object:
 
 def _ini(data: str, variable: str) -> object:
     text = data.lstrip(" \t")
-    if not _MAY_BE_LITERAL.match(text):
+    if not _MAY_BE_LITERAL.match(text) or _NO_LITERAL.fullmatch(text):
         return str(data)
     try:
         read = _literal(text)
