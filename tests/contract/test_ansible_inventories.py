@@ -70,8 +70,9 @@ def _differences(machine: Machine, host: dict[str, Any], machines: dict[str, Mac
     if sorted(machine.groups) != host["groups"]:
         yield f"groups {machine.groups} here, {host['groups']} there"
     variables = host["vars"]
-    if machine.location != str(variables.get("fleetpatch_location") or ""):
-        yield f"location {machine.location!r} here, {variables.get('fleetpatch_location')!r} there"
+    location = variables.get("fleetpatch_location") or ""
+    if isinstance(location, str) and machine.location != location:  # in our own variables, words are words: 0x16 stays
+        yield f"location {machine.location!r} here, {location!r} there"
     if machine.owner != PatchOwner(variables.get("fleetpatch_owner") or "fleetpatch"):
         yield f"owner {machine.owner} here, {variables.get('fleetpatch_owner')!r} there"
     way = resolved(tuple(host["ssh"]))
