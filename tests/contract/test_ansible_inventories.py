@@ -124,9 +124,9 @@ def bounded(share: int) -> Any:
 
 
 @needs_ssh
-@pytest.mark.parametrize(("odd", "taken_at_least"), [(False, 0.2), (True, 0.05)], ids=["usual", "odd"])
+@pytest.mark.parametrize(("odd", "taken_at_least"), [(False, 3), (True, 1)], ids=["usual", "odd"])
 def test_what_is_taken_is_what_ansible_has(
-    ansible: Oracle, tmp_path_factory: pytest.TempPathFactory, odd: bool, taken_at_least: float
+    ansible: Oracle, tmp_path_factory: pytest.TempPathFactory, odd: bool, taken_at_least: int
 ) -> None:
     taken: list[bool] = []
 
@@ -136,4 +136,4 @@ def test_what_is_taken_is_what_ansible_has(
         taken.append(judge(tmp_path_factory.mktemp("tree"), made, ansible))
 
     look()
-    assert sum(taken) / len(taken) > taken_at_least, "nearly everything is refused, so nothing was compared"
+    assert sum(taken) >= taken_at_least, "nearly everything is refused, so nothing was compared"
