@@ -1,21 +1,23 @@
 """From checked settings to machines: layers are merged, ranges spread, and machines checked against each other."""
 
 import graphlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inventory.addresses import Way, way_to
 from inventory.checking import check
 from inventory.credentials import parse_reference
 from inventory.errors import InventoryError
 from inventory.machine import Check, HostKeys, Inventory, Limits, Machine, TransportKind
 from inventory.places import Located, Place, Problems, did_you_mean, with_home
-from inventory.ranges import BadRange, expand, has_range
+from inventory.ranges import MAX_MACHINES, BadRange, expand, has_range
 from inventory.schema import CheckEntry, HostKeysEntry, LimitsEntry, MachineEntry, Settings
 
 Layer = Mapping[str, object]
 """Settings as they were written: only the keys that are there. None takes back what a wider layer said."""
 
+_MOST_CIRCLES = 5
 _CONVERTED = frozenset(
     {"address", "jump", "groups", "tags", "limits", "pre_checks", "probes", "credential", "privilege_password"}
 )
@@ -64,6 +66,18 @@ def merged(layers: Sequence[Layer]) -> Layer:
             else:
                 result[key] = value
     return result
+
+
+def spread_all(entries: Iterable[Located], problems: Problems) -> list[Located]:
+    """Return one map for each machine that entries stand for; none when they are more than any fleet has."""
+    found: list[Located] = []
+    for entry in entries:
+        found += spread(entry, problems)
+        if len(found) > MAX_MACHINES:
+            hint = "Correct the ranges, or split the inventory."
+            problems.add(entry.at(), f"this inventory names more than {MAX_MACHINES:,} machines", hint)
+            return []
+    return found
 
 
 def spread(located: Located, problems: Problems) -> Iterator[Located]:
@@ -173,12 +187,10 @@ def _unique(drafts: Sequence[Draft], problems: Problems) -> dict[str, Draft]:
     """Refuse what stands there twice: one machine under two names would be patched twice at once."""
     by_name: dict[str, Draft] = {}
     lower: dict[str, Draft] = {}
-    reached: dict[tuple[object, ...], Draft] = {}
+    reached: dict[Way, Draft] = {}
     for one in drafts:
         machine = one.machine
-        way: tuple[object, ...] = (machine.transport, machine.address.lower(), machine.port, machine.jump)
-        if machine.transport is TransportKind.LOCAL:
-            way = (TransportKind.LOCAL,)
+        way = way_to(machine)
         if (twin := lower.get(machine.name.lower())) is not None:
             what = "stands here twice" if twin.machine.name == machine.name else "differs from another only in case"
             message = f"the machine {machine.name!r} {what}, first in {_spot(twin.place)}"
@@ -215,9 +227,9 @@ def _check_jumps(one: Draft, by_name: Mapping[str, Draft], problems: Problems) -
 
 
 def _check_cycles(by_name: Mapping[str, Draft], problems: Problems) -> None:
-    """Tell of each circle of jump hosts once: one is found, told and taken out, until there is none."""
+    """Tell of each circle of jump hosts once, and not of many: one is found, told and taken out."""
     graph = {name: {jump for jump in one.machine.jump if jump != name} for name, one in by_name.items()}
-    while True:
+    for _ in range(_MOST_CIRCLES):
         try:
             graphlib.TopologicalSorter(graph).prepare()
         except graphlib.CycleError as error:

@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 from inventory.checking import check, unknown_key
-from inventory.drafts import Draft, Fragment, draft, spread
-from inventory.places import KeyPath, Located, Place, Problems
+from inventory.drafts import Fragment, draft, spread_all
+from inventory.places import KeyPath, Located, Place, Problems, did_you_mean
 from inventory.schema import LimitsEntry, MachineEntry
 
 _TAG = "tag:"
@@ -43,11 +43,21 @@ def read_csv(path: Path, text: str, problems: Problems) -> Fragment:
     (header_line, header), *body = rows
     if not _header_is_good(Place(path, header_line), header, problems):
         return Fragment()
-    return Fragment(tuple(one for number, cells in body for one in _row(Place(path, number), header, cells, problems)))
+    found = [_row(Place(path, number), header, cells, problems) for number, cells in body]
+    drafts = []
+    for single in spread_all((row for row in found if row), problems):
+        entry = check(MachineEntry, single, problems)
+        if entry is not None:
+            drafts.append(draft(single, [], entry))
+    return Fragment(tuple(drafts))
 
 
 def _header_is_good(place: Place, header: list[str], problems: Problems) -> bool:
-    good = True
+    good = "name" in header
+    if not good:
+        problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
+        # A file of another kind is not repeated: it may be secret.
+        header = [column for column in header if did_you_mean(column, COLUMNS)]
     for index, column in enumerate(header):
         spot = Place(place.file, place.line, column or f"column {index + 1}")
         if not column:
@@ -59,17 +69,14 @@ def _header_is_good(place: Place, header: list[str], problems: Problems) -> bool
         else:
             continue
         good = False
-    if "name" not in header:
-        problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
-        good = False
     return good
 
 
-def _row(place: Place, header: list[str], cells: list[str], problems: Problems) -> list[Draft]:
+def _row(place: Place, header: list[str], cells: list[str], problems: Problems) -> Located | None:
     if len(cells) != len(header):
         message = f"{len(cells)} cells, but the header has {len(header)} columns"
         problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
-        return []
+        return None
     data: dict[str, object] = {}
     places: dict[KeyPath, Place] = {(): place}
     tags: dict[str, str] = {}
@@ -90,9 +97,4 @@ def _row(place: Place, header: list[str], cells: list[str], problems: Problems) 
         else:
             data[column] = cell
     data |= {key: value for key, value in (("tags", tags), ("limits", limits)) if value}
-    drafts = []
-    for single in spread(Located(data, places), problems):
-        entry = check(MachineEntry, single, problems)
-        if entry is not None:
-            drafts.append(draft(single, [], entry))
-    return drafts
+    return Located(data, places)

@@ -1,7 +1,7 @@
 """fleet.yaml, the inventory's own format: `defaults`, `groups`, `machines`, `host_keys`."""
 
 from inventory.checking import check, unknown_key
-from inventory.drafts import Draft, Fragment, Layer, draft, host_keys, layer_of, spread
+from inventory.drafts import Draft, Fragment, Layer, draft, host_keys, layer_of, spread_all
 from inventory.places import Located, Problems, did_you_mean
 from inventory.schema import FleetFile, MachineEntry, Settings
 
@@ -63,12 +63,11 @@ def _machines(located: Located, defaults: Layer, groups: dict[str, Layer] | None
         return []
     whole = located.part("machines")
     drafts = []
-    for index in range(len(entries)):
-        for single in spread(_named(whole.part(index)), problems):
-            entry = check(MachineEntry, single, problems)
-            if entry is not None:
-                layers = _layers(entry, single, groups, problems)
-                drafts.append(draft(single, [defaults, *layers], entry))
+    for single in spread_all((_named(whole.part(index)) for index in range(len(entries))), problems):
+        entry = check(MachineEntry, single, problems)
+        if entry is not None:
+            layers = _layers(entry, single, groups, problems)
+            drafts.append(draft(single, [defaults, *layers], entry))
     return drafts
 
 

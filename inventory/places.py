@@ -4,6 +4,7 @@ import difflib
 import os
 import select
 import stat
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ MAX_PROBLEMS = 200
 
 PIPE_SECONDS = 10.0
 """How long a pipe may be silent: one that nobody writes to would be waited for without end."""
+
+_LONGEST_PATH = 4096
+PIPE_TOTAL_SECONDS = 60.0
+"""How long writing into a pipe may take."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -69,7 +74,10 @@ class Problems:
     def add(self, place: Place, message: str, hint: str = "") -> None:
         """Note a fault, once."""
         if len(self._found) < MAX_PROBLEMS:
-            error = InventoryError(message, file=place.file, line=place.line, key=place.key or None, hint=hint)
+            key = _short(place.key, 200) or None
+            error = InventoryError(
+                _short(message, 1000), file=place.file, line=place.line, key=key, hint=_short(hint, 1500)
+            )
             if all(error.message != known.message for known in self._found):
                 self._found.append(error)
 
@@ -90,6 +98,11 @@ class Problems:
             raise InvalidInventory(self._found)
 
 
+def _short(text: str, most: int) -> str:
+    """Return a text in a length that people read: keys and values may be anything."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return "Did you mean 'x'? " for the option nearest to a word, or "" when none is near."""
     by_lower = {option.lower(): option for option in options}
@@ -97,10 +110,19 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return f"Did you mean {by_lower[near[0]]!r}? " if near else ""
 
 
-def read_text(path: Path, problems: Problems) -> str | None:
-    """Read a file of an inventory; notes why not, and returns None, when it can't be."""
+def read_text(path: Path, problems: Problems, *, regular: bool = False) -> str | None:
+    """Read a file of an inventory.
+
+    Args:
+        path: the file; a pipe that somebody writes to will do.
+        problems: takes why it can't be read.
+        regular: whether it must be a regular file, as nobody named it.
+
+    Returns:
+        Its text, or None when it can't be read.
+    """
     try:
-        raw = _read_bytes(path, MAX_FILE_BYTES + 1)
+        raw = _read_bytes(path, MAX_FILE_BYTES + 1, regular)
     except (OSError, ValueError) as error:  # a ValueError is a NUL in the path
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -117,20 +139,26 @@ def read_text(path: Path, problems: Problems) -> str | None:
         return None
 
 
-def _read_bytes(path: Path, limit: int) -> bytes:
-    """Read so many bytes of a file or a pipe (``<(generate)``); a silent pipe is given up.
+def _read_bytes(path: Path, limit: int, regular: bool) -> bytes:
+    """Read so many bytes of a file or a pipe (``<(generate)``); a silent or slow pipe is given up.
 
     Raises:
-        OSError: it can't be read; TimeoutError when nothing comes.
+        OSError: it can't be read, or is a device; TimeoutError when nothing comes.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else opening a pipe waits for its writer
     with os.fdopen(handle, "rb", buffering=0) as stream:
-        if stat.S_ISDIR(os.fstat(handle).st_mode):
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(None, "it is a directory")
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) or (regular and not stat.S_ISREG(mode)):
+            raise OSError(None, "it is no regular file")
         waiting = select.poll()
         waiting.register(handle, select.POLLIN)
         raw = bytearray()
+        until = time.monotonic() + PIPE_TOTAL_SECONDS
         while len(raw) < limit:
+            if time.monotonic() > until:
+                raise TimeoutError(None, f"its writer was not done after {PIPE_TOTAL_SECONDS:g} s")
             if not waiting.poll(PIPE_SECONDS * 1000):
                 raise TimeoutError(None, f"nothing was written into it for {PIPE_SECONDS:g} s")
             part = stream.read(limit - len(raw))
@@ -148,8 +176,16 @@ def with_home(path: Path, error: type[FleetpatchError] = InventoryError) -> Path
         error: what to raise.
 
     Raises:
-        FleetpatchError: nobody knows whose home that is.
+        FleetpatchError: nobody knows whose home that is, or no file can have such a path.
     """
+    try:
+        if "\0" in str(path) or len(os.fsencode(path)) >= _LONGEST_PATH:
+            raise ValueError
+    except ValueError as fault:
+        hint = (
+            f"Correct the path; it has at most {_LONGEST_PATH - 1:,} bytes, of characters that a file's name may have."
+        )
+        raise error(f"{str(path)[:60]!r} is no path of a file", hint=hint) from fault
     try:
         return path.expanduser()
     except RuntimeError as fault:

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 MAX_NAMES = 10_000
 """One line of an inventory describes at most this many machines; a slip of the finger would describe more."""
 
-_RANGE = re.compile(r"\[([0-9]*|[A-Za-z]):([0-9]+|[A-Za-z])(?::([0-9]+))?\]")
+MAX_MACHINES = 100_000
+"""A whole inventory describes at most this many."""
+
+_RANGE = re.compile(r"\[([0-9]{0,18}|[A-Za-z]):([0-9]{1,18}|[A-Za-z])(?::([0-9]{1,18}))?\]")
 
 
 class BadRange(ValueError):

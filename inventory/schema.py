@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from inventory.addresses import odd_ipv4
 from inventory.credentials import ReferenceKind, parse_reference
 from inventory.errors import CredentialError
 from inventory.machine import (
@@ -55,7 +56,7 @@ def _address(value: str) -> str:
         return str(ipaddress.ip_address(host))
     except ValueError:
         pass  # then it must be a host name
-    if not _HOST.fullmatch(host) or re.fullmatch(r"[0-9.]+", host):
+    if not _HOST.fullmatch(host) or re.fullmatch(r"[0-9.]+", host) or odd_ipv4(host):
         raise fault(f"{_shown(value)} is no address", _address_hint(value))
     return host
 

@@ -19,11 +19,25 @@ MAX_COPIES = 100_000
 VAULTED = object()
 """Stands for a value that Ansible's vault keeps, where those are no fault by themselves."""
 
+
+class Typed(str):
+    """A plain scalar that YAML 1.1 takes for a number, a truth, a time or nothing: still its text, and the tag."""
+
+    tag: str
+
+    def __new__(cls, text: str, tag: str) -> "Typed":
+        """Make one from its text and YAML's tag for it."""
+        made = super().__new__(cls, text)
+        made.tag = tag
+        return made
+
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "timestamp", "map", "seq", "null", "value")
 )
 _KNOWN_TAGS = ("!vault", "!unsafe", "tag:yaml.org,2002:")
+_TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -35,7 +49,7 @@ def parse_yaml(path: Path, text: str, problems: Problems, *, ansible: bool = Fal
         path: the file, for messages.
         text: its content.
         problems: takes syntax errors, duplicate keys, unknown tags, and aliases that blow up.
-        ansible: allow Ansible's own tags; what is vaulted becomes VAULTED.
+        ansible: allow Ansible's own tags; what is vaulted becomes VAULTED, and what is no text for YAML is Typed.
 
     Returns:
         The data, or None when there is none (an empty document, or a syntax error that was noted).
@@ -98,7 +112,7 @@ class _Walk:
         if node.tag not in _PLAIN:
             return self._tagged(node, place)
         if isinstance(node, yaml.ScalarNode):
-            return None if node.tag == _NULL else str(node.value)
+            return None if node.tag == _NULL else self._text(node)
         if not self._may_enter(node, place):
             return None
         self._open.add(id(node))
@@ -106,6 +120,10 @@ class _Walk:
             return self._mapping(node, path) if isinstance(node, yaml.MappingNode) else self._sequence(node, path)
         finally:
             self._open.discard(id(node))
+
+    def _text(self, node: yaml.ScalarNode) -> str:
+        """Return a scalar's text; with the type that it has for Ansible, where that matters."""
+        return Typed(node.value, node.tag) if self.ansible and node.tag != _TEXT else str(node.value)
 
     def _place(self, node: yaml.Node, path: KeyPath) -> Place:
         return Place(self.path, node.start_mark.line + 1, ".".join(str(part) for part in path))
@@ -161,7 +179,7 @@ class _Walk:
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN:
-            return str(node.value)
+            return self._text(node)
         self.problems.add(self._place(node, path), "a key must be plain text", "Quote it, or give it a name.")
         return None
 

@@ -1,44 +1,136 @@
 """Ansible's INI format: hosts with variables in one line, `[group]`, `[group:children]`, `[group:vars]`."""
 
-import ast
 import re
 import shlex
 from pathlib import Path
 
-from inventory.ansible.tree import ALL, UNGROUPED, Group, Tree, Variables
+from inventory.ansible.hosts import add_hosts, is_host
+from inventory.ansible.tree import UNGROUPED, Group, Tree
+from inventory.ansible.values import IniText
 from inventory.places import Located, Place, Problems, did_you_mean
-from inventory.ranges import BadRange, expand
 
-_SECTION = re.compile(r"\[(?P<group>[^:\[\]\s]+)(?::(?P<kind>\w+))?\]\s*([#;].*)?")
+_SECTION = re.compile(r"\[(?P<group>[^:\[\]\s]+)(?::(?P<kind>\w+))?\]\s*(#.*)?")
+_CHILD = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
 _KINDS = ("children", "vars", "hosts")
+_LONGEST_LINE = 100_000
+_QUOTING = frozenset("'\"\\#")
+_BLANKS = re.compile(r"[ \t]+")
 
 
-def parse_ini(path: Path, text: str, problems: Problems) -> Tree:
-    """Read an INI inventory.
+def looks_like_ini(text: str) -> bool:
+    """Return whether a text has the form of an INI inventory: a section, or else nothing but hosts."""
+    lines = [line.strip() for line in text.splitlines()]
+    meant = [line for line in lines if line and not line.startswith(("#", ";"))]
+    if any(_SECTION.fullmatch(line) for line in meant):
+        return True
+    return bool(meant) and all(_is_host_line(line) for line in meant)
+
+
+def is_no_ini(text: str) -> bool:
+    """Return whether hardly anything in a text is as in an INI inventory, so that none of it needs to be told."""
+    meant = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", ";"))]
+    hosts = sum(is_host(line.split(maxsplit=1)[0]) for line in meant)
+    return hosts * 2 < len(meant) and not any(line.startswith("[") for line in meant)
+
+
+def _is_host_line(line: str) -> bool:
+    first, *others = _BLANKS.split(line.partition("#")[0].strip())
+    return is_host(first) and (not others or "=" in others[0])
+
+
+def parse_ini(path: Path, text: str, tree: Tree, problems: Problems) -> None:
+    """Read an INI inventory into a tree.
 
     Args:
         path: the file.
         text: its content.
+        tree: what files before this one made.
         problems: takes every line that makes no sense.
     """
-    tree = Tree()
-    group, kind = tree.group(UNGROUPED, Place(path, 1)), ""
-    tree.group(ALL, Place(path, 1))
-    skipping = False  # below a heading that makes no sense; one fault is enough
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line, place = raw.strip(), Place(path, number)
-        if not line or line.startswith(("#", ";")):
-            continue
-        if line.startswith("[") and not _is_address(line):
-            heading = _heading(line, place, problems)
-            skipping = heading is None
-            if heading:
-                name, kind = heading
-                group = tree.group(name, place, declared=kind != "vars")
-        elif not skipping:
-            _content(tree, group, kind, line, place, problems)
-    tree.check(problems)
-    return tree
+    _File(path, tree, problems).read(text)
+
+
+class _File:
+    """One file while it is read. Groups that it names must stand in it, or in a file before it."""
+
+    def __init__(self, path: Path, tree: Tree, problems: Problems) -> None:
+        self._path = path
+        self._tree = tree
+        self._problems = problems
+        self._known = set(tree.groups)
+        self._named: dict[str, Place] = {}
+        self._group: Group | None = tree.group(UNGROUPED, Place(path, 1))  # None below a heading that makes no sense
+        self._kind = ""
+
+    def read(self, text: str) -> None:
+        for number, raw in enumerate(text.splitlines(), start=1):
+            line, place = raw.strip(), Place(self._path, number)
+            if not line or line.startswith(("#", ";")):
+                continue
+            if len(line) > _LONGEST_LINE:
+                self._problems.add(place, f"this line is longer than {_LONGEST_LINE:,} characters", "Split it.")
+            elif line.startswith("[") and not _is_address(line):
+                self._heading(line, place)
+            elif self._group:
+                self._content(self._group, line, place)
+        for name, place in self._named.items():
+            if name not in self._known:
+                hint = f"Add a section [{name}] to this file, or correct the name."
+                self._problems.add(place, f"the group {name!r} is not declared", hint)
+
+    def _heading(self, line: str, place: Place) -> None:
+        self._group = None
+        match = _SECTION.fullmatch(line)
+        if match is None:
+            hint = "Write [group], [group:children] or [group:vars]."
+            self._problems.add(place, "this line is no section", hint)
+            return
+        kind = match["kind"] or ""
+        if kind and kind not in _KINDS:
+            hint = f"{did_you_mean(kind, _KINDS)}A section is [group], [group:children] or [group:vars]."
+            self._problems.add(place, f"a section can't be of the kind {kind!r}", hint)
+            return
+        self._kind = "" if kind == "hosts" else kind
+        if kind == "vars":
+            self._named.setdefault(match["group"], place)
+        else:
+            self._known.add(match["group"])
+        self._group = self._tree.group(match["group"], place)
+
+    def _content(self, group: Group, line: str, place: Place) -> None:
+        if self._kind == "children":
+            match = _CHILD.fullmatch(line)
+            if match is None:
+                self._problems.add(place, "this is no name of a group", "Write one name in a line.")
+                return
+            self._named.setdefault(match[1], place)
+            self._tree.group(match[1], place)
+            group.children.setdefault(match[1], place)
+        elif self._kind == "vars":
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if not equals or not key:
+                self._problems.add(place, "this is no variable", "Write it as name=value.")
+            else:
+                self._tree.set_variable(group.name, key, _located(place, key, value), self._problems)
+        else:
+            self._host_line(group, line, place)
+
+    def _host_line(self, group: Group, line: str, place: Place) -> None:
+        try:
+            words = shlex.split(line, comments=True) if _QUOTING & set(line) else _BLANKS.split(line)
+        except ValueError as error:
+            self._problems.add(place, f"this line can't be split: {error}", "Close the quotes, or escape them.")
+            return
+        names = add_hosts(self._tree, group, words[0] if words else "", place, self._problems)
+        for pair in words[1:]:
+            key, equals, value = pair.partition("=")
+            if not equals or not key:
+                # The word is not repeated: it may be the second half of a password with a blank in it.
+                hint = "Write name=value, and quote values with blanks."
+                self._problems.add(place, "a word here is no variable", hint)
+                return
+            for name in names:
+                self._tree.set_variable(name, key, _located(place, key, value), self._problems)
 
 
 def _is_address(line: str) -> bool:
@@ -47,81 +139,5 @@ def _is_address(line: str) -> bool:
     return _SECTION.fullmatch(line) is None and re.match(r"\[[0-9A-Za-z]*:[0-9A-Za-z:.]*\].", head) is not None
 
 
-def _heading(line: str, place: Place, problems: Problems) -> tuple[str, str] | None:
-    match = _SECTION.fullmatch(line)
-    if match is None:
-        problems.add(place, f"{line!r} is no section", "Write [group], [group:children] or [group:vars].")
-        return None
-    kind = match["kind"] or ""
-    if kind and kind not in _KINDS:
-        hint = f"{did_you_mean(kind, _KINDS)}A section is [group], [group:children] or [group:vars]."
-        problems.add(place, f"a section can't be of the kind {kind!r}", hint)
-        return None
-    return match["group"], "" if kind == "hosts" else kind
-
-
-def _content(tree: Tree, group: Group, kind: str, line: str, place: Place, problems: Problems) -> None:
-    if kind == "children":
-        name = line.partition("#")[0].strip()
-        group.children[name] = place
-        tree.group(name, place, declared=False)
-    elif kind == "vars":
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not key:
-            problems.add(place, "this is no variable", "Write it as name=value.")
-        else:
-            group.variables[key] = _located(place, key, _unquoted(value))
-    else:
-        _host_line(tree, group, line, place, problems)
-
-
-def _host_line(tree: Tree, group: Group, line: str, place: Place, problems: Problems) -> None:
-    try:
-        pattern, *pairs = shlex.split(line, comments=True)
-    except ValueError as error:
-        problems.add(place, f"this line can't be split: {error}", "Close the quotes, or escape them.")
-        return
-    variables: Variables = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            # The word is not repeated: it may be the second half of a password with a blank in it.
-            problems.add(place, "a word here is no variable", "Write name=value, and quote values with blanks.")
-        else:
-            variables[key] = _located(place, key, value)
-    add_hosts(tree, group, pattern, variables, place, problems)
-
-
-def add_hosts(tree: Tree, group: Group, pattern: str, variables: Variables, place: Place, problems: Problems) -> None:
-    """Put the hosts that a pattern (``web-[01:20]:2222``) stands for into a group."""
-    pattern, port = _split_port(pattern)
-    if port:
-        variables = {"ansible_port": _located(place, "port", port), **variables}
-    try:
-        names = expand(pattern)
-    except BadRange as error:
-        problems.add(place, str(error), "Write it as [first:last] or [first:last:step].")
-        return
-    for name in names:
-        tree.host(name, place, group, variables)
-
-
-def _split_port(pattern: str) -> tuple[str, str]:
-    head, _, tail = pattern.rpartition(":")
-    outside = re.sub(r"\[[^\]]*\]", "", head)  # colons of ranges and bracketed addresses don't count
-    return (head, tail) if head and tail.isdecimal() and ":" not in outside else (pattern, "")
-
-
 def _located(place: Place, key: str, value: str) -> Located:
-    return Located(value, {(): Place(place.file, place.line, key)})
-
-
-def _unquoted(value: str) -> str:
-    """Return what a quoted value says. Below [group:vars], Ansible takes values for Python literals."""
-    if value[:1] not in {"'", '"'}:
-        return value
-    try:
-        literal = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return literal if isinstance(literal, str) else value
+    return Located(IniText(value), {(): Place(place.file, place.line, key)})

@@ -4,10 +4,14 @@ import re
 import shlex
 from dataclasses import dataclass
 
-_SPEC = re.compile(r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^:@\s\[\]]+)(?::(?P<port>[0-9]+))?/?")
+_SPEC = re.compile(r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^:@\s\[\]]+)(?::(?P<port>[0-9]{1,5}))?/?")
+_PORT = re.compile(r"[0-9]{1,5}")
 _FORWARD = frozenset({"%h:%p", "[%h]:%p"})
-_FLAGS = re.compile(r"-[aACkKqTvx46]+")
-_TAKES_VALUE = frozenset("BbcDEeFIiLlmOopQRSWw")
+_FLAGS = frozenset("aACkKqTvx46")
+_TAKES_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+_MOVE = frozenset("FlpW")
+_MOVING_OPTIONS = frozenset({"hostname", "port", "user", "canonicalizehostname", "canonicaldomains", "include"})
+"""Options that change where ssh goes: it takes the first that it is given, and Ansible's own come later."""
 
 
 class UnknownProxy(ValueError):
@@ -25,9 +29,16 @@ class JumpSpec:
 
 @dataclass(frozen=True, slots=True)
 class SshArgs:
-    """What arguments say: jump hosts, nearest to the controller first, and what fleetpatch has no use for."""
+    """What arguments say.
 
-    jumps: tuple[JumpSpec, ...]
+    Attributes:
+        ways: through jump hosts, each nearest to the controller first; an empty one is "none".
+        moves: what leads elsewhere than address, port and user say.
+        unused: what fleetpatch has no use for.
+    """
+
+    ways: tuple[tuple[JumpSpec, ...], ...]
+    moves: tuple[str, ...]
     unused: tuple[str, ...]
 
 
@@ -37,22 +48,28 @@ def parse_ssh_args(text: str) -> SshArgs:
     Raises:
         UnknownProxy: they can't be split, or name a proxy in a form that is not known.
     """
-    jumps: tuple[JumpSpec, ...] = ()
+    ways: list[tuple[JumpSpec, ...]] = []
+    moves: list[str] = []
     unused: list[str] = []
     for flag, value in _options(_split(text)):
-        if flag == "J":
-            jumps = _jump_list(value)
-        elif flag == "o":
-            name, _, given = re.sub(r"^(\w+)(\s*=\s*|\s+)", r"\1=", value).partition("=")
-            if name.lower() == "proxyjump":
-                jumps = _jump_list(given)
-            elif name.lower() == "proxycommand":
-                jumps = _proxy_command(given)
-            else:
-                unused.append(f"-o {name}")
+        name, given = _option(value) if flag == "o" else ("", value)
+        if flag == "J" or name == "proxyjump":
+            ways.append(_jump_list(given))
+        elif name == "proxycommand":
+            ways.append(_proxy_command(given))
+        elif name in _MOVING_OPTIONS:
+            moves.append(f"-o {name}")
+        elif flag in _MOVE or not flag:
+            moves.append(f"-{flag}" if flag else "a word that is no option")
         else:
-            unused.append(f"-{flag}" if flag else value)
-    return SshArgs(jumps, tuple(unused))
+            unused.append(f"-o {value.partition('=')[0]}" if name else f"-{flag}")
+    return SshArgs(tuple(ways), tuple(moves), tuple(unused))
+
+
+def _option(text: str) -> tuple[str, str]:
+    """Return the name, in small letters, and the value of what stands behind ``-o``."""
+    name, _, given = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
+    return name.lower(), given
 
 
 def _split(text: str) -> list[str]:
@@ -70,10 +87,12 @@ def _options(words: list[str]) -> list[tuple[str, str]]:
         word = ahead.pop()
         if not word.startswith("-") or len(word) < 2:
             found.append(("", word))
-        elif word[1] not in _TAKES_VALUE | {"J"}:
-            found.append((word[1:], ""))
-        else:
-            found.append((word[1], word[2:] or (ahead.pop() if ahead else "")))
+            continue
+        for position, flag in enumerate(word[1:], start=2):
+            if flag in _TAKES_VALUE:
+                found.append((flag, word[position:] or (ahead.pop() if ahead else "")))
+                break
+            found.append((flag, ""))
     return found
 
 
@@ -85,7 +104,7 @@ def _jump_list(text: str) -> tuple[JumpSpec, ...]:
 def _spec(text: str) -> JumpSpec:
     match = _SPEC.fullmatch(text)
     if match is None:
-        raise UnknownProxy(f"{text!r} is no jump host")
+        raise UnknownProxy(f"{text[:80]!r} is no jump host")
     return JumpSpec(match["host"].strip("[]"), match["user"], int(match["port"]) if match["port"] else None)
 
 
@@ -96,14 +115,21 @@ def _proxy_command(text: str) -> tuple[JumpSpec, ...]:
         return ()
     if not words or words[0].rpartition("/")[2] != "ssh":
         raise UnknownProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
-    hosts = [value for flag, value in _options(words[1:]) if not flag]
-    given = {flag: value for flag, value in _options(words[1:]) if flag in {"W", "p", "l", "J"}}
-    for flag, _ in _options(words[1:]):
-        if flag and flag not in {*given, "o"} and not _FLAGS.fullmatch(f"-{flag}"):
-            raise UnknownProxy(f"this ProxyCommand uses -{flag}, which a jump host can't be told here")
-    if given.get("W") not in _FORWARD or len(hosts) != 1 or not given.get("p", "1").isdecimal():
+    options = _options(words[1:])
+    hosts = [value for flag, value in options if not flag]
+    given = {flag: value for flag, value in options if flag in {"W", "p", "l", "J"}}
+    for flag, value in options:
+        moves = flag == "o" and (_option(value)[0] in _MOVING_OPTIONS or _option(value)[0].startswith("proxy"))
+        if moves or (flag and flag not in {*given, "o", *_FLAGS}):
+            what = f"-o {_option(value)[0]}" if moves else f"-{flag}"
+            raise UnknownProxy(f"this ProxyCommand uses {what}, which a jump host can't be told here")
+    if given.get("W") not in _FORWARD or len(hosts) != 1 or not _PORT.fullmatch(given.get("p", "1")):
         raise UnknownProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
     before = _jump_list(given["J"]) if "J" in given else ()
     last = _spec(hosts[0])
+    users = {last.user, given.get("l")} - {None}
+    ports = {str(last.port) if last.port else None, given.get("p")} - {None}
+    if len(users) > 1 or len(ports) > 1:
+        raise UnknownProxy("this ProxyCommand names two users, or two ports")
     port = last.port or (int(given["p"]) if "p" in given else None)
     return (*before, JumpSpec(last.host, last.user or given.get("l"), port))

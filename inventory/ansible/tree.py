@@ -1,14 +1,26 @@
-"""Hosts and groups of an Ansible inventory, and which variable wins."""
+"""Hosts and groups of an Ansible inventory, as all of its files together make them, and which variable wins."""
 
+import graphlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from inventory.ansible.values import Unreadable, priority
 from inventory.places import Located, Place, Problems
 
 Variables = dict[str, Located]
 
 ALL = "all"
 UNGROUPED = "ungrouped"
+OURS = ("ansible_", "fleetpatch_")
+"""How the variables begin that are looked at; all others are for playbooks, and are not even kept."""
+
+MAX_LEVELS = 100
+"""Levels of groups below each other."""
+MAX_MEMBERSHIPS = 1_000_000
+"""Groups of all groups, together: groups that contain each other crosswise multiply."""
+MOST_CIRCLES = 5
+_PRIORITY = "ansible_group_priority"
 
 
 @dataclass(slots=True)
@@ -20,7 +32,7 @@ class Group:
     variables: Variables = field(default_factory=dict)
     children: dict[str, Place] = field(default_factory=dict)
     hosts: dict[str, None] = field(default_factory=dict)
-    declared: bool = True
+    priority: int = 1
 
 
 @dataclass(slots=True)
@@ -34,101 +46,136 @@ class Host:
 
 @dataclass(slots=True)
 class Tree:
-    """All of one inventory, in the order of the file."""
+    """What the files of one inventory say, in the order in which Ansible reads them."""
 
     groups: dict[str, Group] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
+    named: int = 0
+    """Names that were read so far, again and again the same ones counted as well."""
 
-    def group(self, name: str, place: Place, *, declared: bool = True) -> Group:
-        """Return a group, made when it is new. One that is only named (as a child) is not declared by that."""
-        group = self.groups.setdefault(name, Group(name, place, declared=name in {ALL, UNGROUPED}))
-        group.declared = group.declared or declared
-        return group
+    @classmethod
+    def begin(cls, folder: Path) -> "Tree":
+        """Return the tree that every inventory begins with."""
+        tree = cls()
+        tree.group(ALL, Place(folder))
+        tree.group(UNGROUPED, Place(folder))
+        return tree
 
-    def host(self, name: str, place: Place, group: Group, variables: Mapping[str, Located]) -> None:
-        """Put a host into a group; variables given again replace those given before."""
-        self.hosts.setdefault(name, Host(name, place)).variables.update(variables)
+    def group(self, name: str, place: Place) -> Group:
+        """Return a group, made when it is new."""
+        return self.groups.setdefault(name, Group(name, place))
+
+    def host(self, name: str, place: Place, group: Group, port: Located | None = None) -> None:
+        """Put a host into a group. The port that stands with its name counts where the host is named first."""
+        if name not in self.hosts:
+            self.hosts[name] = Host(name, place, {"ansible_port": port} if port else {})
         group.hosts[name] = None
 
-    def check(self, problems: Problems) -> None:
-        """Note groups that nobody declared, and groups that contain themselves."""
-        for group in self.groups.values():
-            if not group.declared:
-                hint = f"Add a section [{group.name}], or correct the name."
-                problems.add(group.place, f"the group {group.name!r} is not declared", hint)
-            for child, place in list(group.children.items()):
-                if group.name in self._below(child):
-                    message = f"the group {child!r} contains itself, by way of {group.name!r}"
-                    problems.add(place, message, "Take one of the two out of the other's children.")
-                    del group.children[child]
+    def set_variable(self, name: str, key: str, value: Located, problems: Problems) -> None:
+        """Give a variable to a group or host. A name that is both is taken for the group, as Ansible does."""
+        if not key.startswith(OURS):
+            return
+        group = self.groups.get(name)
+        if group and key == _PRIORITY:
+            try:
+                group.priority = priority(value)
+            except Unreadable as error:
+                problems.add(value.at(), str(error), error.hint)
+        else:
+            (group or self.hosts[name]).variables[key] = value
 
-    def _below(self, name: str) -> set[str]:
-        found: set[str] = set()
-        ahead = [name]
-        while ahead:
-            current = ahead.pop()
-            if current not in found:
-                found.add(current)
-                ahead += self.groups[current].children if current in self.groups else ()
-        return found
+    def finish(self, problems: Problems) -> None:
+        """Note groups that contain themselves, and what Ansible's own two groups can't be."""
+        for group in self.groups.values():
+            for child, place in group.children.items():
+                if child == ALL or (child == UNGROUPED and group.name != ALL) or group.name == UNGROUPED:
+                    name = UNGROUPED if group.name == UNGROUPED else child
+                    hint = "`all` holds every group, `ungrouped` is in no other group and holds none."
+                    problems.add(place, f"the group {name!r} can't stand here", hint)
+        self._check_circles(problems)
+        among = {host for group in self.groups.values() if group.name != ALL for host in group.hosts}
+        for name, host in self.hosts.items():
+            if name in self.groups and name not in among:
+                hint = "Rename one of the two, or put the host into a group."
+                problems.add(host.place, f"{name!r} is a group and a host in no group", hint)
+
+    def _check_circles(self, problems: Problems) -> None:
+        graph = {name: set(group.children) for name, group in self.groups.items()}
+        for _ in range(MOST_CIRCLES):
+            try:
+                graphlib.TopologicalSorter(graph).prepare()
+            except graphlib.CycleError as error:
+                below, above = error.args[1][:2]  # each is contained in the one after it
+                message = f"the group {below!r} contains itself, by way of {above!r}"
+                place = self.groups[above].children.get(below) or self.groups[above].place
+                problems.add(place, message, "Take one of the two out of the other's children.")
+                graph.update((name, set()) for name in error.args[1])
+            else:
+                return
+
+
+class Entangled(ValueError):
+    """Groups that nest so deep, or contain each other so often, that no person wrote them."""
 
 
 class Precedence:
-    """Answers, for a checked tree, which groups a host is in and which variable wins.
+    """Answers, for a tree without faults, which groups a host is in and which variable wins.
 
     The order is Ansible's: the weakest first are the variables of `all`, those of groups (parents before children,
     then by priority and name), then the files group_vars/all and group_vars/*, then the host's own, then host_vars.
+
+    Raises:
+        Entangled: there are too many levels or memberships.
     """
 
     def __init__(self, tree: Tree, group_files: Mapping[str, Variables], host_files: Mapping[str, Variables]) -> None:
         self._tree = tree
         self._group_files = group_files
         self._host_files = host_files
-        self._parents: dict[str, set[str]] = {}
-        self._of_host: dict[str, set[str]] = {}
+        self._depths: dict[str, int] = {}
+        self._above: dict[str, frozenset[str]] = {}
+        self._walk_down()
+        self._of_host: dict[str, list[str]] = {}
         for group in tree.groups.values():
-            for child in group.children:
-                self._parents.setdefault(child, set()).add(group.name)
             for host in group.hosts:
-                self._of_host.setdefault(host, set()).add(group.name)
-        self._depths: dict[str, int] = {ALL: 0}
+                self._of_host.setdefault(host, []).append(group.name)
+        self._shared: dict[tuple[str, ...], Variables] = {}
 
     def groups_of(self, host: str) -> list[str]:
         """Return all groups of a host but `all`, the weakest first."""
         found: set[str] = set()
-        ahead = list(self._of_host.get(host, ()))
-        while ahead:
-            name = ahead.pop()
-            if name not in found:
-                found.add(name)
-                ahead += self._parents.get(name, ())
-        found.discard(ALL)
-        return sorted(found or {UNGROUPED}, key=lambda name: (self._depth(name), self._priority(name), name))
+        for name in self._of_host.get(host, ()):
+            found |= {name, *self._above[name]}
+        found -= {ALL}
+        if found - {UNGROUPED}:
+            found -= {UNGROUPED}
+        groups = self._tree.groups
+        return sorted(found or {UNGROUPED}, key=lambda name: (self._depths[name], groups[name].priority, name))
 
     def variables_of(self, host: str) -> Variables:
         """Return the variables of a host, each from where it is given with the greatest weight."""
-        groups = self.groups_of(host)
-        result: Variables = {}
-        for layer in self._layers(host, groups):
-            result |= layer
-        return result
+        groups = tuple(self.groups_of(host))
+        if groups not in self._shared:
+            self._shared[groups] = {key: value for layer in self._layers(groups) for key, value in layer.items()}
+        return {**self._shared[groups], **self._tree.hosts[host].variables, **self._host_files.get(host, {})}
 
-    def _layers(self, host: str, groups: list[str]) -> Iterator[Variables]:
-        inline = self._tree.groups
-        yield inline[ALL].variables if ALL in inline else {}
-        yield from (inline[name].variables for name in groups if name in inline)
+    def _layers(self, groups: tuple[str, ...]) -> Iterator[Variables]:
+        yield from (self._tree.groups[name].variables for name in (ALL, *groups))
         yield from (self._group_files.get(name, {}) for name in (ALL, *groups))
-        yield self._tree.hosts[host].variables
-        yield self._host_files.get(host, {})
 
-    def _depth(self, name: str) -> int:
-        if name not in self._depths:
-            parents = self._parents.get(name, set()) - {ALL}
-            self._depths[name] = 1 + max((self._depth(parent) for parent in parents), default=0)
-        return self._depths[name]
-
-    def _priority(self, name: str) -> int:
-        group = self._tree.groups.get(name)
-        given = group.variables.get("ansible_group_priority") if group else None
-        text = given.data if given else None
-        return int(text) if isinstance(text, str) and text.lstrip("-").isdigit() else 1
+    def _walk_down(self) -> None:
+        """Find each group's depth and all that contain it, parents before children."""
+        groups = self._tree.groups
+        parents: dict[str, set[str]] = {name: set() if name == ALL else {ALL} for name in groups}
+        for group in groups.values():
+            for child in group.children:
+                parents[child].add(group.name)
+        total = 0
+        for name in graphlib.TopologicalSorter(parents).static_order():
+            self._depths[name] = 1 + max((self._depths[parent] for parent in parents[name]), default=-1)
+            self._above[name] = frozenset(parents[name]).union(*(self._above[parent] for parent in parents[name]))
+            total += len(self._above[name])
+            if self._depths[name] > MAX_LEVELS:
+                raise Entangled(f"groups nest deeper than {MAX_LEVELS} levels")
+            if total > MAX_MEMBERSHIPS:
+                raise Entangled(f"groups contain each other more than {MAX_MEMBERSHIPS:,} times")

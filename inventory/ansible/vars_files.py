@@ -1,18 +1,20 @@
 """The files group_vars/* and host_vars/* beside an inventory."""
 
-import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inventory.ansible.hosts_yaml import variables_in
 from inventory.ansible.tree import Variables
-from inventory.places import Problems, read_text
-from inventory.yaml_tree import parse_yaml
-
-logger = logging.getLogger(__name__)
+from inventory.places import Located, Place, Problems, read_text
+from inventory.yaml_tree import VAULTED, parse_yaml
 
 _SUFFIXES = ("", ".yml", ".yaml", ".json")
 _VAULT = "$ANSIBLE_VAULT"
+VAULTED_FILE = "fleetpatch_vaulted_files"
+"""The owner's word on files that are vaulted as a whole. With a path behind it: such a file."""
+_DEEPEST = 10
+_MOST_ENTRIES = 100_000
 
 
 def read_vars(directory: Path, names: Iterable[str], problems: Problems) -> dict[str, Variables]:
@@ -24,40 +26,62 @@ def read_vars(directory: Path, names: Iterable[str], problems: Problems) -> dict
         problems: takes what can't be read.
 
     Returns:
-        Variables by name. A file that is vaulted as a whole is left out, with a warning that names it.
+        Variables by name. A file that is vaulted as a whole has one, VAULTED_FILE and its path.
     """
     if not directory.is_dir():
         return {}
+    there = set(_entries(directory, problems))
     found: dict[str, Variables] = {}
     for name in names:
         variables: Variables = {}
-        for path in _files(directory, name):
+        for path in _files(directory, name, there, problems):
             variables |= _read(path, problems)
         if variables:
             found[name] = variables
     return found
 
 
-def _files(directory: Path, name: str) -> list[Path]:
-    if "/" in name or name in {".", ".."}:
+def _entries(directory: Path, problems: Problems) -> list[str]:
+    try:
+        entries = [entry.name for entry in directory.iterdir()]
+    except OSError as error:
+        hint = "Make it readable for the user who runs fleetpatch."
+        problems.add(Place(directory), f"this directory can't be read: {error.strerror}", hint)
         return []
-    candidates = [directory / f"{name}{suffix}" for suffix in _SUFFIXES]
-    files: list[Path] = []
-    for path in candidates:
-        if path.is_dir():
-            inside = (item for item in path.rglob("*") if item.is_file() and item.suffix in _SUFFIXES)
-            files += sorted(item for item in inside if not item.name.startswith(".") and not item.name.endswith("~"))
-        elif path.is_file():
-            files.append(path)
-    return files
+    if len(entries) > _MOST_ENTRIES:
+        problems.add(Place(directory), f"more than {_MOST_ENTRIES:,} entries are in this directory", "Tidy it up.")
+        return []
+    return sorted(entries)
+
+
+def _files(directory: Path, name: str, there: set[str], problems: Problems) -> Iterator[Path]:
+    """Give what Ansible reads for a name: the first of these that exists, and no other."""
+    first = next((f"{name}{suffix}" for suffix in _SUFFIXES if f"{name}{suffix}" in there), None)
+    if first is not None:
+        yield from _inside(directory / first, 0, problems) if (directory / first).is_dir() else [directory / first]
+
+
+def _inside(directory: Path, depth: int, problems: Problems) -> Iterator[Path]:
+    if depth > _DEEPEST:
+        problems.add(Place(directory), f"directories nest deeper than {_DEEPEST} levels", "Make them flatter.")
+        return
+    for name in _entries(directory, problems):
+        path = directory / name
+        suffix = os.path.splitext(name)[1]  # noqa: PTH122 - Ansible's own rule: Path takes "x." for no suffix
+        if name.startswith(".") or name.endswith("~"):
+            continue
+        if path.is_dir() and not suffix:
+            yield from _inside(path, depth + 1, problems)
+        elif path.is_file() and suffix in _SUFFIXES:
+            yield path
 
 
 def _read(path: Path, problems: Problems) -> Variables:
-    text = read_text(path, problems)
+    text = read_text(path, problems, regular=True)
     if text is None:
         return {}
     if text.startswith(_VAULT):
-        logger.warning("%s is vaulted as a whole: fleetpatch does not read its variables", path)
-        return {}
+        variable = f"{VAULTED_FILE}:{path}"
+        return {variable: Located(VAULTED, {(): Place(path)})}
     located = parse_yaml(path, text, problems, ansible=True)
     return variables_in(located, problems) if located else {}

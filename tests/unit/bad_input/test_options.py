@@ -73,7 +73,7 @@ OPTIONS = [
     ("--inventory", "~nobody-at-all/x", "~nobody-at-all"),
     ("--inventory", "\udcff", "no such file"),
     ("--inventory", "/dev/null", "/dev/null"),
-    ("--inventory", "/dev/zero", "10 MiB"),
+    ("--inventory", "/dev/zero", "no regular file"),
     ("--report", "", "--report"),
 ]
 

@@ -50,10 +50,9 @@ def test_ini(caplog: pytest.LogCaptureFixture) -> None:
     assert (db.privilege, db.privilege_password) == (PrivilegeMethod.DOAS, "env:DB_SUDO")
     assert db.tags == {"role": "primary one"}
     assert (win.transport, win.os, win.credential) == (TransportKind.WINRM, OsFamily.WINDOWS, "env:WIN_PASSWORD")
-    messages = [record.message for record in caplog.records]
-    assert len(messages) == 2
-    assert any("vault.yml is vaulted as a whole" in message for message in messages)
-    assert any("hosts.ini:32: ansible_ssh_common_args" in m and "StrictHostKeyChecking" in m for m in messages)
+    (message,) = [record.message for record in caplog.records]
+    assert "hosts.ini:32: ansible_ssh_common_args" in message
+    assert "StrictHostKeyChecking" in message
 
 
 def test_yaml() -> None:
@@ -115,12 +114,12 @@ def test_a_bare_hosts_file(tmp_path: Path) -> None:
 
 
 INI = [
-    ("[web\na\n", 1, None, "'[web' is no section", "Write [group]"),
+    ("[web\na\n", 1, None, "this line is no section", "Write [group]"),
     ("[web:childs]\n", 1, None, "of the kind 'childs'", "Did you mean 'children'?"),
     ("[we b]\n", 1, None, "is no section", "Write [group]"),
     ("[a:vars]\nx=1\n", 1, None, "the group 'a' is not declared", "Add a section [a]"),
     ("[a:children]\nb\n", 2, None, "the group 'b' is not declared", "Add a section [b]"),
-    ("[a:children]\nb\n[b:children]\na\n", 2, None, "the group 'b' contains itself, by way of 'a'", "Take one"),
+    ("[a:children]\nb\n[b:children]\na\n", 4, None, "the group 'a' contains itself, by way of 'b'", "Take one"),
     ("[a]\nx\n[a:vars]\nnothing\n", 4, None, "this is no variable", "name=value"),
     ("a user hunter2\n", 1, None, "a word here is no variable", "quote values with blanks"),
     ("a x='hunter2\n", 1, None, "can't be split", "Close the quotes"),
@@ -224,9 +223,10 @@ def test_vars_files_that_cant_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "jumps"),
     [
-        ("", ()),
+        ("-C", None),
         ("-J b", (JumpSpec("b"),)),
         ("-Jb", (JumpSpec("b"),)),
+        ("-4qJ b", (JumpSpec("b"),)),
         ("-J u@b:22,c", (JumpSpec("b", "u", 22), JumpSpec("c"))),
         ("-J ssh://u@b:22", (JumpSpec("b", "u", 22),)),
         ("-J [2001:db8::1]:22", (JumpSpec("2001:db8::1", None, 22),)),
@@ -243,8 +243,8 @@ def test_vars_files_that_cant_be_read(tmp_path: Path) -> None:
         ("-o ProxyCommand=none", ()),
     ],
 )
-def test_jumps_in_ssh_arguments(text: str, jumps: tuple[JumpSpec, ...]) -> None:
-    assert parse_ssh_args(text).jumps == jumps
+def test_jumps_in_ssh_arguments(text: str, jumps: tuple[JumpSpec, ...] | None) -> None:
+    assert parse_ssh_args(text).ways == (() if jumps is None else (jumps,))
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,11 @@ def test_jumps_in_ssh_arguments(text: str, jumps: tuple[JumpSpec, ...]) -> None:
         "-o ProxyCommand='ssh -W %h:%p -i key b'",
         "-o ProxyCommand='ssh -W %h:%p -F config b'",
         "-o ProxyCommand='ssh -W other:22 b'",
+        "-o ProxyCommand='ssh -o ProxyJump=c -W %h:%p b'",
+        "-o ProxyCommand='ssh -o Port=2222 -W %h:%p b'",
+        "-o ProxyCommand='ssh -l a -W %h:%p c@b'",
+        f"-o ProxyCommand='ssh -p {'9' * 5000} -W %h:%p b'",
+        f"-J b:{'9' * 5000}",
         "-o ProxyCommand=",
         "-J",
         "-J 'a b'",
@@ -268,5 +273,12 @@ def test_other_proxies_are_refused(text: str) -> None:
 
 
 def test_what_ssh_arguments_are_not_used_is_known() -> None:
-    args = parse_ssh_args("-C -o ControlMaster=auto -o ControlPersist=60s -4 word")
-    assert args.unused == ("-C", "-o ControlMaster", "-o ControlPersist", "-4", "word")
+    args = parse_ssh_args("-C -o ControlMaster=auto -o ControlPersist=60s -4")
+    assert args.unused == ("-C", "-o ControlMaster", "-o ControlPersist", "-4")
+
+
+@pytest.mark.parametrize(
+    "text", ["-p 23", "-qp23", "-l me", "-F x", "-W a:1", "-o Port=23", "-oUser=x", "-o 'hostname x'", "w"]
+)
+def test_what_leads_elsewhere_is_known(text: str) -> None:
+    assert len(parse_ssh_args(text).moves) == 1
