@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from deployments.config.names import RESERVED
 from deployments.config.times import MINUTES_A_DAY, EndTime, Length, LocalTime, through_the_day
 from deployments.config.zones import zone_of
 from flows.form import Form
@@ -38,6 +39,9 @@ def _name(value: str) -> str:
     if not _SLUG.fullmatch(value) or len(value) > _MAX_NAME:
         remedy = f"Use up to {_MAX_NAME} small letters and digits, with '-', '_' or '.' between them: web-servers."
         raise fault(f"{value[:80]!r} is no usable name for a configuration", remedy)
+    if value in RESERVED:
+        remedy = f"Choose another name; fleetpatch itself uses {', '.join(sorted(RESERVED))}."
+        raise fault(f"{value!r} is what fleetpatch calls something of its own in Prefect", remedy)
     return value
 
 

@@ -15,6 +15,7 @@ from deployments.config.errors import InvalidConfigurations
 from deployments.config.faults import check
 from deployments.config.form import ConfigurationForm, FileForm, FreezeForm
 from deployments.config.freezing import distinct, freezes_of
+from deployments.config.names import taken_by
 from deployments.config.zones import MACHINE
 from flows.policy_forms import FreezeRequest
 from inventory.checking import unknown_key
@@ -199,6 +200,11 @@ def _check_names(found: Sequence[Configuration], problems: Problems) -> None:
             spot = f"{twin.place.file.name}:{twin.place.line}" if twin.place.line else twin.place.file.name
             message = f"the configuration {one.name!r} stands here again, first in {spot}"
             problems.add(one.place, message, "Rename or remove one of the two.")
+    staging = [one.name for one in found if one.stage_ahead_minutes is not None]
+    for one in found:
+        if (owner := taken_by(one.name, staging)) is not None:
+            message = f"{one.name!r} is what the downloads of {owner!r} are called in Prefect (`stage_ahead`)"
+            problems.add(one.place, message, "Choose another name for one of the two.")
 
 
 def _check_request(one: Configuration, problems: Problems) -> None:
