@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.fleets import Fleets
-from deployments.config.lanes import crossings, lanes_of
+from deployments.config.lanes import Crossing, crossings, lanes_of
 from deployments.config.zones import MACHINE
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, PatchOwner
@@ -24,6 +24,7 @@ AHEAD = timedelta(days=366)
 """How far configurations are looked at. Every window that is not rarer than yearly is seen."""
 
 _LAST_RUN = "last:"
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +200,20 @@ def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Findin
 
 
 def _overlaps(configurations: Configurations, fleets: Fleets, now: datetime) -> Iterator[Finding]:
+    """Give one finding for each configuration, whatever it overlaps: nobody reads a line for each pair of a hundred."""
+    by_first: dict[str, list[Crossing]] = {}
     for each in crossings(lanes_of(configurations, fleets), now, now + AHEAD):
+        by_first.setdefault(each.first, []).append(each)
+    for name, met in by_first.items():
+        each = min(met, key=lambda crossing: crossing.start)
         shown = f"{each.start:%Y-%m-%d %H:%M} UTC"
         often = f" and {each.count - 1} more times within a year" if each.count > 1 else ""
-        machines = ", ".join(each.machines[:3]) + (
-            f" and {len(each.machines) - 3} more" if len(each.machines) > 3 else ""
-        )
-        message = f"its windows overlap those of {each.second!r} on {machines}: at {shown}{often}"
+        others = [repr(other.second) for other in met if other is not each]
+        message = f"its windows overlap those of {each.second!r} on {_some(each.machines)}: at {shown}{often}"
+        message += f"; and those of {_some(others, _NAMED)}" if others else ""
         remedy = "One of the two patches such a machine, the other leaves it alone. Move one, or part their scopes."
-        yield Finding(each.first, Severity.WARNS, "window", message, remedy)
+        yield Finding(name, Severity.WARNS, "window", message, remedy)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
