@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from pydantic_core import PydanticCustomError
 
@@ -49,6 +50,7 @@ _PARAMETERS = frozenset(
         "packageNameMasksToExclude",
     }
 )
+_SHOWN = 120
 _DEFAULT_LENGTH = "03:55"
 _TAG = re.compile(r"[\w.:/=@+-]{1,80}")
 _TIME = re.compile(
@@ -63,10 +65,12 @@ class Imported:
     Attributes:
         configurations: ours, as they are written to a file.
         notes: what could not be carried over, or was decided here; each names its configuration.
+        origins: the file of each configuration, when they were read from files.
     """
 
     configurations: list[Plain] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    origins: list[Path] = field(default_factory=list)
 
 
 def import_azure(document: object, stem: str, scope: str | None = None, imported: Imported | None = None) -> Imported:
@@ -113,10 +117,10 @@ def _import(resource: Map, stem: str, scope: str | None, imported: Imported) -> 
     properties = _map(resource.get("properties")) or {
         k: v for k, v in resource.items() if k not in {"id", "systemData"}
     }
-    written = _text(stem, resource, "name") or stem
+    written = _short(_text(stem, resource, "name") or stem)
     name = _slug(written, imported)
     if (kind := str(properties.get("maintenanceScope", GUEST))).lower() != GUEST.lower():
-        imported.notes.append(f"{written}: left out: {kind} is not about updates inside of machines ({GUEST})")
+        imported.notes.append(f"{written}: left out: {_shown(kind)} is not about updates inside of machines ({GUEST})")
         return
     window = _window(written, _map(properties.get("maintenanceWindow")) or properties, imported)
     patches = _map(properties.get("installPatches"))
@@ -177,7 +181,9 @@ def _updates(written: str, patches: Map, imported: Imported) -> Iterator[tuple[s
 def _chosen(written: str, parameters: Map, imported: Imported) -> Plain:
     for key in sorted(set(parameters) - _PARAMETERS):
         if parameters[key]:
-            imported.notes.append(f"{written}: installPatches.{key} can't be carried over: {parameters[key]!r}")
+            imported.notes.append(
+                f"{written}: installPatches.{_short(key)} can't be carried over: {_shown(parameters[key])}"
+            )
     chosen: Plain = {"classifications": _list(parameters, "classificationsToInclude")}
     include = _list(parameters, "packageNameMasksToInclude") + _kbs(parameters, "kbNumbersToInclude")
     # Azure's agent looks at the name alone when it excludes.
@@ -199,7 +205,7 @@ def _reboot(written: str, patches: Map) -> str:
     setting = str(patches.get("rebootSetting") or "IfRequired")
     if setting.lower() not in _REBOOTS:
         raise InventoryError(
-            f"{written}: rebootSetting {setting!r} is not known", hint="It is one of IfRequired, Never, Always."
+            f"{written}: rebootSetting {_shown(setting)} is not known", hint="It is one of IfRequired, Never, Always."
         )
     return _REBOOTS[setting.lower()]
 
@@ -208,14 +214,18 @@ def _say_left_out(written: str, properties: Map, patches: Map, imported: Importe
     flat = {*_WINDOW, "id", "name", "type", "location", "tags", "systemData", "resourceGroup"}
     for key in sorted(set(properties) - _CARRIED - _MEANINGLESS - flat):
         if properties[key]:
-            imported.notes.append(f"{written}: {key} can't be carried over: {properties[key]!r}")
+            imported.notes.append(f"{written}: {_short(key)} can't be carried over: {_shown(properties[key])}")
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
-            imported.notes.append(f"{written}: installPatches.{key} can't be carried over{hint}: {patches[key]!r}")
+            imported.notes.append(
+                f"{written}: installPatches.{_short(key)} can't be carried over{hint}: {_shown(patches[key])}"
+            )
     for key, value in _map(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
-            imported.notes.append(f"{written}: extensionProperties.{key} can't be carried over: {value!r}")
+            imported.notes.append(
+                f"{written}: extensionProperties.{_short(key)} can't be carried over: {_shown(value)}"
+            )
 
 
 def _tags(written: str, tags: Map, imported: Imported) -> list[str]:
@@ -225,7 +235,9 @@ def _tags(written: str, tags: Map, imported: Imported) -> list[str]:
         if _TAG.fullmatch(label):
             kept.append(label)
         else:
-            imported.notes.append(f"{written}: the tag {label!r} can't be carried over: it holds a blank or a sign")
+            imported.notes.append(
+                f"{written}: the tag {_shown(label)} can't be carried over: it holds a blank or a sign"
+            )
     return kept
 
 
@@ -286,10 +298,19 @@ def _text(written: str, values: Map, key: str) -> str:
     text = "" if value is None else str(value).strip()
     if text.startswith("[") and text.endswith("]"):
         raise InventoryError(
-            f"{written}: {key} is an expression of an ARM template: {text}",
+            f"{written}: {key} is an expression of an ARM template: {_short(text)}",
             hint="Give what was deployed: az maintenance configuration show -o json.",
         )
     return text
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _shown(value: object) -> str:
+    """Return a value as a note shows it."""
+    return _short(repr(value))
 
 
 def _list(values: Map, key: str) -> list[str]:

@@ -98,13 +98,14 @@ def read_calendars(text: str) -> list[Component]:
             raise refused(number, "this is no iCalendar file", "It begins with BEGIN:VCALENDAR.")
         elif line.name == "END":
             if line.value.strip().upper() != opened[-1].name:
-                message = f"END:{line.value.strip()[:40]} where {opened[-1].name} of line {opened[-1].number} is to end"
+                begun = f"{opened[-1].name[:40]} of line {opened[-1].number}"
+                message = f"END:{line.value.strip()[:40]} where {begun} is to end"
                 raise refused(number, message, _ANEW)
             opened.pop()
         else:
             opened[-1].lines.append(line)
     if opened:
-        message = f"{opened[-1].name} has no end: the file is cut off"
+        message = f"{opened[-1].name[:40]} has no end: the file is cut off"
         raise refused(opened[-1].number, message, "Export or download it anew.")
     if not calendars:
         raise InventoryError("this is no iCalendar file: it is empty", hint="It begins with BEGIN:VCALENDAR.")
