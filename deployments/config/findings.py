@@ -16,7 +16,7 @@ from inventory.scope import Scope
 from tasks.rules.calendar.clocks import wall_at
 from tasks.rules.calendar.freezes import frozen
 from tasks.rules.calendar.overlaps import Severity, check
-from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences
+from tasks.rules.calendar.schedule import Occurrence, Schedule, windows_between
 from tasks.rules.window import say_duration
 from tasks.states import RebootPolicy
 
@@ -64,7 +64,7 @@ def _about(one: Configuration, every: Configurations, fleets: Fleets, now: datet
     yield from _about_request(one, every)
     inventory = fleets.of(one)
     if inventory is not None:
-        yield from _about_machines(one, inventory)
+        yield from _about_machines(one, inventory, fleets)
 
 
 def _about_windows(one: Configuration, fleets: Fleets, now: datetime) -> Iterator[Finding]:
@@ -79,20 +79,18 @@ def _about_windows(one: Configuration, fleets: Fleets, now: datetime) -> Iterato
 
 def known_zones(one: Configuration, fleets: Fleets) -> tuple[str, ...]:
     """Return the zones by whose clocks its windows open; UTC stands for those of machines that aren't known."""
-    inventory = fleets.of(one)
     if one.zone != MACHINE:
         return (one.zone,)
-    if inventory is None:
-        return ("UTC",)
     try:
-        return one.zones(inventory)
+        zones = {machine.zone for machine in fleets.machines_of(one)}
     except InventoryError:
-        return ("UTC",)  # that there are no machines is told where machines are looked at
+        zones = set()  # that there are no machines is told where machines are looked at
+    return tuple(sorted(zones)) or ("UTC",)
 
 
 def _about_freezes(one: Configuration, schedule: Schedule, now: datetime) -> Iterator[Finding]:
     freezes = one.frozen_times(schedule.zone)
-    windows = list(occurrences(schedule, now, until=now + AHEAD))
+    windows = windows_between(schedule, now, now + AHEAD) if freezes else ()
     if windows and freezes and all(frozen(window, freezes) for window in windows):
         reason = frozen(windows[0], freezes)
         named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
@@ -103,7 +101,7 @@ def _about_freezes(one: Configuration, schedule: Schedule, now: datetime) -> Ite
 def _about_runs(one: Configuration, schedule: Schedule, now: datetime) -> Iterator[Finding]:
     """Look at when runs start: a run may not start while the one before it goes on, nor may a download."""
     freezes = one.frozen_times(schedule.zone)
-    windows = [each for each in occurrences(schedule, now, until=now + AHEAD) if frozen(each, freezes) is None]
+    windows = [each for each in windows_between(schedule, now, now + AHEAD) if frozen(each, freezes) is None]
     lead = timedelta(minutes=one.lead_minutes)
     for window, following in pairwise(windows):
         if lead and window.end <= following.start <= window.end + lead:
@@ -169,8 +167,8 @@ def _about_rings(one: Configuration, every: Configurations) -> Iterator[Finding]
         yield Finding(one.name, Severity.WARNS, "updates", message, f"{did_you_mean(named, names)}Correct the name.")
 
 
-def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Finding]:
-    names = {machine.name for machine in inventory.machines}
+def _about_machines(one: Configuration, inventory: Inventory, fleets: Fleets) -> Iterator[Finding]:
+    names = {machine.name for machine in inventory.machines} if one.form.machines else set()
     for name in one.form.machines or ():
         if name not in names:
             remedy = f"{did_you_mean(name, names)}Correct the name, or remove it."
@@ -178,9 +176,9 @@ def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Findin
                 one.name, Severity.WARNS, "machines", f"there is no machine {name!r} in the inventory", remedy
             )
     try:
-        if one.form.scope:
+        if one.form.scope and one.form.machines:
             Scope.parse(one.form.scope).select(inventory)
-        machines = one.machines(inventory)
+        machines = fleets.machines_of(one)
     except EmptyScopeError as error:
         yield Finding(one.name, Severity.WARNS, "scope", error.message, error.hint)
     except InventoryError as error:
