@@ -16,6 +16,9 @@ MAX_FILE_BYTES = 10 * 1024 * 1024
 MAX_PROBLEMS = 200
 """A file with more faults than this is of another kind; nobody reads on."""
 
+MOST_OF_A_KEY = 200
+"""Characters of a key that a message shows."""
+
 PIPE_SECONDS = 10.0
 """How long a pipe may be silent: one that nobody writes to would be waited for without end."""
 
@@ -69,7 +72,8 @@ class Problems:
     def add(self, place: Place, message: str, hint: str = "") -> None:
         """Note a fault, once."""
         if len(self._found) < MAX_PROBLEMS:
-            error = InventoryError(message, file=place.file, line=place.line, key=place.key or None, hint=hint)
+            key = place.key if len(place.key) <= MOST_OF_A_KEY else f"{place.key[:MOST_OF_A_KEY]}…"
+            error = InventoryError(message, file=place.file, line=place.line, key=key or None, hint=hint)
             if all(error.message != known.message for known in self._found):
                 self._found.append(error)
 
