@@ -41,7 +41,10 @@ def read_azure(files: Sequence[Path], scope: str | None) -> Imported:
 
 def _decoded(text: str) -> object:
     try:
-        return json.loads(text)
+        data: object = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can't be written to a file
+    except UnicodeEncodeError as error:
+        raise InventoryError("it holds half a character (\\ud800)", hint="Correct that name or value.") from error
     except json.JSONDecodeError as error:
         raise InventoryError(
             f"line {error.lineno}: this is no JSON: {error.msg}", hint="Print it with -o json."
@@ -49,6 +52,7 @@ def _decoded(text: str) -> object:
     except ValueError as error:  # a number of thousands of digits
         hint = "Correct that number; Azure writes none that is so long."
         raise InventoryError(f"this is no JSON that can be used: {error}", hint=hint) from error
+    return data
 
 
 def whole_text(imported: Imported, output: Path | None) -> str:

@@ -120,7 +120,7 @@ def _import(resource: Map, stem: str, scope: str | None, imported: Imported) -> 
     written = _short(_text(stem, resource, "name") or stem)
     name = _slug(written, imported)
     if (kind := str(properties.get("maintenanceScope", GUEST))).lower() != GUEST.lower():
-        imported.notes.append(f"{written}: left out: {_shown(kind)} is not about updates inside of machines ({GUEST})")
+        imported.notes.append(f"{written}: left out: {_short(kind)} is not about updates inside of machines ({GUEST})")
         return
     window = _window(written, _map(properties.get("maintenanceWindow")) or properties, imported)
     patches = _map(properties.get("installPatches"))

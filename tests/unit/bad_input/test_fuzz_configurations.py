@@ -22,7 +22,6 @@ from deployments.config.surroundings import needs
 from flows.cli.asking import read_request_file, validated
 from flows.request import AssessRequest, PatchRequest
 from inventory.errors import FleetpatchError
-from tasks.rules.window import window
 from tests.support.fuzzing import ODD, bounded, damaged, fuzzed, judge, paths, put
 from tests.unit.config.folder import FLEETS, NOW, TODAY
 from tests.unit.config.test_azure import EXAMPLES, azure
@@ -116,8 +115,7 @@ def read_imported(file: Path) -> None:
 def read_request(file: Path) -> None:
     tree = read_request_file(file)
     asked = validated(PatchRequest, tree, file)
-    window(asked.window.start, asked.window.minutes, asked.window.zone, NOW)
-    asked.options()
+    assert asked.scope
     asked.wave_policy()
 
 
