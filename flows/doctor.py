@@ -7,7 +7,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -43,6 +43,7 @@ from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
 from tasks.steps.facts import read_facts
+from tasks.steps.probes import try_all
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ _NAMES_SHOWN = 5
 
 LISTS = "package lists"
 """The check of whether the machine has ever read the lists of its repositories. What comes after it needs them."""
+
+OWN = "own: "
+"""Stands before the name of a check that the machine's owner has written."""
 
 CHECKS = (
     "reach",
@@ -176,6 +180,7 @@ def _asked(context: Context, machine: Machine) -> tuple[Finding, ...]:
     try:
         try:
             run = assess(work)
+            own = tuple(replace(each, check=f"{OWN}{each.check}") for each in try_all(work))
         except ListsUnread as error:
             return _unread(work, error)
     except FleetpatchError as error:
@@ -189,7 +194,7 @@ def _asked(context: Context, machine: Machine) -> tuple[Finding, ...]:
     if run.assessment is None:
         return _up_to("facts", ErrorInfo.of(ProtocolViolation("the machine gave no answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
-    return (*judged(run.assessment), *([_no_rights()] if without_rights else []))
+    return (*judged(run.assessment), *own, *([_no_rights()] if without_rights else []))
 
 
 def _unread(work: Work, error: ListsUnread) -> tuple[Finding, ...]:

@@ -137,11 +137,15 @@ class ApprovalRequest(Form):
     )
 
 
+LONGEST_REFERENCE = 500
+"""Characters of a reference to where people are told."""
+
+
 class NotifyRequest(Form):
     """Who is told."""
 
     to: str = Field(
-        max_length=500,
+        max_length=LONGEST_REFERENCE,
         pattern=r"^(env|file|block|prefect):.",  # a URL in its place would stand in records and in Prefect's parameters
         description="Reference to an Apprise URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a "
         "Prefect secret block).",

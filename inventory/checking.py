@@ -69,6 +69,7 @@ def _whereabouts(detail: ErrorDetails) -> KeyPath:
 
 def unknown_key(key: str, known: list[str]) -> tuple[str, str]:
     """Return message and remedy for a key that does not exist."""
+    key = key[:80]
     if any(word in key.lower() for word in _SECRET_WORDS):
         hint = "A secret never stands in an inventory: use `credential` or `privilege_password` with a reference "
         return f"unknown key {key!r}", f"{hint}such as env:NAME."

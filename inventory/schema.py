@@ -26,6 +26,7 @@ from inventory.machine import (
     TransportKind,
 )
 from inventory.places import did_you_mean
+from inventory.targets import read_tcp, read_url
 
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _NAME = re.compile(NAME_PATTERN)
@@ -33,6 +34,8 @@ _TAG_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
+MAX_TARGET = 16_000
+"""Characters of a check's command: it travels to the machine as one argument, and those have a limit."""
 _SCHEDULES = "schedules"
 _FORBIDDEN_IN_LABELS = ",|*?[]"
 
@@ -165,7 +168,7 @@ class CheckEntry(Strict):
     """Its name in reports."""
     kind: CheckKind
     """command: good when it exits 0; tcp: good when it connects; http: good when it answers 200 to 399."""
-    target: Annotated[str, Field(min_length=1)]
+    target: Annotated[str, Field(min_length=1, max_length=MAX_TARGET)]
     """The command, "host:port" or "port", or a URL."""
     level: CheckLevel = CheckLevel.BLOCK
     """What a failure does: block the machine, or warn."""
@@ -173,13 +176,27 @@ class CheckEntry(Strict):
 
     @model_validator(mode="after")
     def _target_fits_kind(self) -> "CheckEntry":
-        if self.kind is CheckKind.TCP:
-            port = self.target.rpartition(":")[2]
-            if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-                raise fault(f"{self.target!r} is no TCP target", "Give host:port, or a port of the machine itself.")
-        if self.kind is CheckKind.HTTP and not re.fullmatch(r"https?://[^\s/]+\S*", self.target):
-            raise fault(f"{_shown(self.target)} is no URL", "Give one that begins with http:// or https://.")
+        if "\x00" in self.target:
+            raise fault("its target holds NUL", "Remove that character.")
+        try:
+            if self.kind is CheckKind.TCP:
+                read_tcp(self.target)
+            elif self.kind is CheckKind.HTTP:
+                read_url(self.target)
+        except ValueError as error:
+            raise fault(*_no_target(self.kind, self.target, str(error))) from None
         return self
+
+
+def _no_target(kind: CheckKind, target: str, why: str) -> tuple[str, str]:
+    if kind is CheckKind.TCP:
+        return f"{target[:200]!r} is no TCP target: {why}", "Give host:port, or a port of the machine itself."
+    path, _, query = target.partition("?")
+    named = "this" if "@" in query else _shown(path)  # neither a login nor a query is repeated
+    return (
+        f"{named} is no URL that can be asked: {why}",
+        "Give one that begins with http:// or https://, such as http://host:8080/health.",
+    )
 
 
 class LimitsEntry(Strict):

@@ -170,7 +170,7 @@ class _Walk:
             line = key_node.start_mark.line + 1
             place = Place(self.path, line, ".".join(str(part) for part in (*path, key)))
             if key in lines:
-                message = f"the key {key!r} stands here twice, first in line {lines[key]}"
+                message = f"the key {key[:80]!r} stands here twice, first in line {lines[key]}"
                 self.problems.add(place, message, "Remove one of the two, or merge them.")
                 continue
             lines[key] = line

@@ -38,6 +38,7 @@ def check(path: PathArgument = None, inventory: InventoryOption = None, as_json:
     from deployments.config.findings import findings
     from deployments.config.fleets import read_fleets
     from deployments.config.load import find_configurations, load_configurations
+    from deployments.config.surroundings import needs
     from flows.cli.exits import Code
     from flows.cli.screen import print_json
     from tasks.seams.clock import SystemClock
@@ -53,7 +54,7 @@ def check(path: PathArgument = None, inventory: InventoryOption = None, as_json:
             tell_faults(place, faulty.problems)
         raise typer.Exit(int(Code.USAGE)) from faulty
     fleets = read_fleets(found, inventory)
-    about = findings(found, fleets, now)
+    about = (*findings(found, fleets, now), *needs(found))
     if as_json:
         print_json(check_document(found, fleets, about, now))
     else:

@@ -146,9 +146,10 @@ def _verdict(found: Configurations, about: Sequence[Finding], fleets: Fleets) ->
 
 def machine_count(one: Configuration, fleets: Fleets) -> int | None:
     """Return for how many machines it is, or None when nobody can say."""
-    inventory = fleets.of(one)
+    if fleets.of(one) is None:
+        return None
     try:
-        return len(one.machines(inventory)) if inventory else None
+        return len(fleets.machines_of(one))
     except InventoryError:
         return 0
 
@@ -166,5 +167,6 @@ def next_window(one: Configuration, fleets: Fleets, now: datetime) -> datetime |
     for zone in known_zones(one, fleets):
         freezes = one.frozen_times(zone)
         windows = occurrences(one.schedule(zone), now, limit=_PATIENCE)
-        found += [each.start.astimezone(zone_of(zone)) for each in windows if frozen(each, freezes) is None][:1]
+        opens = next((each.start for each in windows if frozen(each, freezes) is None), None)
+        found += [opens.astimezone(zone_of(zone))] if opens is not None else []
     return min(found, default=None)

@@ -30,14 +30,29 @@ def read_azure(files: Sequence[Path], scope: str | None) -> Imported:
         text = read_text(file, problems)
         problems.raise_any()
         try:
-            import_azure(json.loads(text or ""), file.stem, scope, everything)
-        except json.JSONDecodeError as error:
-            raise InventoryError(
-                f"this is no JSON: {error.msg}", file=file, line=error.lineno, hint="Print it with -o json."
-            ) from error
+            import_azure(_decoded(text or ""), file.stem, scope, everything)
+        except RecursionError as error:
+            raise InventoryError("this nests too deeply", file=file, hint="Give what `az` prints.") from error
         except InventoryError as error:
             raise InventoryError(error.message, file=file, hint=error.hint) from error
+        everything.origins += [file] * (len(everything.configurations) - len(everything.origins))
     return everything
+
+
+def _decoded(text: str) -> object:
+    try:
+        data: object = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can't be written to a file
+    except UnicodeEncodeError as error:
+        raise InventoryError("it holds half a character (\\ud800)", hint="Correct that name or value.") from error
+    except json.JSONDecodeError as error:
+        raise InventoryError(
+            f"line {error.lineno}: this is no JSON: {error.msg}", hint="Print it with -o json."
+        ) from error
+    except ValueError as error:  # a number of thousands of digits
+        hint = "Correct that number; Azure writes none that is so long."
+        raise InventoryError(f"this is no JSON that can be used: {error}", hint=hint) from error
+    return data
 
 
 def whole_text(imported: Imported, output: Path | None) -> str:
@@ -53,11 +68,13 @@ def whole_text(imported: Imported, output: Path | None) -> str:
         try:
             load_configurations(file, SystemClock().now().date())
         except InvalidConfigurations as error:
-            named = [InventoryError(f"{each.key}: {_words(each)}", hint=each.hint) for each in error.problems]
-            raise InvalidConfigurations(named) from error
+            raise InvalidConfigurations([_at_origin(each, imported) for each in error.problems]) from error
     return text
 
 
-def _words(problem: InventoryError) -> str:
-    """Return what is wrong without the place: the file is a temporary one."""
-    return problem.message.partition(f"{problem.key}: ")[2] or problem.message
+def _at_origin(problem: InventoryError, imported: Imported) -> InventoryError:
+    """Return a fault with Azure's file as its place: the one that was read back is a temporary one."""
+    words = problem.message.partition(f"{problem.key}: ")[2] or problem.message
+    _, number, *_ = *(problem.key or "").split("."), "", ""
+    place = imported.origins[int(number)] if number.isdigit() else imported.origins[0]
+    return InventoryError(words, file=place, key=problem.key, hint=problem.hint)

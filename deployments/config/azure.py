@@ -9,14 +9,18 @@ prints.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 from pydantic_core import PydanticCustomError
 
+from deployments.config.names import RESERVED
 from deployments.config.scopes import narrowed
 from deployments.config.times import LAST_MINUTE, local_time
-from deployments.config.zones import zone_of
+from deployments.config.zones import MACHINE, zone_of
 from inventory.errors import InventoryError
+from inventory.schema import fault
+from tasks.rules.window import zone_of as zone_info
 
 Map = Mapping[str, object]
 Plain = dict[str, object]
@@ -46,8 +50,12 @@ _PARAMETERS = frozenset(
         "packageNameMasksToExclude",
     }
 )
+_SHOWN = 120
 _DEFAULT_LENGTH = "03:55"
 _TAG = re.compile(r"[\w.:/=@+-]{1,80}")
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2})(?::(\d{2})(?:\.\d+)?)?\s*(Z|z|[+-]\d{2}:?\d{2})?)?", re.ASCII
+)
 
 
 @dataclass(slots=True)
@@ -57,10 +65,12 @@ class Imported:
     Attributes:
         configurations: ours, as they are written to a file.
         notes: what could not be carried over, or was decided here; each names its configuration.
+        origins: the file of each configuration, when they were read from files.
     """
 
     configurations: list[Plain] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    origins: list[Path] = field(default_factory=list)
 
 
 def import_azure(document: object, stem: str, scope: str | None = None, imported: Imported | None = None) -> Imported:
@@ -107,10 +117,10 @@ def _import(resource: Map, stem: str, scope: str | None, imported: Imported) -> 
     properties = _map(resource.get("properties")) or {
         k: v for k, v in resource.items() if k not in {"id", "systemData"}
     }
-    written = _text(stem, resource, "name") or stem
+    written = _short(_text(stem, resource, "name") or stem)
     name = _slug(written, imported)
-    if (kind := str(properties.get("maintenanceScope", GUEST))) != GUEST:
-        imported.notes.append(f"{written}: left out: {kind} is not about updates inside of machines ({GUEST})")
+    if (kind := str(properties.get("maintenanceScope", GUEST))).lower() != GUEST.lower():
+        imported.notes.append(f"{written}: left out: {_short(kind)} is not about updates inside of machines ({GUEST})")
         return
     window = _window(written, _map(properties.get("maintenanceWindow")) or properties, imported)
     patches = _map(properties.get("installPatches"))
@@ -138,18 +148,15 @@ def _window(written: str, window: Map, imported: Imported) -> Plain:
         raise InventoryError(
             f"{written}: the window has no startDateTime", hint="Give it one in Azure, or in the JSON."
         )
-    made: Plain = {"start": f"{_time(written, start):%Y-%m-%d %H:%M}"}
+    zone = _zone(written, window)
+    made: Plain = {"start": f"{_time(written, 'startDateTime', start, zone, imported):%Y-%m-%d %H:%M}"}
     made["length"] = _text(written, window, "duration") or _DEFAULT_LENGTH
     if "duration" not in window:
         imported.notes.append(f"{written}: it has no duration; {_DEFAULT_LENGTH}, Azure's longest, was written")
-    zone = _text(written, window, "timeZone") or "UTC"
-    try:
-        made["zone"] = zone_of(zone)
-    except PydanticCustomError as error:
-        raise InventoryError(f"{written}: {error.message()}", hint="Azure has names of Windows time zones.") from error
+    made["zone"] = zone
     expires = _text(written, window, "expirationDateTime")
-    if expires and _time(written, expires).year < LAST_MINUTE.year:
-        made["expires"] = f"{_time(written, expires):%Y-%m-%d %H:%M}"
+    if expires and (end := _time(written, "expirationDateTime", expires, zone, imported)).year < LAST_MINUTE.year:
+        made["expires"] = f"{end:%Y-%m-%d %H:%M}"
     if recurrence := _text(written, window, "recurEvery"):
         made["recurrence"] = recurrence
     return made
@@ -174,7 +181,9 @@ def _updates(written: str, patches: Map, imported: Imported) -> Iterator[tuple[s
 def _chosen(written: str, parameters: Map, imported: Imported) -> Plain:
     for key in sorted(set(parameters) - _PARAMETERS):
         if parameters[key]:
-            imported.notes.append(f"{written}: installPatches.{key} can't be carried over: {parameters[key]!r}")
+            imported.notes.append(
+                f"{written}: installPatches.{_short(key)} can't be carried over: {_shown(parameters[key])}"
+            )
     chosen: Plain = {"classifications": _list(parameters, "classificationsToInclude")}
     include = _list(parameters, "packageNameMasksToInclude") + _kbs(parameters, "kbNumbersToInclude")
     # Azure's agent looks at the name alone when it excludes.
@@ -196,7 +205,7 @@ def _reboot(written: str, patches: Map) -> str:
     setting = str(patches.get("rebootSetting") or "IfRequired")
     if setting.lower() not in _REBOOTS:
         raise InventoryError(
-            f"{written}: rebootSetting {setting!r} is not known", hint="It is one of IfRequired, Never, Always."
+            f"{written}: rebootSetting {_shown(setting)} is not known", hint="It is one of IfRequired, Never, Always."
         )
     return _REBOOTS[setting.lower()]
 
@@ -205,14 +214,18 @@ def _say_left_out(written: str, properties: Map, patches: Map, imported: Importe
     flat = {*_WINDOW, "id", "name", "type", "location", "tags", "systemData", "resourceGroup"}
     for key in sorted(set(properties) - _CARRIED - _MEANINGLESS - flat):
         if properties[key]:
-            imported.notes.append(f"{written}: {key} can't be carried over: {properties[key]!r}")
+            imported.notes.append(f"{written}: {_short(key)} can't be carried over: {_shown(properties[key])}")
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
-            imported.notes.append(f"{written}: installPatches.{key} can't be carried over{hint}: {patches[key]!r}")
+            imported.notes.append(
+                f"{written}: installPatches.{_short(key)} can't be carried over{hint}: {_shown(patches[key])}"
+            )
     for key, value in _map(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
-            imported.notes.append(f"{written}: extensionProperties.{key} can't be carried over: {value!r}")
+            imported.notes.append(
+                f"{written}: extensionProperties.{_short(key)} can't be carried over: {_shown(value)}"
+            )
 
 
 def _tags(written: str, tags: Map, imported: Imported) -> list[str]:
@@ -222,7 +235,9 @@ def _tags(written: str, tags: Map, imported: Imported) -> list[str]:
         if _TAG.fullmatch(label):
             kept.append(label)
         else:
-            imported.notes.append(f"{written}: the tag {label!r} can't be carried over: it holds a blank or a sign")
+            imported.notes.append(
+                f"{written}: the tag {_shown(label)} can't be carried over: it holds a blank or a sign"
+            )
     return kept
 
 
@@ -234,7 +249,7 @@ def _scoped(scope: str | None, wanted: str) -> str:
 
 def _slug(written: str, imported: Imported) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", written.lower()).strip("-")[:50].strip("-") or "imported"
-    taken = {str(each["name"]) for each in imported.configurations}
+    taken = {*RESERVED, *(str(each["name"]) for each in imported.configurations)}
     number = 2
     unique = slug
     while unique in taken or {f"{unique}-linux", f"{unique}-windows"} & taken:
@@ -244,11 +259,38 @@ def _slug(written: str, imported: Imported) -> str:
     return unique
 
 
-def _time(written: str, text: str) -> datetime:
+def _zone(written: str, window: Map) -> str:
+    name = _text(written, window, "timeZone") or "UTC"
     try:
-        return local_time(text[:16])
+        zone = zone_of(name)
     except PydanticCustomError as error:
-        raise InventoryError(f"{written}: {error.message()}", hint="Azure writes YYYY-MM-DD hh:mm.") from error
+        raise InventoryError(f"{written}: {error.message()}", hint="Azure has names of Windows time zones.") from error
+    if zone == MACHINE:
+        raise InventoryError(f"{written}: {name!r} is no time zone", hint="Azure has names of Windows time zones.")
+    return zone
+
+
+def _time(written: str, key: str, text: str, zone: str, imported: Imported) -> datetime:
+    """Return a wall clock time in the window's zone, to the minute. A time with an offset is moved into that zone."""
+    match = _TIME.fullmatch(text)
+    try:
+        if match is None:
+            raise fault(f"{key}: {text[:80]!r} is no time of the calendar", "Azure writes YYYY-MM-DD hh:mm.")
+        wall = local_time(f"{match[1]} {match[2] or '00:00'}")
+        late = int(match[3] or 0) > 0
+        if late and key == "startDateTime":
+            raise fault(f"{key}: {text[:80]!r} has seconds", "Windows begin with a minute: correct it.")
+        if match[4]:
+            moved = datetime.fromisoformat(f"{wall.isoformat()}{match[4].upper()}").astimezone(zone_info(zone))
+            wall = moved.replace(tzinfo=None, fold=0)
+            imported.notes.append(f"{written}: {key} {text} has an offset; {wall:%Y-%m-%d %H:%M} in {zone} was written")
+        return wall + timedelta(minutes=1) if late and wall < LAST_MINUTE else wall
+    except PydanticCustomError as error:
+        hint = str((error.context or {}).get("hint", "")) or "Azure writes YYYY-MM-DD hh:mm."
+        raise InventoryError(f"{written}: {error.message()}", hint=hint) from error
+    except (OverflowError, ValueError) as error:
+        hint = "Correct the year, or the offset."
+        raise InventoryError(f"{written}: {key}: {text[:80]!r} lies outside of the calendar", hint=hint) from error
 
 
 def _text(written: str, values: Map, key: str) -> str:
@@ -256,10 +298,19 @@ def _text(written: str, values: Map, key: str) -> str:
     text = "" if value is None else str(value).strip()
     if text.startswith("[") and text.endswith("]"):
         raise InventoryError(
-            f"{written}: {key} is an expression of an ARM template: {text}",
+            f"{written}: {key} is an expression of an ARM template: {_short(text)}",
             hint="Give what was deployed: az maintenance configuration show -o json.",
         )
     return text
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _shown(value: object) -> str:
+    """Return a value as a note shows it."""
+    return _short(repr(value))
 
 
 def _list(values: Map, key: str) -> list[str]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deployments.config.form import TAKEN_OVER, ConfigurationForm
+from deployments.config.names import slug_of
 from deployments.config.scopes import either, narrowed
 from deployments.config.zones import MACHINE
 from flows.policy_forms import FreezeRequest
@@ -181,7 +182,7 @@ class Configuration:
         return tuple(opening.schedule for opening in self.openings(inventory))
 
     def _slug(self, zone: str) -> str:
-        return f"{self.name}@{zone.lower().replace('/', '-').replace('_', '-')}" if self.zone == MACHINE else self.name
+        return slug_of(self.name, zone if self.zone == MACHINE else "")
 
     def _scope_in(self, zone: str) -> str:
         static = f"name={'|'.join(self.form.machines)}" if self.form.machines else ""

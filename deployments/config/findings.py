@@ -7,7 +7,7 @@ from itertools import pairwise
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.finding import Finding
 from deployments.config.fleets import Fleets
-from deployments.config.lanes import crossings, lanes_of
+from deployments.config.lanes import Crossing, crossings, lanes_of
 from deployments.config.wave_findings import about_canaries, about_waves
 from deployments.config.zones import MACHINE
 from inventory.errors import EmptyScopeError, InventoryError
@@ -17,7 +17,7 @@ from inventory.scope import Scope
 from tasks.rules.calendar.clocks import wall_at
 from tasks.rules.calendar.freezes import frozen
 from tasks.rules.calendar.overlaps import Severity, check
-from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences
+from tasks.rules.calendar.schedule import Occurrence, Schedule, windows_between
 from tasks.rules.window import say_duration
 from tasks.states import RebootPolicy
 
@@ -25,6 +25,7 @@ AHEAD = timedelta(days=366)
 """How far configurations are looked at. Every window that is not rarer than yearly is seen."""
 
 _LAST_RUN = "last:"
+_NAMED = 8
 
 
 def findings(configurations: Configurations, fleets: Fleets, now: datetime) -> tuple[Finding, ...]:
@@ -45,7 +46,7 @@ def _about(one: Configuration, every: Configurations, fleets: Fleets, now: datet
     yield from _about_request(one, every)
     inventory = fleets.of(one)
     if inventory is not None:
-        yield from _about_machines(one, inventory)
+        yield from _about_machines(one, inventory, fleets)
 
 
 def _about_windows(one: Configuration, fleets: Fleets, now: datetime) -> Iterator[Finding]:
@@ -60,20 +61,18 @@ def _about_windows(one: Configuration, fleets: Fleets, now: datetime) -> Iterato
 
 def known_zones(one: Configuration, fleets: Fleets) -> tuple[str, ...]:
     """Return the zones by whose clocks its windows open; UTC stands for those of machines that aren't known."""
-    inventory = fleets.of(one)
     if one.zone != MACHINE:
         return (one.zone,)
-    if inventory is None:
-        return ("UTC",)
     try:
-        return one.zones(inventory)
+        zones = {machine.zone for machine in fleets.machines_of(one)}
     except InventoryError:
-        return ("UTC",)  # that there are no machines is told where machines are looked at
+        zones = set()  # that there are no machines is told where machines are looked at
+    return tuple(sorted(zones)) or ("UTC",)
 
 
 def _about_freezes(one: Configuration, schedule: Schedule, now: datetime) -> Iterator[Finding]:
     freezes = one.frozen_times(schedule.zone)
-    windows = list(occurrences(schedule, now, until=now + AHEAD))
+    windows = windows_between(schedule, now, now + AHEAD) if freezes else ()
     if windows and freezes and all(frozen(window, freezes) for window in windows):
         reason = frozen(windows[0], freezes)
         named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
@@ -84,7 +83,7 @@ def _about_freezes(one: Configuration, schedule: Schedule, now: datetime) -> Ite
 def _about_runs(one: Configuration, schedule: Schedule, now: datetime) -> Iterator[Finding]:
     """Look at when runs start: a run may not start while the one before it goes on, nor may a download."""
     freezes = one.frozen_times(schedule.zone)
-    windows = [each for each in occurrences(schedule, now, until=now + AHEAD) if frozen(each, freezes) is None]
+    windows = [each for each in windows_between(schedule, now, now + AHEAD) if frozen(each, freezes) is None]
     lead = timedelta(minutes=one.lead_minutes)
     for window, following in pairwise(windows):
         if lead and window.end <= following.start <= window.end + lead:
@@ -151,8 +150,8 @@ def _about_rings(one: Configuration, every: Configurations) -> Iterator[Finding]
         yield Finding(one.name, Severity.WARNS, "updates", message, f"{did_you_mean(named, names)}Correct the name.")
 
 
-def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Finding]:
-    names = {machine.name for machine in inventory.machines}
+def _about_machines(one: Configuration, inventory: Inventory, fleets: Fleets) -> Iterator[Finding]:
+    names = {machine.name for machine in inventory.machines} if one.form.machines else set()
     for name in one.form.machines or ():
         if name not in names:
             remedy = f"{did_you_mean(name, names)}Correct the name, or remove it."
@@ -160,9 +159,9 @@ def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Findin
                 one.name, Severity.WARNS, "machines", f"there is no machine {name!r} in the inventory", remedy
             )
     try:
-        if one.form.scope:
+        if one.form.scope and one.form.machines:
             Scope.parse(one.form.scope).select(inventory)
-        machines = one.machines(inventory)
+        machines = fleets.machines_of(one)
     except EmptyScopeError as error:
         yield Finding(one.name, Severity.WARNS, "scope", error.message, error.hint)
     except InventoryError as error:
@@ -183,12 +182,20 @@ def _about_machines(one: Configuration, inventory: Inventory) -> Iterator[Findin
 
 
 def _overlaps(configurations: Configurations, fleets: Fleets, now: datetime) -> Iterator[Finding]:
+    """Give one finding for each configuration, whatever it overlaps: nobody reads a line for each pair of a hundred."""
+    by_first: dict[str, list[Crossing]] = {}
     for each in crossings(lanes_of(configurations, fleets), now, now + AHEAD):
+        by_first.setdefault(each.first, []).append(each)
+    for name, met in by_first.items():
+        each = min(met, key=lambda crossing: crossing.start)
         shown = f"{each.start:%Y-%m-%d %H:%M} UTC"
         often = f" and {each.count - 1} more times within a year" if each.count > 1 else ""
-        machines = ", ".join(each.machines[:3]) + (
-            f" and {len(each.machines) - 3} more" if len(each.machines) > 3 else ""
-        )
-        message = f"its windows overlap those of {each.second!r} on {machines}: at {shown}{often}"
+        others = [repr(other.second) for other in met if other is not each]
+        message = f"its windows overlap those of {each.second!r} on {_some(each.machines)}: at {shown}{often}"
+        message += f"; and those of {_some(others, _NAMED)}" if others else ""
         remedy = "One of the two patches such a machine, the other leaves it alone. Move one, or part their scopes."
-        yield Finding(each.first, Severity.WARNS, "window", message, remedy)
+        yield Finding(name, Severity.WARNS, "window", message, remedy)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

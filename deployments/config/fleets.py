@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployments.config.configuration import Configuration, Configurations
-from inventory.errors import FleetpatchError
+from inventory.errors import FleetpatchError, InventoryError
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Inventory, Machine
 
@@ -21,10 +21,31 @@ class Fleets:
 
     by_path: dict[Path | None, Inventory] = field(default_factory=dict)
     faults: dict[Path | None, FleetpatchError] = field(default_factory=dict)
+    _selected: dict[tuple[Path | None, str], tuple[Machine, ...] | InventoryError] = field(default_factory=dict)
 
     def of(self, configuration: Configuration) -> Inventory | None:
         """Return the inventory of a configuration, or None when it can't be read."""
         return self.by_path.get(configuration.inventory)
+
+    def machines_of(self, configuration: Configuration) -> tuple[Machine, ...]:
+        """Return the machines that a configuration is for; none where its inventory can't be read.
+
+        A scope is looked for once: it is asked for again and again, and a fleet may be large.
+
+        Raises:
+            InventoryError: there is none, or the scope asks for a tag that nobody carries.
+        """
+        key = (configuration.inventory, configuration.scope)
+        if key not in self._selected:
+            inventory = self.of(configuration)
+            try:
+                self._selected[key] = configuration.machines(inventory) if inventory is not None else ()
+            except InventoryError as error:
+                self._selected[key] = error
+        found = self._selected[key]
+        if isinstance(found, InventoryError):
+            raise found
+        return found
 
     def machines(self) -> Iterator[Machine]:
         """Give every machine of every inventory."""

@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from deployments.config.times import MINUTES_A_DAY, EndTime, Length, LocalTime, through_the_day
+from deployments.config.names import RESERVED
+from deployments.config.times import (
+    MINUTES_A_DAY,
+    NO_ZONE,
+    EndTime,
+    FreezeEnd,
+    FreezeTime,
+    Length,
+    LocalTime,
+    through_the_day,
+)
 from deployments.config.zones import zone_of
 from flows.form import Form
 from flows.policy_forms import ApprovalRequest, HooksRequest, NotifyRequest
@@ -38,6 +48,9 @@ def _name(value: str) -> str:
     if not _SLUG.fullmatch(value) or len(value) > _MAX_NAME:
         remedy = f"Use up to {_MAX_NAME} small letters and digits, with '-', '_' or '.' between them: web-servers."
         raise fault(f"{value[:80]!r} is no usable name for a configuration", remedy)
+    if value in RESERVED:
+        remedy = f"Choose another name; fleetpatch itself uses {', '.join(sorted(RESERVED))}."
+        raise fault(f"{value!r} is what fleetpatch calls something of its own in Prefect", remedy)
     return value
 
 
@@ -64,7 +77,7 @@ def _tag(value: str) -> str:
 
 
 def _one_day(value: object) -> datetime:
-    end = through_the_day(value)
+    end = through_the_day(value, NO_ZONE)
     if end.hour or end.minute or end.second:
         raise fault(f"{str(value)[:80]!r} is no date", "Write it as 2026-12-24; with times, give `start` and `end`.")
     return end
@@ -109,8 +122,8 @@ class FreezeForm(Form):
     date: Annotated[datetime, BeforeValidator(_one_day), WithJsonSchema(_DATE_SCHEMA)] | None = Field(
         default=None, description="One whole day."
     )
-    start: LocalTime | None = Field(default=None, description="From when; a date alone is from its first moment on.")
-    end: EndTime | None = Field(default=None, description="Until when; a date alone is to its last moment.")
+    start: FreezeTime | None = Field(default=None, description="From when; a date alone is from its first moment on.")
+    end: FreezeEnd | None = Field(default=None, description="Until when; a date alone is to its last moment.")
     file: Place | None = Field(
         default=None, description="An iCalendar file (.ics); each of its events is a freeze. Relative to this file."
     )

@@ -2,24 +2,28 @@
 
 Read are DTSTART with DTEND or DURATION, whole days, RRULE, RDATE, EXDATE, changed events of a series (RECURRENCE-ID),
 and time zones by their IANA names, by Windows names as Exchange writes them, or as the file defines them. A cancelled
-event is none. Times without a zone, and whole days, are read in the window's zone.
+event is none. Times without a zone, and whole days, are read in the window's zone. What can't be read as it is meant is
+refused: a freeze that is missed is a night in which machines are changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from itertools import takewhile
-from typing import Any, TypeAlias
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import TypeVar
 
-from dateutil.rrule import rrule, rruleset, rrulestr
-
+from deployments.config.ical_lines import Component, Line, cut, read_calendars, refused
+from deployments.config.ical_values import Length, Moment, Series, length_of, moment_of, utc_of
+from deployments.config.ical_zones import Zones
 from inventory.errors import InventoryError
 
 MAX_EVENTS = 500
-Component: TypeAlias = Any
-"""A part of a calendar. The library is loaded only when a file is read, so its types aren't known here."""
 
-_TOO_FINE = frozenset({"SECONDLY", "MINUTELY", "HOURLY"})
+_MOST_DATES = 100_000
+_DAY = timedelta(days=1)
+_TOO_MANY = "Keep freezes in a calendar of their own, and make one long event of many short ones."
+_NO_LENGTH = "Give DTSTART and DTEND (or DURATION) of one kind, the end after the start."
+_Instance = tuple[str, datetime]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,140 +50,166 @@ def read_events(text: str, since: date, until: date) -> tuple[Event, ...]:
         until: events that start on this day or later are left out.
 
     Raises:
-        InventoryError: it is no calendar, an event makes no sense, or there are more than MAX_EVENTS; with a hint.
+        InventoryError: it is no calendar, it has no event, one makes no sense or names a zone that nobody knows, there
+            are more than MAX_EVENTS, or series want too much work; with the line, the event and a hint.
     """
-    try:
-        return _read(text, since, until)
-    except OverflowError as error:  # year 1, or a duration of a million years
-        raise InventoryError(
-            "an event lies outside of the calendar", hint="Correct the year of its beginning or its end."
-        ) from error
+    calendars = read_calendars(text)
+    components = [part for each in calendars for part in each.parts if part.name == "VEVENT"]
+    if not components:
+        hint = "Put events into it, or take the freeze out: a file without any is most often a failed export."
+        raise InventoryError("this calendar has no event", hint=hint)
+    series = Series()
+    zones = [part for each in calendars for part in each.parts if part.name == "VTIMEZONE"]
+    reader = _Reader(Zones(zones, datetime.combine(until, time()), series), series, since, until)
+    return reader.events(components)
 
 
-def _read(text: str, since: date, until: date) -> tuple[Event, ...]:
-    components = _components(text)
-    moved = {_instance(each) for each in components if "RECURRENCE-ID" in each}
-    found: list[Event] = []
-    for component in components:
-        if str(component.get("STATUS", "")).upper() == "CANCELLED":
-            continue
-        found += [event for event in _times(component, until, moved) if _within(event, since, until)]
-        if len(found) > MAX_EVENTS:
-            raise InventoryError(
-                f"it has more than {MAX_EVENTS} events between {since} and {until}",
-                hint="Keep freezes in a calendar of their own, and make one long event of many short ones.",
-            )
-    return tuple(sorted(found, key=lambda event: (event.start.replace(tzinfo=None), event.summary)))
+class _Reader:
+    """Reads the events of one file."""
 
+    def __init__(self, zones: Zones, series: Series, since: date, until: date) -> None:
+        self._zones = zones
+        self._series = series
+        self._since = since
+        self._until = until
+        self._moved: set[_Instance] = set()
 
-def _components(text: str) -> list[Component]:
-    import icalendar  # noqa: PLC0415 - takes a while, and most configurations have no such file
-
-    try:
-        calendars = icalendar.Calendar.from_ical(text, multiple=True)
-        components = [event for calendar in calendars for event in calendar.walk("VEVENT")]
+    def events(self, components: list[Component]) -> tuple[Event, ...]:
+        """Return those of all components."""
+        self._moved = {self._named(each, self._instance) for each in components if each.every("RECURRENCE-ID")}
+        found: list[Event] = []
         for component in components:
-            if component.errors:
-                raise ValueError("; ".join(f"{name}: {why}" for name, why in component.errors))
-    except (ValueError, KeyError, IndexError) as error:
-        raise InventoryError(f"this is no iCalendar file: {error}", hint="Export it anew as .ics.") from error
-    if not calendars:
-        raise InventoryError("this is no iCalendar file", hint="It begins with BEGIN:VCALENDAR.")
-    return components
+            found += self._named(component, self._events_of)
+            if len(found) > MAX_EVENTS:
+                message = f"it has more than {MAX_EVENTS} events between {self._since} and {self._until}"
+                raise InventoryError(message, hint=_TOO_MANY)
+        return tuple(sorted(found, key=lambda event: (event.start.replace(tzinfo=None), event.summary)))
+
+    def _named(self, component: Component, read: Callable[[Component], _Read]) -> _Read:
+        """Read something of an event, and name that event in what is wrong with it."""
+        try:
+            return read(component)
+        except OverflowError as error:  # year 1, or a duration of a million years
+            problem = refused(component.number, "lies outside of the calendar", "Correct its beginning or its end.")
+            raise _about(component, problem) from error
+        except InventoryError as error:
+            raise _about(component, error) from error
+
+    def _events_of(self, component: Component) -> list[Event]:
+        status = component.one("STATUS")
+        if status and status.text().upper() == "CANCELLED":
+            return []
+        summary = _summary(component)
+        found = []
+        for event in self._times(component, summary):
+            if event.end.date() >= self._since and event.start.date() < self._until:
+                found.append(event)
+                if len(found) > MAX_EVENTS:
+                    break
+        return found
+
+    def _times(self, component: Component, summary: str) -> Iterator[Event]:
+        line = component.one("DTSTART")
+        if line is None:
+            raise refused(component.number, "it has no DTSTART", "Give it a beginning.")
+        start = self._moment(line.value, line)
+        length = self._length(component, start)
+        uid, changed = _uid(component), bool(component.every("RECURRENCE-ID"))
+        back = timedelta(days=length.days + 3) + length.time
+        for wall, lasts in self._walls(component, start, length, back):
+            if not changed and (uid, utc_of(wall, start.zone)) in self._moved:
+                continue
+            end = wall + timedelta(days=lasts.days)
+            if start.zone is None:
+                yield Event(wall, end + lasts.time, summary)
+            else:
+                yield Event(utc_of(wall, start.zone), utc_of(end, start.zone) + lasts.time, summary)
+
+    def _length(self, component: Component, start: Moment) -> Length:
+        ends, lasts = component.one("DTEND"), component.one("DURATION")
+        if ends and lasts:
+            raise refused(lasts.number, "DTEND and DURATION exclude each other", "Leave one of them out.")
+        length = Length(0, timedelta(0))
+        if ends:
+            end = self._moment(ends.value, ends)
+            if end.whole_day is start.whole_day and (end.zone is None) is (start.zone is None):
+                length = Length(0, end.utc() - start.utc())
+        elif lasts:
+            length = length_of(lasts.value, lasts)
+        elif start.whole_day:
+            length = Length(1, timedelta(0))
+        if length.days * _DAY + length.time <= timedelta(0):
+            raise refused(component.number, f"at {start.wall} it has no length", _NO_LENGTH)
+        return length
+
+    def _walls(
+        self, component: Component, start: Moment, length: Length, back: timedelta
+    ) -> Iterator[tuple[datetime, Length]]:
+        """Yield the wall times at which an event begins; a series is followed by the clocks of its own zone."""
+        if component.every("EXRULE"):
+            raise refused(component.every("EXRULE")[0].number, "EXRULE is not read", "List the dates under EXDATE.")
+        since, until = (datetime.combine(day, time()) for day in (self._since, self._until))
+        since = max(start.wall, since - min(back, since - start.wall)) if start.wall < since else since - 2 * _DAY
+        until += 2 * _DAY  # zones are apart by more than a day
+        begins = {start.wall: length, **dict(self._added(component, start, length))}
+        gone = {self._by(start.zone, each) for line in component.every("EXDATE") for each in self._moments(line)}
+        for line in component.every("RRULE"):
+            for wall in self._series.walls(line, start.wall, start.zone, since, until):
+                begins.setdefault(wall, length)
+                if len(begins) > _MOST_DATES:
+                    raise refused(line.number, f"this series has more than {_MOST_DATES:,} dates", _TOO_MANY)
+        yield from ((wall, begins[wall]) for wall in sorted(begins) if wall not in gone)
+
+    def _added(self, component: Component, start: Moment, length: Length) -> Iterator[tuple[datetime, Length]]:
+        """Give what RDATE adds; a period has a length of its own."""
+        for line in component.every("RDATE"):
+            for text in _listed(line):
+                first, slash, rest = text.partition("/")
+                moment = self._moment(first, line, period=bool(slash))
+                if not slash:
+                    yield self._by(start.zone, moment), length
+                elif "P" in rest.upper():
+                    yield self._by(start.zone, moment), length_of(rest, line)
+                else:
+                    end = self._moment(rest, line, period=True)
+                    yield self._by(start.zone, moment), Length(0, end.utc() - moment.utc())
+
+    def _moments(self, line: Line) -> Iterator[Moment]:
+        return (self._moment(text, line) for text in _listed(line))
+
+    def _moment(self, text: str, line: Line, *, period: bool = False) -> Moment:
+        if period:
+            kept = {name: value for name, value in line.parameters.items() if name != "VALUE"}
+            line = Line(line.number, line.name, kept, line.value)
+        return moment_of(text, line, self._zones)
+
+    @staticmethod
+    def _by(zone: tzinfo | None, moment: Moment) -> datetime:
+        """Return the wall time of a moment by the clocks of a series."""
+        return moment.utc().astimezone(zone).replace(tzinfo=None, fold=0) if zone and moment.zone else moment.wall
+
+    def _instance(self, component: Component) -> _Instance:
+        line = component.one("RECURRENCE-ID")
+        assert line is not None  # noqa: S101 - who asks has looked
+        if "RANGE" in line.parameters:
+            hint = "Export the calendar from a program that makes two series of it."
+            raise refused(line.number, "RECURRENCE-ID changes all that follow (RANGE), which is not read", hint)
+        return _uid(component), self._moment(line.value, line).utc()
 
 
-def _times(component: Component, until: date, moved: set[tuple[str, datetime]]) -> Iterator[Event]:
-    summary = " ".join(str(component.get("SUMMARY", "")).split())[:200]
-    start = component.decoded("DTSTART", None)
-    if start is None:
-        raise InventoryError(f"the event {summary!r} has no DTSTART", hint="Give it a beginning.")
-    length = _length(component, start, summary)
-    first, zone = _wall(start)
-    for wall in _walls(component, first, zone, until, summary):
-        if "RECURRENCE-ID" not in component and (str(component.get("UID", "")), _utc(wall, zone)) in moved:
-            continue
-        if zone is None:
-            yield Event(wall, wall + length, summary)
-        else:
-            begins = _utc(wall, zone)
-            yield Event(begins, begins + length, summary)
+def _about(component: Component, error: InventoryError) -> InventoryError:
+    return InventoryError(f"the event {cut(_summary(component))}: {error.message}", hint=error.hint)
 
 
-def _length(component: Component, start: date | datetime, summary: str) -> timedelta:
-    end, duration = component.decoded("DTEND", None), component.decoded("DURATION", None)
-    if end is not None and isinstance(end, datetime) is isinstance(start, datetime):
-        first, zone = _wall(start)
-        last, other = _wall(end)
-        if (zone is None) is (other is None):
-            length: timedelta = _utc(last, other) - _utc(first, zone)
-        else:
-            length = timedelta(0)
-    elif end is None and duration is not None:
-        length = duration
-    elif end is None and not isinstance(start, datetime):
-        length = timedelta(days=1)
-    else:
-        length = timedelta(0)
-    if length <= timedelta(0):
-        hint = "Give DTSTART and DTEND (or DURATION) of one kind, the end after the start."
-        raise InventoryError(f"the event {summary!r} at {start} has no length", hint=hint)
-    return length
+def _listed(line: Line) -> list[str]:
+    return line.value.split(",") if line.value.strip() else []  # some programs write an EXDATE without any date
 
 
-def _walls(component: Component, first: datetime, zone: tzinfo | None, until: date, summary: str) -> Iterator[datetime]:
-    """Yield the wall times at which an event begins; a series is followed by the clocks of its own zone."""
-    if not {"RRULE", "RDATE"} & set(component):
-        yield first
-        return
-    series = rruleset()
-    series.rdate(first)
-    for rule in _every(component, "RRULE"):
-        if _TOO_FINE & set(rule.get("FREQ", ())):
-            raise InventoryError(f"the event {summary!r} recurs within a day", hint="A freeze recurs daily at most.")
-        read = rrulestr(_with_wall_until(rule, zone), dtstart=first)
-        series.rrule(read) if isinstance(read, rrule) else series.rdate(first)
-    for name, add in (("RDATE", series.rdate), ("EXDATE", series.exdate)):
-        for listed in _every(component, name):
-            for each in listed.dts:
-                wall, other = _wall(each.dt)
-                add(_utc(wall, other).astimezone(zone).replace(tzinfo=None) if zone and other else wall)
-    last = datetime.combine(until, time())
-    yield from takewhile(lambda wall: wall < last, series)
+def _summary(component: Component) -> str:
+    found = component.every("SUMMARY")
+    return found[0].text()[:200] if found else ""
 
 
-def _with_wall_until(rule: Component, zone: tzinfo | None) -> str:
-    """Return a rule as text, with its UNTIL by the same clocks as its start."""
-    ends = rule.get("UNTIL", [])
-    text = ";".join(part for part in rule.to_ical().decode().split(";") if not part.startswith("UNTIL="))
-    if not ends:
-        return text
-    end = ends[0]
-    if not isinstance(end, datetime):
-        wall = datetime.combine(end, time(23, 59, 59))
-    else:
-        wall = (end.astimezone(zone) if end.tzinfo and zone else end).replace(tzinfo=None)
-    return f"{text};UNTIL={wall:%Y%m%dT%H%M%S}"
-
-
-def _every(component: Component, name: str) -> list[Component]:
-    found = component.get(name, [])
-    return found if isinstance(found, list) else [found]
-
-
-def _instance(component: Component) -> tuple[str, datetime]:
-    wall, zone = _wall(component.decoded("RECURRENCE-ID"))
-    return str(component.get("UID", "")), _utc(wall, zone)
-
-
-def _wall(moment: date | datetime) -> tuple[datetime, tzinfo | None]:
-    if isinstance(moment, datetime):
-        return moment.replace(tzinfo=None), moment.tzinfo
-    return datetime.combine(moment, time()), None
-
-
-def _utc(wall: datetime, zone: tzinfo | None) -> datetime:
-    return wall.replace(tzinfo=zone or UTC).astimezone(UTC)
-
-
-def _within(event: Event, since: date, until: date) -> bool:
-    return event.end.date() >= since and event.start.date() < until
+def _uid(component: Component) -> str:
+    line = component.one("UID")
+    return line.value.strip() if line else ""

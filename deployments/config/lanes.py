@@ -1,16 +1,17 @@
 """Lanes: the windows of a configuration by the clocks of one zone, and the machines that go by them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
+from pathlib import Path
 
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.fleets import Fleets
 from deployments.config.zones import MACHINE
 from inventory.errors import InventoryError
 from tasks.rules.calendar.freezes import Freeze, frozen
-from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences
+from tasks.rules.calendar.schedule import Occurrence, Schedule, windows_between
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Lane:
 
     def opening(self, since: datetime, until: datetime) -> list[Occurrence]:
         """Return the windows between two moments that no freeze takes away."""
-        windows = occurrences(self.schedule, since, until=until)
+        windows = windows_between(self.schedule, since, until)
         return [window for window in windows if frozen(window, self.freezes) is None]
 
 
@@ -64,9 +65,8 @@ def lanes_of(configurations: Configurations, fleets: Fleets) -> tuple[Lane, ...]
 
 def _lanes(one: Configuration, fleets: Fleets) -> Iterator[Lane]:
     by_zone: dict[str, list[str]] = {} if one.zone == MACHINE else {one.zone: []}
-    inventory = fleets.of(one)
     try:
-        machines = one.machines(inventory) if inventory is not None else ()
+        machines = fleets.machines_of(one)
     except InventoryError:
         machines = ()  # told by findings.py, where scopes are looked at
     for machine in machines:
@@ -77,18 +77,40 @@ def _lanes(one: Configuration, fleets: Fleets) -> Iterator[Lane]:
 
 def crossings(lanes: tuple[Lane, ...], since: datetime, until: datetime) -> tuple[Crossing, ...]:
     """Return every pair of configurations that meet on a machine between two moments (aware)."""
-    windows = {id(lane): lane.opening(since, until) for lane in lanes}
+    windows: dict[int, list[Occurrence]] = {}
     found: dict[tuple[str, str], Crossing] = {}
-    for one, other in combinations(lanes, 2):
-        names = (one.configuration.name, other.configuration.name)
-        common = common_machines(one, other)
-        met = list(meetings(windows[id(one)], windows[id(other)])) if common else []
+    for (first, second), common in _meeting(lanes).items():
+        for number in (first, second):
+            if number not in windows:
+                windows[number] = lanes[number].opening(since, until)
+        met = list(meetings(windows[first], windows[second]))
         if met:
+            names = (lanes[first].configuration.name, lanes[second].configuration.name)
             known = found.get(names, Crossing(*names, (), met[0], 0))
             found[names] = Crossing(
                 *names, (*known.machines, *common), min(known.start, met[0]), max(known.count, len(met))
             )
     return tuple(found.values())
+
+
+def _meeting(lanes: Sequence[Lane]) -> dict[tuple[int, int], list[str]]:
+    """Return the pairs of lanes of two configurations that share machines, in order, and those machines.
+
+    Machines that are in the same lanes are looked at together: most of a large fleet is in few combinations of them.
+    """
+    numbers: dict[tuple[Path | None, str], list[int]] = {}
+    for number, lane in enumerate(lanes):
+        for name in lane.machines:
+            numbers.setdefault((lane.configuration.inventory, name), []).append(number)
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for (_, name), those in numbers.items():
+        alike.setdefault(tuple(those), []).append(name)
+    pairs: dict[tuple[int, int], list[str]] = {}
+    for together, names in alike.items():
+        for pair in combinations(together, 2):
+            pairs.setdefault(pair, []).extend(names)
+    apart = {pair for pair in pairs if lanes[pair[0]].configuration.name != lanes[pair[1]].configuration.name}
+    return {pair: pairs[pair] for pair in sorted(apart)}
 
 
 def common_machines(one: Lane, other: Lane) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from deployments.config.errors import InvalidConfigurations
 from deployments.config.faults import check
 from deployments.config.form import ConfigurationForm, FileForm, FreezeForm
 from deployments.config.freezing import distinct, freezes_of
+from deployments.config.names import taken_by
 from deployments.config.zones import MACHINE
-from flows.policy_forms import FreezeRequest
+from flows.policy_forms import LONGEST_REFERENCE, FreezeRequest, NotifyRequest
 from inventory.checking import unknown_key
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.places import Located, Problems, own_folder, read_text, with_home
@@ -176,7 +177,7 @@ def _one(located: Located, today: date, problems: Problems) -> Configuration | N
 def _anchored(form: ConfigurationForm, located: Located, problems: Problems) -> ConfigurationForm:
     """Return a form whose paths no longer depend on where one happens to be."""
     base = located.at().file.parent.absolute()
-    paths: dict[str, Path] = {}
+    paths: dict[str, object] = {}
     for key in ("inventory", "report_directory"):
         given: Path | None = getattr(form, key)
         if given is None:
@@ -185,7 +186,20 @@ def _anchored(form: ConfigurationForm, located: Located, problems: Problems) -> 
             paths[key] = Path(os.path.normpath(base / with_home(given)))
         except InventoryError as error:
             problems.add(located.at((key,)), error.message, error.hint)
+    paths["notify"] = [_told_by(each, number, base, located, problems) for number, each in enumerate(form.notify)]
     return form.model_copy(update=paths)
+
+
+def _told_by(one: NotifyRequest, number: int, base: Path, located: Located, problems: Problems) -> NotifyRequest:
+    """Return whom to tell, by a file whose path is absolute: a run starts in a folder of its own."""
+    kind, _, target = one.to.partition(":")
+    if kind != "file" or target.startswith(("/", "~")):
+        return one
+    whole = f"file:{os.path.normpath(base / target)}"
+    if len(whole) > LONGEST_REFERENCE:
+        message = f"from the folder of this file on, the path has more than {LONGEST_REFERENCE} characters"
+        problems.add(located.at(("notify", number, "to")), message, "Move the file to a shorter path.")
+    return one.model_copy(update={"to": whole})
 
 
 def _whole(one: Configuration, common: Sequence[FreezeRequest]) -> Configuration:
@@ -199,6 +213,11 @@ def _check_names(found: Sequence[Configuration], problems: Problems) -> None:
             spot = f"{twin.place.file.name}:{twin.place.line}" if twin.place.line else twin.place.file.name
             message = f"the configuration {one.name!r} stands here again, first in {spot}"
             problems.add(one.place, message, "Rename or remove one of the two.")
+    staging = [one.name for one in found if one.stage_ahead_minutes is not None]
+    for one in found:
+        if (owner := taken_by(one.name, staging)) is not None:
+            message = f"{one.name!r} is what the downloads of {owner!r} are called in Prefect (`stage_ahead`)"
+            problems.add(one.place, message, "Choose another name for one of the two.")
 
 
 def _check_request(one: Configuration, problems: Problems) -> None:

@@ -19,6 +19,11 @@ _UNITS = re.compile(
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}(?:[ T]\d{2}:\d{2}(?::00)?)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_ZONE_BESIDE = "Leave the offset out; the zone stands under `zone`."
+NO_ZONE = (
+    "Leave the offset out: it is read by the clocks of each window. For one instant everywhere, give an iCalendar file."
+)
+"""What to do about the offset of a freeze, which has no zone of its own."""
 
 
 def minutes_of(value: object) -> float:
@@ -45,11 +50,12 @@ def minutes_of(value: object) -> float:
     )
 
 
-def local_time(value: object) -> datetime:
+def local_time(value: object, zoned: str = _ZONE_BESIDE) -> datetime:
     """Return a wall clock time, without a zone.
 
     Args:
         value: "2026-12-05 22:00", or a date alone, which is its midnight.
+        zoned: what to do about an offset.
 
     Raises:
         PydanticCustomError: it is none, or it has an offset; it carries its remedy.
@@ -58,8 +64,8 @@ def local_time(value: object) -> datetime:
         return value
     text = value.strip() if isinstance(value, str) else ""
     if not _LOCAL.fullmatch(text):
-        zoned = re.match(_LOCAL.pattern + r".*(Z|[+-]\d{2}:?\d{2})$", text)
-        remedy = "Leave the offset out; the zone stands under `zone`." if zoned else "Write it as 2026-12-05 22:00."
+        has_offset = re.match(_LOCAL.pattern + r".*(Z|[+-]\d{2}:?\d{2})$", text)
+        remedy = zoned if has_offset else "Write it as 2026-12-05 22:00."
         raise fault(f"{str(value)[:80]!r} is no time of the calendar", remedy)
     try:
         return datetime.fromisoformat(text)
@@ -67,9 +73,9 @@ def local_time(value: object) -> datetime:
         raise fault(f"{text!r} is not in the calendar: {error}", "Correct the day or the time.") from error
 
 
-def through_the_day(value: object) -> datetime:
+def through_the_day(value: object, zoned: str = _ZONE_BESIDE) -> datetime:
     """Return a wall clock time at which something ends; a date alone is meant to its last moment."""
-    moment = local_time(value)
+    moment = local_time(value, zoned)
     whole_day = isinstance(value, str) and _DATE.fullmatch(value.strip())
     return moment + timedelta(days=1) if whole_day and moment < LAST_MINUTE else moment
 
@@ -79,6 +85,12 @@ _LENGTH_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}],
     "examples": ["01:55", "2h", "1h 30m", 90],
 }
+FreezeTime = Annotated[
+    datetime, BeforeValidator(lambda value: local_time(value, NO_ZONE)), WithJsonSchema(_TIME_SCHEMA)
+]
+FreezeEnd = Annotated[
+    datetime, BeforeValidator(lambda value: through_the_day(value, NO_ZONE)), WithJsonSchema(_TIME_SCHEMA)
+]
 LocalTime = Annotated[datetime, BeforeValidator(local_time), WithJsonSchema(_TIME_SCHEMA)]
 EndTime = Annotated[datetime, BeforeValidator(through_the_day), WithJsonSchema(_TIME_SCHEMA)]
 Length = Annotated[float, BeforeValidator(minutes_of), WithJsonSchema(_LENGTH_SCHEMA)]

@@ -8,7 +8,7 @@ from rich.text import Text
 from flows.cli.exits import Code
 from flows.cli.run_view import mark
 from flows.cli.screen import lines_of, safe, say, solid, state, table
-from flows.doctor import CHECKS, LISTS, Readiness, worst
+from flows.doctor import CHECKS, LISTS, OWN, Readiness, worst
 from tasks.model import Finding
 from tasks.reporting.text import one_line, plural
 from tasks.rules.checks import LOCK
@@ -89,10 +89,14 @@ def _tell_each(found: Sequence[Finding]) -> None:
 
 def tell_machines(found: Sequence[Readiness]) -> None:
     """Show machines as a table of marks, then every warning and fault once, with the machines that have it."""
-    grid = table(solid("machine"), solid(""), *(Column(short, justify="center", no_wrap=True) for short in _COLUMNS))
+    own = any(_own(each) for each in found)
+    shorts = (*_COLUMNS, *(["own"] if own else []))
+    grid = table(solid("machine"), solid(""), *(Column(short, justify="center", no_wrap=True) for short in shorts))
     grid.padding = (0, 0, 0, 0)  # a dozen columns of one mark each
     for each in found:
-        grid.add_row(safe(each.machine), verdict(each.level), *_marks(each))
+        theirs = _own(each)
+        marks = [mark(worst(theirs)) if theirs else Text("·", style="dim")] if own else []
+        grid.add_row(safe(each.machine), verdict(each.level), *_marks(each), *marks)
     say("", grid)
     for (check, level, message, remedy), names in _together(found).items():
         whom = ", ".join(one_line(name) for name in lines_of(names, NAMES_SHOWN))
@@ -102,6 +106,11 @@ def tell_machines(found: Sequence[Readiness]) -> None:
     ready = sum(each.level is not FindingLevel.BLOCK for each in found)
     verb = "is" if len(found) == 1 else "are"
     say("", f"{ready} of {plural(len(found), 'machine')} {verb} ready.")
+
+
+def _own(machine: Readiness) -> list[Finding]:
+    """Return what the checks of the machine's owner answered."""
+    return [each for each in machine.findings if each.check.startswith(OWN)]
 
 
 def _marks(machine: Readiness) -> list[Text]:

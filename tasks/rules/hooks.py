@@ -3,8 +3,8 @@
 import re
 import shlex
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
+from inventory.targets import read_url
 from tasks.model import Finding, HookResult
 from tasks.states import FindingLevel, HookKind, HookMode, HookPlace, OperationState
 
@@ -81,8 +81,8 @@ def wrong_with(kind: HookKind, target: str, place: HookPlace) -> str:
             wrong = f"a machine-command has no machine {_spoken(place)}: use before_machine or after_machine"
         case HookKind.CONTROLLER_COMMAND:
             wrong = _wrong_with_words(target)
-        case HookKind.HTTP if not _is_url(target):
-            wrong = "its target is no http or https URL"
+        case HookKind.HTTP:
+            wrong = _wrong_with_url(target)
         case HookKind.PYTHON if not _FUNCTION.fullmatch(target):
             wrong = f"its target is not package.module:function: {target!r}"
         case HookKind.DEPLOYMENT if len([part for part in target.split("/") if part.strip()]) != 2:
@@ -90,19 +90,19 @@ def wrong_with(kind: HookKind, target: str, place: HookPlace) -> str:
     return wrong
 
 
+def _wrong_with_url(target: str) -> str:
+    try:
+        read_url(target)
+    except ValueError as error:
+        return f"its target is no http or https URL that can be asked: {error}"
+    return ""
+
+
 def _wrong_with_words(target: str) -> str:
     try:
         return "" if shlex.split(target) else "its target is empty"
     except ValueError as error:  # an open quote
         return f"its target can't be split into words: {error}"
-
-
-def _is_url(target: str) -> bool:
-    try:
-        parts = urlsplit(target)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        return False
 
 
 def _spoken(place: HookPlace) -> str:

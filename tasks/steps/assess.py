@@ -15,6 +15,7 @@ from tasks.rules.selection import notes, select
 from tasks.states import Answer, FindingLevel, RebootPolicy
 from tasks.steps.context import MachineRun, PatchOptions, Work
 from tasks.steps.facts import read_facts
+from tasks.steps.probes import try_all
 from tasks.steps.turn import worth_a_visit
 
 
@@ -97,9 +98,18 @@ def _checked(work: Work, plan: Plan) -> Plan:
     if not worth_a_visit(work.run, work.context.options):
         return plan
     found = findings_on_state(work, work.facts, plan.chosen)
+    if work.context.run.kind == "plan":  # a run that patches asks its owner's checks just before it changes anything
+        asked = try_all(work)
+        found += asked
+        plan = replace(plan, notes=(*plan.notes, *_remarks(asked)))
     refusals = tuple(finding for finding in found if finding.level is FindingLevel.BLOCK)
     told = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
     return replace(plan, refusals=refusals, notes=(*plan.notes, *told))
+
+
+def _remarks(asked: Sequence[Finding]) -> list[str]:
+    """Say what the owner's checks answered that only warns."""
+    return [f"pre-check would warn: {each.check}: {each.message}" for each in asked if each.level is FindingLevel.WARN]
 
 
 def _under(policy: RebootPolicy, expected: Answer) -> Answer:

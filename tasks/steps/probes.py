@@ -6,17 +6,47 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from urllib.error import URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, unquote, urlunsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from inventory.machine import Check, CheckKind, CheckLevel
+from inventory.targets import read_tcp, read_url
+from tasks.errors import TransportError
 from tasks.model import Finding
 from tasks.rules.urls import shown_url
 from tasks.seams.clock import Deadline
 from tasks.seams.transport import Script
 from tasks.states import FindingLevel
 from tasks.steps.context import Work
+
+
+class _WithinItsHost(HTTPRedirectHandler):
+    """Follows a page within its own host. Where else it is sent on to is no business of a check: 3xx is an answer."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
+        """Return the next request, or None: the redirect itself is the answer."""
+        try:
+            there, here = read_url(newurl), read_url(req.full_url)
+        except ValueError:
+            return None
+        if there.hostname != here.hostname or (there.scheme, there.port) not in _next_to(here):
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _next_to(here: SplitResult) -> set[tuple[str, int | None]]:
+    """Return the schemes and ports that count as the same place: its own, and the change from http to https."""
+    usual = {"http": {80, None}, "https": {443, None}}
+    mine = usual[here.scheme] if here.port in usual[here.scheme] else {here.port}
+    upgraded = usual["https"] if here.scheme == "http" and here.port in usual["http"] else set()
+    return {(here.scheme, port) for port in mine} | {("https", port) for port in upgraded}
+
+
+_OPENER = build_opener(_WithinItsHost)
 
 GRACE_SECONDS = 15.0  # on top of a command's own timeout, for the way there and back
 
@@ -32,10 +62,25 @@ def ask(work: Work, check: Check) -> Finding:
             problem = _in_time(check, lambda: _http(check))
     if not problem:
         return Finding(check.name, FindingLevel.GOOD, f"{check.kind} {_shown(check)}: good")
+    return _failed(check, problem)
+
+
+def try_all(work: Work) -> tuple[Finding, ...]:
+    """Ask all of the owner's checks for somebody who only looks; what can't be asked at all is told in the same way."""
+    return tuple(_tried(work, check) for check in (*work.run.machine.pre_checks, *work.run.machine.probes))
+
+
+def _tried(work: Work, check: Check) -> Finding:
+    try:
+        return ask(work, check)
+    except TransportError as error:
+        return _failed(check, f"it could not be asked: {error.message}", error.hint)
+
+
+def _failed(check: Check, problem: str, remedy: str = "") -> Finding:
     level = FindingLevel.BLOCK if check.level is CheckLevel.BLOCK else FindingLevel.WARN
-    return Finding(
-        check.name, level, f"{check.kind} {_shown(check)}: {problem}", "This is the machine owner's own check."
-    )
+    own = "This is the machine owner's own check."
+    return Finding(check.name, level, f"{check.kind} {_shown(check)}: {problem}", f"{remedy} {own}".strip())
 
 
 def _shown(check: Check) -> str:
@@ -75,12 +120,13 @@ def _in_time(check: Check, question: Callable[[], str]) -> str:
 
 
 def _tcp(address: str, check: Check) -> str:
-    host, _, port = check.target.rpartition(":")
     try:
-        with socket.create_connection((host or address, int(port)), timeout=check.timeout_seconds):
+        host, port = read_tcp(check.target)
+    except ValueError as error:
+        return f"the target is not HOST:PORT or PORT: {error}"
+    try:
+        with socket.create_connection((host or address, port), timeout=check.timeout_seconds):
             return ""
-    except ValueError:
-        return "the target is not HOST:PORT or PORT"
     except OSError as error:
         return str(error)
 
@@ -88,11 +134,15 @@ def _tcp(address: str, check: Check) -> str:
 def _http(check: Check) -> str:
     try:
         request = request_to(check.target)
-    except ValueError:  # its text would repeat a part of the URL
-        return "the target is not an http or https URL"
+    except ValueError as error:
+        return f"the target is not an http or https URL that can be asked: {error}"
     try:
-        with urlopen(request, timeout=check.timeout_seconds) as answer:  # noqa: S310 - the same
+        with _OPENER.open(request, timeout=check.timeout_seconds) as answer:
             return "" if 200 <= answer.status < 400 else f"status {answer.status}"
+    except HTTPError as error:
+        with error:
+            endless = error.msg.startswith(HTTPRedirectHandler.inf_msg)
+            return "" if 300 <= error.code < 400 and not endless else f"status {error.code}: {error.reason}"
     except (URLError, OSError, http.client.HTTPException) as error:
         return str(error)
     except UnicodeError:
@@ -107,11 +157,9 @@ def request_to(target: str, body: bytes | None = None) -> Request:
         body: JSON to post; None: the page is only asked for.
 
     Raises:
-        ValueError: it is no http or https URL.
+        ValueError: it is no http or https URL that can be asked for; it repeats nothing of it.
     """
-    parts = urlsplit(target)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
-        raise ValueError("not an http or https URL")
+    parts = read_url(target)
     place = parts.netloc.rpartition("@")[2]
     headers = {"User-Agent": "fleetpatch", **({"Content-Type": "application/json"} if body is not None else {})}
     request = Request(urlunsplit(parts._replace(netloc=place)), data=body, headers=headers)  # noqa: S310 - the scheme is checked above

@@ -20,13 +20,13 @@ WORK = cast("Work", None)  # an HTTP check asks from the controller and needs no
 def _ask(monkeypatch: pytest.MonkeyPatch, target: str, answer: Any) -> tuple[str, list[Any]]:
     asked: list[Any] = []
 
-    def urlopen(request: Any, timeout: float) -> Any:
+    def opened(request: Any, timeout: float) -> Any:
         asked.append(request)
         if isinstance(answer, Exception):
             raise answer
         return nullcontext(SimpleNamespace(status=answer))
 
-    monkeypatch.setattr(probes, "urlopen", urlopen)
+    monkeypatch.setattr(probes, "_OPENER", SimpleNamespace(open=opened))
     finding = probes.ask(WORK, Check("front", CheckKind.HTTP, target))
     return repr(finding), asked
 

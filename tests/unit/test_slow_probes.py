@@ -25,6 +25,7 @@ class Server:
     def __init__(self, answer: bytes) -> None:
         self.over = threading.Event()
         self._answer = answer
+        self.sends_on_to, self.sends_on_once, self.visitors = "", False, 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -35,7 +36,20 @@ class Server:
                 line, _ = self._socket.accept()
             except OSError:
                 return
+            self.visitors += 1
+            if self.sends_on_to and not (self.sends_on_once and self.visitors > 1):
+                self._send(line, f"302 Found\r\nLocation: {self.sends_on_to}")
+                continue
+            if self.sends_on_once:
+                self._send(line, "200 OK")
+                continue
             threading.Thread(target=self._trickle, args=(line,), daemon=True).start()
+
+    @staticmethod
+    def _send(line: socket.socket, answer: str) -> None:
+        with line:
+            line.recv(4096)
+            line.sendall(f"HTTP/1.0 {answer}\r\nContent-Length: 0\r\n\r\n".encode())
 
     def _trickle(self, line: socket.socket) -> None:
         with line:
@@ -89,4 +103,33 @@ def test_a_name_that_is_looked_up_for_ever_is_no_answer(
 
 
 def test_a_name_that_can_not_be_is_told_and_nothing_is_raised() -> None:
-    assert "http://a..b/" in ask(CheckKind.HTTP, "http://a..b/")
+    told = ask(CheckKind.HTTP, "http://a..b/")
+    assert "http://a..b/" in told
+    assert "no name that can be looked up" in told
+
+
+def test_pages_that_send_on_to_each_other_for_ever_are_no_answer(server: Server) -> None:
+    server.sends_on_to = f"http://127.0.0.1:{server.port}/again"
+    assert "infinite loop" in ask(CheckKind.HTTP, f"http://127.0.0.1:{server.port}/")
+
+
+def test_a_check_does_not_leave_its_host() -> None:
+    """A page may send its visitor on to an address that only the controller reaches."""
+    elsewhere, here = Server(b"\r\n\r\n"), Server(b"")
+    here.sends_on_to = f"http://127.0.0.1:{elsewhere.port}/secret"
+    finding = probes.ask(
+        WORK, Check("front", CheckKind.HTTP, f"http://127.0.0.1:{here.port}/", timeout_seconds=PATIENCE)
+    )
+    assert finding.level is FindingLevel.GOOD, "302 is an answer"
+    assert elsewhere.visitors == 0
+    for each in (elsewhere, here):
+        each.close()
+
+
+def test_a_check_follows_within_its_host(server: Server) -> None:
+    server.sends_on_to, server.sends_on_once = "/login", True
+    finding = probes.ask(
+        WORK, Check("front", CheckKind.HTTP, f"http://127.0.0.1:{server.port}/", timeout_seconds=PATIENCE)
+    )
+    assert finding.level is FindingLevel.GOOD
+    assert server.visitors == 2

@@ -82,11 +82,15 @@ def _unmoved(rule: Rule, start: datetime, floor: datetime) -> Iterator[datetime]
     """Yield the wall times before an offset moves them: from the start on if they are counted, else from the floor."""
     anchor = anchored(rule, start)
     whole, times = explicit(rule, anchor), times_of_day(rule, start)
-    earliest = start - timedelta(days=rule.offset)
+    shift = timedelta(days=rule.offset)
+    earliest = start - shift
+    ends = rule.until.date() if rule.until is not None and rule.until.tzinfo is None else None
     last = floor.year
     for number in itertools.count(_number_of(rule, anchor, earliest if rule.count else floor)):
         begins = _begin(rule, anchor, number)
         if begins is None or begins.year > min(last + _PATIENCE_YEARS, _LAST_YEAR):
+            return
+        if ends is not None and begins + shift > ends:  # a rule without any date is not followed beyond its end
             return
         days = [day for day in _days(whole, begins) if _fits(whole, day)]
         found = [datetime.combine(day, moment) for day in days for moment in times]

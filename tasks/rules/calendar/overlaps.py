@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from tasks.rules.calendar.freezes import Freeze, frozen
 from tasks.rules.calendar.kinds import Either, Rule
-from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences, open_at
+from tasks.rules.calendar.schedule import Occurrence, Schedule, occurrences, open_at, windows_between
 from tasks.rules.window import say_duration
 
-_AHEAD = timedelta(days=2 * 366)
+_YEAR = timedelta(days=366)
 _SHORT_MINUTES = 10  # a reboot alone is given 15 minutes; Azure starts no update with less than 15 left
 _NAMED = 3
 
@@ -103,7 +103,8 @@ def check(schedule: Schedule, now: datetime) -> list[Finding]:
         schedule: to look at.
         now: aware.
     """
-    ahead = list(occurrences(schedule, now, until=now + _AHEAD))
+    following = windows_between(schedule, now + _YEAR, now + 2 * _YEAR)  # who checks asks for the first year again
+    ahead = [*windows_between(schedule, now, now + _YEAR), *following]
     if not ahead and open_at(schedule, now) is None and next(occurrences(schedule, now), None) is None:
         return [_never(schedule)]
     found = [_length(schedule), _collision(ahead), _start(schedule), _days(schedule), _clocks(ahead)]

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from math import ceil
 
 from tasks.errors import RequestError
@@ -109,6 +110,12 @@ def occurrences(
         end = until.astimezone(UTC)
         found = itertools.takewhile(lambda occurrence: occurrence.start < end, found)
     return itertools.islice(found, limit)
+
+
+@lru_cache(maxsize=2048)
+def windows_between(schedule: Schedule, since: datetime, until: datetime) -> tuple[Occurrence, ...]:
+    """Return the windows that open between two moments (aware). Who looks at a fleet asks for the same ones again."""
+    return tuple(occurrences(schedule, since, until=until))
 
 
 def open_at(schedule: Schedule, moment: datetime) -> Occurrence | None:

@@ -197,3 +197,69 @@ def test_what_makes_no_sense(document: object, words: str) -> None:
         import_azure(document, "stem")
     assert words in str(caught.value)
     assert caught.value.hint
+
+
+def window_of(**changed: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the window that was written, and the notes."""
+    window = {"startDateTime": "2026-12-01 10:00", "duration": "02:00", "timeZone": "Pacific Standard Time"} | changed
+    imported = import_azure(azure(maintenanceWindow=window), "x", "*")
+    made: Any = imported.configurations[0]["window"]
+    return made, imported.notes
+
+
+@pytest.mark.parametrize("key", ["startDateTime", "expirationDateTime"])
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2026-12-10 08:00", "2026-12-10 08:00"),
+        ("2026-12-10T08:00", "2026-12-10 08:00"),
+        ("2026-12-10T08:00:00", "2026-12-10 08:00"),
+        ("2026-12-10T08:00:00.0000000", "2026-12-10 08:00"),
+        ("2026-12-10", "2026-12-10 00:00"),
+        ("2026-12-10T08:00:00Z", "2026-12-10 00:00"),
+        ("2026-12-10T08:00:00.0000000Z", "2026-12-10 00:00"),
+        ("2026-12-10 08:00 -08:00", "2026-12-10 08:00"),
+        ("2026-12-10T08:00:00+01:00", "2026-12-09 23:00"),
+        ("2026-12-10T08:00:00+0100", "2026-12-09 23:00"),
+    ],
+)
+def test_a_time_is_the_instant_that_azure_means(key: str, text: str, meant: str) -> None:
+    made, notes = window_of(**{key: text})
+    assert made["start" if key == "startDateTime" else "expires"] == meant
+    has_offset = text != "2026-12-10" and ("Z" in text or "+" in text or " -" in text)
+    assert [note for note in notes if key in note] == (
+        [f"x: {key} {text} has an offset; {meant} in America/Los_Angeles was written"] if has_offset else []
+    )
+
+
+def test_an_end_with_seconds_takes_no_window_away() -> None:
+    assert window_of(expirationDateTime="2026-12-31 23:59:59")[0]["expires"] == "2027-01-01 00:00"
+    assert "expires" not in window_of(expirationDateTime="9999-12-31T23:59:59Z")[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-12-10T08:00:30", "2026-12-10T08:00 CET", "2026-12-10T08:00+25:00", "0001-01-01T00:00Z", "٢٠٢٦-12-10"]
+)
+def test_a_start_that_can_not_be_meant(text: str) -> None:
+    with pytest.raises(InventoryError, match=r"^x: startDateTime: ") as caught:
+        window_of(startDateTime=text)
+    assert caught.value.hint
+
+
+def test_no_zone_of_azures_is_each_machines_own() -> None:
+    with pytest.raises(InventoryError, match="'machine' is no time zone"):
+        window_of(timeZone="machine")
+
+
+@pytest.mark.parametrize("scope", ["InGuestPatch", "inGuestPatch", "inguestpatch", "INGUESTPATCH"])
+def test_the_kind_is_read_in_any_case(scope: str) -> None:
+    imported = import_azure(azure(maintenanceScope=scope), "x", "*")
+    assert len(imported.configurations) == 1
+    assert imported.notes == []
+
+
+@pytest.mark.parametrize("name", ["refresh", "On Demand", "assess"])
+def test_names_that_are_reserved_are_not_written(folder: Folder, name: str) -> None:
+    imported = import_azure({**azure(), "name": name}, "x", "*")
+    assert len(requests(folder, imported)) == 1
+    assert any("is called" in note for note in imported.notes)

@@ -198,3 +198,20 @@ def test_where_configurations_are_looked_for(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InventoryError, match="named by FLEETPATCH_CONFIGURATIONS"):
         find_configurations()
     assert find_configurations(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        "start: '2026-12-19T00:00:00+01:00', end: 2026-12-20",
+        "start: 2026-12-19, end: '2026-12-20 18:00Z'",
+        "date: 2026-12-19T00:00Z",
+    ],
+)
+def test_an_offset_in_a_freeze_is_refused_with_words_that_help(folder: Folder, freeze: str) -> None:
+    ((line, key, words),) = folder.faults(f"name: a\nscope: '*'\nfreezes:\n- {{{freeze}}}\n{WEEKLY}\n")
+    assert line == 4
+    assert (key or "").startswith("freezes.0")
+    assert "by the clocks of each window" in words
+    assert "iCalendar" in words
+    assert "`zone`" not in words
