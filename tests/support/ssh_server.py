@@ -141,6 +141,7 @@ class _Behaviour(paramiko.ServerInterface):
         self._transport = transport
         self._refused = 0
         self._to_ask: list[str] = []
+        self._lines: dict[int, socket.socket] = {}
 
     def get_allowed_auths(self, username):
         return self._server.takes
@@ -196,7 +197,8 @@ class _Behaviour(paramiko.ServerInterface):
             line = socket.create_connection(destination, timeout=5)
         except OSError:
             return OPEN_FAILED_CONNECT_FAILED
-        threading.Thread(target=_forward, args=(self._transport, line), daemon=True).start()
+        self._lines[chanid] = line
+        threading.Thread(target=_forward, args=(self._transport, self._lines), daemon=True).start()
         return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel, command):
@@ -228,10 +230,12 @@ def _run(channel: paramiko.Channel, command: str) -> None:
         channel.close()
 
 
-def _forward(transport: paramiko.Transport, line: socket.socket) -> None:
-    channel = transport.accept(5)
-    if channel is None:
-        return
+def _forward(transport: paramiko.Transport, lines: dict[int, socket.socket]) -> None:
+    """Join a channel that was opened to its line; which of them the library hands out is left to it."""
+    while (channel := transport.accept(0.1)) is None:  # it may hand none out to who was woken for one
+        if not transport.is_active() or not lines:
+            return
+    line = lines.pop(channel.get_id())
 
     def pump(source: socket.socket | paramiko.Channel, sink: socket.socket | paramiko.Channel) -> None:
         with contextlib.suppress(Exception):
