@@ -155,7 +155,7 @@ def _note(account: _Account, machine: str, attempt: Attempt, now: datetime, *, p
         account.in_a_row.clear()
         return
     known = machine in account.worked
-    # A line that is cut says little: of a password it counts as a refusal, where it never worked, to be on the safe side.
+    # A line that was cut says little. Of a password that never worked there it counts as a refusal, to be safe.
     counts = attempt.refused or (attempt.cut and password and not known)
     if not counts or (known and not password):  # no account is locked by a key, and a machine that boots refuses it
         return

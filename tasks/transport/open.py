@@ -1,6 +1,7 @@
 """From a machine of the inventory to its Session: one table of the kinds of transport."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -13,7 +14,7 @@ from tasks.seams.clock import Clock, Deadline
 from tasks.transport.framing import load_script
 from tasks.transport.line import Line
 from tasks.transport.local import LocalLine
-from tasks.transport.logins import Logins
+from tasks.transport.logins import Attempt, Logins
 from tasks.transport.posix import PosixShell, ScriptSource
 from tasks.transport.privilege import Privilege
 from tasks.transport.session import Connection, Opener, Session
@@ -124,7 +125,7 @@ def _privilege(request: _Request) -> Privilege:
     if reference is None:
         return Privilege(request.machine.privilege)
 
-    def password() -> str:
+    def password() -> Credential:
         credential = request.secrets(reference)
         if credential.kind != "password" or credential.secret is None:
             raise CredentialError(
@@ -132,6 +133,9 @@ def _privilege(request: _Request) -> Privilege:
                 machine=request.machine.name,
                 hint="Write env:NAME, file:PATH or prefect:BLOCK.",
             )
-        return credential.secret.reveal()
+        return credential
 
-    return Privilege(request.machine.privilege, password=password)
+    def attempts(user: str, credential: Credential, deadline: Deadline) -> AbstractContextManager[Attempt]:
+        return request.logins.attempt(request.machine.name, user, credential, clock=request.clock, deadline=deadline)
+
+    return Privilege(request.machine.privilege, password=password, attempts=attempts)

@@ -1,5 +1,6 @@
 """What the tests of SSH have in common: servers on loopback, their keys, and sessions to them."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from inventory.credentials import Credential, resolve
 from inventory.machine import HostKeyPolicy, HostKeys, Inventory, Machine, PrivilegeMethod
+from tasks.errors import FleetpatchError
 from tasks.seams.clock import Deadline, SystemClock
 from tasks.seams.transport import Script
 from tasks.transport.logins import Logins
@@ -80,3 +82,21 @@ class World:
 
 def soon(seconds: float = 20.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
+
+
+def outcomes(sessions: list[Session], seconds: float = 20.0) -> list[FleetpatchError | None]:
+    """Ask all at the same time; return the error of each."""
+    told: list[FleetpatchError | None] = [None] * len(sessions)
+
+    def ask(number: int) -> None:
+        try:
+            sessions[number].run(GREET, deadline=soon(seconds))
+        except FleetpatchError as error:
+            told[number] = error
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(sessions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return told

@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inventory.machine import Check, CheckKind, HostKeyPolicy, HostKeys, Inventory, Limits, Machine
-from tasks.errors import AuthenticationFailed, DeadlineExceeded, FleetpatchError, Unreachable
+from tasks.errors import AuthenticationFailed, DeadlineExceeded, Unreachable
 from tasks.transport.session import Session
 from tasks.transport.ssh import connect as connecting
 from tasks.transport.ssh import jump
-from tests.contract.ssh_world import GREET, World, soon
+from tests.contract.ssh_world import GREET, World, outcomes, soon
 from tests.support.ssh_server import Server, new_key
 
 # paramiko's threads, of the client and of the server, may raise when the other side was quicker to hang up
@@ -36,24 +37,6 @@ def behind(world: World, *ports: int, **switches: object) -> tuple[Server, Serve
     sessions = [world.session(good, name="good", jump=("bastion",))]
     sessions += [world.session(good, name=f"m{port}", port=port, jump=("bastion",)) for port in ports]
     return bastion, good, sessions
-
-
-def outcomes(sessions: list[Session], seconds: float = 20.0) -> list[FleetpatchError | None]:
-    """Ask all at the same time; return the error of each."""
-    told: list[FleetpatchError | None] = [None] * len(sessions)
-
-    def ask(number: int) -> None:
-        try:
-            sessions[number].run(GREET, deadline=soon(seconds))
-        except FleetpatchError as error:
-            told[number] = error
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(sessions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return told
 
 
 def off(bastion: Server, port: int) -> None:
@@ -169,10 +152,9 @@ def test_who_has_less_time_than_the_jump_host_takes_leaves_the_others_waiting(wo
     told: list[object] = []
     waiting = threading.Thread(target=lambda: told.append(second.run(GREET, deadline=soon()).exit_code))
     began = time.monotonic()
-    impatient = threading.Thread(target=lambda: pytest.raises(DeadlineExceeded, first.run, GREET, deadline=soon(0.3)))
-    impatient.start()
     waiting.start()
-    impatient.join()
+    with pytest.raises(DeadlineExceeded):
+        first.run(GREET, deadline=soon(0.3))
     assert time.monotonic() - began < 3
     bastion.silent = False
     bastion.cut()  # the line without a greeting breaks, and is tried again
@@ -195,7 +177,7 @@ def test_a_jump_hosts_refusal_is_known_to_all_machines_behind_it(world, tmp_path
     assert len(bastion.logins) == 1
 
 
-OTHER = {
+OTHER: dict[str, Any] = {
     "address": "127.0.0.2",
     "port": 2,
     "user": "another",
@@ -204,7 +186,7 @@ OTHER = {
     "policy": HostKeyPolicy.LEARN,
     "known_hosts": Path("/another/known_hosts"),
 }
-SAME = {  # what does not decide who is trusted, and as whom
+SAME: dict[str, Any] = {  # what does not decide who is trusted, and as whom
     "name": "another",
     "tags": {"a": "b"},
     "groups": ("another",),
@@ -219,7 +201,7 @@ def _trust(machine: Machine, host_keys: HostKeys) -> object:
     inventory = Inventory((machine, replace(machine, name="target", jump=(machine.name,))), host_keys)
     around = connecting.Surroundings(host_keys, pytest.fail, None, None)  # type: ignore[arg-type]  # nothing is opened
     BASTIONS.dial(inventory.named("target"), inventory, around)
-    return BASTIONS._bastion((machine,), host_keys)  # noqa: SLF001 - what is shared is what is asked here
+    return BASTIONS._bastion((machine,), host_keys)
 
 
 BASTIONS = jump.Bastions()

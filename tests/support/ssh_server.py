@@ -40,6 +40,8 @@ class Server:
         deaf: whether it never answers a request to run something.
         cuts: whether the line is cut once a command runs.
         cuts_logins: whether the line is cut instead of an answer to a credential.
+        refuses: whether it refuses every password.
+        banner: what it says before a login.
         takes: the kinds of credential that it takes.
         asks: what it asks by keyboard-interactive, one after the other; the first answer has to be the password.
         tries: refused credentials after which it ends the line; 0: as many as one likes.
@@ -59,6 +61,8 @@ class Server:
     cuts: int = 0
     cuts_logins: bool = False
     second_factor: bool = False
+    refuses: bool = False
+    banner: str = ""
     takes: str = "publickey,password"
     asks: tuple[str, ...] = ("Password: ",)
     tries: int = 0
@@ -146,6 +150,9 @@ class _Behaviour(paramiko.ServerInterface):
     def get_allowed_auths(self, username):
         return self._server.takes
 
+    def get_banner(self):
+        return self._server.banner or None, "en-US"
+
     def check_auth_publickey(self, username, key):
         self._server.logins.append(key.get_name())
         if key != self._server.user_key or "publickey" not in self._server.takes:
@@ -154,7 +161,7 @@ class _Behaviour(paramiko.ServerInterface):
 
     def check_auth_password(self, username, password):
         self._server.logins.append("password")
-        good = password == PASSWORD and "password" in self._server.takes
+        good = password == PASSWORD and "password" in self._server.takes and not self._server.refuses
         return self._judged(AUTH_SUCCESSFUL if good else AUTH_FAILED)
 
     def check_auth_interactive(self, username, submethods):
@@ -183,7 +190,7 @@ class _Behaviour(paramiko.ServerInterface):
             goodbye.add_int(2)
             goodbye.add_string("Too many authentication failures")
             goodbye.add_string("")
-            self._transport._send_message(goodbye)  # noqa: SLF001 - the library has no public way
+            self._transport._send_message(goodbye)
             self._transport.close()
         return verdict
 

@@ -29,14 +29,15 @@ class BoundedAgent(AgentSSH):
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
-        self._connect(connection)
+        self._connect(connection)  # type: ignore[attr-defined]  # the stubs know nothing private
 
     def _send_message(self, message: paramiko.Message) -> tuple[int, paramiko.Message]:
         try:
-            answer: tuple[int, paramiko.Message] = super()._send_message(message)
+            answer: tuple[int, paramiko.Message] = super()._send_message(message)  # type: ignore[misc]  # the stubs know nothing private
         except (paramiko.SSHException, OSError) as error:
             self.trouble = str(error) or type(error).__name__
-            raise
+            # of no other kind: the library's thread, which signs, dies of a timeout without a word
+            raise paramiko.SSHException(self.trouble) from error
         return answer
 
 

@@ -84,15 +84,15 @@ class Refused(Dropped):
 Dial = Callable[[Deadline], AbstractContextManager[Any]]
 
 
-def connect(machine: Machine, dial: Dial, around: Surroundings, *, deadline: Deadline) -> paramiko.Transport:
+def connect(machine: Machine, dial: Dial, around: Surroundings, *, deadline: Deadline) -> PinnedTransport:
     """Open a connection and log in.
 
-    A line that breaks before a credential was sent is tried three times in all; a refused login or host key never again.
+    A line that breaks before a credential was sent is tried three times in all; a refused login or host key is not.
 
     Raises:
         Unreachable: nobody answers, or not with SSH that we speak.
         HostKeyMismatch, HostKeyUnknown: the host is not who it should be, or nobody knows.
-        AuthenticationFailed: it refused the credential, or did not answer it, or it was not sent for an earlier refusal.
+        AuthenticationFailed: it refused the credential or did not answer it, or did so earlier in this run.
         DeadlineExceeded: time is over.
         CredentialError: the credential leads nowhere.
     """
@@ -141,7 +141,7 @@ def tcp(machine: Machine, clock: Clock) -> Dial:
     return dial
 
 
-def _try(machine: Machine, dial: Dial, around: Surroundings, deadline: Deadline) -> paramiko.Transport:
+def _try(machine: Machine, dial: Dial, around: Surroundings, deadline: Deadline) -> PinnedTransport:
     trust = Trust(
         around.host_keys.policy,
         store_for(around.host_keys),

@@ -242,8 +242,8 @@ class _Bastion:
 def _no_way_through(name: str, place: str, why: str) -> Unreachable:
     return Unreachable(
         f"the jump host {name} does not get through to {place}: {why}",
-        hint="Is the machine up, does the jump host resolve its address, does a firewall let it pass, and does the jump "
-        "host's sshd allow TCP forwarding?",
+        hint="Is the machine up, does the jump host resolve that address, does a firewall let it pass, and does the "
+        "jump host's sshd allow TCP forwarding?",
     )
 
 

@@ -179,7 +179,7 @@ def _kinds_taken(login: Login) -> list[str]:
     except paramiko.BadAuthenticationType as error:
         return list(error.allowed_types)
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise _unanswered(login, CredentialKind.PASSWORD, error) from error
+        raise _unanswered(login, CredentialKind.PASSWORD) from error
     return []
 
 
@@ -219,7 +219,7 @@ def _show(login: Login, kind: CredentialKind, ask: Callable[[], list[str]]) -> N
                 f"the machine refused the {kind.value} of {login.user}",
                 hint="Is the public key in its authorized_keys, the account not locked, and the user name right?",
             ) from None
-        raise _unanswered(login, kind, error) from error
+        raise _unanswered(login, kind) from error
     if further:
         raise AuthenticationFailed(
             f"the machine wants more than one proof of {login.user}: also {', '.join(further)}", hint=_EXCEPTION
@@ -231,7 +231,7 @@ def _is_refusal(transport: CorrectedTransport, error: Exception) -> bool:
     return isinstance(error, paramiko.AuthenticationException) and transport.is_active() and "timeout" not in str(error)
 
 
-def _unanswered(login: Login, kind: CredentialKind, error: Exception) -> FleetpatchError:
+def _unanswered(login: Login, kind: CredentialKind) -> FleetpatchError:
     """Return what it means that no answer came: a line that was cut, unless a credential had been sent on it."""
     transport = login.transport
     said = transport.parting or transport.greeting

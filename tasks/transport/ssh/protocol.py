@@ -1,4 +1,4 @@
-"""What paramiko's Transport keeps to itself or mixes up: who was refused what, what was sent, and who is still there."""
+"""What paramiko's Transport keeps to itself or mixes up: who was refused what, what was sent, and who is there."""
 
 import threading
 import time
@@ -82,7 +82,7 @@ class CorrectedTransport(paramiko.Transport):
             with self.lock:
                 self.channel_events.pop(number, None)
                 refusal = self._refusals.pop(number, None)
-            self._channels.delete(number)
+            self._channels.delete(number)  # type: ignore[attr-defined]  # the stubs know nothing private
             if refusal is not None:
                 raise refusal from error
             raise
@@ -92,32 +92,32 @@ class CorrectedTransport(paramiko.Transport):
         question = Message()
         question.add_byte(cMSG_GLOBAL_REQUEST)
         question.add_string("keepalive@openssh.com")
-        question.add_boolean(True)
-        self._send_user_message(question)
+        question.add_boolean(True)  # noqa: FBT003 - the library's own
+        self._send_user_message(question)  # type: ignore[attr-defined]  # the stubs know nothing private
 
     def _next_channel(self) -> int:
-        number: int = super()._next_channel()
+        number: int = super()._next_channel()  # type: ignore[misc]  # the stubs know nothing private
         self._mine.number = number
         return number
 
     def _parse_request_success(self, message: Message) -> None:
         self._heard_at = time.monotonic()
-        super()._parse_request_success(message)
+        super()._parse_request_success(message)  # type: ignore[misc]  # the stubs know nothing private
 
     def _parse_request_failure(self, message: Message) -> None:
         self._heard_at = time.monotonic()
-        super()._parse_request_failure(message)
+        super()._parse_request_failure(message)  # type: ignore[misc]  # the stubs know nothing private
 
     def _parse_channel_open_success(self, message: Message) -> None:
         number, theirs = message.get_int(), message.get_int()
-        if self._channels.get(number) is None:  # nobody waits for it any more
+        if self._channels.get(number) is None:  # type: ignore[attr-defined]  # nobody waits for it any more
             close = Message()
             close.add_byte(cMSG_CHANNEL_CLOSE)
             close.add_int(theirs)
             self._send_message(close)
             return
         message.rewind()
-        super()._parse_channel_open_success(message)
+        super()._parse_channel_open_success(message)  # type: ignore[misc]  # the stubs know nothing private
 
     def _parse_channel_open_failure(self, message: Message) -> None:
         number, reason, text = message.get_int(), message.get_int(), message.get_text()
@@ -126,7 +126,7 @@ class CorrectedTransport(paramiko.Transport):
             waiting = self.channel_events.pop(number, None)
             if waiting is not None:
                 self._refusals[number] = paramiko.ChannelException(reason, f"{known}: {text}" if text else known)
-        self._channels.delete(number)
+        self._channels.delete(number)  # type: ignore[attr-defined]  # the stubs know nothing private
         if waiting is not None:
             waiting.set()
 
@@ -137,7 +137,7 @@ class CorrectedTransport(paramiko.Transport):
     def _send_message(self, message: Message) -> None:
         if not self.is_authenticated():
             self._count(message)
-        super()._send_message(message)
+        super()._send_message(message)  # type: ignore[misc]  # the stubs know nothing private
 
     def _count(self, message: Message) -> None:
         sent = Message(message.asbytes())
