@@ -30,7 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.transport.ssh.protocol.ANSWER_SECONDS", 0.5)
 
 
-def behind(world: World, *ports: int, **switches: object) -> tuple[Server, Server, list[Session]]:
+def behind(world: World, *ports: int, **switches: Any) -> tuple[Server, Server, list[Session]]:
     """Return a jump host, a healthy machine behind it, and sessions to that one and to machines at these ports."""
     bastion, good = world.server(**switches), world.server()
     world.machines = (world.machine(bastion, "bastion"),)

@@ -18,6 +18,7 @@ from paramiko.common import (
     OPEN_FAILED_CONNECT_FAILED,
     OPEN_SUCCEEDED,
 )
+from paramiko.server import InteractiveQuery
 
 PASSWORD = "right"
 
@@ -130,13 +131,13 @@ class _Transport(paramiko.Transport):
         if port:
             self._server.tunnels.append(port)
         if port not in self._server.slow:
-            super()._parse_channel_open(m)
+            super()._parse_channel_open(m)  # type: ignore[misc]  # the stubs know nothing private
         elif (seconds := self._server.slow[port]) is not None:
-            threading.Timer(seconds, super()._parse_channel_open, (m,)).start()
+            threading.Timer(seconds, super()._parse_channel_open, (m,)).start()  # type: ignore[misc]
 
     def _parse_global_request(self, m):
         if not self._server.frozen:
-            super()._parse_global_request(m)
+            super()._parse_global_request(m)  # type: ignore[misc]
 
 
 class _Behaviour(paramiko.ServerInterface):
@@ -175,7 +176,7 @@ class _Behaviour(paramiko.ServerInterface):
         return self._question()
 
     def _question(self):
-        query = paramiko.InteractiveQuery()
+        query = InteractiveQuery()
         query.add_prompt(self._to_ask.pop(0), echo=False)
         return query
 

@@ -50,6 +50,7 @@ def call(
     control: Control | None = None,
     stops: Stops | None = None,
     subject: str = "run",
+    records: FakeRecords | None = None,
 ) -> HookResult:
     """Run a hook as the engine does, journal and all."""
     hook = Hook("h", place, kind, target, timeout_seconds=seconds)
@@ -59,7 +60,7 @@ def call(
         REPORT.run,
         PatchOptions(),
         CLOCK,
-        FakeRecords(),
+        records or FakeRecords(),
         connect=lambda machine: pytest.fail("no machine here"),
         manager_for=lambda facts: pytest.fail("no machine here"),
         control=control,
@@ -114,6 +115,54 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
     assert time.monotonic() - began < 5
     child = int((tmp_path / "child").read_text())
     assert _gone(child)
+
+
+def test_what_a_command_started_is_ended_as_well_when_the_command_itself_goes_at_once(tmp_path: Path) -> None:
+    """A child that lets TERM pass is killed; one that puts something right first has its time."""
+    stubborn = f"sh -c 'trap \"\" TERM; echo $$ > {tmp_path}/stubborn; while :; do sleep 0.1; done' &"
+    tidy = f"sh -c 'trap \"sleep 0.5; echo tidied > {tmp_path}/tidied; exit\" TERM; while :; do sleep 0.1; done' &"
+    script = tmp_path / "hook.sh"
+    script.write_text(f"{stubborn}\n{tidy}\nsleep 60 & wait\n")
+
+    result = command(f"sh {script}", seconds=1.0)
+
+    assert not result.succeeded
+    assert _gone(int((tmp_path / "stubborn").read_text()))
+    assert (tmp_path / "tidied").exists()
+
+
+def test_a_command_that_ended_in_time_leaves_what_it_started(tmp_path: Path) -> None:
+    assert command(f"sh -c 'sleep 60 >/dev/null 2>&1 & echo $! > {tmp_path}/child'").succeeded
+    child = int((tmp_path / "child").read_text())
+    os.kill(child, 9)
+
+
+SECRETS = {
+    "FLEETPATCH_RECORDS_URL": "postgresql://u:hunter2@db/x",
+    "PREFECT_API_KEY": "hunter2",
+    "PREFECT_API_AUTH_STRING": "admin:hunter2",
+    "PGPASSWORD": "hunter2",
+    "SSH_AUTH_SOCK": "/hunter2",
+    "WEB_PASSWORD": "hunter2",
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+    "https_proxy": "http://u:hunter2@proxy",
+}
+
+
+def test_a_command_gets_a_small_environment_and_what_its_owner_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LC_TIME", "C.UTF-8")
+    told = command("env").message.splitlines()
+    assert not [line for line in told if "hunter2" in line]
+    assert {"LC_TIME=C.UTF-8", f"PATH={os.environ['PATH']}"} <= set(told)
+    assert {line.split("=")[0] for line in told if line.startswith("FLEETPATCH_")} == {
+        f"FLEETPATCH_{name}" for name in ("RUN", "HOOK", "PLACE", "SUBJECT", "MACHINE", "STATE", "REPORT")
+    }
+
+    monkeypatch.setenv("FLEETPATCH_HOOK_ENVIRONMENT", "WEB_PASSWORD  GONE")
+    told = command("env").message.splitlines()
+    assert [line for line in told if "hunter2" in line] == ["WEB_PASSWORD=hunter2"]
 
 
 def test_a_stop_ends_a_command_before_and_not_one_after() -> None:
@@ -213,6 +262,45 @@ def test_an_http_hook_posts_the_event(site: Site) -> None:
     assert "cancellationCutOffDateTime" in told["data"]
     assert "p w" not in repr(result)
     assert "abc" not in repr(result)
+
+
+SECRET_URLS = [
+    "http://{place}/services/T0001/B0002/hunter2secret",
+    "http://ada:hunter2secret@{place}/hook",
+    "http://{place}/hook?token=hunter2secret&x=1",
+    "http://{place}/a b/hunter2secret",  # InvalidURL, whose text has the path
+    "http://{place}/hook?token=hunter2secret\x7f",
+    "http://{place}/é/hunter2secret",
+    "http://{place}/hook#hunter2secret",
+    "http://{place}/hunter2secret%2Fmore%20?q=%22hunter2secret",
+    "http://hunter2secret:{place}/",
+    "http://[hunter2secret]:{place}/",
+    "http://{place}:hunter2secret/",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+@pytest.mark.parametrize("says", ["nothing", "the page is not there: {path}", "<a href='{path}'>", "{json}", "cut"])
+def test_nothing_of_a_url_but_its_place_is_told_or_kept(
+    site: Site, caplog: pytest.LogCaptureFixture, url: str, says: str
+) -> None:
+    target = url.format(place=f"127.0.0.1:{site.port}")
+    path = "/" + target.partition("//")[2].partition("/")[2]
+    site.status = 404
+    site.body = says.format(path=path, json=json.dumps({"url": path}).replace("/", "\\/")).encode()
+    if says == "cut":
+        site.delay, seconds = 0.4, 0.2
+    else:
+        seconds = 3.0
+    records = FakeRecords()
+
+    result = call(HookKind.HTTP, target, seconds=seconds, records=records)
+
+    assert not result.succeeded
+    assert result.message
+    for told in (repr(result), repr(records.journal), caplog.text):
+        assert "hunter2secret" not in told
+        assert "T0001/B0002" not in told
 
 
 @pytest.mark.parametrize("status", [300, 301, 404, 500])

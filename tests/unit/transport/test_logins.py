@@ -1,7 +1,8 @@
 """What is remembered of logins: no account is locked by us, and no machine keeps the fleet from being patched."""
 
+import functools
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import PrivilegeMethod
 from tasks.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
 from tasks.seams.clock import Deadline
-from tasks.transport.logins import AGAIN, PAUSE, PROVEN, UNPROVEN, Logins, NotSent
+from tasks.transport.logins import AGAIN, PAUSE, PROVEN, UNPROVEN, Attempt, Logins, NotSent
 from tasks.transport.privilege import Privilege
 from tests.support.fake_clock import FakeClock
 from tests.unit.transport.test_privilege import LOGIN, SOON, ScriptedLine, typed
@@ -149,21 +150,22 @@ def test_one_machine_at_a_time_judges_a_password_until_it_is_known_to_be_right()
         pass  # from here on nobody waits for another
 
 
+def _attempt(
+    logins: Logins, machine: str, user: str, credential: Credential, deadline: Deadline
+) -> AbstractContextManager[Attempt]:
+    return logins.attempt(machine, user, credential, clock=FakeClock(), deadline=deadline)
+
+
 @pytest.mark.parametrize(
     ("says", "sent"),
     [("1 incorrect password attempt", UNPROVEN), ("ann is not in the sudoers file.", 6)],
 )
 def test_a_wrong_password_for_sudo_is_not_tried_on_the_whole_fleet(says: str, sent: int):
-    logins, clock = Logins(), FakeClock()
+    logins = Logins()
     lines = [ScriptedLine(LOGIN, says=says) for _ in range(6)]
     for number, line in enumerate(lines):
-        privilege = Privilege(
-            PrivilegeMethod.SUDO,
-            password=lambda: typed("wrong"),
-            attempts=lambda user, credential, deadline, name=f"m{number}": logins.attempt(
-                name, user, credential, clock=clock, deadline=deadline
-            ),
-        )
+        attempts = functools.partial(_attempt, logins, f"m{number}")
+        privilege = Privilege(PrivilegeMethod.SUDO, password=lambda: typed("wrong"), attempts=attempts)
         for _ in range(2):
             with pytest.raises(PrivilegeError) as caught:
                 privilege.way(line, deadline=SOON)
