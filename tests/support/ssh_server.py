@@ -191,7 +191,7 @@ class _Behaviour(paramiko.ServerInterface):
             goodbye.add_int(2)
             goodbye.add_string("Too many authentication failures")
             goodbye.add_string("")
-            self._transport._send_message(goodbye)
+            self._transport._send_message(goodbye)  # type: ignore[attr-defined]
             self._transport.close()
         return verdict
 
