@@ -4,8 +4,12 @@
 while it is imported. All are imported for every call, so what is heavy they load inside of their functions.
 """
 
-# ruff: noqa: I001 - importing is what adds the verbs, and those of the flows stand first in --help
+# ruff: noqa: I001, E402 - importing is what adds the verbs, and those of the flows stand first in --help
 import sys
+
+from deployments.interrupts import hold, release
+
+hold()
 
 from flows.cli.main import main
 
@@ -13,6 +17,8 @@ import deployments.cli.config
 import deployments.cli.calendar
 import deployments.cli.deploy
 import deployments.cli.server  # noqa: F401
+
+release()
 
 __all__ = ["main"]
 

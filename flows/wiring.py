@@ -31,6 +31,7 @@ from tasks.records.retention import apply_retention
 from tasks.records.sql import SqlRecords
 from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.transport import Transport
+from tasks.transport.logins import Logins
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +83,12 @@ def real_ports(request: AssessRequest | PatchRequest, who: Caller) -> Iterator[P
         RecordsError: the records can't be opened.
     """
     inventory = load_inventory(find_inventory(request.inventory))
-    clock = SystemClock()
+    clock, logins = SystemClock(), Logins()
 
     def connect(machine: Machine) -> Transport:
         from tasks.transport.open import open_session  # noqa: PLC0415 - loads paramiko, which who only reads saves
 
-        return open_session(machine, inventory, clock=clock, secrets=_fetch)
+        return open_session(machine, inventory, clock=clock, secrets=_fetch, logins=logins)
 
     with open_records(who.records_url) as records, telling(request, who) as tell:
         ports = Ports(

@@ -5,6 +5,8 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,9 +15,11 @@ from flows.hooks.patience import Patience
 from tasks.model import Hook
 from tasks.reporting.document import json_lines
 from tasks.reporting.flatten import tables
+from tasks.rules.environment import of_hooks
 
 TAIL_BYTES = 4000
-KILL_SECONDS = 5.0  # how long a command may take to end after it was told to
+KILL_SECONDS = 5.0  # how long a command and all that it started may take to end after they were told to
+GROUP_SECONDS = 0.05
 
 
 def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool, str]:
@@ -34,7 +38,7 @@ def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool,
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_environment(event, report)},
+                env={**of_hooks(os.environ), **_environment(event, report)},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -77,13 +81,16 @@ def _watched(child: subprocess.Popen[bytes], patience: Patience) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a command and its group. The group bears the child's own id, which is its until it was waited for."""
+    """End a command and its group, which bears its id: also what goes on in there when the command itself has ended."""
+    until = time.monotonic() + KILL_SECONDS
     os.killpg(child.pid, signal.SIGTERM)
-    try:
-        child.wait(KILL_SECONDS)
-    except subprocess.TimeoutExpired:
+    with suppress(ProcessLookupError):  # nobody is left
+        while time.monotonic() < until:
+            child.poll()  # or the command itself stays in its group
+            os.killpg(child.pid, 0)
+            time.sleep(GROUP_SECONDS)
         os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    child.wait()
 
 
 def _tail(printed: BinaryIO) -> str:

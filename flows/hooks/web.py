@@ -11,7 +11,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from flows.hooks.event import HookEvent
 from flows.hooks.patience import Patience, in_a_thread
 from tasks.model import Hook
-from tasks.steps.probes import request_to
+from tasks.steps.probes import request_to, why_not
 
 ANSWER_BYTES = 64 * 1024
 SHOWN = 300  # characters of an answer that are kept for people
@@ -49,9 +49,9 @@ def _asked(request: Request, patience: Patience) -> tuple[bool, str, str]:
             return _sent(request, max(1.0, patience.left))
         except URLError as error:
             if not _not_taken(error) or patience.over():
-                return False, f"it could not be called: {error.reason}", ""
-        except (OSError, http.client.HTTPException) as error:
-            return False, f"there was no answer: {error!s}", ""
+                return False, f"it could not be called: {why_not(error)}", ""
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return False, f"there was no answer: {why_not(error)}", ""
         patience.clock.sleep(PAUSE_SECONDS)
 
 

@@ -1,6 +1,13 @@
 """URLs as they may be shown and logged. Pure."""
 
-from urllib.parse import urlsplit, urlunsplit
+import html
+import json
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+HIDDEN: Final = "***"
+_PART_LETTERS: Final = 8  # a shorter part of a path is a word such as "hooks"; of a query it may be a PIN
+_VALUE_LETTERS: Final = 4
 
 
 def shown_url(target: str) -> str:
@@ -12,5 +19,38 @@ def shown_url(target: str) -> str:
         return "URL"
     login, at, place = parts.netloc.rpartition("@")
     return urlunsplit(
-        (parts.scheme, f"{'***' if login else ''}{at}{place}", parts.path, "***" if parts.query else "", "")
+        (parts.scheme, f"{HIDDEN if login else ''}{at}{place}", parts.path, HIDDEN if parts.query else "", "")
     )
+
+
+def shown_place(target: str) -> str:
+    """Return where a URL leads, for people: of one that is called, the path may be the secret as well."""
+    try:
+        parts = urlsplit(target)
+        _ = parts.port
+    except ValueError:
+        return "URL"
+    more = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], f"/{HIDDEN}" if more else parts.path, "", ""))
+
+
+def without_secrets(text: str, target: str) -> str:
+    """Return a text without what a URL holds besides its place, in whichever way somebody may have repeated it."""
+    for secret in sorted(_secrets(target), key=len, reverse=True):
+        in_json = json.dumps(secret)[1:-1]
+        for spelt in (secret, unquote(secret), html.escape(secret), in_json, in_json.replace("/", "\\/")):
+            text = text.replace(spelt, HIDDEN)
+    return text
+
+
+def _secrets(target: str) -> set[str]:
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return {target}
+    login = parts.netloc.rpartition("@")[0]
+    behind = target.partition(parts.netloc)[2] if parts.netloc else ""
+    values = {value for _, value in parse_qsl(parts.query)} | set(login.split(":"))
+    segments = {part for part in parts.path.split("/") if len(part) >= _PART_LETTERS}
+    whole = {target, behind, parts.path, parts.query, parts.fragment, login}
+    return {part for part in whole if len(part) > 1} | segments | {v for v in values if len(v) >= _VALUE_LETTERS}

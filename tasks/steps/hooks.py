@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.errors import FleetpatchError, RecordsError, WindowClosed
 from tasks.model import ErrorInfo, Hook, HookResult
 from tasks.rules.hooks import BEFORE, OF_A_MACHINE, stops, why_stopped
-from tasks.rules.urls import shown_url
+from tasks.rules.urls import shown_place, without_secrets
 from tasks.seams.clock import Deadline
 from tasks.seams.records import JournalEntry, JournalMark
 from tasks.seams.transport import Script
@@ -57,8 +57,8 @@ def key_of(hook: Hook, subject: str) -> str:
 
 
 def shown(hook: Hook) -> Hook:
-    """Return a hook as it may be kept and shown: of a URL neither login nor query."""
-    return replace(hook, target=shown_url(hook.target)) if hook.kind is HookKind.HTTP else hook
+    """Return a hook as it may be kept and shown: of a URL only where it leads."""
+    return replace(hook, target=shown_place(hook.target)) if hook.kind is HookKind.HTTP else hook
 
 
 def once(context: Context, hook: Hook, subject: str, call: Call, until: datetime | None = None) -> HookResult:
@@ -129,9 +129,8 @@ def _obstacle(context: Context, hook: Hook, deadline: Deadline) -> str:
 
 
 def _clean(hook: Hook, message: str) -> str:
-    """Return a message without the login and the query that a URL may hold, and no longer than is useful."""
-    target, public = hook.target, shown(hook).target
-    return (message.replace(target, public) if target != public else message)[-TAIL:]
+    """Return a message without what a URL may hold, and no longer than is useful."""
+    return (without_secrets(message, hook.target) if hook.kind is HookKind.HTTP else message)[-TAIL:]
 
 
 def _of(result: HookResult) -> _Ended:

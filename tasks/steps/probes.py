@@ -3,6 +3,7 @@
 import base64
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -142,11 +143,33 @@ def _http(check: Check) -> str:
     except HTTPError as error:
         with error:
             endless = error.msg.startswith(HTTPRedirectHandler.inf_msg)
-            return "" if 300 <= error.code < 400 and not endless else f"status {error.code}: {error.reason}"
-    except (URLError, OSError, http.client.HTTPException) as error:
-        return str(error)
-    except UnicodeError:
-        return "the target's name is none that can be looked up"
+            return "" if 300 <= error.code < 400 and not endless else why_not(error)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return why_not(error)
+
+
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (http.client.InvalidURL, "the URL holds a blank or a control character: write it as %20"),
+    (UnicodeError, "the URL holds letters that can't be sent (write them as %C3%A9), or its name can't be looked up"),
+    (http.client.RemoteDisconnected, "the connection was closed without an answer"),
+    (http.client.HTTPException, "the answer is no HTTP"),
+    (TimeoutError, "no answer in time"),
+)
+
+
+def why_not(error: Exception) -> str:
+    """Return why a page was not had, without the library's own text: that may repeat the URL, or a part of it."""
+    if isinstance(error, HTTPError):
+        return f"status {error.code}"
+    reason = error.reason if isinstance(error, URLError) else error
+    for kind, words in _REASONS:
+        if isinstance(reason, kind):
+            return words
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {reason.verify_message}"
+    if isinstance(reason, OSError) and (reason.strerror or str(reason).startswith("Tunnel ")):
+        return reason.strerror or str(reason)
+    return type(reason).__name__
 
 
 def request_to(target: str, body: bytes | None = None) -> Request:

@@ -24,6 +24,8 @@ LINE_LIMIT: Final = 1024 * 1024
 """Bytes that one framed line may have; prelude.sh cuts its pieces at 60 000."""
 RECORDS_LIMIT: Final = 16 * 1024 * 1024
 """Bytes that all records of one exchange may have together."""
+NOISE_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of what is no answer that are read, on both streams together: a start-up file may print without end."""
 INTEGER_DIGITS: Final = 20
 """Of a whole number, its sign included: those of 64 bits have no more."""
 NOISE_HEAD: Final = 8 * 1024
@@ -177,6 +179,9 @@ class Noise:
 
     Args:
         secret: never to be shown: what goes before a script may be echoed by a shell that was not asked for it.
+
+    Attributes:
+        size: bytes that came, those left out included.
     """
 
     def __init__(self, secret: bytes = b"") -> None:
@@ -184,9 +189,11 @@ class Noise:
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
+        self.size = 0
 
     def add(self, data: bytes) -> None:
         """Take more in."""
+        self.size += len(data)
         room = NOISE_HEAD - len(self._head)
         if room > 0:
             self._head += data[:room]
@@ -242,11 +249,17 @@ class Decoder:
             begin = newline + 1
         del self._rest[:begin]
         self._shed()
+        self._bound_noise()
         return self.ended
 
     def note(self, data: bytes) -> None:
-        """Take in bytes of stderr."""
+        """Take in bytes of stderr.
+
+        Raises:
+            ProtocolViolation: it is too much.
+        """
         self._noise.add(data)
+        self._bound_noise()
 
     def result(self) -> Decoded:
         """Return the whole answer.
@@ -261,6 +274,10 @@ class Decoder:
     def noise(self) -> str:
         """Return what was not framed, so far."""
         return self._noise.text()
+
+    def _bound_noise(self) -> None:
+        if self._noise.size > NOISE_LIMIT and not self.ended:
+            raise self._violation(f"more than {NOISE_LIMIT} bytes came that are no answer")
 
     def _shed(self) -> None:
         if self.ended:

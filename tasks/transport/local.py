@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import IO
 
 from tasks.errors import DeadlineExceeded, Unreachable
+from tasks.rules.environment import minimal
 from tasks.seams.clock import Clock, Deadline
 from tasks.transport.framing import Decoder
 
@@ -16,7 +17,7 @@ _CHUNK = 65_536
 
 
 class LocalLine:
-    """Runs commands as the user that fleetpatch runs as."""
+    """Runs commands as the user that fleetpatch runs as, in an environment like that of a login over SSH."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,6 +37,7 @@ class LocalLine:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
                 cwd="/",
+                env=minimal(os.environ),
             )
         except OSError as error:
             raise Unreachable(f"{words[0]} can't be run here: {error.strerror}") from error

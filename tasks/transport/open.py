@@ -1,6 +1,7 @@
 """From a machine of the inventory to its Session: one table of the kinds of transport."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -13,6 +14,7 @@ from tasks.seams.clock import Clock, Deadline
 from tasks.transport.framing import load_script
 from tasks.transport.line import Line
 from tasks.transport.local import LocalLine
+from tasks.transport.logins import Attempt, Logins
 from tasks.transport.posix import PosixShell, ScriptSource
 from tasks.transport.privilege import Privilege
 from tasks.transport.session import Connection, Opener, Session
@@ -35,6 +37,7 @@ class _Request:
     clock: Clock
     secrets: Secrets
     bastions: Bastions
+    logins: Logins
     job_root: str
     scripts: ScriptSource
 
@@ -46,6 +49,7 @@ def open_session(
     clock: Clock,
     secrets: Secrets = resolve,
     bastions: Bastions = SHARED_BASTIONS,
+    logins: Logins | None = None,
     job_root: str = "",
     scripts: ScriptSource = load_script,
 ) -> Session:
@@ -58,6 +62,7 @@ def open_session(
         secrets: fetches a credential by its reference; give ``functools.partial(resolve, blocks=…)`` where Prefect
             blocks can be read.
         bastions: the jump hosts in use, shared by all sessions of a process.
+        logins: what became of logins, shared by all sessions of a run; None: nothing is known of others.
         job_root: where jobs are kept on the machine; "" for the usual place.
         scripts: gives a script's text by its name.
 
@@ -73,12 +78,12 @@ def open_session(
             machine=machine.name,
             hint=f"Reach it by one of: {known}; or take it out of the scope.",
         )
-    request = _Request(machine, inventory, clock, secrets, bastions, job_root, scripts)
+    request = _Request(machine, inventory, clock, secrets, bastions, logins or Logins(), job_root, scripts)
     return Session(row(request), machine=machine.name, clock=clock)
 
 
 def _ssh(request: _Request) -> Opener:
-    around = Surroundings(request.inventory.host_keys, request.secrets, request.clock)
+    around = Surroundings(request.inventory.host_keys, request.secrets, request.clock, request.logins)
     dial = request.bastions.dial(request.machine, request.inventory, around)
     privilege = _privilege(request)
 
@@ -120,7 +125,7 @@ def _privilege(request: _Request) -> Privilege:
     if reference is None:
         return Privilege(request.machine.privilege)
 
-    def password() -> str:
+    def password() -> Credential:
         credential = request.secrets(reference)
         if credential.kind != "password" or credential.secret is None:
             raise CredentialError(
@@ -128,6 +133,9 @@ def _privilege(request: _Request) -> Privilege:
                 machine=request.machine.name,
                 hint="Write env:NAME, file:PATH or prefect:BLOCK.",
             )
-        return credential.secret.reveal()
+        return credential
 
-    return Privilege(request.machine.privilege, password=password)
+    def attempts(user: str, credential: Credential, deadline: Deadline) -> AbstractContextManager[Attempt]:
+        return request.logins.attempt(request.machine.name, user, credential, clock=request.clock, deadline=deadline)
+
+    return Privilege(request.machine.privilege, password=password, attempts=attempts)

@@ -8,16 +8,19 @@ and again locks the account.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
+from inventory.credentials import Credential
 from inventory.machine import PrivilegeMethod
 from tasks.errors import PrivilegeError, ProtocolViolation
 from tasks.seams.clock import Deadline
 from tasks.transport.framing import Decoder, compose, load_script, new_nonce
 from tasks.transport.line import Line
+from tasks.transport.logins import Attempt, NotSent
 
 SHELL: Final = ("/bin/sh", "-s")
 SUDO: Final = ("sudo", "-n", "--", *SHELL)
@@ -26,6 +29,10 @@ SUDO_PASSWORD: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL)
 SUDO_ASK: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
 DOAS: Final = ("doas", "-n", *SHELL)
 _NO_TERMINAL: Final = "you must have a tty"
+_PASSWORD_IS_RIGHT: Final = ("not in the sudoers", "may not run", "not allowed to")  # what sudo says to a right one
+
+Attempts = Callable[[str, Credential, Deadline], AbstractContextManager[Attempt]]
+"""Opens an attempt of a user with a password, as Logins.attempt does."""
 
 
 class _Answer(BaseModel):
@@ -65,11 +72,19 @@ class Privilege:
     Args:
         method: what the machine's owner says; AUTO probes.
         password: gives the password for sudo, or None when there is none. Asked for only when sudo wants it.
+        attempts: keep a password that was refused from being sent again, here and on other machines.
     """
 
-    def __init__(self, method: PrivilegeMethod, *, password: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        method: PrivilegeMethod,
+        *,
+        password: Callable[[], Credential] | None = None,
+        attempts: Attempts = lambda _user, _credential, _deadline: nullcontext(Attempt([])),
+    ) -> None:
         self._method = method
         self._password = password
+        self._attempts = attempts
         self._way: Way | None = AS_LOGIN if method is PrivilegeMethod.NONE else None
         self._refusal: PrivilegeError | None = None
 
@@ -84,6 +99,8 @@ class Privilege:
         if self._way is None:
             try:
                 self._way = self._find(line, deadline)
+            except NotSent as kept:  # may be sent later: when another machine has taken it
+                raise PrivilegeError(kept.message, hint=kept.hint) from kept
             except PrivilegeError as refusal:
                 self._refusal = refusal
                 raise
@@ -107,21 +124,24 @@ class Privilege:
         said = [answer.sudo_said or f"sudo is {answer.sudo}", answer.doas_said or f"doas is {answer.doas}"]
         return self._refuse(answer, "; ".join(" ".join(text.split())[-200:] for text in said))
 
-    def _with_password(self, password: str, answer: _Answer, line: Line, deadline: Deadline) -> Way:
+    def _with_password(self, credential: Credential, answer: _Answer, line: Line, deadline: Deadline) -> Way:
+        password = credential.secret.reveal() if credential.secret is not None else ""
         if "\n" in password or "\r" in password:
             self._refuse(answer, "the password for sudo has a line break in it")
         typed = f"{password}\n".encode()
         decoder = Decoder(new_nonce())
         ask = on_terminal(SUDO_ASK) if answer.terminal else SUDO_ASK
         shell = on_terminal(SUDO_PASSWORD) if answer.terminal else SUDO_PASSWORD
-        if line.exchange(ask, typed, decoder, deadline=deadline) == 0:
-            return Way(shell, typed, by="sudo")
-        # some systems' sudo repeats what was typed when there is no terminal
-        said = " ".join(decoder.noise().replace(password, "***").split())[-200:]
-        raise PrivilegeError(
-            f"sudo refused the password of {answer.user}: {said}",
-            hint=f"Correct what privilege_password refers to, or add to sudoers: {_sudoers(answer.user)}",
-        )
+        with self._attempts(answer.user, credential, deadline) as attempt:
+            if line.exchange(ask, typed, decoder, deadline=deadline) == 0:
+                return Way(shell, typed, by="sudo")
+            # some systems' sudo repeats what was typed when there is no terminal
+            said = " ".join(decoder.noise().replace(password, "***").split())[-200:]
+            attempt.refused = not any(words in said for words in _PASSWORD_IS_RIGHT)
+            raise PrivilegeError(
+                f"sudo refused the password of {answer.user}: {said}",
+                hint=f"Correct what privilege_password refers to, or add to sudoers: {_sudoers(answer.user)}",
+            )
 
     def _refuse(self, answer: _Answer, why: str) -> NoReturn:
         raise PrivilegeError(

@@ -1,4 +1,4 @@
-"""What the contract tests of leases, and of records under a lease, are held against."""
+"""What the contract tests of leases, of records under a lease, and of SSH are held against."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tasks.records.sql import SqlRecords
+from tasks.transport.ssh import connect as connecting
 from tests.contract.records_subjects import BOTH, Place, opened, place_of
+from tests.contract.ssh_world import World
 
 
 @pytest.fixture(params=["fake", *BOTH])
@@ -19,3 +21,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
     with opened(request.param, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(connecting, "PAUSES", (0.02, 0.02))
+    it = World(tmp_path)
+    yield it
+    it.close()

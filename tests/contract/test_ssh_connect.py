@@ -1,15 +1,12 @@
 """SSH against a small server on the loopback network: every fault becomes one error of ours, and none is hidden."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from inventory.credentials import Credential, CredentialKind, Secret, resolve
+from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.host_keys import HostKeyStore
-from inventory.machine import HostKeyPolicy, HostKeys, Inventory, Machine, PrivilegeMethod
+from inventory.machine import HostKeyPolicy
 from tasks.errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -20,85 +17,13 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Script
-from tasks.transport.open import open_session
-from tasks.transport.session import Session
-from tasks.transport.ssh import connect as connecting
 from tasks.transport.ssh.crypto import PinnedTransport
-from tasks.transport.ssh.jump import Bastions
 from tasks.transport.ssh.login import load_key
-from tests.contract.transport_subjects import scripts
-from tests.support.ssh_server import PASSWORD, Server, new_key
+from tests.contract.ssh_world import CLOCK, GREET, soon
+from tests.support.ssh_server import PASSWORD, new_key
 
 # paramiko's threads, of the client and of the server, may raise when the other side was quicker to hang up
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-GREET = Script("greet", {"name": "x"})
-CLOCK = SystemClock()
-
-
-class World:
-    """Servers, keys and known hosts of one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = new_key(folder / "id")
-        self.known_hosts = folder / "known_hosts"
-        self.policy = HostKeyPolicy.PINNED
-        self.bastions = Bastions()
-        self.servers: list[Server] = []
-        self.sessions: list[Session] = []
-        self.machines: tuple[Machine, ...] = ()
-        self.secrets: Callable[[str], Credential] = resolve
-
-    def server(self, *, pinned: bool = True, **switches: Any) -> Server:
-        server = Server(new_key(self.folder / f"host{len(self.servers)}"), user_key=self.key, **switches)
-        self.servers.append(server)
-        if pinned:
-            self.pin(server, server.host_key)
-        return server
-
-    def pin(self, server: Server, key) -> None:
-        with self.known_hosts.open("a") as file:
-            file.write(f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}\n")
-
-    def machine(self, server: Server, name: str = "m", **fields: Any) -> Machine:
-        machine = Machine(
-            name,
-            "127.0.0.1",
-            port=server.port,
-            user="patch",
-            credential=f"key:{self.folder / 'id'}",
-            privilege=PrivilegeMethod.NONE,
-        )
-        return replace(machine, **fields)
-
-    def session(self, server: Server, **fields: Any) -> Session:
-        machine = self.machine(server, **fields)
-        inventory = Inventory((machine, *self.machines), HostKeys(self.policy, self.known_hosts))
-        session = open_session(
-            machine, inventory, clock=CLOCK, secrets=self.secrets, bastions=self.bastions, scripts=scripts
-        )
-        self.sessions.append(session)
-        return session
-
-    def close(self) -> None:
-        closing: list[Session | Bastions | Server] = [*self.sessions, self.bastions, *self.servers]
-        for each in closing:
-            each.close()
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(connecting, "PAUSES", (0.02, 0.02))
-    it = World(tmp_path)
-    yield it
-    it.close()
-
-
-def soon(seconds: float = 20.0) -> Deadline:
-    return Deadline.after(CLOCK, seconds)
 
 
 def test_a_script_runs_with_pinned_algorithms_and_plain_words(world):

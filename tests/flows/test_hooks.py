@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -20,6 +21,7 @@ from tasks.model import Hook, RunReport
 from tasks.seams.clock import Deadline, SystemClock
 from tasks.seams.transport import ScriptRecord
 from tasks.states import HookKind, HookPlace, OperationState
+from tasks.steps.context import Control
 from tests.support.builders import make_report
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -96,10 +98,66 @@ def test_any_other_end_has_failed() -> None:
     assert "no such pool" in message
 
 
+def states(subject: str) -> list[str | None]:
+    """Return where the flow runs of a turn stand."""
+    with get_client(sync_client=True) as client:
+        key = f"fleetpatch/{told(subject).id}"
+        runs = [run for run in client.read_flow_runs() if run.idempotency_key == key]
+        return [run.state.name for run in runs if run.state is not None]
+
+
 @pytest.mark.usefixtures("deployment")
-def test_a_deployment_that_nobody_runs_is_given_up() -> None:
-    with pytest.raises(GivenUp, match="longer than"):
+def test_a_deployment_that_nobody_runs_is_given_up_and_cancelled() -> None:
+    with pytest.raises(GivenUp, match=r"longer than 2 s; flow run .* was cancelled"):
         run_deployment(hook(), told("wave 2"), patience(2))
+    assert states("wave 2") == ["Cancelled"]  # or a worker that comes back would drain at noon
+
+
+@pytest.mark.usefixtures("deployment")
+def test_what_somebody_else_has_taken_over_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = Control()
+    create = SyncPrefectClient.create_flow_run_from_deployment
+
+    def noticed(*words: Any, **more: Any) -> object:
+        made = create(*words, **more)
+        control.lose()
+        return made
+
+    monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", noticed)
+    with pytest.raises(GivenUp):
+        run_deployment(hook(), told("wave 5"), Patience(Deadline.after(CLOCK, 20), CLOCK, control, 20))
+    assert states("wave 5") in (["Scheduled"], ["Late"])
+
+
+@pytest.mark.usefixtures("deployment")
+@pytest.mark.parametrize("call", ["read_deployment_by_name", "create_flow_run_from_deployment", "read_flow_run"])
+def test_a_server_that_is_away_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    real, failures = getattr(SyncPrefectClient, call), [httpx.ConnectError("away"), httpx.ReadTimeout("lost")]
+
+    def away(client: SyncPrefectClient, *words: object, **more: object) -> object:
+        answer = real(client, *words, **more)  # it was carried out, and the answer got lost
+        if failures:
+            raise failures.pop()
+        return answer
+
+    monkeypatch.setattr(SyncPrefectClient, call, away)
+    with worker(Completed()):
+        succeeded, message = run_deployment(hook(), told(f"wave 6 {call}"), patience())
+    assert (succeeded, failures) == (True, []), message
+    assert states(f"wave 6 {call}") == ["Completed"]
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_flow_run_that_can_no_longer_be_watched_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        response = httpx.Response(403, request=httpx.Request("GET", "http://prefect"))
+        raise httpx.HTTPStatusError("forbidden", request=response.request, response=response)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SyncPrefectClient, "read_flow_run", refused)
+        with pytest.raises(httpx.HTTPStatusError):
+            run_deployment(hook(), told("wave 7"), patience())
+    assert states("wave 7") == ["Cancelled"]
 
 
 @pytest.mark.usefixtures("deployment")

@@ -14,9 +14,11 @@ from paramiko.common import (
     AUTH_FAILED,
     AUTH_PARTIALLY_SUCCESSFUL,
     AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_CONNECT_FAILED,
     OPEN_SUCCEEDED,
 )
+from paramiko.server import InteractiveQuery
 
 PASSWORD = "right"
 
@@ -38,7 +40,18 @@ class Server:
         silent: whether it accepts and then says nothing.
         deaf: whether it never answers a request to run something.
         cuts: whether the line is cut once a command runs.
+        cuts_logins: whether the line is cut instead of an answer to a credential.
+        refuses: whether it refuses every password.
+        banner: what it says before a login.
+        takes: the kinds of credential that it takes.
+        asks: what it asks by keyboard-interactive, one after the other; the first answer has to be the password.
+        tries: refused credentials after which it ends the line; 0: as many as one likes.
+        slow: seconds until a machine behind it answers, by port; None: it never does.
+        prohibited: ports behind it that nobody may go to.
+        frozen: whether it answers nothing any more, and keeps its lines.
         logins: every credential that was shown.
+        answers: what it was answered by keyboard-interactive.
+        tunnels: ports that it was asked to go to.
     """
 
     host_key: paramiko.PKey
@@ -47,8 +60,19 @@ class Server:
     silent: bool = False
     deaf: bool = False
     cuts: int = 0
+    cuts_logins: bool = False
     second_factor: bool = False
+    refuses: bool = False
+    banner: str = ""
+    takes: str = "publickey,password"
+    asks: tuple[str, ...] = ("Password: ",)
+    tries: int = 0
+    slow: dict[int, float | None] = field(default_factory=dict)
+    prohibited: set[int] = field(default_factory=set)
+    frozen: bool = False
     logins: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    tunnels: list[int] = field(default_factory=list)
     accepted: int = 0
     commands: list[str] = field(default_factory=list)
 
@@ -84,40 +108,105 @@ class Server:
             elif self.silent:
                 self._open.append(line)
             else:
-                transport = paramiko.Transport(line)
+                transport = _Transport(line, self)
                 transport.add_server_key(self.host_key)
                 self._open.append(transport)
                 with contextlib.suppress(Exception):
                     transport.start_server(event=threading.Event(), server=_Behaviour(self, transport))
 
 
+class _Transport(paramiko.Transport):
+    """The library's server opens channels one after the other; a real one waits for a slow one in the background."""
+
+    def __init__(self, line: socket.socket, server: Server) -> None:
+        super().__init__(line)
+        self._server = server
+
+    def _parse_channel_open(self, m):
+        kind, _, _, _ = m.get_text(), m.get_int(), m.get_int(), m.get_int()
+        port = (m.get_text(), m.get_int())[1] if kind == "direct-tcpip" else 0
+        m.rewind()
+        if self._server.frozen:
+            return
+        if port:
+            self._server.tunnels.append(port)
+        if port not in self._server.slow:
+            super()._parse_channel_open(m)  # type: ignore[misc]  # the stubs know nothing private
+        elif (seconds := self._server.slow[port]) is not None:
+            threading.Timer(seconds, super()._parse_channel_open, (m,)).start()  # type: ignore[misc]
+
+    def _parse_global_request(self, m):
+        if not self._server.frozen:
+            super()._parse_global_request(m)  # type: ignore[misc]
+
+
 class _Behaviour(paramiko.ServerInterface):
     def __init__(self, server: Server, transport: paramiko.Transport) -> None:
         self._server = server
         self._transport = transport
+        self._refused = 0
+        self._to_ask: list[str] = []
+        self._lines: dict[int, socket.socket] = {}
 
     def get_allowed_auths(self, username):
-        return "publickey,password"
+        return self._server.takes
+
+    def get_banner(self):
+        return self._server.banner or None, "en-US"
 
     def check_auth_publickey(self, username, key):
         self._server.logins.append(key.get_name())
-        if key != self._server.user_key:
-            return AUTH_FAILED
-        return AUTH_PARTIALLY_SUCCESSFUL if self._server.second_factor else AUTH_SUCCESSFUL
+        if key != self._server.user_key or "publickey" not in self._server.takes:
+            return self._judged(AUTH_FAILED)
+        return self._judged(AUTH_PARTIALLY_SUCCESSFUL if self._server.second_factor else AUTH_SUCCESSFUL)
 
     def check_auth_password(self, username, password):
         self._server.logins.append("password")
-        return AUTH_SUCCESSFUL if password == PASSWORD else AUTH_FAILED
+        good = password == PASSWORD and "password" in self._server.takes and not self._server.refuses
+        return self._judged(AUTH_SUCCESSFUL if good else AUTH_FAILED)
+
+    def check_auth_interactive(self, username, submethods):
+        self._to_ask = list(self._server.asks)
+        return self._question()
+
+    def check_auth_interactive_response(self, responses):
+        self._server.answers += responses
+        if not self._to_ask:
+            return self._judged(AUTH_SUCCESSFUL if responses == [PASSWORD] else AUTH_FAILED)
+        return self._question()
+
+    def _question(self):
+        query = InteractiveQuery()
+        query.add_prompt(self._to_ask.pop(0), echo=False)
+        return query
+
+    def _judged(self, verdict):
+        """Return the verdict; or end the line instead, as sshd does after MaxAuthTries."""
+        self._refused += verdict == AUTH_FAILED
+        if self._server.cuts_logins:
+            self._transport.close()
+        elif verdict == AUTH_FAILED and self._refused == self._server.tries:
+            goodbye = paramiko.Message()
+            goodbye.add_byte(paramiko.common.cMSG_DISCONNECT)
+            goodbye.add_int(2)
+            goodbye.add_string("Too many authentication failures")
+            goodbye.add_string("")
+            self._transport._send_message(goodbye)  # type: ignore[attr-defined]
+            self._transport.close()
+        return verdict
 
     def check_channel_request(self, kind, chanid):
         return OPEN_SUCCEEDED
 
     def check_channel_direct_tcpip_request(self, chanid, origin, destination):
+        if destination[1] in self._server.prohibited:
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         try:
             line = socket.create_connection(destination, timeout=5)
         except OSError:
             return OPEN_FAILED_CONNECT_FAILED
-        threading.Thread(target=_forward, args=(self._transport, line), daemon=True).start()
+        self._lines[chanid] = line
+        threading.Thread(target=_forward, args=(self._transport, self._lines), daemon=True).start()
         return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel, command):
@@ -149,10 +238,12 @@ def _run(channel: paramiko.Channel, command: str) -> None:
         channel.close()
 
 
-def _forward(transport: paramiko.Transport, line: socket.socket) -> None:
-    channel = transport.accept(5)
-    if channel is None:
-        return
+def _forward(transport: paramiko.Transport, lines: dict[int, socket.socket]) -> None:
+    """Join a channel that was opened to its line; which of them the library hands out is left to it."""
+    while (channel := transport.accept(0.1)) is None:  # it may hand none out to who was woken for one
+        if not transport.is_active() or not lines:
+            return
+    line = lines.pop(channel.get_id())
 
     def pump(source: socket.socket | paramiko.Channel, sink: socket.socket | paramiko.Channel) -> None:
         with contextlib.suppress(Exception):

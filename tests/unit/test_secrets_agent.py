@@ -1,20 +1,40 @@
 """An agent that does not answer is told as that, and asked once."""
 
-import paramiko
+import socket
+import threading
+from pathlib import Path
+
 import pytest
 
 from inventory.credentials import Credential, CredentialKind
 from tasks.errors import AuthenticationFailed
+from tasks.transport.logins import Attempt
 from tasks.transport.ssh import login
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), paramiko.SSHException("lost ssh-agent")])
-def test_an_agent_that_hangs_up_is_no_line_that_was_dropped(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def hang_up() -> None:
-        raise error
+def _hang_up(listener: socket.socket) -> None:
+    line, _ = listener.accept()
+    line.close()
 
-    monkeypatch.setattr(paramiko, "Agent", hang_up)
-    with pytest.raises(AuthenticationFailed, match="the SSH agent does not answer") as told:
-        login.log_in(None, "ann", Credential(CredentialKind.AGENT))  # type: ignore[arg-type]  # it is not got to
+
+@pytest.mark.parametrize("there", ["hangs up", "listens no more", "never was", "is not named"])
+def test_an_agent_that_is_not_there_is_no_line_that_was_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    path = tmp_path / "agent"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+    with socket.socket(socket.AF_UNIX) as listener:
+        if there in {"hangs up", "listens no more"}:
+            listener.bind(str(path))
+        if there == "hangs up":
+            listener.listen()
+            threading.Thread(target=_hang_up, args=(listener,), daemon=True).start()
+        if there == "is not named":
+            monkeypatch.delenv("SSH_AUTH_SOCK")
+        with pytest.raises(AuthenticationFailed, match=r"SSH agent( does not answer)?") as told:
+            login.log_in(
+                login.Login(None, "ann", Attempt([]), lambda most: min(most, 5.0)),  # type: ignore[arg-type]  # not got to
+                Credential(CredentialKind.AGENT),
+            )
     assert not told.value.transient
     assert "key:PATH" in told.value.hint

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Final
 
 import paramiko
 
-from inventory.credentials import CredentialKind
+from inventory.credentials import Credential, CredentialKind
 from inventory.machine import HostKeys, Machine
 from tasks.errors import (
+    AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
     FleetpatchError,
@@ -22,14 +23,14 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.seams.clock import Clock, Deadline
+from tasks.transport.logins import Logins, NotSent
 from tasks.transport.ssh.crypto import PinnedTransport
-from tasks.transport.ssh.login import Secrets, load_key, log_in
+from tasks.transport.ssh.login import LOGIN_SECONDS, Login, Secrets, load_key, log_in
 from tasks.transport.ssh.trust import Trust, store_for
 
 PORT: Final = 22
 CONNECT_SECONDS: Final = 10.0
 BANNER_SECONDS: Final = 30.0
-LOGIN_SECONDS: Final = 30.0
 KEEPALIVE_SECONDS: Final = 15
 DEAD_PEER_MILLISECONDS: Final = 30_000
 PAUSES: Final = (2.0, 5.0)
@@ -48,11 +49,13 @@ class Surroundings:
         host_keys: where host keys are pinned, and the policy.
         secrets: fetches credentials.
         clock: for deadlines, waits and the validity of certificates.
+        logins: what became of logins in this run.
     """
 
     host_keys: HostKeys
     secrets: Secrets
     clock: Clock
+    logins: Logins
 
 
 class Dropped(Exception):
@@ -81,15 +84,15 @@ class Refused(Dropped):
 Dial = Callable[[Deadline], AbstractContextManager[Any]]
 
 
-def connect(machine: Machine, dial: Dial, around: Surroundings, *, deadline: Deadline) -> paramiko.Transport:
+def connect(machine: Machine, dial: Dial, around: Surroundings, *, deadline: Deadline) -> PinnedTransport:
     """Open a connection and log in.
 
-    A line that breaks before the login is tried three times in all; a refused login or host key never again.
+    A line that breaks before a credential was sent is tried three times in all; a refused login or host key is not.
 
     Raises:
         Unreachable: nobody answers, or not with SSH that we speak.
         HostKeyMismatch, HostKeyUnknown: the host is not who it should be, or nobody knows.
-        AuthenticationFailed: it refused the credential.
+        AuthenticationFailed: it refused the credential or did not answer it, or did so earlier in this run.
         DeadlineExceeded: time is over.
         CredentialError: the credential leads nowhere.
     """
@@ -138,7 +141,7 @@ def tcp(machine: Machine, clock: Clock) -> Dial:
     return dial
 
 
-def _try(machine: Machine, dial: Dial, around: Surroundings, deadline: Deadline) -> paramiko.Transport:
+def _try(machine: Machine, dial: Dial, around: Surroundings, deadline: Deadline) -> PinnedTransport:
     trust = Trust(
         around.host_keys.policy,
         store_for(around.host_keys),
@@ -157,18 +160,25 @@ def _try(machine: Machine, dial: Dial, around: Surroundings, deadline: Deadline)
             transport.offer(wanted, legacy=machine.legacy_crypto)
             _negotiate(transport, trust, around.clock, deadline)
             trust.check(transport.host_key_blob)
-            transport.auth_timeout = _left(around.clock, deadline, LOGIN_SECONDS)
-            try:
-                log_in(transport, machine.user or getpass.getuser(), credential)
-            except ConnectionLost as lost:
-                raise Dropped(lost.message) from lost
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                raise Dropped(str(error) or type(error).__name__) from error
+            _log_in(transport, machine, credential, around, deadline)
         except BaseException:
             transport.close()
             raise
     transport.set_keepalive(KEEPALIVE_SECONDS)
     return transport
+
+
+def _log_in(
+    transport: PinnedTransport, machine: Machine, credential: Credential, around: Surroundings, deadline: Deadline
+) -> None:
+    user = machine.user or getpass.getuser()
+    try:
+        with around.logins.attempt(machine.name, user, credential, clock=around.clock, deadline=deadline) as attempt:
+            log_in(Login(transport, user, attempt, lambda most: _left(around.clock, deadline, most)), credential)
+    except NotSent as kept:
+        raise AuthenticationFailed(kept.message, hint=kept.hint) from kept
+    except ConnectionLost as lost:
+        raise Dropped(lost.message) from lost
 
 
 def _negotiate(transport: PinnedTransport, trust: Trust, clock: Clock, deadline: Deadline) -> None:

@@ -5,6 +5,8 @@ from typing import Final
 import paramiko
 from paramiko.message import Message
 
+from tasks.transport.ssh.protocol import CorrectedTransport
+
 CERTIFICATE: Final = "-cert-v01@openssh.com"
 HOST_KEYS: Final = (
     "ssh-ed25519",
@@ -36,8 +38,8 @@ _KEX_INFO: Final[dict[str, type]] = dict(paramiko.Transport._kex_info)  # type: 
 _KEX_INFO[_CURVE25519] = _KEX_INFO[_CURVE25519_LIBSSH]
 
 
-class PinnedTransport(paramiko.Transport):
-    """A paramiko Transport that speaks only these algorithms, and remembers the very bytes of the host's key.
+class PinnedTransport(CorrectedTransport):
+    """A Transport that speaks only these algorithms, and remembers the very bytes of the host's key.
 
     Whether that key is trusted is for trust.py; what is checked here is that the host has the key it shows, and that it
     shows no other one when keys are exchanged again.

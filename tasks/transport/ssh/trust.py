@@ -31,13 +31,22 @@ _stores: Final[dict[Path, HostKeyStore]] = {}
 _stores_lock: Final = threading.Lock()
 
 
+def known_hosts_of(host_keys: HostKeys) -> Path:
+    """Return where an inventory's host keys are pinned.
+
+    Raises:
+        InventoryError: it lies in a home folder that nobody has.
+    """
+    return with_home(host_keys.known_hosts or _DEFAULT)
+
+
 def store_for(host_keys: HostKeys) -> HostKeyStore:
     """Return the store of an inventory's known_hosts; read again only when the file has changed.
 
     Raises:
         InventoryError: the file can't be read.
     """
-    path = with_home(host_keys.known_hosts or _DEFAULT)
+    path = known_hosts_of(host_keys)
     with _stores_lock:
         store = _stores.setdefault(path, HostKeyStore(path))
     store.refresh()

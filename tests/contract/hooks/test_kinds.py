@@ -4,67 +4,20 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from flows.hooks.calling import hook_caller
 from flows.hooks.event import HookEvent, event_of
-from tasks.errors import RecordsError, RequestError
+from tasks.errors import RequestError
 from tasks.model import Hook, HookResult
-from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.clock import Deadline
 from tasks.states import HookKind, HookPlace, OperationState
-from tasks.steps.context import Context, Control, PatchOptions
-from tasks.steps.hooks import once
-from tests.support.builders import make_outcome, make_report, make_run
-from tests.support.fake_records import FakeRecords
-
-CLOCK = SystemClock()
-REPORT = replace(make_report(), run=make_run(request={"configuration": "web-tuesdays"}))
-BEFORE, AFTER = HookPlace.BEFORE_RUN, HookPlace.AFTER_RUN
-
-
-class Stops:
-    """What stores requests to stop."""
-
-    def __init__(self, error: RecordsError | None = None) -> None:
-        self.asked: list[tuple[str, str, str]] = []
-        self.error = error
-
-    def ask(self, run_id: str, by: str, reason: str) -> None:
-        self.asked.append((run_id, by, reason))
-        if self.error is not None:
-            raise self.error
-
-
-def call(
-    kind: HookKind,
-    target: str,
-    *,
-    place: HookPlace = BEFORE,
-    seconds: float = 10.0,
-    control: Control | None = None,
-    stops: Stops | None = None,
-    subject: str = "run",
-) -> HookResult:
-    """Run a hook as the engine does, journal and all."""
-    hook = Hook("h", place, kind, target, timeout_seconds=seconds)
-    control = control or Control()
-    caller = hook_caller(CLOCK, control, (stops or Stops()).ask)
-    context = Context(
-        REPORT.run,
-        PatchOptions(),
-        CLOCK,
-        FakeRecords(),
-        connect=lambda machine: pytest.fail("no machine here"),
-        manager_for=lambda facts: pytest.fail("no machine here"),
-        control=control,
-    )
-    return once(context, hook, subject, lambda h, s, d: caller(h, REPORT, s, d))
+from tasks.steps.context import Control
+from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, call
+from tests.support.builders import make_outcome
 
 
 def command(target: str, **more: object) -> HookResult:
@@ -116,6 +69,54 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
     assert _gone(child)
 
 
+def test_what_a_command_started_is_ended_as_well_when_the_command_itself_goes_at_once(tmp_path: Path) -> None:
+    """A child that lets TERM pass is killed; one that puts something right first has its time."""
+    stubborn = f"sh -c 'trap \"\" TERM; echo $$ > {tmp_path}/stubborn; while :; do sleep 0.1; done' &"
+    tidy = f"sh -c 'trap \"sleep 0.5; echo tidied > {tmp_path}/tidied; exit\" TERM; while :; do sleep 0.1; done' &"
+    script = tmp_path / "hook.sh"
+    script.write_text(f"{stubborn}\n{tidy}\nsleep 60 & wait\n")
+
+    result = command(f"sh {script}", seconds=1.0)
+
+    assert not result.succeeded
+    assert _gone(int((tmp_path / "stubborn").read_text()))
+    assert (tmp_path / "tidied").exists()
+
+
+def test_a_command_that_ended_in_time_leaves_what_it_started(tmp_path: Path) -> None:
+    assert command(f"sh -c 'sleep 60 >/dev/null 2>&1 & echo $! > {tmp_path}/child'").succeeded
+    child = int((tmp_path / "child").read_text())
+    os.kill(child, 9)
+
+
+SECRETS = {
+    "FLEETPATCH_RECORDS_URL": "postgresql://u:hunter2@db/x",
+    "PREFECT_API_KEY": "hunter2",
+    "PREFECT_API_AUTH_STRING": "admin:hunter2",
+    "PGPASSWORD": "hunter2",
+    "SSH_AUTH_SOCK": "/hunter2",
+    "WEB_PASSWORD": "hunter2",
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+    "https_proxy": "http://u:hunter2@proxy",
+}
+
+
+def test_a_command_gets_a_small_environment_and_what_its_owner_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LC_TIME", "C.UTF-8")
+    told = command("env").message.splitlines()
+    assert not [line for line in told if "hunter2" in line]
+    assert {"LC_TIME=C.UTF-8", f"PATH={os.environ['PATH']}"} <= set(told)
+    assert {line.split("=")[0] for line in told if line.startswith("FLEETPATCH_")} == {
+        f"FLEETPATCH_{name}" for name in ("RUN", "HOOK", "PLACE", "SUBJECT", "MACHINE", "STATE", "REPORT")
+    }
+
+    monkeypatch.setenv("FLEETPATCH_HOOK_ENVIRONMENT", "WEB_PASSWORD  GONE")
+    told = command("env").message.splitlines()
+    assert [line for line in told if "hunter2" in line] == ["WEB_PASSWORD=hunter2"]
+
+
 def test_a_stop_ends_a_command_before_and_not_one_after() -> None:
     control = Control()
     threading.Timer(0.3, lambda: control.stop("enough")).start()
@@ -144,133 +145,6 @@ def _gone(pid: int) -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-class Site:
-    """A web server that remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, dict[str, str], bytes]] = []
-        self.status, self.body, self.delay = 200, b"", 0.0
-        self.headers: dict[str, str] = {}
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                site.seen.append((self.path, dict(self.headers), body))
-                time.sleep(site.delay)
-                self.send_response(site.status)
-                for name, value in site.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(site.body)))
-                self.end_headers()
-                self.wfile.write(site.body)
-
-            do_GET = do_POST  # noqa: N815 - the library's name
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
-        self.thread.start()
-
-    @property
-    def port(self) -> int:
-        return int(self.server.server_address[1])
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("no_proxy", "*")
-    made = Site()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    made.thread.join()
-
-
-def http(target: str, **more: object) -> HookResult:
-    return call(HookKind.HTTP, target, **more)  # type: ignore[arg-type]  # the same words
-
-
-def test_an_http_hook_posts_the_event(site: Site) -> None:
-    site.body = b"thank\nyou"
-    result = http(f"http://ada:p%20w@127.0.0.1:{site.port}/hook?token=abc")
-
-    assert (result.succeeded, result.message) == (True, "thank you")
-    ((path, headers, body),) = site.seen
-    assert path == "/hook?token=abc"
-    assert headers["Content-Type"] == "application/json"
-    assert headers["Authorization"].startswith("Basic ")
-    told = json.loads(body)
-    assert told["eventType"] == "fleetpatch.PreMaintenanceEvent"
-    assert told["data"]["correlationId"] == REPORT.run.id
-    assert told["data"]["maintenanceConfigurationId"] == "web-tuesdays"
-    assert told["data"]["machines"] == ["web-1", "web-2"]
-    assert "cancellationCutOffDateTime" in told["data"]
-    assert "p w" not in repr(result)
-    assert "abc" not in repr(result)
-
-
-@pytest.mark.parametrize("status", [300, 301, 404, 500])
-def test_any_other_status_has_failed(site: Site, status: int) -> None:
-    site.status, site.body = status, b"no"
-    site.headers = {"Location": f"http://127.0.0.1:{site.port}/elsewhere"}
-
-    result = http(f"http://127.0.0.1:{site.port}/hook")
-
-    assert not result.succeeded
-    assert f"status {status}" in result.message
-    assert len(site.seen) == 1
-
-
-def test_an_answer_may_cancel_the_run(site: Site) -> None:
-    site.body = b'{"cancel": "change freeze in the shop"}'
-    control, stops = Control(), Stops()
-
-    result = http(f"http://127.0.0.1:{site.port}/", control=control, stops=stops)
-
-    assert result.succeeded
-    assert "change freeze" in result.message
-    assert control.reason == "change freeze in the shop (hook h)"
-    assert stops.asked == [(REPORT.run.id, "hook h", "change freeze in the shop")]
-
-    control = Control()
-    http(f"http://127.0.0.1:{site.port}/", control=control, stops=Stops(RecordsError("away")))
-    assert control.stopping
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"cancel", b"[]", b'{"cancel": ""}', b'{"cancel": false}', b"\xff{", b"[" * 9999]
-)
-def test_other_answers_cancel_nothing(site: Site, body: bytes) -> None:
-    site.body = body
-    control = Control()
-    assert http(f"http://127.0.0.1:{site.port}/", control=control).succeeded
-    assert not control.stopping
-
-
-def test_nobody_there_is_tried_again_until_the_timeout(site: Site) -> None:
-    port = site.port
-    site.server.shutdown()
-    site.server.server_close()
-
-    result = http(f"http://127.0.0.1:{port}/", seconds=1.5)
-
-    assert not result.succeeded
-    assert 1 < (result.ended_at - result.started_at).total_seconds() < 4
-
-
-def test_a_slow_answer_is_not_asked_for_twice(site: Site) -> None:
-    site.delay = 1.2
-    result = http(f"http://127.0.0.1:{site.port}/", seconds=0.5)
-    assert not result.succeeded
-    assert "longer than" in result.message
-    time.sleep(1.2)
-    assert len(site.seen) == 1
 
 
 EVENTS: list[HookEvent] = []

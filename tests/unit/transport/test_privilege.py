@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import PrivilegeMethod
 from tasks.errors import PrivilegeError, ProtocolViolation
 from tasks.seams.clock import Deadline
@@ -21,7 +22,8 @@ class ScriptedLine:
 
     open = True
 
-    def __init__(self, answer: object, password: str = "") -> None:
+    def __init__(self, answer: object, password: str = "", says: str = "Sorry, try again.") -> None:
+        self.says = says
         self.answer = answer
         self.password = password
         self.asked: list[tuple[tuple[str, ...], bytes]] = []
@@ -29,7 +31,7 @@ class ScriptedLine:
     def exchange(self, words, stdin, decoder, *, deadline):
         self.asked.append((tuple(words), stdin))
         if tuple(words) in {SUDO_ASK, on_terminal(SUDO_ASK)}:
-            decoder.note(f"echo of {stdin.decode()}Sorry, try again.\n".encode())
+            decoder.note(f"echo of {stdin.decode()}{self.says}\n".encode())
             return 0 if stdin == f"{self.password}\n".encode() else 1
         mark = stdin.split(b"fp_mark=")[1].split()[0]
         decoder.feed(mark + b"= " + json.dumps(self.answer).encode() + b"\n" + mark + b"! 0\n")
@@ -39,9 +41,13 @@ class ScriptedLine:
         raise AssertionError("nobody closes a line that works")
 
 
+def typed(password: str) -> Credential:
+    return Credential(CredentialKind.PASSWORD, secret=Secret(password))
+
+
 def find(method: PrivilegeMethod, password: str | None = None, **answer: object):
     line = ScriptedLine({**LOGIN, **answer}, password="right")
-    asked = (lambda: password) if password is not None else None
+    asked = (lambda: typed(password)) if password is not None else None
     return Privilege(method, password=asked).way(line, deadline=SOON), line
 
 
@@ -120,7 +126,7 @@ def test_the_right_password_goes_before_the_script_and_is_asked_for_only_when_ne
 
 def test_a_wrong_password_is_tried_once_alone_and_never_shown():
     line = ScriptedLine(LOGIN, password="right")
-    privilege = Privilege(PrivilegeMethod.AUTO, password=lambda: "wrong-one")
+    privilege = Privilege(PrivilegeMethod.AUTO, password=lambda: typed("wrong-one"))
     for _ in range(3):
         with pytest.raises(PrivilegeError, match="refused the password of patch") as caught:
             privilege.way(line, deadline=SOON)

@@ -1,0 +1,102 @@
+"""What the tests of SSH have in common: servers on loopback, their keys, and sessions to them."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inventory.credentials import Credential, resolve
+from inventory.machine import HostKeyPolicy, HostKeys, Inventory, Machine, PrivilegeMethod
+from tasks.errors import FleetpatchError
+from tasks.seams.clock import Deadline, SystemClock
+from tasks.seams.transport import Script
+from tasks.transport.logins import Logins
+from tasks.transport.open import open_session
+from tasks.transport.session import Session
+from tasks.transport.ssh.jump import Bastions
+from tests.contract.transport_subjects import scripts
+from tests.support.ssh_server import Server, new_key
+
+GREET = Script("greet", {"name": "x"})
+CLOCK = SystemClock()
+
+
+class World:
+    """Servers, keys and known hosts of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = new_key(folder / "id")
+        self.known_hosts = folder / "known_hosts"
+        self.policy = HostKeyPolicy.PINNED
+        self.bastions = Bastions()
+        self.logins = Logins()
+        self.servers: list[Server] = []
+        self.sessions: list[Session] = []
+        self.machines: tuple[Machine, ...] = ()
+        self.secrets: Callable[[str], Credential] = resolve
+
+    def server(self, *, pinned: bool = True, **switches: Any) -> Server:
+        server = Server(new_key(self.folder / f"host{len(self.servers)}"), user_key=self.key, **switches)
+        self.servers.append(server)
+        if pinned:
+            self.pin(server, server.host_key)
+        return server
+
+    def pin(self, server: Server, key) -> None:
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}\n")
+
+    def machine(self, server: Server, name: str = "m", **fields: Any) -> Machine:
+        machine = Machine(
+            name,
+            "127.0.0.1",
+            port=server.port,
+            user="patch",
+            credential=f"key:{self.folder / 'id'}",
+            privilege=PrivilegeMethod.NONE,
+        )
+        return replace(machine, **fields)
+
+    def session(self, server: Server, **fields: Any) -> Session:
+        machine = self.machine(server, **fields)
+        inventory = Inventory((machine, *self.machines), HostKeys(self.policy, self.known_hosts))
+        session = open_session(
+            machine,
+            inventory,
+            clock=CLOCK,
+            secrets=self.secrets,
+            bastions=self.bastions,
+            logins=self.logins,
+            scripts=scripts,
+        )
+        self.sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        closing: list[Session | Bastions | Server] = [*self.sessions, self.bastions, *self.servers]
+        for each in closing:
+            each.close()
+
+
+def soon(seconds: float = 20.0) -> Deadline:
+    return Deadline.after(CLOCK, seconds)
+
+
+def outcomes(sessions: list[Session], seconds: float = 20.0) -> list[FleetpatchError | None]:
+    """Ask all at the same time; return the error of each."""
+    told: list[FleetpatchError | None] = [None] * len(sessions)
+
+    def ask(number: int) -> None:
+        try:
+            sessions[number].run(GREET, deadline=soon(seconds))
+        except FleetpatchError as error:
+            told[number] = error
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(sessions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return told

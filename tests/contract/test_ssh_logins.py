@@ -1,0 +1,238 @@
+"""Logins: a credential is sent to who has a use for it, once; a refusal is remembered, and an agent may be silent."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paramiko.agent import AgentKey
+
+from inventory.credentials import Credential, CredentialKind, Secret, resolve
+from tasks.errors import AuthenticationFailed, Unreachable
+from tasks.transport.logins import Logins
+from tests.contract.ssh_world import GREET, World, outcomes, soon
+from tests.support.ssh_server import PASSWORD, Server, new_key
+
+# paramiko's threads, of the client and of the server, may raise when the other side was quicker to hang up
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def secrets(reference: str) -> Credential:
+    if reference.startswith("env:"):
+        return Credential(CredentialKind.PASSWORD, secret=Secret(reference.removeprefix("env:")))
+    return resolve(reference)
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    world.secrets = secrets
+    return world
+
+
+def ask(world: World, server: Server, **fields: object) -> int:
+    return world.session(server, **fields).run(GREET, deadline=soon()).exit_code
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> dict[str, str]:
+    new_key(tmp_path / "wrong")
+    return {"key": f"key:{tmp_path / 'wrong'}", "password": "env:hunter2"}
+
+
+@pytest.mark.parametrize("kind", ["key", "password"])
+@pytest.mark.parametrize("end", [{"cuts_logins": True}, {"tries": 1}, {}])
+def test_a_login_that_the_machine_ends_is_refused_and_not_tried_again(world, wrong, kind: str, end: dict[str, object]):
+    server = world.server(**end)
+    with pytest.raises(AuthenticationFailed) as caught:
+        ask(world, server, credential=wrong[kind])
+    assert not caught.value.transient
+    assert (len(server.logins), server.accepted) == (1, 1)
+    if "tries" in end:
+        assert "Too many authentication failures" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["key", "password"])
+def test_a_refusal_is_remembered_for_its_run_and_for_no_longer(world, wrong, kind: str):
+    server = world.server()
+    for _ in range(3):
+        with pytest.raises(AuthenticationFailed):
+            ask(world, server, credential=wrong[kind])
+    assert len(server.logins) == 1
+    world.logins = Logins()
+    with pytest.raises(AuthenticationFailed, match=f"refused the {kind} of patch"):
+        ask(world, server, credential=wrong[kind])
+    assert len(server.logins) == 2
+
+
+def test_another_credential_or_user_is_tried_all_the_same(world, wrong):
+    server = world.server()
+    for credential, user in ((wrong["key"], "patch"), (wrong["password"], "patch"), (wrong["password"], "another")):
+        with pytest.raises(AuthenticationFailed):
+            ask(world, server, credential=credential, user=user)
+    assert ask(world, server, credential=f"env:{PASSWORD}") == 7
+    assert server.logins == ["ssh-ed25519", "password", "password", "password"]
+
+
+def test_a_wrong_password_reaches_two_machines_of_a_fleet_and_no_more(world):
+    servers = [world.server() for _ in range(10)]
+    sessions = [world.session(each, name=f"m{n}", credential="env:hunter2") for n, each in enumerate(servers)]
+    assert {type(error) for error in outcomes(sessions)} == {AuthenticationFailed}
+    assert sum(len(server.logins) for server in servers) == 2
+    with pytest.raises(AuthenticationFailed, match=r"is not sent any more: m., m. refused it") as caught:
+        ask(world, world.server(), name="last", credential="env:hunter2")
+    assert "hunter2" not in f"{caught.value!r} {caught.value.hint} {world.logins.__dict__}"
+    assert ask(world, world.server(), name="other", credential=f"env:{PASSWORD}") == 7
+
+
+def test_one_machine_that_refuses_does_not_keep_the_fleet_from_its_logins(world):
+    good, refusing = world.server(), world.server(refuses=True)
+    for number in range(4):
+        with pytest.raises(AuthenticationFailed, match="refused the password"):
+            ask(world, refusing, name=f"r{number}", credential=f"env:{PASSWORD}")
+        assert ask(world, good, name=f"n{number}", credential=f"env:{PASSWORD}") == 7
+
+
+def test_a_password_is_not_sent_to_who_takes_none(world):
+    server = world.server(takes="publickey")
+    with pytest.raises(AuthenticationFailed, match="takes no password of patch; it takes: publickey"):
+        ask(world, server, credential=f"env:{PASSWORD}")
+    assert (server.logins, server.answers) == ([], [])
+
+
+def test_a_password_is_given_where_it_is_asked_for_by_dialogue(world):
+    server = world.server(takes="publickey,keyboard-interactive")
+    assert ask(world, server, credential=f"env:{PASSWORD}") == 7
+    with pytest.raises(AuthenticationFailed, match="refused the password of patch"):
+        ask(world, server, name="n", credential="env:hunter2")
+    assert (server.logins, server.answers) == ([], [PASSWORD, "hunter2"])
+
+
+def test_a_second_question_is_told_and_never_answered_with_the_password(world):
+    server = world.server(takes="keyboard-interactive", asks=("Password: ", "Verification code: "))
+    with pytest.raises(AuthenticationFailed, match="asks more of patch than a password: Verification code:"):
+        ask(world, server, credential=f"env:{PASSWORD}")
+    assert server.answers == [PASSWORD, ""]
+
+
+def test_a_machine_that_lets_nobody_in_for_now_is_one_that_boots(world):
+    server = world.server(cuts_logins=True, banner="System is booting up. See pam_nologin(8).")
+    with pytest.raises(Unreachable, match="nobody may log in there for now: System is booting up") as caught:
+        ask(world, server)
+    assert caught.value.transient
+    server.cuts_logins = False
+    assert ask(world, server) == 7
+
+
+@dataclass
+class Agent:
+    """A real ssh-agent."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def add(self, path: Path) -> None:
+        subprocess.run(["ssh-add", "-q", str(path)], check=True, stderr=subprocess.DEVNULL)
+
+    def freeze(self) -> None:
+        self.process.send_signal(19)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 20
+    while not (tmp_path / "agent").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    yield Agent(tmp_path, process)
+    process.kill()
+    process.wait()
+
+
+def with_keys(agent: Agent, world: World, *, right: int, count: int = 5) -> None:
+    for number in range(count):
+        path = agent.folder / ("id" if number == right else f"other{number}")
+        if number != right:
+            new_key(path)
+        agent.add(path)
+
+
+def test_an_agent_with_five_keys_tries_them_on_one_line_and_the_right_one_first_from_then_on(world, agent):
+    with_keys(agent, world, right=3)
+    first, second = world.server(tries=4), world.server(tries=4)
+    assert ask(world, first, credential="agent") == 7
+    assert ask(world, second, name="n", credential="agent") == 7
+    assert (len(first.logins), first.accepted) == (4, 1)
+    assert (len(second.logins), second.accepted) == (1, 1)
+
+
+def test_an_agent_whose_keys_are_more_than_the_server_allows_is_refused_once(world, agent):
+    with_keys(agent, world, right=4)
+    server = world.server(tries=4)
+    for _ in range(2):
+        with pytest.raises(AuthenticationFailed) as caught:
+            ask(world, server, credential="agent")
+        assert not caught.value.transient
+    assert (len(server.logins), server.accepted) == (4, 2)
+
+
+def test_an_agent_shows_no_key_to_who_takes_none(world, agent):
+    with_keys(agent, world, right=4)
+    server = world.server(takes="password")
+    with pytest.raises(AuthenticationFailed, match="takes no agent of patch"):
+        ask(world, server, credential="agent")
+    assert len(server.logins) == 1
+
+
+def frozen(agent: Agent) -> None:
+    agent.freeze()
+
+
+def full(agent: Agent) -> None:
+    """So many wait for it that it takes no more connections."""
+    agent.freeze()
+    for _ in range(200):
+        line = socket.socket(socket.AF_UNIX)
+        line.settimeout(0)
+        LINES.append(line)
+        try:
+            line.connect(os.environ["SSH_AUTH_SOCK"])
+        except BlockingIOError:
+            return
+
+
+LINES: list[socket.socket] = []
+
+
+@pytest.mark.parametrize("fault", [frozen, full])
+def test_a_silent_agent_is_waited_for_as_long_as_there_is_time(world, agent, monkeypatch, fault: Callable[..., None]):
+    monkeypatch.setattr("tasks.transport.ssh.login.ANSWER_SECONDS", 1.0)
+    fault(agent)
+    began = time.monotonic()
+    sessions = [world.session(world.server(), name=f"m{n}", credential="agent") for n in range(5)]
+    assert {type(error) for error in outcomes(sessions)} == {AuthenticationFailed}
+    assert time.monotonic() - began < 8
+    while LINES:
+        LINES.pop().close()
+
+
+def test_an_agent_that_falls_silent_when_it_has_to_sign_is_told_as_that(world, agent, monkeypatch):
+    monkeypatch.setattr("tasks.transport.ssh.login.ANSWER_SECONDS", 1.0)
+    with_keys(agent, world, right=0, count=1)
+    server = world.server()
+    sign = AgentKey.sign_ssh_data
+
+    def freeze(key: AgentKey, data: bytes, algorithm: str | None = None) -> Any:
+        agent.freeze()
+        return sign(key, data, algorithm)
+
+    monkeypatch.setattr(AgentKey, "sign_ssh_data", freeze)
+    with pytest.raises(AuthenticationFailed, match="the SSH agent does not answer"):
+        ask(world, server, credential="agent")
+    assert (server.logins, server.accepted) == ([], 1)

@@ -1,0 +1,173 @@
+"""What is remembered of logins: no account is locked by us, and no machine keeps the fleet from being patched."""
+
+import functools
+import threading
+from contextlib import AbstractContextManager, suppress
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.credentials import Credential, CredentialKind, Secret
+from inventory.machine import PrivilegeMethod
+from tasks.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
+from tasks.seams.clock import Deadline
+from tasks.transport.logins import AGAIN, PAUSE, PROVEN, UNPROVEN, Attempt, Logins, NotSent
+from tasks.transport.privilege import Privilege
+from tests.support.fake_clock import FakeClock
+from tests.unit.transport.test_privilege import LOGIN, SOON, ScriptedLine, typed
+
+PASSWORD = Credential(CredentialKind.PASSWORD, secret=Secret("hunter2"))
+KEY = Credential(CredentialKind.KEY)
+
+
+class Run:
+    """The logins of a run, and what was sent in it."""
+
+    def __init__(self, credential: Credential = PASSWORD) -> None:
+        self.clock = FakeClock()
+        self.logins = Logins()
+        self.credential = credential
+        self.sent: list[tuple[str, str]] = []
+
+    def log_in(self, machine: str, ends: str) -> bool:
+        """Log in to a machine that takes the credential, refuses it or cuts the line; return whether it was sent."""
+        with suppress(AuthenticationFailed, NotSent):
+            deadline = Deadline.after(self.clock, 5)
+            with self.logins.attempt(machine, "ann", self.credential, clock=self.clock, deadline=deadline) as attempt:
+                self.sent.append((machine, ends))
+                attempt.refused, attempt.cut = ends == "refuses", ends == "cuts"
+                if ends != "takes":
+                    raise AuthenticationFailed(ends)
+        return bool(self.sent) and self.sent[-1] == (machine, ends)
+
+    def count(self) -> int:
+        return len(self.sent)
+
+
+ENDS = ("takes", "refuses", "cuts")
+EVENTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(ENDS), st.booleans()), max_size=60)
+
+
+@given(EVENTS)
+def test_no_account_sees_more_refusals_in_a_row_than_is_said(events):
+    run = Run()
+    for machine, ends, later in events:
+        if later:
+            run.clock.sleep(PAUSE.total_seconds())
+        run.log_in(machine, ends)
+    worked: set[str] = set()
+    row: list[str] = []
+    of_machine: dict[str, int] = {}
+    for machine, ends in run.sent:
+        if ends == "takes":
+            worked.add(machine)
+            row.clear()
+            of_machine.pop(machine, None)
+        elif ends == "refuses" or machine not in worked:
+            of_machine[machine] = of_machine.get(machine, 0) + 1
+            assert of_machine[machine] <= (AGAIN if machine in worked else 1)
+            if machine not in worked:
+                row.append(machine)
+                assert len(row) <= (PROVEN if worked else UNPROVEN) + len(worked)
+
+
+@given(st.lists(st.sampled_from(ENDS), min_size=1, max_size=30))
+def test_a_key_locks_nothing_and_no_machine_keeps_another_from_its_login(ends):
+    run = Run(KEY)
+    for number, end in enumerate(ends):
+        assert run.log_in(f"m{number}", end)
+
+
+def test_a_wrong_password_is_sent_to_two_machines_and_once_to_each():
+    run = Run()
+    for machine in "aabbccd":
+        run.log_in(machine, "refuses")
+    assert run.sent == [("a", "refuses"), ("b", "refuses")]
+
+
+def test_machines_with_another_password_do_not_stop_those_with_this_one():
+    run = Run()
+    assert run.log_in("odd", "refuses")
+    assert run.log_in("good", "takes")
+    for number in range(PROVEN):
+        assert run.log_in(f"odd{number}", "refuses")
+    assert not run.log_in("new", "takes")
+    assert run.log_in("good", "takes")  # it took it before: it is asked again, and says that the password is right
+    assert run.log_in("new", "takes")
+
+
+def test_a_machine_that_took_it_may_refuse_for_a_moment_while_it_boots():
+    run = Run()
+    run.log_in("a", "takes")
+    for _ in range(20):
+        assert run.log_in("a", "cuts")
+    for number in range(AGAIN):
+        assert run.log_in("a", "refuses"), number
+        assert not run.log_in("a", "takes")
+        run.clock.sleep(PAUSE.total_seconds() + 1)
+    assert not run.log_in("a", "takes")
+
+
+def test_a_key_that_a_machine_took_is_always_shown_again_and_one_it_refused_is_not():
+    run = Run(KEY)
+    run.log_in("a", "takes")
+    for _ in range(50):
+        assert run.log_in("a", "refuses")
+    assert run.log_in("b", "refuses")
+    assert not run.log_in("b", "takes")
+    assert run.log_in("c", "cuts")  # it may be booting
+    assert run.log_in("c", "takes")
+
+
+def test_one_machine_at_a_time_judges_a_password_until_it_is_known_to_be_right():
+    run = Run()
+    inside, out = threading.Event(), threading.Event()
+
+    def first() -> None:
+        deadline = Deadline.after(run.clock, 60)
+        with run.logins.attempt("a", "ann", PASSWORD, clock=run.clock, deadline=deadline):
+            inside.set()
+            out.wait(20)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(20)
+    with (
+        pytest.raises(DeadlineExceeded),
+        run.logins.attempt(
+            "b", "ann", PASSWORD, clock=run.clock, deadline=Deadline(run.clock.now() + timedelta(seconds=0.05))
+        ),
+    ):
+        pytest.fail("it was sent")
+    out.set()
+    thread.join()
+    with (
+        run.logins.attempt("b", "ann", PASSWORD, clock=run.clock, deadline=SOON),
+        run.logins.attempt("c", "ann", PASSWORD, clock=run.clock, deadline=SOON),
+    ):
+        pass  # from here on nobody waits for another
+
+
+def _attempt(
+    logins: Logins, machine: str, user: str, credential: Credential, deadline: Deadline
+) -> AbstractContextManager[Attempt]:
+    return logins.attempt(machine, user, credential, clock=FakeClock(), deadline=deadline)
+
+
+@pytest.mark.parametrize(
+    ("says", "sent"),
+    [("1 incorrect password attempt", UNPROVEN), ("ann is not in the sudoers file.", 6)],
+)
+def test_a_wrong_password_for_sudo_is_not_tried_on_the_whole_fleet(says: str, sent: int):
+    logins = Logins()
+    lines = [ScriptedLine(LOGIN, says=says) for _ in range(6)]
+    for number, line in enumerate(lines):
+        attempts = functools.partial(_attempt, logins, f"m{number}")
+        privilege = Privilege(PrivilegeMethod.SUDO, password=lambda: typed("wrong"), attempts=attempts)
+        for _ in range(2):
+            with pytest.raises(PrivilegeError) as caught:
+                privilege.way(line, deadline=SOON)
+            assert "wrong" not in f"{caught.value} {caught.value.hint}"
+    assert sum(b"wrong\n" in stdin for line in lines for _, stdin in line.asked) == sent
