@@ -276,7 +276,7 @@ class ApprovalGate:
             return None
 
     def _withdraw(self, run_id: str, mark: str, control: Control) -> None:
-        """A run that is stopped waits for nobody any more; one that is suspended, or somebody else's now, still does."""
+        """A run that is stopped waits for nobody any more; one that is suspended or somebody else's still does."""
         if control.taken_over or control.suspended:
             return
         try:

@@ -13,8 +13,8 @@ from flows.frozen import pinned
 from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
-from flows.suspension import go_on, suspend, suspension_of
 from flows.survey import quick_survey, survey
+from flows.suspension import go_on, suspend, suspension_of
 from flows.wave_sequence import WaveSequence, is_under_way, spent
 from inventory.machine import Machine
 from inventory.scope import Scope
@@ -135,9 +135,9 @@ class Campaign:
         """
         machines = Scope.parse(self._request.scope).select(self._ports.inventory)
         self._ports.records.save(self._run)
-        if self._past is not None and not self._ports.control.stopping:
-            if suspension_of(self._past.journal.get("", ())) is not None:
-                go_on(self._ports.records, self.run_id, self._ports.clock.now(), self._run.started_by)
+        was_suspended = self._past is not None and suspension_of(self._past.journal.get("", ())) is not None
+        if was_suspended and not self._ports.control.stopping:
+            go_on(self._ports.records, self.run_id, self._ports.clock.now(), self._run.started_by)
         self._ports.watch.said(
             f"run {self.run_id}: {plural(len(machines), 'machine')} in scope {self._request.scope!r}"
         )

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import platformdirs
 
 from flows.context import Caller
 from flows.past import OPEN
-from flows.recovery import LeftRun, only_settled, take_left, wait_for_lease
+from flows.recovery import left_run, take_left, wait_for_lease
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
 from tasks.model import RunInfo
 from tasks.records.history import History
@@ -98,11 +99,14 @@ def settle(which: str, *, stop: str = "", who: Caller | None = None) -> str:
         run = History(records).run(run.id)
         if run.state not in OPEN:
             return f"run {run.id} came to its end by itself: {run.state}"
-        lease = records.leases.lease(run.id)
-        now = SystemClock().now()
-        left = LeftRun(run, lease.holder if lease else None, now, stop or only_settled(run, lease, now))
+        left = left_run(History(records), records.leases, run.id, SystemClock().now())
+    if isinstance(left, str):
+        return left
+    left = replace(left, settle=stop or left.settle)
+    if left.waits:
+        return f"run {run.id} is {left.action}"
     report = take_left(left, who)
-    return f"run {run.id} was {'settled' if left.settle else 'resumed'}: {report.run.state}"
+    return f"run {run.id} was {left.action}: {report.run.state}"
 
 
 def _which(flow_run: "FlowRun") -> str:

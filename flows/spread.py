@@ -300,7 +300,7 @@ class PrefectRunner:
     def _show(self, report: RunReport) -> None:
         first = report.run.flow_run_id
         if first and first != self._own_id:
-            bury(first, f"its process died; run {report.run.id} was taken up: {report.run.state}")
+            bury(first, report.run)
         publish_report(report.run.id, Sealed(report))
         if "html" in self.written:
             key = f"fleetpatch-{report.run.kind}-report"

@@ -5,7 +5,6 @@ for it: before it stops, and after it has stopped. A third one says that somebod
 """
 
 import logging
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,4 +85,4 @@ def go_on(records: Records, run_id: str, now: datetime, who: str) -> None:
 def _append(
     records: Records, run_id: str, mark: JournalMark, act: str, now: datetime, detail: dict[str, object]
 ) -> None:
-    records.append(JournalEntry(run_id, "", Step.ASSESS, mark, act, secrets.token_hex(4), now, detail))
+    records.append(JournalEntry(run_id, "", Step.ASSESS, mark, act, act, now, detail))
