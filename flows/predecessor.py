@@ -116,7 +116,7 @@ def _set_right(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message:
 
 
 def stop_cancelled(found: Sequence[LeftRun], who: Caller) -> Iterator[LeftRun]:
-    """Give runs that were left; a suspended one whose flow run was cancelled or deleted is asked to stop, so it is settled.
+    """Give runs that were left; a suspended one whose flow run was cancelled or deleted is asked to stop.
 
     Prefect tells no process of a flow run that is cancelled while it is suspended: there is none.
     """

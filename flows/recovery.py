@@ -106,7 +106,8 @@ class Asked:
 def left_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[LeftRun, ...]:
     """Return the runs that have no end by the records while nobody carries them out, oldest first.
 
-    Those that are suspended are among them: see ``LeftRun.waits``. Runs that only look at machines (assessments, plans) are not among them: they claim nothing.
+    Those that are suspended are among them: see ``LeftRun.waits``. Runs that only look at machines (assessments, plans)
+    are not: they claim nothing.
 
     Args:
         records_url: where runs are remembered; None: as usual.
