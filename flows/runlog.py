@@ -46,13 +46,14 @@ class WithoutTracebacks(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Take the traceback of what is no fault out; what Prefect has said of it before is not said again."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, InternalError) or not isinstance(error, FleetpatchError | CancelledRun):
-            return True
-        record.exc_info = None
-        said_before = isinstance(error, FleetPatchFailed | CancelledRun) or record.msg.startswith("Engine execution")
-        if not said_before:
+        if isinstance(error, CancelledRun | FleetPatchFailed):
+            return False
+        if isinstance(error, FleetpatchError) and not isinstance(error, InternalError):
+            record.exc_info = None
+            if str(record.msg).startswith("Engine execution"):
+                return False
             record.msg, record.args = "%s%s", (error, f" {error.hint}" if error.hint else "")
-        return not said_before
+        return True
 
 
 _WITHOUT_TRACEBACKS = WithoutTracebacks()

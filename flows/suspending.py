@@ -18,8 +18,8 @@ def heeding_suspension(control: Control, noted: Callable[[str], None]) -> Iterat
     """Ask a run to suspend when its flow run is suspended, within a ``with`` block.
 
     Prefect would let each task and each subflow that begins from then on end by an exception, in the middle of a
-    machine's turn. Inside of the block they see nothing of it. The flow itself still ends as suspended: its engine looks
-    when it returns.
+    machine's turn. Inside of the block they see nothing of it. The flow itself still ends as suspended: its engine
+    looks when it returns.
 
     Args:
         control: of the run.
