@@ -34,8 +34,15 @@ class _Ending:
     error: BaseException | None = None
 
 
+def _unheard(_reason: str) -> None:
+    """Nobody wants to know."""
+
+
 def attended(
-    body: Callable[[], T], control: Control, stopped: Callable[[str], None], suspended: Callable[[str], None]
+    body: Callable[[], T],
+    control: Control,
+    stopped: Callable[[str], None],
+    suspended: Callable[[str], None] = _unheard,
 ) -> T:
     """Carry a run out in a thread of its own, while this one hears what is asked of the process.
 

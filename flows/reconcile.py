@@ -105,6 +105,6 @@ def _take_all(found: tuple[LeftRun, ...], who: Caller) -> list[str]:
         mine.watch.said(f"run {left.run.id} is {left.action}")
         return take_left(left, mine, prefect_runner)
 
-    done = attended(functools.partial(take_all, found, who, take), who.control, _not_noted, _not_noted)
+    done = attended(functools.partial(take_all, found, who, take), who.control, _not_noted)
     errors = [(each.left.run.id, each.error) for each in done if each.error is not None]
     return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]

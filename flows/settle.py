@@ -103,7 +103,7 @@ def settle(which: str, *, stop: str = "", who: Caller | None = None) -> str:
     if left.waits:
         return f"run {run.id} is {left.action}"
     report = take_left(left, who)
-    return f"run {run.id} was {left.action}: {report.run.state}"
+    return f"run {run.id} was {left.action.partition(':')[0]}: {report.run.state}"
 
 
 def _left(records: SqlRecords, run_id: str) -> LeftRun | str:

@@ -6,32 +6,30 @@ The flow runs here, as a worker lets it run in a process of its own; what is sen
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State, StateDetails, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.flow_engine import run_flow
+from prefect.states import Suspended
 
 from flows.context import Caller
 from flows.patch import patch_fleet, resume_fleet
-from flows.policy_forms import ApprovalRequest
 from flows.ports import Ports
 from flows.reconcile import reconcile_fleet
 from flows.recovery import LeftRun, left_runs
 from flows.request import PatchRequest
 from tasks.model import RunReport
-from tasks.records.approvals import Answer, SqlApprovals
+from tasks.records.approvals import SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
-from tasks.rules.approval import digest, shown
 from tasks.states import OperationState
-from tests.flows.prefect_view import look
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -98,8 +96,7 @@ class Stage:
 
 def suspend(run_id: UUID, seconds: float) -> None:
     """Send what the button sends (FlowRunSuspendModal of Prefect's UI)."""
-    details = StateDetails(pause_timeout=datetime.now(UTC) + timedelta(seconds=seconds), pause_reschedule=True)
-    state: State[Any] = State(type=StateType.PAUSED, name="Suspended", state_details=details)
+    state: State[Any] = Suspended(timeout_seconds=int(seconds))
     with get_client(sync_client=True) as client:
         told = client.set_flow_run_state(run_id, state)
     assert told.status.value == "ACCEPT", told
@@ -114,10 +111,8 @@ def carried_out(run_id: UUID) -> FlowRun:
         parameters = dict(run.parameters)
         if "request" in parameters:
             parameters["request"] = PatchRequest.model_validate(parameters["request"])
-        try:
+        with suppress(Pause):
             run_flow(flow, flow_run=run, parameters=parameters, return_type="state")
-        except Pause:
-            pass
         return client.read_flow_run(run_id)
 
 
@@ -154,14 +149,6 @@ def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> St
     monkeypatch.setattr("flows.carrying.real_ports", ports)
     monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
     return Stage(served, fleet, url)
-
-
-def press_while_assessing(stage: Stage) -> None:
-    stage.fleet.machines["second"].world.before_listing = stage.press  # type: ignore[attr-defined]
-
-
-def once(call: Callable[[], None]) -> Callable[[Any], Any]:
-    """A handler's first call presses the button."""
 
 
 def hook(stage: Stage, name: str, script: str) -> None:
