@@ -42,7 +42,11 @@ HERE = "tests.flows.served_on_fakes"
 
 
 class Machines(BaseManager):
-    """Reaches the machines in the test's process."""
+    """Has the machines, in the test's process."""
+
+
+class MachinesElsewhere(BaseManager):
+    """Reaches them from another process."""
 
 
 def fleet(seconds: float) -> SimFleet:
@@ -67,8 +71,8 @@ def machines_at(place: Path, made: SimFleet) -> Iterator[None]:
 @contextmanager
 def ports(request: Any, who: Caller) -> Iterator[Ports]:
     """Return the way to those machines, in place of an inventory's."""
-    Machines.register("machine", exposed=("run", "start", "look", "close"))
-    there = Machines(address=os.environ[PLACE], authkey=KEY)
+    MachinesElsewhere.register("machine", exposed=("run", "start", "look", "close"))
+    there = MachinesElsewhere(address=os.environ[PLACE], authkey=KEY)
     there.connect()
     with open_records(who.records_url) as records:
         made = Ports(
@@ -84,7 +88,12 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
         yield with_approval(made, request, SqlApprovals(records.database))
 
 
-copyreg.pickle(MappingProxyType, lambda view: (MappingProxyType, (dict(view),)))  # in what scripts are told
+def viewed(words: dict[str, Any]) -> MappingProxyType[str, Any]:
+    """Return what a script is told as it was before it was sent."""
+    return MappingProxyType(words)
+
+
+copyreg.pickle(MappingProxyType, lambda view: (viewed, (dict(view),)))
 if PLACE in os.environ:  # here is a process of a run, and not the test's
     setattr(flows.carrying, "real_ports", ports)  # noqa: B010 - on purpose, and the type checker is right
 patch_fleet, resume_fleet = flows.patch.patch_fleet, flows.patch.resume_fleet

@@ -181,7 +181,7 @@ def place(whole: Place) -> Place:
     return whole
 
 
-def test_quick_run_suspend_resume_retry_change_state_and_delete(place: Place) -> None:
+def test_quick_run_suspend_resume_retry_and_delete(place: Place) -> None:
     known = {run.id for run in place.client.read_flow_runs()}
     place.open(f"/deployments/deployment/{place.deployment()}")
     place.press("Run")
