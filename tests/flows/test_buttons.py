@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
-from tasks.states import OperationState
+from tasks.states import OperationState, UpdateState
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.prefect_server import PrefectServer, prefect_server
@@ -40,7 +40,8 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 90.0
+PATIENCE = 60.0
+ANSWER_SECONDS = 12.0
 SECONDS = 3.3  # of an update: long enough for a click
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
 WARNED, NOT_STARTED = OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED
@@ -76,24 +77,44 @@ class Place:
         self.page.goto(self.server.url.removesuffix("/api") + path)
 
     def press(self, name: str) -> None:
-        """Press a button, and the one that confirms it where the page asks back."""
+        """Press a button of the page."""
         self.page.get_by_role("button", name=re.compile(rf"^{name}\b")).first.click()
 
-    def confirm(self, name: str) -> None:
-        dialog = self.page.get_by_role("dialog")
-        dialog.get_by_role("button", name=re.compile(rf"^{name}\b")).click()
+    def confirm(self) -> None:
+        """Press the button with which a dialog does what it is for."""
+        dialog = self.page.locator(".p-modal")
+        dialog.locator("button").filter(has_text=re.compile(r"^\s*(?!Close\b)\w+")).last.click()
         dialog.wait_for(state="hidden")
 
+    def press_until(self, name: str, done: Callable[[], object]) -> None:
+        """Press a button and confirm it, as often as it takes: a busy SQLite refuses some of the server's writes."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            self.press(name)
+            self.confirm()
+            patience = time.monotonic() + ANSWER_SECONDS
+            while time.monotonic() < patience:
+                if done():
+                    return
+                time.sleep(0.2)
+            assert time.monotonic() < end, f"{name} was pressed, and nothing came of it"
+            self.page.reload()
+
     def choose(self, what: str) -> None:
-        """Choose something from the page's menu."""
-        self.page.locator("header .p-icon-button-menu button, .page-heading .p-icon-button-menu button").first.click()
+        """Choose something from the page's menu, and confirm it."""
+        self.page.locator(".p-icon-button-menu button").first.click()
         self.page.get_by_text(what, exact=True).first.click()
+        self.confirm()
 
     def start(self, name: str = "on-demand") -> FlowRun:
         return self.client.create_flow_run_from_deployment(self.deployment(name))
 
     def state(self, run: UUID) -> str:
         return str(self.client.read_flow_run(run).state_name)
+
+    def message(self, run: UUID) -> str:
+        state = self.client.read_flow_run(run).state
+        return str(state.message) if state is not None else ""
 
     def newest(self, but: set[UUID]) -> FlowRun:
         def look() -> FlowRun | None:
@@ -186,40 +207,37 @@ def test_quick_run_suspend_resume_retry_and_delete(place: Place) -> None:
     place.open(f"/deployments/deployment/{place.deployment()}")
     place.press("Run")
     place.page.get_by_text("Quick run").click()
-    place.confirm("Run")
+    place.confirm()
     asked = place.newest(known).id
     place.wait_for_work()
 
     place.open(f"/runs/flow-run/{asked}")
-    place.press("Suspend")
-    place.confirm("Suspend")
+    place.press_until("Suspend", lambda: place.state(asked) == "Suspended")
     until(lambda: place.unclaimed() and "suspended" in place.report_of(asked).run.message, "that it was suspended")
     left = place.report_of(asked)
     assert [outcome.machine for outcome in left.outcomes] == ["first"]
     assert (left.run.state, place.state(asked)) == (IN_PROGRESS, "Suspended")
-    assert place.begun() == {"first": 1, "second": 0}  # the transaction that it was in
+    begun = place.begun()  # transactions: the one that it was in, and what came before it
+    assert begun["first"] > 0
+    assert begun["second"] == 0
 
-    place.press("Resume")
-    place.confirm("Resume")
+    place.press_until("Resume", lambda: place.state(asked) != "Suspended")
     until(lambda: place.state(asked) == "Completed", "Completed")
     ended = place.report_of(asked)
     assert (ended.run.id, ended.run.window) == (left.run.id, left.run.window)
     assert outcome_of(ended, "second").state is SUCCEEDED
-    assert place.begun() == {"first": 1, "second": 2}
+    assert place.begun() == begun | {"second": 2}
 
-    place.press("Retry")
-    place.confirm("Retry")
-    count = place.client.read_flow_run(asked).run_count
-    until(lambda: place.client.read_flow_run(asked).run_count > count, "that it was started again")
-    until(lambda: place.state(asked) == "Completed", "Completed")
-    assert "is over" in str(place.client.read_flow_run(asked).state.message)  # type: ignore[union-attr]
-    assert place.begun() == {"first": 1, "second": 2}
+    place.page.reload()
+    place.press_until("Retry", lambda: place.state(asked) != "Completed")
+    until(lambda: place.message(asked).endswith("start a new run for what is left."), "that it is over")
+    assert place.state(asked) == "Completed"
+    assert place.begun() == begun | {"second": 2}
     assert place.tracebacks(asked) == []
 
     before = place.report_of(asked)
     place.page.reload()
     place.choose("Delete")
-    place.confirm("Delete")
     until(lambda: asked not in {run.id for run in place.client.read_flow_runs()}, "that it is gone")
     assert place.report_of(asked) == before
 
@@ -228,20 +246,19 @@ def test_cancel_while_something_is_installed_and_retry_after_it(place: Place) ->
     run = place.start().id
     place.wait_for_work()
     place.open(f"/runs/flow-run/{run}")
-    place.press("Cancel")
-    place.confirm("Cancel")
+    place.press_until("Cancel", lambda: place.state(run).startswith("Cancel"))
     until(lambda: place.state(run) == "Cancelled", "Cancelled")
     report = place.over(run)
     begun = place.begun()
     assert report.run.state is WARNED
     assert outcome_of(report, "second").state is NOT_STARTED
-    assert begun == {"first": 1, "second": 0}
+    assert begun["second"] == 0
     assert place.unclaimed()
 
     place.page.reload()
-    place.press("Retry")
-    place.confirm("Retry")
-    until(lambda: "is over" in str(place.client.read_flow_run(run).state.message), "that it was started again")  # type: ignore[union-attr]
+    place.press_until("Retry", lambda: place.state(run) != "Cancelled")
+    until(lambda: "is over" in place.message(run), "that it was started again")
+    assert place.state(run) == "Cancelled"
     assert place.begun() == begun
     assert place.tracebacks(run) == []
 
@@ -251,7 +268,6 @@ def test_delete_a_run_that_works(place: Place) -> None:
     place.wait_for_work()
     place.open(f"/runs/flow-run/{run}")
     place.choose("Delete")
-    place.confirm("Delete")
     report = place.over(run)
     assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
     assert place.begun() == {"first": 2, "second": 2}
@@ -267,9 +283,10 @@ def test_a_second_run_beside_one_that_works(place: Place) -> None:
     second = place.newest(known).id
     one, other = place.over(first), place.over(second)
     assert {outcome.state for outcome in one.outcomes} == {SUCCEEDED}
-    refused = outcome_of(other, "first")
-    assert refused.state is NOT_STARTED
-    assert one.run.id in refused.reason
+    for outcome in other.outcomes:  # another run has the machine, or had it before
+        assert outcome.state in {NOT_STARTED, SUCCEEDED}, outcome.reason
+        assert outcome.state is SUCCEEDED or one.run.id in outcome.reason
+        assert not [each for each in outcome.updates if each.state is UpdateState.INSTALLED]
     assert place.begun() == {"first": 2, "second": 2}  # each update once, whoever it was
 
 
@@ -284,7 +301,6 @@ def test_pause_a_schedule_and_delete_its_deployment_while_a_run_works(place: Pla
     until(lambda: not place.client.read_deployment(deployment).schedules[0].active, "a schedule that is off")
     assert place.state(run) == "Running"
     place.choose("Delete")
-    place.confirm("Delete")
     report = place.over(run)
     assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
     assert place.begun() == {"first": 2, "second": 2}

@@ -4,7 +4,9 @@ The flow runs here, as a worker lets it run in a process of its own; what is sen
 (tests/flows/test_buttons.py presses the button itself, with runs in processes of their own).
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,24 +18,29 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.states import Suspended
+from prefect.states import Cancelled, Suspended
 
+from flows.approval_gate import with_approval
 from flows.context import Caller
 from flows.patch import patch_fleet, resume_fleet
+from flows.policy_forms import ApprovalRequest
 from flows.ports import Ports
 from flows.reconcile import reconcile_fleet
 from flows.recovery import LeftRun, left_runs
 from flows.request import PatchRequest
 from tasks.model import RunReport
-from tasks.records.approvals import SqlApprovals
+from tasks.records.approvals import Answer, SqlApprovals
 from tasks.records.history import History
 from tasks.records.opening import open_records
-from tasks.states import OperationState
+from tasks.states import Occasion, OperationState
+from tasks.steps.context import Control
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 
+HEARD_SECONDS = 60.0
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
 NAMES = ("first", "second", "third")
 
@@ -47,6 +54,8 @@ class Stage:
         self.url = url
         self.run: FlowRun | None = None
         self.presses = 0
+        self.control = Control()
+        self.waiting: Callable[[], None] = lambda: None
 
     def request(self, **fields: Any) -> PatchRequest:
         return self.fleet.request(waves={"size": 1}, **fields)
@@ -56,12 +65,12 @@ class Stage:
         assert self.run is not None
         suspend(self.run.id, 300)
         self.presses += 1
-        waited = self.fleet.control_heard(lambda control: control.suspended)  # type: ignore[attr-defined]
-        assert waited, "the run did not hear that it was suspended"
+        until = time.monotonic() + HEARD_SECONDS
+        while not self.control.suspended:
+            assert time.monotonic() < until, "the run did not hear that it was suspended"
+            time.sleep(0.05)
 
     def start(self, **fields: Any) -> FlowRun:
-        import asyncio
-
         self.run = asyncio.run(self.served._started(self.request(**fields)))
         return self.carry_out()
 
@@ -103,8 +112,6 @@ def suspend(run_id: UUID, seconds: float) -> None:
 
 
 def carried_out(run_id: UUID) -> FlowRun:
-    from prefect.exceptions import Pause
-
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(run_id)
         flow = patch_fleet if "request" in run.parameters else resume_fleet
@@ -118,37 +125,26 @@ def carried_out(run_id: UUID) -> FlowRun:
 
 @pytest.fixture
 def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
-    import threading
-    import time
-
     fleet = SimFleet()
     fleet.clock.advance((datetime.now(UTC) - fleet.clock.now()).total_seconds())
     for name in NAMES:
         fleet.add(name, [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
-    url = f"sqlite:///{tmp_path / 'records.db'}"
-    controls: list[Any] = []
+    made = Stage(served, fleet, f"sqlite:///{tmp_path / 'records.db'}")
+
+    def tell(occasion: Occasion, _report: RunReport) -> None:
+        if occasion is Occasion.WAITING:
+            made.waiting()
 
     @contextmanager
     def ports(request: Any, who: Caller) -> Iterator[Ports]:
-        from flows.approval_gate import with_approval
-
-        controls.append(who.control)
+        made.control = who.control
         with open_records(who.records_url) as records:
-            made = replace(fleet.ports(), records=records, leases=records.leases, watch=who.watch, control=who.control)
-            yield with_approval(made, request, SqlApprovals(records.database))
+            mine = replace(fleet.ports(), records=records, leases=records.leases, watch=who.watch)
+            yield with_approval(replace(mine, control=who.control, tell=tell), request, SqlApprovals(records.database))
 
-    def heard(seen: Callable[[Any], bool]) -> bool:
-        until = time.monotonic() + 30
-        while not seen(controls[-1]):
-            if time.monotonic() > until:
-                return False
-            threading.Event().wait(0.05)
-        return True
-
-    fleet.control_heard = heard  # type: ignore[attr-defined]
     monkeypatch.setattr("flows.carrying.real_ports", ports)
     monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
-    return Stage(served, fleet, url)
+    return made
 
 
 def hook(stage: Stage, name: str, script: str) -> None:
@@ -213,3 +209,69 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert stage.unclaimed()
     assert left_runs(stage.url) == ()
     assert not [each for each in caplog.records if each.exc_info and each.levelno >= logging.ERROR]
+
+
+def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage: Stage) -> None:
+    stage.waiting = stage.press
+    shown = stage.start(approval=ApprovalRequest(required=True))
+    report = stage.records()
+    assert (report.run.state, shown.state_name, stage.presses) == (IN_PROGRESS, "Suspended", 1)
+    assert stage.installed() == set()
+
+    with open_records(stage.url) as records:
+        approvals = SqlApprovals(records.database)
+        asked = approvals.of(report.run.id)
+        assert asked is not None
+        assert asked.answer is Answer.WAITING
+        approvals.decide(report.run.id, asked.digest, Answer.APPROVED, "anne")
+    stage.waiting = lambda: None
+    ended = stage.resume()
+
+    after = stage.records()
+    assert ended.state_name == "Completed", ended.state
+    assert after.run.id == report.run.id
+    assert {outcome.state for outcome in after.outcomes} == {SUCCEEDED}
+    assert any("anne" in note for note in after.notes)
+
+
+def test_one_that_is_cancelled_while_it_is_suspended_is_settled(stage: Stage) -> None:
+    hook(stage, "second", "claim")
+    stage.start()
+    assert stage.run is not None
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(stage.run.id, Cancelled(), force=True)
+
+    reconcile_fleet()
+
+    report = stage.records()
+    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert {outcome.machine for outcome in report.outcomes} == set(NAMES)
+    assert stage.installed() == {"first"}
+    assert left_runs(stage.url) == ()
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(stage.run.id).state_name == "Cancelled"
+
+
+def test_somebody_else_resumes_it_with_the_command(stage: Stage) -> None:
+    hook(stage, "second", "claim")
+    stage.start()
+    assert stage.run is not None
+    run = stage.records().run
+
+    resume_fleet(run.id)
+
+    report = stage.records()
+    assert (report.run.id, report.run.state) == (run.id, SUCCEEDED)
+    with get_client(sync_client=True) as client:  # it waits for nobody any more
+        assert client.read_flow_run(stage.run.id).state_name == "Completed"
+
+
+def test_what_is_no_fault_of_ours_is_told_without_a_traceback(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.fleet.machines["first"].world["a"].fails = "no"
+    failed = stage.start()
+    again = stage.carry_out()  # Retry of a run that is over
+    assert (failed.state_name, again.state_name) == ("Failed", "Failed")
+    assert failed.state is not None
+    assert str(failed.state.message).startswith("1 of 3 machines failed: first; fleetpatch show ")
+    assert "is over: Failed" in str(again.state.message if again.state else "")
+    assert not [each for each in caplog.records if each.exc_info]
