@@ -46,14 +46,17 @@ class WithoutTracebacks(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Take the traceback of what is no fault out; what Prefect has said of it before is not said again."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if error is None:
+            record.exc_info = None
         if isinstance(error, CancelledRun | FleetPatchFailed):
             return False
-        if isinstance(error, FleetpatchError) and not isinstance(error, InternalError):
-            record.exc_info = None
-            if str(record.msg).startswith("Engine execution"):
-                return False
+        if not isinstance(error, FleetpatchError) or isinstance(error, InternalError):
+            return True
+        record.exc_info = None
+        words = str(record.msg)
+        if words.startswith("Encountered exception"):
             record.msg, record.args = "%s%s", (error, f" {error.hint}" if error.hint else "")
-        return True
+        return not words.startswith("Engine execution")
 
 
 _WITHOUT_TRACEBACKS = WithoutTracebacks()
@@ -61,5 +64,6 @@ _WITHOUT_TRACEBACKS = WithoutTracebacks()
 
 def logged(who: Caller) -> Caller:
     """Return the caller, with what it is told written to the flow run's log too."""
-    get_logger("flow_runs").addFilter(_WITHOUT_TRACEBACKS)
+    for name in ("flow_runs", "task_runs"):
+        get_logger(name).addFilter(_WITHOUT_TRACEBACKS)
     return replace(who, watch=RunLog(who.watch))
