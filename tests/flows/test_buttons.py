@@ -258,7 +258,7 @@ def test_cancel_while_something_is_installed_and_retry_after_it(place: Place) ->
     place.page.reload()
     place.press_until("Retry", lambda: place.state(run) != "Cancelled")
     until(lambda: "is over" in place.message(run), "that it was started again")
-    assert place.state(run) == "Cancelled"
+    assert place.state(run) == "Completed"  # as its run did, with warnings
     assert place.begun() == begun
     assert place.tracebacks(run) == []
 
