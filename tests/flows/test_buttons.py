@@ -84,7 +84,6 @@ class Place:
         """Press the button with which a dialog does what it is for."""
         dialog = self.page.locator(".p-modal")
         dialog.locator("button").filter(has_text=re.compile(r"^\s*(?!Close\b)\w+")).last.click()
-        dialog.wait_for(state="hidden")
 
     def press_until(self, name: str, done: Callable[[], object]) -> None:
         """Press a button and confirm it, as often as it takes: a busy SQLite refuses some of the server's writes."""
