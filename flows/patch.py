@@ -27,8 +27,8 @@ from tasks.errors import FleetPatchFailed
 from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
-from tasks.rules.approval import SOMEBODY
 from tasks.records.sql import SqlRecords
+from tasks.rules.approval import SOMEBODY
 from tasks.rules.hooks import stops, why_stopped
 from tasks.seams.clock import SystemClock
 from tasks.states import OperationState
