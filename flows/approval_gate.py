@@ -276,8 +276,8 @@ class ApprovalGate:
             return None
 
     def _withdraw(self, run_id: str, mark: str, control: Control) -> None:
-        """A run that is stopped waits for nobody any more; one that somebody else carries now still does."""
-        if control.taken_over:
+        """A run that is stopped waits for nobody any more; one that is suspended or somebody else's still does."""
+        if control.taken_over or control.suspended:
             return
         try:
             self._approvals.decide(run_id, mark, Answer.EXPIRED, "", f"the run was stopped: {control.reason}")

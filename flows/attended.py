@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from prefect.exceptions import TerminationSignal
 
+from flows.suspending import heeding_suspension
 from tasks.steps.context import Control
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,16 @@ class _Ending:
     error: BaseException | None = None
 
 
-def attended(body: Callable[[], T], control: Control, stopped: Callable[[str], None]) -> T:
+def _unheard(_reason: str) -> None:
+    """Nobody wants to know."""
+
+
+def attended(
+    body: Callable[[], T],
+    control: Control,
+    stopped: Callable[[str], None],
+    suspended: Callable[[str], None] = _unheard,
+) -> T:
     """Carry a run out in a thread of its own, while this one hears what is asked of the process.
 
     Prefect ends a flow by an exception in the middle of its main thread. Here that asks the run to stop: it begins
@@ -44,15 +54,17 @@ def attended(body: Callable[[], T], control: Control, stopped: Callable[[str], N
         body: carries the run out.
         control: of the run.
         stopped: told the reason, in a thread of its own: keeps it for whoever comes after this process.
+        suspended: the same when the flow run was suspended.
 
     Raises:
         TerminationSignal: the process was told to end; the run has come to its end before.
         KeyboardInterrupt: so has it after a first Ctrl-C; a second one leaves at once.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return body()  # signals don't come here
-    ending = _Ending()
-    told = _outlasted(lambda: _start(body, ending), ending, control, stopped)
+    with heeding_suspension(control, suspended):
+        if threading.current_thread() is not threading.main_thread():
+            return body()  # signals don't come here
+        ending = _Ending()
+        told = _outlasted(lambda: _start(body, ending), ending, control, stopped)
     if told is not None:
         raise told
     if ending.error is not None:

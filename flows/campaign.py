@@ -14,6 +14,7 @@ from flows.past import Past
 from flows.ports import Ports, Runner, Unopened
 from flows.request import AssessRequest, PatchRequest
 from flows.survey import quick_survey, survey
+from flows.suspension import go_on, suspend, suspension_of
 from flows.wave_sequence import WaveSequence, is_under_way, spent
 from inventory.machine import Machine
 from inventory.scope import Scope
@@ -26,6 +27,7 @@ from tasks.rules.orchestration import may_patch
 from tasks.rules.verdict import run_state
 from tasks.rules.waves import waves
 from tasks.rules.window import window as open_window
+from tasks.seams.records import JournalMark
 from tasks.seams.transport import Transport
 from tasks.states import Occasion, OperationState
 from tasks.steps.context import Context, MachineRun, PatchOptions, Work
@@ -71,6 +73,7 @@ class Campaign:
         self._request = request
         self._unrecorded: RecordsError | None = None
         self._past = past
+        self._flow_run_id = flow_run_id
         now = ports.clock.now()
         self._failures = _failure_count(request)
         self._run = RunInfo(
@@ -132,6 +135,9 @@ class Campaign:
         """
         machines = Scope.parse(self._request.scope).select(self._ports.inventory)
         self._ports.records.save(self._run)
+        was_suspended = self._past is not None and suspension_of(self._past.journal.get("", ())) is not None
+        if was_suspended and not self._ports.control.stopping:
+            go_on(self._ports.records, self.run_id, self._ports.clock.now(), self._run.started_by)
         self._ports.watch.said(
             f"run {self.run_id}: {plural(len(machines), 'machine')} in scope {self._request.scope!r}"
         )
@@ -141,7 +147,7 @@ class Campaign:
             self._interrupted(error)
             raise
         self._runner.publish(finished)
-        if finished.run.kind == "patch":
+        if finished.run.kind == "patch" and finished.run.state is not OperationState.IN_PROGRESS:
             self._ceremony.tell_end(finished, failed=self._unrecorded is not None)
         if self._unrecorded is not None:
             raise self._unrecorded
@@ -182,6 +188,9 @@ class Campaign:
         self._works = list(works.values())
         if request.dry_run:
             return self._report((*map(planned, self._works), *strangers))
+        if self._ports.control.suspended and not (self._past is not None and self._past.waves):
+            self._works, self._order = [], ()  # what was planned is of no use: whoever goes on asks all machines
+            return self._suspended(len(ours))
         for outcome in strangers:
             self._keep(outcome)
         self._keep(self._so_far(()))  # what may be resumed, before anything is done
@@ -197,10 +206,29 @@ class Campaign:
             keep_plan=self._keep_plan,
         )
         sequence.run(self._order, works, refused)
+        if sequence.left_open:
+            self._outcomes = [each for each in self._outcomes if each.machine not in sequence.left_open]
+            return self._suspended(len(sequence.left_open))
         self._ceremony.close()
         known = {outcome.machine for outcome in self._outcomes}
         left = [outcome for outcome in strangers if outcome.machine not in known]
         return self._report((*self._outcomes, *left))
+
+    def _suspended(self, left_open: int) -> RunReport:
+        """Leave the run open, for whoever goes on with it in its window."""
+        control, until = self._ports.control, self._context.window.end
+        left = f"{plural(left_open, 'machine')} not begun"
+        how = f"resumed until {until:%Y-%m-%d %H:%M} UTC, it goes on: fleetpatch resume {self.run_id}"
+        self._run = replace(self._run, message=f"suspended ({control.reason}): {left}; {how}")
+        finished = self._so_far(self._outcomes)
+        self._keep(finished)
+        try:
+            now = self._ports.clock.now()
+            suspend(self._ports.records, self.run_id, JournalMark.AFTER, now, control.reason, self._flow_run_id)
+        except RecordsError as error:
+            self._hold(error)
+        self._ports.watch.said(self._run.message)
+        return finished
 
     def _opening(self) -> str:
         """Let people know, ask whether the run may go on, and open it; return why nothing may be begun, or ""."""

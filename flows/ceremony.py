@@ -113,7 +113,8 @@ class Ceremony:
         if failed or report.run.state is OperationState.FAILED:
             occasion = Occasion.FAILED
         else:
-            occasion = Occasion.CANCELLED if self._ports.control.stopping else Occasion.FINISHED
+            stopped = self._ports.control.stopping and not self._ports.control.suspended
+            occasion = Occasion.CANCELLED if stopped else Occasion.FINISHED
         self.tell(occasion, report)
 
     def agreed(self) -> Decision:

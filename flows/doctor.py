@@ -291,7 +291,7 @@ def _fault(text: str) -> str:
 def _records(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
     try:
         with open_records() as records:
-            left = left_of(History(records), records.leases, SystemClock().now())
+            left = [each for each in left_of(History(records), records.leases, SystemClock().now()) if not each.waits]
     except RecordsError as error:
         return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
     good = Finding("records", FindingLevel.GOOD, "they can be read and written")

@@ -1,6 +1,10 @@
-"""A flow run whose process died. Prefect shows it as running for ever, unless who takes its run up ends it there."""
+"""Flow runs of which Prefect shows another end than their run's, or none: they are set right."""
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -11,36 +15,129 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
-_CARRIED_OUT = (StateType.RUNNING, StateType.CANCELLING)
+from flows.context import Caller
+from flows.hearing import NO_ANSWER
+from flows.past import OPEN
+from flows.recovery import LeftRun, note_stop
+from tasks.model import RunInfo
+from tasks.states import OperationState
+
+logger = logging.getLogger(__name__)
+
 _AT_MOST = 200  # what Prefect's API gives at once
+_LOOK_SECONDS = 0.5
 
 
-def bury(flow_run_id: str, message: str) -> None:
-    """Let Prefect show a flow run that nobody carries out any more, its waves and its steps, as crashed.
+def state_of(run: RunInfo, message: str) -> State[Any]:
+    """Return what Prefect is to show of a run that is over. Pure."""
+    match run.state:
+        case OperationState.SUCCEEDED | OperationState.COMPLETED_WITH_WARNINGS:
+            return Completed(message=message)
+        case OperationState.FAILED:
+            return Failed(message=message)
+        case _:
+            return Cancelled(message=message)
 
-    What has ended already keeps its state, and a flow run that is unknown there is none of this server's.
+
+def bury(flow_run_id: str, run: RunInfo) -> None:
+    """Let Prefect show how the run of a flow run ended whose process is gone, and its open waves and steps as crashed.
+
+    A flow run that is unknown there is none of this server's.
 
     Args:
         flow_run_id: of the flow run that had begun the run.
-        message: what became of the run.
+        run: as it ended.
     """
-    state: State[None] = Crashed(message=message)
+    message = f"its process was ended; run {run.id} was taken up: {run.state}"
     with get_client(sync_client=True) as client:
         try:
             first = client.read_flow_run(UUID(flow_run_id))
         except ObjectNotFound:
             return
-        if first.state is None or first.state.type not in _CARRIED_OUT:  # ended, or asked for once more
+        if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # asked for once more
             return
-        left = [first, *(wave for wave in _waves(client, first) if not _ended(wave))]
-        mine = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in left]))
+        crashed: State[None] = Crashed(message=message)
+        left = [wave for wave in _waves(client, first) if not _ended(wave)]
+        mine = FlowRunFilter(id=FlowRunFilterId(any_=[first.id, *(each.id for each in left)]))
         for task in client.read_task_runs(flow_run_filter=mine, limit=_AT_MOST):
             if not _ended(task):
-                client.set_task_run_state(task.id, state, force=True)
-        for run in left:
-            client.set_flow_run_state(run.id, state, force=True)
+                client.set_task_run_state(task.id, crashed, force=True)
+        for wave in left:
+            client.set_flow_run_state(wave.id, crashed, force=True)
+        _set_right(client, first, run, message)
+
+
+def set_right(flow_run_id: str, run: RunInfo, message: str = "") -> None:
+    """Let Prefect show how a run ended where it shows otherwise, as when it was cancelled too late to change anything.
+
+    Raises nothing: what Prefect shows changes nothing.
+
+    Args:
+        flow_run_id: of the flow run.
+        run: as it ended.
+        message: for people; by default the run's own.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_run(UUID(flow_run_id))
+            _set_right(client, found, run, message or run.message or f"run {run.id}: {run.state}")
+    except ObjectNotFound:
+        pass
+    except NO_ANSWER as error:
+        logger.warning("Prefect does not hear that run %s is %s: %s", run.id, run.state, error)
+
+
+def set_right_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None:
+    """Do that when Prefect shows an end, at most so many seconds from now: whoever ended the process tells it then."""
+    until = time.monotonic() + seconds
+    try:
+        with get_client(sync_client=True) as client:
+            while time.monotonic() < until:
+                state = client.read_flow_run(UUID(flow_run_id)).state
+                if state is not None and state.is_final():
+                    break
+                time.sleep(_LOOK_SECONDS)
+    except (ObjectNotFound, *NO_ANSWER):
+        return
+    set_right(flow_run_id, run)
+
+
+def _set_right(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
+    wanted, shown = state_of(run, message), found.state
+    if run.state in OPEN or shown is None or shown.is_scheduled() or shown.is_pending():
+        return
+    was_cancelled = shown.type in {StateType.CANCELLED, StateType.CANCELLING}
+    if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
+        wanted = Cancelled(message=message)  # it was, with something left undone
+    if shown.type is not wanted.type:
+        client.set_flow_run_state(found.id, wanted, force=True)
+
+
+def stop_cancelled(found: Sequence[LeftRun], who: Caller) -> Iterator[LeftRun]:
+    """Give runs that were left; a suspended one whose flow run was cancelled or deleted is asked to stop.
+
+    Prefect tells no process of a flow run that is cancelled while it is suspended: there is none.
+    """
+    for left in found:
+        if left.waits and left.suspension is not None and (why := _given_up(left.suspension.flow_run_id)):
+            note_stop(left.run.id, replace(who, name=who.name or "Prefect"), why)
+            yield replace(left, settle=why)
+        else:
+            yield left
+
+
+def _given_up(flow_run_id: str) -> str:
+    """Return that a flow run was cancelled or deleted, or ""."""
+    if not flow_run_id:
+        return ""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:
+        return "its flow run was deleted in Prefect while it was suspended"
+    return "cancelled in Prefect while it was suspended" if state is not None and state.is_cancelled() else ""
 
 
 def _ended(run: FlowRun | TaskRun) -> bool:

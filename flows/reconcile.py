@@ -12,6 +12,7 @@ from flows.attended import attended
 from flows.context import Caller, caller
 from flows.hearing import NO_ANSWER
 from flows.missed import note_missed_windows
+from flows.predecessor import stop_cancelled
 from flows.recovery import LeftRun, left_runs, take_all, take_left
 from flows.runlog import logged
 from flows.spread import prefect_runner
@@ -28,7 +29,8 @@ RESUME = "resume-fleet/on-demand"
 def reconcile_fleet(dry_run: bool = False) -> list[str]:
     """Have runs taken up whose process died: resumed while their window is open, settled when it is over.
 
-    A run that was asked to stop is settled as well. Settling begins nothing new: what runs on machines is seen to its
+    A run that was asked to stop is settled as well, and one that was suspended is left alone until its window is over,
+    unless its flow run was cancelled or deleted. Settling begins nothing new: what runs on machines is seen to its
     end, and each machine's true state is recorded.
 
     Windows of the last days that no run had (Prefect cancelled it, no worker took it) are recorded as missed, and
@@ -50,9 +52,10 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     found = left_runs(who.records_url)
     if dry_run:
         for left in found:
-            who.watch.said(f"run {left.run.id}: would be {_what(left)}")
+            who.watch.said(f"run {left.run.id}: would be {left.action}")
         return [left.run.id for left in found]
     note_missed_windows(who)
+    found = tuple(stop_cancelled(found, who))
     resume = _resume_deployment() if found and deployment.get_id() else None
     failed = _start_all(found, resume, who) if resume is not None else _take_all(found, who)
     if failed:
@@ -73,17 +76,24 @@ def _start_all(found: tuple[LeftRun, ...], resume: DeploymentResponse, who: Call
     failed, now = [], SystemClock().now()
     with get_client(sync_client=True) as client:
         for left in found:
+            if left.waits:
+                who.watch.said(f"run {left.run.id} is {left.action}")
+                continue
             try:
                 made = start_successor(client, resume, left, now)
             except NO_ANSWER as error:
                 failed.append(f"{left.run.id}: {type(error).__name__}: {error}")
                 continue
             if made.is_new:
-                who.watch.said(f"run {left.run.id}: flow run {made.name} is started; it would be {_what(left)} now")
+                who.watch.said(f"run {left.run.id}: flow run {made.name} is started; it would be {left.action} now")
             else:
                 since = f"{made.state} since {made.since:%Y-%m-%d %H:%M:%S} UTC"
                 who.watch.said(f"run {left.run.id}: flow run {made.name} is on its way ({since})")
     return failed
+
+
+def _not_noted(_reason: str) -> None:
+    """Each of the runs that are taken up here is noted on its own."""
 
 
 def _take_all(found: tuple[LeftRun, ...], who: Caller) -> list[str]:
@@ -92,13 +102,9 @@ def _take_all(found: tuple[LeftRun, ...], who: Caller) -> list[str]:
         who.watch.said(f"there is no deployment {RESUME}: runs are taken up here; `fleetpatch deploy` makes it")
 
     def take(left: LeftRun, mine: Caller) -> RunReport:
-        mine.watch.said(f"run {left.run.id} is {_what(left)}")
+        mine.watch.said(f"run {left.run.id} is {left.action}")
         return take_left(left, mine, prefect_runner)
 
-    done = attended(functools.partial(take_all, found, who, take), who.control, lambda _reason: None)
+    done = attended(functools.partial(take_all, found, who, take), who.control, _not_noted)
     errors = [(each.left.run.id, each.error) for each in done if each.error is not None]
     return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]
-
-
-def _what(left: LeftRun) -> str:
-    return f"settled: {left.settle}" if left.settle else "resumed"

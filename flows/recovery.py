@@ -10,9 +10,10 @@ from datetime import datetime
 from flows.carrying import MakeRunner, take_up
 from flows.context import Caller
 from flows.keeper import LEASE_SECONDS
-from flows.past import resumable
+from flows.past import OPEN, resumable
 from flows.ports import PlainRunner, Ports
 from flows.request import AssessRequest, PatchRequest
+from flows.suspension import Suspension, suspension_of
 from flows.wiring import report_directory, whoami
 from tasks.errors import FleetpatchError, LeaseHeld, RequestError
 from tasks.model import RunInfo, RunReport
@@ -33,18 +34,45 @@ BEYOND_LEASE_SECONDS = 30.0  # a holder that is alive has renewed by then, or is
 
 @dataclass(frozen=True, slots=True)
 class LeftRun:
-    """A run in progress that claims machines and that nobody carries out.
+    """A run without an end that claims machines and that nobody carries out.
 
     Attributes:
         holder: who did last; None when nobody ever did.
         since: when its lease was over.
         settle: why it is only settled and nothing more is begun; "" when it is resumed.
+        suspension: it was suspended: it goes on when a person says so, until its window is over.
     """
 
     run: RunInfo
     holder: Holder | None
     since: datetime
     settle: str
+    suspension: Suspension | None = None
+
+    @property
+    def waits(self) -> str:
+        """Why it is left alone for now: it is suspended, and a person may go on with it; "" otherwise."""
+        suspension = self.suspension
+        if self.settle or suspension is None or not suspension.is_complete:
+            return ""
+        until = f" until {self.run.window.end:%Y-%m-%d %H:%M} UTC" if self.run.window is not None else ""
+        return f"left alone: {suspension.reason} at {suspension.at:%Y-%m-%d %H:%M} UTC, and may be resumed{until}"
+
+    @property
+    def action(self) -> str:
+        """What is done with it, in words."""
+        if self.settle:
+            return f"settled: {self.settle}"
+        if self.suspension is not None:
+            return self.waits or f"stopped to the end: {self.suspension.reason}"
+        return "resumed"
+
+    def tell(self, control: Control) -> None:
+        """Let whoever takes it up know that nothing more is to be begun, if that is so."""
+        if self.settle:
+            control.stop(self.settle)
+        elif self.suspension is not None:
+            control.suspend(self.suspension.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +104,10 @@ class Asked:
 
 
 def left_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[LeftRun, ...]:
-    """Return the runs that are in progress by the records while nobody carries them out, oldest first.
+    """Return the runs that have no end by the records while nobody carries them out, oldest first.
 
-    Runs that only look at machines (assessments, plans) are not among them: they claim nothing.
+    Those that are suspended are among them: see ``LeftRun.waits``. Runs that only look at machines (assessments, plans)
+    are not: they claim nothing.
 
     Args:
         records_url: where runs are remembered; None: as usual.
@@ -95,22 +124,28 @@ def left_of(history: History, leases: SqlLeases, now: datetime) -> tuple[LeftRun
     """Return the runs that were left, of records that are open: see ``left_runs``."""
     found = [(history.run(each.run_id), each) for each in leases.abandoned()]
     return tuple(
-        LeftRun(run, each.holder, each.since, only_settled(run, leases.lease(run.id), now))
+        _judged(history, run, leases.lease(run.id), each.holder, each.since, now)
         for run, each in found
         if run.claims_machines
     )
+
+
+def _judged(
+    history: History, run: RunInfo, lease: LeaseView | None, holder: Holder | None, since: datetime, now: datetime
+) -> LeftRun:
+    return LeftRun(run, holder, since, only_settled(run, lease, now), suspension_of(history.journal(run.id)))
 
 
 def left_run(history: History, leases: SqlLeases, run_id: str, now: datetime) -> LeftRun | str:
     """Return a run that was left, as it is by now; or in words why it is none (any more)."""
     run = history.run(run_id)
     lease = leases.lease(run.id)
-    if run.state is not OperationState.IN_PROGRESS:
+    if run.state not in OPEN:
         return f"run {run.id} is over: {run.state}"
     if lease is not None and lease.held:
         return f"run {run.id} is carried out by {lease.holder}"
     since = lease.until if lease is not None and lease.until is not None else run.started_at
-    return LeftRun(run, lease.holder if lease is not None else None, since, only_settled(run, lease, now))
+    return _judged(history, run, lease, lease.holder if lease is not None else None, since, now)
 
 
 def only_settled(run: RunInfo, lease: LeaseView | None, now: datetime) -> str:
@@ -119,6 +154,8 @@ def only_settled(run: RunInfo, lease: LeaseView | None, now: datetime) -> str:
         return f"{lease.stop.reason} ({lease.stop.who})"
     if run.window is not None and now >= run.window.end:
         return f"its window was over at {run.window.end:%Y-%m-%d %H:%M} UTC"
+    if run.state is OperationState.UNKNOWN:
+        return f"it was left: {run.message}" if run.message else "it was left"
     return ""
 
 
@@ -126,6 +163,8 @@ def reconcile_runs(
     who: Caller | None = None, take: Callable[[LeftRun, Caller], RunReport] | None = None
 ) -> tuple[Reconciled, ...]:
     """Take up every run that nobody carries out: resume it while its window is open, settle it otherwise.
+
+    One that is suspended is left alone until its window is over.
 
     All of them at once: none waits for another's end, and one run's trouble is not another's. A run that somebody else
     takes up meanwhile is theirs. It returns when all have ended.
@@ -145,6 +184,7 @@ def take_all(
     found: Sequence[LeftRun], who: Caller, take: Callable[[LeftRun, Caller], RunReport]
 ) -> tuple[Reconciled, ...]:
     """Take up runs that were left, all at once, each in a thread of its own: see ``reconcile_runs``."""
+    found = [each for each in found if not each.waits]
     if not found:
         return ()
     callers = [replace(who, control=Control()) for _ in found]  # what one run is told is not meant for another
@@ -178,13 +218,16 @@ def _stop_all(found: Sequence[LeftRun], callers: Sequence[Caller], reason: str) 
 
 def take_left(left: LeftRun, who: Caller, make_runner: MakeRunner | None = None, *, flow_run_id: str = "") -> RunReport:
     """Take one run up that was left: see ``reconcile_runs`` for how, and ``take_up`` for what it raises."""
-    if left.settle:
-        who.control.stop(left.settle)
+    left.tell(who.control)
     return take_up(left.run.id, who, make_runner or reporting_runner, flow_run_id=flow_run_id)
 
 
-def take_if_left(run_id: str, who: Caller, take: Callable[[LeftRun, Caller], RunReport]) -> RunReport | str:
+def take_if_left(
+    run_id: str, who: Caller, take: Callable[[LeftRun, Caller], RunReport], *, flow_run_id: str = ""
+) -> RunReport | str:
     """Take a run up if it is still left, judged as it is now: its window may be over by then, or it is to stop.
+
+    One that is suspended is left alone, unless it was this flow run that was, which somebody has resumed.
 
     Returns:
         The report; or in words why there was nothing to take up: somebody else has taken it up, or has ended it.
@@ -200,6 +243,10 @@ def take_if_left(run_id: str, who: Caller, take: Callable[[LeftRun, Caller], Run
     left = look()
     if isinstance(left, str):
         return left
+    if left.waits and left.suspension is not None:
+        if not flow_run_id or left.suspension.flow_run_id != flow_run_id:
+            return f"run {left.run.id} is {left.waits}"
+        left = replace(left, suspension=None)
     try:
         return take(left, who)
     except LeaseHeld as held:

@@ -1,10 +1,13 @@
 """What goes on in a run, in the log of its flow run: so that the Prefect UI tells the story too."""
 
+import logging
 from dataclasses import replace
 
-from prefect.logging import get_run_logger
+from prefect.exceptions import CancelledRun
+from prefect.logging import get_logger, get_run_logger
 
 from flows.context import Caller
+from tasks.errors import FleetpatchError, FleetPatchFailed, InternalError
 from tasks.reporting.text import one_line
 from tasks.states import OperationState, Step
 from tasks.steps.context import Watcher
@@ -37,6 +40,30 @@ class RunLog:
         self._inner.said(message)
 
 
+class WithoutTracebacks(logging.Filter):
+    """Lets Prefect tell of what we raise by its message. A traceback is for a fault of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take the traceback of what is no fault out; what Prefect has said of it before is not said again."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if error is None:
+            record.exc_info = None
+        if isinstance(error, CancelledRun | FleetPatchFailed):
+            return False
+        if not isinstance(error, FleetpatchError) or isinstance(error, InternalError):
+            return True
+        record.exc_info = None
+        words = str(record.msg)
+        if words.startswith("Encountered exception"):
+            record.msg, record.args = "%s%s", (error, f" {error.hint}" if error.hint else "")
+        return not words.startswith("Engine execution")
+
+
+_WITHOUT_TRACEBACKS = WithoutTracebacks()
+
+
 def logged(who: Caller) -> Caller:
     """Return the caller, with what it is told written to the flow run's log too."""
+    for name in ("flow_runs", "task_runs"):
+        get_logger(name).addFilter(_WITHOUT_TRACEBACKS)
     return replace(who, watch=RunLog(who.watch))

@@ -13,14 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import TagsContext
+from prefect.flow_engine import run_flow_sync
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
@@ -53,6 +55,7 @@ PATIENCE_SECONDS = 90.0
 """How long Prefect is waited for when the machines are done and it is away."""
 LOGS_HOLD_SECONDS = 60.0  # how long Prefect keeps trying to send log lines; then they are lost to it
 NAMED_AT_MOST = 10
+_AT_MOST = 200  # flow runs that Prefect's API gives at once
 
 StepTask = Task[[Work], MachineRun | State[Handed]]
 
@@ -140,16 +143,31 @@ class _Shown:
 
     def _subflow(self) -> State[Any] | None:
         """Return the state that it ended in; None when Prefect was away by then."""
-        wave = self._wave
+        wave, again = self._wave, False
         for last in (False, False, True):
             self._must_listen()
             try:
-                return patch_wave(wave.number, list(wave.machines), wave.canary, return_state=True)
+                parameters = {"number": wave.number, "machines": list(wave.machines), "canary": wave.canary}
+                made = self._made() if again else None
+                if made is not None:
+                    return _run_made(made, parameters)
+                return patch_wave(**parameters, return_state=True)
             except NO_ANSWER:
+                again = True
                 if self._id is None and last:
                     raise
             if self._id is not None:
                 break
+        return None
+
+    def _made(self) -> FlowRun | None:
+        """Return the subflow that was made for this wave and whose body was not reached: Prefect went away before."""
+        parent = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.get_id())])
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_AT_MOST)
+        for each in found:
+            if each.parameters.get("number") == self._wave.number and not (each.state and each.state.is_final()):
+                return each
         return None
 
     def _must_listen(self) -> None:
@@ -173,6 +191,11 @@ class _Shown:
         """Let the subflow end."""
         self._state = state
         self._over.set()
+
+
+def _run_made(made: FlowRun, parameters: dict[str, Any]) -> State[Any] | None:
+    """Run a wave's subflow that is there already."""
+    return cast("State[Any] | None", run_flow_sync(patch_wave, made, parameters, return_type="state"))
 
 
 _SHOWN: ContextVar[_Shown] = ContextVar("fleetpatch_wave")
@@ -300,7 +323,7 @@ class PrefectRunner:
     def _show(self, report: RunReport) -> None:
         first = report.run.flow_run_id
         if first and first != self._own_id:
-            bury(first, f"its process died; run {report.run.id} was taken up: {report.run.state}")
+            bury(first, report.run)
         publish_report(report.run.id, Sealed(report))
         if "html" in self.written:
             key = f"fleetpatch-{report.run.kind}-report"

@@ -1,25 +1,19 @@
 """What is done beside the windows: download ahead of one, write a run's report again, and forget what is old."""
 
-import functools
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from prefect import flow
-from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.attended import attended
-from flows.carrying import carry_out
 from flows.context import caller
-from flows.patch import begun_before, cancelled, raised_if_failed, taken_up
+from flows.patch import begun_before, cancelled, carried_out, ended, gone_on_with
 from flows.policy_forms import ApprovalRequest, HooksRequest
-from flows.recovery import note_stop
 from flows.request import PatchRequest, ReportFormat, WindowRequest
 from flows.runlog import logged
 from flows.settle import settle_cancelled, settle_crashed
-from flows.spread import prefect_runner
 from flows.windowed import Refused, flow_start, windowed
 from flows.wiring import report_directory
 from tasks.model import RunReport
@@ -55,15 +49,14 @@ def stage_fleet(request: PatchRequest) -> RunReport:
         InventoryError: the inventory or the scope can't be used.
     """
     who = logged(caller())
-    begun = begun_before(who)
+    begun = begun_before(request, who)
     if begun is not None:
-        return raised_if_failed(taken_up(begun.id, who))
+        return gone_on_with(begun, who)
     may = windowed(downloading(request), who, flow_start())
     if isinstance(may, Refused):
         return cancelled(may)
     who = replace(who, run_id=may.run_id, name=may.by or who.name)
-    body = functools.partial(carry_out, may.request, who, prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
-    return raised_if_failed(attended(body, who.control, functools.partial(note_stop, may.run_id, who)))
+    return ended(carried_out(may, who), who)
 
 
 def downloading(request: PatchRequest) -> PatchRequest:

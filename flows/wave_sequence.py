@@ -11,11 +11,13 @@ from flows.machine_pool import side_by_side
 from flows.ports import Ports, Runner
 from flows.request import PatchRequest
 from flows.survey import may_answer_later
+from tasks.errors import RecordsError
 from tasks.model import Outcome, Wave
 from tasks.rules.failure_budget import is_unreachable
 from tasks.states import OperationState, Step
 from tasks.steps.context import Work
-from tasks.steps.order import give_back, walk
+from tasks.steps.order import give_back, remember, walk
+from tasks.steps.report import settle_outcome
 
 UNAPPROVED = "it could not be reached when the plan was made, so what would be done on it was not approved"
 
@@ -32,6 +34,9 @@ class WaveSequence:
         outcomes: of the machines that are done; the others' are added.
         settle: makes a machine's outcome and keeps it.
         keep_plan: stores a plan that was made after all others, before anything is done on its machine.
+
+    Attributes:
+        left_open: the machines that a suspended run leaves for whoever goes on with it; they have no outcome yet.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class WaveSequence:
         self._settle = settle
         self._keep_plan = keep_plan
         self._is_first = True
+        self.left_open: set[str] = set()
 
     def run(self, order: Sequence[Wave], works: dict[str, Work], refused: str) -> None:
         """Run one wave after the other. Once ``refused`` says why, no further machine begins."""
@@ -71,6 +77,8 @@ class WaveSequence:
                 if self._outcomes and self._policy.pause_seconds:
                     ceremony.rest(self._ports.clock.now() + timedelta(seconds=self._policy.pause_seconds))
                 refused = ceremony.open_wave(wave)
+            if mine and self._ports.control.suspended:
+                mine = self._hold_back(mine, f"the run is suspended: {self._ports.control.reason}")
             if refused:
                 mine = self._hold_back(mine, refused)
             if mine:
@@ -79,6 +87,8 @@ class WaveSequence:
                 self._outcomes += self._runner.wave(rest, functools.partial(self._wave, mine))
                 self._is_first = False
             self._failures.end_wave()
+            if self.left_open.intersection(wave.machines):
+                continue  # what comes after a wave comes when all of it is done
             closed = ceremony.close_wave(wave)
             refused = refused or closed
 
@@ -93,9 +103,20 @@ class WaveSequence:
         else:
             self._plan_late(work)
             walk(work, self._runner.step)
-            outcome = self._settle(work)
+            outcome = self._settled(work)
         self._failures.add(outcome)
         return outcome
+
+    def _settled(self, work: Work) -> Outcome:
+        """Return what became of a machine, and keep it, unless the machine is left open."""
+        if not is_open(work):
+            return self._settle(work)
+        try:
+            remember(work, Step.PRECHECK)  # its claim is given back: who goes on asks its pre-check again
+        except RecordsError:
+            return self._settle(work)
+        self.left_open.add(work.name)
+        return settle_outcome(work)
 
     def _plan_late(self, work: Work) -> None:
         """Assess and plan for a machine that was not there when all others were assessed; it may be now."""
@@ -128,13 +149,22 @@ class WaveSequence:
         if work.run.error is None:
             work.run = replace(work.run, halted=why, halted_as=OperationState.NOT_STARTED)
         give_back(work)
-        return self._settle(work)
+        return self._settled(work)
 
 
 def spent(failures: FailureCount) -> str:
     """Return that the failure budget is spent, and how, or ""."""
     why = failures.why
     return f"the failure budget is spent: {why}" if why else ""
+
+
+def is_open(work: Work) -> bool:
+    """Whether a suspended run leaves a machine for whoever goes on: nothing was ordered on it, and no hook has run."""
+    run = work.run
+    untouched = run.error is None and run.install is None and not run.begun and not run.hooks
+    held = bool(run.halted) and run.halted_as is OperationState.NOT_STARTED
+    rebooted = any(result.count for result in run.reboots)
+    return work.context.control.suspended and held and untouched and not rebooted
 
 
 def is_under_way(work: Work) -> bool:

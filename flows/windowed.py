@@ -252,12 +252,20 @@ class _Admission:
         """Wait for records that are away, as long as the window may still hold something."""
         request = self._request
         last = last_moment(self._window, request.reboot, request.reboot_reserve_minutes * 60)
-        until = max(last, self._clock.now() + AT_LEAST)
-        while True:
-            try:
-                return call()
-            except RecordsUnavailable as error:
-                if self._clock.now() >= until:
-                    raise
-                self._who.watch.said(f"holding: the records are away ({error.message})")
-                self._clock.sleep(PAUSE_SECONDS)
+        return patiently(call, self._who, self._clock, max(last, self._clock.now() + AT_LEAST))
+
+
+def patiently(call: Callable[[], T], who: Caller, clock: Clock, until: datetime) -> T:
+    """Ask the records something, again and again while they are away, until that moment.
+
+    Raises:
+        RecordsUnavailable: they are away still.
+    """
+    while True:
+        try:
+            return call()
+        except RecordsUnavailable as error:
+            if clock.now() >= until:
+                raise
+            who.watch.said(f"holding: the records are away ({error.message})")
+            clock.sleep(PAUSE_SECONDS)

@@ -13,6 +13,7 @@ from flows.cli.runs_view import iso
 from flows.cli.screen import err, note, out, safe, say, solid, table
 from flows.past import OPEN
 from flows.recovery import Asked, LeftRun
+from flows.suspension import suspension_of
 from inventory.errors import FleetpatchError
 from tasks.errors import LeaseHeld
 from tasks.model import RunInfo
@@ -91,14 +92,14 @@ def tell_left(found: Sequence[LeftRun]) -> None:
             safe(left.run.scope, limit=30),
             f"{left.since:%Y-%m-%d %H:%M:%S}",
             safe(_name(left.holder)),
-            safe(f"settled: {left.settle}" if left.settle else "resumed"),
+            safe(left.action),
         )
     say(grid)
 
 
 def tell_taken(left: LeftRun, result: Conducted | FleetpatchError) -> None:
     """Say in a line what became of a run that was taken up."""
-    what = "settled" if left.settle else "resumed"
+    what = "settled" if left.settle else "suspended" if left.suspension else "resumed"
     if isinstance(result, Conducted):
         note(Text(f"run {left.run.id} was {what}: {result.report.run.state}"))
         tell_unwritten(result)
@@ -123,8 +124,8 @@ def left_document(left: LeftRun, result: Conducted | FleetpatchError | None) -> 
         "scope": left.run.scope,
         "lastCarriedBy": str(left.holder) if left.holder is not None else None,
         "abandonedSince": iso(left.since),
-        "action": "settle" if left.settle else "resume",
-        "reason": left.settle,
+        "action": "wait" if left.waits else "settle" if left.settle else "resume",
+        "reason": left.settle or left.waits,
     }
     if isinstance(result, Conducted):
         told |= {"status": result.report.run.state.value, "exitCode": int(result.code)}
@@ -142,12 +143,17 @@ def carriers(found: Sequence[RunInfo], records: str | None) -> Mapping[str, Leas
         return {run.id: kept.leases.lease(run.id) for run in open_ones}
 
 
-def tell_carriers(carried: Mapping[str, LeaseView | None]) -> None:
+def tell_carriers(carried: Mapping[str, LeaseView | None], records: str | None) -> None:
     """Say of runs without an end who carries them out, and what to do where nobody does."""
     for run_id, lease in carried.items():
         if lease is not None and lease.held:
             asked = f", and was asked to stop: {lease.stop.reason}" if lease.stop else ""
             _say(f"{run_id} is carried out by {lease.holder}{asked}")
+            continue
+        with open_records(records) as kept:
+            suspension = suspension_of(kept.entries(run_id, ""))
+        if suspension is not None and suspension.is_complete:
+            _say(f"{run_id} was {suspension.reason} ({_last(lease)}): fleetpatch resume {run_id}")
         else:
             _say(f"{run_id} was abandoned ({_last(lease)}): fleetpatch resume {run_id}")
 

@@ -115,6 +115,7 @@ def conduct_all(
     def take(left: LeftRun, who: Caller) -> RunReport:
         try:
             with called_by(who):
+                left.tell(who.control)
                 return _again(left.run.id, left.settle, who, as_flow=as_flow)
         except FleetPatchFailed as failure:
             return failure.report

@@ -96,6 +96,8 @@ def reconcile(
 ) -> None:
     """Take up every run that nobody carries out: resume it while its window is open, settle it when that is over.
 
+    One that was suspended in Prefect is left alone until its window is over.
+
     All are taken up at once: none waits for another one's end.
     """
     from flows.cli.cancelling import code_of_taking, left_document, tell_left, tell_taken
@@ -107,17 +109,20 @@ def reconcile(
     found = left_runs(records)
     if not as_json:
         tell_left(found)
-    if dry_run or not found:
+    due = [left for left in found if not left.waits]
+    if dry_run or not due:
         if as_json:
             print_json({"runs": [left_document(each, None) for each in found], "exitCode": 0})
         return
-    names = dict.fromkeys(name for left in found for name in _names(history(records), left.run))
-    done = conduct_all(found, list(names), as_flow=not plain, records=records)
+    names = dict.fromkeys(name for left in due for name in _names(history(records), left.run))
+    done = conduct_all(due, list(names), as_flow=not plain, records=records)
     for left, result in done:
         tell_taken(left, result)
     code = max(code_of_taking(result) for _, result in done)
     if as_json:
-        print_json({"runs": [left_document(left, result) for left, result in done], "exitCode": code})
+        left_alone = [left_document(left, None) for left in found if left.waits]
+        documents = [left_document(left, result) for left, result in done]
+        print_json({"runs": [*documents, *left_alone], "exitCode": code})
     raise typer.Exit(code)
 
 

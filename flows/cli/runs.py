@@ -39,7 +39,7 @@ def runs(
         print_json({"runs": [run_document(run) | more.get(run.id, {}) for run in found]})
     else:
         tell_runs(found)
-        tell_carriers(carried)
+        tell_carriers(carried, records)
 
 
 @app.command("show", rich_help_panel=PANEL)
@@ -148,4 +148,4 @@ def _tell_unended(past: "History", run: "RunInfo", records: str | None) -> None:
     carried = carriers([run], records)
     if carried:
         say("")
-        tell_carriers(carried)
+        tell_carriers(carried, records)

@@ -115,5 +115,5 @@ class Leases(Protocol):
         ...
 
     def abandoned(self) -> tuple[AbandonedRun, ...]:
-        """Return the runs in progress that nobody holds, oldest first."""
+        """Return the runs without an end (in progress, or left) that nobody holds, oldest first."""
         ...

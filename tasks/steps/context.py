@@ -77,6 +77,7 @@ class Control:
 
     Attributes:
         reason: why it was asked to.
+        suspended: it was asked to stop so that somebody goes on with it later: what was not begun stays open.
         taken_over: somebody else carries the run now; machines are left to them, with their claims.
         ours: whether the run is still this process' to carry out; asked just before what changes a machine.
     """
@@ -84,6 +85,7 @@ class Control:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self.reason = ""
+        self.suspended = False
         self.taken_over = False
         self.ours: Callable[[], bool] = lambda: True
 
@@ -93,9 +95,16 @@ class Control:
             self.reason = reason
             self._stop.set()
 
+    def suspend(self, reason: str) -> None:
+        """Ask it to stop, and to leave open what was not begun. A run that stops already goes on stopping."""
+        if not self._stop.is_set():
+            self.suspended = True
+            self.stop(reason)
+
     def lose(self) -> None:
         """Say that somebody else has taken the run over: it stops, and gives no machine back."""
         self.taken_over = True
+        self.suspended = False
         self.stop("somebody else has taken this run over")
 
     @property

@@ -105,7 +105,8 @@ def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) ->
         watch.progress(work.name, step, 0.0, "")
         work.run = perform(work, step)
         state, message = how_it_went(work.run, step)
-        _remember(work, step)
+        if step is not Step.ASSESS:
+            remember(work, step)
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
             work.context.control.stop(f"the records failed: {error.message}")
@@ -120,10 +121,13 @@ def take(work: Work, step: Step, perform: Callable[[Work, Step], MachineRun]) ->
     watch.finished(work.name, step, state.value, message)
 
 
-def _remember(work: Work, step: Step) -> None:
-    """Store how far the machine has come, so that another process could go on from here."""
-    if step is not Step.ASSESS:
-        journal.done(work, step, ACT, step.value, progress_of(work.run))
+def remember(work: Work, step: Step) -> None:
+    """Store how far the machine has come, so that another process could go on from here.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    journal.done(work, step, ACT, step.value, progress_of(work.run))
 
 
 def _failed(work: Work, step: Step, began: datetime, info: ErrorInfo) -> tuple[OperationState, str]:

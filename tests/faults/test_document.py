@@ -58,5 +58,18 @@ def test_every_case_and_every_kind_stands_in_the_table() -> None:
     assert {name for _, name in missing} <= {"comes back slowly", "reboot pending before"}  # which are no faults
 
 
+BUTTONS = table("Buttons of Prefect's UI")
+
+
+@pytest.mark.parametrize("row", BUTTONS, ids=[row[0] for row in BUTTONS])
+def test_every_button_names_the_tests_that_show_what_it_does(row: list[str]) -> None:
+    assert len(row) == 4
+    for cell in row[1:]:
+        links = LINK.findall(cell)
+        assert links, f"nothing shows: {cell}"
+        for _, path, name in links:
+            assert f"def {name}(" in (TOP / "tests" / path).read_text()
+
+
 def test_every_law_that_is_broken_on_purpose_is_told() -> None:
     assert {row[0] for row in table("Laws broken on purpose")} == set(MUTANTS)

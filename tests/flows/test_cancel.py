@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 
 from flows import settle
@@ -15,8 +16,8 @@ from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
 from flows.recovery import left_runs
 from flows.upkeep import stage_fleet
-from tasks.errors import LeaseHeld, RequestError
-from tasks.model import RunInfo
+from tasks.errors import LeaseHeld
+from tasks.model import RunInfo, RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder
@@ -79,7 +80,7 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     for module in ("flows.recovery", "flows.settle"):
         monkeypatch.setattr(f"{module}.SystemClock", lambda: fleet.clock)
     monkeypatch.setattr("flows.recovery.report_directory", lambda asked: asked or tmp_path / "reports")
-    monkeypatch.setattr(settle, "begin", lambda which, stop="": made.settled.append((which, stop)))
+    monkeypatch.setattr(settle, "begin", lambda which, stop="", flow_run_id="": made.settled.append((which, stop)))
     for name in ("first", "second"):
         fleet.add(name, [FakePackage("a", seconds=20)])
     yield made
@@ -107,8 +108,10 @@ def test_a_flow_run_that_is_started_again_goes_on_with_its_run(stage: Stage, mon
     assert report.run.id == run.id
     assert {outcome.state for outcome in report.outcomes} == {OperationState.SUCCEEDED}
     assert [len(machine.installs()) for machine in stage.fleet.machines.values()] == [1, 1]
-    with pytest.raises(RequestError, match="is over"):
-        patch_fleet(stage.fleet.request())
+    state: State[RunReport] = patch_fleet(stage.fleet.request(), return_state=True)
+    assert state.is_completed()
+    assert f"run {run.id} of this flow run is over: Succeeded. Nothing was begun" in str(state.message)
+    assert [len(machine.installs()) for machine in stage.fleet.machines.values()] == [1, 1]
 
 
 def test_a_flow_run_that_is_started_again_before_its_run_was_known_begins_one(

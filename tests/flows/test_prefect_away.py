@@ -10,9 +10,10 @@ import httpx
 import pytest
 from prefect.client import base
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Completed, Running, Scheduled
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, Scheduled, Suspended
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows import hearing, spread
@@ -24,6 +25,7 @@ from tasks.states import OperationState, Step
 from tasks.steps import order
 from tasks.steps.context import MachineRun, Work
 from tests.flows.prefect_view import artifacts, look
+from tests.support.builders import make_run
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
@@ -186,6 +188,41 @@ def test_an_api_that_hangs_holds_no_wave_up(fleet: SimFleet, api: Api, calls: li
     assert look(run_id, tasks=len(calls) + 1).waves == {"wave-1": "Completed", "wave-2": "Failed"}
 
 
+@pytest.mark.parametrize("asked", ["name", "state", "answer to the state"])
+def test_a_wave_whose_subflow_was_made_and_could_not_begin_is_told_under_that_one(
+    fleet: SimFleet, api: Api, calls: list[str], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API goes away between the making of a subflow and its begin: no second one is made."""
+    two(fleet)
+    lost: list[str] = []
+    send = base.PrefectHttpxSyncClient.send
+
+    def met(self: Any, request: httpx.Request, *args: Any, **kwargs: Any) -> Any:
+        words = request.content.decode(errors="replace") if request.method in {"POST", "PATCH"} else ""
+        about = request.url.path
+        wanted = {"name": '"name":"wave-1"', "state": "RUNNING", "answer to the state": "RUNNING"}[asked]
+        is_it = wanted in words.replace(" ", "") and "/flow_runs/" in about and bool(calls) and len(lost) < 2
+        if is_it and about not in lost[1:]:
+            lost.append(about)
+            if asked.startswith("answer"):
+                send(self, request, *args, **kwargs)
+            raise httpx.ConnectError("away", request=request)
+        return send(self, request, *args, **kwargs)
+
+    monkeypatch.setattr(base.PrefectHttpxSyncClient, "send", met)
+    state = ran(fleet)
+
+    assert lost
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    with get_client(sync_client=True) as client:
+        parent = FlowRunFilterParentFlowRunId(any_=[run_id])
+        waves = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+    assert {wave.name: wave.state_name for wave in waves} == {"wave-1": "Completed", "wave-2": "Failed"}
+    assert len(waves) == 2
+    assert kept(fleet).run.message == ""
+
+
 @pytest.mark.parametrize("when", [None, StateType.RUNNING, StateType.COMPLETED, StateType.FAILED])
 def test_a_step_is_done_once_wherever_prefect_breaks_around_it(
     fleet: SimFleet, api: Api, calls: list[str], when: StateType | None, monkeypatch: pytest.MonkeyPatch
@@ -225,22 +262,39 @@ def test_artifacts_that_cannot_be_shown_are_told_of_and_files_are_there(
     assert {"report.html", "report.json"} <= written
 
 
-@pytest.mark.parametrize(
-    ("state", "shown"),
-    [(Running(), "Crashed"), (Cancelling(), "Crashed"), (Completed(), "Completed"), (Scheduled(), "Scheduled")],
-)
-def test_only_a_flow_run_that_is_shown_as_running_is_buried(state: State[Any], shown: str) -> None:
+SUCCEEDED, FAILED, WARNED = OperationState.SUCCEEDED, OperationState.FAILED, OperationState.COMPLETED_WITH_WARNINGS
+SHOWN: list[tuple[State[Any], OperationState, str]] = [
+    (Running(), SUCCEEDED, "Completed"),
+    (Running(), FAILED, "Failed"),
+    (Running(), OperationState.NOT_STARTED, "Cancelled"),
+    (Running(), OperationState.IN_PROGRESS, "Running"),  # it is suspended: whoever goes on sets it right
+    (Cancelling(), SUCCEEDED, "Completed"),  # too late to change anything
+    (Cancelling(), WARNED, "Cancelled"),
+    (Cancelled(), SUCCEEDED, "Completed"),
+    (Cancelled(), WARNED, "Cancelled"),
+    (Suspended(), SUCCEEDED, "Completed"),
+    (Crashed(), SUCCEEDED, "Completed"),
+    (Crashed(), FAILED, "Failed"),
+    (Completed(), SUCCEEDED, "Completed"),
+    (Scheduled(), SUCCEEDED, "Scheduled"),  # somebody has asked for it once more
+]
+
+
+@pytest.mark.parametrize(("state", "ours", "shown"), SHOWN, ids=[f"{a.name} {b} {c}" for a, b, c in SHOWN])
+def test_prefect_shows_how_the_run_ended_that_was_taken_up(state: State[Any], ours: OperationState, shown: str) -> None:
+    run = make_run(state=ours)
     with get_client(sync_client=True) as client:
-        run = client.create_flow_run(patch_wave, parameters={"number": 1, "machines": []}, state=state)
-        bury(str(run.id), "its process died")
-        found = client.read_flow_run(run.id).state
+        made = client.create_flow_run(patch_wave, parameters={"number": 1, "machines": []})
+        client.set_flow_run_state(made.id, state, force=True)
+        bury(str(made.id), run)
+        found = client.read_flow_run(made.id).state
     assert found is not None
     assert found.name == shown
-    assert (found.message == "its process died") is (shown == "Crashed")
+    assert (run.id in str(found.message)) is (found.type is not state.type)
 
 
 def test_a_flow_run_of_another_server_is_let_be() -> None:
     gone = uuid4()
-    bury(str(gone), "its process died")
+    bury(str(gone), make_run(state=OperationState.SUCCEEDED))
     with get_client(sync_client=True) as client, pytest.raises(ObjectNotFound):
         client.read_flow_run(gone)

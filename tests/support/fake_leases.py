@@ -73,7 +73,8 @@ class FakeLeases:
     def abandoned(self) -> tuple[AbandonedRun, ...]:
         with self._call("abandoned", ""):
             now, found = self.clock.now(), []
-            runs = [run for run in self.records.runs.values() if run.state is OperationState.IN_PROGRESS]
+            without_end = {OperationState.IN_PROGRESS, OperationState.UNKNOWN}
+            runs = [run for run in self.records.runs.values() if run.state in without_end]
             for run in sorted(runs, key=lambda each: (each.started_at, each.id)):
                 lease = self.held.get(run.id)
                 if lease is None:

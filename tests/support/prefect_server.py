@@ -39,12 +39,14 @@ class PrefectServer:
         home: PREFECT_HOME of the server and of whoever talks to it.
         port: on 127.0.0.1; the same at every start.
         database: connection URL (``postgresql+asyncpg://…``); "": an SQLite file in ``home``.
+        ui: whether it has its pages for people.
         process: the server, while it runs.
     """
 
     home: Path
     port: int
     database: str = ""
+    ui: bool = False
     process: subprocess.Popen[bytes] | None = None
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -79,9 +81,10 @@ class PrefectServer:
         """
         assert self.process is None, "it runs already"
         self.home.mkdir(parents=True, exist_ok=True)
+        no_ui = () if self.ui else ("--no-ui",)
         more = {"PREFECT_API_DATABASE_CONNECTION_URL": self.database} if self.database else {}
         self.process = self._begun(
-            ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"),
+            ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), *no_ui),
             self.log,
             more,
         )
@@ -158,9 +161,9 @@ class PrefectServer:
 
 
 @contextmanager
-def prefect_server(home: Path, database: str = "") -> Iterator[PrefectServer]:
+def prefect_server(home: Path, database: str = "", *, ui: bool = False) -> Iterator[PrefectServer]:
     """Give a server that runs and answers; afterwards nothing of it is left running."""
-    server = PrefectServer(home, free_port(), database)
+    server = PrefectServer(home, free_port(), database, ui)
     try:
         server.start()
         yield server

@@ -16,23 +16,23 @@ from tests.support.mortal import Life, mortal_machine, mortal_records
 RUN = "20260310-010000-aaaaaa"
 
 
-def begin(fleet: SimFleet, request: PatchRequest, life: Life) -> RunReport:
+def begin(fleet: SimFleet, request: PatchRequest, life: Life, control: Control | None = None) -> RunReport:
     """Carry a run out, for as long as the controller lives."""
-    return _campaign(fleet, request, life).carry_out()
+    return _campaign(fleet, request, life, control).carry_out()
 
 
-def resume(fleet: SimFleet, life: Life | None = None) -> RunReport:
+def resume(fleet: SimFleet, life: Life | None = None, control: Control | None = None) -> RunReport:
     """Take the run up again, in a new process."""
     history = FakeHistory(fleet.records)
     past = past_of(history, RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
-    return _campaign(fleet, request_of(past.run), life or Life(), past=past).carry_out()
+    return _campaign(fleet, request_of(past.run), life or Life(), control, past=past).carry_out()
 
 
-def _campaign(fleet: SimFleet, request: PatchRequest, life: Life, **more: object) -> Campaign:
+def _campaign(fleet: SimFleet, request: PatchRequest, life: Life, control: Control | None, **more: object) -> Campaign:
     ports = fleet.ports()
     mortal = replace(
         ports,
-        control=Control(),
+        control=control or Control(),
         records=mortal_records(ports.records, life),
         connect=lambda machine: mortal_machine(ports.connect(machine), life),
     )

@@ -10,10 +10,12 @@ import pytest
 
 from flows.carrying import take_up
 from flows.recovery import wait_for_lease
+from flows.suspension import suspend
 from tasks.model import RunReport
 from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder
+from tasks.seams.records import JournalMark
 from tasks.states import OperationState
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
@@ -253,3 +255,22 @@ def test_failed_machines_end_a_resumed_run_with_1(stage: Stage) -> None:
     stage.add("second", FakePackage("vim"))
     run = stage.left_half_way("--wave-size", "1", "--failure-budget", "2", dies_at=20)
     assert stage.run("resume", run, "--plain").code == 1
+
+
+def test_a_run_that_is_suspended_is_named_and_left_alone(stage: Stage) -> None:
+    run = left(stage)
+    with open_records(stage.url) as records:
+        now = History(records).run(run).started_at
+        suspend(records, run, JournalMark.AFTER, now, "suspended in Prefect", "a flow run")
+    shown, listed, taken = (
+        stage.run("show", run),
+        stage.run("reconcile", "--dry-run"),
+        stage.run("reconcile", "--plain"),
+    )
+    assert f"{run} was suspended in Prefect" in shown.out
+    assert "abandoned" not in shown.out
+    assert "left alone: suspended in Prefect" in " ".join(listed.out.split())
+    assert taken.code == 0
+    assert not stage.fleet.machines["second"].installs()
+    assert stage.run("resume", run, "--plain").code == 0  # somebody goes on with it
+    assert stage.fleet.machines["second"].installs()

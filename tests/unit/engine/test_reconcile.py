@@ -13,11 +13,13 @@ from flows import keeper, recovery
 from flows.context import Caller
 from flows.keeper import STOPPING_SECONDS, LeaseKeeper
 from flows.recovery import LeftRun, left_runs, only_settled, reconcile_runs, take_if_left, wait_for_lease
+from flows.suspension import GO_ON, SUSPEND
 from tasks.errors import LeaseHeld, RequestError
 from tasks.model import RunReport, Window
 from tasks.records.opening import open_records
 from tasks.seams.leases import Holder, LeaseView, StopRequest
-from tasks.states import Classification, OperationState
+from tasks.seams.records import JournalEntry, JournalMark
+from tasks.states import Classification, OperationState, Step
 from tasks.steps import follow
 from tasks.steps.context import Control
 from tasks.steps.follow import STOPPING_PAUSE
@@ -254,3 +256,35 @@ def test_what_is_done_is_judged_when_its_turn_comes(caller: Caller, asked: bool,
 
     take_if_left("a", caller, take)
     assert bool(seen[0]) is settled
+
+
+ENTRY = JournalEntry(RUN, "", Step.ASSESS, JournalMark.AFTER, SUSPEND, SUSPEND, NOW, {"reason": "suspended in Prefect"})
+SUSPENDED, STOPPING = (ENTRY,), (replace(ENTRY, mark=JournalMark.BEFORE),)
+HOUR = timedelta(hours=1)
+CASES = [
+    (OperationState.IN_PROGRESS, (), NOW, False, "resumed"),
+    (OperationState.IN_PROGRESS, SUSPENDED, NOW, True, "left alone: suspended in Prefect"),
+    (OperationState.IN_PROGRESS, STOPPING, NOW, False, "stopped to the end"),
+    (OperationState.IN_PROGRESS, SUSPENDED, NOW + 2 * HOUR, False, "settled: its window was over"),
+    (OperationState.IN_PROGRESS, (*SUSPENDED, replace(ENTRY, act=GO_ON)), NOW, False, "resumed"),
+    (OperationState.UNKNOWN, (), NOW, False, "settled: it was left: interrupted"),
+]
+
+
+@pytest.mark.parametrize(("state", "journal", "now", "waits", "action"), CASES)
+def test_every_run_that_has_no_end_is_seen_and_what_is_done_with_it(
+    tmp_path: Path, state: OperationState, journal: tuple[JournalEntry, ...], now: datetime, waits: bool, action: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    run = make_run(id=RUN, state=state, started_at=NOW, ended_at=None, message="interrupted: Pause")
+    with open_records(url) as records:
+        records.save(replace(run, window=Window(NOW, NOW + HOUR)))
+        for entry in journal:
+            records.append(entry)
+    (left,) = left_runs(url, clock=FakeClock(now))
+    assert left.action.startswith(action)
+    assert bool(left.waits) is waits
+    control = Control()
+    left.tell(control)
+    assert control.stopping is (action != "resumed")
+    assert control.suspended is bool(left.suspension and not left.settle)

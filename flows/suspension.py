@@ -1,0 +1,88 @@
+"""A run that was suspended: what the journal says of it, so that it is gone on with in the same window. No Prefect.
+
+A run that is suspended stops as a cancelled one does, and leaves open what was not begun. The journal has two entries
+for it: before it stops, and after it has stopped. A third one says that somebody went on.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from flows.context import Caller
+from tasks.errors import FleetpatchError
+from tasks.records.opening import open_records
+from tasks.seams.clock import SystemClock
+from tasks.seams.records import JournalEntry, JournalMark, Records
+from tasks.states import Step
+
+logger = logging.getLogger(__name__)
+
+SUSPEND: Final = "suspend"
+GO_ON: Final = "go on"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """That a run is suspended.
+
+    Attributes:
+        at: when it was asked for, or had stopped.
+        reason: why.
+        flow_run_id: Prefect's id of the flow run that was suspended; "" without one.
+        is_complete: the run has stopped; otherwise its process died before that.
+    """
+
+    at: datetime
+    reason: str
+    flow_run_id: str
+    is_complete: bool
+
+
+def suspension_of(entries: Iterable[JournalEntry]) -> Suspension | None:
+    """Return a run's suspension by its journal; None when there is none, or somebody went on since. Pure."""
+    last = None
+    for entry in entries:
+        if not entry.machine and entry.act in {SUSPEND, GO_ON}:
+            last = entry
+    if last is None or last.act == GO_ON:
+        return None
+    reason, flow_run_id = (str(last.detail.get(key) or "") for key in ("reason", "flow_run_id"))
+    return Suspension(last.at, reason, flow_run_id, last.mark is JournalMark.AFTER)
+
+
+def note_suspension(run_id: str, who: Caller, flow_run_id: str, reason: str) -> None:
+    """Keep in the records that a run was told to suspend, for whoever comes when this process is ended.
+
+    Raises nothing: the run itself has heard it already, and notes it once more when it has stopped.
+    """
+    try:
+        with open_records(who.records_url) as records:
+            suspend(records, run_id, JournalMark.BEFORE, SystemClock().now(), reason, flow_run_id)
+    except FleetpatchError as error:
+        logger.info("that run %s was told to suspend is not in the records: %s", run_id, error.message)
+
+
+def suspend(records: Records, run_id: str, mark: JournalMark, now: datetime, reason: str, flow_run_id: str) -> None:
+    """Write down that a run is about to stop, or has stopped, since it was suspended.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    _append(records, run_id, mark, SUSPEND, now, {"reason": reason, "flow_run_id": flow_run_id})
+
+
+def go_on(records: Records, run_id: str, now: datetime, who: str) -> None:
+    """Write down that somebody goes on with a run that was suspended.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    _append(records, run_id, JournalMark.AFTER, GO_ON, now, {"who": who})
+
+
+def _append(
+    records: Records, run_id: str, mark: JournalMark, act: str, now: datetime, detail: dict[str, object]
+) -> None:
+    records.append(JournalEntry(run_id, "", Step.ASSESS, mark, act, act, now, detail))

@@ -1,0 +1,119 @@
+"""``patch-fleet`` and its kind on a Prefect server, with simulated machines, in processes of their own.
+
+    python -m tests.flows.served_on_fakes             # offers, starts and ends processes, as deployments.serve does
+
+The machines live in the process of the test (``machines_at``), on a real clock; each process of a run reaches them from
+there. So all is real but the machines: the server, its runner, signals, leases and records.
+"""
+
+import copyreg
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from threading import Thread
+from types import MappingProxyType
+from typing import Any
+
+from prefect import serve
+from prefect.deployments.runner import RunnerDeployment
+
+import flows.carrying
+import flows.patch
+import flows.reconcile
+from flows.approval_gate import with_approval
+from flows.context import Caller
+from flows.ports import Ports
+from inventory.machine import Inventory, Machine
+from tasks.records.approvals import SqlApprovals
+from tasks.records.opening import open_records
+from tasks.seams.clock import SystemClock
+from tests.flows.cli_on_fakes import WallClock
+from tests.support.fake_manager import FakeManager
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+NAMES = ("first", "second")
+PLACE = "FLEETPATCH_TEST_MACHINES"
+KEY = b"machines of a test"
+HERE = "tests.flows.served_on_fakes"
+
+
+class Machines(BaseManager):
+    """Has the machines, in the test's process."""
+
+
+class MachinesElsewhere(BaseManager):
+    """Reaches them from another process."""
+
+
+def fleet(seconds: float) -> SimFleet:
+    """Return machines on a real clock with two updates each; the second machine asks for a reboot."""
+    made = SimFleet(clock=WallClock())
+    for name in NAMES:
+        packages = [FakePackage(f"{name}-{n}", seconds=seconds, group=f"g{n}") for n in range(2)]
+        machine = made.add(name, packages)
+        machine.boots.up_after = 2.0
+    return made
+
+
+@contextmanager
+def machines_at(place: Path, made: SimFleet) -> Iterator[None]:
+    """Let other processes reach a fleet's machines at a socket, for as long as the block lasts."""
+    Machines.register("machine", callable=lambda name: made.machines[name], exposed=("run", "start", "look", "close"))
+    server = Machines(address=str(place), authkey=KEY).get_server()
+    Thread(target=server.serve_forever, name="machines", daemon=True).start()
+    yield  # it ends with the process
+
+
+@contextmanager
+def ports(request: Any, who: Caller) -> Iterator[Ports]:
+    """Return the way to those machines, in place of an inventory's."""
+    MachinesElsewhere.register("machine", exposed=("run", "start", "look", "close"))
+    there = MachinesElsewhere(address=os.environ[PLACE], authkey=KEY)
+    there.connect()
+    with open_records(who.records_url) as records:
+        made = Ports(
+            inventory=Inventory(tuple(Machine(name=name, address="192.0.2.1") for name in NAMES)),
+            clock=SystemClock(),
+            records=records,
+            leases=records.leases,
+            connect=lambda machine: there.machine(machine.name),  # type: ignore[attr-defined]
+            manager_for=lambda _facts: FakeManager(),
+            watch=who.watch,
+            control=who.control,
+        )
+        yield with_approval(made, request, SqlApprovals(records.database))
+
+
+def viewed(words: dict[str, Any]) -> MappingProxyType[str, Any]:
+    """Return what a script is told as it was before it was sent."""
+    return MappingProxyType(words)
+
+
+copyreg.pickle(MappingProxyType, lambda view: (viewed, (dict(view),)))
+if PLACE in os.environ:  # here is a process of a run, and not the test's
+    setattr(flows.carrying, "real_ports", ports)  # noqa: B010 - on purpose, and the type checker is right
+patch_fleet, resume_fleet = flows.patch.patch_fleet, flows.patch.resume_fleet
+reconcile_fleet = flows.reconcile.reconcile_fleet
+
+
+def offered(request: dict[str, Any]) -> list[RunnerDeployment]:
+    """Return what is offered; the request is what a Quick run of patch-fleet takes."""
+    made = []
+    for flow, name, parameters in (
+        (patch_fleet, "on-demand", {"request": request}),
+        (patch_fleet, "other", {"request": request}),
+        (resume_fleet, "on-demand", {}),
+    ):
+        deployment = flow.to_deployment(name=name, tags=["fleetpatch"], parameters=parameters)
+        assert isinstance(deployment, RunnerDeployment)
+        deployment.entrypoint = f"{HERE}.{flow.fn.__name__}"
+        made.append(deployment)
+    return made
+
+
+if __name__ == "__main__":
+    serve(*offered(json.loads(Path("request.json").read_text())))

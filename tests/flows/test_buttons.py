@@ -1,0 +1,306 @@
+"""Every button of Prefect's UI, pressed in a real browser: what becomes of the run, its machines and its records.
+
+The server, its pages, the runner and its processes are real; machines are simulated (served_on_fakes). What a button
+sends at other stages of a run is sent in test_suspended.py and test_cancel_served.py.
+"""
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.exceptions import ObjectNotFound
+
+from tasks.model import RunInfo, RunReport
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.states import OperationState, UpdateState
+from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.prefect_server import PrefectServer, prefect_server
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 60.0
+ANSWER_SECONDS = 12.0
+SECONDS = 3.3  # of an update: long enough for a click
+SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
+WARNED, NOT_STARTED = OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED
+
+
+def until(seen: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Wait for something, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := seen()):
+        assert time.monotonic() < end, f"never seen: {what}"
+        time.sleep(0.2)
+    return found
+
+
+@dataclass
+class Place:
+    """A browser, what it looks at, and what stands behind that."""
+
+    server: PrefectServer
+    client: SyncPrefectClient
+    page: Page
+    fleet: SimFleet
+    records_url: str
+
+    def renew(self) -> None:
+        """Let the machines be as if nobody had patched them."""
+        self.fleet.machines |= fleet(SECONDS).machines
+
+    def deployment(self, name: str = "on-demand") -> UUID:
+        return self.client.read_deployment_by_name(f"patch-fleet/{name}").id
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.server.url.removesuffix("/api") + path)
+
+    def press(self, name: str) -> None:
+        """Press a button of the page."""
+        self.page.get_by_role("button", name=re.compile(rf"^{name}\b")).first.click()
+
+    def confirm(self) -> None:
+        """Press the button with which a dialog does what it is for."""
+        dialog = self.page.locator(".p-modal")
+        dialog.locator("button").filter(has_text=re.compile(r"^\s*(?!Close\b)\w+")).last.click()
+
+    def press_until(self, name: str, done: Callable[[], object]) -> None:
+        """Press a button and confirm it, as often as it takes: a busy SQLite refuses some of the server's writes."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            self.press(name)
+            self.confirm()
+            patience = time.monotonic() + ANSWER_SECONDS
+            while time.monotonic() < patience:
+                if done():
+                    return
+                time.sleep(0.2)
+            assert time.monotonic() < end, f"{name} was pressed, and nothing came of it"
+            self.page.reload()
+
+    def choose(self, what: str) -> None:
+        """Choose something from the page's menu, and confirm it."""
+        self.page.locator(".p-icon-button-menu button").first.click()
+        self.page.get_by_text(what, exact=True).first.click()
+        self.confirm()
+
+    def start(self, name: str = "on-demand") -> FlowRun:
+        return self.client.create_flow_run_from_deployment(self.deployment(name))
+
+    def state(self, run: UUID) -> str:
+        return str(self.client.read_flow_run(run).state_name)
+
+    def message(self, run: UUID) -> str:
+        state = self.client.read_flow_run(run).state
+        return str(state.message) if state is not None else ""
+
+    def newest(self, but: set[UUID]) -> FlowRun:
+        def look() -> FlowRun | None:
+            found = [run for run in self.client.read_flow_runs() if run.deployment_id and run.id not in but]
+            return found[0] if found else None
+
+        return until(look, "a flow run that was asked for")  # type: ignore[no-any-return]
+
+    def runs(self) -> list[RunInfo]:
+        with open_records(self.records_url) as records:
+            return list(History(records).runs())
+
+    def run_of(self, flow_run: UUID) -> RunInfo | None:
+        with open_records(self.records_url) as records:
+            return History(records).run_of_flow(str(flow_run))
+
+    def report_of(self, flow_run: UUID) -> RunReport:
+        run = self.run_of(flow_run)
+        assert run is not None
+        with open_records(self.records_url) as records:
+            return History(records).report(run.id)
+
+    def wait_for_work(self) -> None:
+        """Wait until the first machine installs something."""
+        until(self.fleet.machines["first"].installs, "an installation")
+
+    def over(self, flow_run: UUID) -> RunReport:
+        """Wait for the end of a flow run's run in our own records."""
+
+        def look() -> bool:
+            run = self.run_of(flow_run)
+            return run is not None and run.state is not IN_PROGRESS
+
+        until(look, "the end of the run in the records")
+        return self.report_of(flow_run)
+
+    def begun(self) -> dict[str, int]:
+        return {name: len(self.fleet.machines[name].begun()) for name in NAMES}
+
+    def unclaimed(self) -> bool:
+        return all(self.fleet.machines[name].claimed_by is None for name in NAMES)
+
+    def tracebacks(self, run: UUID) -> list[str]:
+        """What the log of a flow run shows of tracebacks."""
+        with sqlite3.connect(self.server.home / "prefect.db") as database:
+            found = database.execute("select message from log where flow_run_id = ?", (str(run),)).fetchall()
+        return [text for (text,) in found if "Traceback" in text]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    home = tmp_path_factory.mktemp("buttons")
+    made, url = fleet(SECONDS), f"sqlite:///{home / 'records.db'}"
+    (home / "request.json").write_text(
+        json.dumps(SimFleet().request(waves={"size": 1}, minutes=60).model_dump(mode="json"))
+    )
+    place, more = home / "machines", {"FLEETPATCH_RECORDS_URL": url, "XDG_DATA_HOME": str(home / "data")}
+    with (
+        prefect_server(home, ui=True) as server,
+        machines_at(place, made),
+        server.client() as client,
+        sync_playwright() as driver,
+    ):
+        served = {PLACE: str(place), "PREFECT_RUNNER_POLL_FREQUENCY": "1", **more}
+        server.run("-m", "tests.flows.served_on_fakes", log=home / "serve.log", **served)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.set_default_timeout(PATIENCE * 1000)
+        found = Place(server, client, page, made, url)
+        until(lambda: _offered(found), "the deployments")
+        yield found
+        browser.close()
+
+
+def _offered(place: Place) -> bool:
+    try:
+        return bool(place.deployment("other"))
+    except ObjectNotFound:
+        return False
+
+
+@pytest.fixture
+def place(whole: Place) -> Place:
+    whole.renew()
+    return whole
+
+
+def test_quick_run_suspend_resume_retry_and_delete(place: Place) -> None:
+    known = {run.id for run in place.client.read_flow_runs()}
+    place.open(f"/deployments/deployment/{place.deployment()}")
+    place.press("Run")
+    place.page.get_by_text("Quick run").click()
+    place.confirm()
+    asked = place.newest(known).id
+    place.wait_for_work()
+
+    place.open(f"/runs/flow-run/{asked}")
+    place.press_until("Suspend", lambda: place.state(asked) == "Suspended")
+    until(lambda: place.unclaimed() and "suspended" in place.report_of(asked).run.message, "that it was suspended")
+    left = place.report_of(asked)
+    assert [outcome.machine for outcome in left.outcomes] == ["first"]
+    assert (left.run.state, place.state(asked)) == (IN_PROGRESS, "Suspended")
+    begun = place.begun()  # transactions: the one that it was in, and what came before it
+    assert begun["first"] > 0
+    assert begun["second"] == 0
+
+    place.press_until("Resume", lambda: place.state(asked) != "Suspended")
+    until(lambda: place.state(asked) == "Completed", "Completed")
+    ended = place.report_of(asked)
+    assert (ended.run.id, ended.run.window) == (left.run.id, left.run.window)
+    assert outcome_of(ended, "second").state is SUCCEEDED
+    assert place.begun() == begun | {"second": 2}
+
+    place.page.reload()
+    place.press_until("Retry", lambda: place.state(asked) != "Completed")
+    until(lambda: place.message(asked).endswith("start a new run for what is left."), "that it is over")
+    assert place.state(asked) == "Completed"
+    assert place.begun() == begun | {"second": 2}
+    assert place.tracebacks(asked) == []
+
+    before = place.report_of(asked)
+    place.page.reload()
+    place.choose("Delete")
+    until(lambda: asked not in {run.id for run in place.client.read_flow_runs()}, "that it is gone")
+    assert place.report_of(asked) == before
+
+
+def test_cancel_while_something_is_installed_and_retry_after_it(place: Place) -> None:
+    run = place.start().id
+    place.wait_for_work()
+    place.open(f"/runs/flow-run/{run}")
+    place.press_until("Cancel", lambda: place.state(run).startswith("Cancel"))
+    until(lambda: place.state(run) == "Cancelled", "Cancelled")
+    report = place.over(run)
+    begun = place.begun()
+    assert report.run.state is WARNED
+    assert outcome_of(report, "second").state is NOT_STARTED
+    assert begun["second"] == 0
+    assert place.unclaimed()
+
+    place.page.reload()
+    place.press_until("Retry", lambda: place.state(run) != "Cancelled")
+    until(lambda: "is over" in place.message(run), "that it was started again")
+    assert place.state(run) == "Completed"  # as its run did, with warnings
+    assert place.begun() == begun
+    assert place.tracebacks(run) == []
+
+
+def test_delete_a_run_that_works(place: Place) -> None:
+    run = place.start().id
+    place.wait_for_work()
+    place.open(f"/runs/flow-run/{run}")
+    place.choose("Delete")
+    report = place.over(run)
+    assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
+    assert place.begun() == {"first": 2, "second": 2}
+    assert place.unclaimed()
+
+
+def test_a_second_run_beside_one_that_works(place: Place) -> None:
+    first = place.start().id
+    place.wait_for_work()
+    known = {run.id for run in place.client.read_flow_runs()}
+    place.open(f"/deployments/deployment/{place.deployment()}/run")
+    place.press("Submit")
+    second = place.newest(known).id
+    one, other = place.over(first), place.over(second)
+    assert {outcome.state for outcome in one.outcomes} == {SUCCEEDED}
+    for outcome in other.outcomes:  # another run has the machine, or had it before
+        assert outcome.state in {NOT_STARTED, SUCCEEDED}, outcome.reason
+        assert outcome.state is SUCCEEDED or one.run.id in outcome.reason
+        assert not [each for each in outcome.updates if each.state is UpdateState.INSTALLED]
+    assert place.begun() == {"first": 2, "second": 2}  # each update once, whoever it was
+
+
+def test_pause_a_schedule_and_delete_its_deployment_while_a_run_works(place: Place) -> None:
+    deployment, every = place.deployment("other"), IntervalSchedule(interval=timedelta(hours=3))
+    made = DeploymentScheduleCreate(schedule=every, active=True)
+    place.client._client.post(f"/deployments/{deployment}/schedules", json=[made.model_dump(mode="json")])
+    run = place.start("other").id
+    place.wait_for_work()
+    place.open(f"/deployments/deployment/{deployment}")
+    place.page.locator(".p-toggle, [role=switch]").first.click()
+    until(lambda: not place.client.read_deployment(deployment).schedules[0].active, "a schedule that is off")
+    assert place.state(run) == "Running"
+    place.choose("Delete")
+    report = place.over(run)
+    assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
+    assert place.begun() == {"first": 2, "second": 2}
+    assert place.unclaimed()

@@ -1,0 +1,277 @@
+"""Suspend on a run of a deployment, at every stage, on a real server; and Resume, by the same or by somebody else.
+
+The flow runs here, as a worker lets it run in a process of its own; what is sent is what Prefect's UI sends
+(tests/flows/test_buttons.py presses the button itself, with runs in processes of their own).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
+from prefect.states import Cancelled, Suspended
+
+from flows.approval_gate import with_approval
+from flows.context import Caller
+from flows.patch import patch_fleet, resume_fleet
+from flows.policy_forms import ApprovalRequest
+from flows.ports import Ports
+from flows.reconcile import reconcile_fleet
+from flows.recovery import LeftRun, left_runs
+from flows.request import PatchRequest
+from tasks.model import RunReport
+from tasks.records.approvals import Answer, SqlApprovals
+from tasks.records.history import History
+from tasks.records.opening import open_records
+from tasks.states import Occasion, OperationState
+from tasks.steps.context import Control
+from tests.flows.served import Served
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of
+
+HEARD_SECONDS = 60.0
+SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
+NAMES = ("first", "second", "third")
+
+
+class Stage:
+    """A deployment, its machines, and somebody who presses Suspend."""
+
+    def __init__(self, served: Served, fleet: SimFleet, url: str) -> None:
+        self.served = served
+        self.fleet = fleet
+        self.url = url
+        self.run: FlowRun | None = None
+        self.presses = 0
+        self.control = Control()
+        self.waiting: Callable[[], None] = lambda: None
+
+    def request(self, **fields: Any) -> PatchRequest:
+        return self.fleet.request(waves={"size": 1}, **fields)
+
+    def press(self) -> None:
+        """Press Suspend, and go on when the run has heard of it."""
+        assert self.run is not None
+        suspend(self.run.id, 300)
+        self.presses += 1
+        until = time.monotonic() + HEARD_SECONDS
+        while not self.control.suspended:
+            assert time.monotonic() < until, "the run did not hear that it was suspended"
+            time.sleep(0.05)
+
+    def start(self, **fields: Any) -> FlowRun:
+        self.run = asyncio.run(self.served._started(self.request(**fields)))
+        return self.carry_out()
+
+    def carry_out(self) -> FlowRun:
+        """Let a worker's process take the flow run, which may just have been resumed, and return it as it ended."""
+        assert self.run is not None
+        return carried_out(self.run.id)
+
+    def resume(self) -> FlowRun:
+        """Press Resume, and let a worker take it."""
+        assert self.run is not None
+        with get_client(sync_client=True) as client:
+            client.resume_flow_run(self.run.id)
+        return self.carry_out()
+
+    def records(self) -> RunReport:
+        """The one run in the records."""
+        with open_records(self.url) as records:
+            (run,) = History(records).runs()
+            return History(records).report(run.id)
+
+    def left(self) -> LeftRun:
+        (left,) = left_runs(self.url)
+        return left
+
+    def installed(self) -> set[str]:
+        return {name for name, machine in self.fleet.machines.items() if machine.installs()}
+
+    def unclaimed(self) -> bool:
+        return all(machine.claimed_by is None for machine in self.fleet.machines.values())
+
+
+def suspend(run_id: UUID, seconds: float) -> None:
+    """Send what the button sends (FlowRunSuspendModal of Prefect's UI)."""
+    state: State[Any] = Suspended(timeout_seconds=int(seconds))
+    with get_client(sync_client=True) as client:
+        told = client.set_flow_run_state(run_id, state)
+    assert told.status.value == "ACCEPT", told
+
+
+def carried_out(run_id: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(run_id)
+        flow = patch_fleet if "request" in run.parameters else resume_fleet
+        parameters = dict(run.parameters)
+        if "request" in parameters:
+            parameters["request"] = PatchRequest.model_validate(parameters["request"])
+        with suppress(Pause):
+            run_flow(flow, flow_run=run, parameters=parameters, return_type="state")
+        return client.read_flow_run(run_id)
+
+
+@pytest.fixture
+def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    fleet = SimFleet()
+    fleet.clock.advance((datetime.now(UTC) - fleet.clock.now()).total_seconds())
+    for name in NAMES:
+        fleet.add(name, [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
+    made = Stage(served, fleet, f"sqlite:///{tmp_path / 'records.db'}")
+
+    def tell(occasion: Occasion, _report: RunReport) -> None:
+        if occasion is Occasion.WAITING:
+            made.waiting()
+
+    @contextmanager
+    def ports(request: Any, who: Caller) -> Iterator[Ports]:
+        made.control = who.control
+        with open_records(who.records_url) as records:
+            mine = replace(fleet.ports(), records=records, leases=records.leases, watch=who.watch)
+            yield with_approval(replace(mine, control=who.control, tell=tell), request, SqlApprovals(records.database))
+
+    monkeypatch.setattr("flows.carrying.real_ports", ports)
+    monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
+    return made
+
+
+def hook(stage: Stage, name: str, script: str) -> None:
+    """Press Suspend at a script's first call on a machine."""
+    machine = stage.fleet.machines[name]
+    handler, seconds = machine._handlers[script]
+    pressed: list[bool] = []
+
+    def pressing(asked: Any) -> Any:
+        if not pressed:
+            pressed.append(True)
+            stage.press()
+        return handler(asked)
+
+    machine.answer(script, pressing, seconds=seconds)
+
+
+STAGES: dict[str, tuple[Callable[[Stage], None], set[str]]] = {
+    "assessing": (lambda stage: hook(stage, "second", "facts"), set()),
+    "pre-check of the first": (lambda stage: hook(stage, "first", "claim"), set()),
+    "installing": (lambda stage: stage.fleet.machines["first"].on_start("install", 5, stage.press), {"first"}),
+    "rebooting": (lambda stage: hook(stage, "first", "reboot"), {"first"}),
+    "between waves": (lambda stage: hook(stage, "second", "claim"), {"first"}),
+    "last machine": (lambda stage: stage.fleet.machines["third"].on_start("install", 5, stage.press), set(NAMES)),
+}
+
+
+@pytest.mark.parametrize("when", STAGES)
+def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_window(
+    stage: Stage, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare, touched = STAGES[when]
+    prepare(stage)
+
+    shown = stage.start()
+
+    assert stage.presses == 1
+    report = stage.records()
+    assert stage.unclaimed()
+    assert stage.installed() == touched
+    assert {outcome.machine for outcome in report.outcomes} == touched
+    for name in touched:
+        assert outcome_of(report, name).reboot.value in {"Completed", "Required"}
+    if touched == set(NAMES):  # nothing was left: it is over, and Prefect shows that
+        assert report.run.state is not IN_PROGRESS
+        assert shown.state_name == "Completed"
+        return
+    assert (report.run.state, shown.state_name) == (IN_PROGRESS, "Suspended")
+    assert stage.left().waits
+    assert reconcile_fleet(dry_run=True) == [report.run.id]
+    assert reconcile_fleet() == [report.run.id]  # it sees the run, and leaves it alone
+    assert stage.records().run.state is IN_PROGRESS
+
+    ended = stage.resume()
+
+    after = stage.records()
+    assert ended.state_name == "Completed", ended.state
+    assert (after.run.id, after.run.window) == (report.run.id, report.run.window)
+    assert {outcome.machine for outcome in after.outcomes} == set(NAMES)
+    assert all(outcome_of(after, name).state is SUCCEEDED for name in set(NAMES) - touched)
+    assert all(machine.boots.count <= 1 for machine in stage.fleet.machines.values())
+    assert stage.unclaimed()
+    assert left_runs(stage.url) == ()
+    assert not [each for each in caplog.records if each.exc_info and each.levelno >= logging.ERROR]
+
+
+def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage: Stage) -> None:
+    stage.waiting = stage.press
+    shown = stage.start(approval=ApprovalRequest(required=True))
+    report = stage.records()
+    assert (report.run.state, shown.state_name, stage.presses) == (IN_PROGRESS, "Suspended", 1)
+    assert stage.installed() == set()
+
+    with open_records(stage.url) as records:
+        approvals = SqlApprovals(records.database)
+        asked = approvals.of(report.run.id)
+        assert asked is not None
+        assert asked.answer is Answer.WAITING
+        approvals.decide(report.run.id, asked.digest, Answer.APPROVED, "anne")
+    stage.waiting = lambda: None
+    ended = stage.resume()
+
+    after = stage.records()
+    assert ended.state_name == "Completed", ended.state
+    assert after.run.id == report.run.id
+    assert {outcome.state for outcome in after.outcomes} == {SUCCEEDED}
+    assert any("anne" in note for note in after.notes)
+
+
+def test_one_that_is_cancelled_while_it_is_suspended_is_settled(stage: Stage) -> None:
+    hook(stage, "second", "claim")
+    stage.start()
+    assert stage.run is not None
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(stage.run.id, Cancelled(), force=True)
+
+    reconcile_fleet()
+
+    report = stage.records()
+    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert {outcome.machine for outcome in report.outcomes} == set(NAMES)
+    assert stage.installed() == {"first"}
+    assert left_runs(stage.url) == ()
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(stage.run.id).state_name == "Cancelled"
+
+
+def test_somebody_else_resumes_it_with_the_command(stage: Stage) -> None:
+    hook(stage, "second", "claim")
+    stage.start()
+    assert stage.run is not None
+    run = stage.records().run
+
+    resume_fleet(run.id)
+
+    report = stage.records()
+    assert (report.run.id, report.run.state) == (run.id, SUCCEEDED)
+    with get_client(sync_client=True) as client:  # it waits for nobody any more
+        assert client.read_flow_run(stage.run.id).state_name == "Completed"
+
+
+def test_what_is_no_fault_of_ours_is_told_without_a_traceback(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.fleet.machines["first"].world["a"].fails = "no"
+    failed = stage.start()
+    again = stage.carry_out()  # Retry of a run that is over
+    assert (failed.state_name, again.state_name) == ("Failed", "Failed")
+    assert failed.state is not None
+    assert str(failed.state.message).startswith("1 of 3 machines failed: first; fleetpatch show ")
+    assert "is over: Failed" in str(again.state.message if again.state else "")
+    assert not [each for each in caplog.records if each.exc_info]
