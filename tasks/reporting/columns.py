@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
+from tasks.reporting.groups import UpdateGroup
 from tasks.reporting.rows import MachineRow
-from tasks.reporting.text import NOTHING, duration, minutes
-from tasks.states import Compliance, RebootState
+from tasks.reporting.text import NOT_KNOWN, NOTHING, duration, minutes
+from tasks.states import Compliance, RebootState, UpdateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ _COLUMNS: Final = {
         Column("Took"),
     ),
 }
+_UPDATE_COLUMNS: Final = {
+    "patch": ("CVEs", "Machines", "Installed", "Failed", "Not attempted", "Skipped"),
+    "plan": ("CVEs", "Machines", "Chosen", "No time", "Excluded", "Not selected"),
+    "assess": ("CVEs", "Machines"),
+}
 _REBOOTS: Final = {
     RebootState.COMPLETED.value: Cell("done", "word"),
     RebootState.NOT_NEEDED.value: Cell("not needed", "word zero"),
@@ -80,6 +86,31 @@ _COMPLIANCE: Final = {
 def columns(kind: str) -> tuple[Column, ...]:
     """Return the columns that follow a machine's name."""
     return _COLUMNS.get(kind, _COLUMNS["patch"])
+
+
+def update_columns(kind: str) -> tuple[Column, ...]:
+    """Return the columns that follow an update's name and class."""
+    return tuple(map(Column, _UPDATE_COLUMNS.get(kind, _UPDATE_COLUMNS["patch"])))
+
+
+def update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
+    """Return an update's figures over all machines, one a column."""
+    cves = group.cve_count
+    first = (Cell(NOT_KNOWN, "number soft") if cves is None else _count(cves), _count(len(group.rows)))
+    states = group.states
+    excluded, not_selected = states[UpdateState.EXCLUDED], states[UpdateState.NOT_SELECTED]
+    late = _count(states[UpdateState.NOT_ATTEMPTED], "warn")
+    if kind == "assess":
+        return first
+    if kind == "plan":
+        return (*first, _count(group.chosen), late, _count(excluded), _count(not_selected))
+    return (
+        *first,
+        _count(states[UpdateState.INSTALLED]),
+        _count(states[UpdateState.FAILED], "bad"),
+        late,
+        _count(excluded + not_selected),
+    )
 
 
 def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:

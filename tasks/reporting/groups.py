@@ -43,6 +43,13 @@ class UpdateGroup:
     states: Counter[str] = field(default_factory=Counter)
     versions: dict[str, None] = field(default_factory=dict)
     cves: dict[str, None] = field(default_factory=dict)
+    chosen: int = 0
+    tells_cves: bool = False
+
+    @property
+    def cve_count(self) -> int | None:
+        """CVEs that it fixes; None when no machine can tell."""
+        return len(self.cves) if self.tells_cves else None
 
     @property
     def left(self) -> int:
@@ -105,6 +112,8 @@ def by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
         group.rows.append(row)
         group.states[row.state] += 1
         group.versions[row.version_available] = None
+        group.chosen += row.planned
+        group.tells_cves = group.tells_cves or row.cves is not None
         group.cves.update(dict.fromkeys((row.cves or "").split()))
         if _urgency(row.classification) < _urgency(group.classification):
             group.classification, group.urgent = row.classification, row.classification in urgent

@@ -17,6 +17,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from tasks.model import RunReport
+from tasks.reporting.columns import update_cells
 from tasks.reporting.flatten import tables
 from tasks.reporting.groups import share
 from tasks.reporting.logs import FOLDER, file_name
@@ -82,7 +83,7 @@ def _environment() -> Environment:
         plural=plural,
         log_file=_log_file,
     )
-    environment.globals.update(share=share, elsewhere=_elsewhere)
+    environment.globals.update(share=share, elsewhere=_elsewhere, update_cells=update_cells)
     return environment
 
 

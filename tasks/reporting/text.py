@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 NOTHING: Final = "\N{EN DASH}"
 """Stands where there is no figure."""
 
+NOT_KNOWN: Final = "not known"
+"""Stands where no machine can tell the figure: that is not the same as none."""
+
 _TERMINAL_SEQUENCE: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b[\]P^_X][^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, PM, APC, SOS: titles, links, clipboards
