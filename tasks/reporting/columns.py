@@ -5,8 +5,10 @@ from typing import Final
 
 from tasks.reporting.groups import UpdateGroup
 from tasks.reporting.rows import MachineRow
-from tasks.reporting.text import NOT_KNOWN, NOTHING, duration, minutes
-from tasks.states import Compliance, RebootState, UpdateState
+from tasks.reporting.text import NOT_KNOWN, NOTHING, duration
+from tasks.reporting.wording import say_span
+from tasks.rules.figures import REBOOT_WORDS
+from tasks.states import Answer, Compliance, RebootState, UpdateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ _COLUMNS: Final = {
         Column("Wave"),
         Column("Installed"),
         Column("Failed"),
-        Column("Not attempted"),
+        Column("Not done"),
         Column("Skipped"),
         Column("Crit + sec left"),
         Column("Reboot", "word"),
@@ -59,7 +61,7 @@ _COLUMNS: Final = {
     ),
 }
 _UPDATE_COLUMNS: Final = {
-    "patch": ("CVEs", "Machines", "Installed", "Failed", "Not attempted", "Skipped"),
+    "patch": ("CVEs", "Machines", "Installed", "Failed", "Not done", "Skipped"),
     "plan": ("CVEs", "Machines", "Chosen", "No time", "Excluded", "Not selected"),
     "assess": ("CVEs", "Machines"),
 }
@@ -72,9 +74,7 @@ _REBOOTS: Final = {
     RebootState.UNKNOWN.value: Cell(NOTHING, "word zero"),
 }
 _EXPECTED: Final = {
-    "yes": Cell("expected", "word"),
-    "no": Cell("no", "word zero"),
-    "unknown": Cell("may be", "word zero"),
+    answer.value: Cell(words, "word" if answer is Answer.YES else "word zero") for answer, words in REBOOT_WORDS.items()
 }
 _COMPLIANCE: Final = {
     Compliance.COMPLIANT.value: Cell("compliant", "word good"),
@@ -108,7 +108,7 @@ def update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
         *first,
         _count(states[UpdateState.INSTALLED]),
         _count(states[UpdateState.FAILED], "bad"),
-        late,
+        _count(states[UpdateState.NOT_ATTEMPTED] + states[UpdateState.PENDING], "warn"),
         _count(excluded + not_selected),
     )
 
@@ -131,7 +131,7 @@ def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
         _wave(row),
         _count(row.installed),
         _count(row.failed, "bad"),
-        _count(row.not_attempted, "warn"),
+        _count(row.not_done, "warn"),
         _count(row.excluded + row.not_selected),
         _count(row.urgent_pending, "bad"),
         _REBOOTS[row.reboot],
@@ -150,7 +150,9 @@ def _plan_cells(row: MachineRow) -> tuple[Cell, ...]:
         _count(row.not_selected),
         _count(row.urgent_pending),
         _EXPECTED.get(row.reboot_expected, Cell(NOTHING, "word zero")),
-        Cell(minutes(predicted)) if predicted and row.planned else Cell(NOTHING, "number zero"),
+        Cell(say_span(row.predicted_least_seconds, predicted))
+        if predicted and row.planned
+        else Cell(NOTHING, "number zero"),
     )
 
 
@@ -164,7 +166,8 @@ def _services(row: MachineRow) -> Cell:
 
 
 def _took(row: MachineRow) -> Cell:
-    return Cell(duration(row.seconds), "number zero" if row.seconds is None else "number")
+    took = row.worked_seconds
+    return Cell(duration(took), "number zero" if took is None else "number")
 
 
 def _count(number: int, look: str = "") -> Cell:

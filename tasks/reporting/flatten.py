@@ -25,7 +25,8 @@ from tasks.reporting.rows import (
     WaveRow,
 )
 from tasks.rules.counts import UpdateCounts, count_results
-from tasks.states import SETTLED, URGENT, FindingLevel, OperationState, RebootState, UpdateState
+from tasks.rules.figures import least_seconds, reboot_of, worked_seconds
+from tasks.states import SETTLED, URGENT, FindingLevel, OperationState, RebootState, Step, UpdateState
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
 
@@ -90,7 +91,9 @@ def results(subject: Subject) -> Iterator[tuple[UpdateResult, bool]]:
     """Yield each update of a machine, and whether a plan chose it that is not carried out."""
     outcome, plan, assessment = subject.outcome, subject.plan, subject.assessment
     if outcome is not None and (outcome.updates or plan is None or outcome.install is not None):
-        yield from ((result, False) for result in outcome.updates)
+        chosen = {update.id for update in plan.chosen} if plan is not None and outcome.install is None else set()
+        for result in outcome.updates:
+            yield result, result.state is UpdateState.PENDING and result.update.id in chosen
     elif plan is not None:
         yield from ((UpdateResult(update, UpdateState.PENDING, "planned"), True) for update in plan.chosen)
         yield from ((result, False) for result in plan.skipped)
@@ -229,6 +232,7 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         started_at=utc(outcome.started_at) if outcome else None,
         ended_at=utc(outcome.ended_at) if outcome else None,
         seconds=_seconds(subject),
+        worked_seconds=worked_seconds(outcome) if outcome else _seconds(subject),
         updates=found.total,
         planned=len(plan.chosen) if plan else None,
         installed=found.of(UpdateState.INSTALLED),
@@ -242,11 +246,12 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         reboot=_reboot_state(subject),
         reboot_reason=reboot.reason if reboot else "",
         reboot_seconds=finite(sum(went)) if went else None,
-        reboot_expected=plan.reboot_expected.value if plan else "",
+        reboot_expected=reboot_of(plan).value if plan else "",
         services_to_restart=", ".join(_services_to_restart(subject)),
         window_exceeded=exceeded > 0,
         window_exceeded_seconds=exceeded,
         predicted_seconds=finite(prediction.total) if prediction else None,
+        predicted_least_seconds=finite(least_seconds(plan) if plan else prediction.total) if prediction else None,
         prediction_basis=prediction.basis if prediction else "",
         findings_block=levels[FindingLevel.BLOCK],
         findings_warn=levels[FindingLevel.WARN],
@@ -368,13 +373,26 @@ def _wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tuple[Wav
         if row.wave is not None:
             members.setdefault(row.wave, []).append(row)
     canaries: Mapping[int, bool] = {wave.number: wave.canary for wave in report.waves}
+    began = _turns(report)
     return tuple(
-        _wave_row(report.run.id, number, rows, canary=canaries.get(number, False))
+        _wave_row(report.run.id, number, rows, began, canary=canaries.get(number, False))
         for number, rows in sorted(members.items())
     )
 
 
-def _wave_row(run_id: str, number: int, rows: list[MachineRow], *, canary: bool) -> WaveRow:
+def _turns(report: RunReport) -> dict[str, datetime]:
+    """Return when each machine's turn in its wave came: all machines are assessed together, before the first wave."""
+    found: dict[str, datetime] = {}
+    for outcome in report.outcomes:
+        turn = [step.started_at for step in outcome.steps if step.step is not Step.ASSESS]
+        if turn:
+            found[outcome.machine] = min(turn).astimezone(UTC)
+    return found
+
+
+def _wave_row(
+    run_id: str, number: int, rows: list[MachineRow], began: Mapping[str, datetime], *, canary: bool
+) -> WaveRow:
     states = Counter(row.state for row in rows)
     predicted = [row.predicted_seconds for row in rows if row.predicted_seconds is not None]
     return WaveRow(
@@ -386,7 +404,7 @@ def _wave_row(run_id: str, number: int, rows: list[MachineRow], *, canary: bool)
         warnings=states[OperationState.COMPLETED_WITH_WARNINGS],
         failed=states[OperationState.FAILED],
         not_started=states[OperationState.NOT_STARTED],
-        started_at=min((row.started_at for row in rows if row.started_at), default=None),
-        ended_at=max((row.ended_at for row in rows if row.ended_at), default=None),
+        started_at=min((began[row.machine] for row in rows if row.machine in began), default=None),
+        ended_at=max((row.ended_at for row in rows if row.ended_at and row.machine in began), default=None),
         predicted_seconds=max(predicted, default=None),
     )

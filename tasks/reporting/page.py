@@ -121,7 +121,7 @@ class Source:
             now=now or latest(report),
             updates=by_update(laid_out.updates),
             why_not=why_not(laid_out.updates),
-            troubles=troubles(laid_out.machines),
+            troubles=troubles(laid_out.machines, report.run.kind),
             by_machine=by_machine(laid_out),
         )
 

@@ -67,9 +67,9 @@ def duration(seconds: float | None) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """Return seconds as minutes, rounded up to what a person plans with: "< 1 min", "12 min", "2 h 07 min"."""
+    """Return seconds as minutes, rounded up to what a person plans with: "under 1 min", "12 min", "2 h 07 min"."""
     if seconds < 60:
-        return "< 1 min"
+        return "under 1 min"
     whole = -int(-seconds // 60)
     return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60:02d} min"
 

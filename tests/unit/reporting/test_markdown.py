@@ -66,7 +66,7 @@ def test_rows_are_figures_and_texts_worst_first() -> None:
     first = update_rows(samples.forty()[0])[0]
     assert first["Update"] == "postgresql-15"
     assert first["Failed"] == 2
-    assert first["Machines"] == first["Installed"] + first["Failed"] + first["NotAttempted"]  # type: ignore[operator]
+    assert first["Machines"] == first["Installed"] + first["Failed"] + first["Not done"]  # type: ignore[operator]
 
 
 def test_a_dry_run_and_an_assessment_have_their_own_columns() -> None:
