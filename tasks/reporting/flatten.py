@@ -22,11 +22,11 @@ from tasks.reporting.rows import (
     Tables,
     TransactionRow,
     UpdateRow,
-    WaveRow,
 )
+from tasks.reporting.waves import wave_rows
 from tasks.rules.counts import UpdateCounts, count_results
 from tasks.rules.figures import least_seconds, reboot_of, worked_seconds
-from tasks.states import SETTLED, URGENT, FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.states import SETTLED, URGENT, FindingLevel, OperationState, RebootState, UpdateState
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
 
@@ -131,7 +131,7 @@ def tables(report: RunReport, counted: Mapping[str, UpdateCounts] | None = None)
         ),
         transactions=tuple(row for subject in about for row in _transaction_rows(subject)),
         findings=tuple(row for subject in about for row in _finding_rows(subject)),
-        waves=_wave_rows(report, machines),
+        waves=wave_rows(report, machines),
         timeline=tuple(row for subject in about for row in _step_rows(subject)),
         hooks=tuple(_hook_row(report.run.id, result) for result in report.hooks),
     )
@@ -365,46 +365,3 @@ def _step_rows(subject: Subject) -> Iterator[StepRow]:
             seconds=between(step.started_at, step.ended_at),
             message=step.message,
         )
-
-
-def _wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tuple[WaveRow, ...]:
-    members: dict[int, list[MachineRow]] = {wave.number: [] for wave in report.waves}
-    for row in machines:
-        if row.wave is not None:
-            members.setdefault(row.wave, []).append(row)
-    canaries: Mapping[int, bool] = {wave.number: wave.canary for wave in report.waves}
-    began = _turns(report)
-    return tuple(
-        _wave_row(report.run.id, number, rows, began, canary=canaries.get(number, False))
-        for number, rows in sorted(members.items())
-    )
-
-
-def _turns(report: RunReport) -> dict[str, datetime]:
-    """Return when each machine's turn in its wave came: all machines are assessed together, before the first wave."""
-    found: dict[str, datetime] = {}
-    for outcome in report.outcomes:
-        turn = [step.started_at for step in outcome.steps if step.step is not Step.ASSESS]
-        if turn:
-            found[outcome.machine] = min(turn).astimezone(UTC)
-    return found
-
-
-def _wave_row(
-    run_id: str, number: int, rows: list[MachineRow], began: Mapping[str, datetime], *, canary: bool
-) -> WaveRow:
-    states = Counter(row.state for row in rows)
-    predicted = [row.predicted_seconds for row in rows if row.predicted_seconds is not None]
-    return WaveRow(
-        run_id=run_id,
-        wave=number,
-        canary=canary,
-        machines=len(rows),
-        succeeded=states[OperationState.SUCCEEDED],
-        warnings=states[OperationState.COMPLETED_WITH_WARNINGS],
-        failed=states[OperationState.FAILED],
-        not_started=states[OperationState.NOT_STARTED],
-        started_at=min((began[row.machine] for row in rows if row.machine in began), default=None),
-        ended_at=max((row.ended_at for row in rows if row.ended_at and row.machine in began), default=None),
-        predicted_seconds=max(predicted, default=None),
-    )
