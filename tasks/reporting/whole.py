@@ -88,10 +88,10 @@ def _reason(group: WhyNot) -> dict[str, Cell]:
     named, more = share(list(group.names), 3)
     return {
         "State": group.state,
-        "Reason": escape(group.reason) + (" (figures differ)" if group.differs else ""),
         "Updates": group.updates,
         "Machines": len(group.machines),
         "Such as": ", ".join(escape(name, 60) for name in named) + (" …" if more else ""),
+        "Reason": escape(group.reason) + (" (figures differ)" if group.differs else ""),
     }
 
 
