@@ -5,47 +5,29 @@ from collections.abc import Iterable, Sequence
 
 from tasks.model import Plan, RunReport, Update, UpdateResult
 from tasks.reporting.markdown import Cell, escape
-from tasks.reporting.text import minutes, plural
+from tasks.reporting.text import NOT_KNOWN, NOTHING, plural
+from tasks.reporting.wording import say_basis, say_cves, say_predicted, say_reboots, say_slowest
 from tasks.rules.approval import command_to_approve
+from tasks.rules.figures import REBOOT_WORDS, cves_of, plan_figures, reboot_of
 from tasks.rules.window import describe
-from tasks.states import URGENT, Answer
+from tasks.states import URGENT
 
 MOST_GROUPS = 20
 MOST_UPDATES = 100
 MOST_REASONS = 20
 MOST_NAMES = 12
-_REBOOTS = {Answer.YES: "yes", Answer.NO: "no", Answer.UNKNOWN: "perhaps"}
 
 
 def headline(planned: RunReport) -> str:
     """Return a plan in a sentence: how much, how urgent, what it fixes, reboots, and the longest machine."""
-    busy = [plan for plan in planned.plans if plan.chosen]
-    chosen = [update for plan in busy for update in plan.chosen]
-    urgent = sum(update.classification in URGENT for update in chosen)
-    reboots = sum(plan.reboot_expected is Answer.YES for plan in planned.plans)
-    perhaps = sum(plan.reboot_expected is Answer.UNKNOWN for plan in busy)
-    longest = max((plan.prediction.total for plan in busy), default=0.0)
-    sure = f"{plural(reboots, 'reboot')}" if reboots or not perhaps else ""
-    maybe = f"perhaps {plural(perhaps, 'reboot') if not sure else f'{perhaps} more'}" if perhaps else ""
-    return (
-        f"{plural(len(chosen), 'update')} on {plural(len(busy), 'machine')} ({urgent} critical or security, "
-        f"{fixed(chosen)}); {' and '.join(filter(None, (sure, maybe)))}; "
-        f"the slowest machine takes about {minutes(longest)}"
+    figures = plan_figures(planned.plans)
+    parts = (
+        f"{plural(figures.updates, 'update')} on {plural(figures.machines, 'machine')} "
+        f"({figures.urgent} critical or security, {say_cves(figures.cves)})",
+        say_reboots(figures),
+        say_slowest(figures),
     )
-
-
-def fixed(updates: Sequence[Update]) -> str:
-    """Return how many CVEs updates fix, in words; that no machine can tell is not the same as none."""
-    return plural(len(cves(updates)), "CVE") if _known(updates) else "CVEs not known"
-
-
-def _known(updates: Sequence[Update]) -> bool:
-    return not updates or any(update.cves is not None for update in updates)
-
-
-def cves(updates: Iterable[Update]) -> list[str]:
-    """Return the CVEs that updates fix, each once."""
-    return sorted({cve for update in updates for cve in update.cves or ()})
+    return "; ".join(filter(None, parts))
 
 
 def restarts(planned: RunReport) -> dict[str, tuple[str, ...]]:
@@ -113,9 +95,9 @@ def machine_table(planned: RunReport) -> list[dict[str, Cell]]:
             "Machine": escape(name),
             "Updates": len(plans[name].chosen),
             "Critical or security": sum(update.classification in URGENT for update in plans[name].chosen),
-            "CVEs": len(cves(plans[name].chosen)) if _known(plans[name].chosen) else "not known",
-            "Minutes": minutes(plans[name].prediction.total),
-            "Reboot": _REBOOTS[plans[name].reboot_expected],
+            "CVEs": count_or_not_known(plans[name]),
+            "Minutes": say_predicted(plans[name]) if plans[name].chosen else NOTHING,
+            "Reboot": REBOOT_WORDS[reboot_of(plans[name])],
             "Skipped": len(plans[name].skipped),
         }
         for wave in planned.waves
@@ -124,8 +106,15 @@ def machine_table(planned: RunReport) -> list[dict[str, Cell]]:
     ]
 
 
+def count_or_not_known(plan: Plan) -> Cell:
+    """Return how many CVEs a machine's plan fixes."""
+    fixed = cves_of(plan.chosen)
+    return NOT_KNOWN if fixed is None else len(fixed)
+
+
 def _group(names: list[str], plan: Plan) -> list[str]:
-    took = f"about {minutes(plan.prediction.total)}, reboot: {_REBOOTS[plan.reboot_expected]}"
+    took = f"about {say_predicted(plan)} ({say_basis(plan.prediction.basis)}), "
+    took += f"reboot: {REBOOT_WORDS[reboot_of(plan)]}"
     lines = [f"### {escape(names_of(names))}: {plural(len(plan.chosen), 'update')}, {took}", ""]
     if plan.chosen:
         lines += ["| Update | Class | From | To | CVEs |", "|---|---|---|---|---|"]
@@ -145,4 +134,4 @@ def _group(names: list[str], plan: Plan) -> list[str]:
 
 
 def _cves(update: Update) -> str:
-    return "not known" if update.cves is None else names_of(update.cves, 5)
+    return NOT_KNOWN if update.cves is None else names_of(update.cves, 5)

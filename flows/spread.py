@@ -17,7 +17,6 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect import flow
-from prefect.artifacts import create_link_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
@@ -324,10 +323,7 @@ class PrefectRunner:
         first = report.run.flow_run_id
         if first and first != self._own_id:
             bury(first, report.run)
-        publish_report(report.run.id, Sealed(report))
-        if "html" in self.written:
-            key = f"fleetpatch-{report.run.kind}-report"
-            create_link_artifact(self.written["html"].as_uri(), link_text="The whole report", key=key)
+        publish_report(report.run.id, Sealed(report), self.written.get("directory"))
 
 
 def prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:

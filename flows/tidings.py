@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from tasks.model import Outcome, RunReport
 from tasks.reporting.text import one_line, plural
+from tasks.reporting.wording import say_cves, say_reboots, say_slowest
 from tasks.rules.approval import command_to_approve, digest, shown
-from tasks.rules.window import describe, say_duration
-from tasks.states import Answer, Occasion, OperationState, RebootState, UpdateState
+from tasks.rules.figures import plan_figures
+from tasks.rules.window import describe
+from tasks.states import Occasion, OperationState, RebootState, UpdateState
 
 MOST_NAMES = 10
 _REASON = 160  # characters of a machine's own words
@@ -53,17 +55,15 @@ def tiding(occasion: Occasion, report: RunReport) -> Tiding:
 
 
 def _plan(report: RunReport) -> list[str]:
-    plans = report.plans
-    updates = sum(len(plan.chosen) for plan in plans)
-    reboots = sum(plan.reboot_expected is Answer.YES for plan in plans)
+    plans, figures = report.plans, plan_figures(report.plans)
     waves = f" in {plural(len(report.waves), 'wave')}" if report.waves else ""
     lines = [
-        f"{plural(len(plans), 'machine')}{waves}: {plural(updates, 'update')} to install, "
-        f"{plural(reboots, 'reboot')} expected"
+        f"{plural(len(plans), 'machine')}{waves}: {plural(figures.updates, 'update')} to install, "
+        f"{say_reboots(figures)} expected, {say_cves(figures.cves)}"
     ]
-    longest = max((plan.prediction.total for plan in plans if plan.chosen), default=0.0)
-    if longest:
-        lines.append(f"The machine that takes longest needs about {say_duration(longest)}")
+    slowest = say_slowest(figures)
+    if slowest:
+        lines.append(_tamed(f"{slowest[:1].upper()}{slowest[1:]}", 200))
     unknown = [each.machine for each in report.assessments if each.error is not None]
     return [*lines, f"Not assessed: {_names(unknown)}"] if unknown else lines
 

@@ -6,15 +6,16 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.approval import WaitingRun, moment_said, said
-from flows.approval_view import alike, cves, headline, names_of, restarts
+from flows.approval_view import alike, count_or_not_known, headline, names_of, restarts
 from flows.cli.cancelling import carrier_document
 from flows.cli.run_view import expected, tell_plan
 from flows.cli.runs_view import iso
 from flows.cli.screen import number, out, right, safe, say, solid, table
 from tasks.model import Plan, RunInfo, RunReport
 from tasks.records.approvals import Answer, Approval
-from tasks.reporting.text import minutes
+from tasks.reporting.wording import say_predicted
 from tasks.rules.approval import command_to_approve, digest, shown
+from tasks.rules.figures import cves_of, least_seconds, reboot_of
 from tasks.rules.window import describe
 from tasks.seams.leases import LeaseView
 from tasks.states import URGENT
@@ -60,7 +61,7 @@ def tell_approval(report: RunReport, approval: Approval | None) -> None:
     say("", _machines(report))
     for names, plan in alike(report.plans):
         tell_plan(plan, names)
-        fixed = cves(plan.chosen)
+        fixed = cves_of(plan.chosen)
         if fixed:
             say(Text.assemble("  fixes ", safe(names_of(fixed, 20), "dim")))
     for machine, services in restarts(report).items():
@@ -133,7 +134,9 @@ def _plan_part(plan: Plan) -> dict[str, object]:
     return {
         "machine": plan.machine,
         "minutes": round(plan.prediction.total / 60, 1),
-        "rebootExpected": plan.reboot_expected.value,
+        "minutesWithoutReboot": round(least_seconds(plan) / 60, 1),
+        "predictionBasis": plan.prediction.basis,
+        "rebootExpected": reboot_of(plan).value,
         "updates": [
             {
                 "id": update.id,
@@ -175,9 +178,9 @@ def _machines(report: RunReport) -> Table:
                 safe(name),
                 number(len(plan.chosen), "bold"),
                 number(sum(update.classification in URGENT for update in plan.chosen), "red"),
-                number(len(cves(plan.chosen))),
-                minutes(plan.prediction.total) if plan.chosen else "",
-                expected(plan.reboot_expected),
+                str(count_or_not_known(plan)),
+                say_predicted(plan) if plan.chosen else "",
+                expected(reboot_of(plan)),
             )
     return grid
 

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
+from flows.approval_view import alike, headline
 from flows.cli.screen import lines_of, number, right, safe, say, solid, state, table
 from tasks.model import Plan, RunReport, Update, UpdateResult
 from tasks.records.summary import RunSummary, pending_of
 from tasks.reporting.flatten import tables
 from tasks.reporting.rows import FindingRow, MachineRow, RunRow
-from tasks.reporting.text import NOTHING, duration, minutes, moment, one_line, plural, zone_or_utc
+from tasks.reporting.text import NOTHING, duration, moment, one_line, plural, zone_or_utc
+from tasks.reporting.wording import say_basis, say_predicted
+from tasks.rules.figures import REBOOT_WORDS, reboot_of
 from tasks.rules.hooks import OF_A_MACHINE, stops
 from tasks.rules.window import describe, say_duration, window_seconds
 from tasks.states import URGENT, Answer, FindingLevel, OperationState
@@ -88,21 +91,15 @@ def ran(report: RunReport, summary: RunSummary | None = None) -> None:
             state(row.state, short=True),
             number(row.installed, "green"),
             number(row.failed, "bold red"),
-            number(_not_done(row), "yellow"),
+            number(row.not_done, "yellow"),
             number(row.excluded + row.not_selected),
             state(row.reboot),
-            duration(row.seconds),
+            duration(row.worked_seconds),
         )
     say(grid)
     _tell_reasons(laid_out.machines, laid_out.findings)
     _tell_around(report)
     _summary(report, laid_out.runs[0])
-
-
-def _not_done(row: MachineRow) -> int:
-    """Return how many updates were to be installed and are not: never more than were chosen, if any were."""
-    waiting = row.not_attempted + row.pending
-    return waiting if row.planned is None else min(waiting, row.planned)
 
 
 def planned(report: RunReport, *, details: bool = False) -> None:
@@ -139,16 +136,17 @@ def planned(report: RunReport, *, details: bool = False) -> None:
                 number(sum(u.classification in URGENT for u in plan.chosen), "red"),
                 number(len(plan.skipped)),
                 size(sum(u.size_bytes or 0 for u in plan.chosen)),
-                minutes(plan.prediction.total) if plan.chosen else NOTHING,
-                expected(plan.reboot_expected),
+                say_predicted(plan) if plan.chosen else NOTHING,
+                expected(reboot_of(plan)),
             )
     say(grid)
+    say("", f"In all: {headline(report)}")
     _tell_longer(report)
     wanting = [row for row in laid_out.machines if row.state != OperationState.NOT_STARTED or row.wave is None]
     _tell_reasons(wanting, laid_out.findings)
-    alike = _alike(report.plans)
-    if details or len(alike) <= DETAILED:
-        for names, plan in alike:
+    groups = alike(report.plans)
+    if details or len(groups) <= DETAILED:
+        for names, plan in groups:
             tell_plan(plan, names)
     else:
         say("", f"Every update: --details, or fleetpatch show {run.id} --machine NAME")
@@ -164,15 +162,6 @@ def _tell_longer(report: RunReport) -> None:
     if longer:
         what = f"Longer than the window of {say_duration(length)}: {', '.join(lines_of(longer, NAMES_SHOWN))}."
         say("", Text(f"{what} What does not fit is not attempted.", style="yellow"))
-
-
-def _alike(plans: Iterable[Plan]) -> list[tuple[list[str], Plan]]:
-    """Return plans with the names of all machines that have the same: the machines of a fleet are often twins."""
-    groups: dict[tuple[object, ...], tuple[list[str], Plan]] = {}
-    for plan in plans:
-        key = (plan.chosen, plan.skipped, plan.notes)
-        groups.setdefault(key, ([], plan))[0].append(plan.machine)
-    return list(groups.values())
 
 
 def tell_plan(plan: Plan, names: Sequence[str] = ()) -> None:
@@ -197,7 +186,7 @@ def tell_plan(plan: Plan, names: Sequence[str] = ()) -> None:
         p = plan.prediction
         parts = {"download": p.stage, "install": p.install, "reboot": p.reboot, "validate": p.validate}
         told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
-        say(Text(f"  about {minutes(p.total)} ({told}; from {p.basis})", style="dim"))
+        say(Text(f"  about {say_predicted(plan)} ({told}; {say_basis(p.basis)})", style="dim"))
     for remark in plan.notes:
         say(Text.assemble("  note: ", safe(remark)))
 
@@ -234,9 +223,7 @@ def size(count: int | None) -> str:
 
 def expected(answer: Answer) -> Text:
     """Return whether a reboot is to be expected."""
-    words = {Answer.YES: ("yes", "yellow"), Answer.NO: ("no", "dim"), Answer.UNKNOWN: ("perhaps", "")}
-    text, style = words[answer]
-    return Text(text, style=style)
+    return Text(REBOOT_WORDS[answer], style={Answer.YES: "yellow", Answer.NO: "dim"}.get(answer, ""))
 
 
 def mark(level: FindingLevel) -> Text:

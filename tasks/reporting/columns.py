@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
+from tasks.reporting.groups import UpdateGroup
 from tasks.reporting.rows import MachineRow
-from tasks.reporting.text import NOTHING, duration, minutes
-from tasks.states import Compliance, RebootState
+from tasks.reporting.text import NOT_KNOWN, NOTHING, duration
+from tasks.reporting.wording import say_span
+from tasks.rules.figures import REBOOT_WORDS
+from tasks.states import Answer, Compliance, RebootState, UpdateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ _COLUMNS: Final = {
         Column("Wave"),
         Column("Installed"),
         Column("Failed"),
-        Column("Not attempted"),
+        Column("Not done"),
         Column("Skipped"),
         Column("Crit + sec left"),
         Column("Reboot", "word"),
@@ -57,6 +60,11 @@ _COLUMNS: Final = {
         Column("Took"),
     ),
 }
+_UPDATE_COLUMNS: Final = {
+    "patch": ("CVEs", "Machines", "Installed", "Failed", "Not done", "Skipped"),
+    "plan": ("CVEs", "Machines", "Chosen", "No time", "Excluded", "Not selected"),
+    "assess": ("CVEs", "Machines"),
+}
 _REBOOTS: Final = {
     RebootState.COMPLETED.value: Cell("done", "word"),
     RebootState.NOT_NEEDED.value: Cell("not needed", "word zero"),
@@ -66,9 +74,7 @@ _REBOOTS: Final = {
     RebootState.UNKNOWN.value: Cell(NOTHING, "word zero"),
 }
 _EXPECTED: Final = {
-    "yes": Cell("expected", "word"),
-    "no": Cell("no", "word zero"),
-    "unknown": Cell("may be", "word zero"),
+    answer.value: Cell(words, "word" if answer is Answer.YES else "word zero") for answer, words in REBOOT_WORDS.items()
 }
 _COMPLIANCE: Final = {
     Compliance.COMPLIANT.value: Cell("compliant", "word good"),
@@ -80,6 +86,31 @@ _COMPLIANCE: Final = {
 def columns(kind: str) -> tuple[Column, ...]:
     """Return the columns that follow a machine's name."""
     return _COLUMNS.get(kind, _COLUMNS["patch"])
+
+
+def update_columns(kind: str) -> tuple[Column, ...]:
+    """Return the columns that follow an update's name and class."""
+    return tuple(map(Column, _UPDATE_COLUMNS.get(kind, _UPDATE_COLUMNS["patch"])))
+
+
+def update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
+    """Return an update's figures over all machines, one a column."""
+    cves = group.cve_count
+    first = (Cell(NOT_KNOWN, "number soft") if cves is None else _count(cves), _count(len(group.rows)))
+    states = group.states
+    excluded, not_selected = states[UpdateState.EXCLUDED], states[UpdateState.NOT_SELECTED]
+    late = _count(states[UpdateState.NOT_ATTEMPTED], "warn")
+    if kind == "assess":
+        return first
+    if kind == "plan":
+        return (*first, _count(group.chosen), late, _count(excluded), _count(not_selected))
+    return (
+        *first,
+        _count(states[UpdateState.INSTALLED]),
+        _count(states[UpdateState.FAILED], "bad"),
+        _count(states[UpdateState.NOT_ATTEMPTED] + states[UpdateState.PENDING], "warn"),
+        _count(excluded + not_selected),
+    )
 
 
 def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
@@ -100,7 +131,7 @@ def cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
         _wave(row),
         _count(row.installed),
         _count(row.failed, "bad"),
-        _count(row.not_attempted, "warn"),
+        _count(row.not_done, "warn"),
         _count(row.excluded + row.not_selected),
         _count(row.urgent_pending, "bad"),
         _REBOOTS[row.reboot],
@@ -119,7 +150,9 @@ def _plan_cells(row: MachineRow) -> tuple[Cell, ...]:
         _count(row.not_selected),
         _count(row.urgent_pending),
         _EXPECTED.get(row.reboot_expected, Cell(NOTHING, "word zero")),
-        Cell(minutes(predicted)) if predicted and row.planned else Cell(NOTHING, "number zero"),
+        Cell(say_span(row.predicted_least_seconds, predicted))
+        if predicted and row.planned
+        else Cell(NOTHING, "number zero"),
     )
 
 
@@ -133,7 +166,8 @@ def _services(row: MachineRow) -> Cell:
 
 
 def _took(row: MachineRow) -> Cell:
-    return Cell(duration(row.seconds), "number zero" if row.seconds is None else "number")
+    took = row.worked_seconds
+    return Cell(duration(took), "number zero" if took is None else "number")
 
 
 def _count(number: int, look: str = "") -> Cell:

@@ -22,9 +22,10 @@ from tasks.reporting.rows import (
     Tables,
     TransactionRow,
     UpdateRow,
-    WaveRow,
 )
+from tasks.reporting.waves import wave_rows
 from tasks.rules.counts import UpdateCounts, count_results
+from tasks.rules.figures import least_seconds, reboot_of, worked_seconds
 from tasks.states import SETTLED, URGENT, FindingLevel, OperationState, RebootState, UpdateState
 
 _BIGGEST = 2**63 - 1  # what an integer column holds; sizes are told by machines
@@ -90,7 +91,9 @@ def results(subject: Subject) -> Iterator[tuple[UpdateResult, bool]]:
     """Yield each update of a machine, and whether a plan chose it that is not carried out."""
     outcome, plan, assessment = subject.outcome, subject.plan, subject.assessment
     if outcome is not None and (outcome.updates or plan is None or outcome.install is not None):
-        yield from ((result, False) for result in outcome.updates)
+        chosen = {update.id for update in plan.chosen} if plan is not None and outcome.install is None else set()
+        for result in outcome.updates:
+            yield result, result.state is UpdateState.PENDING and result.update.id in chosen
     elif plan is not None:
         yield from ((UpdateResult(update, UpdateState.PENDING, "planned"), True) for update in plan.chosen)
         yield from ((result, False) for result in plan.skipped)
@@ -128,7 +131,7 @@ def tables(report: RunReport, counted: Mapping[str, UpdateCounts] | None = None)
         ),
         transactions=tuple(row for subject in about for row in _transaction_rows(subject)),
         findings=tuple(row for subject in about for row in _finding_rows(subject)),
-        waves=_wave_rows(report, machines),
+        waves=wave_rows(report, machines),
         timeline=tuple(row for subject in about for row in _step_rows(subject)),
         hooks=tuple(_hook_row(report.run.id, result) for result in report.hooks),
     )
@@ -229,6 +232,7 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         started_at=utc(outcome.started_at) if outcome else None,
         ended_at=utc(outcome.ended_at) if outcome else None,
         seconds=_seconds(subject),
+        worked_seconds=worked_seconds(outcome) if outcome else _seconds(subject),
         updates=found.total,
         planned=len(plan.chosen) if plan else None,
         installed=found.of(UpdateState.INSTALLED),
@@ -242,11 +246,12 @@ def _machine_row(subject: Subject, found: UpdateCounts) -> MachineRow:
         reboot=_reboot_state(subject),
         reboot_reason=reboot.reason if reboot else "",
         reboot_seconds=finite(sum(went)) if went else None,
-        reboot_expected=plan.reboot_expected.value if plan else "",
+        reboot_expected=reboot_of(plan).value if plan else "",
         services_to_restart=", ".join(_services_to_restart(subject)),
         window_exceeded=exceeded > 0,
         window_exceeded_seconds=exceeded,
         predicted_seconds=finite(prediction.total) if prediction else None,
+        predicted_least_seconds=finite(least_seconds(plan) if plan else prediction.total) if prediction else None,
         prediction_basis=prediction.basis if prediction else "",
         findings_block=levels[FindingLevel.BLOCK],
         findings_warn=levels[FindingLevel.WARN],
@@ -360,33 +365,3 @@ def _step_rows(subject: Subject) -> Iterator[StepRow]:
             seconds=between(step.started_at, step.ended_at),
             message=step.message,
         )
-
-
-def _wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tuple[WaveRow, ...]:
-    members: dict[int, list[MachineRow]] = {wave.number: [] for wave in report.waves}
-    for row in machines:
-        if row.wave is not None:
-            members.setdefault(row.wave, []).append(row)
-    canaries: Mapping[int, bool] = {wave.number: wave.canary for wave in report.waves}
-    return tuple(
-        _wave_row(report.run.id, number, rows, canary=canaries.get(number, False))
-        for number, rows in sorted(members.items())
-    )
-
-
-def _wave_row(run_id: str, number: int, rows: list[MachineRow], *, canary: bool) -> WaveRow:
-    states = Counter(row.state for row in rows)
-    predicted = [row.predicted_seconds for row in rows if row.predicted_seconds is not None]
-    return WaveRow(
-        run_id=run_id,
-        wave=number,
-        canary=canary,
-        machines=len(rows),
-        succeeded=states[OperationState.SUCCEEDED],
-        warnings=states[OperationState.COMPLETED_WITH_WARNINGS],
-        failed=states[OperationState.FAILED],
-        not_started=states[OperationState.NOT_STARTED],
-        started_at=min((row.started_at for row in rows if row.started_at), default=None),
-        ended_at=max((row.ended_at for row in rows if row.ended_at), default=None),
-        predicted_seconds=max(predicted, default=None),
-    )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tasks.model import KINDS_THAT_LOOK
 from tasks.reporting.rows import MachineRow, Tables, UpdateRow
 from tasks.states import SETTLED, URGENT, Classification, OperationState, UpdateState
 
@@ -43,6 +44,13 @@ class UpdateGroup:
     states: Counter[str] = field(default_factory=Counter)
     versions: dict[str, None] = field(default_factory=dict)
     cves: dict[str, None] = field(default_factory=dict)
+    chosen: int = 0
+    tells_cves: bool = False
+
+    @property
+    def cve_count(self) -> int | None:
+        """CVEs that it fixes; None when no machine can tell."""
+        return len(self.cves) if self.tells_cves else None
 
     @property
     def left(self) -> int:
@@ -73,15 +81,18 @@ def worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
     return sorted(rows, key=lambda row: (rank[row.state], row.wave if row.wave is not None else 10**9, row.machine))
 
 
-def troubles(rows: Iterable[MachineRow]) -> list[Trouble]:
+def troubles(rows: Iterable[MachineRow], kind: str) -> list[Trouble]:
     """Return what went wrong, worst first, then by how many machines it hit.
 
-    Not begun because nothing was asked for (a dry run, an assessment) is no trouble: there is no reason then.
+    Not begun because nothing was asked for (a dry run, an assessment) is no trouble.
     """
+    begins = kind not in KINDS_THAT_LOOK
     found: dict[tuple[str, str, str], Trouble] = {}
     for row in worst_first(rows):
         reason = row.reason or row.error_message
-        if row.state == OperationState.SUCCEEDED or not (reason or row.state != OperationState.NOT_STARTED):
+        if row.state == OperationState.SUCCEEDED or (
+            row.state == OperationState.NOT_STARTED and not (reason and begins)
+        ):
             continue
         key = (row.state, row.error_kind, alike(reason, row.machine))
         trouble = found.setdefault(key, Trouble(row.state, reason, row.error_hint, row.error_kind))
@@ -105,6 +116,8 @@ def by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
         group.rows.append(row)
         group.states[row.state] += 1
         group.versions[row.version_available] = None
+        group.chosen += row.planned
+        group.tells_cves = group.tells_cves or row.cves is not None
         group.cves.update(dict.fromkeys((row.cves or "").split()))
         if _urgency(row.classification) < _urgency(group.classification):
             group.classification, group.urgent = row.classification, row.classification in urgent

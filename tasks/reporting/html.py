@@ -17,12 +17,15 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from tasks.model import RunReport
+from tasks.reporting.columns import update_cells
 from tasks.reporting.flatten import tables
 from tasks.reporting.groups import share
 from tasks.reporting.logs import FOLDER, file_name
 from tasks.reporting.page import LADDER, Page, Source, page
 from tasks.reporting.rows import Tables
 from tasks.reporting.text import clean, clock_time, duration, minutes, moment, one_line, plural
+from tasks.reporting.wording import say_basis, say_span
+from tasks.rules.figures import REBOOT_WORDS
 
 MOST_BYTES: Final = 1_000_000
 """A page is never bigger: it goes into mails, artifacts and browsers on slow lines."""
@@ -82,7 +85,8 @@ def _environment() -> Environment:
         plural=plural,
         log_file=_log_file,
     )
-    environment.globals.update(share=share, elsewhere=_elsewhere)
+    environment.globals.update(share=share, elsewhere=_elsewhere, update_cells=update_cells)
+    environment.globals.update(say_basis=say_basis, say_span=say_span, reboot_words=REBOOT_WORDS)
     return environment
 
 

@@ -8,13 +8,13 @@ import re
 from typing import Final
 
 from tasks.model import RunReport
-from tasks.reporting.columns import cells, columns
+from tasks.reporting.columns import cells, columns, update_cells, update_columns
 from tasks.reporting.flatten import tables
 from tasks.reporting.groups import by_update, share, troubles, worst_first
 from tasks.reporting.page import KINDS
 from tasks.reporting.rows import RunRow
 from tasks.reporting.text import duration, moment, one_line, plural, zone_or_utc
-from tasks.states import OperationState, UpdateState
+from tasks.states import OperationState
 
 Cell = str | int
 
@@ -44,7 +44,7 @@ def summary(report: RunReport) -> str:
     if run.message:
         lines += [escape(run.message, 400), ""]
     lines += [f"- {line}" for line in _facts(run)]
-    wrong = troubles(laid_out.machines)
+    wrong = troubles(laid_out.machines, run.kind)
     if wrong:
         lines += ["", "### Needs a look", ""]
     for trouble in wrong[:_MOST_TROUBLES]:
@@ -87,15 +87,18 @@ def machine_rows(report: RunReport, limit: int = 500) -> list[dict[str, Cell]]:
 
 
 def update_rows(report: RunReport, limit: int = 500) -> list[dict[str, Cell]]:
-    """Return a row an update over all machines, the urgent that are not installed first, at most so many."""
+    """Return a row an update over all machines, the urgent that are not installed first; the figures of the page."""
+    kind = report.run.kind
+    heads = [column.label for column in update_columns(kind)]
     return [
         {
             "Update": escape(group.name),
             "Class": group.classification,
             "Version": escape(", ".join(share(list(group.versions), 2)[0])),
-            "CVEs": len(group.cves),
-            "Machines": len(group.rows),
-            **{state.value: group.states[state] for state in UpdateState},
+            **{
+                head: cell.text if cell.value is None else cell.value
+                for head, cell in zip(heads, update_cells(group, kind), strict=True)
+            },
         }
         for group in by_update(tables(report).updates)[:limit]
     ]

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from tasks.model import RunReport
 from tasks.reporting import logs as log_views
-from tasks.reporting.columns import Cell, Column, cells, columns
+from tasks.reporting.columns import Cell, Column, cells, columns, update_columns
 from tasks.reporting.flatten import Subject, subjects
 from tasks.reporting.groups import Trouble, UpdateGroup, WhyNot, by_machine, by_update, troubles, why_not, worst_first
 from tasks.reporting.logs import LogView
@@ -92,6 +92,7 @@ class Page:
     machines: tuple[MachineView, ...]
     machines_left_out: int
     states: dict[str, int]
+    update_columns: tuple[Column, ...]
     updates: list[UpdateGroup]
     why_not: list[WhyNot]
     detail: Detail
@@ -120,7 +121,7 @@ class Source:
             now=now or latest(report),
             updates=by_update(laid_out.updates),
             why_not=why_not(laid_out.updates),
-            troubles=troubles(laid_out.machines),
+            troubles=troubles(laid_out.machines, report.run.kind),
             by_machine=by_machine(laid_out),
         )
 
@@ -161,6 +162,7 @@ def page(source: Source, detail: Detail) -> Page:
         machines=_machines(source, detail),
         machines_left_out=max(0, len(source.laid_out.machines) - detail.rows),
         states=states,
+        update_columns=update_columns(run.kind),
         updates=source.updates,
         why_not=source.why_not,
         detail=detail,

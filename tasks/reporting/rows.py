@@ -61,6 +61,9 @@ class MachineRow:
         planned: updates chosen for it, when the run has a plan; None otherwise.
         urgent_pending: critical and security updates that are not installed.
         kept_conffiles: configuration files that were edited by hand and kept, one a line.
+        worked_seconds: how long it was worked on; ``seconds`` is from the first look at it to the end, its waiting
+            for earlier waves included.
+        predicted_least_seconds: when a reboot that may be needed is not; as ``predicted_seconds`` otherwise.
         reboot_seconds: from the order until a login worked again.
         reboot_expected: "yes", "no", "unknown"; "" when there is no plan.
         services_to_restart: what still runs replaced files, separated by commas.
@@ -76,6 +79,7 @@ class MachineRow:
     started_at: datetime | None
     ended_at: datetime | None
     seconds: float | None
+    worked_seconds: float | None
     updates: int
     planned: int | None
     installed: int
@@ -94,6 +98,7 @@ class MachineRow:
     window_exceeded: bool
     window_exceeded_seconds: float
     predicted_seconds: float | None
+    predicted_least_seconds: float | None
     prediction_basis: str
     findings_block: int
     findings_warn: int
@@ -107,6 +112,12 @@ class MachineRow:
     error_message: str
     error_hint: str
     error_transient: bool | None
+
+    @property
+    def not_done(self) -> int:
+        """Updates that were to be installed and are not: never more than were chosen, if any were."""
+        waiting = self.not_attempted + self.pending
+        return waiting if self.planned is None else min(waiting, self.planned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 NOTHING: Final = "\N{EN DASH}"
 """Stands where there is no figure."""
 
+NOT_KNOWN: Final = "not known"
+"""Stands where no machine can tell the figure: that is not the same as none."""
+
 _TERMINAL_SEQUENCE: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b[\]P^_X][^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, PM, APC, SOS: titles, links, clipboards
@@ -64,9 +67,9 @@ def duration(seconds: float | None) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """Return seconds as minutes, rounded up to what a person plans with: "< 1 min", "12 min", "2 h 07 min"."""
+    """Return seconds as minutes, rounded up to what a person plans with: "under 1 min", "12 min", "2 h 07 min"."""
     if seconds < 60:
-        return "< 1 min"
+        return "under 1 min"
     whole = -int(-seconds // 60)
     return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60:02d} min"
 

@@ -164,12 +164,13 @@ def _urgent_chosen(laid_out: Tables) -> Tile:
 
 def _expected_reboots(laid_out: Tables) -> Tile:
     answers = [row.reboot_expected for row in laid_out.machines]
+    sure, perhaps = answers.count("yes"), answers.count("unknown")
     shares = (
-        ("busy", "yes", answers.count("yes")),
-        ("idle", "may be", answers.count("unknown")),
+        ("busy", "yes", sure),
+        ("idle", "perhaps", perhaps),
         ("none", "no", answers.count("no")),
     )
-    return Tile("Reboots expected", f"{answers.count('yes')}", parts=bar(shares))
+    return Tile("Reboots expected", f"{sure} to {sure + perhaps}" if perhaps else f"{sure}", parts=bar(shares))
 
 
 def _fit(laid_out: Tables) -> Tile:

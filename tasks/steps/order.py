@@ -26,6 +26,13 @@ logger = logging.getLogger(__name__)
 StepFunction = Callable[[Work], MachineRun]
 
 
+_REBOOT_ENDS: Mapping[RebootState, OperationState] = {
+    RebootState.FAILED: OperationState.FAILED,
+    RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # wanted, and not taken
+    RebootState.STARTED: OperationState.COMPLETED_WITH_WARNINGS,
+}
+
+
 def assess_and_plan(work: Work) -> MachineRun:
     """Assess, and decide at once what would be done, unless nothing is going to be: one visit to the machine."""
     work.run = assess(work)
@@ -145,8 +152,7 @@ def how_it_went(run: MachineRun, step: Step) -> tuple[OperationState, str]:
         return OperationState.FAILED, run.halted
     if step is Step.REBOOT and run.reboots:
         result = run.reboots[-1]
-        failed = result.state is RebootState.FAILED
-        return (OperationState.FAILED if failed else OperationState.SUCCEEDED), f"{result.state}: {result.reason}"
+        return _REBOOT_ENDS.get(result.state, OperationState.SUCCEEDED), f"{result.state}: {result.reason}"
     if step is Step.INSTALL and run.install is not None:
         failed_updates = [r.update.name for r in run.install.results if r.state is UpdateState.FAILED]
         if failed_updates:

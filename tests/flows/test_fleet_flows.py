@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,7 +129,9 @@ def test_a_plan_waits_for_machines_that_do_not_answer(fleet: SimFleet) -> None:
     assert len(gone.calls) == 3
 
 
-def test_artifacts_show_the_run_and_no_hostile_text_acts(fleet: SimFleet, caplog: pytest.LogCaptureFixture) -> None:
+def test_artifacts_show_the_run_and_no_hostile_text_acts(
+    fleet: SimFleet, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     fleet.add("web", [FakePackage(HOSTILE, fails=HOSTILE), FakePackage("b")])
 
     state = ran(patch_fleet, fleet.request())
@@ -141,7 +144,9 @@ def test_artifacts_show_the_run_and_no_hostile_text_acts(fleet: SimFleet, caplog
     for artifact in found.values():
         text = str(artifact.data)
         assert "<img" not in text
-        assert "](javascript" not in text
+        assert "](" not in text
+        assert "file:" not in text
+    assert f"{tmp_path}/reports/" in str(found["fleetpatch-patch-report"].data).replace("\\", "")
     assert "MachineRun(" not in caplog.text  # what Prefect logs of a failed task is read by people
     rows = next(json.loads(str(found[key].data)) for key in found if key.endswith("-machines"))
     assert [row["Machine"] for row in rows] == ["web"]

@@ -40,7 +40,7 @@ def test_a_plan_is_told_in_numbers() -> None:
     assert told.body.splitlines()[:3] == [
         f"Run {make.RUN_ID} for env=prod",
         "Window: 2026-11-21 01:00 to 03:00 CET (2 h)",
-        f"2 machines in 1 wave: {len(plans[0].chosen)} updates to install, 1 reboot expected",
+        f"2 machines in 1 wave: {len(plans[0].chosen)} updates to install, 1 reboot expected, 3 CVEs",
     ]
     assert told.body.splitlines()[-1] == f"More: fleetpatch show {make.RUN_ID}"
 

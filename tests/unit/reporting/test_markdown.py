@@ -8,7 +8,8 @@ from markdown_it import MarkdownIt
 from tasks.model import RunReport
 from tasks.reporting.markdown import escape, machine_rows, summary, update_rows
 from tasks.reporting.text import one_line
-from tests.unit.reporting import samples
+from tasks.reporting.whole import MOST_CHARACTERS, whole
+from tests.unit.reporting import samples, ugly
 from tests.unit.reporting.strategies import HOSTILE, report, text
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -66,10 +67,42 @@ def test_rows_are_figures_and_texts_worst_first() -> None:
     first = update_rows(samples.forty()[0])[0]
     assert first["Update"] == "postgresql-15"
     assert first["Failed"] == 2
-    assert first["Machines"] == first["Installed"] + first["Failed"] + first["NotAttempted"]  # type: ignore[operator]
+    assert first["Machines"] == first["Installed"] + first["Failed"] + first["Not done"]  # type: ignore[operator]
 
 
 def test_a_dry_run_and_an_assessment_have_their_own_columns() -> None:
     assert "Predicted" in machine_rows(samples.plan()[0])[0]
     assert "Compliance" in machine_rows(samples.assessment()[0])[0]
     assert machine_rows(replace(samples.empty()[0])) == []
+
+
+@settings(deadline=None, max_examples=settings().max_examples // 2)
+@given(report())
+def test_the_whole_report_has_only_our_own_structure(drawn: RunReport) -> None:
+    told = whole(drawn, files="/var/lib/<b>reports</b>/a_b on controller")
+    assert blocks(told) <= STRUCTURE | {"table", "thead", "tbody", "tr", "th", "td"}
+    assert spans(told) <= {"text", "text_special", "strong_open", "strong_close"}
+
+
+def test_the_whole_report_tells_every_machine_and_every_update_once_in_its_table() -> None:
+    forty, _ = samples.forty()
+    told = whole(forty, files="/var/lib/reports/1 on controller")
+    assert "Files of this report: /var/lib/reports/1 on controller" in told
+    for rows in (machine_rows(forty), update_rows(forty)):
+        for row in rows:
+            line = "| " + " | ".join(str(cell) for cell in row.values()) + " |"
+            assert told.splitlines().count(line) == 1
+    assert "### app-05: Failed" in told
+    assert "hint: Look at the log below" in told
+    assert "postgresql-15 Failed: postinst" in told
+
+
+def test_the_whole_report_of_a_big_fleet_stays_small_and_says_what_is_left_out() -> None:
+    told = whole(samples.many(1000, 50))
+    assert 10_000 < len(told) <= MOST_CHARACTERS
+    assert "And 500 more." in told
+    assert 10_000 < len(whole(ugly.fleet_of_200())) <= MOST_CHARACTERS
+    long = ugly.ugly(samples.many(1000, 50))
+    told = whole(long)
+    assert len(told) <= MOST_CHARACTERS
+    assert re.search(r"Besides, \d+ machines to look at", told)

@@ -91,7 +91,7 @@ def test_durations(seconds: float | None, told: str) -> None:
 
 
 def test_small_words() -> None:
-    assert (minutes(30), minutes(61), minutes(7261)) == ("< 1 min", "2 min", "2 h 02 min")
+    assert (minutes(30), minutes(61), minutes(7261)) == ("under 1 min", "2 min", "2 h 02 min")
     assert (plural(1, "machine"), plural(0, "machine"), plural(2, "entry", "entries")) == (
         "1 machine",
         "0 machines",
