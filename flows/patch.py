@@ -15,7 +15,7 @@ from flows.carrying import carry_out, take_up
 from flows.context import Caller, caller
 from flows.keeper import LEASE_SECONDS
 from flows.past import OPEN
-from flows.predecessor import set_right, state_of
+from flows.predecessor import set_right, state_of, was_cancelled
 from flows.recovery import BEYOND_LEASE_SECONDS, LeftRun, note_stop, take_if_left, take_left, wait_for_lease
 from flows.request import PatchRequest
 from flows.runlog import logged
@@ -203,7 +203,8 @@ def gone_on_with(run: RunInfo, who: Caller) -> RunReport:
     if run.state not in OPEN:
         message = f"run {run.id} of this flow run is over: {run.state}"
         more = f" ({run.message})" if run.message else ""
-        return as_report(state_of(run, f"{message}{more}. Nothing was begun; start a new run for what is left."))
+        told = f"{message}{more}. Nothing was begun; start a new run for what is left."
+        return as_report(state_of(run, told, was_cancelled=was_cancelled(str(flow_run.get_id() or ""))))
     who.watch.said(f"started again: going on with run {run.id}")
     return ended(taken_up(run.id, who), who)
 

@@ -28,10 +28,19 @@ logger = logging.getLogger(__name__)
 
 _AT_MOST = 200  # what Prefect's API gives at once
 _LOOK_SECONDS = 0.5
+_CANCELLED = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 
 
-def state_of(run: RunInfo, message: str) -> State[Any]:
-    """Return what Prefect is to show of a run that is over. Pure."""
+def state_of(run: RunInfo, message: str, *, was_cancelled: bool = False) -> State[Any]:
+    """Return what Prefect is to show of a run that is over. Pure.
+
+    Args:
+        run: as it ended.
+        message: for people.
+        was_cancelled: whether its flow run was; it stays so when something was left undone.
+    """
+    if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
+        return Cancelled(message=message)
     match run.state:
         case OperationState.SUCCEEDED | OperationState.COMPLETED_WITH_WARNINGS:
             return Completed(message=message)
@@ -39,6 +48,17 @@ def state_of(run: RunInfo, message: str) -> State[Any]:
             return Failed(message=message)
         case _:
             return Cancelled(message=message)
+
+
+def was_cancelled(flow_run_id: str) -> bool:
+    """Return whether a flow run had been cancelled when it ended the last time, as far as Prefect can be asked."""
+    try:
+        with get_client(sync_client=True) as client:
+            states = client.read_flow_run_states(UUID(flow_run_id))
+    except (ObjectNotFound, *NO_ANSWER):
+        return False
+    ends = [state for state in states if state.is_final()]
+    return bool(ends) and max(ends, key=lambda state: state.timestamp).type in _CANCELLED
 
 
 def bury(flow_run_id: str, run: RunInfo) -> None:
@@ -105,12 +125,10 @@ def set_right_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None
 
 
 def _set_right(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
-    wanted, shown = state_of(run, message), found.state
+    shown = found.state
     if run.state in OPEN or shown is None or shown.is_scheduled() or shown.is_pending():
         return
-    was_cancelled = shown.type in {StateType.CANCELLED, StateType.CANCELLING}
-    if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
-        wanted = Cancelled(message=message)  # it was, with something left undone
+    wanted = state_of(run, message, was_cancelled=shown.type in _CANCELLED)
     if shown.type is not wanted.type:
         client.set_flow_run_state(found.id, wanted, force=True)
 
