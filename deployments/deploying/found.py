@@ -1,59 +1,154 @@
 """What is there in Prefect, told in our own words (model.py)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.schemas.automations import Automation as TheirAutomation
+from prefect.exceptions import ObjectNotFound
 
-from deployments.deploying.model import Automation, Deployment, Pool, ScheduleLine, Setup
-from flows.tags import OURS, fleet_tag
+from deployments.deploying.model import COMMAND, Automation, Deployment, Pool, ScheduleLine, Setup, Waiting
+from flows.tags import fleet_tag
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-PAGE = 100
+T = TypeVar("T")
+
+PAGE = 200  # the most that the server gives at once
 
 
-def found(client: "SyncPrefectClient", fleet: str) -> Setup:
+def found(client: "SyncPrefectClient", fleet: str, pool: str) -> Setup:
     """Return what one set of configurations has put there.
 
     Args:
         client: of the server.
         fleet: names the set.
+        pool: the work pool that the set uses.
     """
-    names: dict[UUID, str] = {}
-    ids: dict[str, str] = {}
-    deployments = []
-    for theirs in _deployments(client, fleet_tag(fleet)):
-        if theirs.flow_id not in names:
-            names[theirs.flow_id] = client.read_flow(theirs.flow_id).name
-        deployment = as_deployment(theirs, names[theirs.flow_id])
-        ids[f"deployment {deployment.full_name}"] = str(theirs.id)
-        deployments.append(deployment)
-    automations = []
-    for automation in client.read_automations():
-        if automation.name.startswith(prefix(fleet)):
-            ids[f"automation {automation.name}"] = str(automation.id)
-            automations.append(as_automation(automation))
-    pools = tuple(Pool(pool.name, pool.type) for pool in client.read_work_pools())
-    return Setup(tuple(deployments), tuple(automations), pools, ids)
+    pools, queue = _pool(client, pool)
+    known = _known(client, fleet_tag(fleet))
+    ids = {f"deployment {name}": str(each.id) for name, each in known.items()}
+    copies: dict[str, list[str]] = {}
+    automations: list[Automation] = []
+    for automation in all_pages(
+        lambda limit, offset: client.read_automations(sort=AutomationSort.CREATED_DESC, limit=limit, offset=offset)
+    ):
+        name = automation.name
+        if not name.startswith(prefix(fleet)):
+            continue
+        if f"automation {name}" in ids:
+            copies.setdefault(name, []).append(str(automation.id))
+            continue
+        ids[f"automation {name}"] = str(automation.id)
+        automations.append(as_automation(automation))
+    deployments = tuple(as_deployment(each, name.partition("/")[0], queue) for name, each in known.items())
+    runs = tuple(waiting(client, fleet_tag(fleet), {str(each.id): name for name, each in known.items()}))
+    return Setup(
+        deployments, tuple(automations), pools, ids, runs, {name: tuple(some) for name, some in copies.items()}
+    )
 
 
-def others(client: "SyncPrefectClient", fleet: str) -> dict[str, str]:
-    """Return the deployments that other sets of configurations have put there: their fleet, by full name."""
-    mark, flows, taken = fleet_tag(""), dict[UUID, str](), dict[str, str]()
-    for theirs in _deployments(client, OURS):
-        fleets = [tag.removeprefix(mark) for tag in theirs.tags if tag.startswith(mark)]
-        if fleets and fleet not in fleets:
-            if theirs.flow_id not in flows:
-                flows[theirs.flow_id] = client.read_flow(theirs.flow_id).name
-            taken[f"{flows[theirs.flow_id]}/{theirs.name}"] = fleets[0]
-    return taken
+def strays(client: "SyncPrefectClient", names: Collection[str], fleet: str) -> dict[str, tuple[str, Deployment]]:
+    """Return deployments that have a name of ours, and that this set of configurations has not put there.
+
+    Args:
+        client: of the server.
+        names: full names.
+        fleet: names the set.
+
+    Returns:
+        By full name: Prefect's id, and the deployment.
+    """
+    hit = {}
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=sorted({name.partition("/")[2] for name in names})))
+    for name, each in _named(client, wanted).items():
+        if name in names and fleet_tag(fleet) not in each.tags:
+            hit[name] = (str(each.id), as_deployment(each, name.partition("/")[0], None))
+    return hit
+
+
+def fleet_of(deployment: Deployment) -> str | None:
+    """Return the fleet that a deployment says it is of; None: it says none."""
+    mark = fleet_tag("")
+    return next((tag.removeprefix(mark) for tag in deployment.tags if tag.startswith(mark)), None)
+
+
+def all_pages(ask: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
+    """Give everything that a filter finds, page by page.
+
+    Args:
+        ask: asks for so many from an offset on, always in the same order.
+    """
+    offset = 0
+    while True:
+        page = ask(PAGE, offset)
+        yield from page
+        if len(page) < PAGE:
+            return
+        offset += len(page)
+
+
+def waiting(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> Iterator[Waiting]:
+    """Give the flow runs of a fleet's deployments that were made and have not begun.
+
+    Args:
+        client: of the server.
+        tag: of the fleet.
+        names: of its deployments, by Prefect's id.
+    """
+
+    def ask(limit: int, offset: int) -> list[dict[str, Any]]:
+        body = {
+            "deployments": {"tags": {"all_": [tag]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
+            "sort": FlowRunSort.ID_DESC.value,
+            "limit": limit,
+            "offset": offset,
+        }
+        answer: list[dict[str, Any]] = client.request("POST", "/flow_runs/filter", json=body).json()
+        return answer
+
+    for run in all_pages(ask):
+        due = run["expected_start_time"] or run["next_scheduled_start_time"]
+        # A run that was started once is taken up where it was left, and is no longer about to begin.
+        if run["run_count"] == 0 and due is not None and run["deployment_id"] in names:
+            yield Waiting(
+                id=run["id"],
+                name=run["name"],
+                deployment=names[run["deployment_id"]],
+                state=run["state_name"],
+                due=datetime.fromisoformat(due),
+                parameters=run["parameters"],
+                scheduled=run["auto_scheduled"],
+            )
+
+
+def _pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[Pool, ...], UUID | None]:
+    """Return the pool, if it is there, and the queue that it has by itself."""
+    try:
+        theirs = client.read_work_pool(name)
+        queue = client.read_work_queue(theirs.default_queue_id)
+    except ObjectNotFound:
+        return (), None
+    template = theirs.base_job_template
+    command = template.get("job_configuration", {}).get("command") or ""
+    given = template.get("variables", {}).get("properties", {}).get("command", {}).get("default") or ""
+    pool = Pool(
+        name=theirs.name,
+        kind=theirs.type,
+        paused=theirs.is_paused,
+        closed=theirs.concurrency_limit == 0,
+        queue_paused=queue.is_paused,
+        queue_closed=queue.concurrency_limit == 0,
+        command=command if command not in {"", COMMAND} else given,
+    )
+    return (pool,), queue.id
 
 
 def prefix(fleet: str) -> str:
@@ -61,9 +156,16 @@ def prefix(fleet: str) -> str:
     return f"{fleet_tag(fleet)}: "
 
 
-def as_deployment(theirs: DeploymentResponse, flow: str) -> Deployment:
-    """Return a deployment as the server tells of it."""
+def as_deployment(theirs: DeploymentResponse, flow: str, queue: UUID | None) -> Deployment:
+    """Return a deployment as the server tells of it.
+
+    Args:
+        theirs: what it tells.
+        flow: its flow's name.
+        queue: the one that the pool has by itself: a deployment in it needs no other word.
+    """
     limit = theirs.global_concurrency_limit
+    mine = queue is not None and theirs.work_queue_id == queue
     return Deployment(
         flow=flow,
         name=theirs.name,
@@ -76,31 +178,76 @@ def as_deployment(theirs: DeploymentResponse, flow: str) -> Deployment:
         at_once=limit.limit if limit is not None else None,
         paused=theirs.paused,
         pool=theirs.work_pool_name or "",
+        queue="" if mine else theirs.work_queue_name or "",
+        start={
+            "enforce_parameter_schema": theirs.enforce_parameter_schema,
+            "infrastructure_document_id": _text(theirs.infrastructure_document_id),
+            "job_variables": theirs.job_variables,
+            "path": theirs.path or None,
+            "pull_steps": theirs.pull_steps or [],
+            "storage_document_id": _text(theirs.storage_document_id),
+        },
+        limit=_limit(theirs),
     )
 
 
-def _deployments(client: "SyncPrefectClient", tag: str) -> Iterator[DeploymentResponse]:
-    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag]))
-    offset = 0
-    while page := client.read_deployments(deployment_filter=wanted, limit=PAGE, offset=offset):
-        yield from page
-        offset += len(page)
+def _text(value: UUID | None) -> str | None:
+    return str(value) if value is not None else None
+
+
+def _limit(theirs: DeploymentResponse) -> dict[str, object]:
+    """Return how a deployment's limit works; nothing without one."""
+    limit, options = theirs.global_concurrency_limit, theirs.concurrency_options
+    if limit is None:
+        return {}
+    return {
+        "active": limit.active,
+        "collision_strategy": options.collision_strategy.value if options is not None else None,
+        "grace_period_seconds": options.grace_period_seconds if options is not None else None,
+        "own": limit.name == own_limit(theirs.id),
+        "slot_decay_per_second": limit.slot_decay_per_second,
+    }
+
+
+def own_limit(deployment: UUID | str) -> str:
+    """Return the name that Prefect gives to the limit of one deployment."""
+    return f"deployment:{deployment}"
+
+
+def _known(client: "SyncPrefectClient", tag: str) -> dict[str, DeploymentResponse]:
+    return _named(client, DeploymentFilter(tags=DeploymentFilterTags(all_=[tag])))
+
+
+def _named(client: "SyncPrefectClient", wanted: DeploymentFilter) -> dict[str, DeploymentResponse]:
+    """Return deployments by full name."""
+    flows: dict[UUID, str] = {}
+    named = {}
+    for theirs in all_pages(
+        lambda limit, offset: client.read_deployments(
+            deployment_filter=wanted, limit=limit, offset=offset, sort=DeploymentSort.CREATED_DESC
+        )
+    ):
+        if theirs.flow_id not in flows:
+            flows[theirs.flow_id] = client.read_flow(theirs.flow_id).name
+        named[f"{flows[theirs.flow_id]}/{theirs.name}"] = theirs
+    return named
 
 
 def _line(theirs: Any) -> ScheduleLine:  # noqa: ANN401 - one of Prefect's three schedules, within a wrapper
     schedule = theirs.schedule
     zone, slug = schedule.timezone or "UTC", theirs.slug or ""
+    rest = {"parameters": theirs.parameters, "most": theirs.max_scheduled_runs}
     match schedule:
         case RRuleSchedule():
-            return ScheduleLine(slug, schedule.rrule, zone, theirs.active)
+            return ScheduleLine(slug, schedule.rrule, zone, theirs.active, **rest)
         case IntervalSchedule():
             # Prefect's own kind of datetime can't be divided by plain lengths of time, as intervals are
             anchor = datetime.fromtimestamp(schedule.anchor_date.timestamp(), UTC)
-            return ScheduleLine(slug, "", zone, theirs.active, schedule.interval.total_seconds(), anchor)
-        case CronSchedule():
-            return ScheduleLine(slug, f"cron {schedule.cron}", zone, theirs.active)  # somebody's own: never ours
+            return ScheduleLine(slug, "", zone, theirs.active, schedule.interval.total_seconds(), anchor, **rest)
+        case CronSchedule():  # somebody's own: never ours
+            return ScheduleLine(slug, f"cron {schedule.cron}", zone, theirs.active, **rest)
         case _:
-            return ScheduleLine(slug, type(schedule).__name__, zone, theirs.active)
+            return ScheduleLine(slug, type(schedule).__name__, zone, theirs.active, **rest)
 
 
 def as_automation(theirs: TheirAutomation) -> Automation:
@@ -111,6 +258,8 @@ def as_automation(theirs: TheirAutomation) -> Automation:
         trigger=said(theirs.trigger.model_dump(mode="json")),
         actions=tuple(said(action.model_dump(mode="json")) for action in theirs.actions),
         enabled=theirs.enabled,
+        at_trigger=tuple(said(action.model_dump(mode="json")) for action in theirs.actions_on_trigger),
+        at_resolve=tuple(said(action.model_dump(mode="json")) for action in theirs.actions_on_resolve),
     )
 
 

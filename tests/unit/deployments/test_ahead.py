@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prefect.client.schemas.objects import StateType
 
 from deployments.cli.deploy_view import tell_faults, tell_next, tell_where
 from deployments.config.configuration import Configurations
 from deployments.config.load import load_configurations
-from deployments.deploying.ahead import Ahead, ahead, unstarted
+from deployments.deploying.ahead import Ahead, Standing, ahead, standings
 from deployments.deploying.deploy import Examined
 from deployments.deploying.model import Setup
 from flows.cli.screen import out
@@ -96,6 +97,8 @@ class Server:
     now: datetime = NOW
     slept: float = 0.0
     makes: datetime | None = None  # a run, when it has been waited for
+    state: StateType = StateType.SCHEDULED
+    run_count: int = 0
 
     def clock(self) -> datetime:
         return self.now
@@ -110,13 +113,18 @@ class Server:
         assert name == "patch-fleet/web"
         return SimpleNamespace(id="01a1f928-be79-7744-8285-3c084ab63817")
 
-    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any, limit: int) -> list[datetime]:
+    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any) -> list[Any]:
         assert deployment_filter.id.any_
         span = flow_run_filter.expected_start_time
-        return [run for run in self.runs if span.after_ <= run <= span.before_][:limit]
+        made = SimpleNamespace(state_type=self.state, run_count=self.run_count)
+        return [made for run in self.runs if span.after_ <= run <= span.before_]
+
+    def standing(self, found: tuple[Ahead, ...]) -> Standing:
+        (known,) = standings(cast("Any", self), found, self.clock, self.sleep).values()
+        return known
 
     def without_run(self, found: tuple[Ahead, ...]) -> tuple[Ahead, ...]:
-        return unstarted(cast("Any", self), found, self.clock, self.sleep)
+        return found if self.standing(found) is Standing.NONE else ()
 
 
 def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Path) -> None:
@@ -127,6 +135,34 @@ def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Pa
     assert Server([due]).without_run(found) == ()
     assert Server([NOW - timedelta(minutes=1)]).without_run(found) == ()  # somebody started it by hand
     assert Server([due - timedelta(days=1), due + timedelta(days=1)]).without_run(found) == found
+
+
+@pytest.mark.parametrize(
+    ("state", "run_count", "standing"),
+    [
+        (StateType.SCHEDULED, 0, Standing.WAITS),  # Late, or in a queue
+        (StateType.PENDING, 0, Standing.WAITS),
+        (StateType.CANCELLED, 0, Standing.NONE),
+        (StateType.CANCELLED, 1, Standing.BEGUN),
+        (StateType.RUNNING, 1, Standing.BEGUN),
+        (StateType.SCHEDULED, 1, Standing.BEGUN),  # started again
+        (StateType.CRASHED, 0, Standing.BEGUN),
+    ],
+)
+def test_a_run_that_no_worker_has_taken_has_not_begun(
+    tmp_path: Path, state: StateType, run_count: int, standing: Standing
+) -> None:
+    configurations = read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}", "lead: 10")
+    found = looked(configurations)
+    server = Server([NOW - timedelta(minutes=40)], state=state, run_count=run_count)
+
+    assert server.standing(found) is standing
+
+    with screen() as said:
+        tell_next(examined(configurations), found, {found[0].deployment: standing}, NOW)
+    words = " ".join(said.get().split())
+    assert ("its run waits for a worker" in words) is (standing is Standing.WAITS)
+    assert ("its run has started" in words) is (standing is Standing.BEGUN)
 
 
 def test_a_run_that_is_due_within_seconds_is_waited_for(tmp_path: Path) -> None:
@@ -162,7 +198,8 @@ def examined(configurations: Configurations, wanted: Setup | None = None) -> Exa
 def told(configurations: Configurations, *, started: bool) -> str:
     found = looked(configurations)
     with screen() as said:
-        tell_next(examined(configurations), found, () if started else found, NOW)
+        standing = Standing.BEGUN if started else Standing.NONE
+        tell_next(examined(configurations), found, {each.deployment: standing for each in found}, NOW)
     return " ".join(said.get().split())
 
 

@@ -99,7 +99,7 @@ def test_an_hourly_window_that_prefect_was_told_of_stays_as_it_is(tmp_path: Path
         schedules=[DeploymentSchedule(schedule=_schedule(made), slug="web", active=True)],
     )
 
-    (before,) = as_deployment(theirs, "patch-fleet").schedules
+    (before,) = as_deployment(theirs, "patch-fleet", None).schedules
 
     assert before == made
     assert told(configuration, NOW + timedelta(days=3), before) == made
@@ -149,7 +149,7 @@ def test_what_was_switched_off_by_hand_is_wanted_on(tmp_path: Path) -> None:
 def aim(configurations: Configurations, now: datetime, found: Setup) -> Setup:
     names: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.every}
     places = dict.fromkeys(names, PLACE)
-    lines = {each.slug: each for deployment in found.deployments for each in deployment.schedules}
+    lines = {(each.full_name, line.slug): line for each in found.deployments for line in each.schedules}
     return wanted(configurations, names, now, places=places, fleet="f", pool="p", inventory=PLACE, told=lines)
 
 
@@ -160,7 +160,7 @@ def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
 
     told_inventories = {name: request["inventory"] for name, request in asked.items() if isinstance(request, Mapping)}
     assert told_inventories == dict.fromkeys(
-        ["patch-fleet/web", "stage-fleet/web", "assess-fleet/scheduled"], str(PLACE)
+        ["patch-fleet/web", "stage-fleet/web", "assess-fleet/scheduled@f"], str(PLACE)
     )
 
 
