@@ -1,13 +1,11 @@
 """What is there in Prefect, told in our own words (model.py)."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 T = TypeVar("T")
+Told = dict[str, Any]
+"""A thing as the server tells of it."""
 
 PAGE = 200  # the most that the server gives at once
 
@@ -32,8 +32,8 @@ def found(client: "SyncPrefectClient", fleet: str, pool: str) -> Setup:
         pool: the work pool that the set uses.
     """
     pools, queue = _pool(client, pool)
-    known = _known(client, fleet_tag(fleet))
-    ids = {f"deployment {name}": str(each.id) for name, each in known.items()}
+    known = _named(client, {"tags": {"all_": [fleet_tag(fleet)]}})
+    ids = {f"deployment {name}": each["id"] for name, each in known.items()}
     copies: dict[str, list[str]] = {}
     automations: list[Automation] = []
     for automation in all_pages(
@@ -48,7 +48,7 @@ def found(client: "SyncPrefectClient", fleet: str, pool: str) -> Setup:
         ids[f"automation {name}"] = str(automation.id)
         automations.append(as_automation(automation))
     deployments = tuple(as_deployment(each, name.partition("/")[0], queue) for name, each in known.items())
-    runs = tuple(waiting(client, fleet_tag(fleet), {str(each.id): name for name, each in known.items()}))
+    runs = tuple(waiting(client, fleet_tag(fleet), {each["id"]: name for name, each in known.items()}))
     return Setup(
         deployments, tuple(automations), pools, ids, runs, {name: tuple(some) for name, some in copies.items()}
     )
@@ -66,10 +66,10 @@ def strays(client: "SyncPrefectClient", names: Collection[str], fleet: str) -> d
         By full name: Prefect's id, and the deployment.
     """
     hit = {}
-    wanted = DeploymentFilter(name=DeploymentFilterName(any_=sorted({name.partition("/")[2] for name in names})))
+    wanted = {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}
     for name, each in _named(client, wanted).items():
-        if name in names and fleet_tag(fleet) not in each.tags:
-            hit[name] = (str(each.id), as_deployment(each, name.partition("/")[0], None))
+        if name in names and fleet_tag(fleet) not in each["tags"]:
+            hit[name] = (each["id"], as_deployment(each, name.partition("/")[0], None))
     return hit
 
 
@@ -103,7 +103,7 @@ def waiting(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> 
         names: of its deployments, by Prefect's id.
     """
 
-    def ask(limit: int, offset: int) -> list[dict[str, Any]]:
+    def ask(limit: int, offset: int) -> list[Told]:
         body = {
             "deployments": {"tags": {"all_": [tag]}},
             "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
@@ -111,7 +111,7 @@ def waiting(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> 
             "limit": limit,
             "offset": offset,
         }
-        answer: list[dict[str, Any]] = client.request("POST", "/flow_runs/filter", json=body).json()
+        answer: list[Told] = client.request("POST", "/flow_runs/filter", json=body).json()
         return answer
 
     for run in all_pages(ask):
@@ -129,7 +129,7 @@ def waiting(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> 
             )
 
 
-def _pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[Pool, ...], UUID | None]:
+def _pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[Pool, ...], str | None]:
     """Return the pool, if it is there, and the queue that it has by itself."""
     try:
         theirs = client.read_work_pool(name)
@@ -148,7 +148,7 @@ def _pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[Pool, ...], UUI
         queue_closed=queue.concurrency_limit == 0,
         command=command if command not in {"", COMMAND} else given,
     )
-    return (pool,), queue.id
+    return (pool,), str(queue.id)
 
 
 def prefix(fleet: str) -> str:
@@ -156,56 +156,52 @@ def prefix(fleet: str) -> str:
     return f"{fleet_tag(fleet)}: "
 
 
-def as_deployment(theirs: DeploymentResponse, flow: str, queue: UUID | None) -> Deployment:
+def as_deployment(theirs: Told, flow: str, queue: str | None) -> Deployment:
     """Return a deployment as the server tells of it.
 
     Args:
-        theirs: what it tells.
+        theirs: its answer, as it came: Prefect's own classes take seconds to read some hundreds.
         flow: its flow's name.
         queue: the one that the pool has by itself: a deployment in it needs no other word.
     """
-    limit = theirs.global_concurrency_limit
-    mine = queue is not None and theirs.work_queue_id == queue
+    limit = theirs["global_concurrency_limit"]
+    mine = queue is not None and theirs["work_queue_id"] == queue
     return Deployment(
         flow=flow,
-        name=theirs.name,
-        entrypoint=theirs.entrypoint or "",
-        description=theirs.description or "",
-        tags=tuple(sorted(theirs.tags)),
-        parameters=theirs.parameters,
-        schema=theirs.parameter_openapi_schema or {},
-        schedules=tuple(sorted((_line(each) for each in theirs.schedules), key=lambda line: line.slug)),
-        at_once=limit.limit if limit is not None else None,
-        paused=theirs.paused,
-        pool=theirs.work_pool_name or "",
-        queue="" if mine else theirs.work_queue_name or "",
+        name=theirs["name"],
+        entrypoint=theirs["entrypoint"] or "",
+        description=theirs["description"] or "",
+        tags=tuple(sorted(theirs["tags"])),
+        parameters=theirs["parameters"],
+        schema=theirs["parameter_openapi_schema"] or {},
+        schedules=tuple(sorted((_line(each) for each in theirs["schedules"]), key=lambda line: line.slug)),
+        at_once=limit["limit"] if limit is not None else None,
+        paused=theirs["paused"],
+        pool=theirs["work_pool_name"] or "",
+        queue="" if mine else theirs["work_queue_name"] or "",
         start={
-            "enforce_parameter_schema": theirs.enforce_parameter_schema,
-            "infrastructure_document_id": _text(theirs.infrastructure_document_id),
-            "job_variables": theirs.job_variables,
-            "path": theirs.path or None,
-            "pull_steps": theirs.pull_steps or [],
-            "storage_document_id": _text(theirs.storage_document_id),
+            "enforce_parameter_schema": theirs["enforce_parameter_schema"],
+            "infrastructure_document_id": theirs["infrastructure_document_id"],
+            "job_variables": theirs["job_variables"],
+            "path": theirs["path"] or None,
+            "pull_steps": theirs["pull_steps"] or [],
+            "storage_document_id": theirs["storage_document_id"],
         },
         limit=_limit(theirs),
     )
 
 
-def _text(value: UUID | None) -> str | None:
-    return str(value) if value is not None else None
-
-
-def _limit(theirs: DeploymentResponse) -> dict[str, object]:
+def _limit(theirs: Told) -> dict[str, object]:
     """Return how a deployment's limit works; nothing without one."""
-    limit, options = theirs.global_concurrency_limit, theirs.concurrency_options
+    limit, options = theirs["global_concurrency_limit"], theirs["concurrency_options"] or {}
     if limit is None:
         return {}
     return {
-        "active": limit.active,
-        "collision_strategy": options.collision_strategy.value if options is not None else None,
-        "grace_period_seconds": options.grace_period_seconds if options is not None else None,
-        "own": limit.name == own_limit(theirs.id),
-        "slot_decay_per_second": limit.slot_decay_per_second,
+        "active": limit["active"],
+        "collision_strategy": options.get("collision_strategy"),
+        "grace_period_seconds": options.get("grace_period_seconds"),
+        "own": limit["name"] == own_limit(theirs["id"]),
+        "slot_decay_per_second": limit["slot_decay_per_second"],
     }
 
 
@@ -214,40 +210,43 @@ def own_limit(deployment: UUID | str) -> str:
     return f"deployment:{deployment}"
 
 
-def _known(client: "SyncPrefectClient", tag: str) -> dict[str, DeploymentResponse]:
-    return _named(client, DeploymentFilter(tags=DeploymentFilterTags(all_=[tag])))
-
-
-def _named(client: "SyncPrefectClient", wanted: DeploymentFilter) -> dict[str, DeploymentResponse]:
+def _named(client: "SyncPrefectClient", wanted: Mapping[str, Any]) -> dict[str, Told]:
     """Return deployments by full name."""
-    flows: dict[UUID, str] = {}
+
+    def ask(limit: int, offset: int) -> list[Told]:
+        body = {"deployments": wanted, "sort": DeploymentSort.CREATED_DESC.value, "limit": limit, "offset": offset}
+        answer: list[Told] = client.request("POST", "/deployments/filter", json=body).json()
+        return answer
+
+    flows: dict[str, str] = {}
     named = {}
-    for theirs in all_pages(
-        lambda limit, offset: client.read_deployments(
-            deployment_filter=wanted, limit=limit, offset=offset, sort=DeploymentSort.CREATED_DESC
-        )
-    ):
-        if theirs.flow_id not in flows:
-            flows[theirs.flow_id] = client.read_flow(theirs.flow_id).name
-        named[f"{flows[theirs.flow_id]}/{theirs.name}"] = theirs
+    for theirs in all_pages(ask):
+        flow = theirs["flow_id"]
+        if flow not in flows:
+            flows[flow] = client.read_flow(UUID(flow)).name
+        named[f"{flows[flow]}/{theirs['name']}"] = theirs
     return named
 
 
-def _line(theirs: Any) -> ScheduleLine:  # noqa: ANN401 - one of Prefect's three schedules, within a wrapper
-    schedule = theirs.schedule
-    zone, slug = schedule.timezone or "UTC", theirs.slug or ""
-    rest = {"parameters": theirs.parameters, "most": theirs.max_scheduled_runs}
+def _line(theirs: Told) -> ScheduleLine:
+    schedule = theirs["schedule"]
+    line = ScheduleLine(
+        slug=theirs["slug"] or "",
+        rule="",
+        zone=schedule.get("timezone") or "UTC",
+        active=theirs["active"],
+        parameters=theirs["parameters"],
+        most=theirs["max_scheduled_runs"],
+    )
     match schedule:
-        case RRuleSchedule():
-            return ScheduleLine(slug, schedule.rrule, zone, theirs.active, **rest)
-        case IntervalSchedule():
-            # Prefect's own kind of datetime can't be divided by plain lengths of time, as intervals are
-            anchor = datetime.fromtimestamp(schedule.anchor_date.timestamp(), UTC)
-            return ScheduleLine(slug, "", zone, theirs.active, schedule.interval.total_seconds(), anchor, **rest)
-        case CronSchedule():  # somebody's own: never ours
-            return ScheduleLine(slug, f"cron {schedule.cron}", zone, theirs.active, **rest)
+        case {"rrule": rule}:
+            return replace(line, rule=rule)
+        case {"interval": seconds, "anchor_date": anchor}:
+            return replace(line, every=float(seconds), anchor=datetime.fromisoformat(anchor))
+        case {"cron": cron}:  # somebody's own: never ours
+            return replace(line, rule=f"cron {cron}")
         case _:
-            return ScheduleLine(slug, type(schedule).__name__, zone, theirs.active, **rest)
+            return replace(line, rule=", ".join(schedule))
 
 
 def as_automation(theirs: TheirAutomation) -> Automation:

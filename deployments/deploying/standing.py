@@ -1,5 +1,6 @@
 """The deployments that every fleet has, whatever its configurations: on demand, and what runs of itself."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -66,6 +67,13 @@ def former_names(standing: Sequence[Deployment], fleet: str) -> frozenset[str]:
     return frozenset(before - {each.full_name for each in standing})
 
 
+@functools.cache
+def _form(flow: AnyFlow) -> Mapping[str, object]:
+    """Return the schema of a flow's parameters as it comes back from Prefect: tuples as lists. Making it takes long."""
+    form: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
+    return form
+
+
 def every(slug: str, seconds: float, anchor: datetime = EPOCH, *, active: bool = True) -> ScheduleLine:
     """Return a schedule that comes again and again."""
     return ScheduleLine(slug, "", "UTC", active, seconds, anchor)
@@ -85,7 +93,6 @@ def deployment(
     paused: bool = False,
 ) -> Deployment:
     """Return a flow as a deployment of a fleet. Its form is the flow's parameters, its description the flow's own."""
-    schema = parameter_schema(flow).model_dump(exclude_unset=True)
     return Deployment(
         flow=flow.name,
         name=name,
@@ -93,7 +100,7 @@ def deployment(
         description=(description or flow.description or "").strip(),
         tags=tuple(sorted({OURS, fleet_tag(fleet), *tags})),
         parameters=dict(parameters or {}),
-        schema=json.loads(json.dumps(schema)),  # as it comes back: tuples as lists
+        schema=_form(flow),
         schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
         at_once=at_once,
         paused=paused,

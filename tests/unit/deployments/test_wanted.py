@@ -89,17 +89,17 @@ def test_what_still_says_what_is_meant_stays_as_it_is(tmp_path: Path, window: st
         assert told(configuration, NOW + timedelta(days=days), before) == before
 
 
+def as_found_by_a_server(schedule: Any) -> tuple[ScheduleLine, ...]:
+    """Return a schedule as it comes back in a server's answer."""
+    line = DeploymentSchedule(schedule=schedule, slug="web", active=True)
+    deployment = DeploymentResponse(name="web", flow_id=uuid4(), labels={}, schedules=[line])
+    return as_deployment(deployment.model_dump(mode="json"), "patch-fleet", None).schedules
+
+
 def test_an_hourly_window_that_prefect_was_told_of_stays_as_it_is(tmp_path: Path) -> None:
     configuration = one(tmp_path, HOURS)
     made = sure(told(configuration))
-    theirs = DeploymentResponse(
-        name="web",
-        flow_id=uuid4(),
-        labels={},
-        schedules=[DeploymentSchedule(schedule=_schedule(made), slug="web", active=True)],
-    )
-
-    (before,) = as_deployment(theirs, "patch-fleet", None).schedules
+    (before,) = as_found_by_a_server(_schedule(made))
 
     assert before == made
     assert told(configuration, NOW + timedelta(days=3), before) == made
