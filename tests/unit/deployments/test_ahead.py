@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +13,16 @@ from typing import Any, cast
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from deployments.cli.deploy_view import tell_faults, tell_next, tell_where
+from deployments.cli.deploy_view import tell_faults, tell_next, tell_where, told_how_far
 from deployments.config.configuration import Configurations
 from deployments.config.load import load_configurations
 from deployments.deploying.ahead import Ahead, Standing, ahead, standings
 from deployments.deploying.deploy import Examined
-from deployments.deploying.model import Setup
+from deployments.deploying.model import Change, Doing, Setup
 from flows.cli.screen import out
 from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
+from tasks.errors import RequestError
 
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 FLEET = Inventory(
@@ -240,6 +241,36 @@ def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> N
         tell_faults(faults)
     assert "Prefect cancels the run of the window" in " ".join(said.get().split())
     assert examined(read(tmp_path, hourly)).faults() == ()
+
+
+def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("machines: [{name: web-1, address: 192.0.2.1, environment: prod}]\n")
+    hourly, where = "start: 2026-11-21 02:00, length: 2h, zone: UTC, recurrence: 3Hours", tmp_path / "fleet.yaml"
+    due = (Change(Doing.CREATE, "deployment", "patch-fleet/web"),)
+
+    def refuse(more: str, todo: tuple[Change, ...] = due) -> None:
+        each = replace(examined(read(tmp_path, hourly, f"lead: 120\ninventory: {where}\n{more}")), changes=todo)
+        each.refuse_faults(each.faults())
+
+    with pytest.raises(RequestError, match="nothing was changed: web can't work as it is"):
+        refuse("updates: {classifications: []}")
+    refuse("", ())  # it stands there as it is: whoever serves it goes on
+    refuse("enabled: false\nupdates: {classifications: []}")
+
+
+def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    change = Change(Doing.CREATE, "deployment", "patch-fleet/web")
+    with told_how_far(2) as tell:
+        tell(change)
+        tell(change)
+    assert capsys.readouterr().err.strip() == "2 changes were made."
+
+    with pytest.raises(OSError, match="away"), told_how_far(3) as tell:
+        tell(change)
+        tell(change)
+        raise OSError("away")
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("1 of 3 changes were made; this one failed: create deployment patch-fleet/web.")
 
 
 @pytest.mark.parametrize("serve", [True, False])

@@ -15,13 +15,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.load import load_configurations
 from deployments.deploying.apply import _schedule
-from deployments.deploying.changes import changes
+from deployments.deploying.changes import changes, settled
 from deployments.deploying.deploy import Examined
 from deployments.deploying.found import as_deployment
 from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
 from deployments.deploying.wanted import AHEAD, line, wanted
 from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
+from tasks.errors import RequestError
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FLEET = Inventory((Machine("web-1", "10.0.0.1", environment="prod", zone="Europe/Berlin"),))
@@ -151,6 +152,33 @@ def aim(configurations: Configurations, now: datetime, found: Setup) -> Setup:
     places = dict.fromkeys(names, PLACE)
     lines = {(each.full_name, line.slug): line for each in found.deployments for line in each.schedules}
     return wanted(configurations, names, now, places=places, fleet="f", pool="p", inventory=PLACE, told=lines)
+
+
+def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(f"name: standing\nscope: env=prod\nwindow: {{{EVENING}}}\n")
+    (configuration,) = load_configurations(tmp_path / "web.yaml", NOW.date()).every
+    # a name that no file may have, as it is one of ours
+    form = configuration.form.model_copy(update={"name": "on-demand"})
+    every = Configurations((replace(configuration, form=form),), tmp_path)
+    names: Mapping[str, Inventory] = {"on-demand": FLEET}
+    places = {"on-demand": PLACE}
+
+    with pytest.raises(RequestError, match="two deployments would be named patch-fleet/on-demand") as caught:
+        wanted(every, names, NOW, places=places, fleet="default", pool="p", inventory=PLACE, told={})
+
+    assert "'on-demand' another name" in (caught.value.hint or "")
+
+
+def test_schedules_of_one_name_in_two_deployments_are_told_apart(tmp_path: Path) -> None:
+    """A configuration may be called as another one's download is, or as a schedule that every fleet has."""
+    for name, more in (("web", "stage_ahead: 60"), ("web-stage", ""), ("reconcile", "")):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nscope: env=prod\nwindow: {{{EVENING}}}\n{more}\n")
+    configurations = load_configurations(tmp_path, NOW.date())
+    made = aim(configurations, NOW, Setup())
+
+    later = aim(configurations, NOW + timedelta(days=1), stored(made))
+
+    assert settled(changes(later, stored(made)))
 
 
 def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
