@@ -184,6 +184,8 @@ def _put_automation(client: "SyncPrefectClient", wanted: Automation, known: str 
         "enabled": wanted.enabled,
         "trigger": dict(wanted.trigger),
         "actions": [dict(action) for action in wanted.actions],
+        "actions_on_trigger": [dict(action) for action in wanted.at_trigger],
+        "actions_on_resolve": [dict(action) for action in wanted.at_resolve],
     }
     core = AutomationCore.model_validate(document)
     if known is None:

@@ -16,14 +16,16 @@ from flows.tags import configuration_tag
 from flows.upkeep import stage_fleet
 from inventory.machine import Inventory
 from tasks.errors import RequestError
-from tasks.rules.calendar.spoken import SpokenKind, agrees, spoken
+from tasks.rules.calendar.freezes import frozen
+from tasks.rules.calendar.schedule import occurrences
+from tasks.rules.calendar.spoken import HORIZON, SpokenKind, agrees, spoken
 from tasks.rules.calendar.words import described
 from tasks.rules.window import say_duration
 
 AHEAD = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
 BEFORE = timedelta(days=2)
-"""How far a list of dates reaches back."""
+"""How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
 FAR = timedelta(days=730)
 """How far a rule is compared with what is meant by it."""
 STAGED = "-stage"
@@ -142,11 +144,11 @@ def line(
         far = now + (AHEAD if told.dates else FAR)
         if agrees(told.spoken, opening.schedule, now, far, lead, freezes):
             return replace(told, active=configuration.enabled, parameters={}, most=None)
-    said = spoken(opening.schedule, now, lead, freezes)
-    if said.kind is SpokenKind.RDATE:  # a run that waits for a worker is known by its date
-        said = spoken(opening.schedule, now - BEFORE, lead, freezes)
-    if said.kind is SpokenKind.NEVER:
+    far = now + lead + HORIZON
+    if all(frozen(window, freezes) is not None for window in occurrences(opening.schedule, now + lead, until=far)):
         return None
+    first = next(occurrences(opening.schedule, now + lead - BEFORE, until=far)).start - lead
+    said = spoken(opening.schedule, min(now, first), lead, freezes)
     if said.kind is SpokenKind.INTERVAL and said.every is not None and said.anchor is not None:
         return every(slug, said.every.total_seconds(), said.anchor, active=configuration.enabled)
     return ScheduleLine(slug, said.text, said.zone, configuration.enabled, until=said.until)

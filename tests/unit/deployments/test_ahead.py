@@ -265,10 +265,14 @@ def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -
         tell(change)
     assert capsys.readouterr().err.strip() == "2 changes were made."
 
-    with pytest.raises(OSError, match="away"), told_how_far(3) as tell:
-        tell(change)
-        tell(change)
-        raise OSError("away")
+    def away() -> None:
+        with told_how_far(3) as tell:
+            tell(change)
+            tell(change)
+            raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        away()
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("1 of 3 changes were made; this one failed: create deployment patch-fleet/web.")
 
