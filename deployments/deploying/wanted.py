@@ -24,7 +24,7 @@ from tasks.rules.window import say_duration
 
 AHEAD = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
-BEFORE = timedelta(days=2)
+BEFORE = timedelta(days=7)
 """How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
 FAR = timedelta(days=730)
 """How far a rule is compared with what is meant by it."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import actions, objects, schedules
@@ -15,7 +14,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas import automations as server_automations
 from prefect.server.schemas import actions as server_actions
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 POOL, OTHER_POOL = "fields", "fields-other"
 NAME = "patch-fleet/web"
@@ -88,8 +87,8 @@ class Offered:
         return OTHER_POOL
 
     def block(self) -> str:
-        made: Block = Secret(value="x")
-        return str(made.save("fields", overwrite=True, _sync=True))  # type: ignore[call-overload]
+        made: Any = Secret(value=SecretStr("x"))
+        return str(made.save("fields", overwrite=True, _sync=True))
 
 
 Value = Callable[[Offered], Any]

@@ -252,7 +252,7 @@ def test_a_killed_serve_leaves_no_worker_behind_and_its_runs_go_on(place: Place,
 
     until(lambda: not is_there(worker), 10)
     assert is_there(process)
-    until(lambda: (tmp_path / "over").exists())
+    until((tmp_path / "over").exists)
     until(lambda: place.client.read_flow_run(run.id).state_type is StateType.COMPLETED)
 
 

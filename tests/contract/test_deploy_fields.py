@@ -11,6 +11,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as AnyState
 from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
 from deployments.deploying import found as listings
@@ -210,7 +211,7 @@ def test_runs_that_wait_with_what_was_asked_before_are_cancelled(place: Place, c
         kind, message = "CANCELLED", ""
         try:
             kind, message = nights.state(run)
-        except listings.ObjectNotFound:  # Prefect itself forgets some as their deployment is removed
+        except ObjectNotFound:  # Prefect itself forgets some as their deployment is removed
             assert change is removed
             continue
         assert kind == "CANCELLED"

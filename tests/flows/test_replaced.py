@@ -137,7 +137,8 @@ def test_a_server_that_gives_no_answer_is_asked_again_and_then_it_is_said(
         raise httpx.ConnectError("refused")
 
     monkeypatch.setattr("flows.replaced.impatient", away)
-    run = FlowRun(flow_id=UUID(int=1), deployment_id=UUID(int=2), expected_start_time=DUE)
+    made = {"flow_id": UUID(int=1), "deployment_id": UUID(int=2), "expected_start_time": DUE}
+    run = FlowRun.model_validate(made)
 
     assert why_replaced(run, said.append, lambda _seconds: None) == ""
     assert said == [
