@@ -1,31 +1,58 @@
-"""Start a program that ends with its parent: ``python -m deployments.deploying.bound PARENT PROGRAM…`` (Linux).
+"""Prefect's process worker, bound to who has started it: ``python -m deployments.deploying.bound PARENT POOL NAME``.
 
 Whoever is killed can't end its children. A worker that went on without `fleetpatch deploy --serve` would take runs that
-nobody expects to be carried out there, with code and settings that are old by then.
+nobody expects to be carried out there, with code and settings that are old by then. Once its parent is gone it takes no
+more, and ends when those that it carries are over: they would die with it, as their output goes through it.
 """
 
-import ctypes
+import asyncio
 import os
 import signal
 import sys
+from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
+from prefect.utilities.processutils import setup_signal_handlers_worker
+from prefect.workers.process import ProcessWorker
 
 
-def main(arguments: list[str]) -> None:
-    """Become the program.
+def worker_of(parent: int, pool: str, name: str) -> ProcessWorker:
+    """Return a worker that asks for no runs once its parent is gone.
 
     Args:
-        arguments: the parent's process id, the program's path, and what it is started with.
+        parent: process id.
+        pool: whose runs it carries out.
+        name: its own.
     """
-    parent, *command = arguments
-    if sys.platform == "linux":
-        # SIGKILL, as anything less would have a worker end the runs that it has started: they go on by themselves.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != int(parent):
-            sys.exit("what started this worker is gone")
-    os.execv(command[0], command)  # noqa: S606 - no shell; our own interpreter
+    heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())
+    worker: Any = ProcessWorker(pool, name=name, create_pool_if_not_found=False, heartbeat_interval_seconds=heartbeat)
+    ask = worker.get_and_submit_flow_runs
+    said: list[str] = []
+
+    async def ask_while_bound() -> list[Any]:
+        if os.getppid() == parent:
+            runs: list[Any] = await ask()
+            return runs
+        if not said:
+            said.append("What started this worker is gone: it takes no more runs, and ends with those that it carries.")
+            print(said[0], flush=True)  # noqa: T201 - as the worker itself says what it does
+        if not worker.limiter.borrowed_tokens:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    worker.get_and_submit_flow_runs = ask_while_bound
+    made: ProcessWorker = worker
+    return made
+
+
+def main(parent: str, pool: str, name: str) -> None:
+    """Work until stopped, or until the parent is gone."""
+    setup_signal_handlers_worker(os.getpid(), "the process worker", print)
+    try:
+        asyncio.run(worker_of(int(parent), pool, name).start())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(f"Worker {name!r} stopped!")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -26,8 +26,8 @@ def work(pool: str, inventory: Path) -> int:
     """Work until stopped.
 
     The worker is Prefect's; it starts each run as a process of its own. Stopping it stops those as well, at once; what
-    runs on machines does not notice. Where this process is killed, its worker dies with it, and the runs that it had
-    started go on.
+    runs on machines does not notice. Where this process is killed, its worker takes no more runs, and ends when those
+    that it had started are over.
 
     Args:
         pool: whose runs are carried out.
@@ -37,9 +37,8 @@ def work(pool: str, inventory: Path) -> int:
     Returns:
         Its exit code.
     """
-    command = [sys.executable, "-m", "deployments.deploying.bound", str(os.getpid())]
-    command += [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
-    command += ["--name", f"fleetpatch-{socket.gethostname()}-{os.getpid()}"]
+    name = f"fleetpatch-{socket.gethostname()}-{os.getpid()}"
+    command = [sys.executable, "-m", "deployments.deploying.bound", str(os.getpid()), pool, name]
     environment = {
         **settings_of(Part.WORKER),
         "PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECONDS),

@@ -236,7 +236,7 @@ def serving(place: Place, log: Path) -> "subprocess.Popen[bytes]":
     return started
 
 
-def test_a_killed_serve_leaves_no_worker_behind_and_its_runs_go_on(place: Place, tmp_path: Path) -> None:
+def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(place: Place, tmp_path: Path) -> None:
     flow = place.client.create_flow_from_name("takes-a-while")
     entrypoint = "tests.contract.long_flow.take_a_while"
     known = place.client.create_deployment(
@@ -249,11 +249,15 @@ def test_a_killed_serve_leaves_no_worker_behind_and_its_runs_go_on(place: Place,
     process = int(until(lambda: (tmp_path / "process").exists() and (tmp_path / "process").read_text()))
 
     started.kill()
+    later = place.client.create_flow_run_from_deployment(known, parameters={"folder": "/nowhere", "seconds": 0})
 
-    until(lambda: not is_there(worker), 10)
     assert is_there(process)
     until((tmp_path / "over").exists)
     until(lambda: place.client.read_flow_run(run.id).state_type is StateType.COMPLETED)
+    until(lambda: not is_there(worker))
+    assert place.client.read_flow_run(later.id).state_type is StateType.SCHEDULED
+    assert "What started this worker is gone" in (tmp_path / "log").read_text()
+    place.client.delete_deployment(known)
 
 
 def test_a_serve_that_is_told_to_end_does(place: Place, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The worker beside `deploy --serve`: it ends when it is told to, and does not outlive who has started it."""
+"""The worker beside `deploy --serve`: it ends when it is told to, and takes nothing once who has started it is gone."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -8,11 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from prefect.workers.process import ProcessWorker
 
+from deployments.deploying.bound import worker_of
 from deployments.deploying.worker import attend
-from tests.ci.tree import TOP
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w').close(); time.sleep(600)"
 POLITE = "import time; open('up', 'w').close(); time.sleep(600)"
@@ -74,38 +78,24 @@ def test_a_signal_that_comes_before_the_worker_is_passed_on(here: Path, monkeypa
     assert attend([sys.executable, "-c", POLITE], os.environ) in {-signal.SIGTERM, 0}
 
 
-def test_a_worker_dies_with_who_has_started_it_and_its_runs_go_on(here: Path) -> None:
-    run = f"import os, time; open('run', 'w').write(str(os.getpid())); time.sleep({PATIENCE}); "
-    worker = (
-        "import os, subprocess, sys, time; open('worker', 'w').write(str(os.getpid())); "
-        f"subprocess.Popen([sys.executable, '-c', {run!r}]); time.sleep(600)"
-    )
-    bound = ["-m", "deployments.deploying.bound"]
-    parent = (
-        "import os, subprocess, sys; "
-        f"subprocess.run([sys.executable, *{bound!r}, str(os.getpid()), sys.executable, '-c', {worker!r}])"
-    )
-    with subprocess.Popen([sys.executable, "-c", parent], env={**os.environ, "PYTHONPATH": str(TOP)}) as started:
-        until(lambda: (here / "run").exists() and (here / "run").read_text())
-        pids = [int((here / name).read_text()) for name in ("worker", "run")]
-        started.kill()
-    try:
-        until(lambda: not alive(pids[0]))
-        assert alive(pids[1])
-    finally:
-        os.kill(pids[1], signal.SIGKILL)
+def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ended = list[str](), list[int]()
 
+    async def ask(self: ProcessWorker) -> list[Any]:
+        asked.append("runs")
+        return []
 
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except FileNotFoundError:
-        return False
+    monkeypatch.setattr(ProcessWorker, "get_and_submit_flow_runs", ask)
+    monkeypatch.setattr("deployments.deploying.bound.os.kill", lambda _process, number: ended.append(number))
+    bound, left = (worker_of(parent, "pool", "name") for parent in (os.getppid(), 2**22 + 1))
 
+    def turn(worker: ProcessWorker, carried: int) -> None:
+        worker._limiter = cast("Any", SimpleNamespace(borrowed_tokens=carried))
+        asyncio.run(worker.get_and_submit_flow_runs())
 
-def test_a_worker_whose_parent_is_gone_already_does_not_start(here: Path) -> None:
-    words = [sys.executable, "-m", "deployments.deploying.bound", "1", sys.executable, "-c", "print('up')"]
-    done = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "is gone" in done.stderr
+    turn(bound, 0)
+    assert (asked, ended) == (["runs"], [])
+    turn(left, 1)
+    assert (asked, ended) == (["runs"], [])  # a run of it is not over
+    turn(left, 0)
+    assert (asked, ended) == (["runs"], [signal.SIGTERM])
