@@ -16,6 +16,9 @@ from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
 
+_MOST = 100_000
+
+
 def worker_of(parent: int, pool: str, name: str) -> ProcessWorker:
     """Return a worker that asks for no runs once its parent is gone.
 
@@ -25,7 +28,13 @@ def worker_of(parent: int, pool: str, name: str) -> ProcessWorker:
         name: its own.
     """
     heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())
-    worker: Any = ProcessWorker(pool, name=name, create_pool_if_not_found=False, heartbeat_interval_seconds=heartbeat)
+    worker: Any = ProcessWorker(
+        pool,
+        name=name,
+        limit=_MOST,  # only a worker with a limit counts its runs
+        create_pool_if_not_found=False,
+        heartbeat_interval_seconds=heartbeat,
+    )
     ask = worker.get_and_submit_flow_runs
     said: list[str] = []
 
