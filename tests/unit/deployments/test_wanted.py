@@ -171,9 +171,10 @@ def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
 
 def test_schedules_of_one_name_in_two_deployments_are_told_apart(tmp_path: Path) -> None:
     """A configuration may be called as another one's download is, or as a schedule that every fleet has."""
-    for name, more in (("web", "stage_ahead: 60"), ("web-stage", ""), ("reconcile", "")):
-        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nscope: env=prod\nwindow: {{{EVENING}}}\n{more}\n")
-    configurations = load_configurations(tmp_path, NOW.date())
+    (web,) = read(tmp_path, EVENING, "stage_ahead: 60").every
+    # names that no file may have, as they are ours
+    forms = [web.form.model_copy(update={"name": name, "stage_ahead": None}) for name in ("web-stage", "reconcile")]
+    configurations = Configurations((web, *(replace(web, form=form) for form in forms)), tmp_path)
     made = aim(configurations, NOW, Setup())
 
     later = aim(configurations, NOW + timedelta(days=1), stored(made))
