@@ -7,9 +7,9 @@ deployments themselves, so nothing but Prefect's server and the records is neede
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -23,13 +23,14 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from flows.campaign import new_run_id
 from flows.context import Caller
 from flows.hearing import NO_ANSWER
+from flows.replaced import spoken_of
 from flows.request import PatchRequest
 from flows.tags import FLEET, OURS
 from flows.windowed import lane, not_begun
@@ -42,7 +43,7 @@ from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
 from tasks.rules.admission import Occurrence, Standing, last_moment
 from tasks.rules.calendar.freezes import frozen
-from tasks.rules.calendar.spoken import Spoken, SpokenKind, prefect_would
+from tasks.rules.calendar.spoken import prefect_would
 from tasks.rules.missed import FlowRunState, MissedWindow, ScheduledRun, missed_window
 from tasks.rules.window import window as window_at
 from tasks.seams.clock import Clock, SystemClock
@@ -89,7 +90,7 @@ def note_missed_windows(
     now = (clock or SystemClock()).now()
     try:
         with get_client(sync_client=True) as client:
-            mine = _own_fleets(client) if fleets is None else fleets
+            mine = own_fleets() if fleets is None else fleets
             dues = [due for each in _deployments(client, mine) for due in _dues(client, each, now, who)]
         with open_records(who.records_url) as records:
             return tuple(_recorded(records, dues, who, now))
@@ -98,15 +99,19 @@ def note_missed_windows(
         return ()
 
 
-def _own_fleets(client: SyncPrefectClient) -> frozenset[str]:
+def own_fleets() -> frozenset[str]:
+    """Return the tags of the fleets that the present flow run's deployment belongs to."""
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     if run is None or run.deployment_id is None:
         return frozenset()
-    return _fleets(client.read_deployment(run.deployment_id).tags)
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):  # it may be removed meanwhile
+        return fleets_of(client.read_deployment(run.deployment_id).tags)
+    return frozenset()
 
 
-def _fleets(tags: Sequence[str]) -> frozenset[str]:
+def fleets_of(tags: Sequence[str]) -> frozenset[str]:
+    """Return those of some tags that name a fleet."""
     return frozenset(tag for tag in tags if tag.startswith(FLEET))
 
 
@@ -119,7 +124,7 @@ def _deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[
         page = client.read_deployments(
             flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=_PAGE, offset=offset
         )
-        yield from (each for each in page if not each.paused and _fleets(each.tags) & fleets)
+        yield from (each for each in page if not each.paused and fleets_of(each.tags) & fleets)
         if len(page) < _PAGE:
             return
 
@@ -161,7 +166,7 @@ def _runs(client: SyncPrefectClient, deployment: DeploymentResponse, now: dateti
 def _dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:
     """Give the moments at which Prefect should have started runs since it was told of the schedules as they are."""
     for each in deployment.schedules:
-        told = _spoken(each.schedule)
+        told = spoken_of(each.schedule)
         if not each.active or told is None or each.created is None:
             continue
         since = max(now - LOOK_BACK, _plain(each.created))
@@ -169,17 +174,6 @@ def _dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:
             yield from prefect_would(told, since, now)
         except (ValueError, TypeError):  # a rule that somebody wrote, and that can't be read: doctor tells of it
             continue
-
-
-def _spoken(schedule: Any) -> Spoken | None:  # noqa: ANN401 - one of Prefect's kinds of schedules
-    zone = schedule.timezone or "UTC"
-    match schedule:
-        case RRuleSchedule():
-            return Spoken(SpokenKind.RRULE, schedule.rrule, zone, None)
-        case IntervalSchedule():
-            return Spoken(SpokenKind.INTERVAL, "", zone, None, schedule.interval, _plain(schedule.anchor_date))
-        case _:
-            return None  # somebody's own
 
 
 def _scheduled(run: FlowRun) -> ScheduledRun:

@@ -1,6 +1,7 @@
 """reconcile_fleet: have the runs taken up that nobody carries out any more. For a schedule."""
 
 import functools
+from contextlib import suppress
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -11,12 +12,13 @@ from prefect.runtime import deployment
 from flows.attended import attended
 from flows.context import Caller, caller
 from flows.hearing import NO_ANSWER
-from flows.missed import note_missed_windows
+from flows.missed import fleets_of, note_missed_windows, own_fleets
 from flows.predecessor import stop_cancelled
 from flows.recovery import LeftRun, left_runs, take_all, take_left
 from flows.runlog import logged
 from flows.spread import prefect_runner
 from flows.successor import start_successor
+from flows.tags import FLEET, standing_name
 from tasks.errors import LeaseHeld, PatchError
 from tasks.model import RunReport
 from tasks.seams.clock import SystemClock
@@ -64,11 +66,17 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
 
 
 def _resume_deployment() -> DeploymentResponse | None:
+    """Return the fleet's own deployment that takes runs up; one that says no fleet is everybody's."""
+    mine = own_fleets()
+    names = [standing_name(RESUME, tag.removeprefix(FLEET)) for tag in sorted(mine)]
     with get_client(sync_client=True) as client:
-        try:
-            return client.read_deployment_by_name(RESUME)
-        except ObjectNotFound:
-            return None
+        for name in dict.fromkeys((*names, RESUME)):
+            with suppress(ObjectNotFound):
+                found = client.read_deployment_by_name(name)
+                theirs = fleets_of(found.tags)
+                if not mine or not theirs or theirs & mine:
+                    return found
+    return None
 
 
 def _start_all(found: tuple[LeftRun, ...], resume: DeploymentResponse, who: Caller) -> list[str]:

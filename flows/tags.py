@@ -14,3 +14,11 @@ def fleet_tag(fleet: str) -> str:
 def configuration_tag(name: str) -> str:
     """Return the tag of what belongs to one configuration."""
     return f"{OURS}:configuration={name}"
+
+
+DEFAULT_FLEET = "default"
+
+
+def standing_name(name: str, fleet: str) -> str:
+    """Return what a deployment that every fleet has is called: two fleets on one server each have their own."""
+    return name if fleet == DEFAULT_FLEET else f"{name}@{fleet}"

@@ -1,18 +1,21 @@
 """The window is law: may this flow run begin, and in which window? Asked first thing by patch_fleet."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
 from flows.campaign import new_run_id
 from flows.context import Caller
+from flows.replaced import why_replaced
 from flows.request import PatchRequest
 from flows.wiring import telling, whoami
-from tasks.errors import RecordsUnavailable
+from tasks.errors import RecordsUnavailable, RequestError
 from tasks.model import RunInfo, RunReport, Window
 from tasks.records.occurrences import SqlOccurrences
 from tasks.records.opening import open_records
@@ -45,6 +48,8 @@ class FlowStart:
         asked_for: the moment at which a run of a deployment that no schedule made was to start, however long it waited
             for a worker; None: it began when it was called.
         is_timed: whether somebody chose that moment; otherwise it is when they asked.
+        replaced: given whom to tell, says why a run that a schedule made is not what its deployment asks for now; ""
+            when it is.
     """
 
     flow_run_id: str = ""
@@ -52,6 +57,7 @@ class FlowStart:
     deployment: str = ""
     asked_for: datetime | None = None
     is_timed: bool = False
+    replaced: Callable[[Callable[[str], None]], str] = field(default=lambda _say: "", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +86,38 @@ class Refused:
 
 
 def flow_start() -> FlowStart:
-    """Return how the present flow run came to be."""
+    """Return how the present flow run came to be.
+
+    Raises:
+        RequestError: a person started it from a deployment that is there no more.
+    """
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     if run is None:
         return FlowStart()
     due = _plain(run.expected_start_time) if run.expected_start_time is not None else None
+    if run.auto_scheduled:
+        return FlowStart(str(run.id), due, _deployment_name() or "", replaced=functools.partial(why_replaced, run))
     if run.deployment_id is None:
-        return FlowStart(flow_run_id=str(run.id), scheduled_for=due if run.auto_scheduled else None)
-    asked = None if run.auto_scheduled else due
+        return FlowStart(flow_run_id=str(run.id))
+    name = _deployment_name()
+    if name is None:
+        hint = "Deploy its configuration again, and start a run of that."
+        raise RequestError("the deployment of this flow run was removed before it began", hint=hint)
     return FlowStart(
         flow_run_id=str(run.id),
-        scheduled_for=due if run.auto_scheduled else None,
-        deployment=str(deployment.get_name() or ""),
-        asked_for=asked,
-        is_timed=asked is not None and run.created is not None and asked >= _plain(run.created) + CHOSEN,
+        deployment=name,
+        asked_for=due,
+        is_timed=due is not None and run.created is not None and due >= _plain(run.created) + CHOSEN,
     )
+
+
+def _deployment_name() -> str | None:
+    """Return the name of the flow run's deployment; None when that was removed."""
+    try:
+        return str(deployment.get_name() or "")
+    except ObjectNotFound:
+        return None
 
 
 def _plain(moment: datetime) -> datetime:
@@ -198,9 +220,12 @@ class _Admission:
         with open_records(self._who.records_url) as records:
             if refusal is None:
                 standing = self._patiently(lambda: self._claimed(records))
-                refusal = self._judged(self._clock.now(), standing)
-                if refusal is None:
-                    return Admitted(self._request, standing.run_id, self._by)
+                if isinstance(standing, Refusal):
+                    refusal = standing
+                else:
+                    refusal = self._judged(self._clock.now(), standing)
+                    if refusal is None:
+                        return Admitted(self._request, standing.run_id, self._by)
             report = self._report(refusal)
             news = self._patiently(lambda: self._noted(records, refusal, report.run))
         self._who.watch.said(refusal.reason)
@@ -227,7 +252,13 @@ class _Admission:
             claimant=self._start.flow_run_id,
         )
 
-    def _claimed(self, records: SqlRecords) -> Occurrence:
+    def _claimed(self, records: SqlRecords) -> Occurrence | Refusal:
+        """Claim the window, unless the run was made from what is asked no more."""
+        why = self._start.replaced(self._who.watch.said)
+        if why:
+            return Refusal(
+                Standing.REPLACED, f"the run was made before something was changed, and does not begin: {why}"
+            )
         return SqlOccurrences(records.database).claim(
             self._configuration, self._window.start, self._run_id, self._start.flow_run_id, self._clock.now()
         )
@@ -235,7 +266,7 @@ class _Admission:
     def _noted(self, records: SqlRecords, refusal: Refusal, run: RunInfo) -> bool:
         """Record the refusal, and return whether it is news: people hear of a window once."""
         records.save(run)
-        if self._start.scheduled_for is None or refusal.what is Standing.RUN:
+        if self._start.scheduled_for is None or refusal.what in {Standing.RUN, Standing.REPLACED}:
             return True
         mine = Occurrence(
             self._configuration, self._window.start, refusal.what, run.id, refusal.reason, self._clock.now()

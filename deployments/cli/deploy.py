@@ -49,8 +49,8 @@ def deploy(
     from prefect.settings import get_current_settings
 
     from deployments.cli import deploy_view as view
-    from deployments.deploying.ahead import unstarted
-    from deployments.deploying.deploy import RETRIES, examine
+    from deployments.deploying.ahead import standings
+    from deployments.deploying.deploy import RETRIES, checked_fleet, examine
     from deployments.deploying.worker import work
     from deployments.server.asking import client_of_server
     from flows.cli.exits import Code
@@ -58,22 +58,25 @@ def deploy(
     from tasks.seams.clock import SystemClock
 
     with client_of_server(RETRIES) as client:
-        examined = examine(client, path, inventory, fleet=fleet, pool=pool, prune=prune)
+        examined = examine(client, path, inventory, fleet=checked_fleet(fleet), pool=pool, prune=prune)
+        faults = examined.faults()
         if as_json:
-            print_json(view.deploy_document(examined))
+            print_json(view.deploy_document(examined, faults))
         else:
             view.tell_changes(examined.changes)
-            view.tell_faults(examined.faults())
+            view.tell_faults(faults)
         if check:
-            raise typer.Exit(int(Code.GOOD if examined.settled else Code.WARNINGS))
+            raise typer.Exit(int(Code.GOOD if examined.settled and not faults else Code.WARNINGS))
         if not examined.settled:
+            examined.refuse_faults(faults)
             if not yes:
                 view.ask(_counted(examined.changes))
-            examined.apply(client, view.tell_doing)
+            with view.told_how_far(_counted(examined.changes)) as tell:
+                examined.apply(client, tell)
         if not as_json:
             now = SystemClock().now()
             found = examined.ahead(now)
-            view.tell_next(examined, found, unstarted(client, found, SystemClock().now), now)
+            view.tell_next(examined, found, standings(client, found, SystemClock().now), now)
             view.tell_where(pool, get_current_settings().ui_url, serve=serve)
     if serve:
         code = work(pool, examined.inventory)

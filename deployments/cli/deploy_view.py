@@ -1,7 +1,8 @@
 """How a deployment's plan looks in a terminal, and as JSON."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import typer
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from deployments.cli.config_view import tell_finding
 from deployments.config.finding import Finding
-from deployments.deploying.ahead import Ahead
+from deployments.deploying.ahead import Ahead, Standing
 from deployments.deploying.deploy import Examined
 from deployments.deploying.model import Change, Doing
 from flows.cli.screen import err, note, out, safe, safe_lines, say, table
@@ -19,7 +20,13 @@ from tasks.reporting.text import plural
 from tasks.rules.calendar.schedule import Occurrence
 from tasks.rules.window import say_duration, zone_of
 
-_STYLES = {Doing.CREATE: "green", Doing.UPDATE: "yellow", Doing.REMOVE: "red", Doing.KEEP: "dim"}
+_STYLES = {
+    Doing.CREATE: "green",
+    Doing.UPDATE: "yellow",
+    Doing.REMOVE: "red",
+    Doing.CANCEL: "red",
+    Doing.KEEP: "dim",
+}
 
 
 def tell_changes(todo: Sequence[Change]) -> None:
@@ -36,7 +43,7 @@ def tell_changes(todo: Sequence[Change]) -> None:
 
 
 def tell_faults(faults: Sequence[Finding]) -> None:
-    """Show what is wrong with configurations that are deployed all the same."""
+    """Show what is wrong with configurations."""
     for each in faults:
         tell_finding(each)
     if faults:
@@ -60,30 +67,41 @@ def ask(count: int) -> None:
         raise typer.Exit(0)
 
 
-def tell_doing(change: Change) -> None:
-    """Say what is being done."""
-    note(f"{change.doing} {change.kind} {change.name}")
+@contextmanager
+def told_how_far(count: int) -> Iterator[Callable[[Change], None]]:
+    """Give what is to be called before each change; say how many were made, and at which one it ended if it did."""
+    begun: list[Change] = []
+    try:
+        yield begun.append
+    except Exception:
+        if begun:
+            at = f"{begun[-1].doing} {begun[-1].kind} {begun[-1].name}"
+            note(
+                f"{len(begun) - 1} of {count} changes were made; this one failed: {at}. Deploying again does the rest."
+            )
+        raise
+    note(f"{count} changes were made.")
 
 
-def tell_next(examined: Examined, found: Sequence[Ahead], unstarted: Sequence[Ahead], now: datetime) -> None:
+def tell_next(examined: Examined, found: Sequence[Ahead], runs: Mapping[str, Standing], now: datetime) -> None:
     """Say when the next windows open, and which of them Prefect will not start any more.
 
     Args:
         examined: what was deployed.
         found: what is ahead of each configuration.
-        unstarted: of those, the ones whose present window has no run.
+        runs: how far the run of each present window has come, by deployment.
         now: aware.
     """
     for each in found:
-        say(_line(each, unstarted, now))
+        say(_line(each, runs.get(each.deployment, Standing.NONE), now))
     for configuration in examined.configurations.every:
         if not configuration.enabled:
             say(safe(f"{configuration.name}: switched off, its windows don't open", style="dim"))
     said = [line.until for each in examined.wanted.deployments for line in each.schedules if line.until is not None]
     if said:
         say(safe(f"Prefect knows dates until {_day(min(said))}; its refresh-schedules flow writes later ones."))
-    for each in unstarted:
-        if each.current is not None:
+    for each in found:
+        if each.current is not None and runs.get(each.deployment) is Standing.NONE:
             _tell_unstarted(each, each.current)
 
 
@@ -104,14 +122,14 @@ def tell_stopped() -> None:
     )
 
 
-def _line(each: Ahead, unstarted: Sequence[Ahead], now: datetime) -> Text:
+def _line(each: Ahead, run: Standing, now: datetime) -> Text:
     name = each.deployment.partition("/")[2]
     text = Text.assemble(safe(name, style="bold"), f", {plural(each.machines, 'machine')}: ")
     windows = []
-    if each.current is not None and each not in unstarted:
-        windows.append(
-            f"{_span(each.current, each)}, its run {'starts' if each.current.start > now else 'has started'}"
-        )
+    if each.current is not None and run is not Standing.NONE:
+        due = each.current.start - each.lead > now
+        how = "starts" if due else "has started" if run is Standing.BEGUN else "waits for a worker"
+        windows.append(f"{_span(each.current, each)}, its run {how}")
     if each.coming is not None:
         lead = f", its run starts {say_duration(each.lead.total_seconds())} before" if each.lead else ""
         ahead = say_duration((each.coming.start - now).total_seconds())
@@ -145,8 +163,8 @@ def _day(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
-def deploy_document(examined: Examined) -> dict[str, object]:
-    """Return what has to be done as JSON data."""
+def deploy_document(examined: Examined, faults: Sequence[Finding]) -> dict[str, object]:
+    """Return what has to be done as JSON data, and what is wrong with configurations."""
     return {
         "settled": examined.settled,
         "changes": [
@@ -157,5 +175,9 @@ def deploy_document(examined: Examined) -> dict[str, object]:
                 "differences": list(change.differences),
             }
             for change in examined.changes
+        ],
+        "faults": [
+            {"configuration": each.configuration, "key": each.key, "message": each.message, "remedy": each.remedy}
+            for each in faults
         ],
     }

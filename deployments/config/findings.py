@@ -40,6 +40,12 @@ def findings(configurations: Configurations, fleets: Fleets, now: datetime) -> t
     return (*found, *_overlaps(configurations, fleets, now))
 
 
+def blocking(configurations: Configurations, fleets: Fleets, now: datetime) -> tuple[Finding, ...]:
+    """Return what keeps configurations from being deployed; see ``findings``."""
+    found = (finding for one in configurations.every for finding in _about(one, configurations, fleets, now))
+    return tuple(each for each in found if each.severity is Severity.BLOCKS)
+
+
 def _about(one: Configuration, every: Configurations, fleets: Fleets, now: datetime) -> Iterator[Finding]:
     if one.enabled:
         yield from _about_windows(one, fleets, now)

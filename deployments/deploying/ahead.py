@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
 )
+from prefect.client.schemas.objects import StateType
 
 from deployments.config.configuration import Configuration, Configurations, Opening
 from flows.patch import patch_fleet
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 SOON = timedelta(seconds=20)
 """A run that is due so soon may be missed by a scheduler that looks for new deployments every few seconds."""
 PAUSE_SECONDS = 1.0
+_NOT_BEGUN = frozenset({StateType.SCHEDULED, StateType.PENDING, StateType.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +142,21 @@ def _command(deployment: str, asked: Mapping[str, object], window: Occurrence) -
     return shlex.join(["prefect", "deployment", "run", deployment, "--params", words])
 
 
-def unstarted(
+class Standing(StrEnum):
+    """How far the run of a window has come."""
+
+    NONE = "none"  # there is none, or it was cancelled before it began
+    WAITS = "waits"  # no worker has taken it
+    BEGUN = "begun"
+
+
+def standings(
     client: "SyncPrefectClient",
     found: Sequence[Ahead],
     clock: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[Ahead, ...]:
-    """Return those whose current window has no run in Prefect, and gets none any more.
+) -> dict[str, Standing]:
+    """Return how far the run of each current window has come, by deployment.
 
     Args:
         client: of the server, where the deployments stand.
@@ -154,11 +165,14 @@ def unstarted(
         sleep: waits.
     """
     until = clock() + SOON
-    left = [each for each in found if each.current is not None and not _has_run(client, each)]
-    while clock() < until and any(_due(each) > clock() - SOON for each in left):
+    known = {each.deployment: _standing(client, each) for each in found if each.current is not None}
+    while clock() < until:
+        left = [each for each in found if known.get(each.deployment) is Standing.NONE and _due(each) > clock() - SOON]
+        if not left:
+            break
         sleep(PAUSE_SECONDS)
-        left = [each for each in left if not _has_run(client, each)]
-    return tuple(left)
+        known |= {each.deployment: _standing(client, each) for each in left}
+    return known
 
 
 def _due(each: Ahead) -> datetime:
@@ -166,8 +180,8 @@ def _due(each: Ahead) -> datetime:
     return each.current.start - each.lead
 
 
-def _has_run(client: "SyncPrefectClient", each: Ahead) -> bool:
-    """Whether a schedule or a person has made a run since the window's run was due: it may be over already."""
+def _standing(client: "SyncPrefectClient", each: Ahead) -> Standing:
+    """Return how far the runs are that a schedule or a person has made since the window's run was due."""
     deployment = client.read_deployment_by_name(each.deployment)
     assert each.current is not None  # noqa: S101 - for the type checker
     last = each.current.end
@@ -177,6 +191,9 @@ def _has_run(client: "SyncPrefectClient", each: Ahead) -> bool:
     runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=FlowRunFilter(expected_start_time=span),
-        limit=1,
     )
-    return bool(runs)
+    # Its start time is no sign: Prefect sets one when a run ends that never began.
+    if any(run.run_count or run.state_type not in _NOT_BEGUN for run in runs):
+        return Standing.BEGUN
+    waits = any(run.state_type is not StateType.CANCELLED for run in runs)
+    return Standing.WAITS if waits else Standing.NONE

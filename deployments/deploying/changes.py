@@ -1,16 +1,19 @@
 """What has to be done so that what is there becomes what is wanted. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
-from deployments.deploying.model import Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup
+from deployments.deploying.model import Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup, Waiting
+from flows.replaced import Times, changed, why_outdated
 
 _SHOWN = 80  # characters of a value in a difference
 
 
 def changes(wanted: Setup, found: Setup, *, prune: bool = True) -> tuple[Change, ...]:
-    """Return what has to be done, in an order in which it can be: pools first, what is gone last.
+    """Return what has to be done, in an order in which it can be: pools before deployments, what is gone last.
+
+    Flow runs that wait for a worker with what was asked before come first of all: any moment one may take them.
 
     Args:
         wanted: what should be there.
@@ -18,14 +21,62 @@ def changes(wanted: Setup, found: Setup, *, prune: bool = True) -> tuple[Change,
         prune: whether what is not wanted any more is removed. Work pools never are: others may use them.
     """
     done = [
+        *_outdated(wanted, found, prune=prune),
         *_compared("work pool", wanted.pools, found.pools),
         *_compared("deployment", wanted.deployments, found.deployments),
         *_compared("automation", wanted.automations, found.automations),
     ]
+    done += [
+        Change(Doing.REMOVE, "automation", name, (f"{len(some)} copies of it",)) for name, some in found.copies.items()
+    ]
+    gone = _left("deployment", wanted.deployments, found.deployments)
     if prune:
         done += _left("automation", wanted.automations, found.automations)
-        done += _left("deployment", wanted.deployments, found.deployments)
-    return tuple(done)
+    return (*done, *(change for change in gone if prune or change.name in wanted.former))
+
+
+def outdated(wanted: Setup, found: Setup, *, prune: bool = True) -> Iterator[tuple[Waiting, str]]:
+    """Give the flow runs that wait and should not begin, and why.
+
+    A run that a schedule has made has to be what its schedule would make now. One that a person started is that
+    person's business, unless its configuration is switched off now, or it asks in some point what the deployment asked
+    until now, and asks no more.
+
+    Args:
+        wanted: what should be there.
+        found: what is there, with the flow runs that wait.
+        prune: whether deployments that are not wanted any more are removed.
+    """
+    ours, theirs = ({each.full_name: each for each in setup.deployments} for setup in (wanted, found))
+    for run in found.waiting:
+        aim, there = ours.get(run.deployment), theirs[run.deployment]
+        if aim is None:
+            why = "its deployment is removed" if prune or run.deployment in wanted.former else ""
+        elif run.scheduled:
+            times = [Times(each.spoken) for each in aim.schedules if each.active]
+            why = why_outdated(run.parameters, run.due, aim.parameters, times, paused=aim.paused)
+        else:
+            why = _why_not_by_hand(run, aim, there)
+        if why:
+            yield run, why
+
+
+def _why_not_by_hand(run: Waiting, aim: Deployment, there: Deployment) -> str:
+    if aim.paused:
+        return "" if there.paused else "its deployment is switched off"
+    taken_over = set(changed(there.parameters, aim.parameters)) - set(changed(run.parameters, there.parameters))
+    return f"its deployment asks something else now ({', '.join(sorted(taken_over))})" if taken_over else ""
+
+
+def _outdated(wanted: Setup, found: Setup, *, prune: bool) -> list[Change]:
+    """Return those to cancel, without what Prefect forgets by itself as their deployment is replaced or removed."""
+    ours = {each.full_name: each for each in wanted.deployments}
+    as_it_is = {each.full_name for each in found.deployments if ours.get(each.full_name) == each}
+    return [
+        Change(Doing.CANCEL, "flow run", run.title, (why,))
+        for run, why in outdated(wanted, found, prune=prune)
+        if run.deployment in as_it_is or not (run.scheduled and run.state == "Scheduled")
+    ]
 
 
 def settled(done: Sequence[Change]) -> bool:
@@ -83,7 +134,7 @@ def _schedules(wanted: Sequence[ScheduleLine], found: Sequence[ScheduleLine]) ->
         if ours[slug] != theirs[slug]:
             parts = [
                 f"{name} {_short(getattr(theirs[slug], name))} → {_short(getattr(ours[slug], name))}"
-                for name in ("rule", "zone", "active", "every", "anchor")
+                for name in ("rule", "zone", "active", "every", "anchor", "parameters", "most")
                 if getattr(ours[slug], name) != getattr(theirs[slug], name)
             ]
             told.append(f"schedule {slug}: {', '.join(parts)}")

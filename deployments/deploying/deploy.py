@@ -7,21 +7,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefect.types.names import BANNED_CHARACTERS
+
 from deployments.config.configuration import Configurations
 from deployments.config.finding import Finding
-from deployments.config.findings import findings
+from deployments.config.findings import blocking
 from deployments.config.fleets import Fleets
 from deployments.config.load import find_configurations, load_configurations
 from deployments.deploying.ahead import Ahead, ahead
 from deployments.deploying.apply import apply
-from deployments.deploying.changes import changes, settled
-from deployments.deploying.found import found, others
+from deployments.deploying.cancel import cancel
+from deployments.deploying.changes import changes, outdated, settled
+from deployments.deploying.found import fleet_of, found, strays, waiting
 from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
 from deployments.deploying.wanted import FAR, wanted
+from flows.tags import DEFAULT_FLEET, OURS, fleet_tag
 from inventory.load import find_inventory, load_inventory
 from inventory.machine import Inventory
 from tasks.errors import RequestError
-from tasks.rules.calendar.overlaps import Severity
 from tasks.rules.calendar.spoken import Spoken, SpokenKind, prefect_would
 from tasks.seams.clock import Clock, SystemClock
 
@@ -43,6 +46,7 @@ class Examined:
     found: Setup
     changes: tuple[Change, ...]
     now: datetime
+    fleet: str = DEFAULT_FLEET
 
     @property
     def settled(self) -> bool:
@@ -50,14 +54,34 @@ class Examined:
         return settled(self.changes)
 
     def faults(self) -> tuple[Finding, ...]:
-        """Return what `config check` calls a fault: it is deployed as it is, for it may be meant for another day."""
+        """Return what `config check` calls a fault."""
         fleets = Fleets({each.inventory: self.inventories[each.name] for each in self.configurations.every})
-        found = findings(self.configurations, fleets, self.now)
-        return tuple(each for each in found if each.severity is Severity.BLOCKS)
+        return blocking(self.configurations, fleets, self.now)
+
+    def refuse_faults(self, faults: Sequence[Finding]) -> None:
+        """Let nothing be changed while a configuration that is switched on can't work as it is.
+
+        Args:
+            faults: see ``faults``.
+
+        Raises:
+            RequestError: there is one, and something would be changed.
+        """
+        names = {each.name for each in self.configurations.enabled}
+        hit = sorted({each.configuration for each in faults if each.configuration in names})
+        if hit and not self.settled:
+            raise RequestError(
+                f"nothing was changed: {', '.join(hit)} can't work as {'it is' if len(hit) == 1 else 'they are'}",
+                hint="Mend what is said above (`fleetpatch config check` says it too), or write `enabled: false`.",
+            )
 
     def apply(self, client: "SyncPrefectClient", tell: Callable[[Change], None]) -> None:
-        """Do it."""
+        """Do it, and cancel what Prefect's scheduler has made with the old request meanwhile."""
         apply(client, self.changes, self.wanted, self.found, tell)
+        names = {self.found.ids[f"deployment {each.full_name}"]: each.full_name for each in self.found.deployments}
+        left = replace(self.found, waiting=tuple(waiting(client, fleet_tag(self.fleet), names)))
+        for run, why in outdated(self.wanted, left, prune=False):
+            cancel(client, run, why)
 
     def ahead(self, now: datetime) -> tuple[Ahead, ...]:
         """Return the next window of each configuration."""
@@ -107,7 +131,8 @@ def examine(
 
     Raises:
         InventoryError: the configurations or the inventory can't be used.
-        RequestError: a configuration's windows can't be told, or the server has another fleet's deployments.
+        RequestError: a configuration's windows can't be told, two deployments would have one name, or somebody else
+            has a deployment of such a name.
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
@@ -115,34 +140,68 @@ def examine(
     loaded = {place: load_inventory(place) for place in set(places.values())}
     inventories = {name: loaded[place] for name, place in places.items()}
     whole = _whole(configurations, inventory)
-    there = found(client, fleet)
-    told = {line.slug: line for each in there.deployments for line in each.schedules}
+    there = found(client, fleet, pool)
+    told = {(each.full_name, line.slug): line for each in there.deployments for line in each.schedules}
     aim = wanted(configurations, inventories, now, places=places, fleet=fleet, pool=pool, inventory=whole, told=told)
+    there = _with_adopted(client, aim, there, fleet)
     done = changes(aim, there, prune=prune)
-    if any(change.doing is Doing.CREATE and change.kind == "deployment" for change in done):
-        refuse_taken(done, others(client, fleet), fleet)
-    return Examined(configurations, inventories, whole, aim, there, done, now)
+    return Examined(configurations, inventories, whole, aim, there, done, now, fleet)
 
 
-def refuse_taken(done: Sequence[Change], taken: Mapping[str, str], fleet: str) -> None:
-    """Refuse to take another fleet's deployments over: Prefect tells them apart by their names alone.
+def checked_fleet(fleet: str) -> str:
+    """Return a fleet's name, which is a part of deployments' names.
+
+    Raises:
+        RequestError: Prefect takes no such name.
+    """
+    if not fleet.strip() or set(fleet) & set(BANNED_CHARACTERS):
+        hint = f"Leave out {' '.join(BANNED_CHARACTERS)}, and don't leave it empty."
+        raise RequestError(f"{fleet!r} is no usable name for a fleet", hint=hint)
+    return fleet
+
+
+def _with_adopted(client: "SyncPrefectClient", aim: Setup, there: Setup, fleet: str) -> Setup:
+    """Return what is there with what `python -m deployments.serve` has put there: from now on it is the fleet's.
+
+    Raises:
+        RequestError: see ``refuse_taken``.
+    """
+    known = {each.full_name for each in there.deployments}
+    ours = {each.full_name: each for each in aim.deployments if each.full_name not in known}
+    if not ours:
+        return there
+    taken = strays(client, ours, fleet)
+    refuse_taken(ours, {name: each for name, (_, each) in taken.items()}, fleet)
+    ids = {**there.ids, **{f"deployment {name}": known for name, (known, _) in taken.items()}}
+    return replace(there, deployments=(*there.deployments, *(each for _, each in taken.values())), ids=ids)
+
+
+def refuse_taken(ours: Mapping[str, Deployment], taken: Mapping[str, Deployment], fleet: str) -> None:
+    """Refuse to take over what others have deployed: Prefect tells deployments apart by their names alone.
 
     Args:
-        done: what would be done.
-        taken: the deployments of other fleets: their fleet, by full name.
+        ours: what is not there yet, by full name.
+        taken: what is there under such a name, and was not put there by this fleet.
         fleet: ours.
 
     Raises:
-        RequestError: something that would be created is another fleet's.
+        RequestError: one of them is another fleet's, or a person's own.
     """
-    hit = {change.name: taken[change.name] for change in done if change.doing is Doing.CREATE and change.name in taken}
-    if hit:
-        name, theirs = next(iter(hit.items()))
-        what = f"{name} and {len(hit) - 1} more belong" if len(hit) > 1 else f"{name} belongs"
-        raise RequestError(
-            f"{what} to the fleet {theirs!r} on this server, and not to {fleet!r}",
-            hint=f"Deploy with --fleet {theirs}, or give this fleet a Prefect server of its own.",
-        )
+    fleets = {name: fleet_of(each) for name, each in taken.items()}
+    for name, theirs in fleets.items():
+        if theirs is not None:
+            count = sum(each == theirs for each in fleets.values())
+            what = f"{name} and {count - 1} more belong" if count > 1 else f"{name} belongs"
+            raise RequestError(
+                f"{what} to the fleet {theirs!r} on this server, and not to {fleet!r}",
+                hint=f"Deploy with --fleet {theirs}, or give the configuration another name.",
+            )
+        each = taken[name]
+        if OURS not in each.tags or each.entrypoint != ours[name].entrypoint:
+            raise RequestError(
+                f"{name} is there in Prefect, and was not put there by fleetpatch",
+                hint=f"Give the configuration another name; or remove that one: prefect deployment delete '{name}'",
+            )
 
 
 def _ran_out(ours: Deployment, theirs: Deployment, now: datetime) -> bool:

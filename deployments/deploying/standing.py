@@ -1,5 +1,6 @@
 """The deployments that every fleet has, whatever its configurations: on demand, and what runs of itself."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,16 +10,17 @@ from typing import Any
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from deployments.deploying.model import EPOCH, Deployment, ScheduleLine
+from deployments.deploying.model import EPOCH, ONE_AFTER_ANOTHER, Deployment, ScheduleLine
 from deployments.deploying.refresh import refresh_schedules
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
-from flows.tags import OURS, fleet_tag
+from flows.tags import OURS, fleet_tag, standing_name
 from flows.upkeep import prune_records, report_fleet, stage_fleet
 
 AnyFlow = Flow[..., Any]
 
+ON_DEMAND, SCHEDULED = "on-demand", "scheduled"
 RECONCILE_SECONDS = 5 * 60
 REFRESH_SECONDS = 24 * 3600
 ASSESS_SECONDS = 3 * 3600
@@ -36,29 +38,40 @@ def standing(
         inventory: of the machines that are assessed on a schedule; None: there is no such schedule.
         configurations: whose dates Prefect is told of again and again; None: there are none.
     """
+    asked, timed = standing_name(ON_DEMAND, fleet), standing_name(SCHEDULED, fleet)
     made = [
-        deployment(assess_fleet, "on-demand", fleet, pool),
-        deployment(patch_fleet, "on-demand", fleet, pool),
-        deployment(resume_fleet, "on-demand", fleet, pool),
-        deployment(stage_fleet, "on-demand", fleet, pool),
-        deployment(report_fleet, "on-demand", fleet, pool),
-        deployment(prune_records, "on-demand", fleet, pool),  # on a schedule only when its owner gives it one
-        deployment(
-            reconcile_fleet, "scheduled", fleet, pool, schedules=[every("reconcile", RECONCILE_SECONDS)], at_once=1
-        ),
+        deployment(assess_fleet, asked, fleet, pool),
+        deployment(patch_fleet, asked, fleet, pool),
+        deployment(resume_fleet, asked, fleet, pool),
+        deployment(stage_fleet, asked, fleet, pool),
+        deployment(report_fleet, asked, fleet, pool),
+        deployment(prune_records, asked, fleet, pool),  # on a schedule only when its owner gives it one
+        deployment(reconcile_fleet, timed, fleet, pool, schedules=[every("reconcile", RECONCILE_SECONDS)], at_once=1),
     ]
     if inventory is not None:
         looks = {"request": {"scope": "*", "inventory": str(inventory)}}
         lines = [every("assess", ASSESS_SECONDS)]
-        made.append(deployment(assess_fleet, "scheduled", fleet, pool, parameters=looks, schedules=lines, at_once=1))
+        made.append(deployment(assess_fleet, timed, fleet, pool, parameters=looks, schedules=lines, at_once=1))
     if configurations is not None:
         known = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
         known |= {"inventory": str(inventory)} if inventory is not None else {}
         lines = [every("refresh", REFRESH_SECONDS)]
-        made.append(
-            deployment(refresh_schedules, "scheduled", fleet, pool, parameters=known, schedules=lines, at_once=1)
-        )
+        made.append(deployment(refresh_schedules, timed, fleet, pool, parameters=known, schedules=lines, at_once=1))
     return tuple(made)
+
+
+def former_names(standing: Sequence[Deployment], fleet: str) -> frozenset[str]:
+    """Return what these deployments were called by releases that allowed one fleet on a server."""
+    known = {standing_name(name, fleet): name for name in (ON_DEMAND, SCHEDULED)}
+    before = {f"{each.flow}/{known[each.name]}" for each in standing if each.name in known}
+    return frozenset(before - {each.full_name for each in standing})
+
+
+@functools.cache
+def _form(flow: AnyFlow) -> Mapping[str, object]:
+    """Return the schema of a flow's parameters as it comes back from Prefect: tuples as lists. Making it takes long."""
+    form: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
+    return form
 
 
 def every(slug: str, seconds: float, anchor: datetime = EPOCH, *, active: bool = True) -> ScheduleLine:
@@ -80,7 +93,6 @@ def deployment(
     paused: bool = False,
 ) -> Deployment:
     """Return a flow as a deployment of a fleet. Its form is the flow's parameters, its description the flow's own."""
-    schema = parameter_schema(flow).model_dump(exclude_unset=True)
     return Deployment(
         flow=flow.name,
         name=name,
@@ -88,9 +100,10 @@ def deployment(
         description=(description or flow.description or "").strip(),
         tags=tuple(sorted({OURS, fleet_tag(fleet), *tags})),
         parameters=dict(parameters or {}),
-        schema=json.loads(json.dumps(schema)),  # as it comes back: tuples as lists
+        schema=_form(flow),
         schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
         at_once=at_once,
         paused=paused,
         pool=pool,
+        limit=ONE_AFTER_ANOTHER if at_once else {},
     )

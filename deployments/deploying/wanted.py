@@ -1,6 +1,7 @@
 """What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,18 +9,23 @@ from pathlib import Path
 from deployments.config.configuration import Configuration, Configurations, Opening
 from deployments.deploying.automations import automations
 from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup
-from deployments.deploying.standing import deployment, every, standing
+from deployments.deploying.standing import deployment, every, former_names, standing
 from flows.patch import patch_fleet
 from flows.request import PatchRequest
 from flows.tags import configuration_tag
 from flows.upkeep import stage_fleet
 from inventory.machine import Inventory
-from tasks.rules.calendar.spoken import Spoken, SpokenKind, agrees, spoken
+from tasks.errors import RequestError
+from tasks.rules.calendar.freezes import frozen
+from tasks.rules.calendar.schedule import occurrences
+from tasks.rules.calendar.spoken import HORIZON, SpokenKind, agrees, spoken
 from tasks.rules.calendar.words import described
 from tasks.rules.window import say_duration
 
 AHEAD = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
+BEFORE = timedelta(days=7)
+"""How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
 FAR = timedelta(days=730)
 """How far a rule is compared with what is meant by it."""
 STAGED = "-stage"
@@ -37,7 +43,7 @@ def wanted(
     fleet: str,
     pool: str,
     inventory: Path | None,
-    told: Mapping[str, ScheduleLine],
+    told: Mapping[tuple[str, str], ScheduleLine],
 ) -> Setup:
     """Return what should be there.
 
@@ -50,7 +56,11 @@ def wanted(
         fleet: names the set of configurations.
         pool: the work pool that carries everything.
         inventory: of the machines that are assessed on a schedule.
-        told: what Prefect was told before, by schedule slug. What still says what is meant stays as it is.
+        told: what Prefect was told before, by full name of the deployment and schedule slug. What still says what is
+            meant stays as it is.
+
+    Raises:
+        RequestError: two of them would have the same name.
     """
     windows = [
         made
@@ -58,8 +68,20 @@ def wanted(
         for opening in configuration.openings(inventories[configuration.name])
         for made in _of(configuration, _at(opening, places[configuration.name]), now, fleet, pool, told)
     ]
-    made = (*standing(fleet, pool, inventory, configurations.source.absolute()), *windows)
-    return Setup(made, automations(fleet), (Pool(pool),))
+    always = standing(fleet, pool, inventory, configurations.source.absolute())
+    made = (*always, *windows)
+    _all_different(made)
+    return Setup(made, automations(fleet), (Pool(pool),), former=former_names(always, fleet))
+
+
+def _all_different(made: Sequence[Deployment]) -> None:
+    twice = [name for name, times in Counter(each.full_name for each in made).items() if times > 1]
+    if twice:
+        name = twice[0].partition("/")[2]
+        raise RequestError(
+            f"two deployments would be named {twice[0]}: Prefect would keep the one that comes last",
+            hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
+        )
 
 
 def _at(opening: Opening, place: Path) -> Opening:
@@ -72,7 +94,7 @@ def _of(
     now: datetime,
     fleet: str,
     pool: str,
-    told: Mapping[str, ScheduleLine],
+    told: Mapping[tuple[str, str], ScheduleLine],
 ) -> Iterator[Deployment]:
     """Return the deployments of one opening: its run, and the download ahead of it where that is wanted."""
     windows = f"{described(opening.schedule)}, for {configuration.scope}."
@@ -82,7 +104,8 @@ def _of(
         words = f"Downloads {say_duration(ahead * 60)} ahead of its windows: {windows}"
         kinds.append((stage_fleet, f"{opening.slug}{STAGED}", ahead, words, _ended_by(opening.request, ahead)))
     for flow, slug, minutes, words, request in kinds:
-        said = line(configuration, opening, now, told.get(slug), slug=slug, lead=timedelta(minutes=minutes))
+        stands = told.get((f"{flow.name}/{opening.slug}", slug))
+        said = line(configuration, opening, now, stands, slug=slug, lead=timedelta(minutes=minutes))
         yield deployment(
             flow,
             opening.slug,
@@ -118,15 +141,14 @@ def line(
     """
     freezes = configuration.frozen_times(opening.zone)
     if told is not None:
-        every_so_often = timedelta(seconds=told.every) if told.every is not None else None
-        kind = SpokenKind.RRULE if every_so_often is None else SpokenKind.INTERVAL
-        stands = Spoken(kind, told.rule, told.zone, None, every_so_often, told.anchor)
         far = now + (AHEAD if told.dates else FAR)
-        if agrees(stands, opening.schedule, now, far, lead, freezes):
-            return replace(told, active=configuration.enabled)
-    said = spoken(opening.schedule, now, lead, freezes)
-    if said.kind is SpokenKind.NEVER:
+        if agrees(told.spoken, opening.schedule, now, far, lead, freezes):
+            return replace(told, active=configuration.enabled, parameters={}, most=None)
+    far = now + lead + HORIZON
+    if all(frozen(window, freezes) is not None for window in occurrences(opening.schedule, now + lead, until=far)):
         return None
+    first = next(occurrences(opening.schedule, now + lead - BEFORE, until=far)).start - lead
+    said = spoken(opening.schedule, min(now, first), lead, freezes)
     if said.kind is SpokenKind.INTERVAL and said.every is not None and said.anchor is not None:
         return every(slug, said.every.total_seconds(), said.anchor, active=configuration.enabled)
     return ScheduleLine(slug, said.text, said.zone, configuration.enabled, until=said.until)

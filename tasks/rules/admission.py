@@ -19,6 +19,7 @@ class Standing(StrEnum):
     MISSED = "missed"  # it was over, or held nothing any more, when its run started
     FROZEN = "frozen"
     CANCELLED = "cancelled"  # a person called it off
+    REPLACED = "replaced"  # what is asked was changed after the run was made; never recorded: another run may have it
 
 
 @dataclass(frozen=True, slots=True)

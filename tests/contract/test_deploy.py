@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -187,7 +187,9 @@ def test_what_was_changed_by_hand_is_seen_and_mended(place: Place) -> None:
     }
     assert seen["patch-fleet/night"]["differences"] == ["paused: true → false"]
     assert "active false → true" in seen["patch-fleet/patch-tuesday"]["differences"][0]
-    place.deploy("--yes")
+    said = place.command("--yes")
+    assert said.stdout.count("patch-fleet/weekend") == 1  # what is done is told once, with what is different about it
+    assert "4 changes were made." in said.stderr
     assert place.differences() == {}
     assert not place.window("night").paused
 
@@ -206,6 +208,67 @@ def test_what_no_configuration_wants_any_more_is_removed_and_nothing_else(place:
         assert {"night", "theirs"} <= names
     finally:
         place.write("weekend", WINDOWS["weekend"])
+
+
+def until(what: Callable[[], Any], seconds: float = 120.0) -> Any:
+    patience = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < patience
+        time.sleep(0.2)
+    return found
+
+
+def children(process: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def is_there(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def serving(place: Place, log: Path) -> "subprocess.Popen[bytes]":
+    words = ("-m", "deployments.command", "deploy", str(place.folder / "configurations"), "--yes", "--serve")
+    started = place.server.run(*words, log=log)
+    until(lambda: "started!" in log.read_text())
+    return started
+
+
+def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(place: Place, tmp_path: Path) -> None:
+    flow = place.client.create_flow_from_name("takes-a-while")
+    entrypoint = "tests.contract.long_flow.take_a_while"
+    known = place.client.create_deployment(
+        flow, "here", entrypoint=entrypoint, work_pool_name="fleetpatch", pull_steps=[], path=None
+    )
+    started = serving(place, tmp_path / "log")
+    (worker,) = children(started.pid)
+    parameters = {"folder": str(tmp_path), "seconds": 8}
+    run = place.client.create_flow_run_from_deployment(known, parameters=parameters)
+    process = int(until(lambda: (tmp_path / "process").exists() and (tmp_path / "process").read_text()))
+
+    started.kill()
+    later = place.client.create_flow_run_from_deployment(known, parameters={"folder": "/nowhere", "seconds": 0})
+
+    assert is_there(process)
+    until((tmp_path / "over").exists)
+    until(lambda: place.client.read_flow_run(run.id).state_type is StateType.COMPLETED)
+    until(lambda: not is_there(worker))
+    assert place.client.read_flow_run(later.id).state_type is StateType.SCHEDULED
+    assert "What started this worker is gone" in (tmp_path / "log").read_text()
+    place.client.delete_deployment(known)
+
+
+def test_a_serve_that_is_told_to_end_does(place: Place, tmp_path: Path) -> None:
+    started = serving(place, tmp_path / "log")
+    (worker,) = children(started.pid)
+
+    started.terminate()
+
+    started.wait(25)
+    assert not is_there(worker)
+    assert "Stopped." in (tmp_path / "log").read_text()
 
 
 def test_a_server_that_is_not_there_is_told_with_its_remedy(place: Place) -> None:

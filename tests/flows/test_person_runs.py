@@ -98,7 +98,7 @@ def test_a_chosen_time_is_told_from_now(
     run = FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), **fields)
     monkeypatch.setattr(FlowRunContext, "get", classmethod(lambda cls: _Context(run)))
     monkeypatch.setattr("flows.windowed.deployment.get_name", lambda: "web")
-    moments = {name: made + later for name in ("asked_for", "scheduled_for") if expected.get(name)}
+    moments: dict[str, Any] = {name: made + later for name in ("asked_for", "scheduled_for") if expected.get(name)}
     assert flow_start() == FlowStart(str(run.id), deployment="web", is_timed=bool(expected.get("is_timed")), **moments)
 
 

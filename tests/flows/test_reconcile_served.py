@@ -14,9 +14,10 @@ from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
 
 from flows import reconcile
 from flows.patch import resume_fleet
-from flows.reconcile import RESUME, reconcile_fleet
+from flows.reconcile import RESUME, _resume_deployment, reconcile_fleet
 from flows.recovery import LeftRun, left_runs
 from flows.successor import GRACE, start_successor
+from flows.tags import DEFAULT_FLEET, fleet_tag, standing_name
 from tasks.errors import PatchError
 from tasks.model import RunInfo, RunReport
 from tasks.records.opening import open_records
@@ -213,9 +214,28 @@ def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) 
     assert "is over: Succeeded" in str(state.message)
 
 
+def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
+    client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes_up(*fleets: str) -> str | None:
+        monkeypatch.setattr("flows.reconcile.own_fleets", lambda: frozenset(map(fleet_tag, fleets)))
+        found = _resume_deployment()
+        return found.name if found is not None else None
+
+    flow = client.create_flow(resume_fleet)
+    client.create_deployment(flow_id=flow, name="on-demand@north", tags=["fleetpatch", fleet_tag("north")])
+
+    assert takes_up("north") == "on-demand@north"
+    assert takes_up() == takes_up("south") == "on-demand"  # it says no fleet: it is everybody's
+    client.create_deployment(flow_id=flow, name="on-demand", tags=["fleetpatch", fleet_tag("default")])
+    assert takes_up("default") == "on-demand"
+    assert takes_up("south") is None
+
+
 def test_what_reconcile_needs_is_deployed_beside_it() -> None:
     from deployments.deploying.standing import standing
     from deployments.serve import offered
 
-    assert RESUME in {made.full_name for made in standing("fleet", "pool", None)}
+    assert RESUME in {made.full_name for made in standing(DEFAULT_FLEET, "pool", None)}
+    assert standing_name(RESUME, "north") in {made.full_name for made in standing("north", "pool", None)}
     assert RESUME in {f"{made.flow_name}/{made.name}" for made in offered()}

@@ -4,23 +4,25 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prefect.client.schemas.objects import StateType
 
-from deployments.cli.deploy_view import tell_faults, tell_next, tell_where
+from deployments.cli.deploy_view import tell_faults, tell_next, tell_where, told_how_far
 from deployments.config.configuration import Configurations
 from deployments.config.load import load_configurations
-from deployments.deploying.ahead import Ahead, ahead, unstarted
+from deployments.deploying.ahead import Ahead, Standing, ahead, standings
 from deployments.deploying.deploy import Examined
-from deployments.deploying.model import Setup
+from deployments.deploying.model import Change, Doing, Setup
 from flows.cli.screen import out
 from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
+from tasks.errors import RequestError
 
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 FLEET = Inventory(
@@ -96,6 +98,8 @@ class Server:
     now: datetime = NOW
     slept: float = 0.0
     makes: datetime | None = None  # a run, when it has been waited for
+    state: StateType = StateType.SCHEDULED
+    run_count: int = 0
 
     def clock(self) -> datetime:
         return self.now
@@ -110,13 +114,18 @@ class Server:
         assert name == "patch-fleet/web"
         return SimpleNamespace(id="01a1f928-be79-7744-8285-3c084ab63817")
 
-    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any, limit: int) -> list[datetime]:
+    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any) -> list[Any]:
         assert deployment_filter.id.any_
         span = flow_run_filter.expected_start_time
-        return [run for run in self.runs if span.after_ <= run <= span.before_][:limit]
+        made = SimpleNamespace(state_type=self.state, run_count=self.run_count)
+        return [made for run in self.runs if span.after_ <= run <= span.before_]
+
+    def standing(self, found: tuple[Ahead, ...]) -> Standing:
+        (known,) = standings(cast("Any", self), found, self.clock, self.sleep).values()
+        return known
 
     def without_run(self, found: tuple[Ahead, ...]) -> tuple[Ahead, ...]:
-        return unstarted(cast("Any", self), found, self.clock, self.sleep)
+        return found if self.standing(found) is Standing.NONE else ()
 
 
 def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Path) -> None:
@@ -127,6 +136,34 @@ def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Pa
     assert Server([due]).without_run(found) == ()
     assert Server([NOW - timedelta(minutes=1)]).without_run(found) == ()  # somebody started it by hand
     assert Server([due - timedelta(days=1), due + timedelta(days=1)]).without_run(found) == found
+
+
+@pytest.mark.parametrize(
+    ("state", "run_count", "standing"),
+    [
+        (StateType.SCHEDULED, 0, Standing.WAITS),  # Late, or in a queue
+        (StateType.PENDING, 0, Standing.WAITS),
+        (StateType.CANCELLED, 0, Standing.NONE),
+        (StateType.CANCELLED, 1, Standing.BEGUN),
+        (StateType.RUNNING, 1, Standing.BEGUN),
+        (StateType.SCHEDULED, 1, Standing.BEGUN),  # started again
+        (StateType.CRASHED, 0, Standing.BEGUN),
+    ],
+)
+def test_a_run_that_no_worker_has_taken_has_not_begun(
+    tmp_path: Path, state: StateType, run_count: int, standing: Standing
+) -> None:
+    configurations = read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}", "lead: 10")
+    found = looked(configurations)
+    server = Server([NOW - timedelta(minutes=40)], state=state, run_count=run_count)
+
+    assert server.standing(found) is standing
+
+    with screen() as said:
+        tell_next(examined(configurations), found, {found[0].deployment: standing}, NOW)
+    words = " ".join(said.get().split())
+    assert ("its run waits for a worker" in words) is (standing is Standing.WAITS)
+    assert ("its run has started" in words) is (standing is Standing.BEGUN)
 
 
 def test_a_run_that_is_due_within_seconds_is_waited_for(tmp_path: Path) -> None:
@@ -162,7 +199,8 @@ def examined(configurations: Configurations, wanted: Setup | None = None) -> Exa
 def told(configurations: Configurations, *, started: bool) -> str:
     found = looked(configurations)
     with screen() as said:
-        tell_next(examined(configurations), found, () if started else found, NOW)
+        standing = Standing.BEGUN if started else Standing.NONE
+        tell_next(examined(configurations), found, {each.deployment: standing for each in found}, NOW)
     return " ".join(said.get().split())
 
 
@@ -203,6 +241,40 @@ def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> N
         tell_faults(faults)
     assert "Prefect cancels the run of the window" in " ".join(said.get().split())
     assert examined(read(tmp_path, hourly)).faults() == ()
+
+
+def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("machines: [{name: web-1, address: 192.0.2.1, environment: prod}]\n")
+    hourly, where = "start: 2026-11-21 02:00, length: 2h, zone: UTC, recurrence: 3Hours", tmp_path / "fleet.yaml"
+    due = (Change(Doing.CREATE, "deployment", "patch-fleet/web"),)
+
+    def refuse(more: str, todo: tuple[Change, ...] = due) -> None:
+        each = replace(examined(read(tmp_path, hourly, f"lead: 120\ninventory: {where}\n{more}")), changes=todo)
+        each.refuse_faults(each.faults())
+
+    with pytest.raises(RequestError, match="nothing was changed: web can't work as it is"):
+        refuse("updates: {classifications: []}")
+    refuse("", ())  # it stands there as it is: whoever serves it goes on
+    refuse("enabled: false\nupdates: {classifications: []}")
+
+
+def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    change = Change(Doing.CREATE, "deployment", "patch-fleet/web")
+    with told_how_far(2) as tell:
+        tell(change)
+        tell(change)
+    assert capsys.readouterr().err.strip() == "2 changes were made."
+
+    def away() -> None:
+        with told_how_far(3) as tell:
+            tell(change)
+            tell(change)
+            raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        away()
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("1 of 3 changes were made; this one failed: create deployment patch-fleet/web.")
 
 
 @pytest.mark.parametrize("serve", [True, False])

@@ -98,14 +98,27 @@ _SETUPS = st.lists(_DEPLOYMENTS, unique_by=lambda each: each.full_name).map(lamb
 
 
 def test_another_fleets_deployments_are_not_taken_over() -> None:
-    done = changes(Setup((WEB, replace(WEB, name="db"))), Setup())
+    theirs = replace(WEB, tags=("fleetpatch", "fleetpatch:fleet=north"))
 
     with pytest.raises(RequestError, match="patch-fleet/web belongs to the fleet 'north' on this server") as caught:
-        refuse_taken(done, {"patch-fleet/web": "north"}, "default")
+        refuse_taken({"patch-fleet/web": WEB, "patch-fleet/db": WEB}, {"patch-fleet/web": theirs}, "default")
 
     assert "--fleet north" in (caught.value.hint or "")
-    refuse_taken(done, {"patch-fleet/shop": "north"}, "default")
-    refuse_taken(changes(Setup((WEB,)), Setup((WEB,))), {"patch-fleet/web": "north"}, "default")
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [WEB, replace(WEB, tags=("mine",)), replace(WEB, tags=("fleetpatch",), entrypoint="mine.patch")],
+)
+def test_a_persons_own_deployment_is_not_taken_over(theirs: Deployment) -> None:
+    with pytest.raises(RequestError, match="patch-fleet/web is there in Prefect, and was not put there by") as caught:
+        refuse_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": theirs}, "default")
+
+    assert "prefect deployment delete 'patch-fleet/web'" in (caught.value.hint or "")
+
+
+def test_what_the_forms_service_has_put_there_is_taken_over() -> None:
+    refuse_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": replace(WEB, tags=("fleetpatch",))}, "default")
 
 
 @given(_SETUPS, _SETUPS)

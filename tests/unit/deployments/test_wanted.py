@@ -15,13 +15,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from deployments.config.configuration import Configuration, Configurations
 from deployments.config.load import load_configurations
 from deployments.deploying.apply import _schedule
-from deployments.deploying.changes import changes
+from deployments.deploying.changes import changes, settled
 from deployments.deploying.deploy import Examined
 from deployments.deploying.found import as_deployment
 from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
 from deployments.deploying.wanted import AHEAD, line, wanted
 from flows.request import PatchRequest
 from inventory.machine import Inventory, Machine
+from tasks.errors import RequestError
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FLEET = Inventory((Machine("web-1", "10.0.0.1", environment="prod", zone="Europe/Berlin"),))
@@ -89,17 +90,17 @@ def test_what_still_says_what_is_meant_stays_as_it_is(tmp_path: Path, window: st
         assert told(configuration, NOW + timedelta(days=days), before) == before
 
 
+def as_found_by_a_server(schedule: Any) -> tuple[ScheduleLine, ...]:
+    """Return a schedule as it comes back in a server's answer."""
+    line = DeploymentSchedule(schedule=schedule, slug="web", active=True)
+    deployment = DeploymentResponse(name="web", flow_id=uuid4(), labels={}, schedules=[line])
+    return as_deployment(deployment.model_dump(mode="json"), "patch-fleet", None).schedules
+
+
 def test_an_hourly_window_that_prefect_was_told_of_stays_as_it_is(tmp_path: Path) -> None:
     configuration = one(tmp_path, HOURS)
     made = sure(told(configuration))
-    theirs = DeploymentResponse(
-        name="web",
-        flow_id=uuid4(),
-        labels={},
-        schedules=[DeploymentSchedule(schedule=_schedule(made), slug="web", active=True)],
-    )
-
-    (before,) = as_deployment(theirs, "patch-fleet").schedules
+    (before,) = as_found_by_a_server(_schedule(made))
 
     assert before == made
     assert told(configuration, NOW + timedelta(days=3), before) == made
@@ -149,8 +150,36 @@ def test_what_was_switched_off_by_hand_is_wanted_on(tmp_path: Path) -> None:
 def aim(configurations: Configurations, now: datetime, found: Setup) -> Setup:
     names: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.every}
     places = dict.fromkeys(names, PLACE)
-    lines = {each.slug: each for deployment in found.deployments for each in deployment.schedules}
+    lines = {(each.full_name, line.slug): line for each in found.deployments for line in each.schedules}
     return wanted(configurations, names, now, places=places, fleet="f", pool="p", inventory=PLACE, told=lines)
+
+
+def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(f"name: standing\nscope: env=prod\nwindow: {{{EVENING}}}\n")
+    (configuration,) = load_configurations(tmp_path / "web.yaml", NOW.date()).every
+    # a name that no file may have, as it is one of ours
+    form = configuration.form.model_copy(update={"name": "on-demand"})
+    every = Configurations((replace(configuration, form=form),), tmp_path)
+    names: Mapping[str, Inventory] = {"on-demand": FLEET}
+    places = {"on-demand": PLACE}
+
+    with pytest.raises(RequestError, match="two deployments would be named patch-fleet/on-demand") as caught:
+        wanted(every, names, NOW, places=places, fleet="default", pool="p", inventory=PLACE, told={})
+
+    assert "'on-demand' another name" in (caught.value.hint or "")
+
+
+def test_schedules_of_one_name_in_two_deployments_are_told_apart(tmp_path: Path) -> None:
+    """A configuration may be called as another one's download is, or as a schedule that every fleet has."""
+    (web,) = read(tmp_path, EVENING, "stage_ahead: 60").every
+    # names that no file may have, as they are ours
+    forms = [web.form.model_copy(update={"name": name, "stage_ahead": None}) for name in ("web-stage", "reconcile")]
+    configurations = Configurations((web, *(replace(web, form=form) for form in forms)), tmp_path)
+    made = aim(configurations, NOW, Setup())
+
+    later = aim(configurations, NOW + timedelta(days=1), stored(made))
+
+    assert settled(changes(later, stored(made)))
 
 
 def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
@@ -160,7 +189,7 @@ def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
 
     told_inventories = {name: request["inventory"] for name, request in asked.items() if isinstance(request, Mapping)}
     assert told_inventories == dict.fromkeys(
-        ["patch-fleet/web", "stage-fleet/web", "assess-fleet/scheduled"], str(PLACE)
+        ["patch-fleet/web", "stage-fleet/web", "assess-fleet/scheduled@f"], str(PLACE)
     )
 
 

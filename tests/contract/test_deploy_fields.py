@@ -1,0 +1,343 @@
+"""What others do to what `deploy` made: fields changed by hand, runs that wait, other fleets, other people's things."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import State as AnyState
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
+
+from deployments.deploying import found as listings
+from deployments.deploying.apply import put_deployment
+from deployments.deploying.cancel import cancel
+from deployments.deploying.deploy import Examined, examine
+from deployments.deploying.model import Change, Doing, Waiting
+from tasks.errors import RequestError
+from tests.contract.offered_fields import POOL, Harmless, NotThere, Offered, Row, Seen, rows, undecided
+from tests.support.fake_clock import FakeClock
+from tests.support.prefect_server import prefect_server
+
+pytestmark = pytest.mark.slow
+
+FLEET = "machines: [{name: web-1, address: 192.0.2.11, environment: prod}]\n"
+WEB = "window: {start: 2026-12-05 22:00, length: 2h, zone: Europe/Berlin, recurrence: Month Second Tuesday}"
+
+
+@dataclass
+class Place:
+    """A server, and a folder of configurations; everything is asked and done in this process."""
+
+    offered: Offered
+    folder: Path
+
+    def write(self, text: str, name: str = "web") -> None:
+        place = self.folder / "configurations" / f"{name}.yaml"
+        place.write_text(f"name: {name}\nscope: env=prod\ninventory: {self.folder / 'fleet.yaml'}\n{text}\n")
+
+    def examined(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> Examined:
+        path, clock = self.folder / "configurations", FakeClock(datetime.now(UTC) - ago)
+        return examine(self.offered.client, path, None, fleet=fleet, pool=POOL, prune=prune, clock=clock)
+
+    def deploy(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> list[Change]:
+        done: list[Change] = []
+        self.examined(fleet, prune=prune, ago=ago).apply(self.offered.client, done.append)
+        return done
+
+    def differences(self, fleet: str = "fields") -> list[str]:
+        """Return what --check finds."""
+        changes = [each for each in self.examined(fleet).changes if each.doing is not Doing.KEEP]
+        return [f"{each.doing} {each.kind} {each.name}: {'; '.join(each.differences)}" for each in changes]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("fields")
+    (folder / "configurations").mkdir()
+    (folder / "fleet.yaml").write_text(FLEET)
+    with prefect_server(folder / "prefect") as server, server.client() as client:
+        place = Place(Offered(client), folder)
+        place.write(WEB)
+        place.deploy()
+        assert place.differences() == []
+        yield place
+
+
+@pytest.fixture
+def place(deployed: Place) -> Iterator[Place]:
+    """The same; what a test writes is gone afterwards, here and there."""
+    yield deployed
+    for each in (deployed.folder / "configurations").iterdir():
+        if each.stem != "web":
+            each.unlink()
+    deployed.deploy()
+
+
+def test_every_field_that_prefect_offers_is_decided() -> None:
+    assert list(undecided()) == []
+
+
+def _id(row: Row) -> str:
+    return f"{row[0]}.{row[1]}"
+
+
+CHANGED = [row for row in rows() if not isinstance(row[2], NotThere)]
+
+
+@pytest.mark.parametrize("row", CHANGED, ids=map(_id, CHANGED))
+def test_what_was_changed_is_seen_and_mended_or_harmless(deployed: Place, row: Row) -> None:
+    _, _, verdict, change = row
+
+    change(deployed.offered, {})
+
+    told = deployed.differences()
+    if isinstance(verdict, Harmless):
+        assert told == []
+        return
+    assert isinstance(verdict, Seen)
+    assert any(verdict.words in each for each in told), told
+    deployed.deploy()
+    # The server's scheduler may have been about to make runs by what was changed: those are seen as well.
+    for _ in range(3):
+        if deployed.differences() == []:
+            return
+        assert {each.kind for each in deployed.deploy()} == {"flow run"}
+    pytest.fail("\n".join(deployed.differences()))
+
+
+# -- runs that wait while something is deployed ------------------------------------------------------------------------
+
+DAYS = 5
+
+
+def nightly(due: datetime, more: str = "") -> str:
+    window = f"{{start: {due - timedelta(days=DAYS):%Y-%m-%d %H:%M}, length: 2h, zone: UTC, recurrence: Day}}"
+    return f"window: {window}\n{more}"
+
+
+class Nights:
+    """A configuration that was deployed days ago, with a run of each night that no worker has taken."""
+
+    def __init__(self, place: Place, name: str) -> None:
+        self.place, self.name, self.client = place, name, place.offered.client
+        self.due = (datetime.now(UTC) - timedelta(minutes=10)).replace(second=0, microsecond=0)
+        place.write(nightly(self.due), name)
+        place.deploy(ago=timedelta(days=DAYS))
+        self.deployment = self.client.read_deployment_by_name(f"patch-fleet/{name}").id
+
+    def made(self, days_ago: int, state: AnyState[Any] | None = None) -> FlowRun:
+        due = self.due - timedelta(days=days_ago)
+        around = {"start_time": due.isoformat(), "end_time": (due + timedelta(minutes=1)).isoformat()}
+        body = {"path_params": {"id": self.deployment}, "json": {**around, "max_runs": 1}}
+        self.client.request("POST", "/deployments/{id}/schedule", **body)  # type: ignore[arg-type]
+        listed = listings.waiting(self.client, "fleetpatch:fleet=fields", {str(self.deployment): "here"})
+        (run,) = (self.client.read_flow_run(UUID(each.id)) for each in listed if each.due == due and each.scheduled)
+        return self.put(run, state)
+
+    def by_hand(self, **asked: Any) -> FlowRun:
+        request = {**self.client.read_deployment(self.deployment).parameters["request"], **asked}
+        return self.client.create_flow_run_from_deployment(self.deployment, parameters={"request": request})
+
+    def put(self, run: FlowRun, state: AnyState[Any] | None) -> FlowRun:
+        if state is not None:
+            self.client.set_flow_run_state(run.id, state, force=True)
+        return run
+
+    def state(self, run: FlowRun) -> tuple[str, str]:
+        there = self.client.read_flow_run(run.id).state
+        assert there is not None
+        return there.type.value, there.message or ""
+
+
+def narrowed(nights: Nights) -> str:
+    nights.place.write(nightly(nights.due, "scope: name=web-1").replace("scope: env=prod", ""), nights.name)
+    text = nights.place.folder / "configurations" / f"{nights.name}.yaml"
+    text.write_text(text.read_text().replace("scope: env=prod\n", ""))
+    return "its deployment asks something else now (scope)"
+
+
+def never_rebooted(nights: Nights) -> str:
+    nights.place.write(nightly(nights.due, "reboot: Never"), nights.name)
+    return "(reboot)"
+
+
+def switched_off(nights: Nights) -> str:
+    nights.place.write(nightly(nights.due, "enabled: false"), nights.name)
+    return "its deployment is switched off"
+
+
+def frozen(nights: Nights) -> str:
+    freeze = f"freezes: [{{date: {nights.due + timedelta(days=1):%Y-%m-%d}}}]"
+    nights.place.write(nightly(nights.due, freeze), nights.name)
+    return "(freezes)"
+
+
+def moved(nights: Nights) -> str:
+    nights.place.write(nightly(nights.due + timedelta(hours=3)), nights.name)
+    return "no schedule starts a run at"
+
+
+def removed(nights: Nights) -> str:
+    (nights.place.folder / "configurations" / f"{nights.name}.yaml").unlink()
+    return "its deployment is removed"
+
+
+@pytest.mark.parametrize("change", [narrowed, never_rebooted, switched_off, frozen, moved, removed])
+def test_runs_that_wait_with_what_was_asked_before_are_cancelled(place: Place, change: Any) -> None:
+    nights = Nights(place, f"nights-{change.__name__.replace('_', '-')}")
+    waits = [
+        nights.made(0, Late(scheduled_time=nights.due)),
+        nights.made(1),
+        nights.made(2, AwaitingConcurrencySlot(scheduled_time=nights.due)),
+        nights.made(3, Pending()),
+    ]
+    goes_on = nights.made(4, Running())
+    by_hand = nights.by_hand()
+    own = nights.by_hand(scope="name=web-1", reboot="Always")
+    assert place.differences() == []  # that they wait is no fault of theirs
+
+    why = change(nights)
+
+    seen = place.differences()
+    assert sum(f"cancel flow run patch-fleet/{nights.name} of" in each and why in each for each in seen) >= 3, seen
+    place.deploy()
+    for run in waits:
+        kind, message = "CANCELLED", ""
+        try:
+            kind, message = nights.state(run)
+        except ObjectNotFound:  # Prefect itself forgets some as their deployment is removed
+            assert change is removed
+            continue
+        assert kind == "CANCELLED"
+        assert message.startswith("cancelled by fleetpatch deploy: ")
+        assert why in message
+    assert nights.state(goes_on)[0] == "RUNNING"
+    if change is not moved:  # whoever starts a run by hand chooses its time
+        assert nights.state(by_hand)[0] == "CANCELLED"
+    if change is narrowed:
+        assert nights.state(own)[0] == "SCHEDULED"
+    assert place.differences() == []
+
+
+def test_a_run_that_the_scheduler_made_meanwhile_is_seen_and_cancelled(place: Place) -> None:
+    nights = Nights(place, "meanwhile")
+    there = nights.client.read_deployment(nights.deployment).parameters
+    place.offered.patch("/deployments/{id}", {"parameters": {"request": {"scope": "*"}}}, id=nights.deployment)
+    run = nights.made(0)
+    place.offered.patch("/deployments/{id}", {"parameters": there}, id=nights.deployment)
+
+    (seen,) = place.differences()
+
+    assert seen.startswith("cancel flow run patch-fleet/meanwhile of")
+    place.deploy()
+    assert nights.state(run)[0] == "CANCELLED"
+
+
+def test_a_run_that_begins_while_it_is_cancelled_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights = Nights(place, "begins")
+    run, client = nights.made(0, Pending()), nights.client
+    waited = Waiting(str(run.id), run.name, "patch-fleet/begins", "Pending", nights.due, {}, scheduled=True)
+    read = client.read_flow_run
+
+    def read_and_begun(known: UUID) -> FlowRun:
+        there = read(known)
+        client.set_flow_run_state(known, Running())
+        return there
+
+    monkeypatch.setattr(client, "read_flow_run", read_and_begun)
+    assert not cancel(client, waited, "why")
+    monkeypatch.setattr(client, "read_flow_run", read)
+
+    assert nights.state(run)[0] == "RUNNING"
+    assert not cancel(client, waited, "why")  # asked again, it is left alone
+    assert nights.state(run)[0] == "RUNNING"
+
+
+# -- others on the same server -----------------------------------------------------------------------------------------
+
+
+def standing_names(place: Place, fleet: str) -> set[str]:
+    return {each.full_name for each in place.examined(fleet).found.deployments}
+
+
+def test_two_fleets_on_one_server_leave_each_other_alone(place: Place, tmp_path: Path) -> None:
+    north = replace(place, folder=tmp_path)
+    (tmp_path / "configurations").mkdir()
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    north.write(WEB, "north-web")
+    try:
+        north.deploy("north")
+
+        assert north.differences("north") == []
+        assert place.differences() == []
+        assert "reconcile-fleet/scheduled@north" in standing_names(north, "north")
+        assert not standing_names(north, "north") & standing_names(place, "fields")
+        north.write(WEB, "web")
+        with pytest.raises(RequestError, match="patch-fleet/web belongs to the fleet 'fields'"):
+            north.examined("north")
+    finally:
+        for each in north.offered.client.read_deployments():
+            if "fleetpatch:fleet=north" in each.tags:
+                north.offered.client.delete_deployment(each.id)
+
+
+def test_what_an_earlier_release_has_put_there_is_moved_and_not_doubled(place: Place) -> None:
+    client = place.offered.client
+    ours = next(each for each in place.examined().wanted.deployments if each.flow == "reconcile-fleet")
+    put_deployment(client, client.create_flow_from_name("reconcile-fleet"), replace(ours, name="scheduled"))
+
+    assert place.differences() == ["remove deployment reconcile-fleet/scheduled: "]
+    place.deploy(prune=False)
+
+    assert place.differences() == []
+    assert [name for name in standing_names(place, "fields") if name.startswith("reconcile-fleet/")] == [ours.full_name]
+
+
+def test_a_persons_own_deployment_of_the_same_name_is_refused(place: Place) -> None:
+    client = place.offered.client
+    known = client.create_deployment(client.create_flow_from_name("patch-fleet"), "mine", tags=["fleetpatch"])
+    place.write(WEB, "mine")
+    try:
+        with pytest.raises(RequestError, match="patch-fleet/mine is there in Prefect, and was not put there by"):
+            place.examined()
+        assert client.read_deployment(known).tags == ["fleetpatch"]
+    finally:
+        client.delete_deployment(known)
+
+
+def test_everything_is_found_however_many_pages_it_takes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights = Nights(place, "pages")
+    for days_ago in range(4):
+        nights.made(days_ago)
+    core = AutomationCore.model_validate(place.offered.automation.model_dump())
+    for number in range(4):
+        place.offered.client.create_automation(core.model_copy(update={"name": f"theirs {number}"}))
+    whole = place.examined().found
+    monkeypatch.setattr(listings, "PAGE", 2)
+
+    paged = place.examined()
+
+    assert paged.settled
+    assert sorted(each.full_name for each in paged.found.deployments) == sorted(
+        each.full_name for each in whole.deployments
+    )
+    late = [{each.id for each in setup.waiting if each.due <= nights.due} for setup in (paged.found, whole)]
+    assert late[0] == late[1]  # of later ones the scheduler makes more and more
+    assert len(late[0]) >= 4
+
+
+def test_copies_of_an_automation_are_removed(place: Place) -> None:
+    there = place.offered.automation
+    place.offered.client.create_automation(AutomationCore.model_validate(there.model_dump()))
+
+    assert place.differences() == [f"remove automation {there.name}: 1 copies of it"]
+    place.deploy()
+
+    assert place.differences() == []
+    assert [each.name for each in place.offered.client.read_automations()].count(there.name) == 1

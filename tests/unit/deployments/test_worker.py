@@ -1,0 +1,101 @@
+"""The worker beside `deploy --serve`: it ends when it is told to, and takes nothing once who has started it is gone."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prefect.workers.process import ProcessWorker
+
+from deployments.deploying.bound import worker_of
+from deployments.deploying.worker import attend
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w').close(); time.sleep(600)"
+POLITE = "import time; open('up', 'w').close(); time.sleep(600)"
+WITH_A_CHILD = (
+    f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)']); {DEAF}"
+)
+PATIENCE = 60.0
+
+
+def until(what: Callable[[], object]) -> None:
+    patience = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+
+
+def told_to_end_when_up(folder: Path) -> None:
+    def tell() -> None:
+        until((folder / "up").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("program", "code"), [(POLITE, -signal.SIGTERM), (DEAF, 0)])
+def test_a_worker_ends_in_time_when_this_process_is_told_to(here: Path, program: str, code: int) -> None:
+    told_to_end_when_up(here)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    assert attend([sys.executable, "-c", program], os.environ, end_seconds=1, with_runs=300) == code
+
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_worker_that_carries_runs_is_given_longer(here: Path) -> None:
+    told_to_end_when_up(here)
+    begun = time.monotonic()
+
+    assert attend([sys.executable, "-c", WITH_A_CHILD], os.environ, end_seconds=0, with_runs=2) == 0
+
+    assert time.monotonic() - begun >= 2
+
+
+def test_a_signal_that_comes_before_the_worker_is_passed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def told_first(*words: object, **more: object) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(*words, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("deployments.deploying.worker.subprocess.Popen", told_first)
+
+    assert attend([sys.executable, "-c", POLITE], os.environ) in {-signal.SIGTERM, 0}
+
+
+def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ended = list[str](), list[int]()
+
+    async def ask(self: ProcessWorker) -> list[Any]:
+        asked.append("runs")
+        return []
+
+    monkeypatch.setattr(ProcessWorker, "get_and_submit_flow_runs", ask)
+    monkeypatch.setattr("deployments.deploying.bound.os.kill", lambda _process, number: ended.append(number))
+    bound, left = (worker_of(parent, "pool", "name") for parent in (os.getppid(), 2**22 + 1))
+
+    def turn(worker: ProcessWorker, carried: int) -> None:
+        worker._limiter = cast("Any", SimpleNamespace(borrowed_tokens=carried))
+        asyncio.run(worker.get_and_submit_flow_runs())
+
+    turn(bound, 0)
+    assert (asked, ended) == (["runs"], [])
+    turn(left, 1)
+    assert (asked, ended) == (["runs"], [])  # a run of it is not over
+    turn(left, 0)
+    assert (asked, ended) == (["runs"], [signal.SIGTERM])
