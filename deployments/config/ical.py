@@ -190,7 +190,7 @@ class _Reader:
 
     def _instance(self, component: Component) -> _Instance:
         line = component.one("RECURRENCE-ID")
-        assert line is not None  # noqa: S101 - who asks has looked
+        assert line is not None  # noqa: S101 - for the type checker: who asks has looked
         if "RANGE" in line.parameters:
             hint = "Export the calendar from a program that makes two series of it."
             raise refused(line.number, "RECURRENCE-ID changes all that follow (RANGE), which is not read", hint)

@@ -152,7 +152,7 @@ class Series:
             rule = parse_rrule(line.value)
         except RequestError as error:
             raise refused(line.number, error.message, error.hint) from error
-        assert isinstance(rule, Rule)  # noqa: S101 - hours were refused above
+        assert isinstance(rule, Rule)  # noqa: S101 - for the type checker: hours were refused above
         if rule.months and rule.month_days and all(_never(rule, month) for month in rule.months):
             raise refused(
                 line.number, f"{cut(line.value)} names a day that no year has", "Correct the day or the month."

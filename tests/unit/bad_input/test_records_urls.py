@@ -122,7 +122,7 @@ def test_only_what_is_wrong_and_what_to_do(url: str, tmp_path: Path, monkeypatch
         ("socket", "it is a socket"),
         ("folder", "it is a directory"),
         ("text/records.db", "for the records"),
-        ("a" * 5000, "File name too long"),
+        ("a" * 5000, "is no path of a file"),
         ("/dev/null", "it is a device"),
         ("/dev/zero", "it is a device"),
     ],
