@@ -96,7 +96,7 @@ class Place:
 
     def switch_off(self, done: Callable[[], object]) -> None:
         """Press the page's switch, until something is done."""
-        self.again_until(lambda: self.page.locator(".p-toggle, [role=switch]").first.click(), done, "the switch")
+        self.again_until(self.page.locator(".p-toggle, [role=switch]").first.click, done, "the switch")
 
     def again_until(self, act: Callable[[], None], done: Callable[[], object], what: str) -> None:
         """Do something as often as it takes: a busy SQLite refuses some of the server's writes."""
