@@ -80,7 +80,7 @@ def _here() -> Path:
         return Path.cwd()
     except OSError as error:
         hint = "Change to a directory that exists, and give the path again."
-        raise InventoryError(f"the working directory can't be found: {error.strerror}", hint=hint) from error
+        raise InventoryError("the folder that this was started in is gone", hint=hint) from error
 
 
 def _existing(path: Path, how: str) -> Path:
