@@ -24,7 +24,7 @@ LINE_LIMIT: Final = 1024 * 1024
 """Bytes that one framed line may have; prelude.sh cuts its pieces at 60 000."""
 RECORDS_LIMIT: Final = 16 * 1024 * 1024
 """Bytes that all records of one exchange may have together."""
-NOISE_LIMIT: Final = 16 * 1024 * 1024
+NOISE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of what is no answer that are read, on both streams together: a start-up file may print without end."""
 INTEGER_DIGITS: Final = 20
 """Of a whole number, its sign included: those of 64 bits have no more."""
