@@ -188,7 +188,6 @@ def _way(spill: Spill, name: str) -> dict[str, Any]:
     targets = {
         "answers": f"http://{login}@{host}/?token={token}",
         "refuses": f"http://{login}@{host}:81/?token={token}",
-        "garbled": f"http://{login.replace('%2F', '/')}@{host}/",
     }
     match name:
         case "all":
@@ -213,6 +212,7 @@ def _way(spill: Spill, name: str) -> dict[str, Any]:
 
 def _carry_out(spill: Spill) -> None:
     value: dict[str, Any] = {"VALUE": spill.canaries["login-block"], "BLOCK": BLOCK}
+    value["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
     reports = ("--report", str(spill.home / "reports"))
     secret = {kind: quote(spill.canaries[kind], safe="") for kind in KINDS}
     unreachable = f"postgresql://fleet:{secret['records-wrong']}@127.0.0.1:9/fleet"
@@ -246,6 +246,10 @@ def _carry_out(spill: Spill) -> None:
         _private(spill.given / "fleet.yaml", yaml.safe_dump(data))
         spill.fleetpatch("agent", "assess", "all", agent=agent.path)
         spill.agent_visits["asked for"] = agent.visits
+        refused = {"name": "garbled", "kind": "http", "target": f"http://ann:{spill.canaries['check-login']}@h/é"}
+        data["machines"] = [{**data["machines"][0], "probes": [refused]}]
+        _private(spill.given / "fleet.yaml", yaml.safe_dump(data))
+        spill.fleetpatch("garbled check", "assess", "all", agent=agent.path)
     _private(spill.given / "fleet.yaml", fleet)
 
 
