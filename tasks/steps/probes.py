@@ -142,8 +142,9 @@ def _http(check: Check) -> str:
             return "" if 200 <= answer.status < 400 else f"status {answer.status}"
     except HTTPError as error:
         with error:
-            endless = error.msg.startswith(HTTPRedirectHandler.inf_msg)
-            return "" if 300 <= error.code < 400 and not endless else why_not(error)
+            if error.msg.startswith(HTTPRedirectHandler.inf_msg):
+                return f"status {error.code}: redirects without end"
+            return "" if 300 <= error.code < 400 else why_not(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return why_not(error)
 
