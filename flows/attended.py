@@ -34,15 +34,15 @@ class _Ending:
     error: BaseException | None = None
 
 
-def _unheard(_reason: str) -> None:
-    """Nobody wants to know."""
+def _not_noted(_reason: str) -> None:
+    """Nothing is kept for anybody."""
 
 
 def attended(
     body: Callable[[], T],
     control: Control,
-    stopped: Callable[[str], None],
-    suspended: Callable[[str], None] = _unheard,
+    stopped: Callable[[str], None] = _not_noted,
+    suspended: Callable[[str], None] = _not_noted,
 ) -> T:
     """Carry a run out in a thread of its own, while this one hears what is asked of the process.
 

@@ -5,7 +5,6 @@ Prefect cancelled them, no worker took them, or Prefect made none. The schedules
 deployments themselves, so nothing but Prefect's server and the records is needed.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pydantic import ValidationError
 from flows.campaign import new_run_id
 from flows.context import Caller
 from flows.hearing import NO_ANSWER
+from flows.paging import all_pages
 from flows.replaced import spoken_of
 from flows.request import PatchRequest
 from flows.tags import FLEET, OURS
@@ -52,7 +52,6 @@ from tasks.states import Occasion
 PATCH_FLOW = "patch-fleet"
 LOOK_BACK = timedelta(days=7)
 """How far back windows are looked at: a server may be off for a long weekend."""
-_PAGE = 200
 _FAILED = frozenset({StateType.FAILED, StateType.CRASHED})
 
 
@@ -120,13 +119,12 @@ def _deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[
     if not fleets:
         return
     ours, flow = DeploymentFilterTags(all_=[OURS]), FlowFilter(name=FlowFilterName(any_=[PATCH_FLOW]))
-    for offset in itertools.count(0, _PAGE):
-        page = client.read_deployments(
-            flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=_PAGE, offset=offset
+    found = all_pages(
+        lambda limit, offset: client.read_deployments(
+            flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=limit, offset=offset
         )
-        yield from (each for each in page if not each.paused and fleets_of(each.tags) & fleets)
-        if len(page) < _PAGE:
-            return
+    )
+    yield from (each for each in found if not each.paused and fleets_of(each.tags) & fleets)
 
 
 def _dues(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime, who: Caller) -> Iterator[_Due]:
@@ -151,16 +149,14 @@ def _dues(client: SyncPrefectClient, deployment: DeploymentResponse, now: dateti
 
 def _runs(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime) -> Iterator[FlowRun]:
     span = FlowRunFilterExpectedStartTime.model_validate({"after_": now - LOOK_BACK, "before_": now})
-    for offset in itertools.count(0, _PAGE):
-        page = client.read_flow_runs(
+    yield from all_pages(
+        lambda limit, offset: client.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
             flow_run_filter=FlowRunFilter(expected_start_time=span),
-            limit=_PAGE,
+            limit=limit,
             offset=offset,
         )
-        yield from page
-        if len(page) < _PAGE:
-            return
+    )
 
 
 def _dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:

@@ -100,10 +100,6 @@ def _start_all(found: tuple[LeftRun, ...], resume: DeploymentResponse, who: Call
     return failed
 
 
-def _not_noted(_reason: str) -> None:
-    """Each of the runs that are taken up here is noted on its own."""
-
-
 def _take_all(found: tuple[LeftRun, ...], who: Caller) -> list[str]:
     """Take all up here; return which could not be, and why. That somebody else has taken one up is as good."""
     if found and deployment.get_id():
@@ -113,6 +109,7 @@ def _take_all(found: tuple[LeftRun, ...], who: Caller) -> list[str]:
         mine.watch.said(f"run {left.run.id} is {left.action}")
         return take_left(left, mine, prefect_runner)
 
-    done = attended(functools.partial(take_all, found, who, take), who.control, _not_noted)
+    # What is asked of this process is noted by each of the runs on its own.
+    done = attended(functools.partial(take_all, found, who, take), who.control)
     errors = [(each.left.run.id, each.error) for each in done if each.error is not None]
     return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inventory.drafts import Fragment
 from inventory.formats import DYNAMIC_HINT, YAML, AnsibleFile, is_program, read_file, read_if_ansible
-from inventory.places import MAX_FILE_BYTES, Place, Problems
+from inventory.places import MAX_FILE_BYTES, Place, Problems, names_in
 
 logger = logging.getLogger(__name__)
 
@@ -107,16 +107,8 @@ class _Rest:
 
 def _entries(folder: Path, problems: Problems) -> Iterator[Path]:
     """Give what in a directory may be an inventory, in Ansible's order; directories as well."""
-    try:
-        names = [item.name for item in folder.iterdir()]
-    except OSError as error:
-        hint = "Correct the path, and make it readable for the user who runs fleetpatch."
-        problems.add(Place(folder), f"this directory can't be read: {error.strerror}", hint)
-        return
-    if len(names) > MOST_FILES:
-        hint = "Give a directory that holds nothing but inventories."
-        problems.add(Place(folder), f"more than {MOST_FILES:,} entries are in this directory", hint)
-        return
-    for name in sorted(names):
+    unreadable = "Correct the path, and make it readable for the user who runs fleetpatch."
+    more = "Give a directory that holds nothing but inventories."
+    for name in names_in(folder, problems, most=MOST_FILES, if_unreadable=unreadable, if_more=more):
         if not name.startswith(".") and not name.endswith(_NEVER) and name not in _NO_SOURCES:
             yield folder / name

@@ -168,6 +168,27 @@ def _read_bytes(path: Path, limit: int, regular: bool) -> bytes:
     return bytes(raw)
 
 
+def names_in(folder: Path, problems: Problems, *, most: int, if_unreadable: str, if_more: str) -> list[str]:
+    """Return the names in a directory, sorted; none when it can't be read or holds too many.
+
+    Args:
+        folder: the directory.
+        problems: takes what is wrong with it.
+        most: how many it may hold.
+        if_unreadable: the remedy when it can't be read.
+        if_more: the remedy when it holds more.
+    """
+    try:
+        names = [item.name for item in folder.iterdir()]
+    except OSError as error:
+        problems.add(Place(folder), f"this directory can't be read: {error.strerror}", if_unreadable)
+        return []
+    if len(names) > most:
+        problems.add(Place(folder), f"more than {most:,} entries are in this directory", if_more)
+        return []
+    return sorted(names)
+
+
 def with_home(path: Path, error: type[FleetpatchError] = InventoryError) -> Path:
     """Return a path with ``~`` filled in.
 

@@ -118,7 +118,7 @@ class Configuration:
         """Return the machines that it is for, as of now.
 
         Raises:
-            InventoryError: there is none, or the scope asks for a tag that nobody carries.
+            InventoryError: there is none, or no machine has the tag that the scope asks for.
         """
         return Scope.parse(self.scope).select(inventory)
 

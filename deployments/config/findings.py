@@ -72,7 +72,7 @@ def known_zones(one: Configuration, fleets: Fleets) -> tuple[str, ...]:
     try:
         zones = {machine.zone for machine in fleets.machines_of(one)}
     except InventoryError:
-        zones = set()  # that there are no machines is told where machines are looked at
+        zones = set()  # another check reports that there are no machines
     return tuple(sorted(zones)) or ("UTC",)
 
 
@@ -188,7 +188,7 @@ def _about_machines(one: Configuration, inventory: Inventory, fleets: Fleets) ->
 
 
 def _overlaps(configurations: Configurations, fleets: Fleets, now: datetime) -> Iterator[Finding]:
-    """Give one finding for each configuration, whatever it overlaps: nobody reads a line for each pair of a hundred."""
+    """Give one finding for each configuration that overlaps others. A line for each pair would be thousands."""
     by_first: dict[str, list[Crossing]] = {}
     for each in crossings(lanes_of(configurations, fleets), now, now + AHEAD):
         by_first.setdefault(each.first, []).append(each)

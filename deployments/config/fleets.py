@@ -33,7 +33,7 @@ class Fleets:
         A scope is looked for once: it is asked for again and again, and a fleet may be large.
 
         Raises:
-            InventoryError: there is none, or the scope asks for a tag that nobody carries.
+            InventoryError: there is none, or no machine has the tag that the scope asks for.
         """
         key = (configuration.inventory, configuration.scope)
         if key not in self._selected:

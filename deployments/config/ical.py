@@ -50,8 +50,8 @@ def read_events(text: str, since: date, until: date) -> tuple[Event, ...]:
         until: events that start on this day or later are left out.
 
     Raises:
-        InventoryError: it is no calendar, it has no event, one makes no sense or names a zone that nobody knows, there
-            are more than MAX_EVENTS, or series want too much work; with the line, the event and a hint.
+        InventoryError: it is no calendar, it has no event or more than MAX_EVENTS, an event is wrong or its zone is
+            unknown, or its series take too much work. The error has the line, the event and a hint.
     """
     calendars = read_calendars(text)
     components = [part for each in calendars for part in each.parts if part.name == "VEVENT"]

@@ -68,7 +68,7 @@ class Zones:
         """Return the zone of a name that stands in a line.
 
         Raises:
-            InventoryError: nobody knows it, or the file defines it in a way that makes no sense.
+            InventoryError: the zone is unknown, or the file defines it wrongly.
         """
         name = name.strip()
         if name not in self._read:

@@ -19,7 +19,7 @@ from tasks.model import Hook
 from tasks.rules.calendar.overlaps import Severity
 from tasks.states import HookKind
 
-_ELSEWHERE = "Or leave it, if its runs are carried out on another machine, where that is so."
+_ELSEWHERE = "Ignore this if another machine carries out its runs and has what is missing here."
 
 
 def needs(configurations: Configurations) -> tuple[Finding, ...]:
@@ -38,7 +38,7 @@ def _of(one: Configuration) -> Iterator[Finding]:
             )
     for each in one.form.notify:
         if wrong := _wrong_with_reference(each.to):
-            yield _warning(one, "notify", f"nobody can be told: {wrong}", "Correct the file, or the path.")
+            yield _warning(one, "notify", f"no notification can be sent: {wrong}", "Correct the file, or the path.")
 
 
 def _warning(one: Configuration, key: str, message: str, remedy: str) -> Finding:
@@ -79,7 +79,7 @@ def _wrong_with_function(module: str, function: str) -> str:
             return f"there is no module {part} that can be imported"
         folders = list(spec.submodule_search_locations or ())
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ""  # compiled: nobody can say what is in it
+        return ""  # a compiled module: its functions can't be read here
     try:
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:

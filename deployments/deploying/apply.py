@@ -54,7 +54,7 @@ def apply(
 
 
 class _Applying:
-    """Changes of one examination, carried out one by one."""
+    """Carries out the changes that one examination has found, one by one."""
 
     def __init__(self, client: "SyncPrefectClient", wanted: Setup, found: Setup) -> None:
         self._client, self._found = client, found

@@ -1,6 +1,6 @@
 """What is there in Prefect, told in our own words (model.py)."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +11,7 @@ from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
 
 from deployments.deploying.model import COMMAND, Automation, Deployment, Pool, ScheduleLine, Setup, Waiting
+from flows.paging import all_pages
 from flows.tags import fleet_tag
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Told = dict[str, Any]
 """A thing as the server tells of it."""
-
-PAGE = 200  # the most that the server gives at once
 
 
 def found(client: "SyncPrefectClient", fleet: str, pool: str) -> Setup:
@@ -77,21 +76,6 @@ def fleet_of(deployment: Deployment) -> str | None:
     """Return the fleet that a deployment says it is of; None: it says none."""
     mark = fleet_tag("")
     return next((tag.removeprefix(mark) for tag in deployment.tags if tag.startswith(mark)), None)
-
-
-def all_pages(ask: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
-    """Give everything that a filter finds, page by page.
-
-    Args:
-        ask: asks for so many from an offset on, always in the same order.
-    """
-    offset = 0
-    while True:
-        page = ask(PAGE, offset)
-        yield from page
-        if len(page) < PAGE:
-            return
-        offset += len(page)
 
 
 def waiting(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> Iterator[Waiting]:

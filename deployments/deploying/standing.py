@@ -10,6 +10,7 @@ from typing import Any
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
+from deployments.config.names import ASSESS, ON_DEMAND, RECONCILE, REFRESH, SCHEDULED
 from deployments.deploying.model import EPOCH, ONE_AFTER_ANOTHER, Deployment, ScheduleLine
 from deployments.deploying.refresh import refresh_schedules
 from flows.assess import assess_fleet
@@ -20,7 +21,6 @@ from flows.upkeep import prune_records, report_fleet, stage_fleet
 
 AnyFlow = Flow[..., Any]
 
-ON_DEMAND, SCHEDULED = "on-demand", "scheduled"
 RECONCILE_SECONDS = 5 * 60
 REFRESH_SECONDS = 24 * 3600
 ASSESS_SECONDS = 3 * 3600
@@ -46,16 +46,16 @@ def standing(
         deployment(stage_fleet, asked, fleet, pool),
         deployment(report_fleet, asked, fleet, pool),
         deployment(prune_records, asked, fleet, pool),  # on a schedule only when its owner gives it one
-        deployment(reconcile_fleet, timed, fleet, pool, schedules=[every("reconcile", RECONCILE_SECONDS)], at_once=1),
+        deployment(reconcile_fleet, timed, fleet, pool, schedules=[every(RECONCILE, RECONCILE_SECONDS)], at_once=1),
     ]
     if inventory is not None:
         looks = {"request": {"scope": "*", "inventory": str(inventory)}}
-        lines = [every("assess", ASSESS_SECONDS)]
+        lines = [every(ASSESS, ASSESS_SECONDS)]
         made.append(deployment(assess_fleet, timed, fleet, pool, parameters=looks, schedules=lines, at_once=1))
     if configurations is not None:
         known = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
         known |= {"inventory": str(inventory)} if inventory is not None else {}
-        lines = [every("refresh", REFRESH_SECONDS)]
+        lines = [every(REFRESH, REFRESH_SECONDS)]
         made.append(deployment(refresh_schedules, timed, fleet, pool, parameters=known, schedules=lines, at_once=1))
     return tuple(made)
 

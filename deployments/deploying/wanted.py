@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from deployments.config.configuration import Configuration, Configurations, Opening
+from deployments.config.names import stage_slug_of
 from deployments.deploying.automations import automations
 from deployments.deploying.model import Deployment, Pool, ScheduleLine, Setup
 from deployments.deploying.standing import deployment, every, former_names, standing
@@ -28,8 +29,6 @@ BEFORE = timedelta(days=7)
 """How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
 FAR = timedelta(days=730)
 """How far a rule is compared with what is meant by it."""
-STAGED = "-stage"
-"""Tells the slug of a download's schedule from that of its run."""
 AT_ONCE = 1
 """Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
 
@@ -102,7 +101,7 @@ def _of(
     kinds = [(patch_fleet, opening.slug, configuration.lead_minutes, windows, opening.request)]
     if ahead is not None:
         words = f"Downloads {say_duration(ahead * 60)} ahead of its windows: {windows}"
-        kinds.append((stage_fleet, f"{opening.slug}{STAGED}", ahead, words, _ended_by(opening.request, ahead)))
+        kinds.append((stage_fleet, stage_slug_of(opening.slug), ahead, words, _ended_by(opening.request, ahead)))
     for flow, slug, minutes, words, request in kinds:
         stands = told.get((f"{flow.name}/{opening.slug}", slug))
         said = line(configuration, opening, now, stands, slug=slug, lead=timedelta(minutes=minutes))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inventory.ansible.hosts_yaml import variables_in
 from inventory.ansible.tree import Variables
-from inventory.places import Located, Place, Problems, read_text
+from inventory.places import Located, Place, Problems, names_in, read_text
 from inventory.yaml_tree import VAULTED, parse_yaml
 
 _SUFFIXES = ("", ".yml", ".yaml", ".json")
@@ -42,16 +42,8 @@ def read_vars(directory: Path, names: Iterable[str], problems: Problems) -> dict
 
 
 def _entries(directory: Path, problems: Problems) -> list[str]:
-    try:
-        entries = [entry.name for entry in directory.iterdir()]
-    except OSError as error:
-        hint = "Make it readable for the user who runs fleetpatch."
-        problems.add(Place(directory), f"this directory can't be read: {error.strerror}", hint)
-        return []
-    if len(entries) > _MOST_ENTRIES:
-        problems.add(Place(directory), f"more than {_MOST_ENTRIES:,} entries are in this directory", "Tidy it up.")
-        return []
-    return sorted(entries)
+    unreadable = "Make it readable for the user who runs fleetpatch."
+    return names_in(directory, problems, most=_MOST_ENTRIES, if_unreadable=unreadable, if_more="Tidy it up.")
 
 
 def _files(directory: Path, name: str, there: set[str], problems: Problems) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from deployments.deploying.apply import put_deployment
 from deployments.deploying.cancel import cancel
 from deployments.deploying.deploy import Examined, examine
 from deployments.deploying.model import Change, Doing, Waiting
+from flows import paging
 from tasks.errors import RequestError
 from tests.contract.offered_fields import POOL, Harmless, NotThere, Offered, Row, Seen, rows, undecided
 from tests.support.fake_clock import FakeClock
@@ -319,7 +320,7 @@ def test_everything_is_found_however_many_pages_it_takes(place: Place, monkeypat
     for number in range(4):
         place.offered.client.create_automation(core.model_copy(update={"name": f"theirs {number}"}))
     whole = place.examined().found
-    monkeypatch.setattr(listings, "PAGE", 2)
+    monkeypatch.setattr(paging, "PAGE", 2)
 
     paged = place.examined()
 

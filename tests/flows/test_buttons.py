@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import FlowRun
@@ -27,19 +27,14 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.states import OperationState, UpdateState
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
+from tests.support.browser import browser
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.prefect_server import PrefectServer, prefect_server
 
+__all__ = ["browser"]
+
 pytestmark = pytest.mark.slow
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PATIENCE = 60.0
 ANSWER_SECONDS = 12.0
 SECONDS = 3.3  # of an update: long enough for a click
@@ -176,7 +171,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def whole(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("buttons")
     made, url = fleet(SECONDS), f"sqlite:///{home / 'records.db'}"
     (home / "request.json").write_text(
@@ -187,17 +182,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         prefect_server(home, ui=True) as server,
         machines_at(place, made),
         server.client() as client,
-        sync_playwright() as driver,
     ):
         served = {PLACE: str(place), "PREFECT_RUNNER_POLL_FREQUENCY": "1", **more}
         server.run("-m", "tests.flows.served_on_fakes", log=home / "serve.log", **served)
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(PATIENCE * 1000)
         found = Place(server, client, page, made, url)
         until(lambda: _offered(found), "the deployments")
         yield found
-        browser.close()
+        page.close()
 
 
 def _offered(place: Place) -> bool:

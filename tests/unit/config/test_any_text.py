@@ -1,6 +1,5 @@
 """Whatever stands in a file is read or refused in words; nothing else ever happens."""
 
-import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,11 +14,11 @@ from deployments.config.errors import InvalidConfigurations
 from deployments.config.findings import findings
 from deployments.config.load import load_configurations
 from inventory.errors import InventoryError
+from tests.support.fuzzing import Path_, paths, put
 from tests.unit.config.folder import FLEETS, NOW, TODAY
 from tests.unit.config.test_azure import azure
 from tests.unit.config.test_docs import WHOLE, Words
 
-Path_ = tuple[str | int, ...]
 TREE: dict[str, Any] = yaml.load(WHOLE, Loader=Words)
 ODD = st.one_of(
     st.sampled_from(
@@ -36,19 +35,6 @@ ODD = st.one_of(
     st.lists(st.text(max_size=5), max_size=2),
     st.dictionaries(st.sampled_from(["name", "start", "file", "x"]), st.text(max_size=5), max_size=2),
 )
-
-
-def paths(value: Any, path: Path_ = ()) -> list[Path_]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(deeper for key, each in inner for deeper in paths(each, (*path, key)))]
-
-
-def put(tree: Any, path: Path_, value: Any) -> Any:
-    if not path:
-        return value
-    made = copy.copy(tree)
-    made[path[0]] = put(tree[path[0]], path[1:], value)
-    return made
 
 
 def load(text: str) -> Configurations | InvalidConfigurations:
