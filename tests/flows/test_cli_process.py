@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from tests.ci.tree import TOP
+from tests.support.prefect_tables import put_tables
 
 ON_FAKES = (sys.executable, "-m", "tests.flows.cli_on_fakes")
 COMMAND = Path(sys.executable).with_name("fleetpatch")
-HELP_CPU_SECONDS = 0.4
+MOST_MODULES = 300  # typer and rich alone are 188; each is a part of the time that --help takes
 
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
+    put_tables(tmp_path / "prefect")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
     return {
         **kept,
@@ -165,23 +167,12 @@ def test_a_prefect_server_that_is_not_there_is_said_at_once(start, surroundings:
     assert "--plain" in said
 
 
-def test_help_starts_quickly() -> None:
-    """Processor time, as other work on the machine says nothing about us."""
-
-    def seconds() -> float:
-        before = os.times()
-        subprocess.run([COMMAND, "--help"], capture_output=True, check=True)
-        after = os.times()
-        return after.children_user - before.children_user + after.children_system - before.children_system
-
-    assert min(seconds() for _ in range(3)) < HELP_CPU_SECONDS
-
-
 def test_nothing_heavy_is_loaded_for_help() -> None:
     code = "import sys, flows.cli.main; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml"}
     assert heavy.isdisjoint(loaded)
+    assert len(loaded) < MOST_MODULES
 
 
 @pytest.mark.slow

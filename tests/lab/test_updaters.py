@@ -60,7 +60,7 @@ def test_a_controller_that_was_killed_leaves_them_at_rest_and_the_machine_brings
     host.sh(f"systemctl mask {daily} 2>/dev/null", root=True)
     before = timers(host)
     assert before == {daily: ("inactive", "masked"), upgrade: AT_LARGE[upgrade]}
-    set_slow([host], 3)
+    set_slow([host], 15)
     masks = {"classifications": [], "include": ["lab-slow"]}
     try:
         first = controllers.patch(updates=masks, native_updaters="pause", reboot="Never")

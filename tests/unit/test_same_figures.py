@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from flows.approval_view import headline, machine_table, plan_markdown
+from flows.cli import screen
 from flows.cli.approving_view import approval_document, tell_approval
 from flows.cli.run_view import planned, ran
 from flows.tidings import tiding
@@ -54,7 +55,7 @@ TOGETHER = planned_report(
 
 @pytest.fixture(autouse=True)
 def wide_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(screen.out(), "width", 400)
 
 
 @pytest.mark.parametrize("report", [*ALONE, TOGETHER])
