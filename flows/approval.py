@@ -4,7 +4,8 @@ from flows.approval import approve_run, reject_run, waiting_runs
 
 for each in waiting_runs():
     print(each.run.id, each.approval.expires_at, sum(len(plan.chosen) for plan in each.plans))
-    approve_run(each.run.id, "anna", "seen by the database team", plan=each.approval.digest)
+    if all(len(plan.chosen) <= 20 for plan in each.plans):
+        approve_run(each.run.id, "anna", "few updates for each machine", plan=each.approval.digest)
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 _SSH = OPTIONS["ssh"]
 _SAID_OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
     ("defaults", "remote_port"): (*_SSH["port"], "fleetpatch_port"),
+    ("defaults", "remote_user"): (*_SSH["user"], "fleetpatch_user"),
+    ("defaults", "private_key_file"): (*_SSH["key"], *_SSH["password"], "fleetpatch_credential"),
+    ("privilege_escalation", "become_method"): ("ansible_become_method", "fleetpatch_privilege"),
     ("defaults", "transport"): ("ansible_connection", "fleetpatch_transport"),
     ("ssh_connection", "ssh_args"): ("ansible_ssh_args", "fleetpatch_jump"),
     ("ssh_connection", "ssh_common_args"): ("ansible_ssh_common_args", "fleetpatch_jump"),
@@ -32,9 +35,18 @@ _SAID_OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
     ("inventory", "ignore_patterns"): (),
     ("inventory", "enable_plugins"): (),
 }
-"""What in ansible.cfg decides who is reached, and variables which say it instead."""
+"""What in ansible.cfg decides who is reached and as whom, and variables which say it instead."""
 _REMOVE_HINT = "Remove it, or let Ansible write it down: ansible-inventory -i FILE --list --yaml > hosts.yml"
-_HARMLESS = {"hash_behaviour": {"replace"}, "transport": {"smart", "ssh"}, "remote_port": {"22"}}
+_HARMLESS = {
+    "hash_behaviour": {"replace"},
+    "transport": {"smart", "ssh"},
+    "remote_port": {"22"},
+    "become_method": {"sudo"},
+}
+_ONLY_SSH = frozenset(
+    {"remote_port", "private_key_file", "become_method", *(key for _, key in _SAID_OTHERWISE if "ssh" in key)}
+)
+_OTHER_WAYS = frozenset({"local", "winrm", "psrp"})
 _LOGIN_ONLY = frozenset({*BECOME_PASSWORDS, *NO_MATTER, *_SSH["key"], *_SSH["password"], *_SSH["user"]})
 
 
@@ -88,12 +100,18 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
         return
     for (section, key), value in _deciding(settings):
         instead = _SAID_OTHERWISE[section, key]
-        without = next((name for name, own in hosts.items() if not any(each in own for each in instead)), None)
+        asked = ((name, own) for name, own in hosts.items() if key not in _ONLY_SSH or _by_ssh(own))
+        without = next((name for name, own in asked if not any(each in own for each in instead)), None)
         if without is not None:
             line = next((n for n, each in enumerate(text.splitlines(), 1) if each.strip().startswith(key)), None)
             hint = f"Write it as {instead[0]} under group_vars/all." if instead else _REMOVE_HINT
             what = f"Ansible obeys {key}={value[:80]}; fleetpatch does not, and no variable of {without!r} says it"
             problems.add(Place(path, line, f"{section}.{key}"), what, hint)
+
+
+def _by_ssh(own: Variables) -> bool:
+    said = own.get("fleetpatch_transport") or own.get("ansible_connection")
+    return said is None or str(said.data).rpartition(".")[2] not in _OTHER_WAYS
 
 
 def _deciding(settings: configparser.ConfigParser) -> Iterator[tuple[tuple[str, str], str]]:

@@ -119,7 +119,7 @@ NOT_CARRIED: dict[str, tuple[dict[str, str], str]] = {
         {"inv/hosts": HOSTS, "site.yml": "[]\n", "group_vars/web.yml": "fleetpatch_owner: manual\n"},
         "beside playbooks",
     ),
-    "`ansible.cfg`, where it decides who is reached": (
+    "`ansible.cfg`, where it decides who is reached, and as whom": (
         {"hosts": HOSTS, "ansible.cfg": "[defaults]\nremote_port = 2222\n"},
         "remote_port",
     ),
