@@ -115,7 +115,7 @@ def fleets_of(tags: Sequence[str]) -> frozenset[str]:
 
 
 def _deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[DeploymentResponse]:
-    """Give the deployments of patch runs that belong to one of some fleets, and whose schedules are on."""
+    """Give the deployments of patch runs that belong to one of some fleets, and have schedules that are on."""
     if not fleets:
         return
     ours, flow = DeploymentFilterTags(all_=[OURS]), FlowFilter(name=FlowFilterName(any_=[PATCH_FLOW]))
@@ -124,7 +124,7 @@ def _deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[
             flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=limit, offset=offset
         )
     )
-    yield from (each for each in found if not each.paused and fleets_of(each.tags) & fleets)
+    yield from (each for each in found if each.schedules and not each.paused and fleets_of(each.tags) & fleets)
 
 
 def _dues(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime, who: Caller) -> Iterator[_Due]:

@@ -8,10 +8,14 @@ from flows.cli.app import app
 from flows.cli.options import JsonOption, RecordsOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tasks.model import RunInfo
     from tasks.records.history import History
+    from tasks.seams.leases import LeaseView
 
 PANEL = "Look back"
+_LATEST = 50  # runs, among which `why` looks for some that have no end
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
 ]
@@ -91,6 +95,7 @@ def why(
 ) -> None:
     """Say why an update was installed on a machine, or was not."""
     from flows.cli import runs_view
+    from flows.cli.cancelling import carriers
     from flows.cli.run_pick import history
     from flows.cli.screen import print_json
     from tasks.errors import RequestError
@@ -98,12 +103,15 @@ def why(
     past = history(records)
     found = past.why(machine, update, runs=runs)
     latest = past.latest_assessments([machine]).get(machine)
+    no_end = carriers(past.runs(_LATEST), records)
+    carried = {run: lease for run, lease in no_end.items() if machine in past.machines_of(run)}
     if not found and latest is None and not past.why(machine):
         raise RequestError(f"nothing is recorded of a machine {machine!r}", hint=f"fleetpatch assess name={machine}")
     if as_json:
-        print_json(runs_view.why_document(machine, found, latest))
-    else:
-        runs_view.tell_why(machine, update, found, latest, runs=runs)
+        print_json(runs_view.why_document(machine, found, latest) | {"openMaintenanceRunIds": list(carried)})
+        return
+    runs_view.tell_why(machine, update, found, latest, runs=runs)
+    _tell_carried(carried, records)
 
 
 def _check_machine(past: "History", run_id: str, machine: str) -> None:
@@ -133,7 +141,7 @@ def _tell_approval(run: "RunInfo", records: str | None) -> None:
 
 def _tell_unended(past: "History", run: "RunInfo", records: str | None) -> None:
     """Say what a run that has no end left open, and who looks after it."""
-    from flows.cli.cancelling import carriers, tell_carriers
+    from flows.cli.cancelling import carriers
     from flows.cli.screen import safe, say
     from flows.cli.stopping import still_open
     from tasks.states import OperationState
@@ -145,7 +153,13 @@ def _tell_unended(past: "History", run: "RunInfo", records: str | None) -> None:
         say("", "Begun, and no end is recorded (jobs on machines go on by themselves):")
         for entry in left:
             say(safe(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC"))
-    carried = carriers([run], records)
+    _tell_carried(carriers([run], records), records)
+
+
+def _tell_carried(carried: "Mapping[str, LeaseView | None]", records: str | None) -> None:
+    from flows.cli.cancelling import tell_carriers
+    from flows.cli.screen import say
+
     if carried:
         say("")
         tell_carriers(carried, records)

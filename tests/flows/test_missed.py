@@ -34,6 +34,16 @@ LIMIT: AnyState = Cancelled(message="Deployment concurrency limit reached.")
 Told = list[tuple[Occasion, str]]
 
 
+class Watch(SilentWatcher):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def said(self, words: str) -> None:
+        self.heard.append(words)
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     heard: Told = []
@@ -220,6 +230,18 @@ def test_other_fleets_and_what_changes_nothing_are_left_alone(
     assert look(who, fleet_name, timedelta(hours=3)) == []
 
 
+def test_a_deployment_without_a_schedule_has_no_windows_and_is_not_read(
+    served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
+) -> None:
+    """The form's own deployment asks for nothing by itself: what it holds is no request."""
+    asyncio.run(served.deployed({}, tags=[OURS, fleet_name]))
+    asyncio.run(served.deployed({}, served.daily(due), tags=[OURS, fleet_name]))
+    watch = Watch()
+    assert note_missed_windows(replace(who, watch=watch), fleets=frozenset({fleet_name})) == ()
+    (said,) = watch.heard
+    assert said.startswith("could not read what web-")
+
+
 def test_a_deployment_of_the_version_before_is_understood(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
@@ -244,15 +266,10 @@ def test_reconciliation_looks_for_those_of_its_own_fleet(
 def test_a_server_that_is_away_is_said_and_nothing_fails(
     who: Caller, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
-    heard: list[str] = []
-
-    class Watch(SilentWatcher):
-        def said(self, words: str) -> None:
-            heard.append(words)
-
     def away(**_: object) -> object:
         raise OSError("connection refused")
 
     monkeypatch.setattr("flows.missed.get_client", away)
-    assert note_missed_windows(replace(who, watch=Watch()), fleets=frozenset({"x"})) == ()
-    assert heard == ["could not look for missed windows: OSError: connection refused"]
+    watch = Watch()
+    assert note_missed_windows(replace(who, watch=watch), fleets=frozenset({"x"})) == ()
+    assert watch.heard == ["could not look for missed windows: OSError: connection refused"]

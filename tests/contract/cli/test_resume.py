@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from flows.carrying import take_up
+from flows.context import Caller
+from flows.ports import Ports
 from flows.recovery import wait_for_lease
 from flows.suspension import suspend
 from tasks.model import RunReport
@@ -274,3 +276,37 @@ def test_a_run_that_is_suspended_is_named_and_left_alone(stage: Stage) -> None:
     assert not stage.fleet.machines["second"].installs()
     assert stage.run("resume", run, "--plain").code == 0  # somebody goes on with it
     assert stage.fleet.machines["second"].installs()
+
+
+def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.add("first", security("openssl", seconds=20, asks_reboot=True))
+    stage.add("second", security("openssl"))
+    found = stage.ports
+
+    def ports(who: Caller) -> Ports:
+        button = lambda: who.control.suspend("suspended in Prefect")  # noqa: E731
+        stage.fleet.machines["first"].on_start("install", 5, button)
+        return found(who)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "ports", ports)
+        stage.run("patch", "*", "--plain", "--yes", "--wave-size", "1")
+    assert stage.fleet.machines["first"].installs()
+    assert not stage.fleet.machines["second"].installs()
+
+    done = stage.run("why", "first", "openssl").out
+    assert "Installed" in done, done
+    left = stage.run("why", "second", "openssl")
+    assert "Installed" not in left.out
+    with open_records(stage.url) as records:
+        (run,) = History(records).runs()
+    assert f"{run.id} was suspended in Prefect" in left.out
+    assert f"fleetpatch resume {run.id}" in left.out
+    assert stage.run("why", "second", "--json").json["openMaintenanceRunIds"] == [run.id]
+
+    assert stage.run("resume", run.id, "--plain").code == 3  # the first still asks for a reboot
+    after = stage.run("why", "second", "openssl").out
+    assert "Installed" in after
+    assert "suspended" not in after
