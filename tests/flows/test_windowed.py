@@ -1,5 +1,6 @@
 """The window is law: late runs, second runs and frozen windows, at the door of the real flow and on a real server."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -254,11 +255,19 @@ def test_a_run_that_starts_late_patches_in_what_is_left(served: Served, now_flee
     assert info.started_by == "the schedule of web"  # a machine in two windows says which run has it
 
 
-def test_a_run_that_starts_too_late_is_cancelled_and_touches_nothing(served: Served, now_fleet: SimFleet) -> None:
+def quiet(caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether nothing was logged that looks like a fault: a window that was not used is none."""
+    return not [each for each in caplog.records if each.exc_info or each.levelno >= logging.ERROR]
+
+
+def test_a_run_that_starts_too_late_is_cancelled_and_touches_nothing(
+    served: Served, now_fleet: SimFleet, caplog: pytest.LogCaptureFixture
+) -> None:
     (run,) = served.scheduled(within(now_fleet), datetime.now(UTC) - timedelta(hours=5))
 
     assert run.state is not None
     assert run.state.is_cancelled()
+    assert quiet(caplog)
     assert message(run).startswith("window missed: ")
     assert "2 h 35 min after the last moment" in message(run)
     assert now_fleet.records.runs == {}
@@ -269,7 +278,9 @@ def test_a_run_that_starts_too_late_is_cancelled_and_touches_nothing(served: Ser
         assert kept.what is Standing.MISSED
 
 
-def test_the_second_run_for_a_window_is_cancelled(served: Served, now_fleet: SimFleet) -> None:
+def test_the_second_run_for_a_window_is_cancelled(
+    served: Served, now_fleet: SimFleet, caplog: pytest.LogCaptureFixture
+) -> None:
     due = datetime.now(UTC) - timedelta(minutes=50)
 
     first, second = served.scheduled(within(now_fleet), due, times=2)
@@ -280,10 +291,11 @@ def test_the_second_run_for_a_window_is_cancelled(served: Served, now_fleet: Sim
     assert second.state is not None
     assert second.state.is_cancelled()
     assert f"belongs to run {info.id}" in message(second)
+    assert quiet(caplog)
 
 
 def test_a_person_starts_the_same_deployment_when_they_like_but_not_in_a_freeze(
-    served: Served, now_fleet: SimFleet
+    served: Served, now_fleet: SimFleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = datetime.now(UTC)
     request = within(now_fleet).model_copy(update={"outside_window": True})
@@ -300,6 +312,7 @@ def test_a_person_starts_the_same_deployment_when_they_like_but_not_in_a_freeze(
     assert second.state is not None
     assert second.state.is_cancelled()
     assert message(second).startswith("frozen: ")
+    assert quiet(caplog)
 
 
 def test_outside_of_a_flow_run_nothing_is_scheduled() -> None:
