@@ -8,9 +8,8 @@ from rich.text import Text
 from deployments.config.agenda import Agenda
 from deployments.config.coming import Coming, Gap
 from deployments.config.zones import MACHINE
-from flows.cli.runs_view import iso
 from flows.cli.screen import lines_of, note, out, safe, say, solid, table
-from tasks.reporting.text import NOTHING, one_line, plural
+from tasks.reporting.text import NOTHING, iso, one_line, plural
 from tasks.rules.window import say_duration, zone_of
 
 _WIDE = 100

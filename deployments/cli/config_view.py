@@ -12,10 +12,9 @@ from deployments.config.findings import known_zones
 from deployments.config.fleets import Fleets
 from deployments.config.zones import MACHINE
 from flows.cli.exits import Code
-from flows.cli.runs_view import iso
 from flows.cli.screen import safe, safe_lines, say, solid, table
 from inventory.errors import InventoryError
-from tasks.reporting.text import NOTHING, plural
+from tasks.reporting.text import NOTHING, iso, plural
 from tasks.rules.calendar.freezes import frozen
 from tasks.rules.calendar.overlaps import Severity
 from tasks.rules.calendar.schedule import occurrences

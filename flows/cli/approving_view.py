@@ -9,10 +9,10 @@ from flows.approval import WaitingRun, moment_said, said
 from flows.approval_view import alike, count_or_not_known, headline, names_of, restarts
 from flows.cli.cancelling import carrier_document
 from flows.cli.run_view import expected, tell_plan
-from flows.cli.runs_view import iso
 from flows.cli.screen import number, out, right, safe, say, solid, table
 from tasks.model import Plan, RunInfo, RunReport
 from tasks.records.approvals import Answer, Approval
+from tasks.reporting.text import iso
 from tasks.reporting.wording import say_predicted
 from tasks.rules.approval import command_to_approve, digest, shown
 from tasks.rules.figures import cves_of, least_seconds, reboot_of

@@ -9,7 +9,6 @@ from flows.cli.conduct import Conducted
 from flows.cli.ending import tell_unwritten
 from flows.cli.exits import Code, code_of, trouble
 from flows.cli.run_pick import whole
-from flows.cli.runs_view import iso
 from flows.cli.screen import err, note, out, safe, say, solid, table
 from flows.past import OPEN
 from flows.recovery import Asked, LeftRun
@@ -19,7 +18,7 @@ from tasks.errors import LeaseHeld
 from tasks.model import RunInfo
 from tasks.records.history import History, unfinished_of
 from tasks.records.opening import open_records
-from tasks.reporting.text import one_line, plural
+from tasks.reporting.text import iso, one_line, plural
 from tasks.seams.leases import Holder, LeaseView
 from tasks.states import OperationState
 

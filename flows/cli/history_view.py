@@ -2,9 +2,9 @@
 
 from rich.text import Text
 
-from flows.cli.runs_view import iso
 from flows.cli.screen import safe, say
 from tasks.model import RunInfo
+from tasks.reporting.text import iso
 from tasks.rules.retention import Retention
 
 

@@ -1,7 +1,7 @@
 """Lists of runs, journals, logs and reasons, on the screen and as JSON."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from zoneinfo import ZoneInfo
 
 from rich.text import Text
@@ -13,7 +13,7 @@ from tasks.records.history import AVAILABLE, Explanation, History
 from tasks.reporting.document import document
 from tasks.reporting.flatten import tables
 from tasks.reporting.logs import clean_log
-from tasks.reporting.text import NOTHING, duration, moment, one_line, plural
+from tasks.reporting.text import NOTHING, duration, iso, moment, one_line, plural
 from tasks.rules.checks import problem_findings, unjudged_findings
 from tasks.rules.restarts import outdated_findings
 from tasks.seams.records import JournalEntry
@@ -22,11 +22,6 @@ from tasks.states import UpdateState
 EVERY = "*"
 """The mask of all updates."""
 _UTC = ZoneInfo("UTC")
-
-
-def iso(at: datetime | None) -> str | None:
-    """Return a moment for programs."""
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def run_document(run: RunInfo) -> dict[str, object]:

@@ -7,12 +7,11 @@ from rich.text import Text
 
 from flows.cli.doctor_view import verdict
 from flows.cli.run_view import versions
-from flows.cli.runs_view import iso
 from flows.cli.screen import lines_of, number, right, safe, say, solid, state, table
 from flows.doctor import judged, worst
 from inventory.machine import Machine
 from tasks.model import Assessment, Update
-from tasks.reporting.text import NOTHING, one_line, plural
+from tasks.reporting.text import NOTHING, iso, one_line, plural
 from tasks.states import URGENT, Compliance
 
 NAMES_SHOWN = 5

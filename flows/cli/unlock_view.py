@@ -1,8 +1,8 @@
 """A machine's lock on the screen and as JSON data."""
 
-from flows.cli.runs_view import iso
 from flows.cli.screen import out, safe
 from flows.unlock import LockView
+from tasks.reporting.text import iso
 from tasks.states import OperationState
 
 

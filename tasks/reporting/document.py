@@ -7,7 +7,6 @@ installationState, patchName, classifications, the counts, maintenanceWindowExce
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from tasks.reporting.rows import (
@@ -21,6 +20,7 @@ from tasks.reporting.rows import (
     UpdateRow,
     WaveRow,
 )
+from tasks.reporting.text import iso
 
 SCHEMA_VERSION: Final = 1
 """Goes up when a key goes away or changes its meaning; new keys may come without that."""
@@ -78,10 +78,6 @@ def _by_machine(rows: Iterable[_R]) -> dict[str, list[_R]]:
     return found
 
 
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
-
-
 def _run(row: RunRow) -> Json:
     return {
         "maintenanceRunId": row.run_id,
@@ -91,8 +87,8 @@ def _run(row: RunRow) -> Json:
         "scope": row.scope,
         "startedBy": row.started_by,
         "flowRunId": row.flow_run_id,
-        "startDateTime": _iso(row.started_at),
-        "endDateTime": _iso(row.ended_at),
+        "startDateTime": iso(row.started_at),
+        "endDateTime": iso(row.ended_at),
         "durationSeconds": row.seconds,
         "maintenanceWindow": _window(row),
         "request": json.loads(row.request),
@@ -119,8 +115,8 @@ def _window(row: RunRow) -> Json | None:
     if row.window_start is None:
         return None
     return {
-        "startDateTime": _iso(row.window_start),
-        "endDateTime": _iso(row.window_end),
+        "startDateTime": iso(row.window_start),
+        "endDateTime": iso(row.window_end),
         "timeZone": row.window_zone,
     }
 
@@ -147,8 +143,8 @@ def _hook(row: HookRow) -> Json:
         "mode": row.mode,
         "succeeded": row.succeeded,
         "message": row.message,
-        "startDateTime": _iso(row.started_at),
-        "endDateTime": _iso(row.ended_at),
+        "startDateTime": iso(row.started_at),
+        "endDateTime": iso(row.ended_at),
         "durationSeconds": row.seconds,
         "target": row.target,
     }
@@ -163,8 +159,8 @@ def _wave(row: WaveRow) -> Json:
         "completedWithWarningsCount": row.warnings,
         "failedCount": row.failed,
         "notStartedCount": row.not_started,
-        "startDateTime": _iso(row.started_at),
-        "endDateTime": _iso(row.ended_at),
+        "startDateTime": iso(row.started_at),
+        "endDateTime": iso(row.ended_at),
         "predictedSeconds": row.predicted_seconds,
     }
 
@@ -177,8 +173,8 @@ def _machine(row: MachineRow) -> Json:
         "status": row.state,
         "reason": row.reason,
         "complianceState": row.compliance,
-        "startDateTime": _iso(row.started_at),
-        "lastModifiedDateTime": _iso(row.ended_at),
+        "startDateTime": iso(row.started_at),
+        "lastModifiedDateTime": iso(row.ended_at),
         "durationSeconds": row.seconds,
         "workedSeconds": row.worked_seconds,
         **_counts(row),
@@ -224,7 +220,7 @@ def _patch(row: UpdateRow) -> Json:
         "blocked": row.blocked,
         "rebootRequired": row.requires_reboot,
         "rebootBehavior": _BEHAVIOUR[row.requires_reboot],
-        "publishedDateTime": _iso(row.published),
+        "publishedDateTime": iso(row.published),
     }
 
 
@@ -232,8 +228,8 @@ def _step(row: StepRow) -> Json:
     return {
         "step": row.step,
         "status": row.state,
-        "startDateTime": _iso(row.started_at),
-        "endDateTime": _iso(row.ended_at),
+        "startDateTime": iso(row.started_at),
+        "endDateTime": iso(row.ended_at),
         "durationSeconds": row.seconds,
         "message": row.message,
     }
@@ -243,8 +239,8 @@ def _transaction(row: TransactionRow) -> Json:
     return {
         "number": row.number,
         "patchIds": row.updates.split(),
-        "startDateTime": _iso(row.started_at),
-        "endDateTime": _iso(row.ended_at),
+        "startDateTime": iso(row.started_at),
+        "endDateTime": iso(row.ended_at),
         "durationSeconds": row.seconds,
         "exitCode": row.exit_code,
         "message": row.detail,

@@ -5,7 +5,7 @@ them, whatever could act on a terminal or turn a line of text around is shown in
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -85,6 +85,11 @@ def zone_or_utc(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return ZoneInfo("UTC")
+
+
+def iso(at: datetime | None) -> str | None:
+    """Return a moment for programs, in UTC."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def moment(at: datetime | None, zone: ZoneInfo) -> str:
