@@ -144,11 +144,19 @@ class HostKeys:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All machines that one file (or set of files) describes."""
+    """All machines that one file (or set of files) describes.
+
+    Attributes:
+        machines: in the order of the files.
+        host_keys: how they are known.
+        source: the file or folder.
+        by_word: kept for scopes: for each of their keys, the numbers of the machines that have a word there.
+    """
 
     machines: tuple[Machine, ...]
     host_keys: HostKeys = HostKeys()
     source: Path | None = None
+    by_word: dict[str, dict[str, list[int]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def named(self, name: str) -> Machine:
         """Return the machine of that name.

@@ -73,8 +73,18 @@ class Term:
         listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
         return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
 
+    def within(self, inventory: Inventory) -> Sequence[Machine]:
+        """Return the machines of an inventory that it holds for. Large ones are asked for hundreds of scopes."""
+        words, masks = _divided(self.key, self.values)
+        if masks or self.negated:
+            return self.among(inventory.machines)
+        known = inventory.by_word.get(self.key) or inventory.by_word.setdefault(self.key, _by_word(self.key, inventory))
+        return [
+            inventory.machines[number] for number in sorted({each for word in words for each in known.get(word, ())})
+        ]
+
     def among(self, machines: Sequence[Machine]) -> list[Machine]:
-        """Return the machines that it holds for, in order. Large fleets are asked for hundreds of scopes."""
+        """Return those of some machines that it holds for, in order."""
         words, masks = _divided(self.key, self.values)
         if masks:
             return [machine for machine in machines if self.matches(machine)]
@@ -138,17 +148,19 @@ class Scope:
             _check_known(term, machines)
             if term.negated and len(term.among(machines)) == len(machines):
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)
-        found = self._among(machines)
+        found = self._among(inventory)
         if self.others:
-            names = {machine.name for part in (self, *self.others) for machine in part._among(machines)}  # noqa: SLF001
+            names = {machine.name for part in (self, *self.others) for machine in part._among(inventory)}  # noqa: SLF001
             found = [machine for machine in machines if machine.name in names]
         if not found:
             raise self._empty(inventory)
         return tuple(found)
 
-    def _among(self, machines: Sequence[Machine]) -> Sequence[Machine]:
+    def _among(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines that all terms hold for."""
-        for term in self.terms:
+        first, *others = self.terms
+        machines = first.within(inventory)
+        for term in others:
             machines = term.among(machines)
         return machines
 
@@ -233,6 +245,14 @@ def _divided(key: str, values: tuple[str, ...]) -> tuple[frozenset[str], tuple[s
     """Return the values that are plain words, which need no more than a look-up, and the others."""
     masks = tuple(value for value in values if _MASK & set(value) or (key == "address" and "/" in value))
     return frozenset(values).difference(masks, {""}), masks
+
+
+def _by_word(key: str, inventory: Inventory) -> dict[str, list[int]]:
+    given, found = _reader(key), dict[str, list[int]]()
+    for number, machine in enumerate(inventory.machines):
+        for word in given(machine):
+            found.setdefault(word, []).append(number)
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -129,8 +129,8 @@ def meetings(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datet
     for window in ours:
         while first < len(theirs) and theirs[first].end <= window.start:
             first += 1
-        for other in theirs[first:]:
-            if other.start >= window.end:
-                break
-            if other.end > window.start:
-                yield max(window.start, other.start)
+        number = first
+        while number < len(theirs) and theirs[number].start < window.end:  # no slice: it would copy the rest of a year
+            if theirs[number].end > window.start:
+                yield max(window.start, theirs[number].start)
+            number += 1

@@ -75,4 +75,4 @@ def frozen(window: Occurrence | Window, freezes: Iterable[Freeze]) -> Freeze | N
     ends when the window opens, or begins when it ends, does no harm.
     """
     hits = [freeze for freeze in freezes if freeze.start < window.end and window.start < freeze.end]
-    return min(hits, key=lambda freeze: freeze.start, default=None)
+    return min(hits, key=lambda freeze: freeze.start) if hits else None
