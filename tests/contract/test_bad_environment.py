@@ -18,7 +18,7 @@ from tests.ci.tree import TOP
 COMMAND = Path(sys.executable).with_name("fleetpatch")
 FLEET = "machines:\n  - {name: web, address: 192.0.2.1, location: Zürich}\n"
 WORD = "hunter2"  # a password in a URL, which is told to nobody
-SECONDS = 60.0
+SECONDS = 240.0
 LONG = "/tmp/" + "a" * 5000
 
 pytestmark = pytest.mark.slow
@@ -172,7 +172,7 @@ def test_a_pipe_for_an_inventory(place: Path) -> None:
     os.mkfifo(place / "pipe.yaml")
     began = time.monotonic()
     assert_plain(ran(place, ("plan", "web", "-i", "pipe.yaml")), 2)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < SECONDS
     done = ran(place, ("inventory", "list"), '(sleep 1; cat fleet.yaml) | "$@" -i /dev/stdin')
     assert b"web" in done.stdout
 

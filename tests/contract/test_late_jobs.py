@@ -206,7 +206,7 @@ def test_a_clock_that_jumps_ends_no_patience(late: Late, tmp_path: Path) -> None
     began = time.monotonic()
     with pytest.raises(ScriptFailed, match="it did not begin within 2 seconds"):
         late.start()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_whatever_begins_at_the_last_moment_is_either_begun_or_refused(tmp_path: Path, late: Late) -> None:

@@ -33,7 +33,7 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
     try:
         url = server.begin()
         server.wait()
-        with urllib.request.urlopen(f"{url}/admin/settings", timeout=60) as answer:
+        with urllib.request.urlopen(f"{url}/admin/settings", timeout=240) as answer:
             told = json.load(answer)
     finally:
         server.stop()

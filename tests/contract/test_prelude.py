@@ -42,7 +42,7 @@ def say(shell: tuple[list[str], Path], script: str, params: Mapping[str, Paramet
         capture_output=True,
         env={"PATH": f"{tools}:{os.environ['PATH']}"},
         check=False,
-        timeout=60,
+        timeout=240,
     )
     decoder = Decoder(nonce)
     decoder.note(done.stderr)

@@ -73,7 +73,7 @@ class Machine:
             capture_output=True,
             env={"PATH": f"{self.place / 'tools'}:{os.environ['PATH']}"},
             check=False,
-            timeout=60,
+            timeout=240,
         )
         decoder = Decoder(nonce)
         decoder.feed(done.stdout)

@@ -70,7 +70,7 @@ class Machine:
         script = load_script("restart_services").replace("/var/lib/dpkg/", f"{self.place}/database/")
         script = f"{load_script('package_locks')}\n{script}"
         text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + compose(script, params, nonce)
-        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=60, env=path)
+        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
         decoder = Decoder(nonce)
         decoder.feed(done.stdout)
         result = decoder.result()

@@ -85,7 +85,7 @@ class Machine:
         text = compose(script, {**params, "undo": undo}, nonce)
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:/usr/bin:/bin"}
-        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=30, env=path)
+        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
         decoder = Decoder(nonce)
         decoder.feed(done.stdout)
         result = decoder.result()
@@ -102,7 +102,7 @@ class Machine:
         words = (self.place / "timer").read_text().splitlines()
         shell = [self.shell, *(["sh"] if self.shell == "busybox" else [])]
         path = {"PATH": f"{self.place}:/usr/bin:/bin"}
-        subprocess.run([*shell, *words], check=True, timeout=30, env=path)
+        subprocess.run([*shell, *words], check=True, timeout=240, env=path)
 
     def said(self, work: str, run: str = "run", attempt: int = 1) -> list[tuple[object, object]]:
         return [(r["kind"], r.get("unit") or r.get("why")) for r in self.told(work, run, attempt)]

@@ -131,7 +131,7 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
     with pytest.raises(httpx.ConnectError):  # Prefect's own end of the flow run
         ran(fleet)
 
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     note = kept(fleet).run.message
     assert note.startswith("Prefect did not hear of wave-1, wave-2, the ends of up to ")
     assert note.endswith("the artifacts, how the flow run ended. The records and this report are whole.")

@@ -132,7 +132,7 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatc
     )
     began = time.monotonic()
     told = outcomes([open_to(inner, bastion, name=f"v{n}", jump=("bastion",)) for n in range(5)], 40)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 25
     assert {type(error) for error in told} == {Unreachable}, told
     assert all(error is not None and error.machine == "bastion" for error in told)
 

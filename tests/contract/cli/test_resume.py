@@ -205,7 +205,7 @@ def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.Monkey
         run = History(records).run(first)
         for name in ("second", "third"):
             records.save(replace(run, id=f"20250101-000000-{name}", started_at=run.started_at))
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=120)
 
     def all_begun(run_id: str, *words: Any) -> RunReport:
         together.wait()  # one after the other, the first would wait for ever

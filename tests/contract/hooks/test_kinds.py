@@ -64,7 +64,7 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
 
     assert not result.succeeded
     assert result.message == "it took longer than 1 s: begun"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     child = int((tmp_path / "child").read_text())
     assert _gone(child)
 

@@ -18,7 +18,7 @@ def asked(shell: str, command: str, timeout: str = "5", **more: str) -> ScriptRe
     nonce = new_nonce()
     text = compose(load_script("hook"), {**params, "name": "drain", "state": "", **more}, nonce)
     words = [shell, *(["sh"] if shell == "busybox" else []), "-s"]
-    done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240)
     decoder = Decoder(nonce)
     decoder.feed(done.stdout)
     (record,) = decoder.result().records
@@ -58,7 +58,7 @@ def test_what_takes_too_long_is_ended_with_its_children(shell: str, tmp_path: Pa
     record = asked(shell, f"sleep 60 & echo $! > {tmp_path}/child; echo begun; wait", timeout="1")
     assert record["exit_code"] in {124, 143}
     assert record["text"] == "begun"
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 40
     child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
     for _ in range(30):
         if not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z":

@@ -147,7 +147,7 @@ def caller(tmp_path: Path) -> Caller:
 
 
 def test_no_run_waits_for_the_end_of_another(caller: Caller) -> None:
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=120)
 
     def take(left: LeftRun, who: Caller) -> RunReport:
         together.wait()  # none ends before all have begun
@@ -162,7 +162,7 @@ def test_no_run_waits_for_the_end_of_another(caller: Caller) -> None:
 
 def test_a_wish_to_stop_all_reaches_each_and_one_runs_own_reaches_no_other(caller: Caller) -> None:
     heard: dict[str, str] = {}
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=120)
 
     def take(left: LeftRun, who: Caller) -> RunReport:
         if left.run.id == "a":

@@ -161,9 +161,9 @@ def test_a_service_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
     notifier = Notifier([asked(), asked()], resolve, said.append, hang)
     began = time.monotonic()
     notifier(Occasion.FINISHED, make.make_report())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     notifier.close(seconds=0.05)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert said == ["2 notifications took too long and may be lost"]
     let_go.set()
 
@@ -188,7 +188,8 @@ def test_what_a_service_raises_costs_nothing_and_its_words_are_not_repeated(
 
 
 def test_nobody_who_asked_for_nothing_is_told_and_no_thread_is_begun() -> None:
+    before = set(threading.enumerate())  # one of an earlier test may still be about to end
     notifier = Notifier([asked("env:OPS_URL", "missed")], resolve, pytest.fail)
     notifier(Occasion.FINISHED, make.make_report())
     notifier.close()
-    assert not any(thread.name == "notify" for thread in threading.enumerate())
+    assert not any(thread.name == "notify" for thread in threading.enumerate() if thread not in before)
