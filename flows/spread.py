@@ -20,7 +20,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import TagsContext
+from prefect.context import FlowRunContext, TagsContext
 from prefect.flow_engine import run_flow_sync
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -150,6 +150,7 @@ class _Shown:
                 made = self._made() if again else None
                 if made is not None:
                     return _run_made(made, parameters)
+                _ask_for_a_new_one()
                 return patch_wave(**parameters, return_state=True)
             except NO_ANSWER:
                 again = True
@@ -210,6 +211,20 @@ def patch_wave(number: int, machines: list[str], canary: bool = False) -> State[
         canary: whether it goes before all others.
     """
     return _SHOWN.get().stand()
+
+
+_WAVE_KEY = Task(patch_wave.fn, name=patch_wave.name).task_key
+
+
+def _ask_for_a_new_one() -> None:
+    """Have Prefect make a flow run for the next wave.
+
+    By itself it counts the waves of this process: after Resume or Retry the first one to come would be shown as the
+    first one that ever was (Prefect 3.8, ``load_subflow_run``).
+    """
+    context = FlowRunContext.get()
+    if context is not None:
+        context.task_run_dynamic_keys[_WAVE_KEY] = time.time_ns()
 
 
 class PrefectRunner:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
@@ -96,6 +97,15 @@ class Stage:
         with open_records(self.url) as records:
             (run,) = History(records).runs()
             return History(records).report(run.id)
+
+    def waves(self) -> list[tuple[str, object]]:
+        """Names and numbers of the waves that Prefect shows, in the order in which they began."""
+        assert self.run is not None
+        parent = FlowRunFilterParentFlowRunId(any_=[self.run.id])
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+        found.sort(key=lambda run: run.start_time or run.expected_start_time or datetime.max.replace(tzinfo=UTC))
+        return [(run.name, run.parameters.get("number")) for run in found]
 
     def left(self) -> LeftRun:
         (left,) = left_runs(self.url)
@@ -210,10 +220,15 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert reconcile_fleet() == [report.run.id]  # it sees the run, and leaves it alone
     assert stage.records().run.state is IN_PROGRESS
 
+    before = stage.waves()
     ended = stage.resume()
 
     after = stage.records()
     assert ended.state_name == "Completed", ended.state
+    shown_waves = stage.waves()
+    assert shown_waves[: len(before)] == before  # what was shown stays as it was shown
+    assert {name for name, _ in shown_waves} == {"wave-1", "wave-2", "wave-3"}
+    assert all(name == f"wave-{number}" for name, number in shown_waves)
     assert (after.run.id, after.run.window) == (report.run.id, report.run.window)
     assert {outcome.machine for outcome in after.outcomes} == set(NAMES)
     assert all(outcome_of(after, name).state is SUCCEEDED for name in set(NAMES) - touched)
