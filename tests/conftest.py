@@ -21,6 +21,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SPREAD = tuple(f"tests/lab/test_{name}.py" for name in ("apt", "patch", "resume", "scheduled", "ssh", "trouble"))
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
+OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
+"""Files of flows that use no Prefect server of others."""
+LONG = ("tests/faults/test_on_machines.py", "tests/flows/", "tests/faults/", "tests/lab/", "tests/contract/test_deploy")
+"""What takes longest begins first: the last process to end decides how long it all takes."""
 
 
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no types
@@ -31,7 +35,7 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no type
 
     def _split_scope(self, nodeid: str) -> str:
         place = nodeid.partition("::")[0]
-        if place.startswith("tests/flows/"):
+        if place.startswith("tests/flows/") and place not in OWN_SERVER:
             return "prefect"  # one server for all of them
         return nodeid if place in SPREAD else place
 
@@ -40,6 +44,11 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no type
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Groups:
     """Have tests divided by what they share."""
     return _Groups(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long before the rest."""
+    items.sort(key=lambda item: next((n for n, each in enumerate(LONG) if item.nodeid.startswith(each)), len(LONG)))
 
 
 def pytest_collection_finish() -> None:
