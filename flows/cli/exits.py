@@ -1,6 +1,7 @@
 """How the command ends: exit codes, and what an error looks like to a person and to a program."""
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -42,6 +43,16 @@ class Trouble:
         return {"error": {"kind": self.kind, "message": self.message, "hint": self.hint, "exitCode": int(self.code)}}
 
 
+_NO_RIGHT = "Give this user the right to it and to the folders above it, or choose another place."
+_REMEDIES: Mapping[int | None, str] = {
+    errno.ENOSPC: "Make room there, or choose another place.",
+    errno.EDQUOT: "Make room there, or choose another place.",
+    errno.EROFS: "Choose another place: nothing can be written there.",
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+}
+
+
 def trouble(error: BaseException) -> Trouble:
     """Return how an error is told. Errors that nobody foresaw say so."""
     kind = type(error).__name__
@@ -53,9 +64,9 @@ def trouble(error: BaseException) -> Trouble:
         return Trouble(kind, "the folder that this was started in is gone", "Change to one that is there.", Code.UNABLE)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return Trouble(kind, f"this path is too long: {error.filename!s:.100}…", "Give a shorter one.", Code.USAGE)
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM}:
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
         where = f"{error.filename}: " if error.filename else ""
-        return Trouble(kind, f"{where}{error.strerror}", "Make room there, or choose another place.", Code.UNABLE)
+        return Trouble(kind, f"{where}{error.strerror}", _REMEDIES[error.errno], Code.UNABLE)
     hint = "This is a fault in fleetpatch, or in its environment: `fleetpatch doctor` checks that; --debug shows more."
     return Trouble(kind, f"{kind}: {error}", hint, Code.UNABLE)
 

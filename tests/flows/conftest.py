@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY,
     PREFECT_HOME,
@@ -34,6 +36,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY: False,
         PREFECT_LOGGING_LEVEL: "ERROR",
     }
+    EventsWorker.drain_all()  # an earlier test's goes on telling its own server, which is gone
+    APILogWorker.drain_all()
     with temporary_settings(quiet), prefect_test_harness(server_startup_timeout=STARTUP_SECONDS):
         yield
 

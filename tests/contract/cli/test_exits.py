@@ -1,5 +1,7 @@
 """Exit codes: each error and each ending has its own, as docs/command.md says."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,22 @@ def test_a_stopped_run_says_so_when_that_cut_something_off(states: tuple[S, ...]
 def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ...], stopped: bool) -> None:
     code = code_of(make_report(outcomes=_outcomes(*states)), stopped=stopped, unwritten=True)
     assert code is (Code.FAILED if S.FAILED in states else Code.UNABLE)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "the right to it"),
+        (errno.EPERM, "the right to it"),
+        (errno.ENOSPC, "Make room"),
+        (errno.EDQUOT, "Make room"),
+        (errno.EROFS, "another place"),
+    ],
+)
+def test_what_the_system_refuses_has_a_remedy_of_its_own(number: int, words: str) -> None:
+    told = trouble(OSError(number, os.strerror(number), "/srv/x"))
+    assert told.message.startswith("/srv/x: ")
+    assert words in told.hint
 
 
 @pytest.mark.parametrize(
