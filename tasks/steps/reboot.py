@@ -30,7 +30,7 @@ from tasks.steps.handed import reboot_ordered
 from tasks.steps.hooks import before_machine
 from tasks.steps.reboot_obstacles import BUSY, Waiting, ask
 from tasks.steps.restarts import restart_begun, restart_services
-from tasks.steps.turn import asked_to_stop_there, over_at
+from tasks.steps.turn import over_at
 
 ORDER_SECONDS = 60.0  # giving the order, reconnecting included
 KNOCK_SECONDS = 20.0  # one try to log in
@@ -154,8 +154,8 @@ def _decision(work: Work) -> RebootDecision:
 
 def _obstacle(work: Work) -> str:
     """Return why a reboot that was decided upon is not ordered all the same, or ""."""
-    if why := asked_to_stop_there(work):
-        return why
+    if work.context.control.stopping:
+        return f"the run was asked to stop: {work.context.control.reason}"
     problems = _packages(work).problems
     if problems:  # a kernel or a boot loader that is only half set up may not start again
         return f"its packages are in a broken state: {'; '.join(problems)}"

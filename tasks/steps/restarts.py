@@ -18,7 +18,7 @@ from tasks.steps.context import Work
 from tasks.steps.follow import Followed, follow, hand_over
 from tasks.steps.handed import restart_handed_over
 from tasks.steps.hooks import before_machine
-from tasks.steps.turn import asked_to_stop_there
+from tasks.steps.turn import asked_to_stop
 
 ACT = "restart"
 """The act of journal entries about it; their key is the job's id."""
@@ -104,7 +104,7 @@ def _obstacle(work: Work) -> str:
     problems = _packages(work).problems
     if problems:  # what is half set up may not start again
         return f"its packages are in a broken state: {'; '.join(problems)}"
-    return asked_to_stop_there(work) or ("" if check.fits else check.arithmetic)
+    return asked_to_stop(work) or ("" if check.fits else check.arithmetic)
 
 
 def _script(work: Work, units: tuple[str, ...]) -> Script:

@@ -19,16 +19,6 @@ def asked_to_stop(work: Work) -> str:
     return f"the run was asked to stop: {control.reason}" if control.stopping else ""
 
 
-def asked_to_stop_there(work: Work) -> str:
-    """Return why a machine is neither rebooted nor are its services restarted, or "".
-
-    A run that was suspended ends what it has begun: where it installed something, old services are not left running.
-    """
-    install = work.run.install
-    ends_its_turn = work.context.control.suspended and install is not None and bool(install.transactions)
-    return "" if ends_its_turn else asked_to_stop(work)
-
-
 def no_time_left(work: Work) -> str:
     """Return the arithmetic that shows that not even the shortest installation fits into the window, or ""."""
     options, window = work.context.options, work.context.window

@@ -293,7 +293,7 @@ def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "ports", ports)
         stage.run("patch", "*", "--plain", "--yes", "--wave-size", "1")
-    assert stage.fleet.machines["first"].boots.count == 1  # its turn is ended
+    assert stage.fleet.machines["first"].installs()
     assert not stage.fleet.machines["second"].installs()
 
     done = stage.run("why", "first", "openssl").out
@@ -306,7 +306,7 @@ def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
     assert f"fleetpatch resume {run.id}" in left.out
     assert stage.run("why", "second", "--json").json["openMaintenanceRunIds"] == [run.id]
 
-    assert stage.run("resume", run.id, "--plain").code == 0
+    assert stage.run("resume", run.id, "--plain").code == 3  # the first still asks for a reboot
     after = stage.run("why", "second", "openssl").out
     assert "Installed" in after
     assert "suspended" not in after

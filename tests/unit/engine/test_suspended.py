@@ -66,9 +66,6 @@ def test_what_is_begun_is_ended_and_what_is_not_is_done_by_whoever_goes_on(at: i
     begun = {name: len(machine.begun()) for name, machine in fleet.machines.items()}
     assert all(machine.claimed_by is None for machine in fleet.machines.values())
     assert all(not machine.world.state().problems for machine in fleet.machines.values())
-    for name in done:
-        asks = fleet.machines[name].world["b"].installed == "2.0" and name != "second"
-        assert fleet.machines[name].boots.count == asks  # its turn is ended, and it is not left with old services
     for name in set(NAMES) - done:  # open: nothing was done there
         assert begun[name] == 0
         assert fleet.machines[name].boots.count == 0
