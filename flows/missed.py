@@ -115,7 +115,7 @@ def fleets_of(tags: Sequence[str]) -> frozenset[str]:
 
 
 def _deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[DeploymentResponse]:
-    """Give the deployments of patch runs that belong to one of some fleets, and have schedules that are on."""
+    """Give the deployments of patch runs that belong to one of some fleets, and are not paused."""
     if not fleets:
         return
     ours, flow = DeploymentFilterTags(all_=[OURS]), FlowFilter(name=FlowFilterName(any_=[PATCH_FLOW]))
@@ -124,7 +124,7 @@ def _deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[
             flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=limit, offset=offset
         )
     )
-    yield from (each for each in found if each.schedules and not each.paused and fleets_of(each.tags) & fleets)
+    yield from (each for each in found if not each.paused and fleets_of(each.tags) & fleets)
 
 
 def _dues(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime, who: Caller) -> Iterator[_Due]:
@@ -132,7 +132,8 @@ def _dues(client: SyncPrefectClient, deployment: DeploymentResponse, now: dateti
         request = PatchRequest.model_validate(deployment.parameters.get("request"))
         freezes = [each.read(request.window.zone) for each in request.freezes]
     except (ValidationError, RequestError) as error:  # it can't be started either, and says so itself
-        who.watch.said(f"could not read what {deployment.name} asks for: {str(error).splitlines()[0]}")
+        if deployment.schedules:  # that of the form asks for nothing by itself, and a window may have been its last
+            who.watch.said(f"could not read what {deployment.name} asks for: {str(error).splitlines()[0]}")
         return
     if request.dry_run or request.download_only:
         return

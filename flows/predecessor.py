@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -78,15 +78,32 @@ def bury(flow_run_id: str, run: RunInfo) -> None:
             return
         if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # asked for once more
             return
-        crashed: State[None] = Crashed(message=message)
-        left = [wave for wave in _waves(client, first) if not _ended(wave)]
-        mine = FlowRunFilter(id=FlowRunFilterId(any_=[first.id, *(each.id for each in left)]))
-        for task in client.read_task_runs(flow_run_filter=mine, limit=_AT_MOST):
-            if not _ended(task):
-                client.set_task_run_state(task.id, crashed, force=True)
-        for wave in left:
-            client.set_flow_run_state(wave.id, crashed, force=True)
+        left = [wave for wave in _waves(client, first.id) if not _ended(wave)]
+        _crash(client, left, [first.id, *(each.id for each in left)], message)
         _set_right(client, first, run, message)
+
+
+def bury_waves(flow_run_id: UUID, ours: Collection[UUID]) -> None:
+    """Let Prefect show the open waves of a flow run that was started again, and their steps, as crashed.
+
+    Args:
+        flow_run_id: of the flow run.
+        ours: ids of the waves that this process has begun: they tell their ends themselves.
+    """
+    with get_client(sync_client=True) as client:
+        left = [wave for wave in _waves(client, flow_run_id) if not _ended(wave) and wave.id not in ours]
+        if left:
+            _crash(client, left, [each.id for each in left], "its process was ended; another has gone on")
+
+
+def _crash(client: SyncPrefectClient, waves: Sequence[FlowRun], within: Sequence[UUID], message: str) -> None:
+    crashed: State[None] = Crashed(message=message)
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=list(within)))
+    for task in client.read_task_runs(flow_run_filter=mine, limit=_AT_MOST):
+        if not _ended(task):
+            client.set_task_run_state(task.id, crashed, force=True)
+    for wave in waves:
+        client.set_flow_run_state(wave.id, crashed, force=True)
 
 
 def set_right(flow_run_id: str, run: RunInfo, message: str = "") -> None:
@@ -162,6 +179,6 @@ def _ended(run: FlowRun | TaskRun) -> bool:
     return run.state is not None and run.state.is_final()
 
 
-def _waves(client: SyncPrefectClient, first: FlowRun) -> Iterator[FlowRun]:
-    parent = FlowRunFilterParentFlowRunId(any_=[first.id])
+def _waves(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[FlowRun]:
+    parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
     yield from client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_AT_MOST)

@@ -28,7 +28,7 @@ from prefect.tasks import Task
 
 from flows.hearing import NO_ANSWER, Ear, Telling, tasks_unheard
 from flows.ports import Ports
-from flows.predecessor import bury
+from flows.predecessor import bury, bury_waves
 from flows.request import AssessRequest, PatchRequest
 from flows.wiring import report_directory
 from tasks.assess import assess_machine
@@ -124,7 +124,7 @@ class _Shown:
         self._begun = threading.Event()  # or given up
         self._over = threading.Event()
         self._inside: Context | None = None
-        self._id: UUID | None = None
+        self.id: UUID | None = None
         self._state: State[None] = Completed()
 
     def show(self) -> None:
@@ -132,11 +132,11 @@ class _Shown:
         _SHOWN.set(self)
         try:
             state = self._subflow()
-            if self._id is not None and (state is None or state.type is not self._state.type):
+            if self.id is not None and (state is None or state.type is not self._state.type):
                 # Prefect was away for longer than its client tries, which may have told it then that the subflow failed
                 self._must_listen()
                 with get_client(sync_client=True) as client:
-                    client.set_flow_run_state(self._id, self._state, force=True)
+                    client.set_flow_run_state(self.id, self._state, force=True)
         finally:
             self._begun.set()
 
@@ -154,9 +154,9 @@ class _Shown:
                 return patch_wave(**parameters, return_state=True)
             except NO_ANSWER:
                 again = True
-                if self._id is None and last:
+                if self.id is None and last:
                     raise
-            if self._id is not None:
+            if self.id is not None:
                 break
         return None
 
@@ -176,7 +176,7 @@ class _Shown:
 
     def stand(self) -> State[None]:
         """Be the subflow's body."""
-        self._id = UUID(flow_run.get_id())
+        self.id = UUID(flow_run.get_id())
         self._inside = contextvars.copy_context()
         self._begun.set()
         self._over.wait()
@@ -243,6 +243,7 @@ class PrefectRunner:
         self._own_id = str(flow_run.get_id() or "")
         self._ear = Ear(UUID(self._own_id))
         self._told: list[Telling] = []
+        self._waves: list[_Shown] = []
         self._shown: dict[UUID, str] = {}  # task runs
         self._unshown: list[str] = []  # steps that went on without one, or end otherwise in it
         self.written: dict[str, Path] = {}
@@ -272,6 +273,7 @@ class PrefectRunner:
     def wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
         """Do the wave's work here, as part of its subflow if that can be had."""
         shown = _Shown(wave, self._ear)
+        self._waves.append(shown)
         self._told.append(Telling(f"wave-{wave.number}", shown.show))
         try:
             inside = shown.inside(0.0 if self._ear.deaf else BEGIN_SECONDS)
@@ -338,6 +340,9 @@ class PrefectRunner:
         first = report.run.flow_run_id
         if first and first != self._own_id:
             bury(first, report.run)
+        ours = [each.id for each in self._waves if each.id is not None]
+        if len(ours) == len(self._waves):  # one that Prefect makes just now can't be told from an earlier process' own
+            bury_waves(UUID(self._own_id), ours)
         publish_report(report.run.id, Sealed(report), self.written.get("directory"))
 
 

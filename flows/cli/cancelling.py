@@ -145,16 +145,16 @@ def carriers(found: Sequence[RunInfo], records: str | None) -> Mapping[str, Leas
 def tell_carriers(carried: Mapping[str, LeaseView | None], records: str | None) -> None:
     """Say of runs without an end who carries them out, and what to do where nobody does."""
     for run_id, lease in carried.items():
+        asked = f", and was asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
         if lease is not None and lease.held:
-            asked = f", and was asked to stop: {lease.stop.reason}" if lease.stop else ""
             _say(f"{run_id} is carried out by {lease.holder}{asked}")
             continue
         with open_records(records) as kept:
             suspension = suspension_of(kept.entries(run_id, ""))
         if suspension is not None and suspension.is_complete:
-            _say(f"{run_id} was {suspension.reason} ({_last(lease)}): fleetpatch resume {run_id}")
+            _say(f"{run_id} was {suspension.reason} ({_last(lease)}){asked}: fleetpatch resume {run_id}")
         else:
-            _say(f"{run_id} was abandoned ({_last(lease)}): fleetpatch resume {run_id}")
+            _say(f"{run_id} was abandoned ({_last(lease)}){asked}: fleetpatch resume {run_id}")
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tasks.seams.leases import LeaseView
 
 PANEL = "Look back"
-_LATEST = 50  # runs, among which `why` looks for some that have no end
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
 ]
@@ -103,7 +102,7 @@ def why(
     past = history(records)
     found = past.why(machine, update, runs=runs)
     latest = past.latest_assessments([machine]).get(machine)
-    no_end = carriers(past.runs(_LATEST), records)
+    no_end = carriers(past.runs_without_end(), records)
     carried = {run: lease for run, lease in no_end.items() if machine in past.machines_of(run)}
     if not found and latest is None and not past.why(machine):
         raise RequestError(f"nothing is recorded of a machine {machine!r}", hint=f"fleetpatch assess name={machine}")

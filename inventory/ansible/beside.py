@@ -17,11 +17,16 @@ from inventory.places import Place, Problems, read_text
 
 logger = logging.getLogger(__name__)
 
-_SSH = OPTIONS["ssh"]
+
+def _every(what: str) -> tuple[str, ...]:
+    """Return the variables that say it, for any way to connect."""
+    return tuple(dict.fromkeys(name for options in OPTIONS.values() for name in options[what]))
+
+
 _SAID_OTHERWISE: dict[tuple[str, str], tuple[str, ...]] = {
-    ("defaults", "remote_port"): (*_SSH["port"], "fleetpatch_port"),
-    ("defaults", "remote_user"): (*_SSH["user"], "fleetpatch_user"),
-    ("defaults", "private_key_file"): (*_SSH["key"], *_SSH["password"], "fleetpatch_credential"),
+    ("defaults", "remote_port"): (*_every("port"), "fleetpatch_port"),
+    ("defaults", "remote_user"): (*_every("user"), "fleetpatch_user"),
+    ("defaults", "private_key_file"): (*_every("key"), *_every("password"), "fleetpatch_credential"),
     ("privilege_escalation", "become_method"): ("ansible_become_method", "fleetpatch_privilege"),
     ("defaults", "transport"): ("ansible_connection", "fleetpatch_transport"),
     ("ssh_connection", "ssh_args"): ("ansible_ssh_args", "fleetpatch_jump"),
@@ -47,7 +52,7 @@ _ONLY_SSH = frozenset(
     {"remote_port", "private_key_file", "become_method", *(key for _, key in _SAID_OTHERWISE if "ssh" in key)}
 )
 _OTHER_WAYS = frozenset({"local", "winrm", "psrp"})
-_LOGIN_ONLY = frozenset({*BECOME_PASSWORDS, *NO_MATTER, *_SSH["key"], *_SSH["password"], *_SSH["user"]})
+_LOGIN_ONLY = frozenset({*BECOME_PASSWORDS, *NO_MATTER, *_every("key"), *_every("password"), *_every("user")})
 
 
 def check_beside(tree: Tree, hosts: Mapping[str, Variables], folder: Path, problems: Problems) -> None:
@@ -92,7 +97,9 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
     text = read_text(path, problems, regular=True)
     if text is None:
         return
-    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    settings = configparser.ConfigParser(
+        interpolation=None, strict=False, inline_comment_prefixes=(";",)
+    )  # as Ansible's
     try:
         settings.read_string(text)
     except configparser.Error:
@@ -100,7 +107,7 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
         return
     for (section, key), value in _deciding(settings):
         instead = _SAID_OTHERWISE[section, key]
-        asked = ((name, own) for name, own in hosts.items() if key not in _ONLY_SSH or _by_ssh(own))
+        asked = ((name, own) for name, own in hosts.items() if _is_for(key, own))
         without = next((name for name, own in asked if not any(each in own for each in instead)), None)
         if without is not None:
             line = next((n for n, each in enumerate(text.splitlines(), 1) if each.strip().startswith(key)), None)
@@ -109,15 +116,21 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
             problems.add(Place(path, line, f"{section}.{key}"), what, hint)
 
 
-def _by_ssh(own: Variables) -> bool:
+def _is_for(key: str, own: Variables) -> bool:
+    """Return whether a setting says anything of a host, by its way to connect."""
     said = own.get("fleetpatch_transport") or own.get("ansible_connection")
-    return said is None or str(said.data).rpartition(".")[2] not in _OTHER_WAYS
+    way = "ssh" if said is None else str(said.data).rpartition(".")[2]
+    return way != "local" if key == "remote_user" else key not in _ONLY_SSH or way not in _OTHER_WAYS
 
 
 def _deciding(settings: configparser.ConfigParser) -> Iterator[tuple[tuple[str, str], str]]:
     for section, key in _SAID_OTHERWISE:
         value = settings.get(section, key, fallback="").strip()
-        if value and value not in _HARMLESS.get(key, ()) and (not key.startswith("ssh_") or _leads(value)):
+        if (
+            value
+            and value.rpartition(".")[2] not in _HARMLESS.get(key, ())
+            and (not key.startswith("ssh_") or _leads(value))
+        ):
             yield (section, key), value
 
 

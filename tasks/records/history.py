@@ -13,6 +13,7 @@ from tasks.records import schema
 from tasks.records.codec import decode
 from tasks.records.documents import Reader, unpacked
 from tasks.records.job_logs import JobLogs
+from tasks.records.leases import WITHOUT_END
 from tasks.records.sql import RunPlans, SqlRecords
 from tasks.records.summary import RunSummary, names_of, read_summary, waves_of
 from tasks.seams.records import JournalEntry
@@ -57,6 +58,14 @@ class History:
         if kind is not None:
             query = query.where(table.c.kind == kind)
         with self._database.reading("list the runs") as connection:
+            documents = connection.execute(query).scalars().all()
+        return tuple(decode(RunInfo, document) for document in documents)
+
+    def runs_without_end(self) -> tuple[RunInfo, ...]:
+        """Return the runs that have no end yet by the records, newest first."""
+        table = schema.runs
+        query = select(table.c.document).where(table.c.state.in_(WITHOUT_END)).order_by(table.c.started_at.desc())
+        with self._database.reading("list the runs without an end") as connection:
             documents = connection.execute(query).scalars().all()
         return tuple(decode(RunInfo, document) for document in documents)
 

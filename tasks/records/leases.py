@@ -19,7 +19,7 @@ from tasks.seams.records import taken_over
 from tasks.states import OperationState
 
 _UNDERWAY = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
-_WITHOUT_END = (OperationState.IN_PROGRESS.value, OperationState.UNKNOWN.value)
+WITHOUT_END = (OperationState.IN_PROGRESS.value, OperationState.UNKNOWN.value)
 _LEASES, _STOPS, _RUNS = schema.leases, schema.stop_requests, schema.runs
 
 
@@ -93,7 +93,7 @@ class SqlLeases:
         query = (
             select(_RUNS.c.id, _RUNS.c.started_at, _LEASES)
             .join_from(_RUNS, _LEASES, _RUNS.c.id == _LEASES.c.run_id, isouter=True)
-            .where(_RUNS.c.state.in_(_WITHOUT_END))
+            .where(_RUNS.c.state.in_(WITHOUT_END))
         )
         with self._database.reading("look for abandoned runs") as connection:
             now = self._now(connection)

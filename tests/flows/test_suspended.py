@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Suspended
+from prefect.states import Cancelled, Running, Suspended
 
 from flows.approval_gate import with_approval
 from flows.context import Caller
@@ -100,12 +100,15 @@ class Stage:
 
     def waves(self) -> list[tuple[str, object]]:
         """Names and numbers of the waves that Prefect shows, in the order in which they began."""
+        return [(wave.name, wave.parameters.get("number")) for wave in self.shown()]
+
+    def shown(self) -> list[FlowRun]:
         assert self.run is not None
         parent = FlowRunFilterParentFlowRunId(any_=[self.run.id])
         with get_client(sync_client=True) as client:
             found = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
         found.sort(key=lambda run: run.start_time or run.expected_start_time or datetime.max.replace(tzinfo=UTC))
-        return [(run.name, run.parameters.get("number")) for run in found]
+        return found
 
     def left(self) -> LeftRun:
         (left,) = left_runs(self.url)
@@ -236,6 +239,21 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert stage.unclaimed()
     assert left_runs(stage.url) == ()
     assert not [each for each in caplog.records if each.exc_info and each.levelno >= logging.ERROR]
+
+
+def test_a_wave_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage) -> None:
+    hook(stage, "second", "claim")
+    stage.start()
+    left: State[Any] = Running()
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(stage.shown()[0].id, left, force=True)
+
+    stage.resume()
+
+    states = [(wave.name, wave.state_name) for wave in stage.shown()]
+    assert states[0] == ("wave-1", "Crashed")
+    assert states[1:] != []
+    assert {state for _, state in states[1:]} == {"Completed"}
 
 
 def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage: Stage) -> None:

@@ -22,7 +22,12 @@ def told(folder: Path, settings: str, hosts: str) -> list[str]:
 
 
 SETTINGS = {
-    "[defaults]\nremote_user = patch\n": ("ansible_user=patch", "fleetpatch_user=patch"),
+    "[defaults]\nremote_user = patch\n": (
+        "ansible_user=patch",
+        "fleetpatch_user=patch",
+        "ansible_connection=paramiko ansible_paramiko_user=patch",
+        "ansible_connection=winrm ansible_winrm_user=patch",
+    ),
     "[defaults]\nprivate_key_file = ~/.ssh/fleet\n": (
         "ansible_ssh_private_key_file=/k",
         "ansible_password=\"{{ lookup('env', 'X') }}\"",
@@ -49,7 +54,7 @@ def test_what_no_variable_says_is_a_fault(tmp_path: Path, settings: str) -> None
 def test_what_a_variable_of_every_host_says_is_none(tmp_path: Path, settings: str, variable: str) -> None:
     (one,) = told(tmp_path, settings, f"[web]\na {variable}\nb\n")
     assert "no variable of 'b' says it" in one
-    assert told(tmp_path, settings, f"[web]\na {variable}\nb {variable}\nbastion\n[web:vars]\n{variable}\n") == []
+    assert told(tmp_path, settings, f"[web]\na {variable}\nb {variable}\n") == []
 
 
 @pytest.mark.parametrize(
@@ -57,12 +62,18 @@ def test_what_a_variable_of_every_host_says_is_none(tmp_path: Path, settings: st
     [
         "[defaults]\nremote_port = 22\ntransport = smart\n",
         "[privilege_escalation]\nbecome = true\nbecome_method = sudo\n",
+        "[privilege_escalation]\nbecome_method = ansible.builtin.sudo ; the default\n",
         "[ssh_connection]\nssh_args = -o ControlMaster=auto -o ControlPersist=60s\npipelining = True\n",
         "[defaults]\nforks = 20\nhost_key_checking = False\n",
     ],
 )
 def test_what_changes_nobodys_login_is_none(tmp_path: Path, settings: str) -> None:
     assert told(tmp_path, settings, SSH.format("")) == []
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_who_is_reached_without_a_login_needs_none(tmp_path: Path, settings: str) -> None:
+    assert told(tmp_path, settings, "localhost ansible_connection=local\n") == []
 
 
 @pytest.mark.parametrize("settings", [each for each in SETTINGS if "remote_user" not in each])
