@@ -8,12 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RecordsError
 from tasks.records.address import address
 from tasks.records.opening import open_records
+from tests.support.fuzzing import fuzzed
 
 WORD = "hunter2"
 NEAR = ("", "127.0.0.1", "[::1]", "127.0.0.1:1", "/nowhere", "localhost")  # no name that anybody has to look up
@@ -100,7 +101,7 @@ def is_somebodys(url: str, ours: Path) -> bool:
     return of_file and not Path(str(parsed.database)).resolve().is_relative_to(ours)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@fuzzed()
 @given(url=st.one_of(postgres_urls(), sqlite_urls(), other_urls()))
 def test_only_what_is_wrong_and_what_to_do(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
