@@ -11,7 +11,7 @@ for each in waiting_runs():
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.past import OPEN, request_of
+from flows.past import request_of
 from flows.request import PatchRequest
 from tasks.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.model import Plan, RunInfo
@@ -24,6 +24,7 @@ from tasks.reporting.text import one_line, zone_or_utc
 from tasks.rules.approval import digest, shown, starter_is_known
 from tasks.rules.window import say_time
 from tasks.seams.clock import Clock
+from tasks.states import OPEN
 
 NAME_LENGTH, REMARK_LENGTH = 200, 2000
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-from flows.past import OPEN
 from flows.request import AssessRequest, PatchRequest
 from tasks.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.model import FrozenSet, RunInfo, RunReport
 from tasks.records.history import History
-from tasks.states import OperationState, UpdateState
+from tasks.states import OPEN, OperationState, UpdateState
 
 LAST = "last:"
 LOOKED_AT = 1000

@@ -8,9 +8,8 @@ from tasks.errors import RequestError
 from tasks.model import Assessment, Outcome, Plan, RunInfo, Wave
 from tasks.records.history import History
 from tasks.seams.records import JournalEntry
-from tasks.states import OperationState
+from tasks.states import OPEN
 
-OPEN = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
 """States of a run that may be taken up again. NotStarted is an end: the window held nothing, say."""
 
 

@@ -14,7 +14,6 @@ from flows.attended import attended
 from flows.carrying import carry_out, take_up
 from flows.context import Caller, caller
 from flows.keeper import LEASE_SECONDS
-from flows.past import OPEN
 from flows.predecessor import set_right, state_of, was_cancelled
 from flows.recovery import BEYOND_LEASE_SECONDS, LeftRun, note_stop, take_if_left, take_left, wait_for_lease
 from flows.request import PatchRequest
@@ -31,7 +30,7 @@ from tasks.records.sql import SqlRecords
 from tasks.rules.approval import SOMEBODY
 from tasks.rules.hooks import stops, why_stopped
 from tasks.seams.clock import SystemClock
-from tasks.states import OperationState
+from tasks.states import OPEN, OperationState
 
 
 @flow(name="patch-fleet", persist_result=False, on_cancellation=[settle_cancelled], on_crashed=[settle_crashed])

@@ -19,10 +19,9 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.context import Caller
 from flows.hearing import NO_ANSWER
-from flows.past import OPEN
 from flows.recovery import LeftRun, note_stop
 from tasks.model import RunInfo
-from tasks.states import OperationState
+from tasks.states import OPEN, OperationState
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +77,8 @@ def bury(flow_run_id: str, run: RunInfo) -> None:
             return
         if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # asked for once more
             return
-        left = [wave for wave in _waves(client, first.id) if not _ended(wave)]
-        _crash(client, left, [first.id, *(each.id for each in left)], message)
+        left = [wave for wave in waves_of(client, first.id) if not _ended(wave)]
+        _crash(client, left, message, first.id)
         _set_right(client, first, run, message)
 
 
@@ -91,14 +90,15 @@ def bury_waves(flow_run_id: UUID, ours: Collection[UUID]) -> None:
         ours: ids of the waves that this process has begun: they tell their ends themselves.
     """
     with get_client(sync_client=True) as client:
-        left = [wave for wave in _waves(client, flow_run_id) if not _ended(wave) and wave.id not in ours]
+        left = [wave for wave in waves_of(client, flow_run_id) if not _ended(wave) and wave.id not in ours]
         if left:
-            _crash(client, left, [each.id for each in left], "its process was ended; another has gone on")
+            _crash(client, left, "its process was ended; another has gone on")
 
 
-def _crash(client: SyncPrefectClient, waves: Sequence[FlowRun], within: Sequence[UUID], message: str) -> None:
+def _crash(client: SyncPrefectClient, waves: Sequence[FlowRun], message: str, *others: UUID) -> None:
+    """Show waves as crashed, and the open steps of theirs and of other flow runs."""
     crashed: State[None] = Crashed(message=message)
-    mine = FlowRunFilter(id=FlowRunFilterId(any_=list(within)))
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=[*others, *(wave.id for wave in waves)]))
     for task in client.read_task_runs(flow_run_filter=mine, limit=_AT_MOST):
         if not _ended(task):
             client.set_task_run_state(task.id, crashed, force=True)
@@ -179,6 +179,7 @@ def _ended(run: FlowRun | TaskRun) -> bool:
     return run.state is not None and run.state.is_final()
 
 
-def _waves(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[FlowRun]:
+def waves_of(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
+    """Return the waves that Prefect shows under a flow run."""
     parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
-    yield from client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_AT_MOST)
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_AT_MOST)

@@ -10,7 +10,7 @@ from datetime import datetime
 from flows.carrying import MakeRunner, take_up
 from flows.context import Caller
 from flows.keeper import LEASE_SECONDS
-from flows.past import OPEN, resumable
+from flows.past import resumable
 from flows.ports import PlainRunner, Ports
 from flows.request import AssessRequest, PatchRequest
 from flows.suspension import Suspension, suspension_of
@@ -22,7 +22,7 @@ from tasks.records.leases import SqlLeases
 from tasks.records.opening import open_records
 from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.leases import Holder, LeaseView, StopRequest
-from tasks.states import OperationState
+from tasks.states import OPEN, OperationState
 from tasks.steps.context import Control
 
 logger = logging.getLogger(__name__)

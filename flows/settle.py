@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from flows.context import Caller
-from flows.past import OPEN
 from flows.recovery import LeftRun, left_run, take_left, wait_for_lease
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
 from tasks.model import RunInfo
@@ -28,6 +27,7 @@ from tasks.records.history import History
 from tasks.records.opening import open_records
 from tasks.records.sql import SqlRecords
 from tasks.seams.clock import SystemClock
+from tasks.states import OPEN
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun

@@ -18,7 +18,6 @@ from uuid import UUID
 
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext, TagsContext
 from prefect.flow_engine import run_flow_sync
@@ -28,7 +27,7 @@ from prefect.tasks import Task
 
 from flows.hearing import NO_ANSWER, Ear, Telling, tasks_unheard
 from flows.ports import Ports
-from flows.predecessor import bury, bury_waves
+from flows.predecessor import bury, bury_waves, waves_of
 from flows.request import AssessRequest, PatchRequest
 from flows.wiring import report_directory
 from tasks.assess import assess_machine
@@ -54,7 +53,6 @@ PATIENCE_SECONDS = 90.0
 """How long Prefect is waited for when the machines are done and it is away."""
 LOGS_HOLD_SECONDS = 60.0  # how long Prefect keeps trying to send log lines; then they are lost to it
 NAMED_AT_MOST = 10
-_AT_MOST = 200  # flow runs that Prefect's API gives at once
 
 StepTask = Task[[Work], MachineRun | State[Handed]]
 
@@ -162,9 +160,8 @@ class _Shown:
 
     def _made(self) -> FlowRun | None:
         """Return the subflow that was made for this wave and whose body was not reached: Prefect went away before."""
-        parent = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.get_id())])
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_AT_MOST)
+            found = waves_of(client, UUID(flow_run.get_id()))
         for each in found:
             if each.parameters.get("number") == self._wave.number and not (each.state and each.state.is_final()):
                 return each

@@ -78,10 +78,11 @@ class Term:
         words, masks = _divided(self.key, self.values)
         if masks or self.negated:
             return self.among(inventory.machines)
-        known = inventory.by_word.get(self.key) or inventory.by_word.setdefault(self.key, _by_word(self.key, inventory))
-        return [
-            inventory.machines[number] for number in sorted({each for word in words for each in known.get(word, ())})
-        ]
+        if self.key not in inventory.by_word:
+            inventory.by_word[self.key] = _by_word(self.key, inventory)
+        known = inventory.by_word[self.key]
+        numbers = {number for word in words for number in known.get(word, ())}
+        return [inventory.machines[number] for number in sorted(numbers)]
 
     def among(self, machines: Sequence[Machine]) -> list[Machine]:
         """Return those of some machines that it holds for, in order."""

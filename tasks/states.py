@@ -76,6 +76,9 @@ class Classification(StrEnum):
     UNCLASSIFIED = "Unclassified"
 
 
+OPEN = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
+"""The states of a run that has no end yet."""
+
 URGENT = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
 """The classifications that decide compliance."""
 

@@ -19,7 +19,7 @@ from tasks.model import Hook
 from tasks.rules.calendar.overlaps import Severity
 from tasks.states import HookKind
 
-_ELSEWHERE = "Ignore this if another machine carries out its runs and has what is missing here."
+_ELSEWHERE = "Ignore this if its runs happen on another machine that has it."
 
 
 def needs(configurations: Configurations) -> tuple[Finding, ...]:

@@ -54,7 +54,7 @@ def apply(
 
 
 class _Applying:
-    """Carries out the changes that one examination has found, one by one."""
+    """Makes the changes, one after the other."""
 
     def __init__(self, client: "SyncPrefectClient", wanted: Setup, found: Setup) -> None:
         self._client, self._found = client, found

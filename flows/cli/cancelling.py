@@ -10,7 +10,6 @@ from flows.cli.ending import tell_unwritten
 from flows.cli.exits import Code, code_of, trouble
 from flows.cli.run_pick import whole
 from flows.cli.screen import err, note, out, safe, say, solid, table
-from flows.past import OPEN
 from flows.recovery import Asked, LeftRun
 from flows.suspension import suspension_of
 from inventory.errors import FleetpatchError
@@ -20,7 +19,7 @@ from tasks.records.history import History, unfinished_of
 from tasks.records.opening import open_records
 from tasks.reporting.text import iso, one_line, plural
 from tasks.seams.leases import Holder, LeaseView
-from tasks.states import OperationState
+from tasks.states import OPEN, OperationState
 
 LOOK_SECONDS = 1.0
 TELL_SECONDS = 10.0

@@ -143,9 +143,9 @@ def _tell_unended(past: "History", run: "RunInfo", records: str | None) -> None:
     from flows.cli.cancelling import carriers
     from flows.cli.screen import safe, say
     from flows.cli.stopping import still_open
-    from tasks.states import OperationState
+    from tasks.states import OPEN
 
-    if run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
+    if run.state not in OPEN:
         return
     left = still_open(past.journal(run.id))
     if left:

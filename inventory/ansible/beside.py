@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from inventory.ansible.options import BECOME_PASSWORDS, NO_MATTER, OPTIONS
+from inventory.ansible.options import BECOME_PASSWORDS, CONNECTIONS, NO_MATTER, OPTIONS, TRANSPORTS
 from inventory.ansible.ssh_args import UnknownProxy, parse_ssh_args
 from inventory.ansible.tree import Tree, Variables
 from inventory.ansible.vars_files import read_vars
@@ -51,7 +51,6 @@ _HARMLESS = {
 _ONLY_SSH = frozenset(
     {"remote_port", "private_key_file", "become_method", *(key for _, key in _SAID_OTHERWISE if "ssh" in key)}
 )
-_OTHER_WAYS = frozenset({"local", "winrm", "psrp"})
 _LOGIN_ONLY = frozenset({*BECOME_PASSWORDS, *NO_MATTER, *_every("key"), *_every("password"), *_every("user")})
 
 
@@ -97,9 +96,8 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
     text = read_text(path, problems, regular=True)
     if text is None:
         return
-    settings = configparser.ConfigParser(
-        interpolation=None, strict=False, inline_comment_prefixes=(";",)
-    )  # as Ansible's
+    # Ansible, too, takes what comes after a semicolon for a comment.
+    settings = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
     try:
         settings.read_string(text)
     except configparser.Error:
@@ -119,18 +117,16 @@ def _check_settings(path: Path, hosts: Mapping[str, Variables], problems: Proble
 def _is_for(key: str, own: Variables) -> bool:
     """Return whether a setting says anything of a host, by its way to connect."""
     said = own.get("fleetpatch_transport") or own.get("ansible_connection")
-    way = "ssh" if said is None else str(said.data).rpartition(".")[2]
-    return way != "local" if key == "remote_user" else key not in _ONLY_SSH or way not in _OTHER_WAYS
+    way = CONNECTIONS.get(str(said.data).rpartition(".")[2], "ssh") if said is not None else "ssh"
+    transport = TRANSPORTS[way]
+    return transport != "local" if key == "remote_user" else transport == "ssh" or key not in _ONLY_SSH
 
 
 def _deciding(settings: configparser.ConfigParser) -> Iterator[tuple[tuple[str, str], str]]:
     for section, key in _SAID_OTHERWISE:
         value = settings.get(section, key, fallback="").strip()
-        if (
-            value
-            and value.rpartition(".")[2] not in _HARMLESS.get(key, ())
-            and (not key.startswith("ssh_") or _leads(value))
-        ):
+        harmless = value.rpartition(".")[2] in _HARMLESS.get(key, ())
+        if value and not harmless and (not key.startswith("ssh_") or _leads(value)):
             yield (section, key), value
 
 

@@ -57,15 +57,16 @@ class History:
         query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
         if kind is not None:
             query = query.where(table.c.kind == kind)
-        with self._database.reading("list the runs") as connection:
-            documents = connection.execute(query).scalars().all()
-        return tuple(decode(RunInfo, document) for document in documents)
+        return self._listed(query)
 
     def runs_without_end(self) -> tuple[RunInfo, ...]:
         """Return the runs that have no end yet by the records, newest first."""
         table = schema.runs
         query = select(table.c.document).where(table.c.state.in_(WITHOUT_END)).order_by(table.c.started_at.desc())
-        with self._database.reading("list the runs without an end") as connection:
+        return self._listed(query)
+
+    def _listed(self, query: Select[tuple[str]]) -> tuple[RunInfo, ...]:
+        with self._database.reading("list the runs") as connection:
             documents = connection.execute(query).scalars().all()
         return tuple(decode(RunInfo, document) for document in documents)
 

@@ -16,10 +16,10 @@ from tasks.records.database import Database
 from tasks.seams.clock import Clock, SystemClock
 from tasks.seams.leases import AbandonedRun, Holder, LeaseView, Renewal, StopRequest
 from tasks.seams.records import taken_over
-from tasks.states import OperationState
+from tasks.states import OPEN, OperationState
 
 _UNDERWAY = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
-WITHOUT_END = (OperationState.IN_PROGRESS.value, OperationState.UNKNOWN.value)
+WITHOUT_END = tuple(state.value for state in OPEN)
 _LEASES, _STOPS, _RUNS = schema.leases, schema.stop_requests, schema.runs
 
 

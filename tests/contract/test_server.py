@@ -1,7 +1,6 @@
 """`fleetpatch server` and `doctor --server` for real: a server process over SQLite and PostgreSQL, asked and ended."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from deployments.server.judging import judged
 from tests.contract.test_compose_roles import make_roles
 from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
+from tests.support.environment import without_ours
 from tests.support.prefect_server import free_port
 from tests.support.prefect_tables import put_tables
 
@@ -58,7 +58,7 @@ class Server:
         return (self.folder / "log").read_text()
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+        kept = without_ours()
         records = f"sqlite:///{self.folder / 'records.db'}"
         return {**kept, "XDG_DATA_HOME": str(self.folder / "data"), "FLEETPATCH_RECORDS_URL": records, **more}
 

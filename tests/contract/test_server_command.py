@@ -12,6 +12,7 @@ from deployments.server.asking import next_date
 from deployments.server.settings import TABLE, settings_of
 from deployments.server.view import ScheduleTold
 from flows.server_settings import Part
+from tests.support.environment import without_ours
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 NIGHTLY = ScheduleTold(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
@@ -99,7 +100,7 @@ def test_settings_are_shown_with_their_reasons() -> None:
 
 def test_doctor_needs_to_know_which_server() -> None:
     words = [sys.executable, "-m", "deployments.command", "doctor", "--server", "--json"]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    kept = without_ours()
     with tempfile.TemporaryDirectory() as home:
         kept |= {"XDG_DATA_HOME": home, "PREFECT_HOME": home}
         done = subprocess.run(words, env=kept, capture_output=True, text=True, check=False, timeout=120)

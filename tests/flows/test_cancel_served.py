@@ -28,6 +28,7 @@ from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, configured, set_slow
+from tests.support.environment import without_ours
 from tests.support.prefect_tables import put_tables
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -96,7 +97,7 @@ def served(hosts: Callable[[int], list[LabHost]], tmp_path: Path) -> Iterator[Se
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
     put_tables(tmp_path / "prefect")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    kept = without_ours()
     surroundings = {
         **kept,
         "PYTHONPATH": str(TOP),

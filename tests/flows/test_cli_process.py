@@ -1,7 +1,6 @@
 """The real command as a process: signals, start-up, and this machine itself."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci.tree import TOP
+from tests.support.environment import without_ours
 from tests.support.prefect_tables import put_tables
 
 ON_FAKES = (sys.executable, "-m", "tests.flows.cli_on_fakes")
@@ -23,7 +23,7 @@ MOST_MODULES = 300  # typer and rich alone are 188; each is a part of the time t
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
     put_tables(tmp_path / "prefect")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    kept = without_ours()
     return {
         **kept,
         "PYTHONPATH": str(TOP),

@@ -1,6 +1,5 @@
 """The Python example of the README, run as it stands on a real machine."""
 
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import yaml
 from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.fleet import LabHost
+from tests.support.environment import without_ours
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RUN_SECONDS = 400
@@ -42,7 +42,7 @@ def test_the_example_patches_a_machine(
     (tmp_path / "example.py").write_text(example())
     assert host.pending_security() > 10
 
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    kept = without_ours()
     surroundings = {
         **kept,
         "PYTHONPATH": str(TOP),

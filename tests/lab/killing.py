@@ -1,7 +1,6 @@
 """Controllers as processes of their own, for tests that kill them: the plain command on lab hosts."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from tasks.seams.records import JournalEntry, JournalMark
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
+from tests.support.environment import without_ours
 
 MASKS = ("lab-plain", "lab-slow", "lab-reboot", "lab-conffile", "lab-dep-*", "lab-sec")
 REQUEST: dict[str, Any] = {
@@ -44,7 +44,7 @@ class Controllers:
 
     def start(self, *words: str, records: str | None = None) -> "Controller":
         """Start the command."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+        kept = without_ours()
         place = self.fleet.place
         surroundings = {
             **kept,

@@ -211,8 +211,11 @@ def _way(spill: Spill, name: str) -> dict[str, Any]:
 
 
 def _carry_out(spill: Spill) -> None:
-    value: dict[str, Any] = {"VALUE": spill.canaries["login-block"], "BLOCK": BLOCK}
-    value["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
+    value: dict[str, Any] = {
+        "VALUE": spill.canaries["login-block"],
+        "BLOCK": BLOCK,
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
     reports = ("--report", str(spill.home / "reports"))
     secret = {kind: quote(spill.canaries[kind], safe="") for kind in KINDS}
     unreachable = f"postgresql://fleet:{secret['records-wrong']}@127.0.0.1:9/fleet"

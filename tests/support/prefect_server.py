@@ -1,6 +1,6 @@
 """A real Prefect server as a process of its own, for tests that kill it and start it again: same port, same data.
 
-Its home, port and database are the test's own; it listens on the loopback only and tells nobody anything.
+Its home, port and database belong to one test. It listens on the loopback only, and sends no telemetry.
 """
 
 import os
@@ -25,6 +25,7 @@ from prefect.settings import (
 )
 
 from tests.ci.tree import TOP
+from tests.support.environment import without_ours
 from tests.support.prefect_tables import put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
@@ -62,7 +63,7 @@ class PrefectServer:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return surroundings for a process that talks to this server: nothing of this process' own Prefect in it."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+        kept = without_ours()
         return {
             **kept,
             "PYTHONPATH": str(TOP),

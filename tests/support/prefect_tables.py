@@ -4,7 +4,6 @@ Making them is 16 s of a processor's time, two thirds of a server's first start 
 """
 
 import fcntl
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 from prefect import __version__
 
 from tests.ci.tree import TOP
+from tests.support.environment import without_ours
 
 
 def put_tables(home: Path) -> None:
@@ -37,10 +37,9 @@ def _made() -> Path:
 
 
 def _make(made: Path) -> None:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
     with TemporaryDirectory(dir=made.parent) as home:
         words = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes")
-        subprocess.run(words, env={**kept, "PREFECT_HOME": home}, capture_output=True, check=True)
+        subprocess.run(words, env={**without_ours(), "PREFECT_HOME": home}, capture_output=True, check=True)
         whole = Path(home, "whole.db")
         with closing(sqlite3.connect(Path(home, "prefect.db"))) as found:
             found.execute("VACUUM INTO ?", (str(whole),))  # one file, with what its journal holds
