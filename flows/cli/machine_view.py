@@ -60,9 +60,13 @@ def _tell_findings(outcome: Outcome) -> None:
 def _tell_updates(outcome: Outcome) -> None:
     installed = [each for each in outcome.updates if each.state is UpdateState.INSTALLED]
     if installed:
-        grid = table("update", solid("classification"), "before → after", title=f"{len(installed)} installed")
+        notes = ["note"] if any(each.reason for each in installed) else []
+        title = f"{len(installed)} installed"
+        grid = table("update", solid("classification"), "before → after", *notes, title=title)
         for each in installed:
-            grid.add_row(safe(each.update.name), each.update.classification, versions(each.update, each.version_after))
+            note = [safe(each.reason)] if notes else []
+            versions_then = versions(each.update, each.version_after)
+            grid.add_row(safe(each.update.name), each.update.classification, versions_then, *note)
         say("", grid)
     rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]  # what was repaired, too
     if rest:

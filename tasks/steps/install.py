@@ -205,15 +205,22 @@ def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) ->
     """Divide what is pending, after what comes before the first change of a machine; () when nothing may be begun."""
     if _not_any_more(work, tally, pending):
         return ()
-    parts = _divided(work, tally, pending, number)
-    if not parts or not (work.context.options.hooks or wanted(work)):
-        return parts
-    if not before_machine(work):
+    if not _divided(work, tally, pending, number):
         return ()
-    pause(work)
+    if work.context.options.hooks or wanted(work):
+        if not before_machine(work):
+            return ()
+        pause(work)
+    pending = pending if number else _still_pending(work, tally, pending)
     if _not_any_more(work, tally, pending):
         return ()
     return _divided(work, tally, pending, number)  # anew: all that takes its time
+
+
+def _still_pending(work: Work, tally: Tally, pending: tuple[Update, ...]) -> tuple[Update, ...]:
+    """Leave out what somebody else has installed since the assessment: the report must not say that this run did."""
+    versions = versions_now(work, tally)
+    return tuple(update for update in pending if versions.get(update.id) != update.available)
 
 
 def _not_any_more(work: Work, tally: Tally, pending: tuple[Update, ...]) -> bool:

@@ -28,7 +28,7 @@ from tasks.records.opening import open_records
 from tasks.states import OperationState, UpdateState
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.browser import browser
-from tests.support.fleet import SimFleet, outcome_of
+from tests.support.fleet import Begun, SimFleet, outcome_of
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 __all__ = ["browser"]
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 PATIENCE = 150.0
 ANSWER_SECONDS = 12.0
-SECONDS = 3.3  # of an update: long enough for a click
+UPDATE_SECONDS, HELD = 1.0, "first-0"
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
 WARNED, NOT_STARTED = OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED
 
@@ -62,8 +62,18 @@ class Place:
     records_url: str
 
     def renew(self) -> None:
-        """Let the machines be as if nobody had patched them."""
-        self.fleet.machines |= fleet(SECONDS).machines
+        """Let the machines be as if nobody had patched them; the first one's first update ends when a test says so."""
+        self.fleet.machines |= fleet(UPDATE_SECONDS).machines
+        self.fleet.machines["first"].world[HELD].seconds = 3600.0
+
+    def let_it_end(self) -> None:
+        """Let the first machine's first update end: what a test was to do while it is installed is done."""
+        first = self.fleet.machines["first"]
+        first.world.end_update(first, HELD)
+
+    def wait_for_stop(self) -> None:
+        """Wait until the first machine's job was asked to begin nothing more."""
+        until(lambda: self.fleet.machines["first"].stopped, "that the job is asked to stop")
 
     def deployment(self, name: str = "on-demand") -> UUID:
         return self.client.read_deployment_by_name(f"patch-fleet/{name}").id
@@ -88,6 +98,12 @@ class Place:
             self.confirm()
 
         self.again_until(act, done, name)
+
+    def retry(self, run: UUID) -> None:
+        """Press Retry on a run that is over, until it says so."""
+        ended, said = self.state(run), "start a new run for what is left."
+        self.press_until("Retry", lambda: self.state(run) != ended or said in self.message(run))
+        until(lambda: said in self.message(run), "that it is over")
 
     def switch_off(self, done: Callable[[], object]) -> None:
         """Press the page's switch, until something is done."""
@@ -160,7 +176,7 @@ class Place:
 
     def wait_for_work(self) -> None:
         """Wait until the first machine installs something."""
-        until(self.fleet.machines["first"].installs, "an installation")
+        until(lambda: self.installing("first"), "an installation")
 
     def over(self, flow_run: UUID) -> RunReport:
         """Wait for the end of a flow run's run in our own records."""
@@ -172,7 +188,11 @@ class Place:
         until(look, "the end of the run in the records")
         return self.report_of(flow_run)
 
+    def installing(self, name: str) -> list[Begun]:
+        return [begun for begun in self.fleet.machines[name].begun() if begun.work == "install"]
+
     def begun(self) -> dict[str, int]:
+        """Return how many transactions each machine has begun, those that only fetch among them."""
         return {name: len(self.fleet.machines[name].begun()) for name in NAMES}
 
     def unclaimed(self) -> bool:
@@ -188,7 +208,7 @@ class Place:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("buttons")
-    made, url = fleet(SECONDS), f"sqlite:///{home / 'records.db'}"
+    made, url = fleet(UPDATE_SECONDS), f"sqlite:///{home / 'records.db'}"
     (home / "request.json").write_text(
         json.dumps(SimFleet().request(waves={"size": 1}, minutes=60).model_dump(mode="json"))
     )
@@ -203,14 +223,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterato
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(PATIENCE * 1000)
         found = Place(server, client, page, made, url)
-        until(lambda: _offered(found), "the deployments")
+        until(lambda: _offers(found, "other"), "the deployments")
         yield found
         page.close()
 
 
-def _offered(place: Place) -> bool:
+def _offers(place: Place, name: str) -> bool:
     try:
-        return bool(place.deployment("other"))
+        return bool(place.deployment(name))
     except ObjectNotFound:
         return False
 
@@ -227,13 +247,14 @@ def test_quick_run_suspend_resume_retry_and_delete(place: Place) -> None:
 
     place.open(f"/runs/flow-run/{asked}")
     place.press_until("Suspend", lambda: place.state(asked) == "Suspended")
+    place.wait_for_stop()
+    place.let_it_end()
     until(lambda: place.unclaimed() and "suspended" in place.report_of(asked).run.message, "that it was suspended")
     left = place.report_of(asked)
     assert [outcome.machine for outcome in left.outcomes] == ["first"]
     assert (left.run.state, place.state(asked)) == (IN_PROGRESS, "Suspended")
-    begun = place.begun()  # transactions: the one that it was in, and what came before it
-    assert begun["first"] > 0
-    assert begun["second"] == 0
+    begun = place.begun()
+    assert begun == {"first": 2, "second": 0}  # transactions: one that fetched, and the one that it was in
 
     place.press_until("Resume", lambda: place.state(asked) != "Suspended")
     until(lambda: place.state(asked) == "Completed", "Completed")
@@ -243,8 +264,7 @@ def test_quick_run_suspend_resume_retry_and_delete(place: Place) -> None:
     assert place.begun() == begun | {"second": 2}
 
     place.page.reload()
-    place.press_until("Retry", lambda: place.state(asked) != "Completed")
-    until(lambda: place.message(asked).endswith("start a new run for what is left."), "that it is over")
+    place.retry(asked)
     assert place.state(asked) == "Completed"
     assert place.begun() == begun | {"second": 2}
     assert place.tracebacks(asked) == []
@@ -261,17 +281,18 @@ def test_cancel_while_something_is_installed_and_retry_after_it(place: Place) ->
     place.wait_for_work()
     place.open(f"/runs/flow-run/{run}")
     place.press_until("Cancel", lambda: place.state(run).startswith("Cancel"))
+    place.wait_for_stop()
+    place.let_it_end()
     until(lambda: place.state(run) == "Cancelled", "Cancelled")
     report = place.over(run)
     begun = place.begun()
     assert report.run.state is WARNED
     assert outcome_of(report, "second").state is NOT_STARTED
-    assert begun["second"] == 0
+    assert begun == {"first": 2, "second": 0}
     assert place.unclaimed()
 
     place.page.reload()
-    place.press_until("Retry", lambda: place.state(run) != "Cancelled" or "is over" in place.message(run))
-    until(lambda: "is over" in place.message(run), "that it was started again")
+    place.retry(run)
     assert place.state(run) == "Cancelled"  # as it was, with something left undone
     assert place.begun() == begun
     assert place.tracebacks(run) == []
@@ -282,6 +303,8 @@ def test_delete_a_run_that_works(place: Place) -> None:
     place.wait_for_work()
     place.open(f"/runs/flow-run/{run}")
     place.choose("Delete")
+    until(lambda: run not in {each.id for each in place.client.read_flow_runs()}, "that it is gone")
+    place.let_it_end()
     report = place.over(run)
     assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
     assert place.begun() == {"first": 2, "second": 2}
@@ -292,6 +315,8 @@ def test_a_second_run_beside_one_that_works(place: Place) -> None:
     first = place.start().id
     place.wait_for_work()
     second = place.ask(place.custom_run).id
+    until(lambda: place.run_of(second), "that the second run began")
+    place.let_it_end()
     one, other = place.over(first), place.over(second)
     for report, beside in ((one, other), (other, one)):
         for outcome in report.outcomes:  # the other run has the machine, or one of them has patched it
@@ -299,12 +324,12 @@ def test_a_second_run_beside_one_that_works(place: Place) -> None:
             assert outcome.state is SUCCEEDED or beside.run.id in outcome.reason
     for name in NAMES:
         both = (outcome_of(one, name), outcome_of(other, name))
-        assert [_installed(outcome) for outcome in both].count(True) == 1
-    assert place.begun() == {"first": 2, "second": 2}  # each update once, whoever it was
+        assert [_has_installed(outcome) for outcome in both].count(True) == 1
+    assert [len(place.installing(name)) for name in NAMES] == [1, 1]  # each update once, whoever it was
 
 
-def _installed(outcome: Outcome) -> bool:
-    return any(each.state is UpdateState.INSTALLED for each in outcome.updates)
+def _has_installed(outcome: Outcome) -> bool:
+    return any(each.state is UpdateState.INSTALLED and not each.reason for each in outcome.updates)
 
 
 def test_pause_a_schedule_and_delete_its_deployment_while_a_run_works(place: Place) -> None:
@@ -317,6 +342,8 @@ def test_pause_a_schedule_and_delete_its_deployment_while_a_run_works(place: Pla
     place.switch_off(lambda: not place.client.read_deployment(deployment).schedules[0].active)
     assert place.state(run) == "Running"
     place.choose("Delete")
+    until(lambda: not _offers(place, "other"), "that the deployment is gone")
+    place.let_it_end()
     report = place.over(run)
     assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
     assert place.begun() == {"first": 2, "second": 2}

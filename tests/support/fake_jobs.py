@@ -74,7 +74,7 @@ class JobRun:
 
     def _obstacle(self, number: str) -> str:
         """Return why a transaction may not begin: the same questions, in the same order, as on a real machine."""
-        if self.stop_at is not None and self.stop_at <= self._now():
+        if self.stop_at is not None and self.stop_at < self._now():  # what began at that very moment was seen to begin
             return "stop"
         return "" if self.in_time(number) else "window"
 

@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
+from threading import RLock
 from typing import Any, cast
 
 from tasks.errors import FleetpatchError, ListsUnread
@@ -70,6 +71,8 @@ class PackageWorld:
         self._skews: dict[str, float] = {}
         self._mirrors: dict[str, float] = {}
         self._locks: dict[str, tuple[tuple[datetime, datetime], ...]] = {}
+        self._stops: dict[str, datetime] = {}  # by job: when it was asked to stop
+        self._planning = RLock()  # a test and a run that it serves may plan a job anew at once
 
     def __getitem__(self, update_id: str) -> FakePackage:
         self.catch_up()
@@ -205,12 +208,12 @@ class PackageWorld:
         self._coming += run.coming
         return plan
 
-    def _run(self, job: Job, began: datetime, stop_at: datetime | None = None) -> JobRun:
+    def _run(self, job: Job, began: datetime) -> JobRun:
         shelf = deepcopy(self._before[job.id])
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
         mirror = self._mirrors.setdefault(job.id, self.bytes_per_second)
         locks, skew = self._locks[job.id], self._skew_of(job)
-        return JobRun(job.script, began, shelf, self.start_seconds, skew, stop_at, locks, mirror)
+        return JobRun(job.script, began, shelf, self.start_seconds, skew, self._stops.get(job.id), locks, mirror)
 
     def _skew_of(self, job: Job) -> float:
         return self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
@@ -219,16 +222,32 @@ class PackageWorld:
         """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
         if job_id in machine._jobs and machine._jobs[job_id].job.script.name == "restart_services":
             return self.services.stop(machine, job_id)
-        before = job_id in machine.stopped
-        result = machine._stop(job_id)
-        if not before and job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
+        with self._planning:
+            before = job_id in machine.stopped
+            result = machine._stop(job_id)
+            if not before and job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
+                self.catch_up()
+                self._stops[job_id] = self.clock.now()
+                self._plan_anew(machine._jobs[job_id])
+        return result
+
+    def end_update(self, machine: FakeTransport, update_id: str) -> None:
+        """Let an update that was to take very long be installed a second from now, in whichever job it is."""
+        with self._planning:
             self.catch_up()
             now = self.clock.now()
-            started = machine._jobs[job_id]
-            run = self._run(started.job, started.at, now)
-            started.plan = run.plan()
-            self._coming = [coming for coming in run.coming if coming.ends > now]
-        return result
+            for job_id, before in list(self._before.items()):
+                started = machine._jobs[job_id]
+                if machine._phase(started) is JobPhase.RUNNING:
+                    before[update_id].seconds = max(0.0, (now - started.at).total_seconds() + 1 - self.start_seconds)
+                    self._plan_anew(started)
+            self.shelf[update_id].seconds = 1.0
+
+    def _plan_anew(self, started: Any) -> None:
+        """Work out what a job does from here on; what it has done so far must come out as before."""
+        run = self._run(started.job, started.at)
+        started.plan = run.plan()
+        self._coming = [coming for coming in run.coming if coming.ends > self.clock.now()]
 
 
 class FakeManager:

@@ -84,20 +84,20 @@ class FakeServices:
         self._coming = [entry for entry in self._coming if entry[0] <= self.clock.now()]
 
     def _planned(self, job: Job, began: datetime, stop_at: datetime | None) -> SimulatedJob:
-        self._coming = [entry for entry in self._coming if entry[0] < (stop_at or began)]
+        self._coming = [entry for entry in self._coming if entry[0] <= (stop_at or began)]
         params, steps, past = job.script.params, list[tuple[float, ScriptRecord]](), 0.0
         for unit in params["units"]:
             now = began + timedelta(seconds=past)
             at = now.timestamp() + self.skew_of(job)
             why = "window" if at > float(str(params["latest"])) else ""
-            why = "stop" if stop_at is not None and stop_at <= now else why
+            why = "stop" if stop_at is not None and stop_at < now else why  # as JobRun
             if why:
                 steps.append((past, {"kind": "restart_left", "unit": unit, "at": at, "why": why, "detail": ""}))
                 continue
             steps.append((past, {"kind": "restart_started", "unit": unit, "at": at}))
             seconds = self.hangs.get(unit, SECONDS)
             past += seconds
-            if stop_at is None or now >= stop_at:
+            if stop_at is None or now > stop_at:
                 self._coming.append((now, now + timedelta(seconds=seconds), unit, job.id))
             active, code = ("failed", 1) if unit in self.fails else ("active", 0)
             end = {"unit": unit, "at": at + seconds, "exit_code": code, "active": active, "error": ""}

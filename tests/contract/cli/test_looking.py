@@ -175,6 +175,17 @@ def test_runs_and_show(stage: Stage) -> None:
     assert [run["kind"] for run in stage.run("runs", "--kind", "patch", "--json").json["runs"]] == ["patch"]
 
 
+def test_show_says_which_updates_somebody_else_installed(stage: Stage) -> None:
+    web = stage.add("web", FakePackage("mine"), FakePackage("theirs"))
+    web.on_start("stage", 1, lambda: setattr(web.world["theirs"], "installed", "2.0"))
+    stage.run("patch", "*", "--plain", "--yes", "-c", "Other")
+    lines = stage.run("show", "last", "--machine", "web").out.splitlines()
+    assert [" ".join(line.split()) for line in lines if "→" in line and "before" not in line] == [
+        "mine Other 1.0 → 2.0",
+        "theirs Other 1.0 → 2.0 came along with another one, or somebody else installed it",
+    ]
+
+
 @pytest.mark.parametrize(
     "words", [("show", "nosuch"), ("show", "last", "--machine", "nosuch"), ("runs", "--kind", "x")]
 )

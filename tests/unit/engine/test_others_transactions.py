@@ -246,3 +246,27 @@ def test_what_somebody_else_repairs_is_not_told_as_repaired_by_this_run() -> Non
     assert [(each.update.id, each.state) for each in outcome.updates] == [("a", UpdateState.INSTALLED)]
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert any("whole again, and not by this run" in each.message for each in outcome.findings)
+
+
+@pytest.mark.parametrize("by_others", [("p0",), ("p0", "p1")])
+def test_what_others_installed_since_the_assessment_is_not_told_as_this_runs(
+    fleet: SimFleet, by_others: tuple[str, ...]
+) -> None:
+    web = fleet.add("web", [FakePackage("p0"), FakePackage("p1")])
+
+    def install() -> None:
+        for name in by_others:
+            web.world[name].installed = web.world[name].available
+
+    web.on_start("stage", 1, install)
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.state is OperationState.SUCCEEDED
+    told = {result.update.id: (result.state, result.reason) for result in outcome.updates}
+    note = "somebody else installed it"
+    others = note if len(by_others) == 2 else f"came along with another one, or {note}"
+    assert told["p0"] == (UpdateState.INSTALLED, others)
+    assert told["p1"] == (UpdateState.INSTALLED, others if "p1" in by_others else "")
+    asked = [name for job in web.installs() for name in job.script.params["tx_0_updates"]]
+    assert asked == [name for name in ("p0", "p1") if name not in by_others]
