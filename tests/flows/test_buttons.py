@@ -121,12 +121,18 @@ class Place:
                 time.sleep(0.2)
             assert time.monotonic() < end, f"{what} was pressed, and nothing came of it"
             self.page.reload()
+            if done():
+                return
 
-    def choose(self, what: str) -> None:
-        """Choose something from the page's menu, and confirm it."""
-        self.page.locator(".p-icon-button-menu button").first.click()
-        self.page.get_by_text(what, exact=True).first.click()
-        self.confirm()
+    def delete_until(self, done: Callable[[], object]) -> None:
+        """Choose Delete from the page's menu and confirm it, until something is done."""
+
+        def act() -> None:
+            self.page.locator(".p-icon-button-menu button").first.click()
+            self.page.get_by_text("Delete", exact=True).first.click()
+            self.confirm()
+
+        self.again_until(act, done, "Delete")
 
     def start(self, name: str = "on-demand") -> FlowRun:
         return self.client.create_flow_run_from_deployment(self.deployment(name))
@@ -160,9 +166,9 @@ class Place:
         self.open(f"/deployments/deployment/{self.deployment()}/run")
         self.press("Submit")
 
-    def runs(self) -> list[RunInfo]:
-        with open_records(self.records_url) as records:
-            return list(History(records).runs())
+    def knows(self, run: UUID) -> bool:
+        """Return whether Prefect has a flow run still."""
+        return run in {each.id for each in self.client.read_flow_runs()}
 
     def run_of(self, flow_run: UUID) -> RunInfo | None:
         with open_records(self.records_url) as records:
@@ -271,8 +277,7 @@ def test_quick_run_suspend_resume_retry_and_delete(place: Place) -> None:
 
     before = place.report_of(asked)
     place.page.reload()
-    place.choose("Delete")
-    until(lambda: asked not in {run.id for run in place.client.read_flow_runs()}, "that it is gone")
+    place.delete_until(lambda: not place.knows(asked))
     assert place.report_of(asked) == before
 
 
@@ -302,8 +307,7 @@ def test_delete_a_run_that_works(place: Place) -> None:
     run = place.start().id
     place.wait_for_work()
     place.open(f"/runs/flow-run/{run}")
-    place.choose("Delete")
-    until(lambda: run not in {each.id for each in place.client.read_flow_runs()}, "that it is gone")
+    place.delete_until(lambda: not place.knows(run))
     place.let_it_end()
     report = place.over(run)
     assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
@@ -341,8 +345,7 @@ def test_pause_a_schedule_and_delete_its_deployment_while_a_run_works(place: Pla
     place.open(f"/deployments/deployment/{deployment}")
     place.switch_off(lambda: not place.client.read_deployment(deployment).schedules[0].active)
     assert place.state(run) == "Running"
-    place.choose("Delete")
-    until(lambda: not _offers(place, "other"), "that the deployment is gone")
+    place.delete_until(lambda: not _offers(place, "other"))
     place.let_it_end()
     report = place.over(run)
     assert {outcome.state for outcome in report.outcomes} == {SUCCEEDED}
