@@ -9,6 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from uuid import UUID
 
 import pytest
 from playwright.sync_api import Browser, Page
+from playwright.sync_api import TimeoutError as PageTimeout
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import FlowRun
@@ -36,7 +38,7 @@ __all__ = ["browser"]
 pytestmark = pytest.mark.slow
 
 PATIENCE = 150.0
-ANSWER_SECONDS = 12.0
+ANSWER_SECONDS, CLICK_SECONDS = 12.0, 30.0
 UPDATE_SECONDS, HELD = 1.0, "first-0"
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
 WARNED, NOT_STARTED = OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED
@@ -110,10 +112,11 @@ class Place:
         self.again_until(self.page.locator(".p-toggle, [role=switch]").first.click, done, "the switch")
 
     def again_until(self, act: Callable[[], None], done: Callable[[], object], what: str) -> None:
-        """Do something as often as it takes: a busy SQLite refuses some of the server's writes."""
+        """Do something as often as it takes: a busy SQLite refuses writes of the server, a notice hides a button."""
         end = time.monotonic() + PATIENCE
         while True:
-            act()
+            with suppress(PageTimeout):
+                act()
             patience = time.monotonic() + ANSWER_SECONDS
             while time.monotonic() < patience:
                 if done():
@@ -227,7 +230,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterato
         served = {PLACE: str(place), "PREFECT_RUNNER_POLL_FREQUENCY": "1", **more}
         server.run("-m", "tests.flows.served_on_fakes", log=home / "serve.log", **served)
         page = browser.new_page(viewport={"width": 1300, "height": 900})
-        page.set_default_timeout(PATIENCE * 1000)
+        page.set_default_timeout(CLICK_SECONDS * 1000)
+        page.set_default_navigation_timeout(PATIENCE * 1000)
         found = Place(server, client, page, made, url)
         until(lambda: _offers(found, "other"), "the deployments")
         yield found
