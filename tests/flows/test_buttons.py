@@ -111,13 +111,15 @@ class Place:
         """Press the page's switch, until something is done."""
         self.again_until(self.page.locator(".p-toggle, [role=switch]").first.click, done, "the switch")
 
-    def again_until(self, act: Callable[[], None], done: Callable[[], object], what: str) -> None:
+    def again_until(
+        self, act: Callable[[], None], done: Callable[[], object], what: str, answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
         """Do something as often as it takes: a busy SQLite refuses writes of the server, a notice hides a button."""
         end = time.monotonic() + PATIENCE
         while True:
             with suppress(PageTimeout):
                 act()
-            patience = time.monotonic() + ANSWER_SECONDS
+            patience = time.monotonic() + answer_seconds
             while time.monotonic() < patience:
                 if done():
                     return
@@ -156,7 +158,7 @@ class Place:
             asked[:] = [run for run in self.client.read_flow_runs() if run.deployment_id and run.id not in known]
             return bool(asked)
 
-        self.again_until(act, look, "what asks for a run")
+        self.again_until(act, look, "what asks for a run", 4 * ANSWER_SECONDS)  # an answer that is late makes two runs
         return asked[0]
 
     def quick_run(self) -> None:
