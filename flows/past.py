@@ -10,8 +10,6 @@ from tasks.records.history import History
 from tasks.seams.records import JournalEntry
 from tasks.states import OPEN
 
-"""States of a run that may be taken up again. NotStarted is an end: the window held nothing, say."""
-
 
 @dataclass(frozen=True, slots=True)
 class Past:

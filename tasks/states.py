@@ -77,7 +77,7 @@ class Classification(StrEnum):
 
 
 OPEN = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
-"""The states of a run that has no end yet."""
+"""The states of a run that has no end yet. NotStarted is an end: the window held nothing, for instance."""
 
 URGENT = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
 """The classifications that decide compliance."""

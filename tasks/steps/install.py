@@ -205,16 +205,14 @@ def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) ->
     """Divide what is pending, after what comes before the first change of a machine; () when nothing may be begun."""
     if _not_any_more(work, tally, pending):
         return ()
-    if not _divided(work, tally, pending, number):
-        return ()
     if work.context.options.hooks or wanted(work):
-        if not before_machine(work):
+        if not _divided(work, tally, pending, number) or not before_machine(work):
             return ()
         pause(work)
     pending = pending if number else _still_pending(work, tally, pending)
     if _not_any_more(work, tally, pending):
         return ()
-    return _divided(work, tally, pending, number)  # anew: all that takes its time
+    return _divided(work, tally, pending, number)  # after all that took its time
 
 
 def _still_pending(work: Work, tally: Tally, pending: tuple[Update, ...]) -> tuple[Update, ...]:

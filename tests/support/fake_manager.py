@@ -223,9 +223,9 @@ class PackageWorld:
         if job_id in machine._jobs and machine._jobs[job_id].job.script.name == "restart_services":
             return self.services.stop(machine, job_id)
         with self._planning:
-            before = job_id in machine.stopped
             result = machine._stop(job_id)
-            if not before and job_id in machine.stopped and machine._jobs[job_id].lost_at is None:
+            is_new = job_id in machine.stopped and job_id not in self._stops
+            if is_new and machine._jobs[job_id].lost_at is None:
                 self.catch_up()
                 self._stops[job_id] = self.clock.now()
                 self._plan_anew(machine._jobs[job_id])
