@@ -177,7 +177,8 @@ def switched_off(nights: Nights) -> str:
 
 
 def frozen(nights: Nights) -> str:
-    freeze = f"freezes: [{{date: {nights.due + timedelta(days=1):%Y-%m-%d}}}]"
+    day = nights.due + timedelta(days=2)  # the day after may be the one in which the first night's window ends
+    freeze = f"freezes: [{{date: {day:%Y-%m-%d}}}]"
     nights.place.write(nightly(nights.due, freeze), nights.name)
     return "(freezes)"
 

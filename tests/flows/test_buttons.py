@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Response
 from playwright.sync_api import TimeoutError as PageTimeout
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -37,11 +37,18 @@ __all__ = ["browser"]
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 150.0
-ANSWER_SECONDS, CLICK_SECONDS = 12.0, 30.0
+PATIENCE = 300.0
+ORDER_SECONDS, DONE_SECONDS, CLICK_SECONDS = 90.0, 20.0, 30.0  # SQLite waits for 60 s before it refuses a write
 UPDATE_SECONDS, HELD = 1.0, "first-0"
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
 WARNED, NOT_STARTED = OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED
+
+ORDER = re.compile(r"^(DELETE|PATCH) |/(set_state|resume|create_flow_run|pause_deployment|resume_deployment)$")
+
+
+def is_order(answer: Response) -> bool:
+    """Return whether this answers what changes something: the pages also ask with POST."""
+    return ORDER.search(f"{answer.request.method} {answer.url}") is not None
 
 
 def until(seen: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -111,20 +118,28 @@ class Place:
         """Press the page's switch, until something is done."""
         self.again_until(self.page.locator(".p-toggle, [role=switch]").first.click, done, "the switch")
 
-    def again_until(
-        self, act: Callable[[], None], done: Callable[[], object], what: str, answer_seconds: float = ANSWER_SECONDS
-    ) -> None:
-        """Do something as often as it takes: a busy SQLite refuses writes of the server, a notice hides a button."""
-        end = time.monotonic() + PATIENCE
+    def again_until(self, act: Callable[[], None], done: Callable[[], object], what: str) -> None:
+        """Do something as often as it takes: a busy SQLite refuses writes of the server, a notice hides a button.
+
+        The answer is waited for: a page that is loaded anew takes back what it has asked, and what was asked twice for
+        a late answer makes two runs.
+        """
+        end, heard = time.monotonic() + PATIENCE, []
         while True:
+            accepted = False
             with suppress(PageTimeout):
-                act()
-            patience = time.monotonic() + answer_seconds
-            while time.monotonic() < patience:
-                if done():
-                    return
+                with self.page.expect_response(is_order, timeout=ORDER_SECONDS * 1000) as answer:
+                    act()
+                accepted = answer.value.ok
+                heard.append(f"{answer.value.status} {answer.value.url}")
+            patience = time.monotonic() + (DONE_SECONDS if accepted else 0)
+            while not done():
+                if time.monotonic() > patience:
+                    break
                 time.sleep(0.2)
-            assert time.monotonic() < end, f"{what} was pressed, and nothing came of it"
+            else:
+                return
+            assert time.monotonic() < end, f"{what} was pressed, and nothing came of it: {heard}"
             self.page.reload()
             if done():
                 return
@@ -158,7 +173,7 @@ class Place:
             asked[:] = [run for run in self.client.read_flow_runs() if run.deployment_id and run.id not in known]
             return bool(asked)
 
-        self.again_until(act, look, "what asks for a run", 4 * ANSWER_SECONDS)  # an answer that is late makes two runs
+        self.again_until(act, look, "what asks for a run")
         return asked[0]
 
     def quick_run(self) -> None:

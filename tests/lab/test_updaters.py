@@ -69,7 +69,7 @@ def test_a_controller_that_was_killed_leaves_them_at_rest_and_the_machine_brings
         assert timers(host) == {daily: before[daily], upgrade: AT_REST[upgrade]}
         next_time = "systemctl show -p NextElapseUSecMonotonic --value fleetpatch-updaters.timer"
         assert "h" in host.sh(next_time)  # an hour after the window
-        host.sh("systemctl start fleetpatch-updaters.service", root=True)  # as its timer does then
+        host.sh("systemctl start --wait fleetpatch-updaters.service", root=True)  # as its timer does then
         assert timers(host) == before
         assert traces(host) == []
         its_lease_is_over(controllers)
