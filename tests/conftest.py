@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 settings.register_profile("default", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
@@ -23,7 +24,21 @@ SPREAD = tuple(f"tests/lab/test_{name}.py" for name in ("apt", "patch", "resume"
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
 """Files of flows that use no Prefect server of others."""
-LONG = ("tests/faults/test_on_machines.py", "tests/flows/", "tests/faults/", "tests/lab/", "tests/contract/test_deploy")
+MACHINES = ("tests/faults/test_on_machines.py", "tests/lab/")
+"""Tests that wait for machines most of their time: they run beside those that need the cores."""
+LONG = (
+    "tests/faults/test_on_machines.py",
+    "tests/lab/test_resume.py",
+    "tests/lab/test_scheduled.py",
+    "tests/lab/test_windows_kept.py",
+    "tests/lab/test_losing_parts.py",
+    "tests/lab/test_hostile.py",
+    "tests/lab/test_secrets.py",
+    "tests/lab/",
+    "tests/flows/",
+    "tests/faults/",
+    "tests/contract/test_deploy",
+)
 """What takes longest begins first: the last process to end decides how long it all takes."""
 
 
@@ -38,6 +53,14 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no type
         if place.startswith("tests/flows/") and place not in OWN_SERVER:
             return "prefect"  # one server for all of them
         return nodeid if place in SPREAD else place
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Have half of the processes wait for machines, and half use the cores, while there is work of both kinds."""
+        waits = self.nodes.index(node) % 2 == 0
+        fits = next((scope for scope in self.workqueue if scope.startswith(MACHINES) is waits), None)
+        if fits is not None:
+            self.workqueue.move_to_end(fits, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)
