@@ -55,8 +55,8 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no type
         return nodeid if place in SPREAD else place
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        """Have half of the processes wait for machines, and half use the cores, while there is work of both kinds."""
-        waits = self.nodes.index(node) % 2 == 0
+        """Have one process of three wait for machines, and two use the cores, while there is work of both kinds."""
+        waits = self.nodes.index(node) % 3 == 0
         fits = next((scope for scope in self.workqueue if scope.startswith(MACHINES) is waits), None)
         if fits is not None:
             self.workqueue.move_to_end(fits, last=False)

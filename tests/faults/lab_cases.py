@@ -1,10 +1,12 @@
 """The named faults on real machines: what strikes, when, and what must have come of it beyond what always must."""
 
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.support.postgres import own_server
 
 Case = Callable[[Stage], None]
 BOOTS = ("lab-plain", "lab-reboot")
+HELD_SECONDS = 30  # what is to end a transaction comes before its own end, however busy this machine is
 
 
 def expect(stage: Stage, *states: OperationState, run: str = RUN) -> None:
@@ -59,6 +62,7 @@ def cut(at: str, seconds: float, stage: Stage) -> None:
 
 def crashed(at: str, stage: Stage) -> None:
     """A power cut at a step."""
+    stage.slow(stage.host, HELD_SECONDS)
     before = stage.host.boot_id()
     stage.patch(at=at, then=stage.host.crash)
     stage.host.wait_reboot(before)
@@ -99,10 +103,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def on_host(at: str, command: str, states: tuple[OperationState, ...]) -> Case:
-    """Something is done on the machine itself at a step."""
+def on_host(at: str, command: str, states: tuple[OperationState, ...], slow: int = 3) -> Case:
+    """Something is done on the machine itself at a step; a transaction takes that many seconds at least."""
 
     def case(stage: Stage) -> None:
+        stage.slow(stage.host, slow)
         stage.patch(at=at, then=lambda: stage.host.sh(command, root=True))
         expect(stage, *states)
 
@@ -248,6 +253,21 @@ def stopped_at_a_lock(stage: Stage) -> None:
         raise Broken("it was installed when the lock was free")
 
 
+def stop_between_writes(process: "subprocess.Popen[str]", database: Path) -> None:
+    """Stop a process (SIGSTOP), but not while it writes: SQLite would let nobody else write until it wakes."""
+    for _ in range(50):
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.2)
+        else:
+            return
+    raise Broken("the controller writes all the time")
+
+
 def two_controllers(stage: Stage) -> None:
     """The controller is stopped (SIGSTOP), another one takes the run up, and the first one wakes."""
     stage.slow(stage.host, 6)
@@ -259,7 +279,7 @@ def two_controllers(stage: Stage) -> None:
         if time.monotonic() > until:
             raise Broken("nothing was begun")
         time.sleep(0.2)
-    first.send_signal(signal.SIGSTOP)
+    stop_between_writes(first, stage.place / "records.db")
     try:
         stage.refused()
         stage.taken_up()
@@ -315,8 +335,8 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"power cut / {at}", partial(crashed, at)
     for at in ("precheck", "install", "installing", "reboot", "validate"):
         yield f"database killed / {at}", partial(records_killed, at)
-    yield "job's shell killed / installing", on_host("installing", SHELL_KILLED, BAD)
-    yield "job killed whole / installing", on_host("installing", JOB_KILLED, BAD)
+    yield "job's shell killed / installing", on_host("installing", SHELL_KILLED, BAD, 10)
+    yield "job killed whole / installing", on_host("installing", JOB_KILLED, BAD, HELD_SECONDS)
     yield "job's directory gone / installing", on_host("installing", DIRECTORY_GONE, BAD)
     yield "sshd restarted / install", on_host("install", SSHD_RESTARTED, ANY)
     yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)

@@ -11,7 +11,7 @@ from tests.lab.fleet import Lab
 
 @pytest.mark.lab
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_no_fault_on_real_machines_breaks_a_promise() -> None:
     lab = Lab(f"{os.environ.get('FLEETPATCH_LAB') or 'pytest'}-faults")
     reason = lab.reason_it_cannot_run()
