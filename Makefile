@@ -23,7 +23,7 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 
-test: setup  ## run all tests, JOBS=3 at a time (more, on two cores, meet their limits; 0: one by one); ARGS="-k window" for some of them
+test: setup  ## run all tests, JOBS=3 at a time (with more, two cores are too slow; 0: one by one); ARGS="-k window" for some of them
 	@$(PACKAGES) lab postgresql browser
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.faults.lab_administrator import administrator_cases
-from tests.faults.lab_hard_cases import hard_cases
+from tests.faults.lab_hard_cases import hard_cases, stopped
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.stage import LAST, MASKS, RUN, Broken, Stage, later
 from tests.lab.engine import configured_times
@@ -20,7 +20,7 @@ from tests.support.postgres import own_server
 
 Case = Callable[[Stage], None]
 BOOTS = ("lab-plain", "lab-reboot")
-HELD_SECONDS = 30  # what is to end a transaction comes before its own end, however busy this machine is
+HELD_SECONDS = 30  # a transaction that a fault has to break must not end before the fault strikes
 
 
 def expect(stage: Stage, *states: OperationState, run: str = RUN) -> None:
@@ -62,7 +62,8 @@ def cut(at: str, seconds: float, stage: Stage) -> None:
 
 def crashed(at: str, stage: Stage) -> None:
     """A power cut at a step."""
-    stage.slow(stage.host, HELD_SECONDS)
+    if at == "installing":
+        stage.slow(stage.host, HELD_SECONDS)
     before = stage.host.boot_id()
     stage.patch(at=at, then=stage.host.crash)
     stage.host.wait_reboot(before)
@@ -103,15 +104,20 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def on_host(at: str, command: str, states: tuple[OperationState, ...], slow: int = 3) -> Case:
-    """Something is done on the machine itself at a step; a transaction takes that many seconds at least."""
+def on_host(at: str, command: str, states: tuple[OperationState, ...]) -> Case:
+    """Something is done on the machine itself at a step."""
 
     def case(stage: Stage) -> None:
-        stage.slow(stage.host, slow)
         stage.patch(at=at, then=lambda: stage.host.sh(command, root=True))
         expect(stage, *states)
 
     return case
+
+
+def job_killed(command: str, stage: Stage) -> None:
+    """The job, or its shell alone, is killed in the middle of a transaction."""
+    stage.slow(stage.host, HELD_SECONDS)
+    on_host("installing", command, BAD)(stage)
 
 
 JOB = "$(awk '{print $1}' $(ls -t /var/lib/fleetpatch/jobs/*/meta | head -n 1))"
@@ -254,9 +260,10 @@ def stopped_at_a_lock(stage: Stage) -> None:
 
 
 def stop_between_writes(process: "subprocess.Popen[str]", database: Path) -> None:
-    """Stop a process (SIGSTOP), but not while it writes: SQLite would let nobody else write until it wakes."""
+    """Stop a process with SIGSTOP while it does not write. Stopped in a write, it would keep SQLite locked."""
     for _ in range(50):
         process.send_signal(signal.SIGSTOP)
+        stopped(process)
         try:
             with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -335,8 +342,8 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"power cut / {at}", partial(crashed, at)
     for at in ("precheck", "install", "installing", "reboot", "validate"):
         yield f"database killed / {at}", partial(records_killed, at)
-    yield "job's shell killed / installing", on_host("installing", SHELL_KILLED, BAD, 10)
-    yield "job killed whole / installing", on_host("installing", JOB_KILLED, BAD, HELD_SECONDS)
+    yield "job's shell killed / installing", partial(job_killed, SHELL_KILLED)
+    yield "job killed whole / installing", partial(job_killed, JOB_KILLED)
     yield "job's directory gone / installing", on_host("installing", DIRECTORY_GONE, BAD)
     yield "sshd restarted / install", on_host("install", SSHD_RESTARTED, ANY)
     yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)

@@ -53,9 +53,15 @@ def is_order(answer: Response) -> bool:
 
 def until(seen: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     """Wait for something, and return it."""
+    found = wait(seen, seconds)
+    assert found, f"never seen: {what}"
+    return found
+
+
+def wait(seen: Callable[[], Any], seconds: float) -> Any:
+    """Wait for something, and return it, or what is false when it does not come in time."""
     end = time.monotonic() + seconds
-    while not (found := seen()):
-        assert time.monotonic() < end, f"never seen: {what}"
+    while not (found := seen()) and time.monotonic() < end:
         time.sleep(0.2)
     return found
 
@@ -121,28 +127,27 @@ class Place:
     def again_until(self, act: Callable[[], None], done: Callable[[], object], what: str) -> None:
         """Do something as often as it takes: a busy SQLite refuses writes of the server, a notice hides a button.
 
-        The answer is waited for: a page that is loaded anew takes back what it has asked, and what was asked twice for
-        a late answer makes two runs.
+        It waits for the answer before it presses again: to load the page anew would take the order back, and a second
+        order for a run would make a second run.
         """
-        end, heard = time.monotonic() + PATIENCE, []
+        end, heard = time.monotonic() + PATIENCE, list[str]()
         while True:
-            accepted = False
-            with suppress(PageTimeout):
-                with self.page.expect_response(is_order, timeout=ORDER_SECONDS * 1000) as answer:
-                    act()
-                accepted = answer.value.ok
-                heard.append(f"{answer.value.status} {answer.value.url}")
-            patience = time.monotonic() + (DONE_SECONDS if accepted else 0)
-            while not done():
-                if time.monotonic() > patience:
-                    break
-                time.sleep(0.2)
-            else:
+            answer = self.answer_to(act)
+            if wait(done, DONE_SECONDS if answer is not None and answer.ok else 0):
                 return
+            heard.append(f"{answer.status} {answer.url}" if answer is not None else "no answer")
             assert time.monotonic() < end, f"{what} was pressed, and nothing came of it: {heard}"
             self.page.reload()
             if done():
                 return
+
+    def answer_to(self, act: Callable[[], None]) -> Response | None:
+        """Do something, and return what the server answered to its order; None: nothing in time."""
+        with suppress(PageTimeout):
+            with self.page.expect_response(is_order, timeout=ORDER_SECONDS * 1000) as answer:
+                act()
+            return answer.value
+        return None
 
     def delete_until(self, done: Callable[[], object]) -> None:
         """Choose Delete from the page's menu and confirm it, until something is done."""
