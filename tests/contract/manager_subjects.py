@@ -103,7 +103,13 @@ class OpenSshLine(LocalLine):
 
     def __init__(self, clock: Clock, host: LabHost) -> None:
         super().__init__(clock)
-        options = ("BatchMode=yes", "LogLevel=ERROR", "IdentitiesOnly=yes", f"UserKnownHostsFile={host.known_hosts}")
+        options: tuple[str, ...] = (
+            "BatchMode=yes",
+            "LogLevel=ERROR",
+            "IdentitiesOnly=yes",
+            "KexAlgorithms=curve25519-sha256",
+        )
+        options = (*options, f"UserKnownHostsFile={host.known_hosts}")
         self._words = ["ssh", "-F", "none", "-i", str(host.key), "-l", host.user]
         self._words += [word for option in options for word in ("-o", option)]
         self._words.append(host.address)
