@@ -333,7 +333,10 @@ def rebooted_by_somebody(stage: Stage) -> None:
 
 
 def cases() -> Iterator[tuple[str, Case]]:
-    """Return all cases by name."""
+    """Return all cases by name, those first that take long."""
+    yield from late_cases()
+    yield from hard_cases(LOCK.format(seconds=600))
+    yield from administrator_cases()
     for at in ("assess", "precheck", "install", "installing", "reboot", "validate"):
         yield f"controller killed / {at}", partial(killed, at)
     for at in ("precheck", "stage", "install", "installing", "reboot", "validate"):
@@ -370,6 +373,3 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "update fails / installing", fails
     yield "conffile edited / installing", conffile
     yield "rebooted by somebody / stage", rebooted_by_somebody
-    yield from hard_cases(LOCK.format(seconds=600))
-    yield from administrator_cases()
-    yield from late_cases()

@@ -34,6 +34,8 @@ from tasks.steps.context import SilentWatcher
 from tasks.transport.session import Session
 
 LEASE_SECONDS = 15.0
+PATIENCE = 8 * LEASE_SECONDS
+"""For how long a controller tries to take up a run that somebody carries."""
 STARVED_SECONDS, NAMELESS_SECONDS = 5.0, 12.0
 REFUSED, FAILED = 3, 4
 """Exit codes: somebody carries the run; it ended with another error."""
@@ -155,6 +157,20 @@ def _names(place: Path) -> None:
     socket.getaddrinfo = answer
 
 
+def _take_up(run_id: str, who: Caller) -> None:
+    """Take a run up as soon as its lease is over."""
+    patience = time.monotonic() + PATIENCE
+    while True:
+        try:
+            take_up(run_id, who, lambda request, ports: PlainRunner())
+        except LeaseHeld:
+            if time.monotonic() > patience:
+                raise
+        else:
+            return
+        time.sleep(0.5)
+
+
 def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     """Do it; return the exit code."""
     flows.keeper.LEASE_SECONDS, flows.keeper.RENEW_SECONDS = LEASE_SECONDS, 1.0
@@ -171,7 +187,7 @@ def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
             request = PatchRequest.model_validate_json((folder / "request.json").read_text())
             carry_out(request, who, lambda request, ports: PlainRunner())
         else:
-            take_up(run_id, who, lambda request, ports: PlainRunner())
+            _take_up(run_id, who)
     except LeaseHeld as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED

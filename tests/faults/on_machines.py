@@ -16,7 +16,8 @@ from tests.faults.lab_cases import Case, cases
 from tests.faults.stage import Broken, Stage
 from tests.lab.fleet import Lab, LabHost
 
-SIDE_BY_SIDE = 5  # with more, on two cores that other tests use as well, cases meet their limits
+SIDE_BY_SIDE = 10  # they wait most of their time
+AHEAD = 3  # hosts that are booted before a case wants them
 LAST_LINES = 15  # of what a case that failed has said, in the tests' report
 HEALED_ALREADY = ("database killed", "records' disk full")  # their records are gone with their place
 NOT_HEALED = ("two runs", "window ends in a postinst", "slow mirror")  # their other run is the second one
@@ -38,7 +39,7 @@ class Hosts:
         self._lab = lab
         self._left = count
         self._ready: queue.Queue[LabHost | Exception] = queue.Queue()
-        self._room = threading.Semaphore(SIDE_BY_SIDE)
+        self._room = threading.Semaphore(AHEAD)
         threading.Thread(target=self._boot, daemon=True).start()
 
     def take(self) -> LabHost:
@@ -51,7 +52,7 @@ class Hosts:
 
     def _boot(self) -> None:
         while self._left > 0:
-            batch = min(3, self._left)
+            batch = min(AHEAD, self._left)
             for _ in range(batch):
                 self._room.acquire()
             try:
