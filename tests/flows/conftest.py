@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from prefect.events.worker import EventsWorker
@@ -16,12 +17,13 @@ from prefect.settings import (
     PREFECT_SERVER_ANALYTICS_ENABLED,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
+from prefect.testing import utilities
 
 from flows.context import Caller
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
+from tests.support.prefect_tables import copy_tables
 
 STARTUP_SECONDS = 300  # on cores that others use, a start has taken more than a minute
 
@@ -38,8 +40,17 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     }
     EventsWorker.drain_all()  # an earlier test's goes on telling its own server, which is gone
     APILogWorker.drain_all()
-    with temporary_settings(quiet), prefect_test_harness(server_startup_timeout=STARTUP_SECONDS):
-        yield
+    with temporary_settings(quiet), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utilities, "mkdtemp", _folder_with_tables)
+        with utilities.prefect_test_harness(server_startup_timeout=STARTUP_SECONDS):
+            yield
+
+
+def _folder_with_tables() -> str:
+    """Make the folder of the harness with its tables there: making them is most of a server's start."""
+    made = mkdtemp()
+    copy_tables(Path(made, "prefect-test.db"))
+    return made
 
 
 @pytest.fixture

@@ -22,7 +22,12 @@ def put_tables(home: Path) -> None:
     """Put the tables where a server with this PREFECT_HOME looks for them, unless it has some."""
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "prefect.db").exists():
-        shutil.copyfile(_made(), home / "prefect.db")
+        copy_tables(home / "prefect.db")
+
+
+def copy_tables(target: Path) -> None:
+    """Put the tables into a new file."""
+    shutil.copyfile(_made(), target)
 
 
 def _made() -> Path:
