@@ -20,11 +20,19 @@ settings.register_profile("ci", max_examples=100, deadline=None, derandomize=Tru
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-SPREAD = tuple(f"tests/lab/test_{name}.py" for name in ("apt", "patch", "resume", "scheduled", "ssh", "trouble"))
+SPREAD = (
+    *(
+        f"tests/lab/test_{name}.py"
+        for name in ("apt", "hooks", "hostile", "patch", "resume", "scheduled", "services", "ssh", "ssh_shared")
+    ),
+    "tests/lab/test_trouble.py",
+    "tests/lab/test_updaters.py",
+    "tests/contract/test_manager_contract.py",
+)
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
 """Files of flows that use no Prefect server of others."""
-MACHINES = ("tests/faults/test_on_machines.py", "tests/lab/")
+MACHINES = ("tests/faults/test_on_machines.py", "tests/lab/", "tests/contract/test_manager_contract.py")
 """Tests that wait for machines most of their time: they run beside those that need the cores."""
 LONG = (
     "tests/faults/test_on_machines.py",
@@ -32,12 +40,18 @@ LONG = (
     "tests/lab/test_scheduled.py",
     "tests/lab/test_windows_kept.py",
     "tests/lab/test_losing_parts.py",
-    "tests/lab/test_hostile.py",
     "tests/lab/test_secrets.py",
+    "tests/lab/test_hostile.py",
+    "tests/lab/test_demo.py",
     "tests/lab/",
+    "tests/contract/test_manager_contract.py",
+    "tests/flows/test_buttons.py",
     "tests/flows/",
-    "tests/faults/",
     "tests/contract/test_deploy",
+    "tests/contract/test_bad_environment.py",
+    "tests/contract/test_records_",
+    "tests/faults/",
+    "tests/contract/",
 )
 """What takes longest begins first: the last process to end decides how long it all takes."""
 
@@ -54,9 +68,14 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no type
             return "prefect"  # one server for all of them
         return nodeid if place in SPREAD else place
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """Give a process no more than it needs to go on: what it is given no other can take any more."""
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
     def _assign_work_unit(self, node: WorkerController) -> None:
-        """Have one process of three wait for machines, and two use the cores, while there is work of both kinds."""
-        waits = self.nodes.index(node) % 3 == 0
+        """Have every other process wait for machines, and the rest use the cores, while there is work of both kinds."""
+        waits = self.nodes.index(node) % 2 == 0
         fits = next((scope for scope in self.workqueue if scope.startswith(MACHINES) is waits), None)
         if fits is not None:
             self.workqueue.move_to_end(fits, last=False)

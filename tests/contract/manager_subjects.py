@@ -103,15 +103,10 @@ class OpenSshLine(LocalLine):
 
     def __init__(self, clock: Clock, host: LabHost) -> None:
         super().__init__(clock)
-        options: tuple[str, ...] = (
-            "BatchMode=yes",
-            "LogLevel=ERROR",
-            "IdentitiesOnly=yes",
-            "KexAlgorithms=curve25519-sha256",
-        )
-        options = (*options, f"UserKnownHostsFile={host.known_hosts}")
+        options = ("BatchMode=yes", "LogLevel=ERROR", "IdentitiesOnly=yes", "KexAlgorithms=^curve25519-sha256")
         self._words = ["ssh", "-F", "none", "-i", str(host.key), "-l", host.user]
         self._words += [word for option in options for word in ("-o", option)]
+        self._words += ["-o", f"UserKnownHostsFile={host.known_hosts}"]
         self._words.append(host.address)
 
     def exchange(self, words: Sequence[str], stdin: bytes, decoder: Decoder, *, deadline: Deadline) -> int | None:

@@ -12,7 +12,7 @@ from tests.contract.manager_subjects import Subject, apt_subject, fake_subject, 
 from tests.lab.fleet import Lab
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     yield from lab_for("pytest-managers")
 

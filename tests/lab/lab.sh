@@ -322,7 +322,7 @@ pin() { # known_hosts, from the keys on the hosts' own disks
 ssh_to() { # host, words: plain OpenSSH, the host's key pinned
   local i=$1; shift
   ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=yes \
-    -o KexAlgorithms=curve25519-sha256 -o "UserKnownHostsFile=$STATE/known_hosts" -l "${LAB_USER:-patch}" "$(address "$i")" "$@"
+    -o KexAlgorithms=^curve25519-sha256 -o "UserKnownHostsFile=$STATE/known_hosts" -l "${LAB_USER:-patch}" "$(address "$i")" "$@"
 }
 
 wait_login() { # a host is up when a login works: sshd answers before pam_nologin lets anyone in
