@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults fmt lab bench docs lock clean
+.PHONY: help setup demo test test-fast check faults soak fmt lab bench docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -10,6 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
 HOSTS ?= 3
 JOBS ?= 6
+CORES := $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 SEED ?=
 N ?= 2000
@@ -17,7 +18,7 @@ N ?= 2000
 PACKAGES := deployments/bootstrap/packages.sh
 
 help:  ## say what there is to make
-	@sed -nE 's/^([a-z]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup:  ## make .venv from requirements.lock (all other targets do so first)
 	@deployments/bootstrap/venv.sh
@@ -26,15 +27,27 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 
-test: setup  ## run all tests, JOBS=6 at a time (most of them wait; 0: one by one); ARGS="-k window" for some of them
+test: setup  ## run all tests, JOBS=6 at a time (they wait a lot; 0: one by one); ARGS="-k window" for some
 	@$(PACKAGES) lab postgresql browser
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
+
+# All units, and the command on a simulated fleet.
+test-fast: setup  ## run the tests of a minute: no machines, no servers, no browser
+	@$(PY) -m pytest -q -n $(CORES) --dist worksteal $(ARGS) tests/unit tests/contract/cli
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)
 
 check: setup  ## what needs no running: format, lint, types, layers, shell scripts, house rules
 	@tests/ci/check.sh
+
+soak: N = 20000
+soak: setup  ## before a release: N=20000 schedules of faults, all broken laws, 1000 examples a test, 20 random kills
+	@$(PACKAGES) lab
+	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) --minutes 60
+	@$(PY) -m tests.faults --seed "$(SEED)" --mutations
+	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(CORES) --dist worksteal tests/unit tests/contract/test_calendar_prefect.py
+	@$(PY) -m tests.lab.kill_and_resume $(ARGS)
 
 fmt: setup  ## format and mend what ruff can mend
 	@.venv/bin/ruff check --quiet --fix-only .

@@ -1,6 +1,5 @@
 """A controller that dies, is cancelled or asked again, on real machines: nothing is done twice, none stays unseen."""
 
-import secrets
 import signal
 import threading
 import time
@@ -19,6 +18,7 @@ from tests.lab.killing import Controllers, began, boots, configured, ended, set_
 
 pytestmark = pytest.mark.slow
 
+SEED = 7
 Boot = Callable[[int], list[LabHost]]
 Make = Callable[[int], Controllers]
 
@@ -38,8 +38,8 @@ def make(hosts: Boot, tmp_path: Path) -> Iterator[Make]:
 
 
 def test_killed_at_random_moments_it_ends_as_undisturbed(lab: Lab) -> None:
-    seed = secrets.randbelow(10**6)
-    assert [told.faults for told in carry_out(2, 6, seed, lab)] == [[], []], f"seed {seed}"
+    """With the same moments every time; `make soak` takes others."""
+    assert [told.faults for told in carry_out(2, 3, SEED, lab)] == [[], []]
 
 
 def test_of_two_controllers_the_machine_refuses_the_second_and_says_whose_it_is(make: Make, tmp_path: Path) -> None:
