@@ -281,7 +281,7 @@ def two_controllers(stage: Stage) -> None:
     (stage.place / "request.json").write_text(stage.request(*BOOTS, "lab-slow").model_dump_json())
     first = stage.controller("begin")
     jobs = stage.host.root / "var/lib/fleetpatch/jobs"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not any("install" in place.name for place in jobs.glob("*/meta") for place in [place.parent]):
         if time.monotonic() > until:
             raise Broken("nothing was begun")
@@ -292,7 +292,7 @@ def two_controllers(stage: Stage) -> None:
         stage.taken_up()
     finally:
         first.send_signal(signal.SIGCONT)
-    first.communicate(timeout=120)
+    first.communicate(timeout=360)
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     expect(stage, *GOOD)

@@ -49,7 +49,7 @@ def order_on_its_way(stage: Stage) -> None:
     if versions(stage, "lab-plain") != {"lab-plain": "1.0"}:
         raise Broken("a run that was settled went on")
     first.send_signal(signal.SIGCONT)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=360)
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     begun = [place.name for place in (stage.host.root / "var/lib/fleetpatch/jobs").glob("*-install-*")]
@@ -69,7 +69,7 @@ def reboot_order_on_its_way(stage: Stage) -> None:
     stage.taken_up("settle")
     stage.judge()
     first.send_signal(signal.SIGCONT)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=360)
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     time.sleep(8)  # an order that was heard is carried out after two seconds
@@ -83,7 +83,7 @@ def reboot_order_on_its_way(stage: Stage) -> None:
 
 def stopped(process: "subprocess.Popen[str]") -> None:
     """Wait until a process is stopped (SIGSTOP)."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][:1] != "T":
         if process.poll() is not None or time.monotonic() > until:
             raise Broken(f"the controller was to be stopped, and ended with {process.poll()}")

@@ -44,7 +44,7 @@ class Hosts:
 
     def take(self) -> LabHost:
         """Return a fresh host."""
-        got = self._ready.get(timeout=300)
+        got = self._ready.get(timeout=900)
         self._room.release()
         if isinstance(got, Exception):
             raise got

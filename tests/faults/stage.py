@@ -128,7 +128,7 @@ class Stage:
         """Let a controller process, which is struck by something, carry a run to its good end."""
         self.describe_request(*masks, **fields)
         process = self.controller("begin", strike)
-        _, said = process.communicate(timeout=240)
+        _, said = process.communicate(timeout=360)
         if process.returncode != 0:
             raise Broken(f"the controller ended with {process.returncode}: {said}")
         if not (self.place / "struck").exists():
@@ -148,7 +148,7 @@ class Stage:
         """Begin a run in a process that is killed at a step, and take it up: too early first, which is refused."""
         self.describe_request(*masks, **fields)
         first = self.controller("begin", at)
-        first.communicate(timeout=120)
+        first.communicate(timeout=360)
         if first.returncode != -9:
             raise Broken(f"the controller was to die at {at}, and ended with {first.returncode}")
         self.refused()

@@ -18,7 +18,8 @@ SCRIPT = Path(__file__).with_name("lab.sh")
 
 SSH_FAILED = 255  # ssh's own exit code; commands of tests don't end with it
 REFUSED = re.compile(r"Connection refused|kex_exchange_identification|banner exchange")
-REFUSED_SECONDS = 20.0
+REFUSED_SECONDS = 60.0
+PATIENCE = 300.0  # seconds for a boot: on cores that others use, it has taken more than a minute and a half
 
 
 class LabError(RuntimeError):
@@ -36,7 +37,7 @@ class Lab:
     def __init__(self, name: str | None = None) -> None:
         self.name = name
 
-    def script(self, *words: str, timeout: float = 600) -> str:
+    def script(self, *words: str, timeout: float = 1800) -> str:
         """What `lab.sh` with these words prints."""
         environment = {**os.environ, "FLEETPATCH_LAB": self.name or ""}
         return _run([str(SCRIPT), *words], f"lab.sh {' '.join(words)}", timeout, environment)
@@ -100,7 +101,7 @@ class LabHost:
         """
         options = {
             "BatchMode": "yes",
-            "ConnectTimeout": "10",
+            "ConnectTimeout": "20",
             "IdentitiesOnly": "yes",
             "KexAlgorithms": "^curve25519-sha256",  # what OpenSSH prefers takes six times the processor's time
             "LogLevel": "ERROR",
@@ -142,10 +143,10 @@ class LabHost:
     def dpkg_log(self) -> str:
         return (self.root / "var/log/dpkg.log").read_text()
 
-    def wait_login(self, timeout: float = 90) -> None:
+    def wait_login(self, timeout: float = PATIENCE) -> None:
         self.lab.script("wait", str(self.number), str(int(timeout)), timeout=timeout + 30)
 
-    def wait_reboot(self, since: str, timeout: float = 90) -> str:
+    def wait_reboot(self, since: str, timeout: float = PATIENCE) -> str:
         """The new boot id, once a login works in another boot than the given one."""
         until = time.monotonic() + timeout
         while True:

@@ -16,9 +16,10 @@ from tasks.records.opening import open_records
 from tasks.seams.records import JournalEntry, JournalMark
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import PATIENCE, LabHost
 from tests.support.environment import without_ours
 
+Seen = Callable[[tuple[JournalEntry, ...]], object]
 MASKS = ("lab-plain", "lab-slow", "lab-reboot", "lab-conffile", "lab-dep-*", "lab-sec")
 REQUEST: dict[str, Any] = {
     "scope": "*",
@@ -86,14 +87,14 @@ class Controllers:
             runs = History(records).runs(1, kind=self.kind)
             return records.entries(runs[0].id) if runs else ()
 
-    def wait_until(self, seen: Callable[[tuple[JournalEntry, ...]], object], what: str, seconds: float = 90) -> None:
+    def wait_until(self, seen: Seen, what: str, seconds: float = PATIENCE) -> None:
         """Wait until the journal shows something."""
         until = time.monotonic() + seconds
         while not seen(self.journal()):
             assert time.monotonic() < until, f"never seen: {what}"
             time.sleep(0.1)
 
-    def wait_for_dpkg(self, seconds: float = 90) -> None:
+    def wait_for_dpkg(self, seconds: float = PATIENCE) -> None:
         """Wait until a host installs one of the lab's packages: a job that is stopped before has changed nothing."""
         until = time.monotonic() + seconds
         while not any(" upgrade lab-" in host.dpkg_log() for host in self.fleet.hosts):

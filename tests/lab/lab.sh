@@ -321,13 +321,13 @@ pin() { # known_hosts, from the keys on the hosts' own disks
 
 ssh_to() { # host, words: plain OpenSSH, the host's key pinned
   local i=$1; shift
-  ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=yes \
+  ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=10 -o StrictHostKeyChecking=yes \
     -o KexAlgorithms=^curve25519-sha256 -o "UserKnownHostsFile=$STATE/known_hosts" -l "${LAB_USER:-patch}" "$(address "$i")" "$@"
 }
 
 wait_login() { # a host is up when a login works: sshd answers before pam_nologin lets anyone in
-  local i=$1 until=$((SECONDS + ${2:-90}))
-  while [ $SECONDS -lt $until ]; do timeout 6 bash "$SELF" ssh "$i" true </dev/null >/dev/null 2>&1 && return 0; sleep 0.2; done
+  local i=$1 until=$((SECONDS + ${2:-300}))
+  while [ $SECONDS -lt $until ]; do timeout 30 bash "$SELF" ssh "$i" true </dev/null >/dev/null 2>&1 && return 0; sleep 0.2; done
   die "no login on lab-$i (its console: $STATE/hosts/$i/console.log)"
 }
 
@@ -345,7 +345,7 @@ up() {
   bridge
   for (( ; count > 0; count-- )); do i=$(next_number); new+=("$i"); create "$i"; power_on "$i"; done
   for i in "${new[@]}"; do
-    for _ in $(seq 1 300); do [ ! -s "$STATE/hosts/$i/root/etc/ssh/ssh_host_ed25519_key.pub" ] || break; sleep 0.2; done
+    for _ in $(seq 1 1500); do [ ! -s "$STATE/hosts/$i/root/etc/ssh/ssh_host_ed25519_key.pub" ] || break; sleep 0.2; done
   done
   pin
   for i in "${new[@]}"; do wait_login "$i" 9>&-; echo "$i lab-$i $(address "$i")"; done

@@ -32,7 +32,7 @@ from tests.lab.killing import set_slow
 from tests.support.postgres import own_server
 from tests.support.prefect_server import PrefectServer, prefect_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 PATIENCE = 240.0  # seconds: a busy machine takes half a minute to start a flow run's process
 Boot = Callable[[int], list[LabHost]]

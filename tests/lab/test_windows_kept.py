@@ -19,7 +19,7 @@ from tasks.states import OperationState
 from tests.lab.fleet import LabHost
 from tests.lab.test_scheduled import Planned, planned, whole_minute
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 FREEZE = {"start": "2020-01-01", "end": "2998-12-31", "reason": "release"}
 
