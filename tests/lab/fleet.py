@@ -101,7 +101,7 @@ class LabHost:
         """
         options = {
             "BatchMode": "yes",
-            "ConnectTimeout": "20",
+            "ConnectTimeout": "10",
             "IdentitiesOnly": "yes",
             "KexAlgorithms": "^curve25519-sha256",  # what OpenSSH prefers takes six times the processor's time
             "LogLevel": "ERROR",
