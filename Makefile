@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults fmt lab bench docs lock clean
+.PHONY: help setup demo test coverage check faults fmt lab bench docs lock clean
 
 PY := .venv/bin/python
 HOSTS ?= 3
@@ -10,11 +10,13 @@ JOBS ?= 3
 ARGS ?=
 SEED ?=
 N ?= 2000
+COVERED ?= not lab and not postgres and not slow
 # The lab's and PostgreSQL's programs are Debian packages: root gets them, anybody else is told what stays untested.
 PACKAGES := deployments/bootstrap/packages.sh
 
 help:  ## say what there is to make
-	@sed -nE 's/^([a-z]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | sed -E 's/ \(.*//; s/;.*//' | expand -t 18
+	@echo 'What follows "(" or ";" is in the Makefile. CONTRIBUTING.md says what to run when.'
 
 setup:  ## make .venv from requirements.lock (all other targets do so first)
 	@deployments/bootstrap/venv.sh
@@ -26,6 +28,13 @@ demo: setup  ## patch a small fleet of real machines, made here and removed afte
 test: setup  ## run all tests, JOBS=3 at a time (with more, two cores are too slow; 0: one by one); ARGS="-k window" for some of them
 	@$(PACKAGES) lab postgresql browser
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
+
+coverage: setup  ## measure branch coverage of the fast tests (a table at the end; pages in build/coverage)
+	@rm -rf build/coverage build/coverage-data; mkdir -p build/coverage-data
+	@.venv/bin/coverage run -m pytest -q -n $(JOBS) --no-loadscope-reorder -m "$(COVERED)" $(ARGS) || echo "coverage: tests failed" >&2
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage html --quiet
+	@.venv/bin/coverage report
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)
@@ -46,8 +55,10 @@ bench: setup  ## measure assessing and patching 20 lab machines beside OpenSSH a
 	@$(PY) -m tests.bench.assess $(ARGS)
 	@$(PY) -m tests.bench.patch $(ARGS)
 
-docs: setup  ## check that links, make targets and files named in the documents exist
+docs: setup  ## check the documents and build them as a site, with the Python API, in build/site
 	@$(PY) -m pytest -q tests/unit/test_documents.py
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "docs: open build/site/index.html"
 
 lock: setup  ## write requirements.lock anew from pyproject.toml
 	@tests/ci/lock.sh $(ARGS)

@@ -14,7 +14,7 @@ check() { # name, command; exit code 75 is for what could not be asked: that is 
   esac
 }
 
-shell_scripts() { find .ci deployments tasks tests -name '*.sh' -o -path .ci/run | sort; }
+shell_scripts() { find .ci deployments tasks tests -name '*.sh' -o -path .ci/run -o -path .ci/hook | sort; }
 
 check format $bin/ruff format --quiet --check .
 check lint $bin/ruff check --quiet .

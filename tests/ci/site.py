@@ -1,4 +1,4 @@
-"""Hooks of MkDocs for `make docs`: pages of the API reference, pages from the top of the checkout, links that leave docs/."""
+"""Hooks of MkDocs for `make docs`: the API reference, pages from the top of the checkout, links that leave docs/."""
 
 import ast
 import os
@@ -53,7 +53,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not in docs/."""
-    from mkdocs.structure.files import File  # noqa: PLC0415 - only MkDocs has it
+    from mkdocs.structure.files import File
 
     for name, text in api_pages().items():
         files.append(File.generated(config, name, content=text))
@@ -77,7 +77,7 @@ def _site_path(path: str) -> str | None:
 def rewrite_links(markdown: str, page: str, repository: str = "") -> str:
     """Rewrite the links of a page that lead to files outside docs/.
 
-    A link to a file that is not on the site leads to the repository, or, where none is named, shows the file's path as a tip.
+    A link to a file that is not on the site leads to the repository. Where none is named, the file's path is a tip.
     """
     source = page if page in TOP_PAGES else f"docs/{page}"
 
@@ -102,6 +102,6 @@ def rewrite_links(markdown: str, page: str, repository: str = "") -> str:
     return "".join(piece if number % 2 else _LINK.sub(rewrite, piece) for number, piece in enumerate(pieces))
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:  # noqa: ARG001 - MkDocs gives them
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Rewrite the links of a page before MkDocs checks them."""
     return rewrite_links(markdown, page.file.src_uri, (config.repo_url or "").rstrip("/"))
