@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check faults soak fmt lab bench docs lock clean
+.PHONY: help setup demo test test-fast coverage check faults soak fmt lab bench docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -14,11 +14,13 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 SEED ?=
 N ?= 2000
+COVERED ?= tests/unit tests/contract/cli
 # The lab's and PostgreSQL's programs are Debian packages: root gets them, anybody else is told what stays untested.
 PACKAGES := deployments/bootstrap/packages.sh
 
 help:  ## say what there is to make
-	@sed -nE 's/^([a-z-]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | sed -E 's/ \(.*//; s/;.*//' | expand -t 18
+	@echo 'What follows "(" or ";" is in the Makefile. CONTRIBUTING.md says what to run when.'
 
 setup:  ## make .venv from requirements.lock (all other targets do so first)
 	@deployments/bootstrap/venv.sh
@@ -34,6 +36,14 @@ test: setup  ## run all tests, JOBS=4 at a time (they wait a lot; 0: one by one)
 # All units, and the command on a simulated fleet.
 test-fast: setup  ## run the tests of a minute: no machines, no servers, no browser
 	@$(PY) -m pytest -q -n $(CORES) --dist worksteal $(ARGS) tests/unit tests/contract/cli
+
+coverage: setup  ## measure branch coverage of the fast tests (a table; pages in build/coverage; COVERED="tests/unit" for some)
+	@rm -rf build/coverage build/coverage-data; mkdir -p build/coverage-data
+	@.venv/bin/coverage run -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS) $(COVERED) || touch build/coverage-data/failed
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage html --quiet
+	@.venv/bin/coverage report
+	@[ ! -e build/coverage-data/failed ] || { echo "coverage: tests failed" >&2; exit 1; }
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)
@@ -62,8 +72,10 @@ bench: setup  ## measure assessing and patching 20 lab machines beside OpenSSH a
 	@$(PY) -m tests.bench.assess $(ARGS)
 	@$(PY) -m tests.bench.patch $(ARGS)
 
-docs: setup  ## check that links, make targets and files named in the documents exist
+docs: setup  ## check the documents and build them as a site, with the Python API, in build/site
 	@$(PY) -m pytest -q tests/unit/test_documents.py
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "docs: open build/site/index.html"
 
 lock: setup  ## write requirements.lock anew from pyproject.toml
 	@tests/ci/lock.sh $(ARGS)

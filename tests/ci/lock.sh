@@ -12,6 +12,6 @@ if [ -z "$uv" ]; then
   uv=build/uv/bin/uv
 fi
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-  pyproject.toml --group dev --output-file requirements.lock "$@"
+  pyproject.toml --group dev --group docs --output-file requirements.lock "$@"
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
   tests/bench/requirements.in --output-file tests/bench/requirements.txt "$@"

@@ -21,7 +21,7 @@ from inventory.load import load_inventory
 from tests.contract.test_ansible_inventories import differences, needs_ssh
 
 DATA = Path(__file__).parents[1] / "data" / "inventories"
-DOCS = Path(__file__).parents[2] / "docs" / "inventory.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "inventory.md"
 TREES = {"ansible_dir": "", "ansible_yaml": "hosts.yml"}
 
 

@@ -1,6 +1,6 @@
 """Thousands of schedules of faults over a simulated fleet and the real engine, and what must hold after each.
 
-A case is its seed and its number: it is played the very same way again. See docs/faults.md.
+A case is its seed and its number: it is played the very same way again. See docs/explanation/faults.md.
 """
 
 import logging

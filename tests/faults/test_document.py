@@ -1,4 +1,4 @@
-"""What docs/faults.md promises is shown by what it links to: every cell has a link, and every link leads to a case."""
+"""What docs/explanation/faults.md promises is shown by what it links to: every cell has a link, and every link leads to a case."""
 
 import re
 
@@ -13,8 +13,8 @@ from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
 
-PAGE = TOP / "docs/faults.md"
-LINK = re.compile(r'\[(L|S|T)\]\(\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
+PAGE = TOP / "docs/explanation/faults.md"
+LINK = re.compile(r'\[(L|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
 HARD = {name for name, _ in hard_cases("true")}
 ADMINISTRATOR = {name for name, _ in administrator_cases()}
 LATE = {name for name, _ in late_cases()}

@@ -113,7 +113,8 @@ def test_every_dependency_is_locked_with_hashes() -> None:
     project, groups = _project()["project"], _project()["dependency-groups"]
     assert isinstance(project, dict)
     assert isinstance(groups, dict)
-    asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in [*project["dependencies"], *groups["dev"]]}
+    lines = [*project["dependencies"], *groups["dev"], *groups["docs"]]
+    asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines}
     assert asked - locked == set()
 
 

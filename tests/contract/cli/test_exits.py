@@ -1,4 +1,4 @@
-"""Exit codes: each error and each ending has its own, as docs/command.md says."""
+"""Exit codes: each error and each ending has its own, as docs/reference/command.md says."""
 
 import errno
 import os
@@ -111,5 +111,5 @@ def test_every_error_has_its_code(error: BaseException, code: Code) -> None:
 
 
 def test_every_code_is_documented() -> None:
-    page = (Path(TOP) / "docs" / "command.md").read_text()
+    page = (Path(TOP) / "docs" / "reference" / "command.md").read_text()
     assert [code for code in Code if f"| {int(code)} |" not in page] == []

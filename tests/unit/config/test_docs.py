@@ -1,4 +1,4 @@
-"""What docs/configuration.md shows is what the program does, and the schema beside it is current."""
+"""What docs/reference/configuration.md shows is what the program does, and the schema beside it is current."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from flows.request import UpdatesRequest, WavesRequest
 from tasks.rules.calendar.recurrence import parse
 from tests.unit.config.folder import TODAY, Folder
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[3] / "docs" / "reference"
 TEXT = (DOCS / "configuration.md").read_text(encoding="utf-8")
 SMALL, WHOLE = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 SECTIONS = {
@@ -84,7 +84,7 @@ def test_faults_look_as_shown(folder: Folder) -> None:
 
 
 def test_the_schema_is_current() -> None:
-    """`fleetpatch config schema --output docs/configuration.schema.json` writes it anew."""
+    """`fleetpatch config schema --output docs/reference/configuration.schema.json` writes it anew."""
     assert json.loads((DOCS / SCHEMA_FILE).read_text(encoding="utf-8")) == json_schema()
 
 

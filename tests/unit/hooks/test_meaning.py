@@ -147,7 +147,7 @@ def test_the_command_ends_as_the_runs_hooks_did(place: str, mode: str, stopped: 
 
 
 def test_the_example_in_the_documentation_can_be_asked_for() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "hooks.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "hooks.md").read_text()
     example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     listed = HooksRequest.model_validate(example["hooks"]).listed()
     assert {hook.kind for hook in listed} == set(HookKind) - {HookKind.DEPLOYMENT}

@@ -1,4 +1,4 @@
-"""What docs/inventory.md shows is what the program does."""
+"""What docs/reference/inventory.md shows is what the program does."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from inventory.load import load_inventory
 from inventory.schema import MachineEntry
 from inventory.scope import KEYS, Scope
 
-TEXT = (Path(__file__).parents[3] / "docs" / "inventory.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "inventory.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
