@@ -7,18 +7,14 @@ while it is imported. All are imported for every call, so what is heavy they loa
 # ruff: noqa: I001, E402 - importing is what adds the verbs, and those of the flows stand first in --help
 import sys
 
-from deployments.interrupts import hold, release
+from deployments.interrupt_handler import install_interrupt_handler, restore_interrupt_handler
 
-hold()
+install_interrupt_handler()
 
 from flows.cli.main import main
 
-import deployments.cli.config
-import deployments.cli.calendar
-import deployments.cli.deploy
-import deployments.cli.server  # noqa: F401
 
-release()
+restore_interrupt_handler()
 
 __all__ = ["main"]
 

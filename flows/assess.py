@@ -3,11 +3,11 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.carrying import carry_out
-from flows.context import caller
-from flows.request import AssessRequest
-from flows.runlog import logged
-from flows.spread import prefect_runner
+from flows.execution import execute_request
+from flows.ports.caller import current_caller
+from flows.prefect_runtime.run_log import log_to_flow_run
+from flows.prefect_runtime.runner import build_prefect_runner
+from flows.request.assess_request import AssessRequest
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunReport
 from tasks.states import OperationState
@@ -27,8 +27,10 @@ def assess_fleet(request: AssessRequest) -> RunReport:
         FleetPatchFailed: some machine could not be assessed; its ``report`` is the whole report.
         InventoryError: the inventory or the scope can't be used.
     """
-    report = carry_out(request, logged(caller()), prefect_runner, flow_run_id=str(flow_run.get_id() or ""))
-    failed = report.count(OperationState.FAILED)
+    report = execute_request(
+        request, log_to_flow_run(current_caller()), build_prefect_runner, flow_run_id=str(flow_run.get_id() or "")
+    )
+    failed = report.count_machines(OperationState.FAILED)
     if failed:
         raise FleetPatchFailed(f"{failed} of {len(report.outcomes)} machines could not be assessed", report=report)
     return report

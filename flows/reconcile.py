@@ -9,21 +9,22 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
-from flows.attended import attended
-from flows.context import Caller, caller
-from flows.hearing import NO_ANSWER
-from flows.missed import fleets_of, note_missed_windows, own_fleets
-from flows.predecessor import stop_cancelled
-from flows.recovery import LeftRun, left_runs, take_all, take_left
-from flows.runlog import logged
-from flows.spread import prefect_runner
-from flows.successor import start_successor
-from flows.tags import FLEET, standing_name
+from flows.ports.caller import Caller, current_caller
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.tags import FLEET_TAG_PREFIX, build_deployment_name
+from flows.prefect_runtime.run_log import log_to_flow_run
+from flows.prefect_runtime.runner import build_prefect_runner
+from flows.prefect_runtime.signals import run_with_signals
+from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
+from flows.recovery.cancelled_flow_runs import stop_runs_cancelled_in_prefect
+from flows.recovery.missed_windows import filter_fleet_tags, read_own_fleet_tags, record_missed_windows
+from flows.recovery.reconciliation import recover_run, recover_runs
+from flows.recovery.resume_flow_run import start_resume_flow_run
 from tasks.errors import LeaseHeld, PatchError
 from tasks.model import RunReport
-from tasks.seams.clock import SystemClock
+from tasks.protocols.clock import SystemClock
 
-RESUME = "resume-fleet/on-demand"
+RESUME_DEPLOYMENT = "resume-fleet/on-demand"
 """The deployment that takes up each run. Whoever deploys this flow deploys that one beside it."""
 
 
@@ -50,66 +51,78 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     Raises:
         PatchError: some run could not be taken up; all the others were.
     """
-    who = logged(caller())
-    found = left_runs(who.records_url)
+    caller = log_to_flow_run(current_caller())
+    abandoned_runs = find_abandoned_runs(caller.records_url)
     if dry_run:
-        for left in found:
-            who.watch.said(f"run {left.run.id}: would be {left.action}")
-        return [left.run.id for left in found]
-    note_missed_windows(who)
-    found = tuple(stop_cancelled(found, who))
-    resume = _resume_deployment() if found and deployment.get_id() else None
-    failed = _start_all(found, resume, who) if resume is not None else _take_all(found, who)
+        for left in abandoned_runs:
+            caller.listener.on_message(f"run {left.run.id}: would be {left.planned_action}")
+        return [left.run.id for left in abandoned_runs]
+    record_missed_windows(caller)
+    abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
+    resume = _find_resume_deployment() if abandoned_runs and deployment.get_id() else None
+    failed = (
+        _start_resume_flow_runs(abandoned_runs, resume, caller)
+        if resume is not None
+        else _recover_in_process(abandoned_runs, caller)
+    )
     if failed:
-        raise PatchError(f"{len(failed)} of {len(found)} runs could not be taken up: {'; '.join(failed)}")
-    return [left.run.id for left in found]
+        raise PatchError(f"{len(failed)} of {len(abandoned_runs)} runs could not be taken up: {'; '.join(failed)}")
+    return [left.run.id for left in abandoned_runs]
 
 
-def _resume_deployment() -> DeploymentResponse | None:
+def _find_resume_deployment() -> DeploymentResponse | None:
     """Return the fleet's own deployment that takes runs up; one that says no fleet is everybody's."""
-    mine = own_fleets()
-    names = [standing_name(RESUME, tag.removeprefix(FLEET)) for tag in sorted(mine)]
+    own_fleet_tags = read_own_fleet_tags()
+    names = [
+        build_deployment_name(RESUME_DEPLOYMENT, tag.removeprefix(FLEET_TAG_PREFIX)) for tag in sorted(own_fleet_tags)
+    ]
     with get_client(sync_client=True) as client:
-        for name in dict.fromkeys((*names, RESUME)):
+        for name in dict.fromkeys((*names, RESUME_DEPLOYMENT)):
             with suppress(ObjectNotFound):
                 found = client.read_deployment_by_name(name)
-                theirs = fleets_of(found.tags)
-                if not mine or not theirs or theirs & mine:
+                theirs = filter_fleet_tags(found.tags)
+                if not own_fleet_tags or not theirs or theirs & own_fleet_tags:
                     return found
     return None
 
 
-def _start_all(found: tuple[LeftRun, ...], resume: DeploymentResponse, who: Caller) -> list[str]:
+def _start_resume_flow_runs(
+    abandoned_runs: tuple[AbandonedRun, ...], resume: DeploymentResponse, caller: Caller
+) -> list[str]:
     """Start a flow run for each; return which could not be started, and why. The next reconcile tries again."""
     failed, now = [], SystemClock().now()
     with get_client(sync_client=True) as client:
-        for left in found:
-            if left.waits:
-                who.watch.said(f"run {left.run.id} is {left.action}")
+        for left in abandoned_runs:
+            if left.wait_reason:
+                caller.listener.on_message(f"run {left.run.id} is {left.planned_action}")
                 continue
             try:
-                made = start_successor(client, resume, left, now)
-            except NO_ANSWER as error:
+                made = start_resume_flow_run(client, resume, left, now)
+            except NO_ANSWER_ERRORS as error:
                 failed.append(f"{left.run.id}: {type(error).__name__}: {error}")
                 continue
             if made.is_new:
-                who.watch.said(f"run {left.run.id}: flow run {made.name} is started; it would be {left.action} now")
+                caller.listener.on_message(
+                    f"run {left.run.id}: flow run {made.name} is started; it would be {left.planned_action} now"
+                )
             else:
                 since = f"{made.state} since {made.since:%Y-%m-%d %H:%M:%S} UTC"
-                who.watch.said(f"run {left.run.id}: flow run {made.name} is on its way ({since})")
+                caller.listener.on_message(f"run {left.run.id}: flow run {made.name} is on its way ({since})")
     return failed
 
 
-def _take_all(found: tuple[LeftRun, ...], who: Caller) -> list[str]:
+def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller) -> list[str]:
     """Take all up here; return which could not be, and why. That somebody else has taken one up is as good."""
-    if found and deployment.get_id():
-        who.watch.said(f"there is no deployment {RESUME}: runs are taken up here; `fleetpatch deploy` makes it")
+    if abandoned_runs and deployment.get_id():
+        caller.listener.on_message(
+            f"there is no deployment {RESUME_DEPLOYMENT}: runs are taken up here; `fleetpatch deploy` makes it"
+        )
 
-    def take(left: LeftRun, mine: Caller) -> RunReport:
-        mine.watch.said(f"run {left.run.id} is {left.action}")
-        return take_left(left, mine, prefect_runner)
+    def recover(abandoned_run: AbandonedRun, run_caller: Caller) -> RunReport:
+        run_caller.listener.on_message(f"run {abandoned_run.run.id} is {abandoned_run.planned_action}")
+        return recover_run(abandoned_run, run_caller, build_prefect_runner)
 
     # What is asked of this process is noted by each of the runs on its own.
-    done = attended(functools.partial(take_all, found, who, take), who.control)
-    errors = [(each.left.run.id, each.error) for each in done if each.error is not None]
+    done = run_with_signals(functools.partial(recover_runs, abandoned_runs, caller, recover), caller.stop_token)
+    errors = [(each.abandoned_run.run.id, each.error) for each in done if each.error is not None]
     return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]

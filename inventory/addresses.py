@@ -6,12 +6,12 @@ import socket
 from inventory.machine import Machine, TransportKind
 
 DEFAULT_PORTS = {TransportKind.SSH: 22, TransportKind.WINRM: 5986}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK_ADDRESSES = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Way = tuple[TransportKind, str, int | None, tuple[str, ...]]
+Endpoint = tuple[TransportKind, str, int | None, tuple[str, ...]]
 
 
-def canonical(address: str) -> str:
+def canonicalize_address(address: str) -> str:
     """Return the one way to write an address: small letters, no dot at the end, IP addresses as short as can be."""
     bare = address.lower().removeprefix("[").removesuffix("]")
     try:
@@ -22,7 +22,7 @@ def canonical(address: str) -> str:
     return str(mapped or found)
 
 
-def odd_ipv4(address: str) -> str | None:
+def parse_legacy_ipv4(address: str) -> str | None:
     """Return the IPv4 address that a text like ``0x7f.1`` is to the system's resolver; None for anything else."""
     try:
         return socket.inet_ntoa(socket.inet_aton(address))
@@ -30,11 +30,15 @@ def odd_ipv4(address: str) -> str | None:
         return None
 
 
-def way_to(machine: Machine) -> Way:
+def build_endpoint(machine: Machine) -> Endpoint:
     """Return how a machine is reached; two machines for which it is the same are one."""
     port = machine.port or DEFAULT_PORTS.get(machine.transport)
-    address = canonical(machine.address)
-    at_home = address in _LOOPBACK and (machine.transport, port, machine.jump) == (TransportKind.SSH, 22, ())
-    if at_home or machine.transport is TransportKind.LOCAL:
+    address = canonicalize_address(machine.address)
+    is_controller = address in _LOOPBACK_ADDRESSES and (machine.transport, port, machine.jump) == (
+        TransportKind.SSH,
+        22,
+        (),
+    )
+    if is_controller or machine.transport is TransportKind.LOCAL:
         return (TransportKind.LOCAL, "", None, ())
     return (machine.transport, address, port, machine.jump)

@@ -23,19 +23,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from inventory.errors import CredentialError
-from inventory.places import with_home
+from inventory.files.paths import expand_home
 
 MAX_SECRET_BYTES = 64 * 1024
 """A password file longer than this is not a password file."""
 
-BlockReader = Callable[[str], str]
+PrefectBlockReader = Callable[[str], str]
 """Gives the text of a Prefect Secret block; raises LookupError or ValueError when there is none of that name."""
 
 _PASSPHRASE = "?passphrase="  # noqa: S105  # the word, not one of them
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BLOCK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_FORMS = "agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK"
-_HINT_LITERAL = f"A secret never stands in an inventory: write a reference, one of {_FORMS}."
+_ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BLOCK_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_REFERENCE_FORMS = "agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK"
+_LITERAL_SECRET_HINT = f"A secret never stands in an inventory: write a reference, one of {_REFERENCE_FORMS}."
 
 
 class ReferenceKind(StrEnum):
@@ -98,7 +98,7 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class CredentialReference:
     """A parsed reference; ``str()`` gives it back as it is written.
 
     Attributes:
@@ -109,7 +109,7 @@ class Reference:
 
     kind: ReferenceKind
     target: str = ""
-    passphrase: "Reference | None" = None
+    passphrase: "CredentialReference | None" = None
 
     def __str__(self) -> str:
         if self.kind is ReferenceKind.AGENT:
@@ -117,9 +117,9 @@ class Reference:
         tail = f"{_PASSPHRASE}{self.passphrase}" if self.passphrase else ""
         return f"{self.kind}:{self.target}{tail}"
 
-    def anchored(self, directory: Path) -> "Reference":
+    def to_absolute(self, directory: Path) -> "CredentialReference":
         """Return the same reference with relative paths taken from ``directory``; ``~`` stays for who resolves it."""
-        inner = self.passphrase.anchored(directory) if self.passphrase else None
+        inner = self.passphrase.to_absolute(directory) if self.passphrase else None
         if self.kind not in {ReferenceKind.KEY, ReferenceKind.FILE} or self.target.startswith(("/", "~")):
             return replace(self, passphrase=inner)
         return replace(self, target=str(directory / self.target), passphrase=inner)
@@ -140,7 +140,7 @@ class Credential:
     secret: Secret | None = None
 
 
-def parse_reference(text: str) -> Reference:
+def parse_reference(text: str) -> CredentialReference:
     """Read a reference.
 
     Args:
@@ -154,20 +154,20 @@ def parse_reference(text: str) -> Reference:
     """
     text = text.strip()
     if text == "agent":
-        return Reference(ReferenceKind.AGENT)
+        return CredentialReference(ReferenceKind.AGENT)
     scheme, colon, target = text.partition(":")
     if not colon or scheme not in {"key", "env", "file", "prefect"}:
-        raise CredentialError("this is no credential reference", hint=_advice(text))
-    return _checked(ReferenceKind(scheme), target)
+        raise CredentialError("this is no credential reference", hint=_build_hint(text))
+    return _build_reference(ReferenceKind(scheme), target)
 
 
-def resolve(reference: str, *, blocks: BlockReader | None = None) -> Credential:
+def resolve_credential(reference: str, *, read_block: PrefectBlockReader | None = None) -> Credential:
     """Fetch what a reference stands for. Call it as late as can be: when the connection opens.
 
     Args:
         reference: in the grammar above; relative paths are taken from the working directory (inventory loaders
             have made them absolute already).
-        blocks: reads Prefect Secret blocks; None where there is no Prefect.
+        read_block: reads Prefect Secret blocks; None where there is no Prefect.
 
     Raises:
         CredentialError: it is no reference, or leads nowhere; the hint says what to do.
@@ -176,23 +176,24 @@ def resolve(reference: str, *, blocks: BlockReader | None = None) -> Credential:
     if parsed.kind is ReferenceKind.AGENT:
         return Credential(CredentialKind.AGENT)
     if parsed.kind is ReferenceKind.KEY:
-        path = with_home(Path(parsed.target), CredentialError)
-        os.close(_open_private(path, "private key"))
-        passphrase = Secret(_password(parsed.passphrase, blocks)) if parsed.passphrase else None
+        path = expand_home(Path(parsed.target), CredentialError)
+        os.close(_open_private_file(path, "private key"))
+        passphrase = Secret(_read_password(parsed.passphrase, read_block)) if parsed.passphrase else None
         return Credential(CredentialKind.KEY, path=path, secret=passphrase)
-    return Credential(CredentialKind.PASSWORD, secret=Secret(_password(parsed, blocks)))
+    return Credential(CredentialKind.PASSWORD, secret=Secret(_read_password(parsed, read_block)))
 
 
-def _advice(text: str) -> str:
+def _build_hint(text: str) -> str:
     scheme, colon, _ = text.partition(":")
     if not colon and text.startswith(("/", "~", "./", "../")):
-        return f"It looks like a path: write key:PATH for a private key, or file:PATH for a password. {_HINT_LITERAL}"
+        remedy = "write key:PATH for a private key, or file:PATH for a password"
+        return f"It looks like a path: {remedy}. {_LITERAL_SECRET_HINT}"
     near = difflib.get_close_matches(scheme.lower(), [kind.value for kind in ReferenceKind], n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}? {_HINT_LITERAL}" if near else _HINT_LITERAL
+    return f"Did you mean {near[0]!r}? {_LITERAL_SECRET_HINT}" if near else _LITERAL_SECRET_HINT
 
 
-def _checked(kind: ReferenceKind, target: str) -> Reference:
-    inner: Reference | None = None
+def _build_reference(kind: ReferenceKind, target: str) -> CredentialReference:
+    inner: CredentialReference | None = None
     if kind is ReferenceKind.KEY and _PASSPHRASE in target:
         target, _, rest = target.partition(_PASSPHRASE)
         inner = parse_reference(rest)
@@ -203,29 +204,29 @@ def _checked(kind: ReferenceKind, target: str) -> Reference:
             )
     # What stands after env: or prefect: is repeated in no message: "env:hunter2!" is somebody's password.
     if not target or any(ord(character) < 32 for character in target):
-        raise CredentialError(f"there is nothing usable after '{kind}:'", hint=f"Write one of {_FORMS}.")
-    if kind is ReferenceKind.ENV and not _ENV_NAME.fullmatch(target):
+        raise CredentialError(f"there is nothing usable after '{kind}:'", hint=f"Write one of {_REFERENCE_FORMS}.")
+    if kind is ReferenceKind.ENV and not _ENV_NAME_PATTERN.fullmatch(target):
         raise CredentialError(
             "what stands after 'env:' is no name of an environment variable",
             hint="Write env:NAME with letters, digits and _; the password itself goes into the variable.",
         )
-    if kind is ReferenceKind.PREFECT and not _BLOCK_NAME.fullmatch(target):
+    if kind is ReferenceKind.PREFECT and not _BLOCK_NAME_PATTERN.fullmatch(target):
         raise CredentialError(
             "what stands after 'prefect:' is no block name",
             hint="Write prefect:NAME with the name of a Secret block: letters, digits and dashes.",
         )
-    return Reference(kind, target, inner)
+    return CredentialReference(kind, target, inner)
 
 
-def _password(reference: Reference, blocks: BlockReader | None) -> str:
+def _read_password(reference: CredentialReference, read_block: PrefectBlockReader | None) -> str:
     if reference.kind is ReferenceKind.ENV:
         value = os.environ.get(reference.target, "")
         remedy = f"Set {reference.target} where fleetpatch (the worker, in a deployment) is started."
     elif reference.kind is ReferenceKind.FILE:
-        value = _read_private(with_home(Path(reference.target), CredentialError))
+        value = _read_private_file(expand_home(Path(reference.target), CredentialError))
         remedy = "Write the password into the file."
     else:
-        value = _from_block(reference.target, blocks)
+        value = _read_prefect_block(reference.target, read_block)
         remedy = "Set the block's value in the Prefect UI."
     if not value:
         raise CredentialError(f"{reference} is not set, or empty", hint=remedy)
@@ -237,14 +238,14 @@ def _password(reference: Reference, blocks: BlockReader | None) -> str:
     return value
 
 
-def _from_block(name: str, blocks: BlockReader | None) -> str:
-    if blocks is None:
+def _read_prefect_block(name: str, read_block: PrefectBlockReader | None) -> str:
+    if read_block is None:
         raise CredentialError(
             f"prefect:{name} can't be read here: no Prefect server is at hand",
             hint="Run it through Prefect, or use env:NAME or file:PATH.",
         )
     try:
-        value: object = blocks(name)
+        value: object = read_block(name)
     except (LookupError, ValueError) as error:
         raise CredentialError(
             f"there is no Prefect block {name!r} that can be read",
@@ -257,7 +258,7 @@ def _from_block(name: str, blocks: BlockReader | None) -> str:
     return value
 
 
-def _open_private(path: Path, what: str) -> int:
+def _open_private_file(path: Path, what: str) -> int:
     """Open a file for reading and make sure, on the open file itself, that nobody else can read it."""
     try:
         # Not blocking: a named pipe in its place must not hang the run.
@@ -282,8 +283,8 @@ def _open_private(path: Path, what: str) -> int:
     return handle
 
 
-def _read_private(path: Path) -> str:
-    handle = _open_private(path, "password")
+def _read_private_file(path: Path) -> str:
+    handle = _open_private_file(path, "password")
     with os.fdopen(handle, "rb") as stream:
         raw = stream.read(MAX_SECRET_BYTES + 1)
     if len(raw) > MAX_SECRET_BYTES:

@@ -62,7 +62,7 @@ class InvalidInventory(InventoryError):
 
     def __init__(self, problems: Sequence[InventoryError]) -> None:
         first = problems[0]
-        super().__init__(_listed(problems), hint=first.hint if len(problems) == 1 else "")
+        super().__init__(_render_problems(problems), hint=first.hint if len(problems) == 1 else "")
         self.problems = tuple(problems)
         self.file, self.line, self.key = first.file, first.line, first.key
 
@@ -79,7 +79,7 @@ class CredentialError(FleetpatchError):
     """A credential reference that leads nowhere: no such file, variable or block."""
 
 
-def _listed(problems: Sequence[InventoryError]) -> str:
+def _render_problems(problems: Sequence[InventoryError]) -> str:
     if len(problems) == 1:
         return problems[0].message
     lines = [f"{problem.message}\n    {problem.hint}" if problem.hint else problem.message for problem in problems]

@@ -3,7 +3,7 @@
 Read: names with ``*``, ``?`` and ``!``, ``[host]:port``, hashed names (``|1|salt|hash``), ``@cert-authority``,
 ``@revoked``, comments. Where this store decides for itself, it decides for the stricter side:
 
-* A line that makes no sense trusts nobody: it is kept in the file, listed in ``problems`` and otherwise ignored.
+* A line that makes no sense trusts nobody: it is kept in the file, listed in ``invalid_lines`` and otherwise ignored.
   A ``@revoked`` line that makes no sense is an error, as ignoring it would trust a key that somebody gave up.
 * A revoked key is revoked for every host, whatever names stand before it.
 * A key pinned for ``host`` says nothing of ``[host]:2222``. (OpenSSH falls back to it.)
@@ -27,30 +27,36 @@ from pathlib import Path
 from types import MappingProxyType
 
 from inventory.errors import HostKeyConflict, InventoryError
-from inventory.host_key_index import CERT_AUTHORITY, REVOKED, HostKeyEntry, HostKeyIndex, PinnedKey
-from inventory.places import with_home
+from inventory.files.paths import expand_home
+from inventory.known_hosts_index import (
+    CERT_AUTHORITY_MARKER,
+    REVOKED_MARKER,
+    KnownHostsEntry,
+    KnownHostsIndex,
+    PinnedKey,
+)
 
-__all__ = ["DEFAULT_PORT", "BadLine", "HostKeyStore", "PinnedKey", "address_in_known_hosts"]
+__all__ = ["DEFAULT_SSH_PORT", "HostKeyStore", "InvalidLine", "PinnedKey", "render_known_hosts_name"]
 
-DEFAULT_PORT = 22
-MAX_FILE_BYTES = 10 * 1024 * 1024
+DEFAULT_SSH_PORT = 22
+MAX_KNOWN_HOSTS_BYTES = 10 * 1024 * 1024
 
-_MARKERS = frozenset({CERT_AUTHORITY, REVOKED})
-_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
-_KEY_TYPE = re.compile(r"[A-Za-z0-9@._-]+")
+_MARKERS = frozenset({CERT_AUTHORITY_MARKER, REVOKED_MARKER})
+_HOST_PATTERN = re.compile(r"[A-Za-z0-9._:%-]+")
+_KEY_TYPE_PATTERN = re.compile(r"[A-Za-z0-9@._-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
+class InvalidLine:
     """A line that was not understood, and so trusts nobody."""
 
     number: int
     reason: str
 
 
-_Version = tuple[int, int, int, int]
-_NEVER_READ: _Version = (0, 0, 0, 0)
-_TRIES = 5
+_FileVersion = tuple[int, int, int, int]
+_NEVER_READ: _FileVersion = (0, 0, 0, 0)
+_MAX_APPEND_ATTEMPTS = 5
 
 
 class HostKeyStore:
@@ -58,16 +64,16 @@ class HostKeyStore:
 
     Attributes:
         path: the file; it need not exist yet.
-        problems: lines that were not understood, as of the last read.
+        invalid_lines: lines that were not understood, as of the last read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.problems: tuple[BadLine, ...] = ()
-        self._index = HostKeyIndex()
-        self._version = _NEVER_READ
-        self._lines: dict[str, HostKeyEntry | str] = {}
-        self._reading = threading.RLock()
+        self.invalid_lines: tuple[InvalidLine, ...] = ()
+        self._index = KnownHostsIndex()
+        self._file_version = _NEVER_READ
+        self._parsed_lines: dict[str, KnownHostsEntry | str] = {}
+        self._lock = threading.RLock()
 
     @classmethod
     def load(cls, path: Path) -> "HostKeyStore":
@@ -76,37 +82,39 @@ class HostKeyStore:
         Raises:
             InventoryError: it can't be read, everybody may write to it, or a @revoked line makes no sense.
         """
-        store = cls(with_home(path))
-        store.refresh()
+        store = cls(expand_home(path))
+        store.reload_if_changed()
         return store
 
-    def refresh(self) -> None:
+    def reload_if_changed(self) -> None:
         """Read the file anew if it was changed, by others or by hand, since it was read.
 
         Raises:
             InventoryError: as for ``load``.
         """
-        with self._reading:
-            if self._version not in {_NEVER_READ, _version(self.path)}:
-                self._version = _NEVER_READ
-            if self._version == _NEVER_READ:
-                text, version = _read(self.path)
-                entries, self.problems, self._lines = _parse(self.path, text, self._lines)
-                self._index, self._version = HostKeyIndex(entries), version
+        with self._lock:
+            if self._file_version not in {_NEVER_READ, _read_file_version(self.path)}:
+                self._file_version = _NEVER_READ
+            if self._file_version == _NEVER_READ:
+                text, version = _read_known_hosts(self.path)
+                entries, self.invalid_lines, self._parsed_lines = _parse_known_hosts(
+                    self.path, text, self._parsed_lines
+                )
+                self._index, self._file_version = KnownHostsIndex(entries), version
 
-    def keys_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
+    def find_keys(self, host: str, port: int = DEFAULT_SSH_PORT) -> tuple[PinnedKey, ...]:
         """Return the keys that the machine at this address may show, without revoked ones."""
-        return self._index.keys("", address_in_known_hosts(host, port))
+        return self._index.find_keys("", render_known_hosts_name(host, port))
 
-    def authorities_for(self, host: str, port: int = DEFAULT_PORT) -> tuple[PinnedKey, ...]:
+    def find_authorities(self, host: str, port: int = DEFAULT_SSH_PORT) -> tuple[PinnedKey, ...]:
         """Return the keys that may sign this machine's host certificate, without revoked ones."""
-        return self._index.keys(CERT_AUTHORITY, address_in_known_hosts(host, port))
+        return self._index.find_keys(CERT_AUTHORITY_MARKER, render_known_hosts_name(host, port))
 
     def is_revoked(self, type: str, base64: str) -> bool:
         """Return whether a key must not be trusted, whoever shows it. Ask for a certificate's authority as well."""
         return self._index.is_revoked(PinnedKey(type, base64))
 
-    def learn(self, host: str, port: int, type: str, base64: str) -> None:
+    def pin_first_key(self, host: str, port: int, type: str, base64: str) -> None:
         """Pin the first key seen of a machine. A key that is pinned already is left alone.
 
         It is appended under a lock, after what others have written meanwhile was read.
@@ -116,58 +124,58 @@ class HostKeyStore:
             InventoryError: host or key make no sense, or the file can't be written.
         """
         new = PinnedKey(type, base64)
-        _check_learnable(host, port, new)
-        with _locked(self.path), self._reading:
-            self.refresh()
-            if self._already_pinned(host, port, new):
+        _require_pinnable(host, port, new)
+        with _lock_known_hosts(self.path), self._lock:
+            self.reload_if_changed()
+            if self._is_already_pinned(host, port, new):
                 return
-            name = address_in_known_hosts(host, port)
-            self._version = _append(self.path, f"{name} {type} {base64}\n", self._version)
-            self._index.add_plain(name, new)
+            name = render_known_hosts_name(host, port)
+            self._file_version = _append_line(self.path, f"{name} {type} {base64}\n", self._file_version)
+            self._index.add_host(name, new)
 
     @staticmethod
-    def fingerprint(base64: str) -> str:
+    def compute_fingerprint(base64: str) -> str:
         """Return the fingerprint of a key's blob as ssh-keygen -l shows it: "SHA256:" and base64 without padding."""
-        return f"SHA256:{_b64(hashlib.sha256(_blob(base64)).digest()).rstrip('=')}"
+        return f"SHA256:{_encode_base64(hashlib.sha256(_decode_key(base64)).digest()).rstrip('=')}"
 
-    def _already_pinned(self, host: str, port: int, new: PinnedKey) -> bool:
+    def _is_already_pinned(self, host: str, port: int, new: PinnedKey) -> bool:
         if self._index.is_revoked(new):
             raise HostKeyConflict(
-                f"{host} shows the key {self.fingerprint(new.base64)}, which is revoked",
+                f"{host} shows the key {self.compute_fingerprint(new.base64)}, which is revoked",
                 file=self.path,
                 hint="Give the machine a new host key. A revoked key is never trusted again.",
             )
-        pinned = self.keys_for(host, port)
+        pinned = self.find_keys(host, port)
         if pinned and new not in pinned:
-            known = ", ".join(f"{key.type} {self.fingerprint(key.base64)}" for key in pinned)
+            known = ", ".join(f"{key.type} {self.compute_fingerprint(key.base64)}" for key in pinned)
             raise HostKeyConflict(
-                f"{host} shows the key {new.type} {self.fingerprint(new.base64)}, but pinned is {known}",
+                f"{host} shows the key {new.type} {self.compute_fingerprint(new.base64)}, but pinned is {known}",
                 file=self.path,
                 hint="Find out why the key changed. If it is right, remove the machine's line from the file "
-                f"(ssh-keygen -R '{address_in_known_hosts(host, port)}' -f {self.path}).",
+                f"(ssh-keygen -R '{render_known_hosts_name(host, port)}' -f {self.path}).",
             )
         return bool(pinned)
 
 
-def address_in_known_hosts(host: str, port: int = DEFAULT_PORT) -> str:
+def render_known_hosts_name(host: str, port: int = DEFAULT_SSH_PORT) -> str:
     """Return the name that known_hosts has for an address: ``host``, or ``[host]:port`` off the usual port."""
     host = host.lower()
-    return host if port == DEFAULT_PORT else f"[{host}]:{port}"
+    return host if port == DEFAULT_SSH_PORT else f"[{host}]:{port}"
 
 
-def _parse(
-    path: Path, text: str, known: Mapping[str, HostKeyEntry | str] = MappingProxyType({})
-) -> tuple[tuple[HostKeyEntry, ...], tuple[BadLine, ...], dict[str, HostKeyEntry | str]]:
+def _parse_known_hosts(
+    path: Path, text: str, known: Mapping[str, KnownHostsEntry | str] = MappingProxyType({})
+) -> tuple[tuple[KnownHostsEntry, ...], tuple[InvalidLine, ...], dict[str, KnownHostsEntry | str]]:
     """Return what a file's lines say; ``known`` has lines that were understood before, as the last item has these."""
-    entries: list[HostKeyEntry] = []
-    problems: list[BadLine] = []
-    lines: dict[str, HostKeyEntry | str] = {}
+    entries: list[KnownHostsEntry] = []
+    problems: list[InvalidLine] = []
+    lines: dict[str, KnownHostsEntry | str] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
-        found = lines[line] = known.get(line) or _entry(fields)
-        if isinstance(found, HostKeyEntry):
+        found = lines[line] = known.get(line) or _parse_entry(fields)
+        if isinstance(found, KnownHostsEntry):
             entries.append(found)
         elif fields[0].lower().startswith("@revoked"):
             raise InventoryError(
@@ -177,11 +185,11 @@ def _parse(
                 hint="Write it as: @revoked * KEY-TYPE BASE64",
             )
         else:
-            problems.append(BadLine(number, found))
+            problems.append(InvalidLine(number, found))
     return tuple(entries), tuple(problems), lines
 
 
-def _entry(fields: list[str]) -> HostKeyEntry | str:
+def _parse_entry(fields: list[str]) -> KnownHostsEntry | str:
     """Return the entry that a line's fields make, or what is wrong with them."""
     marker = ""
     if fields[0].startswith("@"):
@@ -191,11 +199,11 @@ def _entry(fields: list[str]) -> HostKeyEntry | str:
     if len(fields) < 3:
         return "a line has names, a key type and a key in base64"
     names, key_type, blob = fields[:3]
-    wrong = _wrong_names(names) or _wrong_key(key_type, blob)
-    return wrong or HostKeyEntry(marker, names, PinnedKey(key_type, blob))
+    wrong = _describe_invalid_names(names) or _describe_invalid_key(key_type, blob)
+    return wrong or KnownHostsEntry(marker, names, PinnedKey(key_type, blob))
 
 
-def _wrong_names(names: str) -> str:
+def _describe_invalid_names(names: str) -> str:
     if not names.startswith("|"):
         return "" if all(name.removeprefix("!") for name in names.split(",")) else "an empty host name"
     parts = names.split("|")
@@ -207,11 +215,11 @@ def _wrong_names(names: str) -> str:
     return "" if ok else "a hashed name is |1|SALT|HASH, in base64"
 
 
-def _wrong_key(key_type: str, text: str) -> str:
-    if not _KEY_TYPE.fullmatch(key_type):
+def _describe_invalid_key(key_type: str, text: str) -> str:
+    if not _KEY_TYPE_PATTERN.fullmatch(key_type):
         return "this is no key type"
     try:
-        blob = _blob(text)
+        blob = _decode_key(text)
     except InventoryError:
         return "the key is no valid base64"
     size = int.from_bytes(blob[:4], "big")
@@ -221,7 +229,7 @@ def _wrong_key(key_type: str, text: str) -> str:
     return ""
 
 
-def _blob(text: str) -> bytes:
+def _decode_key(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -230,37 +238,37 @@ def _blob(text: str) -> bytes:
         ) from error
 
 
-def _b64(raw: bytes) -> str:
+def _encode_base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode("ascii")
 
 
-def _check_learnable(host: str, port: int, key: PinnedKey) -> None:
+def _require_pinnable(host: str, port: int, key: PinnedKey) -> None:
     # A name with blanks, commas or wildcards would write something else into the file than one machine's line.
-    if not _HOST.fullmatch(host) or not 1 <= port <= 65535:
+    if not _HOST_PATTERN.fullmatch(host) or not 1 <= port <= 65535:
         raise InventoryError(f"{host!r} port {port} is no address to learn a key for", hint="Correct the address.")
-    if wrong := _wrong_key(key.type, key.base64):
+    if wrong := _describe_invalid_key(key.type, key.base64):
         raise InventoryError(f"the key that {host} shows can't be pinned: {wrong}", hint="Look at what answers there.")
 
 
-def _version_of(status: os.stat_result) -> _Version:
+def _to_file_version(status: os.stat_result) -> _FileVersion:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
-def _version(path: Path) -> _Version:
+def _read_file_version(path: Path) -> _FileVersion:
     try:
-        return _version_of(path.stat())
+        return _to_file_version(path.stat())
     except OSError:
         return _NEVER_READ
 
 
-def _read(path: Path) -> tuple[str, _Version]:
+def _read_known_hosts(path: Path) -> tuple[str, _FileVersion]:
     try:
         # Not blocking: a named pipe in its place must not hang the run.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             status = os.fstat(stream.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(None, "it is a directory")
-            raw = stream.read(MAX_FILE_BYTES + 1)
+            raw = stream.read(MAX_KNOWN_HOSTS_BYTES + 1)
     except FileNotFoundError:
         return "", _NEVER_READ
     except OSError as error:
@@ -271,20 +279,20 @@ def _read(path: Path) -> tuple[str, _Version]:
         ) from error
     if status.st_mode & stat.S_IWOTH:
         raise InventoryError("everybody may write to these known hosts", file=path, hint=f"Run: chmod 600 {path}")
-    if len(raw) > MAX_FILE_BYTES:
+    if len(raw) > MAX_KNOWN_HOSTS_BYTES:
         raise InventoryError("this file is too large for known hosts", file=path, hint="The limit is 10 MiB.")
     # What isn't text is kept as it is.
-    return raw.decode("utf-8", "surrogateescape"), _version_of(status)
+    return raw.decode("utf-8", "surrogateescape"), _to_file_version(status)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock_known_hosts(path: Path) -> Iterator[None]:
     """Hold the lock beside a file; the file itself can't carry it, as it is replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _build_write_error(path, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -292,28 +300,28 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _append(path: Path, line: str, read: _Version) -> _Version:
+def _append_line(path: Path, line: str, version_read: _FileVersion) -> _FileVersion:
     """Add a line and see it on the disk; return the file's version, if it holds that line and what was read before.
 
     Others may have written in between (OpenSSH takes no lock): then the file counts as never read.
     """
-    for _ in range(_TRIES):
+    for _ in range(_MAX_APPEND_ATTEMPTS):
         try:
             # Not blocking, as above; a link stays a link.
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(path, flags, 0o600), "rb+", buffering=0) as stream:
-                before, after, added = _appended(stream, line.encode())
+                before, after, added = _write_line(stream, line.encode())
         except OSError as error:
-            raise _unwritable(path, error) from error
-        if _version(path)[-1] == after.st_ino:  # nobody has put another file in its place
+            raise _build_write_error(path, error) from error
+        if _read_file_version(path)[-1] == after.st_ino:  # nobody has put another file in its place
             break
     if before.st_size == 0:
         _sync_directory(path.resolve().parent)
-    is_known = read in {_version_of(before), _NEVER_READ if before.st_size == 0 else None}
-    return _version_of(after) if is_known and after.st_size == before.st_size + added else _NEVER_READ
+    is_known = version_read in {_to_file_version(before), _NEVER_READ if before.st_size == 0 else None}
+    return _to_file_version(after) if is_known and after.st_size == before.st_size + added else _NEVER_READ
 
 
-def _appended(stream: FileIO, line: bytes) -> tuple[os.stat_result, os.stat_result, int]:
+def _write_line(stream: FileIO, line: bytes) -> tuple[os.stat_result, os.stat_result, int]:
     handle = stream.fileno()
     before = os.fstat(handle)
     if before.st_mode & 0o077 and before.st_uid == os.geteuid():
@@ -337,7 +345,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _unwritable(path: Path, error: OSError) -> InventoryError:
+def _build_write_error(path: Path, error: OSError) -> InventoryError:
     return InventoryError(
         f"known hosts can't be written: {error.strerror}",
         file=path,

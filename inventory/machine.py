@@ -22,7 +22,7 @@ class OsFamily(StrEnum):
 
 
 class PatchOwner(StrEnum):
-    """Who may patch a machine, and when: its orchestration mode (see tasks/rules/orchestration.py).
+    """Who may patch a machine, and when: its orchestration mode (see tasks/rules/runs/patch_ownership.py).
 
     fleetpatch only ever changes machines that it owns.
     """
@@ -33,7 +33,7 @@ class PatchOwner(StrEnum):
     MANUAL = "manual"  # people
 
     @property
-    def ours(self) -> bool:
+    def is_patchable(self) -> bool:
         """Whether fleetpatch may ever change such a machine."""
         return self in {PatchOwner.FLEETPATCH, PatchOwner.MANAGED}
 
@@ -135,7 +135,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class HostKeys:
+class HostKeySettings:
     """Where host keys are pinned, and what to do with one that isn't."""
 
     policy: HostKeyPolicy = HostKeyPolicy.PINNED
@@ -150,15 +150,17 @@ class Inventory:
         machines: in the order of the files.
         host_keys: how they are known.
         source: the file or folder.
-        by_word: kept for scopes: for each of their keys, the numbers of the machines that have a word there.
+        machine_indexes: kept for scopes: for each of their keys, the numbers of the machines that have a word there.
     """
 
     machines: tuple[Machine, ...]
-    host_keys: HostKeys = HostKeys()
+    host_keys: HostKeySettings = HostKeySettings()
     source: Path | None = None
-    by_word: dict[str, dict[str, list[int]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    machine_indexes: dict[str, dict[str, list[int]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def named(self, name: str) -> Machine:
+    def find_machine(self, name: str) -> Machine:
         """Return the machine of that name.
 
         Raises:

@@ -23,14 +23,16 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from inventory.errors import EmptyScopeError, InventoryError
+from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine, OsFamily, PatchOwner, TransportKind
-from inventory.places import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-_TAG = "tag."
-_NONE_OF_ALL = "Each term matches some machine, but none matches all. Alternatives are written a|b, or with ` or `."
-_FIELDS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
+_TAG_PREFIX = "tag."
+_NO_COMMON_MATCH_HINT = (
+    "Each term matches some machine, but none matches all. Alternatives are written a|b, or with ` or `."
+)
+_FIELD_READERS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
     "": lambda machine: (machine.name, *machine.groups),
     "name": lambda machine: (machine.name,),
     "env": lambda machine: (machine.environment,),
@@ -42,15 +44,15 @@ _FIELDS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
     "address": lambda machine: (machine.address,),
     "zone": lambda machine: (machine.zone,),
 }
-_ALIASES = {"environment": "env"}
-KEYS = (*(key for key in _FIELDS if key), *_ALIASES)
-_CLOSED: dict[str, type[StrEnum]] = {"os": OsFamily, "owner": PatchOwner, "transport": TransportKind}
-_MASK = frozenset("*?[")
-_OR = re.compile(r"\s+or\s+")
+_KEY_ALIASES = {"environment": "env"}
+SCOPE_KEYS = (*(key for key in _FIELD_READERS if key), *_KEY_ALIASES)
+_ENUM_KEYS: dict[str, type[StrEnum]] = {"os": OsFamily, "owner": PatchOwner, "transport": TransportKind}
+_MASK_CHARACTERS = frozenset("*?[")
+_OR_PATTERN = re.compile(r"\s+or\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class ScopeTerm:
     """One condition.
 
     Attributes:
@@ -65,47 +67,47 @@ class Term:
 
     def matches(self, machine: Machine) -> bool:
         """Return whether it holds for a machine."""
-        return self._found(machine) is not self.negated
+        return self._matches_any_value(machine) is not self.negated
 
-    def advice(self, machines: Iterable[Machine]) -> str:
+    def suggest_values(self, machines: Iterable[Machine]) -> str:
         """Return what could have been meant, when it matches none of these machines."""
-        here = sorted({text for machine in machines for text in self._given(machine) if text})
+        here = sorted({text for machine in machines for text in self._read_values(machine) if text})
         listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
         return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
 
-    def within(self, inventory: Inventory) -> Sequence[Machine]:
+    def find_in_inventory(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines of an inventory that it holds for. Large ones are asked for hundreds of scopes."""
-        words, masks = _divided(self.key, self.values)
+        words, masks = _separate_masks(self.key, self.values)
         if masks or self.negated:
-            return self.among(inventory.machines)
-        if self.key not in inventory.by_word:
-            inventory.by_word[self.key] = _by_word(self.key, inventory)
-        known = inventory.by_word[self.key]
+            return self.filter_machines(inventory.machines)
+        if self.key not in inventory.machine_indexes:
+            inventory.machine_indexes[self.key] = _build_value_index(self.key, inventory)
+        known = inventory.machine_indexes[self.key]
         numbers = {number for word in words for number in known.get(word, ())}
         return [inventory.machines[number] for number in sorted(numbers)]
 
-    def among(self, machines: Sequence[Machine]) -> list[Machine]:
+    def filter_machines(self, machines: Sequence[Machine]) -> list[Machine]:
         """Return those of some machines that it holds for, in order."""
-        words, masks = _divided(self.key, self.values)
+        words, masks = _separate_masks(self.key, self.values)
         if masks:
             return [machine for machine in machines if self.matches(machine)]
-        given = _reader(self.key)
+        given = _find_value_reader(self.key)
         return [machine for machine in machines if words.isdisjoint(given(machine)) is self.negated]
 
-    def _found(self, machine: Machine) -> bool:
+    def _matches_any_value(self, machine: Machine) -> bool:
         # What is not there matches no mask, so that `env=*` asks whether there is one.
-        words, masks = _divided(self.key, self.values)
-        given = self._given(machine)
+        words, masks = _separate_masks(self.key, self.values)
+        given = self._read_values(machine)
         if not words.isdisjoint(given):
             return True
-        return any(text and _value_matches(self.key, mask, text) for mask in masks for text in given)
+        return any(text and _matches_mask(self.key, mask, text) for mask in masks for text in given)
 
-    def _given(self, machine: Machine) -> tuple[str, ...]:
-        return _reader(self.key)(machine)
+    def _read_values(self, machine: Machine) -> tuple[str, ...]:
+        return _find_value_reader(self.key)(machine)
 
     def __str__(self) -> str:
-        short = self.key.removeprefix(_TAG)
-        key = self.key if short in KEYS or short.startswith(_TAG) else short
+        short = self.key.removeprefix(_TAG_PREFIX)
+        key = self.key if short in SCOPE_KEYS or short.startswith(_TAG_PREFIX) else short
         return f"{'!' if self.negated else ''}{key}{'=' if key else ''}{'|'.join(self.values)}"
 
 
@@ -115,11 +117,11 @@ class Scope:
 
     Attributes:
         terms: all of them must hold,
-        others: or one of these.
+        alternatives: or one of these.
     """
 
-    terms: tuple[Term, ...]
-    others: tuple["Scope", ...] = ()
+    terms: tuple[ScopeTerm, ...]
+    alternatives: tuple["Scope", ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
@@ -130,14 +132,16 @@ class Scope:
         """
         if not text.strip():
             raise InventoryError("the scope is empty", hint="Write `all` for every machine, or for example env=prod.")
-        first, *others = (cls._part(part, text) for part in _OR.split(f" {text} "))
+        first, *others = (cls._parse_part(part, text) for part in _OR_PATTERN.split(f" {text} "))
         return cls(first.terms, tuple(others))
 
     def matches(self, machine: Machine) -> bool:
-        """Return whether a machine is in it. Knows nothing of typing errors: ``select`` does."""
-        return all(term.matches(machine) for term in self.terms) or any(each.matches(machine) for each in self.others)
+        """Return whether a machine is in it. Knows nothing of typing errors: ``select_machines`` does."""
+        return all(term.matches(machine) for term in self.terms) or any(
+            each.matches(machine) for each in self.alternatives
+        )
 
-    def select(self, inventory: Inventory) -> tuple[Machine, ...]:
+    def select_machines(self, inventory: Inventory) -> tuple[Machine, ...]:
         """Return the machines that are in it, in the order of the inventory.
 
         Raises:
@@ -145,36 +149,40 @@ class Scope:
             EmptyScopeError: no machine is in it; the message counts what each term left.
         """
         machines = inventory.machines
-        for term in (*self.terms, *(term for each in self.others for term in each.terms)):
-            _check_known(term, machines)
-            if term.negated and len(term.among(machines)) == len(machines):
+        for term in (*self.terms, *(term for each in self.alternatives for term in each.terms)):
+            _require_known_tag(term, machines)
+            if term.negated and len(term.filter_machines(machines)) == len(machines):
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)
-        found = self._among(inventory)
-        if self.others:
-            names = {machine.name for part in (self, *self.others) for machine in part._among(inventory)}  # noqa: SLF001
+        found = self._find_matching_all_terms(inventory)
+        if self.alternatives:
+            names = {
+                machine.name
+                for part in (self, *self.alternatives)
+                for machine in part._find_matching_all_terms(inventory)  # noqa: SLF001 - of its own class
+            }
             found = [machine for machine in machines if machine.name in names]
         if not found:
-            raise self._empty(inventory)
+            raise self._build_empty_error(inventory)
         return tuple(found)
 
-    def _among(self, inventory: Inventory) -> Sequence[Machine]:
+    def _find_matching_all_terms(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines that all terms hold for."""
         first, *others = self.terms
-        machines = first.within(inventory)
+        machines = first.find_in_inventory(inventory)
         for term in others:
-            machines = term.among(machines)
+            machines = term.filter_machines(machines)
         return machines
 
     def __str__(self) -> str:
-        return " or ".join([",".join(str(term) for term in self.terms), *map(str, self.others)])
+        return " or ".join([",".join(str(term) for term in self.terms), *map(str, self.alternatives)])
 
     @classmethod
-    def _part(cls, text: str, whole: str) -> "Scope":
+    def _parse_part(cls, text: str, whole: str) -> "Scope":
         if not text.strip():
-            raise _bad("there is nothing on one side of `or`", whole, "Write a scope on each side of it.")
-        return cls(tuple(_term(part.strip(), whole) for part in text.split(",")))
+            raise _build_error("there is nothing on one side of `or`", whole, "Write a scope on each side of it.")
+        return cls(tuple(_parse_term(part.strip(), whole) for part in text.split(",")))
 
-    def _empty(self, inventory: Inventory) -> EmptyScopeError:
+    def _build_empty_error(self, inventory: Inventory) -> EmptyScopeError:
         left = list(inventory.machines)
         steps, barren = [], None
         for term in self.terms:
@@ -183,9 +191,9 @@ class Scope:
             steps.append(f"{term} matches {alone}, {len(left)} left")
             barren = term if alone == 0 and barren is None else barren
         counted = f"of {len(inventory.machines)} machines, {'; '.join(steps)}"
-        if self.others:
+        if self.alternatives:
             counted += "; what stands after `or` matches none either"
-        hint = barren.advice(inventory.machines) if barren else _NONE_OF_ALL
+        hint = barren.suggest_values(inventory.machines) if barren else _NO_COMMON_MATCH_HINT
         return EmptyScopeError(f"no machine is in the scope {str(self)!r}: {counted}", hint=hint)
 
     def __post_init__(self) -> None:
@@ -193,7 +201,7 @@ class Scope:
             raise InventoryError("a scope has at least one term", hint="Write `all` for every machine.")
 
 
-def _term(text: str, scope: str) -> Term:
+def _parse_term(text: str, scope: str) -> ScopeTerm:
     negated = text.startswith("!")
     body = text.removeprefix("!").strip()
     key, equals, rest = body.partition("=")
@@ -201,55 +209,55 @@ def _term(text: str, scope: str) -> Term:
         key, rest = "", body
     elif key.endswith("!"):
         if negated:
-            raise _bad(f"{text!r} is turned round twice", scope, "Write !key=value or key!=value, not both.")
+            raise _build_error(f"{text!r} is turned round twice", scope, "Write !key=value or key!=value, not both.")
         key, negated = key.removesuffix("!"), True
-    key = _key(key.strip(), text, scope) if equals else ""
+    key = _normalize_key(key.strip(), text, scope) if equals else ""
     values = tuple(dict.fromkeys(value.strip() for value in rest.split("|")))
     values = tuple("*" if value == "all" and not key else value for value in values)
     for value in values:
-        _check_value(key, value, text, scope)
-    return Term(key, values, negated)
+        _require_valid_value(key, value, text, scope)
+    return ScopeTerm(key, values, negated)
 
 
-def _key(key: str, text: str, scope: str) -> str:
-    if not key or key == _TAG or any(character in " \t!|*?[]" for character in key):
-        raise _bad(
-            f"{text!r} has no usable key before '='", scope, f"Keys are {', '.join(KEYS)}, or the name of a tag."
+def _normalize_key(key: str, text: str, scope: str) -> str:
+    if not key or key == _TAG_PREFIX or any(character in " \t!|*?[]" for character in key):
+        raise _build_error(
+            f"{text!r} has no usable key before '='", scope, f"Keys are {', '.join(SCOPE_KEYS)}, or the name of a tag."
         )
-    key = _ALIASES.get(key, key)
-    return key if key in _FIELDS or key.startswith(_TAG) else f"{_TAG}{key}"
+    key = _KEY_ALIASES.get(key, key)
+    return key if key in _FIELD_READERS or key.startswith(_TAG_PREFIX) else f"{_TAG_PREFIX}{key}"
 
 
-def _check_value(key: str, value: str, text: str, scope: str) -> None:
+def _require_valid_value(key: str, value: str, text: str, scope: str) -> None:
     if not value:
         hint = "Write one, or key=* for machines that have one, or !key=* for those that have none."
-        raise _bad(f"{text!r} lacks a value" if text else "there is nothing between two commas", scope, hint)
+        raise _build_error(f"{text!r} lacks a value" if text else "there is nothing between two commas", scope, hint)
     if value.startswith("!"):
-        raise _bad(f"{text!r} turns a value round", scope, "Put the ! before the key: !key=value.")
+        raise _build_error(f"{text!r} turns a value round", scope, "Put the ! before the key: !key=value.")
     if key == "address" and "/" in value:
         try:
             ipaddress.ip_network(value, strict=False)
         except ValueError as error:
-            raise _bad(f"{value!r} is no network", scope, "Write it as 10.0.0.0/8 or 2001:db8::/32.") from error
-    if key in _CLOSED and not _MASK & set(value) and value not in list(_CLOSED[key]):
-        options = [member.value for member in _CLOSED[key]]
+            raise _build_error(f"{value!r} is no network", scope, "Write it as 10.0.0.0/8 or 2001:db8::/32.") from error
+    if key in _ENUM_KEYS and not _MASK_CHARACTERS & set(value) and value not in list(_ENUM_KEYS[key]):
+        options = [member.value for member in _ENUM_KEYS[key]]
         hint = f"{did_you_mean(value, options)}Write one of {', '.join(options)}."
-        raise _bad(f"{value!r} is not one of {', '.join(options)}", scope, hint)
+        raise _build_error(f"{value!r} is not one of {', '.join(options)}", scope, hint)
 
 
-def _bad(message: str, scope: str, hint: str) -> InventoryError:
+def _build_error(message: str, scope: str, hint: str) -> InventoryError:
     return InventoryError(f"in the scope {scope!r}: {message}", hint=hint)
 
 
 @lru_cache(maxsize=4096)
-def _divided(key: str, values: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+def _separate_masks(key: str, values: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the values that are plain words, which need no more than a look-up, and the others."""
-    masks = tuple(value for value in values if _MASK & set(value) or (key == "address" and "/" in value))
+    masks = tuple(value for value in values if _MASK_CHARACTERS & set(value) or (key == "address" and "/" in value))
     return frozenset(values).difference(masks, {""}), masks
 
 
-def _by_word(key: str, inventory: Inventory) -> dict[str, list[int]]:
-    given, found = _reader(key), dict[str, list[int]]()
+def _build_value_index(key: str, inventory: Inventory) -> dict[str, list[int]]:
+    given, found = _find_value_reader(key), dict[str, list[int]]()
     for number, machine in enumerate(inventory.machines):
         for word in given(machine):
             found.setdefault(word, []).append(number)
@@ -257,15 +265,15 @@ def _by_word(key: str, inventory: Inventory) -> dict[str, list[int]]:
 
 
 @lru_cache(maxsize=1024)
-def _reader(key: str) -> Callable[[Machine], tuple[str, ...]]:
+def _find_value_reader(key: str) -> Callable[[Machine], tuple[str, ...]]:
     """Return what gives a machine's texts for a key."""
-    if not key.startswith(_TAG):
-        return _FIELDS[key]
-    name = key.removeprefix(_TAG)
+    if not key.startswith(_TAG_PREFIX):
+        return _FIELD_READERS[key]
+    name = key.removeprefix(_TAG_PREFIX)
     return lambda machine: (machine.tags.get(name, ""),)
 
 
-def _value_matches(key: str, value: str, text: str) -> bool:
+def _matches_mask(key: str, value: str, text: str) -> bool:
     if key == "address" and "/" in value:
         try:
             return ipaddress.ip_address(text) in ipaddress.ip_network(value, strict=False)
@@ -274,14 +282,14 @@ def _value_matches(key: str, value: str, text: str) -> bool:
     return fnmatchcase(text, value)
 
 
-def _check_known(term: Term, machines: Iterable[Machine]) -> None:
+def _require_known_tag(term: ScopeTerm, machines: Iterable[Machine]) -> None:
     """A tag that nobody carries is a typing error; a scope that silently matches nothing, or all, would hide it."""
-    name = term.key.removeprefix(_TAG)
-    if not term.key.startswith(_TAG):
+    name = term.key.removeprefix(_TAG_PREFIX)
+    if not term.key.startswith(_TAG_PREFIX):
         return
     known = {tag for machine in machines for tag in machine.tags}
     if name not in known:
-        options = sorted(known | set(KEYS))
+        options = sorted(known | set(SCOPE_KEYS))
         tags = ", ".join(sorted(known)) or "none"
-        hint = f"{did_you_mean(name, options)}Keys are {', '.join(KEYS)}; tags here are {tags}."
+        hint = f"{did_you_mean(name, options)}Keys are {', '.join(SCOPE_KEYS)}; tags here are {tags}."
         raise InventoryError(f"no machine has a tag {name!r}, which the scope asks for in {str(term)!r}", hint=hint)

@@ -3,7 +3,7 @@
 FleetpatchError                     inventory/errors.py
 ├── InventoryError                  bad inventory or scope: file, line, key
 │   ├── InvalidInventory            everything that is wrong with one, found in one pass
-│   ├── InvalidConfigurations       the same for configurations (deployments/config/errors.py)
+│   ├── InvalidConfigurations       the same for configurations (deployments/configuration/errors.py)
 │   ├── EmptyScopeError             the scope matches no machine
 │   └── HostKeyConflict             a key that must not be learned
 ├── CredentialError                 a reference that leads nowhere
@@ -36,8 +36,9 @@ FleetpatchError                     inventory/errors.py
     └── FleetPatchFailed            raised once, at the end of a run; carries the whole report
 """
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from inventory.errors import (
     CredentialError,
@@ -50,7 +51,7 @@ from inventory.errors import (
 
 if TYPE_CHECKING:
     from tasks.model import RunReport
-    from tasks.seams.leases import Holder
+    from tasks.protocols.leases import LeaseHolder
 
 __all__ = [
     "AuthenticationFailed",
@@ -142,15 +143,15 @@ class ScriptFailed(PatchError):
 
     Attributes:
         exit_code: as the machine gave it.
-        tail: the last of what it printed, for the person.
+        output_tail: the last of what it printed, for the person.
     """
 
     def __init__(
-        self, message: str, *, exit_code: int, tail: str = "", machine: str | None = None, hint: str = ""
+        self, message: str, *, exit_code: int, output_tail: str = "", machine: str | None = None, hint: str = ""
     ) -> None:
         super().__init__(message, machine=machine, hint=hint)
         self.exit_code = exit_code
-        self.tail = tail
+        self.output_tail = output_tail
 
 
 class ManagerError(PatchError):
@@ -214,7 +215,7 @@ class LeaseHeld(PatchError):
         until: when the lease is over unless it is renewed, by the clock of the records.
     """
 
-    def __init__(self, run_id: str, *, holder: "Holder", until: datetime) -> None:
+    def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
         super().__init__(
             f"run {run_id} is carried out by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
             hint="Ask that run to stop, or wait: when its process died, its lease runs out by itself.",
@@ -238,3 +239,23 @@ class FleetPatchFailed(PatchError):
     def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.report = report
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as it is kept in records: its kind (the name of its class), its text and what a person can do."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    transient: bool = False
+
+    @classmethod
+    def from_error(cls, error: FleetpatchError) -> Self:
+        """Return an error as it is kept."""
+        return cls(type(error).__name__, error.message, error.hint, error.transient)
+
+    def is_a(self, *kinds: type[FleetpatchError]) -> bool:
+        """Whether it was an error of one of these classes, or of a class below them."""
+        names = {kind.__name__ for kind in kinds}
+        return self.kind in names or any(self.is_a(*kind.__subclasses__()) for kind in kinds if kind.__subclasses__())

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.observed import (
+from tasks.assessment import (
     Assessment,
     Disk,
-    ErrorInfo,
     Facts,
     Listener,
     PackageState,
@@ -20,35 +19,36 @@ from tasks.observed import (
     UnfinishedPackage,
     Update,
 )
+from tasks.errors import ErrorInfo
 from tasks.states import (
-    Answer,
     Classification,
     FindingLevel,
     HookKind,
     HookMode,
-    HookPlace,
+    HookPoint,
     OperationState,
     RebootState,
     Step,
     UpdateState,
+    YesNoUnknown,
 )
 
 __all__ = [
     "Assessment",
     "Disk",
+    "DurationPrediction",
     "ErrorInfo",
     "Facts",
     "Finding",
-    "FrozenSet",
     "Hook",
     "HookResult",
     "InstallResult",
     "JobOutput",
     "Listener",
+    "MachinePlan",
     "Outcome",
     "PackageState",
-    "Plan",
-    "Prediction",
+    "PinnedUpdates",
     "RebootNeed",
     "RebootResult",
     "RestartResult",
@@ -61,14 +61,14 @@ __all__ = [
     "UnfinishedPackage",
     "Update",
     "UpdateResult",
-    "Validation",
+    "ValidationResult",
     "Wave",
     "Window",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class FrozenSet:
+class PinnedUpdates:
     """What an earlier run has installed (or, when it was only a plan, planned): no other update or version is wanted.
 
     Attributes:
@@ -90,7 +90,7 @@ class Selection:
     exclude_requiring_reboot: bool = False
     newest: bool = False  # of a security fix, the newest version of all, not the newest that a security origin offers
     published_before: datetime | None = None
-    frozen: FrozenSet | None = None
+    pinned_updates: PinnedUpdates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class UpdateResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class DurationPrediction:
     """Expected seconds per phase on one machine; ``basis`` says where the figures come from."""
 
     stage: float = 0.0
@@ -123,7 +123,7 @@ class Prediction:
     basis: str = "defaults"
 
     @property
-    def total(self) -> float:
+    def total_seconds(self) -> float:
         """Seconds from start to end."""
         return self.stage + self.install + self.reboot + self.validate
 
@@ -139,14 +139,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MachinePlan:
     """What would be done on one machine. ``chosen`` and ``skipped`` together are all that is pending."""
 
     machine: str
     chosen: tuple[Update, ...]
     skipped: tuple[UpdateResult, ...]
-    prediction: Prediction = Prediction()
-    reboot_expected: Answer = Answer.UNKNOWN
+    prediction: DurationPrediction = DurationPrediction()
+    reboot_expected: YesNoUnknown = YesNoUnknown.UNKNOWN
     notes: tuple[str, ...] = ()
     download_bytes: int | None = None  # still to be fetched; None when the package manager can't tell
     assessed_at: datetime | None = None  # tells the assessment that it was made from; None in records of before
@@ -217,19 +217,19 @@ class RestartResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Validation:
+class ValidationResult:
     """What is so afterwards: findings, and what is still pending."""
 
     findings: tuple[Finding, ...]
     assessment: Assessment | None = None
 
     @property
-    def healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether nothing blocks."""
-        return not self.blocking
+        return not self.blocking_findings
 
     @property
-    def blocking(self) -> tuple[Finding, ...]:
+    def blocking_findings(self) -> tuple[Finding, ...]:
         """The findings that fail the machine."""
         return tuple(finding for finding in self.findings if finding.level is FindingLevel.BLOCK)
 
@@ -244,7 +244,7 @@ class Hook:
     """
 
     name: str
-    place: HookPlace
+    place: HookPoint
     kind: HookKind
     target: str
     timeout_seconds: float = 300.0
@@ -301,19 +301,19 @@ class Outcome:
     window_exceeded_seconds: float = 0.0
     steps: tuple[StepRecord, ...] = ()
     findings: tuple[Finding, ...] = ()
-    prediction: Prediction | None = None
+    prediction: DurationPrediction | None = None
     install: InstallResult | None = None
     reboot_result: RebootResult | None = None
     facts: Facts | None = None
     error: ErrorInfo | None = None
     services_to_restart: tuple[str, ...] = ()  # what ran replaced files when it was last looked at
 
-    def count(self, state: UpdateState) -> int:
+    def count_updates(self, state: UpdateState) -> int:
         """Number of updates in that state."""
         return sum(result.state is state for result in self.updates)
 
 
-KINDS_THAT_LOOK = frozenset({"assess", "plan"})
+READ_ONLY_RUN_KINDS = frozenset({"assess", "plan"})
 """Kinds of run that only read from machines. Every other kind claims them."""
 
 
@@ -334,9 +334,9 @@ class RunInfo:
     message: str = ""
 
     @property
-    def claims_machines(self) -> bool:
+    def may_change_machines(self) -> bool:
         """Whether it claims machines and runs jobs on them. Such a run has a lease, and recovery has to find it."""
-        return self.kind not in KINDS_THAT_LOOK
+        return self.kind not in READ_ONLY_RUN_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +346,11 @@ class RunReport:
     run: RunInfo
     outcomes: tuple[Outcome, ...]
     waves: tuple[Wave, ...] = ()
-    plans: tuple[Plan, ...] = ()
+    plans: tuple[MachinePlan, ...] = ()
     assessments: tuple[Assessment, ...] = ()
     hooks: tuple[HookResult, ...] = ()
     notes: tuple[str, ...] = ()  # who approved, what was told to nobody, what the window was
 
-    def count(self, state: OperationState) -> int:
+    def count_machines(self, state: OperationState) -> int:
         """Number of machines in that state."""
         return sum(outcome.state is state for outcome in self.outcomes)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """The six steps. Their order stands in tasks/steps/order.py."""
+    """The six steps. Their order stands in tasks/steps/pipeline.py."""
 
     ASSESS = "assess"
     PRECHECK = "precheck"
@@ -37,7 +37,7 @@ class UpdateState(StrEnum):
     NOT_ATTEMPTED = "NotAttempted"
 
 
-SETTLED = frozenset({UpdateState.INSTALLED, UpdateState.REPAIRED})
+SUCCESSFUL_UPDATE_STATES = frozenset({UpdateState.INSTALLED, UpdateState.REPAIRED})
 """The states that leave nothing to do."""
 
 
@@ -76,10 +76,10 @@ class Classification(StrEnum):
     UNCLASSIFIED = "Unclassified"
 
 
-OPEN = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
+UNFINISHED_RUN_STATES = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
 """The states of a run that has no end yet. NotStarted is an end: the window held nothing, for instance."""
 
-URGENT = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
+URGENT_CLASSIFICATIONS = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
 """The classifications that decide compliance."""
 
 
@@ -91,7 +91,7 @@ class RebootPolicy(StrEnum):
     ALWAYS = "Always"
 
 
-class Answer(StrEnum):
+class YesNoUnknown(StrEnum):
     """Yes, no, or the machine could not tell."""
 
     YES = "yes"
@@ -125,7 +125,7 @@ class HookMode(StrEnum):
     IGNORE = "ignore"
 
 
-class HookPlace(StrEnum):
+class HookPoint(StrEnum):
     """What a hook stands before or after."""
 
     BEFORE_RUN = "before_run"
@@ -136,7 +136,7 @@ class HookPlace(StrEnum):
     AFTER_MACHINE = "after_machine"
 
 
-class Occasion(StrEnum):
+class NotificationEvent(StrEnum):
     """What people are told of."""
 
     PLANNED = "planned"

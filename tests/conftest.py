@@ -101,7 +101,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of empty records to copy, since migrating one takes longer than most tests."""
-    from tasks.records.opening import open_records
+    from tasks.records.setup import open_records
 
     path = tmp_path_factory.mktemp("records") / "records.db"
     open_records(f"sqlite:///{path}").close()

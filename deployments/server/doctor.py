@@ -1,12 +1,13 @@
 """doctor --server: does the server do what windows need? Asks, and has what it hears judged. Changes nothing."""
 
-from deployments.server.asking import ServerAway, look_at_server
-from deployments.server.judging import judged
+from deployments.server.client import ServerUnavailable
+from deployments.server.health_checks import run_server_checks
+from deployments.server.probe import probe_server
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
 
-def examine_server(records_url: str | None = None) -> tuple[Finding, ...]:
+def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
     """Look at the server that is configured.
 
     Args:
@@ -16,6 +17,6 @@ def examine_server(records_url: str | None = None) -> tuple[Finding, ...]:
         A finding for each check; one alone, that blocks, when the server can't be asked.
     """
     try:
-        return judged(look_at_server(records_url))
-    except ServerAway as error:
+        return run_server_checks(probe_server(records_url))
+    except ServerUnavailable as error:
         return (Finding("server", FindingLevel.BLOCK, error.message, error.hint),)

@@ -1,69 +1,80 @@
 """What a Prefect server and its workers are told, so that they lose no records. Units and compose obey this table."""
 
-from flows.server_settings import BATCHING, Part, Setting
+from flows.prefect_api.server_settings import BATCH_SETTINGS, PrefectSetting, SettingTarget
 
-TABLE = (
-    *BATCHING,
+PREFECT_SETTINGS = (
+    *BATCH_SETTINGS,
     # Retention: about 15 KB for each task run. What became of machines is in fleetpatch's own records, which it never
     # touches. Prefect's default removes events alone, and its database grows until schedules stop.
-    Setting(
+    PrefectSetting(
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED",
         "events,flow_runs",
         "Old runs are removed as well as old events; else the database grows until the scheduler stalls.",
     ),
-    Setting(
+    PrefectSetting(
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD",
         "7776000",
         "Runs stay for 90 days in Prefect (seconds). fleetpatch's own records are kept apart, and longer.",
     ),
-    Setting(
+    PrefectSetting(
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD",
         "P7D",
         "Events stay for 7 days: they are most of the database.",
     ),
     # Nobody is told anything.
-    Setting("PREFECT_SERVER_ANALYTICS_ENABLED", "false", "Nothing is sent to Prefect's makers.", Part.BOTH),
-    Setting("PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY", "false", "Nor by flows.", Part.BOTH),
-    Setting("DO_NOT_TRACK", "1", "Nor by whatever else honours this.", Part.BOTH),
-    Setting("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false", "The UI shows your fleet, and no banners."),
+    PrefectSetting(
+        "PREFECT_SERVER_ANALYTICS_ENABLED", "false", "Nothing is sent to Prefect's makers.", SettingTarget.BOTH
+    ),
+    PrefectSetting("PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY", "false", "Nor by flows.", SettingTarget.BOTH),
+    PrefectSetting("DO_NOT_TRACK", "1", "Nor by whatever else honours this.", SettingTarget.BOTH),
+    PrefectSetting("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false", "The UI shows your fleet, and no banners."),
     # Workers, and everything else that carries runs out.
-    Setting(
+    PrefectSetting(
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
         "30",
         "A run says every 30 s (the least that there is) that it lives; by default only every three minutes.",
-        Part.WORKER,
+        SettingTarget.WORKER,
     ),
-    Setting(
+    PrefectSetting(
         "PREFECT_TASKS_DEFAULT_NO_CACHE",
         "true",
         "A machine that is asked twice answers twice; a cached answer would be yesterday's.",
-        Part.WORKER,
+        SettingTarget.WORKER,
     ),
 )
 
 # What `fleetpatch server` itself works out from its options.
-DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-DATABASE_OLD = "PREFECT_API_DATABASE_CONNECTION_URL"
-DATABASE_DRIVER = "PREFECT_SERVER_DATABASE_DRIVER"
-HOME = "PREFECT_HOME"
-AUTH = "PREFECT_SERVER_API_AUTH_STRING"
-ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
-UI_API = "PREFECT_UI_API_URL"
-UI = "PREFECT_UI_URL"
+DATABASE_URL_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+LEGACY_DATABASE_URL_VARIABLE = "PREFECT_API_DATABASE_CONNECTION_URL"
+DATABASE_DRIVER_VARIABLE = "PREFECT_SERVER_DATABASE_DRIVER"
+HOME_VARIABLE = "PREFECT_HOME"
+AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
+ALLOWED_ORIGINS_VARIABLE = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
+UI_API_URL_VARIABLE = "PREFECT_UI_API_URL"
+UI_URL_VARIABLE = "PREFECT_UI_URL"
 # Prefect unpacks the UI into its own installation. Where that can't be written (a unit, a container) it says so in its
 # log alone and there is no UI; and two servers of one installation take each other's away.
-UI_FILES = "PREFECT_UI_STATIC_DIRECTORY"
-REDIS_URL = "PREFECT_REDIS_MESSAGING_URL"
-DOCKET_URL = "PREFECT_SERVER_DOCKET_URL"
-REDIS = {
+UI_DIRECTORY_VARIABLE = "PREFECT_UI_STATIC_DIRECTORY"
+REDIS_URL_VARIABLE = "PREFECT_REDIS_MESSAGING_URL"
+DOCKET_URL_VARIABLE = "PREFECT_SERVER_DOCKET_URL"
+REDIS_SETTINGS = {
     "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
     "PREFECT_MESSAGING_CACHE": "prefect_redis.messaging",
     "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
 }
-SECRET = frozenset({DATABASE, DATABASE_OLD, AUTH, REDIS_URL, DOCKET_URL, "PREFECT_API_AUTH_STRING"})
+SECRET_VARIABLES = frozenset(
+    {
+        DATABASE_URL_VARIABLE,
+        LEGACY_DATABASE_URL_VARIABLE,
+        AUTH_VARIABLE,
+        REDIS_URL_VARIABLE,
+        DOCKET_URL_VARIABLE,
+        "PREFECT_API_AUTH_STRING",
+    }
+)
 
 
-def settings_of(part: Part) -> dict[str, str]:
+def build_environment(part: SettingTarget) -> dict[str, str]:
     """Return what a part is told, as an environment."""
-    return {each.name: each.value for each in TABLE if each.part in {part, Part.BOTH}}
+    return {each.name: each.value for each in PREFECT_SETTINGS if each.target in {part, SettingTarget.BOTH}}

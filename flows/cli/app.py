@@ -24,7 +24,7 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def root(
+def handle_global_options(
     debug: Annotated[  # read by main(), which also finds it behind the verb
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,

@@ -8,25 +8,32 @@ from typing import Final
 
 import typer
 
-from flows.cli import (  # noqa: F401 - each adds its verbs
-    approving,
+from flows.cli.app import app
+from flows.cli.commands import (  # noqa: F401 - each adds its verbs
+    approval,
     assess,
     doctor,
+    fleet_status,
     history,
     inventory,
     patch,
-    reports,
-    resume,
+    recovery,
+    report,
     runs,
-    standing,
     unlock,
     version,
 )
-from flows.cli.app import app
-from flows.cli.exits import Code, trouble
-from flows.cli.screen import err, log_to_screen, print_json, safe_lines, spell_out
+from flows.cli.runtime.errors import describe_error
+from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.output import (
+    configure_logging,
+    escape_unencodable_output,
+    get_stderr_console,
+    print_json,
+    to_safe_lines,
+)
 
-DEBUG: Final = "--debug"
+DEBUG_OPTION: Final = "--debug"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,77 +43,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None: the process's own.
 
     Returns:
-        The exit code, see flows/cli/exits.py.
+        The exit code, see flows/cli/runtime/exit_codes.py.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = DEBUG in words
-    words = [DEBUG] * debug + [word for word in words if word != DEBUG]
-    spell_out()
-    log_to_screen()
-    return _written(_run(words, debug=debug), debug=debug)
+    debug = DEBUG_OPTION in words
+    words = [DEBUG_OPTION] * debug + [word for word in words if word != DEBUG_OPTION]
+    escape_unencodable_output()
+    configure_logging()
+    return _flush_stdout(_run_command(words, debug=debug), debug=debug)
 
 
-def _run(words: Sequence[str], *, debug: bool) -> int:
+def _run_command(words: Sequence[str], *, debug: bool) -> int:
     try:
         code = app(words, prog_name="fleetpatch", standalone_mode=False)
     except typer.Abort:
-        return int(Code.INTERRUPTED)
+        return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        return _pipe_is_gone()
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else int(Code.UNABLE)
+        return _handle_closed_pipe()
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else int(ExitCode.CANNOT_RUN)
     except BaseException as error:  # noqa: BLE001 - the outermost edge: every error ends as a message here
-        return _tell(error, debug=debug, as_json="--json" in words)
-    return code if isinstance(code, int) else int(Code.GOOD)
+        return _print_error(error, debug=debug, as_json="--json" in words)
+    return code if isinstance(code, int) else int(ExitCode.SUCCESS)
 
 
-def _tell(error: BaseException, *, debug: bool, as_json: bool) -> int:
+def _print_error(error: BaseException, *, debug: bool, as_json: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    usage = getattr(error, "format_message", None)  # typer's errors of usage: their class moves between releases
-    if usage is not None:
-        return _tell_usage(error, str(usage()), as_json=as_json)
-    told = trouble(error)
+    format_usage = getattr(error, "format_message", None)  # typer's errors of usage: their class moves between releases
+    if format_usage is not None:
+        return _print_usage_error(error, str(format_usage()), as_json=as_json)
+    description = describe_error(error)
     if as_json:
         with suppress(OSError):  # stdout itself may be what is wrong
-            print_json(told.document())
-    err().print("error:", safe_lines(told.message), style="bold red", soft_wrap=True)
-    if told.hint:
-        err().print("hint:", safe_lines(told.hint), soft_wrap=True)
-    return int(told.code)
+            print_json(description.to_json())
+    get_stderr_console().print("error:", to_safe_lines(description.message), style="bold red", soft_wrap=True)
+    if description.hint:
+        get_stderr_console().print("hint:", to_safe_lines(description.hint), soft_wrap=True)
+    return int(description.exit_code)
 
 
-def _tell_usage(error: BaseException, message: str, *, as_json: bool) -> int:
+def _print_usage_error(error: BaseException, message: str, *, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "fleetpatch"
     hint = f"See `{path} --help`."
     if as_json:
-        print_json({"error": {"kind": "Usage", "message": message, "hint": hint, "exitCode": int(Code.USAGE)}})
+        print_json({"error": {"kind": "Usage", "message": message, "hint": hint, "exitCode": int(ExitCode.BAD_INPUT)}})
     if not message and context is not None:  # asked for nothing at all: that is a wish for help
         print(context.get_help())
-        return int(Code.USAGE)
-    err().print("error:", safe_lines(message), style="bold red", soft_wrap=True)
-    err().print("hint:", safe_lines(hint), soft_wrap=True)
-    return int(Code.USAGE)
+        return int(ExitCode.BAD_INPUT)
+    get_stderr_console().print("error:", to_safe_lines(message), style="bold red", soft_wrap=True)
+    get_stderr_console().print("hint:", to_safe_lines(hint), soft_wrap=True)
+    return int(ExitCode.BAD_INPUT)
 
 
-def _written(code: int, *, debug: bool) -> int:
+def _flush_stdout(code: int, *, debug: bool) -> int:
     """Return the exit code, once all that was said has really been written."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        _pipe_is_gone()
+        _handle_closed_pipe()
     except OSError as error:
         sys.stdout = None
-        return code if code == Code.UNABLE else _tell(error, debug=debug, as_json=False)
+        return code if code == ExitCode.CANNOT_RUN else _print_error(error, debug=debug, as_json=False)
     return code
 
 
-def _pipe_is_gone() -> int:
+def _handle_closed_pipe() -> int:
     """Leave quietly when the reader of our output (`| head`) has gone."""
     sys.stdout = None  # else the interpreter tries to flush it once more
-    return int(Code.GOOD)
+    return int(ExitCode.SUCCESS)
 
 
 if __name__ == "__main__":

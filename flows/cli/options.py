@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def some_path(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """Return a path that a person gave; "" would mean the folder that one happens to be in: an unset variable, mostly.
 
     Raises:
@@ -27,7 +27,7 @@ InventoryOption = Annotated[
         "--inventory",
         "-i",
         metavar="FILE",
-        parser=some_path,
+        parser=parse_path,
         help="Inventory file or folder. Default: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the user's own.",
     ),
 ]
@@ -41,10 +41,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 ReportOption = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="DIR", parser=some_path, help="Write a report there, in a folder named for the run."
+        "--report", metavar="DIR", parser=parse_path, help="Write a report there, in a folder named for the run."
     ),
 ]
 NoRefreshOption = Annotated[
     bool, typer.Option("--no-refresh", help="Don't have the machines read their repositories anew first.")
 ]
-EVERYTHING = "*"
+ALL_MACHINES = "*"

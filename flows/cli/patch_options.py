@@ -7,265 +7,295 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, some_path
+from flows.cli.options import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
 from tasks.states import Classification, RebootPolicy
 
 if TYPE_CHECKING:
-    from flows.request import PatchRequest
+    from flows.request.patch_request import PatchRequest
 
-WHICH, WHEN, ORDER, HOW, RUN = "Which updates", "When", "In what order", "What may happen", "How it is run"
+UPDATES_PANEL, WINDOW_PANEL, WAVES_PANEL, POLICY_PANEL, RUN_PANEL = (
+    "Which updates",
+    "When",
+    "In what order",
+    "What may happen",
+    "How it is run",
+)
 
-Scope = Annotated[
+OptionalScopeArgument = Annotated[
     str | None,
     typer.Argument(metavar="SCOPE", help='Which machines, e.g. "env=prod,!ring=canary" or a name; "*" is all.'),
 ]
-Classifications = Annotated[
+ClassificationOption = Annotated[
     list[Classification] | None,
     typer.Option(
         "--classification",
         "-c",
         case_sensitive=False,
-        rich_help_panel=WHICH,
+        rich_help_panel=UPDATES_PANEL,
         help="Kind of updates; again for more. Default: Critical and Security.",
     ),
 ]
-Include = Annotated[
+IncludeOption = Annotated[
     list[str] | None,
-    typer.Option("--include", metavar="MASK", rich_help_panel=WHICH, help="Wanted besides, e.g. nginx=1.22*."),
+    typer.Option("--include", metavar="MASK", rich_help_panel=UPDATES_PANEL, help="Wanted besides, e.g. nginx=1.22*."),
 ]
-Exclude = Annotated[
+ExcludeOption = Annotated[
     list[str] | None,
-    typer.Option("--exclude", metavar="MASK", rich_help_panel=WHICH, help="Never wanted; wins over everything."),
+    typer.Option(
+        "--exclude", metavar="MASK", rich_help_panel=UPDATES_PANEL, help="Never wanted; wins over everything."
+    ),
 ]
-OnlyIncluded = Annotated[
-    bool | None, typer.Option("--only-included", rich_help_panel=WHICH, help="Nothing but what --include names.")
-]
-NoRebooting = Annotated[
+OnlyIncludedOption = Annotated[
     bool | None,
-    typer.Option("--exclude-requiring-reboot", rich_help_panel=WHICH, help="Leave out what is known to need a reboot."),
+    typer.Option("--only-included", rich_help_panel=UPDATES_PANEL, help="Nothing but what --include names."),
 ]
-Newest = Annotated[
+ExcludeRequiringRebootOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--exclude-requiring-reboot", rich_help_panel=UPDATES_PANEL, help="Leave out what is known to need a reboot."
+    ),
+]
+NewestOption = Annotated[
     bool | None,
     typer.Option(
         "--newest",
-        rich_help_panel=WHICH,
+        rich_help_panel=UPDATES_PANEL,
         help="Of security fixes, the newest version of all, not the newest that a security repository offers.",
     ),
 ]
-PublishedBefore = Annotated[
+PublishedBeforeOption = Annotated[
     str | None,
     typer.Option(
         "--published-before",
         metavar="WHEN",
-        rich_help_panel=WHICH,
+        rich_help_panel=UPDATES_PANEL,
         help='Leave out what was published later than, e.g., "2026-11-01", read in --zone.',
     ),
 ]
-WindowStart = Annotated[
+WindowStartOption = Annotated[
     str | None,
     typer.Option(
         "--window-start",
         metavar="WHEN",
-        rich_help_panel=WHEN,
+        rich_help_panel=WINDOW_PANEL,
         help='When the window opens, e.g. "2026-11-21 02:00", read in --zone. Default: now.',
     ),
 ]
-OutsideWindow = Annotated[
+OutsideWindowOption = Annotated[
     bool | None,
     typer.Option(
         "--outside-window",
-        rich_help_panel=WHEN,
+        rich_help_panel=WINDOW_PANEL,
         help="Of a request file that names a configuration: patch now, outside of its windows.",
     ),
 ]
-Minutes = Annotated[
-    float | None, typer.Option("--minutes", rich_help_panel=WHEN, help="How long it is open. Default: 120.")
+MinutesOption = Annotated[
+    float | None, typer.Option("--minutes", rich_help_panel=WINDOW_PANEL, help="How long it is open. Default: 120.")
 ]
-Zone = Annotated[
-    str | None, typer.Option("--zone", rich_help_panel=WHEN, help="IANA time zone of the window. Default: UTC.")
+ZoneOption = Annotated[
+    str | None, typer.Option("--zone", rich_help_panel=WINDOW_PANEL, help="IANA time zone of the window. Default: UTC.")
 ]
-Reserve = Annotated[
+RebootReserveOption = Annotated[
     float | None,
     typer.Option(
-        "--reserve", metavar="MINUTES", rich_help_panel=WHEN, help="Part of it kept for a reboot. Default: 15."
+        "--reserve", metavar="MINUTES", rich_help_panel=WINDOW_PANEL, help="Part of it kept for a reboot. Default: 15."
     ),
 ]
-Canary = Annotated[
+CanaryOption = Annotated[
     str | None,
     typer.Option(
-        "--canary", metavar="N|N%", rich_help_panel=ORDER, help="Machines (or share of them) in a first wave."
+        "--canary", metavar="N|N%", rich_help_panel=WAVES_PANEL, help="Machines (or share of them) in a first wave."
     ),
 ]
-WaveSize = Annotated[int | None, typer.Option("--wave-size", rich_help_panel=ORDER, help="Machines a wave.")]
-WavePercent = Annotated[
-    float | None, typer.Option("--wave-percent", rich_help_panel=ORDER, help="Share of machines a wave. Default: 20.")
+WaveSizeOption = Annotated[
+    int | None, typer.Option("--wave-size", rich_help_panel=WAVES_PANEL, help="Machines a wave.")
 ]
-AtOnce = Annotated[
-    int | None, typer.Option("--at-once", rich_help_panel=ORDER, help="Machines side by side in a wave. Default: 20.")
+WavePercentOption = Annotated[
+    float | None,
+    typer.Option("--wave-percent", rich_help_panel=WAVES_PANEL, help="Share of machines a wave. Default: 20."),
 ]
-Pause = Annotated[
-    float | None, typer.Option("--pause", metavar="MINUTES", rich_help_panel=ORDER, help="Rest between waves.")
+AtOnceOption = Annotated[
+    int | None,
+    typer.Option("--at-once", rich_help_panel=WAVES_PANEL, help="Machines side by side in a wave. Default: 20."),
 ]
-FailureBudget = Annotated[
+PauseOption = Annotated[
+    float | None, typer.Option("--pause", metavar="MINUTES", rich_help_panel=WAVES_PANEL, help="Rest between waves.")
+]
+FailureBudgetOption = Annotated[
     str | None,
     typer.Option(
         "--failure-budget",
         metavar="N|N%",
-        rich_help_panel=ORDER,
+        rich_help_panel=WAVES_PANEL,
         help="Machines that may fail; with more, no further machine is begun. Default: 20%.",
     ),
 ]
-UnreachablePercent = Annotated[
+UnreachablePercentOption = Annotated[
     float | None,
     typer.Option(
         "--unreachable-percent",
-        rich_help_panel=ORDER,
+        rich_help_panel=WAVES_PANEL,
         help="Share of machines that may be unreachable; with more, no further machine is begun. Default: 50.",
     ),
 ]
-GoOnAfterFailedCanary = Annotated[
+GoOnAfterFailedCanaryOption = Annotated[
     bool | None,
     typer.Option(
         "--go-on-after-failed-canary",
-        rich_help_panel=ORDER,
+        rich_help_panel=WAVES_PANEL,
         help="Let the failure budget alone decide. Else a failed canary is the last machine that is begun.",
     ),
 ]
-LocationsApart = Annotated[
+KeepLocationsApartOption = Annotated[
     bool | None,
-    typer.Option("--keep-locations-apart", rich_help_panel=ORDER, help="Never two locations in the same wave."),
+    typer.Option("--keep-locations-apart", rich_help_panel=WAVES_PANEL, help="Never two locations in the same wave."),
 ]
-Reboot = Annotated[
+RebootOption = Annotated[
     RebootPolicy | None,
-    typer.Option("--reboot", case_sensitive=False, rich_help_panel=HOW, help="Default: IfRequired."),
+    typer.Option("--reboot", case_sensitive=False, rich_help_panel=POLICY_PANEL, help="Default: IfRequired."),
 ]
-PendingFirst = Annotated[
+RebootPendingFirstOption = Annotated[
     bool | None,
-    typer.Option("--reboot-pending-first", rich_help_panel=HOW, help="Take a reboot pending from before first."),
+    typer.Option(
+        "--reboot-pending-first", rich_help_panel=POLICY_PANEL, help="Take a reboot pending from before first."
+    ),
 ]
-MaxReboots = Annotated[
-    int | None, typer.Option("--max-reboots", rich_help_panel=HOW, help="Reboots a machine may see. Default: 2.")
+MaxRebootsOption = Annotated[
+    int | None,
+    typer.Option("--max-reboots", rich_help_panel=POLICY_PANEL, help="Reboots a machine may see. Default: 2."),
 ]
-RestartServices = Annotated[
+RestartServicesOption = Annotated[
     bool | None,
     typer.Option(
         "--restart-services",
-        rich_help_panel=HOW,
+        rich_help_panel=POLICY_PANEL,
         help="Restart services that run replaced files, on machines that are not rebooted.",
     ),
 ]
-RestartExclude = Annotated[
+RestartExcludeOption = Annotated[
     list[str] | None,
-    typer.Option("--restart-exclude", metavar="MASK", rich_help_panel=HOW, help="Units not to restart; repeatable."),
+    typer.Option(
+        "--restart-exclude", metavar="MASK", rich_help_panel=POLICY_PANEL, help="Units not to restart; repeatable."
+    ),
 ]
-AllowRemovals = Annotated[
+AllowRemovalsOption = Annotated[
     bool | None,
-    typer.Option("--allow-removals", rich_help_panel=HOW, help="Allow updates that remove other packages."),
+    typer.Option("--allow-removals", rich_help_panel=POLICY_PANEL, help="Allow updates that remove other packages."),
 ]
-Repair = Annotated[
+RepairOption = Annotated[
     bool | None,
-    typer.Option("--repair", rich_help_panel=HOW, help="Finish a package transaction that was interrupted before."),
+    typer.Option(
+        "--repair", rich_help_panel=POLICY_PANEL, help="Finish a package transaction that was interrupted before."
+    ),
 ]
-NoStage = Annotated[
+NoStageOption = Annotated[
     bool | None,
-    typer.Option("--no-stage", rich_help_panel=HOW, help="Don't download everything before the first installation."),
+    typer.Option(
+        "--no-stage", rich_help_panel=POLICY_PANEL, help="Don't download everything before the first installation."
+    ),
 ]
-RequestFile = Annotated[
+RequestFileOption = Annotated[
     Path | None,
     typer.Option(
         "--request",
         metavar="FILE",
-        parser=some_path,
-        rich_help_panel=RUN,
+        parser=parse_path,
+        rich_help_panel=RUN_PANEL,
         help="A request as YAML or JSON; options win.",
     ),
 ]
 
 
-SHARED: Mapping[str, Any] = {
-    "scope": Scope,
+PATCH_OPTIONS: Mapping[str, Any] = {
+    "scope": OptionalScopeArgument,
     "inventory": InventoryOption,
     "records": RecordsOption,
     "as_json": JsonOption,
     "report": ReportOption,
-    "request": RequestFile,
-    "classification": Classifications,
-    "include": Include,
-    "exclude": Exclude,
-    "only_included": OnlyIncluded,
-    "exclude_requiring_reboot": NoRebooting,
-    "newest": Newest,
-    "published_before": PublishedBefore,
-    "window_start": WindowStart,
-    "outside_window": OutsideWindow,
-    "minutes": Minutes,
-    "zone": Zone,
-    "reserve": Reserve,
-    "canary": Canary,
-    "wave_size": WaveSize,
-    "wave_percent": WavePercent,
-    "at_once": AtOnce,
-    "pause": Pause,
-    "failure_budget": FailureBudget,
-    "unreachable_percent": UnreachablePercent,
-    "go_on_after_failed_canary": GoOnAfterFailedCanary,
-    "keep_locations_apart": LocationsApart,
-    "reboot": Reboot,
-    "reboot_pending_first": PendingFirst,
-    "max_reboots": MaxReboots,
-    "restart_services": RestartServices,
-    "restart_exclude": RestartExclude,
-    "allow_removals": AllowRemovals,
-    "repair": Repair,
-    "no_stage": NoStage,
+    "request": RequestFileOption,
+    "classification": ClassificationOption,
+    "include": IncludeOption,
+    "exclude": ExcludeOption,
+    "only_included": OnlyIncludedOption,
+    "exclude_requiring_reboot": ExcludeRequiringRebootOption,
+    "newest": NewestOption,
+    "published_before": PublishedBeforeOption,
+    "window_start": WindowStartOption,
+    "outside_window": OutsideWindowOption,
+    "minutes": MinutesOption,
+    "zone": ZoneOption,
+    "reserve": RebootReserveOption,
+    "canary": CanaryOption,
+    "wave_size": WaveSizeOption,
+    "wave_percent": WavePercentOption,
+    "at_once": AtOnceOption,
+    "pause": PauseOption,
+    "failure_budget": FailureBudgetOption,
+    "unreachable_percent": UnreachablePercentOption,
+    "go_on_after_failed_canary": GoOnAfterFailedCanaryOption,
+    "keep_locations_apart": KeepLocationsApartOption,
+    "reboot": RebootOption,
+    "reboot_pending_first": RebootPendingFirstOption,
+    "max_reboots": MaxRebootsOption,
+    "restart_services": RestartServicesOption,
+    "restart_exclude": RestartExcludeOption,
+    "allow_removals": AllowRemovalsOption,
+    "repair": RepairOption,
+    "no_stage": NoStageOption,
     "no_refresh": NoRefreshOption,
 }
 
 
-def takes(more: Mapping[str, Any]) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
+def with_patch_options(
+    extra_options: Mapping[str, Any],
+) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
     """Give a verb all these options, and its own besides; it is handed them as one map.
 
     Typer reads a function's signature. Thirty parameters written out for each verb would differ one day.
     """
 
     def decorate(body: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-        def verb(**options: Any) -> None:  # noqa: ANN401 - as many types as options
+        def command(**options: Any) -> None:  # noqa: ANN401 - as many types as options
             body(options)
 
-        every = {**SHARED, **more}
+        all_options = {**PATCH_OPTIONS, **extra_options}
         kind = inspect.Parameter.KEYWORD_ONLY
-        parameters = [inspect.Parameter(name, kind, default=None, annotation=hint) for name, hint in every.items()]
-        verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
-        verb.__annotations__ = every
-        verb.__name__, verb.__doc__ = body.__name__, body.__doc__
-        return verb
+        parameters = [
+            inspect.Parameter(name, kind, default=None, annotation=hint) for name, hint in all_options.items()
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        command.__annotations__ = all_options
+        command.__name__, command.__doc__ = body.__name__, body.__doc__
+        return command
 
     return decorate
 
 
-def request_from(options: Mapping[str, Any]) -> "PatchRequest":
+def build_patch_request(options: Mapping[str, Any]) -> "PatchRequest":
     """Return the request that options, over a request file, make.
 
     Raises:
         RequestError: it can't be carried out as written.
     """
-    from flows.cli.asking import given, merged, read_request_file, validated
-    from flows.request import PatchRequest
+    from flows.cli.runtime.request_parsing import build_request, load_request_file, merge_trees, remove_unset_values
+    from flows.request.patch_request import PatchRequest
 
     file = options["request"]
-    base = read_request_file(file) if isinstance(file, Path) else {}
+    base = load_request_file(file) if isinstance(file, Path) else {}
     source = file if isinstance(file, Path) else None
     verb = "plan" if options.get("dry_run") else "patch"
-    request = validated(PatchRequest, merged(base, given(_tree(options))), source, verb)
+    request = build_request(
+        PatchRequest, merge_trees(base, remove_unset_values(_build_request_tree(options))), source, verb
+    )
     if options["only_included"] and not request.updates.include:
         raise typer.BadParameter("--only-included leaves nothing to be installed: name it with --include")
     return request
 
 
-def _tree(options: Mapping[str, Any]) -> dict[str, object]:
+def _build_request_tree(options: Mapping[str, Any]) -> dict[str, object]:
     """Lay options out as the request has them. None is what was not given."""
-    canary_count, canary_percent = _share("--canary", options["canary"])
-    budget_count, budget_percent = _share("--failure-budget", options["failure_budget"])
+    canary_count, canary_percent = _parse_count_or_percent("--canary", options["canary"])
+    budget_count, budget_percent = _parse_count_or_percent("--failure-budget", options["failure_budget"])
     only_included = options["only_included"]
     if only_included and options["classification"]:
         raise typer.BadParameter("--only-included and --classification contradict each other: leave one of them out")
@@ -310,7 +340,7 @@ def _tree(options: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _share(option: str, text: object) -> tuple[int | None, float | None]:
+def _parse_count_or_percent(option: str, text: object) -> tuple[int | None, float | None]:
     """Return a count or a percentage, whichever was written."""
     if text is None:
         return None, None

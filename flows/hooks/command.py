@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flows.hooks.event import HookEvent
-from flows.hooks.patience import Patience
+from flows.hooks.hook_deadline import HookDeadline
 from tasks.model import Hook
-from tasks.reporting.document import json_lines
-from tasks.reporting.flatten import tables
-from tasks.rules.environment import of_hooks
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.json_document import render_json_lines
+from tasks.rules.child_environment import build_hook_environment
 
-TAIL_BYTES = 4000
-KILL_SECONDS = 5.0  # how long a command and all that it started may take to end after they were told to
-GROUP_SECONDS = 0.05
+MAX_OUTPUT_BYTES = 4000
+TERMINATE_GRACE_SECONDS = 5.0  # how long a command and all that it started may take to end after they were told to
+GROUP_POLL_SECONDS = 0.05
 
 
-def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool, str]:
+def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str]:
     """Run a command; return whether it ended with 0, and the end of what it printed.
 
     One that takes too long is told to end, with everything that it started and that stayed in its group; what has not
@@ -31,20 +31,20 @@ def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool,
     with tempfile.TemporaryDirectory(prefix="fleetpatch-hook-") as folder, tempfile.TemporaryFile() as printed:
         report = Path(folder, "report.json")
         with report.open("w", encoding="ascii") as file:
-            file.writelines(json_lines(tables(event.report)))
+            file.writelines(render_json_lines(build_tables(event.report)))
         try:
             child = subprocess.Popen(
                 shlex.split(hook.target),
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
-                env={**of_hooks(os.environ), **_environment(event, report)},
+                env={**build_hook_environment(os.environ), **_build_environment(event, report)},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
             return False, f"it could not be started: {error}"
-        why = _watched(child, patience)
-        text = _tail(printed)
+        why = _wait_for_process(child, hook_deadline)
+        text = _read_output_tail(printed)
     code = child.returncode
     if why:
         return False, f"{why}: {text}" if text else why
@@ -54,7 +54,7 @@ def run_command(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool,
     return False, f"{how}: {text}" if text else how
 
 
-def _environment(event: HookEvent, report: Path) -> dict[str, str]:
+def _build_environment(event: HookEvent, report: Path) -> dict[str, str]:
     named = {
         "RUN": event.run_id,
         "HOOK": event.hook,
@@ -67,33 +67,33 @@ def _environment(event: HookEvent, report: Path) -> dict[str, str]:
     return {f"FLEETPATCH_{name}": value for name, value in named.items()}
 
 
-def _watched(child: subprocess.Popen[bytes], patience: Patience) -> str:
+def _wait_for_process(child: subprocess.Popen[bytes], hook_deadline: HookDeadline) -> str:
     """Wait for a command; return why it was ended, or ""."""
     try:
         while child.poll() is None:
-            if why := patience.over():
+            if why := hook_deadline.find_abort_reason():
                 return why
-            patience.pause()
+            hook_deadline.sleep_until_next_poll()
         return ""
     finally:
         if child.returncode is None:
-            _end(child)
+            _terminate_process_group(child)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _terminate_process_group(child: subprocess.Popen[bytes]) -> None:
     """End a command and its group, which bears its id: also what goes on in there when the command itself has ended."""
-    until = time.monotonic() + KILL_SECONDS
+    until = time.monotonic() + TERMINATE_GRACE_SECONDS
     os.killpg(child.pid, signal.SIGTERM)
     with suppress(ProcessLookupError):  # nobody is left
         while time.monotonic() < until:
             child.poll()  # or the command itself stays in its group
             os.killpg(child.pid, 0)
-            time.sleep(GROUP_SECONDS)
+            time.sleep(GROUP_POLL_SECONDS)
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
-def _tail(printed: BinaryIO) -> str:
+def _read_output_tail(printed: BinaryIO) -> str:
     size = printed.seek(0, os.SEEK_END)
-    printed.seek(max(0, size - TAIL_BYTES))
+    printed.seek(max(0, size - MAX_OUTPUT_BYTES))
     return printed.read().decode("utf-8", "replace").strip()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from flows.hooks.event import HookEvent
-from flows.hooks.patience import GivenUp, Patience, in_a_thread
+from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted, run_in_thread
 from tasks.model import Hook
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0
-CANCEL_SECONDS = 10.0  # how long a flow run that is given up may take to be cancelled
-TAG = "fleetpatch-hook"
+CANCEL_TIMEOUT_SECONDS = 10.0  # how long a flow run that is given up may take to be cancelled
+HOOK_FLOW_RUN_TAG = "fleetpatch-hook"
 
 
-def run_deployment(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bool, str]:
+def run_deployment_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str]:
     """Run a deployment; return whether its flow run ended Completed, and how it ended.
 
     Prefect knows the flow run by the event's id: asked twice, it gives back the one that was begun. So a server that is
@@ -30,88 +30,94 @@ def run_deployment(hook: Hook, event: HookEvent, patience: Patience) -> tuple[bo
     do later could undo what comes after the hook. A flow with a parameter ``event`` is given the event.
 
     Raises:
-        GivenUp: it took too long.
+        HookWaitAborted: it took too long.
     """
-    turn = _Turn(hook.target, event)
+    hook_flow_run = _HookFlowRun(hook.target, event)
     try:
-        return in_a_thread(turn.to_its_end, patience)
-    except GivenUp as given:
-        turn.gone.set()
-        if patience.control is not None and patience.control.taken_over:
+        return run_in_thread(hook_flow_run.run, hook_deadline)
+    except HookWaitAborted as abort:
+        hook_flow_run.stop_waiting.set()
+        if hook_deadline.stop_token is not None and hook_deadline.stop_token.is_lease_lost:
             raise  # whoever took the run over waits for the same flow run
-        turn.cancelling.set()
-        turn.over.wait(CANCEL_SECONDS)
-        raise GivenUp(f"{given.message}; {turn.left_behind}" if turn.left_behind else given.message) from given
+        hook_flow_run.must_cancel.set()
+        hook_flow_run.finished.wait(CANCEL_TIMEOUT_SECONDS)
+        raise HookWaitAborted(
+            f"{abort.message}; {hook_flow_run.cancel_result}" if hook_flow_run.cancel_result else abort.message
+        ) from abort
     finally:
-        turn.gone.set()
+        hook_flow_run.stop_waiting.set()
 
 
-class _Turn:
+class _HookFlowRun:
     """One flow run of a deployment.
 
     Attributes:
-        gone: nobody waits for its end any more.
-        cancelling: it has to be cancelled.
-        over: nothing more is done about it.
+        stop_waiting: nobody waits for its end any more.
+        must_cancel: it has to be cancelled.
+        finished: nothing more is done about it.
     """
 
-    def __init__(self, name: str, event: HookEvent) -> None:
-        self._name = name
+    def __init__(self, deployment_name: str, event: HookEvent) -> None:
+        self._deployment_name = deployment_name
         self._event = event
-        self._begun = ""
-        self._cancelled = False
-        self.gone, self.cancelling, self.over = threading.Event(), threading.Event(), threading.Event()
+        self._label = ""
+        self._is_cancelled = False
+        self.stop_waiting, self.must_cancel, self.finished = threading.Event(), threading.Event(), threading.Event()
 
     @property
-    def left_behind(self) -> str:
+    def cancel_result(self) -> str:
         """What became of a flow run that was given up, or ""."""
-        if not self._begun:
+        if not self._label:
             return ""
-        return f"flow run {self._begun} {'was cancelled' if self._cancelled else 'could not be cancelled: look at it'}"
+        return (
+            f"flow run {self._label} {'was cancelled' if self._is_cancelled else 'could not be cancelled: look at it'}"
+        )
 
-    def to_its_end(self) -> tuple[bool, str]:
+    def run(self) -> tuple[bool, str]:
         from prefect.client.orchestration import get_client  # noqa: PLC0415 - loading Prefect takes a second
 
         try:
             with get_client(sync_client=True) as client:
-                return self._through(client)
+                return self._run_with_client(client)
         finally:
-            self.over.set()
+            self.finished.set()
 
-    def _through(self, client: "SyncPrefectClient") -> tuple[bool, str]:
+    def _run_with_client(self, client: "SyncPrefectClient") -> tuple[bool, str]:
         from prefect.exceptions import ObjectNotFound  # noqa: PLC0415 - loading Prefect takes a second
 
         try:
-            flow_run = self._patiently(lambda: self._begin(client))
+            flow_run = self._retry_until_answered(lambda: self._start_flow_run(client))
         except ObjectNotFound:
-            return False, f"there is no deployment {self._name!r}"
-        self._begun = f"{flow_run.name} ({flow_run.id})"
+            return False, f"there is no deployment {self._deployment_name!r}"
+        self._label = f"{flow_run.name} ({flow_run.id})"
         try:
-            while not (flow_run.state and flow_run.state.is_final()) and not self.gone.wait(POLL_SECONDS):
-                flow_run = self._patiently(partial(client.read_flow_run, flow_run.id))
+            while not (flow_run.state and flow_run.state.is_final()) and not self.stop_waiting.wait(POLL_SECONDS):
+                flow_run = self._retry_until_answered(partial(client.read_flow_run, flow_run.id))
         except ObjectNotFound:
-            return False, f"flow run {self._begun} was deleted"
+            return False, f"flow run {self._label} was deleted"
         except Exception:
-            self._cancel(client, flow_run)
-            logger.warning("hook %s: flow run %s is not watched any more", self._event.hook, self._begun)
+            self._cancel_flow_run(client, flow_run)
+            logger.warning("hook %s: flow run %s is not watched any more", self._event.hook, self._label)
             raise
-        if self.gone.is_set() and self.cancelling.wait(POLL_SECONDS):
-            self._cancel(client, flow_run)
+        if self.stop_waiting.is_set() and self.must_cancel.wait(POLL_SECONDS):
+            self._cancel_flow_run(client, flow_run)
         state = flow_run.state
-        told = f"{state.name}: {state.message}" if state and state.message else state.name if state else "no state"
-        return bool(state and state.is_completed()), f"flow run {self._begun} ended {told}"
+        final_state = (
+            f"{state.name}: {state.message}" if state and state.message else state.name if state else "no state"
+        )
+        return bool(state and state.is_completed()), f"flow run {self._label} ended {final_state}"
 
-    def _begin(self, client: "SyncPrefectClient") -> "FlowRun":
-        deployment = client.read_deployment_by_name(self._name)
-        takes = (deployment.parameter_openapi_schema or {}).get("properties") or {}
+    def _start_flow_run(self, client: "SyncPrefectClient") -> "FlowRun":
+        deployment = client.read_deployment_by_name(self._deployment_name)
+        parameter_names = (deployment.parameter_openapi_schema or {}).get("properties") or {}
         return client.create_flow_run_from_deployment(
             deployment.id,
-            parameters={"event": self._event.as_json()} if "event" in takes else {},
+            parameters={"event": self._event.as_json()} if "event" in parameter_names else {},
             idempotency_key=f"fleetpatch/{self._event.id}",
-            tags=[TAG],
+            tags=[HOOK_FLOW_RUN_TAG],
         )
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
+    def _retry_until_answered(self, ask: Callable[[], T]) -> T:
         """Ask again while Prefect is away and somebody waits. All that is asked here may be asked twice."""
         import httpx  # noqa: PLC0415 - as Prefect
 
@@ -119,14 +125,16 @@ class _Turn:
             try:
                 return ask()
             except httpx.HTTPStatusError as error:
-                if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR or self.gone.wait(POLL_SECONDS):
+                if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR or self.stop_waiting.wait(
+                    POLL_SECONDS
+                ):
                     raise
             except (httpx.HTTPError, OSError):
-                if self.gone.wait(POLL_SECONDS):
+                if self.stop_waiting.wait(POLL_SECONDS):
                     raise
             logger.info("hook %s: asking Prefect again", self._event.hook)
 
-    def _cancel(self, client: "SyncPrefectClient", flow_run: "FlowRun") -> None:
+    def _cancel_flow_run(self, client: "SyncPrefectClient", flow_run: "FlowRun") -> None:
         import httpx  # noqa: PLC0415 - as Prefect
         from prefect.exceptions import PrefectException  # noqa: PLC0415
         from prefect.states import Cancelling  # noqa: PLC0415
@@ -134,6 +142,6 @@ class _Turn:
         try:
             client.set_flow_run_state(flow_run.id, Cancelling(message=f"hook {self._event.hook} was given up"))
         except (httpx.HTTPError, OSError, PrefectException) as error:
-            logger.warning("hook %s: flow run %s could not be cancelled: %s", self._event.hook, self._begun, error)
+            logger.warning("hook %s: flow run %s could not be cancelled: %s", self._event.hook, self._label, error)
         else:
-            self._cancelled = True
+            self._is_cancelled = True

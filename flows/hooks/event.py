@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.model import Hook, RunReport, Wave, Window
-from tasks.rules.hooks import BEFORE
-from tasks.rules.verdict import run_state
-from tasks.seams.clock import Deadline
-from tasks.states import HookPlace, OperationState
-from tasks.steps.hooks import key_of
+from tasks.protocols.clock import Deadline
+from tasks.rules.runs.hooks import BEFORE_PLACES
+from tasks.rules.runs.outcome import determine_run_state
+from tasks.states import HookPoint, OperationState
+from tasks.steps.hooks import build_hook_key
 
-Json = dict[str, object]
+JsonObject = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class HookEvent:
 
     id: str
     hook: str
-    place: HookPlace
+    place: HookPoint
     subject: str
     machines: tuple[str, ...]
     run_id: str
@@ -49,9 +49,9 @@ class HookEvent:
     state: OperationState | None
     report: RunReport
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """Return it as JSON data. Moments are ISO 8601 in UTC."""
-        data: Json = {
+        data: JsonObject = {
             "correlationId": self.run_id,
             "maintenanceConfigurationId": self.configuration,
             "hook": self.hook,
@@ -66,7 +66,7 @@ class HookEvent:
             data["status"] = self.state.value
         return {
             "id": self.id,
-            "eventType": f"fleetpatch.{'Pre' if self.place in BEFORE else 'Post'}MaintenanceEvent",
+            "eventType": f"fleetpatch.{'Pre' if self.place in BEFORE_PLACES else 'Post'}MaintenanceEvent",
             "eventTime": self.at.isoformat(),
             "subject": self.subject,
             "dataVersion": "1",
@@ -74,30 +74,30 @@ class HookEvent:
         }
 
 
-def event_of(hook: Hook, report: RunReport, subject: str, deadline: Deadline, now: datetime) -> HookEvent:
+def build_event(hook: Hook, report: RunReport, subject: str, deadline: Deadline, now: datetime) -> HookEvent:
     """Return what a hook is told. Pure."""
-    run, before = report.run, hook.place in BEFORE
-    about = _about(hook.place, report.waves, subject)
-    outcomes = [outcome for outcome in report.outcomes if outcome.machine in about]
-    opens = run.window.start if run.window is not None and run.window.start > now else deadline.at
+    run, before = report.run, hook.place in BEFORE_PLACES
+    machine_names = _find_affected_machines(hook.place, report.waves, subject)
+    outcomes = [outcome for outcome in report.outcomes if outcome.machine in machine_names]
+    cancel_until = run.window.start if run.window is not None and run.window.start > now else deadline.expires_at
     return HookEvent(
-        id=f"{run.id}/{key_of(hook, subject)}",
+        id=f"{run.id}/{build_hook_key(hook, subject)}",
         hook=hook.name,
         place=hook.place,
         subject=subject,
-        machines=about,
+        machines=machine_names,
         run_id=run.id,
         configuration=str(run.request.get("configuration", "")),
         window=run.window,
         at=now,
-        cancel_until=opens if before else None,
-        state=run_state(outcomes) if outcomes and not before else None,
+        cancel_until=cancel_until if before else None,
+        state=determine_run_state(outcomes) if outcomes and not before else None,
         report=report,
     )
 
 
-def _about(place: HookPlace, waves: tuple[Wave, ...], subject: str) -> tuple[str, ...]:
-    if place in {HookPlace.BEFORE_MACHINE, HookPlace.AFTER_MACHINE}:
+def _find_affected_machines(place: HookPoint, waves: tuple[Wave, ...], subject: str) -> tuple[str, ...]:
+    if place in {HookPoint.BEFORE_MACHINE, HookPoint.AFTER_MACHINE}:
         return (subject,)
-    whole = place in {HookPlace.BEFORE_RUN, HookPlace.AFTER_RUN}
+    whole = place in {HookPoint.BEFORE_RUN, HookPoint.AFTER_RUN}
     return tuple(name for wave in waves if whole or f"wave {wave.number}" == subject for name in wave.machines)

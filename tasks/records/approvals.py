@@ -11,16 +11,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tasks.protocols.clock import Clock, SystemClock
 from tasks.records import schema
-from tasks.records.database import Database
-from tasks.seams.clock import Clock, SystemClock
+from tasks.records.storage.database import Database
 from tasks.states import OperationState
 
-_TABLE, _RUNS = schema.approvals, schema.runs
-_OPEN = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value, OperationState.UNKNOWN.value)
+_APPROVALS, _RUNS = schema.approvals, schema.runs
+_UNFINISHED_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value, OperationState.UNKNOWN.value)
 
 
-class Answer(StrEnum):
+class ApprovalDecision(StrEnum):
     """What became of a plan that was put up for approval."""
 
     WAITING = ""
@@ -34,9 +34,9 @@ class Approval:
     """A plan that was put up for approval.
 
     Attributes:
-        digest: of the plan that was shown (see tasks/rules/approval.py).
+        digest: of the plan that was shown (see tasks/rules/runs/approval.py).
         expires_at: from when on nobody may approve it any more.
-        answer: what was decided; WAITING while nobody has.
+        decision: what was decided; WAITING while nobody has.
         who: whoever decided; "" when it expired.
     """
 
@@ -44,7 +44,7 @@ class Approval:
     digest: str
     asked_at: datetime
     expires_at: datetime
-    answer: Answer = Answer.WAITING
+    decision: ApprovalDecision = ApprovalDecision.WAITING
     who: str = ""
     remark: str = ""
     decided_at: datetime | None = None
@@ -60,10 +60,10 @@ class SqlApprovals:
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._database = database
-        self._clock = clock or (SystemClock() if database.sqlite else None)
-        self._insert = sqlite.insert if database.sqlite else postgresql.insert
+        self._clock = clock or (SystemClock() if database.is_sqlite else None)
+        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
-    def ask(self, run_id: str, digest: str, seconds: float) -> Approval:
+    def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:
         """Put a plan up for approval for so many seconds, and return what stands.
 
         Asked again for the same plan, the first time stands, and so does what was decided. Another plan of the same
@@ -72,23 +72,25 @@ class SqlApprovals:
         Raises:
             RecordsError: the database can't be asked.
         """
-        with self._database.writing(f"ask for the approval of run {run_id}") as connection:
-            now = self._now(connection)
+        with self._database.begin_write(f"ask for the approval of run {run_id}") as connection:
+            now = self._read_time(connection)
             row = {
                 "digest": digest,
                 "asked_at": now,
                 "expires_at": now + timedelta(seconds=seconds),
-                "decision": Answer.WAITING.value,
+                "decision": ApprovalDecision.WAITING.value,
                 "who": "",
                 "remark": "",
                 "decided_at": None,
             }
-            asking = self._insert(_TABLE).values(row | {"run_id": run_id})
-            another = (_TABLE.c.decision == Answer.WAITING.value) & (_TABLE.c.digest != digest)
-            connection.execute(asking.on_conflict_do_update(index_elements=["run_id"], set_=row, where=another))
-            return _approval(connection.execute(select(_TABLE).where(_TABLE.c.run_id == run_id)).one())
+            insertion = self._insert(_APPROVALS).values(row | {"run_id": run_id})
+            another = (_APPROVALS.c.decision == ApprovalDecision.WAITING.value) & (_APPROVALS.c.digest != digest)
+            connection.execute(insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=another))
+            return _to_approval(connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one())
 
-    def decide(self, run_id: str, digest: str, answer: Answer, who: str, remark: str = "") -> Approval | None:
+    def decide(
+        self, run_id: str, digest: str, decision: ApprovalDecision, who: str, remark: str = ""
+    ) -> Approval | None:
         """Decide on a plan, and return what stands now; None when it was never put up for approval.
 
         Of several who decide at once exactly one does. What was decided before, another plan than this one, and a plan
@@ -97,65 +99,71 @@ class SqlApprovals:
         Raises:
             RecordsError: the database can't be asked.
         """
-        with self._database.writing(f"decide on run {run_id}") as connection:
-            now = self._now(connection)
-            decided = {"decision": answer.value, "who": who, "remark": remark, "decided_at": now}
-            mine = (_TABLE.c.run_id == run_id, _TABLE.c.digest == digest, _TABLE.c.decision == Answer.WAITING.value)
-            in_time = () if answer is Answer.EXPIRED else (_TABLE.c.expires_at > now,)
-            connection.execute(update(_TABLE).where(*mine, *in_time).values(decided))
-            row = connection.execute(select(_TABLE).where(_TABLE.c.run_id == run_id)).one_or_none()
-        return _approval(row) if row is not None else None
+        with self._database.begin_write(f"decide on run {run_id}") as connection:
+            now = self._read_time(connection)
+            decided = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
+            mine = (
+                _APPROVALS.c.run_id == run_id,
+                _APPROVALS.c.digest == digest,
+                _APPROVALS.c.decision == ApprovalDecision.WAITING.value,
+            )
+            in_time = () if decision is ApprovalDecision.EXPIRED else (_APPROVALS.c.expires_at > now,)
+            connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided))
+            row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
+        return _to_approval(row) if row is not None else None
 
-    def of(self, run_id: str) -> Approval | None:
+    def find_approval(self, run_id: str) -> Approval | None:
         """Return what stands of a run's approval; None when it was never asked for.
 
         Raises:
             RecordsError: the database can't be asked.
         """
-        with self._database.reading("look at an approval") as connection:
-            row = connection.execute(select(_TABLE).where(_TABLE.c.run_id == run_id)).one_or_none()
-        return _approval(row) if row is not None else None
+        with self._database.begin_read("look at an approval") as connection:
+            row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
+        return _to_approval(row) if row is not None else None
 
-    def waiting(self) -> tuple[Approval, ...]:
+    def find_pending_approvals(self) -> tuple[Approval, ...]:
         """Return what somebody may still decide on, of runs that are not over; what expires first comes first.
 
         Raises:
             RecordsError: the database can't be asked.
         """
         query = (
-            select(_TABLE)
-            .join_from(_TABLE, _RUNS, _TABLE.c.run_id == _RUNS.c.id)
-            .where(_TABLE.c.decision == Answer.WAITING.value, _RUNS.c.state.in_(_OPEN))
-            .order_by(_TABLE.c.expires_at, _TABLE.c.run_id)
+            select(_APPROVALS)
+            .join_from(_APPROVALS, _RUNS, _APPROVALS.c.run_id == _RUNS.c.id)
+            .where(_APPROVALS.c.decision == ApprovalDecision.WAITING.value, _RUNS.c.state.in_(_UNFINISHED_STATES))
+            .order_by(_APPROVALS.c.expires_at, _APPROVALS.c.run_id)
         )
-        with self._database.reading("list what waits for approval") as connection:
-            in_time = _TABLE.c.expires_at > self._now(connection)
-            return tuple(_approval(row) for row in connection.execute(query.where(in_time)).all())
+        with self._database.begin_read("list what waits for approval") as connection:
+            in_time = _APPROVALS.c.expires_at > self._read_time(connection)
+            return tuple(_to_approval(row) for row in connection.execute(query.where(in_time)).all())
 
-    def now(self) -> datetime:
+    def read_current_time(self) -> datetime:
         """Return the present moment by the clock that approvals are judged by.
 
         Raises:
             RecordsError: the database can't be asked.
         """
-        with self._database.reading("ask for the time") as connection:
-            return self._now(connection)
+        with self._database.begin_read("ask for the time") as connection:
+            return self._read_time(connection)
 
-    def _now(self, connection: Connection) -> datetime:
+    def _read_time(self, connection: Connection) -> datetime:
         if self._clock is not None:
             return self._clock.now()
         # Not now(): that one stands still while a transaction waits for another one's row.
-        moment: datetime = connection.execute(select(func.clock_timestamp(type_=_TABLE.c.expires_at.type))).scalar_one()
+        moment: datetime = connection.execute(
+            select(func.clock_timestamp(type_=_APPROVALS.c.expires_at.type))
+        ).scalar_one()
         return moment
 
 
-def _approval(row: Row[Any]) -> Approval:
+def _to_approval(row: Row[Any]) -> Approval:
     return Approval(
         run_id=row.run_id,
         digest=row.digest,
         asked_at=row.asked_at,
         expires_at=row.expires_at,
-        answer=Answer(row.decision),
+        decision=ApprovalDecision(row.decision),
         who=row.who,
         remark=row.remark,
         decided_at=row.decided_at,

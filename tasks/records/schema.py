@@ -1,6 +1,6 @@
 """The tables. Each keeps its object as a JSON document (see codec.py) beside columns to find it by.
 
-Lists of updates stand compressed beside the documents (see documents.py).
+Lists of updates stand compressed beside the documents (see compressed_documents.py).
 
 Runs, assessments, outcomes and the journal don't refer to each other by foreign key: an outcome or a journal entry is
 never turned away because something else is missing. Rows that only exist to find a document by (assessment_updates,
@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from tasks.records.columns import Instant, Key, Words
+from tasks.records.storage.column_types import KeyType, TextType, UtcDateTime
 
 metadata = MetaData(
     naming_convention={
@@ -38,28 +38,28 @@ metadata = MetaData(
 VERSION_TABLE = "fleetpatch_version"
 """Holds the revision. Its name is how we know our own databases: others' are called alembic_version."""
 
-Number = BigInteger().with_variant(Integer(), "sqlite")
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 """Of rows; SQLite only counts up by itself in a column of exactly this type."""
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", Key, primary_key=True),
-    Column("kind", Key, nullable=False),
-    Column("state", Key, nullable=False, index=True),
-    Column("started_at", Instant, nullable=False, index=True),
-    Column("ended_at", Instant),
-    Column("scope", Words, nullable=False),
-    Column("started_by", Words, nullable=False),
-    Column("flow_run_id", Key, nullable=False, index=True),
-    Column("message", Words, nullable=False),
+    Column("id", KeyType, primary_key=True),
+    Column("kind", KeyType, nullable=False),
+    Column("state", KeyType, nullable=False, index=True),
+    Column("started_at", UtcDateTime, nullable=False, index=True),
+    Column("ended_at", UtcDateTime),
+    Column("scope", TextType, nullable=False),
+    Column("started_by", TextType, nullable=False),
+    Column("flow_run_id", KeyType, nullable=False, index=True),
+    Column("message", TextType, nullable=False),
     Column("document", Text, nullable=False),
 )
 
 run_plans = Table(
     "run_plans",
     metadata,
-    Column("run_id", Key, primary_key=True),
+    Column("run_id", KeyType, primary_key=True),
     Column("document", Text, nullable=False),
 )
 """A run's waves, hooks and notes; in those of before, its plans too."""
@@ -67,8 +67,8 @@ run_plans = Table(
 machine_plans = Table(
     "machine_plans",
     metadata,
-    Column("run_id", Key, primary_key=True),
-    Column("machine", Key, primary_key=True),
+    Column("run_id", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
     Column("document", Text, nullable=False),
     Column("updates", LargeBinary, nullable=False),
 )
@@ -76,19 +76,19 @@ machine_plans = Table(
 assessments = Table(
     "assessments",
     metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("run_id", Key, nullable=False, index=True),
-    Column("machine", Key, nullable=False),
-    Column("at", Instant, nullable=False),
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("run_id", KeyType, nullable=False, index=True),
+    Column("machine", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
     Column("known", Boolean, nullable=False),
-    Column("compliance", Key, nullable=False),
+    Column("compliance", KeyType, nullable=False),
     Column("urgent", Integer, nullable=False),
     Column("other", Integer, nullable=False),
-    Column("reboot", Key, nullable=False),
-    Column("os_id", Key, nullable=False),
-    Column("os_version", Key, nullable=False),
-    Column("error_kind", Key, nullable=False),
-    Column("error_message", Words, nullable=False),
+    Column("reboot", KeyType, nullable=False),
+    Column("os_id", KeyType, nullable=False),
+    Column("os_version", KeyType, nullable=False),
+    Column("error_kind", KeyType, nullable=False),
+    Column("error_message", TextType, nullable=False),
     Column("document", Text, nullable=False),
     Column("updates", LargeBinary),
     UniqueConstraint("machine", "at", "run_id"),
@@ -99,39 +99,39 @@ assessments = Table(
 assessment_updates = Table(
     "assessment_updates",
     metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("assessment", Number, ForeignKey("assessments.number", ondelete="CASCADE"), nullable=False, index=True),
-    Column("machine", Key, nullable=False, index=True),
-    Column("update_id", Key, nullable=False),
-    Column("name", Key, nullable=False, index=True),
-    Column("arch", Key, nullable=False),
-    Column("classification", Key, nullable=False),
-    Column("severity", Key, nullable=False),
-    Column("installed", Words),
-    Column("available", Words, nullable=False),
-    Column("kb", Key, nullable=False),
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("assessment", RowNumber, ForeignKey("assessments.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("machine", KeyType, nullable=False, index=True),
+    Column("update_id", KeyType, nullable=False),
+    Column("name", KeyType, nullable=False, index=True),
+    Column("arch", KeyType, nullable=False),
+    Column("classification", KeyType, nullable=False),
+    Column("severity", KeyType, nullable=False),
+    Column("installed", TextType),
+    Column("available", TextType, nullable=False),
+    Column("kb", KeyType, nullable=False),
     Column("held", Boolean, nullable=False),
-    Column("blocked", Words, nullable=False),
-    Column("published", Instant),
+    Column("blocked", TextType, nullable=False),
+    Column("published", UtcDateTime),
 )
 """What is pending by each machine's newest assessment that has an answer; older ones keep their documents only."""
 
 outcomes = Table(
     "outcomes",
     metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("run_id", Key, nullable=False),
-    Column("machine", Key, nullable=False),
-    Column("state", Key, nullable=False),
-    Column("reason", Words, nullable=False),
-    Column("reboot", Key, nullable=False),
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("run_id", KeyType, nullable=False),
+    Column("machine", KeyType, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("reboot", KeyType, nullable=False),
     Column("wave", Integer),
-    Column("started_at", Instant),
-    Column("ended_at", Instant),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
     Column("window_exceeded_seconds", Float, nullable=False),
     Column("updates_installed", Integer, nullable=False),
     Column("updates_failed", Integer, nullable=False),
-    Column("error_kind", Key, nullable=False),
+    Column("error_kind", KeyType, nullable=False),
     Column("document", Text, nullable=False),
     Column("counts", Text),
     Column("updates", LargeBinary),
@@ -143,35 +143,35 @@ outcomes = Table(
 update_results = Table(
     "update_results",
     metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("outcome", Number, ForeignKey("outcomes.number", ondelete="CASCADE"), nullable=False, index=True),
-    Column("run_id", Key, nullable=False),
-    Column("machine", Key, nullable=False),
-    Column("update_id", Key, nullable=False),
-    Column("name", Key, nullable=False, index=True),
-    Column("arch", Key, nullable=False),
-    Column("classification", Key, nullable=False),
-    Column("state", Key, nullable=False),
-    Column("reason", Words, nullable=False),
-    Column("installed", Words),
-    Column("available", Words, nullable=False),
-    Column("version_after", Words),
-    Column("kb", Key, nullable=False),
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("outcome", RowNumber, ForeignKey("outcomes.number", ondelete="CASCADE"), nullable=False, index=True),
+    Column("run_id", KeyType, nullable=False),
+    Column("machine", KeyType, nullable=False),
+    Column("update_id", KeyType, nullable=False),
+    Column("name", KeyType, nullable=False, index=True),
+    Column("arch", KeyType, nullable=False),
+    Column("classification", KeyType, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("installed", TextType),
+    Column("available", TextType, nullable=False),
+    Column("version_after", TextType),
+    Column("kb", KeyType, nullable=False),
 )
 
 journal = Table(
     "journal",
     metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("run_id", Key, nullable=False),
-    Column("machine", Key, nullable=False),
-    Column("step", Key, nullable=False),
-    Column("mark", Key, nullable=False),
-    Column("act", Key, nullable=False),
-    Column("key", Key, nullable=False),
-    Column("at", Instant, nullable=False),
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("run_id", KeyType, nullable=False),
+    Column("machine", KeyType, nullable=False),
+    Column("step", KeyType, nullable=False),
+    Column("mark", KeyType, nullable=False),
+    Column("act", KeyType, nullable=False),
+    Column("key", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
     Column("document", Text, nullable=False),
-    Column("digest", Key),
+    Column("digest", KeyType),
     Index(None, "run_id", "machine", "number"),
     Index(None, "digest", unique=True),
     sqlite_autoincrement=True,
@@ -181,9 +181,9 @@ journal = Table(
 job_outputs = Table(
     "job_outputs",
     metadata,
-    Column("run_id", Key, primary_key=True),
-    Column("machine", Key, primary_key=True),
-    Column("job_id", Key, primary_key=True),
+    Column("run_id", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("job_id", KeyType, primary_key=True),
     Column("characters", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
@@ -191,10 +191,10 @@ job_outputs = Table(
 measures = Table(
     "measures",
     metadata,
-    Column("run_id", Key, primary_key=True),
-    Column("machine", Key, primary_key=True),
-    Column("measure", Key, primary_key=True),
-    Column("at", Instant, nullable=False),
+    Column("run_id", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("measure", KeyType, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
     Column("value", Float, nullable=False),
     Index(None, "machine", "measure", "at"),
 )
@@ -203,12 +203,12 @@ measures = Table(
 leases = Table(
     "leases",
     metadata,
-    Column("run_id", Key, primary_key=True),
-    Column("holder_id", Key, nullable=False),
-    Column("host", Words, nullable=False),
+    Column("run_id", KeyType, primary_key=True),
+    Column("holder_id", KeyType, nullable=False),
+    Column("host", TextType, nullable=False),
     Column("pid", BigInteger, nullable=False),
-    Column("username", Words, nullable=False),
-    Column("until", Instant, nullable=False),
+    Column("username", TextType, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
     Column("given_back", Boolean, nullable=False),
 )
 """Who carries a run out, or did last. May be there before its run is, and is never turned away for that."""
@@ -216,35 +216,35 @@ leases = Table(
 stop_requests = Table(
     "stop_requests",
     metadata,
-    Column("run_id", Key, primary_key=True),
-    Column("who", Words, nullable=False),
-    Column("reason", Words, nullable=False),
-    Column("at", Instant, nullable=False),
+    Column("run_id", KeyType, primary_key=True),
+    Column("who", TextType, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )
 
 approvals = Table(
     "approvals",
     metadata,
-    Column("run_id", Key, primary_key=True),
-    Column("digest", Key, nullable=False),
-    Column("asked_at", Instant, nullable=False),
-    Column("expires_at", Instant, nullable=False),
-    Column("decision", Key, nullable=False, index=True),
-    Column("who", Words, nullable=False),
-    Column("remark", Words, nullable=False),
-    Column("decided_at", Instant),
+    Column("run_id", KeyType, primary_key=True),
+    Column("digest", KeyType, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("decision", KeyType, nullable=False, index=True),
+    Column("who", TextType, nullable=False),
+    Column("remark", TextType, nullable=False),
+    Column("decided_at", UtcDateTime),
 )
 """``decision`` is "" while a person is waited for; ``digest`` is of the plan that was shown."""
 
 occurrences = Table(
     "occurrences",
     metadata,
-    Column("configuration", Key, primary_key=True),
-    Column("starts_at", Instant, primary_key=True),
-    Column("run_id", Key, nullable=False, index=True),
-    Column("what", Key, nullable=False),
-    Column("reason", Words, nullable=False),
-    Column("at", Instant, nullable=False),
+    Column("configuration", KeyType, primary_key=True),
+    Column("starts_at", UtcDateTime, primary_key=True),
+    Column("run_id", KeyType, nullable=False, index=True),
+    Column("what", KeyType, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )
 """The one run that a window of a configuration belongs to, or why it has none: ``what`` is "run", "missed", "frozen"
 or "cancelled"."""
@@ -252,9 +252,9 @@ or "cancelled"."""
 retention = Table(
     "retention",
     metadata,
-    Column("what", Key, primary_key=True),
+    Column("what", KeyType, primary_key=True),
     Column("days", Integer),
-    Column("applied_at", Instant),
+    Column("applied_at", UtcDateTime),
 )
 """How long runs ("runs") and what only looked at machines ("assessments") are kept; without days, or without a row:
 forever."""

@@ -7,46 +7,52 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.records import schema
 
-_COUNTED = "number"  # filled by the database
+_AUTO_NUMBER_COLUMN = "number"  # filled by the database
 
 
 @cache
-def upsert(dialect: str, table: Table, key: tuple[str, ...]) -> TextClause:
+def build_upsert(dialect: str, table: Table, key: tuple[str, ...]) -> TextClause:
     """Return what inserts a row, all of its columns given, or replaces the one with the same key.
 
     It returns the first column of the primary key.
     """
-    made = _made(dialect, table)
-    changes = {name: made.excluded[name] for name in _names(table) if name not in key}
+    made = _build_insert(dialect, table)
+    changes = {name: made.excluded[name] for name in _list_bound_columns(table) if name not in key}
     first = next(iter(table.primary_key.columns))
-    return _spelled(made.on_conflict_do_update(index_elements=key, set_=changes).returning(first), dialect, table)
+    return _to_text_clause(
+        made.on_conflict_do_update(index_elements=key, set_=changes).returning(first), dialect, table
+    )
 
 
 @cache
-def insert_once(dialect: str) -> TextClause:
+def build_journal_insert(dialect: str) -> TextClause:
     """Return what inserts a journal entry, unless the very same is there."""
     table = schema.journal
-    return _spelled(_made(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table)
+    return _to_text_clause(
+        _build_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
+    )
 
 
-def _names(table: Table) -> list[str]:
-    return [column.name for column in table.columns if column.name != _COUNTED]
+def _list_bound_columns(table: Table) -> list[str]:
+    return [column.name for column in table.columns if column.name != _AUTO_NUMBER_COLUMN]
 
 
-def _made(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+def _build_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     made = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    return made.values({name: bindparam(name) for name in _names(table)})
+    return made.values({name: bindparam(name) for name in _list_bound_columns(table)})
 
 
-def _spelled(statement: ClauseElement, dialect: str, table: Table) -> TextClause:
+def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> TextClause:
     """Return a statement as text: one with ON CONFLICT has no cache key, so SQLAlchemy compiles it anew each time."""
-    of = sqlite.dialect if dialect == "sqlite" else postgresql.dialect
-    words = str(statement.compile(dialect=of(paramstyle="named")))
-    return text(words).bindparams(*(bindparam(name, type_=table.columns[name].type) for name in _names(table)))
+    dialect_class = sqlite.dialect if dialect == "sqlite" else postgresql.dialect
+    sql = str(statement.compile(dialect=dialect_class(paramstyle="named")))
+    return text(sql).bindparams(
+        *(bindparam(name, type_=table.columns[name].type) for name in _list_bound_columns(table))
+    )
 
 
 @cache
-def journal_of(*, of_machine: bool) -> Select[tuple[str]]:
+def build_journal_query(*, of_machine: bool) -> Select[tuple[str]]:
     """Return what reads the journal of the run ``of_run``, or of its machine ``of_machine``, oldest first."""
     table = schema.journal
     query = select(table.c.document).where(table.c.run_id == bindparam("of_run")).order_by(table.c.number)
@@ -54,16 +60,16 @@ def journal_of(*, of_machine: bool) -> Select[tuple[str]]:
 
 
 @cache
-def samples(most: int) -> Select[tuple[float]]:
+def build_samples_query(limit: int) -> Select[tuple[float]]:
     """Return what reads the newest samples of ``of_measure`` of ``of_machine``, newest first."""
     table = schema.measures
     query = select(table.c.value).where(table.c.machine == bindparam("of_machine"))
     query = query.where(table.c.measure == bindparam("of_measure"))
-    return query.order_by(table.c.at.desc(), table.c.run_id.desc()).limit(most)
+    return query.order_by(table.c.at.desc(), table.c.run_id.desc()).limit(limit)
 
 
 @cache
-def has_newer_answer() -> Select[tuple[bool]]:
+def build_newer_assessment_query() -> Select[tuple[bool]]:
     """Return what asks whether ``of_machine`` has an assessment with an answer that was made after ``after``."""
     table = schema.assessments
     newer = exists().where(table.c.machine == bindparam("of_machine"), table.c.at > bindparam("after"))
@@ -71,6 +77,6 @@ def has_newer_answer() -> Select[tuple[bool]]:
 
 
 @cache
-def clear(column: Column[object]) -> Delete:
+def build_delete(column: Column[object]) -> Delete:
     """Return what deletes rows whose column is ``of``."""
     return delete(column.table).where(column == bindparam("of"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-FEWEST_DAYS = 45
+MIN_RETENTION_DAYS = 45
 """A run may last up to 38 days (its lead and its window), and must not be forgotten while it does."""
 
 
@@ -23,15 +23,15 @@ class Retention:
         """Whether nothing is ever forgotten."""
         return self.assessments_days is None and self.runs_days is None
 
-    def fault(self) -> str:
+    def find_fault(self) -> str:
         """Return what is wrong with it, or ""."""
         for what, days in (("assessments", self.assessments_days), ("runs", self.runs_days)):
-            if days is not None and days < FEWEST_DAYS:
+            if days is not None and days < MIN_RETENTION_DAYS:
                 return f"{what} cannot be kept for {days} days only: a run may last up to 38 days"
         if self.runs_days is not None and (self.assessments_days is None or self.assessments_days > self.runs_days):
             return "runs cannot be forgotten before assessments"
         return ""
 
 
-USUAL = Retention(assessments_days=90, runs_days=730)
+DEFAULT_RETENTION = Retention(assessments_days=90, runs_days=730)
 """Of a new history."""

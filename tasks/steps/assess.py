@@ -3,137 +3,157 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, PackageState, Plan, Update
-from tasks.rules.approval import asked_for, kept_to
-from tasks.rules.approval import shown as shown_in
-from tasks.rules.budget import predict, reboot_expected
-from tasks.rules.checks import vendor_findings
-from tasks.rules.machine_state import state_findings
-from tasks.rules.rehearsal import sift
-from tasks.rules.restarts import restartable, shown
-from tasks.rules.selection import notes, select
-from tasks.states import Answer, FindingLevel, RebootPolicy
-from tasks.steps.context import MachineRun, PatchOptions, Work
-from tasks.steps.facts import read_facts
-from tasks.steps.probes import try_all
-from tasks.steps.turn import worth_a_visit
+from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, Update
+from tasks.rules.machine_checks.packages import check_vendor_changes
+from tasks.rules.machine_checks.precheck import check_machine_state
+from tasks.rules.machine_checks.service_restarts import find_restartable_services, join_first_services
+from tasks.rules.runs.approval import collect_planned_updates as shown_in
+from tasks.rules.runs.approval import is_approval_required, restrict_to_approved
+from tasks.rules.updates.duration_prediction import predict_durations, predict_reboot_need
+from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
+from tasks.rules.updates.simulation import filter_by_simulation
+from tasks.states import FindingLevel, RebootPolicy, YesNoUnknown
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.machine.custom_checks import run_all_checks
+from tasks.steps.machine.facts import read_facts
+from tasks.steps.start_checks import is_visit_needed
 
 
-def assess(work: Work) -> MachineRun:
+def assess(context: MachineContext) -> MachineState:
     """Ask the machine for facts and pending updates, and keep the answer in the records."""
-    clock, run = work.context.clock, work.run
+    clock, machine_state = context.run_context.clock, context.state
     began = clock.now()
-    facts = read_facts(work.transport, clock, work.reading())
-    packages = work.context.manager_for(facts).assess(
-        work.transport, refresh=work.context.options.refresh, deadline=work.reading()
+    facts = read_facts(context.transport, clock, context.build_read_deadline())
+    packages = context.run_context.find_manager(facts).assess(
+        context.transport, refresh=context.run_context.options.refresh, deadline=context.build_read_deadline()
     )
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
-        machine=work.name, at=began, seconds=seconds, facts=facts, packages=packages, run_id=work.context.run.id
+        machine=context.name,
+        at=began,
+        seconds=seconds,
+        facts=facts,
+        packages=packages,
+        run_id=context.run_context.run.id,
     )
-    work.context.records.save(assessment)
-    return replace(run, assessment=assessment)
+    context.run_context.records.save(assessment)
+    return replace(machine_state, assessment=assessment)
 
 
-def plan(work: Work) -> MachineRun:
+def plan_updates(context: MachineContext) -> MachineState:
     """Decide what is to be done on an assessed machine, after asking its package manager what that would entail."""
-    options, packages = work.context.options, work.packages
-    chosen, skipped = select(packages, options.selection)
+    options, packages = context.run_context.options, context.packages
+    chosen, skipped = select_updates(packages, options.selection)
     download: int | None = 0
     if chosen and not packages.problems:
-        sifted = sift(
+        filtered = filter_by_simulation(
             chosen,
-            lambda updates: work.manager.rehearse(work.transport, updates, deadline=work.reading()),
+            lambda updates: context.manager.simulate(
+                context.transport, updates, deadline=context.build_read_deadline()
+            ),
             packages,
             options.selection,
             allow_removals=options.allow_removals,
         )
-        chosen, skipped = sifted.chosen, (*skipped, *sifted.skipped)
-        download = sifted.rehearsal.download_bytes if sifted.rehearsal else 0
-    expected = reboot_expected(chosen, packages.reboot)
-    made = Plan(
-        machine=work.name,
+        chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped)
+        download = filtered.simulation.download_bytes if filtered.simulation else 0
+    expected = predict_reboot_need(chosen, packages.reboot)
+    machine_plan = MachinePlan(
+        machine=context.name,
         chosen=chosen,
         skipped=skipped,
-        prediction=predict(chosen, work.rates, expected, options.reboot, download),
-        reboot_expected=_under(options.reboot, expected),
+        prediction=predict_durations(chosen, context.rates, expected, options.reboot, download),
+        reboot_expected=_apply_reboot_policy(options.reboot, expected),
         notes=(
-            *_notes(packages),
-            *_restarts(packages, options),
-            *notes(chosen, options.selection),
-            *(finding.message for finding in vendor_findings(chosen)),
+            *_describe_package_state(packages),
+            *_describe_service_restarts(packages, options),
+            *describe_unapplied_limits(chosen, options.selection),
+            *(finding.message for finding in check_vendor_changes(chosen)),
         ),
         download_bytes=download,
-        assessed_at=work.run.assessment.at if work.run.assessment else None,
+        assessed_at=context.state.assessment.at if context.state.assessment else None,
     )
-    work.run = replace(work.run, plan=made)
-    return replace(work.run, plan=_checked(work, made))
+    context.state = replace(context.state, plan=machine_plan)
+    return replace(context.state, plan=_with_refusals(context, machine_plan))
 
 
-def plan_anew(work: Work, packages: PackageState) -> MachineRun:
+def replan_updates(context: MachineContext, packages: PackageState) -> MachineState:
     """Plan with what is pending now, and install no more than what a person saw, where one had to approve it."""
-    before, run = work.plan, replace(work.run, planned_anew=True)
-    work.run = replace(run, assessment=replace(run.assessment, packages=packages) if run.assessment else None)
-    made = plan(work)
-    if made.plan is None or not asked_for(work.context.run):
-        return made
-    return replace(made, plan=kept_to(made.plan, shown_in([before]), "trim", "a person"))
+    previous_plan, machine_state = context.plan, replace(context.state, was_replanned=True)
+    context.state = replace(
+        machine_state,
+        assessment=replace(machine_state.assessment, packages=packages) if machine_state.assessment else None,
+    )
+    replanned = plan_updates(context)
+    if replanned.plan is None or not is_approval_required(context.run_context.run):
+        return replanned
+    return replace(replanned, plan=restrict_to_approved(replanned.plan, shown_in([previous_plan]), "trim", "a person"))
 
 
-def findings_on_state(work: Work, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
+def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
     """Return what the machine's own state means for installing these updates, without its owner's checks."""
-    options, packages = work.context.options, work.packages
-    return state_findings(
+    options, packages = context.run_context.options, context.packages
+    return check_machine_state(
         facts,
         packages,
         chosen,
         repair=options.repair,
         reboot_first=options.reboot_pending_first,
-        updaters_rest=options.native_updaters == "pause",
+        updaters_paused=options.native_updaters == "pause",
     )
 
 
-def _checked(work: Work, plan: Plan) -> Plan:
+def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     """Return a plan with what the pre-check would refuse, if the machine would be visited at all."""
-    if not worth_a_visit(work.run, work.context.options):
+    if not is_visit_needed(context.state, context.run_context.options):
         return plan
-    found = findings_on_state(work, work.facts, plan.chosen)
-    if work.context.run.kind == "plan":  # a run that patches asks its owner's checks just before it changes anything
-        asked = try_all(work)
-        found += asked
-        plan = replace(plan, notes=(*plan.notes, *_remarks(asked)))
+    found = check_state_for_updates(context, context.facts, plan.chosen)
+    if (
+        context.run_context.run.kind == "plan"
+    ):  # a run that patches asks its owner's checks just before it changes anything
+        check_findings = run_all_checks(context)
+        found += check_findings
+        plan = replace(plan, notes=(*plan.notes, *_describe_warnings(check_findings)))
     refusals = tuple(finding for finding in found if finding.level is FindingLevel.BLOCK)
-    told = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
-    return replace(plan, refusals=refusals, notes=(*plan.notes, *told))
+    refusal_notes = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
+    return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
 
 
-def _remarks(asked: Sequence[Finding]) -> list[str]:
+def _describe_warnings(findings: Sequence[Finding]) -> list[str]:
     """Say what the owner's checks answered that only warns."""
-    return [f"pre-check would warn: {each.check}: {each.message}" for each in asked if each.level is FindingLevel.WARN]
+    return [
+        f"pre-check would warn: {each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN
+    ]
 
 
-def _under(policy: RebootPolicy, expected: Answer) -> Answer:
+def _apply_reboot_policy(policy: RebootPolicy, expected: YesNoUnknown) -> YesNoUnknown:
     """Return whether a reboot is to be expected under a policy."""
-    return {RebootPolicy.NEVER: Answer.NO, RebootPolicy.ALWAYS: Answer.YES}.get(policy, expected)
+    return {RebootPolicy.NEVER: YesNoUnknown.NO, RebootPolicy.ALWAYS: YesNoUnknown.YES}.get(policy, expected)
 
 
-def _restarts(packages: PackageState, options: PatchOptions) -> list[str]:
+def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:
     """Say which services run replaced files by now, and which of them this run would restart."""
     if not packages.services_to_restart:
         return []
-    said = f"services that run replaced files: {shown(packages.services_to_restart)}"
-    due = restartable(packages, options.restart_services_exclude) if options.restart_services == "IfRequired" else ()
-    return [f"{said}; to be restarted unless it reboots: {shown(due)}" if due else said]
+    description = f"services that run replaced files: {join_first_services(packages.services_to_restart)}"
+    due = (
+        find_restartable_services(packages, options.restart_services_exclude)
+        if options.restart_services == "IfRequired"
+        else ()
+    )
+    return [f"{description}; to be restarted unless it reboots: {join_first_services(due)}" if due else description]
 
 
-def _notes(packages: PackageState) -> list[str]:
-    said = list(packages.warnings)
+def _describe_package_state(packages: PackageState) -> list[str]:
+    lines = list(packages.warnings)
     if packages.at_work:
-        said.append(f"packages were being changed by {packages.at_work}, so their state was not judged")
+        lines.append(f"packages were being changed by {packages.at_work}, so their state was not judged")
     if packages.problems:
-        said.append("packages are in a broken state, so what would be installed was not rehearsed")
-    if packages.reboot.answer is Answer.YES:
-        said.append("a reboot is pending: " + "; ".join(packages.reboot.reasons))
+        lines.append("packages are in a broken state, so what would be installed was not rehearsed")
+    if packages.reboot.answer is YesNoUnknown.YES:
+        lines.append("a reboot is pending: " + "; ".join(packages.reboot.reasons))
     if not packages.updates:
-        said.append("nothing is pending")
-    return said
+        lines.append("nothing is pending")
+    return lines

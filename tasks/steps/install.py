@@ -9,245 +9,291 @@ from datetime import timedelta
 
 from tasks.errors import BrokenPackages, FleetpatchError
 from tasks.model import Finding, TransactionResult, Update
-from tasks.rules.budget import transactions as divide
-from tasks.rules.checks import PACKAGES, REPAIR_REMEDY
-from tasks.rules.window import fit, why_cut_off
-from tasks.seams.clock import Deadline
-from tasks.seams.manager import Transaction
-from tasks.seams.manager import Work as Kind
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import JobKind as Kind
+from tasks.protocols.package_manager import Transaction
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY
+from tasks.rules.timing.maintenance_window import describe_cut_off
+from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.updates.transaction_planning import plan_transactions as divide
 from tasks.states import FindingLevel, Step, UpdateState
-from tasks.steps.assess import plan_anew
-from tasks.steps.context import MachineRun, Work
-from tasks.steps.handed import handed_over
-from tasks.steps.hooks import before_machine
-from tasks.steps.jobs import carry_out
-from tasks.steps.packages import others_deadline, read_packages_patiently, wait_for_packages
-from tasks.steps.settling import Tally, as_far_as_seen, bystanders, settled, versions_now
-from tasks.steps.turn import asked_to_stop, over_at
-from tasks.steps.updaters import pause, wanted
+from tasks.steps.assess import replan_updates
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.hooks import run_before_hooks
+from tasks.steps.jobs.install_log import InstallLog
+from tasks.steps.jobs.install_result import (
+    find_retry_candidates,
+    read_current_versions,
+    record_install_result,
+    record_partial_result,
+)
+from tasks.steps.jobs.package_job import run_job
+from tasks.steps.jobs.recovery import find_submitted_transactions
+from tasks.steps.machine.auto_updaters import is_pause_wanted, pause_updaters
+from tasks.steps.machine.package_state import (
+    build_package_wait_deadline,
+    read_package_state_with_retry,
+    wait_for_idle_packages,
+)
+from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 2
+INSTALL_ROUNDS = 2
 """The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
-DOWNLOADED = "only downloaded: nothing is installed in this run"
-REPAIR_SECONDS = 60.0  # what finishing an interrupted transaction is expected to take
+DOWNLOAD_ONLY_REASON = "only downloaded: nothing is installed in this run"
+PREDICTED_REPAIR_SECONDS = 60.0  # what finishing an interrupted transaction is expected to take
 
 
-def install(work: Work) -> MachineRun:
+def install(context: MachineContext) -> MachineState:
     """Install the plan's updates and report what the package database says of each.
 
-    What is known of an installation that breaks off is in the work's run all the same.
+    What is known of an installation that breaks off is in ``context.state`` all the same.
     """
-    tally = Tally()
+    install_log = InstallLog()
     try:
-        if work.packages.problems:
-            if work.context.options.repair and work.packages.repairable and not before_machine(work):
-                return work.run
-            _repair(work, tally)
-        options = work.context.options
+        if context.packages.problems:
+            if context.run_context.options.repair and context.packages.repairable and not run_before_hooks(context):
+                return context.state
+            _repair_packages(context, install_log)
+        options = context.run_context.options
         staging = options.stage or options.download_only
-        obstacle = _stage(work, tally) if work.plan.chosen and staging else ""
+        obstacle = _stage_updates(context, install_log) if context.plan.chosen and staging else ""
         if options.download_only:
-            obstacle = obstacle or (DOWNLOADED if tally.staged_seconds is not None else tally.unstaged)
+            obstacle = obstacle or (
+                DOWNLOAD_ONLY_REASON if install_log.staged_seconds is not None else install_log.staging_failure
+            )
         if obstacle:
-            tally.not_attempted = {update.id: obstacle for update in work.plan.chosen}
+            install_log.not_attempted = {update.id: obstacle for update in context.plan.chosen}
         else:
-            _rounds(work, tally)
-        if work.run.halted:  # by its owner's hooks, before anything was begun
-            return work.run
-        return settled(work, tally)
+            _run_install_rounds(context, install_log)
+        if context.state.halted:  # by its owner's hooks, before anything was begun
+            return context.state
+        return record_install_result(context, install_log)
     except Exception as error:
-        if tally.installing and work.run.install is None:
-            work.run = as_far_as_seen(work, tally, error)
+        if install_log.may_have_installed and context.state.install is None:
+            context.state = record_partial_result(context, install_log, error)
         raise
 
 
-def _watching(work: Work) -> Deadline:
+def _build_watch_deadline(context: MachineContext) -> Deadline:
     """Until when a job is watched: it may end late, and the machine may be out of touch for a while."""
-    return Deadline(work.context.window.end + timedelta(seconds=work.context.options.out_of_touch_seconds))
+    return Deadline(
+        context.run_context.window.end + timedelta(seconds=context.run_context.options.max_unreachable_seconds)
+    )
 
 
-def _latest(work: Work, seconds: float) -> float:
+def _find_latest_start(context: MachineContext, seconds: float) -> float:
     """Return when something that takes so long may begin at the latest, by the machine's own clock."""
-    return over_at(work).timestamp() - seconds + work.facts.clock_skew_seconds
+    return find_machine_cut_off(context).timestamp() - seconds + context.facts.clock_skew_seconds
 
 
-def _repair(work: Work, tally: Tally) -> None:
+def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     """Finish what was interrupted before we came, once, and plan anew with what is pending after that.
 
     Raises:
         BrokenPackages: it was not allowed, was not begun, or did not help.
     """
-    problems = "; ".join(work.packages.problems)
-    if not (work.context.options.repair and work.packages.repairable):
+    problems = "; ".join(context.packages.problems)
+    if not (context.run_context.options.repair and context.packages.repairable):
         raise BrokenPackages(
             f"packages are in a broken state: {problems}",
-            machine=work.name,
-            hint=REPAIR_REMEDY if work.packages.repairable else "Mend it on the machine.",
+            machine=context.name,
+            hint=REPAIR_REMEDY if context.packages.repairable else "Mend it on the machine.",
         )
-    if work.context.control.stopping and not handed_over(work, Kind.REPAIR, 0):
-        why = f"the run was asked to stop: {work.context.control.reason}"
-        raise BrokenPackages(f"packages are in a broken state: {problems}; not repaired: {why}", machine=work.name)
-    if not work.context.control.stopping:
-        pause(work)
-    repair = Transaction(0, (), _latest(work, REPAIR_SECONDS), REPAIR_SECONDS)
-    story = carry_out(work, Kind.REPAIR, 0, (repair,), _watching(work), underway=tally.jobs)
-    tally.add(story)
-    state = wait_for_packages(work, Step.INSTALL, others_deadline(work), read_packages_patiently)
-    refused = "; ".join(story.refusals)
+    if context.run_context.stop_token.is_stopping and not find_submitted_transactions(context, Kind.REPAIR, 0):
+        why = f"the run was asked to stop: {context.run_context.stop_token.reason}"
+        raise BrokenPackages(f"packages are in a broken state: {problems}; not repaired: {why}", machine=context.name)
+    if not context.run_context.stop_token.is_stopping:
+        pause_updaters(context)
+    repair = Transaction(0, (), _find_latest_start(context, PREDICTED_REPAIR_SECONDS), PREDICTED_REPAIR_SECONDS)
+    job_result = run_job(
+        context, Kind.REPAIR, 0, (repair,), _build_watch_deadline(context), submitted_jobs=install_log.jobs
+    )
+    install_log.add_job_result(job_result)
+    state = wait_for_idle_packages(
+        context, Step.INSTALL, build_package_wait_deadline(context), read_package_state_with_retry
+    )
+    refused = "; ".join(job_result.refusals)
     if state.at_work:
         what = f"the repair was not begun: {refused}; " if refused else "whether the repair helped is not known: "
         what += f"packages were being changed by {state.at_work} ({problems})"
-        raise BrokenPackages(what, machine=work.name, hint="Let it finish, then patch the machine again.")
+        raise BrokenPackages(what, machine=context.name, hint="Let it finish, then patch the machine again.")
     if state.problems:
         what, hint = f"the repair was not begun: {refused}", "Patch the machine again."
         if not refused:
-            show = f"fleetpatch show {work.context.run.id} --machine {work.name} --log"
+            show = f"fleetpatch show {context.run_context.run.id} --machine {context.name} --log"
             what, hint = "the repair did not help", f"Read why: {show}. Mend that on the machine."
-        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=work.name, hint=hint)
-    tally.repaired = work.packages.unfinished if story.transactions else ()
-    findings = tuple(each for each in work.run.findings if each.check != PACKAGES)
-    how = "repaired before anything else" if story.transactions else "whole again, and not by this run"
-    mended = Finding(PACKAGES, FindingLevel.GOOD, f"{how}: {problems}")
-    work.run = replace(work.run, findings=(*findings, mended))
-    work.run = plan_anew(work, state)  # what a repair brought to light, nobody has seen and approved
+        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=context.name, hint=hint)
+    install_log.repaired_packages = context.packages.unfinished if job_result.transactions else ()
+    findings = tuple(each for each in context.state.findings if each.check != PACKAGES_CHECK)
+    how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
+    mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
+    context.state = replace(context.state, findings=(*findings, mended))
+    context.state = replan_updates(context, state)  # what a repair brought to light, nobody has seen and approved
 
 
-def _stage(work: Work, tally: Tally) -> str:
+def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     """Download everything; return why nothing may be installed, or "".
 
     A download that failed is no reason, nor is one that the window can't hold as a whole: each installation fetches
     what it lacks, within the time that there is for it, and names what it can't get.
     """
-    context, chosen = work.context, work.plan.chosen
-    seconds, rates = work.plan.prediction.stage, work.rates
-    parts = handed_over(work, Kind.STAGE, 0)
-    check = fit(
-        context.clock.now(),
+    run_context, chosen = context.run_context, context.plan.chosen
+    seconds, rates = context.plan.prediction.stage, context.rates
+    parts = find_submitted_transactions(context, Kind.STAGE, 0)
+    check = check_time_fit(
+        run_context.clock.now(),
         seconds + rates.transaction_seconds,
-        over_at(work),
+        find_machine_cut_off(context),
         f"download and first installation of {len(chosen)} updates",
-        why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
-        zone=context.window.zone,
+        describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
+        zone=run_context.window.zone,
     )
-    if not parts and context.control.stopping:
-        return f"the run was asked to stop: {context.control.reason}"
+    if not parts and run_context.stop_token.is_stopping:
+        return f"the run was asked to stop: {run_context.stop_token.reason}"
     if not parts and not check.fits:
-        return f"no time left: {check.arithmetic}" if context.options.download_only else ""
+        return f"no time left: {check.explanation}" if run_context.options.download_only else ""
     parts = parts or (
         Transaction(
-            0, chosen, _latest(work, seconds), seconds, _stop_staging_at(work, rates.install_seconds(len(chosen)))
+            0,
+            chosen,
+            _find_latest_start(context, seconds),
+            seconds,
+            _find_staging_end(context, rates.predict_install_seconds(len(chosen))),
         ),
     )
-    story = carry_out(work, Kind.STAGE, 0, parts, _watching(work), underway=tally.jobs)
-    tally.told.add(story.job_id)
-    tally.staged_seconds = next((took(each) for each in story.transactions if each.exit_code == 0), None)
-    failures = [each.detail for each in story.transactions if each.exit_code != 0]
-    tally.unstaged = "; ".join((*story.refusals, *(f"its download failed: {each}" for each in failures)))
-    if not story.lost:
-        was_begun = bool(story.transactions) or not context.options.download_only
-        return "" if was_begun else "; ".join(story.refusals)
-    tally.errors.append(f"downloading: {story.error}")
-    return f"not begun after its download: {story.error}"
+    job_result = run_job(context, Kind.STAGE, 0, parts, _build_watch_deadline(context), submitted_jobs=install_log.jobs)
+    install_log.ended_job_ids.add(job_result.job_id)
+    install_log.staged_seconds = next(
+        (measure_transaction_seconds(each) for each in job_result.transactions if each.exit_code == 0), None
+    )
+    failures = [each.detail for each in job_result.transactions if each.exit_code != 0]
+    install_log.staging_failure = "; ".join(
+        (*job_result.refusals, *(f"its download failed: {each}" for each in failures))
+    )
+    if not job_result.is_lost:
+        was_begun = bool(job_result.transactions) or not run_context.options.download_only
+        return "" if was_begun else "; ".join(job_result.refusals)
+    install_log.errors.append(f"downloading: {job_result.error}")
+    return f"not begun after its download: {job_result.error}"
 
 
-def _stop_staging_at(work: Work, installing: float) -> float:
+def _find_staging_end(context: MachineContext, installing: float) -> float:
     """Return when downloading ahead is ended, by the machine's own clock.
 
     It leaves time for the installation: as many seconds as that takes, but at most half of what is left now, nor so
     many that the download would have less than it is predicted to take.
     """
-    over, now = over_at(work), work.context.clock.now()
+    over, now = find_machine_cut_off(context), context.run_context.clock.now()
     left = (over - now).total_seconds()
-    kept = max(0.0, min(installing, left / 2, left - work.plan.prediction.stage))
-    kept = 0.0 if work.context.options.download_only else kept
-    return over.timestamp() - kept + work.facts.clock_skew_seconds
+    kept = max(0.0, min(installing, left / 2, left - context.plan.prediction.stage))
+    kept = 0.0 if context.run_context.options.download_only else kept
+    return over.timestamp() - kept + context.facts.clock_skew_seconds
 
 
-def _seconds_to_fetch(work: Work, tally: Tally) -> float:
+def _predict_download_seconds(context: MachineContext, install_log: InstallLog) -> float:
     """Return what is predicted for downloads that are still to come before the first installation."""
-    if tally.staged_seconds is not None:
+    if install_log.staged_seconds is not None:
         return 0.0
-    if not tally.unstaged:
-        return work.plan.prediction.stage
+    if not install_log.staging_failure:
+        return context.plan.prediction.stage
     try:
-        left = work.manager.rehearse(work.transport, work.plan.chosen, deadline=work.reading()).download_bytes
+        left = context.manager.simulate(
+            context.transport, context.plan.chosen, deadline=context.build_read_deadline()
+        ).download_bytes
     except FleetpatchError as error:
-        logger.info("%s: what is still to be downloaded is not known: %s", work.name, error.message)
+        logger.info("%s: what is still to be downloaded is not known: %s", context.name, error.message)
         left = None
-    return work.plan.prediction.stage if left is None else left / work.rates.download_bytes_per_second
+    return context.plan.prediction.stage if left is None else left / context.rates.download_bytes_per_second
 
 
-def took(transaction: TransactionResult) -> float | None:
+def measure_transaction_seconds(transaction: TransactionResult) -> float | None:
     """Return how many seconds a transaction took; None when its begin or its end was not seen."""
     if transaction.started_at is None or transaction.ended_at is None:
         return None
     return (transaction.ended_at - transaction.started_at).total_seconds()
 
 
-def _rounds(work: Work, tally: Tally) -> None:
-    pending: tuple[Update, ...] = work.plan.chosen
-    for number in range(ROUNDS):
-        if not pending or tally.lost:
+def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> None:
+    pending: tuple[Update, ...] = context.plan.chosen
+    for number in range(INSTALL_ROUNDS):
+        if not pending or install_log.is_job_lost:
             return
-        parts = handed_over(work, Kind.INSTALL, number)
-        parts = parts or _anew(work, tally, pending, number)
+        parts = find_submitted_transactions(context, Kind.INSTALL, number)
+        parts = parts or _prepare_round(context, install_log, pending, number)
         if not parts:
             return
-        tally.add(
-            carry_out(work, Kind.INSTALL, number, parts, _watching(work), underway=tally.jobs, allowed=_allowed(work))
+        install_log.add_job_result(
+            run_job(
+                context,
+                Kind.INSTALL,
+                number,
+                parts,
+                _build_watch_deadline(context),
+                submitted_jobs=install_log.jobs,
+                allowed=_find_allowed_updates(context),
+            )
         )
-        pending = bystanders(work, tally, versions_now(work, tally))
+        pending = find_retry_candidates(context, install_log, read_current_versions(context, install_log))
 
 
-def _anew(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) -> tuple[Transaction, ...]:
+def _prepare_round(
+    context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...], number: int
+) -> tuple[Transaction, ...]:
     """Divide what is pending, after what comes before the first change of a machine; () when nothing may be begun."""
-    if _not_any_more(work, tally, pending):
+    if _skip_all_if_stopping(context, install_log, pending):
         return ()
-    if work.context.options.hooks or wanted(work):
-        if not _divided(work, tally, pending, number) or not before_machine(work):
+    if context.run_context.options.hooks or is_pause_wanted(context):
+        if not _divide_into_transactions(context, install_log, pending, number) or not run_before_hooks(context):
             return ()
-        pause(work)
-    pending = pending if number else _still_pending(work, tally, pending)
-    if _not_any_more(work, tally, pending):
+        pause_updaters(context)
+    pending = pending if number else _drop_already_installed(context, install_log, pending)
+    if _skip_all_if_stopping(context, install_log, pending):
         return ()
-    return _divided(work, tally, pending, number)  # after all that took its time
+    return _divide_into_transactions(context, install_log, pending, number)  # after all that took its time
 
 
-def _still_pending(work: Work, tally: Tally, pending: tuple[Update, ...]) -> tuple[Update, ...]:
+def _drop_already_installed(
+    context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]
+) -> tuple[Update, ...]:
     """Leave out what somebody else has installed since the assessment: the report must not say that this run did."""
-    versions = versions_now(work, tally)
+    versions = read_current_versions(context, install_log)
     return tuple(update for update in pending if versions.get(update.id) != update.available)
 
 
-def _not_any_more(work: Work, tally: Tally, pending: tuple[Update, ...]) -> bool:
-    why = asked_to_stop(work)
-    tally.not_attempted.update({update.id: why for update in pending if why})
+def _skip_all_if_stopping(context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]) -> bool:
+    why = check_stop_requested(context)
+    install_log.not_attempted.update({update.id: why for update in pending if why})
     return bool(why)
 
 
-def _divided(work: Work, tally: Tally, pending: tuple[Update, ...], number: int) -> tuple[Transaction, ...]:
+def _divide_into_transactions(
+    context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...], number: int
+) -> tuple[Transaction, ...]:
     """Divide updates into transactions that the window can hold; the others are not attempted, and say why."""
-    context = work.context
-    to_fetch = 0.0 if number else _seconds_to_fetch(work, tally)  # what failed to come has had its time
+    run_context = context.run_context
+    to_fetch = (
+        0.0 if number else _predict_download_seconds(context, install_log)
+    )  # what failed to come has had its time
     parts, late = divide(
         pending,
-        rates=work.rates,
-        now=context.clock.now(),
-        cut_off=over_at(work),
-        skew_seconds=work.facts.clock_skew_seconds,
+        rates=context.rates,
+        now=run_context.clock.now(),
+        cut_off=find_machine_cut_off(context),
+        skew_seconds=context.facts.clock_skew_seconds,
         one_by_one=number > 0,
-        first_number=tally.next_number,
-        zone=context.window.zone,
-        why_cut_off=why_cut_off(context.window, context.options.reboot, work.reboot_reserve),
+        first_number=install_log.next_transaction_number,
+        zone=run_context.window.zone,
+        cut_off_reason=describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
         download_seconds=to_fetch,
     )
-    tally.not_attempted.update({result.update.id: result.reason for result in late})
+    install_log.not_attempted.update({result.update.id: result.reason for result in late})
     return parts
 
 
-def _allowed(work: Work) -> tuple[Update, ...]:
+def _find_allowed_updates(context: MachineContext) -> tuple[Update, ...]:
     """Return what may change: what was chosen, and what merely was not, when it comes along as a dependency."""
-    unchosen = (result.update for result in work.plan.skipped if result.state is UpdateState.NOT_SELECTED)
-    return (*work.plan.chosen, *unchosen)
+    unchosen = (result.update for result in context.plan.skipped if result.state is UpdateState.NOT_SELECTED)
+    return (*context.plan.chosen, *unchosen)

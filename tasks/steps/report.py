@@ -4,119 +4,138 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Finding, Outcome, UpdateResult
-from tasks.rules.checks import PENDING_REBOOT, lock_freed, unjudged_findings
-from tasks.rules.hooks import finding_of, stops
-from tasks.rules.restarts import outdated_findings
-from tasks.rules.verdict import outcome_state
-from tasks.rules.window import overrun
-from tasks.states import Answer, FindingLevel, HookPlace, OperationState, RebootPolicy, RebootState, UpdateState
-from tasks.steps.context import MachineRun, Work
-from tasks.steps.precheck import refusal
+from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK, check_concurrent_changes, clear_lock_warnings
+from tasks.rules.machine_checks.service_restarts import check_outdated_services
+from tasks.rules.runs.hooks import is_blocking_failure, to_finding
+from tasks.rules.runs.outcome import determine_outcome_state
+from tasks.rules.timing.maintenance_window import compute_overrun_seconds
+from tasks.states import FindingLevel, HookPoint, OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.precheck import describe_blocking_findings
 
 
-def report(work: Work) -> Outcome:
+def report(context: MachineContext) -> Outcome:
     """Return what became of a machine, and store it. Every machine ends here, however its run went."""
-    outcome = settle_outcome(work)
-    work.context.records.save(outcome)
+    outcome = build_outcome(context)
+    context.run_context.records.save(outcome)
     return outcome
 
 
-def settle_outcome(work: Work) -> Outcome:
+def build_outcome(context: MachineContext) -> Outcome:
     """Return what became of a machine."""
-    before = lock_freed(work.run.findings, work.run.packages_after)
-    run = replace(work.run, findings=(*before, *_not_looked_at_again(work)))
-    updates = update_results(run)
-    of_hooks = tuple(finding_of(result) for result in run.hooks)
-    found = (*run.findings, *_left_pending(work))
-    findings = (*found, *(run.validation.findings if run.validation else ()), *of_hooks)
-    final = run.reboots[-1] if run.reboots else None
-    state, reason = outcome_state(
+    before = clear_lock_warnings(context.state.findings, context.state.packages_after)
+    machine_state = replace(context.state, findings=(*before, *_find_untouched_machine_findings(context)))
+    updates = build_update_results(machine_state)
+    of_hooks = tuple(to_finding(result) for result in machine_state.hooks)
+    found = (*machine_state.findings, *_check_pending_reboot(context))
+    findings = (*found, *(machine_state.validation.findings if machine_state.validation else ()), *of_hooks)
+    final = machine_state.reboots[-1] if machine_state.reboots else None
+    state, reason = determine_outcome_state(
         results=updates,
         findings=found,
         hooks=of_hooks,
         reboot=final,
-        validation=run.validation,
-        error=run.error or (run.install.error if run.install else None),
-        window_exceeded_seconds=exceeded(work),
+        validation=machine_state.validation,
+        error=machine_state.error or (machine_state.install.error if machine_state.install else None),
+        window_exceeded_seconds=find_machine_overrun_seconds(context),
     )
-    rebooted = any(result.count for result in run.reboots)
-    spoiled = any(stops(result) for result in run.hooks if result.hook.place is HookPlace.AFTER_MACHINE)
-    if run.halted and run.halted_as is OperationState.NOT_STARTED and not rebooted and not spoiled:
-        state, reason = run.halted_as, run.halted
-    ended = run.steps[-1].ended_at if run.steps else work.context.clock.now()
+    rebooted = any(result.count for result in machine_state.reboots)
+    after_hook_failed = any(
+        is_blocking_failure(result) for result in machine_state.hooks if result.hook.place is HookPoint.AFTER_MACHINE
+    )
+    if (
+        machine_state.halted
+        and machine_state.halted_as is OperationState.NOT_STARTED
+        and not rebooted
+        and not after_hook_failed
+    ):
+        state, reason = machine_state.halted_as, machine_state.halted
+    ended = machine_state.steps[-1].ended_at if machine_state.steps else context.run_context.clock.now()
     return Outcome(
-        run_id=work.context.run.id,
-        machine=run.machine.name,
+        run_id=context.run_context.run.id,
+        machine=machine_state.machine.name,
         state=state,
         reason=reason,
         updates=updates,
-        reboot=reboot_state(run),
-        wave=run.wave,
-        started_at=run.steps[0].started_at if run.steps else None,
+        reboot=find_reboot_state(machine_state),
+        wave=machine_state.wave,
+        started_at=machine_state.steps[0].started_at if machine_state.steps else None,
         ended_at=ended,
-        window_exceeded_seconds=exceeded(work),
-        steps=run.steps,
+        window_exceeded_seconds=find_machine_overrun_seconds(context),
+        steps=machine_state.steps,
         findings=findings,
-        prediction=run.plan.prediction if run.plan else None,
-        install=run.install,
+        prediction=machine_state.plan.prediction if machine_state.plan else None,
+        install=machine_state.install,
         reboot_result=final,
-        facts=run.validation.assessment.facts if run.validation and run.validation.assessment else run.baseline,
-        error=run.error,
-        services_to_restart=_to_restart(run),
+        facts=machine_state.validation.assessment.facts
+        if machine_state.validation and machine_state.validation.assessment
+        else machine_state.baseline,
+        error=machine_state.error,
+        services_to_restart=_find_services_to_restart(machine_state),
     )
 
 
-def _to_restart(run: MachineRun) -> tuple[str, ...]:
-    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
+def _find_services_to_restart(machine_state: MachineState) -> tuple[str, ...]:
+    packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
     return packages.services_to_restart if packages else ()
 
 
-def _not_looked_at_again(work: Work) -> tuple[Finding, ...]:
+def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, ...]:
     """Return what is to be said of a machine on which nothing had to be done: what would be said of it afterwards."""
-    run, packages = work.run, work.run.assessment.packages if work.run.assessment else None
-    changed = run.install is not None or run.reboots or run.halted or run.error is not None
-    if packages is None or run.plan is None or changed or work.context.run.kind != "patch":
+    machine_state, packages = context.state, context.state.assessment.packages if context.state.assessment else None
+    changed = (
+        machine_state.install is not None
+        or machine_state.reboots
+        or machine_state.halted
+        or machine_state.error is not None
+    )
+    if packages is None or machine_state.plan is None or changed or context.run_context.run.kind != "patch":
         return ()
-    unjudged = unjudged_findings(packages) if run.baseline is None else ()  # the pre-check has said it already
-    return (*unjudged, *outdated_findings(packages, work.context.options.restart_services_exclude))
+    unjudged = (
+        check_concurrent_changes(packages) if machine_state.baseline is None else ()
+    )  # the pre-check has said it already
+    return (*unjudged, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
 
 
-def update_results(run: MachineRun) -> tuple[UpdateResult, ...]:
+def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...]:
     """Return one result for each update that was pending, whether or not the machine came to its installation. Pure."""
-    if run.install is not None:
-        return run.install.results
-    if run.plan is None:
-        packages = run.assessment.packages if run.assessment else None
+    if machine_state.install is not None:
+        return machine_state.install.results
+    if machine_state.plan is None:
+        packages = machine_state.assessment.packages if machine_state.assessment else None
         pending = packages.updates if packages else ()
         return tuple(
-            UpdateResult(update, UpdateState.PENDING, _why_unplanned(run), update.installed) for update in pending
+            UpdateResult(update, UpdateState.PENDING, _describe_why_unplanned(machine_state), update.installed)
+            for update in pending
         )
-    reason = _why_not_begun(run)
+    reason = _describe_why_not_started(machine_state)
     chosen = tuple(
-        UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed) for update in run.plan.chosen
+        UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed)
+        for update in machine_state.plan.chosen
     )
-    return (*chosen, *run.plan.skipped)
+    return (*chosen, *machine_state.plan.skipped)
 
 
-def reboot_state(run: MachineRun) -> RebootState:
+def find_reboot_state(machine_state: MachineState) -> RebootState:
     """Return where the machine stands with rebooting. Pure."""
-    if run.reboots:
-        return run.reboots[-1].state
-    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
+    if machine_state.reboots:
+        return machine_state.reboots[-1].state
+    packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
     if packages is None:
         return RebootState.UNKNOWN
-    by_answer = {Answer.YES: RebootState.REQUIRED, Answer.NO: RebootState.NOT_NEEDED}
+    by_answer = {YesNoUnknown.YES: RebootState.REQUIRED, YesNoUnknown.NO: RebootState.NOT_NEEDED}
     return by_answer.get(packages.reboot.answer, RebootState.UNKNOWN)
 
 
-def _left_pending(work: Work) -> tuple[Finding, ...]:
+def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     """Return a warning of a reboot that the machine asks for and that no step of this run had to decide about."""
-    run, policy = work.run, work.context.options.reboot
-    told = any(finding.check == PENDING_REBOOT for finding in run.findings)
-    packages = run.packages_after or (run.assessment.packages if run.assessment else None)
-    if work.context.run.kind != "patch" or run.reboots or told or packages is None:
+    machine_state, policy = context.state, context.run_context.options.reboot
+    is_reported = any(finding.check == PENDING_REBOOT_CHECK for finding in machine_state.findings)
+    packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
+    if context.run_context.run.kind != "patch" or machine_state.reboots or is_reported or packages is None:
         return ()
-    if packages.reboot.answer is not Answer.YES:
+    if packages.reboot.answer is not YesNoUnknown.YES:
         return ()
     because = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
     why_not = "nothing was installed, and a reboot that was pending before is not taken then"
@@ -124,56 +143,64 @@ def _left_pending(work: Work) -> tuple[Finding, ...]:
         why_not = "the policy is to reboot never"
     message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"
     return (
-        Finding(PENDING_REBOOT, FindingLevel.WARN, message, "Reboot it, or allow pending reboots to be taken first."),
+        Finding(
+            PENDING_REBOOT_CHECK, FindingLevel.WARN, message, "Reboot it, or allow pending reboots to be taken first."
+        ),
     )
 
 
-def exceeded(work: Work) -> float:
+def find_machine_overrun_seconds(context: MachineContext) -> float:
     """Return by how many seconds work that changes the machine went on after the window's end."""
-    run, window = work.run, work.context.run.window
-    passed = run.install.overrun_seconds if run.install else 0.0
-    final = run.reboots[-1] if run.reboots else None
+    machine_state, window = context.state, context.run_context.run.window
+    passed = machine_state.install.overrun_seconds if machine_state.install else 0.0
+    final = machine_state.reboots[-1] if machine_state.reboots else None
     if final and final.count and window is not None:
-        ended = next((record.ended_at for record in reversed(run.steps) if record.step.value == "reboot"), window.end)
+        ended = next(
+            (record.ended_at for record in reversed(machine_state.steps) if record.step.value == "reboot"), window.end
+        )
         passed = max(passed, (ended - window.end) / timedelta(seconds=1))
-    if run.restarts and run.restarts.ended_at and window is not None:
-        passed = max(passed, overrun(window, run.restarts.ended_at))
+    if machine_state.restarts and machine_state.restarts.ended_at and window is not None:
+        passed = max(passed, compute_overrun_seconds(window, machine_state.restarts.ended_at))
     return max(0.0, passed)
 
 
-def planned(work: Work) -> Outcome:
+def build_dry_run_outcome(context: MachineContext) -> Outcome:
     """Return the outcome of a dry run: nothing was done, and what would be is pending."""
-    run = work.run
-    if run.error is not None or run.plan is None:
-        return settle_outcome(work)
-    results = update_results(run)
-    would = tuple(
+    machine_state = context.state
+    if machine_state.error is not None or machine_state.plan is None:
+        return build_outcome(context)
+    results = build_update_results(machine_state)
+    planned_results = tuple(
         replace(r, state=UpdateState.PENDING, reason="would be installed")
         if r.state is UpdateState.NOT_ATTEMPTED
         else r
         for r in results
     )
-    if run.plan.refusals:
-        settled = settle_outcome(work)
-        state, reason = outcome_state(results=settled.updates, findings=run.plan.refusals)
-        return replace(settled, state=state, reason=reason, findings=run.plan.refusals)
-    count = len(run.plan.chosen)
+    if machine_state.plan.refusals:
+        outcome = build_outcome(context)
+        state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
+        return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
+    count = len(machine_state.plan.chosen)
     reason = f"dry run: {count} updates would be installed" if count else "dry run: nothing would be installed"
-    return replace(settle_outcome(work), state=OperationState.NOT_STARTED, reason=reason, updates=would)
+    return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=planned_results)
 
 
-def _why_not_begun(run: MachineRun) -> str:
-    if run.halted:
-        return run.halted
-    if run.error is not None:
-        return run.error.message
-    if run.baseline is None and run.plan is not None and run.plan.refusals:
-        return refusal(run.plan.refusals)
-    early = run.early_reboot
+def _describe_why_not_started(machine_state: MachineState) -> str:
+    if machine_state.halted:
+        return machine_state.halted
+    if machine_state.error is not None:
+        return machine_state.error.message
+    if machine_state.baseline is None and machine_state.plan is not None and machine_state.plan.refusals:
+        return describe_blocking_findings(machine_state.plan.refusals)
+    early = machine_state.early_reboot
     if early is not None and early.state is RebootState.FAILED:
         return f"the reboot that was pending failed: {early.reason}"
     return "its turn never came"
 
 
-def _why_unplanned(run: MachineRun) -> str:
-    return run.error.message if run.error else run.halted or "the run only assessed the machine"
+def _describe_why_unplanned(machine_state: MachineState) -> str:
+    return (
+        machine_state.error.message
+        if machine_state.error
+        else machine_state.halted or "the run only assessed the machine"
+    )

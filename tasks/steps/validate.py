@@ -3,102 +3,118 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, Validation
-from tasks.rules.checks import PACKAGES, REPAIR_REMEDY, mount_findings, service_findings, unjudged_findings
-from tasks.rules.restarts import outdated_findings
-from tasks.seams.clock import Deadline
-from tasks.states import Answer, FindingLevel, RebootState, Step, UpdateState
-from tasks.steps.context import MachineRun, Work
-from tasks.steps.facts import read_facts
-from tasks.steps.packages import others_deadline, read_packages, wait_for_packages
-from tasks.steps.probes import ask
+from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
+from tasks.protocols.clock import Deadline
+from tasks.rules.machine_checks.disk import check_mounts_writable
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, check_concurrent_changes
+from tasks.rules.machine_checks.service_restarts import check_outdated_services
+from tasks.rules.machine_checks.services import check_services
+from tasks.states import FindingLevel, RebootState, Step, UpdateState, YesNoUnknown
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.machine.custom_checks import run_check
+from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.package_state import build_package_wait_deadline, read_package_state, wait_for_idle_packages
 
-PAUSE_SECONDS = 2.0
+POLL_SECONDS = 2.0
 
 
-def validate(work: Work) -> MachineRun:
+def validate(context: MachineContext) -> MachineState:
     """Re-assess the machine, and check versions, services, boot and its owner's probes."""
-    clock, run = work.context.clock, work.run
-    facts, findings = _settled_services(work, work.context.options.settle_seconds)
+    clock, machine_state = context.run_context.clock, context.state
+    facts, findings = _wait_for_services(context, context.run_context.options.settle_seconds)
     began = clock.now()
-    rebooted = any(result.state is RebootState.COMPLETED for result in run.reboots)
-    packages = run.packages_after
+    rebooted = any(result.state is RebootState.COMPLETED for result in machine_state.reboots)
+    packages = machine_state.packages_after
     blocks = any(finding.level is FindingLevel.BLOCK for finding in findings)
-    if blocks or packages is None or packages.at_work or packages.problems or rebooted or run.restarts is not None:
-        packages, others = read_packages(work), False
+    if (
+        blocks
+        or packages is None
+        or packages.at_work
+        or packages.problems
+        or rebooted
+        or machine_state.restarts is not None
+    ):
+        packages, changed_by_others = read_package_state(context), False
         if packages.at_work:
-            packages, others = _settled_packages(work), True
+            packages, changed_by_others = _wait_for_settled_packages(context), True
         if blocks:  # somebody was upgrading just these services, perhaps, and may have ended as packages were read
-            facts, findings = _settled_services(work, work.context.options.settle_seconds if others else 0)
+            facts, findings = _wait_for_services(
+                context, context.run_context.options.settle_seconds if changed_by_others else 0
+            )
     seconds = (clock.now() - began).total_seconds()
-    assessment = Assessment(work.name, began, seconds, facts=facts, packages=packages, run_id=work.context.run.id)
-    work.context.records.save(assessment)
-    findings += _versions(work, packages)
-    findings += _boot(work, facts)
-    findings += unjudged_findings(packages)
+    assessment = Assessment(
+        context.name, began, seconds, facts=facts, packages=packages, run_id=context.run_context.run.id
+    )
+    context.run_context.records.save(assessment)
+    findings += _check_versions(context, packages)
+    findings += _check_boot(context, facts)
+    findings += check_concurrent_changes(packages)
     if packages.problems:
         findings.append(
             Finding(
-                PACKAGES,
+                PACKAGES_CHECK,
                 FindingLevel.BLOCK,
                 "; ".join(packages.problems),
                 REPAIR_REMEDY if packages.repairable else "Mend the package state on the machine.",
             )
         )
-    asks = "; ".join(packages.reboot.reasons) if packages.reboot.answer is Answer.YES else None
-    reboot = run.reboot
-    if rebooted and asks is not None:
+    reboot_reasons = "; ".join(packages.reboot.reasons) if packages.reboot.answer is YesNoUnknown.YES else None
+    reboot = machine_state.reboot
+    if rebooted and reboot_reasons is not None:
         findings.append(
-            Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {asks}", "Look at its boot.")
+            Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reboot_reasons}", "Look at its boot.")
         )
-    elif asks is not None and reboot is not None and reboot.state is RebootState.NOT_NEEDED:
+    elif reboot_reasons is not None and reboot is not None and reboot.state is RebootState.NOT_NEEDED:
         reboot = RebootResult(
-            RebootState.REQUIRED, f"the machine began to ask for a reboot after that was decided: {asks}"
+            RebootState.REQUIRED, f"the machine began to ask for a reboot after that was decided: {reboot_reasons}"
         )
-    findings += outdated_findings(packages, work.context.options.restart_services_exclude)
-    findings += [ask(work, probe) for probe in run.machine.probes]
-    return replace(run, packages_after=packages, reboot=reboot, validation=Validation(tuple(findings), assessment))
+    findings += check_outdated_services(packages, context.run_context.options.restart_services_exclude)
+    findings += [run_check(context, probe) for probe in machine_state.machine.probes]
+    return replace(
+        machine_state, packages_after=packages, reboot=reboot, validation=ValidationResult(tuple(findings), assessment)
+    )
 
 
-def _settled_packages(work: Work) -> PackageState:
+def _wait_for_settled_packages(context: MachineContext) -> PackageState:
     """Wait while somebody changes packages, as long as the window or our own time lasts."""
-    own = Deadline.after(work.context.clock, work.context.options.settle_seconds)
-    return wait_for_packages(work, Step.VALIDATE, max(own, others_deadline(work)))
+    own = Deadline.after(context.run_context.clock, context.run_context.options.settle_seconds)
+    return wait_for_idle_packages(context, Step.VALIDATE, max(own, build_package_wait_deadline(context)))
 
 
-def _settled_services(work: Work, seconds: float) -> tuple[Facts, list[Finding]]:
+def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, list[Finding]]:
     """Compare services and file systems before and after; what is gone is given so many seconds to come back."""
-    clock = work.context.clock
+    clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
-        facts = read_facts(work.transport, clock, work.reading())
-        before = work.run.baseline
+        facts = read_facts(context.transport, clock, context.build_read_deadline())
+        before = context.state.baseline
         if before is None:
             return facts, []
         findings = [
-            *service_findings(before.services, facts.services),
-            *mount_findings(before.disks, facts.disks),
+            *check_services(before.services, facts.services),
+            *check_mounts_writable(before.disks, facts.disks),
         ]
         good = all(finding.level is not FindingLevel.BLOCK for finding in findings)
-        if good or deadline.passed(clock):
+        if good or deadline.has_passed(clock):
             return facts, findings
-        clock.sleep(PAUSE_SECONDS)
+        clock.sleep(POLL_SECONDS)
 
 
-def _versions(work: Work, packages: PackageState) -> list[Finding]:
+def _check_versions(context: MachineContext, packages: PackageState) -> list[Finding]:
     """Check that what was reported as installed is still there, at the version that was seen then."""
-    if work.run.install is None:
+    if context.state.install is None:
         return []
-    installed = [r for r in work.run.install.results if r.state is UpdateState.INSTALLED]
+    installed = [r for r in context.state.install.results if r.state is UpdateState.INSTALLED]
     if not installed:
         return []
-    wrong = _otherwise(work, installed)
+    wrong = _find_version_mismatches(context, installed)
     if wrong and not packages.at_work:  # somebody may be changing just these: what is half done now is whole soon
-        packages = _settled_packages(work)
-        wrong = _otherwise(work, installed)
-        packages = read_packages(work) if wrong else packages
+        packages = _wait_for_settled_packages(context)
+        wrong = _find_version_mismatches(context, installed)
+        packages = read_package_state(context) if wrong else packages
         if wrong and packages.at_work:
-            return list(unjudged_findings(packages))
+            return list(check_concurrent_changes(packages))
     if wrong and packages.at_work:
         return []  # which is told already
     if wrong:
@@ -114,17 +130,19 @@ def _versions(work: Work, packages: PackageState) -> list[Finding]:
     return [Finding("versions", FindingLevel.GOOD, f"{len(installed)} updates are at their new version")]
 
 
-def _otherwise(work: Work, installed: Sequence[UpdateResult]) -> list[str]:
+def _find_version_mismatches(context: MachineContext, installed: Sequence[UpdateResult]) -> list[str]:
     """Ask which of these are not, or not whole, at the version that was installed."""
-    now = work.manager.installed(work.transport, [r.update for r in installed], deadline=work.reading())
+    now = context.manager.read_installed_versions(
+        context.transport, [r.update for r in installed], deadline=context.build_read_deadline()
+    )
     return [r.update.id for r in installed if now.get(r.update.id) != r.version_after]
 
 
-def _boot(work: Work, facts: Facts) -> list[Finding]:
+def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
     """Notice a reboot that nobody planned."""
-    if work.run.baseline is None:
+    if context.state.baseline is None:
         return []
-    expected = {work.run.baseline.boot_id} | {result.boot_id_after for result in work.run.reboots}
+    expected = {context.state.baseline.boot_id} | {result.boot_id_after for result in context.state.reboots}
     if facts.boot_id in expected:
         return []
     return [

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, text
 
-from tasks.model import Assessment, Outcome, PackageState, Plan, Update, UpdateResult
+from tasks.model import Assessment, MachinePlan, Outcome, PackageState, Update, UpdateResult
 from tasks.records import schema
-from tasks.records.opening import open_records
-from tasks.records.sql import SqlRecords
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tasks.states import Classification, OperationState, UpdateState
 from tests.support import builders as make
 
@@ -80,7 +80,7 @@ def _save_assess(records: SqlRecords, machines: int) -> None:
 def _save_patch(records: SqlRecords, machines: int) -> None:
     run_id, listed, outcomes = _run_id(0, "patch"), names(machines), list[Outcome]()
     assessments: list[Assessment] = []
-    plans: list[Plan] = []
+    plans: list[MachinePlan] = []
     later = timedelta(hours=2)
     for number, name in enumerate(listed):
         updates = _updates(number)
@@ -120,7 +120,7 @@ def _save_patch(records: SqlRecords, machines: int) -> None:
         )
         for key in range(4):
             records_entry = make.make_journal_entry(run_id=run_id, machine=name, key=f"{run_id}-{name}-{key}")
-            records.append(records_entry)
+            records.append_entry(records_entry)
 
 
 def _copy(connection: Connection, table: Table, old: str, new: str, dates: tuple[str, str]) -> None:
@@ -170,7 +170,7 @@ def build(url: str, machines: int, days: int) -> None:
 
 def _add_day(records: SqlRecords, tables: Sequence[Table], day: int, kinds: Sequence[str]) -> None:
     dates = f"{make.START:%Y-%m-%d}", f"{make.START + DAY * day:%Y-%m-%d}"
-    with records.database.writing("copy a day") as connection:
+    with records.database.begin_write("copy a day") as connection:
         for kind in kinds:
             old, new = _run_id(0, kind), _run_id(day, kind)
             for table in tables:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.transport.framing import compose, load_script, mark_of
+from tasks.transport.framing import build_frame_mark, build_script_stdin
+from tasks.transport.script_library import load_script
 from tests.lab.fleet import LabHost
 
 PARALLEL = 50
@@ -47,13 +48,13 @@ def _ends_in(printed: Path) -> int:
 
 
 def _ends(file: Path) -> int:
-    return file.read_text(errors="replace").count(f"{mark_of(_NONCE)}! 0")
+    return file.read_text(errors="replace").count(f"{build_frame_mark(_NONCE)}! 0")
 
 
 def payload() -> bytes:
     """What an assessment sends: both scripts in one go, which saves the others a connection."""
     scripts = [load_script(name) for name in SCRIPTS]
-    return compose("\n".join(f"(\n{text}\n)" for text in scripts), {"refresh": "yes"}, _NONCE)
+    return build_script_stdin("\n".join(f"(\n{text}\n)" for text in scripts), {"refresh": "yes"}, _NONCE)
 
 
 def ssh_options(host: LabHost) -> list[str]:

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flows.cli.exits import Code
+from flows.cli.runtime.exit_codes import ExitCode
 from tests.bench import assess, contenders
 from tests.bench.assess import Cost, about, measure
 from tests.bench.contenders import FLEETPATCH, PARALLEL, Contender
@@ -29,7 +29,7 @@ from tests.lab.fleet import Lab, LabHost
 from tests.lab.mirror import bookworm, read_sources
 
 Pins = Mapping[str, str]
-_SERVER = "from flows.cli.prefect_side import OwnServer; s = OwnServer(); s.begin(); s.wait(); s.stop()"
+_SERVER = "from flows.cli.runtime.prefect_server import OwnServer; s = OwnServer(); s.begin(); s.wait(); s.stop()"
 
 
 def python_packages(host: LabHost, folder: Path) -> list[Path]:
@@ -119,7 +119,7 @@ def fleetpatch(hosts: list[LabHost], work: Path, pins: Pins, *, is_plain: bool) 
     way = _fleetpatch(hosts[0], work, "patch", *words, *(["--plain"] if is_plain else []))
     name = "fleetpatch --plain" if is_plain else "fleetpatch (with Prefect and its own server)"
     # no host is rebooted, so services still run the old libc: fleetpatch warns of that
-    with_warnings = frozenset({Code.GOOD, Code.WARNINGS})
+    with_warnings = frozenset({ExitCode.SUCCESS, ExitCode.WARNINGS})
     return Contender(name, way.command, lambda _: _installed(hosts, pins), way.environment, with_warnings)
 
 

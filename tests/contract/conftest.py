@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.records.sql import SqlRecords
-from tasks.transport.ssh import connect as connecting
+from tasks.records.sql_records import SqlRecords
+from tasks.transport.ssh import connection as connecting
 from tests.contract.records_subjects import BOTH, Place, opened, place_of
 from tests.contract.ssh_world import World
 
@@ -25,7 +25,7 @@ def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecor
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(connecting, "PAUSES", (0.02, 0.02))
+    monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.02, 0.02))
     it = World(tmp_path)
     yield it
     it.close()

@@ -11,14 +11,14 @@ from math import inf
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.managers.apt import Apt
-from tasks.seams.clock import Clock, Deadline, SystemClock
-from tasks.seams.manager import PackageManager
-from tasks.seams.transport import Job, JobPhase, JobView, Script, Transport
-from tasks.transport.framing import Decoder
-from tasks.transport.local import LocalLine
-from tasks.transport.posix import PosixShell
-from tasks.transport.privilege import Privilege
+from tasks.managers.apt.manager import AptManager
+from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.protocols.package_manager import PackageManager
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tests.lab.fleet import Lab, LabHost
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager, PackageWorld
@@ -52,24 +52,24 @@ class Subject:
         """Time enough for one question."""
         return Deadline.after(self.clock, 90)
 
-    def follow(self, job_id: str, seconds: float = 180) -> JobView:
+    def follow(self, job_id: str, seconds: float = 180) -> JobStatus:
         """Wait for a job's end; the view has all its events."""
         until = self.clock.now() + timedelta(seconds=seconds)
         while True:
-            view = self.transport.look(job_id, deadline=self.soon)
+            view = self.transport.poll_job(job_id, deadline=self.soon)
             if view.phase is not JobPhase.RUNNING:
                 return view
             assert self.clock.now() < until, f"{job_id} does not end"
             self.clock.sleep(0.3)
 
-    def carry_out(self, job_id: str, script: Script) -> JobView:
+    def carry_out(self, job_id: str, script: Script) -> JobStatus:
         """Start a job and wait for its end."""
-        self.transport.start(Job(job_id, script), deadline=self.soon)
+        self.transport.start_job(Job(job_id, script), deadline=self.soon)
         return self.follow(job_id)
 
     def stop(self, job_id: str) -> None:
         """Ask a job to stop."""
-        self.transport.run(Script("job_stop", {"id": job_id}, read_only=False), deadline=self.soon)
+        self.transport.run_script(Script("job_stop", {"id": job_id}, read_only=False), deadline=self.soon)
 
 
 def fake_subject() -> Subject:
@@ -98,7 +98,7 @@ def fake_subject() -> Subject:
     return Subject(FakeManager(), machine, clock, quicken, fix, hold, remove, throttle)
 
 
-class OpenSshLine(LocalLine):
+class OpenSshLine(LocalShellChannel):
     """A line to a lab host through OpenSSH, so that only the manager is under test and not our own ssh."""
 
     def __init__(self, clock: Clock, host: LabHost) -> None:
@@ -109,15 +109,17 @@ class OpenSshLine(LocalLine):
         self._words += ["-o", f"UserKnownHostsFile={host.known_hosts}"]
         self._words.append(host.address)
 
-    def exchange(self, words: Sequence[str], stdin: bytes, decoder: Decoder, *, deadline: Deadline) -> int | None:
-        return super().exchange([*self._words, shlex.join(words)], stdin, decoder, deadline=deadline)
+    def execute(
+        self, command: Sequence[str], stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+    ) -> int | None:
+        return super().execute([*self._words, shlex.join(command)], stdin, decoder, deadline=deadline)
 
 
 def apt_transport(host: LabHost) -> PosixShell:
     """A transport to a lab host."""
     clock = SystemClock()
     return PosixShell(
-        OpenSshLine(clock, host), machine=host.name, privilege=Privilege(PrivilegeMethod.SUDO), clock=clock
+        OpenSshLine(clock, host), machine=host.name, privilege=PrivilegeEscalator(PrivilegeMethod.SUDO), clock=clock
     )
 
 
@@ -125,7 +127,7 @@ def apt_subject(host: LabHost) -> Subject:
     """A real machine with apt, its lists read."""
     host.sh("apt-get -qq update", root=True)
     return Subject(
-        Apt(),
+        AptManager(),
         apt_transport(host),
         SystemClock(),
         quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tasks.protocols.leases import LeaseHolder
 from tasks.records.leases import SqlLeases
-from tasks.records.opening import open_records
-from tasks.records.sql import SqlRecords
-from tasks.seams.leases import Holder
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_records import FakeRecords
 from tests.support.postgres import fresh_database
 
-ANNE = Holder("token-anne", "ctl-1", 4711, "anne")
-BERT = Holder("token-bert", "ctl-2", 4712, "bert")
+ANNE = LeaseHolder("token-anne", "ctl-1", 4711, "anne")
+BERT = LeaseHolder("token-bert", "ctl-2", 4712, "bert")
 BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inventory.credentials import Credential, resolve
-from inventory.machine import HostKeyPolicy, HostKeys, Inventory, Machine, PrivilegeMethod
+from inventory.credentials import Credential, resolve_credential
+from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine, PrivilegeMethod
 from tasks.errors import FleetpatchError
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Script
-from tasks.transport.logins import Logins
-from tasks.transport.open import open_session
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Script
+from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.session import Session
-from tasks.transport.ssh.jump import Bastions
+from tasks.transport.session_factory import build_session
+from tasks.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.transport_subjects import scripts
 from tests.support.ssh_server import Server, new_key
 
@@ -30,12 +30,12 @@ class World:
         self.key = new_key(folder / "id")
         self.known_hosts = folder / "known_hosts"
         self.policy = HostKeyPolicy.PINNED
-        self.bastions = Bastions()
-        self.logins = Logins()
+        self.bastions = JumpHostPool()
+        self.logins = LockoutGuard()
         self.servers: list[Server] = []
         self.sessions: list[Session] = []
         self.machines: tuple[Machine, ...] = ()
-        self.secrets: Callable[[str], Credential] = resolve
+        self.secrets: Callable[[str], Credential] = resolve_credential
 
     def server(self, *, pinned: bool = True, **switches: Any) -> Server:
         server = Server(new_key(self.folder / f"host{len(self.servers)}"), user_key=self.key, **switches)
@@ -61,21 +61,21 @@ class World:
 
     def session(self, server: Server, **fields: Any) -> Session:
         machine = self.machine(server, **fields)
-        inventory = Inventory((machine, *self.machines), HostKeys(self.policy, self.known_hosts))
-        session = open_session(
+        inventory = Inventory((machine, *self.machines), HostKeySettings(self.policy, self.known_hosts))
+        session = build_session(
             machine,
             inventory,
             clock=CLOCK,
-            secrets=self.secrets,
-            bastions=self.bastions,
-            logins=self.logins,
-            scripts=scripts,
+            resolve_credential=self.secrets,
+            jump_hosts=self.bastions,
+            lockout_guard=self.logins,
+            script_loader=scripts,
         )
         self.sessions.append(session)
         return session
 
     def close(self) -> None:
-        closing: list[Session | Bastions | Server] = [*self.sessions, self.bastions, *self.servers]
+        closing: list[Session | JumpHostPool | Server] = [*self.sessions, self.bastions, *self.servers]
         for each in closing:
             each.close()
 
@@ -90,7 +90,7 @@ def outcomes(sessions: list[Session], seconds: float = 20.0) -> list[FleetpatchE
 
     def ask(number: int) -> None:
         try:
-            sessions[number].run(GREET, deadline=soon(seconds))
+            sessions[number].run_script(GREET, deadline=soon(seconds))
         except FleetpatchError as error:
             told[number] = error
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 from inventory.machine import Inventory, Machine, PatchOwner
 from tests.support.ansible_oracle import Oracle
 from tests.support.ansible_trees import Made, trees

@@ -15,9 +15,17 @@ import ansible
 import pytest
 import yaml
 
-from inventory.ansible.options import BECOME_PASSWORDS, NO_MATTER, OPTIONS, OTHERS, SSH_ARGS, is_read, leads_elsewhere
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
+from inventory.formats.ansible.mapping.connection_variables import (
+    BECOME_PASSWORD_VARIABLES,
+    CONNECTION_VARIABLES,
+    IRRELEVANT_VARIABLES,
+    OTHER_READ_VARIABLES,
+    SSH_ARGUMENT_VARIABLES,
+    is_variable_read,
+    may_change_destination,
+)
+from inventory.loader import load_inventory
 from tests.contract.test_ansible_inventories import differences, needs_ssh
 
 DATA = Path(__file__).parents[1] / "data" / "inventories"
@@ -90,16 +98,20 @@ def test_every_variable_of_a_connection_has_its_meaning(connection: str, plugin:
     options = declared("connection", plugin)
     for option, key in {**MEANS, "password": "password", "remote_password": "password"}.items():
         if option in options:
-            assert list(OPTIONS[connection][key]) == options[option], option
-    silent = [name for names in options.values() for name in names if is_read(name, connection)]
-    known = {name for names in OPTIONS[connection].values() for name in names} | {*SSH_ARGS, *OTHERS, *NO_MATTER}
+            assert list(CONNECTION_VARIABLES[connection][key]) == options[option], option
+    silent = [name for names in options.values() for name in names if is_variable_read(name, connection)]
+    known = {name for names in CONNECTION_VARIABLES[connection].values() for name in names} | {
+        *SSH_ARGUMENT_VARIABLES,
+        *OTHER_READ_VARIABLES,
+        *IRRELEVANT_VARIABLES,
+    }
     assert set(silent) <= known
     moving = {"proxy_command", "proxy", "ssh_executable"}
-    assert all(leads_elsewhere(name) for option in moving & options.keys() for name in options[option])
+    assert all(may_change_destination(name) for option in moving & options.keys() for name in options[option])
 
 
 def test_become_passwords_are_those_of_sudo() -> None:
-    assert list(BECOME_PASSWORDS) == declared("become", "sudo")["become_pass"]
+    assert list(BECOME_PASSWORD_VARIABLES) == declared("become", "sudo")["become_pass"]
 
 
 HOSTS = "[web]\na\nb\n"

@@ -12,7 +12,8 @@ import pytest
 
 from tests.ci.tree import TOP
 
-SCRIPTS = TOP / "tasks/scripts"
+POSIX_SCRIPTS = TOP / "tasks/scripts/posix"
+APT_SCRIPTS = TOP / "tasks/managers/apt/scripts"
 NOTHING: Mapping[str, str] = {}
 LOCKED = """#!/bin/sh
 for word; do case $word in DPkg::Lock::Timeout=*) echo "$(date +%s) ${word#*=}" >>"$STAND_IN/tries" ;; esac; done
@@ -43,8 +44,8 @@ def run(
     params: dict[str, object] = {"work": "install", "numbers": ["0"], "tx_0_latest_start": latest}
     params |= {"tx_0_packages": ["a=1"], "lock_wait_seconds": "300", **more}
     token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
-    script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {SCRIPTS}/prelude.sh; '
-    script += f". {SCRIPTS}/package_locks.sh; . {SCRIPTS}/apt_job.sh"
+    script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {POSIX_SCRIPTS}/prelude.sh; '
+    script += f". {POSIX_SCRIPTS}/package_locks.sh; . {APT_SCRIPTS}/apt_job.sh"
     script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
     environment["STAND_IN"] = str(place)

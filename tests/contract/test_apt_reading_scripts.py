@@ -6,13 +6,13 @@ import pytest
 
 from inventory.machine import PrivilegeMethod
 from tasks.errors import ScriptFailed
-from tasks.managers.apt import ASSESS, Apt
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Script, ScriptResult
-from tasks.transport.framing import load_script
-from tasks.transport.local import LocalLine
-from tasks.transport.posix import PosixShell
-from tasks.transport.privilege import Privilege
+from tasks.managers.apt.manager import ASSESS_SCRIPT, AptManager
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Script, ScriptResult
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.transport.script_library import load_script
 from tests.support.builders import make_update
 
 CLOCK = SystemClock()
@@ -38,11 +38,11 @@ class Machine:
         self.reads()
         monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
         self.transport = PosixShell(
-            LocalLine(CLOCK),
+            LocalShellChannel(CLOCK),
             machine="here",
-            privilege=Privilege(PrivilegeMethod.NONE),
+            privilege=PrivilegeEscalator(PrivilegeMethod.NONE),
             clock=CLOCK,
-            scripts=lambda name: load_script(name).replace("/var/lib/dpkg/", f"{place}/database/"),
+            script_loader=lambda name: load_script(name).replace("/var/lib/dpkg/", f"{place}/database/"),
         )
 
     def tool(self, name: str, text: str) -> None:
@@ -56,11 +56,11 @@ class Machine:
 
     def assess(self) -> ScriptResult:
         """Run the script of an assessment."""
-        return self.transport.run(Script(ASSESS), deadline=Deadline.after(CLOCK, 60))
+        return self.transport.run_script(Script(ASSESS_SCRIPT), deadline=Deadline.after(CLOCK, 60))
 
     def installed(self) -> dict[str, str]:
         """Ask for what is installed."""
-        return dict(Apt().installed(self.transport, UPDATES, deadline=Deadline.after(CLOCK, 60)))
+        return dict(AptManager().read_installed_versions(self.transport, UPDATES, deadline=Deadline.after(CLOCK, 60)))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_packages_that_nobody_changes_are_told_so(machine: Machine) -> None:
-    assert [record["changed"] for record in machine.assess().of_kind("state")] == [False]
+    assert [record["changed"] for record in machine.assess().find_records("state")] == [False]
 
 
 @pytest.mark.parametrize("late", ["needrestart", "pro"])
@@ -103,5 +103,5 @@ def test_a_database_that_can_not_be_read_is_not_called_empty(machine: Machine) -
     machine.reads(failures=99)
     with pytest.raises(ScriptFailed) as caught:
         machine.installed()
-    assert "unable to open" in caught.value.tail
+    assert "unable to open" in caught.value.output_tail
     assert machine.assess().exit_code == 1

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from inventory.machine import PrivilegeMethod
 from tasks.errors import ManagerBusy, ScriptFailed
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, Script, ScriptRecord
-from tasks.transport.local import LocalLine
-from tasks.transport.posix import PosixShell
-from tasks.transport.privilege import Privilege
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 from tests.faults.hub import Hub, HubClock
 from tests.faults.machine import FaultyMachine
@@ -39,15 +39,20 @@ class Machine:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        way = Privilege(PrivilegeMethod.NONE)
+        way = PrivilegeEscalator(PrivilegeMethod.NONE)
         root = str(place / "jobs")
         self.shell = PosixShell(
-            LocalLine(CLOCK), machine="here", privilege=way, clock=CLOCK, job_root=root, scripts=script_text
+            LocalShellChannel(CLOCK),
+            machine="here",
+            privilege=way,
+            clock=CLOCK,
+            job_root=root,
+            script_loader=script_text,
         )
 
     def claim(self, run: str = "run", attempt: int = 1, until: str = LATER, **more: str) -> ScriptRecord:
         params = {"run": run, "attempt": str(attempt), "by": "somebody", "until": until, **more}
-        return self.shell.run(Script("claim", params), deadline=soon()).records[-1]
+        return self.shell.run_script(Script("claim", params), deadline=soon()).records[-1]
 
     def release(self, run: str = "run", attempt: int = 1) -> ScriptRecord:
         return self.claim(run, attempt, release="yes")
@@ -57,19 +62,19 @@ class Machine:
     ) -> bool:
         """Start a job in the name of an attempt at a run; return whether it was there already."""
         script = Script(what, {"claim_run": run, "claim_attempt": str(attempt), "claim_until": until})
-        return self.shell.start(Job(job_id, script), deadline=soon()).attached
+        return self.shell.start_job(Job(job_id, script), deadline=soon()).attached
 
     def would_reboot(self, order: Script) -> bool:
         """Whether the claim lets an order be carried out; it isn't, for the script's last part is left out."""
         checks = Script("would_reboot", {**order.params, "root": str(self.place / "jobs")})
-        records = self.shell.run(checks, deadline=soon()).records
+        records = self.shell.run_script(checks, deadline=soon()).records
         return not any(record["kind"] == "refused" and record["about"] == "claim" for record in records)
 
     def stop(self) -> None:
         """Let all jobs end."""
         for job_id in JOBS:
-            self.shell.run(Script("job_stop", {"id": job_id}), deadline=soon())
-            while self.shell.look(job_id, deadline=soon()).phase is JobPhase.RUNNING:
+            self.shell.run_script(Script("job_stop", {"id": job_id}), deadline=soon())
+            while self.shell.poll_job(job_id, deadline=soon()).phase is JobPhase.RUNNING:
                 CLOCK.sleep(0.02)
 
 
@@ -95,7 +100,7 @@ def test_an_order_of_a_run_that_was_taken_over_is_refused(machine: Machine) -> N
     with pytest.raises(ScriptFailed, match=r"run run was taken over: its attempt 2 .* this order is of attempt 1"):
         machine.start(attempt=1)
 
-    assert machine.shell.look("one", deadline=soon()).phase is JobPhase.ABSENT
+    assert machine.shell.poll_job("one", deadline=soon()).phase is JobPhase.ABSENT
 
 
 def test_an_order_of_the_attempt_that_has_the_claim_is_begun(machine: Machine) -> None:
@@ -227,7 +232,9 @@ def test_a_claim_that_makes_no_sense_stops_nobody(machine: Machine, there: str) 
 
 
 def test_numbers_that_are_none_count_as_the_lowest(machine: Machine) -> None:
-    assert machine.shell.run(Script("claim", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon())
+    assert machine.shell.run_script(
+        Script("claim", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon()
+    )
     assert (machine.place / "claim").read_text() == "run\n0\n\n0\n"
 
 
@@ -249,7 +256,7 @@ def test_to_claim_again_never_shortens_what_an_order_has_prolonged(machine: Mach
 
 
 def test_a_job_that_names_no_claim_needs_none(machine: Machine) -> None:
-    machine.shell.start(Job("one", Script("quick")), deadline=soon())
+    machine.shell.start_job(Job("one", Script("quick")), deadline=soon())
     machine.stop()
 
 
@@ -290,7 +297,7 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
     params = {"run": run, "attempt": str(attempt), "by": "x", "until": until} | (
         {"release": "yes"} if act == "release" else {}
     )
-    mine = machine.shell.run(Script("claim", params), deadline=soon()).records[-1]
+    mine = machine.shell.run_script(Script("claim", params), deadline=soon()).records[-1]
     return mine["kind"], twin._claim(Script("claim", params))["kind"]
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, Script
-from tasks.transport.framing import Decoder, compose, load_script, new_nonce
-from tasks.transport.local import LocalLine
-from tasks.transport.posix import PosixShell
-from tasks.transport.privilege import Privilege
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobPhase, Script
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.transport.script_library import load_script
 from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()
@@ -68,47 +70,47 @@ def told(base: float, boot: str = BOOT) -> dict[str, str]:
 )
 def test_the_time_of_a_script(clock: Path, shell: str, off: int, params: dict[str, str], expected: int) -> None:
     clock.write_text(str(off))
-    nonce = new_nonce()
-    sent = compose(ASK, params, nonce).decode().replace("date +%s", f"{clock.parent}/tools/date +%s")
+    nonce = generate_nonce()
+    sent = build_script_stdin(ASK, params, nonce).decode().replace("date +%s", f"{clock.parent}/tools/date +%s")
     words = [*SHELLS[shell], "-s"]
     done = subprocess.run(words, input=sent.encode(), capture_output=True, check=False, timeout=240)
-    decoder = Decoder(nonce)
-    decoder.feed(done.stdout)
-    (record,) = decoder.result().records
+    decoder = ScriptOutputDecoder(nonce)
+    decoder.feed_stdout(done.stdout)
+    (record,) = decoder.build_output().records
     assert abs(float(str(record["now"])) - time.time() - expected) <= 3
 
 
 def test_a_system_that_does_not_tell_its_uptime_is_believed(clock: Path) -> None:
     clock.write_text("-3600")
     text = load_script("prelude").replace("/proc/uptime", "/proc/no-such")
-    nonce = new_nonce()
-    sent = compose(ASK, told(time.time() - uptime()), nonce).decode().replace(load_script("prelude"), text)
+    nonce = generate_nonce()
+    sent = build_script_stdin(ASK, told(time.time() - uptime()), nonce).decode().replace(load_script("prelude"), text)
     done = subprocess.run(["sh", "-s"], input=sent.encode(), capture_output=True, check=False, timeout=240)
-    decoder = Decoder(nonce)
-    decoder.feed(done.stdout)
-    (record,) = decoder.result().records
+    decoder = ScriptOutputDecoder(nonce)
+    decoder.feed_stdout(done.stdout)
+    (record,) = decoder.build_output().records
     assert abs(float(str(record["now"])) - time.time() + 3600) <= 3
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["compared before", "never compared"])
 def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, *, known: bool) -> None:
-    line, way, root = LocalLine(CLOCK), Privilege(PrivilegeMethod.NONE), str(tmp_path / "jobs")
+    line, way, root = LocalShellChannel(CLOCK), PrivilegeEscalator(PrivilegeMethod.NONE), str(tmp_path / "jobs")
     shell = PosixShell(
         line,
         machine="here",
         privilege=way,
         clock=CLOCK,
         job_root=root,
-        scripts=lambda name: ASK_TWICE if name == "ask" else scripts(name),
+        script_loader=lambda name: ASK_TWICE if name == "ask" else scripts(name),
     )
     params = told(time.time() - uptime()) if known else {}
     soon = Deadline.after(CLOCK, 60)
-    shell.start(Job("one", Script("ask", params)), deadline=soon)
-    while not shell.look("one", deadline=soon).events:
+    shell.start_job(Job("one", Script("ask", params)), deadline=soon)
+    while not shell.poll_job("one", deadline=soon).events:
         CLOCK.sleep(0.05)
     clock.write_text("-3600")
-    shell.run(Script("job_stop", {"id": "one"}), deadline=soon)
-    while (view := shell.look("one", deadline=soon)).phase is JobPhase.RUNNING:
+    shell.run_script(Script("job_stop", {"id": "one"}), deadline=soon)
+    while (view := shell.poll_job("one", deadline=soon)).phase is JobPhase.RUNNING:
         CLOCK.sleep(0.05)
     before, after = (float(str(event["now"])) for event in view.events)
     assert -2 < after - before < 60  # what the clock said at the boot, and the time since then, are whole seconds each

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tasks.errors import RecordsError
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tests.ci import tree
 from tests.support import builders as make
 from tests.support import postgres
@@ -81,7 +81,7 @@ def test_whoever_has_the_servers_role_can_not_become_another(bare: Server) -> No
 def test_records_are_kept_by_the_workers_role_and_by_no_other(bare: Server) -> None:
     with open_records(url(bare, "records", "fleetpatch")) as records:
         records.save(make.make_report(run=make.make_run(id="20260310-020000-bbbbbb")))
-        records.append(make.make_journal_entry())
+        records.append_entry(make.make_journal_entry())
     with pytest.raises(RecordsError, match="permission denied"):
         open_records(url(bare, "prefect", "fleetpatch"))
 
@@ -108,4 +108,4 @@ def test_run_once_more_it_changes_the_passwords_and_nothing_else(bare: Server) -
     make_roles(bare, RECORDS_DB_PASSWORD="quo'te\\d $$")
     assert {name for name, secret in passwords().items() if secret != before[name]} >= {"records"}
     with open_records(url(bare, "records", "fleetpatch")) as records:
-        assert records.entries("nothing") == ()
+        assert records.read_entries("nothing") == ()

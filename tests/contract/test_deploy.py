@@ -23,9 +23,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 
-from deployments.config.load import load_configurations
-from inventory.load import load_inventory
-from tasks.rules.calendar.schedule import occurrences
+from deployments.configuration.loader import load_configurations
+from inventory.loader import load_inventory
+from tasks.rules.calendar.schedule import iterate_occurrences
 from tests.ci.tree import TOP
 from tests.support.prefect_server import PrefectServer, prefect_server
 
@@ -133,13 +133,15 @@ def test_each_window_is_a_deployment_that_takes_one_run_at_a_time(place: Place) 
 
 @pytest.mark.parametrize("name", sorted(WINDOWS))
 def test_prefect_starts_runs_when_our_windows_want_it(place: Place, name: str) -> None:
-    configuration = load_configurations(place.folder / "configurations", datetime.now(UTC).date()).named(name)
-    (opening,) = configuration.openings(load_inventory(place.folder / "fleet.yaml"))
+    configuration = load_configurations(place.folder / "configurations", datetime.now(UTC).date()).get_configuration(
+        name
+    )
+    (opening,) = configuration.build_scheduled_requests(load_inventory(place.folder / "fleet.yaml"))
     lead = timedelta(minutes=configuration.lead_minutes)
 
     told = _scheduled(place, name)
 
-    ours = [each.start - lead for each in occurrences(opening.schedule, datetime.now(UTC), limit=len(told))]
+    ours = [each.start - lead for each in iterate_occurrences(opening.schedule, datetime.now(UTC), limit=len(told))]
     assert told == ours
 
 

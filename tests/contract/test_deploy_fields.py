@@ -14,12 +14,12 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
-from deployments.deploying import found as listings
-from deployments.deploying.apply import put_deployment
-from deployments.deploying.cancel import cancel
-from deployments.deploying.deploy import Examined, examine
-from deployments.deploying.model import Change, Doing, Waiting
-from flows import paging
+from deployments.sync import actual_state as listings
+from deployments.sync.change_applier import put_deployment
+from deployments.sync.flow_run_cancellation import cancel_waiting_run
+from deployments.sync.model import Change, ChangeAction, WaitingRun
+from deployments.sync.plan import SyncPlan, build_plan
+from flows.prefect_api import pagination
 from tasks.errors import RequestError
 from tests.contract.offered_fields import POOL, Harmless, NotThere, Offered, Row, Seen, rows, undecided
 from tests.support.fake_clock import FakeClock
@@ -42,9 +42,9 @@ class Place:
         place = self.folder / "configurations" / f"{name}.yaml"
         place.write_text(f"name: {name}\nscope: env=prod\ninventory: {self.folder / 'fleet.yaml'}\n{text}\n")
 
-    def examined(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> Examined:
+    def examined(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> SyncPlan:
         path, clock = self.folder / "configurations", FakeClock(datetime.now(UTC) - ago)
-        return examine(self.offered.client, path, None, fleet=fleet, pool=POOL, prune=prune, clock=clock)
+        return build_plan(self.offered.client, path, None, fleet=fleet, pool=POOL, prune=prune, clock=clock)
 
     def deploy(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> list[Change]:
         done: list[Change] = []
@@ -53,8 +53,8 @@ class Place:
 
     def differences(self, fleet: str = "fields") -> list[str]:
         """Return what --check finds."""
-        changes = [each for each in self.examined(fleet).changes if each.doing is not Doing.KEEP]
-        return [f"{each.doing} {each.kind} {each.name}: {'; '.join(each.differences)}" for each in changes]
+        changes = [each for each in self.examined(fleet).changes if each.action is not ChangeAction.KEEP]
+        return [f"{each.action} {each.kind} {each.name}: {'; '.join(each.differences)}" for each in changes]
 
     def deploy_until_settled(self) -> None:
         """Deploy; again if Prefect's scheduler just then made runs by what stood there before: those are seen too."""
@@ -140,8 +140,12 @@ class Nights:
         around = {"start_time": due.isoformat(), "end_time": (due + timedelta(minutes=1)).isoformat()}
         body = {"path_params": {"id": self.deployment}, "json": {**around, "max_runs": 1}}
         self.client.request("POST", "/deployments/{id}/schedule", **body)  # type: ignore[arg-type]
-        listed = listings.waiting(self.client, "fleetpatch:fleet=fields", {str(self.deployment): "here"})
-        (run,) = (self.client.read_flow_run(UUID(each.id)) for each in listed if each.due == due and each.scheduled)
+        listed = listings.read_waiting_runs(self.client, "fleetpatch:fleet=fields", {str(self.deployment): "here"})
+        (run,) = (
+            self.client.read_flow_run(UUID(each.id))
+            for each in listed
+            if each.expected_start == due and each.is_scheduled
+        )
         return self.put(run, state)
 
     def by_hand(self, **asked: Any) -> FlowRun:
@@ -246,7 +250,7 @@ def test_a_run_that_the_scheduler_made_meanwhile_is_seen_and_cancelled(place: Pl
 def test_a_run_that_begins_while_it_is_cancelled_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     nights = Nights(place, "begins")
     run, client = nights.made(0, Pending()), nights.client
-    waited = Waiting(str(run.id), run.name, "patch-fleet/begins", "Pending", nights.due, {}, scheduled=True)
+    waited = WaitingRun(str(run.id), run.name, "patch-fleet/begins", "Pending", nights.due, {}, is_scheduled=True)
     read = client.read_flow_run
 
     def read_and_begun(known: UUID) -> FlowRun:
@@ -255,11 +259,11 @@ def test_a_run_that_begins_while_it_is_cancelled_goes_on(place: Place, monkeypat
         return there
 
     monkeypatch.setattr(client, "read_flow_run", read_and_begun)
-    assert not cancel(client, waited, "why")
+    assert not cancel_waiting_run(client, waited, "why")
     monkeypatch.setattr(client, "read_flow_run", read)
 
     assert nights.state(run)[0] == "RUNNING"
-    assert not cancel(client, waited, "why")  # asked again, it is left alone
+    assert not cancel_waiting_run(client, waited, "why")  # asked again, it is left alone
     assert nights.state(run)[0] == "RUNNING"
 
 
@@ -267,7 +271,7 @@ def test_a_run_that_begins_while_it_is_cancelled_goes_on(place: Place, monkeypat
 
 
 def standing_names(place: Place, fleet: str) -> set[str]:
-    return {each.full_name for each in place.examined(fleet).found.deployments}
+    return {each.full_name for each in place.examined(fleet).actual.deployments}
 
 
 def test_two_fleets_on_one_server_leave_each_other_alone(place: Place, tmp_path: Path) -> None:
@@ -293,7 +297,7 @@ def test_two_fleets_on_one_server_leave_each_other_alone(place: Place, tmp_path:
 
 def test_what_an_earlier_release_has_put_there_is_moved_and_not_doubled(place: Place) -> None:
     client = place.offered.client
-    ours = next(each for each in place.examined().wanted.deployments if each.flow == "reconcile-fleet")
+    ours = next(each for each in place.examined().desired.deployments if each.flow == "reconcile-fleet")
     put_deployment(client, client.create_flow_from_name("reconcile-fleet"), replace(ours, name="scheduled"))
 
     assert place.differences() == ["remove deployment reconcile-fleet/scheduled: "]
@@ -322,16 +326,18 @@ def test_everything_is_found_however_many_pages_it_takes(place: Place, monkeypat
     core = AutomationCore.model_validate(place.offered.automation.model_dump())
     for number in range(4):
         place.offered.client.create_automation(core.model_copy(update={"name": f"theirs {number}"}))
-    whole = place.examined().found
-    monkeypatch.setattr(paging, "PAGE", 2)
+    whole = place.examined().actual
+    monkeypatch.setattr(pagination, "PAGE_SIZE", 2)
 
     paged = place.examined()
 
-    assert paged.settled
-    assert sorted(each.full_name for each in paged.found.deployments) == sorted(
+    assert paged.is_up_to_date
+    assert sorted(each.full_name for each in paged.actual.deployments) == sorted(
         each.full_name for each in whole.deployments
     )
-    late = [{each.id for each in setup.waiting if each.due <= nights.due} for setup in (paged.found, whole)]
+    late = [
+        {each.id for each in setup.waiting_runs if each.expected_start <= nights.due} for setup in (paged.actual, whole)
+    ]
     assert late[0] == late[1]  # of later ones the scheduler makes more and more
     assert len(late[0]) >= 4
 

@@ -15,11 +15,11 @@ import pytest
 
 from inventory.machine import PrivilegeMethod
 from tasks.errors import DeadlineExceeded, ScriptFailed
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, Script
-from tasks.transport.local import LocalLine
-from tasks.transport.posix import PosixShell
-from tasks.transport.privilege import Privilege
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobPhase, Script
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()
@@ -44,9 +44,11 @@ class Late:
     def __init__(self, place: Path, runner: str) -> None:
         self.place, self.runner, self.gate = place, runner, place / "gate"
         self.patience = 1
-        line, way = LocalLine(CLOCK), Privilege(PrivilegeMethod.NONE)
+        line, way = LocalShellChannel(CLOCK), PrivilegeEscalator(PrivilegeMethod.NONE)
         root = str(place / "jobs")
-        self.shell = PosixShell(line, machine="here", privilege=way, clock=CLOCK, job_root=root, scripts=self.text)
+        self.shell = PosixShell(
+            line, machine="here", privilege=way, clock=CLOCK, job_root=root, script_loader=self.text
+        )
 
     def text(self, name: str) -> str:
         if name in WORK:
@@ -57,10 +59,10 @@ class Late:
 
     def start(self, job_id: str = "one") -> bool:
         """Start a job; return whether it was there already."""
-        return self.shell.start(Job(job_id, Script("quick")), deadline=soon()).attached
+        return self.shell.start_job(Job(job_id, Script("quick")), deadline=soon()).attached
 
     def phase(self, job_id: str = "one") -> JobPhase:
-        return self.shell.look(job_id, deadline=soon()).phase
+        return self.shell.poll_job(job_id, deadline=soon()).phase
 
     def is_finished(self, job_id: str) -> bool:
         return self.phase(job_id) is JobPhase.FINISHED
@@ -150,15 +152,15 @@ def test_a_job_that_begins_within_the_patience_is_begun(late: Late) -> None:
 def test_a_job_whose_start_is_held_up_hears_that_it_is_to_stop(late: Late) -> None:
     late.patience = 30
     folder, other, job = late.place / "jobs/one", Late(late.place, late.runner), Job("one", Script("heeding"))
-    start = threading.Thread(target=lambda: late.shell.start(job, deadline=soon()))
+    start = threading.Thread(target=lambda: late.shell.start_job(job, deadline=soon()))
     start.start()
     wait((folder / "launch").exists)
-    (told,) = other.shell.run(Script("job_stop", {"id": "one"}), deadline=soon()).records
+    (told,) = other.shell.run_script(Script("job_stop", {"id": "one"}), deadline=soon()).records
     assert (told["phase"], told["asked"]) == ("absent", True)
     late.gate.touch()
     start.join()
     wait(lambda: late.phase() is JobPhase.FINISHED)
-    assert [event["kind"] for event in late.shell.look("one", deadline=soon()).events] == ["heeded"]
+    assert [event["kind"] for event in late.shell.poll_job("one", deadline=soon()).events] == ["heeded"]
 
 
 def test_a_wish_to_stop_that_came_before_the_order_is_not_for_it(late: Late) -> None:
@@ -166,11 +168,11 @@ def test_a_wish_to_stop_that_came_before_the_order_is_not_for_it(late: Late) -> 
     folder = late.place / "jobs/one"
     folder.mkdir(parents=True)
     (folder / "withdrawn").touch()  # as somebody has left it whose start was cut short, and who was asked to stop
-    (told,) = late.shell.run(Script("job_stop", {"id": "one"}), deadline=soon()).records
+    (told,) = late.shell.run_script(Script("job_stop", {"id": "one"}), deadline=soon()).records
     assert (told["phase"], told["asked"]) == ("absent", True)
-    assert late.shell.start(Job("one", Script("heeding")), deadline=soon()).attached is False
+    assert late.shell.start_job(Job("one", Script("heeding")), deadline=soon()).attached is False
     wait(lambda: late.phase() is JobPhase.FINISHED)
-    assert [event["kind"] for event in late.shell.look("one", deadline=soon()).events] == ["went_on"]
+    assert [event["kind"] for event in late.shell.poll_job("one", deadline=soon()).events] == ["went_on"]
 
 
 def test_what_was_withdrawn_or_has_ended_is_asked_nothing(late: Late) -> None:
@@ -180,7 +182,7 @@ def test_what_was_withdrawn_or_has_ended_is_asked_nothing(late: Late) -> None:
     assert late.start("two") is False
     wait(lambda: late.phase("two") is JobPhase.FINISHED)
     for job_id in ("one", "two", "never-ordered"):
-        (told,) = late.shell.run(Script("job_stop", {"id": job_id}), deadline=soon()).records
+        (told,) = late.shell.run_script(Script("job_stop", {"id": job_id}), deadline=soon()).records
         assert told["asked"] is False
         assert not (late.place / "jobs" / job_id / "stop").exists()
 
@@ -188,7 +190,7 @@ def test_what_was_withdrawn_or_has_ended_is_asked_nothing(late: Late) -> None:
 @pytest.mark.parametrize("another", [False, True])
 def test_a_job_whose_folder_was_removed_begins_nothing_more(late: Late, *, another: bool) -> None:
     late.gate.touch()
-    late.shell.start(Job("one", Script("patient")), deadline=soon())
+    late.shell.start_job(Job("one", Script("patient")), deadline=soon())
     folder = late.place / "jobs/one"
     wait((folder / "at-it").exists)  # whose script is not even read yet ends for lack of it
     shutil.rmtree(folder)
@@ -240,6 +242,6 @@ def test_a_lock_that_another_start_holds_is_no_refusal(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir(mode=0o700)
     short = scripts("job_start").replace("fp_lock ||", "flock() { return 1; }; sleep() { :; }; fp_lock ||")
     here.text = lambda name: short if name == "job_start" else Late.text(here, name)  # type: ignore[method-assign]
-    here.shell._scripts = here.text
+    here.shell._script_loader = here.text
     with pytest.raises(DeadlineExceeded, match=r"another process has held .*\.lock for 20 seconds"):
         here.start()

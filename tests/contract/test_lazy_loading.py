@@ -9,13 +9,14 @@ import pytest
 @pytest.mark.parametrize(
     ("modules", "unloaded"),
     [
-        ("flows.campaign, flows.plain", ("prefect",)),
+        ("flows.engine.fleet_run, flows.local_run", ("prefect",)),
         (
-            "flows.cli.standing_view, flows.cli.runs_view, flows.cli.cancelling",
+            "flows.cli.views.fleet_status, flows.cli.views.runs, flows.cli.views.recovery",
             ("prefect", "paramiko", "alembic", "pandas"),
         ),
         (
-            "tasks.reporting, tasks.reporting.write, tasks.reporting.markdown, tasks.reporting.html",
+            "tasks.reporting, tasks.reporting.writer, "
+            "tasks.reporting.export.markdown_summary, tasks.reporting.html.renderer",
             ("pandas", "pyarrow"),
         ),
     ],

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from tasks.model import Update
-from tasks.seams.manager import PackageManager, Transaction, Work
-from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
-from tasks.states import Answer, Classification
+from tasks.protocols.package_manager import JobKind, PackageManager, Transaction
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.states import Classification, YesNoUnknown
 from tests.contract.manager_subjects import Subject, apt_subject, fake_subject, lab_for, patiently
 from tests.lab.fleet import Lab
 
@@ -34,20 +34,20 @@ def pending(subject: Subject) -> dict[str, Update]:
 
 def versions(subject: Subject, *ids: str) -> Mapping[str, str]:
     known = [Update(name, name, "all", "1.0", "2.0", Classification.OTHER) for name in ids]
-    return subject.manager.installed(subject.transport, known, deadline=subject.soon)
+    return subject.manager.read_installed_versions(subject.transport, known, deadline=subject.soon)
 
 
 def transaction(subject: Subject, number: int, *updates: Update, seconds: float = 600) -> Transaction:
     return Transaction(number, updates, subject.clock.now().timestamp() + seconds, 10.0)
 
 
-def install(subject: Subject, *parts: Sequence[Update], job_id: str = "job-1", **options: object) -> JobView:
+def install(subject: Subject, *parts: Sequence[Update], job_id: str = "job-1", **options: object) -> JobStatus:
     transactions = [transaction(subject, number, *part) for number, part in enumerate(parts)]
-    script = subject.manager.job(Work.INSTALL, transactions, **options)  # type: ignore[arg-type]
+    script = subject.manager.build_job_script(JobKind.INSTALL, transactions, **options)  # type: ignore[arg-type]
     return subject.carry_out(job_id, script)
 
 
-def of_kind(view: JobView, *kinds: str) -> list[ScriptRecord]:
+def of_kind(view: JobStatus, *kinds: str) -> list[ScriptRecord]:
     return [event for event in view.events if event["kind"] in kinds]
 
 
@@ -76,7 +76,7 @@ class TestAssess:
     def test_a_healthy_machine_has_no_problems_and_needs_no_reboot(self, subject: Subject) -> None:
         state = subject.manager.assess(subject.transport, refresh=True, deadline=subject.soon)
         assert (state.problems, state.lock_holder, state.warnings) == ((), "", ())
-        assert state.reboot.answer is Answer.NO
+        assert state.reboot.answer is YesNoUnknown.NO
         assert state.manager == subject.manager.name
 
     def test_asking_twice_says_the_same_and_changes_nothing(self, subject: Subject) -> None:
@@ -95,7 +95,7 @@ class TestAssess:
 class TestRehearse:
     def test_it_tells_what_comes_along_and_changes_nothing(self, subject: Subject) -> None:
         updates = pending(subject)
-        rehearsal = subject.manager.rehearse(subject.transport, [updates["lab-dep-a"]], deadline=subject.soon)
+        rehearsal = subject.manager.simulate(subject.transport, [updates["lab-dep-a"]], deadline=subject.soon)
         assert rehearsal.changes == {"lab-dep-a": "2.0", "lab-dep-b": "2.0"}
         assert rehearsal.refused is None
         assert rehearsal.download_bytes
@@ -104,20 +104,20 @@ class TestRehearse:
 
     def test_it_tells_removals(self, subject: Subject) -> None:
         updates = pending(subject)
-        rehearsal = subject.manager.rehearse(subject.transport, [updates["lab-removes"]], deadline=subject.soon)
+        rehearsal = subject.manager.simulate(subject.transport, [updates["lab-removes"]], deadline=subject.soon)
         assert rehearsal.removals == ("lab-plain",)
 
     def test_what_can_not_go_together_is_told_of_the_one_to_blame(self, subject: Subject) -> None:
         updates = pending(subject)
         wanted = [updates[name] for name in ("lab-sec", "lab-removes", "lab-conffile", "lab-plain")]
-        rehearsal = subject.manager.rehearse(subject.transport, wanted, deadline=subject.soon)
+        rehearsal = subject.manager.simulate(subject.transport, wanted, deadline=subject.soon)
         assert list(rehearsal.refused or {}) == ["lab-removes"]
         assert "lab-plain" in (rehearsal.refused or {})["lab-removes"]
         assert set(rehearsal.changes) == {"lab-sec", "lab-conffile", "lab-plain"}
         assert rehearsal.removals == ()
 
     def test_nothing_changes_nothing(self, subject: Subject) -> None:
-        rehearsal = subject.manager.rehearse(subject.transport, [], deadline=subject.soon)
+        rehearsal = subject.manager.simulate(subject.transport, [], deadline=subject.soon)
         assert (dict(rehearsal.changes), rehearsal.removals, rehearsal.refused) == ({}, (), None)
 
 
@@ -157,7 +157,7 @@ class TestInstall:
     def test_a_reboot_is_asked_for_afterwards(self, subject: Subject) -> None:
         install(subject, [pending(subject)["lab-reboot"]])
         state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
-        assert state.reboot.answer is Answer.YES
+        assert state.reboot.answer is YesNoUnknown.YES
         assert any("lab-reboot" in reason for reason in state.reboot.reasons)
 
     def test_a_failing_package_fails_alone(self, subject: Subject) -> None:
@@ -181,7 +181,7 @@ class TestInstall:
             transaction(subject, 2, updates["lab-dep-a"]),
             transaction(subject, 3, updates["lab-sec"]),
         ]
-        view = subject.carry_out("job-1", subject.manager.job(Work.INSTALL, transactions))
+        view = subject.carry_out("job-1", subject.manager.build_job_script(JobKind.INSTALL, transactions))
         late, removes, drags = of_kind(view, "not_attempted")
         assert [(record["number"], record["why"]) for record in (late, removes, drags)] == [
             (0, "window"),
@@ -216,11 +216,11 @@ class TestInstall:
         subject.quicken(5)
         updates = pending(subject)
         transactions = [transaction(subject, 0, updates["lab-slow"]), transaction(subject, 1, updates["lab-plain"])]
-        script = subject.manager.job(Work.INSTALL, transactions)
-        view = subject.transport.start(Job("job-1", script), deadline=subject.soon)
+        script = subject.manager.build_job_script(JobKind.INSTALL, transactions)
+        view = subject.transport.start_job(Job("job-1", script), deadline=subject.soon)
         while not of_kind(view, "transaction_started"):
             subject.clock.sleep(0.5)
-            view = subject.transport.look("job-1", deadline=subject.soon)
+            view = subject.transport.poll_job("job-1", deadline=subject.soon)
         subject.stop("job-1")
         view = subject.follow("job-1")
         assert [record["exit_code"] for record in of_kind(view, "transaction_ended")] == [0]
@@ -242,7 +242,9 @@ class TestDownload:
         subject.throttle(20)
         transactions = [transaction(subject, 0, big, seconds=6), transaction(subject, 1, updates["lab-plain"])]
         began = subject.clock.now()
-        view = subject.carry_out("job-1", subject.manager.job(Work.INSTALL, transactions, allowed=[*updates.values()]))
+        view = subject.carry_out(
+            "job-1", subject.manager.build_job_script(JobKind.INSTALL, transactions, allowed=[*updates.values()])
+        )
         (late,) = of_kind(view, "not_attempted")
         assert (late["number"], late["why"]) == (0, "download")
         assert 0 <= number(late, "at") - number(late, "latest_start") < 5
@@ -258,11 +260,13 @@ class TestDownload:
         updates = pending(subject)
         big = max(updates.values(), key=lambda update: update.size_bytes or 0)
         subject.throttle(20)
-        script = subject.manager.job(Work.INSTALL, [transaction(subject, 0, big)], allowed=[*updates.values()])
-        view = subject.transport.start(Job("job-1", script), deadline=subject.soon)
+        script = subject.manager.build_job_script(
+            JobKind.INSTALL, [transaction(subject, 0, big)], allowed=[*updates.values()]
+        )
+        view = subject.transport.start_job(Job("job-1", script), deadline=subject.soon)
         while not of_kind(view, "download_started"):
             subject.clock.sleep(0.5)
-            view = subject.transport.look("job-1", deadline=subject.soon)
+            view = subject.transport.poll_job("job-1", deadline=subject.soon)
         subject.stop("job-1")
         view = subject.follow("job-1", seconds=30)
         assert [record["why"] for record in of_kind(view, "not_attempted")] == ["stop"]
@@ -274,7 +278,7 @@ class TestDownload:
         big = max(updates.values(), key=lambda update: update.size_bytes or 0)
         subject.throttle(20)
         now = subject.clock.now().timestamp()
-        script = subject.manager.job(Work.STAGE, [Transaction(0, (big,), now + 600, 10.0, now + 5)])
+        script = subject.manager.build_job_script(JobKind.STAGE, [Transaction(0, (big,), now + 600, 10.0, now + 5)])
         view = subject.carry_out("stage-1", script)
         (late,) = of_kind(view, "not_attempted")
         assert late["why"] == "download"
@@ -286,10 +290,12 @@ class TestStage:
     def test_everything_is_downloaded_and_nothing_changes(self, subject: Subject) -> None:
         updates = pending(subject)
         wanted = [updates["lab-plain"], updates["lab-sec"]]
-        view = subject.carry_out("stage-1", subject.manager.job(Work.STAGE, [transaction(subject, 0, *wanted)]))
+        view = subject.carry_out(
+            "stage-1", subject.manager.build_job_script(JobKind.STAGE, [transaction(subject, 0, *wanted)])
+        )
         assert [record["exit_code"] for record in of_kind(view, "transaction_ended")] == [0]
         assert versions(subject, "lab-plain", "lab-sec") == {"lab-plain": "1.0", "lab-sec": "1.0"}
-        rehearsal = subject.manager.rehearse(subject.transport, wanted, deadline=subject.soon)
+        rehearsal = subject.manager.simulate(subject.transport, wanted, deadline=subject.soon)
         assert (rehearsal.download_bytes, rehearsal.download_count) == (0, 0)
 
 
@@ -301,7 +307,7 @@ class TestRepair:
         assert any("lab-failing" in problem for problem in state.problems)
         assert "lab-failing" not in {update.id for update in state.updates}
 
-        repair = subject.manager.job(Work.REPAIR, [transaction(subject, 0)])
+        repair = subject.manager.build_job_script(JobKind.REPAIR, [transaction(subject, 0)])
         in_vain = subject.carry_out("repair-1", repair)
         assert [record["exit_code"] != 0 for record in of_kind(in_vain, "transaction_ended")] == [True]
 
@@ -315,8 +321,8 @@ class TestRepair:
 
 def obstacles(subject: Subject) -> list[object]:
     """What keeps the machine from being rebooted now."""
-    script = Script("reboot_obstacles", {"locks": subject.manager.locks})
-    boot, *others = subject.transport.run(script, deadline=subject.soon).records
+    script = Script("reboot_obstacles", {"locks": subject.manager.lock_files})
+    boot, *others = subject.transport.run_script(script, deadline=subject.soon).records
     assert boot["kind"] == "boot"
     assert all(record["kind"] == "obstacle" and record["why"] for record in others)
     return [record["about"] for record in others]
@@ -326,10 +332,10 @@ def test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done
     assert obstacles(subject) == []
     updates = pending(subject)
     subject.quicken(8)
-    script = subject.manager.job(Work.INSTALL, [transaction(subject, 0, updates["lab-slow"])])
-    subject.transport.start(Job("slow", script), deadline=subject.soon)
+    script = subject.manager.build_job_script(JobKind.INSTALL, [transaction(subject, 0, updates["lab-slow"])])
+    subject.transport.start_job(Job("slow", script), deadline=subject.soon)
     seen = set[object]()
-    while subject.transport.look("slow", deadline=subject.soon).phase is JobPhase.RUNNING:
+    while subject.transport.poll_job("slow", deadline=subject.soon).phase is JobPhase.RUNNING:
         seen.update(obstacles(subject))
         subject.clock.sleep(0.3)
     assert "lock" in seen
@@ -342,6 +348,6 @@ def test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done
 def test_the_same_work_is_the_same_script(subject: Subject) -> None:
     updates = list(pending(subject).values())
     work = [Transaction(0, tuple(updates), 1000.5, 10.0)]
-    assert subject.manager.job(Work.INSTALL, work, allowed=updates) == subject.manager.job(
-        Work.INSTALL, work, allowed=updates
+    assert subject.manager.build_job_script(JobKind.INSTALL, work, allowed=updates) == subject.manager.build_job_script(
+        JobKind.INSTALL, work, allowed=updates
     )

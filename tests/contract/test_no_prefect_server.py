@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.server.asking import ServerAway, client_of_server
-from flows.cli.exits import CannotRun
-from flows.cli.prefect_side import _check, still_at
+from deployments.server.client import ServerUnavailable, open_server_client
+from flows.cli.runtime.errors import CannotRun
+from flows.cli.runtime.prefect_server import _require_prefect_server, print_elapsed_time
 
 ANSWERS = [
     (200, "text/html", b"<html><body>Welcome!</body></html>"),
@@ -67,11 +67,11 @@ def test_a_stranger_is_told_from_a_server_before_anything_is_asked_of_it(
 ) -> None:
     stranger.answer, stranger.asked = answer, []
     with pytest.raises(CannotRun) as flows:
-        _check(stranger.url)
+        _require_prefect_server(stranger.url)
     with (
         temporary_settings({PREFECT_API_URL: stranger.url}),
-        pytest.raises(ServerAway) as deploying,
-        client_of_server(),
+        pytest.raises(ServerUnavailable) as deploying,
+        open_server_client(),
     ):
         pytest.fail("it was taken for a server")
     for error in (flows.value, deploying.value):
@@ -91,10 +91,10 @@ URLS = [
 @pytest.mark.parametrize("url", URLS)
 def test_a_url_that_can_not_be_is_told_and_shows_no_password(url: str) -> None:
     with pytest.raises(CannotRun) as caught:
-        _check(url)
+        _require_prefect_server(url)
     assert WORD not in caught.value.message
     assert "PREFECT_API_URL" in caught.value.hint
-    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ServerAway) as away, client_of_server():
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(ServerUnavailable) as away, open_server_client():
         pytest.fail("there is no such server")
     assert WORD not in f"{away.value.message} {away.value.hint}"
     assert away.value.hint
@@ -109,8 +109,8 @@ def test_a_wait_for_prefect_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> No
         if len(said) == 2:
             twice.set()
 
-    monkeypatch.setattr("flows.cli.prefect_side.note", hear)
-    with still_at("waiting", every=0.01):
+    monkeypatch.setattr("flows.cli.runtime.prefect_server.print_to_stderr", hear)
+    with print_elapsed_time("waiting", interval_seconds=0.01):
         assert twice.wait(30)
     so_far = len(said)
     assert all(line.startswith("… still waiting (") for line in said)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Occurrence, Standing
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tests.support.postgres import fresh_database
 
 BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
@@ -27,73 +27,77 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def windows(url: str) -> Iterator[SqlOccurrences]:
+def windows(url: str) -> Iterator[SqlWindowClaims]:
     with open_records(url) as records:
-        yield SqlOccurrences(records.database)
+        yield SqlWindowClaims(records.database)
 
 
-def missed(starts_at: datetime = START, what: Standing = Standing.MISSED) -> Occurrence:
-    return Occurrence("web", starts_at, what, "run-9", "it was late", LATER)
+def missed(starts_at: datetime = START, what: WindowStatus = WindowStatus.MISSED) -> WindowClaim:
+    return WindowClaim("web", starts_at, what, "run-9", "it was late", LATER)
 
 
-def test_the_first_gets_it_and_the_second_hears_who_did(windows: SqlOccurrences) -> None:
-    mine = windows.claim("web", START, "run-1", "flow-1", LATER)
-    assert mine == Occurrence("web", START, Standing.RUN, "run-1", "flow-1", LATER)
-    assert windows.claim("web", START, "run-2", "flow-2", LATER + timedelta(hours=1)) == mine
-    assert windows.find("web", START) == mine
+def test_the_first_gets_it_and_the_second_hears_who_did(windows: SqlWindowClaims) -> None:
+    mine = windows.claim_window("web", START, "run-1", "flow-1", LATER)
+    assert mine == WindowClaim("web", START, WindowStatus.CLAIMED, "run-1", "flow-1", LATER)
+    assert windows.claim_window("web", START, "run-2", "flow-2", LATER + timedelta(hours=1)) == mine
+    assert windows.find_claim("web", START) == mine
 
 
-def test_the_same_one_that_comes_again_has_the_run_it_had(windows: SqlOccurrences) -> None:
-    first = windows.claim("web", START, "run-1", "flow-1", LATER)
-    assert windows.claim("web", START, "run-2", "flow-1", LATER + timedelta(hours=1)) == first
+def test_the_same_one_that_comes_again_has_the_run_it_had(windows: SqlWindowClaims) -> None:
+    first = windows.claim_window("web", START, "run-1", "flow-1", LATER)
+    assert windows.claim_window("web", START, "run-2", "flow-1", LATER + timedelta(hours=1)) == first
 
 
-def test_windows_and_configurations_are_told_apart(windows: SqlOccurrences) -> None:
-    windows.claim("web", START, "run-1", "flow-1", LATER)
-    assert windows.claim("db", START, "run-2", "flow-2", LATER).run_id == "run-2"
-    assert windows.claim("web", LATER, "run-3", "flow-3", LATER).run_id == "run-3"
-    assert windows.find("db", LATER) is None
+def test_windows_and_configurations_are_told_apart(windows: SqlWindowClaims) -> None:
+    windows.claim_window("web", START, "run-1", "flow-1", LATER)
+    assert windows.claim_window("db", START, "run-2", "flow-2", LATER).run_id == "run-2"
+    assert windows.claim_window("web", LATER, "run-3", "flow-3", LATER).run_id == "run-3"
+    assert windows.find_claim("db", LATER) is None
 
 
-def test_the_same_moment_in_another_zone_is_the_same_window(windows: SqlOccurrences) -> None:
-    first = windows.claim("web", START, "run-1", "flow-1", LATER)
+def test_the_same_moment_in_another_zone_is_the_same_window(windows: SqlWindowClaims) -> None:
+    first = windows.claim_window("web", START, "run-1", "flow-1", LATER)
     tokyo = START.astimezone(datetime.strptime("+0900", "%z").tzinfo)
-    assert windows.claim("web", tokyo, "run-2", "flow-2", LATER) == first
+    assert windows.claim_window("web", tokyo, "run-2", "flow-2", LATER) == first
 
 
-@pytest.mark.parametrize("what", [Standing.MISSED, Standing.FROZEN])
-def test_what_was_missed_or_frozen_may_be_claimed_by_who_looked_again(windows: SqlOccurrences, what: Standing) -> None:
-    assert windows.note(missed(what=what)) == missed(what=what)
-    assert windows.claim("web", START, "run-1", "flow-1", LATER).run_id == "run-1"
+@pytest.mark.parametrize("what", [WindowStatus.MISSED, WindowStatus.FROZEN])
+def test_what_was_missed_or_frozen_may_be_claimed_by_who_looked_again(
+    windows: SqlWindowClaims, what: WindowStatus
+) -> None:
+    assert windows.record_window_without_run(missed(what=what)) == missed(what=what)
+    assert windows.claim_window("web", START, "run-1", "flow-1", LATER).run_id == "run-1"
 
 
-def test_what_was_called_off_may_not(windows: SqlOccurrences) -> None:
-    windows.note(missed(what=Standing.CANCELLED))
-    assert windows.claim("web", START, "run-1", "flow-1", LATER).what is Standing.CANCELLED
+def test_what_was_called_off_may_not(windows: SqlWindowClaims) -> None:
+    windows.record_window_without_run(missed(what=WindowStatus.CANCELLED))
+    assert windows.claim_window("web", START, "run-1", "flow-1", LATER).status is WindowStatus.CANCELLED
 
 
-def test_a_run_keeps_what_it_has_and_the_first_word_stands(windows: SqlOccurrences) -> None:
-    mine = windows.claim("web", START, "run-1", "flow-1", LATER)
-    assert windows.note(missed()) == mine
-    windows.note(missed(LATER))
-    assert windows.note(missed(LATER, Standing.FROZEN)).what is Standing.MISSED
+def test_a_run_keeps_what_it_has_and_the_first_word_stands(windows: SqlWindowClaims) -> None:
+    mine = windows.claim_window("web", START, "run-1", "flow-1", LATER)
+    assert windows.record_window_without_run(missed()) == mine
+    windows.record_window_without_run(missed(LATER))
+    assert windows.record_window_without_run(missed(LATER, WindowStatus.FROZEN)).status is WindowStatus.MISSED
 
 
-def test_they_are_listed_by_time(windows: SqlOccurrences) -> None:
+def test_they_are_listed_by_time(windows: SqlWindowClaims) -> None:
     for hours in (2, 0, 1):
-        windows.claim("web", START + timedelta(hours=hours), f"run-{hours}", f"flow-{hours}", LATER)
-    windows.claim("db", START, "run-db", "flow-db", LATER)
+        windows.claim_window("web", START + timedelta(hours=hours), f"run-{hours}", f"flow-{hours}", LATER)
+    windows.claim_window("db", START, "run-db", "flow-db", LATER)
     end = START + timedelta(hours=2)
-    assert [each.run_id for each in windows.between(START, end)] == ["run-db", "run-0", "run-1"]
-    assert [each.run_id for each in windows.between(START, end, "web")] == ["run-0", "run-1"]
+    assert [each.run_id for each in windows.find_claims_between(START, end)] == ["run-db", "run-0", "run-1"]
+    assert [each.run_id for each in windows.find_claims_between(START, end, "web")] == ["run-0", "run-1"]
 
 
 def test_of_many_controllers_one_gets_it(url: str) -> None:
     open_records(url).close()
 
-    def ask(number: int) -> Occurrence:
+    def ask(number: int) -> WindowClaim:
         with open_records(url) as records:
-            return SqlOccurrences(records.database).claim("web", START, f"run-{number}", f"flow-{number}", LATER)
+            return SqlWindowClaims(records.database).claim_window(
+                "web", START, f"run-{number}", f"flow-{number}", LATER
+            )
 
     with ThreadPoolExecutor(8) as pool:
         stood = list(pool.map(ask, range(8)))
@@ -101,10 +105,13 @@ def test_of_many_controllers_one_gets_it(url: str) -> None:
     assert stood[0].run_id == f"run-{stood[0].reason.removeprefix('flow-')}"
 
 
-def test_a_claim_that_came_to_nothing_gives_way_once(windows: SqlOccurrences) -> None:
-    claim = windows.claim("web", START, "run-1", "flow-1", LATER)
-    assert windows.note(missed()).run_id == "run-1"
-    assert windows.note(missed(), instead_of=claim) == missed()
-    again = Occurrence("web", START, Standing.MISSED, "run-10", "it was late", LATER)
-    assert windows.note(again, instead_of=claim) == missed()
-    assert windows.note(again, instead_of=windows.claim("db", START, "run-2", "flow-2", LATER)) == missed()
+def test_a_claim_that_came_to_nothing_gives_way_once(windows: SqlWindowClaims) -> None:
+    claim = windows.claim_window("web", START, "run-1", "flow-1", LATER)
+    assert windows.record_window_without_run(missed()).run_id == "run-1"
+    assert windows.record_window_without_run(missed(), instead_of=claim) == missed()
+    again = WindowClaim("web", START, WindowStatus.MISSED, "run-10", "it was late", LATER)
+    assert windows.record_window_without_run(again, instead_of=claim) == missed()
+    assert (
+        windows.record_window_without_run(again, instead_of=windows.claim_window("db", START, "run-2", "flow-2", LATER))
+        == missed()
+    )

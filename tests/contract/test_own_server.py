@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from deployments.server.settings import settings_of
-from deployments.server.settings_kept import WRONG
-from flows.cli.prefect_side import OwnServer
-from flows.server_settings import BATCHING, Part
+from deployments.server.settings import build_environment
+from deployments.server.settings_checks import SETTING_RULES
+from flows.cli.runtime.prefect_server import EphemeralPrefectServer
+from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
 
 READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
 
@@ -29,20 +29,20 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
         monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setenv(READERS, "50")
-    server = OwnServer()
+    server = EphemeralPrefectServer()
     try:
-        url = server.begin()
-        server.wait()
+        url = server.start()
+        server.wait_until_healthy()
         with urllib.request.urlopen(f"{url}/admin/settings", timeout=240) as answer:
             told = json.load(answer)
     finally:
         server.stop()
 
-    found = {each.name: _setting(told, each.name) for each in BATCHING}
-    assert found == {each.name: 50.0 if each.name == READERS else float(each.value) for each in BATCHING}
-    ill = [each.path for each in WRONG if each.words.startswith(("task runs", "automations read"))]
+    found = {each.name: _setting(told, each.name) for each in BATCH_SETTINGS}
+    assert found == {each.name: 50.0 if each.name == READERS else float(each.value) for each in BATCH_SETTINGS}
+    ill = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]
     assert ill
-    assert not [path for path in ill if next(w for w in WRONG if w.path == path).when(at(told, path))]
+    assert not [path for path in ill if next(w for w in SETTING_RULES if w.path == path).is_wrong(at(told, path))]
 
 
 def _setting(told: Any, name: str) -> float:
@@ -53,4 +53,4 @@ def _setting(told: Any, name: str) -> float:
 
 
 def test_one_table_has_them() -> None:
-    assert {each.name: each.value for each in BATCHING}.items() <= settings_of(Part.SERVER).items()
+    assert {each.name: each.value for each in BATCH_SETTINGS}.items() <= build_environment(SettingTarget.SERVER).items()

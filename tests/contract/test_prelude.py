@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.seams.transport import ParameterValue
-from tasks.transport.framing import Decoded, Decoder, compose, new_nonce, readable
+from tasks.protocols.transport import ScriptParameter
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
 
 TOOLS = {
     "mawk": ("mawk", "/bin/sh"),
@@ -33,21 +34,23 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return [shell, "sh"] if shell == awk else [shell], tools
 
 
-def say(shell: tuple[list[str], Path], script: str, params: Mapping[str, ParameterValue] | None = None) -> Decoded:
+def say(
+    shell: tuple[list[str], Path], script: str, params: Mapping[str, ScriptParameter] | None = None
+) -> ScriptOutput:
     words, tools = shell
-    nonce = new_nonce()
+    nonce = generate_nonce()
     done = subprocess.run(
         [*words, "-s"],
-        input=compose(script, params or {}, nonce),
+        input=build_script_stdin(script, params or {}, nonce),
         capture_output=True,
         env={"PATH": f"{tools}:{os.environ['PATH']}"},
         check=False,
         timeout=240,
     )
-    decoder = Decoder(nonce)
-    decoder.note(done.stderr)
-    decoder.feed(done.stdout)
-    return decoder.result()
+    decoder = ScriptOutputDecoder(nonce)
+    decoder.feed_stderr(done.stderr)
+    decoder.feed_stdout(done.stdout)
+    return decoder.build_output()
 
 
 odd_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40) | st.sampled_from(
@@ -105,7 +108,7 @@ def test_a_section_carries_any_bytes(shell: tuple[list[str], Path], data: bytes)
     (record,) = answer.records
     expected = data.replace(b"\x00", b"\xff")
     assert str(record["text"]).encode("utf-8", "surrogateescape") == expected
-    shown = readable(record)
+    shown = replace_invalid_utf8(record)
     assert isinstance(shown, dict)
     assert shown["text"] == expected.decode("utf-8", "replace")
 
@@ -167,13 +170,13 @@ def test_only_numbers_and_words_of_json_go_in_raw(shell):
 def test_what_a_script_prints_is_noise_and_its_stdin_is_empty(shell):
     answer = say(shell, "echo out; echo err >&2; cat; fp_emit done")
     assert answer.records == ({"kind": "done"},)
-    assert {"out", "err"} <= set(answer.noise.splitlines())
+    assert {"out", "err"} <= set(answer.unframed_output.splitlines())
 
 
 def test_a_cut_script_runs_nothing(shell, tmp_path):
     words, tools = shell
     trace = tmp_path / "ran"
-    text = compose(f"touch '{trace}'", {}, new_nonce())
+    text = build_script_stdin(f"touch '{trace}'", {}, generate_nonce())
     whole = text.rindex(b"}")
     for cut in range(0, whole, 997):
         subprocess.run(

@@ -4,11 +4,11 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployments.config.fleets import read_fleets
-from deployments.config.load import load_configurations
-from deployments.deploying.ahead import ahead
-from inventory.load import load_inventory
-from tasks.rules.calendar.schedule import occurrences
+from deployments.configuration.inventories import load_inventories
+from deployments.configuration.loader import load_configurations
+from deployments.sync.next_windows import find_next_windows
+from inventory.loader import load_inventory
+from tasks.rules.calendar.schedule import iterate_occurrences
 from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.support.fake_packages import FakePackage
@@ -30,28 +30,28 @@ def written(folder: Path) -> set[str]:
 def test_the_files_are_right_and_the_window_opens_for_both_machines(tmp_path: Path) -> None:
     assert written(tmp_path) == {"fleet.yaml", "configurations/web.yaml"}
     configurations = load_configurations(tmp_path / "configurations", NOW.date())
-    fleets = read_fleets(configurations, tmp_path / "fleet.yaml")
+    fleets = load_inventories(configurations, tmp_path / "fleet.yaml")
 
-    (web,) = configurations.every
-    inventory = fleets.of(web)
+    (web,) = configurations.all_configurations
+    inventory = fleets.get_inventory(web)
 
-    assert not fleets.faults
+    assert not fleets.errors
     assert inventory is not None
-    assert [machine.name for machine in web.machines(inventory)] == ["web-1", "web-2"]
-    (found,) = ahead(configurations, {web.name: inventory}, {}, NOW)
+    assert [machine.name for machine in web.select_machines(inventory)] == ["web-1", "web-2"]
+    (found,) = find_next_windows(configurations, {web.name: inventory}, {}, NOW)
     # four days after the second Tuesday, in the evening, by Berlin's clocks
-    assert found.coming is not None
-    assert found.coming.start == datetime(2026, 12, 12, 21, tzinfo=UTC)
+    assert found.next_window is not None
+    assert found.next_window.start == datetime(2026, 12, 12, 21, tzinfo=UTC)
 
 
 def test_a_failed_canary_is_the_last_machine_of_that_configurations_run(tmp_path: Path) -> None:
     written(tmp_path)
-    (web,) = load_configurations(tmp_path / "configurations", NOW.date()).every
+    (web,) = load_configurations(tmp_path / "configurations", NOW.date()).all_configurations
     fleet = SimFleet()
     for machine in load_inventory(tmp_path / "fleet.yaml").machines:
         fleet.add(machine.name, [FakePackage("a", fails="it breaks the shop")])
 
-    report = fleet.campaign(fleet.request().model_copy(update={"waves": web.request("UTC").waves})).carry_out()
+    report = fleet.campaign(fleet.request().model_copy(update={"waves": web.build_request("UTC").waves})).execute()
 
     assert web.form.waves.canary_count
     assert outcome_of(report, "web-1").state is OperationState.FAILED
@@ -61,9 +61,9 @@ def test_a_failed_canary_is_the_last_machine_of_that_configurations_run(tmp_path
 
 def test_the_window_comes_back_each_month(tmp_path: Path) -> None:
     written(tmp_path)
-    (web,) = load_configurations(tmp_path / "configurations", NOW.date()).every
-    (opening,) = web.openings(load_inventory(tmp_path / "fleet.yaml"))
+    (web,) = load_configurations(tmp_path / "configurations", NOW.date()).all_configurations
+    (opening,) = web.build_scheduled_requests(load_inventory(tmp_path / "fleet.yaml"))
 
-    starts = [each.start.date().isoformat() for each in occurrences(opening.schedule, NOW, limit=4)]
+    starts = [each.start.date().isoformat() for each in iterate_occurrences(opening.schedule, NOW, limit=4)]
 
     assert starts == ["2026-12-12", "2027-01-16", "2027-02-13", "2027-03-13"]

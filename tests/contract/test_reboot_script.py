@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.seams.transport import ScriptRecord
-from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+from tasks.protocols.transport import ScriptRecord
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.script_library import load_script
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 LATER, PAST, NEVER = "9999999999", "1000000000", "0"
@@ -64,20 +66,20 @@ class Machine:
 
     def run(self, name: str, params: Mapping[str, str] = ME) -> Sequence[ScriptRecord]:
         """Run a script as the transport would; return what it says."""
-        nonce, guard = new_nonce(), load_script("package_locks")
+        nonce, guard = generate_nonce(), load_script("package_locks")
         given = {"root": str(self.place / "fleetpatch/jobs"), "note": str(self.place / "note"), "guard": guard}
         script = f"{load_script('job_common')}\n{guard}\n{load_script(name)}"
         done = subprocess.run(
             [*self.shell, "-s"],
-            input=compose(script, {**given, "locks": self.locks, **params}, nonce),
+            input=build_script_stdin(script, {**given, "locks": self.locks, **params}, nonce),
             capture_output=True,
             env={"PATH": f"{self.place / 'tools'}:{os.environ['PATH']}"},
             check=False,
             timeout=240,
         )
-        decoder = Decoder(nonce)
-        decoder.feed(done.stdout)
-        return decoder.result().records
+        decoder = ScriptOutputDecoder(nonce)
+        decoder.feed_stdout(done.stdout)
+        return decoder.build_output().records
 
     @property
     def locks(self) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from tasks.records import schema
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.records.sql import SqlRecords
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH
 from tests.support import builders as make
@@ -23,7 +23,7 @@ REPORTS = 5
 
 _TWO_PROCESSES = f"""
 import multiprocessing, os, sys
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tests.support import builders as make
 
 together = multiprocessing.get_context("fork").Barrier(2)
@@ -82,7 +82,7 @@ def _store_at_once(url: str, how: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     table, pending = schema.assessments, schema.assessment_updates
     query = select(table.c.machine, table.c.at, pending.c.update_id).join_from(table, pending)
-    with open_records(url) as records, records.database.reading("look") as connection:
+    with open_records(url) as records, records.database.begin_read("look") as connection:
         found = sorted((machine, at, update) for machine, at, update in connection.execute(query))
 
     newest = {turn: (1, 1 - turn % 2) if how == "one_by_one" else (2 * REPORTS - 1, 1) for turn in range(MACHINES)}
@@ -97,16 +97,16 @@ class TestReading:
         records.save(make.make_run(state=OperationState.IN_PROGRESS, ended_at=None))
         count = select(schema.outcomes.c.machine)
         state = select(schema.runs.c.state)
-        with records.database.reading("look") as connection:
+        with records.database.begin_read("look") as connection:
             assert connection.execute(state).scalars().all() == [OperationState.IN_PROGRESS.value]
             records.save(make.make_report())
             assert connection.execute(count).scalars().all() == []
             assert connection.execute(state).scalars().all() == [OperationState.IN_PROGRESS.value]
-        assert History(records).report(make.RUN_ID).run.state is not OperationState.IN_PROGRESS
+        assert History(records).read_report(make.RUN_ID).run.state is not OperationState.IN_PROGRESS
 
     def test_a_reader_does_not_keep_writers_waiting(self, records: SqlRecords) -> None:
-        with records.database.reading("look") as connection:
+        with records.database.begin_read("look") as connection:
             connection.execute(select(schema.runs.c.state)).all()
             records.save(make.make_assessment())
             records.save(make.make_report())
-        assert History(records).report(make.RUN_ID).outcomes
+        assert History(records).read_report(make.RUN_ID).outcomes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 _APPEND_AND_SAY_SO = """
 import sys, time
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tests.support.builders import make_journal_entry
 records = open_records(sys.argv[1])
 for number in range(3):
@@ -34,9 +34,9 @@ def _kill_after_append(url: str) -> None:
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait(30) == -signal.SIGKILL
     with open_records(url) as records:
-        assert [entry.key for entry in records.entries(make.RUN_ID)] == ["0", "1", "2"]
-        records.append(make.make_journal_entry(key="3"))
-        assert [entry.key for entry in records.entries(make.RUN_ID)][3:] == ["3"]
+        assert [entry.key for entry in records.read_entries(make.RUN_ID)] == ["0", "1", "2"]
+        records.append_entry(make.make_journal_entry(key="3"))
+        assert [entry.key for entry in records.read_entries(make.RUN_ID)][3:] == ["3"]
 
 
 @pytest.mark.slow

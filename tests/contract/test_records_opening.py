@@ -18,14 +18,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, insert, text
 
 from tasks.errors import RecordsError
-from tasks.records import opening, rows, schema
-from tasks.records.address import address
-from tasks.records.codec import encode
-from tasks.records.database import Database, switch_to_wal
-from tasks.records.history import History
-from tasks.records.opening import migrate, open_records
-from tasks.records.sql import RunPlans
-from tasks.seams.leases import AbandonedRun, Holder
+from tasks.protocols.leases import LeaseHolder, LeaselessRun
+from tasks.records import schema, setup
+from tasks.records.encoding import rows
+from tasks.records.encoding.codec import encode
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records, run_migrations
+from tasks.records.sql_records import RunPlans
+from tasks.records.storage.database import Database, enable_wal
+from tasks.records.storage.url import find_records_url
 from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
@@ -45,16 +46,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def _at_revision_1(url: str) -> None:
     """Make a database as the first release left it, with something in it."""
-    database = Database(address(url))
-    if database.sqlite:
-        switch_to_wal(database)
-    with database.writing("prepare") as connection:
-        migrate(connection, "0001")
-        connection.execute(insert(schema.runs), rows.run_row(make.make_run()))
+    database = Database(find_records_url(url))
+    if database.is_sqlite:
+        enable_wal(database)
+    with database.begin_write("prepare") as connection:
+        run_migrations(connection, "0001")
+        connection.execute(insert(schema.runs), rows.build_run_row(make.make_run()))
         connection.execute(text(_OUTCOME_OF_BEFORE), _outcome_of_before())
-        entry = rows.journal_row(make.make_journal_entry())
+        entry = rows.build_journal_row(make.make_journal_entry())
         connection.execute(insert(schema.journal), {name: entry[name] for name in entry if name != "digest"})
-        connection.execute(insert(schema.job_outputs), rows.output_row(make.make_job_output()))
+        connection.execute(insert(schema.job_outputs), rows.build_job_output_row(make.make_job_output()))
     database.close()
 
 
@@ -68,26 +69,26 @@ _OUTCOME_OF_BEFORE = (
 
 def _outcome_of_before() -> dict[str, object]:
     """A row whose document holds everything, as it was before updates stood apart."""
-    row = rows.outcome_row(make.make_outcome()) | {"document": encode(make.make_outcome())}
+    row = rows.build_outcome_row(make.make_outcome()) | {"document": encode(make.make_outcome())}
     return {name: row[name] for name in _COLUMNS}
 
 
 def _at_revision_2(url: str) -> None:
     """Make a database as the release before leases left it: a run was under way when it was upgraded."""
     _at_revision_1(url)
-    database = Database(address(url))
+    database = Database(find_records_url(url))
     report = make.make_report(run=make.make_run(id="underway", state=OperationState.IN_PROGRESS), outcomes=())
     plans = RunPlans("underway", report.waves, report.plans)
-    with database.writing("prepare") as connection:
-        migrate(connection, "0002")
-        connection.execute(insert(schema.runs), rows.run_row(report.run))
+    with database.begin_write("prepare") as connection:
+        run_migrations(connection, "0002")
+        connection.execute(insert(schema.runs), rows.build_run_row(report.run))
         connection.execute(insert(schema.run_plans), {"run_id": "underway", "document": encode(plans)})
     database.close()
 
 
 def _set_revision(url: str, revision: str) -> None:
-    database = Database(address(url))
-    with database.writing("prepare") as connection:
+    database = Database(find_records_url(url))
+    with database.begin_write("prepare") as connection:
         connection.execute(text("UPDATE fleetpatch_version SET version_num = :to"), {"to": revision})
     database.close()
 
@@ -95,22 +96,22 @@ def _set_revision(url: str, revision: str) -> None:
 def _check_kept(url: str) -> None:
     with open_records(url) as records:
         history = History(records)
-        assert history.run(make.RUN_ID) == make.make_run()
-        assert history.outcome(make.RUN_ID, make.MACHINE) == make.make_outcome()
-        assert history.journal(make.RUN_ID) == (make.make_journal_entry(),)
-        assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
+        assert history.find_run(make.RUN_ID) == make.make_run()
+        assert history.read_outcome(make.RUN_ID, make.MACHINE) == make.make_outcome()
+        assert history.read_journal(make.RUN_ID) == (make.make_journal_entry(),)
+        assert history.read_job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
         records.save(make.make_outcome())
-        assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
+        assert records.read_measure(make.MACHINE, "reboot_seconds") == 50.0
         # Nothing stood in the tables that revision 0003 brought; what was there before works with them.
-        holder = Holder("token", "ctl", 1, "anne")
-        assert records.leases.lease(make.RUN_ID) is None
-        records.leases.take(make.RUN_ID, holder, 60)
-        assert records.leases.renew(make.RUN_ID, holder, 60).kept
+        holder = LeaseHolder("token", "ctl", 1, "anne")
+        assert records.leases.find_lease(make.RUN_ID) is None
+        records.leases.acquire(make.RUN_ID, holder, 60)
+        assert records.leases.renew(make.RUN_ID, holder, 60).is_kept
         later = make.make_journal_entry(key="later")
         for _ in range(2):
-            records.append(later)
-        assert history.journal(make.RUN_ID) == (make.make_journal_entry(), later)
-        assert history.unfinished(make.RUN_ID) == ()
+            records.append_entry(later)
+        assert history.read_journal(make.RUN_ID) == (make.make_journal_entry(), later)
+        assert history.find_unfinished_machines(make.RUN_ID) == ()
 
 
 def test_an_older_database_is_migrated_with_all_that_is_in_it(url: str) -> None:
@@ -121,8 +122,8 @@ def test_an_older_database_is_migrated_with_all_that_is_in_it(url: str) -> None:
 def test_a_run_that_was_under_way_before_there_were_leases_is_found(url: str) -> None:
     _at_revision_2(url)
     with open_records(url) as records:
-        assert records.leases.abandoned() == (AbandonedRun("underway", None, make.START),)
-        assert History(records).unfinished("underway") == (make.MACHINE, "web-2")
+        assert records.leases.find_leaseless_runs() == (LeaselessRun("underway", None, make.START),)
+        assert History(records).find_unfinished_machines("underway") == (make.MACHINE, "web-2")
     _check_kept(url)
 
 
@@ -130,7 +131,7 @@ def test_opening_again_changes_nothing(url: str) -> None:
     with open_records(url) as records:
         records.save(make.make_report())
     with open_records(url) as records:
-        assert History(records).report(make.RUN_ID) == make.make_report()
+        assert History(records).read_report(make.RUN_ID) == make.make_report()
 
 
 def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None:
@@ -142,7 +143,7 @@ def test_migrations_make_exactly_the_tables_that_the_code_uses(url: str) -> None
 
 
 def test_migrations_are_numbered_by_their_files() -> None:
-    assert ScriptDirectory.from_config(opening._config()).get_current_head() == opening.newest_revision()
+    assert ScriptDirectory.from_config(setup._build_alembic_config()).get_current_head() == setup.find_newest_revision()
 
 
 def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
@@ -154,14 +155,14 @@ def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
 
 
 def test_a_database_of_somebody_else_is_refused_and_left_alone(url: str) -> None:
-    database = Database(address(url))
-    with database.writing("prepare") as connection:
+    database = Database(find_records_url(url))
+    with database.begin_write("prepare") as connection:
         connection.execute(text("CREATE TABLE orders (id integer)"))
     with pytest.raises(RecordsError, match="isn't a fleetpatch database: it holds orders") as caught:
         open_records(url)
-    assert ("FLEETPATCH_RECORDS_URL" if database.sqlite else "a database of its own") in caught.value.hint
-    with database.reading("look") as connection:
-        if database.sqlite:
+    assert ("FLEETPATCH_RECORDS_URL" if database.is_sqlite else "a database of its own") in caught.value.hint
+    with database.begin_read("look") as connection:
+        if database.is_sqlite:
             assert connection.execute(text("PRAGMA journal_mode")).scalar_one() != "wal"
             tables = connection.execute(text("SELECT name FROM sqlite_master")).scalars().all()
         else:
@@ -175,15 +176,15 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypa
     _at_revision_1(url)
 
     def fail(connection: Connection, revision: str = "head") -> None:
-        migrate(connection, revision)
+        run_migrations(connection, revision)
         raise RecordsError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "migrate", fail)
+        patch.setattr(setup, "run_migrations", fail)
         with pytest.raises(RecordsError, match="power cut"):
             open_records(url)
-    database = Database(address(url))
-    with database.reading("look") as connection:
+    database = Database(find_records_url(url))
+    with database.begin_read("look") as connection:
         assert connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one() == "0001"
     database.close()
     _check_kept(url)
@@ -191,7 +192,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypa
 
 _FOUR_OPEN_AND_APPEND = """
 import os, sys
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tests.support.builders import make_journal_entry
 
 def work(machine):
@@ -224,7 +225,7 @@ def test_four_processes_may_open_at_once(url: str, older: bool) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     with open_records(url) as records:
         for n in range(4):
-            keys = [entry.key for entry in records.entries(make.RUN_ID, f"m{n}")]
+            keys = [entry.key for entry in records.read_entries(make.RUN_ID, f"m{n}")]
             assert keys == [str(number) for number in range(20)]
 
 
@@ -239,7 +240,7 @@ def test_threads_may_open_at_once(url: str) -> None:
         for done in [pool.submit(work) for _ in range(4)]:
             done.result()
     with open_records(url) as records:
-        assert records.entries("any") == ()
+        assert records.read_entries("any") == ()
 
 
 def test_threads_may_open_different_databases_at_once(tmp_path: Path) -> None:
@@ -248,8 +249,8 @@ def test_threads_may_open_different_databases_at_once(tmp_path: Path) -> None:
     def work(number: int) -> None:
         start.wait()
         with open_records(f"sqlite:///{tmp_path / str(number)}.db") as records:
-            records.append(make.make_journal_entry(key=str(number)))
-            assert [entry.key for entry in records.entries(make.RUN_ID)] == [str(number)]
+            records.append_entry(make.make_journal_entry(key=str(number)))
+            assert [entry.key for entry in records.read_entries(make.RUN_ID)] == [str(number)]
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(work, number) for number in range(4)]:
@@ -260,7 +261,7 @@ class TestSqliteFile:
     def test_only_its_owner_can_read_it(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "records.db"
         with open_records(f"sqlite:///{path}") as records:
-            records.append(make.make_journal_entry())
+            records.append_entry(make.make_journal_entry())
             for file in path.parent.iterdir():
                 assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -268,24 +269,24 @@ class TestSqliteFile:
     def test_the_journal_is_as_safe_as_sqlite_can_make_it(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'r.db'}"
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        with open_records(url) as records, records.database.reading("look") as connection:
+        with open_records(url) as records, records.database.begin_read("look") as connection:
             settings = {name: connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names}
         assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
     def test_switching_to_wal_waits_where_sqlite_itself_would_not(self, tmp_path: Path) -> None:
         # Of processes that create a file at once, SQLite turns some away without minding the busy timeout.
         path = tmp_path / "records.db"
-        database = Database(address(f"sqlite:///{path}"))
+        database = Database(find_records_url(f"sqlite:///{path}"))
         event.listen(database.engine, "connect", lambda raw, _record: raw.execute("PRAGMA busy_timeout = 0"))
-        with database.reading("connect") as connection:
+        with database.begin_read("connect") as connection:
             assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "delete"
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             other.execute("BEGIN EXCLUSIVE")
             release = threading.Timer(0.3, other.execute, ["COMMIT"])
             release.start()
-            switch_to_wal(database)
+            enable_wal(database)
             release.join()
-        with database.reading("look") as connection:
+        with database.begin_read("look") as connection:
             assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         database.close()
 
@@ -328,21 +329,21 @@ class TestSqliteFile:
         monkeypatch.delenv("FLEETPATCH_RECORDS_URL", raising=False)
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         with open_records() as records:
-            assert records.place == str(tmp_path / "fleetpatch" / "records.db")
+            assert records.display_name == str(tmp_path / "fleetpatch" / "records.db")
         assert (tmp_path / "fleetpatch" / "records.db").exists()
 
     def test_a_full_disk_is_said_plainly_and_loses_nothing(self, tmp_path: Path) -> None:
         with open_records(f"sqlite:///{tmp_path / 'r.db'}") as records:
-            records.append(make.make_journal_entry())
+            records.append_entry(make.make_journal_entry())
             for _ in range(5):  # each of the pool's connections has its own limit
-                with records.database.reading("limit") as connection:
+                with records.database.begin_read("limit") as connection:
                     pages = connection.execute(text("PRAGMA page_count")).scalar_one()
                     connection.execute(text(f"PRAGMA max_page_count = {pages}"))
             with pytest.raises(RecordsError, match="disk is full") as caught:
                 records.save(make.make_job_output(text=os.urandom(400_000).hex()))
             assert "Make room" in caught.value.hint
             assert caught.value.transient
-            assert records.entries(make.RUN_ID) == (make.make_journal_entry(),)
+            assert records.read_entries(make.RUN_ID) == (make.make_journal_entry(),)
 
 
 @pytest.mark.postgres
@@ -355,16 +356,16 @@ class TestPostgres:
 
     def test_commits_wait_for_the_disk_even_where_the_server_would_not(self) -> None:
         with fresh_database() as url, open_records(f"{url}&options=-c%20synchronous_commit%3Doff") as records:
-            with records.database.reading("look") as connection:
+            with records.database.begin_read("look") as connection:
                 assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "off"
-            with records.database.writing("look") as connection:
+            with records.database.begin_write("look") as connection:
                 assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
 
     def test_a_connection_that_died_meanwhile_is_replaced(self) -> None:
         with fresh_database() as url, open_records(url) as records:
-            records.append(make.make_journal_entry())
-            killer = Database(address(url))
-            with killer.writing("kill") as connection:
+            records.append_entry(make.make_journal_entry())
+            killer = Database(find_records_url(url))
+            with killer.begin_write("kill") as connection:
                 connection.execute(
                     text(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -372,5 +373,5 @@ class TestPostgres:
                     )
                 )
             killer.close()
-            records.append(make.make_journal_entry(key="after"))
-            assert [entry.key for entry in records.entries(make.RUN_ID)][1:] == ["after"]
+            records.append_entry(make.make_journal_entry(key="after"))
+            assert [entry.key for entry in records.read_entries(make.RUN_ID)][1:] == ["after"]

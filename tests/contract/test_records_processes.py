@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import LeaseHeld
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
+from tasks.protocols.leases import LeaseHolder
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
 ROOT = Path(__file__).parents[2]
 RUNS = 30
-ME = Holder("token-me", "ctl-1", 1, "me")
+ME = LeaseHolder("token-me", "ctl-1", 1, "me")
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +36,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 _RACE = f"""
 import multiprocessing, os, sys
 from tasks.errors import LeaseHeld
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
+from tasks.records.setup import open_records
+from tasks.protocols.leases import Holder
 
 together = multiprocessing.get_context("fork").Barrier(3)
 
@@ -73,7 +73,7 @@ sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 def test_of_processes_that_race_for_a_lease_exactly_one_gets_it(url: str, expired: bool) -> None:
     with open_records(url) as records:
         for run in range(RUNS if expired else 0):
-            records.leases.take(f"run-{run}", Holder("token-dead", "ctl-0", 1, "dead"), 0.0)
+            records.leases.acquire(f"run-{run}", LeaseHolder("token-dead", "ctl-0", 1, "dead"), 0.0)
     done = subprocess.run(
         [sys.executable, "-c", _RACE, url], capture_output=True, cwd=ROOT, text=True, timeout=120, check=False
     )
@@ -82,17 +82,17 @@ def test_of_processes_that_race_for_a_lease_exactly_one_gets_it(url: str, expire
     assert len(done.stdout.splitlines()) == RUNS == len(won)
     with open_records(url) as records:
         for run in range(RUNS):
-            view = records.leases.lease(f"run-{run}")
+            view = records.leases.find_lease(f"run-{run}")
             assert view is not None
-            assert view.held
+            assert view.is_held
             assert view.holder is not None
             assert view.holder.id == f"token-{won[f'run-{run}']}"
 
 
 _HOLD = """
 import os, sys, time
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
+from tasks.records.setup import open_records
+from tasks.protocols.leases import Holder
 from tasks.states import OperationState
 from tests.support import builders as make
 records = open_records(sys.argv[1])
@@ -113,29 +113,29 @@ def test_a_holder_that_is_killed_loses_its_run_when_its_time_is_over(url: str) -
         assert child.stdout.readline() == "held\n"
         with open_records(url) as records:
             time.sleep(2.5)  # longer than the lease: it is renewed
-            assert records.leases.abandoned() == ()
+            assert records.leases.find_leaseless_runs() == ()
             os.kill(child.pid, signal.SIGKILL)
             assert child.wait(30) == -signal.SIGKILL
             with pytest.raises(LeaseHeld) as caught:
-                records.leases.take(make.RUN_ID, ME, 60)
+                records.leases.acquire(make.RUN_ID, ME, 60)
             assert caught.value.holder.pid == child.pid
             patience = time.monotonic() + 30
-            while not records.leases.abandoned():
+            while not records.leases.find_leaseless_runs():
                 assert time.monotonic() < patience
                 time.sleep(0.1)
-            (found,) = records.leases.abandoned()
+            (found,) = records.leases.find_leaseless_runs()
             assert (found.run_id, found.holder) == (make.RUN_ID, caught.value.holder)
-            records.leases.take(make.RUN_ID, ME, 60)
-            assert records.leases.abandoned() == ()
+            records.leases.acquire(make.RUN_ID, ME, 60)
+            assert records.leases.find_leaseless_runs() == ()
             records.save(make.make_run(state=OperationState.SUCCEEDED))
-            records.leases.give_back(make.RUN_ID, ME)
-            assert records.leases.abandoned() == ()
+            records.leases.release(make.RUN_ID, ME)
+            assert records.leases.find_leaseless_runs() == ()
 
 
 _LOOK = """
 import sys
-from tasks.records.history import History
-from tasks.records.opening import open_records
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 
 with open_records(sys.argv[1]) as records:
     print(" ".join(run.id for run in History(records).runs(9)))

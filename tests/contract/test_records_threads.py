@@ -4,8 +4,8 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from tasks.records.history import History
-from tasks.records.opening import open_records
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tests.support import builders as make
 
 
@@ -27,6 +27,6 @@ def test_another_thread_may_store_an_outcome_at_any_moment_of_storing_a_report(t
         records.save(make.make_report(outcomes=(), plans=tuple(make.make_plan(machine=f"p{n}") for n in range(3))))
         run_id.meanwhile = lambda: records.save(make.make_outcome(machine=f"m{next(names)}"))
         records.save(make.make_report(run=make.make_run(id=run_id), outcomes=(), assessments=()))
-        report = History(records).report(make.RUN_ID)
+        report = History(records).read_report(make.RUN_ID)
     assert len(report.outcomes) == next(names) > 0
     assert report.plans == (make.make_plan(),)

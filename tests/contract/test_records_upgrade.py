@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import MetaData, insert, text
 
-from flows.past import past_of
-from tasks.records.address import address
-from tasks.records.database import Database, switch_to_wal
-from tasks.records.history import AVAILABLE, History
-from tasks.records.opening import migrate, open_records
-from tasks.records.retention import Forgotten, apply_retention, keep, retention_of
-from tasks.rules.counts import count_pending, count_results
+from flows.engine.resume_state import read_resume_state
+from tasks.records.queries.explanations import AVAILABLE_REASON
+from tasks.records.queries.history import History
+from tasks.records.retention import PruneResult, apply_retention, read_retention, save_retention
+from tasks.records.setup import open_records, run_migrations
+from tasks.records.storage.database import Database, enable_wal
+from tasks.records.storage.url import find_records_url
 from tasks.rules.retention import Retention
+from tasks.rules.updates.counts import count_pending, count_results
 from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
@@ -48,18 +49,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def _fill(url: str) -> None:
-    database = Database(address(url))
-    if database.sqlite:
-        switch_to_wal(database)
-    with database.writing("prepare") as connection:
-        migrate(connection, "0004")
+    database = Database(find_records_url(url))
+    if database.is_sqlite:
+        enable_wal(database)
+    with database.begin_write("prepare") as connection:
+        run_migrations(connection, "0004")
         before = MetaData()
         before.reflect(connection)
         for name, rows in json.loads(ROWS.read_text()).items():
             columns = before.tables[name].columns
             made = [{key: _value(value, str(columns[key].type)) for key, value in row.items()} for row in rows]
             connection.execute(insert(before.tables[name]), made)
-            if "number" in columns and not database.sqlite:
+            if "number" in columns and not database.is_sqlite:
                 sequence = f"SELECT setval(pg_get_serial_sequence('{name}', 'number'), 1000)"
                 connection.execute(text(sequence))
     database.close()
@@ -80,23 +81,25 @@ def _value(value: object, kind: str) -> object:
 def test_everything_is_read_as_it_was_written(url: str) -> None:
     with open_records(url) as records:
         history = History(records)
-        report = history.report(make.RUN_ID)
+        report = history.read_report(make.RUN_ID)
         whole = make.make_report(notes=("approved by anne",))
         assert (report.run, report.outcomes, report.waves) == (whole.run, whole.outcomes, whole.waves)
         assert (report.plans, report.notes) == (whole.plans, whole.notes)
         after = make.make_validation().assessment
         assert report.assessments == (whole.assessments[0], after, whole.assessments[1])
-        one = history.report(make.RUN_ID, "web-2")
+        one = history.read_report(make.RUN_ID, "web-2")
         assert (one.outcomes, one.plans, one.assessments) == (whole.outcomes[1:], (), whole.assessments[1:])
-        assert history.outcome(make.RUN_ID, make.MACHINE) == whole.outcomes[0]
-        assert history.job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
-        assert next(each.reason for each in history.why(make.MACHINE, "openssl", runs=1)) == AVAILABLE
-        assert records.learned(make.MACHINE, "reboot_seconds") == 50.0
+        assert history.read_outcome(make.RUN_ID, make.MACHINE) == whole.outcomes[0]
+        assert history.read_job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
+        assert (
+            next(each.reason for each in history.explain_updates(make.MACHINE, "openssl", runs=1)) == AVAILABLE_REASON
+        )
+        assert records.read_measure(make.MACHINE, "reboot_seconds") == 50.0
 
 
 def test_counts_are_made_of_documents_that_hold_everything(url: str) -> None:
     with open_records(url) as records:
-        found = History(records).summary(make.RUN_ID)
+        found = History(records).read_summary(make.RUN_ID)
     assert found.results[make.MACHINE] == count_results(make.make_results())
     assert found.pending[make.MACHINE] == count_pending(make.make_validation().assessment or make.make_assessment())
     assert all(not outcome.updates for outcome in found.report.outcomes)
@@ -105,40 +108,42 @@ def test_counts_are_made_of_documents_that_hold_everything(url: str) -> None:
 
 def test_a_run_that_was_under_way_goes_on_with_the_plans_that_it_had(url: str) -> None:
     with open_records(url) as records:
-        past = past_of(History(records), "underway")
+        past = read_resume_state(History(records), "underway")
         assert past.plans == {make.MACHINE: make.make_plan()}
         assert past.assessments[make.MACHINE].packages == make.make_package_state()
         cut = make.make_plan(chosen=make.make_plan().chosen[:1])
         run = make.make_run(id="underway", state=OperationState.IN_PROGRESS, started_at=make.START + DAY, ended_at=None)
         records.save(make.make_report(run=run, outcomes=(), assessments=(), plans=(cut,)))
-        assert History(records).report("underway").plans == (cut,)
+        assert History(records).read_report("underway").plans == (cut,)
         records.save(make.make_report(run=run, outcomes=(), assessments=(), plans=()))
-        assert History(records).report("underway").plans == ()
+        assert History(records).read_report("underway").plans == ()
 
 
 def test_what_is_saved_over_a_row_of_before_is_read_whole(url: str) -> None:
     with open_records(url) as records:
         records.save(make.make_report())
     with open_records(url) as records:
-        report = History(records).report(make.RUN_ID)
+        report = History(records).read_report(make.RUN_ID)
         assert report.outcomes == make.make_report().outcomes
         assert report.plans == make.make_report().plans
-        assert History(records).latest_assessments([make.MACHINE])[make.MACHINE].packages == make.make_package_state()
+        assert (
+            History(records).read_latest_assessments([make.MACHINE])[make.MACHINE].packages == make.make_package_state()
+        )
 
 
 _KILLED_IN_BETWEEN = """
 import os, signal, sys
-from tasks.records import opening
+from tasks.records import setup
 
-inner = opening.migrate
+inner = setup.run_migrations
 
 def killed(connection, revision="head"):
     inner(connection, revision)
     print("migrated", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
-opening.migrate = killed
-opening.open_records(sys.argv[1])
+setup.run_migrations = killed
+setup.open_records(sys.argv[1])
 """
 
 
@@ -146,8 +151,8 @@ def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_
     command = [sys.executable, "-c", _KILLED_IN_BETWEEN, url]
     done = subprocess.run(command, capture_output=True, cwd=ROOT, text=True, timeout=120, check=False, env=os.environ)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "migrated\n"), done.stderr
-    database = Database(address(url))
-    with database.reading("look") as connection:
+    database = Database(find_records_url(url))
+    with database.begin_read("look") as connection:
         assert connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one() == "0004"
         with pytest.raises(Exception, match="machine_plans"):
             connection.execute(text("SELECT count(*) FROM machine_plans"))
@@ -158,11 +163,11 @@ def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_
 def test_nothing_of_a_history_from_before_is_forgotten_until_its_owner_says_so(url: str) -> None:
     later = make.START + 4000 * DAY
     with open_records(url) as records:
-        assert retention_of(records) == Retention(None, None)
-        assert apply_retention(records, later, lambda: True) == Forgotten(0, 0)
-        assert len(History(records).runs()) == 2
+        assert read_retention(records) == Retention(None, None)
+        assert apply_retention(records, later, lambda: True) == PruneResult(0, 0)
+        assert len(History(records).read_runs()) == 2
     with open_records(url) as records:  # opening it again changes nothing about that
-        assert retention_of(records).is_forever
-        keep(records, Retention(assessments_days=90, runs_days=730))
-        assert apply_retention(records, later, lambda: True) == Forgotten(runs=2, assessments=3)
-        assert set(History(records).latest_assessments()) == {make.MACHINE, "web-2"}
+        assert read_retention(records).is_forever
+        save_retention(records, Retention(assessments_days=90, runs_days=730))
+        assert apply_retention(records, later, lambda: True) == PruneResult(runs=2, assessments=3)
+        assert set(History(records).read_latest_assessments()) == {make.MACHINE, "web-2"}

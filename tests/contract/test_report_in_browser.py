@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tasks.model import RunReport
-from tasks.reporting.html import render_html
+from tasks.reporting.html.renderer import render_html
 from tests.support.browser import browser
 from tests.support.fake_packages import lab_packages
 from tests.support.fleet import SimFleet, copies
@@ -45,7 +45,7 @@ REPORTS: dict[str, Callable[[], RunReport]] = {
 def html_of(name: str) -> str:
     report = REPORTS[name]()
     logs = {outcome.machine: f"{ugly.PACKAGE} " * 30 for outcome in report.outcomes[:9]}
-    return render_html(report, logs=logs, beside={"csv", "logs"})
+    return render_html(report, logs=logs, sibling_formats={"csv", "logs"})
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.apt_reboot import services_to_restart
-from tasks.rules.restarts import kept
-from tasks.seams.transport import ParameterValue, ScriptRecord
-from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+from tasks.managers.apt.reboot_need import find_services_to_restart
+from tasks.protocols.transport import ScriptParameter, ScriptRecord
+from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.script_library import load_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 SYSTEMCTL = """#!/bin/sh
@@ -58,22 +60,22 @@ class Machine:
         return it
 
     def told(self, *units: str, latest: int = 9999999999, exclude: tuple[str, ...] = ()) -> list[ScriptRecord]:
-        params: dict[str, ParameterValue] = {
+        params: dict[str, ScriptParameter] = {
             "work": "restart",
             "units": units,
-            "keep": kept(exclude),
+            "keep": build_protected_unit_masks(exclude),
             "latest": str(latest),
         }
-        nonce = new_nonce()
+        nonce = generate_nonce()
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}
         script = load_script("restart_services").replace("/var/lib/dpkg/", f"{self.place}/database/")
         script = f"{load_script('package_locks')}\n{script}"
-        text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + compose(script, params, nonce)
+        text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + build_script_stdin(script, params, nonce)
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
-        decoder = Decoder(nonce)
-        decoder.feed(done.stdout)
-        result = decoder.result()
+        decoder = ScriptOutputDecoder(nonce)
+        decoder.feed_stdout(done.stdout)
+        result = decoder.build_output()
         assert result.exit_code == 0, done.stderr
         assert result.records[-1]["kind"] == "finished"
         return list(result.records[:-1])
@@ -176,5 +178,5 @@ def test_services_are_told_without_needrestart_by_their_processes() -> None:
             "\t\t",
         ]
     )
-    assert services_to_restart(None, told) == ("app@one.service", "nginx.service", "ssh.service")
-    assert services_to_restart("", told) == ()
+    assert find_services_to_restart(None, told) == ("app@one.service", "nginx.service", "ssh.service")
+    assert find_services_to_restart("", told) == ()

@@ -13,12 +13,12 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
 from tasks.model import Facts
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord, ScriptResult
-from tasks.steps.facts import read_facts
-from tasks.transport.local import LocalLine
-from tasks.transport.posix import PosixShell
-from tasks.transport.privilege import Privilege
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
+from tasks.steps.machine.facts import read_facts
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
@@ -46,18 +46,20 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shell(root: Path) -> PosixShell:
-    line = LocalLine(CLOCK)
-    privilege = Privilege(PrivilegeMethod.NONE)
-    return PosixShell(line, machine="here", privilege=privilege, clock=CLOCK, job_root=str(root), scripts=all_scripts)
+    line = LocalShellChannel(CLOCK)
+    privilege = PrivilegeEscalator(PrivilegeMethod.NONE)
+    return PosixShell(
+        line, machine="here", privilege=privilege, clock=CLOCK, job_root=str(root), script_loader=all_scripts
+    )
 
 
 def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
-def ended(shell: PosixShell, job_id: str) -> JobView:
+def ended(shell: PosixShell, job_id: str) -> JobStatus:
     for _ in range(300):
-        view = shell.look(job_id, deadline=soon())
+        view = shell.poll_job(job_id, deadline=soon())
         if view.phase is not JobPhase.RUNNING:
             return view
         CLOCK.sleep(0.05)
@@ -118,7 +120,7 @@ def test_offsets_count_bytes_whatever_the_bytes_are(shell, root):
 
 
 def test_a_process_of_the_same_number_is_not_the_job(shell: PosixShell, root: Path) -> None:
-    shell.start(Job("j", Script("quick")), deadline=soon())
+    shell.start_job(Job("j", Script("quick")), deadline=soon())
     ended(shell, "j")
     (root / "j" / "rc").unlink()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -127,7 +129,7 @@ def test_a_process_of_the_same_number_is_not_the_job(shell: PosixShell, root: Pa
 
         def phase(start: int, boot: str) -> JobPhase:
             (root / "j" / "meta").write_text(f"{other.pid} {start} {boot} 1\n")
-            return shell.look("j", deadline=soon()).phase
+            return shell.poll_job("j", deadline=soon()).phase
 
         assert phase(int(start), boot) is JobPhase.RUNNING
         assert phase(int(start) + 1, boot) is JobPhase.LOST
@@ -139,7 +141,7 @@ def test_a_job_whose_shell_was_killed_runs_until_its_last_process_has_ended(shel
     shell.start(Job("j", Script("endless")), deadline=soon())
     began = soon()
     while not shell.look("j", deadline=soon()).events:
-        assert not began.passed(CLOCK)
+        assert not began.has_passed(CLOCK)
     os.kill(int((root / "j/meta").read_text().split()[0]), signal.SIGKILL)
     assert shell.look("j", deadline=soon()).phase is JobPhase.RUNNING
     with pytest.raises(ManagerBusy):

@@ -21,8 +21,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Running
 
-from deployments.server.asking import look_at_server
-from deployments.server.judging import judged
+from deployments.server.health_checks import run_server_checks
+from deployments.server.probe import probe_server
 from tests.contract.test_compose_roles import make_roles
 from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
@@ -199,8 +199,10 @@ def test_a_run_that_nobody_carries_out_is_seen(server: Server) -> None:
             path_params={"id": stuck.id},
             json={"state": {"type": "PENDING"}, "force": True},
         )
-        now = {each.check: each for each in judged(look_at_server())}
-        later = {each.check: each for each in judged(look_at_server(now=datetime.now(UTC) + timedelta(minutes=20)))}
+        now = {each.check: each for each in run_server_checks(probe_server())}
+        later = {
+            each.check: each for each in run_server_checks(probe_server(now=datetime.now(UTC) + timedelta(minutes=20)))
+        }
     assert now["running"].level == "good"  # it may have begun this moment
     assert later["running"].level == "block"
     assert run.name in later["running"].message
@@ -216,8 +218,8 @@ def test_a_scheduler_that_is_off_is_red(server: Server) -> None:
     assert code == 5
     assert found["settings"] == ("block", "the scheduler is off: no window will ever begin")
     with asking(server):
-        view = look_at_server(now=datetime.now(UTC) + timedelta(minutes=5))
-    (scheduler,) = (each for each in judged(view) if each.check == "scheduler")
+        view = probe_server(now=datetime.now(UTC) + timedelta(minutes=5))
+    (scheduler,) = (each for each in run_server_checks(view) if each.check == "scheduler")
     assert scheduler.level == "block"
     assert "patch-fleet/nightly" in scheduler.message
 

@@ -8,14 +8,14 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployments.server.asking import next_date
-from deployments.server.settings import TABLE, settings_of
-from deployments.server.view import ScheduleTold
-from flows.server_settings import Part
+from deployments.server.probe import compute_next_date
+from deployments.server.settings import PREFECT_SETTINGS, build_environment
+from deployments.server.snapshot import ScheduleInfo
+from flows.prefect_api.server_settings import SettingTarget
 from tests.support.environment import without_ours
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-NIGHTLY = ScheduleTold(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
+NIGHTLY = ScheduleInfo(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
 
 HEAVY = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml", "dateutil", "httpx"}
 
@@ -40,12 +40,12 @@ def test_flows_verbs_are_there() -> None:
 
 
 def test_next_dates_are_prefects_own() -> None:
-    assert next_date(NIGHTLY, NOW) == (datetime(2026, 11, 20, 21, 0, tzinfo=UTC), "")
-    over = ScheduleTold(
+    assert compute_next_date(NIGHTLY, NOW) == (datetime(2026, 11, 20, 21, 0, tzinfo=UTC), "")
+    over = ScheduleInfo(
         id="s", schedule={"rrule": "DTSTART:20200101T000000\nRRULE:FREQ=DAILY;COUNT=2", "timezone": "UTC"}
     )
-    assert next_date(over, NOW) == (None, "")
-    date, fault = next_date(ScheduleTold(id="s", schedule={"cron": "not at all"}), NOW)
+    assert compute_next_date(over, NOW) == (None, "")
+    date, fault = compute_next_date(ScheduleInfo(id="s", schedule={"cron": "not at all"}), NOW)
     assert date is None
     assert fault
 
@@ -82,9 +82,9 @@ def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "unseen" not in done.stdout + done.stderr
     shown = {row["name"]: row["value"] for row in json.loads(done.stdout)["server"]}
-    assert shown.keys() >= settings_of(Part.SERVER).keys()
+    assert shown.keys() >= build_environment(SettingTarget.SERVER).keys()
     assert shown["PREFECT_SERVER_API_AUTH_STRING"] == "(hidden)"
-    assert json.loads(done.stdout)["worker"] == settings_of(Part.WORKER)
+    assert json.loads(done.stdout)["worker"] == build_environment(SettingTarget.WORKER)
     assert not (tmp_path / "home").exists()
 
 
@@ -94,7 +94,7 @@ def test_settings_are_shown_with_their_reasons() -> None:
     done = subprocess.run(words, env=wide, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "Workers, beside PREFECT_API_URL" in done.stdout
-    assert {each.name for each in TABLE if each.name not in done.stdout} == set()
+    assert {each.name for each in PREFECT_SETTINGS if each.name not in done.stdout} == set()
     assert "Nothing is sent to Prefect's makers." in done.stdout
 
 

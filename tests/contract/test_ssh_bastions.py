@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from inventory.machine import Check, CheckKind, HostKeyPolicy, HostKeys, Inventory, Limits, Machine
+from inventory.machine import Check, CheckKind, HostKeyPolicy, HostKeySettings, Inventory, Limits, Machine
 from tasks.errors import AuthenticationFailed, DeadlineExceeded, Unreachable
 from tasks.transport.session import Session
-from tasks.transport.ssh import connect as connecting
-from tasks.transport.ssh import jump
+from tasks.transport.ssh import connection as connecting
+from tasks.transport.ssh import jump_hosts
 from tests.contract.ssh_world import GREET, World, outcomes, soon
 from tests.support.ssh_server import Server, new_key
 
@@ -26,8 +26,8 @@ REFUSED = 1  # a port where nothing listens
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels that don't open are given up sooner."""
-    monkeypatch.setattr(jump, "CHANNEL_SECONDS", 0.8)
-    monkeypatch.setattr("tasks.transport.ssh.protocol.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 0.8)
+    monkeypatch.setattr("tasks.transport.ssh.thread_safe_transport.SERVER_ANSWER_SECONDS", 0.5)
 
 
 def behind(world: World, *ports: int, **switches: Any) -> tuple[Server, Server, list[Session]]:
@@ -69,14 +69,14 @@ def test_what_is_wrong_with_machines_behind_a_jump_host_costs_no_other_its_conne
     bastion, good, (healthy, *sick) = behind(world, *range(REFUSED, REFUSED + machines))
     for port in range(REFUSED, REFUSED + machines):
         fault(bastion, port)
-    healthy.run(GREET, deadline=soon())  # its connection, and the jump host's, are held from here on
+    healthy.run_script(GREET, deadline=soon())  # its connection, and the jump host's, are held from here on
 
     for error in outcomes(sick):
         assert isinstance(error, Unreachable)
         assert words in error.message
 
     time.sleep(1.0)  # what opens too late has come by now
-    healthy.run(replace(GREET, read_only=False), deadline=soon())
+    healthy.run_script(replace(GREET, read_only=False), deadline=soon())
     assert (bastion.accepted, good.accepted) == (1, 1)
 
 
@@ -85,7 +85,7 @@ def test_each_machine_is_told_its_own_reason_when_many_fail_at_once(world):
     bastion, _, (healthy, *sick) = behind(world, *ports)
     for port in ports:
         FAULTS[port % 3][0](bastion, port)
-    healthy.run(GREET, deadline=soon())
+    healthy.run_script(GREET, deadline=soon())
     told = outcomes(sick)
     assert [FAULTS[port % 3][1] in str(error) for port, error in zip(ports, told, strict=True)] == [True] * 12
     assert bastion.accepted == 1
@@ -94,13 +94,13 @@ def test_each_machine_is_told_its_own_reason_when_many_fail_at_once(world):
 def test_a_machine_that_answers_late_is_waited_for_while_its_jump_host_answers(world):
     bastion, good, (healthy, *_) = behind(world)
     bastion.slow[good.port] = 0.4
-    assert healthy.run(GREET, deadline=soon()).exit_code == 7
+    assert healthy.run_script(GREET, deadline=soon()).exit_code == 7
     assert bastion.accepted == 1
 
 
 def test_a_jump_host_that_answers_nothing_any_more_is_dialled_again_for_all(world):
     bastion, good, (healthy, *_) = behind(world)
-    healthy.run(GREET, deadline=soon())
+    healthy.run_script(GREET, deadline=soon())
     bastion.frozen = True
     threading.Timer(0.6, lambda: setattr(bastion, "frozen", False)).start()  # as if it had been started anew meanwhile
     more = [world.session(good, name=f"n{number}", jump=("bastion",)) for number in range(10)]
@@ -111,18 +111,18 @@ def test_a_jump_host_that_answers_nothing_any_more_is_dialled_again_for_all(worl
 def test_a_caller_without_time_does_not_judge_the_jump_host(world):
     bastion, good, (healthy, sick) = behind(world, REFUSED)
     off(bastion, REFUSED)
-    healthy.run(GREET, deadline=soon())
+    healthy.run_script(GREET, deadline=soon())
     bastion.frozen = True
     with pytest.raises(DeadlineExceeded):
-        sick.run(GREET, deadline=soon(0.2))
+        sick.run_script(GREET, deadline=soon(0.2))
     bastion.frozen = False
-    healthy.run(replace(GREET, read_only=False), deadline=soon())
+    healthy.run_script(replace(GREET, read_only=False), deadline=soon())
     assert (bastion.accepted, good.accepted) == (1, 1)
 
 
 def test_a_jump_host_that_died_meanwhile_is_dialled_once_for_all(world):
     bastion, good, (healthy, *_) = behind(world)
-    healthy.run(GREET, deadline=soon())
+    healthy.run_script(GREET, deadline=soon())
     bastion.cut()
     more = [world.session(good, name=f"n{number}", jump=("bastion",)) for number in range(10)]
     assert outcomes(more) == [None] * 10
@@ -130,8 +130,8 @@ def test_a_jump_host_that_died_meanwhile_is_dialled_once_for_all(world):
 
 
 def test_a_jump_host_that_never_greets_is_waited_for_once_and_not_by_each_in_turn(world, monkeypatch):
-    monkeypatch.setattr(jump, "OPENING_SECONDS", 1.5)
-    monkeypatch.setattr(jump, "LONG_SECONDS", 0.5)
+    monkeypatch.setattr(jump_hosts, "JUMP_HOST_TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(jump_hosts, "SLOW_FAILURE_SECONDS", 0.5)
     bastion, good, sessions = behind(world, silent=True)
     sessions += [world.session(good, name=f"n{number}", jump=("bastion",)) for number in range(9)]
     began = time.monotonic()
@@ -141,7 +141,7 @@ def test_a_jump_host_that_never_greets_is_waited_for_once_and_not_by_each_in_tur
     assert all("jump host bastion did not open in 2 s" in str(error) for error in told)
     accepted = bastion.accepted
     with pytest.raises(Unreachable):  # and whoever comes next does not wait for it again
-        sessions[0].run(GREET, deadline=soon())
+        sessions[0].run_script(GREET, deadline=soon())
     assert time.monotonic() - began < 12
     assert bastion.accepted == accepted
 
@@ -154,7 +154,7 @@ def test_who_has_less_time_than_the_jump_host_takes_leaves_the_others_waiting(wo
     began = time.monotonic()
     waiting.start()
     with pytest.raises(DeadlineExceeded):
-        first.run(GREET, deadline=soon(0.3))
+        first.run_script(GREET, deadline=soon(0.3))
     assert time.monotonic() - began < 10
     bastion.silent = False
     bastion.cut()  # the line without a greeting breaks, and is tried again
@@ -196,17 +196,17 @@ SAME: dict[str, Any] = {  # what does not decide who is trusted, and as whom
 }
 
 
-def _trust(machine: Machine, host_keys: HostKeys) -> object:
+def _trust(machine: Machine, host_keys: HostKeySettings) -> object:
     """Return the very connection that would be used."""
     inventory = Inventory((machine, replace(machine, name="target", jump=(machine.name,))), host_keys)
-    around = connecting.Surroundings(host_keys, pytest.fail, None, None)  # type: ignore[arg-type]  # nothing is opened
-    BASTIONS.dial(inventory.named("target"), inventory, around)
-    return BASTIONS._bastion((machine,), host_keys)
+    around = connecting.SshSettings(host_keys, pytest.fail, None, None)  # type: ignore[arg-type]  # nothing is opened
+    BASTIONS.build_dialer(inventory.find_machine("target"), inventory, around)
+    return BASTIONS._find_jump_host((machine,), host_keys)
 
 
-BASTIONS = jump.Bastions()
+BASTIONS = jump_hosts.JumpHostPool()
 HOP = Machine("hop", "127.0.0.1", port=1, user="patch", credential="key:/k")
-KEYS = HostKeys(HostKeyPolicy.PINNED, Path("/known_hosts"))
+KEYS = HostKeySettings(HostKeyPolicy.PINNED, Path("/known_hosts"))
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Machine)])
@@ -222,7 +222,7 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
         }, f"does {name} decide who is trusted at a jump host, and as whom?"
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(HostKeys)])
+@pytest.mark.parametrize("name", [field.name for field in fields(HostKeySettings)])
 def test_two_inventories_share_a_jump_host_only_when_they_trust_alike(name: str):
     assert _trust(HOP, KEYS) is not _trust(HOP, replace(KEYS, **{name: OTHER[name]}))
     assert _trust(HOP, KEYS) is _trust(HOP, replace(KEYS))

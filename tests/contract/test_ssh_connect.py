@@ -17,8 +17,8 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.transport.ssh.crypto import PinnedTransport
-from tasks.transport.ssh.login import load_key
+from tasks.transport.ssh.algorithms import RestrictedTransport
+from tasks.transport.ssh.private_keys import load_private_key
 from tests.contract.ssh_world import CLOCK, GREET, soon
 from tests.support.ssh_server import PASSWORD, new_key
 
@@ -126,7 +126,7 @@ def test_the_first_key_is_learned_and_every_other_one_is_a_mismatch(world, tmp_p
     world.policy = HostKeyPolicy.LEARN
     server = world.server(pinned=False)
     world.session(server).run(GREET, deadline=soon())
-    (learned,) = HostKeyStore.load(world.known_hosts).keys_for("127.0.0.1", server.port)
+    (learned,) = HostKeyStore.load(world.known_hosts).find_keys("127.0.0.1", server.port)
     assert learned.base64 == server.host_key.get_base64()
     server.host_key = new_key(tmp_path / "another")
     with pytest.raises(HostKeyMismatch):
@@ -180,15 +180,15 @@ def test_a_key_is_loaded_once_until_its_file_changes(tmp_path):
     path = tmp_path / "id"
     new_key(path)
     credential = Credential(CredentialKind.KEY, path=path)
-    first = load_key(credential)
-    assert load_key(credential) is first
+    first = load_private_key(credential)
+    assert load_private_key(credential) is first
     new_key(path)
-    assert load_key(credential) is not first
+    assert load_private_key(credential) is not first
 
 
 def test_a_server_without_an_algorithm_of_ours_is_a_clear_error(world, monkeypatch):
     server = world.server()
-    monkeypatch.setattr(PinnedTransport, "_preferred_ciphers", ("3des-cbc",))
+    monkeypatch.setattr(RestrictedTransport, "_preferred_ciphers", ("3des-cbc",))
     monkeypatch.setattr("paramiko.Transport._preferred_ciphers", ("aes128-ctr",))
     with pytest.raises(TransportError, match="none of the algorithms") as caught:
         world.session(server).run(GREET, deadline=soon())

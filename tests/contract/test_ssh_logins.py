@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from paramiko.agent import AgentKey
 
-from inventory.credentials import Credential, CredentialKind, Secret, resolve
+from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
 from tasks.errors import AuthenticationFailed, Unreachable
-from tasks.transport.logins import Logins
+from tasks.transport.lockout_guard import LockoutGuard
 from tests.contract.ssh_world import GREET, World, outcomes, soon
 from tests.support.ssh_server import PASSWORD, Server, new_key
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 def secrets(reference: str) -> Credential:
     if reference.startswith("env:"):
         return Credential(CredentialKind.PASSWORD, secret=Secret(reference.removeprefix("env:")))
-    return resolve(reference)
+    return resolve_credential(reference)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def world(world: World) -> World:
 
 
 def ask(world: World, server: Server, **fields: object) -> int:
-    return world.session(server, **fields).run(GREET, deadline=soon()).exit_code
+    return world.session(server, **fields).run_script(GREET, deadline=soon()).exit_code
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_refusal_is_remembered_for_its_run_and_for_no_longer(world, wrong, kin
         with pytest.raises(AuthenticationFailed):
             ask(world, server, credential=wrong[kind])
     assert len(server.logins) == 1
-    world.logins = Logins()
+    world.logins = LockoutGuard()
     with pytest.raises(AuthenticationFailed, match=f"refused the {kind} of patch"):
         ask(world, server, credential=wrong[kind])
     assert len(server.logins) == 2
@@ -212,7 +212,7 @@ LINES: list[socket.socket] = []
 
 @pytest.mark.parametrize("fault", [frozen, full])
 def test_a_silent_agent_is_waited_for_as_long_as_there_is_time(world, agent, monkeypatch, fault: Callable[..., None]):
-    monkeypatch.setattr("tasks.transport.ssh.login.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.transport.ssh.authentication.AGENT_TIMEOUT_SECONDS", 1.0)
     fault(agent)
     began = time.monotonic()
     sessions = [world.session(world.server(), name=f"m{n}", credential="agent") for n in range(5)]
@@ -223,7 +223,7 @@ def test_a_silent_agent_is_waited_for_as_long_as_there_is_time(world, agent, mon
 
 
 def test_an_agent_that_falls_silent_when_it_has_to_sign_is_told_as_that(world, agent, monkeypatch):
-    monkeypatch.setattr("tasks.transport.ssh.login.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.transport.ssh.authentication.AGENT_TIMEOUT_SECONDS", 1.0)
     with_keys(agent, world, right=0, count=1)
     server = world.server()
     sign = AgentKey.sign_ssh_data

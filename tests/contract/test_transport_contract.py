@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from inventory.machine import HostKeys, Inventory, Machine, PrivilegeMethod, TransportKind
+from inventory.machine import HostKeySettings, Inventory, Machine, PrivilegeMethod, TransportKind
 from tasks.errors import DeadlineExceeded, ManagerBusy, RequestError
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, JobView, Script, Transport
-from tasks.transport.open import open_session
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.transport.session_factory import build_session
 from tests.contract.transport_subjects import Subject, fake_machine, scripts
 from tests.lab.fleet import Lab, LabHost
 from tests.support.fake_clock import FakeClock
@@ -51,7 +51,7 @@ def _local(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     root = tmp_path / "jobs"
 
     def open_it():
-        return open_session(machine, Inventory((machine,)), clock=clock, job_root=str(root), scripts=scripts)
+        return build_session(machine, Inventory((machine,)), clock=clock, job_root=str(root), script_loader=scripts)
 
     def kill(job_id: str) -> None:
         os.killpg(int((root / job_id / "meta").read_text().split()[0]), signal.SIGKILL)
@@ -63,23 +63,25 @@ def _ssh(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     host: LabHost = request.getfixturevalue("lab_host")
     clock = SystemClock()
     machine = Machine("subject", host.address, user=host.user, credential=f"key:{host.key}")
-    inventory = Inventory((machine,), HostKeys(known_hosts=host.known_hosts))
+    inventory = Inventory((machine,), HostKeySettings(known_hosts=host.known_hosts))
     root = f"/var/lib/fleetpatch/jobs-{uuid.uuid4().hex[:8]}"
 
     def kill(job_id: str) -> None:
         host.sh(f"kill -9 -$(cut -d ' ' -f 1 {root}/{job_id}/meta)", root=True)
 
-    return Subject(lambda: open_session(machine, inventory, clock=clock, job_root=root, scripts=scripts), clock, kill)
+    return Subject(
+        lambda: build_session(machine, inventory, clock=clock, job_root=root, script_loader=scripts), clock, kill
+    )
 
 
 def soon(subject: Subject, seconds: float = 30.0) -> Deadline:
     return Deadline.after(subject.clock, seconds)
 
 
-def ended(subject: Subject, transport: Transport, job_id: str) -> JobView:
+def ended(subject: Subject, transport: Transport, job_id: str) -> JobStatus:
     """The job's whole view, once it has ended."""
     for _ in range(100):
-        view = transport.look(job_id, deadline=soon(subject))
+        view = transport.poll_job(job_id, deadline=soon(subject))
         if view.phase is not JobPhase.RUNNING:
             return view
         subject.clock.sleep(0.1)
@@ -88,7 +90,7 @@ def ended(subject: Subject, transport: Transport, job_id: str) -> JobView:
 
 def finish(subject: Subject, transport: Transport, job_id: str) -> None:
     """Leave nothing running on a real machine."""
-    transport.run(Script("job_stop", {"id": job_id}), deadline=soon(subject))
+    transport.run_script(Script("job_stop", {"id": job_id}), deadline=soon(subject))
 
 
 def test_a_script_gives_its_records_exit_code_and_noise(subject):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.seams.transport import ScriptRecord
-from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+from tasks.protocols.transport import ScriptRecord
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.script_library import load_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
@@ -79,16 +81,16 @@ class Machine:
 
     def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
         params = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
-        nonce = new_nonce()
+        nonce = generate_nonce()
         undo = load_script("apt_updaters_back")
         script = f"{load_script('job_common')}\n{undo}\n{load_script('apt_updaters')}"
-        text = compose(script, {**params, "undo": undo}, nonce)
+        text = build_script_stdin(script, {**params, "undo": undo}, nonce)
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:/usr/bin:/bin"}
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
-        decoder = Decoder(nonce)
-        decoder.feed(done.stdout)
-        result = decoder.result()
+        decoder = ScriptOutputDecoder(nonce)
+        decoder.feed_stdout(done.stdout)
+        result = decoder.build_output()
         assert result.exit_code == 0
         return list(result.records)
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tasks.seams.clock import Clock
-from tasks.seams.transport import ScriptResult, Transport
-from tasks.transport.framing import load_script
+from tasks.protocols.clock import Clock
+from tasks.protocols.transport import ScriptResult, Transport
+from tasks.transport.script_library import load_script
 from tests.support.fake_transport import FakeTransport, SimulatedJob
 
 SCRIPTS = {
@@ -31,18 +31,18 @@ class Subject:
     """One implementation under test.
 
     Attributes:
-        open: gives a transport to the one machine; a second one is another connection.
+        is_open: gives a transport to the one machine; a second one is another connection.
         clock: whose time passes for it.
         kill: takes a job's process away, as a power cut would.
     """
 
-    open: Callable[[], Transport]
+    is_open: Callable[[], Transport]
     clock: Clock
     kill: Callable[[str], None]
     opened: list[Transport] = field(default_factory=list)
 
     def transport(self) -> Transport:
-        transport = self.open()
+        transport = self.is_open()
         self.opened.append(transport)
         return transport
 
@@ -58,10 +58,10 @@ def fake_machine(clock: Clock) -> FakeTransport:
     def greet(script):
         greeting = {"kind": "greeting", "name": f"{script.params['name']}\n.", "n": 42}
         items = [{"kind": "item", "value": value} for value in script.params.get("list", ())]
-        return ScriptResult((greeting, *items), 7, noise="said on stdout\nsaid on stderr")
+        return ScriptResult((greeting, *items), 7, unframed_output="said on stdout\nsaid on stderr")
 
     machine.answer("greet", greet)
-    machine.answer("torrent", ScriptResult(({"kind": "after"},), 0, noise="x" * 60_000))
+    machine.answer("torrent", ScriptResult(({"kind": "after"},), 0, unframed_output="x" * 60_000))
     machine.answer("sleepy", {"kind": "late"}, seconds=5)
     done = (1.0, {"kind": "done", "text": 'ünï"'})
     machine.job("work", SimulatedJob(((0.0, {"kind": "begun"}), done), 1.0, exit_code=3, log="working\nworked\n"))

@@ -1,7 +1,8 @@
 """Many runs whose processes die at once, downloads among them, and what becomes of them: no harness takes them up.
 
-The engine's own recovery finds them, starts a flow run for each and judges it anew (flows/recovery.py, reconcile.py,
-successor.py). Prefect's server and its worker are simulated: places for flow runs, and processes that die.
+The engine's own recovery finds them, starts a flow run for each and judges it anew (flows/reconcile.py and, in
+flows/recovery/, abandoned_runs.py and resume_flow_run.py). Prefect's server and its worker are simulated: places for
+flow runs, and processes that die.
 """
 
 import random
@@ -18,13 +19,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Crashed, Failed, Running, Scheduled
 
 import flows.reconcile
-import flows.recovery
-from flows.carrying import _carry
-from flows.context import Caller
-from flows.past import past_of
-from flows.ports import PlainRunner
-from flows.recovery import only_settled, take_if_left, take_left
-from flows.request import PatchRequest, UpdatesRequest, WindowRequest
+import flows.recovery.abandoned_runs
+from flows.engine.resume_state import read_resume_state
+from flows.execution import _execute_with_lease
+from flows.local_run import LocalRunner
+from flows.ports.caller import Caller
+from flows.recovery.abandoned_runs import find_finalize_reason
+from flows.recovery.reconciliation import recover_if_abandoned, recover_run
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from tasks.model import RunReport
 from tasks.states import Classification, OperationState
 from tests.faults.controller import Controller, ControllerClock, LeasesLine, Steps
@@ -119,7 +121,7 @@ class SimPrefect:
                 world.hub.sleep(starting)
                 controller.live()
                 who = Caller(Steps(controller), controller.control, "sim", records_url="sim")
-                take_if_left(controller.run_id, who, take_left)
+                recover_if_abandoned(controller.run_id, who, recover_run)
                 state = Completed
             except Killed:
                 raise
@@ -221,7 +223,9 @@ class Many:
         resume: Any = SimpleNamespace(id=uuid4(), tags=["fleetpatch"])
 
         def body() -> None:
-            flows.reconcile._start_all(flows.recovery.left_runs("sim"), resume, who)
+            flows.reconcile._start_resume_flow_runs(
+                flows.recovery.abandoned_runs.find_abandoned_runs("sim"), resume, who
+            )
 
         world._process(controller, body)
         return controller
@@ -263,7 +267,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
 
     class Leases(LeasesLine):
         def lease(self, run_id: str) -> Any:
-            return self._ask("lease", lambda: world.leases.lease(run_id))
+            return self._ask("lease", lambda: world.leases.find_lease(run_id))
 
     @contextmanager
     def opened(_url: str | None) -> Iterator[Any]:
@@ -271,20 +275,22 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
 
     def take_up(run_id: str, who: Caller, _make_runner: object, **_more: object) -> RunReport:
         controller = owner()
-        settle = only_settled(world.records.runs[run_id], world.leases.lease(run_id), world.hub.now)
-        if settle and not who.control.stopping:
+        settle = find_finalize_reason(world.records.runs[run_id], world.leases.find_lease(run_id), world.hub.now)
+        if settle and not who.stop_token.is_stopping:
             world.complain(f"run {run_id} was resumed, and it was only to be settled: {settle}")
         history: Any = FakeHistory(world.records)
         request = PatchRequest.model_validate(dict(world.records.runs[run_id].request))
-        past = partial(controller.call, "records", "past", lambda: past_of(history, run_id))
-        return _carry(request, who, lambda *_: PlainRunner(), world._ports(controller), run_id, "", past=past)
+        past = partial(controller.call, "records", "past", lambda: read_resume_state(history, run_id))
+        return _execute_with_lease(
+            request, who, lambda *_: LocalRunner(), world._ports(controller), run_id, "", read_resume_state=past
+        )
 
     with ExitStack() as stack:
         for where, name, what in (
-            (flows.recovery, "open_records", opened),
-            (flows.recovery, "History", lambda _records: FakeHistory(world.records)),
-            (flows.recovery, "SystemClock", lambda: ControllerClock(owner())),
-            (flows.recovery, "take_up", take_up),
+            (flows.recovery.abandoned_runs, "open_records", opened),
+            (flows.recovery.abandoned_runs, "History", lambda _records: FakeHistory(world.records)),
+            (flows.recovery.abandoned_runs, "SystemClock", lambda: ControllerClock(owner())),
+            (flows.recovery.abandoned_runs, "take_up", take_up),
             (flows.reconcile, "SystemClock", lambda: ControllerClock(owner())),
             (flows.reconcile, "get_client", lambda **_: prefect),
         ):

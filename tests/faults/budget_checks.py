@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 from tasks.model import Outcome, RunInfo, Wave
 from tasks.states import OperationState, Step
 from tests.faults.world import World

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 from tasks.model import Outcome, RunInfo, UpdateResult
-from tasks.records.learning import weighted_mean
-from tasks.rules.checks import UPDATERS
-from tasks.rules.reboot import MEASURE, needed_seconds
-from tasks.seams.records import JournalMark
+from tasks.protocols.records import JournalMark
+from tasks.records.measures import compute_weighted_mean
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
-from tasks.steps.claim import SOON
-from tasks.steps.facts import PROMPT_SECONDS
-from tasks.steps.journal import BEGINNING_ACTS
-from tasks.steps.updaters import ACT as PAUSE
+from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
+from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
+from tasks.steps.machine.facts import MAX_ROUND_TRIP_SECONDS
+from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
 from tests.faults.budget_checks import budget_kept
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
@@ -103,7 +103,7 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
         broken = [package.id for package in machine.world.shelf.unfinished() if package.id not in others]
         if undone or broken:
             yield f"it is not well: undone {undone}, broken {broken}"
-    told = any(each.check == UPDATERS and each.level is FindingLevel.WARN for each in outcome.findings)
+    told = any(each.check == AUTO_UPDATER_CHECK and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
         yield "its own updaters still rest, and the report does not say so"
     yield from _rebooted(outcome, machine)
@@ -124,8 +124,8 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     acts = {entry.act for entry in world.records.journal if entry.machine == outcome.machine}
     left = machine.claimed_by[2] - now if machine.claimed_by is not None else 0.0
     jumped = {fault.kind for fault in world.struck} & JUMPS
-    begun = acts & {*BEGINNING_ACTS, PAUSE}  # its own updaters rest as long as the claim that they rest under
-    if ours and left > SOON.total_seconds() and not begun and not jumped:
+    begun = acts & {*MACHINE_CHANGING_ACTS, PAUSE}  # its own updaters rest as long as the claim that they rest under
+    if ours and left > IDLE_LOCK_DURATION.total_seconds() and not begun and not jumped:
         yield f"nothing was begun, and its claim is kept for {left:.0f} s"
 
 
@@ -188,7 +188,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
     never = request.reboot is RebootPolicy.NEVER or request.download_only
     needed = _needed(world, machine, reserve)
     until = window.end if never else max(window.start, window.end - max(reserve, needed))
-    until += timedelta(seconds=PROMPT_SECONDS / 2)  # to that the machine's clock is known
+    until += timedelta(seconds=MAX_ROUND_TRIP_SECONDS / 2)  # to that the machine's clock is known
     kinds = {fault.kind for fault in world.struck}
     honest = not any(group <= kinds for group in CLOCKS)
     handed = {each.job.id: each for each in machine.orders.jobs if each.run_id == run.id}
@@ -200,7 +200,7 @@ def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]
             yield f"{begun} began after its latest start"
         ends = begun.at + _predicted(world, machine, begun.job_id, begun.number)
         if honest and not window.start - SLACK <= begun.at <= ends <= until + SLACK + timedelta(
-            seconds=PROMPT_SECONDS / 2
+            seconds=MAX_ROUND_TRIP_SECONDS / 2
         ):
             span = f"began at {begun.at:%H:%M:%S}, to end at {ends:%H:%M:%S}"
             yield f"{begun.work} {begun.number} {span}; it had until {until:%H:%M:%S}"
@@ -217,11 +217,13 @@ def _needed(world: World, machine: FaultyMachine, reserve: timedelta) -> timedel
     samples = sorted(
         (when, run_id, value)
         for (run_id, name, measure), (when, value) in world.records.samples.items()
-        if (name, measure) == (machine.name, MEASURE)
+        if (name, measure) == (machine.name, REBOOT_MEASURE)
     )
     first = 1 if samples and samples[0][1] == "before" else 0
-    known = [weighted_mean([value for _, _, value in samples[:count]]) for count in range(first, len(samples) + 1)]
-    return timedelta(seconds=min(needed_seconds(reserve.total_seconds(), each) for each in known))
+    known = [
+        compute_weighted_mean([value for _, _, value in samples[:count]]) for count in range(first, len(samples) + 1)
+    ]
+    return timedelta(seconds=min(compute_reboot_reserve(reserve.total_seconds(), each) for each in known))
 
 
 def _too_generous(world: World, machine: FaultyMachine, handed: Handed, until: datetime) -> Iterator[str]:

@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from flows.keeper import LeaseKeeper
+from flows.engine.lease_renewer import LeaseRenewer
 from tasks.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.seams.clock import Deadline
-from tasks.seams.leases import AbandonedRun, Holder, Leases, Renewal
-from tasks.seams.records import JournalEntry, Records
-from tasks.seams.transport import Job, JobView, Script, ScriptResult
+from tasks.protocols.clock import Deadline
+from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases
+from tasks.protocols.records import JournalEntry, Records
+from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
 from tasks.states import Step
-from tasks.steps.context import Control, SilentWatcher
+from tasks.steps.context.progress_listener import LoggingListener
+from tasks.steps.context.stop_token import StopToken
 from tests.faults.hub import START, Flag, Hub, Task
 from tests.faults.machine import FaultyMachine
 from tests.support.mortal import Killed
@@ -41,7 +42,7 @@ class Controller:
     run_id: str
     happens: Callable[["Controller", str, str], None]
     step_begins: Callable[["Controller", str, Step], None]
-    control: Control = field(default_factory=Control)
+    control: StopToken = field(default_factory=StopToken)
     offset: timedelta = timedelta()
     dead: bool = False
     died_at: datetime | None = None
@@ -110,22 +111,22 @@ class Wire:
         self._of = controller
         self._machine = machine
 
-    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """See Transport."""
         if script.name == "claim" and script.params.get("release"):
             self._machine.released_by.add(self._of.run_id)
-        return self._ask(script.name, deadline, lambda until: self._machine.run(script, deadline=until))
+        return self._ask(script.name, deadline, lambda until: self._machine.run_script(script, deadline=until))
 
-    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """See Transport."""
-        return self._ask("start", deadline, lambda until: self._machine.start(job, deadline=until))
+        return self._ask("start", deadline, lambda until: self._machine.start_job(job, deadline=until))
 
-    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
         """See Transport."""
         return self._ask(
             "look",
             deadline,
-            lambda until: self._machine.look(job_id, deadline=until, events_from=events_from, log_from=log_from),
+            lambda until: self._machine.poll_job(job_id, deadline=until, events_from=events_from, log_from=log_from),
         )
 
     def close(self) -> None:
@@ -134,15 +135,15 @@ class Wire:
     def _ask(self, name: str, deadline: Deadline, ask: Callable[[Deadline], T]) -> T:
         self._of.live()
         clock = ControllerClock(self._of)
-        sent = name in ORDERS and not deadline.passed(clock)  # what is on its way arrives, however late
+        sent = name in ORDERS and not deadline.has_passed(clock)  # what is on its way arrives, however late
 
         def act() -> T:
             self._machine.caller, self._machine.caller_since = self._of.run_id, self._of.since
-            until = deadline.at - self._of.offset
+            until = deadline.expires_at - self._of.offset
             return ask(Deadline(max(until, self._of.hub.now + timedelta(seconds=1)) if sent else until))
 
         answer = self._of.call(self._machine.name, name, act)
-        if sent and deadline.passed(clock):
+        if sent and deadline.has_passed(clock):
             raise DeadlineExceeded("the answer came too late", machine=self._machine.name)
         if not self._machine.on_line:
             raise ConnectionLost("the line was cut before the answer came", machine=self._machine.name)
@@ -182,18 +183,18 @@ class RecordsLine:
         self._outage = outage
         self._wrote = wrote
 
-    def append(self, entry: JournalEntry) -> None:
+    def append_entry(self, entry: JournalEntry) -> None:
         """See Records."""
 
         def act() -> None:
-            self._records.append(entry)
+            self._records.append_entry(entry)
             self._wrote(entry)
 
         self._ask("append", act)
 
-    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """See Records."""
-        return self._ask("entries", lambda: self._records.entries(run_id, machine))
+        return self._ask("entries", lambda: self._records.read_entries(run_id, machine))
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
         """See Records."""
@@ -204,13 +205,13 @@ class RecordsLine:
 
         self._ask("save", act)
 
-    def held(self, run_id: str, holder: Holder) -> "RecordsLine":
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> "RecordsLine":
         """See Records."""
-        return RecordsLine(self._of, self._records.held(run_id, holder), self._outage, self._wrote)
+        return RecordsLine(self._of, self._records.with_lease(run_id, holder), self._outage, self._wrote)
 
-    def learned(self, machine: str, measure: str) -> float | None:
+    def read_measure(self, machine: str, measure: str) -> float | None:
         """See Records. Answered at once: it is asked four times at every turn, and changes nothing."""
-        return self._outage.ask(lambda: self._records.learned(machine, measure))
+        return self._outage.ask(lambda: self._records.read_measure(machine, measure))
 
     def _ask(self, name: str, act: Callable[[], T]) -> T:
         return self._of.call("records", name, lambda: self._outage.ask(act))
@@ -224,65 +225,65 @@ class LeasesLine:
         self._leases = leases
         self._outage = outage
 
-    def take(self, run_id: str, holder: Holder, seconds: float) -> None:
+    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
         """See Leases."""
         self._of.holder = holder.id
 
         def act() -> None:
-            self._leases.take(run_id, holder, seconds)
+            self._leases.acquire(run_id, holder, seconds)
             self._of.since = self._of.hub.now
 
         self._ask("take", act)
 
-    def renew(self, run_id: str, holder: Holder, seconds: float) -> Renewal:
+    def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         """See Leases."""
         return self._ask("renew", lambda: self._leases.renew(run_id, holder, seconds))
 
-    def give_back(self, run_id: str, holder: Holder) -> None:
+    def release(self, run_id: str, holder: LeaseHolder) -> None:
         """See Leases."""
-        self._ask("give_back", lambda: self._leases.give_back(run_id, holder))
+        self._ask("give_back", lambda: self._leases.release(run_id, holder))
 
-    def abandoned(self) -> tuple[AbandonedRun, ...]:
+    def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
         """See Leases."""
-        return self._ask("abandoned", self._leases.abandoned)
+        return self._ask("abandoned", self._leases.find_leaseless_runs)
 
     def _ask(self, name: str, act: Callable[[], T]) -> T:
         return self._of.call("leases", name, lambda: self._outage.ask(act))
 
 
-class Steps(SilentWatcher):
+class Steps(LoggingListener):
     """Notes which step of which machine a controller is at."""
 
     def __init__(self, controller: Controller) -> None:
         self._of = controller
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Note the step when it begins."""
         if fraction == 0.0 and not message:
             self._of.steps[machine] = step
             self._of.step_begins(self._of, machine, step)
 
-    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """Note that it has ended."""
         self._of.steps.pop(machine, None)
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Nobody listens."""
 
 
-class Keeper(LeaseKeeper):
+class Keeper(LeaseRenewer):
     """The engine's own keeper of a lease, whose thread is a task and whose seconds are virtual."""
 
-    def __init__(self, leases: Leases, run_id: str, control: Control, holder: Holder) -> None:
-        super().__init__(leases, run_id, control, holder)
+    def __init__(self, leases: Leases, run_id: str, stop_token: StopToken, holder: LeaseHolder) -> None:
+        super().__init__(leases, run_id, stop_token, holder)
         hub = _HUBS[-1]
         owner = hub.current.owner if hub.current else None
-        self._over = Flag(hub)  # type: ignore[assignment]  # as good as a threading.Event
+        self._stop_event = Flag(hub)  # type: ignore[assignment]  # as good as a threading.Event
         self._thread = _Thread(hub, owner, self._beat)  # type: ignore[assignment]  # as good as a thread
 
     def _beat(self) -> None:
         try:
-            self._renew_on()
+            self._renew_until_stopped()
         except Killed:
             return
 

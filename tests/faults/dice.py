@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Limits
 from tasks.states import Classification, RebootPolicy, Step
 from tests.faults.abandoned import Many

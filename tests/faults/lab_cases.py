@@ -236,7 +236,7 @@ def service_gone(stage: Stage) -> None:
 
 def asked_to_stop(stage: Stage) -> None:
     """The run is asked to stop while something is being installed: that is let end."""
-    stage.patch(*MASKS, reboot="Always", at="installing", then=lambda: stage.control.stop("tested"))
+    stage.patch(*MASKS, reboot="Always", at="installing", then=lambda: stage.control.request_stop("tested"))
     expect(stage, *GOOD)
     if configured_times(stage.host, "lab-slow", "2.0") != 1:
         raise Broken("what was begun was not let end")
@@ -247,7 +247,7 @@ def stopped_at_a_lock(stage: Stage) -> None:
 
     def strike() -> None:
         stage.host.sh(f"systemd-run --quiet --unit=locker {LOCK.format(seconds=30)}; sleep 0.5", root=True)
-        threading.Timer(8, lambda: stage.control.stop("tested")).start()
+        threading.Timer(8, lambda: stage.control.request_stop("tested")).start()
 
     stage.patch("lab-plain", at="install", then=strike, stage=False, reboot="Never")
     stage.judge()

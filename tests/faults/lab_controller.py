@@ -21,16 +21,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import flows.keeper
-from flows.carrying import carry_out, take_up
-from flows.context import Caller
-from flows.ports import PlainRunner
-from flows.request import PatchRequest
+import flows.engine.lease_renewer
+from flows.execution import execute_request, resume_execution
+from flows.local_run import LocalRunner
+from flows.ports.caller import Caller
+from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, LeaseHeld
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobView, Script, ScriptResult
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
 from tasks.states import Step
-from tasks.steps.context import SilentWatcher
+from tasks.steps.context.progress_listener import LoggingListener
 from tasks.transport.session import Session
 
 LEASE_SECONDS = 15.0
@@ -91,7 +91,7 @@ BLOWS: Mapping[str, Callable[[], None]] = {
 _sessions: list[Session] = []
 
 
-class Struck(SilentWatcher):
+class Struck(LoggingListener):
     """Watches for the moment at which this process is to be struck, and strikes once."""
 
     def __init__(self, folder: Path, when: str, what: str) -> None:
@@ -99,7 +99,7 @@ class Struck(SilentWatcher):
         self._when = when
         self._what = what or "killed"
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Strike, when it is so far."""
         begins = fraction == 0.0 and not message and step.value == self._when
         if begins or (self._when in ("installing", "going down") and message.startswith(self._when)):
@@ -124,9 +124,9 @@ class Struck(SilentWatcher):
 
 def _overhear(struck: Struck) -> None:
     """Let every order be seen just before it goes out, when the engine has asked all that it asks."""
-    start, run = Session.start, Session.run
+    start, run = Session.start_job, Session.run_script
 
-    def overheard(self: Session, job: Job, *, deadline: Deadline) -> JobView:
+    def overheard(self: Session, job: Job, *, deadline: Deadline) -> JobStatus:
         if self not in _sessions:
             _sessions.append(self)
         struck.order(job)
@@ -141,7 +141,7 @@ def _overhear(struck: Struck) -> None:
         sys.stderr.write(f"the reboot's order was answered with {answer.records}\n")
         return answer
 
-    Session.start, Session.run = overheard, overheard_script  # type: ignore[method-assign]
+    Session.start_job, Session.run_script = overheard, overheard_script  # type: ignore[method-assign]
 
 
 def _names(place: Path) -> None:
@@ -162,7 +162,7 @@ def _take_up(run_id: str, who: Caller) -> None:
     patience = time.monotonic() + PATIENCE
     while True:
         try:
-            take_up(run_id, who, lambda request, ports: PlainRunner())
+            resume_execution(run_id, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             if time.monotonic() > patience:
                 raise
@@ -173,7 +173,7 @@ def _take_up(run_id: str, who: Caller) -> None:
 
 def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     """Do it; return the exit code."""
-    flows.keeper.LEASE_SECONDS, flows.keeper.RENEW_SECONDS = LEASE_SECONDS, 1.0
+    flows.engine.lease_renewer.LEASE_SECONDS, flows.engine.lease_renewer.RENEW_SECONDS = LEASE_SECONDS, 1.0
     url = os.environ.get("FLEETPATCH_RECORDS_URL") or f"sqlite:///{folder / 'records.db'}"
     struck = Struck(folder, *strike.partition("=")[::2])
     _overhear(struck)
@@ -181,11 +181,11 @@ def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
         _names(folder / "names.json")
     who = Caller(struck, records_url=url, run_id=run_id)
     if verb == "settle":
-        who.control.stop("settled")
+        who.stop_token.request_stop("settled")
     try:
         if verb == "begin":
             request = PatchRequest.model_validate_json((folder / "request.json").read_text())
-            carry_out(request, who, lambda request, ports: PlainRunner())
+            execute_request(request, who, lambda request, ports: LocalRunner())
         else:
             _take_up(run_id, who)
     except LeaseHeld as error:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, ScriptFailed
-from tasks.seams.clock import Clock, Deadline
-from tasks.seams.transport import Job, ScriptRecord
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.transport import Job, ScriptRecord
 
 PATIENCE, LOCK_WAIT = 40.0, 20.0
 NEVER = "it did not begin within 40 seconds when it was handed over, so it never begins"
@@ -73,7 +73,7 @@ class LateJobs:
         while self.locked:
             if self._host.clock.now() >= until:
                 raise self.locked_out()
-            if deadline.remaining(self._host.clock) <= 1:
+            if deadline.remaining_seconds(self._host.clock) <= 1:
                 raise DeadlineExceeded("the machine did not answer in the time it was given", machine=self._host.name)
             self._host.clock.sleep(1.0)
 
@@ -111,7 +111,7 @@ class LateJobs:
             self._hold_lock(stall)
             self.held_up.add(job.id)
             self._host.at(stall, lambda: self._begins(job, run_id, since))
-            self._host.clock.sleep(max(0.0, min(stall - 1, deadline.remaining(self._host.clock))))
+            self._host.clock.sleep(max(0.0, min(stall - 1, deadline.remaining_seconds(self._host.clock))))
             raise DeadlineExceeded("the machine did not answer in the time it was given", machine=self._host.name)
         if not late:
             return

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from math import inf
 
 from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, ScriptFailed
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
 from tests.faults.hub import START, HubClock
 from tests.faults.late_jobs import LOCK_WAIT, LateJobs
 from tests.support.fake_packages import FakePackage
@@ -192,7 +192,7 @@ class FaultyMachine(SimMachine):
 
     # ---- what it is asked
 
-    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """See Transport; a directory that was removed makes a job unknown, and it is begun again."""
         if job.id in self._forgotten and not self.busy:
             self._forgotten.discard(job.id)
@@ -214,7 +214,7 @@ class FaultyMachine(SimMachine):
                 self.late_jobs.hold_up(job, deadline, self.caller, self.caller_since)
         before = len(self._jobs)
         try:
-            return super().start(job, deadline=deadline)
+            return super().start_job(job, deadline=deadline)
         finally:
             if not known and len(self._jobs) > before:
                 self._took_on(job)
@@ -258,12 +258,12 @@ class FaultyMachine(SimMachine):
         """Return why a reboot may not be ordered in that name, or "": as for a job."""
         return self.refusal(Job("reboot", script), known=False)
 
-    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
         """See Transport."""
         if job_id not in self._forgotten:
-            return super().look(job_id, deadline=deadline, events_from=events_from, log_from=log_from)
+            return super().poll_job(job_id, deadline=deadline, events_from=events_from, log_from=log_from)
         self._end(self._begin(Call("look", job_id), deadline))
-        return JobView(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
+        return JobStatus(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
 
     def _begin(self, call: Call, deadline: Deadline) -> FleetpatchError | None:
         fault = super()._begin(call, deadline)

@@ -13,35 +13,27 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-import flows.failure_count
-import tasks.steps.claim
-import tasks.steps.follow
-import tasks.steps.handed
-import tasks.steps.install
-import tasks.steps.jobs
-import tasks.steps.journal
-import tasks.steps.order
-import tasks.steps.precheck
-import tasks.steps.reboot
-import tasks.steps.report
-import tasks.steps.restarts
-import tasks.steps.settling
-import tasks.steps.validate
-from flows.campaign import Campaign
-from flows.ceremony import Ceremony
-from flows.failure_count import FailureCount
-from flows.steady import SteadyRecords
-from flows.wave_sequence import WaveSequence
+from flows.engine import failure_counter
+from flows.engine.failure_counter import FailureCounter
+from flows.engine.fleet_run import FleetRun
+from flows.engine.retrying_records import RetryingRecords
+from flows.engine.run_lifecycle import RunLifecycle
+from flows.engine.wave_sequence import WaveSequence
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
 from tasks.model import Finding, RebootResult
-from tasks.rules.window import Fit
-from tasks.seams.clock import Deadline
-from tasks.seams.manager import Transaction
-from tasks.seams.manager import Work as Kind
-from tasks.seams.transport import Script
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import JobKind as Kind
+from tasks.protocols.package_manager import Transaction
+from tasks.protocols.transport import Script
+from tasks.rules.timing.time_fit import TimeFit
 from tasks.states import FindingLevel, RebootState, Step, UpdateState
-from tasks.steps.claim import ClaimResult
-from tasks.steps.context import Control, Work
+from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, validate
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.stop_token import StopToken
+from tasks.steps.jobs import install_result, package_job, recovery, watch
+from tasks.steps.machine import machine_lock
+from tasks.steps.machine.machine_lock import LockResult
 from tests.faults.controller import Controller, Keeper, RecordsLine, current_hub
 from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
@@ -80,9 +72,9 @@ def _id_of_this_attempt(inner: Any) -> Any:
     return job_id
 
 
-def _kill_on_stop(work: Work, job_id: str) -> None:
+def _kill_on_stop(work: MachineContext, job_id: str) -> None:
     script = Script("probe", {"command": f"kill -9 $(cat jobs/{job_id}/pid)", "timeout": "5"})
-    work.transport.run(script, deadline=Deadline.after(work.context.clock, 60))
+    work.transport.run_script(script, deadline=Deadline.after(work.run_context.clock, 60))
 
 
 def _by_exit_code(inner: Any) -> Any:
@@ -122,7 +114,7 @@ def _without_its_lease(inner: Any) -> Any:
     return enter
 
 
-def _said_to_be_back(work: Work, result: RebootResult, ordered_at: Any) -> tuple[RebootResult, None]:
+def _said_to_be_back(work: MachineContext, result: RebootResult, ordered_at: Any) -> tuple[RebootResult, None]:
     return replace(result, state=RebootState.COMPLETED, boot_id_after=result.boot_id_before), None
 
 
@@ -138,11 +130,11 @@ def _deaf_at_a_lock(inner: Any) -> Any:
 
 
 def _repaired_again(inner: Any) -> Any:
-    def repair(work: Work, tally: Any) -> None:
+    def repair(work: MachineContext, tally: Any) -> None:
         inner(work, tally)
-        part = Transaction(0, (), tasks.steps.install._latest(work, 60), 60)
-        watching = tasks.steps.install._watching(work)
-        tally.add(tasks.steps.jobs.carry_out(work, Kind.REPAIR, 1, (part,), watching, underway=tally.jobs))
+        part = Transaction(0, (), install._find_latest_start(work, 60), 60)
+        watching = install._build_watch_deadline(work)
+        tally.add(package_job.run_job(work, Kind.REPAIR, 1, (part,), watching, submitted_jobs=tally.jobs))
 
     return repair
 
@@ -151,18 +143,18 @@ def _fewer(inner: Any) -> Any:
     return lambda self, works: inner(self, works)[: max(1, len(works) - 1)]
 
 
-def _claimed(work: Work) -> ClaimResult:
-    return ClaimResult(Finding("claim", FindingLevel.GOOD, "not asked"))
+def _claimed(work: MachineContext) -> LockResult:
+    return LockResult(Finding("claim", FindingLevel.GOOD, "not asked"))
 
 
 def _unheeded(stack: ExitStack) -> None:
-    steps: Any = tasks.steps.order.FUNCTIONS
+    steps: Any = pipeline.STEP_FUNCTIONS
     inner = steps[Step.PRECHECK]
     stack.enter_context(patch.dict(steps, {Step.PRECHECK: lambda work: replace(inner(work), halted="")}))
 
 
 def _deaf(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(Control, "stopping", property(lambda self: False)))
+    stack.enter_context(patch.object(StopToken, "is_stopping", property(lambda self: False)))
 
 
 def _later(inner: Any) -> Any:
@@ -179,8 +171,8 @@ def _refused(self: LateJobs) -> FleetpatchError:
 
 
 def _freed(inner: Any) -> Any:
-    def hand_over(work: Work, job: Any) -> None:
-        tasks.steps.claim._ask(work, {"release": "yes"})
+    def hand_over(work: MachineContext, job: Any) -> None:
+        machine_lock._run_lock_script(work, {"release": "yes"})
         inner(work, job)
 
     return hand_over
@@ -188,14 +180,17 @@ def _freed(inner: Any) -> Any:
 
 MUTANTS: dict[str, tuple[str, Break]] = {
     **RECOVERY_MUTANTS,
-    "the journal is skipped": ("3", _put(tasks.steps.journal, "about_to", lambda *_: None)),
+    "the journal is skipped": ("3", _put(journal, "record_start", lambda *_: None)),
     "a job's id is made of chance": (
         "3",
-        _put(tasks.steps.journal, "job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
+        _put(journal, "build_job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
     ),
-    "an installation is retried under a new id": ("3", _around(tasks.steps.journal, "job_id", _id_of_this_attempt)),
-    "the end of the window is ignored": ("2", _around(tasks.steps.install, "over_at", _later)),
-    "the machine's own clock is ignored": ("2", _around(tasks.steps.install, "divide", _unskewed)),
+    "an installation is retried under a new id": (
+        "3",
+        _around(journal, "build_job_id", _id_of_this_attempt),
+    ),
+    "the end of the window is ignored": ("2", _around(install, "find_machine_cut_off", _later)),
+    "the machine's own clock is ignored": ("2", _around(install, "divide", _unskewed)),
     "a transaction begins whenever its download ends": (
         "2",
         _all(
@@ -209,43 +204,46 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "downloading ahead goes on when the window is over": (
         "2",
-        _around(tasks.steps.install, "_stop_staging_at", lambda inner: lambda *words: inner(*words) + 3600),
+        _around(install, "_find_staging_end", lambda inner: lambda *words: inner(*words) + 3600),
     ),
     "a reboot is ordered whether or not it fits, and its order says no last moment": (
         "2",
         _all(  # and the order does not say how long it is good for: the machine would refuse it
-            _put(tasks.steps.reboot, "fit", lambda *_, **__: Fit(fits=True, arithmetic="")),
-            _put(tasks.steps.reboot, "_latest", lambda work: "9999999999"),
+            _put(reboot, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
+            _put(reboot, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
-    "a reboot that was ordered is forgotten": ("3", _put(tasks.steps.reboot, "reboot_ordered", lambda *_, **__: "")),
-    "a reboot is believed without another boot id": ("5", _put(tasks.steps.reboot, "_watch", _said_to_be_back)),
-    "a stop kills the job": ("1", _put(tasks.steps.follow, "ask_to_stop", _kill_on_stop)),
+    "a reboot that was ordered is forgotten": (
+        "3",
+        _put(reboot, "find_ordered_reboot", lambda *_, **__: ""),
+    ),
+    "a reboot is believed without another boot id": ("5", _put(reboot, "watch_reboot", _said_to_be_back)),
+    "a stop kills the job": ("1", _put(watch, "request_job_stop", _kill_on_stop)),
     "a stop is not heard": ("1", _deaf),
-    "a freeze that was declared later is not looked for": ("2", _put(Ceremony, "_frozen", lambda self: "")),
-    "the exit code is trusted": ("5", _around(tasks.steps.settling, "settle", _by_exit_code)),
-    "an outcome is dropped": ("one outcome a machine", _around(WaveSequence, "_wave", _fewer)),
-    "it goes on while the records are away": ("3", _around(SteadyRecords, "append", _unrecorded)),
+    "a freeze that was declared later is not looked for": ("2", _put(RunLifecycle, "_stop_if_frozen", lambda self: "")),
+    "the exit code is trusted": ("5", _around(install_result, "build_update_results", _by_exit_code)),
+    "an outcome is dropped": ("one outcome a machine", _around(WaveSequence, "_run_wave", _fewer)),
+    "it goes on while the records are away": ("3", _around(RetryingRecords, "append_entry", _unrecorded)),
     "a lease that somebody has is ignored, and the records let it": (
         "one carrier",
         _all(_around(Keeper, "__enter__", _without_its_lease), _put(*_UNBOUND)),
     ),
     "a lost lease is not noticed, and the records let it": (
         "one carrier",
-        _all(_put(Keeper, "ours", lambda self: True), _put(*_UNBOUND)),
+        _all(_put(Keeper, "still_holds_lease", lambda self: True), _put(*_UNBOUND)),
     ),
     "writing is not bound to the lease": ("one carrier", _put(*_UNBOUND)),
     "a run that was taken over gives its claims back, and the machine lets it": (
         "one run a machine",
         _all(
-            _put(Control, "lose", lambda self: self.stop("somebody else has taken this run over")),
-            _put(tasks.steps.claim, "_attempt", lambda work: 1),
+            _put(StopToken, "mark_lease_lost", lambda self: self.stop("somebody else has taken this run over")),
+            _put(machine_lock, "_find_attempt_number", lambda work: 1),
             _put(FaultyMachine, "minds", lambda self: ""),
         ),
     ),
     "an order does not say of which attempt it is": (
         "one carrier",
-        _put(tasks.steps.jobs, "in_the_name_of", lambda work, script: script),
+        _put(package_job, "with_lock_token", lambda work, script: script),
     ),
     "the machine does not compare an order with its claim": (
         "one carrier",
@@ -253,88 +251,113 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "a reboot's order does not say of which attempt it is": (
         "one carrier",
-        _put(tasks.steps.reboot, "in_the_name_of", lambda work, script: script),
+        _put(reboot, "with_lock_token", lambda work, script: script),
     ),
     "the machine does not compare a reboot's order with its claim": (
         "one carrier",
         _put(FaultyMachine, "reboot_refusal", lambda *_: ""),
     ),
-    "all attempts have one number": ("one carrier", _put(tasks.steps.claim, "_attempt", lambda work: 1)),
-    "no claim is asked for": ("one run a machine", _put(tasks.steps.precheck, "claim", _claimed)),
-    "the claim is given back too early": ("one run a machine", _around(tasks.steps.jobs, "hand_over", _freed)),
-    "the claim is never given back": ("one run a machine", _put(tasks.steps.order, "release", lambda work: None)),
+    "all attempts have one number": (
+        "one carrier",
+        _put(machine_lock, "_find_attempt_number", lambda work: 1),
+    ),
+    "no claim is asked for": ("one run a machine", _put(precheck, "acquire_lock", _claimed)),
+    "the claim is given back too early": (
+        "one run a machine",
+        _around(package_job, "submit_job", _freed),
+    ),
+    "the claim is never given back": (
+        "one run a machine",
+        _put(pipeline, "release_lock", lambda work: None),
+    ),
     "a job that was refused is not withdrawn": ("3", _put(LateJobs, "withdraw", lambda self, job: None)),
     "a lock that an earlier order has counts as a refusal": ("3", _put(LateJobs, "locked_out", _refused)),
     "an attempt of which the machine has not heard counts as heard": (
         "3",
-        _put(tasks.steps.handed, "outrank", lambda work: tasks.steps.claim._claim(work) and None),
+        _put(
+            recovery,
+            "announce_attempt",
+            lambda work: machine_lock._request_lock(work) and None,
+        ),
     ),
     "an order does not say what the machine's clock was": (
         "2",
-        _put(tasks.steps.claim, "_clock_of", lambda facts: {}),
+        _put(machine_lock, "_build_clock_params", lambda facts: {}),
     ),
     "the machine believes a clock that was set back": (
         "2",
         _put(FaultyMachine, "lasting_skew", lambda self, script: float("-inf")),
     ),
     "a stop is not heard in the wait for a lock": ("1", _around(JobRun, "_got_the_lock", _deaf_at_a_lock)),
-    "a repair is done twice": ("3", _around(tasks.steps.install, "_repair", _repaired_again)),
+    "a repair is done twice": ("3", _around(install, "_repair_packages", _repaired_again)),
     "a wave is begun with the budget spent": (
         "7",
-        _put(flows.failure_count, "too_many_failed", lambda *_, **__: ""),
+        _put(failure_counter, "check_failures", lambda *_, **__: ""),
     ),
-    "a machine is begun after its wave has spent the budget": ("7", _put(FailureCount, "add", lambda *_: None)),
-    "unreachable machines are not counted": ("7", _put(flows.failure_count, "too_many_unreachable", lambda *_: "")),
-    "a plan that is made in a wave is not stored": ("3", _put(Campaign, "_keep_plan", lambda *_: None)),
+    "a machine is begun after its wave has spent the budget": (
+        "7",
+        _put(FailureCounter, "add_outcome", lambda *_: None),
+    ),
+    "unreachable machines are not counted": (
+        "7",
+        _put(failure_counter, "check_unreachable", lambda *_: ""),
+    ),
+    "a plan that is made in a wave is not stored": ("3", _put(FleetRun, "_save_late_plan", lambda *_: None)),
     "a failed pre-check is not heeded": ("7", _unheeded),
     "services that run replaced files are not told": (
         "what is reported is true",
         _all(
-            _put(tasks.steps.validate, "outdated_findings", lambda *_: ()),
-            _put(tasks.steps.report, "outdated_findings", lambda *_: ()),
+            _put(validate, "check_outdated_services", lambda *_: ()),
+            _put(report, "check_outdated_services", lambda *_: ()),
         ),
     ),
     "packages that could not be judged are taken for good": (
         "what is reported is true",
         _all(
-            _put(tasks.steps.validate, "unjudged_findings", lambda *_: ()),
-            _put(tasks.steps.report, "unjudged_findings", lambda *_: ()),
+            _put(validate, "check_concurrent_changes", lambda *_: ()),
+            _put(report, "check_concurrent_changes", lambda *_: ()),
         ),
     ),
     "somebody's half done packages are taken for results": (
         "what is reported is true",
         _put(
-            tasks.steps.settling, "wait_for_packages", lambda work, step, until, read: replace(read(work), at_work="")
+            install_result,
+            "wait_for_idle_packages",
+            lambda work, step, until, read: replace(read(work), at_work=""),
         ),
     ),
     "services are restarted whether or not the window holds it": (
         "2",
         _all(
-            _put(tasks.steps.restarts, "fit", lambda *_, **__: Fit(fits=True, arithmetic="")),
-            _put(tasks.steps.restarts, "_latest", lambda work: "9999999999"),
+            _put(service_restarts, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
+            _put(service_restarts, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
     "services that hold logins are restarted": (
         "what a run leaves alone",
-        _put(tasks.steps.restarts, "restartable", lambda packages, exclude: packages.services_to_restart),
+        _put(
+            service_restarts,
+            "find_restartable_services",
+            lambda packages, exclude: packages.services_to_restart,
+        ),
     ),
     "services are restarted under a new id": (
         "3",
         _around(
-            tasks.steps.journal,
-            "job_id",
+            journal,
+            "build_job_id",
             lambda inner: lambda *w: _id_of_this_attempt(inner)(*w) if "restart" in w else inner(*w),
         ),
     ),
     "services are restarted though nobody asked for it": (
         "7",
-        _put(tasks.steps.restarts, "is_wanted", lambda work: True),
+        _put(service_restarts, "is_restart_wanted", lambda work: True),
     ),
     "a root that has become read-only is not seen": (
         "what is reported is true",
         _all(
-            _put(tasks.steps.validate, "mount_findings", lambda *_: ()),
-            _put(tasks.steps.reboot, "mount_findings", lambda *_: ()),
+            _put(validate, "check_mounts_writable", lambda *_: ()),
+            _put(reboot, "check_mounts_writable", lambda *_: ()),
         ),
     ),
     **REBOOT_MUTANTS,

@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-import tasks.steps.context
-import tasks.steps.reboot
-import tasks.steps.report
-from tasks.steps.reboot_obstacles import Waiting
+from tasks.steps import reboot, report
+from tasks.steps.context import machine_context
+from tasks.steps.machine import reboot_watch
+from tasks.steps.machine.reboot_obstacles import RebootWait
 from tests.faults.machine import FaultyMachine
 from tests.support.reboot_guard import RebootGuard
 
@@ -50,16 +50,19 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "a reboot that others keep back is taken for a failed one": (
         "what is reported is true",
-        _put(tasks.steps.reboot, "BUSY", frozenset()),
+        _put(reboot, "OBSTACLE_KINDS", frozenset()),
     ),
     "an order that the machine gave up is waited for": (
         "what is reported is true",
-        _put(tasks.steps.reboot, "_given_up", lambda work: ()),
+        _put(reboot_watch, "_read_given_up_order", lambda work: ()),
     ),
-    "others are waited for without an end": ("one outcome a machine", _put(Waiting, "_over", lambda *_: "")),
+    "others are waited for without an end": (
+        "one outcome a machine",
+        _put(RebootWait, "_check_wait_over", lambda *_: ""),
+    ),
     "a reboot that nobody had to decide about is not told": (
         "what is reported is true",
-        _put(tasks.steps.report, "_left_pending", lambda work: ()),
+        _put(report, "_check_pending_reboot", lambda work: ()),
     ),
     "the machine does not bring its own updaters back when the claim ends": (
         "what was paused comes back",
@@ -67,7 +70,7 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "what was learned of a machine's reboots is not used": (
         "2",
-        _put(tasks.steps.context, "needed_seconds", lambda reserve, learned: reserve),
+        _put(machine_context, "compute_reboot_reserve", lambda reserve, learned: reserve),
     ),
 }
 """As ``mutations.MUTANTS``."""

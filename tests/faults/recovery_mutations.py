@@ -7,11 +7,12 @@ from typing import Any
 from unittest.mock import patch
 
 import flows.reconcile
-import flows.recovery
-import flows.successor
-import tasks.steps.claim
-from flows.context import Caller
-from flows.recovery import LeftRun, take_if_left, take_left
+import flows.recovery.abandoned_runs
+import flows.recovery.resume_flow_run
+import tasks.steps.machine.machine_lock
+from flows.ports.caller import Caller
+from flows.recovery.abandoned_runs import AbandonedRun
+from flows.recovery.reconciliation import recover_if_abandoned, recover_run
 from tasks.model import RunInfo
 from tests.faults.controller import Controller, Steps, current_hub
 
@@ -20,7 +21,7 @@ def _put(where: Any, name: str, what: Any) -> Callable[[ExitStack], None]:
     return lambda stack: stack.enter_context(patch.object(where, name, what)) and None
 
 
-def _carried_here(client: Any, _resume: object, left: LeftRun, _now: object) -> Any:
+def _carried_here(client: Any, _resume: object, left: AbandonedRun, _now: object) -> Any:
     """Take the run up within reconcile's own process, to its end, before the next one gets its turn."""
     task = current_hub().current
     assert task is not None
@@ -29,7 +30,7 @@ def _carried_here(client: Any, _resume: object, left: LeftRun, _now: object) -> 
     run_id, owner.run_id = owner.run_id, left.run.id
     try:
         who = Caller(Steps(owner), type(owner.control)(), "sim", records_url="sim")
-        take_if_left(left.run.id, who, take_left)
+        recover_if_abandoned(left.run.id, who, recover_run)
     finally:
         owner.run_id = run_id
     return SimpleNamespace(is_new=True, name="", state="", since=None)
@@ -45,11 +46,17 @@ def _longer(inner: Any) -> Any:
 
 
 def _one_more_hour(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(tasks.steps.claim, "_ask", _longer(tasks.steps.claim._ask)))
+    stack.enter_context(
+        patch.object(
+            tasks.steps.machine.machine_lock,
+            "_run_lock_script",
+            _longer(tasks.steps.machine.machine_lock._run_lock_script),
+        )
+    )
 
 
 def _of_patch_runs_alone(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(RunInfo, "claims_machines", property(lambda run: run.kind == "patch")))
+    stack.enter_context(patch.object(RunInfo, "may_change_machines", property(lambda run: run.kind == "patch")))
 
 
 RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
@@ -57,19 +64,23 @@ RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
     "a download's claim lasts as long as an installation's": ("one run a machine", _one_more_hour),
     "abandoned runs are carried to their end one after the other": (
         "recovery",
-        _put(flows.reconcile, "start_successor", _carried_here),
+        _put(flows.reconcile, "start_resume_flow_run", _carried_here),
     ),
     "a flow run is started for a run although one is on its way": (
         "3",
-        _put(flows.successor, "is_on_its_way", lambda *_: False),
+        _put(flows.recovery.resume_flow_run, "may_still_resume", lambda *_: False),
     ),
     "a flow run whose process died is waited for": (
         "recovery",
-        _put(flows.successor, "is_on_its_way", lambda run, *_: run.state is not None and not run.state.is_final()),
+        _put(
+            flows.recovery.resume_flow_run,
+            "may_still_resume",
+            lambda run, *_: run.state is not None and not run.state.is_final(),
+        ),
     ),
     "what was left is not judged anew when its turn comes": (
         "recovery",
-        _put(flows.recovery, "only_settled", lambda *_: ""),
+        _put(flows.recovery.abandoned_runs, "find_finalize_reason", lambda *_: ""),
     ),
 }
 """By name: the law that it breaks, and how."""

@@ -4,25 +4,27 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 from tasks.model import Outcome, RunInfo
-from tasks.rules.restarts import CHECK
+from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import OperationState, Step
-from tasks.steps.facts import PROMPT_SECONDS
-from tasks.steps.restarts import SERVICE_SECONDS
+from tasks.steps.machine.facts import MAX_ROUND_TRIP_SECONDS
+from tasks.steps.service_restarts import RESTART_SECONDS_PER_SERVICE
 from tests.faults.kinds import CLOCKS
 from tests.faults.machine import FaultyMachine
 from tests.faults.world import World
 
 NEVER = "ssh.service"
-SLACK = timedelta(seconds=1 + PROMPT_SECONDS / 2)  # the machine's clock is known to that; orders have whole seconds
+SLACK = timedelta(
+    seconds=1 + MAX_ROUND_TRIP_SECONDS / 2
+)  # the machine's clock is known to that; orders have whole seconds
 
 
 def untold(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     """Nobody is told that all is well while services run replaced files, or while packages could not be judged."""
     outdated = machine.world.services.outdated
     validated = any(each.step is Step.VALIDATE and each.state is OperationState.SUCCEEDED for each in outcome.steps)
-    told = any(each.check == CHECK for each in outcome.findings)
+    told = any(each.check == SERVICE_RESTART_CHECK for each in outcome.findings)
     if outdated and (outcome.state is OperationState.SUCCEEDED or (validated and not told)):
         yield f"services run replaced files, and the report does not say so: {outdated}"
     alone = len({each.run_id for each in world.controllers}) == 1
@@ -49,5 +51,5 @@ def restarts(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     if window is None or not honest:
         return
     for at, unit in found:
-        if not window.start - SLACK <= at <= window.end - timedelta(seconds=SERVICE_SECONDS) + SLACK:
+        if not window.start - SLACK <= at <= window.end - timedelta(seconds=RESTART_SECONDS_PER_SERVICE) + SLACK:
             yield f"{unit} was restarted at {at:%H:%M:%S}; the window ends at {window.end:%H:%M:%S}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tests.faults.checks import after, all_is_installed
 from tests.faults.dice import Case, roll
 from tests.faults.hub import Endless

@@ -15,17 +15,18 @@ from typing import Any
 
 import yaml
 
-from flows.carrying import carry_out, take_up
-from flows.context import Caller
-from flows.ports import PlainRunner
-from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.execution import execute_request, resume_execution
+from flows.local_run import LocalRunner
+from flows.ports.caller import Caller
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tasks.errors import FleetpatchError, LeaseHeld
 from tasks.model import Outcome, RunReport
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.seams.records import JournalMark
+from tasks.protocols.records import JournalMark
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tasks.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps.context import Control, SilentWatcher
+from tasks.steps.context.progress_listener import LoggingListener
+from tasks.steps.context.stop_token import StopToken
 from tests.ci.tree import TOP
 from tests.lab.fleet import LabError, LabHost
 
@@ -40,14 +41,14 @@ class Broken(AssertionError):
 
 
 @dataclass
-class Strikes(SilentWatcher):
+class Strikes(LoggingListener):
     """Calls back once, when a step of any machine begins or ("installing") something is being installed."""
 
     at: str
     then: Callable[[], object]
     struck: threading.Event = field(default_factory=threading.Event)
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Call back when it is so far."""
         begins = fraction == 0.0 and not message and step.value == self.at
         verb = {"stage": "downloading", "installing": "installing"}.get(self.at, "no such verb")
@@ -63,7 +64,7 @@ class Stage:
     hosts: Sequence[LabHost]
     place: Path
     records_url: str = ""
-    control: Control = field(default_factory=Control)
+    control: StopToken = field(default_factory=StopToken)
     downs: int = 0  # power cuts that the case itself made
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Stage:
         """Patch the hosts in this process, and let the fault strike at a step."""
         watch = Strikes(at, then)
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
-        report = carry_out(self.request(*masks, **fields), who, lambda request, ports: PlainRunner())
+        report = execute_request(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
         if at and not watch.struck.is_set():
             raise Broken(f"the run never came to {at}, so that nothing struck")
         return report
@@ -158,7 +159,7 @@ class Stage:
         """Try to take the run up while its lease is held."""
         who = Caller(records_url=self.records_url)
         try:
-            take_up(RUN, who, lambda request, ports: PlainRunner())
+            resume_execution(RUN, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             return
         raise Broken("the run was taken up while its lease was held")
@@ -175,7 +176,7 @@ class Stage:
     def report(self, run: str = RUN) -> RunReport:
         """Return what the records tell."""
         with open_records(self.records_url) as records:
-            return History(records).report(run)
+            return History(records).read_report(run)
 
     def outcome(self, host: LabHost | None = None, run: str = RUN) -> Outcome:
         """Return a host's outcome by the records."""
@@ -205,7 +206,7 @@ class Stage:
         if twice:
             raise Broken(f"configured more than once: {twice}")
         with open_records(self.records_url) as records:
-            entries = History(records).journal(run)
+            entries = History(records).read_journal(run)
         ordered = {e.key for e in entries if (e.act, e.mark, e.machine) == ("reboot", JournalMark.BEFORE, host.name)}
         if len(ordered) > 1:
             raise Broken(f"rebooted {len(ordered)} times")
@@ -217,7 +218,7 @@ class Stage:
         place = host.root / "var/lib/fleetpatch"
         known = list((place / "jobs").glob("*/meta"))
         with open_records(self.records_url) as records:
-            told = {e.key for e in History(records).journal(run) if e.mark is JournalMark.BEFORE}
+            told = {e.key for e in History(records).read_journal(run) if e.mark is JournalMark.BEFORE}
         strange = {meta.parent.name for meta in known if run in meta.parent.name} - told
         if strange:
             raise Broken(f"jobs that no journal entry announced: {strange}")
@@ -235,7 +236,7 @@ class Stage:
         """Patch once more, undisturbed and with repairs allowed: everything is installed, and whole."""
         for host in self.hosts:
             self.slow(host, 0)
-        self.control = Control()
+        self.control = StopToken()
         for host in self.hosts:
             (host.root / "var/lib/fleetpatch/claim").unlink(
                 missing_ok=True

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from flows.ports import Decision
-from tasks.seams.records import JournalEntry, JournalMark
-from tasks.states import Occasion, OperationState, Step, UpdateState
-from tasks.steps.journal import UNLOCK
+from flows.ports.ports import GateDecision
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.states import NotificationEvent, OperationState, Step, UpdateState
+from tasks.steps.context.journal import UNLOCK_ACT
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life
 from tests.unit.engine.hook_stage import RUN, Owner, asked_for, every_place, hook, run, small_fleet
@@ -143,12 +143,12 @@ def test_a_deployment_is_asked_again_since_prefect_knows_it(place: str) -> None:
 
 def test_the_gate_is_asked_again_and_what_was_told_is_not_told_twice() -> None:
     fleet, owner = killed_at(CALLS - 5, after_the_act=True)
-    assert owner.told == [Occasion.PLANNED, Occasion.STARTED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.STARTED]
 
     run(owner, asked_for(fleet, {}), again=True)
 
     assert len(owner.gates) == 2
-    assert owner.told == [Occasion.PLANNED, Occasion.STARTED, Occasion.FINISHED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.STARTED, NotificationEvent.FINISHED]
 
 
 def test_a_refusal_of_a_run_that_is_taken_up_leaves_nothing_half_done() -> None:
@@ -159,7 +159,7 @@ def test_a_refusal_of_a_run_that_is_taken_up_leaves_nothing_half_done() -> None:
     fleet.machines["first"].on_start("install", 3, lambda: setattr(life, "dead", True))
     with pytest.raises(Killed):
         run(owner, asked_for(fleet, hooks), life=life)
-    owner.decision = Decision(refused="a freeze began")
+    owner.decision = GateDecision(refusal="a freeze began")
     fleet.clock.advance(60)
 
     report = run(owner, asked_for(fleet, {}), again=True)
@@ -207,17 +207,19 @@ def test_that_a_lock_was_lifted_meanwhile_is_no_beginning(monkeypatch: pytest.Mo
     fleet = small_fleet()
     owner = Owner(fleet)
 
-    def dies(*_: object) -> Decision:
+    def dies(*_: object) -> GateDecision:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "gate", dies)
+        patch.setattr(owner, "apply_both_gates", dies)
         with pytest.raises(Killed):
             run(owner, asked_for(fleet, every_place()))
     now = fleet.clock.now()
-    fleet.records.append(JournalEntry(RUN, "first", Step.PRECHECK, JournalMark.AFTER, UNLOCK, "by-anne", now, {}))
+    fleet.records.append_entry(
+        JournalEntry(RUN, "first", Step.PRECHECK, JournalMark.AFTER, UNLOCK_ACT, "by-anne", now, {})
+    )
 
     run(owner, asked_for(fleet, every_place()), again=True)
 
-    assert Occasion.STARTED in owner.told
+    assert NotificationEvent.STARTED in owner.told
     assert owner.asked[:2] == ["gate", "before_run/before_run/run"]

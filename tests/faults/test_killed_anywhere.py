@@ -7,7 +7,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
 from tasks.model import RunReport
 from tasks.states import OperationState, UpdateState

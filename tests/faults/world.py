@@ -10,22 +10,23 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-import flows.campaign
-import flows.carrying
-import flows.keeper
-import flows.machine_pool
-from flows.carrying import MakeRunner, _carry, carry_out
-from flows.context import Caller
-from flows.past import past_of
-from flows.ports import PlainRunner, Ports
-from flows.request import PatchRequest
+import flows.engine.fleet_run
+import flows.engine.lease_renewer
+import flows.engine.machine_pool
+import flows.execution
+from flows.engine.resume_state import read_resume_state
+from flows.execution import RunnerFactory, _execute_with_lease, execute_request
+from flows.local_run import LocalRunner
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
+from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.errors import LeaseHeld, RecordsError, RequestError
 from tasks.model import Outcome, RunReport, Wave
-from tasks.rules.calendar.freezes import Freeze, frozen
-from tasks.seams.leases import StopRequest
-from tasks.seams.records import JournalMark
+from tasks.protocols.leases import StopRequest
+from tasks.protocols.records import JournalMark
+from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.states import OperationState, Step
 from tests.faults.controller import (
     ORDERS,
@@ -58,10 +59,12 @@ EXPECTED = (Killed, RecordsError, LeaseHeld, RequestError)
 def engine_in_virtual_time() -> Iterator[None]:
     """Have the engine's own threads and its monotonic clock be those of the current hub."""
     with (
-        patch.object(flows.carrying, "LeaseKeeper", Keeper),
-        patch.object(flows.keeper, "time", virtual_time),
-        patch.object(flows.campaign, "Lock", lambda: Turnstile(current_hub())),
-        patch.object(flows.machine_pool, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)),
+        patch.object(flows.execution, "LeaseRenewer", Keeper),
+        patch.object(flows.engine.lease_renewer, "time", virtual_time),
+        patch.object(flows.engine.fleet_run, "Lock", lambda: Turnstile(current_hub())),
+        patch.object(
+            flows.engine.machine_pool, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)
+        ),
     ):
         yield
 
@@ -115,7 +118,7 @@ class World:
         self._armed: list[tuple[str, int, Strike]] = []
 
     def add(self, name: str, packages: Sequence[FakePackage], **described: Any) -> FaultyMachine:
-        """Add a machine; ``described`` are fields of its inventory entry."""
+        """Add a machine; ``describe_schedule`` are fields of its inventory entry."""
         machine = FaultyMachine(self.clock, name, packages, self.complain, self.announced)
         self.machines[name] = machine
         self.described.append(Machine(name=name, address="192.0.2.1", **described))
@@ -160,7 +163,7 @@ class World:
         controller = self._controller(run_id)
         who = Caller(Steps(controller), controller.control, "sim", run_id=run_id)
         ports = self._ports(controller)
-        return self._process(controller, lambda: carry_out(request, who, self._waves(controller), ports=ports))
+        return self._process(controller, lambda: execute_request(request, who, self._waves(controller), ports=ports))
 
     def take_up(self, run_id: str) -> Task:
         """Let a new process take a run up."""
@@ -170,10 +173,13 @@ class World:
         request = PatchRequest.model_validate(dict(self.records.runs[run_id].request))
 
         def past() -> Any:
-            return controller.call("records", "past", lambda: past_of(history, run_id))  # type: ignore[arg-type]
+            return controller.call("records", "past", lambda: read_resume_state(history, run_id))  # type: ignore[arg-type]
 
         return self._process(
-            controller, lambda: _carry(request, who, self._waves(controller), ports, run_id, "", past=past)
+            controller,
+            lambda: _execute_with_lease(
+                request, who, self._waves(controller), ports, run_id, "", read_resume_state=past
+            ),
         )
 
     def is_open(self, run_id: str) -> bool:
@@ -183,7 +189,7 @@ class World:
 
     def in_scope(self, scope: str) -> list[str]:
         """Return the names of the machines that a run is about."""
-        return [machine.name for machine in Scope.parse(scope).select(Inventory(tuple(self.described)))]
+        return [machine.name for machine in Scope.parse(scope).select_machines(Inventory(tuple(self.described)))]
 
     def all_end(self) -> None:
         """Let time pass until every controller has ended; tasks that come meanwhile are waited for as well."""
@@ -194,7 +200,7 @@ class World:
 
     def report(self, run_id: str) -> RunReport:
         """Return what the records tell of a run."""
-        return FakeHistory(self.records).report(run_id)
+        return FakeHistory(self.records).read_report(run_id)
 
     def mend(self) -> None:
         """End all trouble."""
@@ -235,13 +241,13 @@ class World:
             records=RecordsLine(controller, self.records, self.outage, lambda item: self._wrote(controller, item)),
             leases=LeasesLine(controller, self.leases, self.outage),
             connect=lambda machine: Wire(controller, self.machines[machine.name]),
-            manager_for=lambda facts: FakeManager(),
-            watch=Steps(controller),
-            control=controller.control,
-            freezes=lambda: tuple(self.freezes),
+            find_manager=lambda facts: FakeManager(),
+            listener=Steps(controller),
+            stop_token=controller.control,
+            read_declared_freezes=lambda: tuple(self.freezes),
         )
 
-    def _waves(self, controller: Controller) -> MakeRunner:
+    def _waves(self, controller: Controller) -> RunnerFactory:
         return lambda request, ports: _Waves(partial(self._wave_begins, controller))
 
     def _wave_begins(self, controller: Controller, wave: Wave) -> None:
@@ -249,8 +255,8 @@ class World:
         touched = {entry.machine for entry in self.records.journal if entry.run_id == controller.run_id}
         new = [name for name in wave.machines if name not in touched]
         run = self.records.runs[controller.run_id]
-        hit = run.window is not None and frozen(run.window, self.freezes) is not None
-        if hit and new and not controller.control.stopping:
+        hit = run.window is not None and find_freeze(run.window, self.freezes) is not None
+        if hit and new and not controller.control.is_stopping:
             self.complain(f"wave {wave.number} was begun on {new} although its window is frozen")
 
     def take_up_too_early(self, run_id: str) -> None:
@@ -309,13 +315,13 @@ class World:
             self.judge(self, item)
 
 
-class _Waves(PlainRunner):
+class _Waves(LocalRunner):
     """Looks at each wave as it begins."""
 
     def __init__(self, begins: Callable[[Wave], None]) -> None:
         super().__init__()
         self._begins = begins
 
-    def wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
         self._begins(wave)
-        return super().wave(wave, body)
+        return super().run_wave(wave, body)

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import flows.carrying
-import flows.wiring
+import flows.composition
+import flows.execution
 from flows.cli.main import main
-from flows.context import Caller
-from flows.ports import Ports
-from tasks.records.opening import open_records
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
+from tasks.records.setup import open_records
 from tasks.states import Classification
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
@@ -60,11 +60,11 @@ def fleet() -> SimFleet:
 def ports(_request: Any, who: Caller) -> Iterator[Ports]:
     with open_records(who.records_url) as records:
         made = fleet().ports()
-        yield replace(made, records=records, leases=records.leases, watch=who.watch, control=who.control)
+        yield replace(made, records=records, leases=records.leases, listener=who.listener, stop_token=who.stop_token)
 
 
 if __name__ == "__main__":
     Path("fleet.yaml").write_text("machines: [{name: first, address: 192.0.2.1}, {name: second, address: 192.0.2.2}]\n")
-    for module in (flows.carrying, flows.wiring):
-        setattr(module, "real_ports", ports)  # noqa: B010 - the type checker is right, and this is on purpose
+    for module in (flows.execution, flows.composition):
+        setattr(module, "open_ports", ports)  # noqa: B010 - the type checker is right, and this is on purpose
     sys.exit(main())

@@ -19,7 +19,7 @@ from prefect.settings import (
 )
 from prefect.testing import utilities
 
-from flows.context import Caller
+from flows.ports.caller import Caller
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -58,9 +58,11 @@ def fleet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimFleet:
     """A simulated fleet that the real flows reach, in place of an inventory's machines."""
     made = SimFleet()
     monkeypatch.setattr(
-        "flows.carrying.real_ports", lambda request, who: nullcontext(replace(made.ports(), watch=who.watch))
+        "flows.execution.open_ports", lambda request, who: nullcontext(replace(made.ports(), listener=who.listener))
     )
-    monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
+    monkeypatch.setattr(
+        "flows.prefect_runtime.runner.find_report_directory", lambda asked: asked or tmp_path / "reports"
+    )
     return made
 
 

@@ -15,7 +15,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.flow_engine import run_flow
 
 from flows.patch import patch_fleet
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 
 
 class Served:

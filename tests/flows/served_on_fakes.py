@@ -20,16 +20,16 @@ from typing import Any
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 
-import flows.carrying
+import flows.execution
 import flows.patch
 import flows.reconcile
-from flows.approval_gate import with_approval
-from flows.context import Caller
-from flows.ports import Ports
+from flows.approval.gate import add_approval_gate
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
 from inventory.machine import Inventory, Machine
+from tasks.protocols.clock import SystemClock
 from tasks.records.approvals import SqlApprovals
-from tasks.records.opening import open_records
-from tasks.seams.clock import SystemClock
+from tasks.records.setup import open_records
 from tests.flows.cli_on_fakes import WallClock
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
@@ -62,7 +62,9 @@ def fleet(seconds: float) -> SimFleet:
 @contextmanager
 def machines_at(place: Path, made: SimFleet) -> Iterator[None]:
     """Let other processes reach a fleet's machines at a socket, for as long as the block lasts."""
-    Machines.register("machine", callable=lambda name: made.machines[name], exposed=("run", "start", "look", "close"))
+    Machines.register(
+        "machine", callable=lambda name: made.machines[name], exposed=("run_script", "start_job", "poll_job", "close")
+    )
     server = Machines(address=str(place), authkey=KEY).get_server()
     Thread(target=server.serve_forever, name="machines", daemon=True).start()
     yield  # it ends with the process
@@ -71,7 +73,7 @@ def machines_at(place: Path, made: SimFleet) -> Iterator[None]:
 @contextmanager
 def ports(request: Any, who: Caller) -> Iterator[Ports]:
     """Return the way to those machines, in place of an inventory's."""
-    MachinesElsewhere.register("machine", exposed=("run", "start", "look", "close"))
+    MachinesElsewhere.register("machine", exposed=("run_script", "start_job", "poll_job", "close"))
     there = MachinesElsewhere(address=os.environ[PLACE], authkey=KEY)
     there.connect()
     with open_records(who.records_url) as records:
@@ -81,11 +83,11 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
             records=records,
             leases=records.leases,
             connect=lambda machine: there.machine(machine.name),  # type: ignore[attr-defined]
-            manager_for=lambda _facts: FakeManager(),
-            watch=who.watch,
-            control=who.control,
+            find_manager=lambda _facts: FakeManager(),
+            listener=who.listener,
+            stop_token=who.stop_token,
         )
-        yield with_approval(made, request, SqlApprovals(records.database))
+        yield add_approval_gate(made, request, SqlApprovals(records.database))
 
 
 def viewed(words: dict[str, Any]) -> MappingProxyType[str, Any]:
@@ -95,7 +97,7 @@ def viewed(words: dict[str, Any]) -> MappingProxyType[str, Any]:
 
 copyreg.pickle(MappingProxyType, lambda view: (viewed, (dict(view),)))
 if PLACE in os.environ:  # here is a process of a run, and not the test's
-    setattr(flows.carrying, "real_ports", ports)  # noqa: B010 - on purpose, and the type checker is right
+    setattr(flows.execution, "open_ports", ports)  # noqa: B010 - on purpose, and the type checker is right
 patch_fleet, resume_fleet = flows.patch.patch_fleet, flows.patch.resume_fleet
 reconcile_fleet = flows.reconcile.reconcile_fleet
 

@@ -21,22 +21,23 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import Cancelling, Running
 
-import flows.approval_prefect
-from flows.approval import approve_run
-from flows.approval_gate import Question, Word, with_approval
-from flows.approval_prefect import FormDesk, approve_plan
-from flows.context import Caller, called_by
+import flows.approval.prefect_form
+from flows.approval.answer_source import ApprovalAnswer, PendingApproval
+from flows.approval.decisions import approve_run
+from flows.approval.gate import add_approval_gate
+from flows.approval.prefect_form import PrefectForm, approve_plan
 from flows.patch import patch_fleet
-from flows.policy_forms import ApprovalRequest
-from flows.request import PatchRequest
+from flows.ports.caller import Caller, use_caller
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import ApprovalRequest
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunReport
-from tasks.records.approvals import Answer, Approval, SqlApprovals
-from tasks.records.opening import open_records
-from tasks.records.sql import SqlRecords
-from tasks.rules.approval import digest, shown
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.states import Classification, OperationState, UpdateState
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.flows.prefect_view import artifacts
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
@@ -76,11 +77,11 @@ class Stage:
                 person()
             except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
                 faults.append(error)
-                self.fleet.control.stop("the test's person failed")
+                self.fleet.control.request_stop("the test's person failed")
 
         thread = threading.Thread(target=contextvars.copy_context().run, args=(act,))
         thread.start()
-        with called_by(Caller(run_id=self.run_id, records_url=self.url, name="bob", control=self.fleet.control)):
+        with use_caller(Caller(run_id=self.run_id, records_url=self.url, name="bob", stop_token=self.fleet.control)):
             state: State[RunReport] = patch_fleet(self.request(**asked), return_state=True)
         thread.join(PATIENCE)
         if faults:
@@ -91,7 +92,7 @@ class Stage:
         return state, report
 
     def standing(self) -> Approval:
-        found = SqlApprovals(self.records.database, self.fleet.clock).of(self.run_id)
+        found = SqlApprovals(self.records.database, self.fleet.clock).find_approval(self.run_id)
         assert found is not None
         return found
 
@@ -125,12 +126,14 @@ def stage(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch) 
     with open_records(url) as records:
 
         def ports(request: PatchRequest, who: Caller) -> Any:
-            way = replace(made.ports(), records=records, leases=records.leases, watch=who.watch)
-            return nullcontext(with_approval(way, request, SqlApprovals(records.database, made.clock)))
+            way = replace(made.ports(), records=records, leases=records.leases, listener=who.listener)
+            return nullcontext(add_approval_gate(way, request, SqlApprovals(records.database, made.clock)))
 
-        monkeypatch.setattr("flows.carrying.real_ports", ports)
-        monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
-        monkeypatch.setattr(flows.approval_prefect, "ASK_SECONDS", 0.3)
+        monkeypatch.setattr("flows.execution.open_ports", ports)
+        monkeypatch.setattr(
+            "flows.prefect_runtime.runner.find_report_directory", lambda asked: asked or tmp_path / "reports"
+        )
+        monkeypatch.setattr(flows.approval.prefect_form, "POLL_SECONDS", 0.3)
         yield Stage(made, records, url, f"20260310-010000-{secrets.token_hex(3)}")
 
 
@@ -196,9 +199,9 @@ def test_the_form_lets_the_run_go_on_and_the_plan_stands_beside_it(stage: Stage)
     assert "openssl" in plan
     assert "<img" not in plan
     assert "](javascript" not in plan
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 2
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 2
     standing = stage.standing()
-    assert (standing.answer, standing.who, standing.remark) == (Answer.APPROVED, "anna", "fine")
+    assert (standing.decision, standing.who, standing.remark) == (ApprovalDecision.APPROVED, "anna", "fine")
     assert report.notes[0].startswith("approved by anna on ")
     told = stage.ended()
     assert (told.name, told.type.value) == ("Approved", "COMPLETED")
@@ -229,7 +232,7 @@ def test_the_command_works_on_the_same_waiting_run_and_the_ui_tells_the_truth(st
         stage.approve("anna", "by command")
 
     _, report = stage.run(person)
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 2
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 2
     told = stage.ended()
     assert (told.name, told.type.value) == ("Approved", "COMPLETED")
     assert "by command" in (told.message or "")
@@ -257,7 +260,7 @@ def test_cancelled_in_prefect_it_waits_no_more(stage: Stage) -> None:
 
     _, report = stage.run(person)
     assert "cancelled in Prefect" in outcome_of(report, "web").reason
-    assert stage.standing().answer is Answer.EXPIRED
+    assert stage.standing().decision is ApprovalDecision.EXPIRED
     assert stage.ended().type.value == "CANCELLED"
 
 
@@ -271,12 +274,12 @@ def test_when_nobody_answers_it_expires_by_our_clock_and_says_so(stage: Stage) -
 def test_prefect_that_goes_away_while_it_waits_is_not_needed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def person() -> None:
         stage.question()
-        monkeypatch.setattr(FormDesk, "_turn", _gone)
+        monkeypatch.setattr(PrefectForm, "_poll_flow_runs", _gone)
         time.sleep(1)
         stage.approve()
 
     _, report = stage.run(person)
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 2
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 2
 
 
 def _gone(*_: object) -> None:
@@ -284,43 +287,43 @@ def _gone(*_: object) -> None:
 
 
 def test_prefect_that_is_away_from_the_start_is_not_needed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows.approval_prefect, "approve_plan", lambda *_, **__: _gone())
+    monkeypatch.setattr(flows.approval.prefect_form, "approve_plan", lambda *_, **__: _gone())
 
     def person() -> None:
         until = time.monotonic() + PATIENCE
         while (
-            SqlApprovals(stage.records.database, stage.fleet.clock).of(stage.run_id) is None
+            SqlApprovals(stage.records.database, stage.fleet.clock).find_approval(stage.run_id) is None
             and time.monotonic() < until
         ):
             time.sleep(0.1)
         stage.approve()
 
     _, report = stage.run(person)
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 2
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 2
 
 
 def test_what_was_answered_while_nobody_was_there_is_heard_by_whoever_takes_the_run_up(stage: Stage) -> None:
     report = make.make_report(run=make.make_run(id="20260310-020000-bbbbbb"))
-    asked = Question(report, digest(shown(report.plans)), stage.fleet.clock.now())
+    asked = PendingApproval(report, compute_plan_digest(collect_planned_updates(report.plans)), stage.fleet.clock.now())
     with client() as prefect:
         runs = [
             prefect.create_flow_run(approve_plan, name=f"approval of {report.run.id}", state=Running()).id
             for _ in range(3)
         ]
         left, other, mine = runs
-        FormDesk(asked, left, left, Control())._pause(prefect)
-        FormDesk(replace(asked, digest="0" * 64), other, other, Control())._pause(prefect)
+        PrefectForm(asked, left, left, StopToken())._pause_on_form(prefect)
+        PrefectForm(replace(asked, digest="0" * 64), other, other, StopToken())._pause_on_form(prefect)
     assert fill_in(left, decision="approve", name="anna", remark="late") is SetStateStatus.ACCEPT
     assert fill_in(other, decision="reject", name="carla") is SetStateStatus.ACCEPT  # of another plan
 
-    word: Word | None = None
+    word: ApprovalAnswer | None = None
     until = time.monotonic() + PATIENCE
-    with FormDesk(asked, mine, mine, Control()) as desk:
+    with PrefectForm(asked, mine, mine, StopToken()) as desk:
         while word is None and time.monotonic() < until:
-            word = desk.look()
+            word = desk.read_answer()
             time.sleep(0.05)
         while not state_of(other).is_final() and time.monotonic() < until:
             time.sleep(0.05)
 
-    assert word == Word(approve=True, who="anna", remark="late")
+    assert word == ApprovalAnswer(is_approval=True, who="anna", remark="late")
     assert [state_of(each).is_cancelled() for each in (left, other, mine)] == [True, True, False]

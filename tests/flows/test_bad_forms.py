@@ -8,9 +8,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.serve import offered
+from deployments.worker.served_deployments import build_served_deployments
 from flows.patch import patch_fleet
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, InventoryError, ReportError, RequestError
 
 FORMS: list[Mapping[str, Any]] = [
@@ -63,7 +63,7 @@ FLOWS: list[tuple[Mapping[str, Any], type[FleetpatchError], str]] = [
 
 @pytest.fixture(scope="module")
 def deployment(prefect_server: None) -> Any:
-    (found,) = [each.apply() for each in offered() if each.flow_name == "patch-fleet"]
+    (found,) = [each.apply() for each in build_served_deployments() if each.flow_name == "patch-fleet"]
     return found
 
 
@@ -87,7 +87,7 @@ def test_the_flow_refuses_it_before_any_machine_is_asked(
     def reach(*_: object, **__: object) -> None:
         raise AssertionError("a machine was asked")
 
-    monkeypatch.setattr("tasks.transport.open.open_session", reach)
+    monkeypatch.setattr("tasks.transport.session_factory.build_session", reach)
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     (tmp_path / "fleet.yaml").write_text("machines: [{name: web, address: 192.0.2.1}]\n")

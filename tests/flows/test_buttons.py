@@ -25,8 +25,8 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectNotFound
 
 from tasks.model import Outcome, RunInfo, RunReport
-from tasks.records.history import History
-from tasks.records.opening import open_records
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tasks.states import OperationState, UpdateState
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.browser import browser
@@ -197,13 +197,13 @@ class Place:
 
     def run_of(self, flow_run: UUID) -> RunInfo | None:
         with open_records(self.records_url) as records:
-            return History(records).run_of_flow(str(flow_run))
+            return History(records).find_run_by_flow_run(str(flow_run))
 
     def report_of(self, flow_run: UUID) -> RunReport:
         run = self.run_of(flow_run)
         assert run is not None
         with open_records(self.records_url) as records:
-            return History(records).report(run.id)
+            return History(records).read_report(run.id)
 
     def wait_for_work(self) -> None:
         """Wait until the first machine installs something."""

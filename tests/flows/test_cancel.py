@@ -11,16 +11,16 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 
-from flows import settle
+from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
-from flows.recovery import left_runs
-from flows.upkeep import stage_fleet
+from flows.recovery import finalizer
+from flows.recovery.abandoned_runs import find_abandoned_runs
 from tasks.errors import LeaseHeld
 from tasks.model import RunInfo, RunReport
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
+from tasks.protocols.leases import LeaseHolder
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tasks.states import OperationState, Step
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -40,7 +40,7 @@ class Stage:
 
     def run(self) -> RunInfo:
         with open_records(self.url) as records:
-            return History(records).runs(1)[0]
+            return History(records).read_runs(1)[0]
 
     def left(self) -> RunInfo:
         """Let a flow run die in the middle."""
@@ -71,16 +71,23 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
             fleet.ports(),
             records=mortal_records(records, life),
             leases=records.leases,
-            control=who.control,  # type: ignore[attr-defined]
-            watch=who.watch,  # type: ignore[attr-defined]
+            stop_token=who.stop_token,  # type: ignore[attr-defined]
+            listener=who.listener,  # type: ignore[attr-defined]
             connect=lambda machine: mortal_machine(fleet.machines[machine.name], life),
         )
 
-    monkeypatch.setattr("flows.carrying.real_ports", ports)
-    for module in ("flows.recovery", "flows.settle"):
+    monkeypatch.setattr("flows.execution.open_ports", ports)
+    for module in (
+        "flows.recovery.abandoned_runs",
+        "flows.recovery.finalizer",
+        "flows.recovery.resumption",
+        "flows.recovery.reconciliation",
+    ):
         monkeypatch.setattr(f"{module}.SystemClock", lambda: fleet.clock)
-    monkeypatch.setattr("flows.recovery.report_directory", lambda asked: asked or tmp_path / "reports")
-    monkeypatch.setattr(settle, "begin", lambda which, stop="", flow_run_id="": made.settled.append((which, stop)))
+    monkeypatch.setattr("flows.local_run.find_report_directory", lambda asked: asked or tmp_path / "reports")
+    monkeypatch.setattr(
+        finalizer, "start_finalizer", lambda which, stop="", flow_run_id="": made.settled.append((which, stop))
+    )
     for name in ("first", "second"):
         fleet.add(name, [FakePackage("a", seconds=20)])
     yield made
@@ -127,7 +134,7 @@ def test_a_flow_run_that_is_started_again_leaves_a_run_that_somebody_carries(
 ) -> None:
     run = stage.left()
     with open_records(stage.url) as records:
-        records.leases.take(run.id, Holder("x", "hilltop", 1, "anne"), 600)
+        records.leases.acquire(run.id, LeaseHolder("x", "hilltop", 1, "anne"), 600)
     started_again(monkeypatch, run)
     with pytest.raises(LeaseHeld, match="anne on hilltop"):
         patch_fleet(stage.fleet.request())
@@ -178,30 +185,30 @@ def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_mo
     finally:
         signal.signal(signal.SIGTERM, before)
     with open_records(stage.url) as records:
-        report = History(records).report(stage.run().id)
+        report = History(records).read_report(stage.run().id)
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     assert outcome_of(report, "second").state is OperationState.NOT_STARTED
     assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
     assert Step.VALIDATE in {record.step for record in outcome_of(report, "first").steps}
-    assert left_runs(stage.url) == ()
+    assert find_abandoned_runs(stage.url) == ()
 
 
 def test_settling_asks_waits_and_records(stage: Stage) -> None:
     run = stage.left()
-    assert settle.settle(run.flow_run_id, stop="cancelled in Prefect") == (
+    assert finalizer.finalize_run(run.flow_run_id, stop="cancelled in Prefect") == (
         f"run {run.id} was settled: CompletedWithWarnings"
     )
     with open_records(stage.url) as records:
-        report = History(records).report(run.id)
+        report = History(records).read_report(run.id)
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     assert "cancelled in Prefect" in outcome_of(report, "second").reason
-    assert "needs nothing" in settle.settle(run.flow_run_id)
+    assert "needs nothing" in finalizer.finalize_run(run.flow_run_id)
 
 
 def test_settling_a_run_that_died_without_a_word_resumes_it(stage: Stage) -> None:
     run = stage.left()
-    assert settle.settle(run.flow_run_id) == f"run {run.id} was resumed: Succeeded"
+    assert finalizer.finalize_run(run.flow_run_id) == f"run {run.id} was resumed: Succeeded"
 
 
 def test_settling_what_never_began(stage: Stage) -> None:
-    assert "nothing was begun" in settle.settle("c0f7a9d2-6f1b-4b0e-9d8f-5b7d1f3a0e21")
+    assert "nothing was begun" in finalizer.finalize_run("c0f7a9d2-6f1b-4b0e-9d8f-5b7d1f3a0e21")

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from tasks.model import RunReport
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
@@ -181,7 +181,7 @@ def test_a_process_that_dies_without_a_word_is_followed_by_another_that_goes_on(
     set_slow([one, two], 5)
     served.patch()
     with open_records(served.fleet.records_url) as records:
-        lease = records.leases.lease(served.controllers.newest().run.id)
+        lease = records.leases.find_lease(served.controllers.newest().run.id)
     assert lease is not None
     assert lease.holder is not None
     os.kill(lease.holder.pid, signal.SIGKILL)

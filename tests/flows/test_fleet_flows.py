@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import spread
 from flows.assess import assess_fleet
-from flows.context import Caller, called_by
 from flows.patch import patch_fleet
-from flows.request import AssessRequest
+from flows.ports.caller import Caller, use_caller
+from flows.prefect_runtime import runner, step_tasks
+from flows.request.assess_request import AssessRequest
 from tasks.errors import ConnectionLost, FleetpatchError, FleetPatchFailed, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.model import RunReport
 from tasks.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps import order
-from tasks.steps.context import MachineRun, SilentWatcher, Work
+from tasks.steps import pipeline
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.flows.prefect_view import artifacts, look
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
@@ -32,9 +34,10 @@ HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their delays."""
     quick = {
-        step: task.with_options(retry_delay_seconds=0, retry_jitter_factor=0) for step, task in spread.TASKS.items()
+        step: task.with_options(retry_delay_seconds=0, retry_jitter_factor=0)
+        for step, task in step_tasks.STEP_TASKS.items()
     }
-    monkeypatch.setattr(spread, "TASKS", quick)
+    monkeypatch.setattr(runner, "STEP_TASKS", quick)
 
 
 def ran(flow: Any, request: object) -> State[RunReport]:
@@ -93,14 +96,14 @@ def test_a_machine_that_fails_is_red_where_it_failed_and_the_flow_raises_once(fl
     assert "precheck gone" not in seen.tasks
 
 
-class WaveWatcher(SilentWatcher):
+class WaveWatcher(LoggingListener):
     """Notes how often a machine had been asked when the first wave began."""
 
     def __init__(self, machine: SimMachine) -> None:
         self._machine = machine
         self.asked_before: int | None = None
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         if message.startswith("wave 1"):
             self.asked_before = len(self._machine.calls)
 
@@ -111,7 +114,7 @@ def test_a_machine_that_does_not_answer_is_tried_again_beside_the_first_wave(fle
     fleet.add("good", [FakePackage("a")])
     watch = WaveWatcher(gone)
 
-    with called_by(Caller(watch=watch)):
+    with use_caller(Caller(listener=watch)):
         state = ran(patch_fleet, fleet.request())
 
     assert state.is_failed()
@@ -176,7 +179,7 @@ def test_what_changes_a_machine_is_asked_once_even_after_a_transient_error(
     state = ran(patch_fleet, fleet.request())
 
     assert calls == ["web"]
-    assert spread.TASKS[step].retries == 0
+    assert step_tasks.STEP_TASKS[step].retries == 0
     outcome = outcome_of(failure_of(state).report, "web")
     assert outcome.error is not None
     assert outcome.error.kind == type(error).__name__
@@ -211,16 +214,16 @@ def test_an_assessment_is_tried_again_after_transient_errors_only(
 
 def failing(monkeypatch: pytest.MonkeyPatch, step: Step, error: FleetpatchError, times: int) -> list[str]:
     """Let a step raise that often; the names of the machines that it was called for are returned."""
-    whole: Callable[[Work], MachineRun] = order.FUNCTIONS[step]
+    whole: Callable[[MachineContext], MachineState] = pipeline.STEP_FUNCTIONS[step]
     calls: list[str] = []
 
-    def broken(work: Work) -> MachineRun:
+    def broken(work: MachineContext) -> MachineState:
         calls.append(work.name)
         if len(calls) <= times:
             raise error
         return whole(work)
 
-    monkeypatch.setattr(order, "FUNCTIONS", {**order.FUNCTIONS, step: broken})
+    monkeypatch.setattr(pipeline, "STEP_FUNCTIONS", {**pipeline.STEP_FUNCTIONS, step: broken})
     return calls
 
 
@@ -242,7 +245,7 @@ def varied() -> SimFleet:
 def test_prefect_changes_nothing_of_what_becomes_of_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     plain, seen = varied(), varied()
     fields = {"waves": {"size": 2, "failure_budget_count": 6}, "report_directory": tmp_path}
-    monkeypatch.setattr("flows.carrying.real_ports", lambda request, who: nullcontext(seen.ports()))
+    monkeypatch.setattr("flows.execution.open_ports", lambda request, who: nullcontext(seen.ports()))
 
     expected = plain.patch(**fields)
     report = failure_of(ran(patch_fleet, seen.request(**fields))).report

@@ -7,10 +7,11 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import BaseModel
 
-from deployments.serve import offered
+from deployments.worker.served_deployments import build_served_deployments
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
-from flows.request import AssessRequest, PatchRequest
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
 
 FLOWS: dict[str, tuple[Any, type[BaseModel]]] = {
     "patch-fleet": (patch_fleet, PatchRequest),
@@ -57,7 +58,7 @@ def test_figures_have_bounds_and_choices_are_lists() -> None:
 
 @pytest.fixture(scope="module")
 def deployments(prefect_server: None) -> dict[str, Any]:
-    return {deployment.flow_name or "": deployment.apply() for deployment in offered()}
+    return {deployment.flow_name or "": deployment.apply() for deployment in build_served_deployments()}
 
 
 def ask(deployment_id: Any, parameters: dict[str, Any]) -> Any:

@@ -10,15 +10,15 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.context import Caller
-from flows.freezes import ASK_AGAIN, DeclaredFreezes
+from flows.composition import open_ports
 from flows.patch import patch_fleet
-from flows.policy_forms import FreezeRequest
-from flows.request import PatchRequest
-from flows.tags import OURS, configuration_tag
-from flows.wiring import real_ports
+from flows.ports.caller import Caller
+from flows.prefect_api.declared_freezes import RETRY_INTERVAL, DeclaredFreezes
+from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import FreezeRequest
+from tasks.protocols.clock import SystemClock
 from tasks.rules.calendar.freezes import Freeze
-from tasks.seams.clock import SystemClock
 from tasks.states import OperationState
 from tests.flows.served import Served
 from tests.flows.test_windowed import message, within
@@ -35,7 +35,7 @@ def name() -> str:
 
 def deployed(served: Served, name: str, *freezes: dict[str, Any], extra: str = "") -> UUID:
     asked = {"scope": "*", "configuration": name, "freezes": list(freezes)}
-    return asyncio.run(served.deployed(asked, tags=[OURS, configuration_tag(f"{name}{extra}")]))
+    return asyncio.run(served.deployed(asked, tags=[MANAGED_TAG, build_configuration_tag(f"{name}{extra}")]))
 
 
 def test_those_of_all_zones_of_a_configuration_are_read(served: Served, name: str) -> None:
@@ -56,7 +56,7 @@ def test_a_deployment_without_freezes_declares_none(served: Served, name: str, p
     async def made() -> None:
         async with get_client() as client:
             flow = await client.create_flow(patch_fleet)
-            tags = [OURS, configuration_tag(name)]
+            tags = [MANAGED_TAG, build_configuration_tag(name)]
             await client.create_deployment(flow, name, parameters=parameters, tags=tags)
 
     asyncio.run(made())
@@ -86,15 +86,15 @@ def test_a_server_that_gives_no_answer_is_asked_again_after_a_while_and_what_is_
         raise OSError("connection refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr("flows.freezes.impatient", away)
+        patch.setattr("flows.prefect_api.declared_freezes.open_fail_fast_client", away)
         for _ in range(3):  # three waves, one after the other
             assert freezes() == known
-        clock.sleep(ASK_AGAIN.total_seconds())
+        clock.sleep(RETRY_INTERVAL.total_seconds())
         assert freezes() == known
     assert len(asked) == len(said) == 2
     assert "(OSError); those that are known hold" in said[1]
 
-    clock.sleep(ASK_AGAIN.total_seconds())
+    clock.sleep(RETRY_INTERVAL.total_seconds())
     assert freezes() == known
     assert len(said) == 2
 
@@ -119,7 +119,8 @@ def test_a_run_that_waits_for_its_window_hears_of_a_freeze_that_is_deployed_then
     done: list[bool] = []
     monkeypatch.setattr(now_fleet.clock, "sleep", sleep)
     monkeypatch.setattr(
-        "flows.carrying.real_ports", lambda request, who: nullcontext(replace(now_fleet.ports(), freezes=ask))
+        "flows.execution.open_ports",
+        lambda request, who: nullcontext(replace(now_fleet.ports(), read_declared_freezes=ask)),
     )
 
     run = served.started(asked)
@@ -150,7 +151,7 @@ def test_the_real_way_out_asks_for_a_configuration_and_for_nobody_else(
     deployed(served, name, {"start": "2026-12-24", "end": "2026-12-25"})
     who = Caller(records_url=f"sqlite:///{tmp_path / 'records.db'}")
     asked = PatchRequest(scope="*", inventory=inventory, configuration=name)
-    with real_ports(asked, who) as ports:
-        assert len(ports.freezes()) == 1
-    with real_ports(asked.model_copy(update={"configuration": ""}), who) as ports:
-        assert ports.freezes() == ()
+    with open_ports(asked, who) as ports:
+        assert len(ports.read_declared_freezes()) == 1
+    with open_ports(asked.model_copy(update={"configuration": ""}), who) as ports:
+        assert ports.read_declared_freezes() == ()

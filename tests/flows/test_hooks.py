@@ -12,16 +12,16 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.hooks.deployment import TAG, run_deployment
-from flows.hooks.event import HookEvent, event_of
-from flows.hooks.patience import GivenUp, Patience
+from flows.hooks.deployment import HOOK_FLOW_RUN_TAG, run_deployment_hook
+from flows.hooks.event import HookEvent, build_event
+from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted
 from flows.patch import patch_fleet
 from tasks.errors import FleetPatchFailed
 from tasks.model import Hook, RunReport
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import ScriptRecord
-from tasks.states import HookKind, HookPlace, OperationState
-from tasks.steps.context import Control
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import ScriptRecord
+from tasks.states import HookKind, HookPoint, OperationState
+from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_report
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -31,15 +31,15 @@ DEPLOYMENT = "drain-traffic/canaries"
 
 
 def hook(target: str = DEPLOYMENT) -> Hook:
-    return Hook("drain", HookPlace.BEFORE_RUN, HookKind.DEPLOYMENT, target)
+    return Hook("drain", HookPoint.BEFORE_RUN, HookKind.DEPLOYMENT, target)
 
 
 def told(subject: str) -> HookEvent:
-    return event_of(hook(), make_report(), subject, Deadline.after(CLOCK, 60), CLOCK.now())
+    return build_event(hook(), make_report(), subject, Deadline.after(CLOCK, 60), CLOCK.now())
 
 
-def patience(seconds: float = 30) -> Patience:
-    return Patience(Deadline.after(CLOCK, seconds), CLOCK, None, seconds)
+def patience(seconds: float = 30) -> HookDeadline:
+    return HookDeadline(Deadline.after(CLOCK, seconds), CLOCK, None, seconds)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def worker(state: State[None]) -> Iterator[list[dict[str, Any]]]:
         with get_client(sync_client=True) as client:
             while not over.wait(0.2):
                 for run in client.read_flow_runs():
-                    if TAG in run.tags and run.state is not None and run.state.is_scheduled():
+                    if HOOK_FLOW_RUN_TAG in run.tags and run.state is not None and run.state.is_scheduled():
                         given.append(run.parameters)
                         client.set_flow_run_state(run.id, state, force=True)
 
@@ -79,8 +79,8 @@ def worker(state: State[None]) -> Iterator[list[dict[str, Any]]]:
 @pytest.mark.usefixtures("deployment")
 def test_a_deployment_that_completes_is_a_success_and_is_given_the_event() -> None:
     with worker(Completed(message="drained")) as given:
-        succeeded, message = run_deployment(hook(), told("run"), patience())
-        again, _ = run_deployment(hook(), told("run"), patience())
+        succeeded, message = run_deployment_hook(hook(), told("run"), patience())
+        again, _ = run_deployment_hook(hook(), told("run"), patience())
 
     assert succeeded, message
     assert again
@@ -92,7 +92,7 @@ def test_a_deployment_that_completes_is_a_success_and_is_given_the_event() -> No
 @pytest.mark.usefixtures("deployment")
 def test_any_other_end_has_failed() -> None:
     with worker(Failed(message="no such pool")):
-        succeeded, message = run_deployment(hook(), told("wave 1"), patience())
+        succeeded, message = run_deployment_hook(hook(), told("wave 1"), patience())
 
     assert not succeeded
     assert "no such pool" in message
@@ -108,24 +108,24 @@ def states(subject: str) -> list[str | None]:
 
 @pytest.mark.usefixtures("deployment")
 def test_a_deployment_that_nobody_runs_is_given_up_and_cancelled() -> None:
-    with pytest.raises(GivenUp, match=r"longer than 2 s; flow run .* was cancelled"):
-        run_deployment(hook(), told("wave 2"), patience(2))
+    with pytest.raises(HookWaitAborted, match=r"longer than 2 s; flow run .* was cancelled"):
+        run_deployment_hook(hook(), told("wave 2"), patience(2))
     assert states("wave 2") == ["Cancelled"]  # or a worker that comes back would drain at noon
 
 
 @pytest.mark.usefixtures("deployment")
 def test_what_somebody_else_has_taken_over_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    control = Control()
+    control = StopToken()
     create = SyncPrefectClient.create_flow_run_from_deployment
 
     def noticed(*words: Any, **more: Any) -> object:
         made = create(*words, **more)
-        control.lose()
+        control.mark_lease_lost()
         return made
 
     monkeypatch.setattr(SyncPrefectClient, "create_flow_run_from_deployment", noticed)
-    with pytest.raises(GivenUp):
-        run_deployment(hook(), told("wave 5"), Patience(Deadline.after(CLOCK, 20), CLOCK, control, 20))
+    with pytest.raises(HookWaitAborted):
+        run_deployment_hook(hook(), told("wave 5"), HookDeadline(Deadline.after(CLOCK, 20), CLOCK, control, 20))
     assert states("wave 5") in (["Scheduled"], ["Late"])
 
 
@@ -142,7 +142,7 @@ def test_a_server_that_is_away_for_a_moment_is_asked_again(monkeypatch: pytest.M
 
     monkeypatch.setattr(SyncPrefectClient, call, away)
     with worker(Completed()):
-        succeeded, message = run_deployment(hook(), told(f"wave 6 {call}"), patience())
+        succeeded, message = run_deployment_hook(hook(), told(f"wave 6 {call}"), patience())
     assert (succeeded, failures) == (True, []), message
     assert states(f"wave 6 {call}") == ["Completed"]
 
@@ -156,13 +156,13 @@ def test_a_flow_run_that_can_no_longer_be_watched_is_cancelled(monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(SyncPrefectClient, "read_flow_run", refused)
         with pytest.raises(httpx.HTTPStatusError):
-            run_deployment(hook(), told("wave 7"), patience())
+            run_deployment_hook(hook(), told("wave 7"), patience())
     assert states("wave 7") == ["Cancelled"]
 
 
 @pytest.mark.usefixtures("deployment")
 def test_a_deployment_that_is_not_there_has_failed() -> None:
-    assert run_deployment(hook("drain-traffic/none"), told("wave 3"), patience()) == (
+    assert run_deployment_hook(hook("drain-traffic/none"), told("wave 3"), patience()) == (
         False,
         "there is no deployment 'drain-traffic/none'",
     )

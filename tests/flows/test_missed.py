@@ -13,34 +13,35 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, FlowRun, State
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 
-from flows.context import Caller
-from flows.missed import note_missed_windows
-from flows.ports import Herald
+from flows.admission import RefusedRun, admit_run
+from flows.ports.caller import Caller
+from flows.ports.ports import Notifier
+from flows.prefect_api.tags import MANAGED_TAG, build_fleet_tag
+from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.reconcile import reconcile_fleet
-from flows.request import PatchRequest, WindowRequest
-from flows.tags import OURS, fleet_tag
-from flows.windowed import FlowStart, Refused, windowed
-from tasks.records.history import History
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Occurrence, Standing
-from tasks.states import Occasion, OperationState
-from tasks.steps.context import SilentWatcher
+from flows.recovery.missed_windows import record_missed_windows
+from flows.request.patch_request import PatchRequest, WindowRequest
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.states import NotificationEvent, OperationState
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
 
 AnyState = State[Any]
 LIMIT: AnyState = Cancelled(message="Deployment concurrency limit reached.")
-Told = list[tuple[Occasion, str]]
+Told = list[tuple[NotificationEvent, str]]
 
 
-class Watch(SilentWatcher):
+class Watch(LoggingListener):
     """Keeps what is said."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def said(self, words: str) -> None:
+    def on_message(self, words: str) -> None:
         self.heard.append(words)
 
 
@@ -49,29 +50,29 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     heard: Told = []
 
     @contextmanager
-    def telling(request: PatchRequest, who: Caller) -> Iterator[Herald]:
+    def telling(request: PatchRequest, who: Caller) -> Iterator[Notifier]:
         yield lambda occasion, report: heard.append((occasion, report.run.message))
 
-    monkeypatch.setattr("flows.missed.telling", telling)
-    monkeypatch.setattr("flows.windowed.telling", telling)
+    monkeypatch.setattr("flows.recovery.missed_windows.open_run_notifier", telling)
+    monkeypatch.setattr("flows.admission.open_run_notifier", telling)
     return heard
 
 
 @pytest.fixture
 def fleet_name() -> str:
-    return fleet_tag(str(uuid4()))
+    return build_fleet_tag(str(uuid4()))
 
 
 def asked(**fields: Any) -> PatchRequest:
     return PatchRequest(scope="*", configuration="web", window=WindowRequest(minutes=120, lead_minutes=40), **fields)
 
 
-def missed(who: Caller) -> tuple[Occurrence, ...]:
+def missed(who: Caller) -> tuple[WindowClaim, ...]:
     with open_records(who.records_url) as records:
-        found = SqlOccurrences(records.database).between(
+        found = SqlWindowClaims(records.database).find_claims_between(
             datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
         )
-    return tuple(each for each in found if each.what is Standing.MISSED)
+    return tuple(each for each in found if each.status is WindowStatus.MISSED)
 
 
 def put(run: FlowRun, state: AnyState) -> None:
@@ -81,7 +82,7 @@ def put(run: FlowRun, state: AnyState) -> None:
 
 def look(who: Caller, fleet_name: str, late: timedelta = timedelta()) -> list[str]:
     clock = FakeClock(datetime.now(UTC) + late)
-    return [report.run.message for report in note_missed_windows(who, fleets=frozenset({fleet_name}), clock=clock)]
+    return [report.run.message for report in record_missed_windows(who, fleets=frozenset({fleet_name}), clock=clock)]
 
 
 @pytest.fixture
@@ -92,18 +93,18 @@ def due() -> datetime:
 def test_what_prefect_s_limit_cancelled_is_recorded_and_told_once(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
-    (run,) = served.made(asked(), due, tags=[OURS, fleet_name])
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
     put(run, LIMIT)
 
     (said,) = look(who, fleet_name)
     assert look(who, fleet_name) == []
 
     assert f"Prefect cancelled flow run {run.name}" in said
-    assert told == [(Occasion.MISSED, said)]
+    assert told == [(NotificationEvent.MISSED, said)]
     (kept,) = missed(who)
     assert (kept.configuration, kept.starts_at, kept.reason) == ("web", due + timedelta(minutes=40), said)
     with open_records(who.records_url) as records:
-        recorded = History(records).run(kept.run_id)
+        recorded = History(records).find_run(kept.run_id)
     assert (recorded.state, recorded.flow_run_id, recorded.kind) == (OperationState.NOT_STARTED, str(run.id), "patch")
     assert recorded.started_by == "the schedule of web"
     assert recorded.window is not None
@@ -116,7 +117,7 @@ def test_what_prefect_itself_does_to_a_run_beside_another_is_understood(
     """The server's own rules decide, and nothing is forced: the words that it says are those that are looked for."""
     options = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     limit = {"concurrency_limit": 1, "concurrency_options": options}
-    earlier, later = served.made_of(asked().model_dump(mode="json"), due, 2, [OURS, fleet_name], **limit)
+    earlier, later = served.made_of(asked().model_dump(mode="json"), due, 2, [MANAGED_TAG, fleet_name], **limit)
     with get_client(sync_client=True) as client:
         for run in (earlier, later):
             client.set_flow_run_state(run.id, Pending())
@@ -142,7 +143,7 @@ def test_what_prefect_itself_does_to_a_run_beside_another_is_understood(
 def test_others_are_missed_when_their_window_is_over(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime, state: AnyState | None, words: str
 ) -> None:
-    (run,) = served.made(asked(), due, tags=[OURS, fleet_name])
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
     if state is not None:
         put(run, state)
 
@@ -150,20 +151,20 @@ def test_others_are_missed_when_their_window_is_over(
     (said,) = look(who, fleet_name, timedelta(hours=3))
 
     assert words in said
-    assert told == [(Occasion.MISSED, said)]
+    assert told == [(NotificationEvent.MISSED, said)]
 
 
 def test_a_run_that_comes_late_after_all_tells_people_nothing_new(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
-    (run,) = served.made(asked(), due, tags=[OURS, fleet_name])
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
     look(who, fleet_name, timedelta(hours=3))
 
     clock = FakeClock(due + timedelta(hours=4))
-    answer = windowed(asked(), who, FlowStart(str(run.id), due, "web"), clock)
+    answer = admit_run(asked(), who, FlowRunOrigin(str(run.id), due, "web"), clock)
 
-    assert isinstance(answer, Refused)
-    assert answer.refusal.what is Standing.MISSED
+    assert isinstance(answer, RefusedRun)
+    assert answer.refusal.status is WindowStatus.MISSED
     assert len(told) == 1
 
 
@@ -171,7 +172,7 @@ def test_a_run_that_comes_late_after_all_tells_people_nothing_new(
 def test_a_run_that_has_begun_is_not_missed(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime, state: AnyState
 ) -> None:
-    (run,) = served.made(asked(), due, tags=[OURS, fleet_name])
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
     put(run, Running())
     put(run, state)
     assert look(who, fleet_name, timedelta(hours=3)) == []
@@ -181,12 +182,14 @@ def test_a_run_that_has_begun_is_not_missed(
 def test_a_window_that_a_run_has_or_that_was_frozen_is_not_missed(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
-    served.made(asked(), due, tags=[OURS, fleet_name])
+    served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
     opens = due + timedelta(minutes=40)
     with open_records(who.records_url) as records:
-        SqlOccurrences(records.database).note(Occurrence("web", opens, Standing.FROZEN, "run-1", "year end", opens))
+        SqlWindowClaims(records.database).record_window_without_run(
+            WindowClaim("web", opens, WindowStatus.FROZEN, "run-1", "year end", opens)
+        )
     freeze = {"start": due, "end": due + timedelta(days=1)}
-    served.made(asked(freezes=[freeze]), due, tags=[OURS, fleet_name])
+    served.made(asked(freezes=[freeze]), due, tags=[MANAGED_TAG, fleet_name])
     assert look(who, fleet_name, timedelta(hours=3)) == []
     assert told == []
 
@@ -194,14 +197,14 @@ def test_a_window_that_a_run_has_or_that_was_frozen_is_not_missed(
 def test_a_claim_of_a_run_that_never_was_is_missed(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
-    (run,) = served.made(asked(), due, tags=[OURS, fleet_name])
-    assert not isinstance(windowed(asked(), who, FlowStart(str(run.id), due, "web"), FakeClock(due)), Refused)
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
+    assert not isinstance(admit_run(asked(), who, FlowRunOrigin(str(run.id), due, "web"), FakeClock(due)), RefusedRun)
     put(run, Crashed(message="the inventory is gone"))
 
     (said,) = look(who, fleet_name, timedelta(hours=3))
 
     assert "the inventory is gone" in said
-    assert [each.what for each in missed(who)] == [Standing.MISSED]
+    assert [each.status for each in missed(who)] == [WindowStatus.MISSED]
     assert look(who, fleet_name, timedelta(hours=4)) == []
 
 
@@ -209,24 +212,24 @@ def test_a_window_for_which_prefect_made_no_run_is_missed(
     served: Served, who: Caller, told: Told, fleet_name: str
 ) -> None:
     soon = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
-    asyncio.run(served.deployed(asked(), served.daily(soon), tags=[OURS, fleet_name]))
+    asyncio.run(served.deployed(asked(), served.daily(soon), tags=[MANAGED_TAG, fleet_name]))
 
     clock = FakeClock(soon + timedelta(hours=3))
-    found = note_missed_windows(who, fleets=frozenset({fleet_name}), clock=clock)
+    found = record_missed_windows(who, fleets=frozenset({fleet_name}), clock=clock)
 
     (report,) = found
     assert report.run.window is not None
     assert report.run.window.start == soon + timedelta(minutes=40)
     assert "no run had the window" in report.run.message
-    assert told == [(Occasion.MISSED, report.run.message)]
+    assert told == [(NotificationEvent.MISSED, report.run.message)]
 
 
 def test_other_fleets_and_what_changes_nothing_are_left_alone(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
-    served.made(asked(), due, tags=[OURS, fleet_tag("others")])
+    served.made(asked(), due, tags=[MANAGED_TAG, build_fleet_tag("others")])
     served.made(asked(), due, tags=[fleet_name])
-    served.made(asked(dry_run=True), due, tags=[OURS, fleet_name])
+    served.made(asked(dry_run=True), due, tags=[MANAGED_TAG, fleet_name])
     assert look(who, fleet_name, timedelta(hours=3)) == []
 
 
@@ -234,10 +237,10 @@ def test_a_deployment_without_a_schedule_has_no_windows_and_is_not_read(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
     """The form's own deployment asks for nothing by itself: what it holds is no request."""
-    asyncio.run(served.deployed({}, tags=[OURS, fleet_name]))
-    asyncio.run(served.deployed({}, served.daily(due), tags=[OURS, fleet_name]))
+    asyncio.run(served.deployed({}, tags=[MANAGED_TAG, fleet_name]))
+    asyncio.run(served.deployed({}, served.daily(due), tags=[MANAGED_TAG, fleet_name]))
     watch = Watch()
-    assert note_missed_windows(replace(who, watch=watch), fleets=frozenset({fleet_name})) == ()
+    assert record_missed_windows(replace(who, listener=watch), fleets=frozenset({fleet_name})) == ()
     (said,) = watch.heard
     assert said.startswith("could not read what web-")
 
@@ -246,7 +249,7 @@ def test_a_deployment_of_the_version_before_is_understood(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
 ) -> None:
     old = {"scope": "*", "inventory": "/srv/fleet.yaml", "window": {"minutes": 60.0, "zone": "Europe/Berlin"}}
-    (run,) = served.made_of(old | {"configuration": "web"}, due, tags=[OURS, fleet_name])
+    (run,) = served.made_of(old | {"configuration": "web"}, due, tags=[MANAGED_TAG, fleet_name])
     put(run, LIMIT)
     (said,) = look(who, fleet_name)
     assert run.name in said
@@ -255,12 +258,12 @@ def test_a_deployment_of_the_version_before_is_understood(
 def test_reconciliation_looks_for_those_of_its_own_fleet(
     served: Served, who: Caller, told: Told, fleet_name: str, due: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (run,) = served.made(asked(), due, tags=[OURS, fleet_name])
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
     put(run, LIMIT)
     reconcile_fleet()  # of no deployment: it knows no fleet
     assert told == []
-    served.run_reconcile(reconcile_fleet, tags=[OURS, fleet_name])
-    assert [occasion for occasion, _ in told] == [Occasion.MISSED]
+    served.run_reconcile(reconcile_fleet, tags=[MANAGED_TAG, fleet_name])
+    assert [occasion for occasion, _ in told] == [NotificationEvent.MISSED]
 
 
 def test_a_server_that_is_away_is_said_and_nothing_fails(
@@ -269,7 +272,7 @@ def test_a_server_that_is_away_is_said_and_nothing_fails(
     def away(**_: object) -> object:
         raise OSError("connection refused")
 
-    monkeypatch.setattr("flows.missed.get_client", away)
+    monkeypatch.setattr("flows.recovery.missed_windows.get_client", away)
     watch = Watch()
-    assert note_missed_windows(replace(who, watch=watch), fleets=frozenset({"x"})) == ()
+    assert record_missed_windows(replace(who, listener=watch), fleets=frozenset({"x"})) == ()
     assert watch.heard == ["could not look for missed windows: OSError: connection refused"]

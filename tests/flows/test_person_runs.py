@@ -10,31 +10,31 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.states import Scheduled
 
-from flows.context import Caller
-from flows.plain import carry_out_plainly
-from flows.request import PatchRequest, WindowRequest
-from flows.windowed import FlowStart, flow_start
+from flows.local_run import execute_locally
+from flows.ports.caller import Caller
+from flows.prefect_runtime.flow_run_origin import FlowRunOrigin, read_flow_run_origin
+from flows.request.patch_request import PatchRequest, WindowRequest
 from tasks.errors import RequestError
-from tasks.records.history import History
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Standing
-from tasks.states import Occasion, OperationState
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowStatus
+from tasks.states import NotificationEvent, OperationState
 from tests.flows.served import Served
 from tests.flows.test_windowed import DUE, OPENS, admitted, asked, door, message, refused, within
 from tests.support.fleet import SimFleet
 
-QUICK = FlowStart("flow-3", deployment="web", asked_for=DUE)
-CHOSEN = FlowStart("flow-3", deployment="web", asked_for=OPENS, is_timed=True)
+QUICK = FlowRunOrigin("flow-3", deployment="web", requested_start=DUE)
+CHOSEN = FlowRunOrigin("flow-3", deployment="web", requested_start=OPENS, has_chosen_start=True)
 
 
-@pytest.mark.parametrize("start", [QUICK, FlowStart("flow-3")])
-def test_a_configuration_is_not_patched_now_by_accident(who: Caller, start: FlowStart) -> None:
+@pytest.mark.parametrize("start", [QUICK, FlowRunOrigin("flow-3")])
+def test_a_configuration_is_not_patched_now_by_accident(who: Caller, start: FlowRunOrigin) -> None:
     with pytest.raises(RequestError, match="'web' would patch now, outside of its windows") as caught:
         door(asked(), who, start)
     assert "outside_window: true" in caught.value.hint
     with pytest.raises(RequestError, match="outside of its windows"):
-        carry_out_plainly(asked(), who)
+        execute_locally(asked(), who)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_a_configuration_is_not_patched_now_by_accident(who: Caller, start: Flow
         (asked(window=WindowRequest(start=OPENS, minutes=60)), QUICK, OPENS),
         (asked(window=WindowRequest(start=OPENS, minutes=60)), CHOSEN, OPENS),
         (asked(configuration=""), QUICK, DUE),
-        (asked(configuration=""), FlowStart("flow-3"), None),
+        (asked(configuration=""), FlowRunOrigin("flow-3"), None),
         (asked(dry_run=True), QUICK, DUE),
     ],
 )
 def test_a_window_opens_when_it_was_asked_for(
-    who: Caller, request_: PatchRequest, start: FlowStart, opens: datetime | None
+    who: Caller, request_: PatchRequest, start: FlowRunOrigin, opens: datetime | None
 ) -> None:
     assert admitted(door(request_, who, start, 50)).request.window.start == opens
 
@@ -59,19 +59,19 @@ def test_a_window_opens_when_it_was_asked_for(
     ("request_", "start"), [(asked(outside_window=True), QUICK), (asked(configuration=""), QUICK), (asked(), CHOSEN)]
 )
 def test_one_that_waited_for_its_worker_until_dawn_is_missed(
-    who: Caller, request_: PatchRequest, start: FlowStart
+    who: Caller, request_: PatchRequest, start: FlowRunOrigin
 ) -> None:
     answer = refused(door(request_, who, start, 9 * 60))
-    assert answer.refusal.what is Standing.MISSED
-    assert answer.occasion is Occasion.MISSED
+    assert answer.refusal.status is WindowStatus.MISSED
+    assert answer.occasion is NotificationEvent.MISSED
     with open_records(who.records_url) as records:
-        run = History(records).run(answer.report.run.id)
-        assert SqlOccurrences(records.database).between(DUE - timedelta(1), DUE + timedelta(2)) == ()
+        run = History(records).find_run(answer.report.run.id)
+        assert SqlWindowClaims(records.database).find_claims_between(DUE - timedelta(1), DUE + timedelta(2)) == ()
     assert (run.state, run.started_by) == (OperationState.NOT_STARTED, "anne")
 
 
 def test_a_person_s_window_is_no_window_of_the_schedule(who: Caller) -> None:
-    admitted(door(asked(), who, FlowStart("flow-1", DUE, "web")))
+    admitted(door(asked(), who, FlowRunOrigin("flow-1", DUE, "web")))
     admitted(door(asked(), who, CHOSEN))  # machines are kept apart by their claims
 
 
@@ -97,9 +97,11 @@ def test_a_chosen_time_is_told_from_now(
     fields: dict[str, Any] = {"created": made, "expected_start_time": made + later, "auto_scheduled": auto}
     run = FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), **fields)
     monkeypatch.setattr(FlowRunContext, "get", classmethod(lambda cls: _Context(run)))
-    monkeypatch.setattr("flows.windowed.deployment.get_name", lambda: "web")
+    monkeypatch.setattr("flows.admission.deployment.get_name", lambda: "web")
     moments: dict[str, Any] = {name: made + later for name in ("asked_for", "scheduled_for") if expected.get(name)}
-    assert flow_start() == FlowStart(str(run.id), deployment="web", is_timed=bool(expected.get("is_timed")), **moments)
+    assert read_flow_run_origin() == FlowRunOrigin(
+        str(run.id), deployment="web", has_chosen_start=bool(expected.get("is_timed")), **moments
+    )
 
 
 def test_a_quick_run_of_a_configuration_s_deployment_patches_nothing(served: Served, now_fleet: SimFleet) -> None:

@@ -16,14 +16,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, Scheduled, Suspended
 from prefect.utilities.engine import emit_task_run_state_change_event
 
-from flows import hearing, spread
 from flows.patch import patch_fleet
-from flows.predecessor import bury
-from flows.spread import patch_wave
+from flows.prefect_runtime import api_health, runner
+from flows.prefect_runtime.flow_run_states import close_stale_flow_run
+from flows.prefect_runtime.wave_subflow import patch_wave
 from tasks.model import RunReport
 from tasks.states import OperationState, Step
-from tasks.steps import order
-from tasks.steps.context import MachineRun, Work
+from tasks.steps import pipeline
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
 from tests.flows.prefect_view import artifacts, look
 from tests.support.builders import make_run
 from tests.support.fake_packages import FakePackage
@@ -66,10 +67,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
     monkeypatch.setattr(base.PrefectHttpxSyncClient, "send", met)
     monkeypatch.setattr(base.PrefectHttpxAsyncClient, "send", met_async)
-    monkeypatch.setattr(spread, "PATIENCE_SECONDS", 120.0)
-    monkeypatch.setattr(spread, "BEGIN_SECONDS", 1.0)
-    monkeypatch.setattr(hearing, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(hearing, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 120.0)
+    monkeypatch.setattr(runner, "SUBFLOW_START_SECONDS", 1.0)
+    monkeypatch.setattr(api_health, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(api_health, "RETRY_SECONDS", 0.1)
     yield made
     made.there.set()
     made.refuses = lambda request: False
@@ -80,14 +81,18 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that were carried out, in their order."""
     made: list[str] = []
 
-    def counted(step: Step, whole: Callable[[Work], MachineRun]) -> Callable[[Work], MachineRun]:
-        def call(work: Work) -> MachineRun:
+    def counted(
+        step: Step, whole: Callable[[MachineContext], MachineState]
+    ) -> Callable[[MachineContext], MachineState]:
+        def call(work: MachineContext) -> MachineState:
             made.append(f"{step} {work.name}")
             return whole(work)
 
         return call
 
-    monkeypatch.setattr(order, "FUNCTIONS", {step: counted(step, whole) for step, whole in order.FUNCTIONS.items()})
+    monkeypatch.setattr(
+        pipeline, "STEP_FUNCTIONS", {step: counted(step, whole) for step, whole in pipeline.STEP_FUNCTIONS.items()}
+    )
     return made
 
 
@@ -124,7 +129,7 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
     fleet: SimFleet, api: Api, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two(fleet)
-    monkeypatch.setattr(spread, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 2.0)
     api.refuses = lambda request: begun_working(request, calls)
 
     began = time.monotonic()
@@ -162,7 +167,9 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     assert {name for name in seen.tasks if not name.startswith("report")} == set(calls)
     assert len(artifacts(run_id)) == 4
     told = [
-        each.getMessage() for each in caplog.records if each.name == "flows.hearing" and each.levelname == "WARNING"
+        each.getMessage()
+        for each in caplog.records
+        if each.name == "flows.prefect_runtime.api_health" and each.levelname == "WARNING"
     ]
     assert ["does not answer" in each for each in told if "answer" in each] == [True, False]  # and that it is back
     assert "answers again" in told[-1]
@@ -286,7 +293,7 @@ def test_prefect_shows_how_the_run_ended_that_was_taken_up(state: State[Any], ou
     with get_client(sync_client=True) as client:
         made = client.create_flow_run(patch_wave, parameters={"number": 1, "machines": []})
         client.set_flow_run_state(made.id, state, force=True)
-        bury(str(made.id), run)
+        close_stale_flow_run(str(made.id), run)
         found = client.read_flow_run(made.id).state
     assert found is not None
     assert found.name == shown
@@ -295,6 +302,6 @@ def test_prefect_shows_how_the_run_ended_that_was_taken_up(state: State[Any], ou
 
 def test_a_flow_run_of_another_server_is_let_be() -> None:
     gone = uuid4()
-    bury(str(gone), make_run(state=OperationState.SUCCEEDED))
+    close_stale_flow_run(str(gone), make_run(state=OperationState.SUCCEEDED))
     with get_client(sync_client=True) as client, pytest.raises(ObjectNotFound):
         client.read_flow_run(gone)

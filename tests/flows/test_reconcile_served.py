@@ -14,20 +14,20 @@ from prefect.states import Cancelled, Completed, Pending, Running, Scheduled
 
 from flows import reconcile
 from flows.patch import resume_fleet
-from flows.reconcile import RESUME, _resume_deployment, reconcile_fleet
-from flows.recovery import LeftRun, left_runs
-from flows.successor import GRACE, start_successor
-from flows.tags import DEFAULT_FLEET, fleet_tag, standing_name
+from flows.prefect_api.tags import DEFAULT_FLEET, build_deployment_name, build_fleet_tag
+from flows.reconcile import RESUME_DEPLOYMENT, _find_resume_deployment, reconcile_fleet
+from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
+from flows.recovery.resume_flow_run import STARTUP_GRACE, start_resume_flow_run
 from tasks.errors import PatchError
 from tasks.model import RunInfo, RunReport
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
+from tasks.protocols.leases import LeaseHolder
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.support.builders import make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
-ANNE = Holder("x", "hilltop", 1, "anne")
+ANNE = LeaseHolder("x", "hilltop", 1, "anne")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def deployed(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Depl
         enforce_parameter_schema=True,
     )
     monkeypatch.setattr("prefect.runtime.deployment.get_id", lambda: "of reconcile-fleet")
-    return client.read_deployment_by_name(RESUME)
+    return client.read_deployment_by_name(RESUME_DEPLOYMENT)
 
 
 def abandon(url: str, count: int, salt: str) -> list[RunInfo]:
@@ -85,8 +85,8 @@ def successors(client: SyncPrefectClient, run: RunInfo) -> Sequence[FlowRun]:
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tags))
 
 
-def left(url: str, run: RunInfo, **changes: object) -> LeftRun:
-    (found,) = [each for each in left_runs(url) if each.run.id == run.id]
+def left(url: str, run: RunInfo, **changes: object) -> AbandonedRun:
+    (found,) = [each for each in find_abandoned_runs(url) if each.run.id == run.id]
     return replace(found, **changes)  # type: ignore[arg-type]
 
 
@@ -114,7 +114,7 @@ def test_two_that_ask_at_the_same_moment_get_the_same_flow_run(
     now = datetime.now(UTC)
     with monkeypatch.context() as patch:
         patch.setattr(SyncPrefectClient, "read_flow_runs", lambda *_, **__: [])  # each looks before the other has asked
-        names = {start_successor(client, deployed, left(url, run), now).name for _ in range(2)}
+        names = {start_resume_flow_run(client, deployed, left(url, run), now).name for _ in range(2)}
     assert len(names) == 1
     assert len(successors(client, run)) == 1
 
@@ -130,10 +130,10 @@ def test_a_reconcile_that_dies_between_two_leaves_the_rest_to_the_next(
         count += 1
         if count == 2:
             raise SystemExit(1)
-        return start_successor(*words)  # type: ignore[arg-type]
+        return start_resume_flow_run(*words)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(reconcile, "start_successor", dies)
+        patch.setattr(reconcile, "start_resume_flow_run", dies)
         with pytest.raises(SystemExit):
             reconcile_fleet()
     assert [len(successors(client, run)) for run in runs] == [1, 0, 0]
@@ -146,13 +146,13 @@ def test_a_server_that_fails_for_one_costs_the_others_nothing(
 ) -> None:
     first, second = abandon(url, 2, "fails")
 
-    def fails(client: SyncPrefectClient, resume: DeploymentResponse, left: LeftRun, now: datetime) -> object:
+    def fails(client: SyncPrefectClient, resume: DeploymentResponse, left: AbandonedRun, now: datetime) -> object:
         if left.run.id == first.id:
             raise OSError("the server hung up")
-        return start_successor(client, resume, left, now)
+        return start_resume_flow_run(client, resume, left, now)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reconcile, "start_successor", fails)
+        patch.setattr(reconcile, "start_resume_flow_run", fails)
         with pytest.raises(PatchError, match=f"1 of 2 runs could not be taken up: {first.id}.*hung up"):
             reconcile_fleet()
     assert len(successors(client, second)) == 1
@@ -167,8 +167,8 @@ HOUR = timedelta(hours=1)
         (Scheduled(), -HOUR, 5 * HOUR, False),  # no worker has a place for it
         (Pending(), -HOUR, timedelta(minutes=1), False),
         (Running(), -HOUR, timedelta(minutes=1), False),
-        (Pending(), -HOUR, GRACE + HOUR, True),  # its process died before it took the lease
-        (Running(), -HOUR, GRACE + HOUR, True),
+        (Pending(), -HOUR, STARTUP_GRACE + HOUR, True),  # its process died before it took the lease
+        (Running(), -HOUR, STARTUP_GRACE + HOUR, True),
         (Running(), timedelta(minutes=2), timedelta(minutes=3), True),  # it had the lease, and died
         (Cancelled(), -HOUR, timedelta(), True),
         (Completed(), -HOUR, timedelta(), True),
@@ -185,12 +185,12 @@ def test_one_that_died_is_followed_by_another_and_one_that_is_on_its_way_is_wait
 ) -> None:
     (run,) = abandon(url, 1, f"again-{state.name}-{left_since}-{later}".replace(":", "").replace(" ", "").lower())
     now = datetime.now(UTC)
-    first = start_successor(client, deployed, left(url, run), now)
+    first = start_resume_flow_run(client, deployed, left(url, run), now)
     assert first.is_new
     (made,) = successors(client, run)
     client.set_flow_run_state(made.id, state, force=True)
 
-    second = start_successor(client, deployed, left(url, run, since=now + left_since), now + later)
+    second = start_resume_flow_run(client, deployed, left(url, run, since=now + left_since), now + later)
 
     assert second.is_new is again
     assert len(successors(client, run)) == 1 + again
@@ -199,7 +199,7 @@ def test_one_that_died_is_followed_by_another_and_one_that_is_on_its_way_is_wait
 def test_a_flow_run_that_comes_when_somebody_has_the_run_has_nothing_to_do(url: str) -> None:
     (run,) = abandon(url, 1, "held")
     with open_records(url) as records:
-        records.leases.take(run.id, ANNE, 600)
+        records.leases.acquire(run.id, ANNE, 600)
     state: State[RunReport] = resume_fleet(run.id, if_abandoned=True, return_state=True)
     assert state.is_completed()
     assert "anne on hilltop" in str(state.message)
@@ -218,24 +218,26 @@ def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
     client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def takes_up(*fleets: str) -> str | None:
-        monkeypatch.setattr("flows.reconcile.own_fleets", lambda: frozenset(map(fleet_tag, fleets)))
-        found = _resume_deployment()
+        monkeypatch.setattr("flows.reconcile.read_own_fleet_tags", lambda: frozenset(map(build_fleet_tag, fleets)))
+        found = _find_resume_deployment()
         return found.name if found is not None else None
 
     flow = client.create_flow(resume_fleet)
-    client.create_deployment(flow_id=flow, name="on-demand@north", tags=["fleetpatch", fleet_tag("north")])
+    client.create_deployment(flow_id=flow, name="on-demand@north", tags=["fleetpatch", build_fleet_tag("north")])
 
     assert takes_up("north") == "on-demand@north"
     assert takes_up() == takes_up("south") == "on-demand"  # it says no fleet: it is everybody's
-    client.create_deployment(flow_id=flow, name="on-demand", tags=["fleetpatch", fleet_tag("default")])
+    client.create_deployment(flow_id=flow, name="on-demand", tags=["fleetpatch", build_fleet_tag("default")])
     assert takes_up("default") == "on-demand"
     assert takes_up("south") is None
 
 
 def test_what_reconcile_needs_is_deployed_beside_it() -> None:
-    from deployments.deploying.standing import standing
-    from deployments.serve import offered
+    from deployments.sync.builtin_deployments import build_builtin_deployments
+    from deployments.worker.served_deployments import build_served_deployments
 
-    assert RESUME in {made.full_name for made in standing(DEFAULT_FLEET, "pool", None)}
-    assert standing_name(RESUME, "north") in {made.full_name for made in standing("north", "pool", None)}
-    assert RESUME in {f"{made.flow_name}/{made.name}" for made in offered()}
+    assert RESUME_DEPLOYMENT in {made.full_name for made in build_builtin_deployments(DEFAULT_FLEET, "pool", None)}
+    assert build_deployment_name(RESUME_DEPLOYMENT, "north") in {
+        made.full_name for made in build_builtin_deployments("north", "pool", None)
+    }
+    assert RESUME_DEPLOYMENT in {f"{made.flow_name}/{made.name}" for made in build_served_deployments()}

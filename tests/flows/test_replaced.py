@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Pending
 
-from flows.replaced import Times, why_outdated, why_replaced
-from flows.request import PatchRequest, WindowRequest
-from tasks.rules.calendar.spoken import Spoken, SpokenKind
+from flows.prefect_api.deployment_changes import ActiveSchedule, find_outdated_reason, read_outdated_reason
+from flows.request.patch_request import PatchRequest, WindowRequest
+from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 from tasks.states import RebootPolicy
 from tests.flows.served import Served
 from tests.support.fleet import SimFleet
@@ -101,7 +101,7 @@ def test_a_run_of_which_nothing_was_changed_begins(served: Served, now_fleet: Si
 
 
 DUE = datetime(2026, 12, 5, 22, tzinfo=UTC)
-DAILY = Times(Spoken(SpokenKind.INTERVAL, "", "UTC", None, timedelta(days=1), DUE))
+DAILY = ActiveSchedule(PrefectSchedule(PrefectScheduleKind.INTERVAL, "", "UTC", None, timedelta(days=1), DUE))
 ONE: dict[str, Any] = {"request": {"scope": "a=1"}}
 OTHER: dict[str, Any] = {"request": {"scope": "a=2"}}
 
@@ -112,18 +112,30 @@ OTHER: dict[str, Any] = {"request": {"scope": "a=2"}}
         (ONE, [DAILY], False),
         (OTHER, [DAILY], True),
         (ONE, [], True),
-        (ONE, [Times(None)], False),  # somebody's own schedule, whose dates are not known here
-        (OTHER, [Times(None, OTHER)], False),  # a schedule's own parameters come before those of its deployment
-        (OTHER, [DAILY, Times(None, OTHER)], False),
-        (ONE, [Times(Spoken(SpokenKind.RRULE, "FREQ=NONSENSE", "UTC", None))], True),
-        (ONE, [Times(Spoken(SpokenKind.RRULE, "DTSTART:20261205T230000\nRRULE:FREQ=DAILY", "UTC", None))], True),
+        (ONE, [ActiveSchedule(None)], False),  # somebody's own schedule, whose dates are not known here
+        (
+            OTHER,
+            [ActiveSchedule(None, OTHER)],
+            False,
+        ),  # a schedule's own parameters come before those of its deployment
+        (OTHER, [DAILY, ActiveSchedule(None, OTHER)], False),
+        (ONE, [ActiveSchedule(PrefectSchedule(PrefectScheduleKind.RRULE, "FREQ=NONSENSE", "UTC", None))], True),
+        (
+            ONE,
+            [
+                ActiveSchedule(
+                    PrefectSchedule(PrefectScheduleKind.RRULE, "DTSTART:20261205T230000\nRRULE:FREQ=DAILY", "UTC", None)
+                )
+            ],
+            True,
+        ),
         ({"days": 3}, [DAILY], True),
     ],
 )
 def test_what_a_schedule_would_make_now_is_not_outdated(
-    made: dict[str, Any], schedules: list[Times], is_outdated: bool
+    made: dict[str, Any], schedules: list[ActiveSchedule], is_outdated: bool
 ) -> None:
-    assert bool(why_outdated(made, DUE, ONE, schedules, paused=False)) is is_outdated
+    assert bool(find_outdated_reason(made, DUE, ONE, schedules, paused=False)) is is_outdated
 
 
 def test_a_server_that_gives_no_answer_is_asked_again_and_then_it_is_said(
@@ -131,16 +143,16 @@ def test_a_server_that_gives_no_answer_is_asked_again_and_then_it_is_said(
 ) -> None:
     said: list[str] = []
     times = iter([0.0, 1.0, 61.0])
-    monkeypatch.setattr("flows.replaced.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("flows.prefect_api.deployment_changes.time.monotonic", lambda: next(times))
 
     def away() -> object:
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr("flows.replaced.impatient", away)
+    monkeypatch.setattr("flows.prefect_api.deployment_changes.open_fail_fast_client", away)
     made = {"flow_id": UUID(int=1), "deployment_id": UUID(int=2), "expected_start_time": DUE}
     run = FlowRun.model_validate(made)
 
-    assert why_replaced(run, said.append, lambda _seconds: None) == ""
+    assert read_outdated_reason(run, said.append, lambda _seconds: None) == ""
     assert said == [
         "could not ask Prefect whether the configuration was changed (ConnectError): going by what was asked"
     ]

@@ -23,21 +23,21 @@ from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Running, Suspended
 
-from flows.approval_gate import with_approval
-from flows.context import Caller
+from flows.approval.gate import add_approval_gate
 from flows.patch import patch_fleet, resume_fleet
-from flows.policy_forms import ApprovalRequest
-from flows.ports import Ports
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
 from flows.reconcile import reconcile_fleet
-from flows.recovery import LeftRun, left_runs
-from flows.request import PatchRequest
+from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import ApprovalRequest
 from tasks.model import RunReport
-from tasks.records.approvals import Answer, SqlApprovals
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.reporting.write import write_report
-from tasks.states import Occasion, OperationState
-from tasks.steps.context import Control
+from tasks.records.approvals import ApprovalDecision, SqlApprovals
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.reporting.writer import write_report
+from tasks.states import NotificationEvent, OperationState
+from tasks.steps.context.stop_token import StopToken
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -56,7 +56,7 @@ class Stage:
         self.url = url
         self.run: FlowRun | None = None
         self.presses = 0
-        self.control = Control()
+        self.control = StopToken()
         self.waiting: Callable[[], None] = lambda: None
         self.reporting: Callable[[], None] = lambda: None
 
@@ -67,7 +67,7 @@ class Stage:
         """Press Suspend, and go on when the run has heard of it."""
         self.press_and_go_on()
         until = time.monotonic() + HEARD_SECONDS
-        while not self.control.suspended:
+        while not self.control.is_suspended:
             assert time.monotonic() < until, "the run did not hear that it was suspended"
             time.sleep(0.05)
 
@@ -95,8 +95,8 @@ class Stage:
     def records(self) -> RunReport:
         """The one run in the records."""
         with open_records(self.url) as records:
-            (run,) = History(records).runs()
-            return History(records).report(run.id)
+            (run,) = History(records).read_runs()
+            return History(records).read_report(run.id)
 
     def waves(self) -> list[tuple[str, object]]:
         """Names and numbers of the waves that Prefect shows, in the order in which they began."""
@@ -110,8 +110,8 @@ class Stage:
         found.sort(key=lambda run: run.start_time or run.expected_start_time or datetime.max.replace(tzinfo=UTC))
         return found
 
-    def left(self) -> LeftRun:
-        (left,) = left_runs(self.url)
+    def left(self) -> AbandonedRun:
+        (left,) = find_abandoned_runs(self.url)
         return left
 
     def installed(self) -> set[str]:
@@ -149,24 +149,28 @@ def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> St
         fleet.add(name, [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
     made = Stage(served, fleet, f"sqlite:///{tmp_path / 'records.db'}")
 
-    def tell(occasion: Occasion, _report: RunReport) -> None:
-        if occasion is Occasion.WAITING:
+    def tell(occasion: NotificationEvent, _report: RunReport) -> None:
+        if occasion is NotificationEvent.WAITING:
             made.waiting()
 
     @contextmanager
     def ports(request: Any, who: Caller) -> Iterator[Ports]:
-        made.control = who.control
+        made.control = who.stop_token
         with open_records(who.records_url) as records:
-            mine = replace(fleet.ports(), records=records, leases=records.leases, watch=who.watch)
-            yield with_approval(replace(mine, control=who.control, tell=tell), request, SqlApprovals(records.database))
+            mine = replace(fleet.ports(), records=records, leases=records.leases, listener=who.listener)
+            yield add_approval_gate(
+                replace(mine, stop_token=who.stop_token, notify=tell), request, SqlApprovals(records.database)
+            )
 
     def write(*args: Any) -> Any:
         made.reporting()
         return write_report(*args)
 
-    monkeypatch.setattr("flows.carrying.real_ports", ports)
-    monkeypatch.setattr("flows.spread.write_report", write)
-    monkeypatch.setattr("flows.spread.report_directory", lambda asked: asked or tmp_path / "reports")
+    monkeypatch.setattr("flows.execution.open_ports", ports)
+    monkeypatch.setattr("flows.prefect_runtime.runner.write_report", write)
+    monkeypatch.setattr(
+        "flows.prefect_runtime.runner.find_report_directory", lambda asked: asked or tmp_path / "reports"
+    )
     return made
 
 
@@ -218,7 +222,7 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
         assert shown.state_name == "Completed"
         return
     assert (report.run.state, shown.state_name) == (IN_PROGRESS, "Suspended")
-    assert stage.left().waits
+    assert stage.left().wait_reason
     assert reconcile_fleet(dry_run=True) == [report.run.id]
     assert reconcile_fleet() == [report.run.id]  # it sees the run, and leaves it alone
     assert stage.records().run.state is IN_PROGRESS
@@ -237,7 +241,7 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert all(outcome_of(after, name).state is SUCCEEDED for name in set(NAMES) - touched)
     assert all(machine.boots.count <= 1 for machine in stage.fleet.machines.values())
     assert stage.unclaimed()
-    assert left_runs(stage.url) == ()
+    assert find_abandoned_runs(stage.url) == ()
     assert not [each for each in caplog.records if each.exc_info and each.levelno >= logging.ERROR]
 
 
@@ -265,10 +269,10 @@ def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage
 
     with open_records(stage.url) as records:
         approvals = SqlApprovals(records.database)
-        asked = approvals.of(report.run.id)
+        asked = approvals.find_approval(report.run.id)
         assert asked is not None
-        assert asked.answer is Answer.WAITING
-        approvals.decide(report.run.id, asked.digest, Answer.APPROVED, "anne")
+        assert asked.decision is ApprovalDecision.WAITING
+        approvals.decide(report.run.id, asked.digest, ApprovalDecision.APPROVED, "anne")
     stage.waiting = lambda: None
     ended = stage.resume()
 
@@ -292,7 +296,7 @@ def test_one_that_is_cancelled_while_it_is_suspended_is_settled(stage: Stage) ->
     assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
     assert {outcome.machine for outcome in report.outcomes} == set(NAMES)
     assert stage.installed() == {"first"}
-    assert left_runs(stage.url) == ()
+    assert find_abandoned_runs(stage.url) == ()
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(stage.run.id).state_name == "Cancelled"
 

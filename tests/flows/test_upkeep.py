@@ -8,13 +8,13 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
 
-from flows.policy_forms import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
-from flows.request import WindowRequest
-from flows.upkeep import downloading, prune_records, report_fleet, stage_fleet
-from tasks.records.history import History
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Occurrence, Standing
+from flows.maintenance import build_staging_request, prune_records, report_fleet, stage_fleet
+from flows.request.patch_request import WindowRequest
+from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import HookKind, OperationState, RebootState, UpdateState
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
@@ -61,13 +61,13 @@ def test_a_staging_request_keeps_what_is_chosen_and_leaves_the_rest_aside(fleet:
             "window": WindowRequest(start=datetime(2026, 11, 21, tzinfo=UTC), minutes=90, lead_minutes=40),
         }
     )
-    staging = downloading(asked)
+    staging = build_staging_request(asked)
     assert staging.updates == asked.updates
     assert staging.scope == asked.scope
     assert (staging.hooks, staging.approval.required, staging.notify) == (HooksRequest(), False, [])
     assert staging.window == WindowRequest(minutes=90)
     assert staging.configuration == ""
-    options = staging.options()
+    options = staging.to_patch_options()
     assert (options.download_only, options.reboot, options.repair) == (True, "Never", False)
 
 
@@ -90,17 +90,17 @@ def test_reports_of_the_last_days_are_written_again(url: str, tmp_path: Path) ->
 def test_pruning_forgets_old_runs_and_their_windows(url: str) -> None:
     now = datetime.now(UTC)
     with open_records(url) as records:
-        windows = SqlOccurrences(records.database)
+        windows = SqlWindowClaims(records.database)
         for name, age in (("new", 1), ("old", 100)):
             began = now - timedelta(days=age)
             records.save(make.make_run(id=name, started_at=began, state=OperationState.SUCCEEDED))
-            windows.note(Occurrence("web", began, Standing.MISSED, name, "late", began))
+            windows.record_window_without_run(WindowClaim("web", began, WindowStatus.MISSED, name, "late", began))
 
     assert prune_records(days=90).startswith("1 runs and 0 assessments were forgotten")
 
     with open_records(url) as records:
-        assert [run.id for run in History(records).runs()] == ["new"]
-        left = SqlOccurrences(records.database).between(now - timedelta(days=200), now)
+        assert [run.id for run in History(records).read_runs()] == ["new"]
+        left = SqlWindowClaims(records.database).find_claims_between(now - timedelta(days=200), now)
         assert [each.run_id for each in left] == ["new"]
 
 

@@ -11,30 +11,31 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as AnyState
 
-from flows.context import Caller
+from flows.admission import AdmittedRun, RefusedRun, admit_run
+from flows.maintenance import build_staging_request
 from flows.patch import patch_fleet
-from flows.policy_forms import FreezeRequest
-from flows.ports import Herald
-from flows.request import PatchRequest, WindowRequest
-from flows.upkeep import downloading
-from flows.windowed import Admitted, FlowStart, Refused, flow_start, windowed
+from flows.ports.caller import Caller
+from flows.ports.ports import Notifier
+from flows.prefect_runtime.flow_run_origin import FlowRunOrigin, read_flow_run_origin
+from flows.request.patch_request import PatchRequest, WindowRequest
+from flows.request.policies import FreezeRequest
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunReport
-from tasks.records.history import History
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Occurrence, Standing
-from tasks.states import Occasion, OperationState
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.states import NotificationEvent, OperationState
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
 from tests.support.fleet import SimFleet
 
 DUE = datetime(2026, 11, 20, 23, 20, tzinfo=UTC)
 OPENS = DUE + timedelta(minutes=40)
-FIRST, SECOND = FlowStart("flow-1", DUE, "web-nights"), FlowStart("flow-2", DUE, "web-nights")
+FIRST, SECOND = FlowRunOrigin("flow-1", DUE, "web-nights"), FlowRunOrigin("flow-2", DUE, "web-nights")
 
 
-Told = list[tuple[Occasion, str]]
+Told = list[tuple[NotificationEvent, str]]
 
 
 @pytest.fixture
@@ -43,10 +44,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     heard: Told = []
 
     @contextmanager
-    def telling(request: PatchRequest, who: Caller) -> Iterator[Herald]:
+    def telling(request: PatchRequest, who: Caller) -> Iterator[Notifier]:
         yield lambda occasion, report: heard.append((occasion, report.run.message))
 
-    monkeypatch.setattr("flows.windowed.telling", telling)
+    monkeypatch.setattr("flows.admission.open_run_notifier", telling)
     return heard
 
 
@@ -55,22 +56,22 @@ def asked(*freezes: FreezeRequest, **fields: Any) -> PatchRequest:
     return PatchRequest(**{"scope": "*", "configuration": "web", "window": window, "freezes": list(freezes), **fields})
 
 
-def door(request: PatchRequest, who: Caller, start: FlowStart, late: float = 0.0) -> Admitted | Refused:
-    return windowed(request, who, start, FakeClock(DUE + timedelta(minutes=late)))
+def door(request: PatchRequest, who: Caller, start: FlowRunOrigin, late: float = 0.0) -> AdmittedRun | RefusedRun:
+    return admit_run(request, who, start, FakeClock(DUE + timedelta(minutes=late)))
 
 
-def standing(who: Caller, configuration: str = "web") -> Occurrence | None:
+def standing(who: Caller, configuration: str = "web") -> WindowClaim | None:
     with open_records(who.records_url) as records:
-        return SqlOccurrences(records.database).find(configuration, OPENS)
+        return SqlWindowClaims(records.database).find_claim(configuration, OPENS)
 
 
-def refused(answer: Admitted | Refused) -> Refused:
-    assert isinstance(answer, Refused), answer
+def refused(answer: AdmittedRun | RefusedRun) -> RefusedRun:
+    assert isinstance(answer, RefusedRun), answer
     return answer
 
 
-def admitted(answer: Admitted | Refused) -> Admitted:
-    assert isinstance(answer, Admitted), answer
+def admitted(answer: AdmittedRun | RefusedRun) -> AdmittedRun:
+    assert isinstance(answer, AdmittedRun), answer
     return answer
 
 
@@ -82,7 +83,7 @@ class TestTheDoor:
         assert may.request.window.minutes == 120
         known = standing(who)
         assert known is not None
-        assert (known.what, known.run_id) == (Standing.RUN, may.run_id)
+        assert (known.status, known.run_id) == (WindowStatus.CLAIMED, may.run_id)
 
     def test_a_start_that_was_written_down_does_not_move_it_either(self, who: Caller) -> None:
         start = OPENS + timedelta(days=3)
@@ -91,13 +92,13 @@ class TestTheDoor:
 
     def test_one_that_is_too_late_is_missed_and_kept_in_the_records(self, who: Caller) -> None:
         answer = refused(door(asked(), who, FIRST, 145))
-        assert answer.occasion is Occasion.MISSED
+        assert answer.occasion is NotificationEvent.MISSED
         known = standing(who)
         assert known is not None
-        assert known.what is Standing.MISSED
+        assert known.status is WindowStatus.MISSED
         assert known.reason == answer.refusal.reason
         with open_records(who.records_url) as records:
-            run = History(records).run(answer.report.run.id)
+            run = History(records).find_run(answer.report.run.id)
         assert run.state is OperationState.NOT_STARTED
         assert run.message.startswith("window missed: it was 2026-11-21 01:00 to 03:00 CET")
         assert (run.flow_run_id, run.started_by, run.kind) == ("flow-1", "the schedule of web", "patch")
@@ -111,32 +112,32 @@ class TestTheDoor:
         admitted(door(asked(), who, FIRST))
         second = refused(door(asked(), who, SECOND))
         assert told == [
-            (Occasion.MISSED, late.refusal.reason),
-            (Occasion.CANCELLED, frozen.refusal.reason),
-            (Occasion.MISSED, second.refusal.reason),
+            (NotificationEvent.MISSED, late.refusal.reason),
+            (NotificationEvent.CANCELLED, frozen.refusal.reason),
+            (NotificationEvent.MISSED, second.refusal.reason),
         ]
 
     def test_the_second_run_for_a_window_names_the_first(self, who: Caller) -> None:
         first = admitted(door(asked(), who, FIRST))
         second = refused(door(asked(), who, SECOND, 1))
-        assert second.refusal.what is Standing.RUN
+        assert second.refusal.status is WindowStatus.CLAIMED
         assert f"belongs to run {first.run_id}" in second.refusal.reason
-        assert second.occasion is Occasion.MISSED
+        assert second.occasion is NotificationEvent.MISSED
         known = standing(who)
         assert known is not None
         assert known.run_id == first.run_id
         with open_records(who.records_url) as records:
-            assert History(records).run(second.report.run.id).message == second.refusal.reason
+            assert History(records).find_run(second.report.run.id).message == second.refusal.reason
 
     def test_a_run_that_only_downloads_takes_no_window_of_a_patch_run(self, who: Caller) -> None:
-        early = FlowStart("flow-3", OPENS, "web")  # due at the very moment at which another window opens
-        staging = admitted(door(downloading(asked()), who, early))
+        early = FlowRunOrigin("flow-3", OPENS, "web")  # due at the very moment at which another window opens
+        staging = admitted(door(build_staging_request(asked()), who, early))
         patching = admitted(door(asked(), who, FIRST))
         assert staging.run_id != patching.run_id
         known = standing(who)
         assert known is not None
         assert known.run_id == patching.run_id
-        again = refused(door(downloading(asked()), who, FlowStart("flow-4", OPENS, "web")))
+        again = refused(door(build_staging_request(asked()), who, FlowRunOrigin("flow-4", OPENS, "web")))
         assert f"belongs to run {staging.run_id}" in again.refusal.reason
 
     def test_the_same_flow_run_that_comes_again_gets_its_run(self, who: Caller) -> None:
@@ -153,7 +154,10 @@ class TestTheDoor:
         assert standing(who, "web-nights") is not None
 
     def test_zones_whose_windows_open_at_the_same_moment_are_told_apart(self, who: Caller) -> None:
-        paris, berlin = FlowStart("flow-1", DUE, "web@europe-paris"), FlowStart("flow-2", DUE, "web@europe-berlin")
+        paris, berlin = (
+            FlowRunOrigin("flow-1", DUE, "web@europe-paris"),
+            FlowRunOrigin("flow-2", DUE, "web@europe-berlin"),
+        )
         first = admitted(door(asked(), who, paris))
         admitted(door(asked(), who, berlin))
         known = standing(who, "web@europe-paris")
@@ -162,7 +166,7 @@ class TestTheDoor:
 
     def test_a_copy_of_the_deployment_is_no_other_configuration(self, who: Caller) -> None:
         admitted(door(asked(), who, FIRST))
-        refused(door(asked(), who, FlowStart("flow-2", DUE, "web copy")))
+        refused(door(asked(), who, FlowRunOrigin("flow-2", DUE, "web copy")))
 
     def test_a_freeze_wins_and_is_kept(self, who: Caller) -> None:
         freeze = FreezeRequest(
@@ -171,24 +175,24 @@ class TestTheDoor:
             reason="release",
         )
         answer = refused(door(asked(freeze), who, FIRST))
-        assert answer.occasion is Occasion.CANCELLED
+        assert answer.occasion is NotificationEvent.CANCELLED
         assert answer.refusal.reason.startswith("frozen: release, from 2026-11-21 02:00 CET")
         known = standing(who)
         assert known is not None
-        assert known.what is Standing.FROZEN
+        assert known.status is WindowStatus.FROZEN
 
     def test_a_person_gets_a_window_from_now_bound_to_no_schedule(self, who: Caller, tmp_path: Path) -> None:
         request = asked(outside_window=True)
-        assert admitted(door(request, who, FlowStart("flow-3"), 600)).request == request
+        assert admitted(door(request, who, FlowRunOrigin("flow-3"), 600)).request == request
         assert not (tmp_path / "records.db").exists()
 
     def test_a_freeze_binds_a_person_too_but_is_no_window_of_the_schedule(self, who: Caller) -> None:
         freeze = FreezeRequest(start=DUE + timedelta(minutes=30), end=DUE + timedelta(days=1))
-        answer = refused(door(asked(freeze, outside_window=True), who, FlowStart("flow-3")))
-        assert answer.refusal.what is Standing.FROZEN
+        answer = refused(door(asked(freeze, outside_window=True), who, FlowRunOrigin("flow-3")))
+        assert answer.refusal.status is WindowStatus.FROZEN
         with open_records(who.records_url) as records:
-            assert SqlOccurrences(records.database).between(DUE - timedelta(1), DUE + timedelta(1)) == ()
-            assert History(records).run(answer.report.run.id).message == answer.refusal.reason
+            assert SqlWindowClaims(records.database).find_claims_between(DUE - timedelta(1), DUE + timedelta(1)) == ()
+            assert History(records).find_run(answer.report.run.id).message == answer.refusal.reason
 
     def test_a_plan_changes_nothing_so_it_is_never_refused(self, who: Caller) -> None:
         freeze = FreezeRequest(start=DUE, end=DUE + timedelta(days=1))
@@ -202,32 +206,32 @@ class TestTheDoor:
     ) -> None:
         clock = FakeClock(DUE)
         back = OPENS + timedelta(minutes=50)
-        real = SqlOccurrences.claim
+        real = SqlWindowClaims.claim_window
 
-        def away(self: SqlOccurrences, *arguments: Any) -> Occurrence:
+        def away(self: SqlWindowClaims, *arguments: Any) -> WindowClaim:
             if clock.now() < back:
                 raise RecordsUnavailable("no server")
             return real(self, *arguments)
 
-        monkeypatch.setattr(SqlOccurrences, "claim", away)
-        admitted(windowed(asked(), who, FIRST, clock))
+        monkeypatch.setattr(SqlWindowClaims, "claim_window", away)
+        admitted(admit_run(asked(), who, FIRST, clock))
         back = OPENS + timedelta(days=1)
         with pytest.raises(RecordsUnavailable):
-            windowed(asked(), who, SECOND, clock)
+            admit_run(asked(), who, SECOND, clock)
         assert clock.now() < OPENS + timedelta(minutes=106)
 
     def test_records_that_come_back_too_late_leave_a_missed_window(
         self, who: Caller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = FakeClock(DUE)
-        real = SqlOccurrences.claim
+        real = SqlWindowClaims.claim_window
 
-        def slow(self: SqlOccurrences, *arguments: Any) -> Occurrence:
+        def slow(self: SqlWindowClaims, *arguments: Any) -> WindowClaim:
             clock.advance(146 * 60)
             return real(self, *arguments)
 
-        monkeypatch.setattr(SqlOccurrences, "claim", slow)
-        assert refused(windowed(asked(), who, FIRST, clock)).refusal.what is Standing.MISSED
+        monkeypatch.setattr(SqlWindowClaims, "claim_window", slow)
+        assert refused(admit_run(asked(), who, FIRST, clock)).refusal.status is WindowStatus.MISSED
 
 
 def message(run: FlowRun) -> str:
@@ -272,10 +276,10 @@ def test_a_run_that_starts_too_late_is_cancelled_and_touches_nothing(
     assert "2 h 35 min after the last moment" in message(run)
     assert now_fleet.records.runs == {}
     with open_records() as records:
-        (kept,) = SqlOccurrences(records.database).between(
+        (kept,) = SqlWindowClaims(records.database).find_claims_between(
             datetime.now(UTC) - timedelta(days=1), datetime.now(UTC), "web"
         )
-        assert kept.what is Standing.MISSED
+        assert kept.status is WindowStatus.MISSED
 
 
 def test_the_second_run_for_a_window_is_cancelled(
@@ -316,7 +320,7 @@ def test_a_person_starts_the_same_deployment_when_they_like_but_not_in_a_freeze(
 
 
 def test_outside_of_a_flow_run_nothing_is_scheduled() -> None:
-    assert flow_start() == FlowStart()
+    assert read_flow_run_origin() == FlowRunOrigin()
 
 
 def test_what_a_caller_of_the_flow_is_told_of_a_freeze(

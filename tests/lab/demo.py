@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.exits import Code
+from flows.cli.runtime.exit_codes import ExitCode
 from tests.lab.fleet import Lab, LabHost
 
 HERE = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def patch_the_lab(lab: Lab) -> int:
     after = {host.name: look(host) for host in hosts}
     show("After, as the machines themselves say", hosts, before, after)
     faults = judge(hosts, before, after)
-    if code not in (Code.GOOD, Code.WARNINGS):
+    if code not in (ExitCode.SUCCESS, ExitCode.WARNINGS):
         faults.append(f"fleetpatch ended with exit code {code}")
     reports = sorted(PLACE.glob("*/report.html"), key=lambda path: path.stat().st_mtime)
     if not reports:
@@ -79,7 +79,7 @@ def patch_the_lab(lab: Lab) -> int:
     if faults:
         return 1
     console.print(f"[green]✓ Every security update is installed, and only {hosts[REBOOTS - 1].name} was rebooted.[/]")
-    if code == Code.WARNINGS:  # they got a new libc, and were not to be rebooted for that
+    if code == ExitCode.WARNINGS:  # they got a new libc, and were not to be rebooted for that
         console.print("  The warnings name services that run on replaced files until they are restarted.")
     console.print(f"  {time.monotonic() - began:.0f} s from booting the machines to here.")
     console.print(f"  Report: {reports[-1]}")

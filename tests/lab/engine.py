@@ -7,30 +7,31 @@ from typing import Any
 
 import yaml
 
-from flows.carrying import carry_out
-from flows.context import Caller
-from flows.ports import PlainRunner
-from flows.request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.execution import execute_request
+from flows.local_run import LocalRunner
+from flows.ports.caller import Caller
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.states import Step
-from tasks.steps.context import Control, SilentWatcher, Watcher
+from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
+from tasks.steps.context.stop_token import StopToken
 from tests.lab.fleet import LabHost
 
 
 @dataclass
-class Telling(SilentWatcher):
+class Telling(LoggingListener):
     """A watcher that remembers what it was told, and calls back at the first progress of the installation."""
 
     steps: list[tuple[str, Step, str]] = field(default_factory=list)
     on_install: Any = None
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Call back once, at the first sign that something is being installed."""
         if step is Step.INSTALL and message.startswith("installing") and self.on_install is not None:
             call, self.on_install = self.on_install, None
             call()
 
-    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """Remember it."""
         self.steps.append((machine, step, state))
 
@@ -67,8 +68,8 @@ class Fleet:
         *masks: str,
         minutes: float = 60,
         waves: dict[str, Any] | None = None,
-        watch: Watcher | None = None,
-        control: Control | None = None,
+        watch: ProgressListener | None = None,
+        control: StopToken | None = None,
         **fields: Any,
     ) -> RunReport:
         """Patch the fleet: only updates that match a mask; with none, what is critical or security."""
@@ -83,8 +84,10 @@ class Fleet:
             waves=WavesRequest(**{"percent": 100, **(waves or {})}),
             **options,
         )
-        who = Caller(watch=watch or SilentWatcher(), control=control or Control(), records_url=self.records_url)
-        return carry_out(request, who, lambda request, ports: PlainRunner())
+        who = Caller(
+            listener=watch or LoggingListener(), stop_token=control or StopToken(), records_url=self.records_url
+        )
+        return execute_request(request, who, lambda request, ports: LocalRunner())
 
 
 def outcome_of(report: RunReport, host: LabHost) -> Outcome:

@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.stopping import still_open
+from flows.cli.runtime.run_lookup import find_unfinished_acts
 from tasks.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
@@ -112,7 +112,7 @@ def _under_way(controllers: Controllers) -> str:
     if run.state is not OperationState.IN_PROGRESS:
         return "over"
     journal = controllers.journal()
-    acts = sorted({entry.act for entry in still_open(journal)})
+    acts = sorted({entry.act for entry in find_unfinished_acts(journal)})
     return ", ".join(acts) or ("between acts" if journal else "before any act")
 
 

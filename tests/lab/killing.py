@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.cli.stopping import still_open
+from flows.cli.runtime.run_lookup import find_unfinished_acts
 from tasks.model import RunReport
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.seams.records import JournalEntry, JournalMark
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet
 from tests.lab.fleet import PATIENCE, LabHost
@@ -84,8 +84,8 @@ class Controllers:
     def journal(self) -> tuple[JournalEntry, ...]:
         """The journal of the newest run; empty before there is one."""
         with open_records(self.fleet.records_url) as records:
-            runs = History(records).runs(1, kind=self.kind)
-            return records.entries(runs[0].id) if runs else ()
+            runs = History(records).read_runs(1, kind=self.kind)
+            return records.read_entries(runs[0].id) if runs else ()
 
     def wait_until(self, seen: Seen, what: str, seconds: float = PATIENCE) -> None:
         """Wait until the journal shows something."""
@@ -105,7 +105,7 @@ class Controllers:
         """The newest run, as the records have it."""
         with open_records(self.fleet.records_url) as records:
             history = History(records)
-            return history.report(history.runs(1, kind=self.kind)[0].id)
+            return history.read_report(history.read_runs(1, kind=self.kind)[0].id)
 
     def end(self) -> None:
         """Kill those that still run."""
@@ -155,7 +155,7 @@ class Told:
 
 def began(act: str) -> Callable[[tuple[JournalEntry, ...]], bool]:
     """Whether an act was begun that has no end yet."""
-    return lambda entries: any(entry.act == act for entry in still_open(entries))
+    return lambda entries: any(entry.act == act for entry in find_unfinished_acts(entries))
 
 
 def ended(act: str) -> Callable[[tuple[JournalEntry, ...]], bool]:

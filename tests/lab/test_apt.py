@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from tasks.errors import RepositoryError
-from tasks.managers.apt import Apt
+from tasks.managers.apt.manager import AptManager
 from tasks.model import PackageState, Update
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.manager import Transaction, Work
-from tasks.seams.transport import Job, JobPhase, JobView, Script
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.package_manager import JobKind, Transaction
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script
 from tasks.states import Classification
 from tests.contract.manager_subjects import Subject, apt_subject, patiently
 from tests.lab.fleet import LabHost
 
-APT = Apt()
+APT = AptManager()
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def updates_of(subject: Subject) -> dict[str, Update]:
     return {update.id: update for update in assess(subject).updates}
 
 
-def install(subject: Subject, *updates: Update, job_id: str = "job", lock_wait: str = "300") -> JobView:
-    script = APT.job(Work.INSTALL, [Transaction(0, updates, time.time() + 600, 10.0)])
+def install(subject: Subject, *updates: Update, job_id: str = "job", lock_wait: str = "300") -> JobStatus:
+    script = APT.build_job_script(JobKind.INSTALL, [Transaction(0, updates, time.time() + 600, 10.0)])
     return subject.carry_out(job_id, Script(script.name, {**script.params, "lock_wait_seconds": lock_wait}))
 
 
-def ending(view: JobView) -> tuple[object, str]:
+def ending(view: JobStatus) -> tuple[object, str]:
     (ended,) = [event for event in view.events if event["kind"] == "transaction_ended"]
     return ended["exit_code"], str(ended["error"])
 
@@ -96,7 +96,7 @@ def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Su
     updates = updates_of(subject)
     meta, image = updates["lab-meta"], updates["lab-image-2"]
     assert (image.installed, image.available, image.group) == (None, "2.0", meta.group)
-    rehearsal = APT.rehearse(subject.transport, [meta], deadline=subject.soon)
+    rehearsal = APT.simulate(subject.transport, [meta], deadline=subject.soon)
     assert rehearsal.changes == {"lab-meta": "2.0", "lab-image-2": "2.0"}
     assert ending(install(subject, meta, image)) == (0, "")
     assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "2.0", "lab-image-2": "2.0"}
@@ -108,8 +108,8 @@ def test_a_new_dependency_that_a_mask_names_is_not_installed(host: LabHost, subj
     """It was not needed when the run was planned, or it would have been left out then."""
     host.sh(LOCAL_REPOSITORY, root=True)
     meta = updates_of(subject)["lab-meta"]
-    script = APT.job(
-        Work.INSTALL, [Transaction(0, (meta,), time.time() + 600, 10.0)], excluded=["linux-*", "lab-im?ge-*"]
+    script = APT.build_job_script(
+        JobKind.INSTALL, [Transaction(0, (meta,), time.time() + 600, 10.0)], excluded=["linux-*", "lab-im?ge-*"]
     )
     view = subject.carry_out("job", script)
     (refused,) = [event for event in view.events if event["kind"] == "not_attempted"]
@@ -151,7 +151,9 @@ def test_a_download_that_moved_is_found_again_when_staging(host: LabHost, subjec
     updates = updates_of(subject)
     moved = "cd /root/repo; mkdir pool; mv *.deb pool/; sed -i 's,^Filename: ./,&pool/,' Packages"
     host.sh(moved, root=True)
-    stage = APT.job(Work.STAGE, [Transaction(0, (updates["lab-meta"], updates["lab-image-2"]), time.time() + 600, 1.0)])
+    stage = APT.build_job_script(
+        JobKind.STAGE, [Transaction(0, (updates["lab-meta"], updates["lab-image-2"]), time.time() + 600, 1.0)]
+    )
     view = subject.carry_out("stage", stage)
     assert "Failed to fetch" in view.log
     assert ending(view) == (0, "")
@@ -226,8 +228,8 @@ def test_a_power_cut_is_seen_and_mended(host: LabHost, subject: Subject) -> None
     subject.quicken(60)
     updates = updates_of(subject)
     wanted = [updates["lab-slow"], updates["lab-plain"], updates["lab-conffile"]]
-    script = APT.job(Work.INSTALL, [Transaction(0, tuple(wanted), time.time() + 600, 10.0)])
-    subject.transport.start(Job("cut", script), deadline=subject.soon)
+    script = APT.build_job_script(JobKind.INSTALL, [Transaction(0, tuple(wanted), time.time() + 600, 10.0)])
+    subject.transport.start_job(Job("cut", script), deadline=subject.soon)
     patiently(lambda: "half-configured lab-slow:all 2.0" in host.dpkg_log())
     boot = host.boot_id()
     host.crash()
@@ -239,7 +241,7 @@ def test_a_power_cut_is_seen_and_mended(host: LabHost, subject: Subject) -> None
     assert state.problems
     assert state.repairable
     subject.quicken(1)
-    repair = APT.job(Work.REPAIR, [Transaction(0, (), time.time() + 600, 10.0)])
+    repair = APT.build_job_script(JobKind.REPAIR, [Transaction(0, (), time.time() + 600, 10.0)])
     assert ending(subject.carry_out("mend", repair)) == (0, "")
     assert assess(subject).problems == ()
     assert host.package_versions("lab-slow") == {"lab-slow": "2.0"}
@@ -284,7 +286,7 @@ def test_a_full_disk_is_told_before_anything_is_changed(host: LabHost, subject: 
 
 def test_a_version_that_is_gone_is_told(subject: Subject) -> None:
     gone = replace(updates_of(subject)["lab-plain"], available="1.9")
-    rehearsal = APT.rehearse(subject.transport, [gone], deadline=subject.soon)
+    rehearsal = APT.simulate(subject.transport, [gone], deadline=subject.soon)
     assert "does not know" in (rehearsal.refused or {})["lab-plain"]
     code, error = ending(install(subject, gone))
     assert code != 0
@@ -303,7 +305,7 @@ def test_unmet_dependencies_are_seen_and_mended_without_removing_anything(host: 
     state = assess(subject)
     assert any(problem.startswith("lab-dep-a has unmet dependencies") for problem in state.problems)
     assert state.repairable
-    repair = APT.job(Work.REPAIR, [Transaction(0, (), time.time() + 600, 10.0)])
+    repair = APT.build_job_script(JobKind.REPAIR, [Transaction(0, (), time.time() + 600, 10.0)])
     code, error = ending(subject.carry_out("mend", repair))
     whole = host.package_versions("lab-dep-a", "lab-dep-b", "lab-plain")
     assert "lab-plain" in whole

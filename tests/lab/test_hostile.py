@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.model import Outcome, RunReport
-from tasks.reporting.write import write_report
+from tasks.reporting.writer import write_report
 from tasks.states import OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import LabHost
@@ -143,7 +143,7 @@ def test_a_machine_whose_programs_lie_costs_only_itself(hosts: Boot, tmp_path: P
 
 
 def test_a_machine_that_hangs_is_given_up(hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.steps.context.READ_SECONDS", 20.0)  # the same deadline, sooner
+    monkeypatch.setattr("tasks.steps.context.machine_context.READ_TIMEOUT_SECONDS", 20.0)  # the same deadline, sooner
     bad, good, fleet = with_a_neighbour(hosts, tmp_path)
     wrap(bad, "df", "exec sleep 100000")
 

@@ -25,11 +25,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
-from flows.reconcile import RESUME
-from flows.recovery import left_runs
+from flows.reconcile import RESUME_DEPLOYMENT
+from flows.recovery.abandoned_runs import find_abandoned_runs
 from tasks.model import RunReport
-from tasks.records.opening import open_records
-from tasks.seams.records import JournalEntry
+from tasks.protocols.records import JournalEntry
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.flows.prefect_view import Seen, artifacts, look
@@ -53,7 +53,7 @@ FLOW = """
 import sys
 from pathlib import Path
 from flows.patch import patch_fleet
-from flows.request import PatchRequest
+from flows.request.patch_request import PatchRequest
 patch_fleet(PatchRequest.model_validate_json(Path(sys.argv[1]).read_text()))
 """
 Test = Callable[["Story"], None]
@@ -226,7 +226,7 @@ def tell_of_a_worker_that_dies(story: Story) -> None:
     with story.server.client() as client:
         client.create_work_pool(WorkPoolCreate(name="lab", type="process"))
         killed = deploy("flows/patch.py:patch_fleet", "killed")
-        deploy("flows/patch.py:resume_fleet", RESUME.rpartition("/")[2])
+        deploy("flows/patch.py:resume_fleet", RESUME_DEPLOYMENT.rpartition("/")[2])
         reconcile = deploy("flows/reconcile.py:reconcile_fleet", "scheduled")
         client.create_flow_run_from_deployment(killed, parameters={"request": story.request()})
     words = ("-m", "prefect", "worker", "start", "--pool", "lab", "--type", "process")
@@ -234,12 +234,12 @@ def tell_of_a_worker_that_dies(story: Story) -> None:
     story.wait_for(began("install"), "the installation")
     worker.kill()
     with open_records(story.fleet.records_url) as records:
-        lease = records.leases.lease(story.report.run.id)
+        lease = records.leases.find_lease(story.report.run.id)
     assert lease is not None
     assert lease.holder is not None
     os.kill(lease.holder.pid, signal.SIGKILL)
     until = time.monotonic() + WAIT_SECONDS
-    while not left_runs(story.fleet.records_url):
+    while not find_abandoned_runs(story.fleet.records_url):
         assert time.monotonic() < until, "the run is not left"
         time.sleep(1)
     story.server.run(*words, log=story.place / "worker-2.log", **story.environment())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.keeper import LEASE_SECONDS, RENEW_SECONDS, STOPPING_SECONDS
-from tasks.records.opening import open_records
+from flows.engine.lease_renewer import LEASE_SECONDS, RENEW_SECONDS, STOPPING_LEASE_SECONDS
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
@@ -143,9 +143,9 @@ def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
     first.kill()
     told = controllers.start("reconcile", "--plain", "--json")
     with open_records(controllers.fleet.records_url) as records:
-        assert records.leases.lease(controllers.newest().run.id)
+        assert records.leases.find_lease(controllers.newest().run.id)
     assert told.end().json["runs"] == []  # its lease is not over yet
-    time.sleep(STOPPING_SECONDS + 2)
+    time.sleep(STOPPING_LEASE_SECONDS + 2)
     (run,) = controllers.start("reconcile", "--plain", "--json").end().json["runs"]
     assert run["action"] == "settle"
     assert "SIGTERM" in run["reason"]

@@ -19,11 +19,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Cancelling
 
 from tasks.model import RunReport
-from tasks.records.history import History
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Standing
-from tasks.seams.records import JournalMark
+from tasks.protocols.records import JournalMark
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowStatus
 from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet, configured_times
@@ -125,9 +125,9 @@ class Planned:
         """What the records know of a configuration's newest run."""
         with open_records(self.records_url) as records:
             history = History(records)
-            for run in history.runs(50, kind="patch"):
+            for run in history.read_runs(50, kind="patch"):
                 if run.request.get("configuration") == name:
-                    return history.report(run.id)
+                    return history.read_report(run.id)
         return None
 
     def installing(self, name: str) -> bool:
@@ -137,13 +137,14 @@ class Planned:
             return False
         with open_records(self.records_url) as records:
             return any(
-                entry.act == "install" and entry.mark is JournalMark.BEFORE for entry in records.entries(report.run.id)
+                entry.act == "install" and entry.mark is JournalMark.BEFORE
+                for entry in records.read_entries(report.run.id)
             )
 
-    def standing(self, name: str, start: datetime) -> Standing | None:
+    def standing(self, name: str, start: datetime) -> WindowStatus | None:
         with open_records(self.records_url) as records:
-            found = SqlOccurrences(records.database).find(name, start)
-        return found.what if found is not None else None
+            found = SqlWindowClaims(records.database).find_claim(name, start)
+        return found.status if found is not None else None
 
     def until(self, seen: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
         end = time.monotonic() + seconds
@@ -201,7 +202,7 @@ def test_a_window_opens_by_schedule_and_the_machine_is_patched(
         assert report.run.window.start == start
         assert [outcome.state for outcome in report.outcomes] == [OperationState.SUCCEEDED]
         assert patched.package_versions("lab-plain") == {"lab-plain": "2.0"}
-        assert plan.standing("ontime", start) is Standing.RUN
+        assert plan.standing("ontime", start) is WindowStatus.CLAIMED
         # What was cancelled before its start was never begun, here or there.
         assert plan.state(dropped.id) == "Cancelled"
         assert plan.report("dropped") is None
@@ -253,7 +254,7 @@ def _patched_in_what_was_left(plan: Planned, host: LabHost, start: datetime) -> 
 
 def _missed(plan: Planned, host: LabHost, start: datetime) -> None:
     assert plan.ended("missed") == "Cancelled"
-    assert plan.standing("missed", start) is Standing.MISSED
+    assert plan.standing("missed", start) is WindowStatus.MISSED
     report = plan.report("missed")
     assert report is not None
     assert report.run.state is OperationState.NOT_STARTED

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tasks.model import Outcome
-from tasks.rules.restarts import CHECK
+from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, OperationState, UpdateState
-from tasks.steps import packages
+from tasks.steps.machine import package_state
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import LabHost
 
@@ -79,7 +79,7 @@ def test_services_that_run_a_replaced_library_are_told_and_restarted_when_asked(
     outcome = outcome_of(fleet.patch("libssl3", reboot="Never"), host)
     assert result_of(outcome, "libssl3").state is UpdateState.INSTALLED
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    warning = told(outcome, CHECK)[FindingLevel.WARN]
+    warning = told(outcome, SERVICE_RESTART_CHECK)[FindingLevel.WARN]
     assert "nginx.service" in warning
     assert host.sh(GONE.replace("{pid}", web), root=True).strip() != "0"
     assert main_pid(host, "nginx") == web
@@ -90,13 +90,13 @@ def test_services_that_run_a_replaced_library_are_told_and_restarted_when_asked(
     host.sh("mv /usr/sbin/needrestart.gone /usr/sbin/needrestart", root=True)
 
     outcome = outcome_of(fleet.patch("lab-none", restart_services="IfRequired", reboot="Never"), host)
-    assert "nginx.service" in told(outcome, CHECK)[FindingLevel.GOOD]
+    assert "nginx.service" in told(outcome, SERVICE_RESTART_CHECK)[FindingLevel.GOOD]
     assert main_pid(host, "nginx") not in {web, "0"}
     assert host.sh(GONE.replace("{pid}", main_pid(host, "nginx")), root=True).strip() == "0"
     assert (main_pid(host, "ssh"), host.boot_id()) == (ssh, boot)
     assert "tcp/80" in open_ports(host)
     assert outcome.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}
-    left = told(outcome, CHECK).get(FindingLevel.WARN, "")
+    left = told(outcome, SERVICE_RESTART_CHECK).get(FindingLevel.WARN, "")
     assert "nginx.service" not in left
 
 
@@ -125,7 +125,7 @@ def test_packages_that_somebody_changes_after_the_boot_are_waited_for_or_told(
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
 
     host.sh("echo 40 > /etc/lab-slow-seconds", root=True)
-    monkeypatch.setattr(packages, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(package_state, "MAX_WAIT_SECONDS", 2.0)
     outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=2), host)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     warning = told(outcome, "packages")[FindingLevel.WARN]

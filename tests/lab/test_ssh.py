@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from inventory.credentials import Credential, CredentialKind, Secret, resolve
-from inventory.machine import HostKeyPolicy, HostKeys, Inventory, Machine
+from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
+from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine
 from tasks.errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -20,12 +20,12 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.transport import Job, JobPhase, Script
-from tasks.steps.facts import read_facts
-from tasks.transport.open import open_session
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, JobPhase, Script
+from tasks.steps.machine.facts import read_facts
 from tasks.transport.session import Session
-from tasks.transport.ssh.jump import Bastions
+from tasks.transport.session_factory import build_session
+from tasks.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.transport_subjects import scripts
 from tests.lab.fleet import LabError, LabHost
 
@@ -39,12 +39,16 @@ Open = Callable[..., Session]
 def session(tmp_path: Path) -> Iterator[Open]:
     """`session(host, …)` gives a Session to a host; fields of the machine and the inventory as keywords."""
     opened: list[Session] = []
-    bastions = Bastions()
+    bastions = JumpHostPool()
 
-    def make(host: LabHost, *others: Machine, keys: HostKeys | None = None, secrets=resolve, **fields) -> Session:
+    def make(
+        host: LabHost, *others: Machine, keys: HostKeySettings | None = None, secrets=resolve_credential, **fields
+    ) -> Session:
         machine = replace(machine_of(host), **fields)
-        inventory = Inventory((machine, *others), keys or HostKeys(known_hosts=host.known_hosts))
-        it = open_session(machine, inventory, clock=CLOCK, secrets=secrets, bastions=bastions, scripts=scripts)
+        inventory = Inventory((machine, *others), keys or HostKeySettings(known_hosts=host.known_hosts))
+        it = build_session(
+            machine, inventory, clock=CLOCK, resolve_credential=secrets, jump_hosts=bastions, script_loader=scripts
+        )
         opened.append(it)
         return it
 
@@ -75,7 +79,7 @@ def patient(look: Callable[[], T], wanted: Callable[[T], bool], seconds: float =
                 return seen
         except TransportError as error:
             assert error.transient or isinstance(error, AuthenticationFailed), error  # noqa: PT017  # pam_nologin at boot
-        assert not until.passed(CLOCK), "it did not come about"
+        assert not until.has_passed(CLOCK), "it did not come about"
         CLOCK.sleep(0.3)
 
 
@@ -91,13 +95,13 @@ def test_another_host_key_is_quarantined_before_any_login(host, session, tmp_pat
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(new)], check=True)
     known.write_text(f"{host.address} {new.with_suffix('.pub').read_text()}")
     with pytest.raises(HostKeyMismatch, match="but pinned is") as caught:
-        session(host, keys=HostKeys(known_hosts=known)).run(LIST, deadline=soon())
+        session(host, keys=HostKeySettings(known_hosts=known)).run(LIST, deadline=soon())
     assert caught.value.machine == host.name
     with pytest.raises(HostKeyUnknown):
-        session(host, keys=HostKeys(known_hosts=tmp_path / "none")).run(LIST, deadline=soon())
-    learned = HostKeys(HostKeyPolicy.LEARN, tmp_path / "learned")
+        session(host, keys=HostKeySettings(known_hosts=tmp_path / "none")).run(LIST, deadline=soon())
+    learned = HostKeySettings(HostKeyPolicy.LEARN, tmp_path / "learned")
     assert session(host, keys=learned).run(LIST, deadline=soon()).exit_code == 0
-    pinned = HostKeys(HostKeyPolicy.PINNED, tmp_path / "learned")
+    pinned = HostKeySettings(HostKeyPolicy.PINNED, tmp_path / "learned")
     assert session(host, keys=pinned).run(LIST, deadline=soon()).exit_code == 0
 
 
@@ -112,7 +116,7 @@ def test_sudo_with_a_password(host, session):
     def secrets(reference: str) -> Credential:
         if reference.startswith("env:"):
             return Credential(CredentialKind.PASSWORD, secret=Secret(reference.removeprefix("env:")))
-        return resolve(reference)
+        return resolve_credential(reference)
 
     right = session(host, user="pwsudo", privilege_password="env:lab-password", secrets=secrets)
     assert read_facts(right, CLOCK, soon()).privilege == "sudo"
@@ -152,7 +156,7 @@ def test_a_sudo_that_wants_a_terminal(host, session):
     plain.start(Job("on-terminal", Script("work")), deadline=soon())
     view = patient(lambda: plain.look("on-terminal", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
     assert view.exit_code == 3
-    secrets = lambda reference: password if reference.startswith("env:") else resolve(reference)  # noqa: E731
+    secrets = lambda reference: password if reference.startswith("env:") else resolve_credential(reference)  # noqa: E731
     right = session(host, user="pwsudo", privilege_password="env:x", secrets=secrets)
     assert read_facts(right, CLOCK, soon()).privilege == "sudo"
 
@@ -261,7 +265,7 @@ def test_certificates_of_hosts_and_users(host, session, tmp_path):
     keygen("-t", "ed25519", "-N", "", "-f", authority)
     known = tmp_path / "known_hosts"
     known.write_text(f"@cert-authority {host.address} {authority.with_suffix('.pub').read_text()}")
-    keys = HostKeys(HostKeyPolicy.CA, known)
+    keys = HostKeySettings(HostKeyPolicy.CA, known)
     with pytest.raises(HostKeyUnknown, match="no host certificate"):
         session(host, keys=keys).run(LIST, deadline=soon())
     for kind in ("ed25519", "ecdsa"):
@@ -327,7 +331,7 @@ def test_many_sessions_through_one_jump_host_at_once(hosts, session):
 
     def ask(it: Session) -> int:
         try:
-            return it.run(replace(LIST, privileged=False), deadline=soon(120)).exit_code
+            return it.run_script(replace(LIST, privileged=False), deadline=soon(120)).exit_code
         finally:
             it.close()
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from inventory.credentials import Credential, CredentialKind, Secret, resolve
-from inventory.machine import HostKeys, Inventory, Machine, PrivilegeMethod
+from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
+from inventory.machine import HostKeySettings, Inventory, Machine, PrivilegeMethod
 from tasks.errors import AuthenticationFailed, FleetpatchError, Unreachable
-from tasks.transport.logins import Logins
-from tasks.transport.open import open_session
+from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.session import Session
-from tasks.transport.ssh import connect as connecting
-from tasks.transport.ssh import jump
-from tasks.transport.ssh.jump import Bastions
+from tasks.transport.session_factory import build_session
+from tasks.transport.ssh import connection as connecting
+from tasks.transport.ssh import jump_hosts
+from tasks.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.ssh_world import GREET, outcomes, soon
 from tests.contract.transport_subjects import scripts
 from tests.lab.fleet import LabHost
@@ -36,26 +36,26 @@ sleep 600;
 def secrets(reference: str) -> Credential:
     if reference.startswith("env:"):
         return Credential(CredentialKind.PASSWORD, secret=Secret(reference.removeprefix("env:")))
-    return resolve(reference)
+    return resolve_credential(reference)
 
 
 @pytest.fixture
 def open_to() -> Iterator[Open]:
     """`open_to(host, *others, …)` gives a Session; all of a test are of one run."""
     opened: list[Session] = []
-    bastions, logins = Bastions(), Logins()
+    bastions, logins = JumpHostPool(), LockoutGuard()
 
     def make(host: LabHost, *others: Machine, **fields: object) -> Session:
         machine = replace(machine_of(host), privilege=PrivilegeMethod.NONE, **fields)  # type: ignore[arg-type]
-        keys = HostKeys(known_hosts=host.known_hosts)
-        it = open_session(
+        keys = HostKeySettings(known_hosts=host.known_hosts)
+        it = build_session(
             machine,
             Inventory((machine, *others), keys),
             clock=CLOCK,
-            secrets=secrets,
-            bastions=bastions,
-            logins=logins,
-            scripts=scripts,
+            resolve_credential=secrets,
+            jump_hosts=bastions,
+            lockout_guard=logins,
+            script_loader=scripts,
         )
         opened.append(it)
         return it
@@ -84,7 +84,7 @@ def accepted(host: LabHost) -> int:
 
 
 def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connection(hosts, open_to, monkeypatch):
-    monkeypatch.setattr(jump, "CHANNEL_SECONDS", 6.0)
+    monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 6.0)
     outer, inner = hosts(2)
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     inner.sh(f"systemd-run -q perl -e '{SILENT}'; sleep 1", root=True)
@@ -104,8 +104,8 @@ def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connecti
 
 
 def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatch):
-    monkeypatch.setattr(jump, "CHANNEL_SECONDS", 6.0)
-    monkeypatch.setattr(jump, "OPENING_SECONDS", 4.0)
+    monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 6.0)
+    monkeypatch.setattr(jump_hosts, "JUMP_HOST_TIMEOUT_SECONDS", 4.0)
     outer, inner = hosts(2)
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     configured(outer, "MaxSessions 1")  # channels to others are no sessions
@@ -138,7 +138,7 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatc
 
 
 def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(hosts, open_to, monkeypatch):
-    monkeypatch.setattr(connecting, "PAUSES", (0.05, 0.05))
+    monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
     fleet = hosts(3)
     for number, host in enumerate(fleet):
         configured(host, "PasswordAuthentication yes", f"MaxAuthTries {1 + number}")
@@ -152,7 +152,7 @@ def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(hosts, ope
 
 
 def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to, monkeypatch):
-    monkeypatch.setattr(connecting, "PAUSES", (0.05, 0.05))
+    monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
     configured(host, "PasswordAuthentication no", "KbdInteractiveAuthentication yes")
     fields = {"user": "pwsudo", "credential": f"env:{PASSWORD}"}
     open_to(host, **fields).run(GREET, deadline=soon())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.states import OperationState, UpdateState
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.lab.engine import Fleet, Telling, configured_times, outcome_of, result_of
 from tests.lab.fleet import LabHost
 
@@ -54,8 +54,8 @@ def test_a_window_about_to_close_holds_what_it_can_and_kills_nothing(fleet: Flee
 def test_a_run_that_is_stopped_lets_its_transaction_end(fleet: Fleet) -> None:
     (host,) = fleet.hosts
     host.sh("echo 8 > /etc/lab-slow-seconds", root=True)
-    control = Control()
-    watch = Telling(on_install=lambda: control.stop("tested"))
+    control = StopToken()
+    watch = Telling(on_install=lambda: control.request_stop("tested"))
 
     outcome = outcome_of(fleet.patch("lab-slow", reboot="Always", control=control, watch=watch), host)
 

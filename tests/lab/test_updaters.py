@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.lab.engine import Fleet, Telling
 from tests.lab.fleet import LabHost
@@ -86,7 +86,7 @@ def its_lease_is_over(controllers: Controllers) -> None:
     """Spare the minute that a dead process' lease is waited for."""
     run = controllers.newest().run.id
     with open_records(controllers.fleet.records_url) as records:
-        lease = records.leases.lease(run)
+        lease = records.leases.find_lease(run)
         assert lease is not None
         assert lease.holder is not None
-        records.leases.give_back(run, lease.holder)
+        records.leases.release(run, lease.holder)

@@ -10,11 +10,11 @@ import yaml
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
-from flows.approval import approve_run, waiting_runs
-from tasks.records.history import History
-from tasks.records.occurrences import SqlOccurrences
-from tasks.records.opening import open_records
-from tasks.rules.admission import Occurrence, Standing
+from flows.approval.decisions import approve_run, find_waiting_runs
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import OperationState
 from tests.lab.fleet import LabHost
 from tests.lab.test_scheduled import Planned, planned, whole_minute
@@ -40,7 +40,7 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
         limit: State[Any] = Cancelled(message="Deployment concurrency limit reached.")
         plan.client.set_flow_run_state(limited.id, limit, force=True)
 
-        (waiting,) = plan.until(lambda: waiting_runs(plan.records_url), "the run that is to be frozen")
+        (waiting,) = plan.until(lambda: find_waiting_runs(plan.records_url), "the run that is to be frozen")
         _write(plan, "frozen", freezes=[FREEZE])
         plan.deploy()
         approve_run(waiting.run.id, "anne", records_url=plan.records_url)
@@ -64,9 +64,9 @@ def _patched_beside_its_download(plan: Planned, host: LabHost, start: datetime) 
     report = plan.report(name)
     assert report is not None
     kept = plan.until(lambda: _known(plan, f"{name} (download)"), "the window of the download")
-    assert [(each.what, each.starts_at) for each in kept] == [(Standing.RUN, start)]
+    assert [(each.what, each.starts_at) for each in kept] == [(WindowStatus.CLAIMED, start)]
     (own,) = _known(plan, name)
-    assert (own.what, own.run_id) == (Standing.RUN, report.run.id)
+    assert (own.status, own.run_id) == (WindowStatus.CLAIMED, report.run.id)
     assert kept[0].run_id != own.run_id
 
 
@@ -96,14 +96,16 @@ def _cancelled_by_the_limit(plan: Planned, name: str) -> None:
     reconcile = plan.client.read_deployment_by_name("reconcile-fleet/scheduled")
     plan.client.create_flow_run_from_deployment(reconcile.id)
     (missed,) = plan.until(lambda: _known(plan, name), "the record of a window without a run")
-    assert missed.what is Standing.MISSED
+    assert missed.what is WindowStatus.MISSED
     assert "Prefect cancelled flow run" in missed.reason
     with open_records(plan.records_url) as records:
-        run = History(records).run(missed.run_id)
+        run = History(records).find_run(missed.run_id)
     assert (run.state, run.message) == (OperationState.NOT_STARTED, missed.reason)
 
 
-def _known(plan: Planned, name: str) -> tuple[Occurrence, ...]:
+def _known(plan: Planned, name: str) -> tuple[WindowClaim, ...]:
     now = datetime.now(UTC)
     with open_records(plan.records_url) as records:
-        return SqlOccurrences(records.database).between(now - timedelta(days=1), now + timedelta(days=1), name)
+        return SqlWindowClaims(records.database).find_claims_between(
+            now - timedelta(days=1), now + timedelta(days=1), name
+        )

@@ -14,15 +14,15 @@ from inventory.machine import Machine
 from tasks.model import (
     Assessment,
     Disk,
+    DurationPrediction,
     ErrorInfo,
     Facts,
     Finding,
     InstallResult,
     JobOutput,
+    MachinePlan,
     Outcome,
     PackageState,
-    Plan,
-    Prediction,
     RebootNeed,
     RebootResult,
     RunInfo,
@@ -33,19 +33,19 @@ from tasks.model import (
     TransactionResult,
     Update,
     UpdateResult,
-    Validation,
+    ValidationResult,
     Wave,
     Window,
 )
-from tasks.seams.records import JournalEntry, JournalMark
+from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.states import (
-    Answer,
     Classification,
     FindingLevel,
     OperationState,
     RebootState,
     Step,
     UpdateState,
+    YesNoUnknown,
 )
 
 RUN_ID = "20260310-0100-7f3a"
@@ -144,7 +144,7 @@ def make_package_state(**changes: Any) -> PackageState:
     base = PackageState(
         manager="apt",
         updates=(make_update(), make_kernel_update(), make_other_update()),
-        reboot=RebootNeed(Answer.NO),
+        reboot=RebootNeed(YesNoUnknown.NO),
         auto_updaters=(("apt-daily-upgrade.timer", 18_000.0),),
     )
     return replace(base, **changes)
@@ -200,17 +200,17 @@ def make_results() -> tuple[UpdateResult, ...]:
     )
 
 
-def make_prediction(**changes: Any) -> Prediction:
-    return replace(Prediction(stage=12.0, install=95.0, reboot=70.0, validate=10.0, basis="learned"), **changes)
+def make_prediction(**changes: Any) -> DurationPrediction:
+    return replace(DurationPrediction(stage=12.0, install=95.0, reboot=70.0, validate=10.0, basis="learned"), **changes)
 
 
-def make_plan(**changes: Any) -> Plan:
-    base = Plan(
+def make_plan(**changes: Any) -> MachinePlan:
+    base = MachinePlan(
         machine=MACHINE,
         chosen=(make_update(), make_kernel_update()),
         skipped=make_results()[2:],
         prediction=make_prediction(),
-        reboot_expected=Answer.YES,
+        reboot_expected=YesNoUnknown.YES,
         notes=("reboot reserve 15 min",),
     )
     return replace(base, **changes)
@@ -252,9 +252,9 @@ def make_reboot_result(**changes: Any) -> RebootResult:
     return replace(base, **changes)
 
 
-def make_validation(**changes: Any) -> Validation:
+def make_validation(**changes: Any) -> ValidationResult:
     after = make_assessment(at=at(220), packages=make_package_state(updates=(make_other_update(),)))
-    return replace(Validation(findings=(make_finding(check="services"),), assessment=after), **changes)
+    return replace(ValidationResult(findings=(make_finding(check="services"),), assessment=after), **changes)
 
 
 def make_step(**changes: Any) -> StepRecord:

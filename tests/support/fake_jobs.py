@@ -8,8 +8,8 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from tasks.seams.manager import Work
-from tasks.seams.transport import Script, ScriptRecord
+from tasks.protocols.package_manager import JobKind
+from tasks.protocols.transport import Script, ScriptRecord
 from tests.support.fake_packages import Shelf
 from tests.support.fake_transport import SimulatedJob
 
@@ -54,14 +54,14 @@ class JobRun:
             if why:
                 self._not_attempted(number, why)
             else:
-                do = {Work.STAGE: self._stage, Work.INSTALL: self._install, Work.REPAIR: self._transaction}
+                do = {JobKind.STAGE: self._stage, JobKind.INSTALL: self._install, JobKind.REPAIR: self._transaction}
                 do[self.work](number)
         self.steps.append((self.past, {"kind": "finished", "at": self._at()}))
         return SimulatedJob(steps=tuple(self.steps), seconds=self.past, log=self.log)
 
     @property
-    def work(self) -> Work:
-        return Work(str(self.script.params["work"]))
+    def work(self) -> JobKind:
+        return JobKind(str(self.script.params["work"]))
 
     def _at(self) -> float:
         return self.began.timestamp() + self.past + self.skew_seconds
@@ -151,8 +151,8 @@ class JobRun:
         begins = self._now()
         self.past += ends[why]
         if not why:
-            self.shelf.carry_out(Work.STAGE, own)
-            stage = partial(Shelf.carry_out, work=Work.STAGE, wanted=own)
+            self.shelf.carry_out(JobKind.STAGE, own)
+            stage = partial(Shelf.carry_out, work=JobKind.STAGE, wanted=own)
             self.coming.append(Coming(begins, self._now(), stage, lambda shelf: None))
         return why
 
@@ -186,20 +186,20 @@ class JobRun:
         if not self._got_the_lock(number):
             return
         waited = self.past - (begins - self.began).total_seconds()
-        seconds = self.start_seconds + (sum(package.seconds for package in packages) if work is Work.INSTALL else 0)
+        seconds = self.start_seconds + (sum(package.seconds for package in packages) if work is JobKind.INSTALL else 0)
         for place, package in enumerate(packages, 1):
             self.past += seconds / len(packages)
             percent = 100.0 * place / len(packages)
             self._tell("progress", number, percent=percent, update=package.id, action=f"Setting up {package.id}")
         self.past = (begins - self.began).total_seconds() + waited + seconds
         errors: list[str] = []
-        if work is Work.INSTALL:
+        if work is JobKind.INSTALL:
             errors = [package.fails for package in packages if package.fails]
             for package in packages:
                 if package.conffile:
                     self._tell("conffile", number, path=package.conffile, kept_as=f"{package.conffile}.dpkg-dist")
         self.shelf.carry_out(work, own)
-        if work is Work.REPAIR:
+        if work is JobKind.REPAIR:
             errors = self.shelf.broken()
         cause = "failed" if errors else ""
         self._tell("transaction_ended", number, exit_code=100 if errors else 0, cause=cause, error="; ".join(errors))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tasks.errors import LeaseHeld, RecordsUnavailable, RequestError
-from tasks.seams.clock import Clock
-from tasks.seams.leases import AbandonedRun, Holder, LeaseView, Renewal, StopRequest
+from tasks.protocols.clock import Clock
+from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
 from tasks.states import OperationState
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_records import FakeRecords
@@ -18,7 +18,7 @@ from tests.support.fake_records import FakeRecords
 class Held:
     """A lease as it is kept."""
 
-    holder: Holder
+    holder: LeaseHolder
     until: datetime
     given_back: bool = False
 
@@ -50,27 +50,27 @@ class FakeLeases:
     def __post_init__(self) -> None:
         self.records.holds = lambda run_id, holder: self._own(run_id, holder) is not None
 
-    def take(self, run_id: str, holder: Holder, seconds: float) -> None:
+    def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
         with self._call("take", run_id):
             now, lease = self.clock.now(), self.held.get(run_id)
             if lease is not None and not lease.over(now) and lease.holder.id != holder.id:
                 raise LeaseHeld(run_id, holder=lease.holder, until=lease.until)
             self.held[run_id] = Held(holder, now + timedelta(seconds=seconds))
 
-    def renew(self, run_id: str, holder: Holder, seconds: float) -> Renewal:
+    def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         with self._call("renew", run_id):
             lease = self._own(run_id, holder)
             if lease is not None:
                 self.held[run_id] = replace(lease, until=self.clock.now() + timedelta(seconds=seconds))
-            return Renewal(lease is not None, self.stops.get(run_id))
+            return LeaseRenewal(lease is not None, self.stops.get(run_id))
 
-    def give_back(self, run_id: str, holder: Holder) -> None:
+    def release(self, run_id: str, holder: LeaseHolder) -> None:
         with self._call("give_back", run_id):
             lease = self._own(run_id, holder)
             if lease is not None:
                 self.held[run_id] = replace(lease, until=self.clock.now(), given_back=True)
 
-    def abandoned(self) -> tuple[AbandonedRun, ...]:
+    def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
         with self._call("abandoned", ""):
             now, found = self.clock.now(), []
             without_end = {OperationState.IN_PROGRESS, OperationState.UNKNOWN}
@@ -78,12 +78,12 @@ class FakeLeases:
             for run in sorted(runs, key=lambda each: (each.started_at, each.id)):
                 lease = self.held.get(run.id)
                 if lease is None:
-                    found.append(AbandonedRun(run.id, None, run.started_at))
+                    found.append(LeaselessRun(run.id, None, run.started_at))
                 elif lease.over(now):
-                    found.append(AbandonedRun(run.id, lease.holder, lease.until))
+                    found.append(LeaselessRun(run.id, lease.holder, lease.until))
             return tuple(found)
 
-    def ask_to_stop(self, run_id: str, who: str, reason: str) -> StopRequest:
+    def request_stop(self, run_id: str, who: str, reason: str) -> StopRequest:
         with self._call("ask_to_stop", run_id):
             run = self.records.runs.get(run_id)
             if run is None:
@@ -92,19 +92,19 @@ class FakeLeases:
                 raise RequestError(f"run {run_id} can't be stopped: it is over ({run.state.value})")
             return self.stops.setdefault(run_id, StopRequest(who, reason, self.clock.now()))
 
-    def lease(self, run_id: str) -> LeaseView | None:
+    def find_lease(self, run_id: str) -> LeaseStatus | None:
         with self._call("lease", run_id):
             lease, stop = self.held.get(run_id), self.stops.get(run_id)
             if lease is not None:
-                return LeaseView(run_id, lease.holder, not lease.over(self.clock.now()), lease.until, stop)
-            return LeaseView(run_id, None, held=False, until=None, stop=stop) if stop else None
+                return LeaseStatus(run_id, lease.holder, not lease.over(self.clock.now()), lease.until, stop)
+            return LeaseStatus(run_id, None, is_held=False, until=None, stop=stop) if stop else None
 
-    def rob(self, run_id: str, by: Holder, seconds: float = 60.0) -> None:
+    def rob(self, run_id: str, by: LeaseHolder, seconds: float = 60.0) -> None:
         """Let somebody else have the lease, whoever has it now: its holder was away for too long."""
         with self._turn:
             self.held[run_id] = Held(by, self.clock.now() + timedelta(seconds=seconds))
 
-    def _own(self, run_id: str, holder: Holder) -> Held | None:
+    def _own(self, run_id: str, holder: LeaseHolder) -> Held | None:
         lease = self.held.get(run_id)
         return lease if lease is not None and lease.holder.id == holder.id and not lease.given_back else None
 

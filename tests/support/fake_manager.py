@@ -19,10 +19,10 @@ from typing import Any, cast
 
 from tasks.errors import FleetpatchError, ListsUnread
 from tasks.model import PackageState, RebootNeed, Update
-from tasks.seams.clock import Clock, Deadline
-from tasks.seams.manager import Rehearsal, Transaction, Work
-from tasks.seams.transport import Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
-from tasks.states import Answer
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
+from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
+from tasks.states import YesNoUnknown
 from tests.support.fake_jobs import Coming, JobRun, names_in
 from tests.support.fake_packages import FakePackage, Shelf, lab_packages
 from tests.support.fake_services import FakeServices
@@ -42,7 +42,7 @@ class PackageWorld:
         assess_error: raised by assessments, while it is set.
         lasting_skew: the same by the time since the machine's boot, if an order tells what its clock was then.
         bytes_per_second: of its repositories; 0: nothing ever comes. Jobs that begin later know it.
-        is_unread: its package lists were never read; an assessment with refresh reads them.
+        has_unread_lists: its package lists were never read; an assessment with refresh reads them.
         locks: (since, until) in which somebody else holds the package manager's lock; jobs that begin later know them.
     """
 
@@ -54,7 +54,7 @@ class PackageWorld:
     lock_holder: str = ""
     warnings: tuple[str, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
-    reboot_answer: Answer | None = None  # None: as the packages ask for it
+    reboot_answer: YesNoUnknown | None = None  # None: as the packages ask for it
     assess_error: FleetpatchError | None = None
     is_unread: bool = False
     locks: tuple[tuple[datetime, datetime], ...] = ()
@@ -103,7 +103,7 @@ class PackageWorld:
         self.was_judged = not at_work
         broken = [] if at_work else self.shelf.broken()
         reasons = tuple(self.shelf.reboot_reasons)
-        answer = self.reboot_answer or (Answer.YES if reasons else Answer.NO)
+        answer = self.reboot_answer or (YesNoUnknown.YES if reasons else YesNoUnknown.NO)
         return PackageState(
             manager=FakeManager.name,
             updates=tuple(package.update() for package in self.packages if package.pending and not package.broken),
@@ -196,7 +196,7 @@ class PackageWorld:
             self._coming.remove(coming)
         self.services.renew(self.shelf.replaced)
 
-    def _rehearse(self, script: Script) -> Rehearsal:
+    def _rehearse(self, script: Script) -> SimulationResult:
         self.catch_up()
         return self.shelf.rehearse(names_in(script, "wanted"))
 
@@ -254,27 +254,29 @@ class FakeManager:
     """A PackageManager like any other: it holds no state and asks the transport, whose machine is a PackageWorld."""
 
     name = "fake"
-    updaters = "fake_updaters"
-    locks: tuple[str, ...] = ("/fake/lock",)
+    updaters_script = "fake_updaters"
+    lock_files: tuple[str, ...] = ("/fake/lock",)
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""
         script = Script("fake_assess", {"refresh": "yes" if refresh else ""})
         return cast("PackageState", _ask(transport, script, deadline))
 
-    def rehearse(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Rehearsal:
+    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """See PackageManager."""
         script = Script("fake_rehearse", {"wanted": tuple(update.id for update in updates)})
-        return cast("Rehearsal", _ask(transport, script, deadline))
+        return cast("SimulationResult", _ask(transport, script, deadline))
 
-    def installed(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Mapping[str, str]:
+    def read_installed_versions(
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
         """See PackageManager."""
         whole = cast("dict[str, str]", _ask(transport, Script("fake_installed"), deadline))
         return {update.id: whole[update.id] for update in updates if update.id in whole}
 
-    def job(
+    def build_job_script(
         self,
-        work: Work,
+        kind: JobKind,
         transactions: Sequence[Transaction],
         *,
         allowed: Sequence[Update] = (),
@@ -283,7 +285,7 @@ class FakeManager:
     ) -> Script:
         """See PackageManager."""
         params: dict[str, Any] = {
-            "work": work.value,
+            "work": kind.value,
             "numbers": tuple(str(transaction.number) for transaction in transactions),
             "allowed": tuple(update.id for update in allowed),
             "allow_removals": "yes" if allow_removals else "",
@@ -300,5 +302,5 @@ class FakeManager:
 
 
 def _ask(transport: Transport, script: Script, deadline: Deadline) -> object:
-    (record,) = transport.run(script, deadline=deadline).of_kind("answer")
+    (record,) = transport.run_script(script, deadline=deadline).find_records("answer")
     return record["answer"]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tasks.model import UnfinishedPackage, Update
-from tasks.seams.manager import Rehearsal, Work
+from tasks.protocols.package_manager import JobKind, SimulationResult
 from tasks.states import Classification
 
 
@@ -135,7 +135,7 @@ class Shelf:
         """What would be removed."""
         return tuple(gone for i in wanted for gone in self[i].removes if self[gone].installed is not None)
 
-    def rehearse(self, wanted: Sequence[str]) -> Rehearsal:
+    def rehearse(self, wanted: Sequence[str]) -> SimulationResult:
         """What installing these would do."""
         kept = list(wanted)
         refused: dict[str, str] = {}
@@ -147,7 +147,7 @@ class Shelf:
                 kept.remove(update_id)
         changes = [self[update_id] for update_id in self.closure(kept)]
         missing = self.missing(kept)
-        return Rehearsal(
+        return SimulationResult(
             changes={package.id: package.available for package in changes},
             removals=self.removals(kept),
             refused=refused or None,
@@ -155,23 +155,23 @@ class Shelf:
             download_count=len(missing),
         )
 
-    def carry_out(self, work: Work, wanted: Sequence[str]) -> None:
+    def carry_out(self, work: JobKind, wanted: Sequence[str]) -> None:
         """Do what a transaction does."""
         match work:
-            case Work.STAGE:
+            case JobKind.STAGE:
                 for update_id in self.closure(wanted):
                     self[update_id].staged = True
-            case Work.REPAIR:
+            case JobKind.REPAIR:
                 for package in self.packages:
                     mended = package.broken and not package.fails
                     self.configured += [f"{package.id} {package.installed}"] if mended else []
                     package.broken = package.broken and bool(package.fails)
-            case Work.INSTALL:
+            case JobKind.INSTALL:
                 self._install(wanted)
 
-    def interrupt(self, work: Work, wanted: Sequence[str]) -> None:
+    def interrupt(self, work: JobKind, wanted: Sequence[str]) -> None:
         """Leave a transaction half done, as a power cut does."""
-        for update_id in self.closure(wanted)[:1] if work is Work.INSTALL else ():
+        for update_id in self.closure(wanted)[:1] if work is JobKind.INSTALL else ():
             self[update_id].installed, self[update_id].broken = self[update_id].available, True
 
     def _install(self, wanted: Sequence[str]) -> None:

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.records.history import unfinished_of
-from tasks.records.learning import SAMPLES, measures_from, weighted_mean
-from tasks.records.summary import waves_of
-from tasks.seams.leases import Holder
-from tasks.seams.records import JournalEntry, taken_over
+from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.records import JournalEntry, build_lease_lost_error
+from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
+from tasks.records.queries.history import find_machines_without_outcome
+from tasks.records.queries.run_summary import build_waves
 
 
 @dataclass(slots=True)
@@ -39,10 +39,10 @@ class FakeRecords:
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     outputs: dict[tuple[str, str, str], JobOutput] = field(default_factory=dict)
     samples: dict[tuple[str, str, str], tuple[datetime, float]] = field(default_factory=dict)
-    holds: Callable[[str, Holder], bool] = lambda run_id, holder: True
+    holds: Callable[[str, LeaseHolder], bool] = lambda run_id, holder: True
     _turn: threading.RLock = field(default_factory=threading.RLock)
 
-    def append(self, entry: JournalEntry) -> None:
+    def append_entry(self, entry: JournalEntry) -> None:
         with self._turn:
             self.appends += 1
             if self.appends == self.fail_append_at:
@@ -53,7 +53,7 @@ class FakeRecords:
             if self.appends == self.lose_answer_at:
                 raise RecordsUnavailable("can't write the journal: answer lost", hint="A test asked for this.")
 
-    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         with self._turn:
             self._be_there()
             return tuple(e for e in self.journal if e.run_id == run_id and machine in (None, e.machine))
@@ -84,7 +84,7 @@ class FakeRecords:
                 self._save(item.run)
                 self.reports[item.run.id] = item
 
-    def learned(self, machine: str, measure: str) -> float | None:
+    def read_measure(self, machine: str, measure: str) -> float | None:
         with self._turn:
             self._be_there()
             found = [
@@ -92,9 +92,9 @@ class FakeRecords:
                 for (run_id, name, kind), (at, value) in self.samples.items()
                 if (name, kind) == (machine, measure)
             ]
-        return weighted_mean([value for _, _, value in sorted(found)][-SAMPLES:])
+        return compute_weighted_mean([value for _, _, value in sorted(found)][-MAX_SAMPLES:])
 
-    def held(self, run_id: str, holder: Holder) -> "HeldRecords":
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> "HeldRecords":
         return HeldRecords(self, run_id, holder)
 
     def teach(self, machine: str, measure: str, value: float, at: datetime, run_id: str = "before") -> None:
@@ -109,7 +109,7 @@ class FakeRecords:
     def _learn(self, outcome: Outcome) -> None:
         moment = outcome.ended_at or outcome.started_at
         if moment is not None:
-            for measure, value in measures_from(outcome).items():
+            for measure, value in compute_measures(outcome).items():
                 self.samples[outcome.run_id, outcome.machine, measure] = (moment, value)
 
 
@@ -119,28 +119,28 @@ class HeldRecords:
 
     records: FakeRecords
     run_id: str
-    holder: Holder
+    holder: LeaseHolder
 
-    def append(self, entry: JournalEntry) -> None:
+    def append_entry(self, entry: JournalEntry) -> None:
         self._must_hold()
-        self.records.append(entry)
+        self.records.append_entry(entry)
 
-    def entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
-        return self.records.entries(run_id, machine)
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        return self.records.read_entries(run_id, machine)
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
         self._must_hold()
         self.records.save(item)
 
-    def learned(self, machine: str, measure: str) -> float | None:
-        return self.records.learned(machine, measure)
+    def read_measure(self, machine: str, measure: str) -> float | None:
+        return self.records.read_measure(machine, measure)
 
-    def held(self, run_id: str, holder: Holder) -> "HeldRecords":
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> "HeldRecords":
         return HeldRecords(self.records, run_id, holder)
 
     def _must_hold(self) -> None:
         if not self.records.holds(self.run_id, self.holder):
-            raise taken_over()
+            raise build_lease_lost_error()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,25 +149,25 @@ class FakeHistory:
 
     records: FakeRecords
 
-    def run(self, run_id: str) -> RunInfo:
+    def find_run(self, run_id: str) -> RunInfo:
         if run_id not in self.records.runs:
             raise RecordsError(f"there is no run {run_id!r}", hint="A test asked for it.")
         return self.records.runs[run_id]
 
-    def report(self, run_id: str) -> RunReport:
+    def read_report(self, run_id: str) -> RunReport:
         kept = self.records
-        run, saved = self.run(run_id), kept.reports.get(run_id)
+        run, saved = self.find_run(run_id), kept.reports.get(run_id)
         outcomes = sorted((o for o in kept.outcomes.values() if o.run_id == run_id), key=lambda each: each.machine)
         assessments = sorted((a for a in kept.assessments.values() if a.run_id == run_id), key=lambda a: a.machine)
-        waves = saved.waves if saved else waves_of(outcomes)
+        waves = saved.waves if saved else build_waves(outcomes)
         return RunReport(run, tuple(outcomes), waves, saved.plans if saved else (), tuple(assessments))
 
-    def assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
-        mine = [each for each in self.report(run_id).assessments if each.machine == machine]
+    def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
+        mine = [each for each in self.read_report(run_id).assessments if each.machine == machine]
         return min(mine, key=lambda each: (at is not None and each.at != at, each.packages is None), default=None)
 
-    def unfinished(self, run_id: str) -> tuple[str, ...]:
-        return unfinished_of(self.report(run_id))
+    def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
+        return find_machines_without_outcome(self.read_report(run_id))
 
-    def journal(self, run_id: str) -> tuple[JournalEntry, ...]:
-        return self.records.entries(run_id)
+    def read_journal(self, run_id: str) -> tuple[JournalEntry, ...]:
+        return self.records.read_entries(run_id)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tasks.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, RequestError
-from tasks.seams.clock import Clock, Deadline
-from tasks.seams.transport import Job, JobPhase, JobView, Script, ScriptRecord, ScriptResult
-from tasks.transport.posix import LOG_PIECE, check_job_id
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
+from tasks.transport.posix_shell import MAX_LOG_BYTES, require_valid_job_id
 
 Answer = ScriptResult | ScriptRecord | Iterable[ScriptRecord]
 Handler = Callable[[Script], Answer]
@@ -116,7 +116,7 @@ class FakeTransport:
         """Return a job that was started; KeyError when none was."""
         return self._jobs[job_id].job
 
-    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """See Transport."""
         lost = self._begin(Call("run", script.name, script), deadline)
         if script.name == "job_stop" and script.name not in self._handlers:
@@ -130,9 +130,9 @@ class FakeTransport:
         self._end(lost)
         return result
 
-    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """See Transport."""
-        check_job_id(job.id)
+        require_valid_job_id(job.id)
         lost = self._begin(Call("start", job.id, job.script), deadline)
         attached = job.id in self._jobs
         if not attached:
@@ -144,22 +144,22 @@ class FakeTransport:
         started = self._jobs[job.id]
         phase = self._settle(started)
         code = started.plan.exit_code if phase is JobPhase.FINISHED else None
-        return JobView(job.id, phase, code, attached=attached)
+        return JobStatus(job.id, phase, code, attached=attached)
 
-    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
         """See Transport."""
-        check_job_id(job_id)
+        require_valid_job_id(job_id)
         lost = self._begin(Call("look", job_id), deadline)
         self._end(lost)
         if job_id not in self._jobs:
-            return JobView(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
+            return JobStatus(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
         started = self._jobs[job_id]
         phase = self._settle(started)
         until = (started.lost_at or self.clock.now()) - started.at
         lines = b"".join(_line(record) for after, record in started.plan.steps if after <= until.total_seconds())
-        log = started.plan.log.encode()[log_from : log_from + LOG_PIECE]
+        log = started.plan.log.encode()[log_from : log_from + MAX_LOG_BYTES]
         events = tuple(json.loads(line) for line in lines[events_from:].splitlines())
-        return JobView(
+        return JobStatus(
             job_id=job_id,
             phase=phase,
             exit_code=started.plan.exit_code if phase is JobPhase.FINISHED else None,
@@ -170,7 +170,7 @@ class FakeTransport:
         )
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the connection is up; a Session asks (see tasks/transport/session.py)."""
         return self._is_open
 
@@ -210,7 +210,7 @@ class FakeTransport:
             raise error
 
     def _pass(self, seconds: float, deadline: Deadline) -> None:
-        left = deadline.remaining(self.clock)
+        left = deadline.remaining_seconds(self.clock)
         if left <= seconds:
             if left > 0:
                 self.clock.sleep(left)
@@ -219,7 +219,7 @@ class FakeTransport:
             self.clock.sleep(seconds)
 
     def _stop(self, job_id: str) -> ScriptResult:
-        check_job_id(job_id)
+        require_valid_job_id(job_id)
         started = self._jobs.get(job_id)
         phase = self._phase(started) if started else JobPhase.ABSENT
         if phase is JobPhase.RUNNING:

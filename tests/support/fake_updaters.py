@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tasks.seams.transport import ScriptRecord
+from tasks.protocols.transport import ScriptRecord
 
 
 @dataclass

@@ -16,15 +16,19 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from flows.campaign import Campaign
-from flows.ports import PlainRunner, Ports, Runner
-from flows.request import AssessRequest, PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
+from flows.ports.ports import Ports
+from flows.ports.runner import Runner
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, Unreachable
 from tasks.model import Outcome, RunReport, UpdateResult
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Job, JobView, Script, ScriptRecord, Transport
-from tasks.steps.context import Control, SilentWatcher, Watcher
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Job, JobStatus, Script, ScriptRecord, Transport
+from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager, PackageWorld
@@ -175,9 +179,9 @@ class SimMachine(FakeTransport):
         """Return the installing ones."""
         return [job for job in self.jobs() if job.script.params["work"] == "install"]
 
-    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """See Transport; an order prolongs its run's claim."""
-        view, mine = super().start(job, deadline=deadline), self.claimed_by
+        view, mine = super().start_job(job, deadline=deadline), self.claimed_by
         if mine is not None and mine[0] == job.script.params.get("claim_run"):
             self.claimed_by = (*mine[:2], max(mine[2], float(str(job.script.params.get("claim_until", 0)))))
         return view
@@ -204,7 +208,7 @@ class SimMachine(FakeTransport):
         if self._off or away:
             self.calls.append(call)
             self._is_open = False
-            self._pass(min(KNOCK_SECONDS, max(0.1, deadline.remaining(self.clock))), deadline)
+            self._pass(min(KNOCK_SECONDS, max(0.1, deadline.remaining_seconds(self.clock))), deadline)
             raise Unreachable(f"no answer from {self.name}", machine=self.name)
         fault = super()._begin(call, deadline)
         if call.verb == "start" and call.name not in self._jobs and call.script is not None:
@@ -320,13 +324,13 @@ class SimFleet:
     machines: dict[str, SimMachine] = field(default_factory=dict)
     described: list[Machine] = field(default_factory=list)
     refused: dict[str, FleetpatchError] = field(default_factory=dict)
-    watch: Watcher = field(default_factory=SilentWatcher)
-    control: Control = field(default_factory=Control)
+    watch: ProgressListener = field(default_factory=LoggingListener)
+    control: StopToken = field(default_factory=StopToken)
 
     def add(
         self, name: str, packages: Sequence[FakePackage], *, skew_seconds: float = 0.0, **described: Any
     ) -> SimMachine:
-        """Add a machine; ``described`` are fields of its inventory entry."""
+        """Add a machine; ``describe_schedule`` are fields of its inventory entry."""
         machine = SimMachine(self.clock, name, packages, skew_seconds)
         self.machines[name] = machine
         self.described.append(Machine(name=name, address="192.0.2.1", **described))
@@ -346,9 +350,9 @@ class SimFleet:
             records=self.records,
             leases=self.leases,
             connect=self._connect,
-            manager_for=lambda facts: FakeManager(),
-            watch=self.watch,
-            control=self.control,
+            find_manager=lambda facts: FakeManager(),
+            listener=self.watch,
+            stop_token=self.control,
         )
 
     def _connect(self, machine: Machine) -> Transport:
@@ -364,17 +368,17 @@ class SimFleet:
         options: dict[str, Any] = {"assess_at_once": 1, "scope": "*", "settle_seconds": 10, **fields}
         return PatchRequest(window=window, waves=waves, updates=updates, **options)
 
-    def campaign(self, request: PatchRequest | AssessRequest, runner: Runner | None = None) -> Campaign:
+    def campaign(self, request: PatchRequest | AssessRequest, runner: Runner | None = None) -> FleetRun:
         """Return a run of the real engine over this fleet."""
-        return Campaign(request, self.ports(), runner or PlainRunner(), run_id="20260310-010000-aaaaaa")
+        return FleetRun(request, self.ports(), runner or LocalRunner(), run_id="20260310-010000-aaaaaa")
 
     def patch(self, *masks: str, runner: Runner | None = None, **fields: Any) -> RunReport:
         """Patch it."""
-        return self.campaign(self.request(*masks, **fields), runner).carry_out()
+        return self.campaign(self.request(*masks, **fields), runner).execute()
 
     def assess(self, **fields: Any) -> RunReport:
         """Assess it."""
-        return self.campaign(AssessRequest(**{"scope": "*", "at_once": 1, **fields})).carry_out()
+        return self.campaign(AssessRequest(**{"scope": "*", "at_once": 1, **fields})).execute()
 
 
 def outcome_of(report: RunReport, machine: str) -> Outcome:

@@ -59,15 +59,15 @@ class Mortal:
 class MortalRecords(Mortal):
     """The same for records; those that a run holds are as mortal."""
 
-    def held(self, *words: Any) -> "MortalRecords":
-        return MortalRecords(self._inner.held(*words), self._life, self._names)
+    def with_lease(self, *words: Any) -> "MortalRecords":
+        return MortalRecords(self._inner.with_lease(*words), self._life, self._names)
 
 
 def mortal_machine(machine: Any, life: Life) -> Any:
     """Return a transport that dies with the controller; the machine itself lives on."""
-    return Mortal(machine, life, frozenset({"run", "start", "look"}))
+    return Mortal(machine, life, frozenset({"run_script", "start_job", "poll_job"}))
 
 
 def mortal_records(records: Any, life: Life) -> Any:
     """Return records that the controller reaches for as long as it lives, also once it holds them."""
-    return MortalRecords(records, life, frozenset({"append", "entries", "save", "learned"}))
+    return MortalRecords(records, life, frozenset({"append_entry", "read_entries", "save", "read_measure"}))

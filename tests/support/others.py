@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tasks.states import Step
-from tasks.steps.context import SilentWatcher
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fleet import SimMachine
 
 
 @dataclass
-class At(SilentWatcher):
+class At(LoggingListener):
     """Does something once, as a step begins."""
 
     step: Step
     then: Callable[[], None]
     steps: list[Step] = field(default_factory=list)
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """See Watcher."""
         if step is self.step and step not in self.steps:
             self.then()

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from tasks.seams.transport import ScriptRecord
+from tasks.protocols.transport import ScriptRecord
 from tests.support.fake_manager import FakeManager, PackageWorld
 
-HOLDER = f"apt-get (pid 80) holds {FakeManager().locks[0]}"
+HOLDER = f"apt-get (pid 80) holds {FakeManager().lock_files[0]}"
 
 
 @dataclass

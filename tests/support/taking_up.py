@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from flows.campaign import Campaign
-from flows.past import past_of, request_of
-from flows.ports import PlainRunner
-from flows.request import PatchRequest
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import parse_recorded_request, read_resume_state
+from flows.local_run import LocalRunner
+from flows.request.patch_request import PatchRequest
 from tasks.model import RunReport
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet
@@ -16,27 +16,29 @@ from tests.support.mortal import Life, mortal_machine, mortal_records
 RUN = "20260310-010000-aaaaaa"
 
 
-def begin(fleet: SimFleet, request: PatchRequest, life: Life, control: Control | None = None) -> RunReport:
+def begin(fleet: SimFleet, request: PatchRequest, life: Life, control: StopToken | None = None) -> RunReport:
     """Carry a run out, for as long as the controller lives."""
-    return _campaign(fleet, request, life, control).carry_out()
+    return _campaign(fleet, request, life, control).execute()
 
 
-def resume(fleet: SimFleet, life: Life | None = None, control: Control | None = None) -> RunReport:
+def resume(fleet: SimFleet, life: Life | None = None, control: StopToken | None = None) -> RunReport:
     """Take the run up again, in a new process."""
     history = FakeHistory(fleet.records)
-    past = past_of(history, RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
-    return _campaign(fleet, request_of(past.run), life or Life(), control, past=past).carry_out()
+    past = read_resume_state(history, RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
+    return _campaign(fleet, parse_recorded_request(past.run), life or Life(), control, resume_state=past).execute()
 
 
-def _campaign(fleet: SimFleet, request: PatchRequest, life: Life, control: Control | None, **more: object) -> Campaign:
+def _campaign(
+    fleet: SimFleet, request: PatchRequest, life: Life, control: StopToken | None, **more: object
+) -> FleetRun:
     ports = fleet.ports()
     mortal = replace(
         ports,
-        control=control or Control(),
+        stop_token=control or StopToken(),
         records=mortal_records(ports.records, life),
         connect=lambda machine: mortal_machine(ports.connect(machine), life),
     )
-    return Campaign(request, mortal, PlainRunner(), run_id=RUN, **more)  # type: ignore[arg-type]
+    return FleetRun(request, mortal, LocalRunner(), run_id=RUN, **more)  # type: ignore[arg-type]
 
 
 def two_machines() -> SimFleet:

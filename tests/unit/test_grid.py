@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli import grid as grid_module
-from flows.cli.screen import number, right, safe, solid, table
+from flows.cli.runtime import table as grid_module
+from flows.cli.runtime.output import render_count, to_safe_text
+from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 
 WORDS = st.text("ab☃日[]x ", max_size=9)
 
@@ -20,7 +21,7 @@ def _plain(rendered: object, width: int, *, by_rich: bool) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None)
     if by_rich:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(grid_module, "MANY_ROWS", 10**9)
+            patch.setattr(grid_module, "FAST_RENDER_MIN_ROWS", 10**9)
             console.print(rendered)
     else:
         console.print(rendered)
@@ -31,9 +32,16 @@ def _plain(rendered: object, width: int, *, by_rich: bool) -> list[str]:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(WORDS, st.integers(0, 10_000), WORDS), min_size=1, max_size=6), st.integers(30, 120))
 def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> None:
-    made = table(solid("machine"), right("updates"), "a longer header", solid(""))
-    for name, count, words in rows * grid_module.MANY_ROWS:
-        made.add_row(safe(name), number(count, "red"), Text.assemble(safe(words, "dim"), " → ", "x"), "plain")
+    made = build_table(
+        build_unwrapped_column("machine"), build_number_column("updates"), "a longer header", build_unwrapped_column("")
+    )
+    for name, count, words in rows * grid_module.FAST_RENDER_MIN_ROWS:
+        made.add_row(
+            to_safe_text(name),
+            render_count(count, "red"),
+            Text.assemble(to_safe_text(words, "dim"), " → ", "x"),
+            "plain",
+        )
     assert _plain(made, width, by_rich=False) == _plain(made, width, by_rich=True)
 
 
@@ -45,8 +53,8 @@ def test_rich_is_not_asked_to_measure_what_fits(monkeypatch: pytest.MonkeyPatch)
         return iter(())
 
     monkeypatch.setattr(Table, "_render", noted)
-    made = table(solid("machine"), right("updates"))
+    made = build_table(build_unwrapped_column("machine"), build_number_column("updates"))
     for count in range(1000):
-        made.add_row(safe("web"), number(count))
+        made.add_row(to_safe_text("web"), render_count(count))
     assert len(_plain(made, 80, by_rich=False)) > 1000
     assert asked == []

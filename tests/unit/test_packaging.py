@@ -88,7 +88,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def test_the_wheel_holds_everything_the_packages_need(wheel: set[str]) -> None:
     # Scripts, templates and migrations are data, which is easily forgotten: a checkout works, an installation doesn't.
     needed = {tree.name(p) for p in tree.files() if tree.name(p).split("/")[0] in ROOMS}
-    assert "tasks/scripts/prelude.sh" in needed
+    assert "tasks/scripts/posix/prelude.sh" in needed
     assert needed - wheel == set()
     assert {f"{room}/py.typed" for room in ROOMS} <= wheel
 
@@ -147,7 +147,7 @@ def test_a_file_is_executable_exactly_when_it_is_started_by_name() -> None:
     wrong = []
     for path in _written():
         shebang = path.read_bytes().startswith(b"#!")
-        travels = tree.name(path).startswith("tasks/scripts/")
+        travels = tree.name(path).startswith(("tasks/scripts/", "tasks/managers/"))
         if os.access(path, os.X_OK) and path.stat().st_mode & 0o111 and (travels or not shebang):
             wrong.append(f"{tree.name(path)} is executable")
         if shebang and not travels and not path.stat().st_mode & 0o111:
@@ -202,5 +202,5 @@ def test_the_forbidden_words_are_recognised() -> None:
 
 def test_scripts_for_machines_are_posix() -> None:
     # The fleet has dash and busybox; a shebang or directive of another shell would let bashisms through.
-    firsts = {tree.name(p): p.read_text().partition("\n")[0] for p in (tree.TOP / "tasks/scripts").glob("*.sh")}
+    firsts = {tree.name(p): p.read_text().partition("\n")[0] for p in (tree.TOP / "tasks").rglob("*.sh")}
     assert {name: line for name, line in firsts.items() if line not in ("#!/bin/sh", "# shellcheck shell=sh")} == {}

@@ -8,8 +8,8 @@ import pytest
 
 from inventory.credentials import Credential, CredentialKind
 from tasks.errors import AuthenticationFailed
-from tasks.transport.logins import Attempt
-from tasks.transport.ssh import login
+from tasks.transport.lockout_guard import LoginAttempt
+from tasks.transport.ssh import authentication
 
 
 def _hang_up(listener: socket.socket) -> None:
@@ -32,8 +32,8 @@ def test_an_agent_that_is_not_there_is_no_line_that_was_dropped(
         if there == "is not named":
             monkeypatch.delenv("SSH_AUTH_SOCK")
         with pytest.raises(AuthenticationFailed, match=r"SSH agent( does not answer)?") as told:
-            login.log_in(
-                login.Login(None, "ann", Attempt([]), lambda most: min(most, 5.0)),  # type: ignore[arg-type]  # not got to
+            authentication.authenticate(
+                authentication.LoginContext(None, "ann", LoginAttempt([]), lambda most: min(most, 5.0)),  # type: ignore[arg-type]  # not got to
                 Credential(CredentialKind.AGENT),
             )
     assert not told.value.transient

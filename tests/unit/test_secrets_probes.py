@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from inventory.machine import Check, CheckKind
-from inventory.schema import CheckEntry, MachineEntry
-from tasks.steps import probes
-from tasks.steps.context import Work
+from inventory.schema.entries import CheckEntry, MachineEntry
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine import custom_checks
 
-WORK = cast("Work", None)  # an HTTP check asks from the controller and needs no machine
+WORK = cast("MachineContext", None)  # an HTTP check asks from the controller and needs no machine
 
 
 def _ask(monkeypatch: pytest.MonkeyPatch, target: str, answer: Any) -> tuple[str, list[Any]]:
@@ -26,8 +26,8 @@ def _ask(monkeypatch: pytest.MonkeyPatch, target: str, answer: Any) -> tuple[str
             raise answer
         return nullcontext(SimpleNamespace(status=answer))
 
-    monkeypatch.setattr(probes, "_OPENER", SimpleNamespace(open=opened))
-    finding = probes.ask(WORK, Check("front", CheckKind.HTTP, target))
+    monkeypatch.setattr(custom_checks, "HTTP_OPENER", SimpleNamespace(open=opened))
+    finding = custom_checks.run_check(WORK, Check("front", CheckKind.HTTP, target))
     return repr(finding), asked
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from inventory.machine import Check, CheckKind
 from tasks.states import FindingLevel
-from tasks.steps import probes
-from tasks.steps.context import Work
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine import custom_checks
 
-HERE: Any = SimpleNamespace(run=SimpleNamespace(machine=SimpleNamespace(address="127.0.0.1")))
-WORK = cast("Work", HERE)  # these checks ask from the controller
+HERE: Any = SimpleNamespace(state=SimpleNamespace(machine=SimpleNamespace(address="127.0.0.1")))
+WORK = cast("MachineContext", HERE)  # these checks ask from the controller
 SECONDS = 0.5
 PATIENCE = 20.0  # of the server: a probe that waited for its end would be told that all is well
 
@@ -76,7 +76,7 @@ def server() -> Iterator[Server]:
 
 
 def ask(kind: CheckKind, target: str) -> str:
-    finding = probes.ask(WORK, Check("front", kind, target, timeout_seconds=SECONDS))
+    finding = custom_checks.run_check(WORK, Check("front", kind, target, timeout_seconds=SECONDS))
     assert finding.level is FindingLevel.BLOCK
     return finding.message
 
@@ -117,7 +117,7 @@ def test_a_check_does_not_leave_its_host() -> None:
     """A page may send its visitor on to an address that only the controller reaches."""
     elsewhere, here = Server(b"\r\n\r\n"), Server(b"")
     here.sends_on_to = f"http://127.0.0.1:{elsewhere.port}/secret"
-    finding = probes.ask(
+    finding = custom_checks.run_check(
         WORK, Check("front", CheckKind.HTTP, f"http://127.0.0.1:{here.port}/", timeout_seconds=PATIENCE)
     )
     assert finding.level is FindingLevel.GOOD, "302 is an answer"
@@ -128,7 +128,7 @@ def test_a_check_does_not_leave_its_host() -> None:
 
 def test_a_check_follows_within_its_host(server: Server) -> None:
     server.sends_on_to, server.sends_on_once = "/login", True
-    finding = probes.ask(
+    finding = custom_checks.run_check(
         WORK, Check("front", CheckKind.HTTP, f"http://127.0.0.1:{server.port}/", timeout_seconds=PATIENCE)
     )
     assert finding.level is FindingLevel.GOOD

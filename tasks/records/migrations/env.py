@@ -1,4 +1,4 @@
-"""Where Alembic starts: on the connection, and in the transaction, that tasks/records/opening.py hands over."""
+"""Where Alembic starts: on the connection, and in the transaction, that tasks/records/setup.py hands over."""
 
 from alembic import context
 

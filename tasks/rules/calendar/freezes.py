@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from tasks.errors import RequestError
 from tasks.model import Window
+from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.schedule import Occurrence
-from tasks.rules.window import zone_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Freeze:
             )
 
 
-def read_freeze(start: datetime, end: datetime, zone: str, reason: str = "") -> Freeze:
+def build_freeze(start: datetime, end: datetime, zone: str, reason: str = "") -> Freeze:
     """Return a freeze; times without an offset are read in the zone, and in doubt so that it lasts longer.
 
     In doubt are times that happen twice, and those that the clocks jump over. This is the one reader of freezes: what
@@ -55,20 +55,20 @@ def read_freeze(start: datetime, end: datetime, zone: str, reason: str = "") -> 
     Raises:
         RequestError: the zone is unknown, or the freeze ends before it begins.
     """
-    return Freeze(min(_readings(start, zone)), max(_readings(end, zone)), reason)
+    return Freeze(min(_list_possible_instants(start, zone)), max(_list_possible_instants(end, zone)), reason)
 
 
-def _readings(moment: datetime, zone: str) -> tuple[datetime, ...]:
+def _list_possible_instants(moment: datetime, zone: str) -> tuple[datetime, ...]:
     try:
         if moment.tzinfo is not None:
             return (moment.astimezone(UTC),)
-        here = zone_of(zone)
+        here = get_time_zone(zone)
         return tuple(moment.replace(tzinfo=here, fold=fold).astimezone(UTC) for fold in (0, 1))
     except OverflowError:  # "until the end of time", in a zone that is not there yet
         return (moment.replace(tzinfo=UTC),)
 
 
-def frozen(window: Occurrence | Window, freezes: Iterable[Freeze]) -> Freeze | None:
+def find_freeze(window: Occurrence | Window, freezes: Iterable[Freeze]) -> Freeze | None:
     """Return the freeze that a window may not open for, or None; of several the one that begins first.
 
     Any overlap counts: a window is not shortened, since people and budgets reckon with its whole length. A freeze that

@@ -12,20 +12,20 @@ from paramiko.agent import AgentSSH
 
 from tasks.errors import AuthenticationFailed
 
-ANSWER_SECONDS: Final = 10.0
+AGENT_TIMEOUT_SECONDS: Final = 10.0
 """For each answer of the agent; a person who has to confirm a key may take so long."""
-BUSY_SECONDS: Final = 0.05
-NO_KEY: Final = "Start one and ssh-add a key, or give the machine a credential: key:PATH."
+CONNECT_RETRY_SECONDS: Final = 0.05
+NO_AGENT_KEY_HINT: Final = "Start one and ssh-add a key, or give the machine a credential: key:PATH."
 
 
-class BoundedAgent(AgentSSH):
+class AgentClient(AgentSSH):
     """The keys of the agent that SSH_AUTH_SOCK names.
 
     Attributes:
-        trouble: what the agent did instead of answering, or "".
+        error_message: what the agent did instead of answering, or "".
     """
 
-    trouble: str = ""
+    error_message: str = ""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class BoundedAgent(AgentSSH):
         try:
             answer: tuple[int, paramiko.Message] = super()._send_message(message)  # type: ignore[misc]  # the stubs know nothing private
         except (paramiko.SSHException, OSError) as error:
-            self.trouble = str(error) or type(error).__name__
+            self.error_message = str(error) or type(error).__name__
             # of no other kind: the library's thread, which signs, dies of a timeout without a word
-            raise paramiko.SSHException(self.trouble) from error
+            raise paramiko.SSHException(self.error_message) from error
         return answer
 
 
 @contextmanager
-def the_agent(seconds: float) -> Iterator[BoundedAgent]:
+def open_agent(seconds: float) -> Iterator[AgentClient]:
     """Give the agent, for as long as the block lasts.
 
     Args:
@@ -54,19 +54,19 @@ def the_agent(seconds: float) -> Iterator[BoundedAgent]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         try:
-            _connect(connection, os.environ.get("SSH_AUTH_SOCK", ""), seconds)
-            agent = BoundedAgent(connection)
+            _connect_socket(connection, os.environ.get("SSH_AUTH_SOCK", ""), seconds)
+            agent = AgentClient(connection)
         except (paramiko.SSHException, OSError) as error:
-            raise unanswered(str(error) or type(error).__name__) from error
+            raise build_agent_error(str(error) or type(error).__name__) from error
         yield agent
 
 
-def unanswered(why: str) -> AuthenticationFailed:
+def build_agent_error(why: str) -> AuthenticationFailed:
     """Return the error about an agent that does not answer."""
-    return AuthenticationFailed(f"the SSH agent does not answer: {why}", hint=NO_KEY)
+    return AuthenticationFailed(f"the SSH agent does not answer: {why}", hint=NO_AGENT_KEY_HINT)
 
 
-def _connect(connection: socket.socket, path: str, seconds: float) -> None:
+def _connect_socket(connection: socket.socket, path: str, seconds: float) -> None:
     """Connect. An agent that is asked by many at once takes some of them later."""
     until = time.monotonic() + seconds
     while True:
@@ -75,8 +75,8 @@ def _connect(connection: socket.socket, path: str, seconds: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= until:
                 raise
-            time.sleep(BUSY_SECONDS)
+            time.sleep(CONNECT_RETRY_SECONDS)
         except (FileNotFoundError, ConnectionRefusedError):
-            raise AuthenticationFailed("there is no SSH agent", hint=NO_KEY) from None
+            raise AuthenticationFailed("there is no SSH agent", hint=NO_AGENT_KEY_HINT) from None
         else:
             return

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import flows.carrying
-import flows.wiring
+import flows.composition
+import flows.execution
 from flows.cli.main import main
-from flows.cli.screen import err, out
-from flows.context import Caller
-from flows.ports import Ports
-from flows.recovery import left_runs
-from tasks.records.opening import open_records
+from flows.cli.runtime.output import get_stderr_console, get_stdout_console
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
+from flows.recovery.abandoned_runs import find_abandoned_runs
+from tasks.records.setup import open_records
 from tasks.states import Classification
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
@@ -76,8 +76,8 @@ class Stage:
             self.fleet.ports(),
             records=mortal_records(records, life),
             leases=records.leases,
-            watch=who.watch,
-            control=who.control,
+            listener=who.listener,
+            stop_token=who.stop_token,
             connect=lambda machine: mortal_machine(self.fleet.machines[machine.name], life),
         )
 
@@ -87,7 +87,7 @@ class Stage:
         self.run("patch", "*", "--plain", "--yes", *words)
         assert self.life.dead
         self.life = Life()
-        (left,) = left_runs(self.url)
+        (left,) = find_abandoned_runs(self.url)
         return left.run.id
 
 
@@ -95,8 +95,8 @@ class Stage:
 def fresh_consoles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consoles look at their environment when they are made."""
     monkeypatch.delenv("COLUMNS", raising=False)
-    out.cache_clear()
-    err.cache_clear()
+    get_stdout_console.cache_clear()
+    get_stderr_console.cache_clear()
 
 
 @pytest.fixture
@@ -114,9 +114,9 @@ def stage(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flows.recovery.SystemClock", lambda: made.fleet.clock)
-    for module in (flows.carrying, flows.wiring):
-        monkeypatch.setattr(module, "real_ports", lambda _request, who: nullcontext(made.ports(who)))
+    monkeypatch.setattr("flows.recovery.abandoned_runs.SystemClock", lambda: made.fleet.clock)
+    for module in (flows.execution, flows.composition):
+        monkeypatch.setattr(module, "open_ports", lambda _request, who: nullcontext(made.ports(who)))
     return made
 
 

@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from flows.approval_gate import with_approval
-from flows.campaign import Campaign
-from flows.context import Caller
-from flows.policy_forms import ApprovalRequest
-from flows.ports import PlainRunner, Ports
-from flows.request import PatchRequest
-from flows.wiring import whoami
+from flows.approval.gate import add_approval_gate
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
+from flows.ports.caller import Caller, find_starter_name
+from flows.ports.ports import Ports
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import ApprovalRequest
 from tasks.records.approvals import SqlApprovals
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.rules.approval import digest, shown
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 from tests.unit.approval.scene import Diary, Killed, kill
@@ -37,19 +37,19 @@ def waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     clock.later(60, kill)
     with open_records(stage.url) as records:
         ports = replace(stage.ports(Caller(records_url=stage.url)), records=records)
-        way = with_approval(ports, request, SqlApprovals(records.database, clock))
-        campaign = Campaign(request, way, PlainRunner(), run_id=RUN, started_by="bob")
+        way = add_approval_gate(ports, request, SqlApprovals(records.database, clock))
+        campaign = FleetRun(request, way, LocalRunner(), run_id=RUN, started_by="bob")
         with pytest.raises(Killed):
-            campaign.carry_out()
+            campaign.execute()
     monkeypatch.setattr("tasks.records.approvals.SystemClock", lambda: clock)
-    monkeypatch.setattr("flows.wiring.login_name", lambda: "anna")
+    monkeypatch.setattr("flows.ports.caller.read_login_name", lambda: "anna")
     return stage
 
 
 def _mark(stage: Stage) -> str:
     """Return the digest of the plan that waits, as people are told it."""
     with open_records(stage.url) as records:
-        found = SqlApprovals(records.database, stage.fleet.clock).of(RUN)
+        found = SqlApprovals(records.database, stage.fleet.clock).find_approval(RUN)
     assert found is not None
     return found.digest[:12]
 
@@ -62,9 +62,9 @@ def _type(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
 
 def _standing(stage: Stage) -> tuple[str, str, str]:
     with open_records(stage.url) as records:
-        found = SqlApprovals(records.database, stage.fleet.clock).of(RUN)
+        found = SqlApprovals(records.database, stage.fleet.clock).find_approval(RUN)
     assert found is not None
-    return found.answer.value, found.who, found.remark
+    return found.decision.value, found.who, found.remark
 
 
 def test_what_waits_is_listed(waiting: Stage) -> None:
@@ -180,10 +180,12 @@ def test_a_plan_that_takes_the_place_of_the_one_that_was_shown_is_not_approved(
 
         def readline(self, *_: object) -> str:  # type: ignore[override]
             with open_records(waiting.url) as records:
-                report = History(records).report(RUN)
+                report = History(records).read_report(RUN)
                 plans = tuple(replace(plan, chosen=plan.chosen[:1]) for plan in report.plans)
                 records.save(replace(report, plans=plans))
-                SqlApprovals(records.database, waiting.fleet.clock).ask(RUN, digest(shown(plans)), 3600)
+                SqlApprovals(records.database, waiting.fleet.clock).request_approval(
+                    RUN, compute_plan_digest(collect_planned_updates(plans)), 3600
+                )
             return "y\n"
 
     monkeypatch.setattr("sys.stdin", Replacing())
@@ -198,8 +200,8 @@ def test_nobody_approves_their_own_run_under_a_name_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "carla")
-    assert whoami(Caller()) == pwd.getpwuid(os.getuid()).pw_name
-    assert whoami(Caller(name="dora")) == "dora"
+    assert find_starter_name(Caller()) == pwd.getpwuid(os.getuid()).pw_name
+    assert find_starter_name(Caller(name="dora")) == "dora"
 
 
 def test_twice_is_refused(waiting: Stage) -> None:
@@ -224,13 +226,13 @@ def test_an_approved_run_is_resumed_and_its_report_says_by_whom(
     def ports(request: PatchRequest, who: Caller) -> Iterator[Ports]:
         with open_records(who.records_url) as records:
             way = replace(waiting.ports(who), records=records, leases=records.leases)
-            yield with_approval(way, request, SqlApprovals(records.database, waiting.fleet.clock))
+            yield add_approval_gate(way, request, SqlApprovals(records.database, waiting.fleet.clock))
 
-    monkeypatch.setattr("flows.carrying.real_ports", ports)
+    monkeypatch.setattr("flows.execution.open_ports", ports)
     waiting.run("approve", RUN, "--plan", _mark(waiting), "--remark", "seen")
     said = waiting.run("resume", RUN, "--plain")
     assert said.code == 0, said.err
     with open_records(waiting.url) as records:
-        report = History(records).report(RUN)
+        report = History(records).read_report(RUN)
     assert report.notes[0].startswith("approved by anna on ")
     assert sum(len(machine.installs()) for machine in waiting.fleet.machines.values()) == 2

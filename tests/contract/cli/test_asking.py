@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from flows.cli.asking import given, merged, validated
-from flows.cli.patch_options import SHARED, request_from
-from flows.request import PatchRequest
+from flows.cli.patch_options import PATCH_OPTIONS, build_patch_request
+from flows.cli.runtime.request_parsing import build_request, merge_trees, remove_unset_values
+from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
 from tasks.states import Classification, RebootPolicy
 
 
 def _options(**changes: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(SHARED), "scope": "*", **changes}
+    return {**dict.fromkeys(PATCH_OPTIONS), "scope": "*", **changes}
 
 
 def test_nothing_given_is_the_default_request() -> None:
-    assert request_from(_options()) == PatchRequest(scope="*")
+    assert build_patch_request(_options()) == PatchRequest(scope="*")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_nothing_given_is_the_default_request() -> None:
     ],
 )
 def test_each_option_reaches_its_field_and_no_other(options: dict[str, Any], field: str, value: object) -> None:
-    request = request_from(_options(**options))
+    request = build_patch_request(_options(**options))
     found: Any = request
     for part in field.split("."):
         found = getattr(found, part)
@@ -75,17 +75,24 @@ def _leaves(model: BaseModel, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def test_merging_goes_key_by_key() -> None:
-    assert merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": [2]}) == {"a": {"b": 3, "c": 2}, "d": [2]}
+    assert merge_trees({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": [2]}) == {
+        "a": {"b": 3, "c": 2},
+        "d": [2],
+    }
 
 
 def test_what_was_not_given_is_left_out() -> None:
-    assert given({"a": None, "b": {"c": None}, "d": 0, "e": False, "f": []}) == {"d": 0, "e": False, "f": []}
+    assert remove_unset_values({"a": None, "b": {"c": None}, "d": 0, "e": False, "f": []}) == {
+        "d": 0,
+        "e": False,
+        "f": [],
+    }
 
 
 def test_all_faults_are_told_with_their_options() -> None:
     tree = {"scope": "*", "window": {"minutes": -1}, "waves": {"size": 0}, "nonsense": 1}
     with pytest.raises(RequestError) as caught:
-        validated(PatchRequest, tree)
+        build_request(PatchRequest, tree)
     assert "--minutes: " in caught.value.message
     assert "--wave-size: " in caught.value.message
     assert "nonsense: " in caught.value.message

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.exits import CannotRun, Code, code_of, trouble
+from flows.cli.runtime.errors import CannotRun, describe_error
+from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.errors import EmptyScopeError, InventoryError
 from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, Unreachable, WindowClosed
 from tasks.model import Outcome
@@ -22,47 +23,47 @@ def _outcomes(*states: S) -> tuple[Outcome, ...]:
 @pytest.mark.parametrize(
     ("states", "code"),
     [
-        ((S.SUCCEEDED, S.SUCCEEDED), Code.GOOD),
-        ((S.SUCCEEDED, S.FAILED), Code.FAILED),
-        ((S.SUCCEEDED, S.UNKNOWN), Code.FAILED),
-        ((S.SUCCEEDED, S.COMPLETED_WITH_WARNINGS), Code.WARNINGS),
-        ((S.SUCCEEDED, S.NOT_STARTED), Code.WARNINGS),
-        ((S.NOT_STARTED, S.NOT_STARTED), Code.NOTHING),
-        ((S.NOT_STARTED, S.FAILED), Code.FAILED),
+        ((S.SUCCEEDED, S.SUCCEEDED), ExitCode.SUCCESS),
+        ((S.SUCCEEDED, S.FAILED), ExitCode.MACHINE_FAILED),
+        ((S.SUCCEEDED, S.UNKNOWN), ExitCode.MACHINE_FAILED),
+        ((S.SUCCEEDED, S.COMPLETED_WITH_WARNINGS), ExitCode.WARNINGS),
+        ((S.SUCCEEDED, S.NOT_STARTED), ExitCode.WARNINGS),
+        ((S.NOT_STARTED, S.NOT_STARTED), ExitCode.NOTHING_ATTEMPTED),
+        ((S.NOT_STARTED, S.FAILED), ExitCode.MACHINE_FAILED),
     ],
 )
-def test_a_run_ends_as_its_machines_did(states: tuple[S, ...], code: Code) -> None:
-    assert code_of(make_report(outcomes=_outcomes(*states))) is code
+def test_a_run_ends_as_its_machines_did(states: tuple[S, ...], code: ExitCode) -> None:
+    assert to_exit_code(make_report(outcomes=_outcomes(*states))) is code
 
 
 def test_a_plan_is_good_although_nothing_was_begun() -> None:
-    assert code_of(make_report(run=make_run(kind="plan"), outcomes=_outcomes(S.NOT_STARTED))) is Code.GOOD
+    assert to_exit_code(make_report(run=make_run(kind="plan"), outcomes=_outcomes(S.NOT_STARTED))) is ExitCode.SUCCESS
 
 
 def test_machines_that_others_patch_change_nothing() -> None:
     stranger = Outcome("run", "other", S.NOT_STARTED, "it is patched by its owner")
     report = make_report(outcomes=(*_outcomes(S.SUCCEEDED), stranger))
-    assert code_of(report) is Code.GOOD
+    assert to_exit_code(report) is ExitCode.SUCCESS
 
 
 @pytest.mark.parametrize(
     ("states", "code"),
     [
-        ((S.SUCCEEDED,), Code.GOOD),
-        ((S.FAILED, S.NOT_STARTED), Code.FAILED),
-        ((S.SUCCEEDED, S.NOT_STARTED), Code.INTERRUPTED),
-        ((S.NOT_STARTED,), Code.INTERRUPTED),
+        ((S.SUCCEEDED,), ExitCode.SUCCESS),
+        ((S.FAILED, S.NOT_STARTED), ExitCode.MACHINE_FAILED),
+        ((S.SUCCEEDED, S.NOT_STARTED), ExitCode.INTERRUPTED),
+        ((S.NOT_STARTED,), ExitCode.INTERRUPTED),
     ],
 )
-def test_a_stopped_run_says_so_when_that_cut_something_off(states: tuple[S, ...], code: Code) -> None:
-    assert code_of(make_report(outcomes=_outcomes(*states)), stopped=True) is code
+def test_a_stopped_run_says_so_when_that_cut_something_off(states: tuple[S, ...], code: ExitCode) -> None:
+    assert to_exit_code(make_report(outcomes=_outcomes(*states)), was_stopped=True) is code
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("states", [(S.SUCCEEDED,), (S.COMPLETED_WITH_WARNINGS,), (S.NOT_STARTED,), (S.FAILED,)])
 def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ...], stopped: bool) -> None:
-    code = code_of(make_report(outcomes=_outcomes(*states)), stopped=stopped, unwritten=True)
-    assert code is (Code.FAILED if S.FAILED in states else Code.UNABLE)
+    code = to_exit_code(make_report(outcomes=_outcomes(*states)), was_stopped=stopped, has_report_error=True)
+    assert code is (ExitCode.MACHINE_FAILED if S.FAILED in states else ExitCode.CANNOT_RUN)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ..
     ],
 )
 def test_what_the_system_refuses_has_a_remedy_of_its_own(number: int, words: str) -> None:
-    told = trouble(OSError(number, os.strerror(number), "/srv/x"))
+    told = describe_error(OSError(number, os.strerror(number), "/srv/x"))
     assert told.message.startswith("/srv/x: ")
     assert words in told.hint
 
@@ -84,25 +85,25 @@ def test_what_the_system_refuses_has_a_remedy_of_its_own(number: int, words: str
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (InventoryError("x"), Code.USAGE),
-        (EmptyScopeError("x"), Code.USAGE),
-        (RequestError("x"), Code.USAGE),
-        (CredentialError("x"), Code.USAGE),
-        (WindowClosed("x"), Code.NOTHING),
-        (RecordsError("x"), Code.UNABLE),
-        (CannotRun("x"), Code.UNABLE),
-        (Unreachable("x"), Code.UNABLE),
-        (FleetPatchFailed("x", report=make_report()), Code.FAILED),
-        (PermissionError(13, "Permission denied", "/etc/x"), Code.UNABLE),
-        (ZeroDivisionError("x"), Code.UNABLE),
-        (KeyboardInterrupt(), Code.INTERRUPTED),
+        (InventoryError("x"), ExitCode.BAD_INPUT),
+        (EmptyScopeError("x"), ExitCode.BAD_INPUT),
+        (RequestError("x"), ExitCode.BAD_INPUT),
+        (CredentialError("x"), ExitCode.BAD_INPUT),
+        (WindowClosed("x"), ExitCode.NOTHING_ATTEMPTED),
+        (RecordsError("x"), ExitCode.CANNOT_RUN),
+        (CannotRun("x"), ExitCode.CANNOT_RUN),
+        (Unreachable("x"), ExitCode.CANNOT_RUN),
+        (FleetPatchFailed("x", report=make_report()), ExitCode.MACHINE_FAILED),
+        (PermissionError(13, "Permission denied", "/etc/x"), ExitCode.CANNOT_RUN),
+        (ZeroDivisionError("x"), ExitCode.CANNOT_RUN),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
     ],
 )
-def test_every_error_has_its_code(error: BaseException, code: Code) -> None:
-    told = trouble(error)
-    assert told.code is code
+def test_every_error_has_its_code(error: BaseException, code: ExitCode) -> None:
+    told = describe_error(error)
+    assert told.exit_code is code
     assert told.message
-    assert told.document()["error"] == {
+    assert told.to_json()["error"] == {
         "kind": told.kind,
         "message": told.message,
         "hint": told.hint,
@@ -112,4 +113,4 @@ def test_every_error_has_its_code(error: BaseException, code: Code) -> None:
 
 def test_every_code_is_documented() -> None:
     page = (Path(TOP) / "docs" / "reference" / "command.md").read_text()
-    assert [code for code in Code if f"| {int(code)} |" not in page] == []
+    assert [code for code in ExitCode if f"| {int(code)} |" not in page] == []

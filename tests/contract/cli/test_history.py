@@ -6,12 +6,12 @@ from itertools import count
 
 import pytest
 
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.records.retention import Forgotten, apply_retention, keep, retention_of
-from tasks.records.sql import SqlRecords
-from tasks.rules.retention import USUAL, Retention
-from tasks.seams.leases import Holder
+from tasks.protocols.leases import LeaseHolder
+from tasks.records.queries.history import History
+from tasks.records.retention import PruneResult, apply_retention, read_retention, save_retention
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.retention import DEFAULT_RETENTION, Retention
 from tests.contract.cli.conftest import Stage
 from tests.support import builders as make
 
@@ -38,41 +38,41 @@ def _year(records: SqlRecords) -> datetime:
 
 def test_outcomes_of_what_was_done_stay_longer_than_what_was_seen(records: SqlRecords) -> None:
     now = _year(records)
-    assert retention_of(records) == USUAL
+    assert read_retention(records) == DEFAULT_RETENTION
     gone = apply_retention(records, now, lambda: True)
     history = History(records)
-    kept = [run.id for run in history.runs(100)]
+    kept = [run.id for run in history.read_runs(100)]
     assert {run for run in kept if run.startswith("patch")} == {"patch-0", "patch-100", "patch-200", "patch-300"}
     assert {int(run.split("-")[1]) for run in kept if run.startswith("assess")} == set(range(270, 360, 10))
-    assert gone == Forgotten(runs=27, assessments=30)
-    old = history.report("patch-100")
+    assert gone == PruneResult(runs=27, assessments=30)
+    old = history.read_report("patch-100")
     assert (old.outcomes[0].updates, old.plans, old.assessments) == (make.make_results(), (make.make_plan(),), ())
-    assert apply_retention(records, now + timedelta(hours=1), lambda: True) == Forgotten(0, 0)
+    assert apply_retention(records, now + timedelta(hours=1), lambda: True) == PruneResult(0, 0)
 
 
 def test_runs_go_when_their_own_time_has_come(records: SqlRecords) -> None:
     now = _year(records)
-    keep(records, Retention(assessments_days=45, runs_days=100))
+    save_retention(records, Retention(assessments_days=45, runs_days=100))
     apply_retention(records, now, lambda: True)
-    assert [run.id for run in History(records).runs(100) if run.kind == "patch"] == ["patch-300"]
+    assert [run.id for run in History(records).read_runs(100) if run.kind == "patch"] == ["patch-300"]
 
 
 def test_what_there_is_no_time_for_goes_another_day(records: SqlRecords) -> None:
     now = _year(records)
     asked = count()
     gone = apply_retention(records, now, lambda: next(asked) < 5)
-    assert gone == Forgotten(runs=5, assessments=0)
+    assert gone == PruneResult(runs=5, assessments=0)
     again = apply_retention(records, now, lambda: True)
-    assert again == Forgotten(runs=22, assessments=30)
+    assert again == PruneResult(runs=22, assessments=30)
 
 
 def test_a_run_that_somebody_carries_stays_however_old_it_is(records: SqlRecords) -> None:
     now = _year(records)
-    keep(records, Retention(assessments_days=45, runs_days=100))
-    records.leases.take("patch-0", Holder("x", "hilltop", 1, "anne"), 600)
+    save_retention(records, Retention(assessments_days=45, runs_days=100))
+    records.leases.acquire("patch-0", LeaseHolder("x", "hilltop", 1, "anne"), 600)
     apply_retention(records, now, lambda: True)
-    assert [run.id for run in History(records).runs(100) if run.kind == "patch"] == ["patch-300", "patch-0"]
-    assert History(records).report("patch-0").outcomes
+    assert [run.id for run in History(records).read_runs(100) if run.kind == "patch"] == ["patch-300", "patch-0"]
+    assert History(records).read_report("patch-0").outcomes
 
 
 def test_the_command_shows_and_changes_it(stage: Stage) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.errors import ConnectionLost
-from tasks.seams.transport import Script, ScriptRecord
+from tasks.protocols.transport import Script, ScriptRecord
 from tests.contract.cli.conftest import Said, Stage, security
 from tests.support.fleet import SimMachine
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from flows.campaign import Campaign
-from flows.ports import PlainRunner
-from flows.request import AssessRequest, PatchRequest
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
 from tasks.model import RunReport
-from tasks.records import codec
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.records.sql import SqlRecords
+from tasks.records.encoding import codec
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tests.contract.cli.conftest import Stage
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
@@ -54,13 +55,13 @@ def written(seen: list[str]) -> Counter[str]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many documents of each kind were decoded."""
     counts: Counter[str] = Counter()
-    inner = codec._adapter
+    inner = codec._build_type_adapter
 
     def counting(kind: type) -> object:
         counts[kind.__name__] += 1
         return inner(kind)
 
-    monkeypatch.setattr(codec, "_adapter", counting)
+    monkeypatch.setattr(codec, "_build_type_adapter", counting)
     return counts
 
 
@@ -73,7 +74,7 @@ def _fleet(machines: int) -> SimFleet:
 
 def _run(fleet: SimFleet, records: SqlRecords, request: PatchRequest | AssessRequest) -> RunReport:
     ports = replace(fleet.ports(), records=records)
-    return Campaign(request, ports, PlainRunner(), run_id=make.RUN_ID).carry_out()
+    return FleetRun(request, ports, LocalRunner(), run_id=make.RUN_ID).execute()
 
 
 def test_a_run_writes_what_it_found_and_what_became_of_it_once(records: SqlRecords) -> None:
@@ -115,7 +116,7 @@ def _large(records: SqlRecords, machines: int = 30) -> None:
     )
     for name in names:
         records.save(make.make_job_output(machine=name))
-        records.append(make.make_journal_entry(machine=name))
+        records.append_entry(make.make_journal_entry(machine=name))
 
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("--log",), ("--journal",)])
@@ -139,7 +140,7 @@ def test_a_fleet_is_listed_without_reading_what_is_superseded(records: SqlRecord
     for answered in (False, True):
         decoded.clear()
         with statements(records) as seen:
-            found = History(records).latest_assessments(["a", "b"], answered=answered)
+            found = History(records).read_latest_assessments(["a", "b"], answered=answered)
         assert {name: each.run_id for name, each in found.items()} == {"a": "run-19", "b": "run-19"}
         assert decoded["Assessment"] == 2
         plan = _plan_of(records, seen)

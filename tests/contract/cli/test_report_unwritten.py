@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.records.history import History
-from tasks.records.opening import open_records
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Said, Stage, security
 
 
@@ -20,7 +20,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def no_room(*_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/reports")
 
-        monkeypatch.setattr("tasks.reporting.write._write", no_room)
+        monkeypatch.setattr("tasks.reporting.writer._write_file", no_room)
 
     return fill
 
@@ -28,7 +28,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def _is_told(said: Said, stage: Stage, code: int) -> None:
     assert said.code == code
     with open_records(stage.url) as records:
-        (run,) = History(records).runs(9)
+        (run,) = History(records).read_runs(9)
     assert f"error: the report of run {run.id} could not be written: " in said.err
     assert said.err.count("No space left on device") == 1
     assert f"fleetpatch report {run.id} --to DIR" in said.err

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from flows.carrying import take_up
-from flows.context import Caller
-from flows.ports import Ports
-from flows.recovery import wait_for_lease
-from flows.suspension import suspend
+from flows.engine.suspension import record_suspension
+from flows.execution import resume_execution
+from flows.ports.caller import Caller
+from flows.ports.ports import Ports
+from flows.recovery.resumption import wait_for_lease_expiry
 from tasks.model import RunReport
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
-from tasks.seams.records import JournalMark
+from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.records import JournalMark
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 
-SOMEBODY = Holder("other", "hilltop", 4711, "anne")
+SOMEBODY = LeaseHolder("other", "hilltop", 4711, "anne")
 
 
 def two(stage: Stage) -> None:
@@ -84,7 +84,7 @@ def test_whoever_lives_keeps_the_run(stage: Stage, monkeypatch: pytest.MonkeyPat
     run = left(stage)
     with open_records(stage.url) as records:
         leases = records.leases
-        leases.take(run, SOMEBODY, 60)
+        leases.acquire(run, SOMEBODY, 60)
         slept = stage.fleet.clock.sleep
 
         def renewed(seconds: float) -> None:
@@ -103,23 +103,23 @@ def test_a_lease_of_a_process_that_died_is_waited_for(stage: Stage, monkeypatch:
     run = left(stage)
     with open_records(stage.url) as records:
         leases = records.leases
-        leases.take(run, SOMEBODY, 3600)
+        leases.acquire(run, SOMEBODY, 3600)
         waits = []
 
         def ends(seconds: float) -> None:
             waits.append(seconds)
             if len(waits) == 5:
-                leases.give_back(run, SOMEBODY)
+                leases.release(run, SOMEBODY)
 
         monkeypatch.setattr(stage.fleet.clock, "sleep", ends)
-        wait_for_lease(leases, run, clock=stage.fleet.clock)
+        wait_for_lease_expiry(leases, run, clock=stage.fleet.clock)
     assert len(waits) == 5
 
 
 def test_cancel_asks_the_run_that_somebody_carries(stage: Stage) -> None:
     run = left(stage)
     with open_records(stage.url) as records:
-        records.leases.take(run, SOMEBODY, 60)
+        records.leases.acquire(run, SOMEBODY, 60)
         said = stage.run("cancel", run, "--reason", "the wrong fleet")
         asked = records.leases.renew(run, SOMEBODY, 60).stop
     assert said.code == 0
@@ -189,7 +189,7 @@ def test_reconcile_settles_when_the_window_is_over(stage: Stage) -> None:
 def test_reconcile_goes_on_after_a_run_that_can_not_be_taken_up(stage: Stage) -> None:
     first = left(stage)
     with open_records(stage.url) as records:
-        run = History(records).run(first)
+        run = History(records).find_run(first)
         bad = replace(run, id="20250101-000000-bad", request={"scope": 1}, started_at=run.started_at)
         records.save(bad)
     said = stage.run("reconcile", "--plain", "--json")
@@ -202,16 +202,16 @@ def test_reconcile_goes_on_after_a_run_that_can_not_be_taken_up(stage: Stage) ->
 def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     first = left(stage)
     with open_records(stage.url) as records:
-        run = History(records).run(first)
+        run = History(records).find_run(first)
         for name in ("second", "third"):
             records.save(replace(run, id=f"20250101-000000-{name}", started_at=run.started_at))
     together = threading.Barrier(3, timeout=120)
 
     def all_begun(run_id: str, *words: Any) -> RunReport:
         together.wait()  # one after the other, the first would wait for ever
-        return take_up(run_id, *words)
+        return resume_execution(run_id, *words)
 
-    monkeypatch.setattr("flows.cli.conduct.take_up", all_begun)
+    monkeypatch.setattr("flows.cli.runtime.run_session.resume_execution", all_begun)
     told = stage.run("reconcile", "--plain", "--json").json["runs"]
     assert len(told) == 3
     assert all(each["status"] in ("Succeeded", "CompletedWithWarnings", "NotStarted") for each in told), told
@@ -234,9 +234,9 @@ def test_a_live_assessment_is_not_abandoned(stage: Stage) -> None:
     two(stage)
     stage.run("assess")
     with open_records(stage.url) as records:
-        (run,) = History(records).runs()
+        (run,) = History(records).read_runs()
         records.save(replace(run, state=OperationState.IN_PROGRESS, ended_at=None))
-        assert records.leases.abandoned()
+        assert records.leases.find_leaseless_runs()
     assert "No run was left" in stage.run("reconcile").out
     assert "abandoned" not in stage.run("runs").out
 
@@ -248,7 +248,7 @@ def test_a_resumed_run_reads_the_inventory_that_it_began_with(stage: Stage, monk
     monkeypatch.setattr(stage.fleet, "ports", described)
     run = stage.left_half_way("--wave-size", "1", dies_at=52)
     with open_records(stage.url) as records:
-        request = History(records).run(run).request
+        request = History(records).find_run(run).request
     assert request["inventory"] == str(stage.inventory)
 
 
@@ -262,8 +262,8 @@ def test_failed_machines_end_a_resumed_run_with_1(stage: Stage) -> None:
 def test_a_run_that_is_suspended_is_named_and_left_alone(stage: Stage) -> None:
     run = left(stage)
     with open_records(stage.url) as records:
-        now = History(records).run(run).started_at
-        suspend(records, run, JournalMark.AFTER, now, "suspended in Prefect", "a flow run")
+        now = History(records).find_run(run).started_at
+        record_suspension(records, run, JournalMark.AFTER, now, "suspended in Prefect", "a flow run")
     shown, listed, taken = (
         stage.run("show", run),
         stage.run("reconcile", "--dry-run"),
@@ -286,7 +286,7 @@ def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
     found = stage.ports
 
     def ports(who: Caller) -> Ports:
-        button = lambda: who.control.suspend("suspended in Prefect")  # noqa: E731
+        button = lambda: who.stop_token.request_suspension("suspended in Prefect")  # noqa: E731
         stage.fleet.machines["first"].on_start("install", 5, button)
         return found(who)
 
@@ -301,7 +301,7 @@ def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
     left = stage.run("why", "second", "openssl")
     assert "Installed" not in left.out
     with open_records(stage.url) as records:
-        (run,) = History(records).runs()
+        (run,) = History(records).read_runs()
     assert f"{run.id} was suspended in Prefect" in left.out
     assert f"fleetpatch resume {run.id}" in left.out
     for _ in range(3):  # later runs, however many, hide none that has no end

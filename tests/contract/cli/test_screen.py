@@ -11,10 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from flows.cli import run_view
-from flows.cli.screen import ScreenHandler, err, lines_of, out, print_json, safe, table
-from flows.cli.watching import LineDisplay, LiveDisplay
-from tasks.reporting.text import NOTHING
+from flows.cli.runtime.output import (
+    ConsoleLogHandler,
+    get_stderr_console,
+    get_stdout_console,
+    print_json,
+    shorten_list,
+    to_safe_text,
+)
+from flows.cli.runtime.progress import LineDisplay, LiveDisplay
+from flows.cli.runtime.table import build_table
+from flows.cli.views.plan import render_size
+from flows.cli.views.runs import print_patch_run
+from tasks.reporting.formatting import NO_FIGURE
 from tasks.states import OperationState, Step
 from tests.support.builders import make_failed_outcome, make_outcome, make_report, make_update, make_update_result
 
@@ -23,7 +32,7 @@ HOSTILE = "\x1b]0;pwned\x07\x1b[2J[bold red]x[/] \u202eevil\r\nsecond"
 
 def _printed(text: str, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(safe(text))
+    console.print(to_safe_text(text))
     written = console.file
     assert isinstance(written, io.StringIO)
     return written.getvalue()
@@ -55,7 +64,7 @@ def test_a_hostile_report_is_shown_harmless(capsys) -> None:
     report = make_report(
         outcomes=(make_outcome(machine=HOSTILE, updates=results), make_failed_outcome(reason=HOSTILE)), waves=()
     )
-    run_view.ran(report)
+    print_patch_run(report)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "[bold red]x[/]" in shown
@@ -63,41 +72,41 @@ def test_a_hostile_report_is_shown_harmless(capsys) -> None:
 
 def test_hostile_progress_is_shown_harmless(capsys) -> None:
     lines = LineDisplay()
-    lines.said(HOSTILE)
-    lines.finished(HOSTILE, Step.INSTALL, OperationState.FAILED, HOSTILE)
+    lines.on_message(HOSTILE)
+    lines.on_step_finished(HOSTILE, Step.INSTALL, OperationState.FAILED, HOSTILE)
     picture = LiveDisplay([HOSTILE], None, "run")
-    picture.progress(HOSTILE, Step.INSTALL, 0.5, HOSTILE)
-    err().print(picture.picture())
+    picture.on_progress(HOSTILE, Step.INSTALL, 0.5, HOSTILE)
+    get_stderr_console().print(picture.build_renderable())
     shown = capsys.readouterr().err
     assert "\x1b" not in shown
     assert "\u202e" not in shown
 
 
 def test_logs_are_shown_harmless_and_prefects_are_not(capsys) -> None:
-    handler = ScreenHandler()
-    for name in ("inventory.load", "prefect.flow_runs"):
+    handler = ConsoleLogHandler()
+    for name in ("inventory.loader", "prefect.flow_runs"):
         handler.emit(logging.LogRecord(name, logging.WARNING, "", 0, "%s: " + HOSTILE, (name,), None))
     shown = capsys.readouterr().err
-    assert shown.startswith("warning: inventory.load: ")
+    assert shown.startswith("warning: inventory.loader: ")
     assert "prefect" not in shown
     assert "\x1b" not in shown
 
 
 def test_pipes_get_whole_lines(capsys) -> None:
-    grid = table("a", "b")
+    grid = build_table("a", "b")
     grid.add_row("x" * 90, "y" * 60)
-    out().print(grid)
+    get_stdout_console().print(grid)
     assert "x" * 90 in capsys.readouterr().out
 
 
 def test_long_lists_say_how_much_is_left_out() -> None:
-    assert lines_of(["a", "b", "c"], 2) == ["a", "b", "… and 1 more"]
-    assert lines_of(["a", "b"], 2) == ["a", "b"]
+    assert shorten_list(["a", "b", "c"], 2) == ["a", "b", "… and 1 more"]
+    assert shorten_list(["a", "b"], 2) == ["a", "b"]
 
 
 def test_sizes_are_for_people() -> None:
-    assert [run_view.size(n) for n in (None, 0, 999, 1_000, 20_400, 999_900, 17_000_000, 2_500_000_000)] == [
-        NOTHING,
+    assert [render_size(n) for n in (None, 0, 999, 1_000, 20_400, 999_900, 17_000_000, 2_500_000_000)] == [
+        NO_FIGURE,
         "0 B",
         "999 B",
         "1.0 kB",
@@ -119,9 +128,9 @@ class _Lost(io.StringIO):
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_reader_that_is_gone_breaks_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, name, _Lost())
-    console = out() if name == "stdout" else err()
+    console = get_stdout_console() if name == "stdout" else get_stderr_console()
     console.print("nobody reads this")
-    LineDisplay().finished("web", Step.INSTALL, OperationState.SUCCEEDED, "")
+    LineDisplay().on_step_finished("web", Step.INSTALL, OperationState.SUCCEEDED, "")
 
 
 def test_a_full_disk_is_no_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,4 +141,4 @@ def test_a_full_disk_is_no_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OSError, match="No space"):
         print_json({})
     monkeypatch.setattr(sys.stderr, "write", full)
-    err().print("progress that can't be kept stops nothing")
+    get_stderr_console().print("progress that can't be kept stops nothing")

@@ -2,40 +2,41 @@
 
 import signal
 
-from flows.cli.stopping import Interrupts, still_open, tell_leaving, tell_stopping
-from tasks.seams.records import JournalMark
-from tasks.steps.context import Control
+from flows.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
+from flows.cli.runtime.run_lookup import find_unfinished_acts
+from tasks.protocols.records import JournalMark
+from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_journal_entry
 
 
 def test_the_first_one_stops_and_the_second_leaves() -> None:
-    control = Control()
+    control = StopToken()
     before = signal.getsignal(signal.SIGINT)
-    with Interrupts(control) as interrupts:
+    with InterruptHandler(control) as interrupts:
         signal.raise_signal(signal.SIGINT)
-        assert (interrupts.asked, interrupts.leave, control.reason) == ("Ctrl-C", False, "Ctrl-C")
+        assert (interrupts.stop_reason, interrupts.is_detach_requested, control.reason) == ("Ctrl-C", False, "Ctrl-C")
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.leave
+        assert interrupts.is_detach_requested
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_sigterm_stops_and_never_leaves() -> None:
-    control = Control()
-    with Interrupts(control) as interrupts:
+    control = StopToken()
+    with InterruptHandler(control) as interrupts:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-        assert (interrupts.asked, interrupts.leave) == ("SIGTERM", False)
-        assert control.stopping
+        assert (interrupts.stop_reason, interrupts.is_detach_requested) == ("SIGTERM", False)
+        assert control.is_stopping
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.leave
+        assert interrupts.is_detach_requested
 
 
 def test_what_was_begun_and_not_ended_is_open() -> None:
     stage, install = make_journal_entry(act="stage", key="job-0"), make_journal_entry(key="job-1")
     ended = make_journal_entry(act="stage", key="job-0", mark=JournalMark.AFTER)
-    assert still_open([stage, ended, install]) == [install]
-    assert still_open([stage, ended]) == []
-    assert still_open([make_journal_entry(machine="b", act="stage", key="job-0"), ended]) != []
+    assert find_unfinished_acts([stage, ended, install]) == [install]
+    assert find_unfinished_acts([stage, ended]) == []
+    assert find_unfinished_acts([make_journal_entry(machine="b", act="stage", key="job-0"), ended]) != []
 
 
 def test_both_say_what_runs_and_how_to_come_back(capsys) -> None:
@@ -43,7 +44,7 @@ def test_both_say_what_runs_and_how_to_come_back(capsys) -> None:
         make_journal_entry(machine="web-1", key="job-1"),
         make_journal_entry(machine="db", act="reboot", key="b"),
     ]
-    for tell in (lambda: tell_stopping("Ctrl-C", ("run-1",), running), lambda: tell_leaving(("run-1",), running)):
+    for tell in (lambda: print_stopping("Ctrl-C", ("run-1",), running), lambda: print_detached(("run-1",), running)):
         tell()
         said = capsys.readouterr().err
         assert "web-1 install job job-1" in said
@@ -52,7 +53,7 @@ def test_both_say_what_runs_and_how_to_come_back(capsys) -> None:
 
 
 def test_nothing_running_and_nothing_known_are_not_the_same(capsys) -> None:
-    tell_stopping("SIGTERM", ("run-1",), [])
+    print_stopping("SIGTERM", ("run-1",), [])
     assert "Nothing that changes a machine is running" in capsys.readouterr().err
-    tell_stopping("SIGTERM", ("run-1",), None)
+    print_stopping("SIGTERM", ("run-1",), None)
     assert "not known" in capsys.readouterr().err

@@ -8,17 +8,17 @@ from typing import Any, cast
 import pytest
 
 from tasks.errors import ScriptFailed
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder
-from tasks.seams.records import JournalMark
+from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.records import JournalMark
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.contract.cli.conftest import Said, Stage
 from tests.contract.test_claims import CLOCK, LATER, PAST, Machine
 from tests.support.builders import make_run
 
 RUN = "20260310-010000-aaaaaa"
-HOLDER = Holder("other", "hilltop", 4711, "anne")
+HOLDER = LeaseHolder("other", "hilltop", 4711, "anne")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_machine_without_a_lock_says_so(stage: Stage, machine: Machine) -> Non
 def test_a_lock_is_shown_and_lifted_and_the_run_learns_who_did_it(
     stage: Stage, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.wiring.login_name", lambda: "olga")
+    monkeypatch.setattr("flows.ports.caller.read_login_name", lambda: "olga")
     known(stage)
     machine.claim(RUN, until=LATER)
 
@@ -67,7 +67,7 @@ def test_a_lock_is_shown_and_lifted_and_the_run_learns_who_did_it(
         machine.start(run=RUN)
     assert machine.claim("other")["kind"] == "claimed"
     with open_records(stage.url) as records:
-        noted = [entry for entry in History(records).journal(RUN) if entry.act == "unlock"]
+        noted = [entry for entry in History(records).read_journal(RUN) if entry.act == "unlock"]
     assert [entry.mark for entry in noted] == [JournalMark.BEFORE, JournalMark.AFTER]
     assert {(entry.machine, entry.detail["by"]) for entry in noted} == {("web", "olga")}
 
@@ -105,7 +105,7 @@ def test_while_a_job_runs_nothing_is_lifted(stage: Stage, machine: Machine) -> N
 def test_the_lock_of_a_run_that_is_alive_is_not_lifted(stage: Stage, machine: Machine) -> None:
     known(stage)
     with open_records(stage.url) as records:
-        records.leases.take(RUN, HOLDER, 600)
+        records.leases.acquire(RUN, HOLDER, 600)
     machine.claim(RUN)
     before = (machine.place / "claim").read_text()
 

@@ -6,16 +6,16 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from flows.cli import watching
-from flows.cli.watching import LineDisplay, LiveDisplay, display, time_left
+from flows.cli.runtime import progress
+from flows.cli.runtime.progress import LineDisplay, LiveDisplay, build_display, describe_time_left
 from tasks.states import OperationState, Step
 from tests.support.builders import START, make_window
 
 
 def _shown(picture: LiveDisplay, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    monkeypatch.setattr(watching, "err", lambda: console)
-    console.print(picture.picture())
+    monkeypatch.setattr(progress, "get_stderr_console", lambda: console)
+    console.print(picture.build_renderable())
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -23,10 +23,10 @@ def _shown(picture: LiveDisplay, width: int, height: int, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("width", [80, 140])
 def test_failures_and_work_are_shown_first_and_the_rest_is_counted(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = LiveDisplay([f"m{n:03}" for n in range(100)], None, "run 1")
-    picture.progress("m090", Step.INSTALL, 0.4, "installing openssl")
-    monkeypatch.setattr(watching, "note", lambda line: None)
-    picture.finished("m095", Step.PRECHECK, OperationState.FAILED, "disk: full")
-    picture.finished("m001", Step.VALIDATE, OperationState.SUCCEEDED, "")
+    picture.on_progress("m090", Step.INSTALL, 0.4, "installing openssl")
+    monkeypatch.setattr(progress, "print_to_stderr", lambda line: None)
+    picture.on_step_finished("m095", Step.PRECHECK, OperationState.FAILED, "disk: full")
+    picture.on_step_finished("m001", Step.VALIDATE, OperationState.SUCCEEDED, "")
     lines = _shown(picture, width, 12, monkeypatch).splitlines()
     assert lines[0].startswith("run 1 · 100 machines, 1 at work")
     assert "m095" in lines[1]
@@ -41,33 +41,33 @@ def test_failures_and_work_are_shown_first_and_the_rest_is_counted(width: int, m
 
 def test_few_machines_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = LiveDisplay(["a", "b"], None, "run 1")
-    picture.progress("b", Step.ASSESS, None, "")
+    picture.on_progress("b", Step.ASSESS, None, "")
     lines = _shown(picture, 80, 24, monkeypatch).splitlines()
     assert [line[0] for line in lines[1:]] == ["a", "b"]
 
 
 def test_a_message_stays_until_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = LiveDisplay(["a"], None, "run 1")
-    picture.progress("a", Step.INSTALL, 0.1, "installing curl")
-    picture.progress("a", Step.INSTALL, 0.2, "")
+    picture.on_progress("a", Step.INSTALL, 0.1, "installing curl")
+    picture.on_progress("a", Step.INSTALL, 0.2, "")
     assert "installing curl" in _shown(picture, 80, 24, monkeypatch)
-    picture.progress("a", Step.REBOOT, 0.0, "")
+    picture.on_progress("a", Step.REBOOT, 0.0, "")
     assert "installing curl" not in _shown(picture, 80, 24, monkeypatch)
 
 
 def test_the_window_is_counted_down() -> None:
     window = make_window()
-    assert time_left(window, START - timedelta(minutes=2)) == "the window opens in 2 min 00 s"
-    assert time_left(window, START + timedelta(hours=1)) == "2 h 00 min left"
-    assert time_left(window, START + timedelta(hours=3, seconds=5)) == "the window ended 5 s ago"
+    assert describe_time_left(window, START - timedelta(minutes=2)) == "the window opens in 2 min 00 s"
+    assert describe_time_left(window, START + timedelta(hours=1)) == "2 h 00 min left"
+    assert describe_time_left(window, START + timedelta(hours=3, seconds=5)) == "the window ended 5 s ago"
 
 
 def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = display(["a"], None, "run 1")
+    shown = build_display(["a"], None, "run 1")
     assert isinstance(shown, LineDisplay)
     with shown as watch:
-        watch.progress("a", Step.INSTALL, 0.5, "installing curl")
-        watch.finished("a", Step.INSTALL, OperationState.SUCCEEDED, "")
+        watch.on_progress("a", Step.INSTALL, 0.5, "installing curl")
+        watch.on_step_finished("a", Step.INSTALL, OperationState.SUCCEEDED, "")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "a: install Succeeded" in said

@@ -4,19 +4,21 @@ from dataclasses import replace
 
 import pytest
 
-from flows.hooks.calling import hook_caller
+from flows.hooks.dispatch import build_hook_dispatcher
 from tasks.errors import RecordsError
 from tasks.model import Hook, HookResult
-from tasks.seams.clock import SystemClock
-from tasks.states import HookKind, HookPlace
-from tasks.steps.context import Context, Control, PatchOptions
-from tasks.steps.hooks import once
+from tasks.protocols.clock import SystemClock
+from tasks.states import HookKind, HookPoint
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.stop_token import StopToken
+from tasks.steps.hooks import run_hook_once
 from tests.support.builders import make_report, make_run
 from tests.support.fake_records import FakeRecords
 
 CLOCK = SystemClock()
 REPORT = replace(make_report(), run=make_run(request={"configuration": "web-tuesdays"}))
-BEFORE, AFTER = HookPlace.BEFORE_RUN, HookPlace.AFTER_RUN
+BEFORE, AFTER = HookPoint.BEFORE_RUN, HookPoint.AFTER_RUN
 
 
 class Stops:
@@ -36,24 +38,24 @@ def call(
     kind: HookKind,
     target: str,
     *,
-    place: HookPlace = BEFORE,
+    place: HookPoint = BEFORE,
     seconds: float = 10.0,
-    control: Control | None = None,
+    control: StopToken | None = None,
     stops: Stops | None = None,
     subject: str = "run",
     records: FakeRecords | None = None,
 ) -> HookResult:
     """Run a hook as the engine does, journal and all."""
     hook = Hook("h", place, kind, target, timeout_seconds=seconds)
-    control = control or Control()
-    caller = hook_caller(CLOCK, control, (stops or Stops()).ask)
-    context = Context(
+    control = control or StopToken()
+    caller = build_hook_dispatcher(CLOCK, control, (stops or Stops()).ask)
+    context = RunContext(
         REPORT.run,
         PatchOptions(),
         CLOCK,
         records or FakeRecords(),
         connect=lambda machine: pytest.fail("no machine here"),
-        manager_for=lambda facts: pytest.fail("no machine here"),
-        control=control,
+        find_manager=lambda facts: pytest.fail("no machine here"),
+        stop_token=control,
     )
-    return once(context, hook, subject, lambda h, s, d: caller(h, REPORT, s, d))
+    return run_hook_once(context, hook, subject, lambda h, s, d: caller(h, REPORT, s, d))

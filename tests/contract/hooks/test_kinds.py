@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.hooks.calling import hook_caller
-from flows.hooks.event import HookEvent, event_of
+from flows.hooks.dispatch import build_hook_dispatcher
+from flows.hooks.event import HookEvent, build_event
 from tasks.errors import RequestError
 from tasks.model import Hook, HookResult
-from tasks.seams.clock import Deadline
-from tasks.states import HookKind, HookPlace, OperationState
-from tasks.steps.context import Control
+from tasks.protocols.clock import Deadline
+from tasks.states import HookKind, HookPoint, OperationState
+from tasks.steps.context.stop_token import StopToken
 from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, call
 from tests.support.builders import make_outcome
 
@@ -118,8 +118,8 @@ def test_a_command_gets_a_small_environment_and_what_its_owner_names(monkeypatch
 
 
 def test_a_stop_ends_a_command_before_and_not_one_after() -> None:
-    control = Control()
-    threading.Timer(0.3, lambda: control.stop("enough")).start()
+    control = StopToken()
+    threading.Timer(0.3, lambda: control.request_stop("enough")).start()
     result = command("sleep 30", control=control)
     assert "enough" in result.message
     assert (result.ended_at - result.started_at).total_seconds() < 5
@@ -201,7 +201,7 @@ def test_a_python_hook_that_takes_too_long_has_failed() -> None:
 def test_a_machines_command_has_no_place_here() -> None:
     hook = Hook("h", BEFORE, HookKind.MACHINE_COMMAND, "true")
     with pytest.raises(RequestError):
-        hook_caller(CLOCK, Control(), Stops().ask)(hook, REPORT, "run", Deadline.after(CLOCK, 5))
+        build_hook_dispatcher(CLOCK, StopToken(), Stops().ask)(hook, REPORT, "run", Deadline.after(CLOCK, 5))
 
 
 def test_an_event_tells_what_it_is_about() -> None:
@@ -209,18 +209,18 @@ def test_an_event_tells_what_it_is_about() -> None:
     until = Deadline(now + timedelta(minutes=20))
     (wave,) = REPORT.waves
 
-    def told(place: HookPlace, subject: str, moment: timedelta = timedelta()) -> HookEvent:
-        return event_of(Hook("h", place, HookKind.HTTP, "http://x/"), REPORT, subject, until, now + moment)
+    def told(place: HookPoint, subject: str, moment: timedelta = timedelta()) -> HookEvent:
+        return build_event(Hook("h", place, HookKind.HTTP, "http://x/"), REPORT, subject, until, now + moment)
 
     before = told(BEFORE, "run")
     assert before.cancel_until == REPORT.run.window.start  # type: ignore[union-attr]
-    assert told(BEFORE, "run", timedelta(minutes=50)).cancel_until == until.at
+    assert told(BEFORE, "run", timedelta(minutes=50)).cancel_until == until.expires_at
     assert before.state is None
-    assert told(HookPlace.BEFORE_WAVE, f"wave {wave.number}").machines == wave.machines
-    assert told(HookPlace.BEFORE_WAVE, "wave 77").machines == ()
-    after = told(HookPlace.AFTER_MACHINE, "web-1")
+    assert told(HookPoint.BEFORE_WAVE, f"wave {wave.number}").machines == wave.machines
+    assert told(HookPoint.BEFORE_WAVE, "wave 77").machines == ()
+    after = told(HookPoint.AFTER_MACHINE, "web-1")
     assert (after.machines, after.state, after.cancel_until) == (("web-1",), OperationState.SUCCEEDED, None)
     assert told(AFTER, "run").state is OperationState.FAILED
     assert after.as_json()["eventType"] == "fleetpatch.PostMaintenanceEvent"
-    assert after.id != told(HookPlace.AFTER_MACHINE, "web-2").id
+    assert after.id != told(HookPoint.AFTER_MACHINE, "web-2").id
     assert make_outcome().machine == "web-1"

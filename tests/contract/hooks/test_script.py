@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from tasks.seams.transport import ScriptRecord
-from tasks.transport.framing import Decoder, compose, load_script, new_nonce
+from tasks.protocols.transport import ScriptRecord
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.script_library import load_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
 def asked(shell: str, command: str, timeout: str = "5", **more: str) -> ScriptRecord:
     params = {"command": command, "timeout": timeout, "run": "r-1", "machine": "web", "place": "before_machine"}
-    nonce = new_nonce()
-    text = compose(load_script("hook"), {**params, "name": "drain", "state": "", **more}, nonce)
+    nonce = generate_nonce()
+    text = build_script_stdin(load_script("hook"), {**params, "name": "drain", "state": "", **more}, nonce)
     words = [shell, *(["sh"] if shell == "busybox" else []), "-s"]
     done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240)
-    decoder = Decoder(nonce)
-    decoder.feed(done.stdout)
-    (record,) = decoder.result().records
+    decoder = ScriptOutputDecoder(nonce)
+    decoder.feed_stdout(done.stdout)
+    (record,) = decoder.build_output().records
     return record
 
 

@@ -11,7 +11,7 @@ import pytest
 from tasks.errors import RecordsError
 from tasks.model import HookResult
 from tasks.states import HookKind
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.contract.hooks.calls import REPORT, Stops, call
 from tests.support.fake_records import FakeRecords
 
@@ -138,7 +138,7 @@ def test_any_other_status_has_failed(site: Site, status: int) -> None:
 
 def test_an_answer_may_cancel_the_run(site: Site) -> None:
     site.body = b'{"cancel": "change freeze in the shop"}'
-    control, stops = Control(), Stops()
+    control, stops = StopToken(), Stops()
 
     result = http(f"http://127.0.0.1:{site.port}/", control=control, stops=stops)
 
@@ -147,9 +147,9 @@ def test_an_answer_may_cancel_the_run(site: Site) -> None:
     assert control.reason == "change freeze in the shop (hook h)"
     assert stops.asked == [(REPORT.run.id, "hook h", "change freeze in the shop")]
 
-    control = Control()
+    control = StopToken()
     http(f"http://127.0.0.1:{site.port}/", control=control, stops=Stops(RecordsError("away")))
-    assert control.stopping
+    assert control.is_stopping
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_an_answer_may_cancel_the_run(site: Site) -> None:
 )
 def test_other_answers_cancel_nothing(site: Site, body: bytes) -> None:
     site.body = body
-    control = Control()
+    control = StopToken()
     assert http(f"http://127.0.0.1:{site.port}/", control=control).succeeded
-    assert not control.stopping
+    assert not control.is_stopping
 
 
 def test_nobody_there_is_tried_again_until_the_timeout(site: Site) -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.approval_gate import LOOK_SECONDS, SLICE_SECONDS
-from tasks.records.opening import open_records
+from flows.approval.gate import RECORDS_POLL_SECONDS, STOP_POLL_SECONDS
+from tasks.records.setup import open_records
 from tests.unit.approval.scene import Scene
 
 
 @pytest.fixture
 def scene(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """Records are looked at ten times more seldom than they really are: that is most of what these tests take."""
-    monkeypatch.setattr("flows.approval_gate.SLICE_SECONDS", 10 * SLICE_SECONDS)
-    monkeypatch.setattr("flows.approval_gate._LOOK", timedelta(seconds=10 * LOOK_SECONDS))
+    monkeypatch.setattr("flows.approval.gate.STOP_POLL_SECONDS", 10 * STOP_POLL_SECONDS)
+    monkeypatch.setattr("flows.approval.gate._RECORDS_POLL_INTERVAL", timedelta(seconds=10 * RECORDS_POLL_SECONDS))
     shutil.copy(empty_records, tmp_path / "records.db")
     url = f"sqlite:///{tmp_path / 'records.db'}"
     with open_records(url) as records:

@@ -5,20 +5,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from flows.approval import approve_run, reject_run
-from flows.approval_gate import Host, with_approval
-from flows.campaign import Campaign
-from flows.past import past_of
-from flows.policy_forms import ApprovalRequest
-from flows.ports import PlainRunner, Ports
-from flows.request import PatchRequest
+from flows.approval.answer_source import ApprovalPresenter
+from flows.approval.decisions import approve_run, reject_run
+from flows.approval.gate import add_approval_gate
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import read_resume_state
+from flows.local_run import LocalRunner
+from flows.ports.ports import Ports
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import ApprovalRequest
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunReport
-from tasks.records.approvals import Answer, Approval, SqlApprovals
-from tasks.records.history import History
-from tasks.records.sql import SqlRecords
-from tasks.states import Classification, Occasion
-from tasks.steps.context import Control
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.records.queries.history import History
+from tasks.records.sql_records import SqlRecords
+from tasks.states import Classification, NotificationEvent
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -68,17 +70,19 @@ class Failing(SqlApprovals):
         if self.away():
             raise RecordsUnavailable("can't be reached: told to be away", hint="A test asked for this.")
 
-    def ask(self, run_id: str, digest: str, seconds: float) -> Approval:
+    def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:
         self._there()
-        return super().ask(run_id, digest, seconds)
+        return super().request_approval(run_id, digest, seconds)
 
-    def decide(self, run_id: str, digest: str, answer: Answer, who: str, remark: str = "") -> Approval | None:
+    def decide(
+        self, run_id: str, digest: str, decision: ApprovalDecision, who: str, remark: str = ""
+    ) -> Approval | None:
         self._there()
-        return super().decide(run_id, digest, answer, who, remark)
+        return super().decide(run_id, digest, decision, who, remark)
 
-    def of(self, run_id: str) -> Approval | None:
+    def find_approval(self, run_id: str) -> Approval | None:
         self._there()
-        return super().of(run_id)
+        return super().find_approval(run_id)
 
 
 @dataclass
@@ -86,8 +90,8 @@ class Scene:
     records: SqlRecords
     url: str
     clock: Diary = field(default_factory=Diary)
-    told: list[tuple[Occasion, RunReport]] = field(default_factory=list)
-    host: Host | None = None
+    told: list[tuple[NotificationEvent, RunReport]] = field(default_factory=list)
+    host: ApprovalPresenter | None = None
 
     def __post_init__(self) -> None:
         self.fleet = SimFleet(clock=self.clock)
@@ -109,20 +113,20 @@ class Scene:
         return self.fleet.request(minutes=minutes, start=start, approval=asked)
 
     def ports(self, request: PatchRequest, approvals: SqlApprovals | None = None) -> Ports:
-        ports = replace(self.fleet.ports(), records=self.records, tell=lambda *both: self.told.append(both))
-        return with_approval(ports, request, approvals or self.approvals)
+        ports = replace(self.fleet.ports(), records=self.records, notify=lambda *both: self.told.append(both))
+        return add_approval_gate(ports, request, approvals or self.approvals)
 
     def run(
         self, request: PatchRequest, approvals: SqlApprovals | None = None, *, started_by: str = STARTER
     ) -> RunReport:
         ports = self.ports(request, approvals)
-        return Campaign(request, ports, PlainRunner(), run_id=RUN, started_by=started_by).carry_out()
+        return FleetRun(request, ports, LocalRunner(), run_id=RUN, started_by=started_by).execute()
 
     def resume(self, request: PatchRequest) -> RunReport:
         """Go on with the run in another process."""
-        self.fleet.control = Control()
-        past = past_of(self.history, RUN)
-        return Campaign(request, self.ports(request), PlainRunner(), run_id=RUN, past=past).carry_out()
+        self.fleet.control = StopToken()
+        past = read_resume_state(self.history, RUN)
+        return FleetRun(request, self.ports(request), LocalRunner(), run_id=RUN, resume_state=past).execute()
 
     def approve(self, who: str = "anna", remark: str = "", **how: Any) -> Approval:
         return approve_run(RUN, who, remark, records_url=self.url, clock=self.clock, **how)
@@ -131,12 +135,12 @@ class Scene:
         return reject_run(RUN, who, remark, records_url=self.url, clock=self.clock)
 
     def standing(self) -> Approval:
-        found = self.approvals.of(RUN)
+        found = self.approvals.find_approval(RUN)
         assert found is not None
         return found
 
-    def answer(self) -> Answer:
-        return self.standing().answer
+    def answer(self) -> ApprovalDecision:
+        return self.standing().decision
 
     def touched(self) -> list[str]:
         """Machines on which anything was installed."""

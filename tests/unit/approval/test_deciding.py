@@ -5,24 +5,24 @@ from datetime import timedelta
 
 import pytest
 
-from flows.approval import waiting_runs
-from flows.approval_view import plan_markdown
-from flows.tidings import tiding
+from flows.approval.decisions import find_waiting_runs
+from flows.approval.plan_rendering import render_plan_markdown
+from flows.notify.messages import build_message
 from tasks.errors import RequestError
-from tasks.records.approvals import Answer
-from tasks.states import Occasion
-from tasks.steps.context import SilentWatcher
+from tasks.records.approvals import ApprovalDecision
+from tasks.states import NotificationEvent
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fleet import outcome_of
 from tests.unit.approval.scene import RUN, Killed, Scene, kill
 
 
-class Heard(SilentWatcher):
+class Heard(LoggingListener):
     """Keeps what is said."""
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         self._words.append(message)
 
 
@@ -37,7 +37,7 @@ class TestDeciding:
         return scene
 
     def test_it_is_listed_with_its_plan(self, waiting: Scene) -> None:
-        (found,) = waiting_runs(waiting.url, clock=waiting.clock)
+        (found,) = find_waiting_runs(waiting.url, clock=waiting.clock)
         assert (found.run.id, found.approval) == (RUN, waiting.standing())
         assert [update.name for plan in found.plans for update in plan.chosen] == ["openssl"]
 
@@ -53,7 +53,7 @@ class TestDeciding:
         waiting.clock.advance(4 * 3600)
         with pytest.raises(RequestError, match="expired on 2026-03-10 04:45 UTC"):
             waiting.approve()
-        assert waiting.answer() is Answer.WAITING
+        assert waiting.answer() is ApprovalDecision.WAITING
 
     def test_of_an_unknown_run_is_refused(self, scene: Scene) -> None:
         with pytest.raises(RequestError, match="there is no run"):
@@ -66,24 +66,24 @@ class TestDeciding:
             scene.approve()
 
     def test_of_another_plan_than_was_put_up_is_refused(self, waiting: Scene) -> None:
-        report = waiting.history.report(RUN)
+        report = waiting.history.read_report(RUN)
         waiting.records.save(replace(report, plans=tuple(replace(plan, chosen=()) for plan in report.plans)))
         with pytest.raises(RequestError, match="is not the one that was put up"):
             waiting.approve()
-        assert waiting.reject().answer is Answer.REJECTED
+        assert waiting.reject().decision is ApprovalDecision.REJECTED
 
     def test_of_another_plan_than_was_seen_is_refused(self, waiting: Scene) -> None:
         mark = waiting.standing().digest
         with pytest.raises(RequestError, match=f"is {mark[:12]}, and not abcdef"):
             waiting.approve(plan="abcdef")
-        assert waiting.approve(plan=mark[:8].upper()).answer is Answer.APPROVED
+        assert waiting.approve(plan=mark[:8].upper()).decision is ApprovalDecision.APPROVED
 
     def test_by_whoever_started_it_is_refused_whatever_they_call_themselves(self, waiting: Scene) -> None:
         with pytest.raises(RequestError, match="bob started it"):
             waiting.approve("Bob")
         with pytest.raises(RequestError, match="bob started it"):
             waiting.approve("anna", login="bob")
-        assert waiting.reject("bob").answer is Answer.REJECTED
+        assert waiting.reject("bob").decision is ApprovalDecision.REJECTED
 
     def test_without_a_name_is_refused(self, waiting: Scene) -> None:
         with pytest.raises(RequestError, match="has to give a name"):
@@ -103,7 +103,7 @@ class TestAStarterThatNobodyKnows:
         began = scene.clock.now()
         report = scene.run(scene.request(not_by_starter=True), started_by=by)
         assert scene.touched() == []
-        assert scene.told == [] or scene.told[0][0] is not Occasion.WAITING
+        assert scene.told == [] or scene.told[0][0] is not NotificationEvent.WAITING
         assert scene.clock.now() - began < timedelta(minutes=10), "it was waited for an answer that can't be taken"
         reason = outcome_of(report, "web").reason
         for words in ("not known who started it", "fleetpatch patch", "its schedule", "not_by_starter"):
@@ -115,10 +115,10 @@ class TestAStarterThatNobodyKnows:
         scene.clock.later(100, kill)
         with pytest.raises(Killed):
             scene.run(scene.request(not_by_starter=True))
-        scene.records.save(replace(scene.history.run(RUN), started_by=by))
+        scene.records.save(replace(scene.history.find_run(RUN), started_by=by))
         with pytest.raises(RequestError, match="not known who started it"):
             scene.approve()
-        assert scene.reject().answer is Answer.REJECTED
+        assert scene.reject().decision is ApprovalDecision.REJECTED
 
     @pytest.mark.parametrize("by", UNKNOWN)
     def test_where_one_pair_of_eyes_is_enough_anybody_approves(self, scene: Scene, by: str) -> None:
@@ -141,9 +141,9 @@ def test_every_command_that_people_are_told_names_the_plan(scene: Scene) -> None
     scene.clock.later(100, scene.approve)
     scene.fleet.watch = Heard(said)
     scene.run(scene.request())
-    mark, report = scene.standing().digest, scene.history.report(RUN)
-    (waiting,) = [told for occasion, told in scene.told if occasion is Occasion.WAITING]
-    texts = [*said, tiding(Occasion.WAITING, waiting).body, plan_markdown(report, mark, "then")]
+    mark, report = scene.standing().digest, scene.history.read_report(RUN)
+    (waiting,) = [told for occasion, told in scene.told if occasion is NotificationEvent.WAITING]
+    texts = [*said, build_message(NotificationEvent.WAITING, waiting).body, render_plan_markdown(report, mark, "then")]
     named = [text for text in texts if "fleetpatch approve " in text]
     assert len(named) == 3
     for text in named:

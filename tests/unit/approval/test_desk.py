@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from flows.approval_gate import Desk, Question, Word
-from tasks.records.approvals import Answer, Approval
+from flows.approval.answer_source import AnswerSource, ApprovalAnswer, PendingApproval
+from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.states import UpdateState
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fleet import outcome_of
 from tests.unit.approval.scene import RUN, STARTER, Failing, Scene
 
@@ -16,35 +16,37 @@ from tests.unit.approval.scene import RUN, STARTER, Failing, Scene
 class Table:
     """A desk on which words are laid at set times."""
 
-    def __init__(self, *words: Word) -> None:
+    def __init__(self, *words: ApprovalAnswer) -> None:
         self.words = list(words)
         self.refused: list[str] = []
 
-    def look(self) -> Word | None:
+    def read_answer(self) -> ApprovalAnswer | None:
         return self.words.pop(0) if self.words else None
 
-    def refuse(self, why: str) -> None:
+    def reject_answer(self, why: str) -> None:
         self.refused.append(why)
 
 
 class TestDesk:
     def test_an_answer_given_there_stands_in_the_records(self, scene: Scene) -> None:
         scene.add("web", "openssl")
-        with _at(scene, Table(Word(approve=True, who="anna", remark="fine\nby me"))):
+        with _at(scene, Table(ApprovalAnswer(is_approval=True, who="anna", remark="fine\nby me"))):
             report = scene.run(scene.request())
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
         assert (scene.standing().who, scene.standing().remark) == ("anna", "fine by me")
 
     def test_a_no_counts_as_much(self, scene: Scene) -> None:
         scene.add("web", "openssl")
-        with _at(scene, Table(Word(approve=False, who="anna"))):
+        with _at(scene, Table(ApprovalAnswer(is_approval=False, who="anna"))):
             scene.run(scene.request())
-        assert scene.answer() is Answer.REJECTED
+        assert scene.answer() is ApprovalDecision.REJECTED
         assert scene.touched() == []
 
     def test_whoever_started_the_run_is_told_that_they_may_not(self, scene: Scene) -> None:
         scene.add("web", "openssl")
-        desk = Table(Word(approve=True, who=f" {STARTER.upper()} "), Word(approve=True, who="anna"))
+        desk = Table(
+            ApprovalAnswer(is_approval=True, who=f" {STARTER.upper()} "), ApprovalAnswer(is_approval=True, who="anna")
+        )
         with _at(scene, desk):
             scene.run(scene.request(not_by_starter=True))
         assert scene.standing().who == "anna"
@@ -54,10 +56,10 @@ class TestDesk:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 30, 900)
         desk = Table()
-        scene.clock.later(60, lambda: desk.words.append(Word(approve=True, who="anna")))
+        scene.clock.later(60, lambda: desk.words.append(ApprovalAnswer(is_approval=True, who="anna")))
         with _at(scene, desk):
             report = scene.run(scene.request(), away)
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
 
     def test_of_two_answers_the_first_in_the_records_stands(self, scene: Scene) -> None:
         scene.add("web", "openssl")
@@ -65,7 +67,7 @@ class TestDesk:
 
         def both() -> None:
             scene.reject("carla")
-            desk.words.append(Word(approve=True, who="anna"))
+            desk.words.append(ApprovalAnswer(is_approval=True, who="anna"))
 
         scene.clock.later(60, both)
         with _at(scene, desk):
@@ -75,14 +77,16 @@ class TestDesk:
 
 
 @contextmanager
-def _at(scene: Scene, desk: Desk) -> Iterator[None]:
+def _at(scene: Scene, desk: AnswerSource) -> Iterator[None]:
     """Have questions answered at a desk."""
 
-    def host(question: Question, control: Control, wait: Callable[[Desk], Approval | None]) -> Approval | None:
+    def host(
+        question: PendingApproval, control: StopToken, wait: Callable[[AnswerSource], Approval | None]
+    ) -> Approval | None:
         assert question.planned.run.id == RUN
-        assert not control.stopping
+        assert not control.is_stopping
         return wait(desk)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.approval_gate.host_here", lambda: host)
+        patch.setattr("flows.approval.gate.choose_presenter", lambda: host)
         yield

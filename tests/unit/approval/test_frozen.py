@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.campaign import Campaign
-from flows.frozen import frozen_of, pinned
-from flows.ports import PlainRunner
-from flows.request import AssessRequest, PatchRequest, UpdatesRequest
+from flows.engine.fleet_run import FleetRun
+from flows.engine.pinned_updates import find_pinned_updates, resolve_pinned_updates
+from flows.local_run import LocalRunner
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest
 from tasks.errors import RequestError
-from tasks.model import FrozenSet, RunReport, Selection, UpdateResult
-from tasks.rules.selection import notes, select
+from tasks.model import PinnedUpdates, RunReport, Selection, UpdateResult
+from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.states import Classification, OperationState, UpdateState
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
@@ -26,7 +27,10 @@ VERSIONS = st.sampled_from(["1", "2", "3"])
 
 
 def selection(*tested: tuple[str, str], **changes: Any) -> Selection:
-    base = {"classifications": frozenset({Classification.SECURITY}), "frozen": FrozenSet("run-1", frozenset(tested))}
+    base = {
+        "classifications": frozenset({Classification.SECURITY}),
+        "pinned_updates": PinnedUpdates("run-1", frozenset(tested)),
+    }
     return Selection(**{**base, **changes})
 
 
@@ -36,14 +40,14 @@ class TestSelecting:
         self, tested: set[tuple[str, str]], pending: dict[str, str]
     ) -> None:
         updates = tuple(make.make_update(name=name, available=version) for name, version in pending.items())
-        chosen, skipped = select(make.make_package_state(updates=updates), selection(*tested))
+        chosen, skipped = select_updates(make.make_package_state(updates=updates), selection(*tested))
         assert {(each.name, each.available) for each in chosen} == set(pending.items()) & tested
         assert len(chosen) + len(skipped) == len(updates)
         assert all(each.state is UpdateState.NOT_SELECTED and "run-1" in each.reason for each in skipped)
 
     def test_it_says_why(self) -> None:
         updates = (make.make_update(name="curl", available="3"), make.make_update(name="zlib", available="1"))
-        _, skipped = select(make.make_package_state(updates=updates), selection(("curl", "1"), ("curl", "2")))
+        _, skipped = select_updates(make.make_package_state(updates=updates), selection(("curl", "1"), ("curl", "2")))
         assert [each.reason for each in skipped] == [
             "run run-1 has tested 1, 2, and not 3, which is offered",
             "run run-1, whose updates are taken over, has not installed it",
@@ -52,14 +56,14 @@ class TestSelecting:
     def test_it_widens_nothing(self) -> None:
         other = make.make_update(name="curl", available="1", classification=Classification.OTHER)
         barred = make.make_update(name="zlib", available="1")
-        chosen, skipped = select(
+        chosen, skipped = select_updates(
             make.make_package_state(updates=(other, barred)), selection(("curl", "1"), ("zlib", "1"), exclude=("zlib",))
         )
         assert chosen == ()
         assert [each.state for each in skipped] == [UpdateState.NOT_SELECTED, UpdateState.EXCLUDED]
 
     def test_the_plan_says_so(self) -> None:
-        assert notes((), selection()) == ("only what run run-1 has tested is chosen",)
+        assert describe_unapplied_limits((), selection()) == ("only what run run-1 has tested is chosen",)
 
 
 def result(
@@ -89,13 +93,15 @@ class TestLookingUp:
             result("bash", "5", UpdateState.NOT_ATTEMPTED),
             result("vim", "9", UpdateState.EXCLUDED),
         )
-        assert frozen_of(scene.history, "canary") == FrozenSet("canary-1", frozenset({("curl", "2"), ("zlib", "1.1")}))
+        assert find_pinned_updates(scene.history, "canary") == PinnedUpdates(
+            "canary-1", frozenset({("curl", "2"), ("zlib", "1.1")})
+        )
 
     def test_of_a_plan_it_is_what_was_chosen(self, scene: Scene) -> None:
         plan = make.make_plan(chosen=(make.make_update(name="curl", available="2"),))
         run = make.make_run(id="plan-1", kind="plan", state=OperationState.SUCCEEDED)
         scene.records.save(RunReport(run, (), plans=(plan,)))
-        assert frozen_of(scene.history, "plan-1").updates == {("curl", "2")}
+        assert find_pinned_updates(scene.history, "plan-1").updates == {("curl", "2")}
 
     def test_the_last_of_a_configuration_is_the_newest_that_is_over_and_began_anything(self, scene: Scene) -> None:
         remember(scene, "r1", result("curl", "1"), configuration="canary", started_at=make.at(0))
@@ -103,7 +109,7 @@ class TestLookingUp:
         remember(scene, "r3", configuration="canary", started_at=make.at(2), state=OperationState.NOT_STARTED)
         remember(scene, "r4", configuration="canary", started_at=make.at(3), state=OperationState.IN_PROGRESS)
         remember(scene, "r5", result("curl", "5"), configuration="other", started_at=make.at(4))
-        assert frozen_of(scene.history, "last: canary") == FrozenSet("r2", frozenset({("curl", "2")}))
+        assert find_pinned_updates(scene.history, "last: canary") == PinnedUpdates("r2", frozenset({("curl", "2")}))
 
     @pytest.mark.parametrize(
         ("named", "why"),
@@ -120,7 +126,7 @@ class TestLookingUp:
         remember(scene, "running", state=OperationState.IN_PROGRESS)
         remember(scene, "r1")
         with pytest.raises(RequestError, match=why) as caught:
-            frozen_of(scene.history, named)
+            find_pinned_updates(scene.history, named)
         assert caught.value.hint
 
 
@@ -130,10 +136,14 @@ class TestRunning:
         scene.run(scene.fleet.request())
         second = SimFleet(clock=scene.clock)
         second.add("prod", [package(name) for name in ("openssl", "curl", "zlib")])
-        ports = replace(second.ports(), records=scene.records, frozen=functools.partial(frozen_of, scene.history))
+        ports = replace(
+            second.ports(),
+            records=scene.records,
+            find_pinned_updates=functools.partial(find_pinned_updates, scene.history),
+        )
         request = second.request(updates={"as_in_run": RUN[:15]})
 
-        report = Campaign(request, ports, PlainRunner(), run_id="next").carry_out()
+        report = FleetRun(request, ports, LocalRunner(), run_id="next").execute()
 
         states = {each.update.name: each.state for each in outcome_of(report, "prod").updates}
         assert states == {
@@ -145,27 +155,27 @@ class TestRunning:
 
     def test_an_unknown_run_stops_everything_before_it_began(self, scene: Scene) -> None:
         scene.add("web", "openssl")
-        ports = replace(scene.fleet.ports(), frozen=functools.partial(frozen_of, scene.history))
+        ports = replace(scene.fleet.ports(), find_pinned_updates=functools.partial(find_pinned_updates, scene.history))
         request = scene.fleet.request(updates={"as_in_run": "last:canary"})
         with pytest.raises(RequestError, match="no finished run"):
-            Campaign(request, ports, PlainRunner())
+            FleetRun(request, ports, LocalRunner())
         assert scene.fleet.machines["web"].calls == []
 
     def test_whoever_resumes_is_not_kept_from_it_by_a_run_that_is_gone(self) -> None:
-        def gone(named: str) -> FrozenSet:
+        def gone(named: str) -> PinnedUpdates:
             raise RequestError(f"there is no run {named}")
 
         request = PatchRequest(scope="*", updates=UpdatesRequest(as_in_run="gone"))
-        assert pinned(request, gone, planned=True)[1] == FrozenSet("gone")
+        assert resolve_pinned_updates(request, gone, has_plans=True)[1] == PinnedUpdates("gone")
         with pytest.raises(RequestError):
-            pinned(request, gone)
+            resolve_pinned_updates(request, gone)
 
     def test_nothing_is_looked_up_where_nobody_asked_for_it(self) -> None:
-        def never(named: str) -> FrozenSet:
+        def never(named: str) -> PinnedUpdates:
             raise AssertionError(named)
 
         for request in (PatchRequest(scope="*"), AssessRequest(scope="*")):
-            assert pinned(request, never) == (request, None)
+            assert resolve_pinned_updates(request, never) == (request, None)
 
 
 def package(name: str) -> FakePackage:

@@ -6,16 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from flows.approval import waiting_runs
-from flows.approval_gate import LOOK_SECONDS, SLICE_SECONDS, with_approval
-from flows.campaign import Campaign
-from flows.ports import Decision, PlainRunner
+from flows.approval.decisions import find_waiting_runs
+from flows.approval.gate import RECORDS_POLL_SECONDS, STOP_POLL_SECONDS, add_approval_gate
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
+from flows.ports.ports import GateDecision
 from tasks.errors import RequestError
 from tasks.model import RunReport
-from tasks.records.approvals import Answer
-from tasks.rules.approval import digest, shown
-from tasks.states import Classification, Occasion, OperationState, RebootPolicy, UpdateState
-from tasks.steps.context import Control
+from tasks.records.approvals import ApprovalDecision
+from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import outcome_of, result_of
 from tests.unit.approval.scene import RUN, Failing, Killed, Scene, kill
@@ -30,26 +31,26 @@ def test_nothing_is_begun_before_somebody_approves_and_all_of_it_after(scene: Sc
     report = scene.run(scene.request())
 
     assert seen == [[]]
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 2
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 2
     approval = scene.standing()
-    assert (approval.answer, approval.who, approval.remark) == (Answer.APPROVED, "anna", "looks good")
+    assert (approval.decision, approval.who, approval.remark) == (ApprovalDecision.APPROVED, "anna", "looks good")
     (note,) = report.notes
     assert re.fullmatch(r"approved by anna on 2026-03-10 01:30:\d\d UTC: looks good", note)
-    assert scene.history.report(RUN).notes == report.notes
-    (waiting,) = [told for occasion, told in scene.told if occasion is Occasion.WAITING]
+    assert scene.history.read_report(RUN).notes == report.notes
+    (waiting,) = [told for occasion, told in scene.told if occasion is NotificationEvent.WAITING]
     assert waiting.run.message.startswith("waits for approval until 2026-03-10 04:45 UTC: fleetpatch approve ")
 
 
 def test_it_goes_on_within_seconds_of_the_answer(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.approval_gate.SLICE_SECONDS", SLICE_SECONDS)
-    monkeypatch.setattr("flows.approval_gate._LOOK", timedelta(seconds=LOOK_SECONDS))
+    monkeypatch.setattr("flows.approval.gate.STOP_POLL_SECONDS", STOP_POLL_SECONDS)
+    monkeypatch.setattr("flows.approval.gate._RECORDS_POLL_INTERVAL", timedelta(seconds=RECORDS_POLL_SECONDS))
     scene.add("web", "openssl")
     scene.clock.later(61, scene.approve)
     report = scene.run(scene.request())
     decided = scene.standing().decided_at
     began = outcome_of(report, "web").steps[1].started_at
     assert decided is not None
-    assert began - decided <= timedelta(seconds=LOOK_SECONDS + SLICE_SECONDS)
+    assert began - decided <= timedelta(seconds=RECORDS_POLL_SECONDS + STOP_POLL_SECONDS)
 
 
 def test_a_plan_that_is_rejected_is_not_begun_and_says_who_and_why(scene: Scene) -> None:
@@ -69,7 +70,7 @@ def test_it_expires_so_many_minutes_after_it_was_asked(scene: Scene) -> None:
     report = scene.run(scene.request(expires_minutes=30))
     assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 01:30 UTC"
     assert scene.clock.now() - began < timedelta(minutes=31)
-    assert scene.answer() is Answer.EXPIRED
+    assert scene.answer() is ApprovalDecision.EXPIRED
     with pytest.raises(RequestError, match="expired on 2026-03-10 01:30 UTC"):
         scene.approve()
 
@@ -100,40 +101,40 @@ def test_a_window_that_opens_later_can_be_approved_before(scene: Scene) -> None:
 
 def test_it_is_stopped_at_once_and_waits_no_more(scene: Scene) -> None:
     scene.add("web", "openssl")
-    scene.clock.later(100, lambda: scene.fleet.control.stop("enough (carla)"))
+    scene.clock.later(100, lambda: scene.fleet.control.request_stop("enough (carla)"))
     began = scene.clock.now()
     report = scene.run(scene.request())
     assert scene.clock.now() - began < timedelta(seconds=105)
     assert outcome_of(report, "web").state is OperationState.NOT_STARTED
     assert "enough (carla)" in outcome_of(report, "web").reason
-    assert waiting_runs(scene.url, clock=scene.clock) == ()
+    assert find_waiting_runs(scene.url, clock=scene.clock) == ()
     with pytest.raises(RequestError, match="the run was stopped: enough"):
         scene.approve()
 
 
 def test_a_run_that_somebody_else_took_over_leaves_the_question_open(scene: Scene) -> None:
     scene.add("web", "openssl")
-    scene.clock.later(100, scene.fleet.control.lose)
+    scene.clock.later(100, scene.fleet.control.mark_lease_lost)
     scene.run(scene.request())
-    assert scene.answer() is Answer.WAITING
+    assert scene.answer() is ApprovalDecision.WAITING
 
 
 def test_where_nothing_would_be_changed_nobody_is_asked(scene: Scene) -> None:
     scene.add("web")
     report = scene.run(scene.request())
     assert report.notes == ("approval: nobody was asked, since nothing would be changed",)
-    assert scene.approvals.of(RUN) is None
+    assert scene.approvals.find_approval(RUN) is None
     assert outcome_of(report, "web").state is OperationState.SUCCEEDED
 
 
 def test_a_gate_that_stood_there_before_is_asked_first(scene: Scene) -> None:
     scene.add("web", "openssl")
     request = scene.request()
-    frozen = replace(scene.fleet.ports(), records=scene.records, gate=lambda *_: Decision("frozen: christmas"))
-    ports = with_approval(frozen, request, scene.approvals)
-    report = Campaign(request, ports, PlainRunner(), run_id=RUN).carry_out()
+    frozen = replace(scene.fleet.ports(), records=scene.records, gate=lambda *_: GateDecision("frozen: christmas"))
+    ports = add_approval_gate(frozen, request, scene.approvals)
+    report = FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
     assert outcome_of(report, "web").reason == "frozen: christmas"
-    assert scene.approvals.of(RUN) is None
+    assert scene.approvals.find_approval(RUN) is None
 
 
 class TestAfterACrash:
@@ -145,7 +146,7 @@ class TestAfterACrash:
             scene.run(request)
         scene.approve("anna")
         report = scene.resume(request)
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
         assert report.notes[0].startswith("approved by anna")
 
     def test_undecided_it_goes_on_waiting_until_the_moment_it_said_before(self, scene: Scene) -> None:
@@ -174,10 +175,10 @@ class TestAfterACrash:
         with pytest.raises(Killed):
             scene.run(request)
         scene.approve("anna")
-        control = Control()
-        control.stop("it is only settled")
-        asked = scene.ports(request).gate(scene.history.report(RUN), control)
-        assert asked.refused == ""
+        control = StopToken()
+        control.request_stop("it is only settled")
+        asked = scene.ports(request).gate(scene.history.read_report(RUN), control)
+        assert asked.refusal == ""
         assert asked.notes[0].startswith("approved by anna")
 
     def test_only_what_was_approved_of_a_plan_that_changed_is_installed(self, scene: Scene) -> None:
@@ -193,8 +194,8 @@ class TestAfterACrash:
 
     def test_or_the_machine_is_refused(self, scene: Scene) -> None:
         report = _changed(scene, "refuse")
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 0
-        assert outcome_of(report, "db").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 0
+        assert outcome_of(report, "db").count_updates(UpdateState.INSTALLED) == 1
         assert "no longer what anna approved" in outcome_of(report, "web").updates[0].reason
 
 
@@ -206,18 +207,18 @@ def _changed(scene: Scene, change: str) -> RunReport:
     scene.clock.later(100, kill)
     with pytest.raises(Killed):
         scene.run(request)
-    whole = scene.history.report(RUN)
+    whole = scene.history.read_report(RUN)
     plans = tuple(
         replace(plan, chosen=tuple(u for u in plan.chosen if plan.machine == "db" or u.name == "openssl"))
         for plan in whole.plans
     )
-    with scene.records.database.writing("start anew") as connection:
+    with scene.records.database.begin_write("start anew") as connection:
         connection.exec_driver_sql("DELETE FROM approvals")
     smaller = replace(whole, plans=plans)
-    control = Control()
+    control = StopToken()
     scene.clock.later(10, lambda: scene.records.save(smaller))
     scene.clock.later(20, lambda: scene.approve("anna"))
-    assert scene.ports(request).gate(smaller, control).refused == ""
+    assert scene.ports(request).gate(smaller, control).refusal == ""
     scene.records.save(whole)  # planned anew: curl came in
     return scene.resume(request)
 
@@ -225,8 +226,8 @@ def _changed(scene: Scene, change: str) -> RunReport:
 def test_a_changed_plan_whose_approved_one_is_not_known_is_not_begun(scene: Scene) -> None:
     scene.add("web", "openssl")
     request = scene.request()
-    scene.approvals.ask(RUN, "0" * 64, 3600)
-    scene.approvals.decide(RUN, "0" * 64, Answer.APPROVED, "anna")
+    scene.approvals.request_approval(RUN, "0" * 64, 3600)
+    scene.approvals.decide(RUN, "0" * 64, ApprovalDecision.APPROVED, "anna")
     report = scene.run(request)
     assert "no longer what anna approved" in outcome_of(report, "web").reason
     assert scene.touched() == []
@@ -234,11 +235,11 @@ def test_a_changed_plan_whose_approved_one_is_not_known_is_not_begun(scene: Scen
 
 def test_a_plan_that_changed_before_anybody_decided_is_asked_for_anew(scene: Scene) -> None:
     scene.add("web", "openssl")
-    scene.approvals.ask(RUN, "0" * 64, 3600)
+    scene.approvals.request_approval(RUN, "0" * 64, 3600)
     scene.clock.later(30, scene.approve)
     report = scene.run(scene.request())
-    assert scene.standing().digest == digest(shown(report.plans))
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+    assert scene.standing().digest == compute_plan_digest(collect_planned_updates(report.plans))
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
 
 
 class TestRecordsAway:
@@ -247,21 +248,21 @@ class TestRecordsAway:
         away = Failing(scene.records.database, scene.clock).between(scene, 100, 2000)
         scene.clock.later(600, scene.approve)
         report = scene.run(scene.request(), away)
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
         assert outcome_of(report, "web").steps[1].started_at >= scene.clock.now() - timedelta(hours=1)
 
     def test_before_it_is_asked_as_well(self, scene: Scene) -> None:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 0, 900)
         scene.clock.later(1800, scene.approve)
-        assert outcome_of(scene.run(scene.request(), away), "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(scene.run(scene.request(), away), "web").count_updates(UpdateState.INSTALLED) == 1
 
     def test_what_was_approved_in_time_counts_when_they_come_back_after_it(self, scene: Scene) -> None:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 100, 3000)
         scene.clock.later(600, scene.approve)
         report = scene.run(scene.request(expires_minutes=30), away)
-        assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+        assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
 
     def test_to_the_windows_end_nothing_is_begun(self, scene: Scene) -> None:
         scene.add("web", "openssl")
@@ -273,7 +274,7 @@ class TestRecordsAway:
     def test_it_is_stopped_all_the_same(self, scene: Scene) -> None:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 0, 1e9)
-        scene.clock.later(300, lambda: scene.fleet.control.stop("enough"))
+        scene.clock.later(300, lambda: scene.fleet.control.request_stop("enough"))
         began = scene.clock.now()
         scene.run(scene.request(), away)
         assert scene.clock.now() - began < timedelta(seconds=310)
@@ -299,7 +300,7 @@ def test_that_people_can_not_be_told_is_no_reason_not_to_wait_for_them(scene: Sc
     scene.add("web", "openssl")
     request = scene.request()
     scene.clock.later(60, scene.approve)
-    way = replace(scene.fleet.ports(), records=scene.records, tell=broken)
-    ports = with_approval(way, request, scene.approvals)
-    report = Campaign(request, ports, PlainRunner(), run_id=RUN).carry_out()
-    assert outcome_of(report, "web").count(UpdateState.INSTALLED) == 1
+    way = replace(scene.fleet.ports(), records=scene.records, notify=broken)
+    ports = add_approval_gate(way, request, scene.approvals)
+    report = FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
+    assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Plan, Update
-from tasks.rules.approval import Change, digest, kept_to, shown
+from tasks.model import MachinePlan, Update
+from tasks.rules.runs.approval import ChangePolicy, collect_planned_updates, compute_plan_digest, restrict_to_approved
 from tasks.states import UpdateState
 from tests.support import builders as make
 
@@ -18,8 +18,8 @@ ITEMS = st.dictionaries(NAMES, VERSIONS, max_size=6)
 APPROVED = st.dictionaries(NAMES, ITEMS, max_size=4)
 
 
-def plan_of(items: dict[str, str], machine: str = "web") -> Plan:
-    return Plan(machine, tuple(update(name, version) for name, version in items.items()), ())
+def plan_of(items: dict[str, str], machine: str = "web") -> MachinePlan:
+    return MachinePlan(machine, tuple(update(name, version) for name, version in items.items()), ())
 
 
 def update(name: str, version: str) -> Update:
@@ -32,7 +32,7 @@ class TestDigest:
         machines = list(approved)
         dice.shuffle(machines)
         again = {name: dict(reversed(list(approved[name].items()))) for name in machines}
-        assert digest(again) == digest(approved)
+        assert compute_plan_digest(again) == compute_plan_digest(approved)
 
     @given(APPROVED, APPROVED)
     def test_two_are_the_same_only_for_the_same_updates(
@@ -41,33 +41,33 @@ class TestDigest:
         def rows(approved: dict[str, dict[str, str]]) -> set[tuple[str, str, str]]:
             return {(machine, *item) for machine, items in approved.items() for item in items.items()}
 
-        assert (digest(one) == digest(other)) == (rows(one) == rows(other))
+        assert (compute_plan_digest(one) == compute_plan_digest(other)) == (rows(one) == rows(other))
 
     @pytest.mark.parametrize(
         "other",
         [{"web": {"a": "2"}}, {"web": {"b": "1"}}, {"db": {"a": "1"}}, {"web": {"a": "1", "b": "1"}}, {}],
     )
     def test_each_part_counts(self, other: dict[str, dict[str, str]]) -> None:
-        assert digest({"web": {"a": "1"}}) != digest(other)
+        assert compute_plan_digest({"web": {"a": "1"}}) != compute_plan_digest(other)
 
     def test_parts_can_not_be_mistaken_for_each_other(self) -> None:
-        assert digest({"a": {"b": "c"}}) != digest({"a": {"bc": ""}})
-        assert digest({"a": {"b": "c"}}) != digest({"a\x00b": {"c": ""}})
+        assert compute_plan_digest({"a": {"b": "c"}}) != compute_plan_digest({"a": {"bc": ""}})
+        assert compute_plan_digest({"a": {"b": "c"}}) != compute_plan_digest({"a\x00b": {"c": ""}})
 
     def test_a_machine_without_updates_makes_no_difference(self) -> None:
-        assert digest({"web": {"a": "1"}, "db": {}}) == digest({"web": {"a": "1"}})
+        assert compute_plan_digest({"web": {"a": "1"}, "db": {}}) == compute_plan_digest({"web": {"a": "1"}})
 
     def test_it_is_that_of_the_plans(self) -> None:
-        assert shown([plan_of({"a": "1"}), plan_of({}, "db")]) == {"web": {"a": "1"}, "db": {}}
+        assert collect_planned_updates([plan_of({"a": "1"}), plan_of({}, "db")]) == {"web": {"a": "1"}, "db": {}}
 
 
 class TestKeptTo:
     @given(ITEMS, ITEMS, st.sampled_from(["trim", "refuse"]))
     def test_nothing_else_than_what_was_approved_is_installed_and_nothing_is_lost(
-        self, now: dict[str, str], approved: dict[str, str], change: Change
+        self, now: dict[str, str], approved: dict[str, str], change: ChangePolicy
     ) -> None:
         plan = plan_of(now)
-        kept = kept_to(plan, {"web": approved}, change, "anna")
+        kept = restrict_to_approved(plan, {"web": approved}, change, "anna")
         left = {each.id: each.available for each in kept.chosen}
         assert left.items() <= approved.items()
         assert left.items() <= now.items()
@@ -77,29 +77,31 @@ class TestKeptTo:
 
     @given(ITEMS, ITEMS)
     def test_trimming_keeps_all_that_both_agree_on(self, now: dict[str, str], approved: dict[str, str]) -> None:
-        kept = kept_to(plan_of(now), {"web": approved}, "trim", "anna")
+        kept = restrict_to_approved(plan_of(now), {"web": approved}, "trim", "anna")
         assert {each.id: each.available for each in kept.chosen} == dict(now.items() & approved.items())
 
     @given(ITEMS, ITEMS)
     def test_refusing_is_all_or_nothing(self, now: dict[str, str], approved: dict[str, str]) -> None:
         plan = plan_of(now)
-        kept = kept_to(plan, {"web": approved}, "refuse", "anna")
+        kept = restrict_to_approved(plan, {"web": approved}, "refuse", "anna")
         assert kept is plan if now == approved else kept.chosen == ()
 
     @given(ITEMS, ITEMS, st.sampled_from(["trim", "refuse"]))
-    def test_twice_is_the_same_as_once(self, now: dict[str, str], approved: dict[str, str], change: Change) -> None:
-        once = kept_to(plan_of(now), {"web": approved}, change, "anna")
-        twice = kept_to(once, {"web": approved}, change, "anna")
+    def test_twice_is_the_same_as_once(
+        self, now: dict[str, str], approved: dict[str, str], change: ChangePolicy
+    ) -> None:
+        once = restrict_to_approved(plan_of(now), {"web": approved}, change, "anna")
+        twice = restrict_to_approved(once, {"web": approved}, change, "anna")
         assert (twice.chosen, twice.skipped) == (once.chosen, once.skipped)
 
     def test_what_was_approved_is_left_as_it_is(self) -> None:
         plan = plan_of({"a": "1"})
         for change in ("trim", "refuse"):
-            assert kept_to(plan, {"web": {"a": "1"}}, change, "anna") is plan
+            assert restrict_to_approved(plan, {"web": {"a": "1"}}, change, "anna") is plan
 
     def test_it_says_what_changed(self) -> None:
         plan = replace(plan_of({"a": "2", "b": "1", "c": "1"}), notes=("a note",))
-        kept = kept_to(plan, {"web": {"a": "1", "c": "1", "gone": "5"}}, "trim", "anna")
+        kept = restrict_to_approved(plan, {"web": {"a": "1", "c": "1", "gone": "5"}}, "trim", "anna")
         assert {each.update.id: each.reason for each in kept.skipped} == {
             "a": "anna approved 1, and not 2, which is offered now",
             "b": "not part of what anna approved",
@@ -107,8 +109,8 @@ class TestKeptTo:
         assert kept.notes == ("a note", "cut down to what anna approved: a 2, b 1 came in; gone 5 went")
 
     def test_a_machine_that_nobody_approved_anything_for_installs_nothing(self) -> None:
-        assert kept_to(plan_of({"a": "1"}), {"db": {"a": "1"}}, "trim", "anna").chosen == ()
+        assert restrict_to_approved(plan_of({"a": "1"}), {"db": {"a": "1"}}, "trim", "anna").chosen == ()
 
     def test_trimming_leaves_a_plan_alone_that_only_became_smaller(self) -> None:
         plan = plan_of({"a": "1"})
-        assert kept_to(plan, {"web": {"a": "1", "b": "1"}}, "trim", "anna") is plan
+        assert restrict_to_approved(plan, {"web": {"a": "1", "b": "1"}}, "trim", "anna") is plan

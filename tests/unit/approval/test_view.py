@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from flows.approval_view import headline, machine_table, names_of, plan_markdown
+from flows.approval.plan_rendering import build_machine_table, describe_plan, join_names, render_plan_markdown
 from tasks.model import RunReport, UpdateResult
-from tasks.states import Answer, UpdateState
+from tasks.states import UpdateState, YesNoUnknown
 from tests.support import builders as make
 
 HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"
@@ -24,19 +24,19 @@ def test_the_sentence_counts_updates_machines_fixes_and_reboots() -> None:
     known = make.make_update(cves=("CVE-1", "CVE-2"))
     again = make.make_update(name="libssl3", cves=("CVE-2",))
     other = make.make_other_update(cves=None)
-    report = report_of(chosen=(known, again, other), reboot_expected=Answer.YES)
-    said = headline(report)
+    report = report_of(chosen=(known, again, other), reboot_expected=YesNoUnknown.YES)
+    said = describe_plan(report)
     assert said.startswith("6 updates on 2 machines (4 critical or security, 2 CVEs); 2 reboots; the slowest machine")
 
 
 def test_a_reboot_that_nobody_can_tell_beforehand_is_said() -> None:
-    report = report_of(chosen=(make.make_update(),), reboot_expected=Answer.UNKNOWN)
-    assert "; perhaps 2 reboots;" in headline(report)
+    report = report_of(chosen=(make.make_update(),), reboot_expected=YesNoUnknown.UNKNOWN)
+    assert "; perhaps 2 reboots;" in describe_plan(report)
 
 
 def test_twins_stand_once_with_every_update_and_every_reason() -> None:
     skipped = UpdateResult(make.make_update(name="kernel"), UpdateState.EXCLUDED, "held by its administrator")
-    text = plan_markdown(
+    text = render_plan_markdown(
         report_of(chosen=(make.make_update(),), skipped=(skipped,), notes=("a note",)), "a" * 64, "02:45 CET"
     )
     assert text.count("openssl") == 1
@@ -49,7 +49,7 @@ def test_nothing_that_a_machine_says_acts() -> None:
     update = make.make_update(name=HOSTILE, available=HOSTILE, installed=HOSTILE, cves=(HOSTILE,))
     skipped = UpdateResult(update, UpdateState.EXCLUDED, HOSTILE)
     report = report_of(machine=HOSTILE, chosen=(update,), skipped=(skipped,), notes=(HOSTILE,))
-    text = plan_markdown(report, "a" * 64, HOSTILE) + str(machine_table(report))
+    text = render_plan_markdown(report, "a" * 64, HOSTILE) + str(build_machine_table(report))
     assert "<img" not in text
     assert "](javascript" not in text
     assert "alert(1)" not in text
@@ -57,15 +57,15 @@ def test_nothing_that_a_machine_says_acts() -> None:
 
 def test_a_huge_plan_stays_readable() -> None:
     many = tuple(make.make_update(name=f"package-{n}") for n in range(500))
-    text = plan_markdown(report_of(chosen=many), "a" * 64, "soon")
+    text = render_plan_markdown(report_of(chosen=many), "a" * 64, "soon")
     assert "and 400 more" in text
     assert len(text) < 60_000
 
 
 def test_the_table_has_a_row_a_machine_in_the_order_of_the_waves() -> None:
-    rows = machine_table(report_of(chosen=(make.make_update(),), reboot_expected=Answer.NO))
+    rows = build_machine_table(report_of(chosen=(make.make_update(),), reboot_expected=YesNoUnknown.NO))
     assert [(row["Wave"], row["Updates"], row["CVEs"], row["Reboot"]) for row in rows] == [(1, 1, 1, "no")] * 2
 
 
 def test_names_are_cut() -> None:
-    assert names_of(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert join_names(["a", "b", "c"], 2) == "a, b and 1 more"

@@ -13,14 +13,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.cli.importing import read_azure, whole_text
-from deployments.config.agenda import agenda_of
-from deployments.config.findings import findings
-from deployments.config.ical import read_events
-from deployments.config.load import load_configurations
-from deployments.config.surroundings import needs
-from flows.cli.asking import read_request_file, validated
-from flows.request import AssessRequest, PatchRequest
+from deployments.azure.file_import import import_azure_files, render_configurations
+from deployments.checks.configuration_checks import check_configurations
+from deployments.checks.controller_checks import check_controller
+from deployments.configuration.icalendar.events import parse_events
+from deployments.configuration.loader import load_configurations
+from deployments.preview.window_calendar import build_calendar
+from flows.cli.runtime.request_parsing import build_request, load_request_file
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
 from inventory.errors import FleetpatchError
 from tests.support.fuzzing import ODD, bounded, damaged, fuzzed, judge, paths, put
 from tests.unit.config.folder import FLEETS, NOW, TODAY
@@ -99,24 +100,24 @@ def changed(tree: Any, changes: list[Change]) -> Any:
 
 def read_configurations(file: Path) -> None:
     found = load_configurations(file, TODAY)
-    assert isinstance(findings(found, FLEETS, NOW), tuple)
-    assert isinstance(needs(found), tuple)
-    assert agenda_of(found, FLEETS, NOW, 3).now == NOW
-    for one in found.every:
-        PatchRequest.model_validate(json.loads(json.dumps(one.request("UTC").model_dump(mode="json"))))
+    assert isinstance(check_configurations(found, FLEETS, NOW), tuple)
+    assert isinstance(check_controller(found), tuple)
+    assert build_calendar(found, FLEETS, NOW, 3).now == NOW
+    for one in found.all_configurations:
+        PatchRequest.model_validate(json.loads(json.dumps(one.build_request("UTC").model_dump(mode="json"))))
 
 
 def read_imported(file: Path) -> None:
-    imported = read_azure([file], "*")
+    imported = import_azure_files([file], "*")
     if imported.configurations:
-        whole_text(imported, None)
+        render_configurations(imported, None)
 
 
 def read_request(file: Path) -> None:
-    tree = read_request_file(file)
-    asked = validated(PatchRequest, tree, file)
+    tree = load_request_file(file)
+    asked = build_request(PatchRequest, tree, file)
     assert asked.scope
-    asked.wave_policy()
+    asked.to_wave_policy()
 
 
 @fuzzed()
@@ -142,7 +143,7 @@ def test_any_value_in_a_configuration(asked: tuple[Any, list[Change]]) -> None:
 def test_a_damaged_calendar(text: str) -> None:
     try:
         with bounded():
-            read_events(text, SINCE, UNTIL)
+            parse_events(text, SINCE, UNTIL)
     except FleetpatchError as error:
         judge(error)
 
@@ -176,6 +177,6 @@ def test_any_value_in_a_request(changes: list[Change]) -> None:
     for kind in (PatchRequest, AssessRequest):
         try:
             with bounded():
-                validated(kind, tree)
+                build_request(kind, tree)
         except FleetpatchError as error:
             judge(error)

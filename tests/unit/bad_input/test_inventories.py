@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import inventory.places
+import inventory.files.text_files
 from inventory.errors import InventoryError
 from inventory.host_keys import HostKeyStore
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 from tests.unit.bad_input.conftest import Refused
 
 MACHINE = "machines: [{name: web, address: 192.0.2.1}]\n"
@@ -43,14 +43,14 @@ def test_a_file(refused: Refused, tmp_path: Path, name: str, content: bytes, tol
 
 @pytest.mark.parametrize("name", ["x.yaml", "x.csv", "x.ini", "hosts", "x"])
 def test_a_pipe_that_nobody_writes_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(inventory.places, "PIPE_SECONDS", 0.01)
+    monkeypatch.setattr(inventory.files.text_files, "PIPE_SILENCE_TIMEOUT_SECONDS", 0.01)
     os.mkfifo(tmp_path / name)
     with pytest.raises(InventoryError, match="nothing was written into it"):
         load_inventory(tmp_path / name)
 
 
 def test_a_pipe_in_a_folder_of_inventories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory.places, "PIPE_SECONDS", 0.01)
+    monkeypatch.setattr(inventory.files.text_files, "PIPE_SILENCE_TIMEOUT_SECONDS", 0.01)
     (tmp_path / "a.yaml").write_text(MACHINE)
     os.mkfifo(tmp_path / "odd")  # by its name it is none, and nobody looks into it
     assert [machine.name for machine in load_inventory(tmp_path).machines] == ["web"]
@@ -77,4 +77,4 @@ def test_known_hosts_that_are_a_pipe_or_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InventoryError, match="directory"):
         HostKeyStore.load(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert HostKeyStore.load(tmp_path / "pipe").keys_for("web") == ()  # nobody is trusted, and nothing hangs
+    assert HostKeyStore.load(tmp_path / "pipe").find_keys("web") == ()  # nobody is trusted, and nothing hangs

@@ -5,15 +5,16 @@ from contextlib import closing
 
 import pytest
 
-from flows.past import request_of
+from flows.engine.resume_state import parse_recorded_request
 from tasks.errors import RecordsError, RequestError
-from tasks.seams.manager import Work as Kind
-from tasks.seams.records import JournalMark
+from tasks.protocols.package_manager import JobKind as Kind
+from tasks.protocols.records import JournalMark
 from tasks.states import Step
-from tasks.steps import journal
-from tasks.steps.context import MachineRun, Work
-from tasks.steps.handed import handed_over
-from tasks.steps.progress import recalled
+from tasks.steps.checkpoint import restore_checkpoint
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.jobs.recovery import find_submitted_transactions
 from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_assessment, make_journal_entry, make_machine, make_plan, make_run
 from tests.support.fleet import SimFleet
@@ -134,21 +135,21 @@ def test_a_database_that_is_torn(patched: Stage, cut: int) -> None:
     assert patched.fleet.machines["web"].installs() == []
 
 
-def taken_up(fleet: SimFleet) -> Work:
+def taken_up(fleet: SimFleet) -> MachineContext:
     machine = fleet.add("web-1", [security("openssl")])
-    run = MachineRun(make_machine(), 1, make_assessment(), make_plan(), begun=True)
-    return Work(fleet.campaign(fleet.request())._context, machine, run)
+    run = MachineState(make_machine(), 1, make_assessment(), make_plan(), was_started=True)
+    return MachineContext(fleet.campaign(fleet.request())._run_context, machine, run)
 
 
 @pytest.mark.parametrize("detail", DETAILS)
 def test_a_journal_of_a_job_that_makes_no_sense(detail: object) -> None:
     fleet = SimFleet()
     work = taken_up(fleet)
-    key = journal.job_id(work.context.run.id, work.name, "install", 0)
-    entry = make_journal_entry(run_id=work.context.run.id, key=key, detail={"transactions": detail})
-    fleet.records.append(entry)
+    key = journal.build_job_id(work.run_context.run.id, work.name, "install", 0)
+    entry = make_journal_entry(run_id=work.run_context.run.id, key=key, detail={"transactions": detail})
+    fleet.records.append_entry(entry)
     with pytest.raises(RecordsError, match=key) as caught:
-        handed_over(work, Kind.INSTALL, 0)
+        find_submitted_transactions(work, Kind.INSTALL, 0)
     assert caught.value.hint
     assert caught.value.machine == "web-1"
 
@@ -157,12 +158,12 @@ def test_a_journal_of_a_job_that_makes_no_sense(detail: object) -> None:
 def test_progress_that_makes_no_sense(detail: dict[str, object]) -> None:
     entry = make_journal_entry(act="step", step=Step.INSTALL, mark=JournalMark.AFTER, detail=detail)
     with pytest.raises(RecordsError, match="can't be understood") as caught:
-        recalled(MachineRun(make_machine()), (entry,))
+        restore_checkpoint(MachineState(make_machine()), (entry,))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("request_", [{}, {"scope": 5}, {"scope": "*", "nonsense": 1}, {"scope": "*", "window": []}])
 def test_a_recorded_request_that_can_t_be_read(request_: dict[str, object]) -> None:
     with pytest.raises(RequestError, match="can't be read by this version") as caught:
-        request_of(make_run(request=request_))
+        parse_recorded_request(make_run(request=request_))
     assert caught.value.hint

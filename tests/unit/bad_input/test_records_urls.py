@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RecordsError
-from tasks.records.address import address
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
+from tasks.records.storage.url import find_records_url
 from tests.support.fuzzing import fuzzed
 
 WORD = "hunter2"
@@ -94,7 +94,7 @@ def error_of(url: str) -> RecordsError | None:
 def is_somebodys(url: str, ours: Path) -> bool:
     """Whether a URL that is right is of a file that isn't this test's: it is left alone."""
     try:
-        parsed = address(url)
+        parsed = find_records_url(url)
     except RecordsError:
         return False
     of_file = parsed.get_backend_name() == "sqlite"

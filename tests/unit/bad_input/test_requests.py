@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.asking import read_request_file, validated
-from flows.request import AssessRequest, PatchRequest
+from flows.cli.runtime.request_parsing import build_request, load_request_file
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
-from tasks.rules.selection import select
+from tasks.rules.updates.selection import select_updates
 from tests.support.builders import at, make_package_state, make_update
 from tests.unit.bad_input.conftest import Refused
 
@@ -150,7 +151,7 @@ def fault_of(ask: Callable[[], object]) -> RequestError | None:
 @pytest.mark.parametrize(("given_", "told"), FORMS)
 def test_a_form(given_: dict[str, Any], told: str) -> None:
     with pytest.raises(RequestError) as caught:
-        validated(PatchRequest, {"scope": "*", **given_})
+        build_request(PatchRequest, {"scope": "*", **given_})
     assert told in caught.value.message
     assert len(caught.value.message) < 1000
     assert caught.value.hint
@@ -158,11 +159,11 @@ def test_a_form(given_: dict[str, Any], told: str) -> None:
 
 @pytest.mark.parametrize(("given_", "told"), OPEN_LATER)
 def test_a_window_that_no_calendar_has(given_: dict[str, Any], told: str) -> None:
-    from tasks.rules.window import window
+    from tasks.rules.timing.maintenance_window import build_window
 
-    asked = validated(PatchRequest, {"scope": "*", "window": given_}).window
+    asked = build_request(PatchRequest, {"scope": "*", "window": given_}).window
     with pytest.raises(RequestError, match=told) as caught:
-        window(asked.start, asked.minutes, asked.zone, at(0))
+        build_window(asked.start, asked.minutes, asked.zone, at(0))
     assert caught.value.hint
 
 
@@ -170,7 +171,7 @@ def test_an_assessment_has_bounds_too() -> None:
     faulty: list[dict[str, object]] = [{"at_once": 0}, {"at_once": True}, {"refresh": "perhaps"}, {"window": {}}]
     for bad in faulty:
         with pytest.raises(RequestError) as caught:
-            validated(AssessRequest, {"scope": "*", **bad})
+            build_request(AssessRequest, {"scope": "*", **bad})
         assert next(iter(bad)) in caught.value.message
 
 
@@ -196,7 +197,7 @@ def test_what_makes_sense_is_read(tmp_path: Path, name: str) -> None:
         "waves": {"size": 1},
     }
     path.write_text(json.dumps(request), encoding="utf-8-sig")
-    read = validated(PatchRequest, read_request_file(path), path)
+    read = build_request(PatchRequest, load_request_file(path), path)
     assert read == PatchRequest.model_validate(request)
 
 
@@ -205,7 +206,7 @@ def test_any_bytes_are_a_request_or_an_error(content: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
-        fault = fault_of(lambda: validated(PatchRequest, read_request_file(path), path))
+        fault = fault_of(lambda: build_request(PatchRequest, load_request_file(path), path))
     assert fault is None or (str(path) in fault.message and fault.hint)
 
 
@@ -219,9 +220,9 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from([*PatchRequest.model_fields, "x"]), JSON, max_size=4))
 def test_any_data_are_a_request_or_an_error(tree: dict[str, object]) -> None:
     def ask() -> None:
-        request = validated(PatchRequest, {"scope": "*", **tree})
-        request.wave_policy()
-        request.options()
+        request = build_request(PatchRequest, {"scope": "*", **tree})
+        request.to_wave_policy()
+        request.to_patch_options()
 
     fault = fault_of(ask)
     assert fault is None or fault.hint
@@ -229,9 +230,11 @@ def test_any_data_are_a_request_or_an_error(tree: dict[str, object]) -> None:
 
 def test_a_limit_of_publication_without_an_offset_is_read_in_the_windows_zone() -> None:
     asked = {"published_before": "2026-03-10T02:00"}
-    request = validated(PatchRequest, {"scope": "*", "updates": asked, "window": {"zone": "Europe/Berlin"}})
+    request = build_request(PatchRequest, {"scope": "*", "updates": asked, "window": {"zone": "Europe/Berlin"}})
     states = [
-        select(make_package_state(updates=(make_update(published=at(seconds)),)), request.options().selection)[0]
+        select_updates(
+            make_package_state(updates=(make_update(published=at(seconds)),)), request.to_patch_options().selection
+        )[0]
         for seconds in (0, 1)  # 01:00 UTC is 02:00 in Berlin
     ]
     assert [len(chosen) for chosen in states] == [1, 0]

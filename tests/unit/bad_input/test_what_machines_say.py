@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 
 from inventory.errors import FleetpatchError
 from tasks.errors import ProtocolViolation
-from tasks.managers.apt_assess import read_assessment
-from tasks.managers.apt_parse import Change
-from tasks.managers.apt_updates import AptKnowledge, pending_updates, with_pro
+from tasks.managers.apt.assessment import parse_assessment
+from tasks.managers.apt.output_parsers import PackageChange
+from tasks.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.model import Outcome, RunReport, Selection
-from tasks.reporting.write import write_report
-from tasks.rules.selection import select
-from tasks.seams.transport import ScriptResult
+from tasks.protocols.transport import ScriptResult
+from tasks.reporting.writer import write_report
+from tasks.rules.updates.selection import select_updates
 from tasks.states import OperationState, UpdateState
-from tasks.transport.framing import RECORDS_LIMIT, Decoder, mark_of, parse_record
+from tasks.transport.framing import build_frame_mark
+from tasks.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecoder, parse_record
 from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_package_state, make_update
 from tests.support.fake_transport import SimulatedJob
@@ -130,7 +132,7 @@ LINES: list[tuple[bytes, str]] = [
     (b"<html>", "Expecting value"),
 ]
 
-MARK = mark_of("00").encode()
+MARK = build_frame_mark("00").encode()
 
 STREAMS: list[tuple[bytes, str]] = [
     (b"", "no end"),
@@ -144,7 +146,7 @@ STREAMS: list[tuple[bytes, str]] = [
     (MARK + b'+ {"kind"\n' + MARK + b"! 0\n", "no end"),
     (MARK + b"? what\n", "neither a record nor an end"),
     (MARK + b"= [1]\n", "a record can't be read"),
-    (mark_of("11").encode() + b"! 0\n", "no end"),
+    (build_frame_mark("11").encode() + b"! 0\n", "no end"),
     (MARK + b"= " + b"x" * 1_100_000, "more than"),
 ]
 
@@ -214,29 +216,29 @@ def test_a_line_that_is_no_record(line: bytes, told: str) -> None:
 
 @pytest.mark.parametrize(("stream", "told"), STREAMS)
 def test_an_answer_that_is_none(stream: bytes, told: str) -> None:
-    decoder = Decoder("00")
+    decoder = ScriptOutputDecoder("00")
     with pytest.raises(ProtocolViolation, match=told) as caught:  # noqa: PT012 - either may be the one to see it
-        decoder.feed(stream)
-        decoder.result()
+        decoder.feed_stdout(stream)
+        decoder.build_output()
     assert len(caught.value.message) < 2000
 
 
 def test_a_flood_of_records_is_cut_off() -> None:
     record = MARK + b'= {"kind": "a", "t": "' + b"x" * 900_000 + b'"}\n'
-    decoder = Decoder("00")
-    with pytest.raises(ProtocolViolation, match=str(RECORDS_LIMIT)):  # noqa: PT012
+    decoder = ScriptOutputDecoder("00")
+    with pytest.raises(ProtocolViolation, match=str(MAX_RECORDS_BYTES)):  # noqa: PT012
         for _ in range(25):
-            decoder.feed(record)
+            decoder.feed_stdout(record)
 
 
 @settings(max_examples=20)
 @given(st.lists(st.sampled_from([MARK, b"! 0\n", b"= ", b"+ ", b'{"kind": "a"}', b"\n", b"\r", b"\xff"]), max_size=12))
 def test_any_stream_is_an_answer_or_a_violation(parts: list[bytes]) -> None:
-    decoder = Decoder("00")
+    decoder = ScriptOutputDecoder("00")
     try:
         for part in parts:
-            decoder.feed(part)
-        decoded = decoder.result()
+            decoder.feed_stdout(part)
+        decoded = decoder.build_output()
     except ProtocolViolation:
         return
     assert decoded.exit_code == 0
@@ -268,7 +270,7 @@ TEXTS = {
 def test_apt_s_answers_garbled(section: str, text: str) -> None:
     began = time.perf_counter()
     try:
-        state = read_assessment(replaced(section, TEXTS[text]))
+        state = parse_assessment(replaced(section, TEXTS[text]))
     except FleetpatchError as error:
         assert len(error.message) < 5000  # noqa: PT017 - an honest error is as good
     else:
@@ -299,21 +301,21 @@ PRO = [
 
 @pytest.mark.parametrize("answer", PRO)
 def test_what_ubuntu_pro_says(answer: str) -> None:
-    for update in with_pro((make_update(name="p"),), answer, "amd64", {}):
+    for update in with_pro_updates((make_update(name="p"),), answer, "amd64", {}):
         assert update.size_bytes is None or 0 <= update.size_bytes < 2**63
         json.dumps(update.name)
 
 
 def test_work_grows_no_faster_than_what_a_machine_sends() -> None:
     """Chains of dependencies, and catalogues in which everything replaces everything."""
-    chain = [Change(f"p{n}", "amd64", None, "1", ()) for n in range(3000)]
+    chain = [PackageChange(f"p{n}", "amd64", None, "1", ()) for n in range(3000)]
     stanzas = tuple({"Package": f"p{n}", "Version": "1", "Depends": f"p{n + 1}"} for n in range(3000))
     many = tuple(make_update(name=f"p{n}", kb=f"KB{n}", replaces=(f"KB{n - 1}", "KB0")) for n in range(3000))
     held = tuple(f"x{n}" for n in range(20_000))
 
     began = time.perf_counter()
-    found = pending_updates(AptKnowledge("amd64", (), {}, frozenset(), stanzas, tuple(chain)))
-    chosen, skipped = select(make_package_state(updates=many, held=held), Selection())
+    found = build_pending_updates(AptState("amd64", (), {}, frozenset(), stanzas, tuple(chain)))
+    chosen, skipped = select_updates(make_package_state(updates=many, held=held), Selection())
 
     assert time.perf_counter() - began < 2
     assert len(found) == 3000
@@ -322,7 +324,7 @@ def test_work_grows_no_faster_than_what_a_machine_sends() -> None:
 
 def test_updates_of_one_id_are_each_told_once() -> None:
     twins = (make_update(available="1"), make_update(available="2"))
-    chosen, skipped = select(make_package_state(updates=twins), Selection())
+    chosen, skipped = select_updates(make_package_state(updates=twins), Selection())
     assert [*chosen, *(result.update for result in skipped)] == list(twins)
 
 

@@ -8,10 +8,10 @@ from dateutil.rrule import rrulestr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.rules.calendar.dates import walls
-from tasks.rules.calendar.kinds import Either, Once, Rule
-from tasks.rules.calendar.recurrence import parse
-from tasks.rules.calendar.schedule import Schedule, occurrences
+from tasks.rules.calendar.schedule import Schedule, iterate_occurrences
+from tasks.rules.recurrence.expansion import iterate_wall_times
+from tasks.rules.recurrence.model import CronUnion, Once, RecurrenceRule
+from tasks.rules.recurrence.parser import parse_recurrence
 from tests.unit.calendar import oracle
 from tests.unit.calendar.oracle import BEGIN, END, ZONES, Meant
 
@@ -20,17 +20,17 @@ LAST = datetime(2060, 12, 31, 23, 59)
 
 
 def _listed(text: str, start: datetime, until: datetime, since: datetime | None = None) -> list[datetime]:
-    rule = parse(text)
-    assert isinstance(rule, Once | Rule | Either)
-    return list(itertools.takewhile(lambda wall: wall <= until, walls(rule, start, since or start)))
+    rule = parse_recurrence(text)
+    assert isinstance(rule, Once | RecurrenceRule | CronUnion)
+    return list(itertools.takewhile(lambda wall: wall <= until, iterate_wall_times(rule, start, since or start)))
 
 
 @pytest.mark.parametrize("zone", ZONES)
 @settings(max_examples=_FEW)
 @given(meant=oracle.recurrences(), start=oracle.starts())
 def test_no_window_is_lost_doubled_or_shifted_until_2060(zone: str, meant: Meant, start: datetime):
-    schedule = Schedule(parse(meant.text), start, 90, zone)
-    found = [(window.start, window.local) for window in occurrences(schedule, BEGIN, until=END)]
+    schedule = Schedule(parse_recurrence(meant.text), start, 90, zone)
+    found = [(window.start, window.local_start) for window in iterate_occurrences(schedule, BEGIN, until=END)]
     assert found == oracle.windows(meant, start, zone, BEGIN, END)
 
 
@@ -42,8 +42,8 @@ def test_no_window_is_lost_doubled_or_shifted_until_2060(zone: str, meant: Meant
 )
 def test_it_does_not_matter_from_when_one_looks(meant: Meant, start: datetime, zone: str, begin: datetime):
     end = begin + timedelta(days=500)
-    schedule = Schedule(parse(meant.text), start, 90, zone)
-    found = [(window.start, window.local) for window in occurrences(schedule, begin, until=end)]
+    schedule = Schedule(parse_recurrence(meant.text), start, 90, zone)
+    found = [(window.start, window.local_start) for window in iterate_occurrences(schedule, begin, until=end)]
     assert found == oracle.windows(meant, start, zone, begin, end)
 
 
@@ -182,10 +182,10 @@ def test_the_calendar_has_an_end():
     "text", ["Hour", "Day", "Week Monday", "Month day-1", "0 3 * * 1-5", "Month Second Tuesday Offset20"]
 )
 def test_a_start_long_ago_costs_nothing(text: str):
-    schedule = Schedule(parse(text), datetime(1971, 1, 4, 3), 60, "Europe/Berlin")
+    schedule = Schedule(parse_recurrence(text), datetime(1971, 1, 4, 3), 60, "Europe/Berlin")
     began = time.process_time()
     for _ in range(20):
-        assert len(list(occurrences(schedule, END, limit=5))) == 5
+        assert len(list(iterate_occurrences(schedule, END, limit=5))) == 5
     assert time.process_time() - began < 0.5  # walking 90 years by hours takes longer than that once
 
 

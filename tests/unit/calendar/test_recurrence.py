@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RequestError
-from tasks.rules.calendar.kinds import Either, Frequency, Hours, Once, Rule, Weekday
-from tasks.rules.calendar.recurrence import parse
+from tasks.rules.recurrence.model import CronUnion, EveryHours, Frequency, Once, RecurrenceRule, Weekday
+from tasks.rules.recurrence.parser import parse_recurrence
 from tests.unit.calendar import oracle
 from tests.unit.calendar.oracle import Meant
 from tests.unit.calendar.test_dates import rules
@@ -13,34 +13,34 @@ D, W, M, Y = Frequency.DAILY, Frequency.WEEKLY, Frequency.MONTHLY, Frequency.YEA
 SATURDAY, SUNDAY, MONDAY, TUESDAY = 5, 6, 0, 1
 
 AZURES_OWN = [  # every example in the description of recurEvery, and what templates in the field use
-    ("Day", Rule(D)),
-    ("3Days", Rule(D, 3)),
-    ("20days", Rule(D, 20)),
-    ("1Day", Rule(D)),
-    ("3Weeks", Rule(W, 3)),
-    ("Week Saturday,Sunday", Rule(W, weekdays=(Weekday(SATURDAY), Weekday(SUNDAY)))),
-    ("1Week Monday", Rule(W, weekdays=(Weekday(MONDAY),))),
-    ("Month", Rule(M)),
-    ("2Months", Rule(M, 2)),
-    ("Month day23,day24", Rule(M, month_days=(23, 24))),
-    ("Month day-1", Rule(M, month_days=(-1,))),
-    ("Month Last Sunday", Rule(M, weekdays=(Weekday(SUNDAY, -1),))),
-    ("Month Fourth Monday", Rule(M, weekdays=(Weekday(MONDAY, 4),))),
-    ("Month Last Sunday Offset-3", Rule(M, weekdays=(Weekday(SUNDAY, -1),), offset=-3)),
-    ("Month Third Sunday Offset6", Rule(M, weekdays=(Weekday(SUNDAY, 3),), offset=6)),
-    ("Month Second Tuesday Offset4", Rule(M, weekdays=(Weekday(TUESDAY, 2),), offset=4)),
-    ("1Month Second Tuesday Offset4", Rule(M, weekdays=(Weekday(TUESDAY, 2),), offset=4)),
-    ("6Hour", Hours(6)),
-    ("6Hours", Hours(6)),
-    ("Hour", Hours(1)),
+    ("Day", RecurrenceRule(D)),
+    ("3Days", RecurrenceRule(D, 3)),
+    ("20days", RecurrenceRule(D, 20)),
+    ("1Day", RecurrenceRule(D)),
+    ("3Weeks", RecurrenceRule(W, 3)),
+    ("Week Saturday,Sunday", RecurrenceRule(W, weekdays=(Weekday(SATURDAY), Weekday(SUNDAY)))),
+    ("1Week Monday", RecurrenceRule(W, weekdays=(Weekday(MONDAY),))),
+    ("Month", RecurrenceRule(M)),
+    ("2Months", RecurrenceRule(M, 2)),
+    ("Month day23,day24", RecurrenceRule(M, month_days=(23, 24))),
+    ("Month day-1", RecurrenceRule(M, month_days=(-1,))),
+    ("Month Last Sunday", RecurrenceRule(M, weekdays=(Weekday(SUNDAY, -1),))),
+    ("Month Fourth Monday", RecurrenceRule(M, weekdays=(Weekday(MONDAY, 4),))),
+    ("Month Last Sunday Offset-3", RecurrenceRule(M, weekdays=(Weekday(SUNDAY, -1),), offset=-3)),
+    ("Month Third Sunday Offset6", RecurrenceRule(M, weekdays=(Weekday(SUNDAY, 3),), offset=6)),
+    ("Month Second Tuesday Offset4", RecurrenceRule(M, weekdays=(Weekday(TUESDAY, 2),), offset=4)),
+    ("1Month Second Tuesday Offset4", RecurrenceRule(M, weekdays=(Weekday(TUESDAY, 2),), offset=4)),
+    ("6Hour", EveryHours(6)),
+    ("6Hours", EveryHours(6)),
+    ("Hour", EveryHours(1)),
 ]
 
 
 @pytest.mark.parametrize(("text", "meaning"), AZURES_OWN)
-def test_azures_own_examples(text: str, meaning: Rule | Hours):
-    assert parse(text) == meaning
-    assert parse(text.upper()) == parse(f"  {text.lower()} ") == meaning
-    assert parse(str(meaning)) == meaning
+def test_azures_own_examples(text: str, meaning: RecurrenceRule | EveryHours):
+    assert parse_recurrence(text) == meaning
+    assert parse_recurrence(text.upper()) == parse_recurrence(f"  {text.lower()} ") == meaning
+    assert parse_recurrence(str(meaning)) == meaning
 
 
 @pytest.mark.parametrize(
@@ -71,24 +71,24 @@ def test_azures_own_examples(text: str, meaning: Rule | Hours):
     ],
 )
 def test_the_canonical_text_is_read_back_the_same(text: str, canonical: str):
-    assert str(parse(text)) == canonical
-    assert parse(canonical) == parse(text)
-    assert str(parse(canonical)) == canonical
+    assert str(parse_recurrence(text)) == canonical
+    assert parse_recurrence(canonical) == parse_recurrence(text)
+    assert str(parse_recurrence(canonical)) == canonical
 
 
 @given(meant=oracle.recurrences(), rule=rules())
 def test_every_canonical_text_is_read_back_the_same(meant: Meant, rule: str):
     for text in (meant.text, rule):
-        recurrence = parse(text)
-        again = parse(str(recurrence))
+        recurrence = parse_recurrence(text)
+        again = parse_recurrence(str(recurrence))
         assert again == recurrence
         assert str(again) == str(recurrence)
 
 
 def test_the_kinds():
-    assert parse("Once") == Once()
-    assert isinstance(parse("0 22 8-14 * 2"), Either)
-    assert parse("0 22 8-14 * 2") != parse("0 22 8-14 * 3")
+    assert parse_recurrence("Once") == Once()
+    assert isinstance(parse_recurrence("0 22 8-14 * 2"), CronUnion)
+    assert parse_recurrence("0 22 8-14 * 2") != parse_recurrence("0 22 8-14 * 3")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_kinds():
 )
 def test_what_is_not_understood_is_named_with_what_is(text: str, token: str, remedy: str):
     with pytest.raises(RequestError) as caught:
-        parse(text)
+        parse_recurrence(text)
     assert token in caught.value.message
     assert remedy in caught.value.hint
     assert len(caught.value.message) < 300
@@ -173,10 +173,10 @@ WORDS = st.lists(st.sampled_from(PIECES.split()), max_size=8)
 @given(text=st.text(max_size=40) | WORDS.map(" ".join) | WORDS.map("".join))
 def test_whatever_is_written_is_understood_or_refused(text: str):
     try:
-        recurrence = parse(text)
+        recurrence = parse_recurrence(text)
     except RequestError as error:
         refused: str | None = error.hint
     else:
         refused = None
-        assert parse(str(recurrence)) == recurrence
+        assert parse_recurrence(str(recurrence)) == recurrence
     assert refused != ""

@@ -4,9 +4,9 @@ from datetime import datetime
 import pytest
 from hypothesis import given
 
-from tasks.rules.calendar.recurrence import parse
+from tasks.rules.calendar.description import describe_schedule
 from tasks.rules.calendar.schedule import Schedule
-from tasks.rules.calendar.words import described
+from tasks.rules.recurrence.parser import parse_recurrence
 from tests.unit.calendar import oracle
 from tests.unit.calendar.oracle import Meant
 
@@ -57,19 +57,19 @@ MONDAY = datetime(2026, 11, 2, 22)
     ],
 )
 def test_plain_words(text: str, words: str):
-    assert described(Schedule(parse(text), MONDAY, 235, "Europe/Berlin")) == words
+    assert describe_schedule(Schedule(parse_recurrence(text), MONDAY, 235, "Europe/Berlin")) == words
 
 
 def test_long_windows_and_odd_lengths_and_expiries():
     expires = datetime(2027, 1, 1)
-    long = Schedule(parse("Month"), MONDAY, 2 * 24 * 60, "UTC", expires)
-    assert described(long) == "every month on day 2, at 22:00 for 2 d UTC, none from 2027-01-01 00:00 on"
-    assert described(Schedule(parse("Day"), MONDAY, 0.5, "UTC")) == "every day, 22:00–22:00:30 UTC"
+    long = Schedule(parse_recurrence("Month"), MONDAY, 2 * 24 * 60, "UTC", expires)
+    assert describe_schedule(long) == "every month on day 2, at 22:00 for 2 d UTC, none from 2027-01-01 00:00 on"
+    assert describe_schedule(Schedule(parse_recurrence("Day"), MONDAY, 0.5, "UTC")) == "every day, 22:00–22:00:30 UTC"
 
 
 @given(meant=oracle.recurrences(), start=oracle.starts())
 def test_everything_has_words(meant: Meant, start: datetime):
-    words = described(Schedule(parse(meant.text), start, 60, "UTC"))
+    words = describe_schedule(Schedule(parse_recurrence(meant.text), start, 60, "UTC"))
     assert words.startswith("every ")
     assert "  " not in words
     assert " ," not in words

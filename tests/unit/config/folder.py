@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.configuration import Configuration, Configurations
-from deployments.config.errors import InvalidConfigurations
-from deployments.config.fleets import Fleets
-from deployments.config.load import load_configurations
+from deployments.configuration.errors import InvalidConfigurations
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import Configuration, Configurations
 from inventory.machine import Inventory, Machine, PatchOwner
 
 TODAY = date(2026, 11, 20)
@@ -26,7 +26,7 @@ FLEET = Inventory(
         Machine("old-1", "10.0.0.6", environment="old", owner=PatchOwner.MANUAL),
     )
 )
-FLEETS = Fleets({None: FLEET})
+FLEETS = Inventories({None: FLEET})
 
 WEEKLY = "window: {start: 2026-12-06 22:00, length: 2h, zone: Europe/Berlin, recurrence: Week Sunday}"
 
@@ -53,7 +53,7 @@ class Folder:
         return load_configurations(place, TODAY)
 
     def one(self, text: str) -> Configuration:
-        (found,) = self.read(text).every
+        (found,) = self.read(text).all_configurations
         return found
 
     def faults(self, text: str) -> list[tuple[int | None, str | None, str]]:

@@ -8,11 +8,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.config.azure import import_azure
-from deployments.config.configuration import Configurations
-from deployments.config.errors import InvalidConfigurations
-from deployments.config.findings import findings
-from deployments.config.load import load_configurations
+from deployments.azure.converter import convert_azure_document
+from deployments.checks.configuration_checks import check_configurations
+from deployments.configuration.errors import InvalidConfigurations
+from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import Configurations
 from inventory.errors import InventoryError
 from tests.support.fuzzing import Path_, paths, put
 from tests.unit.config.folder import FLEETS, NOW, TODAY
@@ -55,7 +55,7 @@ def test_any_value_anywhere(changes: list[tuple[Path_, Any]]) -> None:
         tree = put(tree, path, value)
     found = load(yaml.safe_dump(tree, allow_unicode=True))
     if isinstance(found, Configurations):
-        assert isinstance(findings(found, FLEETS, NOW), tuple)
+        assert isinstance(check_configurations(found, FLEETS, NOW), tuple)
     else:
         assert all(each.file and each.hint for each in found.problems)
 
@@ -72,7 +72,7 @@ def test_any_text(text: str) -> None:
 def test_any_value_in_azures(path: Path_, value: Any) -> None:
     hint, imported = "", None
     try:
-        imported = import_azure(put(azure(), path, value), "stem", "*")
+        imported = convert_azure_document(put(azure(), path, value), "stem", "*")
     except InventoryError as error:
         hint = error.hint
     assert hint or (imported and (imported.configurations or imported.notes))

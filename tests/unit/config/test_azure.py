@@ -7,32 +7,36 @@ from typing import Any
 
 import pytest
 
-from deployments.config.azure import Imported, import_azure
-from deployments.config.load import load_configurations
-from deployments.config.writing import yaml_text
-from flows.request import PatchRequest
+from deployments.azure.converter import convert_azure_document
+from deployments.azure.import_result import AzureImport
+from deployments.azure.yaml_writer import render_yaml
+from deployments.configuration.loader import load_configurations
+from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
-from tasks.rules.calendar.schedule import occurrences
+from tasks.rules.calendar.schedule import iterate_occurrences
 from tasks.states import Classification, RebootPolicy
 from tests.unit.config.folder import TODAY, Folder, wall
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "configurations" / "azure"
 
 
-def read(name: str, scope: str | None = None) -> Imported:
-    return import_azure(json.loads((EXAMPLES / name).read_text()), Path(name).stem, scope)
+def read(name: str, scope: str | None = None) -> AzureImport:
+    return convert_azure_document(json.loads((EXAMPLES / name).read_text()), Path(name).stem, scope)
 
 
-def requests(folder: Folder, imported: Imported) -> dict[str, PatchRequest]:
+def requests(folder: Folder, imported: AzureImport) -> dict[str, PatchRequest]:
     """Write what was imported as people get it, and load it as theirs is loaded."""
-    path = folder.write({"azure.yaml": yaml_text(imported.configurations, imported.notes)})
-    return {one.name: one.request() for one in load_configurations(path, TODAY).every}
+    path = folder.write({"azure.yaml": render_yaml(imported.configurations, imported.notes)})
+    return {one.name: one.build_request() for one in load_configurations(path, TODAY).all_configurations}
 
 
-def starts(folder: Folder, imported: Imported, count: int) -> list[datetime]:
-    path = folder.write({"azure.yaml": yaml_text(imported.configurations, imported.notes)})
-    one = load_configurations(path, TODAY).every[0]
-    return [w.start for w in occurrences(one.schedule(one.zone), datetime(2020, 1, 1, tzinfo=UTC), limit=count)]
+def starts(folder: Folder, imported: AzureImport, count: int) -> list[datetime]:
+    path = folder.write({"azure.yaml": render_yaml(imported.configurations, imported.notes)})
+    one = load_configurations(path, TODAY).all_configurations[0]
+    return [
+        w.start
+        for w in iterate_occurrences(one.build_schedule(one.zone), datetime(2020, 1, 1, tzinfo=UTC), limit=count)
+    ]
 
 
 def test_windows_guests(folder: Folder) -> None:
@@ -73,7 +77,7 @@ def test_other_updates_for_each_system_make_two(folder: Folder) -> None:
         datetime(2021, 8, 21, 19, 48, tzinfo=UTC),
     ]
     assert any("became two" in note for note in imported.notes)
-    assert load_configurations(folder.path, TODAY).every[0].expires == wall("2221-05-19 03:30")
+    assert load_configurations(folder.path, TODAY).all_configurations[0].expires == wall("2221-05-19 03:30")
 
 
 def test_what_az_prints(folder: Folder) -> None:
@@ -81,7 +85,7 @@ def test_what_az_prints(folder: Folder) -> None:
     asked = requests(folder, imported)
     assert list(asked) == ["myconfig-linux", "myconfig-windows"]
     assert asked["myconfig-windows"].updates.include == asked["myconfig-windows"].updates.exclude == ["KB123456"]
-    assert load_configurations(folder.path, TODAY).every[0].tags == ("cost=42",)
+    assert load_configurations(folder.path, TODAY).all_configurations[0].tags == ("cost=42",)
     assert any("'team=linux ops' can't be carried over" in note for note in imported.notes)
     assert starts(folder, imported, 2)[1] == datetime(2023, 1, 19, 15, tzinfo=UTC)
 
@@ -117,7 +121,9 @@ def azure(**properties: Any) -> dict[str, Any]:
 
 def test_the_same_for_both_systems_stays_one(folder: Folder) -> None:
     same = {"classificationsToInclude": ["Critical"]}
-    imported = import_azure(azure(installPatches={"linuxParameters": same, "windowsParameters": same}), "x", "*")
+    imported = convert_azure_document(
+        azure(installPatches={"linuxParameters": same, "windowsParameters": same}), "x", "*"
+    )
     (asked,) = requests(folder, imported).values()
     assert (asked.scope, asked.reboot) == ("*", RebootPolicy.IF_REQUIRED)
     assert imported.notes == []
@@ -142,20 +148,24 @@ def test_the_same_for_both_systems_stays_one(folder: Folder) -> None:
     ],
 )
 def test_what_cannot_be_carried_over_is_said(folder: Folder, properties: dict[str, Any], note: str) -> None:
-    imported = import_azure(azure(**properties), "x", "*")
+    imported = convert_azure_document(azure(**properties), "x", "*")
     assert any(note in each for each in imported.notes), imported.notes
     requests(folder, imported)
 
 
 def test_versions_are_not_looked_at_in_what_is_excluded(folder: Folder) -> None:
     masks = {"packageNameMasksToExclude": ["libc=1.0", "kernel*"], "packageNameMasksToInclude": ["libc=1.0"]}
-    (asked,) = requests(folder, import_azure(azure(installPatches={"linuxParameters": masks}), "x", "*")).values()
+    (asked,) = requests(
+        folder, convert_azure_document(azure(installPatches={"linuxParameters": masks}), "x", "*")
+    ).values()
     assert (asked.updates.exclude, asked.updates.include) == (["libc", "kernel*"], ["libc=1.0"])
 
 
 def test_kbs_that_need_a_reboot(folder: Folder) -> None:
     wanted = {"kbNumbersToInclude": ["123456"], "excludeKbsRequiringReboot": True}
-    (asked,) = requests(folder, import_azure(azure(installPatches={"windowsParameters": wanted}), "x", "*")).values()
+    (asked,) = requests(
+        folder, convert_azure_document(azure(installPatches={"windowsParameters": wanted}), "x", "*")
+    ).values()
     assert asked.updates.include == ["KB123456"]
     assert asked.updates.exclude_requiring_reboot
 
@@ -169,13 +179,13 @@ DOCUMENTED = (
 @pytest.mark.parametrize("recurs", DOCUMENTED.split("/"))
 def test_every_recurrence_that_azure_documents(folder: Folder, recurs: str) -> None:
     window = {"startDateTime": "2026-12-01 10:00", "duration": "02:00", "timeZone": "UTC", "recurEvery": recurs}
-    assert len(starts(folder, import_azure(azure(maintenanceWindow=window), "x", "*"), 3)) == 3
+    assert len(starts(folder, convert_azure_document(azure(maintenanceWindow=window), "x", "*"), 3)) == 3
 
 
 def test_templates_and_lists(folder: Folder) -> None:
     kind = "Microsoft.Maintenance/maintenanceConfigurations"
     template = {"resources": [{"type": kind, **azure()}, {"type": "Microsoft.Compute/virtualMachines", "name": "vm"}]}
-    imported = import_azure([template, azure()], "stem", "*")
+    imported = convert_azure_document([template, azure()], "stem", "*")
     assert list(requests(folder, imported)) == ["x", "x-2"]
 
 
@@ -194,7 +204,7 @@ def test_templates_and_lists(folder: Folder) -> None:
 )
 def test_what_makes_no_sense(document: object, words: str) -> None:
     with pytest.raises(InventoryError) as caught:
-        import_azure(document, "stem")
+        convert_azure_document(document, "stem")
     assert words in str(caught.value)
     assert caught.value.hint
 
@@ -202,7 +212,7 @@ def test_what_makes_no_sense(document: object, words: str) -> None:
 def window_of(**changed: str) -> tuple[dict[str, Any], list[str]]:
     """Return the window that was written, and the notes."""
     window = {"startDateTime": "2026-12-01 10:00", "duration": "02:00", "timeZone": "Pacific Standard Time"} | changed
-    imported = import_azure(azure(maintenanceWindow=window), "x", "*")
+    imported = convert_azure_document(azure(maintenanceWindow=window), "x", "*")
     made: Any = imported.configurations[0]["window"]
     return made, imported.notes
 
@@ -253,13 +263,13 @@ def test_no_zone_of_azures_is_each_machines_own() -> None:
 
 @pytest.mark.parametrize("scope", ["InGuestPatch", "inGuestPatch", "inguestpatch", "INGUESTPATCH"])
 def test_the_kind_is_read_in_any_case(scope: str) -> None:
-    imported = import_azure(azure(maintenanceScope=scope), "x", "*")
+    imported = convert_azure_document(azure(maintenanceScope=scope), "x", "*")
     assert len(imported.configurations) == 1
     assert imported.notes == []
 
 
 @pytest.mark.parametrize("name", ["refresh", "On Demand", "assess"])
 def test_names_that_are_reserved_are_not_written(folder: Folder, name: str) -> None:
-    imported = import_azure({**azure(), "name": name}, "x", "*")
+    imported = convert_azure_document({**azure(), "name": name}, "x", "*")
     assert len(requests(folder, imported)) == 1
     assert any("is called" in note for note in imported.notes)

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.config.errors import InvalidConfigurations
-from deployments.config.form import ConfigurationForm, FreezeForm, WindowForm
-from deployments.config.load import load_configurations
-from deployments.config.schema import SCHEMA_FILE, json_schema
-from flows.policy_forms import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
-from flows.request import UpdatesRequest, WavesRequest
-from tasks.rules.calendar.recurrence import parse
+from deployments.configuration.errors import InvalidConfigurations
+from deployments.configuration.file_format import (
+    SCHEMA_FILE,
+    ConfigurationForm,
+    FreezeForm,
+    WindowForm,
+    build_json_schema,
+)
+from deployments.configuration.loader import load_configurations
+from flows.request.patch_request import UpdatesRequest, WavesRequest
+from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
+from tasks.rules.recurrence.parser import parse_recurrence
 from tests.unit.config.folder import TODAY, Folder
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
@@ -46,10 +51,10 @@ Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), 
 def test_the_examples_load(folder: Folder) -> None:
     assert folder.one(SMALL).name == "web"
     found = folder.read(WHOLE)
-    assert [one.name for one in found.every] == ["canaries", "web", "shops"]
-    assert [len(one.freezes) for one in found.every] == [2, 3, 2]
-    for one in found.every:
-        assert one.request("UTC").configuration == one.name
+    assert [one.name for one in found.all_configurations] == ["canaries", "web", "shops"]
+    assert [len(one.freezes) for one in found.all_configurations] == [2, 3, 2]
+    for one in found.all_configurations:
+        assert one.build_request("UTC").configuration == one.name
 
 
 @pytest.mark.parametrize("form", SECTIONS, ids=lambda form: form.__name__)
@@ -67,7 +72,7 @@ def test_every_recurrence_that_is_shown_is_understood() -> None:
     table = TEXT.partition("as an iCalendar rule, or as cron:")[2].partition("\n\nA time that")[0]
     shown = re.findall(r"`([^`]+)`", table)
     assert len(shown) == 9
-    assert all(parse(each) for each in shown)
+    assert all(parse_recurrence(each) for each in shown)
 
 
 def test_faults_look_as_shown(folder: Folder) -> None:
@@ -85,13 +90,13 @@ def test_faults_look_as_shown(folder: Folder) -> None:
 
 def test_the_schema_is_current() -> None:
     """`fleetpatch config schema --output docs/reference/configuration.schema.json` writes it anew."""
-    assert json.loads((DOCS / SCHEMA_FILE).read_text(encoding="utf-8")) == json_schema()
+    assert json.loads((DOCS / SCHEMA_FILE).read_text(encoding="utf-8")) == build_json_schema()
 
 
 @pytest.mark.parametrize("text", [SMALL, WHOLE], ids=["small", "whole"])
 def test_the_examples_fit_the_schema(text: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.Draft202012Validator(json_schema()).validate(yaml.load(text, Loader=Words))
+    jsonschema.Draft202012Validator(build_json_schema()).validate(yaml.load(text, Loader=Words))
 
 
 @pytest.mark.parametrize(
@@ -109,4 +114,4 @@ def test_the_examples_fit_the_schema(text: str) -> None:
 def test_an_editor_sees_what_does_not_fit(text: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     assert text not in {SMALL, WHOLE}
-    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(yaml.load(text, Loader=Words))
+    assert not jsonschema.Draft202012Validator(build_json_schema()).is_valid(yaml.load(text, Loader=Words))

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.finding import Finding
-from deployments.config.findings import findings
-from deployments.config.fleets import Fleets, read_fleets
-from tasks.rules.calendar.overlaps import Severity
+from deployments.checks.configuration_checks import check_configurations
+from deployments.checks.finding import ConfigurationFinding
+from deployments.configuration.inventories import Inventories, load_inventories
+from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import FLEETS, NOW, WEEKLY, Folder
 
 GOOD = f"name: a\nscope: env=prod,web\n{WEEKLY}\n"
 
 
-def look(folder: Folder, text: str, fleets: Fleets = FLEETS) -> list[Finding]:
-    return list(findings(folder.read(text), fleets, NOW))
+def look(folder: Folder, text: str, fleets: Inventories = FLEETS) -> list[ConfigurationFinding]:
+    return list(check_configurations(folder.read(text), fleets, NOW))
 
 
 def test_good_ones_give_nothing(folder: Folder) -> None:
@@ -25,36 +25,36 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("more", "severity", "key", "words"),
     [
-        ("updates: {classifications: []}", Severity.BLOCKS, "updates", "it chooses no updates"),
-        ("reboot_reserve_minutes: 120", Severity.BLOCKS, "window", "2 h of its 2 h are kept for a reboot"),
-        ("approval: {required: true}", Severity.WARNS, "lead", "only while its window is open"),
-        ("stage_ahead: 1h\nstage: false", Severity.WARNS, "stage_ahead", "`stage` is off"),
-        ("updates: {as_in_run: 'last:b'}", Severity.WARNS, "updates", "the configuration 'b', which isn't here"),
-        ("waves: {go_on_after_failed_canary: true}", Severity.WARNS, "waves", "there are no canaries"),
+        ("updates: {classifications: []}", FindingSeverity.BLOCKS, "updates", "it chooses no updates"),
+        ("reboot_reserve_minutes: 120", FindingSeverity.BLOCKS, "window", "2 h of its 2 h are kept for a reboot"),
+        ("approval: {required: true}", FindingSeverity.WARNS, "lead", "only while its window is open"),
+        ("stage_ahead: 1h\nstage: false", FindingSeverity.WARNS, "stage_ahead", "`stage` is off"),
+        ("updates: {as_in_run: 'last:b'}", FindingSeverity.WARNS, "updates", "the configuration 'b', which isn't here"),
+        ("waves: {go_on_after_failed_canary: true}", FindingSeverity.WARNS, "waves", "there are no canaries"),
         (
             "waves: {failure_budget_count: 1, failure_budget_percent: 10}",
-            Severity.WARNS,
+            FindingSeverity.WARNS,
             "waves",
             "`failure_budget_percent` has no effect",
         ),
-        ("waves: {canary_count: 2}", Severity.WARNS, "waves", "all of its 2 machines are canaries"),
-        ("waves: {canary_percent: 60}", Severity.WARNS, "waves", "all of its 2 machines are canaries"),
+        ("waves: {canary_count: 2}", FindingSeverity.WARNS, "waves", "all of its 2 machines are canaries"),
+        ("waves: {canary_percent: 60}", FindingSeverity.WARNS, "waves", "all of its 2 machines are canaries"),
         (
             "waves: {canary_count: 1, failure_budget_count: 1, go_on_after_failed_canary: true}",
-            Severity.WARNS,
+            FindingSeverity.WARNS,
             "waves",
             "when its canary fails, the run goes on",
         ),
-        ("machines: [wbe-1]", Severity.WARNS, "machines", "no machine 'wbe-1'"),
+        ("machines: [wbe-1]", FindingSeverity.WARNS, "machines", "no machine 'wbe-1'"),
         (
             "freezes: [{start: 2026-01-01, end: 2028-12-31, reason: all}]",
-            Severity.WARNS,
+            FindingSeverity.WARNS,
             "freezes",
             "all of its 50 windows",
         ),
     ],
 )
-def test_what_is_found(folder: Folder, more: str, severity: Severity, key: str, words: str) -> None:
+def test_what_is_found(folder: Folder, more: str, severity: FindingSeverity, key: str, words: str) -> None:
     (found,) = look(folder, f"{GOOD}{more}\n")
     assert (found.configuration, found.severity, found.key) == ("a", severity, key)
     assert words in found.message
@@ -83,13 +83,13 @@ def test_what_is_meant(folder: Folder, more: str) -> None:
 @pytest.mark.parametrize(
     ("scope", "severity", "words"),
     [
-        ("env=prd", Severity.WARNS, "no machine is in the scope"),
-        ("rnig=a", Severity.BLOCKS, "no machine has a tag 'rnig'"),
-        ("env=old", Severity.WARNS, "all of its machines are patched by somebody else"),
-        ("env=prod,web or env=old", Severity.WARNS, "1 of its 3 machines are patched by somebody else"),
+        ("env=prd", FindingSeverity.WARNS, "no machine is in the scope"),
+        ("rnig=a", FindingSeverity.BLOCKS, "no machine has a tag 'rnig'"),
+        ("env=old", FindingSeverity.WARNS, "all of its machines are patched by somebody else"),
+        ("env=prod,web or env=old", FindingSeverity.WARNS, "1 of its 3 machines are patched by somebody else"),
     ],
 )
-def test_scopes(folder: Folder, scope: str, severity: Severity, words: str) -> None:
+def test_scopes(folder: Folder, scope: str, severity: FindingSeverity, words: str) -> None:
     (found,) = look(folder, f"name: a\nscope: {scope}\n{WEEKLY}\n")
     assert (found.severity, found.key) == (severity, "scope")
     assert words in found.message
@@ -103,17 +103,21 @@ def test_an_empty_scope_is_told_although_machines_stand_beside_it(folder: Folder
 @pytest.mark.parametrize(
     ("window", "severity", "words"),
     [
-        ("{start: 2025-12-06 22:00, length: 2h, zone: UTC}", Severity.BLOCKS, "its last window is over"),
-        ("{start: 2026-12-06, length: 25h, zone: UTC, recurrence: Day}", Severity.BLOCKS, "after the next one opens"),
-        ("{start: 2026-12-06, length: 5, zone: UTC, recurrence: Day}", Severity.WARNS, "holds no update"),
+        ("{start: 2025-12-06 22:00, length: 2h, zone: UTC}", FindingSeverity.BLOCKS, "its last window is over"),
+        (
+            "{start: 2026-12-06, length: 25h, zone: UTC, recurrence: Day}",
+            FindingSeverity.BLOCKS,
+            "after the next one opens",
+        ),
+        ("{start: 2026-12-06, length: 5, zone: UTC, recurrence: Day}", FindingSeverity.WARNS, "holds no update"),
         (
             "{start: 2026-12-06 02:30, length: 2h, zone: Europe/Berlin, recurrence: Week Sunday}",
-            Severity.WARNS,
+            FindingSeverity.WARNS,
             "clocks are put",
         ),
     ],
 )
-def test_windows(folder: Folder, window: str, severity: Severity, words: str) -> None:
+def test_windows(folder: Folder, window: str, severity: FindingSeverity, words: str) -> None:
     found = look(folder, f"name: a\nscope: web\nreboot: Never\nwindow: {window}\n")
     assert [(each.severity, each.key) for each in found] == [(severity, "window")]
     assert words in found[0].message
@@ -156,7 +160,7 @@ configurations:
 def test_windows_that_meet_on_a_machine(folder: Folder, more: str, time: str, zone: str, meet: str) -> None:
     found = [each for each in look(folder, TWO.format(more=more, time=time, zone=zone)) if "overlap" in each.message]
     assert [meet in each.message for each in found] == [True] * bool(meet)
-    assert all(each.severity is Severity.WARNS for each in found)
+    assert all(each.severity is FindingSeverity.WARNS for each in found)
 
 
 def test_many_that_meet_take_a_line_each_and_not_one_for_each_pair(folder: Folder) -> None:
@@ -189,7 +193,7 @@ NIGHTS = "window: {start: 2026-12-05 22:00, length: 2h, zone: Europe/Berlin, rec
 def test_downloads_that_meet_an_earlier_window(folder: Folder, more: str, words: str) -> None:
     found = look(folder, f"name: a\nscope: env=prod,web\n{NIGHTS}\n{more}\n")
     found = [each for each in found if each.key != "freezes"]
-    assert [(each.key, each.severity) for each in found] == [("stage_ahead", Severity.WARNS)] * bool(words)
+    assert [(each.key, each.severity) for each in found] == [("stage_ahead", FindingSeverity.WARNS)] * bool(words)
     assert all(words in each.message for each in found), found
     assert all("meets the window of 2026-12-05 22:00: a machine" in each.message for each in found)
 
@@ -208,7 +212,7 @@ def test_downloads_that_meet_an_earlier_window(folder: Folder, more: str, words:
 def test_a_lead_that_begins_while_the_run_before_goes_on(folder: Folder, more: str, words: str) -> None:
     found = look(folder, f"name: a\nscope: env=prod,web\n{NIGHTS}\n{more}\n")
     found = [each for each in found if each.key != "freezes"]
-    assert [(each.key, each.severity) for each in found] == [("lead", Severity.BLOCKS)] * bool(words)
+    assert [(each.key, each.severity) for each in found] == [("lead", FindingSeverity.BLOCKS)] * bool(words)
     assert all(words in each.message and each.remedy for each in found), found
 
 
@@ -216,9 +220,9 @@ def test_what_cannot_be_read_is_not_looked_at(folder: Folder, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLEETPATCH_INVENTORY", str(tmp_path / "none.yaml"))
     found = folder.read(f"{GOOD}machines: [nobody]\n")
-    fleets = read_fleets(found)
-    assert (fleets.by_path, list(fleets.faults)) == ({}, [None])
-    assert findings(found, fleets, NOW) == ()
+    fleets = load_inventories(found)
+    assert (fleets.by_path, list(fleets.errors)) == ({}, [None])
+    assert check_configurations(found, fleets, NOW) == ()
 
 
 def test_each_inventory_is_its_own_fleet(folder: Folder) -> None:
@@ -228,8 +232,8 @@ def test_each_inventory_is_its_own_fleet(folder: Folder) -> None:
     found = folder.read(
         "".join(["configurations:\n", *(f"- {{{one.replace('NAME', name)}}}\n" for name in ("x", "y"))])
     )
-    fleets = read_fleets(found)
+    fleets = load_inventories(found)
     assert [len(inventory.machines) for inventory in fleets.by_path.values()] == [2, 2]
-    assert findings(found, fleets, datetime(2026, 11, 20, tzinfo=UTC)) == (), (
+    assert check_configurations(found, fleets, datetime(2026, 11, 20, tzinfo=UTC)) == (), (
         "machines of two inventories are two machines"
     )

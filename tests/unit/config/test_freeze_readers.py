@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.coming import coming
-from deployments.config.configuration import Configuration, Configurations
-from deployments.config.lanes import lanes_of
-from deployments.deploying.wanted import line
-from flows.context import Caller
-from flows.windowed import FlowStart, Refused, windowed
+from deployments.configuration.model import Configuration, Configurations
+from deployments.preview.upcoming_windows import find_upcoming_windows
+from deployments.preview.zone_schedules import build_zone_schedules
+from deployments.sync.desired_state import build_window_schedule
+from flows.admission import RefusedRun, admit_run
+from flows.ports.caller import Caller
+from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from inventory.machine import Inventory
-from tasks.rules.calendar.schedule import occurrences
-from tasks.rules.calendar.spoken import Spoken, SpokenKind, prefect_would
+from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
+from tasks.rules.calendar.schedule import iterate_occurrences
 from tests.support.fake_clock import FakeClock
 from tests.unit.config.folder import FLEETS, Folder
 
@@ -56,32 +57,36 @@ def read(folder: Folder, zone: str, start: str, end: str, opens: str) -> tuple[C
 
 def of_that_day(one: Configuration) -> datetime:
     """The instant at which the window of the day in question opens: the second one."""
-    (opening,) = one.openings(Inventory(()))
-    _, second = occurrences(opening.schedule, datetime(2026, 1, 1, tzinfo=UTC), limit=2)
+    (opening,) = one.build_scheduled_requests(Inventory(()))
+    _, second = iterate_occurrences(opening.schedule, datetime(2026, 1, 1, tzinfo=UTC), limit=2)
     return second.start
 
 
 def by_deploy(one: Configuration, at: datetime, now: datetime) -> bool:
-    (opening,) = one.openings(Inventory(()))
-    said = line(one, opening, now, None, slug="a", lead=timedelta())
+    (opening,) = one.build_scheduled_requests(Inventory(()))
+    said = build_window_schedule(one, opening, now, None, slug="a", lead=timedelta())
     assert said is not None
-    told = Spoken(SpokenKind.RRULE, said.rule, said.zone, None)
-    return at not in set(prefect_would(told, now, at + timedelta(days=1)))
+    told = PrefectSchedule(PrefectScheduleKind.RRULE, said.rule, said.zone, None)
+    return at not in set(iterate_prefect_starts(told, now, at + timedelta(days=1)))
 
 
 def by_calendar(configurations: Configurations, at: datetime, now: datetime) -> bool:
-    (found,) = [each for each in coming(lanes_of(configurations, FLEETS), now, 5) if each.window.start == at]
+    (found,) = [
+        each
+        for each in find_upcoming_windows(build_zone_schedules(configurations, FLEETS), now, 5)
+        if each.window.start == at
+    ]
     return found.freeze is not None
 
 
 def by_ahead(configurations: Configurations, at: datetime) -> bool:
-    (lane,) = lanes_of(configurations, FLEETS)
-    return at not in [each.start for each in lane.opening(at, at + timedelta(minutes=1))]
+    (lane,) = build_zone_schedules(configurations, FLEETS)
+    return at not in [each.start for each in lane.find_windows(at, at + timedelta(minutes=1))]
 
 
 def at_the_door(one: Configuration, at: datetime, who: Caller) -> bool:
-    (opening,) = one.openings(Inventory(()))
-    return isinstance(windowed(opening.request, who, FlowStart("flow-1", at, "a"), FakeClock(at)), Refused)
+    (opening,) = one.build_scheduled_requests(Inventory(()))
+    return isinstance(admit_run(opening.request, who, FlowRunOrigin("flow-1", at, "a"), FakeClock(at)), RefusedRun)
 
 
 @pytest.mark.parametrize(("zone", "start", "end", "opens", "frozen"), NIGHTS)
@@ -89,7 +94,7 @@ def test_everybody_reads_a_freeze_alike(
     folder: Folder, tmp_path: Path, zone: str, start: str, end: str, opens: str, frozen: bool
 ) -> None:
     configurations, now = read(folder, zone, start, end, opens)
-    (one,) = configurations.every
+    (one,) = configurations.all_configurations
     at = of_that_day(one)
     who = Caller(name="anne", records_url=f"sqlite:///{tmp_path / 'records.db'}")
 

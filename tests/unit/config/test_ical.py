@@ -5,10 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from deployments.config.ical import read_events
-from deployments.config.ical_lines import Line, read_calendars
-from deployments.config.ical_values import Series, utc_of
-from deployments.config.ical_zones import Zones
+from deployments.configuration.icalendar.components import CalendarProperty, parse_calendars
+from deployments.configuration.icalendar.events import parse_events
+from deployments.configuration.icalendar.recurrences import RecurrenceExpander
+from deployments.configuration.icalendar.time_zones import TimeZoneRegistry
+from deployments.configuration.icalendar.values import to_utc
 from tests.unit.config.folder import WEEKLY, Folder, wall
 
 SINCE, UNTIL = date(2026, 1, 1), date(2029, 1, 1)
@@ -20,7 +21,7 @@ def calendar(*events: str, before: str = "") -> str:
 
 
 def read(*events: str, before: str = "") -> list[tuple[str, str, str]]:
-    found = read_events(calendar(*events, before=before), SINCE, UNTIL)
+    found = parse_events(calendar(*events, before=before), SINCE, UNTIL)
     return [
         (event.start.isoformat(" ", "minutes"), event.end.isoformat(" ", "minutes"), event.summary) for event in found
     ]
@@ -96,9 +97,11 @@ def test_a_zone_as_outlook_writes_it(name: str) -> None:
         if first == second:
             hours.append((moment, first))
         moment += timedelta(hours=1)
-    zones = Zones(read_calendars(calendar(before=OUTLOOK.format(name)))[0].parts, wall("2029-01-01"), Series())
-    found = zones(name, Line(1, "DTSTART", {}, ""))
-    assert all(utc_of(local, found) == instant for local, instant in hours)
+    zones = TimeZoneRegistry(
+        parse_calendars(calendar(before=OUTLOOK.format(name)))[0].components, wall("2029-01-01"), RecurrenceExpander()
+    )
+    found = zones(name, CalendarProperty(1, "DTSTART", {}, ""))
+    assert all(to_utc(local, found) == instant for local, instant in hours)
     assert all(instant.astimezone(found).replace(tzinfo=None) == local for local, instant in hours)
     series = f'DTSTART;TZID="{name}":20260301T120000\nDURATION:PT1H\nRRULE:FREQ=MONTHLY;UNTIL=20260501T100000Z'
     assert [start for start, _, _ in read(series, before=OUTLOOK.format(name))] == [
@@ -136,7 +139,7 @@ def test_periods_and_lists_without_any_date() -> None:
 
 def test_seconds_are_kept_in_a_series() -> None:
     found = read("DTSTART:20260101T100030Z\nDURATION:PT1H\nRRULE:FREQ=YEARLY;COUNT=2")
-    events = read_events(calendar("DTSTART:20260101T100030Z\nDURATION:PT1H\nRRULE:FREQ=YEARLY;COUNT=2"), SINCE, UNTIL)
+    events = parse_events(calendar("DTSTART:20260101T100030Z\nDURATION:PT1H\nRRULE:FREQ=YEARLY;COUNT=2"), SINCE, UNTIL)
     assert len(found) == 2
     assert {event.start.second for event in events} == {30}
 
@@ -181,14 +184,14 @@ def test_only_what_lies_in_the_years_asked_for() -> None:
 
 def test_long_lines_and_signs() -> None:
     text = calendar("DTSTART;VALUE=DATE:20261224\nSUMMARY:Closing\\, all\n  of it")
-    assert [event.summary for event in read_events(text, SINCE, UNTIL)] == ["Closing, all of it"]
+    assert [event.summary for event in parse_events(text, SINCE, UNTIL)] == ["Closing, all of it"]
 
 
 def test_a_freeze_is_its_file(folder: Folder) -> None:
     text = calendar(
         "DTSTART;VALUE=DATE:20260101\nRRULE:FREQ=YEARLY\nSUMMARY:New year", "DTSTART:20261130T180000Z\nDURATION:PT1H"
     )
-    one = folder.read(f"name: a\nscope: '*'\nfreezes: [{{file: x.ics}}]\n{WEEKLY}\n", x_ics=text).every[0]
+    one = folder.read(f"name: a\nscope: '*'\nfreezes: [{{file: x.ics}}]\n{WEEKLY}\n", x_ics=text).all_configurations[0]
     assert [(freeze.start, freeze.reason) for freeze in one.freezes] == [
         (wall("2026-01-01"), "New year"),
         (datetime(2026, 11, 30, 18, tzinfo=UTC), ""),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.config.ical import read_events
+from deployments.configuration.icalendar.events import parse_events
 from inventory.errors import InventoryError
 from tests.support.fuzzing import bounded, judge
 from tests.unit.config.test_ical import SINCE, UNTIL, calendar, read
@@ -111,7 +111,7 @@ NONE = [
 
 def refusal(text: str) -> InventoryError:
     with bounded(), pytest.raises(InventoryError) as caught:
-        read_events(text, SINCE, UNTIL)
+        parse_events(text, SINCE, UNTIL)
     judge(caught.value)
     return caught.value
 
@@ -206,7 +206,7 @@ def test_work_is_bounded_in_one_series_and_in_many(event: str) -> None:
     for copies in (1, 100):
         with bounded():
             try:
-                read_events(calendar(*[event] * copies), SINCE, UNTIL)
+                parse_events(calendar(*[event] * copies), SINCE, UNTIL)
             except InventoryError as error:
                 judge(error)
 

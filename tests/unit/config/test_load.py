@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.errors import InvalidConfigurations
-from deployments.config.load import find_configurations, load_configurations
+from deployments.configuration.errors import InvalidConfigurations
+from deployments.configuration.loader import find_configurations, load_configurations
 from inventory.errors import InventoryError
 from tests.unit.config.folder import TODAY, WEEKLY, Folder, wall
 
@@ -140,11 +140,11 @@ def test_a_folder_is_its_files(folder: Folder) -> None:
         }
     )
     found = load_configurations(folder.path, TODAY)
-    assert [one.name for one in found.every] == ["a", "b"]
-    assert [one.freezes[0].reason for one in found.every] == ["eve", "eve"]
-    assert found.named("b").place.file == folder.path / "b.yml"
+    assert [one.name for one in found.all_configurations] == ["a", "b"]
+    assert [one.freezes[0].reason for one in found.all_configurations] == ["eve", "eve"]
+    assert found.get_configuration("b").source_location.file == folder.path / "b.yml"
     with pytest.raises(KeyError):
-        found.named("c")
+        found.get_configuration("c")
 
 
 def test_names_are_unique_across_files(folder: Folder) -> None:
@@ -157,8 +157,8 @@ def test_names_are_unique_across_files(folder: Folder) -> None:
 
 def test_paths_are_relative_to_the_file(folder: Folder) -> None:
     one = folder.one(f"name: a\nscope: '*'\ninventory: ../fleet.yaml\nreport_directory: reports\n{WEEKLY}\n")
-    assert one.inventory == folder.path.parent / "fleet.yaml"
-    assert one.request().report_directory == folder.path / "reports"
+    assert one.inventory_path == folder.path.parent / "fleet.yaml"
+    assert one.build_request().report_directory == folder.path / "reports"
 
 
 def test_freezes_mean_whole_days_and_times(folder: Folder) -> None:

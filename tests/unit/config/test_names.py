@@ -6,21 +6,21 @@ from zoneinfo import available_timezones
 
 import pytest
 
-from deployments.config.names import RESERVED, slug_of, stage_slug_of
-from deployments.deploying.standing import standing
+from deployments.configuration.prefect_names import RESERVED_NAMES, build_slug, build_stage_slug
+from deployments.sync.builtin_deployments import build_builtin_deployments
 from tests.unit.config.folder import WEEKLY, Folder
 
 USABLE = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
 def test_everything_that_deploying_makes_for_itself_is_reserved() -> None:
-    made = standing("main", "pool", Path("/fleet.yaml"), Path("/configurations"))
+    made = build_builtin_deployments("main", "pool", Path("/fleet.yaml"), Path("/configurations"))
     names = {each.name for each in made} | {line.slug for each in made for line in each.schedules}
     assert len(made) > 5
-    assert {name for name in names if USABLE.fullmatch(name)} <= RESERVED
+    assert {name for name in names if USABLE.fullmatch(name)} <= RESERVED_NAMES
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
 def test_a_reserved_name_is_refused_where_it_stands(folder: Folder, name: str) -> None:
     ((line, key, words),) = folder.faults(f"name: {name}\nscope: '*'\n{WEEKLY}\n")
     assert (line, key) == (1, "name")
@@ -44,10 +44,10 @@ def test_the_name_of_another_ones_downloads_is_refused(folder: Folder, zone: str
 
 
 def test_it_is_free_where_nothing_is_downloaded_ahead(folder: Folder) -> None:
-    assert len(folder.read(two("web", "web-stage")).every) == 2
+    assert len(folder.read(two("web", "web-stage")).all_configurations) == 2
 
 
 def test_names_of_windows_are_all_different() -> None:
-    slugs = {slug_of(name, zone) for name in ("web", "web-stage") for zone in ("", *available_timezones())}
+    slugs = {build_slug(name, zone) for name in ("web", "web-stage") for zone in ("", *available_timezones())}
     assert len(slugs) == 2 * (len(available_timezones()) + 1)
-    assert not any(USABLE.fullmatch(stage_slug_of(slug)) for slug in slugs if "@" in slug)
+    assert not any(USABLE.fullmatch(build_stage_slug(slug)) for slug in slugs if "@" in slug)

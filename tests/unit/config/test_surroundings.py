@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.surroundings import needs
-from tasks.rules.calendar.overlaps import Severity
+from deployments.checks.controller_checks import check_controller
+from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import WEEKLY, Folder
 
 
 def told(folder: Folder, more: str) -> list[tuple[str, str]]:
-    found = needs(folder.read(f"name: a\nscope: '*'\n{WEEKLY}\n{more}\n"))
-    assert all(each.severity is Severity.WARNS and each.remedy and each.configuration == "a" for each in found)
+    found = check_controller(folder.read(f"name: a\nscope: '*'\n{WEEKLY}\n{more}\n"))
+    assert all(each.severity is FindingSeverity.WARNS and each.remedy and each.configuration == "a" for each in found)
     return [(each.key, each.message) for each in found]
 
 
@@ -89,7 +89,7 @@ def test_files_of_people_to_tell_count_from_their_configuration(
     text = "notify: [{to: 'file:secrets/team'}]"
     assert told(folder, text) == []
     one = folder.one(f"name: a\nscope: '*'\n{WEEKLY}\n{text}\n")
-    assert one.request().notify[0].to == f"file:{folder.path}/secrets/team"
+    assert one.build_request().notify[0].to == f"file:{folder.path}/secrets/team"
     (folder.path / "secrets" / "team").chmod(0o644)
     assert "open to others" in told(folder, text)[0][1]
     assert "there is no password file" in told(folder, "notify: [{to: 'file:secrets/none'}]")[0][1]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from deployments.config.times import local_time, minutes_of, through_the_day
-from deployments.config.zones import MACHINE, WINDOWS_ZONES, zone_of
+from deployments.configuration.time_values import parse_end_time, parse_local_time, parse_minutes
+from deployments.configuration.time_zones import MACHINE_ZONE, WINDOWS_ZONES, parse_time_zone
 from tests.unit.config.folder import wall
 
 
@@ -21,7 +21,7 @@ from tests.unit.config.folder import wall
     ],
 )
 def test_lengths(text: object, minutes: float) -> None:
-    assert minutes_of(text) == minutes
+    assert parse_minutes(text) == minutes
 
 
 @pytest.mark.parametrize(
@@ -29,19 +29,19 @@ def test_lengths(text: object, minutes: float) -> None:
 )
 def test_no_lengths(text: object) -> None:
     with pytest.raises(PydanticCustomError) as caught:
-        minutes_of(text)
+        parse_minutes(text)
     assert "no length of time" in str(caught.value)
 
 
 @given(st.integers(0, 999), st.integers(0, 59))
 def test_a_length_means_the_same_in_all_its_spellings(hours: int, minutes: int) -> None:
-    assert minutes_of(f"{hours:02}:{minutes:02}") == minutes_of(f"{hours}h {minutes}m") == hours * 60 + minutes
+    assert parse_minutes(f"{hours:02}:{minutes:02}") == parse_minutes(f"{hours}h {minutes}m") == hours * 60 + minutes
 
 
 @given(st.datetimes(wall("0001-01-01"), wall("9999-12-31")))
 def test_times_are_read_as_written(moment: datetime) -> None:
     whole = moment.replace(second=0, microsecond=0)
-    assert local_time(whole.isoformat(" ", "minutes")) == local_time(whole.isoformat()) == whole
+    assert parse_local_time(whole.isoformat(" ", "minutes")) == parse_local_time(whole.isoformat()) == whole
 
 
 @pytest.mark.parametrize(
@@ -60,21 +60,21 @@ def test_times_are_read_as_written(moment: datetime) -> None:
 )
 def test_no_times(text: object, remedy: str) -> None:
     with pytest.raises(PydanticCustomError) as caught:
-        local_time(text)
+        parse_local_time(text)
     assert remedy in str((caught.value.context or {})["hint"])
 
 
 def test_a_date_is_its_first_moment_or_its_last() -> None:
-    assert local_time("2026-12-31") == wall("2026-12-31")
-    assert through_the_day("2026-12-31") == wall("2027-01-01")
-    assert through_the_day("2026-12-31 00:00") == wall("2026-12-31")
-    assert through_the_day("9999-12-31") == wall("9999-12-31")
+    assert parse_local_time("2026-12-31") == wall("2026-12-31")
+    assert parse_end_time("2026-12-31") == wall("2027-01-01")
+    assert parse_end_time("2026-12-31 00:00") == wall("2026-12-31")
+    assert parse_end_time("9999-12-31") == wall("9999-12-31")
 
 
 def test_every_windows_zone_exists() -> None:
     assert set(WINDOWS_ZONES.values()) <= available_timezones()
     assert len(WINDOWS_ZONES) > 135
-    assert {zone_of(name) for name in WINDOWS_ZONES} == set(WINDOWS_ZONES.values())
+    assert {parse_time_zone(name) for name in WINDOWS_ZONES} == set(WINDOWS_ZONES.values())
 
 
 def test_windows_zones_are_those_of_cldr() -> None:
@@ -98,11 +98,11 @@ def test_windows_zones_are_those_of_cldr() -> None:
         ("Korea Standard Time", "Asia/Seoul"),
         ("Cen. Australia Standard Time", "Australia/Adelaide"),
         ("India Standard Time", "Asia/Kolkata"),
-        (MACHINE, MACHINE),
+        (MACHINE_ZONE, MACHINE_ZONE),
     ],
 )
 def test_zones(text: str, zone: str) -> None:
-    assert zone_of(text) == zone
+    assert parse_time_zone(text) == zone
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_zones(text: str, zone: str) -> None:
 )
 def test_no_zones(text: str, near: str) -> None:
     with pytest.raises(PydanticCustomError) as caught:
-        zone_of(text)
+        parse_time_zone(text)
     assert f"Did you mean {near}?" in str((caught.value.context or {})["hint"])

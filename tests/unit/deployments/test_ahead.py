@@ -13,14 +13,20 @@ from typing import Any, cast
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from deployments.cli.deploy_view import tell_faults, tell_next, tell_where, told_how_far
-from deployments.config.configuration import Configurations
-from deployments.config.load import load_configurations
-from deployments.deploying.ahead import Ahead, Standing, ahead, standings
-from deployments.deploying.deploy import Examined
-from deployments.deploying.model import Change, Doing, Setup
-from flows.cli.screen import out
-from flows.request import PatchRequest
+from deployments.cli.views.deploy import (
+    print_blocking_findings,
+    print_next_windows,
+    print_run_location,
+    report_progress,
+)
+from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import Configurations
+from deployments.sync.model import Change, ChangeAction, DeploymentSet
+from deployments.sync.next_windows import NextWindows, find_next_windows
+from deployments.sync.plan import SyncPlan
+from deployments.sync.run_status import RunStatus, find_run_statuses
+from flows.cli.runtime.output import get_stdout_console
+from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
 from tasks.errors import RequestError
 
@@ -40,13 +46,13 @@ def read(folder: Path, window: str, more: str = "") -> Configurations:
     return load_configurations(path, NOW.date())
 
 
-def looked(configurations: Configurations, now: datetime = NOW) -> tuple[Ahead, ...]:
-    inventories = {each.name: FLEET for each in configurations.every}
-    return ahead(configurations, inventories, {"patch-fleet/web": ASKED}, now)
+def looked(configurations: Configurations, now: datetime = NOW) -> tuple[NextWindows, ...]:
+    inventories = {each.name: FLEET for each in configurations.all_configurations}
+    return find_next_windows(configurations, inventories, {"patch-fleet/web": ASKED}, now)
 
 
-def starts(found: Ahead) -> list[str | None]:
-    return [f"{window.start:%d %H:%M}" if window else None for window in (found.current, found.coming)]
+def starts(found: NextWindows) -> list[str | None]:
+    return [f"{window.start:%d %H:%M}" if window else None for window in (found.due_window, found.next_window)]
 
 
 DAILY = "length: 2h, zone: UTC, recurrence: Day"
@@ -75,14 +81,14 @@ def test_the_window_whose_run_was_due_is_told_from_the_next(
 def test_each_zone_has_its_own_next_window_the_earliest_first(tmp_path: Path) -> None:
     found = looked(read(tmp_path, "start: 2026-11-21 02:00, length: 2h, zone: machine, recurrence: Day"))
 
-    assert [(each.zone, each.machines) for each in found] == [("Asia/Tokyo", 1), ("Europe/Berlin", 1)]
+    assert [(each.zone, each.machine_count) for each in found] == [("Asia/Tokyo", 1), ("Europe/Berlin", 1)]
     assert [each.deployment for each in found] == ["patch-fleet/web@asia-tokyo", "patch-fleet/web@europe-berlin"]
 
 
 def test_the_command_starts_that_run_in_its_own_window(tmp_path: Path) -> None:
     (found,) = looked(read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}"))
 
-    *words, parameters = shlex.split(found.by_hand)
+    *words, parameters = shlex.split(found.start_command)
 
     assert words == ["prefect", "deployment", "run", "patch-fleet/web", "--params"]
     request = PatchRequest.model_validate(json.loads(parameters)["request"])
@@ -120,12 +126,12 @@ class Server:
         made = SimpleNamespace(state_type=self.state, run_count=self.run_count)
         return [made for run in self.runs if span.after_ <= run <= span.before_]
 
-    def standing(self, found: tuple[Ahead, ...]) -> Standing:
-        (known,) = standings(cast("Any", self), found, self.clock, self.sleep).values()
+    def standing(self, found: tuple[NextWindows, ...]) -> RunStatus:
+        (known,) = find_run_statuses(cast("Any", self), found, self.clock, self.sleep).values()
         return known
 
-    def without_run(self, found: tuple[Ahead, ...]) -> tuple[Ahead, ...]:
-        return found if self.standing(found) is Standing.NONE else ()
+    def without_run(self, found: tuple[NextWindows, ...]) -> tuple[NextWindows, ...]:
+        return found if self.standing(found) is RunStatus.NONE else ()
 
 
 def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Path) -> None:
@@ -141,17 +147,17 @@ def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Pa
 @pytest.mark.parametrize(
     ("state", "run_count", "standing"),
     [
-        (StateType.SCHEDULED, 0, Standing.WAITS),  # Late, or in a queue
-        (StateType.PENDING, 0, Standing.WAITS),
-        (StateType.CANCELLED, 0, Standing.NONE),
-        (StateType.CANCELLED, 1, Standing.BEGUN),
-        (StateType.RUNNING, 1, Standing.BEGUN),
-        (StateType.SCHEDULED, 1, Standing.BEGUN),  # started again
-        (StateType.CRASHED, 0, Standing.BEGUN),
+        (StateType.SCHEDULED, 0, RunStatus.WAITING),  # Late, or in a queue
+        (StateType.PENDING, 0, RunStatus.WAITING),
+        (StateType.CANCELLED, 0, RunStatus.NONE),
+        (StateType.CANCELLED, 1, RunStatus.STARTED),
+        (StateType.RUNNING, 1, RunStatus.STARTED),
+        (StateType.SCHEDULED, 1, RunStatus.STARTED),  # started again
+        (StateType.CRASHED, 0, RunStatus.STARTED),
     ],
 )
 def test_a_run_that_no_worker_has_taken_has_not_begun(
-    tmp_path: Path, state: StateType, run_count: int, standing: Standing
+    tmp_path: Path, state: StateType, run_count: int, standing: RunStatus
 ) -> None:
     configurations = read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}", "lead: 10")
     found = looked(configurations)
@@ -160,10 +166,10 @@ def test_a_run_that_no_worker_has_taken_has_not_begun(
     assert server.standing(found) is standing
 
     with screen() as said:
-        tell_next(examined(configurations), found, {found[0].deployment: standing}, NOW)
+        print_next_windows(examined(configurations), found, {found[0].deployment: standing}, NOW)
     words = " ".join(said.get().split())
-    assert ("its run waits for a worker" in words) is (standing is Standing.WAITS)
-    assert ("its run has started" in words) is (standing is Standing.BEGUN)
+    assert ("its run waits for a worker" in words) is (standing is RunStatus.WAITING)
+    assert ("its run has started" in words) is (standing is RunStatus.STARTED)
 
 
 def test_a_run_that_is_due_within_seconds_is_waited_for(tmp_path: Path) -> None:
@@ -187,20 +193,22 @@ def test_nothing_is_waited_for_when_a_window_is_long_open(tmp_path: Path) -> Non
 
 @contextmanager
 def screen() -> Iterator[Any]:
-    with out().capture() as said:
+    with get_stdout_console().capture() as said:
         yield said
 
 
-def examined(configurations: Configurations, wanted: Setup | None = None) -> Examined:
-    inventories: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.every}
-    return Examined(configurations, inventories, Path("/fleet.yaml"), wanted or Setup(), Setup(), (), NOW)
+def examined(configurations: Configurations, wanted: DeploymentSet | None = None) -> SyncPlan:
+    inventories: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.all_configurations}
+    return SyncPlan(
+        configurations, inventories, Path("/fleet.yaml"), wanted or DeploymentSet(), DeploymentSet(), (), NOW
+    )
 
 
 def told(configurations: Configurations, *, started: bool) -> str:
     found = looked(configurations)
     with screen() as said:
-        standing = Standing.BEGUN if started else Standing.NONE
-        tell_next(examined(configurations), found, {each.deployment: standing for each in found}, NOW)
+        standing = RunStatus.STARTED if started else RunStatus.NONE
+        print_next_windows(examined(configurations), found, {each.deployment: standing for each in found}, NOW)
     return " ".join(said.get().split())
 
 
@@ -234,23 +242,23 @@ def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> N
     hourly = "start: 2026-11-21 02:00, length: 2h, zone: UTC, recurrence: 3Hours"
     configurations = read(tmp_path, hourly, f"lead: 120\ninventory: {tmp_path / 'fleet.yaml'}")
 
-    faults = examined(configurations).faults()
+    faults = examined(configurations).find_blocking_findings()
 
     assert [(each.configuration, each.key) for each in faults] == [("web", "lead")]
     with screen() as said:
-        tell_faults(faults)
+        print_blocking_findings(faults)
     assert "Prefect cancels the run of the window" in " ".join(said.get().split())
-    assert examined(read(tmp_path, hourly)).faults() == ()
+    assert examined(read(tmp_path, hourly)).find_blocking_findings() == ()
 
 
 def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text("machines: [{name: web-1, address: 192.0.2.1, environment: prod}]\n")
     hourly, where = "start: 2026-11-21 02:00, length: 2h, zone: UTC, recurrence: 3Hours", tmp_path / "fleet.yaml"
-    due = (Change(Doing.CREATE, "deployment", "patch-fleet/web"),)
+    due = (Change(ChangeAction.CREATE, "deployment", "patch-fleet/web"),)
 
     def refuse(more: str, todo: tuple[Change, ...] = due) -> None:
         each = replace(examined(read(tmp_path, hourly, f"lead: 120\ninventory: {where}\n{more}")), changes=todo)
-        each.refuse_faults(each.faults())
+        each.require_no_blocking_findings(each.find_blocking_findings())
 
     with pytest.raises(RequestError, match="nothing was changed: web can't work as it is"):
         refuse("updates: {classifications: []}")
@@ -259,14 +267,14 @@ def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) ->
 
 
 def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    change = Change(Doing.CREATE, "deployment", "patch-fleet/web")
-    with told_how_far(2) as tell:
+    change = Change(ChangeAction.CREATE, "deployment", "patch-fleet/web")
+    with report_progress(2) as tell:
         tell(change)
         tell(change)
     assert capsys.readouterr().err.strip() == "2 changes were made."
 
     def away() -> None:
-        with told_how_far(3) as tell:
+        with report_progress(3) as tell:
             tell(change)
             tell(change)
             raise OSError("away")
@@ -280,7 +288,7 @@ def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("serve", [True, False])
 def test_people_are_told_who_carries_runs_out_and_where_they_are_seen(*, serve: bool) -> None:
     with screen() as said:
-        tell_where("fleetpatch", "http://127.0.0.1:4200", serve=serve)
+        print_run_location("fleetpatch", "http://127.0.0.1:4200", serve=serve)
     text = " ".join(said.get().split())
     assert ("here, until Ctrl-C" in text) is serve
     assert ("deploy --serve" in text) is not serve

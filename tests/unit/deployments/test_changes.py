@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.deploying.changes import changes, settled
-from deployments.deploying.deploy import refuse_taken
-from deployments.deploying.model import Automation, Change, Deployment, Doing, Pool, ScheduleLine, Setup
+from deployments.sync.diff import find_changes, is_up_to_date
+from deployments.sync.model import Automation, Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec, WorkPool
+from deployments.sync.plan import require_names_not_taken
 from tasks.errors import RequestError
 
-LINE = ScheduleLine("window", "DTSTART:20260310T220000\nRRULE:FREQ=MONTHLY;BYDAY=2TU", "Europe/Berlin")
+LINE = ScheduleSpec("window", "DTSTART:20260310T220000\nRRULE:FREQ=MONTHLY;BYDAY=2TU", "Europe/Berlin")
 WEB = Deployment("patch-fleet", "web", "flows.patch.patch_fleet", parameters={"request": {"scope": "env=prod"}})
 LATE = Automation("late", "", {"within": 60.0}, ({"state": "CRASHED"},))
 
@@ -23,38 +23,38 @@ def only(done: tuple[Change, ...]) -> Change:
 
 
 def difference(ours: Any, theirs: Any) -> tuple[str, ...]:
-    change = only(changes(Setup((ours,)), Setup((theirs,))))
-    assert change.doing is Doing.UPDATE
+    change = only(find_changes(DeploymentSet((ours,)), DeploymentSet((theirs,))))
+    assert change.action is ChangeAction.UPDATE
     return change.differences
 
 
 def test_what_is_missing_is_created_pools_first() -> None:
-    done = changes(Setup((WEB,), (LATE,), (Pool("fleet"),)), Setup())
+    done = find_changes(DeploymentSet((WEB,), (LATE,), (WorkPool("fleet"),)), DeploymentSet())
 
-    assert [(change.doing, change.kind, change.name) for change in done] == [
-        (Doing.CREATE, "work pool", "fleet"),
-        (Doing.CREATE, "deployment", "patch-fleet/web"),
-        (Doing.CREATE, "automation", "late"),
+    assert [(change.action, change.kind, change.name) for change in done] == [
+        (ChangeAction.CREATE, "work pool", "fleet"),
+        (ChangeAction.CREATE, "deployment", "patch-fleet/web"),
+        (ChangeAction.CREATE, "automation", "late"),
     ]
 
 
 def test_what_is_as_it_should_be_is_kept() -> None:
-    setup = Setup((replace(WEB, schedules=(LINE,)),), (LATE,), (Pool("fleet"),))
+    setup = DeploymentSet((replace(WEB, schedules=(LINE,)),), (LATE,), (WorkPool("fleet"),))
 
-    done = changes(setup, setup)
+    done = find_changes(setup, setup)
 
-    assert {change.doing for change in done} == {Doing.KEEP}
-    assert settled(done)
+    assert {change.action for change in done} == {ChangeAction.KEEP}
+    assert is_up_to_date(done)
 
 
 def test_what_is_not_wanted_any_more_is_removed_when_that_is_wanted() -> None:
-    found = Setup((WEB,), (LATE,), (Pool("somebody's"),))
+    found = DeploymentSet((WEB,), (LATE,), (WorkPool("somebody's"),))
 
-    assert {(change.kind, change.doing) for change in changes(Setup(), found)} == {
-        ("deployment", Doing.REMOVE),
-        ("automation", Doing.REMOVE),
+    assert {(change.kind, change.action) for change in find_changes(DeploymentSet(), found)} == {
+        ("deployment", ChangeAction.REMOVE),
+        ("automation", ChangeAction.REMOVE),
     }
-    assert changes(Setup(), found, prune=False) == ()
+    assert find_changes(DeploymentSet(), found, prune=False) == ()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,11 @@ def test_what_somebody_changed_by_hand_is_told_in_a_line(theirs: Deployment, tol
 
 def test_when_a_list_of_dates_ends_is_no_difference() -> None:
     lasting = replace(LINE, until=None)
-    assert settled(changes(Setup((replace(WEB, schedules=(LINE,)),)), Setup((replace(WEB, schedules=(lasting,)),))))
+    assert is_up_to_date(
+        find_changes(
+            DeploymentSet((replace(WEB, schedules=(LINE,)),)), DeploymentSet((replace(WEB, schedules=(lasting,)),))
+        )
+    )
 
 
 _DEPLOYMENTS = st.builds(
@@ -94,14 +98,14 @@ _DEPLOYMENTS = st.builds(
     description=st.sampled_from(["", "other"]),
     paused=st.booleans(),
 )
-_SETUPS = st.lists(_DEPLOYMENTS, unique_by=lambda each: each.full_name).map(lambda found: Setup(tuple(found)))
+_SETUPS = st.lists(_DEPLOYMENTS, unique_by=lambda each: each.full_name).map(lambda found: DeploymentSet(tuple(found)))
 
 
 def test_another_fleets_deployments_are_not_taken_over() -> None:
     theirs = replace(WEB, tags=("fleetpatch", "fleetpatch:fleet=north"))
 
     with pytest.raises(RequestError, match="patch-fleet/web belongs to the fleet 'north' on this server") as caught:
-        refuse_taken({"patch-fleet/web": WEB, "patch-fleet/db": WEB}, {"patch-fleet/web": theirs}, "default")
+        require_names_not_taken({"patch-fleet/web": WEB, "patch-fleet/db": WEB}, {"patch-fleet/web": theirs}, "default")
 
     assert "--fleet north" in (caught.value.hint or "")
 
@@ -112,24 +116,26 @@ def test_another_fleets_deployments_are_not_taken_over() -> None:
 )
 def test_a_persons_own_deployment_is_not_taken_over(theirs: Deployment) -> None:
     with pytest.raises(RequestError, match="patch-fleet/web is there in Prefect, and was not put there by") as caught:
-        refuse_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": theirs}, "default")
+        require_names_not_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": theirs}, "default")
 
     assert "prefect deployment delete 'patch-fleet/web'" in (caught.value.hint or "")
 
 
 def test_what_the_forms_service_has_put_there_is_taken_over() -> None:
-    refuse_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": replace(WEB, tags=("fleetpatch",))}, "default")
+    require_names_not_taken(
+        {"patch-fleet/web": WEB}, {"patch-fleet/web": replace(WEB, tags=("fleetpatch",))}, "default"
+    )
 
 
 @given(_SETUPS, _SETUPS)
-def test_doing_all_of_it_leads_to_what_is_wanted(wanted: Setup, found: Setup) -> None:
+def test_doing_all_of_it_leads_to_what_is_wanted(wanted: DeploymentSet, found: DeploymentSet) -> None:
     there = {each.full_name: each for each in found.deployments}
     mine = {each.full_name: each for each in wanted.deployments}
-    for change in changes(wanted, found):
-        if change.doing is Doing.REMOVE:
+    for change in find_changes(wanted, found):
+        if change.action is ChangeAction.REMOVE:
             del there[change.name]
-        elif change.doing is not Doing.KEEP:
+        elif change.action is not ChangeAction.KEEP:
             there[change.name] = mine[change.name]
 
     assert there == mine
-    assert settled(changes(wanted, Setup(tuple(there.values()))))
+    assert is_up_to_date(find_changes(wanted, DeploymentSet(tuple(there.values()))))

@@ -27,7 +27,7 @@ def load(interrupted_at: str, **more: object) -> subprocess.CompletedProcess[str
     return subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
 
 
-@pytest.mark.parametrize("module", ["flows.cli.main", "typer", "deployments.cli.server"])
+@pytest.mark.parametrize("module", ["flows.cli.main", "typer", "deployments.cli.commands.server"])
 def test_an_interrupt_while_loading_ends_it_quietly(module: str) -> None:
     ended = load(module)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "error: interrupted\n")

@@ -6,34 +6,34 @@ from typing import Any
 
 import pytest
 
-from deployments.server.judging import judged
-from deployments.server.settings_kept import WRONG
-from deployments.server.view import (
-    Carried,
-    DeploymentTold,
-    PoolTold,
-    RunningRun,
-    RunTold,
-    ScheduleTold,
-    ServerView,
-    Upcoming,
-    WorkerTold,
+from deployments.server.health_checks import run_server_checks
+from deployments.server.settings_checks import SETTING_RULES
+from deployments.server.snapshot import (
+    DeploymentInfo,
+    FlowRunInfo,
+    RunLeaseState,
+    RunningFlowRun,
+    ScheduleInfo,
+    ScheduleStatus,
+    ServerSnapshot,
+    WorkerInfo,
+    WorkPoolInfo,
 )
 from tasks.model import Finding
-from tasks.rules.admission import Occurrence, Standing
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import FindingLevel
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 OLD = NOW - timedelta(days=3)
 GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
-NIGHTLY = ScheduleTold(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
+NIGHTLY = ScheduleInfo(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
 
 
 def ago(**span: float) -> datetime:
     return NOW - timedelta(**span)
 
 
-def deployed(**told: Any) -> DeploymentTold:
+def deployed(**told: Any) -> DeploymentInfo:
     given = {
         "id": "d1",
         "name": "nightly",
@@ -42,12 +42,12 @@ def deployed(**told: Any) -> DeploymentTold:
         "work_pool_name": "dc1",
         "updated": OLD,
     }
-    return DeploymentTold.model_validate({**given, "schedules": [NIGHTLY], **told})
+    return DeploymentInfo.model_validate({**given, "schedules": [NIGHTLY], **told})
 
 
-def run(name: str, kind: str, since: datetime, **told: Any) -> RunTold:
+def run(name: str, kind: str, since: datetime, **told: Any) -> FlowRunInfo:
     state = {"type": kind, "name": kind.title(), "timestamp": since, "message": told.pop("message", None)}
-    return RunTold.model_validate(
+    return FlowRunInfo.model_validate(
         {"id": name, "name": name, "flow_id": "f1", "deployment_id": "d1", "state": state, **told}
     )
 
@@ -63,31 +63,31 @@ def settings(driver: str = "postgresql+asyncpg", **services: Any) -> dict[str, A
     return {"server": {"database": {"driver": driver}, "services": kept, "analytics_enabled": False}}
 
 
-def view(**told: Any) -> ServerView:
+def view(**told: Any) -> ServerSnapshot:
     """A server that is as it should be, but for what is told."""
-    healthy = ServerView(
+    healthy = ServerSnapshot(
         now=NOW,
         url="http://127.0.0.1:4200/api/",
         version="3.8.8",
-        our_version="3.8.8",
-        skew=timedelta(seconds=0.3),
+        client_version="3.8.8",
+        clock_skew=timedelta(seconds=0.3),
         settings=settings(),
         deployments=(deployed(),),
-        upcoming=(Upcoming(deployed(), NIGHTLY, runs=3),),
-        pools=(PoolTold(name="dc1", type="process"),),
-        workers={"dc1": (WorkerTold(name="w1", last_heartbeat_time=ago(seconds=20)),)},
-        names={"f1": "patch-fleet"},
+        schedule_statuses=(ScheduleStatus(deployed(), NIGHTLY, run_count=3),),
+        pools=(WorkPoolInfo(name="dc1", type="process"),),
+        workers={"dc1": (WorkerInfo(name="w1", last_heartbeat_time=ago(seconds=20)),)},
+        flow_names={"f1": "patch-fleet"},
     )
     return replace(healthy, **told)
 
 
 def found(check: str, **told: Any) -> Finding:
-    (finding,) = [each for each in judged(view(**told)) if each.check == check]
+    (finding,) = [each for each in run_server_checks(view(**told)) if each.check == check]
     return finding
 
 
 def test_a_healthy_server_is_green_throughout() -> None:
-    findings = judged(view())
+    findings = run_server_checks(view())
     assert {each.level for each in findings} == {GOOD}
     assert len(findings) >= 9
 
@@ -97,14 +97,14 @@ def test_whatever_is_not_green_has_a_remedy() -> None:
         version="2.0.0",
         skew=None,
         settings=None,
-        upcoming=(Upcoming(deployed(), NIGHTLY, runs=0, next=NOW + timedelta(hours=9)),),
+        upcoming=(ScheduleStatus(deployed(), NIGHTLY, run_count=0, next_date=NOW + timedelta(hours=9)),),
         workers={},
         pending=(run("stuck", "PENDING", ago(hours=1)),),
         late=(run("late", "SCHEDULED", ago(hours=1), expected_start_time=ago(hours=1)),),
         limited=(run("kept-out", "CANCELLED", ago(hours=1)),),
-        running=(RunningRun(run("zombie", "RUNNING", ago(hours=1)), Carried.LEFT),),
+        running=(RunningFlowRun(run("zombie", "RUNNING", ago(hours=1)), RunLeaseState.ABANDONED),),
     )
-    red = [each for each in judged(sick) if each.level is not GOOD]
+    red = [each for each in run_server_checks(sick) if each.level is not GOOD]
     assert len(red) >= 9
     assert [each.check for each in red if not each.remedy] == []
 
@@ -128,7 +128,7 @@ def test_which_clock_is_ahead_is_said() -> None:
 
 def test_sqlite_is_for_one_machine() -> None:
     lite = settings("sqlite+aiosqlite")
-    two = {"dc1": (WorkerTold(name="a", last_heartbeat_time=NOW), WorkerTold(name="b", last_heartbeat_time=NOW))}
+    two = {"dc1": (WorkerInfo(name="a", last_heartbeat_time=NOW), WorkerInfo(name="b", last_heartbeat_time=NOW))}
     assert found("database", settings=lite).level is GOOD
     assert found("database", settings=lite, workers=two).level is WARN
     assert found("database", settings=lite, url="https://fleet.example.org/api/").level is WARN
@@ -138,7 +138,7 @@ def test_sqlite_is_for_one_machine() -> None:
 # ---------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.path)
+@pytest.mark.parametrize("wrong", SETTING_RULES, ids=lambda wrong: wrong.path)
 def test_each_wrong_setting_is_found(wrong: Any) -> None:
     bad: object = ["events"] if "vacuum" in wrong.path else 1 if "batch" in wrong.path else "analytics" in wrong.path
     told: Any = bad
@@ -151,9 +151,9 @@ def test_each_wrong_setting_is_found(wrong: Any) -> None:
 # ---------------------------------------------------------------- the scheduler
 
 
-def ahead(**told: Any) -> tuple[Upcoming, ...]:
+def ahead(**told: Any) -> tuple[ScheduleStatus, ...]:
     deployment = told.pop("deployment", deployed())
-    return (Upcoming(deployment, NIGHTLY, **{"runs": 0, **told}),)
+    return (ScheduleStatus(deployment, NIGHTLY, **{"runs": 0, **told}),)
 
 
 def test_a_schedule_without_a_run_is_red() -> None:
@@ -180,9 +180,9 @@ def test_a_schedule_that_cannot_be_read_is_red() -> None:
 
 
 def test_only_active_schedules_count() -> None:
-    assert deployed().active == (NIGHTLY,)
-    assert deployed(paused=True).active == ()
-    assert deployed(schedules=[{"id": "s", "active": False}]).active == ()
+    assert deployed().active_schedules == (NIGHTLY,)
+    assert deployed(paused=True).active_schedules == ()
+    assert deployed(schedules=[{"id": "s", "active": False}]).active_schedules == ()
     assert found("scheduler", upcoming=()).level is GOOD
 
 
@@ -201,13 +201,13 @@ def test_nothing_deployed_is_said() -> None:
         (({"is_paused": True},), {}, BLOCK, "paused"),
         (({"concurrency_limit": 0},), {}, BLOCK, "limit is 0"),
         (({},), {}, BLOCK, "never was one"),
-        (({},), {"dc1": (WorkerTold(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
-        (({},), {"dc1": (WorkerTold(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
-        (({},), {"dc2": (WorkerTold(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never was one"),
+        (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
+        (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
+        (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never was one"),
     ],
 )
 def test_pools(pools: Any, workers: Any, level: FindingLevel, words: str) -> None:
-    there = tuple(PoolTold.model_validate({"name": "dc1", "type": "process", **each}) for each in pools)
+    there = tuple(WorkPoolInfo.model_validate({"name": "dc1", "type": "process", **each}) for each in pools)
     finding = found("pool dc1", pools=there, workers=workers)
     assert finding.level is level
     assert words in finding.message
@@ -228,20 +228,20 @@ def test_served_deployments_need_a_process_that_serves() -> None:
 @pytest.mark.parametrize(
     ("carried", "minutes", "heartbeat", "level"),
     [
-        (Carried.HELD, 600, None, GOOD),
-        (Carried.HELD, 600, False, GOOD),
-        (Carried.LEFT, 1, True, BLOCK),
-        (Carried.OVER, 5, False, GOOD),  # its report may be on the way
-        (Carried.OVER, 20, False, BLOCK),
-        (Carried.OVER, 20, True, GOOD),
-        (Carried.UNTOLD, 5, False, GOOD),
-        (Carried.UNTOLD, 20, True, GOOD),
-        (Carried.UNTOLD, 20, False, BLOCK),
-        (Carried.UNTOLD, 20, None, GOOD),  # it was not looked for: nothing is known
+        (RunLeaseState.HELD, 600, None, GOOD),
+        (RunLeaseState.HELD, 600, False, GOOD),
+        (RunLeaseState.ABANDONED, 1, True, BLOCK),
+        (RunLeaseState.ENDED, 5, False, GOOD),  # its report may be on the way
+        (RunLeaseState.ENDED, 20, False, BLOCK),
+        (RunLeaseState.ENDED, 20, True, GOOD),
+        (RunLeaseState.UNKNOWN, 5, False, GOOD),
+        (RunLeaseState.UNKNOWN, 20, True, GOOD),
+        (RunLeaseState.UNKNOWN, 20, False, BLOCK),
+        (RunLeaseState.UNKNOWN, 20, None, GOOD),  # it was not looked for: nothing is known
     ],
 )
-def test_zombies(carried: Carried, minutes: int, heartbeat: bool | None, level: FindingLevel) -> None:
-    running = RunningRun(run("odd-owl", "RUNNING", ago(minutes=minutes)), carried, heartbeat, "20261120-1")
+def test_zombies(carried: RunLeaseState, minutes: int, heartbeat: bool | None, level: FindingLevel) -> None:
+    running = RunningFlowRun(run("odd-owl", "RUNNING", ago(minutes=minutes)), carried, heartbeat, "20261120-1")
     finding = found("running", running=(running,))
     assert finding.level is level
     assert ("odd-owl of patch-fleet/nightly (run 20261120-1)" in finding.message) is (level is BLOCK)
@@ -277,7 +277,7 @@ def test_every_run_is_named_with_its_deployment() -> None:
         ("pending", "owl of patch-fleet/nightly", {"pending": (run("owl", "PENDING", OLD),)}),
         ("late", "owl of patch-fleet/nightly", {"late": (run("owl", "SCHEDULED", OLD, expected_start_time=OLD),)}),
         ("limit", "owl of patch-fleet/nightly, elk of", {"limited": both}),
-        ("running", "owl of patch-fleet/nightly", {"running": (RunningRun(run("owl", "RUNNING", OLD), Carried.LEFT),)}),
+        ("running", "owl of patch-fleet/nightly", {"running": (RunningFlowRun(run("owl", "RUNNING", OLD), RunLeaseState.ABANDONED),)}),
         ("pending", ": owl", {"pending": (run("owl", "PENDING", OLD, **gone),)}),
     ):  # fmt: skip
         finding = found(check, **told)
@@ -292,7 +292,7 @@ def test_long_lists_are_cut() -> None:
 
 def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
     missed = tuple(
-        Occurrence("web", ago(days=days), Standing.MISSED, f"run-{days}", "no run had the window", NOW)
+        WindowClaim("web", ago(days=days), WindowStatus.MISSED, f"run-{days}", "no run had the window", NOW)
         for days in (3, 1)
     )
     finding = found("missed", missed=missed)

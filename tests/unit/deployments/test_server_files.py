@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.server.settings import settings_of
-from flows.server_settings import Part
+from deployments.server.settings import build_environment
+from flows.prefect_api.server_settings import SettingTarget
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
@@ -59,7 +59,7 @@ def test_a_unit_is_ended_and_guarded_as_it_should_be(path: Path) -> None:
 @pytest.mark.parametrize("path", WORKERS, ids=lambda path: path.name)
 def test_units_of_workers_have_the_tables_settings(path: Path) -> None:
     told = {name: value for name, value in Unit(path).environment.items() if name not in {"HOME", "PREFECT_HOME"}}
-    assert told == settings_of(Part.WORKER)
+    assert told == build_environment(SettingTarget.WORKER)
 
 
 def test_the_servers_unit_leaves_its_settings_to_the_program() -> None:
@@ -106,7 +106,9 @@ def test_only_the_server_is_reached_from_outside_and_only_by_its_own_machine() -
 @pytest.mark.parametrize("name", ["worker", "serve"])
 def test_workers_in_compose_have_the_tables_settings(name: str) -> None:
     environment = SERVICES[name]["environment"]
-    assert {key: environment.get(key) for key in settings_of(Part.WORKER)} == settings_of(Part.WORKER)
+    assert {key: environment.get(key) for key in build_environment(SettingTarget.WORKER)} == build_environment(
+        SettingTarget.WORKER
+    )
     assert environment["PREFECT_API_URL"] == "http://server:4200/api"
     assert environment["PREFECT_API_AUTH_STRING"] == SERVICES["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
 

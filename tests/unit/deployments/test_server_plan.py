@@ -8,11 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.server import settings
-from deployments.server.address import BadAddress, database_url, has_password, redis_url, without_password
-from deployments.server.plan import Plan, Refused, Wanted, make_plan
-from deployments.server.settings import TABLE
-from flows.cli.exits import CannotRun
-from flows.server_settings import Part
+from deployments.server.connection_urls import (
+    InvalidConnectionUrl,
+    build_database_url,
+    has_password,
+    hide_password,
+    require_redis_url,
+)
+from deployments.server.launch_plan import LaunchPlan, ServerOptions, UnsafeServerOptions, build_launch_plan
+from deployments.server.settings import PREFECT_SETTINGS
+from flows.cli.runtime.errors import CannotRun
+from flows.prefect_api.server_settings import SettingTarget
 from inventory.errors import CredentialError
 
 HOME = Path("/srv/prefect")
@@ -20,37 +26,37 @@ LOGIN = "u:geheim"
 SECRET = "fleet:4ad8c1f0b7e2d9"  # pragma: allowlist secret
 
 
-def plan(environ: dict[str, str] | None = None, **wanted: object) -> Plan:
-    return make_plan(Wanted(**{"home": HOME, **wanted}), environ or {})  # type: ignore[arg-type]
+def plan(environ: dict[str, str] | None = None, **wanted: object) -> LaunchPlan:
+    return build_launch_plan(ServerOptions(**{"home": HOME, **wanted}), environ or {})  # type: ignore[arg-type]
 
 
-def row(made: Plan, name: str) -> str:
-    (found,) = [each.value for each in made.rows if each.name == name]
+def row(made: LaunchPlan, name: str) -> str:
+    (found,) = [each.value for each in made.planned_settings if each.name == name]
     return found
 
 
 def test_a_laptop_needs_nothing() -> None:
     made = plan()
-    assert made.words[0] == sys.executable
-    assert made.words[-4:] == ("--host", "127.0.0.1", "--port", "4200")
+    assert made.command[0] == sys.executable
+    assert made.command[-4:] == ("--host", "127.0.0.1", "--port", "4200")
     assert made.environment["PREFECT_HOME"] == str(HOME)
-    assert made.environment[settings.DATABASE] == "sqlite+aiosqlite:////srv/prefect/prefect.db"
-    assert settings.AUTH not in made.environment
-    assert not made.exposed
-    assert made.ui == "http://127.0.0.1:4200"
+    assert made.environment[settings.DATABASE_URL_VARIABLE] == "sqlite+aiosqlite:////srv/prefect/prefect.db"
+    assert settings.AUTH_VARIABLE not in made.environment
+    assert not made.is_exposed
+    assert made.ui_url == "http://127.0.0.1:4200"
 
 
 def test_it_has_every_setting_of_the_table() -> None:
     made = plan()
-    wanted = {each.name: each.value for each in TABLE if each.part is not Part.WORKER}
+    wanted = {each.name: each.value for each in PREFECT_SETTINGS if each.target is not SettingTarget.WORKER}
     assert len(wanted) > 10
     assert {name: made.environment.get(name) for name in wanted} == wanted
-    assert {each.name for each in made.rows} >= set(wanted)
+    assert {each.name for each in made.planned_settings} >= set(wanted)
 
 
 def test_every_setting_has_a_name_of_its_own_and_a_reason() -> None:
-    assert len({each.name for each in TABLE}) == len(TABLE)
-    assert [each.name for each in TABLE if not each.why.endswith(".")] == []
+    assert len({each.name for each in PREFECT_SETTINGS}) == len(PREFECT_SETTINGS)
+    assert [each.name for each in PREFECT_SETTINGS if not each.reason.endswith(".")] == []
 
 
 def test_what_the_environment_says_stands() -> None:
@@ -58,16 +64,16 @@ def test_what_the_environment_says_stands() -> None:
     made = plan({name: "50", "PATH": "/bin"})
     assert made.environment[name] == "50"
     assert made.environment["PATH"] == "/bin"
-    assert {each.source for each in made.rows if each.name == name} == {"environment"}
+    assert {each.source for each in made.planned_settings if each.name == name} == {"environment"}
 
 
-@pytest.mark.parametrize("name", [settings.DATABASE, settings.DATABASE_OLD])
+@pytest.mark.parametrize("name", [settings.DATABASE_URL_VARIABLE, settings.LEGACY_DATABASE_URL_VARIABLE])
 def test_a_database_of_the_environment_is_put_in_prefects_words(name: str) -> None:
     made = plan({name: f"postgresql://{LOGIN}@db/prefect"})
-    assert made.environment[settings.DATABASE] == f"postgresql+asyncpg://{LOGIN}@db/prefect"
-    assert settings.DATABASE_OLD not in made.environment
-    assert made.environment[settings.DATABASE_DRIVER] == "postgresql+asyncpg"
-    assert row(made, settings.DATABASE) == "postgresql+asyncpg://u:***@db/prefect"
+    assert made.environment[settings.DATABASE_URL_VARIABLE] == f"postgresql+asyncpg://{LOGIN}@db/prefect"
+    assert settings.LEGACY_DATABASE_URL_VARIABLE not in made.environment
+    assert made.environment[settings.DATABASE_DRIVER_VARIABLE] == "postgresql+asyncpg"
+    assert row(made, settings.DATABASE_URL_VARIABLE) == "postgresql+asyncpg://u:***@db/prefect"
 
 
 # ---------------------------------------------------------------- who reaches it
@@ -75,38 +81,38 @@ def test_a_database_of_the_environment_is_put_in_prefects_words(name: str) -> No
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "fleet.example.org"])
 def test_beyond_loopback_it_asks_for_a_password(host: str) -> None:
-    with pytest.raises(Refused, match="no password") as refused:
+    with pytest.raises(UnsafeServerOptions, match="no password") as refused:
         plan(host=host)
     assert "PREFECT_SERVER_API_AUTH_STRING" in refused.value.hint
     assert "certificate" in refused.value.hint
-    assert plan({settings.AUTH: SECRET}, host=host).exposed
+    assert plan({settings.AUTH_VARIABLE: SECRET}, host=host).is_exposed
 
 
 def test_behind_a_proxy_it_asks_for_a_password_as_well() -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(UnsafeServerOptions):
         plan(public_url="https://fleet.example.org")
-    made = plan({settings.AUTH: SECRET}, public_url="https://fleet.example.org/")
-    assert made.ui == "https://fleet.example.org"
-    assert made.environment[settings.UI_API] == "https://fleet.example.org/api"
-    assert "https://fleet.example.org" in made.environment[settings.ORIGINS].split(",")
+    made = plan({settings.AUTH_VARIABLE: SECRET}, public_url="https://fleet.example.org/")
+    assert made.ui_url == "https://fleet.example.org"
+    assert made.environment[settings.UI_API_URL_VARIABLE] == "https://fleet.example.org/api"
+    assert "https://fleet.example.org" in made.environment[settings.ALLOWED_ORIGINS_VARIABLE].split(",")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_on_loopback_it_needs_none(host: str) -> None:
-    assert not plan(host=host).exposed
+    assert not plan(host=host).is_exposed
 
 
 @pytest.mark.parametrize("auth", ["short:pw", "nocolonatallinthislongtext", ":passwordpassword", "frank:"])
 def test_a_weak_or_malformed_password_is_refused(auth: str) -> None:
-    with pytest.raises(Refused, match="user:password") as refused:
-        plan({settings.AUTH: auth}, host="0.0.0.0")
+    with pytest.raises(UnsafeServerOptions, match="user:password") as refused:
+        plan({settings.AUTH_VARIABLE: auth}, host="0.0.0.0")
     assert auth not in str(refused.value) + refused.value.hint
 
 
 def test_an_empty_password_is_none() -> None:
-    assert settings.AUTH not in plan({settings.AUTH: " "}).environment
-    with pytest.raises(Refused):
-        plan({settings.AUTH: " "}, host="0.0.0.0")
+    assert settings.AUTH_VARIABLE not in plan({settings.AUTH_VARIABLE: " "}).environment
+    with pytest.raises(UnsafeServerOptions):
+        plan({settings.AUTH_VARIABLE: " "}, host="0.0.0.0")
 
 
 def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
@@ -114,36 +120,36 @@ def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
     file.write_text(SECRET + "\n")
     file.chmod(0o600)
     made = plan(auth=f"file:{file}", host="0.0.0.0")
-    assert made.environment[settings.AUTH] == SECRET
-    assert SECRET not in repr(made) + " ".join(made.words)
+    assert made.environment[settings.AUTH_VARIABLE] == SECRET
+    assert SECRET not in repr(made) + " ".join(made.command)
     file.chmod(0o644)
     with pytest.raises(CredentialError, match="open to others"):
         plan(auth=f"file:{file}")
 
 
 def test_no_password_is_taken_from_an_argument() -> None:
-    with pytest.raises(Refused, match="--auth"):
+    with pytest.raises(UnsafeServerOptions, match="--auth"):
         plan(auth=SECRET)
-    with pytest.raises(Refused, match="--database carries a password"):
+    with pytest.raises(UnsafeServerOptions, match="--database carries a password"):
         plan(database=f"postgresql://{LOGIN}@db/prefect")
 
 
 def test_a_url_with_a_password_comes_by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PG", f"postgresql://{LOGIN}@db/prefect")
     made = plan(database="env:PG")
-    assert made.environment[settings.DATABASE] == f"postgresql+asyncpg://{LOGIN}@db/prefect"
-    assert not [each for each in made.rows if "geheim" in each.value]
+    assert made.environment[settings.DATABASE_URL_VARIABLE] == f"postgresql+asyncpg://{LOGIN}@db/prefect"
+    assert not [each for each in made.planned_settings if "geheim" in each.value]
     assert "geheim" not in repr(made)
 
 
 def test_no_page_elsewhere_may_read_the_api() -> None:
-    assert plan().environment[settings.ORIGINS] == "http://127.0.0.1:4200,http://localhost:4200"
+    assert plan().environment[settings.ALLOWED_ORIGINS_VARIABLE] == "http://127.0.0.1:4200,http://localhost:4200"
 
 
 @pytest.mark.parametrize("url", ["fleet.example.org", "ftp://x", "https://"])
 def test_a_public_url_is_a_web_address(url: str) -> None:
-    with pytest.raises(Refused, match="web address"):
-        plan({settings.AUTH: SECRET}, public_url=url)
+    with pytest.raises(UnsafeServerOptions, match="web address"):
+        plan({settings.AUTH_VARIABLE: SECRET}, public_url=url)
 
 
 # ---------------------------------------------------------------- Redis
@@ -160,11 +166,11 @@ def test_redis_carries_events_leases_and_order(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setenv("REDIS", "redis://:geheim@redis:6379/0")
     made = plan(redis="env:REDIS")
-    assert {name: made.environment[name] for name in settings.REDIS} == settings.REDIS
-    assert made.environment[settings.REDIS_URL] == made.environment[settings.DOCKET_URL]
-    assert row(made, settings.REDIS_URL) == "redis://:***@redis:6379/0"
-    with pytest.raises(BadAddress):
-        redis_url("http://redis", "--redis")
+    assert {name: made.environment[name] for name in settings.REDIS_SETTINGS} == settings.REDIS_SETTINGS
+    assert made.environment[settings.REDIS_URL_VARIABLE] == made.environment[settings.DOCKET_URL_VARIABLE]
+    assert row(made, settings.REDIS_URL_VARIABLE) == "redis://:***@redis:6379/0"
+    with pytest.raises(InvalidConnectionUrl):
+        require_redis_url("http://redis", "--redis")
 
 
 # ---------------------------------------------------------------- addresses
@@ -182,8 +188,8 @@ def test_redis_carries_events_leases_and_order(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_addresses_in_prefects_words(given: str, wanted: str) -> None:
-    assert database_url(given, "--database") == wanted
-    assert database_url(wanted, "--database") == wanted
+    assert build_database_url(given, "--database") == wanted
+    assert build_database_url(wanted, "--database") == wanted
 
 
 @pytest.mark.parametrize(
@@ -200,16 +206,16 @@ def test_addresses_in_prefects_words(given: str, wanted: str) -> None:
     ],
 )
 def test_addresses_that_cannot_be_used(given: str, told: str) -> None:
-    with pytest.raises(BadAddress, match=told) as refused:
-        database_url(given, "--database")
+    with pytest.raises(InvalidConnectionUrl, match=told) as refused:
+        build_database_url(given, "--database")
     assert "geheim" not in str(refused.value) + refused.value.hint
 
 
 @given(st.text(), st.sampled_from(["postgresql://", "redis://", "", "postgresql://u:"]))
 def test_any_text_is_an_address_or_refused(text: str, before: str) -> None:
     try:
-        made = database_url(before + text, "--database")
-    except BadAddress:
+        made = build_database_url(before + text, "--database")
+    except InvalidConnectionUrl:
         return
     assert made.startswith(("postgresql+asyncpg://", "sqlite+aiosqlite:///"))
 
@@ -219,5 +225,5 @@ def test_a_password_is_never_shown(password: str) -> None:
     login = f"IIII:{password}XYZ"
     url = f"postgresql://{login}@HOST:5432/DB?sslmode=require"
     assert has_password(url)
-    assert f"{password}XYZ" not in without_password(url)
-    assert without_password(url) == "postgresql://IIII:***@host:5432/DB"
+    assert f"{password}XYZ" not in hide_password(url)
+    assert hide_password(url) == "postgresql://IIII:***@host:5432/DB"

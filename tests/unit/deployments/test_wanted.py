@@ -12,15 +12,15 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 
-from deployments.config.configuration import Configuration, Configurations
-from deployments.config.load import load_configurations
-from deployments.deploying.apply import _schedule
-from deployments.deploying.changes import changes, settled
-from deployments.deploying.deploy import Examined
-from deployments.deploying.found import as_deployment
-from deployments.deploying.model import Change, Deployment, Doing, ScheduleLine, Setup
-from deployments.deploying.wanted import AHEAD, line, wanted
-from flows.request import PatchRequest
+from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import Configuration, Configurations
+from deployments.sync.actual_state import to_deployment
+from deployments.sync.change_applier import _to_prefect_schedule
+from deployments.sync.desired_state import DATE_LIST_REACH, build_desired_state, build_window_schedule
+from deployments.sync.diff import find_changes, is_up_to_date
+from deployments.sync.model import Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
+from deployments.sync.plan import SyncPlan
+from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
 from tasks.errors import RequestError
 
@@ -41,23 +41,23 @@ def read(folder: Path, window: str, more: str = "") -> Configurations:
 
 
 def told(
-    configuration: Configuration, now: datetime = NOW, before: ScheduleLine | None = None, lead: float = 0
-) -> ScheduleLine | None:
-    (opening,) = configuration.openings(FLEET)
-    return line(configuration, opening, now, before, slug="web", lead=timedelta(minutes=lead))
+    configuration: Configuration, now: datetime = NOW, before: ScheduleSpec | None = None, lead: float = 0
+) -> ScheduleSpec | None:
+    (opening,) = configuration.build_scheduled_requests(FLEET)
+    return build_window_schedule(configuration, opening, now, before, slug="web", lead=timedelta(minutes=lead))
 
 
 def one(folder: Path, window: str, more: str = "") -> Configuration:
-    (configuration,) = read(folder, window, more).every
+    (configuration,) = read(folder, window, more).all_configurations
     return configuration
 
 
-def sure(made: ScheduleLine | None) -> ScheduleLine:
+def sure(made: ScheduleSpec | None) -> ScheduleSpec:
     assert made is not None
     return made
 
 
-def as_found(made: ScheduleLine) -> ScheduleLine:
+def as_found(made: ScheduleSpec) -> ScheduleSpec:
     """Return a line as a server tells of it: how far it reaches is not kept there."""
     return replace(made, until=None)
 
@@ -66,10 +66,10 @@ def test_each_window_is_told_in_the_simplest_way_that_is_right(tmp_path: Path) -
     evening, spring, hours = (sure(told(one(tmp_path, window))) for window in (EVENING, SPRING, HOURS))
 
     assert "RRULE:FREQ=DAILY" in evening.rule
-    assert (evening.dates, evening.zone) == (False, "Europe/Berlin")
-    assert (spring.dates, spring.zone) == (True, "UTC")
+    assert (evening.is_date_list, evening.zone) == (False, "Europe/Berlin")
+    assert (spring.is_date_list, spring.zone) == (True, "UTC")
     assert spring.until is not None
-    assert spring.until > NOW + AHEAD
+    assert spring.until > NOW + DATE_LIST_REACH
     assert (hours.rule, hours.every) == ("", 6 * 3600)
 
 
@@ -90,17 +90,17 @@ def test_what_still_says_what_is_meant_stays_as_it_is(tmp_path: Path, window: st
         assert told(configuration, NOW + timedelta(days=days), before) == before
 
 
-def as_found_by_a_server(schedule: Any) -> tuple[ScheduleLine, ...]:
+def as_found_by_a_server(schedule: Any) -> tuple[ScheduleSpec, ...]:
     """Return a schedule as it comes back in a server's answer."""
     line = DeploymentSchedule(schedule=schedule, slug="web", active=True)
     deployment = DeploymentResponse(name="web", flow_id=uuid4(), labels={}, schedules=[line])
-    return as_deployment(deployment.model_dump(mode="json"), "patch-fleet", None).schedules
+    return to_deployment(deployment.model_dump(mode="json"), "patch-fleet", None).schedules
 
 
 def test_an_hourly_window_that_prefect_was_told_of_stays_as_it_is(tmp_path: Path) -> None:
     configuration = one(tmp_path, HOURS)
     made = sure(told(configuration))
-    (before,) = as_found_by_a_server(_schedule(made))
+    (before,) = as_found_by_a_server(_to_prefect_schedule(made))
 
     assert before == made
     assert told(configuration, NOW + timedelta(days=3), before) == made
@@ -112,8 +112,8 @@ def test_dates_are_written_anew_before_they_run_out(tmp_path: Path) -> None:
     before, until = as_found(made), made.until
     assert until is not None
 
-    assert told(configuration, until - AHEAD - timedelta(days=1), before) == before
-    later = sure(told(configuration, until - AHEAD + timedelta(days=1), before))
+    assert told(configuration, until - DATE_LIST_REACH - timedelta(days=1), before) == before
+    later = sure(told(configuration, until - DATE_LIST_REACH + timedelta(days=1), before))
 
     assert later != before
     assert later.until is not None
@@ -147,16 +147,25 @@ def test_what_was_switched_off_by_hand_is_wanted_on(tmp_path: Path) -> None:
 # -- the whole of it ---------------------------------------------------------------------------------------------------
 
 
-def aim(configurations: Configurations, now: datetime, found: Setup) -> Setup:
-    names: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.every}
+def aim(configurations: Configurations, now: datetime, found: DeploymentSet) -> DeploymentSet:
+    names: Mapping[str, Inventory] = {each.name: FLEET for each in configurations.all_configurations}
     places = dict.fromkeys(names, PLACE)
     lines = {(each.full_name, line.slug): line for each in found.deployments for line in each.schedules}
-    return wanted(configurations, names, now, places=places, fleet="f", pool="p", inventory=PLACE, told=lines)
+    return build_desired_state(
+        configurations,
+        names,
+        now,
+        inventory_paths=places,
+        fleet="f",
+        pool="p",
+        inventory=PLACE,
+        current_schedules=lines,
+    )
 
 
 def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text(f"name: standing\nscope: env=prod\nwindow: {{{EVENING}}}\n")
-    (configuration,) = load_configurations(tmp_path / "web.yaml", NOW.date()).every
+    (configuration,) = load_configurations(tmp_path / "web.yaml", NOW.date()).all_configurations
     # a name that no file may have, as it is one of ours
     form = configuration.form.model_copy(update={"name": "on-demand"})
     every = Configurations((replace(configuration, form=form),), tmp_path)
@@ -164,26 +173,28 @@ def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
     places = {"on-demand": PLACE}
 
     with pytest.raises(RequestError, match="two deployments would be named patch-fleet/on-demand") as caught:
-        wanted(every, names, NOW, places=places, fleet="default", pool="p", inventory=PLACE, told={})
+        build_desired_state(
+            every, names, NOW, inventory_paths=places, fleet="default", pool="p", inventory=PLACE, current_schedules={}
+        )
 
     assert "'on-demand' another name" in (caught.value.hint or "")
 
 
 def test_schedules_of_one_name_in_two_deployments_are_told_apart(tmp_path: Path) -> None:
     """A configuration may be called as another one's download is, or as a schedule that every fleet has."""
-    (web,) = read(tmp_path, EVENING, "stage_ahead: 60").every
+    (web,) = read(tmp_path, EVENING, "stage_ahead: 60").all_configurations
     # names that no file may have, as they are ours
     forms = [web.form.model_copy(update={"name": name, "stage_ahead": None}) for name in ("web-stage", "reconcile")]
     configurations = Configurations((web, *(replace(web, form=form) for form in forms)), tmp_path)
-    made = aim(configurations, NOW, Setup())
+    made = aim(configurations, NOW, DeploymentSet())
 
     later = aim(configurations, NOW + timedelta(days=1), stored(made))
 
-    assert settled(changes(later, stored(made)))
+    assert is_up_to_date(find_changes(later, stored(made)))
 
 
 def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
-    setup = aim(read(tmp_path, EVENING, "stage_ahead: 60"), NOW, Setup())
+    setup = aim(read(tmp_path, EVENING, "stage_ahead: 60"), NOW, DeploymentSet())
 
     asked = {each.full_name: each.parameters.get("request") for each in setup.deployments if each.schedules}
 
@@ -196,7 +207,7 @@ def test_every_run_is_told_where_its_inventory_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("length", "minutes"), [("2h", 60), ("45m", 45)])
 def test_a_download_has_no_more_time_than_until_its_window_opens(tmp_path: Path, length: str, minutes: int) -> None:
     window = EVENING.replace("length: 2h", f"length: {length}")
-    setup = aim(read(tmp_path, window, "stage_ahead: 60"), NOW, Setup())
+    setup = aim(read(tmp_path, window, "stage_ahead: 60"), NOW, DeploymentSet())
 
     (stage,) = (each for each in setup.deployments if each.full_name == "stage-fleet/web")
     (patch,) = (each for each in setup.deployments if each.full_name == "patch-fleet/web")
@@ -215,7 +226,7 @@ def test_configurations_are_named_by_a_path_that_holds_everywhere(
     read(tmp_path, EVENING)
     monkeypatch.chdir(tmp_path)
 
-    setup = aim(load_configurations(Path("web.yaml"), NOW.date()), NOW, Setup())
+    setup = aim(load_configurations(Path("web.yaml"), NOW.date()), NOW, DeploymentSet())
 
     (refresh,) = (each for each in setup.deployments if each.flow == "refresh-schedules")
     assert refresh.parameters["configurations"] == str(tmp_path / "web.yaml")
@@ -236,23 +247,23 @@ class Server:
 
 
 def refreshed(
-    configurations: Configurations, found: Setup, now: datetime
+    configurations: Configurations, found: DeploymentSet, now: datetime
 ) -> tuple[dict[str, list[DeploymentScheduleCreate]], list[Change], tuple[Change, ...]]:
     """Return what was written, what people were told of it, and what was left to them."""
     setup = aim(configurations, now, found)
-    examined = Examined(configurations, {}, PLACE, setup, found, changes(setup, found), now)
+    examined = SyncPlan(configurations, {}, PLACE, setup, found, find_changes(setup, found), now)
     server, said = Server(), list[Change]()
-    left = examined.refresh(cast("Any", server), said.append)
+    left = examined.extend_dates(cast("Any", server), said.append)
     return server.schedules, said, left
 
 
-def stored(setup: Setup) -> Setup:
+def stored(setup: DeploymentSet) -> DeploymentSet:
     """Return a setup as a server tells of it."""
     made = tuple(replace(each, schedules=tuple(map(as_found, each.schedules))) for each in setup.deployments)
     return replace(setup, deployments=made)
 
 
-def by_hand(setup: Setup, **changed: object) -> Setup:
+def by_hand(setup: DeploymentSet, **changed: object) -> DeploymentSet:
     """Return a setup whose window was changed by a person."""
 
     def touched(each: Deployment) -> Deployment:
@@ -262,19 +273,19 @@ def by_hand(setup: Setup, **changed: object) -> Setup:
 
 
 @pytest.fixture(scope="module")
-def spring(tmp_path_factory: pytest.TempPathFactory) -> tuple[Configurations, Setup]:
+def spring(tmp_path_factory: pytest.TempPathFactory) -> tuple[Configurations, DeploymentSet]:
     """Return configurations with dates instead of a rule, and what was made of them; that takes a second."""
     configurations = read(tmp_path_factory.mktemp("spring"), SPRING)
-    return configurations, aim(configurations, NOW, Setup())
+    return configurations, aim(configurations, NOW, DeploymentSet())
 
 
-def test_refreshing_writes_nothing_while_dates_last(spring: tuple[Configurations, Setup]) -> None:
+def test_refreshing_writes_nothing_while_dates_last(spring: tuple[Configurations, DeploymentSet]) -> None:
     configurations, found = spring[0], stored(spring[1])
 
     assert refreshed(configurations, found, NOW + timedelta(days=1)) == ({}, [], ())
 
 
-def test_refreshing_writes_later_dates_when_they_run_out(spring: tuple[Configurations, Setup]) -> None:
+def test_refreshing_writes_later_dates_when_they_run_out(spring: tuple[Configurations, DeploymentSet]) -> None:
     configurations, first = spring
     (until,) = (each.until for made in first.deployments for each in made.schedules if each.until is not None)
     assert until is not None
@@ -282,7 +293,7 @@ def test_refreshing_writes_later_dates_when_they_run_out(spring: tuple[Configura
     written, said, left = refreshed(configurations, stored(first), until - timedelta(days=10))
 
     assert left == ()
-    assert [(change.doing, change.name) for change in said] == [(Doing.UPDATE, "patch-fleet/web")]
+    assert [(change.action, change.name) for change in said] == [(ChangeAction.UPDATE, "patch-fleet/web")]
     (schedule,) = written["web"]
     assert f"{until:%Y%m%d}" in str(schedule.schedule)
 
@@ -293,7 +304,7 @@ def test_refreshing_writes_later_dates_when_they_run_out(spring: tuple[Configura
 )
 def test_refreshing_leaves_what_people_did_to_people(tmp_path: Path, changed: dict[str, object]) -> None:
     configurations = read(tmp_path, EVENING)
-    found = by_hand(stored(aim(configurations, NOW, Setup())), **changed)
+    found = by_hand(stored(aim(configurations, NOW, DeploymentSet())), **changed)
 
     written, said, left = refreshed(configurations, found, NOW)
 
@@ -312,7 +323,7 @@ def test_refreshing_leaves_what_people_did_to_people(tmp_path: Path, changed: di
     ],
 )
 def test_refreshing_leaves_dates_that_people_changed_to_people(
-    spring: tuple[Configurations, Setup], changed: dict[str, object]
+    spring: tuple[Configurations, DeploymentSet], changed: dict[str, object]
 ) -> None:
     configurations, setup = spring[0], stored(spring[1])
     (dates,) = (each.schedules[0] for each in setup.deployments if each.full_name == "patch-fleet/web")
@@ -324,7 +335,9 @@ def test_refreshing_leaves_dates_that_people_changed_to_people(
     assert [change.name for change in left] == ["patch-fleet/web"]
 
 
-def test_dates_that_ran_out_on_what_people_changed_are_left_to_them(spring: tuple[Configurations, Setup]) -> None:
+def test_dates_that_ran_out_on_what_people_changed_are_left_to_them(
+    spring: tuple[Configurations, DeploymentSet],
+) -> None:
     configurations = spring[0]
     found = by_hand(stored(spring[1]), paused=True)
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 from prefect.workers.process import ProcessWorker
 
-from deployments.deploying.bound import worker_of
-from deployments.deploying.worker import attend
+from deployments.worker.bound_worker import build_bound_worker
+from deployments.worker.worker_process import supervise_worker
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w').close(); time.sleep(600)"
 POLITE = "import time; open('up', 'w').close(); time.sleep(600)"
@@ -52,7 +52,10 @@ def test_a_worker_ends_in_time_when_this_process_is_told_to(here: Path, program:
     told_to_end_when_up(here)
     handler = signal.getsignal(signal.SIGTERM)
 
-    assert attend([sys.executable, "-c", program], os.environ, end_seconds=1, with_runs=300) == code
+    assert (
+        supervise_worker([sys.executable, "-c", program], os.environ, stop_seconds=1, stop_seconds_with_runs=300)
+        == code
+    )
 
     assert signal.getsignal(signal.SIGTERM) is handler
 
@@ -61,7 +64,10 @@ def test_a_worker_that_carries_runs_is_given_longer(here: Path) -> None:
     told_to_end_when_up(here)
     begun = time.monotonic()
 
-    assert attend([sys.executable, "-c", WITH_A_CHILD], os.environ, end_seconds=0, with_runs=2) == 0
+    assert (
+        supervise_worker([sys.executable, "-c", WITH_A_CHILD], os.environ, stop_seconds=0, stop_seconds_with_runs=2)
+        == 0
+    )
 
     assert time.monotonic() - begun >= 2
 
@@ -73,9 +79,9 @@ def test_a_signal_that_comes_before_the_worker_is_passed_on(here: Path, monkeypa
         os.kill(os.getpid(), signal.SIGTERM)
         return start(*words, **more)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("deployments.deploying.worker.subprocess.Popen", told_first)
+    monkeypatch.setattr("deployments.worker.worker_process.subprocess.Popen", told_first)
 
-    assert attend([sys.executable, "-c", POLITE], os.environ) in {-signal.SIGTERM, 0}
+    assert supervise_worker([sys.executable, "-c", POLITE], os.environ) in {-signal.SIGTERM, 0}
 
 
 def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +92,8 @@ def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.Monk
         return []
 
     monkeypatch.setattr(ProcessWorker, "get_and_submit_flow_runs", ask)
-    monkeypatch.setattr("deployments.deploying.bound.os.kill", lambda _process, number: ended.append(number))
-    bound, left = (worker_of(parent, "pool", "name") for parent in (os.getppid(), 2**22 + 1))
+    monkeypatch.setattr("deployments.worker.bound_worker.os.kill", lambda _process, number: ended.append(number))
+    bound, left = (build_bound_worker(parent, "pool", "name") for parent in (os.getppid(), 2**22 + 1))
 
     def turn(worker: ProcessWorker, carried: int) -> None:
         worker._limiter = cast("Any", SimpleNamespace(borrowed_tokens=carried))

@@ -5,17 +5,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from flows.campaign import Campaign
-from flows.past import past_of, request_of
-from flows.policy_forms import HooksRequest
-from flows.ports import Decision, PlainRunner, Ports
-from flows.request import PatchRequest
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import parse_recorded_request, read_resume_state
+from flows.local_run import LocalRunner
+from flows.ports.ports import GateDecision, Ports
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import HooksRequest
 from tasks.errors import FleetpatchError
 from tasks.model import Hook, HookResult, RunReport
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Script, ScriptRecord
-from tasks.states import HookPlace, Occasion
-from tasks.steps.context import Control
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script, ScriptRecord
+from tasks.states import HookPoint, NotificationEvent
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet
@@ -44,9 +45,9 @@ class Owner:
     takes: dict[str, float] = field(default_factory=dict)
     does: dict[str, Callable[[], None]] = field(default_factory=dict)
     raises: dict[str, Exception] = field(default_factory=dict)
-    told: list[Occasion] = field(default_factory=list)
+    told: list[NotificationEvent] = field(default_factory=list)
     gates: list[RunReport] = field(default_factory=list)
-    decision: Decision = field(default_factory=Decision)
+    decision: GateDecision = field(default_factory=GateDecision)
     deadlines: dict[str, datetime] = field(default_factory=dict)
     reports: dict[str, RunReport] = field(default_factory=dict)
 
@@ -55,25 +56,25 @@ class Owner:
             machine.answer("hook", self._on_machine)
 
     def call(self, hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
-        """See CallHook."""
+        """See HookCaller."""
         began = self.fleet.clock.now()
-        self.deadlines[hook.name], self.reports[hook.name] = deadline.at, report
+        self.deadlines[hook.name], self.reports[hook.name] = deadline.expires_at, report
         code, text = self._run(hook.place.value, hook.name, subject)
         return HookResult(hook, subject, code == 0, text, began, self.fleet.clock.now())
 
-    def gate(self, planned: RunReport, control: Control) -> Decision:
+    def gate(self, planned: RunReport, control: StopToken) -> GateDecision:
         """See Gate."""
         self.gates.append(planned)
         self.asked.append("gate")
         return self.decision
 
-    def tell(self, occasion: Occasion, report: RunReport) -> None:
+    def tell(self, occasion: NotificationEvent, report: RunReport) -> None:
         """See Herald."""
         self.told.append(occasion)
 
     def ports(self, ports: Ports | None = None) -> Ports:
         """Return the fleet's ports, with this owner's."""
-        return replace(ports or self.fleet.ports(), call_hook=self.call, gate=self.gate, tell=self.tell)
+        return replace(ports or self.fleet.ports(), call_hook=self.call, gate=self.gate, notify=self.tell)
 
     def _on_machine(self, script: Script) -> ScriptRecord:
         params = script.params
@@ -101,7 +102,7 @@ def hook(name: str, kind: str = "http", **more: Any) -> dict[str, Any]:
 def every_place(kind: str = "http") -> dict[str, Any]:
     """Return one hook at each place, named for it."""
     of_machines = {"before_machine", "after_machine"}
-    asked = {place.value: [hook(place.value, kind if place.value in of_machines else "http")] for place in HookPlace}
+    asked = {place.value: [hook(place.value, kind if place.value in of_machines else "http")] for place in HookPoint}
     return HooksRequest.model_validate(asked).model_dump()
 
 
@@ -116,19 +117,19 @@ def small_fleet(*names: str) -> SimFleet:
 def run(owner: Owner, request: PatchRequest, *, life: Life | None = None, again: bool = False) -> RunReport:
     """Carry a run out, or take it up again, for as long as the controller lives."""
     fleet, life = owner.fleet, life or Life()
-    past = past_of(FakeHistory(fleet.records), RUN) if again else None  # type: ignore[arg-type]  # as the real one
+    past = read_resume_state(FakeHistory(fleet.records), RUN) if again else None  # type: ignore[arg-type]  # as the real one
     if past is not None:
-        fleet.control = Control()  # a new process
-        request = request_of(past.run)
+        fleet.control = StopToken()  # a new process
+        request = parse_recorded_request(past.run)
     ports = fleet.ports()
     mortal = replace(
         owner.ports(ports),
-        control=fleet.control,
+        stop_token=fleet.control,
         records=mortal_records(ports.records, life),
         connect=lambda machine: mortal_machine(ports.connect(machine), life),
         call_hook=lambda *args: life.spend(owner.call, *args),
     )
-    return Campaign(request, mortal, PlainRunner(), run_id=RUN, past=past).carry_out()
+    return FleetRun(request, mortal, LocalRunner(), run_id=RUN, resume_state=past).execute()
 
 
 def asked_for(fleet: SimFleet, hooks: dict[str, Any], **fields: Any) -> PatchRequest:

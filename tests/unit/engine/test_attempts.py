@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from flows.campaign import Campaign
-from flows.past import past_of, request_of
-from flows.ports import PlainRunner
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import parse_recorded_request, read_resume_state
+from flows.local_run import LocalRunner
 from tasks.errors import AuthenticationFailed, ConnectionLost, FleetpatchError, ProtocolViolation, RecordsError
 from tasks.states import RebootState
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
@@ -58,13 +58,17 @@ def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet
         begin(fleet, fleet.request(), Life(dies_at=died, after_the_act=True))
     assert web.jobs() == []
     web.calls.clear()
-    control = Control()
-    control.stop("settled")
-    past = past_of(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
+    control = StopToken()
+    control.request_stop("settled")
+    past = read_resume_state(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
 
-    Campaign(
-        request_of(past.run), replace(fleet.ports(), control=control), PlainRunner(), run_id=RUN, past=past
-    ).carry_out()
+    FleetRun(
+        parse_recorded_request(past.run),
+        replace(fleet.ports(), stop_token=control),
+        LocalRunner(),
+        run_id=RUN,
+        resume_state=past,
+    ).execute()
 
     assert next(call.name for call in web.calls if call.verb == "look" or call.name == "claim") == "claim"
     assert "look" in [call.verb for call in web.calls]

@@ -10,9 +10,9 @@ import pytest
 from prefect._internal.concurrency.cancellation import WatcherThreadCancelScope
 from prefect.exceptions import TerminationSignal
 
-from flows.attended import attended
+from flows.prefect_runtime.signals import run_with_signals
 from tasks.model import RunReport
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_report
 
 
@@ -36,7 +36,7 @@ class Run:
     """A body that takes until it is asked to stop, and then some time."""
 
     def __init__(self, *signals: int) -> None:
-        self.control = Control()
+        self.control = StopToken()
         self.signals = signals
         self.noted: list[str] = []
         self.over = False
@@ -45,14 +45,14 @@ class Run:
         for number in self.signals:
             os.kill(os.getpid(), number)
         until = time.monotonic() + 5
-        while self.signals and not self.control.stopping and time.monotonic() < until:
+        while self.signals and not self.control.is_stopping and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(0.1)
         self.over = True
         return make_report()
 
     def attended(self) -> RunReport:
-        return attended(self, self.control, self.noted.append)
+        return run_with_signals(self, self.control, self.noted.append)
 
 
 def test_without_signals_it_gives_what_the_run_gives() -> None:
@@ -66,7 +66,7 @@ def test_what_the_run_raises_is_raised() -> None:
         raise ValueError("x")
 
     with pytest.raises(ValueError, match="x"):
-        attended(broken, Control(), print)
+        run_with_signals(broken, StopToken(), print)
 
 
 @pytest.mark.parametrize("times", [1, 2, 20])
@@ -99,7 +99,7 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
         return make_report()
 
     with pytest.raises(KeyboardInterrupt):
-        attended(stubborn, Control(), lambda reason: None)
+        run_with_signals(stubborn, StopToken(), lambda reason: None)
     assert not left.is_set()
     left.set()
 
@@ -111,7 +111,7 @@ def test_in_another_thread_signals_are_none_of_its_business() -> None:
         seen.append(threading.current_thread())
         return make_report()
 
-    thread = threading.Thread(target=attended, args=(body, Control(), print))
+    thread = threading.Thread(target=run_with_signals, args=(body, StopToken(), print))
     thread.start()
     thread.join()
     assert seen == [thread]
@@ -125,5 +125,5 @@ def test_prefect_losing_its_limit_does_not_end_the_run() -> None:
             time.sleep(0.3)
             return make_report()
 
-        assert attended(run, Control(), lambda _reason: None) == make_report()
+        assert run_with_signals(run, StopToken(), lambda _reason: None) == make_report()
     assert scope.cancelled()

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
-from tasks.seams.transport import Script, ScriptRecord
+from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootState, Step
-from tasks.steps.claim import SOON
+from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
 
@@ -33,7 +33,7 @@ def test_a_machine_that_is_gone_in_the_pre_check_is_free_again_soon(fleet: SimFl
 
     assert outcome.state is OperationState.FAILED
     assert web.claimed_by is not None
-    assert web.claimed_by[2] <= (fleet.clock.now() + SOON).timestamp()
+    assert web.claimed_by[2] <= (fleet.clock.now() + IDLE_LOCK_DURATION).timestamp()
 
 
 def test_a_job_that_may_still_run_keeps_the_claim_beyond_the_window(fleet: SimFleet) -> None:
@@ -63,7 +63,7 @@ def test_a_reboot_that_waits_long_keeps_the_machine_from_other_runs(fleet: SimFl
         assert web.claimed_by is not None
         seen.append(web.claimed_by[2] > fleet.clock.now().timestamp())
 
-    web.trouble.append((fleet.clock.now() + SOON + timedelta(minutes=10), look))
+    web.trouble.append((fleet.clock.now() + IDLE_LOCK_DURATION + timedelta(minutes=10), look))
 
     outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
 

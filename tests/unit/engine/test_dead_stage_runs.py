@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.context import Caller
-from flows.past import resumable
-from flows.recovery import cancel_run, left_runs
+from flows.engine.resume_state import require_resumable
+from flows.ports.caller import Caller
+from flows.recovery.abandoned_runs import find_abandoned_runs
+from flows.recovery.cancellation import cancel_run
 from tasks.errors import RequestError
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
 from tasks.states import OperationState, UpdateState
 from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
@@ -50,12 +51,12 @@ def test_every_kind_of_run_that_claims_machines_is_found_and_can_be_stopped(url:
     with open_records(url) as records:
         records.save(run)
 
-    (left,) = left_runs(url, clock=FakeClock(run.started_at))
+    (left,) = find_abandoned_runs(url, clock=FakeClock(run.started_at))
 
     assert left.run.id == run.id
-    assert resumable(left.run) is left.run
+    assert require_resumable(left.run) is left.run
     asked = cancel_run(run.id, "the wrong fleet", Caller(records_url=url))
-    assert asked.request.reason == "the wrong fleet"
+    assert asked.stop_request.reason == "the wrong fleet"
 
 
 @pytest.mark.parametrize("kind", ["assess", "plan"])
@@ -63,9 +64,9 @@ def test_a_run_that_only_looks_is_none_that_was_left(url: str, kind: str) -> Non
     run = make_run(kind=kind, state=OperationState.IN_PROGRESS, ended_at=None)
     with open_records(url) as records:
         records.save(run)
-    assert left_runs(url) == ()
+    assert find_abandoned_runs(url) == ()
     with pytest.raises(RequestError, match="only looked"):
-        resumable(run)
+        require_resumable(run)
 
 
 @pytest.mark.parametrize("after_the_act", [False, True])
@@ -125,7 +126,7 @@ def test_a_claim_of_a_download_ends_with_the_runs_own_time() -> None:
     assert first.claimed_by is not None
     assert first.claimed_by[2] == pytest.approx(window.end.timestamp(), abs=1)
     fleet.clock.advance(timedelta(minutes=MINUTES).total_seconds())
-    second_run = fleet.campaign(fleet.request()).carry_out()  # the run in the window finds its machine free
+    second_run = fleet.campaign(fleet.request()).execute()  # the run in the window finds its machine free
     assert result_of(outcome_of(second_run, "first"), "a").state is UpdateState.INSTALLED
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from flows.ports import PlainRunner
+from flows.local_run import LocalRunner
 from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps.context import MachineRun, SilentWatcher, Work
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -20,14 +22,14 @@ from tests.support.taking_up import begin, resume
 FOR_GOOD = 1e9
 
 
-class Holding(SilentWatcher):
+class Holding(LoggingListener):
     """Holds up one machine after its pre-check, until a machine's outcome is in the records."""
 
     def __init__(self, held: str) -> None:
         self.held = held
         self.go_on = threading.Event()
 
-    def finished(self, machine: str, step: Step, state: str, message: str) -> None:
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         if machine == self.held and step is Step.PRECHECK:
             assert self.go_on.wait(30)
 
@@ -271,17 +273,17 @@ def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_i
     assert not fleet.machines["looked-at"].claimed_by
 
 
-class Asking(PlainRunner):
+class Asking(LocalRunner):
     """Notes which machines were asked only once, whenever they were assessed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[str, bool]] = []
 
-    def step(self, work: Work, step: Step) -> MachineRun:
+    def run_step(self, context: MachineContext, step: Step) -> MachineState:
         if step is Step.ASSESS:
-            self.asked.append((work.name, work.is_asked_once))
-        return super().step(work, step)
+            self.asked.append((context.name, context.is_retry_disabled))
+        return super().run_step(context, step)
 
 
 def test_only_the_first_wave_waits_for_retries(fleet: SimFleet) -> None:
@@ -333,7 +335,7 @@ def test_a_run_that_is_stopped_in_its_canary_wave_says_that_and_not_that_the_can
     fleet: SimFleet,
 ) -> None:
     fill(fleet, 4)
-    fleet.control.stop("anne wants it")
+    fleet.control.request_stop("anne wants it")
 
     report = fleet.patch(waves={"canary_count": 1, "size": 2})
 

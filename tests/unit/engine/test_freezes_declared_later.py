@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from flows.campaign import Campaign
-from flows.past import past_of, request_of
-from flows.policy_forms import HooksRequest
-from flows.ports import Decision, PlainRunner, Ports
-from flows.request import PatchRequest
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import parse_recorded_request, read_resume_state
+from flows.local_run import LocalRunner
+from flows.ports.ports import GateDecision, Ports
+from flows.request.patch_request import PatchRequest
+from flows.request.policies import HooksRequest
 from tasks.model import RunReport
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import Occasion, OperationState
-from tasks.steps.context import Control
+from tasks.states import NotificationEvent, OperationState
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, mortal_machine
@@ -42,18 +43,20 @@ class Story:
         return tuple(freeze for at, freeze in self.freezes if at <= self.fleet.clock.now())
 
     def ports(self) -> Ports:
-        return replace(self.owner.ports(), freezes=self.known, control=self.fleet.control)
+        return replace(self.owner.ports(), read_declared_freezes=self.known, stop_token=self.fleet.control)
 
     def run(self, request: PatchRequest, life: Life | None = None) -> RunReport:
         ports = self.ports()
         if life is not None:
             ports = replace(ports, connect=lambda machine: mortal_machine(self.fleet.ports().connect(machine), life))
-        return Campaign(request, ports, PlainRunner(), run_id=RUN).carry_out()
+        return FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
 
     def resume(self) -> RunReport:
-        past = past_of(FakeHistory(self.fleet.records), RUN)  # type: ignore[arg-type]  # as the real one
-        self.fleet.control = Control()
-        return Campaign(request_of(past.run), self.ports(), PlainRunner(), run_id=RUN, past=past).carry_out()
+        past = read_resume_state(FakeHistory(self.fleet.records), RUN)  # type: ignore[arg-type]  # as the real one
+        self.fleet.control = StopToken()
+        return FleetRun(
+            parse_recorded_request(past.run), self.ports(), LocalRunner(), run_id=RUN, resume_state=past
+        ).execute()
 
     def request(self, **fields: Any) -> PatchRequest:
         return self.fleet.request(waves=PAIR, **fields)
@@ -73,9 +76,9 @@ def untouched(story: Story, report: RunReport, name: str) -> None:
 
 
 def test_declared_while_it_waited_for_approval_nothing_is_begun(story: Story) -> None:
-    def gate(planned: RunReport, control: Control) -> Decision:
+    def gate(planned: RunReport, control: StopToken) -> GateDecision:
         story.declare()
-        return Decision()
+        return GateDecision()
 
     story.owner.gate = gate  # type: ignore[method-assign]
     report = story.run(story.request(hooks=every_place()))
@@ -83,7 +86,7 @@ def test_declared_while_it_waited_for_approval_nothing_is_begun(story: Story) ->
     for name in ("first", "second"):
         untouched(story, report, name)
     assert story.owner.asked == []  # not even the hooks before the run
-    assert story.owner.told == [Occasion.PLANNED, Occasion.CANCELLED]
+    assert story.owner.told == [NotificationEvent.PLANNED, NotificationEvent.CANCELLED]
     assert report.run.state is OperationState.NOT_STARTED
 
 
@@ -98,7 +101,7 @@ def test_declared_during_the_lead_the_hooks_after_the_run_undo_those_before_it(s
 
     untouched(story, report, "first")
     assert story.owner.asked == ["gate", "before_run/drain/run", "after_run/undrain/run"]
-    assert Occasion.STARTED not in story.owner.told
+    assert NotificationEvent.STARTED not in story.owner.told
 
 
 def test_declared_in_a_wave_the_wave_ends_and_no_other_begins(story: Story) -> None:
@@ -108,7 +111,7 @@ def test_declared_in_a_wave_the_wave_ends_and_no_other_begins(story: Story) -> N
 
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     untouched(story, report, "second")
-    assert story.owner.told[-1] is Occasion.CANCELLED
+    assert story.owner.told[-1] is NotificationEvent.CANCELLED
 
 
 def test_declared_while_it_rests_between_waves(story: Story) -> None:

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from flows import keeper
-from flows.keeper import LEASE_SECONDS, LeaseKeeper
-from flows.steady import SteadyRecords
+from flows.engine import lease_renewer
+from flows.engine.lease_renewer import LEASE_SECONDS, LeaseRenewer
+from flows.engine.retrying_records import RetryingRecords
 from tasks.errors import RecordsError, RecordsUnavailable, Unreachable
 from tasks.model import RunInfo
-from tasks.seams.leases import Holder
-from tasks.steps.context import Control, SilentWatcher
+from tasks.protocols.leases import LeaseHolder
+from tasks.steps.context.progress_listener import LoggingListener
+from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
@@ -19,7 +20,7 @@ from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet
 
 RUN = "20260310-010000-aaaaaa"
-US, OTHER = Holder("us", "here", 1, "me"), Holder("other", "there", 2, "anne")
+US, OTHER = LeaseHolder("us", "here", 1, "me"), LeaseHolder("other", "there", 2, "anne")
 
 
 class Monotonic:
@@ -33,10 +34,10 @@ class Monotonic:
 
 
 def test_a_process_that_is_stopped_before_it_reads_the_answer_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, leases, control = Monotonic(), FakeLeases(), Control()
-    monkeypatch.setattr(keeper, "time", clock)
-    monkeypatch.setattr(keeper, "RENEW_SECONDS", 1e6)
-    ours = LeaseKeeper(leases, RUN, control, US)
+    clock, leases, control = Monotonic(), FakeLeases(), StopToken()
+    monkeypatch.setattr(lease_renewer, "time", clock)
+    monkeypatch.setattr(lease_renewer, "RENEW_SECONDS", 1e6)
+    ours = LeaseRenewer(leases, RUN, control, US)
     with ours:
         renew = leases.renew
 
@@ -50,8 +51,8 @@ def test_a_process_that_is_stopped_before_it_reads_the_answer_asks_again(monkeyp
         ours._renew()
         monkeypatch.setattr(FakeLeases, "renew", lambda self, *words: renew(*words))
 
-        assert not ours.ours()
-        assert control.taken_over
+        assert not ours.still_holds_lease()
+        assert control.is_lease_lost
 
 
 class Held(FakeRecords):
@@ -70,7 +71,7 @@ class Held(FakeRecords):
 def test_a_run_that_held_looks_whose_it_is_before_it_writes() -> None:
     records = Held()
     records.away = 2
-    steady = SteadyRecords(records, FakeClock(), None, SilentWatcher(), ours=lambda: not records.lost)
+    steady = RetryingRecords(records, FakeClock(), None, LoggingListener(), still_holds_lease=lambda: not records.lost)
     run: RunInfo = make_run()
 
     with pytest.raises(RecordsError, match="somebody else"):
@@ -81,7 +82,7 @@ def test_a_run_that_held_looks_whose_it_is_before_it_writes() -> None:
 def test_a_process_that_was_held_up_while_it_handed_a_job_over_begins_none(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
     web.fail(Unreachable("gone"), on="start")
-    fleet.control.ours = lambda: all(call.verb != "start" for call in web.calls)
+    fleet.control.still_holds_lease = lambda: all(call.verb != "start" for call in web.calls)
 
     with pytest.raises(RecordsError, match="somebody else"):
         fleet.patch()
@@ -94,7 +95,7 @@ class Forgetful(FakeRecords):
 
     deaf_for = 3
 
-    def learned(self, machine: str, measure: str) -> float | None:
+    def read_measure(self, machine: str, measure: str) -> float | None:
         if self.deaf_for:
             self.deaf_for -= 1
             raise RecordsUnavailable("away")
@@ -102,10 +103,10 @@ class Forgetful(FakeRecords):
 
 
 def test_how_long_a_reboot_takes_is_waited_for_and_the_rest_is_not() -> None:
-    clock, said = FakeClock(), SilentWatcher()
-    records = SteadyRecords(Forgetful(), clock, clock.now() + timedelta(hours=1), said)
-    assert records.learned("web", "install_seconds_per_update") is None
+    clock, said = FakeClock(), LoggingListener()
+    records = RetryingRecords(Forgetful(), clock, clock.now() + timedelta(hours=1), said)
+    assert records.read_measure("web", "install_seconds_per_update") is None
     assert clock.sleeps == []
-    assert records.learned("web", "reboot_seconds") == 1300.0
+    assert records.read_measure("web", "reboot_seconds") == 1300.0
     assert len(clock.sleeps) == 2
-    assert records.learned("web", "install_seconds_per_update") == 1300.0
+    assert records.read_measure("web", "install_seconds_per_update") == 1300.0

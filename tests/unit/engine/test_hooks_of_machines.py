@@ -232,7 +232,7 @@ def test_the_window_cuts_a_hook_short_and_that_is_not_the_machines_fault() -> No
 
 def test_a_run_that_is_stopped_while_a_machine_is_drained_undrains_it_and_begins_nothing() -> None:
     fleet = small_fleet()
-    owner = Owner(fleet, does={"drain": lambda: fleet.control.stop("enough")}, fails={"drain": "given up"})
+    owner = Owner(fleet, does={"drain": lambda: fleet.control.request_stop("enough")}, fails={"drain": "given up"})
 
     report = run(owner, asked_for(fleet, drained("http")))
 
@@ -244,7 +244,7 @@ def test_a_run_that_is_stopped_while_a_machine_is_drained_undrains_it_and_begins
 
 def test_a_hook_that_fails_after_a_stop_is_still_the_machines_failure() -> None:
     fleet = small_fleet("first")
-    owner = Owner(fleet, does={"drain": lambda: fleet.control.stop("enough")}, fails={"undrain": "stuck"})
+    owner = Owner(fleet, does={"drain": lambda: fleet.control.request_stop("enough")}, fails={"undrain": "stuck"})
 
     report = run(owner, asked_for(fleet, drained("http")))
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from flows.ports import Decision
-from flows.request import PatchRequest
+from flows.ports.ports import GateDecision
+from flows.request.patch_request import PatchRequest
 from tasks.errors import EmptyScopeError, RecordsError
 from tasks.model import RunReport
-from tasks.states import HookPlace, Occasion, OperationState
+from tasks.states import HookPoint, NotificationEvent, OperationState
 from tests.support.fleet import SimFleet, outcome_of
 from tests.unit.engine.hook_stage import Broken, Owner, asked_for, every_place, hook, run, small_fleet
 
@@ -27,7 +27,7 @@ def untouched(fleet: SimFleet) -> bool:
 
 def test_the_order_of_a_run() -> None:
     fleet = small_fleet()
-    owner = Owner(fleet, takes={place.value: 1.0 for place in HookPlace})
+    owner = Owner(fleet, takes={place.value: 1.0 for place in HookPoint})
 
     report = run(owner, asked_for(fleet, every_place()))
 
@@ -44,7 +44,7 @@ def test_the_order_of_a_run() -> None:
         "after_wave/after_wave/wave 2",
         "after_run/after_run/run",
     ]
-    assert owner.told == [Occasion.PLANNED, Occasion.STARTED, Occasion.FINISHED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.STARTED, NotificationEvent.FINISHED]
     assert report.run.state is SUCCEEDED
     assert [f"{r.hook.place}/{r.hook.name}/{r.subject}" for r in report.hooks] == owner.asked[1:]
     assert fleet.records.reports[report.run.id].hooks == report.hooks
@@ -64,7 +64,7 @@ def test_the_gate_sees_the_plan_and_a_dry_run_asks_nobody() -> None:
 
 def test_a_refusal_begins_nothing_and_is_reported() -> None:
     fleet = small_fleet()
-    owner = Owner(fleet, decision=Decision(refused="nobody approved it", notes=("asked Ada",)))
+    owner = Owner(fleet, decision=GateDecision(refusal="nobody approved it", notes=("asked Ada",)))
 
     report = run(owner, asked_for(fleet, every_place()))
 
@@ -73,7 +73,7 @@ def test_a_refusal_begins_nothing_and_is_reported() -> None:
     assert (states(report), report.run.state) == ([NOT_STARTED] * 2, NOT_STARTED)
     assert {outcome.reason for outcome in report.outcomes} == {"nobody approved it"}
     assert report.notes == ("asked Ada",)
-    assert owner.told == [Occasion.PLANNED, Occasion.FINISHED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.FINISHED]
     assert set(fleet.records.outcomes) == {(report.run.id, "first"), (report.run.id, "second")}
 
 
@@ -81,9 +81,9 @@ def test_plans_that_were_agreed_to_replace_ours() -> None:
     fleet = small_fleet()
     owner = Owner(fleet)
 
-    def trims(planned: RunReport, control: object) -> Decision:
+    def trims(planned: RunReport, control: object) -> GateDecision:
         (plan,) = [plan for plan in planned.plans if plan.machine == "first"]
-        return Decision(plans={"first": replace(plan, chosen=())}, notes=("Ada: only the second",))
+        return GateDecision(plans={"first": replace(plan, chosen=())}, notes=("Ada: only the second",))
 
     owner.gate = trims  # type: ignore[method-assign]
     report = run(owner, asked_for(fleet, {}))
@@ -99,7 +99,7 @@ def test_a_gate_that_breaks_lets_nothing_through(error: Exception) -> None:
     fleet = small_fleet()
     owner = Owner(fleet)
 
-    def breaks(planned: RunReport, control: object) -> Decision:
+    def breaks(planned: RunReport, control: object) -> GateDecision:
         raise error
 
     owner.gate = breaks  # type: ignore[method-assign]
@@ -114,7 +114,7 @@ def test_people_who_can_not_be_told_stop_nothing() -> None:
     fleet = small_fleet()
     owner = Owner(fleet)
 
-    def breaks(occasion: Occasion, report: RunReport) -> None:
+    def breaks(occasion: NotificationEvent, report: RunReport) -> None:
         raise RuntimeError("no such chat")
 
     owner.tell = breaks  # type: ignore[method-assign]
@@ -133,7 +133,7 @@ def test_a_failing_hook_before_the_run_stops_it() -> None:
     assert "the ticket is not open" in outcome_of(report, "second").reason
     assert "the ticket is not open" in report.run.message
     assert report.run.state is FAILED
-    assert owner.told == [Occasion.PLANNED, Occasion.FAILED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.FAILED]
 
 
 def test_a_failing_hook_before_a_wave_stops_it_and_the_later_ones() -> None:
@@ -182,13 +182,15 @@ def test_a_failing_hook_after_the_run_fails_the_run() -> None:
     report = run(owner, asked_for(fleet, every_place()))
 
     assert (states(report), report.run.state) == ([SUCCEEDED] * 2, FAILED)
-    assert owner.told[-1] is Occasion.FAILED
+    assert owner.told[-1] is NotificationEvent.FAILED
     assert owner.reports["after_run"].outcomes == report.outcomes
 
 
 def test_a_stop_during_a_hook_before_the_run() -> None:
     fleet = small_fleet()
-    owner = Owner(fleet, does={"before_run": lambda: fleet.control.stop("not today")}, fails={"before_run": "given up"})
+    owner = Owner(
+        fleet, does={"before_run": lambda: fleet.control.request_stop("not today")}, fails={"before_run": "given up"}
+    )
 
     report = run(owner, asked_for(fleet, every_place()))
 
@@ -196,24 +198,24 @@ def test_a_stop_during_a_hook_before_the_run() -> None:
     assert states(report) == [NOT_STARTED] * 2
     assert outcome_of(report, "first").reason == "the run was asked to stop: not today"
     assert report.run.state is NOT_STARTED
-    assert owner.told == [Occasion.PLANNED, Occasion.CANCELLED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.CANCELLED]
 
 
 def test_a_run_that_is_stopped_before_its_hooks_runs_none() -> None:
     fleet = small_fleet()
     owner = Owner(fleet)
-    fleet.control.stop("not today")
+    fleet.control.request_stop("not today")
 
     run(owner, asked_for(fleet, every_place()))
 
     assert owner.asked == ["gate"]
-    assert owner.told == [Occasion.PLANNED, Occasion.CANCELLED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.CANCELLED]
 
 
 def test_a_stop_in_a_wave_keeps_later_waves_and_their_hooks_from_beginning() -> None:
     fleet = small_fleet()
     owner = Owner(fleet)
-    fleet.machines["first"].on_start("install", 1, lambda: fleet.control.stop("enough"))
+    fleet.machines["first"].on_start("install", 1, lambda: fleet.control.request_stop("enough"))
 
     report = run(owner, asked_for(fleet, every_place()))
 
@@ -231,7 +233,7 @@ def test_the_window_ends_during_a_hook_before_the_run() -> None:
 
     assert untouched(fleet)
     assert states(report) == [NOT_STARTED] * 2
-    assert Occasion.STARTED not in owner.told
+    assert NotificationEvent.STARTED not in owner.told
 
 
 def _lead(request: PatchRequest, minutes: float) -> PatchRequest:
@@ -290,7 +292,7 @@ def test_a_run_that_breaks_off_is_told_of() -> None:
     owner.does["before_run"] = lambda: setattr(fleet.records, "fail_append_at", fleet.records.appends + 1)
     with pytest.raises(RecordsError):
         run(owner, asked_for(fleet, every_place()))
-    assert owner.told == [Occasion.PLANNED, Occasion.FAILED]
+    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.FAILED]
 
 
 def test_records_that_fail_at_a_hook_begin_nothing() -> None:
@@ -303,4 +305,4 @@ def test_records_that_fail_at_a_hook_begin_nothing() -> None:
 
     assert "before_run/before_run/run" not in owner.asked
     assert untouched(fleet)
-    assert owner.told[-1] is Occasion.FAILED
+    assert owner.told[-1] is NotificationEvent.FAILED

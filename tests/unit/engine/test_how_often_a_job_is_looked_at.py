@@ -10,14 +10,14 @@ def looks(fleet: SimFleet, *packages: FakePackage) -> tuple[int, float]:
     """Return how often the machine was looked at while it installed these, and how late the end was noticed."""
     web = fleet.add("web", packages)
     seen: list[float] = []
-    look = web.look
+    look = web.poll_job
 
     def noted(job_id: str, **named: object) -> object:
         if "-install-" in job_id:
             seen.append((fleet.clock.now()).timestamp())
         return look(job_id, **named)  # type: ignore[arg-type]
 
-    web.look = noted  # type: ignore[method-assign, assignment]
+    web.poll_job = noted  # type: ignore[method-assign, assignment]
     fleet.patch(stage=False, reboot="Never")
     ended = max(begun.ended_at for begun in web.begun() if begun.work == "install" and begun.ended_at)
     return len(seen), next(at for at in seen if at >= ended.timestamp()) - ended.timestamp()

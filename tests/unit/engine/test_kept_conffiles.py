@@ -4,9 +4,9 @@ import csv
 import io
 import json
 
-from tasks.reporting.document import json_lines
-from tasks.reporting.flatten import tables
-from tasks.reporting.frames import frames
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.data_frames import build_frames
+from tasks.reporting.export.json_document import render_json_lines
 from tasks.states import FindingLevel, OperationState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -24,9 +24,9 @@ def test_a_kept_configuration_file_is_told_everywhere(fleet: SimFleet) -> None:
     assert "/etc/lab.conf (the update's version: /etc/lab.conf.dpkg-dist)" in told.message
     assert outcome.install is not None
     assert outcome.install.conffiles == ("/etc/lab.conf",)
-    (machine,) = json.loads("".join(json_lines(tables(report))))["machines"]
+    (machine,) = json.loads("".join(render_json_lines(build_tables(report))))["machines"]
     assert machine["keptConfigurationFiles"] == ["/etc/lab.conf"]
-    (row,) = csv.DictReader(io.StringIO(frames(report).machines.to_csv(index=False)))
+    (row,) = csv.DictReader(io.StringIO(build_frames(report).machines.to_csv(index=False)))
     assert row["kept_conffiles"] == "/etc/lab.conf"
 
 
@@ -34,4 +34,4 @@ def test_nothing_kept_is_no_word(fleet: SimFleet) -> None:
     fleet.add("web", [FakePackage("a")])
     report = fleet.patch()
     assert not [f for f in outcome_of(report, "web").findings if f.check == "configuration-files"]
-    assert json.loads("".join(json_lines(tables(report))))["machines"][0]["keptConfigurationFiles"] == []
+    assert json.loads("".join(render_json_lines(build_tables(report))))["machines"][0]["keptConfigurationFiles"] == []

@@ -22,7 +22,7 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.model import Outcome, RunReport
-from tasks.seams.records import JournalMark
+from tasks.protocols.records import JournalMark
 from tasks.states import Classification, OperationState, RebootPolicy, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import Begun, SimFleet, SimMachine
@@ -153,7 +153,7 @@ def trouble_in_a_job(draw: st.DrawFn, machine: SimMachine, fleet: SimFleet) -> s
         "cut": lambda: machine.cut(300),
         "cut for good": lambda: machine.cut(100_000),
         "power cut": machine.power_cut,
-        "stop": lambda: fleet.control.stop("asked"),
+        "stop": lambda: fleet.control.request_stop("asked"),
         "directory gone": machine._jobs.clear,
     }
     name = draw(st.sampled_from(sorted(troubles)))

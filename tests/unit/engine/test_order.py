@@ -2,11 +2,12 @@
 
 import pytest
 
-from tasks.model import InstallResult, RebootNeed, RebootResult, Validation
-from tasks.states import Answer, OperationState, RebootPolicy, RebootState, Step
-from tasks.steps.context import MachineRun, PatchOptions
-from tasks.steps.order import next_step
-from tasks.steps.turn import worth_a_visit
+from tasks.model import InstallResult, RebootNeed, RebootResult, ValidationResult
+from tasks.states import OperationState, RebootPolicy, RebootState, Step, YesNoUnknown
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.pipeline import find_next_step
+from tasks.steps.start_checks import is_visit_needed
 from tests.support.builders import (
     make_assessment,
     make_error,
@@ -19,13 +20,13 @@ from tests.support.builders import (
 INSTALLED = InstallResult(())
 BOOTED = RebootResult(RebootState.COMPLETED, count=1)
 STUCK = RebootResult(RebootState.FAILED, count=1)
-PENDING_REBOOT = make_assessment(packages=make_package_state(reboot=RebootNeed(Answer.YES, ("kernel",))))
+PENDING_REBOOT = make_assessment(packages=make_package_state(reboot=RebootNeed(YesNoUnknown.YES, ("kernel",))))
 FIRST = PatchOptions(reboot_pending_first=True)
 
 
-def run(**known: object) -> MachineRun:
+def run(**known: object) -> MachineState:
     planned = {"assessment": make_assessment(), "plan": make_plan()}
-    return MachineRun(make_machine(), **(planned | known))  # type: ignore[arg-type]
+    return MachineState(make_machine(), **(planned | known))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -53,25 +54,25 @@ def run(**known: object) -> MachineRun:
         (run(baseline=make_facts(), install=INSTALLED, reboot=BOOTED), PatchOptions(), Step.VALIDATE),
         (run(baseline=make_facts(), install=INSTALLED, reboot=STUCK), PatchOptions(), Step.REPORT),
         (
-            run(baseline=make_facts(), install=INSTALLED, reboot=BOOTED, validation=Validation(())),
+            run(baseline=make_facts(), install=INSTALLED, reboot=BOOTED, validation=ValidationResult(())),
             PatchOptions(),
             Step.REPORT,
         ),
     ],
 )
-def test_what_comes_next(known: MachineRun, options: PatchOptions, step: Step) -> None:
-    assert next_step(known, options) is step
+def test_what_comes_next(known: MachineState, options: PatchOptions, step: Step) -> None:
+    assert find_next_step(known, options) is step
 
 
 def test_a_machine_with_broken_packages_is_visited_even_when_nothing_is_chosen() -> None:
     broken = make_assessment(packages=make_package_state(updates=(), problems=("half-configured",)))
-    assert worth_a_visit(run(assessment=broken, plan=make_plan(chosen=())), PatchOptions())
+    assert is_visit_needed(run(assessment=broken, plan=make_plan(chosen=())), PatchOptions())
 
 
 def test_a_machine_that_was_not_planned_for_is_not_visited() -> None:
-    assert not worth_a_visit(run(plan=None), PatchOptions(reboot=RebootPolicy.ALWAYS))
+    assert not is_visit_needed(run(plan=None), PatchOptions(reboot=RebootPolicy.ALWAYS))
 
 
 def test_a_halted_machine_is_not_begun_whatever_is_known_of_it() -> None:
     known = run(baseline=make_facts(), halted="asked to stop", halted_as=OperationState.NOT_STARTED)
-    assert next_step(known, FIRST) is Step.REPORT
+    assert find_next_step(known, FIRST) is Step.REPORT

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from tasks.model import Outcome, PackageState, Update
-from tasks.rules.restarts import CHECK
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Transport
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Transport
+from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
@@ -66,7 +66,7 @@ def test_services_that_others_left_outdated_are_told_though_nothing_is_left_to_i
 
     assert outcome.updates == ()
     assert Step.PRECHECK in [record.step for record in outcome.steps]
-    assert [each.level for each in outcome.findings if each.check == CHECK] == [FindingLevel.WARN]
+    assert [each.level for each in outcome.findings if each.check == SERVICE_RESTART_CHECK] == [FindingLevel.WARN]
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
 
 
@@ -220,7 +220,7 @@ def test_the_second_of_somebodys_transactions_is_waited_for_like_the_first(monke
     web = fleet.add("web", [FakePackage("a")])
     fleet.watch = At(Step.INSTALL, lambda: works(web, "a", 400, becomes="2.0"))
     asked: list[str] = []
-    really = FakeManager.installed
+    really = FakeManager.read_installed_versions
 
     def installed(
         self: FakeManager, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
@@ -230,7 +230,7 @@ def test_the_second_of_somebodys_transactions_is_waited_for_like_the_first(monke
             works(web, "a", 60)
         return really(self, transport, updates, deadline=deadline)
 
-    monkeypatch.setattr(FakeManager, "installed", installed)
+    monkeypatch.setattr(FakeManager, "read_installed_versions", installed)
     result = result_of(outcome_of(fleet.patch(), "web"), "a")
     assert len(asked) > 3
     assert result.state is UpdateState.INSTALLED, result.reason

@@ -4,7 +4,7 @@ import pytest
 
 from inventory.machine import Limits, PatchOwner
 from tasks.model import Outcome
-from tasks.states import Answer, Classification, OperationState, RebootState, Step, UpdateState
+from tasks.states import Classification, OperationState, RebootState, Step, UpdateState, YesNoUnknown
 from tests.support.fake_packages import FakePackage, lab_packages
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
@@ -249,7 +249,7 @@ def test_a_dependency_comes_along_and_is_told(fleet: SimFleet) -> None:
 
 def test_a_machine_that_can_not_tell_about_reboots_stays_up(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    web.world.reboot_answer = Answer.UNKNOWN
+    web.world.reboot_answer = YesNoUnknown.UNKNOWN
 
     outcome = outcome_of(fleet.patch(), "web")
 

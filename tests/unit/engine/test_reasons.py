@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.seams.transport import Script
+from tasks.protocols.transport import Script
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
@@ -50,13 +50,13 @@ def test_what_its_administrator_removed_meanwhile_stays_away_and_says_why(
     fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web = fleet.add("web", [FakePackage("a"), FakePackage("b")])
-    make = FakeManager.job
+    make = FakeManager.build_job_script
 
     def job(manager: FakeManager, *words: Any, **named: Any) -> Script:
         web.world["a"].installed = None
         return make(manager, *words, **named)
 
-    monkeypatch.setattr(FakeManager, "job", job)
+    monkeypatch.setattr(FakeManager, "build_job_script", job)
     outcome = outcome_of(fleet.patch(), "web")
 
     gone = result_of(outcome, "a")

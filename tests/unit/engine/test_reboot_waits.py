@@ -5,28 +5,28 @@ from typing import Any
 
 import pytest
 
-from flows.cli.exits import Code, code_of
+from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
 from tasks.errors import HostKeyMismatch
-from tasks.seams.transport import Script, ScriptRecord
+from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
-from tasks.steps.context import SilentWatcher
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
 from tests.support.reboot_guard import HOLDER
 
 
-class Said(SilentWatcher):
+class Said(LoggingListener):
     """A watcher that keeps what is said of reboots."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.told: list[str] = []
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         if step is Step.REBOOT and message:
             self.messages.append(message)
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         self.told.append(message)
 
 
@@ -122,7 +122,7 @@ def test_somebody_who_never_ends_is_told_when_the_window_holds_no_reboot_any_mor
 def test_a_run_that_is_asked_to_stop_waits_no_longer(fleet: SimFleet) -> None:
     web = asks(fleet)
     web.on_start("install", 0.5, lambda: locked(web, 1e6))
-    web.on_start("install", 600, lambda: fleet.control.stop("enough"))
+    web.on_start("install", 600, lambda: fleet.control.request_stop("enough"))
     began = fleet.clock.now()
 
     outcome = outcome_of(fleet.patch(), "web")
@@ -189,7 +189,7 @@ def test_an_order_that_was_refused_is_no_reboot_when_the_machine_is_lost_as_we_w
 def test_an_order_that_is_given_up_because_no_command_works_has_failed(fleet: SimFleet) -> None:
     web = asks(fleet)
     web.boots.down_after = None
-    with_the_order(web, lambda: setattr(web.guard, "given_up", None))
+    with_the_order(web, lambda: setattr(web.guard, "given_up_reason", None))
     said = {"kind": "given_up", "about": "failed", "why": "no command to reboot with has worked"}
     web.answer(
         "reboot_obstacles",
@@ -314,7 +314,7 @@ def test_a_reboot_that_is_required_and_not_taken_is_a_warning_also_when_nothing_
     assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
     assert f"a reboot is still required: the machine asks for a reboot (from before); {why}" in outcome.reason
     assert [finding.check for finding in outcome.findings].count("pending-reboot") == 1
-    assert code_of(report) is Code.WARNINGS
+    assert to_exit_code(report) is ExitCode.WARNINGS
     assert web.boots.orders == []
 
 

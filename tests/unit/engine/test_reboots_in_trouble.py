@@ -10,7 +10,7 @@ from tasks.errors import (
     FleetpatchError,
     HostKeyMismatch,
 )
-from tasks.seams.transport import Script, ScriptRecord
+from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of

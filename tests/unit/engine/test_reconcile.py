@@ -9,20 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from flows import keeper, recovery
-from flows.context import Caller
-from flows.keeper import STOPPING_SECONDS, LeaseKeeper
-from flows.recovery import LeftRun, left_runs, only_settled, reconcile_runs, take_if_left, wait_for_lease
-from flows.suspension import GO_ON, SUSPEND
+from flows.engine import lease_renewer
+from flows.engine.lease_renewer import STOPPING_LEASE_SECONDS, LeaseRenewer
+from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT
+from flows.ports.caller import Caller
+from flows.recovery import reconciliation
+from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs, find_finalize_reason
+from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned
+from flows.recovery.resumption import wait_for_lease_expiry
 from tasks.errors import LeaseHeld, RequestError
 from tasks.model import RunReport, Window
-from tasks.records.opening import open_records
-from tasks.seams.leases import Holder, LeaseView, StopRequest
-from tasks.seams.records import JournalEntry, JournalMark
+from tasks.protocols.leases import LeaseHolder, LeaseStatus, StopRequest
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.records.setup import open_records
 from tasks.states import Classification, OperationState, Step
-from tasks.steps import follow
-from tasks.steps.context import Control
-from tasks.steps.follow import STOPPING_PAUSE
+from tasks.steps.context.stop_token import StopToken
+from tasks.steps.jobs import watch
+from tasks.steps.jobs.watch import STOPPING_PAUSE_SECONDS
 from tests.support.builders import make_report, make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
@@ -30,7 +33,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
 RUN = "20260310-010000-aaaaaa"
-US, OTHER = Holder("us", "here", 1, "me"), Holder("other", "there", 2, "anne")
+US, OTHER = LeaseHolder("us", "here", 1, "me"), LeaseHolder("other", "there", 2, "anne")
 NOW = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
 
 
@@ -43,43 +46,43 @@ def until(seen) -> None:
 
 
 def test_a_request_to_stop_that_stands_is_heard_before_anything_is_begun() -> None:
-    leases, control = FakeLeases(), Control()
+    leases, control = FakeLeases(), StopToken()
     leases.stops[RUN] = StopRequest("anne", "the wrong fleet", NOW)
-    with LeaseKeeper(leases, RUN, control, US):
+    with LeaseRenewer(leases, RUN, control, US):
         assert control.reason == "the wrong fleet (anne)"
 
 
 def test_a_run_that_stops_holds_its_lease_for_a_short_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "RENEW_SECONDS", 0.01)
-    leases, control = FakeLeases(), Control()
-    with LeaseKeeper(leases, RUN, control, US):
-        assert leases.held[RUN].until - leases.clock.now() == timedelta(seconds=keeper.LEASE_SECONDS)
-        control.stop("asked")
-        until(lambda: leases.held[RUN].until - leases.clock.now() == timedelta(seconds=STOPPING_SECONDS))
+    monkeypatch.setattr(lease_renewer, "RENEW_SECONDS", 0.01)
+    leases, control = FakeLeases(), StopToken()
+    with LeaseRenewer(leases, RUN, control, US):
+        assert leases.held[RUN].until - leases.clock.now() == timedelta(seconds=lease_renewer.LEASE_SECONDS)
+        control.request_stop("asked")
+        until(lambda: leases.held[RUN].until - leases.clock.now() == timedelta(seconds=STOPPING_LEASE_SECONDS))
     assert leases.held[RUN].given_back
 
 
 class _Looks:
     """Leases that change each time somebody looks."""
 
-    def __init__(self, *views: LeaseView | None) -> None:
+    def __init__(self, *views: LeaseStatus | None) -> None:
         self.views = list(views)
 
-    def lease(self, run_id: str) -> LeaseView | None:
+    def find_lease(self, run_id: str) -> LeaseStatus | None:
         return self.views.pop(0) if len(self.views) > 1 else self.views[0]
 
 
-def held(seconds: float, holder: Holder = OTHER) -> LeaseView:
-    return LeaseView(RUN, holder, held=True, until=NOW + timedelta(seconds=seconds))
+def held(seconds: float, holder: LeaseHolder = OTHER) -> LeaseStatus:
+    return LeaseStatus(RUN, holder, is_held=True, until=NOW + timedelta(seconds=seconds))
 
 
-OVER = LeaseView(RUN, OTHER, held=False, until=NOW)
+OVER = LeaseStatus(RUN, OTHER, is_held=False, until=NOW)
 
 
 def wait(looks: _Looks, **more: object) -> float:
     """Wait; return how long that took."""
     clock = FakeClock(NOW)
-    wait_for_lease(looks, RUN, clock=clock, **more)  # type: ignore[arg-type]  # it only looks
+    wait_for_lease_expiry(looks, RUN, clock=clock, **more)  # type: ignore[arg-type]  # it only looks
     return (clock.now() - NOW).total_seconds()
 
 
@@ -90,19 +93,19 @@ def test_a_free_run_is_not_waited_for() -> None:
 
 def test_a_lease_that_nobody_renews_is_waited_for_and_said() -> None:
     said: list[str] = []
-    assert wait(_Looks(held(60), held(60), held(60), OVER), say=said.append) == 3
+    assert wait(_Looks(held(60), held(60), held(60), OVER), print_message=said.append) == 3
     assert len(said) == 1
     assert str(OTHER) in said[0]
 
 
 @pytest.mark.parametrize("now", [held(65), held(60, US)])
-def test_a_holder_that_lives_is_named_at_once(now: LeaseView) -> None:
+def test_a_holder_that_lives_is_named_at_once(now: LeaseStatus) -> None:
     with pytest.raises(LeaseHeld, match="is carried out by"):
         wait(_Looks(held(60), held(60), now))
 
 
 def test_one_that_is_about_to_end_is_waited_for_even_when_it_renews() -> None:
-    assert wait(_Looks(held(60), held(65), held(70), OVER), patient=True) == 3
+    assert wait(_Looks(held(60), held(65), held(70), OVER), wait_for_live_holder=True) == 3
 
 
 def test_no_wait_is_for_ever() -> None:
@@ -112,10 +115,10 @@ def test_no_wait_is_for_ever() -> None:
 
 def test_what_is_done_with_a_run_that_was_left() -> None:
     run = replace(make_report().run, window=Window(NOW, NOW + timedelta(hours=1)))
-    assert only_settled(run, None, NOW) == ""
-    assert only_settled(run, OVER, NOW) == ""
-    assert only_settled(run, replace(OVER, stop=StopRequest("anne", "wrong", NOW)), NOW) == "wrong (anne)"
-    assert "window was over at 2026-03-10 02:00 UTC" in only_settled(run, OVER, NOW + timedelta(hours=1))
+    assert find_finalize_reason(run, None, NOW) == ""
+    assert find_finalize_reason(run, OVER, NOW) == ""
+    assert find_finalize_reason(run, replace(OVER, stop=StopRequest("anne", "wrong", NOW)), NOW) == "wrong (anne)"
+    assert "window was over at 2026-03-10 02:00 UTC" in find_finalize_reason(run, OVER, NOW + timedelta(hours=1))
 
 
 def test_a_job_is_asked_to_stop_within_moments_and_not_after_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,12 +129,12 @@ def test_a_job_is_asked_to_stop_within_moments_and_not_after_a_long_pause(monkey
 
     def stop() -> None:
         at["asked"] = fleet.clock.now()
-        fleet.control.stop("asked")
+        fleet.control.request_stop("asked")
 
-    monkeypatch.setattr(follow, "ask_to_stop", lambda _work, _job: at.setdefault("passed on", fleet.clock.now()))
+    monkeypatch.setattr(watch, "request_job_stop", lambda _work, _job: at.setdefault("passed on", fleet.clock.now()))
     web.on_start("install", 150, stop)  # by then it is looked at every ten seconds
     fleet.patch()
-    assert at["passed on"] - at["asked"] <= timedelta(seconds=STOPPING_PAUSE)
+    assert at["passed on"] - at["asked"] <= timedelta(seconds=STOPPING_PAUSE_SECONDS)
 
 
 @pytest.fixture
@@ -149,7 +152,7 @@ def caller(tmp_path: Path) -> Caller:
 def test_no_run_waits_for_the_end_of_another(caller: Caller) -> None:
     together = threading.Barrier(3, timeout=120)
 
-    def take(left: LeftRun, who: Caller) -> RunReport:
+    def take(left: AbandonedRun, who: Caller) -> RunReport:
         together.wait()  # none ends before all have begun
         if left.run.id == "b":
             raise LeaseHeld("b", holder=OTHER, until=NOW)
@@ -157,29 +160,33 @@ def test_no_run_waits_for_the_end_of_another(caller: Caller) -> None:
 
     done = reconcile_runs(caller, take)
 
-    assert [(each.left.run.id, each.report is None) for each in done] == [("a", False), ("b", True), ("c", False)]
+    assert [(each.abandoned_run.run.id, each.report is None) for each in done] == [
+        ("a", False),
+        ("b", True),
+        ("c", False),
+    ]
 
 
 def test_a_wish_to_stop_all_reaches_each_and_one_runs_own_reaches_no_other(caller: Caller) -> None:
     heard: dict[str, str] = {}
     together = threading.Barrier(3, timeout=120)
 
-    def take(left: LeftRun, who: Caller) -> RunReport:
+    def take(left: AbandonedRun, who: Caller) -> RunReport:
         if left.run.id == "a":
-            who.control.stop("its own")
+            who.stop_token.request_stop("its own")
         together.wait()
         if left.run.id == "b":
-            assert not who.control.stopping
-            caller.control.stop("Ctrl-C")
-        until(lambda: who.control.stopping)
-        heard[left.run.id] = who.control.reason
+            assert not who.stop_token.is_stopping
+            caller.stop_token.request_stop("Ctrl-C")
+        until(lambda: who.stop_token.is_stopping)
+        heard[left.run.id] = who.stop_token.reason
         return replace(make_report(), run=left.run)
 
     reconcile_runs(caller, take)
 
     assert heard == {"a": "its own", "b": "Ctrl-C", "c": "Ctrl-C"}
     with open_records(caller.records_url) as records:  # for whoever finishes what this process can't
-        stops = {name: view.stop.reason for name in "bc" if (view := records.leases.lease(name)) and view.stop}
+        stops = {name: view.stop.reason for name in "bc" if (view := records.leases.find_lease(name)) and view.stop}
     assert stops == {"b": "Ctrl-C", "c": "Ctrl-C"}
 
 
@@ -188,34 +195,34 @@ def test_who_is_interrupted_while_it_waits_for_them_has_them_begin_nothing_more(
 ) -> None:
     heard: list[str] = []
 
-    def take(left: LeftRun, who: Caller) -> RunReport:
-        until(lambda: who.control.stopping)
-        heard.append(who.control.reason)
+    def take(left: AbandonedRun, who: Caller) -> RunReport:
+        until(lambda: who.stop_token.is_stopping)
+        heard.append(who.stop_token.reason)
         return make_report()
 
     def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recovery, "wait", interrupted)
+    monkeypatch.setattr(reconciliation, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reconcile_runs(caller, take)
     assert len(heard) == 3
     assert all("KeyboardInterrupt" in each for each in heard)
 
 
-def not_to_be_called(left: LeftRun, who: Caller) -> RunReport:
+def not_to_be_called(left: AbandonedRun, who: Caller) -> RunReport:
     raise AssertionError(left.run.id)
 
 
 def over(caller: Caller) -> None:
     with open_records(caller.records_url) as records:
-        (run,) = [left.run for left in left_runs(caller.records_url) if left.run.id == "a"]
+        (run,) = [left.run for left in find_abandoned_runs(caller.records_url) if left.run.id == "a"]
         records.save(replace(run, state=OperationState.SUCCEEDED))
 
 
 def held_by_another(caller: Caller) -> None:
     with open_records(caller.records_url) as records:
-        records.leases.take("a", OTHER, 600)
+        records.leases.acquire("a", OTHER, 600)
 
 
 @pytest.mark.parametrize(("happens", "why"), [(over, "is over: Succeeded"), (held_by_another, str(OTHER))])
@@ -223,42 +230,44 @@ def test_a_run_that_is_left_no_more_when_its_turn_comes_is_left_alone(
     caller: Caller, happens: Callable[[Caller], None], why: str
 ) -> None:
     happens(caller)
-    assert why in str(take_if_left("a", caller, not_to_be_called))
+    assert why in str(recover_if_abandoned("a", caller, not_to_be_called))
 
 
 @pytest.mark.parametrize("error", [LeaseHeld("a", holder=OTHER, until=NOW), RequestError("run a is over")])
 def test_one_that_somebody_takes_up_or_ends_at_the_same_moment_is_theirs(caller: Caller, error: Exception) -> None:
-    def beaten(left: LeftRun, who: Caller) -> RunReport:
+    def beaten(left: AbandonedRun, who: Caller) -> RunReport:
         over(caller)
         raise error
 
-    assert isinstance(take_if_left("a", caller, beaten), str)
+    assert isinstance(recover_if_abandoned("a", caller, beaten), str)
 
 
 def test_what_can_not_be_taken_up_is_told_so(caller: Caller) -> None:
-    def broken(left: LeftRun, who: Caller) -> RunReport:
+    def broken(left: AbandonedRun, who: Caller) -> RunReport:
         raise RequestError("its inventory is gone")
 
     with pytest.raises(RequestError, match="inventory is gone"):
-        take_if_left("a", caller, broken)
+        recover_if_abandoned("a", caller, broken)
 
 
 @pytest.mark.parametrize(("asked", "settled"), [(False, False), (True, True)])
 def test_what_is_done_is_judged_when_its_turn_comes(caller: Caller, asked: bool, settled: bool) -> None:
     if asked:
         with open_records(caller.records_url) as records:
-            records.leases.ask_to_stop("a", "anne", "the wrong fleet")
+            records.leases.request_stop("a", "anne", "the wrong fleet")
     seen: list[str] = []
 
-    def take(left: LeftRun, who: Caller) -> RunReport:
-        seen.append(left.settle)
+    def take(left: AbandonedRun, who: Caller) -> RunReport:
+        seen.append(left.finalize_reason)
         return make_report()
 
-    take_if_left("a", caller, take)
+    recover_if_abandoned("a", caller, take)
     assert bool(seen[0]) is settled
 
 
-ENTRY = JournalEntry(RUN, "", Step.ASSESS, JournalMark.AFTER, SUSPEND, SUSPEND, NOW, {"reason": "suspended in Prefect"})
+ENTRY = JournalEntry(
+    RUN, "", Step.ASSESS, JournalMark.AFTER, SUSPEND_ACT, SUSPEND_ACT, NOW, {"reason": "suspended in Prefect"}
+)
 SUSPENDED, STOPPING = (ENTRY,), (replace(ENTRY, mark=JournalMark.BEFORE),)
 HOUR = timedelta(hours=1)
 CASES = [
@@ -266,7 +275,7 @@ CASES = [
     (OperationState.IN_PROGRESS, SUSPENDED, NOW, True, "left alone: suspended in Prefect"),
     (OperationState.IN_PROGRESS, STOPPING, NOW, False, "stopped to the end"),
     (OperationState.IN_PROGRESS, SUSPENDED, NOW + 2 * HOUR, False, "settled: its window was over"),
-    (OperationState.IN_PROGRESS, (*SUSPENDED, replace(ENTRY, act=GO_ON)), NOW, False, "resumed"),
+    (OperationState.IN_PROGRESS, (*SUSPENDED, replace(ENTRY, act=RESUME_ACT)), NOW, False, "resumed"),
     (OperationState.UNKNOWN, (), NOW, False, "settled: it was left: interrupted"),
 ]
 
@@ -280,11 +289,11 @@ def test_every_run_that_has_no_end_is_seen_and_what_is_done_with_it(
     with open_records(url) as records:
         records.save(replace(run, window=Window(NOW, NOW + HOUR)))
         for entry in journal:
-            records.append(entry)
-    (left,) = left_runs(url, clock=FakeClock(now))
-    assert left.action.startswith(action)
-    assert bool(left.waits) is waits
-    control = Control()
-    left.tell(control)
-    assert control.stopping is (action != "resumed")
-    assert control.suspended is bool(left.suspension and not left.settle)
+            records.append_entry(entry)
+    (left,) = find_abandoned_runs(url, clock=FakeClock(now))
+    assert left.planned_action.startswith(action)
+    assert bool(left.wait_reason) is waits
+    control = StopToken()
+    left.signal_stop(control)
+    assert control.is_stopping is (action != "resumed")
+    assert control.is_suspended is bool(left.suspension and not left.finalize_reason)

@@ -2,17 +2,17 @@
 
 import pytest
 
-from flows.ports import PlainRunner
+from flows.local_run import LocalRunner
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import RunReport
-from tasks.seams.records import JournalEntry, JournalMark
+from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
 
-class Publishing(PlainRunner):
+class Publishing(LocalRunner):
     """Keeps the report that would be published."""
 
     report: RunReport | None = None
@@ -100,7 +100,7 @@ def test_records_that_are_away_for_good_are_raised_too(fleet: SimFleet, monkeypa
     def away(self: FakeRecords, entry: JournalEntry) -> None:
         raise RecordsUnavailable("the database is away")
 
-    monkeypatch.setattr(FakeRecords, "append", away)
+    monkeypatch.setattr(FakeRecords, "append_entry", away)
     with pytest.raises(RecordsError, match="away"):
         fleet.patch()
 

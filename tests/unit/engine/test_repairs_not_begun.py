@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tasks.model import Outcome
-from tasks.rules.checks import PACKAGES
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK
 from tasks.states import OperationState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
@@ -21,7 +21,7 @@ def repaired(then: Callable[[SimMachine], None], *, stopped: bool) -> tuple[SimM
     web = fleet.add("web", [FakePackage("a"), FakePackage("half", installed="2.0", broken=True)])
     fleet.watch = At(Step.INSTALL, lambda: then(web))
     if stopped:
-        web.on_start("repair", 10, lambda: fleet.control.stop("enough"))
+        web.on_start("repair", 10, lambda: fleet.control.request_stop("enough"))
     return web, outcome_of(fleet.patch(repair=True), "web")
 
 
@@ -60,6 +60,6 @@ def test_what_somebody_else_made_whole_is_not_told_as_repaired_by_a_run_that_was
     assert [each.update.id for each in outcome.updates] == ["a"]
     assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
     assert "asked to stop" in result_of(outcome, "a").reason
-    (told,) = [each for each in outcome.findings if each.check == PACKAGES]
+    (told,) = [each for each in outcome.findings if each.check == PACKAGES_CHECK]
     assert told.message.startswith("whole again, and not by this run")
     assert not web.installs()

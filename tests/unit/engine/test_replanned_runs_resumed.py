@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.states import OperationState, Step, UpdateState
-from tasks.steps.context import SilentWatcher
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
 from tests.support.mortal import Killed, Life
@@ -29,7 +29,7 @@ def test_what_was_half_done_at_the_assessment_and_whole_at_the_precheck(dies_at:
         outcome = outcome_of(begin(fleet, fleet.request(repair=repair), Life(dies_at=dies_at)), "web")
     except Killed:
         was_mended = not web.world.shelf["other"].broken
-        fleet.watch = SilentWatcher() if was_mended else fleet.watch
+        fleet.watch = LoggingListener() if was_mended else fleet.watch
         fleet.clock.advance(30)
         outcome = outcome_of(resume(fleet), "web")
 

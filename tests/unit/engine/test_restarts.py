@@ -7,8 +7,8 @@ import pytest
 
 from tasks.errors import ConnectionLost, RequestError, ScriptFailed
 from tasks.model import Outcome
-from tasks.rules.restarts import CHECK
-from tasks.seams.records import JournalMark
+from tasks.protocols.records import JournalMark
+from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, HookKind, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
@@ -29,7 +29,7 @@ def web(fleet: SimFleet) -> SimMachine:
 
 
 def told(outcome: Outcome, level: FindingLevel) -> list[str]:
-    return [each.message for each in outcome.findings if each.check == CHECK and each.level is level]
+    return [each.message for each in outcome.findings if each.check == SERVICE_RESTART_CHECK and each.level is level]
 
 
 def restarted(machine: SimMachine) -> list[str]:
@@ -43,7 +43,7 @@ def test_services_that_run_replaced_files_are_a_warning_that_names_them(fleet: S
     assert told(outcome, FindingLevel.WARN) == [
         f"3 services still run files that updates have replaced: {WEB}, {SSH}, {CRON}"
     ]
-    (finding,) = [each for each in outcome.findings if each.check == CHECK]
+    (finding,) = [each for each in outcome.findings if each.check == SERVICE_RESTART_CHECK]
     assert f"Restart {WEB}, {CRON}" in finding.remedy
     assert f"No run restarts {SSH}" in finding.remedy
     assert restarted(web) == []
@@ -128,7 +128,7 @@ def test_the_machine_begins_none_after_its_latest_start_and_what_goes_on_is_told
 
 def test_a_stop_that_comes_meanwhile_leaves_the_rest(fleet: SimFleet, web: SimMachine) -> None:
     web.world.services.hangs[WEB] = 120.0
-    web.on_start("restart", 5, lambda: fleet.control.stop("enough"))
+    web.on_start("restart", 5, lambda: fleet.control.request_stop("enough"))
     outcome = outcome_of(fleet.patch(restart_services="IfRequired"), "web")
     assert restarted(web) == [WEB]
     assert "not restarted: cron.service: the run was asked to stop" in told(outcome, FindingLevel.WARN)

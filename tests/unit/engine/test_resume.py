@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.campaign import Campaign
-from flows.ports import PlainRunner
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
 from tasks.errors import RequestError
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.support.fleet import outcome_of, result_of
@@ -45,7 +45,7 @@ def test_another_run_is_refused_by_the_machine_itself() -> None:
     claimed = [machine.claimed_by for machine in fleet.machines.values() if machine.claimed_by]
     assert claimed
 
-    report = Campaign(fleet.request(), fleet.ports(), PlainRunner(), run_id="20260310-020000-bbbbbb").carry_out()
+    report = FleetRun(fleet.request(), fleet.ports(), LocalRunner(), run_id="20260310-020000-bbbbbb").execute()
 
     refused = [o for o in report.outcomes if "another" in o.reason or RUN in o.reason]
     assert refused

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from tasks.seams.records import JournalEntry, JournalMark
-from tasks.seams.transport import Script
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.protocols.transport import Script
 from tasks.states import RebootState, UpdateState
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
@@ -47,8 +47,8 @@ class SlowRecords(FakeRecords):
 
     clock: FakeClock
 
-    def append(self, entry: JournalEntry) -> None:
-        super().append(entry)
+    def append_entry(self, entry: JournalEntry) -> None:
+        super().append_entry(entry)
         if entry.act == "reboot" and entry.mark is JournalMark.BEFORE:
             self.clock.advance(50 * 60)
 

@@ -74,7 +74,7 @@ def test_a_run_that_only_downloads_says_why_it_did_not(fleet: SimFleet) -> None:
 def test_a_run_that_is_asked_to_stop_ends_its_download(fleet: SimFleet) -> None:
     web = large(fleet, 10)
     web.world.bytes_per_second = 0.0
-    web.on_start("install", 5, lambda: fleet.control.stop("enough"))
+    web.on_start("install", 5, lambda: fleet.control.request_stop("enough"))
 
     outcome = outcome_of(fleet.patch(minutes=240, reboot="Never", stage=False), "web")
 

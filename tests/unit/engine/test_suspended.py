@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from flows.suspension import suspension_of
+from flows.engine.suspension import find_suspension
 from tasks.model import RunReport
 from tasks.states import OperationState, UpdateState
-from tasks.steps.context import Control
+from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life
@@ -21,12 +21,12 @@ NAMES = ("first", "second", "third")
 class Button(Life):
     """Somebody presses Suspend at one of the controller's calls, which lives on or dies later."""
 
-    control: Control | None = None
+    control: StopToken | None = None
     pressed_at: int = 0
 
     def spend(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         if self.control is not None and self.calls + 1 == self.pressed_at:
-            self.control.suspend("suspended in Prefect")
+            self.control.request_suspension("suspended in Prefect")
         return super().spend(call, *args, **kwargs)
 
 
@@ -39,7 +39,7 @@ def three() -> SimFleet:
 
 
 def pressed(fleet: SimFleet, at: int, dies_at: int | None = None) -> RunReport:
-    control = Control()
+    control = StopToken()
     life = Button(control=control, pressed_at=at, dies_at=dies_at)
     return begin(fleet, fleet.request(waves={"size": 1}), life, control)
 
@@ -70,7 +70,7 @@ def test_what_is_begun_is_ended_and_what_is_not_is_done_by_whoever_goes_on(at: i
         assert begun[name] == 0
         assert fleet.machines[name].boots.count == 0
     run = fleet.records.runs[RUN]
-    suspension = suspension_of(fleet.records.entries(RUN))
+    suspension = find_suspension(fleet.records.read_entries(RUN))
     if done == set(NAMES):
         assert run.state is not OperationState.IN_PROGRESS
         return
@@ -83,7 +83,7 @@ def test_what_is_begun_is_ended_and_what_is_not_is_done_by_whoever_goes_on(at: i
     report = resume(fleet)
 
     assert report.run.window == run.window
-    assert suspension_of(fleet.records.entries(RUN)) is None
+    assert find_suspension(fleet.records.read_entries(RUN)) is None
     assert sorted(outcome.machine for outcome in report.outcomes) == sorted(NAMES)
     assert stored(fleet) == set(NAMES)
     for name in set(NAMES) - done:
@@ -103,7 +103,7 @@ def test_one_that_is_suspended_again_and_again_comes_to_its_end(at: int) -> None
     for again in (at // 2 + 1, 1, 20):
         if fleet.records.runs[RUN].state is not OperationState.IN_PROGRESS:
             break
-        control = Control()
+        control = StopToken()
         resume(fleet, Button(control=control, pressed_at=again), control)
     if fleet.records.runs[RUN].state is OperationState.IN_PROGRESS:
         resume(fleet)
@@ -118,8 +118,8 @@ def test_a_process_that_dies_while_it_stops_is_followed_by_one_that_ends_what_it
     try:
         pressed(fleet, at, dies_at=at + 2)
     except Killed:
-        control = Control()
-        control.suspend("suspended in Prefect")
+        control = StopToken()
+        control.request_suspension("suspended in Prefect")
         if RUN in fleet.records.runs and fleet.records.runs[RUN].state is OperationState.IN_PROGRESS:
             resume(fleet, control=control)
     for name in set(NAMES) - stored(fleet):
@@ -141,7 +141,7 @@ def test_after_its_window_nothing_is_begun() -> None:
 
 
 def test_a_stop_that_came_first_stands() -> None:
-    control = Control()
-    control.stop("cancelled")
-    control.suspend("suspended in Prefect")
-    assert (control.suspended, control.reason) == (False, "cancelled")
+    control = StopToken()
+    control.request_stop("cancelled")
+    control.request_suspension("suspended in Prefect")
+    assert (control.is_suspended, control.reason) == (False, "cancelled")

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from flows.campaign import Campaign
-from flows.past import past_of, request_of
-from flows.ports import PlainRunner
+from flows.engine.fleet_run import FleetRun
+from flows.engine.resume_state import parse_recorded_request, read_resume_state
+from flows.local_run import LocalRunner
 from tasks.errors import RequestError
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
@@ -92,7 +92,9 @@ def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
         FakePackage("innocent"),
     )
     web = fleet.machines["web"]
-    web.on_start("stage", 0.0, lambda: setattr(web.world["later"], "needs", ("sibling",)))  # after it was planned for
+    web.on_start(
+        "stage", 0.0, lambda: setattr(web.world["later"], "check_controller", ("sibling",))
+    )  # after it was planned for
 
     outcome = outcome_of(fleet.patch(), "web")
 
@@ -119,11 +121,11 @@ def test_the_claim_is_kept_while_a_download_does_not_end() -> None:
 def test_the_claim_is_left_to_whoever_has_taken_the_run_over() -> None:
     fleet = one(FakePackage("a", seconds=60))
     web = fleet.machines["web"]
-    web.on_start("install", 5, fleet.control.lose)
+    web.on_start("install", 5, fleet.control.mark_lease_lost)
 
     fleet.patch()
 
-    assert fleet.control.stopping
+    assert fleet.control.is_stopping
     assert web.claimed_by is not None
 
 
@@ -142,6 +144,6 @@ def test_a_job_that_was_only_about_to_be_handed_over_is_not_begun_by_a_run_that_
 def settle(fleet: SimFleet) -> None:
     """Take the run up and begin nothing new."""
     ports = fleet.ports()
-    ports.control.stop("only settled")
-    past = past_of(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
-    Campaign(request_of(past.run), ports, PlainRunner(), run_id=RUN, past=past).carry_out()
+    ports.stop_token.request_stop("only settled")
+    past = read_resume_state(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
+    FleetRun(parse_recorded_request(past.run), ports, LocalRunner(), run_id=RUN, resume_state=past).execute()

@@ -12,7 +12,7 @@ from tasks.errors import (
     TransportError,
 )
 from tasks.model import ErrorInfo
-from tasks.seams.transport import ScriptRecord
+from tasks.protocols.transport import ScriptRecord
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -60,7 +60,7 @@ def test_the_remedy_names_the_way_to_lift_a_lock(fleet: SimFleet) -> None:
 def test_a_kept_error_is_of_its_class_and_of_those_above(
     error: FleetpatchError, kinds: tuple[type[FleetpatchError], ...], *, expected: bool
 ) -> None:
-    assert ErrorInfo.of(error).is_a(*kinds) is expected
+    assert ErrorInfo.from_error(error).is_a(*kinds) is expected
 
 
 def test_a_lock_that_was_never_had_is_told_by_its_field(fleet: SimFleet) -> None:

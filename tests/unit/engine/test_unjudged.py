@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tasks.model import Outcome, Update
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Transport
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Transport
 from tasks.states import FindingLevel, OperationState, RebootPolicy
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
@@ -92,7 +92,7 @@ def test_what_is_changed_again_as_it_is_compared_is_compared_when_that_has_ended
     """An administrator begins after the last look at all packages, and before our versions are asked for."""
     fleet = SimFleet()
     web = fleet.add("web", [FakePackage("a")])
-    asked = FakeManager.installed
+    asked = FakeManager.read_installed_versions
 
     def installed(manager: FakeManager, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> Any:
         validates = sum(call.name == "facts" for call in web.calls) == 3
@@ -103,6 +103,6 @@ def test_what_is_changed_again_as_it_is_compared_is_compared_when_that_has_ended
             return {}
         return asked(manager, transport, updates, deadline=deadline)
 
-    monkeypatch.setattr(FakeManager, "installed", installed)
+    monkeypatch.setattr(FakeManager, "read_installed_versions", installed)
     outcome = outcome_of(fleet.patch(), "web")
     assert (outcome.state, found(outcome)) == (state, warnings), outcome.reason

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flows.cli.stopping import still_open
+from flows.cli.runtime.run_lookup import find_unfinished_acts
 from tasks.errors import ConnectionLost, RequestError
 from tasks.model import Outcome
-from tasks.rules.checks import UPDATERS
-from tasks.seams.records import JournalMark
+from tasks.protocols.records import JournalMark
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
 from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
@@ -27,7 +27,7 @@ def one(*packages: FakePackage) -> SimFleet:
 
 
 def found(outcome: Outcome) -> list[tuple[FindingLevel, str]]:
-    return [(each.level, each.message) for each in outcome.findings if each.check == UPDATERS]
+    return [(each.level, each.message) for each in outcome.findings if each.check == AUTO_UPDATER_CHECK]
 
 
 def order_of(machine: SimMachine) -> list[str]:
@@ -109,7 +109,7 @@ def test_they_are_brought_back_when_the_installation_failed() -> None:
 def test_they_are_brought_back_when_the_run_was_stopped() -> None:
     fleet = one(FakePackage("a", seconds=20), FakePackage("b", seconds=20))
     machine = fleet.machines["web"]
-    machine.on_start("install", 5, lambda: fleet.control.stop("enough"))
+    machine.on_start("install", 5, lambda: fleet.control.request_stop("enough"))
     fleet.patch(native_updaters="pause")
     assert machine.updaters.asked == ["pause", "restore"]
     assert machine.rests_for == ""
@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_while_they_are_paused_installs_nothing() -> None:
     pause = machine._handlers["fake_updaters"][0]
 
     def slow(script: object) -> object:
-        fleet.control.stop("enough")
+        fleet.control.request_stop("enough")
         return pause(script)  # type: ignore[arg-type]  # a Script
 
     machine.answer("fake_updaters", slow)  # type: ignore[arg-type]  # records
@@ -168,7 +168,7 @@ def test_a_machine_without_such_updaters_has_nothing_to_pause_and_says_so() -> N
 
 
 def test_a_package_manager_that_knows_of_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeManager, "updaters", "")
+    monkeypatch.setattr(FakeManager, "updaters_script", "")
     fleet = one()
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
     assert found(outcome) == [
@@ -211,7 +211,7 @@ def test_a_refusal_keeps_the_machine_as_it_is() -> None:
     assert "would not pause its own updaters: cannot write" in outcome.reason
     assert not fleet.machines["web"].installs()
     assert any(level is FindingLevel.WARN and "may be so still" in message for level, message in found(outcome))
-    assert not [entry for entry in still_open(fleet.records.journal) if entry.act == "pause_updaters"]
+    assert not [entry for entry in find_unfinished_acts(fleet.records.journal) if entry.act == "pause_updaters"]
 
 
 @pytest.mark.parametrize("after_the_act", [False, True])

@@ -7,25 +7,27 @@ from datetime import timedelta
 import pytest
 
 from tasks.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps.context import MachineRun, SilentWatcher, Work
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 
 
 @dataclass
-class Nosy(SilentWatcher):
+class Nosy(LoggingListener):
     """Calls back once, at the first progress of a step."""
 
     step: Step
     call: Callable[[], None] | None
     heard: list[str] = field(default_factory=list)
 
-    def progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         if step is self.step and self.call is not None and (step is not Step.INSTALL or message.startswith("inst")):
             call, self.call = self.call, None
             call()
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         self.heard.append(message)
 
 
@@ -85,7 +87,7 @@ def test_a_jump_host_comes_after_the_machines_behind_it(fleet: SimFleet) -> None
 
 def test_stopped_while_installing_lets_the_transaction_end_and_starts_nothing_new(fleet: SimFleet) -> None:
     fill(fleet, 2)
-    fleet.watch = Nosy(Step.INSTALL, lambda: fleet.control.stop("tested"))
+    fleet.watch = Nosy(Step.INSTALL, lambda: fleet.control.request_stop("tested"))
 
     report = fleet.patch(reboot="Always")
 
@@ -102,7 +104,7 @@ def test_stopped_while_installing_lets_the_transaction_end_and_starts_nothing_ne
 def test_stopped_between_transactions_leaves_the_rest(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage(f"p{number}", seconds=100) for number in range(6)])
     fleet.teach(transaction_seconds=10, install_seconds_per_update=200)
-    fleet.watch = Nosy(Step.INSTALL, lambda: fleet.control.stop("tested"))
+    fleet.watch = Nosy(Step.INSTALL, lambda: fleet.control.request_stop("tested"))
 
     outcome = outcome_of(fleet.patch(minutes=40, reboot="Never"), "web")
 
@@ -116,7 +118,7 @@ def test_stopped_between_transactions_leaves_the_rest(fleet: SimFleet) -> None:
 
 def test_stopped_while_downloading_installs_nothing(fleet: SimFleet) -> None:
     fill(fleet, 1)
-    fleet.machines["m0"].on_start("stage", 1, lambda: fleet.control.stop("tested"))
+    fleet.machines["m0"].on_start("stage", 1, lambda: fleet.control.request_stop("tested"))
 
     outcome = outcome_of(fleet.patch(), "m0")
 
@@ -127,7 +129,7 @@ def test_stopped_while_downloading_installs_nothing(fleet: SimFleet) -> None:
 
 def test_stopped_while_assessing_asks_no_further_machine(fleet: SimFleet) -> None:
     fill(fleet, 3)
-    fleet.watch = Nosy(Step.ASSESS, lambda: fleet.control.stop("tested"))
+    fleet.watch = Nosy(Step.ASSESS, lambda: fleet.control.request_stop("tested"))
 
     report = fleet.patch()
 
@@ -144,7 +146,7 @@ def test_stopped_while_waiting_for_the_window_begins_nothing(fleet: SimFleet) ->
     def slept(seconds: float) -> None:
         sleep(seconds)
         if fleet.clock.now() >= stop_at:
-            fleet.control.stop("tested")
+            fleet.control.request_stop("tested")
 
     fleet.clock.sleep = slept  # type: ignore[method-assign]
     report = fleet.patch(start=fleet.clock.now() + timedelta(hours=1))
@@ -155,17 +157,17 @@ def test_stopped_while_waiting_for_the_window_begins_nothing(fleet: SimFleet) ->
 
 @pytest.mark.parametrize("broken", [Step.ASSESS, Step.PRECHECK, Step.INSTALL, Step.REBOOT, Step.VALIDATE])
 def test_a_fault_of_ours_costs_only_its_machine(fleet: SimFleet, broken: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.steps import order
+    from tasks.steps import pipeline
 
     fill(fleet, 2)
-    works = dict(order.FUNCTIONS)
+    works = dict(pipeline.STEP_FUNCTIONS)
 
-    def buggy(work: Work) -> MachineRun:
+    def buggy(work: MachineContext) -> MachineState:
         if work.name == "m0":
             raise ZeroDivisionError("a bug")
         return works[broken](work)
 
-    monkeypatch.setattr(order, "FUNCTIONS", {**works, broken: buggy})
+    monkeypatch.setattr(pipeline, "STEP_FUNCTIONS", {**works, broken: buggy})
     report = fleet.patch(waves={"failure_budget_count": 1})
 
     outcome = outcome_of(report, "m0")

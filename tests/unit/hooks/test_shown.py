@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from flows.cli.run_view import ran
-from tasks.reporting.document import json_lines
-from tasks.reporting.flatten import tables
-from tasks.reporting.html import render_html
-from tasks.reporting.markdown import summary
+from flows.cli.views.runs import print_patch_run
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.json_document import render_json_lines
+from tasks.reporting.export.markdown_summary import render_summary
+from tasks.reporting.html.renderer import render_html
 from tests.unit.reporting import samples
 
 REPORT = samples.forty()[0]
@@ -30,20 +30,20 @@ def test_a_run_without_hooks_has_no_such_part() -> None:
 
 
 def test_markdown_names_those_that_failed() -> None:
-    text = summary(REPORT)
+    text = render_summary(REPORT)
     assert "hook undrain" in text
     assert "5 hooks run, 1 failed" in text
     assert "hook drain" not in text
 
 
 def test_the_document_has_them_all() -> None:
-    told = json.loads("".join(json_lines(tables(REPORT))))
+    told = json.loads("".join(render_json_lines(build_tables(REPORT))))
     assert [hook["hook"] for hook in told["hooks"]] == [result.hook.name for result in REPORT.hooks]
     assert told["run"]["notes"] == list(REPORT.notes)
 
 
 def test_the_screen_shows_the_runs_hooks_and_those_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    ran(REPORT)
+    print_patch_run(REPORT)
     told = " ".join(capsys.readouterr().out.split())
     assert "note: approved by ada" in told
     assert "hook open the ticket (before run, run) done: CHG-4711" in told

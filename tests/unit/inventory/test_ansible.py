@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inventory.ansible.ssh_args import JumpSpec, UnknownProxy, parse_ssh_args
 from inventory.errors import InvalidInventory, InventoryError
-from inventory.load import load_inventory
+from inventory.formats.ansible.mapping.ssh_arguments import JumpHostSpec, UnsupportedProxy, parse_ssh_arguments
+from inventory.loader import load_inventory
 from inventory.machine import Inventory, OsFamily, PrivilegeMethod, TransportKind
 
 DATA = Path(__file__).parents[2] / "data" / "inventories"
@@ -43,7 +43,7 @@ def test_ini(caplog: pytest.LogCaptureFixture) -> None:
         "db-b": ("192.0.2.51", 22, "dba", everywhere, "from-all"),
         "win-1": ("win-1", None, "everybody", everywhere, "from-all"),
     }
-    web, db, win = (inventory.named(name) for name in ("web-a.example.org", "db-b", "win-1"))
+    web, db, win = (inventory.find_machine(name) for name in ("web-a.example.org", "db-b", "win-1"))
     assert (web.groups, web.jump, web.tags) == (("prod", "web"), ("bastion.example.org",), {"ring": "canary"})
     assert (web.zone, web.limits.max_reboots, web.probes[0].target) == ("Europe/Berlin", 2, "443")
     assert web.credential == f"key:{folder}/keys/prod"
@@ -68,9 +68,9 @@ def test_yaml() -> None:
         "web-9": ("192.0.2.9", 2222, "web", "web", ("web",)),
         "db-1": ("db-1", None, "site", "db", ("site", "db")),
     }
-    assert inventory.named("web-1").environment == "extra"
-    assert inventory.named("web-1").tags == {"ring": "broad"}
-    assert inventory.named("db-1").jump == ("web-2",)
+    assert inventory.find_machine("web-1").environment == "extra"
+    assert inventory.find_machine("web-1").tags == {"ring": "broad"}
+    assert inventory.find_machine("db-1").jump == ("web-2",)
 
 
 def test_values_that_only_look_hard(tmp_path: Path) -> None:
@@ -224,27 +224,27 @@ def test_vars_files_that_cant_be_read(tmp_path: Path) -> None:
     ("text", "jumps"),
     [
         ("-C", None),
-        ("-J b", (JumpSpec("b"),)),
-        ("-Jb", (JumpSpec("b"),)),
-        ("-4qJ b", (JumpSpec("b"),)),
-        ("-J u@b:22,c", (JumpSpec("b", "u", 22), JumpSpec("c"))),
-        ("-J ssh://u@b:22", (JumpSpec("b", "u", 22),)),
-        ("-J [2001:db8::1]:22", (JumpSpec("2001:db8::1", None, 22),)),
-        ("-o ProxyJump=b", (JumpSpec("b"),)),
-        ("-oProxyJump=b", (JumpSpec("b"),)),
-        ("-o 'ProxyJump b'", (JumpSpec("b"),)),
+        ("-J b", (JumpHostSpec("b"),)),
+        ("-Jb", (JumpHostSpec("b"),)),
+        ("-4qJ b", (JumpHostSpec("b"),)),
+        ("-J u@b:22,c", (JumpHostSpec("b", "u", 22), JumpHostSpec("c"))),
+        ("-J ssh://u@b:22", (JumpHostSpec("b", "u", 22),)),
+        ("-J [2001:db8::1]:22", (JumpHostSpec("2001:db8::1", None, 22),)),
+        ("-o ProxyJump=b", (JumpHostSpec("b"),)),
+        ("-oProxyJump=b", (JumpHostSpec("b"),)),
+        ("-o 'ProxyJump b'", (JumpHostSpec("b"),)),
         ("-o proxyjump=none", ()),
-        ("-o ProxyCommand='ssh -W %h:%p b'", (JumpSpec("b"),)),
-        ("-o ProxyCommand='ssh -q -W [%h]:%p -p 2222 -l u b'", (JumpSpec("b", "u", 2222),)),
+        ("-o ProxyCommand='ssh -W %h:%p b'", (JumpHostSpec("b"),)),
+        ("-o ProxyCommand='ssh -q -W [%h]:%p -p 2222 -l u b'", (JumpHostSpec("b", "u", 2222),)),
         (
             "-o ProxyCommand='/usr/bin/ssh -o StrictHostKeyChecking=no -J a u@b -W %h:%p'",
-            (JumpSpec("a"), JumpSpec("b", "u")),
+            (JumpHostSpec("a"), JumpHostSpec("b", "u")),
         ),
         ("-o ProxyCommand=none", ()),
     ],
 )
-def test_jumps_in_ssh_arguments(text: str, jumps: tuple[JumpSpec, ...] | None) -> None:
-    assert parse_ssh_args(text).ways == (() if jumps is None else (jumps,))
+def test_jumps_in_ssh_arguments(text: str, jumps: tuple[JumpHostSpec, ...] | None) -> None:
+    assert parse_ssh_arguments(text).jump_routes == (() if jumps is None else (jumps,))
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,12 @@ def test_jumps_in_ssh_arguments(text: str, jumps: tuple[JumpSpec, ...] | None) -
     ],
 )
 def test_other_proxies_are_refused(text: str) -> None:
-    with pytest.raises(UnknownProxy):
-        parse_ssh_args(text)
+    with pytest.raises(UnsupportedProxy):
+        parse_ssh_arguments(text)
 
 
 def test_what_ssh_arguments_are_not_used_is_known() -> None:
-    args = parse_ssh_args("-C -o ControlMaster=auto -o ControlPersist=60s -4")
+    args = parse_ssh_arguments("-C -o ControlMaster=auto -o ControlPersist=60s -4")
     assert args.unused == ("-C", "-o ControlMaster", "-o ControlPersist", "-4")
 
 
@@ -281,4 +281,4 @@ def test_what_ssh_arguments_are_not_used_is_known() -> None:
     "text", ["-p 23", "-qp23", "-l me", "-F x", "-W a:1", "-o Port=23", "-oUser=x", "-o 'hostname x'", "w"]
 )
 def test_what_leads_elsewhere_is_known(text: str) -> None:
-    assert len(parse_ssh_args(text).moves) == 1
+    assert len(parse_ssh_arguments(text).destination_overrides) == 1

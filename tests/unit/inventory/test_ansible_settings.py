@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 
 SSH = "[web]\na\nb {}\n"
 WINDOWS = "[win]\nw ansible_connection=winrm\n"

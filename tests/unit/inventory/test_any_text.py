@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 
 YAML_PARTS = [
     "machines:",

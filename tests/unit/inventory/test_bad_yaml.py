@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InvalidInventory, InventoryError
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 
 
 def faults(path: Path, text: str) -> tuple[InventoryError, ...]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.credentials import CredentialKind, ReferenceKind, Secret, parse_reference, resolve
+from inventory.credentials import CredentialKind, ReferenceKind, Secret, parse_reference, resolve_credential
 from inventory.errors import CredentialError
 
 
@@ -81,7 +81,7 @@ def test_no_literal_is_ever_repeated(text: str) -> None:
 
 def test_relative_paths_are_anchored(tmp_path: Path) -> None:
     def anchored(text: str) -> str:
-        return str(parse_reference(text).anchored(tmp_path / "inv"))
+        return str(parse_reference(text).to_absolute(tmp_path / "inv"))
 
     assert anchored("key:keys/id") == f"key:{tmp_path}/inv/keys/id"
     assert anchored("file:../pw") == f"file:{tmp_path}/inv/../pw"
@@ -99,17 +99,17 @@ def private(path: Path, text: str, mode: int = 0o600) -> Path:
 def test_resolves_agent_key_and_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = private(tmp_path / "id", "-----BEGIN OPENSSH PRIVATE KEY-----\n")
     monkeypatch.setenv("PHRASE", "open sesame")
-    assert resolve("agent").kind is CredentialKind.AGENT
-    plain = resolve(f"key:{key}")
+    assert resolve_credential("agent").kind is CredentialKind.AGENT
+    plain = resolve_credential(f"key:{key}")
     assert (plain.kind, plain.path, plain.secret) == (CredentialKind.KEY, key, None)
-    locked = resolve(f"key:{key}?passphrase=env:PHRASE")
+    locked = resolve_credential(f"key:{key}?passphrase=env:PHRASE")
     assert locked.secret == Secret("open sesame")
 
 
 def test_home_is_expanded_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     private(tmp_path / "id", "x")
-    assert resolve("key:~/id").path == tmp_path / "id"
+    assert resolve_credential("key:~/id").path == tmp_path / "id"
 
 
 @pytest.mark.parametrize("text", ["pass word", "pass word\n", "pass word\r\n"])
@@ -117,7 +117,7 @@ def test_password_file_loses_one_line_end(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pw"
     path.write_bytes(text.encode())
     path.chmod(0o600)
-    secret = resolve(f"file:{path}").secret
+    secret = resolve_credential(f"file:{path}").secret
     assert secret is not None
     assert secret.reveal() == "pass word"
 
@@ -127,7 +127,7 @@ def test_password_file_loses_one_line_end(tmp_path: Path, text: str) -> None:
 def test_open_files_are_refused(tmp_path: Path, mode: int, scheme: str) -> None:
     path = private(tmp_path / "pw", "hunter2", mode)
     with pytest.raises(CredentialError, match=f"open to others.*{mode:04o}") as caught:
-        resolve(f"{scheme}:{path}")
+        resolve_credential(f"{scheme}:{path}")
     assert caught.value.hint == f"Run: chmod 600 {path}"
 
 
@@ -154,18 +154,18 @@ def test_what_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ]
     for reference, message, hint in cases:
         with pytest.raises(CredentialError, match=message) as caught:
-            resolve(reference)
+            resolve_credential(reference)
         assert hint in caught.value.hint, reference
 
 
 def test_prefect_blocks_come_from_the_callable() -> None:
-    secret = resolve("prefect:login", blocks={"login": "pw"}.__getitem__).secret
+    secret = resolve_credential("prefect:login", read_block={"login": "pw"}.__getitem__).secret
     assert secret == Secret("pw")
     with pytest.raises(CredentialError, match="no Prefect block 'other'") as caught:
-        resolve("prefect:other", blocks={"login": "pw"}.__getitem__)
+        resolve_credential("prefect:other", read_block={"login": "pw"}.__getitem__)
     assert "Create a Secret block named 'other'" in caught.value.hint
     with pytest.raises(CredentialError, match="holds no text"):
-        resolve("prefect:login", blocks=lambda name: {"a": 1})  # type: ignore[arg-type,return-value]
+        resolve_credential("prefect:login", read_block=lambda name: {"a": 1})  # type: ignore[arg-type,return-value]
 
 
 def test_other_failures_of_the_callable_are_not_hidden() -> None:
@@ -173,12 +173,12 @@ def test_other_failures_of_the_callable_are_not_hidden() -> None:
         raise RuntimeError("server is gone")
 
     with pytest.raises(RuntimeError, match="server is gone"):
-        resolve("prefect:login", blocks=broken)
+        resolve_credential("prefect:login", read_block=broken)
 
 
 def test_a_secret_shows_itself_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PW", "hunter2")
-    credential = resolve("env:PW")
+    credential = resolve_credential("env:PW")
     assert credential.secret is not None
     shown = f"{credential} {credential!r} {credential.secret} {credential.secret!s:>20} {credential.secret!r} "
     shown += f"{dataclasses.asdict(credential)} %s" % credential.secret

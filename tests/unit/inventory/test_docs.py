@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from inventory.ansible.mapping import KEYS as ANSIBLE_KEYS
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
-from inventory.schema import MachineEntry
-from inventory.scope import KEYS, Scope
+from inventory.formats.ansible.mapping.machine_mapper import MACHINE_KEYS as ANSIBLE_KEYS
+from inventory.loader import load_inventory
+from inventory.schema.entries import MachineEntry
+from inventory.scope import SCOPE_KEYS, Scope
 
 TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "inventory.md").read_text(encoding="utf-8")
 
@@ -45,4 +45,4 @@ def test_faults_look_as_shown(tmp_path: Path) -> None:
 
 
 def test_every_key_is_documented() -> None:
-    assert [key for key in (*MachineEntry.model_fields, *ANSIBLE_KEYS, *KEYS) if f"`{key}`" not in TEXT] == []
+    assert [key for key in (*MachineEntry.model_fields, *ANSIBLE_KEYS, *SCOPE_KEYS) if f"`{key}`" not in TEXT] == []

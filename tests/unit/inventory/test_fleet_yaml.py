@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 from inventory.machine import (
     Check,
     CheckKind,
     CheckLevel,
     HostKeyPolicy,
-    HostKeys,
+    HostKeySettings,
     Inventory,
     Limits,
     Machine,
@@ -24,7 +24,7 @@ from inventory.machine import (
     PrivilegeMethod,
     TransportKind,
 )
-from inventory.ranges import BadRange, expand, has_range
+from inventory.name_ranges import InvalidRange, expand_ranges, has_range
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,10 +47,10 @@ def test_the_example_loads() -> None:
         "old-box",
         "controller",
     ]
-    assert inventory.named("web-02").address == "web-02.internal.example.org"
-    assert inventory.named("db-1").limits == Limits(reboot_reserve_minutes=15, max_reboots=1)
-    assert inventory.named("bastion").owner is PatchOwner.MANUAL
-    assert inventory.named("controller").user is None
+    assert inventory.find_machine("web-02").address == "web-02.internal.example.org"
+    assert inventory.find_machine("db-1").limits == Limits(reboot_reserve_minutes=15, max_reboots=1)
+    assert inventory.find_machine("bastion").owner is PatchOwner.MANUAL
+    assert inventory.find_machine("controller").user is None
     assert inventory.host_keys.policy is HostKeyPolicy.PINNED
 
 
@@ -107,7 +107,7 @@ machines:
         probes=(Check("web", CheckKind.HTTP, "https://x/y"),),
     )
     assert inventory.machines[1] == Machine(name="hop-1", address="hop-1")
-    assert inventory.host_keys == HostKeys(HostKeyPolicy.CA, tmp_path / "pins")
+    assert inventory.host_keys == HostKeySettings(HostKeyPolicy.CA, tmp_path / "pins")
     assert inventory.source == tmp_path / "fleet.yaml"
 
 
@@ -178,27 +178,27 @@ def test_machines_can_be_copied_and_pickled(tmp_path: Path) -> None:
 
 
 def test_ranges() -> None:
-    assert expand("web-[01:03]") == ("web-01", "web-02", "web-03")
-    assert expand("[8:10].x") == ("8.x", "9.x", "10.x")
-    assert expand("[1:5:2]") == ("1", "3", "5")
-    assert expand("[:2]") == ("0", "1", "2")
-    assert expand("db-[a:c]-[1:2]") == ("db-a-1", "db-a-2", "db-b-1", "db-b-2", "db-c-1", "db-c-2")
-    assert expand("plain") == ("plain",)
-    assert expand("[2001:db8::1]") == ("[2001:db8::1]",)
-    assert expand("m[ab]") == ("m[ab]",)
+    assert expand_ranges("web-[01:03]") == ("web-01", "web-02", "web-03")
+    assert expand_ranges("[8:10].x") == ("8.x", "9.x", "10.x")
+    assert expand_ranges("[1:5:2]") == ("1", "3", "5")
+    assert expand_ranges("[:2]") == ("0", "1", "2")
+    assert expand_ranges("db-[a:c]-[1:2]") == ("db-a-1", "db-a-2", "db-b-1", "db-b-2", "db-c-1", "db-c-2")
+    assert expand_ranges("plain") == ("plain",)
+    assert expand_ranges("[2001:db8::1]") == ("[2001:db8::1]",)
+    assert expand_ranges("m[ab]") == ("m[ab]",)
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 20))
 def test_a_range_is_what_counting_gives(low: int, length: int, step: int) -> None:
-    names = expand(f"m[{low}:{low + length}:{step}]")
+    names = expand_ranges(f"m[{low}:{low + length}:{step}]")
     assert names == tuple(f"m{number}" for number in range(low, low + length + 1, step))
 
 
 @given(st.text(alphabet="[]:019az-", max_size=20))
 def test_any_text_is_expanded_or_refused(text: str) -> None:
     try:
-        count = len(expand(text))
-    except BadRange:
+        count = len(expand_ranges(text))
+    except InvalidRange:
         count = -1
     assert count == (1 if not has_range(text) else count) != 0
     assert count <= 10_000
@@ -210,12 +210,13 @@ def test_any_text_is_expanded_or_refused(text: str) -> None:
     st.dictionaries(st.sampled_from(["user", "environment", "location"]), st.sampled_from("abc"), max_size=3),
 )
 def test_the_nearest_voice_wins(defaults: dict[str, str], group: dict[str, str], own: dict[str, str]) -> None:
-    from inventory.fleet_yaml import read_fleet
-    from inventory.places import Located, Place, Problems
+    from inventory.files.problems import ProblemCollector
+    from inventory.files.source_location import LocatedData, SourceLocation
+    from inventory.formats.fleet_yaml import parse_fleet_yaml
 
     data = {"defaults": defaults, "groups": {"g": group}, "machines": [{"name": "m", "groups": ["g"], **own}]}
-    problems = Problems()
-    (draft,) = read_fleet(Located(data, {(): Place(Path("fleet.yaml"), 1)}), problems).drafts
+    problems = ProblemCollector()
+    (draft,) = parse_fleet_yaml(LocatedData(data, {(): SourceLocation(Path("fleet.yaml"), 1)}), problems).drafts
     assert not problems
     expected = {**defaults, **group, **own}
     assert draft.machine.user == expected.get("user")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import InventoryError
-from inventory.load import find_inventory, load_inventory
+from inventory.loader import find_inventory, load_inventory
 from tests.support.fuzzing import ODD, bounded, damaged, fuzzed, judge, paths, put
 
 ROOT = Path(__file__).parents[3]

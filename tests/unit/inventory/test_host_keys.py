@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import HostKeyConflict, InventoryError
-from inventory.host_keys import BadLine, HostKeyStore, PinnedKey
+from inventory.host_keys import HostKeyStore, InvalidLine, PinnedKey
 
 
 def key(seed: int, kind: str = "ssh-ed25519") -> PinnedKey:
@@ -76,28 +76,28 @@ def store(tmp_path: Path, text: str) -> HostKeyStore:
     ],
 )
 def test_names(tmp_path: Path, names: str, host: str, port: int, found: bool) -> None:
-    assert store(tmp_path, line(names, A)).keys_for(host, port) == ((A,) if found else ())
+    assert store(tmp_path, line(names, A)).find_keys(host, port) == ((A,) if found else ())
 
 
 def test_comments_blanks_and_several_keys(tmp_path: Path) -> None:
     text = f"# ours\n\n   \n{line('h', A, ' a comment')}{line('h', RSA)}{line('h', A)}\t# indented\n"
     known = store(tmp_path, text)
-    assert known.keys_for("h", 22) == (A, RSA)
-    assert known.problems == ()
+    assert known.find_keys("h", 22) == (A, RSA)
+    assert known.invalid_lines == ()
 
 
 def test_authorities_are_no_host_keys(tmp_path: Path) -> None:
     known = store(tmp_path, line("@cert-authority *.example.org", A))
-    assert known.authorities_for("h.example.org", 22) == (A,)
-    assert known.authorities_for("h.example.net", 22) == ()
-    assert known.keys_for("h.example.org", 22) == ()
+    assert known.find_authorities("h.example.org", 22) == (A,)
+    assert known.find_authorities("h.example.net", 22) == ()
+    assert known.find_keys("h.example.org", 22) == ()
 
 
 def test_a_revoked_key_is_trusted_nowhere(tmp_path: Path) -> None:
     text = line("h", A) + line("h", B) + line("@cert-authority *", C) + line("@revoked other", A)
     known = store(tmp_path, text + line("@revoked *", C))
-    assert known.keys_for("h", 22) == (B,)
-    assert known.authorities_for("h", 22) == ()
+    assert known.find_keys("h", 22) == (B,)
+    assert known.find_authorities("h", 22) == ()
     assert known.is_revoked(A.type, A.base64)
     assert not known.is_revoked(B.type, B.base64)
 
@@ -121,12 +121,12 @@ def test_a_revoked_key_is_trusted_nowhere(tmp_path: Path) -> None:
 )
 def test_bad_lines_are_reported_and_trust_nobody(tmp_path: Path, text: str, reason: str) -> None:
     known = store(tmp_path, line("good", B) + text)
-    (problem,) = known.problems
-    assert isinstance(problem, BadLine)
+    (problem,) = known.invalid_lines
+    assert isinstance(problem, InvalidLine)
     assert problem.number == 2
     assert reason in problem.reason
-    assert known.keys_for("h", 22) == ()
-    assert known.keys_for("good", 22) == (B,)
+    assert known.find_keys("h", 22) == ()
+    assert known.find_keys("good", 22) == (B,)
 
 
 @pytest.mark.parametrize("text", ["@revoked\n", "@revoked * ssh-ed25519 !!!\n", "@Revoked * ssh-rsa AAAA\n"])
@@ -138,7 +138,7 @@ def test_a_bad_revocation_is_fatal(tmp_path: Path, text: str) -> None:
 
 
 def test_files_that_cant_be_used(tmp_path: Path) -> None:
-    assert HostKeyStore.load(tmp_path / "none").keys_for("h", 22) == ()
+    assert HostKeyStore.load(tmp_path / "none").find_keys("h", 22) == ()
     with pytest.raises(InventoryError, match="can't be read"):
         HostKeyStore.load(tmp_path)
     path = tmp_path / "open"
@@ -156,18 +156,18 @@ def test_learns_and_keeps_what_is_there(tmp_path: Path) -> None:
     path.write_bytes(before)
     path.chmod(0o644)
     known = HostKeyStore.load(path)
-    known.learn("B", 2222, B.type, B.base64)
-    known.learn("B", 2222, B.type, B.base64)
+    known.pin_first_key("B", 2222, B.type, B.base64)
+    known.pin_first_key("B", 2222, B.type, B.base64)
     assert path.read_bytes() == before + b"\n" + line("[b]:2222", B).encode()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert known.keys_for("b", 2222) == (B,)
-    assert HostKeyStore.load(path).keys_for("b", 2222) == (B,)
+    assert known.find_keys("b", 2222) == (B,)
+    assert HostKeyStore.load(path).find_keys("b", 2222) == (B,)
     assert sorted(p.name for p in path.parent.iterdir()) == ["known_hosts", "known_hosts.lock"]
 
 
 def test_learning_makes_the_file_and_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "new" / "known_hosts"
-    HostKeyStore.load(path).learn("h", 22, A.type, A.base64)
+    HostKeyStore.load(path).pin_first_key("h", 22, A.type, A.base64)
     assert path.read_text() == line("h", A)
 
 
@@ -176,7 +176,7 @@ def test_learning_follows_a_link(tmp_path: Path) -> None:
     real.write_text("")
     link = tmp_path / "link"
     link.symlink_to(real)
-    HostKeyStore.load(link).learn("h", 22, A.type, A.base64)
+    HostKeyStore.load(link).pin_first_key("h", 22, A.type, A.base64)
     assert link.is_symlink()
     assert real.read_text() == line("h", A)
 
@@ -185,30 +185,30 @@ def test_learning_follows_a_link(tmp_path: Path) -> None:
 def test_never_learns_past_a_pin(tmp_path: Path, pinned: str) -> None:
     known = store(tmp_path, pinned)
     with pytest.raises(HostKeyConflict, match="but pinned is") as caught:
-        known.learn("h", 22, B.type, B.base64)
+        known.pin_first_key("h", 22, B.type, B.base64)
     assert "ssh-keygen -R 'h'" in caught.value.hint
-    assert HostKeyStore.fingerprint(B.base64) in str(caught.value)
+    assert HostKeyStore.compute_fingerprint(B.base64) in str(caught.value)
     assert known.path.read_text() == pinned
 
 
 def test_sees_what_others_learned_meanwhile(tmp_path: Path) -> None:
     mine = store(tmp_path, "")
-    HostKeyStore.load(mine.path).learn("h", 22, A.type, A.base64)
+    HostKeyStore.load(mine.path).pin_first_key("h", 22, A.type, A.base64)
     with pytest.raises(HostKeyConflict):
-        mine.learn("h", 22, B.type, B.base64)
-    assert mine.keys_for("h", 22) == (A,)
+        mine.pin_first_key("h", 22, B.type, B.base64)
+    assert mine.find_keys("h", 22) == (A,)
 
 
 def test_never_learns_a_revoked_key(tmp_path: Path) -> None:
     known = store(tmp_path, line("@revoked *", A))
     with pytest.raises(HostKeyConflict, match="revoked"):
-        known.learn("h", 22, A.type, A.base64)
+        known.pin_first_key("h", 22, A.type, A.base64)
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a,b", "*", "!a", "a\nb", "[a]", "@revoked", "#a", "|1|"])
 def test_learns_for_plain_addresses_only(tmp_path: Path, host: str) -> None:
     with pytest.raises(InventoryError, match="no address to learn"):
-        store(tmp_path, "").learn(host, 22, A.type, A.base64)
+        store(tmp_path, "").pin_first_key(host, 22, A.type, A.base64)
     assert (tmp_path / "known_hosts").read_text() == ""
 
 
@@ -216,9 +216,9 @@ def test_learns_whole_keys_only(tmp_path: Path) -> None:
     known = store(tmp_path, "")
     for kind, blob in (("ssh-rsa", A.base64), ("ssh-ed25519", "AAAA"), ("a\nb", A.base64)):
         with pytest.raises(InventoryError, match="can't be pinned"):
-            known.learn("h", 22, kind, blob)
+            known.pin_first_key("h", 22, kind, blob)
     with pytest.raises(InventoryError, match="no address"):
-        known.learn("h", 0, A.type, A.base64)
+        known.pin_first_key("h", 0, A.type, A.base64)
     assert known.path.read_text() == ""
 
 
@@ -226,7 +226,7 @@ def test_says_when_it_cant_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     known = HostKeyStore(tmp_path / "file" / "known_hosts")
     with pytest.raises(InventoryError, match="can't be written") as caught:
-        known.learn("h", 22, A.type, A.base64)
+        known.pin_first_key("h", 22, A.type, A.base64)
     assert "writable" in caught.value.hint
 
 
@@ -235,7 +235,7 @@ def test_many_learn_at_once_and_no_line_is_lost(tmp_path: Path) -> None:
     shared = HostKeyStore.load(path)
 
     def learn(number: int) -> None:
-        (shared if number % 2 else HostKeyStore.load(path)).learn(f"h{number}", 22, A.type, A.base64)
+        (shared if number % 2 else HostKeyStore.load(path)).pin_first_key(f"h{number}", 22, A.type, A.base64)
 
     threads = [threading.Thread(target=learn, args=(number,)) for number in range(16)]
     for thread in threads:
@@ -248,15 +248,15 @@ def test_many_learn_at_once_and_no_line_is_lost(tmp_path: Path) -> None:
 def test_fingerprint_is_that_of_ssh_keygen() -> None:
     # The fingerprint of GitHub's ed25519 key, as GitHub publishes it.
     blob = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
-    assert HostKeyStore.fingerprint(blob) == "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
+    assert HostKeyStore.compute_fingerprint(blob) == "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
     with pytest.raises(InventoryError, match="no valid base64"):
-        HostKeyStore.fingerprint("!!!")
+        HostKeyStore.compute_fingerprint("!!!")
 
 
 @given(st.text(max_size=200).filter(lambda text: "revoked" not in text.lower()))
 def test_any_text_is_read_line_by_line(text: str) -> None:
-    from inventory.host_keys import _parse
+    from inventory.host_keys import _parse_known_hosts
 
-    entries, problems, _ = _parse(Path("known_hosts"), text)
+    entries, problems, _ = _parse_known_hosts(Path("known_hosts"), text)
     lines = [row for row in text.split("\n") if row.split() and not row.split()[0].startswith("#")]
     assert len(entries) + len(problems) == len(lines)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InvalidInventory, InventoryError
-from inventory.load import find_inventory, load_inventory
+from inventory.loader import find_inventory, load_inventory
 from inventory.machine import HostKeyPolicy, Limits
-from inventory.schema import json_schema
+from inventory.schema.entries import build_json_schema
 
 DATA = Path(__file__).parents[2] / "data" / "inventories"
 
@@ -62,9 +62,9 @@ def test_says_where_it_looked(elsewhere: Path) -> None:
 def test_a_directory_is_one_inventory() -> None:
     inventory = load_inventory(DATA / "split")
     assert [machine.name for machine in inventory.machines] == ["a-1", "b-1", "b-2"]
-    assert inventory.named("a-1").jump == ("b-1",)
-    assert inventory.named("b-1").limits == Limits(max_reboots=2)
-    assert inventory.named("b-2").groups == ("web", "db")
+    assert inventory.find_machine("a-1").jump == ("b-1",)
+    assert inventory.find_machine("b-1").limits == Limits(max_reboots=2)
+    assert inventory.find_machine("b-2").groups == ("web", "db")
     assert inventory.host_keys.policy is HostKeyPolicy.LEARN
     assert inventory.source == DATA / "split"
 
@@ -130,7 +130,7 @@ def test_home_in_known_hosts_is_expanded(elsewhere: Path, monkeypatch: pytest.Mo
 
 
 def test_json_schema_for_editors() -> None:
-    schema = json_schema()
+    schema = build_json_schema()
     assert json.loads(json.dumps(schema)) == schema
     assert set(schema["properties"]) == {"defaults", "groups", "machines", "host_keys"}
     machine = schema["$defs"]["MachineEntry"]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.addresses import canonical
+from inventory.addresses import canonicalize_address
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 
 SAME = {
     "the usual port": ("{name: a, address: h}", "{name: b, address: h, port: 22}"),
@@ -92,4 +92,4 @@ def test_every_way_to_write_an_ip_address_is_one(address: ipaddress.IPv4Address 
     ways = {str(address), address.exploded, str(address).upper(), f"[{address.exploded}]"}
     if isinstance(address, ipaddress.IPv4Address):
         ways |= {f"::ffff:{address}", f"0:0:0:0:0:FFFF:{address}"}
-    assert len({canonical(way) for way in ways}) == 1
+    assert len({canonicalize_address(way) for way in ways}) == 1

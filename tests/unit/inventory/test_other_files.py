@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InvalidInventory, InventoryError
-from inventory.load import load_inventory
+from inventory.loader import load_inventory
 
 SECRET = "hunter2"
 AT, KEY = "@", "KEY"  # so that nobody takes these texts for real secrets
@@ -112,7 +112,7 @@ def test_directories_that_contain_themselves_end(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_is_written_to_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inventory.places.PIPE_TOTAL_SECONDS", 0.0)
+    monkeypatch.setattr("inventory.files.text_files.PIPE_TOTAL_TIMEOUT_SECONDS", 0.0)
     reading, writing = os.pipe()
     os.write(writing, b"machines: [a]\n")
     with pytest.raises(InvalidInventory, match="was not done after"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, OsFamily, PatchOwner, TransportKind
-from inventory.scope import Scope, Term
+from inventory.scope import Scope, ScopeTerm
 
 FLEET = Inventory(
     (
@@ -33,7 +33,7 @@ NAMES = tuple(machine.name for machine in FLEET.machines)
 
 
 def select(text: str) -> str:
-    return " ".join(machine.name for machine in Scope.parse(text).select(FLEET))
+    return " ".join(machine.name for machine in Scope.parse(text).select_machines(FLEET))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_refuses_what_makes_no_sense(text: str, message: str, remedy: str) -> No
 )
 def test_a_key_that_nobody_carries_is_a_typing_error(text: str, message: str, remedy: str) -> None:
     with pytest.raises(InventoryError) as caught:
-        Scope.parse(text).select(FLEET)
+        Scope.parse(text).select_machines(FLEET)
     assert message in str(caught.value)
     assert remedy in caught.value.hint
 
@@ -152,14 +152,14 @@ def test_a_key_that_nobody_carries_is_a_typing_error(text: str, message: str, re
 )
 def test_says_which_term_left_nothing(text: str, counted: str, remedy: str) -> None:
     with pytest.raises(EmptyScopeError) as caught:
-        Scope.parse(text).select(FLEET)
+        Scope.parse(text).select_machines(FLEET)
     assert counted in str(caught.value)
     assert remedy in caught.value.hint
 
 
 def test_an_empty_inventory_has_no_scope() -> None:
     with pytest.raises(EmptyScopeError, match="of 0 machines"):
-        Scope.parse("all").select(Inventory(()))
+        Scope.parse("all").select_machines(Inventory(()))
 
 
 def test_warns_of_an_exclusion_that_excludes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +178,7 @@ def test_a_scope_without_terms_is_refused() -> None:
 
 MASKS = st.sampled_from(["web-*", "*", "prod", "canary", "a", "10.0.1.?", "linux", "web", "db", "x", "[wd]*"])
 TERMS = st.builds(
-    Term,
+    ScopeTerm,
     key=st.sampled_from(["", "name", "env", "group", "location", "address", "tag.ring", "tag.os", "tag.tag.x"]),
     values=st.lists(MASKS, min_size=1, max_size=3, unique=True).map(tuple),
     negated=st.booleans(),
@@ -193,8 +193,8 @@ def test_round_trip(scope: Scope) -> None:
 
 
 @given(TERMS)
-def test_a_term_and_its_negation_share_out_the_fleet(term: Term) -> None:
-    turned = Term(term.key, term.values, not term.negated)
+def test_a_term_and_its_negation_share_out_the_fleet(term: ScopeTerm) -> None:
+    turned = ScopeTerm(term.key, term.values, not term.negated)
     inside = {machine.name for machine in FLEET.machines if Scope((term,)).matches(machine)}
     outside = {machine.name for machine in FLEET.machines if Scope((turned,)).matches(machine)}
     assert inside | outside == set(NAMES)
@@ -202,7 +202,7 @@ def test_a_term_and_its_negation_share_out_the_fleet(term: Term) -> None:
 
 
 @given(PARTS, TERMS)
-def test_another_term_never_adds_a_machine(scope: Scope, term: Term) -> None:
+def test_another_term_never_adds_a_machine(scope: Scope, term: ScopeTerm) -> None:
     wide = {machine.name for machine in FLEET.machines if scope.matches(machine)}
     narrow = {machine.name for machine in FLEET.machines if Scope((*scope.terms, term)).matches(machine)}
     assert narrow <= wide

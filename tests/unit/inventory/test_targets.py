@@ -7,11 +7,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.policy_forms import HooksRequest
+from flows.request.policies import HooksRequest
 from inventory.errors import InvalidInventory
-from inventory.load import load_inventory
-from inventory.targets import read_tcp, read_url
-from tasks.steps.probes import request_to
+from inventory.loader import load_inventory
+from inventory.schema.network_targets import parse_tcp_target, parse_url
+from tasks.steps.machine.http_client import build_http_request
 
 BAD_URLS = [
     "http://h/é", "http://h/?q=é", "http://a..b/", "http://.a/", "http://h:65536/", "http://h:99999/", "http://h:0/", "http://h:-1/",
@@ -56,27 +56,27 @@ GOOD_TCP = [
 @pytest.mark.parametrize("url", BAD_URLS)
 def test_a_url_that_can_not_be_asked(url: str) -> None:
     with pytest.raises(ValueError, match=r"^it") as caught:
-        read_url(url)
+        parse_url(url)
     assert len(url) < 3 or url not in str(caught.value)
     with pytest.raises(ValueError, match=r"^it"):
-        request_to(url)
+        build_http_request(url)
 
 
 @pytest.mark.parametrize("url", GOOD_URLS)
 def test_a_url_that_can(url: str) -> None:
-    read_url(url)
-    assert isinstance(request_to(url), Request)
+    parse_url(url)
+    assert isinstance(build_http_request(url), Request)
 
 
 @pytest.mark.parametrize("target", BAD_TCP)
 def test_a_tcp_target_that_can_not_be(target: str) -> None:
     with pytest.raises(ValueError, match=r"^its"):
-        read_tcp(target)
+        parse_tcp_target(target)
 
 
 @pytest.mark.parametrize(("target", "meant"), GOOD_TCP)
 def test_a_tcp_target_that_can(target: str, meant: tuple[str, int]) -> None:
-    assert read_tcp(target) == meant
+    assert parse_tcp_target(target) == meant
 
 
 @pytest.mark.parametrize("key", ["pre_checks", "probes"])

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.seams.transport import ScriptResult
+from tasks.protocols.transport import ScriptResult
 
 DATA = Path(__file__).parents[2] / "data" / "apt"
 
@@ -16,7 +16,7 @@ def recorded(name: str, exit_code: int = 0) -> ScriptResult:
 
 def section(name: str, wanted: str) -> str:
     """The text of one section of a recording."""
-    (record,) = [r for r in recorded(name).of_kind("section") if r["name"] == wanted]
+    (record,) = [r for r in recorded(name).find_records("section") if r["name"] == wanted]
     return str(record["text"])
 
 

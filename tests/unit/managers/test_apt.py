@@ -19,17 +19,17 @@ from tasks.errors import (
     ScriptFailed,
     UnsupportedSystem,
 )
-from tasks.managers.apt import Apt
-from tasks.managers.apt_assess import read_assessment
-from tasks.managers.detect import manager_for
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.seams.manager import Transaction, Work
-from tasks.seams.transport import Job, JobView, Script, ScriptResult
+from tasks.managers.apt.assessment import parse_assessment
+from tasks.managers.apt.manager import AptManager
+from tasks.managers.registry import find_manager
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.package_manager import JobKind, Transaction
+from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import recorded, wanted
 
 DEADLINE = Deadline.after(SystemClock(), 60)
-APT = Apt()
+APT = AptManager()
 
 
 class Replay:
@@ -39,14 +39,14 @@ class Replay:
         self.answer = answer
         self.asked: list[Script] = []
 
-    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         self.asked.append(script)
         return self.answer
 
-    def start(self, job: Job, *, deadline: Deadline) -> JobView:
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         raise NotImplementedError
 
-    def look(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobView:
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Replay:
 
 @pytest.mark.parametrize("name", ["debian-12", "debian-12-troubled", "debian-12-partial"])
 def test_real_assessments(name: str) -> None:
-    state = read_assessment(recorded(f"{name}.apt_assess"))
+    state = parse_assessment(recorded(f"{name}.apt_assess"))
     assert json.loads(json.dumps(asdict(state))) == wanted(f"{name}.apt_assess")
 
 
@@ -71,7 +71,7 @@ def test_an_assessment_is_one_question() -> None:
 
 def test_no_repository_answers() -> None:
     with pytest.raises(RepositoryError):
-        read_assessment(recorded("debian-12-unreachable.apt_assess"))
+        parse_assessment(recorded("debian-12-unreachable.apt_assess"))
 
 
 def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
@@ -83,15 +83,15 @@ def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
         for record in result.records
     )
     with pytest.raises(RepositoryError, match="no package source is configured"):
-        read_assessment(ScriptResult(bare, 0))
+        parse_assessment(ScriptResult(bare, 0))
     unread = tuple(dict(each) | {"unread": True} if each["kind"] == "state" else each for each in bare)
     with pytest.raises(ListsUnread, match="never read"):
-        read_assessment(ScriptResult(unread, 0))
+        parse_assessment(ScriptResult(unread, 0))
     assert not ListsUnread.transient, "asking again changes nothing"
 
 
 def test_work_in_progress_is_not_called_broken() -> None:
-    state = read_assessment(recorded("debian-12-troubled.apt_assess"))
+    state = parse_assessment(recorded("debian-12-troubled.apt_assess"))
     assert state.problems == ()
     assert state.lock_holder.startswith("apt-get (pid ")
     assert state.at_work
@@ -99,7 +99,7 @@ def test_work_in_progress_is_not_called_broken() -> None:
 
 def test_the_same_machine_left_alone_is_broken() -> None:
     result = recorded("debian-12-troubled.apt_assess")
-    state = read_assessment(ScriptResult(tuple(r for r in result.records if r["kind"] != "lock"), 0))
+    state = parse_assessment(ScriptResult(tuple(r for r in result.records if r["kind"] != "lock"), 0))
     assert state.repairable
     assert "lab-failing 2.0 is half-configured" in state.problems
 
@@ -111,8 +111,8 @@ class Successive(Replay):
         super().__init__(answers[0])
         self.answers = answers
 
-    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
-        super().run(script, deadline=deadline)
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        super().run_script(script, deadline=deadline)
         return self.answers[min(len(self.asked), len(self.answers)) - 1]
 
 
@@ -133,10 +133,10 @@ def test_packages_that_change_as_they_are_read_are_read_again() -> None:
 class TooSlow(Successive):
     """A transport that has no time left for a second question."""
 
-    def run(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         if self.asked:
             raise DeadlineExceeded("the time is over")
-        return super().run(script, deadline=deadline)
+        return super().run_script(script, deadline=deadline)
 
 
 def test_an_answer_is_kept_when_there_is_no_time_to_read_again() -> None:
@@ -154,8 +154,8 @@ def test_packages_that_change_at_every_reading_are_not_judged() -> None:
 
 def test_a_failed_script_shows_what_it_printed() -> None:
     with pytest.raises(ScriptFailed) as caught:
-        read_assessment(ScriptResult((), 1, "dpkg-query: no such file"))
-    assert caught.value.tail == "dpkg-query: no such file"
+        parse_assessment(ScriptResult((), 1, "dpkg-query: no such file"))
+    assert caught.value.output_tail == "dpkg-query: no such file"
 
 
 JSON = st.recursive(
@@ -174,7 +174,7 @@ def test_garbled_answers_raise_only_our_errors(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         records.pop(data.draw(st.integers(0, len(records) - 1)))
     try:
-        state = read_assessment(ScriptResult(tuple(records), 0))
+        state = parse_assessment(ScriptResult(tuple(records), 0))
     except (ManagerError, ProtocolViolation) as error:
         assert error.message  # noqa: PT017 (some garbage is harmless, so not every example raises)
     else:
@@ -184,19 +184,22 @@ def test_garbled_answers_raise_only_our_errors(data: st.DataObject) -> None:
 def test_installed_counts_only_what_is_whole() -> None:
     updates = [make_update(id=name, name=name) for name in ("lab-plain", "openssl", "nosuch")]
     replay = Replay(recorded("debian-12.apt_installed"))
-    assert APT.installed(replay, updates, deadline=DEADLINE) == {"lab-plain": "1.0", "openssl": "3.0.20-1~deb12u2"}
+    assert APT.read_installed_versions(replay, updates, deadline=DEADLINE) == {
+        "lab-plain": "1.0",
+        "openssl": "3.0.20-1~deb12u2",
+    }
     half = [dict(record) for record in replay.answer.records]
     half[-1]["text"] = (
         "lab-plain\tall\tok\thalf-configured\t2.0\nopenssl\ti386\tok\tinstalled\t9\nx\tall\treinstreq\tinstalled\t1\n"
     )
-    assert APT.installed(Replay(ScriptResult(tuple(half), 0)), updates, deadline=DEADLINE) == {}
-    assert APT.installed(replay, [], deadline=DEADLINE) == {}
+    assert APT.read_installed_versions(Replay(ScriptResult(tuple(half), 0)), updates, deadline=DEADLINE) == {}
+    assert APT.read_installed_versions(replay, [], deadline=DEADLINE) == {}
 
 
 def test_rehearsal_over_a_real_answer() -> None:
     replay = Replay(recorded("debian-12.apt_rehearse"))
     updates = [make_update(id="lab-dep-a", name="lab-dep-a", available="2.0")]
-    rehearsal = APT.rehearse(replay, updates, deadline=DEADLINE)
+    rehearsal = APT.simulate(replay, updates, deadline=DEADLINE)
     assert rehearsal.changes["lab-dep-b"] == "2.0"
     assert rehearsal.download_count == 4
     assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "uris": "yes"}
@@ -204,12 +207,12 @@ def test_rehearsal_over_a_real_answer() -> None:
 
 def test_a_removal_is_told() -> None:
     replay = Replay(recorded("debian-12-removal.apt_rehearse"))
-    rehearsal = APT.rehearse(replay, [make_update(id="lab-removes", available="2.0")], deadline=DEADLINE)
+    rehearsal = APT.simulate(replay, [make_update(id="lab-removes", available="2.0")], deadline=DEADLINE)
     assert rehearsal.removals == ("lab-plain",)
 
 
-def job_params(work: Work, *transactions: Transaction, **options: Any) -> Mapping[str, Any]:
-    script = APT.job(work, transactions, **options)
+def job_params(work: JobKind, *transactions: Transaction, **options: Any) -> Mapping[str, Any]:
+    script = APT.build_job_script(work, transactions, **options)
     assert not script.read_only
     return script.params
 
@@ -218,7 +221,7 @@ def test_job_parameters() -> None:
     first = make_update(id="a", available="1:2~rc1-1+b2")
     second = make_update(id="libc6:i386", available="2", installed=None)
     params = job_params(
-        Work.INSTALL,
+        JobKind.INSTALL,
         Transaction(3, (first,), 1000.9, 10.0),
         Transaction(5, (second,), 2000.0, 10.0),
         allowed=(first, second, first),
@@ -242,14 +245,14 @@ def test_job_parameters() -> None:
 
 
 def test_a_repair_needs_no_packages() -> None:
-    params = job_params(Work.REPAIR, Transaction(0, (), 5.0, 1.0))
+    params = job_params(JobKind.REPAIR, Transaction(0, (), 5.0, 1.0))
     assert (params["tx_0_packages"], params["allow_removals"]) == ((), "")
 
 
 @pytest.mark.parametrize("transactions", [(), (Transaction(0, (), 1.0, 1.0),)])
 def test_an_installation_of_nothing_is_refused(transactions: tuple[Transaction, ...]) -> None:
     with pytest.raises(RequestError):
-        APT.job(Work.INSTALL, transactions)
+        APT.build_job_script(JobKind.INSTALL, transactions)
 
 
 @pytest.mark.parametrize(
@@ -257,20 +260,22 @@ def test_an_installation_of_nothing_is_refused(transactions: tuple[Transaction, 
 )
 def test_what_apt_would_take_for_an_option_never_reaches_it(name: str, version: str) -> None:
     with pytest.raises(RequestError):
-        APT.job(Work.INSTALL, [Transaction(0, (make_update(id=name, available=version),), 1.0, 1.0)])
+        APT.build_job_script(JobKind.INSTALL, [Transaction(0, (make_update(id=name, available=version),), 1.0, 1.0)])
 
 
 def test_what_dpkg_would_take_for_a_pattern_never_reaches_it() -> None:
     with pytest.raises(RequestError):
-        APT.installed(Replay(recorded("debian-12.apt_installed")), [make_update(name="lib*")], deadline=DEADLINE)
+        APT.read_installed_versions(
+            Replay(recorded("debian-12.apt_installed")), [make_update(name="lib*")], deadline=DEADLINE
+        )
 
 
 def test_the_machines_best_known_manager_is_taken() -> None:
-    assert manager_for(make_facts(managers=("snap", "apt"))).name == "apt"
+    assert find_manager(make_facts(managers=("snap", "apt"))).name == "apt"
 
 
 @pytest.mark.parametrize("managers", [(), ("pacman",)])
 def test_an_unknown_system_says_what_can_be_done(managers: tuple[str, ...]) -> None:
     with pytest.raises(UnsupportedSystem) as caught:
-        manager_for(make_facts(managers=managers))
+        find_manager(make_facts(managers=managers))
     assert caught.value.hint

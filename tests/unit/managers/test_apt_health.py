@@ -5,19 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.managers.apt_health import (
-    auto_updaters,
-    find_problems,
-    lock_holder,
-    parse_packages,
-    refresh_warnings,
-)
-from tasks.managers.apt_parse import Simulation
-from tasks.managers.sections import Section
+from tasks.managers.apt.auto_updaters import find_auto_updaters
+from tasks.managers.apt.dpkg_state import describe_lock_holders, find_problems, parse_packages
+from tasks.managers.apt.output_parsers import AptSimulation
+from tasks.managers.apt.package_lists import parse_refresh_warnings
+from tasks.managers.script_output import ScriptSection
 from tests.unit.managers.recordings import section
 
 HALF = "lab-failing:all\tinstall\tok\thalf-configured\t2.0\n"
-FINE = Simulation()
+FINE = AptSimulation()
 
 
 def test_a_half_configured_package_is_a_problem_that_may_be_mended() -> None:
@@ -40,16 +36,16 @@ def test_a_damaged_package_is_not_mended_by_finishing() -> None:
 
 
 def test_unmet_dependencies_may_be_mended_and_other_complaints_of_apt_not() -> None:
-    unmet = Simulation(unmet={"a": "Depends: b"}, errors=("Unmet dependencies.",))
+    unmet = AptSimulation(unmet_dependencies={"a": "Depends: b"}, errors=("Unmet dependencies.",))
     assert find_problems((), "", unmet, interrupted=False) == (("a has unmet dependencies: Depends: b",), True)
-    other = Simulation(errors=("The package x needs to be reinstalled",))
+    other = AptSimulation(errors=("The package x needs to be reinstalled",))
     assert find_problems((), "", other, interrupted=False) == (("apt: The package x needs to be reinstalled",), False)
 
 
 def test_holds_and_waiting_triggers_are_no_problem() -> None:
     packages = parse_packages("a:amd64\thold\tok\tinstalled\t1\nb:amd64\tinstall\tok\ttriggers-pending\t1\n")
     assert find_problems(packages, "b: triggers pending", FINE, interrupted=False) == ((), False)
-    assert [package.held for package in packages] == [True, False]
+    assert [package.is_held for package in packages] == [True, False]
 
 
 def test_audits_that_nothing_else_explains_are_told() -> None:
@@ -59,33 +55,33 @@ def test_audits_that_nothing_else_explains_are_told() -> None:
 
 
 def test_a_real_refresh_without_trouble() -> None:
-    assert refresh_warnings(Section(0, section("debian-12.apt_assess", "update"))) == ()
+    assert parse_refresh_warnings(ScriptSection(0, section("debian-12.apt_assess", "update"))) == ()
 
 
 def test_one_dead_repository_is_a_warning() -> None:
-    warnings = refresh_warnings(Section(0, section("debian-12-partial.apt_assess", "update")))
+    warnings = parse_refresh_warnings(ScriptSection(0, section("debian-12-partial.apt_assess", "update")))
     assert any("Failed to fetch" in warning for warning in warnings)
 
 
 def test_no_live_repository_is_an_error_though_apt_says_0() -> None:
     text = section("debian-12-unreachable.apt_assess", "update")
     with pytest.raises(RepositoryError) as caught:
-        refresh_warnings(Section(0, text))
+        parse_refresh_warnings(ScriptSection(0, text))
     assert caught.value.transient
     assert caught.value.hint
 
 
 def test_a_malformed_source_is_no_passing_fault() -> None:
     with pytest.raises(ManagerError) as caught:
-        refresh_warnings(Section(100, section("debian-12-malformed.apt_assess", "update")))
+        parse_refresh_warnings(ScriptSection(100, section("debian-12-malformed.apt_assess", "update")))
     assert not caught.value.transient
     assert "sources.list" in caught.value.message
 
 
 def test_lists_that_others_read_are_busy() -> None:
     with pytest.raises(ManagerBusy, match=r"held by process 812 \(apt-get\)"):
-        refresh_warnings(
-            Section(100, "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)\n")
+        parse_refresh_warnings(
+            ScriptSection(100, "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)\n")
         )
 
 
@@ -95,10 +91,10 @@ def test_lock_holders_are_named_once() -> None:
         {"kind": "lock", "path": "/var/lib/dpkg/lock-frontend", "pid": 7, "name": "apt-get"},
         {"kind": "lock", "path": "/var/lib/dpkg/lock", "pid": 0, "name": "a process outside"},
     ]
-    assert lock_holder(records) == "apt-get (pid 7), a process outside"
-    assert lock_holder([]) == ""
+    assert describe_lock_holders(records) == "apt-get (pid 7), a process outside"
+    assert describe_lock_holders([]) == ""
     with pytest.raises(ProtocolViolation):
-        lock_holder([{"kind": "lock", "name": "x", "pid": "seven"}])
+        describe_lock_holders([{"kind": "lock", "name": "x", "pid": "seven"}])
 
 
 TIMERS = (
@@ -110,26 +106,26 @@ ON = 'APT::Periodic "";\nAPT::Periodic::Update-Package-Lists "1";\nAPT::Periodic
 
 
 def test_timers_tell_when_they_act() -> None:
-    assert auto_updaters(TIMERS.format("inactive"), ON, 1795238660) == (
+    assert find_auto_updaters(TIMERS.format("inactive"), ON, 1795238660) == (
         ("apt-daily.timer", 100.0),
         ("apt-daily-upgrade.timer", None),
     )
 
 
 def test_timers_whose_work_is_switched_off_do_nothing() -> None:
-    assert auto_updaters(TIMERS.format("inactive"), "", 0) == ()
-    assert auto_updaters(TIMERS.format("inactive"), ON + 'APT::Periodic::Enable "0";\n', 0) == ()
+    assert find_auto_updaters(TIMERS.format("inactive"), "", 0) == ()
+    assert find_auto_updaters(TIMERS.format("inactive"), ON + 'APT::Periodic::Enable "0";\n', 0) == ()
 
 
 def test_an_updater_that_runs_now_acts_now_whatever_is_switched_on() -> None:
-    assert auto_updaters(TIMERS.format("activating"), "", 0) == (("apt-daily-upgrade.service", 0.0),)
+    assert find_auto_updaters(TIMERS.format("activating"), "", 0) == (("apt-daily-upgrade.service", 0.0),)
 
 
 @given(st.text(), st.text(), st.text(), st.integers())
 def test_garbage_raises_nothing_but_errors_of_the_manager(one: str, two: str, three: str, now: int) -> None:
     find_problems(parse_packages(one), two, FINE, interrupted=False)
-    auto_updaters(one, two, now)
+    find_auto_updaters(one, two, now)
     try:
-        refresh_warnings(Section(0, three))
+        parse_refresh_warnings(ScriptSection(0, three))
     except ManagerError as error:
         assert error.message  # noqa: PT017 (any text may, but need not, be an error)

@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers import apt_parse
-from tasks.managers.apt_parse import Change, Offer, Release, parse_policy, parse_releases, parse_simulation
+from tasks.managers.apt import output_parsers
+from tasks.managers.apt.output_parsers import (
+    AvailableVersion,
+    PackageChange,
+    Release,
+    parse_policy,
+    parse_releases,
+    parse_simulation,
+)
 from tests.unit.managers.recordings import section
 
 UBUNTU = """\
@@ -45,19 +52,19 @@ def test_policy_of_a_real_machine() -> None:
     source = "http://deb.example bookworm-{}/main amd64 Packages"
     assert by_name["lab-sec"].installed == "1.0"
     assert by_name["lab-sec"].candidate == "2.1"
-    assert by_name["lab-sec"].newer == (
-        Offer("2.1", (source.format("updates"),)),
-        Offer("2.0", (source.format("security"),)),
+    assert by_name["lab-sec"].newer_versions == (
+        AvailableVersion("2.1", (source.format("updates"),)),
+        AvailableVersion("2.0", (source.format("security"),)),
     )
 
 
 def test_policy_with_phases_several_sources_and_a_foreign_architecture() -> None:
     openssl, libc6, gone = parse_policy(UBUNTU)
-    assert [offer.version for offer in openssl.newer] == ["3.0.2-0ubuntu1.18", "3.0.2-0ubuntu1.12"]
-    assert len(openssl.newer[0].sources) == 2
+    assert [offer.version for offer in openssl.newer_versions] == ["3.0.2-0ubuntu1.18", "3.0.2-0ubuntu1.12"]
+    assert len(openssl.newer_versions[0].index_files) == 2
     assert libc6.name == "libc6:i386"
     assert gone.installed is None
-    assert gone.newer == ()
+    assert gone.newer_versions == ()
 
 
 def test_releases_of_a_real_machine() -> None:
@@ -80,7 +87,7 @@ def test_simulation_of_a_real_machine() -> None:
     assert simulation.removals == ("lab-plain",)
     assert simulation.errors == ()
     changes = {change.name: change for change in simulation.changes}
-    assert changes["nginx-common"] == Change(
+    assert changes["nginx-common"] == PackageChange(
         "nginx-common", "all", "1.22.1-9+deb12u9", "1.22.1-9+deb12u10", ("Debian-Security:12/oldstable-security",)
     )
 
@@ -94,19 +101,19 @@ def test_simulation_with_new_packages_many_origins_and_none() -> None:
         "Inst local [1.0] (2.0 [amd64])\n"
     )
     kernel, foreign, local = simulation.changes
-    assert kernel.old is None
+    assert kernel.old_version is None
     assert foreign.name == "libx:i386"
     assert foreign.origins == ("Ubuntu:22.04/jammy-updates", "Ubuntu:22.04/jammy-security")
-    assert local == Change("local", "amd64", "1.0", "2.0")
+    assert local == PackageChange("local", "amd64", "1.0", "2.0")
     assert simulation.deferred == ("apt", "libapt-pkg6.0", "snapd")
 
 
 def test_refusals_of_a_real_machine() -> None:
     conflict = parse_simulation(section("debian-12-conflict.apt_rehearse", "simulation"))
-    assert conflict.unmet == {"lab-removes": "Conflicts: lab-plain but 2.0 is to be installed"}
+    assert conflict.unmet_dependencies == {"lab-removes": "Conflicts: lab-plain but 2.0 is to be installed"}
     assert conflict.errors == ("Unable to correct problems, you have held broken packages.",)
     unknown = parse_simulation(section("debian-12-unknown.apt_rehearse", "simulation"))
-    assert unknown.missing == ("lab-plain", "nosuch")
+    assert unknown.unknown_packages == ("lab-plain", "nosuch")
 
 
 def test_unmet_dependencies_over_several_lines() -> None:
@@ -117,23 +124,23 @@ def test_unmet_dependencies_over_several_lines() -> None:
         " d : Breaks: a (< 3) but 2 is to be installed\n"
         "E: Unable to correct problems, you have held broken packages.\n"
     )
-    assert simulation.unmet["a"].count("Depends") == 2
-    assert list(simulation.unmet) == ["a", "d"]
+    assert simulation.unmet_dependencies["a"].count("Depends") == 2
+    assert list(simulation.unmet_dependencies) == ["a", "d"]
 
 
 def test_uris_of_a_real_machine() -> None:
-    files = apt_parse.parse_uris(section("debian-12.apt_rehearse", "uris"))
+    files = output_parsers.parse_download_sizes(section("debian-12.apt_rehearse", "uris"))
     assert files["lab-dep-a_2.0_all.deb"] == 20672
     assert len(files) == 4
 
 
 PARSERS = [
-    apt_parse.parse_policy,
-    apt_parse.parse_releases,
-    apt_parse.parse_simulation,
-    apt_parse.parse_stanzas,
-    apt_parse.parse_uris,
-    apt_parse.release_of,
+    output_parsers.parse_policy,
+    output_parsers.parse_releases,
+    output_parsers.parse_simulation,
+    output_parsers.parse_stanzas,
+    output_parsers.parse_download_sizes,
+    output_parsers.parse_origin,
 ]
 LINE = st.sampled_from(
     [*UBUNTU.splitlines(), "Inst a [", "Inst a (", "E: ", " release ,=", "'u' f 9" * 2, ":", "Package: ", "Remv "]

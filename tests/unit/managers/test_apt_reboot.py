@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tasks.managers.apt_reboot import reboot_need, services_to_restart
-from tasks.states import Answer
+from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
+from tasks.states import YesNoUnknown
 
 OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"
 CURRENT = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KCUR: 6.1.0-28-amd64\nNEEDRESTART-KSTA: 1\n"
@@ -33,51 +33,76 @@ CONTAINER = {"container": True, "kernel": "6.18.44-other", "images": "", "packag
 @pytest.mark.parametrize(
     ("changes", "needrestart", "answer", "reason"),
     [
-        ({}, None, Answer.NO, ""),
-        ({"flag": True, "asked_by": "libc6\nlibc6\ndbus"}, None, Answer.YES, "/run/reboot-required (libc6, dbus)"),
-        ({"images": f"{NEW}\n{OLD}"}, None, Answer.YES, f"kernel {NEW} is installed, {OLD} is running"),
-        ({"images": f"6.1.0-9-amd64\n{OLD}"}, None, Answer.NO, ""),
-        ({"images": f"{OLD}\n6.1.0-41-cloud-amd64"}, None, Answer.NO, ""),
-        ({"package": "6.1.123-1"}, None, Answer.YES, f"kernel {OLD} is installed as 6.1.123-1, 6.1.119-1 is running"),
-        ({"kernel": "5.15.0-130-generic", "images": "5.15.0-130-generic\n5.15.0-25-generic"}, None, Answer.NO, ""),
+        ({}, None, YesNoUnknown.NO, ""),
+        (
+            {"flag": True, "asked_by": "libc6\nlibc6\ndbus"},
+            None,
+            YesNoUnknown.YES,
+            "/run/reboot-required (libc6, dbus)",
+        ),
+        ({"images": f"{NEW}\n{OLD}"}, None, YesNoUnknown.YES, f"kernel {NEW} is installed, {OLD} is running"),
+        ({"images": f"6.1.0-9-amd64\n{OLD}"}, None, YesNoUnknown.NO, ""),
+        ({"images": f"{OLD}\n6.1.0-41-cloud-amd64"}, None, YesNoUnknown.NO, ""),
+        (
+            {"package": "6.1.123-1"},
+            None,
+            YesNoUnknown.YES,
+            f"kernel {OLD} is installed as 6.1.123-1, 6.1.119-1 is running",
+        ),
+        (
+            {"kernel": "5.15.0-130-generic", "images": "5.15.0-130-generic\n5.15.0-25-generic"},
+            None,
+            YesNoUnknown.NO,
+            "",
+        ),
         (
             {"images": "6.1.0-28-cloud-amd64"},
             None,
-            Answer.UNKNOWN,
+            YesNoUnknown.UNKNOWN,
             f"the running kernel {OLD} is none of those in /boot",
         ),
-        ({"images": "6.1.0-28-cloud-amd64"}, CURRENT, Answer.NO, ""),
-        ({}, CURRENT.replace("KSTA: 1", "KSTA: 3\nNEEDRESTART-KEXP: x"), Answer.YES, "needrestart: kernel x is"),
-        ({}, CURRENT + "NEEDRESTART-UCSTA: 2\n", Answer.YES, "needrestart: newer processor microcode is installed"),
-        ({}, CURRENT.replace("KSTA: 1", "KSTA: 0"), Answer.NO, ""),
-        (CONTAINER, None, Answer.UNKNOWN, "no kernel of its own"),
-        (CONTAINER, "NEEDRESTART-VER: 3.6\n", Answer.NO, ""),
-        (CONTAINER | {"hook": True}, None, Answer.NO, ""),
-        (CONTAINER | {"flag": True}, None, Answer.YES, "/run/reboot-required"),
-        (CONTAINER | {"images": NEW}, "NEEDRESTART-VER: 3.6\n", Answer.NO, ""),  # its host's kernel runs, not that one
+        ({"images": "6.1.0-28-cloud-amd64"}, CURRENT, YesNoUnknown.NO, ""),
+        ({}, CURRENT.replace("KSTA: 1", "KSTA: 3\nNEEDRESTART-KEXP: x"), YesNoUnknown.YES, "needrestart: kernel x is"),
+        (
+            {},
+            CURRENT + "NEEDRESTART-UCSTA: 2\n",
+            YesNoUnknown.YES,
+            "needrestart: newer processor microcode is installed",
+        ),
+        ({}, CURRENT.replace("KSTA: 1", "KSTA: 0"), YesNoUnknown.NO, ""),
+        (CONTAINER, None, YesNoUnknown.UNKNOWN, "no kernel of its own"),
+        (CONTAINER, "NEEDRESTART-VER: 3.6\n", YesNoUnknown.NO, ""),
+        (CONTAINER | {"hook": True}, None, YesNoUnknown.NO, ""),
+        (CONTAINER | {"flag": True}, None, YesNoUnknown.YES, "/run/reboot-required"),
+        (
+            CONTAINER | {"images": NEW},
+            "NEEDRESTART-VER: 3.6\n",
+            YesNoUnknown.NO,
+            "",
+        ),  # its host's kernel runs, not that one
     ],
 )
-def test_witnesses(changes: dict[str, Any], needrestart: str | None, answer: Answer, reason: str) -> None:
-    need = reboot_need(record(**changes), needrestart)
+def test_witnesses(changes: dict[str, Any], needrestart: str | None, answer: YesNoUnknown, reason: str) -> None:
+    need = find_reboot_need(record(**changes), needrestart)
     assert need.answer is answer
     assert bool(need.reasons) == bool(reason)
     assert all(reason in told for told in need.reasons)
 
 
 def test_every_reason_is_told() -> None:
-    need = reboot_need(record(flag=True, images=f"{OLD} {NEW}"), CURRENT)
+    need = find_reboot_need(record(flag=True, images=f"{OLD} {NEW}"), CURRENT)
     assert len(need.reasons) == 2
 
 
 def test_services() -> None:
     text = "NEEDRESTART-VER: 3.6\nNEEDRESTART-SVC: nginx.service\nNEEDRESTART-SVC: ssh.service\n"
-    assert services_to_restart(text) == ("nginx.service", "ssh.service")
-    assert services_to_restart(None) == ()
+    assert find_services_to_restart(text) == ("nginx.service", "ssh.service")
+    assert find_services_to_restart(None) == ()
 
 
 def test_own_jobs_are_no_services_to_restart() -> None:
     unit = "fleetpatch-20260310-010000-aaaaaa-install-0-0011223344.service"
-    assert services_to_restart(f"NEEDRESTART-SVC: {unit}\nNEEDRESTART-SVC: nginx.service\n") == ("nginx.service",)
+    assert find_services_to_restart(f"NEEDRESTART-SVC: {unit}\nNEEDRESTART-SVC: nginx.service\n") == ("nginx.service",)
     cgroup = "/system.slice/{}"
     outdated = f"0\tsh\t{cgroup.format(unit)}\n0\tnginx\t{cgroup.format('nginx.service')}\n"
-    assert services_to_restart(None, outdated) == ("nginx.service",)
+    assert find_services_to_restart(None, outdated) == ("nginx.service",)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt_parse import Change, Simulation, parse_simulation
-from tasks.managers.apt_rehearse import MOST_SIMULATIONS, Answer, rehearse
+from tasks.managers.apt.output_parsers import AptSimulation, PackageChange, parse_simulation
+from tasks.managers.apt.simulation import MAX_SIMULATIONS, SimulationAnswer, simulate_installation
 from tasks.model import Update
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import section
@@ -19,12 +19,12 @@ class RuleApt:
         self.refuses = refuses
         self.asked = 0
 
-    def __call__(self, wanted: Sequence[Update], *, uris: bool) -> Answer:
+    def __call__(self, wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
         self.asked += 1
         if error := self.refuses(frozenset(update.id for update in wanted)):
-            return Answer(parse_simulation(error))
-        changes = tuple(Change(u.id, u.arch, u.installed, u.available) for u in wanted)
-        return Answer(Simulation(changes), "'u' f_1 10 \n'u' g_1 5 SHA256:1\n" if uris else None)
+            return SimulationAnswer(parse_simulation(error))
+        changes = tuple(PackageChange(u.id, u.arch, u.installed, u.available) for u in wanted)
+        return SimulationAnswer(AptSimulation(changes), "'u' f_1 10 \n'u' g_1 5 SHA256:1\n" if uris else None)
 
 
 def updates(*ids: str, group: str = "") -> tuple[Update, ...]:
@@ -37,7 +37,7 @@ def bad(*culprits: str) -> Callable[[frozenset[str]], str]:
 
 def test_a_set_that_apt_agrees_to_costs_one_simulation() -> None:
     apt = RuleApt(bad())
-    rehearsal = rehearse(updates("a", "b"), apt)
+    rehearsal = simulate_installation(updates("a", "b"), apt)
     assert rehearsal.changes == {"a": "2", "b": "2"}
     assert rehearsal.refused is None
     assert (rehearsal.download_bytes, rehearsal.download_count) == (15, 2)
@@ -46,13 +46,13 @@ def test_a_set_that_apt_agrees_to_costs_one_simulation() -> None:
 
 def test_nothing_asks_nobody() -> None:
     apt = RuleApt(bad())
-    assert rehearse((), apt).changes == {}
+    assert simulate_installation((), apt).changes == {}
     assert apt.asked == 0
 
 
 def test_one_bad_update_does_not_sink_the_others() -> None:
     apt = RuleApt(bad("p17"))
-    rehearsal = rehearse(updates(*(f"p{n}" for n in range(64))), apt)
+    rehearsal = simulate_installation(updates(*(f"p{n}" for n in range(64))), apt)
     assert set(rehearsal.refused or {}) == {"p17"}
     assert len(rehearsal.changes) == 63
     assert apt.asked <= 2 + 2 * 7
@@ -61,7 +61,7 @@ def test_one_bad_update_does_not_sink_the_others() -> None:
 def test_whom_apt_names_is_asked_about_last() -> None:
     conflict = section("debian-12-conflict.apt_rehearse", "simulation")
     apt = RuleApt(lambda ids: conflict if ids >= {"lab-plain", "lab-removes"} else "")
-    rehearsal = rehearse(updates("lab-removes", "lab-plain", *"abcdefgh"), apt)
+    rehearsal = simulate_installation(updates("lab-removes", "lab-plain", *"abcdefgh"), apt)
     assert rehearsal.refused == {"lab-removes": "lab-removes: Conflicts: lab-plain but 2.0 is to be installed"}
     assert apt.asked == 4
 
@@ -69,7 +69,7 @@ def test_whom_apt_names_is_asked_about_last() -> None:
 def test_what_apt_does_not_know_any_more_is_left_out() -> None:
     unknown = section("debian-12-unknown.apt_rehearse", "simulation")
     apt = RuleApt(lambda ids: unknown if ids & {"lab-plain", "nosuch"} else "")
-    rehearsal = rehearse(updates("lab-plain", "nosuch", "a"), apt)
+    rehearsal = simulate_installation(updates("lab-plain", "nosuch", "a"), apt)
     assert set(rehearsal.refused or {}) == {"lab-plain", "nosuch"}
     assert rehearsal.changes == {"a": "2"}
     assert apt.asked == 3
@@ -77,21 +77,21 @@ def test_what_apt_does_not_know_any_more_is_left_out() -> None:
 
 def test_a_group_is_refused_as_one() -> None:
     apt = RuleApt(bad("libssl3"))
-    rehearsal = rehearse((*updates("openssl", "libssl3", group="openssl"), *updates("a")), apt)
+    rehearsal = simulate_installation((*updates("openssl", "libssl3", group="openssl"), *updates("a")), apt)
     assert set(rehearsal.refused or {}) == {"openssl", "libssl3"}
     assert rehearsal.changes == {"a": "2"}
 
 
 def test_all_refused() -> None:
-    rehearsal = rehearse(updates("a", "b"), RuleApt(lambda _: "E: nothing today\n"))
+    rehearsal = simulate_installation(updates("a", "b"), RuleApt(lambda _: "E: nothing today\n"))
     assert rehearsal.refused == {"a": "nothing today", "b": "nothing today"}
     assert rehearsal.changes == {}
 
 
 def test_the_work_is_bounded() -> None:
     apt = RuleApt(lambda ids: "E: x\n" if len(ids) > 0 else "")
-    rehearsal = rehearse(updates(*(f"p{n}" for n in range(500))), apt)
-    assert apt.asked <= MOST_SIMULATIONS + 2
+    rehearsal = simulate_installation(updates(*(f"p{n}" for n in range(500))), apt)
+    assert apt.asked <= MAX_SIMULATIONS + 2
     assert len(rehearsal.refused or {}) == 500
 
 
@@ -103,7 +103,7 @@ def test_what_is_kept_fits_and_what_is_refused_does_not(culprits: set[str], pair
     def refuses(ids: frozenset[str]) -> str:
         return "E: no\n" if ids & culprits or any(pair <= ids for pair in pairs) else ""
 
-    rehearsal = rehearse(updates(*NAMES), RuleApt(refuses))
+    rehearsal = simulate_installation(updates(*NAMES), RuleApt(refuses))
     kept, refused = frozenset(rehearsal.changes), set(rehearsal.refused or {})
     assert kept | refused == set(NAMES)
     assert not kept & refused

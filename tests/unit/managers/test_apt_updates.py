@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt_parse import Change, Offer, Policy, Release
-from tasks.managers.apt_updates import AptKnowledge, classify, pending_updates, with_pro
+from tasks.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release
+from tasks.managers.apt.pending_updates import AptState, build_pending_updates, classify_releases
+from tasks.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.model import Update
 from tasks.states import Classification
 
@@ -22,13 +23,15 @@ DOCKER = Release("Docker", "Docker CE", "", "bookworm", "bookworm")
 RELEASES = {"sec": SECURITY, "upd": UPDATES, "docker": DOCKER}
 
 
-def know(*policies: Policy, **more: object) -> AptKnowledge:
-    base = AptKnowledge(native="amd64", policies=policies, releases=RELEASES, held=frozenset(), stanzas=(), changes=())
+def know(*policies: PackagePolicy, **more: object) -> AptState:
+    base = AptState(
+        native_architecture="amd64", policies=policies, releases=RELEASES, held=frozenset(), stanzas=(), changes=()
+    )
     return replace(base, **more)  # type: ignore[arg-type]
 
 
-def policy(*newer: Offer, name: str = "x", candidate: str | None = None) -> Policy:
-    return Policy(name, "1", candidate or newer[0].version, newer)
+def policy(*newer: AvailableVersion, name: str = "x", candidate: str | None = None) -> PackagePolicy:
+    return PackagePolicy(name, "1", candidate or newer[0].version, newer)
 
 
 @pytest.mark.parametrize(
@@ -47,41 +50,41 @@ def policy(*newer: Offer, name: str = "x", candidate: str | None = None) -> Poli
     ],
 )
 def test_classification_by_origin(releases: list[Release], expected: Classification) -> None:
-    assert classify(releases) is expected
+    assert classify_releases(releases) is expected
 
 
 def test_a_security_fix_counts_though_something_newer_is_installed_instead() -> None:
-    (update,) = pending_updates(know(policy(Offer("3", ("upd",)), Offer("2", ("sec",)))))
+    (update,) = build_pending_updates(know(policy(AvailableVersion("3", ("upd",)), AvailableVersion("2", ("sec",)))))
     assert update.classification is Classification.SECURITY
     assert update.available == "3"
     assert update.origins == ("Debian:12-updates/stable-updates", "Debian-Security:12/oldstable-security")
 
 
 def test_what_is_not_newer_is_not_pending() -> None:
-    assert pending_updates(know(Policy("x", "1", "1", ()), Policy("y", None, "1", ()))) == ()
+    assert build_pending_updates(know(PackagePolicy("x", "1", "1", ()), PackagePolicy("y", None, "1", ()))) == ()
 
 
 def test_a_candidate_that_is_older_is_no_update() -> None:
-    assert pending_updates(know(policy(Offer("2", ("upd",)), candidate="0.5"))) == ()
+    assert build_pending_updates(know(policy(AvailableVersion("2", ("upd",)), candidate="0.5"))) == ()
 
 
 def test_a_pin_that_keeps_a_security_fix_away_is_told_as_held() -> None:
-    (update,) = pending_updates(know(policy(Offer("2", ("sec",)), candidate="1")))
+    (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("sec",)), candidate="1")))
     assert (update.available, update.held, update.classification) == ("2", True, Classification.SECURITY)
 
 
 def test_a_hold_is_told_and_the_update_stays() -> None:
-    (update,) = pending_updates(know(policy(Offer("2", ("upd",))), held=frozenset({"x"})))
+    (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("upd",))), held=frozenset({"x"})))
     assert update.held
 
 
 def test_an_update_that_is_rolled_out_in_phases_is_blocked() -> None:
-    (update,) = pending_updates(know(policy(Offer("2", ("upd",))), deferred=frozenset({"x"})))
+    (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("upd",))), deferred=frozenset({"x"})))
     assert update.blocked.startswith("PHASED")
 
 
 def test_without_any_security_repository_nothing_is_called_harmless() -> None:
-    (update,) = pending_updates(know(policy(Offer("2", ("upd",))), releases={"upd": UPDATES}))
+    (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("upd",))), releases={"upd": UPDATES}))
     assert update.classification is Classification.UNCLASSIFIED
 
 
@@ -91,19 +94,23 @@ def test_size_source_and_architecture_come_from_the_version_that_is_installed() 
         {"Package": "x", "Architecture": "amd64", "Version": "1"},
         {"Package": "x", "Architecture": "i386", "Version": "2", "Size": "9"},
     )
-    native, foreign = pending_updates(
-        know(policy(Offer("2", ("upd",))), policy(Offer("2", ("upd",)), name="x:i386"), stanzas=stanzas)
+    native, foreign = build_pending_updates(
+        know(
+            policy(AvailableVersion("2", ("upd",))),
+            policy(AvailableVersion("2", ("upd",)), name="x:i386"),
+            stanzas=stanzas,
+        )
     )
     assert (native.arch, native.group, native.size_bytes) == ("all", "src", 123)
     assert (foreign.id, foreign.name, foreign.arch, foreign.size_bytes) == ("x:i386", "x", "i386", 9)
 
 
-def kernel_knowledge() -> AptKnowledge:
+def kernel_knowledge() -> AptState:
     """A metapackage's update brings a kernel, which brings its modules; the metapackage is a security update."""
     meta, image, modules = "linux-image-amd64", "linux-image-6.1.0-41-amd64", "linux-modules-6.1.0-41"
     return know(
-        policy(Offer("6.1.150-1", ("sec",)), name=meta),
-        policy(Offer("2", ("upd",)), name="other"),
+        policy(AvailableVersion("6.1.150-1", ("sec",)), name=meta),
+        policy(AvailableVersion("2", ("upd",)), name="other"),
         stanzas=(
             {"Package": meta, "Version": "6.1.150-1", "Source": "linux-signed", "Depends": f"{image} (= 6.1.150-1)"},
             {
@@ -116,16 +123,16 @@ def kernel_knowledge() -> AptKnowledge:
             {"Package": "other", "Version": "2", "Recommends": "newcomer"},
         ),
         changes=(
-            Change(modules, "amd64", None, "6.1.150-1", ("Debian:12-updates/stable-updates",)),
-            Change(image, "amd64", None, "6.1.150-1", ("Debian-Security:12/stable-security",)),
-            Change("newcomer", "all", None, "1", ("Debian-Security:12/stable-security",)),
-            Change(meta, "amd64", "1", "6.1.150-1", ()),
+            PackageChange(modules, "amd64", None, "6.1.150-1", ("Debian:12-updates/stable-updates",)),
+            PackageChange(image, "amd64", None, "6.1.150-1", ("Debian-Security:12/stable-security",)),
+            PackageChange("newcomer", "all", None, "1", ("Debian-Security:12/stable-security",)),
+            PackageChange(meta, "amd64", "1", "6.1.150-1", ()),
         ),
     )
 
 
 def test_a_new_kernel_goes_with_the_metapackage_that_brings_it() -> None:
-    updates = {update.name: update for update in pending_updates(kernel_knowledge())}
+    updates = {update.name: update for update in build_pending_updates(kernel_knowledge())}
     image, modules = updates["linux-image-6.1.0-41-amd64"], updates["linux-modules-6.1.0-41"]
     assert image.installed is None
     assert image.classification is modules.classification is Classification.SECURITY
@@ -134,7 +141,7 @@ def test_a_new_kernel_goes_with_the_metapackage_that_brings_it() -> None:
 
 
 def test_a_new_package_is_only_as_urgent_as_what_brings_it() -> None:
-    updates = {update.name: update for update in pending_updates(kernel_knowledge())}
+    updates = {update.name: update for update in build_pending_updates(kernel_knowledge())}
     assert updates["newcomer"].classification is Classification.OTHER
 
 
@@ -148,8 +155,8 @@ PRO = """{"data": {"attributes": {"updates": [
 
 
 def test_pro_tells_cves_and_what_a_subscription_would_give() -> None:
-    updates = pending_updates(know(policy(Offer("2", ("upd",)))))
-    x, y, x_esm = with_pro(updates, PRO, "amd64", {"y": "3"})
+    updates = build_pending_updates(know(policy(AvailableVersion("2", ("upd",)))))
+    x, y, x_esm = with_pro_updates(updates, PRO, "amd64", {"y": "3"})
     assert x.cves == ("CVE-2026-1",)
     assert y.classification is x_esm.classification is Classification.SECURITY_ESM
     assert y.blocked.startswith("UA_ESM_REQUIRED")
@@ -162,17 +169,21 @@ def test_pro_tells_cves_and_what_a_subscription_would_give() -> None:
 @given(answer=st.text() | st.sampled_from(["[]", '{"data": null}', '{"data": {"attributes": {"updates": [1, {}]}}}']))
 def test_garbage_from_pro_changes_nothing(answer: str) -> None:
     updates = (Update("x", "x", "amd64", "1", "2", Classification.OTHER),)
-    assert with_pro(updates, answer, "amd64", {}) == updates
+    assert with_pro_updates(updates, answer, "amd64", {}) == updates
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e:i386"])
 
 
 @given(
-    changes=st.lists(st.builds(Change, NAMES, st.just("amd64"), st.none(), st.just("1")), unique_by=lambda c: c.name),
+    changes=st.lists(
+        st.builds(PackageChange, NAMES, st.just("amd64"), st.none(), st.just("1")), unique_by=lambda c: c.name
+    ),
     depends=st.dictionaries(NAMES, st.lists(NAMES).map(", ".join)),
 )
-def test_every_new_package_is_told_once_whatever_brings_it(changes: list[Change], depends: dict[str, str]) -> None:
+def test_every_new_package_is_told_once_whatever_brings_it(
+    changes: list[PackageChange], depends: dict[str, str]
+) -> None:
     stanzas = tuple({"Package": name, "Version": "1", "Depends": text} for name, text in depends.items())
-    updates = pending_updates(know(changes=tuple(changes), stanzas=stanzas))
+    updates = build_pending_updates(know(changes=tuple(changes), stanzas=stanzas))
     assert sorted(update.id for update in updates) == sorted(change.name for change in changes)

@@ -1,11 +1,11 @@
 """Who publishes an update: the newest version of a security origin is known, and a change of vendor is told."""
 
-from tasks.managers.apt_parse import parse_policy, parse_releases
-from tasks.managers.apt_updates import AptKnowledge, pending_updates
+from tasks.managers.apt.output_parsers import parse_policy, parse_releases
+from tasks.managers.apt.pending_updates import AptState, build_pending_updates
 from tasks.model import PackageState, RebootNeed, Selection, Update
-from tasks.rules.checks import vendor_findings
-from tasks.rules.selection import select
-from tasks.states import Answer, Classification
+from tasks.rules.machine_checks.packages import check_vendor_changes
+from tasks.rules.updates.selection import select_updates
+from tasks.states import Classification, YesNoUnknown
 
 RELEASES = """Package files:
  100 /var/lib/dpkg/status
@@ -33,13 +33,15 @@ GONE = POLICY.replace("        500 http://deb/ bookworm/main amd64 Packages\n", 
 
 
 def update_of(policy: str) -> Update:
-    (update,) = pending_updates(AptKnowledge("amd64", parse_policy(policy), parse_releases(RELEASES), frozenset(), ()))
+    (update,) = build_pending_updates(
+        AptState("amd64", parse_policy(policy), parse_releases(RELEASES), frozenset(), ())
+    )
     return update
 
 
 def chosen(**selection: object) -> Update:
-    state = PackageState("apt", (update_of(POLICY),), RebootNeed(Answer.NO))
-    ((update,), _) = select(state, Selection(**selection))  # type: ignore[arg-type]
+    state = PackageState("apt", (update_of(POLICY),), RebootNeed(YesNoUnknown.NO))
+    ((update,), _) = select_updates(state, Selection(**selection))  # type: ignore[arg-type]
     return update
 
 
@@ -50,7 +52,7 @@ def test_the_newest_version_of_a_security_origin_is_known() -> None:
 
 def test_who_wants_security_fixes_gets_none_from_elsewhere() -> None:
     assert (chosen().available, chosen().vendor_change) == ("1.1", "")
-    assert vendor_findings([chosen()]) == ()
+    assert check_vendor_changes([chosen()]) == ()
 
 
 def test_the_newest_of_all_is_a_choice() -> None:
@@ -62,7 +64,7 @@ def test_the_newest_of_all_is_a_choice() -> None:
 
 def test_a_change_of_vendor_is_told() -> None:
     assert update_of(POLICY).vendor_change == "Debian -> Vendor"
-    (told,) = vendor_findings([chosen(newest=True)])
+    (told,) = check_vendor_changes([chosen(newest=True)])
     assert "web 9.0 (Debian -> Vendor)" in told.message
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flows.notify import Notifier, heralded
-from flows.policy_forms import NotifyRequest
-from flows.tidings import Tiding
-from inventory.credentials import Credential, resolve
-from tasks.states import Occasion
+from flows.notify.messages import Message
+from flows.notify.notifier import AppriseNotifier, open_notifier
+from flows.request.policies import NotifyRequest
+from inventory.credentials import Credential, resolve_credential
+from tasks.states import NotificationEvent
 from tests.support import builders as make
 
 # What Apprise's e-mail plugin imports of the standard library while it is loaded.
@@ -76,10 +76,10 @@ def asked(to: str = "env:OPS_URL", *on: Any) -> NotifyRequest:
 def test_it_arrives_with_its_title_and_kind(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_URL", listener.url)
     said: list[str] = []
-    with heralded([asked("env:OPS_URL", "finished", "failed")], resolve, said.append) as tell:
-        tell(Occasion.FINISHED, make.make_report())
-        tell(Occasion.PLANNED, make.make_report())
-        tell(Occasion.FAILED, make.make_report())
+    with open_notifier([asked("env:OPS_URL", "finished", "failed")], resolve_credential, said.append) as tell:
+        tell(NotificationEvent.FINISHED, make.make_report())
+        tell(NotificationEvent.PLANNED, make.make_report())
+        tell(NotificationEvent.FAILED, make.make_report())
     assert said == []
     assert [(post["title"].rsplit(": ", 1)[-1], post["type"]) for post in listener.got] == [
         ("finished", "info"),
@@ -95,10 +95,10 @@ def test_a_file_and_a_block_are_references_too(listener: Listener, tmp_path: Pat
     blocks = {"ops": listener.url}
 
     def fetch(reference: str) -> Credential:
-        return resolve(reference, blocks=blocks.__getitem__)
+        return resolve_credential(reference, read_block=blocks.__getitem__)
 
-    with heralded([asked(f"file:{place}"), asked("block:ops")], fetch, pytest.fail) as tell:
-        tell(Occasion.FINISHED, make.make_report())
+    with open_notifier([asked(f"file:{place}"), asked("block:ops")], fetch, pytest.fail) as tell:
+        tell(NotificationEvent.FINISHED, make.make_report())
     assert len(listener.got) == 2
 
 
@@ -119,8 +119,8 @@ def test_what_can_not_be_sent_is_said_without_its_secret(
     else:
         monkeypatch.setenv("OPS_URL", url)
     said: list[str] = []
-    with heralded([asked()], resolve, said.append) as tell:
-        tell(Occasion.FINISHED, make.make_report())
+    with open_notifier([asked()], resolve_credential, said.append) as tell:
+        tell(NotificationEvent.FINISHED, make.make_report())
     (line,) = said
     assert line.startswith("env:OPS_URL was not told that the run is finished: ")
     assert why in line
@@ -134,8 +134,8 @@ def test_a_url_in_the_place_of_a_reference_is_neither_used_nor_repeated(
         asked(listener.url)
     said: list[str] = []
     unchecked = NotifyRequest.model_construct(to=listener.url, on=["finished"])
-    with heralded([unchecked], resolve, said.append) as tell:
-        tell(Occasion.FINISHED, make.make_report())
+    with open_notifier([unchecked], resolve_credential, said.append) as tell:
+        tell(NotificationEvent.FINISHED, make.make_report())
     assert listener.got == []
     assert said == ["notification 1 was not told that the run is finished: this is no credential reference"]
     assert SECRET not in heard.text
@@ -144,10 +144,10 @@ def test_a_url_in_the_place_of_a_reference_is_neither_used_nor_repeated(
 def test_a_service_that_refuses_is_said(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPS_URL", listener.url)
     listener.status = 403
-    notifier = Notifier([asked()], resolve, lambda _: None)
-    notifier(Occasion.FINISHED, make.make_report())
+    notifier = AppriseNotifier([asked()], resolve_credential, lambda _: None)
+    notifier(NotificationEvent.FINISHED, make.make_report())
     notifier.close()
-    assert notifier.untold == ["env:OPS_URL was not told that the run is finished: the service did not take it"]
+    assert notifier.undelivered == ["env:OPS_URL was not told that the run is finished: the service did not take it"]
 
 
 def test_a_service_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,12 +155,12 @@ def test_a_service_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
     let_go = threading.Event()
     said: list[str] = []
 
-    def hang(url: str, told: Tiding) -> bool:
+    def hang(url: str, told: Message) -> bool:
         return let_go.wait(30)
 
-    notifier = Notifier([asked(), asked()], resolve, said.append, hang)
+    notifier = AppriseNotifier([asked(), asked()], resolve_credential, said.append, hang)
     began = time.monotonic()
-    notifier(Occasion.FINISHED, make.make_report())
+    notifier(NotificationEvent.FINISHED, make.make_report())
     assert time.monotonic() - began < 20
     notifier.close(seconds=0.05)
     assert time.monotonic() - began < 20
@@ -174,13 +174,13 @@ def test_what_a_service_raises_costs_nothing_and_its_words_are_not_repeated(
     monkeypatch.setenv("OPS_URL", SECRET)
     sent: list[str] = []
 
-    def broken(url: str, told: Tiding) -> bool:
+    def broken(url: str, told: Message) -> bool:
         sent.append(told.title)
         raise OSError(f"can't reach {url}")
 
     said: list[str] = []
-    notifier = Notifier([asked(), asked("env:OPS_URL", "finished")], resolve, said.append, broken)
-    notifier(Occasion.FINISHED, make.make_report())
+    notifier = AppriseNotifier([asked(), asked("env:OPS_URL", "finished")], resolve_credential, said.append, broken)
+    notifier(NotificationEvent.FINISHED, make.make_report())
     notifier.close()
     assert len(sent) == 2
     assert said == ["env:OPS_URL was not told that the run is finished: OSError while sending"] * 2
@@ -189,7 +189,7 @@ def test_what_a_service_raises_costs_nothing_and_its_words_are_not_repeated(
 
 def test_nobody_who_asked_for_nothing_is_told_and_no_thread_is_begun() -> None:
     before = set(threading.enumerate())  # one of an earlier test may still be about to end
-    notifier = Notifier([asked("env:OPS_URL", "missed")], resolve, pytest.fail)
-    notifier(Occasion.FINISHED, make.make_report())
+    notifier = AppriseNotifier([asked("env:OPS_URL", "missed")], resolve_credential, pytest.fail)
+    notifier(NotificationEvent.FINISHED, make.make_report())
     notifier.close()
     assert not any(thread.name == "notify" for thread in threading.enumerate() if thread not in before)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from flows.campaign import Campaign
-from flows.notify import Notifier
-from flows.policy_forms import NotifyRequest
-from flows.ports import PlainRunner
-from flows.tidings import Tiding
-from inventory.credentials import resolve
+from flows.engine.fleet_run import FleetRun
+from flows.local_run import LocalRunner
+from flows.notify.messages import Message
+from flows.notify.notifier import AppriseNotifier
+from flows.request.policies import NotifyRequest
+from inventory.credentials import resolve_credential
 from tasks.model import RunReport
 from tasks.states import OperationState
 from tests.support.fake_packages import FakePackage
@@ -23,15 +23,17 @@ def told_of(fleet: SimFleet, monkeypatch: pytest.MonkeyPatch, *, works: bool = T
     monkeypatch.setenv("OPS_URL", "json://somewhere")
     heard: list[str] = []
 
-    def send(url: str, told: Tiding) -> bool:
+    def send(url: str, told: Message) -> bool:
         heard.append(told.title.rsplit(": ", 1)[-1])
         if not works:
             raise ConnectionError(url)
         return True
 
-    notifier = Notifier([NotifyRequest(to="env:OPS_URL", on=EVERYTHING)], resolve, fleet.watch.said, send)
-    ports = replace(fleet.ports(), tell=notifier)
-    report = Campaign(fleet.request(), ports, PlainRunner(), run_id="20260310-010000-aaaaaa").carry_out()
+    notifier = AppriseNotifier(
+        [NotifyRequest(to="env:OPS_URL", on=EVERYTHING)], resolve_credential, fleet.watch.on_message, send
+    )
+    ports = replace(fleet.ports(), notify=notifier)
+    report = FleetRun(fleet.request(), ports, LocalRunner(), run_id="20260310-010000-aaaaaa").execute()
     notifier.close()
     return heard, report
 

@@ -8,9 +8,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.records.address import address, shown
-from tasks.records.faults import translated
-from tasks.records.opening import open_records
+from tasks.records.setup import open_records
+from tasks.records.storage.error_mapping import translate_errors
+from tasks.records.storage.url import find_records_url, redact_url
 
 
 @pytest.fixture(autouse=True)
@@ -21,22 +21,22 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestAddress:
     def test_the_default_is_in_the_users_data_directory(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-        assert address().database == str(tmp_path / "fleetpatch" / "records.db")
+        assert find_records_url().database == str(tmp_path / "fleetpatch" / "records.db")
 
     def test_the_variable_overrides_it_and_an_argument_overrides_both(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLEETPATCH_RECORDS_URL", "sqlite:////one.db")
-        assert address().database == "/one.db"
-        assert address("sqlite:////two.db").database == "/two.db"
+        assert find_records_url().database == "/one.db"
+        assert find_records_url("sqlite:////two.db").database == "/two.db"
 
     def test_relative_and_home_paths_become_absolute(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HOME", "/home/ops")
-        assert address("sqlite:///r.db").database == str(tmp_path / "r.db")
-        assert address("sqlite:///~/r.db").database == "/home/ops/r.db"
+        assert find_records_url("sqlite:///r.db").database == str(tmp_path / "r.db")
+        assert find_records_url("sqlite:///~/r.db").database == "/home/ops/r.db"
 
     @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
     def test_postgresql_by_any_of_its_names(self, scheme: str) -> None:
-        assert address(f"{scheme}://u@h/d").drivername == "postgresql+psycopg"
+        assert find_records_url(f"{scheme}://u@h/d").drivername == "postgresql+psycopg"
 
     @pytest.mark.parametrize(
         ("url", "said"),
@@ -52,26 +52,26 @@ class TestAddress:
     )
     def test_what_we_do_not_know_is_refused_without_showing_the_url(self, url: str, said: str) -> None:
         with pytest.raises(RecordsError, match=said) as caught:
-            address(url)
+            find_records_url(url)
         assert "Examples: sqlite:////" in caught.value.hint
         assert "hunter2" not in "".join(traceback.format_exception(caught.value)).split("RecordsError", 1)[1]
 
     def test_passwords_are_never_shown(self) -> None:
-        url = address("postgresql://ops:hunter2@db:5433/fleet?sslpassword=hunter2&password=hunter2")
-        assert shown(url) == "postgresql://ops@db:5433/fleet"
-        assert shown(address("sqlite:////r.db")) == "/r.db"
+        url = find_records_url("postgresql://ops:hunter2@db:5433/fleet?sslpassword=hunter2&password=hunter2")
+        assert redact_url(url) == "postgresql://ops@db:5433/fleet"
+        assert redact_url(find_records_url("sqlite:////r.db")) == "/r.db"
 
 
 class TestFaults:
     def test_an_error_names_what_was_tried_where_and_what_to_do(self) -> None:
-        with pytest.raises(RecordsError) as caught, translated("save an outcome", "/r.db"):
+        with pytest.raises(RecordsError) as caught, translate_errors("save an outcome", "/r.db"):
             raise OperationalError("INSERT secret", {"p": "secret"}, sqlite3.OperationalError("database is locked"))
         assert str(caught.value) == "can't save an outcome in /r.db: database is locked"
         assert caught.value.transient
         assert "Another program holds the database" in caught.value.hint
 
     def test_a_pool_that_ran_dry(self) -> None:
-        with pytest.raises(RecordsError, match="all connections are busy") as caught, translated("save", "/r.db"):
+        with pytest.raises(RecordsError, match="all connections are busy") as caught, translate_errors("save", "/r.db"):
             raise PoolTimeout
         assert caught.value.hint
         assert caught.value.transient
@@ -119,24 +119,24 @@ class TestFaults:
     def test_what_may_pass_by_itself_is_told_apart(self, original: Exception, transient: bool) -> None:
         module = psycopg if isinstance(original, psycopg.Error) else sqlite3
         wrapped = DBAPIError.instance("INSERT", {}, original, module.Error)
-        with pytest.raises(RecordsError) as caught, translated("save", "/r.db"):
+        with pytest.raises(RecordsError) as caught, translate_errors("save", "/r.db"):
             raise wrapped
         assert caught.value.transient is transient
         assert isinstance(caught.value, RecordsUnavailable) is transient
 
     def test_a_connection_that_died_under_a_statement(self) -> None:
         died = DBAPIError("INSERT", {}, psycopg.InterfaceError("the connection is lost"), connection_invalidated=True)
-        with pytest.raises(RecordsUnavailable) as caught, translated("save", "db"):
+        with pytest.raises(RecordsUnavailable) as caught, translate_errors("save", "db"):
             raise died
         assert "Is the PostgreSQL server running" in caught.value.hint
 
     def test_a_fault_that_is_not_the_databases_is_no_passing_one(self) -> None:
-        with pytest.raises(RecordsError) as caught, translated("save", "/r.db"):
+        with pytest.raises(RecordsError) as caught, translate_errors("save", "/r.db"):
             raise StatementError("no zone", "INSERT", {}, ValueError("the datetime has no zone"))
         assert not caught.value.transient
 
     def test_other_errors_pass(self) -> None:
-        with pytest.raises(KeyError), translated("save", "/r.db"):
+        with pytest.raises(KeyError), translate_errors("save", "/r.db"):
             raise KeyError("x")
 
     def test_a_server_that_is_not_there(self) -> None:

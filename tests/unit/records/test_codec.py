@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tasks import model
 from tasks.errors import RecordsError
-from tasks.model import Assessment, Outcome, Prediction, RunInfo, RunReport, Selection, Update
-from tasks.records.codec import decode, encode
-from tasks.records.sql import RunPlans
-from tasks.seams.records import JournalEntry
+from tasks.model import Assessment, DurationPrediction, Outcome, RunInfo, RunReport, Selection, Update
+from tasks.protocols.records import JournalEntry
+from tasks.records.encoding.codec import decode, encode
+from tasks.records.sql_records import RunPlans
 from tests.support import builders as make
 
 KINDS: list[Any] = [
@@ -97,8 +97,8 @@ def test_none_and_empty_stay_apart() -> None:
 
 
 def test_infinity_and_not_a_number_come_back() -> None:
-    assert decode(Prediction, encode(Prediction(stage=float("inf")))).stage == float("inf")
-    back = decode(Prediction, encode(Prediction(stage=float("nan")))).stage
+    assert decode(DurationPrediction, encode(DurationPrediction(stage=float("inf")))).stage == float("inf")
+    back = decode(DurationPrediction, encode(DurationPrediction(stage=float("nan")))).stage
     assert back != back  # noqa: PLR0124
 
 

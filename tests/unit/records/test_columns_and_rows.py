@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from tasks.records.columns import KEY_CHARACTERS, Instant, as_key, storable
-from tasks.records.documents import packed, unpacked
-from tasks.records.rows import output_row, shortened
+from tasks.records.encoding.compressed_documents import compress_text, decompress_text
+from tasks.records.encoding.rows import build_job_output_row, shorten_middle
+from tasks.records.storage.column_types import KEY_CHARACTERS, UtcDateTime, replace_unstorable, to_index_key
 from tests.support import builders as make
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates and NULs as well
@@ -16,7 +16,7 @@ DIALECT = sqlite.dialect()
 
 @given(ANY_TEXT)
 def test_columns_get_text_that_every_database_takes(text: str) -> None:
-    cleaned = storable(text)
+    cleaned = replace_unstorable(text)
     assert len(cleaned) == len(text)
     assert "\x00" not in cleaned
     cleaned.encode("utf-8")
@@ -25,12 +25,12 @@ def test_columns_get_text_that_every_database_takes(text: str) -> None:
 @given(st.text(max_size=KEY_CHARACTERS))
 def test_ordinary_keys_are_left_alone(text: str) -> None:
     if "\x00" not in text:
-        assert as_key(text) == text
+        assert to_index_key(text) == text
 
 
 @given(ANY_TEXT, ANY_TEXT, st.integers(0, 600))
 def test_keys_fit_and_stay_apart(one: str, two: str, padding: int) -> None:
-    keys = [as_key("p" * padding + text) for text in (one, two)]
+    keys = [to_index_key("p" * padding + text) for text in (one, two)]
     assert all(len(key) <= KEY_CHARACTERS for key in keys)
     assert (keys[0] == keys[1]) == (one == two)
     for key in keys:
@@ -38,7 +38,7 @@ def test_keys_fit_and_stay_apart(one: str, two: str, padding: int) -> None:
 
 
 def test_moments_go_in_as_utc_and_come_out_aware() -> None:
-    column = Instant()
+    column = UtcDateTime()
     east = datetime(2026, 3, 10, 3, 0, tzinfo=timezone(timedelta(hours=2)))
     stored = column.process_bind_param(east, DIALECT)
     assert stored == east
@@ -52,23 +52,23 @@ def test_moments_go_in_as_utc_and_come_out_aware() -> None:
 
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="no zone"):
-        Instant().process_bind_param(make.START.replace(tzinfo=None), DIALECT)
+        UtcDateTime().process_bind_param(make.START.replace(tzinfo=None), DIALECT)
 
 
 @given(ANY_TEXT)
 def test_any_text_is_packed_without_loss(text: str) -> None:
-    assert unpacked(packed(text)) == text
+    assert decompress_text(compress_text(text)) == text
 
 
 def test_output_beyond_the_limit_keeps_its_beginning_and_its_end() -> None:
     text = "".join(chr(ord("a") + n % 26) for n in range(1000))
-    short = shortened(text, 101)
+    short = shorten_middle(text, 101)
     assert short.startswith(text[:50] + "\n[fleetpatch left out 899 characters]\n")
     assert short.endswith("\n" + text[-51:])
-    assert shortened(text, 1000) == text
+    assert shorten_middle(text, 1000) == text
 
 
 def test_the_row_of_an_output_says_how_long_it_was() -> None:
-    row = output_row(make.make_job_output(text="x" * 1_000_000))
+    row = build_job_output_row(make.make_job_output(text="x" * 1_000_000))
     assert row["characters"] == 1_000_000
     assert len(row["body"]) < 5_000

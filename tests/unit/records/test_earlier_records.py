@@ -6,14 +6,15 @@ from pathlib import Path
 
 from inventory.machine import Machine
 from tasks.model import Assessment, Outcome, Services
-from tasks.records.codec import decode
-from tasks.reporting.flatten import tables
-from tasks.rules.checks import service_findings, unjudged_findings
-from tasks.rules.restarts import outdated_findings
-from tasks.seams.records import JournalEntry, JournalMark
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.records.encoding.codec import decode
+from tasks.reporting.data.tables import build_tables
+from tasks.rules.machine_checks.packages import check_concurrent_changes
+from tasks.rules.machine_checks.service_restarts import check_outdated_services
+from tasks.rules.machine_checks.services import check_services
 from tasks.states import FindingLevel, Step
-from tasks.steps.context import MachineRun
-from tasks.steps.progress import ACT, recalled
+from tasks.steps.checkpoint import CHECKPOINT_ACT, restore_checkpoint
+from tasks.steps.context.machine_state import MachineState
 from tests.support import builders as make
 
 DATA = Path(__file__).parents[2] / "data/records"
@@ -29,25 +30,25 @@ def test_an_assessment_tells_what_it_did_and_nothing_more() -> None:
     assert assessment.facts.services == Services(("apt-daily.service",), ("tcp/22", "tcp/443", "udp/45123"))
     assert assessment.packages is not None
     assert assessment.packages.at_work == ""
-    assert unjudged_findings(assessment.packages) == ()
-    (finding,) = outdated_findings(assessment.packages)
+    assert check_concurrent_changes(assessment.packages) == ()
+    (finding,) = check_outdated_services(assessment.packages)
     assert "nginx.service" in finding.message
 
 
 def test_an_outcome_is_shown_in_reports() -> None:
     outcome = decode(Outcome, stored("outcome"))
     assert outcome.services_to_restart == ()
-    (row,) = tables(replace(make.make_report(), outcomes=(outcome,), plans=(), waves=(), assessments=())).machines
+    (row,) = build_tables(replace(make.make_report(), outcomes=(outcome,), plans=(), waves=(), assessments=())).machines
     assert row.services_to_restart == ""
 
 
 def test_a_run_that_it_began_goes_on_and_its_ephemeral_ports_fail_no_machine() -> None:
     detail = json.loads(stored("progress"))
-    entry = JournalEntry("r", "web-1", Step.PRECHECK, JournalMark.AFTER, ACT, "precheck", make.START, detail)
-    run = recalled(MachineRun(Machine(name="web-1", address="192.0.2.1")), (entry,))
+    entry = JournalEntry("r", "web-1", Step.PRECHECK, JournalMark.AFTER, CHECKPOINT_ACT, "precheck", make.START, detail)
+    run = restore_checkpoint(MachineState(Machine(name="web-1", address="192.0.2.1")), (entry,))
     assert run.baseline is not None
     assert run.restarts is None
     now = Services((), ("tcp/22", "tcp/443"), listeners=())
-    assert all(each.level is FindingLevel.GOOD for each in service_findings(run.baseline.services, now))
-    gone = service_findings(run.baseline.services, Services((), ("tcp/22",)))
+    assert all(each.level is FindingLevel.GOOD for each in check_services(run.baseline.services, now))
+    gone = check_services(run.baseline.services, Services((), ("tcp/22",)))
     assert [each.message for each in gone] == ["nothing listens any more on tcp/443"]

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import Facts, Outcome
-from tasks.records.learning import measures_from, weighted_mean
-from tasks.rules.budget import Rates
+from tasks.records.measures import compute_measures, compute_weighted_mean
+from tasks.rules.updates.duration_prediction import Rates
 from tasks.states import RebootState
 from tests.support import builders as make
 
@@ -15,23 +15,23 @@ def _outcome(*transactions: object, **changes: object) -> Outcome:
 
 class TestWeightedMean:
     def test_no_samples_no_mean(self) -> None:
-        assert weighted_mean([]) is None
+        assert compute_weighted_mean([]) is None
 
     def test_each_new_sample_weighs_three_tenths(self) -> None:
-        assert weighted_mean([100.0]) == 100.0
-        assert weighted_mean([100.0, 200.0]) == pytest.approx(130.0)
-        assert weighted_mean([100.0, 200.0, 0.0]) == pytest.approx(91.0)
+        assert compute_weighted_mean([100.0]) == 100.0
+        assert compute_weighted_mean([100.0, 200.0]) == pytest.approx(130.0)
+        assert compute_weighted_mean([100.0, 200.0, 0.0]) == pytest.approx(91.0)
 
     @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=30))
     def test_it_lies_between_the_smallest_and_the_largest(self, values: list[float]) -> None:
-        mean = weighted_mean(values)
+        mean = compute_weighted_mean(values)
         assert mean is not None
         assert min(values) * 0.999999 <= mean <= max(values) * 1.000001
 
 
 class TestMeasures:
     def test_a_patched_machine_measures_installation_and_reboot(self) -> None:
-        measured = measures_from(make.make_outcome())
+        measured = compute_measures(make.make_outcome())
         assert set(measured) == {"install_seconds_per_update", "transaction_seconds", "reboot_seconds"}
         assert measured["reboot_seconds"] == 50.0
 
@@ -41,19 +41,19 @@ class TestMeasures:
         nine = make.make_transaction(number=1, updates=tuple("bcdefghij"), started_at=make.at(10), ended_at=make.at(60))
         facts = make.make_facts(managers=(manager,))
         for parts, seconds in {(one,): 10.0, (nine,): 50.0, (one, nine): 60.0}.items():
-            rates = Rates.learned(manager, measures_from(_outcome(*parts, facts=facts)).get)
-            assert sum(rates.install_seconds(len(part.updates)) for part in parts) == pytest.approx(seconds)
+            rates = Rates.build_learned(manager, compute_measures(_outcome(*parts, facts=facts)).get)
+            assert sum(rates.predict_install_seconds(len(part.updates)) for part in parts) == pytest.approx(seconds)
 
     def test_a_slow_machine_teaches_slowness_in_both_parts(self) -> None:
         fast, slow = (
-            measures_from(_outcome(make.make_transaction(ended_at=make.at(60 + seconds)))) for seconds in (10, 100)
+            compute_measures(_outcome(make.make_transaction(ended_at=make.at(60 + seconds)))) for seconds in (10, 100)
         )
         for measure in ("install_seconds_per_update", "transaction_seconds"):
             assert slow[measure] == pytest.approx(10 * fast[measure])
 
     @pytest.mark.parametrize("facts", [None, make.make_facts(managers=())])
     def test_a_machine_of_unknown_manager_teaches_too(self, facts: Facts | None) -> None:
-        measured = measures_from(make.make_outcome(facts=facts))
+        measured = compute_measures(make.make_outcome(facts=facts))
         assert measured["transaction_seconds"] + 2 * measured["install_seconds_per_update"] == pytest.approx(80.0)
 
     def test_what_failed_or_has_no_times_or_is_a_repair_says_nothing(self) -> None:
@@ -65,31 +65,31 @@ class TestMeasures:
             make.make_transaction(started_at=make.at(50), ended_at=make.at(20)),
             reboot_result=None,
         )
-        assert measures_from(outcome) == {}
+        assert compute_measures(outcome) == {}
 
     @pytest.mark.parametrize("state", [state for state in RebootState if state is not RebootState.COMPLETED])
     def test_only_a_reboot_that_was_completed_counts(self, state: RebootState) -> None:
-        assert "reboot_seconds" not in measures_from(
+        assert "reboot_seconds" not in compute_measures(
             make.make_outcome(reboot_result=make.make_reboot_result(state=state))
         )
 
     def test_a_reboot_with_half_its_times_does_not_count(self) -> None:
         reboot = make.make_reboot_result(down_seconds=None)
-        assert "reboot_seconds" not in measures_from(make.make_outcome(reboot_result=reboot))
+        assert "reboot_seconds" not in compute_measures(make.make_outcome(reboot_result=reboot))
 
     @pytest.mark.parametrize("seconds", [0.0, float("inf"), float("nan"), -5.0])
     def test_a_figure_that_no_clock_gives_is_not_learned(self, seconds: float) -> None:
         reboot = make.make_reboot_result(down_seconds=0.0, up_seconds=seconds)
-        assert "reboot_seconds" not in measures_from(make.make_outcome(reboot_result=reboot))
+        assert "reboot_seconds" not in compute_measures(make.make_outcome(reboot_result=reboot))
 
     def test_a_machine_that_did_not_answer_teaches_nothing(self) -> None:
-        assert measures_from(make.make_failed_outcome()) == {}
+        assert compute_measures(make.make_failed_outcome()) == {}
 
     def test_a_download_that_was_timed_teaches_its_rate(self) -> None:
         install = make.make_install_result(staged_bytes=30_000_000, staged_seconds=20.0)
-        measured = measures_from(make.make_outcome(install=install))
+        measured = compute_measures(make.make_outcome(install=install))
         assert measured["download_bytes_per_second"] == 1_500_000.0
-        assert Rates.learned("apt", measured.get).download_bytes_per_second == 1_500_000.0
+        assert Rates.build_learned("apt", measured.get).download_bytes_per_second == 1_500_000.0
 
     @pytest.mark.parametrize(
         ("staged_bytes", "seconds"),
@@ -108,11 +108,11 @@ class TestMeasures:
         self, staged_bytes: int | None, seconds: float | None
     ) -> None:
         install = make.make_install_result(staged_bytes=staged_bytes, staged_seconds=seconds)
-        assert "download_bytes_per_second" not in measures_from(make.make_outcome(install=install))
+        assert "download_bytes_per_second" not in compute_measures(make.make_outcome(install=install))
 
     def test_what_was_downloaded_counts_even_when_its_installation_failed(self) -> None:
         install = make.make_install_result(
             transactions=(make.make_transaction(exit_code=100),), staged_bytes=2_000_000, staged_seconds=4.0
         )
-        measured = measures_from(make.make_outcome(install=install, reboot_result=None))
+        measured = compute_measures(make.make_outcome(install=install, reboot_result=None))
         assert measured == {"download_bytes_per_second": 500_000.0}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tasks.model import RunReport
-from tasks.records.history import History
-from tasks.records.opening import open_records
-from tasks.records.summary import pending_of
-from tasks.reporting.flatten import tables
-from tasks.reporting.rows import MachineRow
+from tasks.records.queries.history import History
+from tasks.records.queries.run_summary import count_pending_updates
+from tasks.records.setup import open_records
+from tasks.reporting.data.rows import MachineRow
+from tasks.reporting.data.tables import build_tables
 from tests.support import builders as make
 from tests.unit.reporting import samples
 
@@ -30,12 +30,12 @@ def test_it_tells_the_same_of_every_machine(tmp_path: Path, empty_records: Path,
     with open_records(f"sqlite:///{shutil.copy(empty_records, tmp_path)}") as records:
         records.save(report)
         history = History(records)
-        whole, summary = history.report(report.run.id), history.summary(report.run.id)
+        whole, summary = history.read_report(report.run.id), history.read_summary(report.run.id)
     done = {outcome.machine for outcome in whole.outcomes}
-    rows = {row.machine: _without_plans(row) for row in tables(whole).machines if row.machine in done}
-    summed = {row.machine: row for row in tables(summary.report, summary.results).machines if row.machine in done}
+    rows = {row.machine: _without_plans(row) for row in build_tables(whole).machines if row.machine in done}
+    summed = {row.machine: row for row in build_tables(summary.report, summary.results).machines if row.machine in done}
     assert {name: _without_plans(row) for name, row in summed.items()} == rows
-    assert summary.pending == pending_of(whole)
+    assert summary.pending == count_pending_updates(whole)
     assert all(not outcome.updates for outcome in summary.report.outcomes)
-    assert tables(summary.report, summary.results).findings == tables(whole).findings
+    assert build_tables(summary.report, summary.results).findings == build_tables(whole).findings
     assert (summary.report.waves, summary.report.hooks, summary.report.notes) == (whole.waves, whole.hooks, whole.notes)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tasks.model import (
+    DurationPrediction,
     ErrorInfo,
     Finding,
     InstallResult,
     Outcome,
-    Prediction,
     RebootResult,
     StepRecord,
     TransactionResult,
@@ -150,7 +150,7 @@ def good_outcome(machine: str, at: datetime, wave: int, *, pending: int = 14, se
             Finding("disk /", FindingLevel.GOOD, "11.0 GiB free, 1.2 GiB are needed"),
             Finding("services", FindingLevel.GOOD, "no unit failed that had not failed before"),
         ),
-        prediction=Prediction(20, 260, 90, 20, "3 earlier runs"),
+        prediction=DurationPrediction(20, 260, 90, 20, "3 earlier runs"),
         install=InstallResult(
             results=told,
             transactions=(

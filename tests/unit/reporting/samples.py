@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tasks.model import (
     Assessment,
+    DurationPrediction,
     ErrorInfo,
     Hook,
     HookResult,
+    MachinePlan,
     PackageState,
-    Plan,
-    Prediction,
     RebootNeed,
     RunInfo,
     RunReport,
@@ -25,12 +25,12 @@ from tasks.model import (
     Window,
 )
 from tasks.states import (
-    Answer,
     HookKind,
     HookMode,
-    HookPlace,
+    HookPoint,
     OperationState,
     UpdateState,
+    YesNoUnknown,
 )
 from tests.support.builders import make_facts
 from tests.unit.reporting.machines import (
@@ -140,9 +140,9 @@ def forty() -> tuple[RunReport, dict[str, str]]:
 
 def _hooks(names: list[str]) -> tuple[HookResult, ...]:
     """A ticket before the run, and machines that are drained and undrained, one of them in vain."""
-    ticket = Hook("open the ticket", HookPlace.BEFORE_RUN, HookKind.HTTP, "https://***@tickets.example/api")
-    drain = Hook("drain", HookPlace.BEFORE_MACHINE, HookKind.MACHINE_COMMAND, "/usr/local/sbin/drain")
-    undrain = replace(drain, name="undrain", place=HookPlace.AFTER_MACHINE, mode=HookMode.WARN)
+    ticket = Hook("open the ticket", HookPoint.BEFORE_RUN, HookKind.HTTP, "https://***@tickets.example/api")
+    drain = Hook("drain", HookPoint.BEFORE_MACHINE, HookKind.MACHINE_COMMAND, "/usr/local/sbin/drain")
+    undrain = replace(drain, name="undrain", place=HookPoint.AFTER_MACHINE, mode=HookMode.WARN)
     told = [HookResult(ticket, "run", succeeded=True, message="CHG-4711", started_at=START, ended_at=START + SECOND)]
     for name in names:
         until = START + timedelta(minutes=4)
@@ -169,7 +169,7 @@ def plan() -> tuple[RunReport, dict[str, str]]:
     for number, name in enumerate(names):
         pending = updates(6 + number % 9)
         facts = make_facts()
-        state = PackageState("apt", pending, RebootNeed(Answer.NO))
+        state = PackageState("apt", pending, RebootNeed(YesNoUnknown.NO))
         assessments.append(Assessment(name, START + timedelta(seconds=number), 4.2, facts, state))
         if name == "db-3":
             error = ErrorInfo(
@@ -180,14 +180,14 @@ def plan() -> tuple[RunReport, dict[str, str]]:
         told = usual(pending)
         kernel = any(r.update.requires_reboot and r.state is UpdateState.INSTALLED for r in told)
         plans.append(
-            Plan(
+            MachinePlan(
                 machine=name,
                 chosen=tuple(r.update for r in told if r.state is UpdateState.INSTALLED),
                 skipped=tuple(r for r in told if r.state is not UpdateState.INSTALLED),
-                prediction=Prediction(
+                prediction=DurationPrediction(
                     25, 150 + 30 * number, 95 if kernel else 0, 15, "3 earlier runs" if number % 2 else "defaults"
                 ),
-                reboot_expected=Answer.YES if kernel else Answer.NO,
+                reboot_expected=YesNoUnknown.YES if kernel else YesNoUnknown.NO,
                 notes=("unattended-upgrades may hold the lock at 02:17",) if number == 4 else (),
             )
         )
@@ -200,7 +200,7 @@ def assessment() -> tuple[RunReport, dict[str, str]]:
     found = []
     for number in range(1, 9):
         pending = updates(14)[number + 2 :] if number < 7 else updates(14)[10:12]
-        need = RebootNeed(Answer.YES, ("linux-base",)) if number == 2 else RebootNeed(Answer.NO)
+        need = RebootNeed(YesNoUnknown.YES, ("linux-base",)) if number == 2 else RebootNeed(YesNoUnknown.NO)
         packages = PackageState("apt", pending, need)
         found.append(Assessment(f"app-{number}", START, 3.0 + number / 3, make_facts(), packages))
     error = ErrorInfo("AuthenticationFailed", "the machine refused the key", "Is the key in authorized_keys?")
@@ -229,13 +229,13 @@ def many(machines: int, pending: int) -> RunReport:
 
 def main(directory: Path) -> None:
     """Write every sample as a page."""
-    from tasks.reporting.html import ALL_BESIDE, render_html
+    from tasks.reporting.html.renderer import ALL_DATA_FORMATS, render_html
 
     directory.mkdir(parents=True, exist_ok=True)
     made = {"three": three(), "forty": forty(), "empty": empty(), "plan": plan(), "assess": assessment()}
     made["many"] = (many(200, 20), {})
     for name, (report, logs) in made.items():
-        html = render_html(report, logs=logs, beside={*ALL_BESIDE, "logs"})
+        html = render_html(report, logs=logs, sibling_formats={*ALL_DATA_FORMATS, "logs"})
         (directory / f"{name}.html").write_text(html, encoding="utf-8")
 
 

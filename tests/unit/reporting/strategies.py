@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from tasks.model import (
+    DurationPrediction,
     ErrorInfo,
     Finding,
     Hook,
     HookResult,
     InstallResult,
+    MachinePlan,
     Outcome,
-    Plan,
-    Prediction,
     RebootResult,
     RunInfo,
     RunReport,
@@ -25,16 +25,16 @@ from tasks.model import (
     Window,
 )
 from tasks.states import (
-    Answer,
     Classification,
     FindingLevel,
     HookKind,
     HookMode,
-    HookPlace,
+    HookPoint,
     OperationState,
     RebootState,
     Step,
     UpdateState,
+    YesNoUnknown,
 )
 
 HOSTILE = (
@@ -120,14 +120,14 @@ some_outcome = st.builds(
     window_exceeded_seconds=seconds,
     steps=st.lists(step(), max_size=3).map(tuple),
     findings=st.lists(finding, max_size=2).map(tuple),
-    prediction=st.none() | st.builds(Prediction, seconds, seconds, seconds, seconds, text),
+    prediction=st.none() | st.builds(DurationPrediction, seconds, seconds, seconds, seconds, text),
     install=st.none() | install,
     reboot_result=st.none() | reboot,
     error=st.none() | error,
 )
 hook_result = st.builds(
     HookResult,
-    st.builds(Hook, text, st.sampled_from(HookPlace), st.sampled_from(HookKind), text, mode=st.sampled_from(HookMode)),
+    st.builds(Hook, text, st.sampled_from(HookPoint), st.sampled_from(HookKind), text, mode=st.sampled_from(HookMode)),
     text, st.booleans(), text, moments, moments,
 )  # fmt: skip
 names_of_machines = st.lists(text.filter(bool), max_size=4, unique=True)
@@ -158,7 +158,14 @@ def report(draw: st.DrawFn, kinds: tuple[str, ...] = ("patch", "plan", "assess")
     outcomes = tuple(of(name, draw(some_outcome)) for name in names)
     waves = (Wave(1, tuple(names[:2]), canary=True),) if draw(st.booleans()) else ()
     plans = tuple(
-        Plan(name, (draw(update),), (draw(result),), Prediction(1, 2, 3, 4), draw(st.sampled_from(Answer)), (name,))
+        MachinePlan(
+            name,
+            (draw(update),),
+            (draw(result),),
+            DurationPrediction(1, 2, 3, 4),
+            draw(st.sampled_from(YesNoUnknown)),
+            (name,),
+        )
         for name in (*names[:1], "only planned")
         if draw(st.booleans())
     )

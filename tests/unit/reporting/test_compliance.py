@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from tasks.reporting.compliance import compliance_of
-from tasks.rules.counts import UpdateCounts
+from tasks.reporting.data.compliance import compute_compliance
+from tasks.rules.updates.counts import UpdateCounts
 from tasks.states import Compliance, FindingLevel
 from tests.support import builders as make
 
@@ -14,20 +14,20 @@ BROKEN = make.make_assessment(packages=make.make_package_state(updates=(), probl
 
 def test_an_assessment_tells_broken_packages() -> None:
     assert (WHOLE.compliance, BROKEN.compliance) == (Compliance.COMPLIANT, Compliance.NON_COMPLIANT)
-    assert compliance_of(None, WHOLE, NO_UPDATES) is Compliance.COMPLIANT
-    assert compliance_of(None, BROKEN, NO_UPDATES) is Compliance.NON_COMPLIANT
-    assert compliance_of(None, make.make_failed_assessment(), NO_UPDATES) is Compliance.NOT_ASSESSED
+    assert compute_compliance(None, WHOLE, NO_UPDATES) is Compliance.COMPLIANT
+    assert compute_compliance(None, BROKEN, NO_UPDATES) is Compliance.NON_COMPLIANT
+    assert compute_compliance(None, make.make_failed_assessment(), NO_UPDATES) is Compliance.NOT_ASSESSED
 
 
 def test_after_an_installation_its_validation_decides() -> None:
     repaired = make.make_outcome(updates=(), findings=())
     assert repaired.install is not None
-    assert compliance_of(repaired, BROKEN, NO_UPDATES) is Compliance.COMPLIANT
+    assert compute_compliance(repaired, BROKEN, NO_UPDATES) is Compliance.COMPLIANT
     finding = make.make_finding(check="packages", level=FindingLevel.BLOCK)
-    assert compliance_of(replace(repaired, findings=(finding,)), WHOLE, NO_UPDATES) is Compliance.NON_COMPLIANT
+    assert compute_compliance(replace(repaired, findings=(finding,)), WHOLE, NO_UPDATES) is Compliance.NON_COMPLIANT
 
 
 def test_what_was_assessed_decides_where_nothing_was_installed() -> None:
     halted = make.make_outcome(updates=(), findings=(), install=None)
-    assert compliance_of(halted, BROKEN, NO_UPDATES) is Compliance.NON_COMPLIANT
-    assert compliance_of(halted, WHOLE, NO_UPDATES) is Compliance.COMPLIANT
+    assert compute_compliance(halted, BROKEN, NO_UPDATES) is Compliance.NON_COMPLIANT
+    assert compute_compliance(halted, WHOLE, NO_UPDATES) is Compliance.COMPLIANT

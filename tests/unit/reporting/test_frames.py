@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 
 from tasks.model import RunReport
-from tasks.reporting.frames import dtypes, frames
-from tasks.reporting.rows import ROW_TYPES
-from tasks.states import SETTLED, URGENT, OperationState, RebootState, UpdateState
+from tasks.reporting.data.rows import ROW_TYPES
+from tasks.reporting.export.data_frames import build_frames, find_column_dtypes
+from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, RebootState, UpdateState
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 
@@ -33,19 +33,21 @@ STATES = {
 @given(report(kinds=("patch",)))
 def test_totals_equal_the_outcomes(drawn: RunReport) -> None:
     drawn = replace(drawn, plans=(), waves=())
-    made = frames(drawn)
+    made = build_frames(drawn)
     run = made.runs.iloc[0]
     results = [result for outcome in drawn.outcomes for result in outcome.updates]
     assert len(made.machines) == len(drawn.outcomes) == run["machines"]
     assert len(made.updates) == len(results) == run["updates"] == made.machines["updates"].sum()
     for column, state in COUNTS.items():
-        told = sum(outcome.count(state) for outcome in drawn.outcomes)
+        told = sum(outcome.count_updates(state) for outcome in drawn.outcomes)
         assert run[column] == told
         assert made.machines[column].sum() == told
         assert (made.updates["state"] == state.value).sum() == told
     for column, kind in STATES.items():
-        assert run[column] == drawn.count(kind) == (made.machines["state"] == kind.value).sum()
-    urgent = sum(r.update.classification in URGENT and r.state not in SETTLED for r in results)
+        assert run[column] == drawn.count_machines(kind) == (made.machines["state"] == kind.value).sum()
+    urgent = sum(
+        r.update.classification in URGENT_CLASSIFICATIONS and r.state not in SUCCESSFUL_UPDATE_STATES for r in results
+    )
     assert run["urgent_pending"] == urgent == made.machines["urgent_pending"].sum()
     assert run["reboots_completed"] == sum(o.reboot is RebootState.COMPLETED for o in drawn.outcomes)
     assert len(made.timeline) == sum(len(o.steps) for o in drawn.outcomes)
@@ -56,7 +58,7 @@ def test_totals_equal_the_outcomes(drawn: RunReport) -> None:
 @given(report())
 def test_every_machine_has_one_row_whatever_the_report_knows_of_it(drawn: RunReport) -> None:
     names = {o.machine for o in drawn.outcomes} | {p.machine for p in drawn.plans}
-    machines = frames(drawn).machines
+    machines = build_frames(drawn).machines
     assert len(machines) == len(names)
     # Parquet can't hold halves of surrogate pairs; everything else is kept as it is
     assert set(machines["machine"]) == {name.encode("utf-8", "replace").decode() for name in names}
@@ -64,8 +66,8 @@ def test_every_machine_has_one_row_whatever_the_report_knows_of_it(drawn: RunRep
 
 @pytest.mark.parametrize("name", ROW_TYPES)
 def test_an_empty_report_has_the_same_types_as_a_full_one(name: str) -> None:
-    none, full = frames(samples.empty()[0]), frames(samples.forty()[0])
-    wanted = dtypes(ROW_TYPES[name])
+    none, full = build_frames(samples.empty()[0]), build_frames(samples.forty()[0])
+    wanted = find_column_dtypes(ROW_TYPES[name])
     for made in (none, full):
         frame = getattr(made, name)
         assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == wanted
@@ -74,7 +76,7 @@ def test_an_empty_report_has_the_same_types_as_a_full_one(name: str) -> None:
 
 
 def test_moments_are_in_utc_and_exact() -> None:
-    made = frames(samples.three()[0])
+    made = build_frames(samples.three()[0])
     assert str(made.runs["window_start"].dt.tz) == "UTC"
     assert made.runs["window_start"].iloc[0] == samples.START
     assert made.runs["window_zone"].iloc[0] == "Europe/Berlin"
@@ -85,7 +87,7 @@ def test_moments_are_in_utc_and_exact() -> None:
 
 def test_a_dry_run_says_what_is_chosen_and_why_the_rest_is_not() -> None:
     report, _ = samples.plan()
-    made = frames(report)
+    made = build_frames(report)
     assert made.updates["planned"].sum() == sum(len(plan.chosen) for plan in report.plans)
     assert (made.updates.loc[~made.updates["planned"], "reason"] != "").all()
     assert made.machines.set_index("machine").loc["db-3", "state"] == "Failed"
@@ -95,16 +97,16 @@ def test_a_dry_run_says_what_is_chosen_and_why_the_rest_is_not() -> None:
 
 def test_an_assessment_says_what_is_pending_and_who_is_compliant() -> None:
     report, _ = samples.assessment()
-    machines = frames(report).machines.set_index("machine")
+    machines = build_frames(report).machines.set_index("machine")
     for assessment in report.assessments:
         row = machines.loc[assessment.machine]
-        assert row["urgent_pending"] == assessment.urgent
+        assert row["urgent_pending"] == assessment.urgent_count
         assert row["compliance"] == assessment.compliance.value
     assert machines.loc["app-2", "reboot"] == "Required"
     assert machines.loc["app-5", "error_kind"] == "AuthenticationFailed"
 
 
 def test_frames_are_frozen() -> None:
-    made = frames(samples.empty()[0])
+    made = build_frames(samples.empty()[0])
     with pytest.raises(FrozenInstanceError):
         made.runs = made.machines  # type: ignore[misc]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from tasks.model import RunReport
-from tasks.reporting.html import MOST_BYTES, _environment, render_html
+from tasks.reporting.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
 from tasks.states import UpdateState
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
@@ -67,7 +67,7 @@ def harmless(html: str) -> Page:
             if name == "href":
                 assert re.fullmatch(r"logs/[A-Za-z0-9._~-]+\.log", value or "")
     assert not UNSAFE.search(html)
-    assert len(html.encode()) < MOST_BYTES
+    assert len(html.encode()) < MAX_PAGE_BYTES
     return page
 
 
@@ -80,13 +80,13 @@ def forty() -> str:
 @given(report())
 def test_whatever_machines_say_is_only_text(drawn: RunReport) -> None:
     logs = {outcome.machine: outcome.reason for outcome in drawn.outcomes}
-    harmless(render_html(drawn, logs=logs, beside={"csv", "logs"}))
+    harmless(render_html(drawn, logs=logs, sibling_formats={"csv", "logs"}))
 
 
 @pytest.mark.parametrize("make", [samples.three, samples.forty, samples.empty, samples.plan, samples.assessment])
 def test_samples_are_whole_pages_without_anything_from_elsewhere(make: object) -> None:
     report, logs = make()  # type: ignore[operator]
-    html = render_html(report, logs=logs, beside={"csv", "logs"})
+    html = render_html(report, logs=logs, sibling_formats={"csv", "logs"})
     harmless(html)
     assert "http://" not in html
     assert "https://" not in html
@@ -125,7 +125,7 @@ def test_the_tiles_count_what_the_outcomes_say() -> None:
     report, _ = samples.forty()
     text = harmless(forty()).text
     for state, word in ((UpdateState.INSTALLED, "installed"), (UpdateState.NOT_ATTEMPTED, "not attempted")):
-        assert f"{sum(outcome.count(state) for outcome in report.outcomes)} {word}" in text
+        assert f"{sum(outcome.count_updates(state) for outcome in report.outcomes)} {word}" in text
     assert "17 succeeded" in text
     assert "14 not started" in text
 
@@ -148,7 +148,7 @@ def test_logs_are_folded_in_and_progress_bars_are_left_out() -> None:
 def test_a_log_that_is_cut_says_so_and_where_the_whole_is() -> None:
     report, _ = samples.three()
     logs = {"db-1": "a line of no interest\n" * 50_000 + "the end\n"}
-    text = harmless(render_html(report, logs=logs, beside={"logs"})).text
+    text = harmless(render_html(report, logs=logs, sibling_formats={"logs"})).text
     assert "the end" in text
     assert "the whole log is in logs/db-1.log" in text
     assert "the whole log is in the records" in harmless(render_html(report, logs=logs)).text
@@ -185,5 +185,5 @@ def test_a_run_that_goes_on_has_a_line_for_now() -> None:
 
 
 def test_templates_can_not_forget_to_escape_or_to_clean() -> None:
-    told = _environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
+    told = _build_environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
     assert told == "<p>&lt;b&gt;red\\u202e\\u0000</p>"

@@ -6,9 +6,14 @@ from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
 from tasks.model import RunReport
-from tasks.reporting.markdown import escape, machine_rows, summary, update_rows
-from tasks.reporting.text import one_line
-from tasks.reporting.whole import MOST_CHARACTERS, whole
+from tasks.reporting.export.markdown_report import MAX_CHARACTERS, render_markdown_report
+from tasks.reporting.export.markdown_summary import (
+    build_machine_rows,
+    build_update_table,
+    escape_markdown,
+    render_summary,
+)
+from tasks.reporting.sanitizing import sanitize_to_one_line
 from tests.unit.reporting import samples, ugly
 from tests.unit.reporting.strategies import HOSTILE, report, text
 
@@ -26,69 +31,69 @@ def spans(source: str) -> set[str]:
 
 @pytest.mark.parametrize("value", [*HOSTILE, "- item", "1. item", "* x", "> q", "    code", "http://evil.test", "---"])
 def test_hostile_text_stays_text(value: str) -> None:
-    assert blocks(escape(value)) <= {"paragraph", "inline"}
-    assert spans(escape(value)) <= {"text", "text_special"}
+    assert blocks(escape_markdown(value)) <= {"paragraph", "inline"}
+    assert spans(escape_markdown(value)) <= {"text", "text_special"}
 
 
 @settings(deadline=None, max_examples=200)
 @given(text)
 def test_escaped_text_is_read_as_it_was_written(value: str) -> None:
-    read = READER.renderInline(escape(value))
+    read = READER.renderInline(escape_markdown(value))
     plain = read.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
-    assert plain == one_line(value, 200)
+    assert plain == sanitize_to_one_line(value, 200)
 
 
 @settings(deadline=None, max_examples=settings().max_examples // 2)
 @given(report())
 def test_the_summary_has_only_our_own_structure(drawn: RunReport) -> None:
-    told = summary(drawn)
+    told = render_summary(drawn)
     assert blocks(told) <= STRUCTURE
     assert spans(told) <= {"text", "text_special", "strong_open", "strong_close"}
-    for row in (*machine_rows(drawn), *update_rows(drawn)):
+    for row in (*build_machine_rows(drawn), *build_update_table(drawn)):
         for cell in row.values():
             assert isinstance(cell, int) or blocks(cell) <= {"paragraph", "inline"}
 
 
 def test_the_summary_counts_and_says_what_went_wrong() -> None:
-    told = summary(samples.forty()[0])
+    told = render_summary(samples.forty()[0])
     assert "- Machines: 40: 17 Succeeded, 3 CompletedWithWarnings, 6 Failed, 14 NotStarted\n" in told
     assert "- Critical and security updates still pending: **144**\n" in told
     assert "- **Failed** app-05, web-15: 1 of 10 updates failed: postgresql-15. Look at the log below" in told
 
 
 def test_rows_are_figures_and_texts_worst_first() -> None:
-    rows = machine_rows(samples.forty()[0])
+    rows = build_machine_rows(samples.forty()[0])
     assert len(rows) == 40
     assert rows[0]["State"] == "Failed"
     assert rows[-1]["State"] == "Succeeded"
     assert rows[-1]["Installed"] == 10
     assert rows[-1]["Failed"] == 0
-    assert len(machine_rows(samples.forty()[0], limit=5)) == 5
-    first = update_rows(samples.forty()[0])[0]
+    assert len(build_machine_rows(samples.forty()[0], limit=5)) == 5
+    first = build_update_table(samples.forty()[0])[0]
     assert first["Update"] == "postgresql-15"
     assert first["Failed"] == 2
     assert first["Machines"] == first["Installed"] + first["Failed"] + first["Not done"]  # type: ignore[operator]
 
 
 def test_a_dry_run_and_an_assessment_have_their_own_columns() -> None:
-    assert "Predicted" in machine_rows(samples.plan()[0])[0]
-    assert "Compliance" in machine_rows(samples.assessment()[0])[0]
-    assert machine_rows(replace(samples.empty()[0])) == []
+    assert "Predicted" in build_machine_rows(samples.plan()[0])[0]
+    assert "Compliance" in build_machine_rows(samples.assessment()[0])[0]
+    assert build_machine_rows(replace(samples.empty()[0])) == []
 
 
 @settings(deadline=None, max_examples=settings().max_examples // 2)
 @given(report())
 def test_the_whole_report_has_only_our_own_structure(drawn: RunReport) -> None:
-    told = whole(drawn, files="/var/lib/<b>reports</b>/a_b on controller")
+    told = render_markdown_report(drawn, files="/var/lib/<b>reports</b>/a_b on controller")
     assert blocks(told) <= STRUCTURE | {"table", "thead", "tbody", "tr", "th", "td"}
     assert spans(told) <= {"text", "text_special", "strong_open", "strong_close"}
 
 
 def test_the_whole_report_tells_every_machine_and_every_update_once_in_its_table() -> None:
     forty, _ = samples.forty()
-    told = whole(forty, files="/var/lib/reports/1 on controller")
+    told = render_markdown_report(forty, files="/var/lib/reports/1 on controller")
     assert "Files of this report: /var/lib/reports/1 on controller" in told
-    for rows in (machine_rows(forty), update_rows(forty)):
+    for rows in (build_machine_rows(forty), build_update_table(forty)):
         for row in rows:
             line = "| " + " | ".join(str(cell) for cell in row.values()) + " |"
             assert told.splitlines().count(line) == 1
@@ -98,11 +103,11 @@ def test_the_whole_report_tells_every_machine_and_every_update_once_in_its_table
 
 
 def test_the_whole_report_of_a_big_fleet_stays_small_and_says_what_is_left_out() -> None:
-    told = whole(samples.many(1000, 50))
-    assert 10_000 < len(told) <= MOST_CHARACTERS
+    told = render_markdown_report(samples.many(1000, 50))
+    assert 10_000 < len(told) <= MAX_CHARACTERS
     assert "And 500 more." in told
-    assert 10_000 < len(whole(ugly.fleet_of_200())) <= MOST_CHARACTERS
+    assert 10_000 < len(render_markdown_report(ugly.fleet_of_200())) <= MAX_CHARACTERS
     long = ugly.ugly(samples.many(1000, 50))
-    told = whole(long)
-    assert len(told) <= MOST_CHARACTERS
+    told = render_markdown_report(long)
+    assert len(told) <= MAX_CHARACTERS
     assert re.search(r"Besides, \d+ machines to look at", told)

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.reporting.logs import LogView, clean_log, file_name, safe_name, views
-from tasks.reporting.text import clean, duration, minutes, one_line, plural, zone_or_utc
+from tasks.reporting.formatting import format_count, format_known_duration, format_minutes, load_zone_or_utc
+from tasks.reporting.html.log_excerpts import LogExcerpt, build_log_excerpts
+from tasks.reporting.log_files import build_log_file_name, sanitize_log, to_safe_file_name
+from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tests.unit.reporting.strategies import HOSTILE
 
 anything = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters()))
@@ -14,15 +16,15 @@ UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u206
 
 @given(anything)
 def test_cleaned_text_can_mislead_nobody(value: str) -> None:
-    told = clean(value)
+    told = sanitize(value)
     assert not UNSAFE.search(told)
     told.encode("utf-8")
-    assert clean(told) == told
+    assert sanitize(told) == told
 
 
 @given(anything, st.integers(1, 40))
 def test_one_line_is_one_line_and_no_longer_than_asked(value: str, limit: int) -> None:
-    told = one_line(value, limit)
+    told = sanitize_to_one_line(value, limit)
     assert "\n" not in told
     assert len(told) <= limit
 
@@ -42,16 +44,16 @@ def test_one_line_is_one_line_and_no_longer_than_asked(value: str, limit: int) -
     ],
 )
 def test_what_is_dangerous_is_shown_and_what_is_not_is_kept(value: str, told: str) -> None:
-    assert clean(value) == told
+    assert sanitize(value) == told
 
 
 def test_progress_bars_leave_their_last_state() -> None:
-    assert clean_log("Reading 1%\rReading 99%\rReading done\r\nnext") == "Reading done\nnext"
+    assert sanitize_log("Reading 1%\rReading 99%\rReading done\r\nnext") == "Reading done\nnext"
 
 
 @given(st.lists(anything, min_size=2, max_size=2, unique=True))
 def test_file_names_are_safe_and_never_shared(names: list[str]) -> None:
-    first, second = map(safe_name, names)
+    first, second = map(to_safe_file_name, names)
     assert first != second
     for name in (first, second):
         assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*", name)
@@ -59,23 +61,23 @@ def test_file_names_are_safe_and_never_shared(names: list[str]) -> None:
 
 
 def test_ordinary_names_stay_readable() -> None:
-    assert file_name("db-01.fra1.example.net") == "db-01.fra1.example.net.log"
-    assert safe_name("..") not in ("..", ".")
-    assert "/" not in safe_name("../../etc/passwd")
+    assert build_log_file_name("db-01.fra1.example.net") == "db-01.fra1.example.net.log"
+    assert to_safe_file_name("..") not in ("..", ".")
+    assert "/" not in to_safe_file_name("../../etc/passwd")
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.text(max_size=2000)), st.integers(500, 5000))
 def test_logs_share_the_room_that_there_is(logs: dict[str, str], room: int) -> None:
     from markupsafe import escape
 
-    shown = views(logs, list("abcdef"), room)
+    shown = build_log_excerpts(logs, list("abcdef"), room)
     assert sum(len(escape(view.text).encode()) for view in shown.values()) <= room
 
 
 def test_a_log_that_is_too_long_keeps_its_end_and_says_so() -> None:
     text = "".join(f"line {n}\n" for n in range(5000))
-    view = views({"web-1": text}, ["web-1"], 1000)["web-1"]
-    assert isinstance(view, LogView)
+    view = build_log_excerpts({"web-1": text}, ["web-1"], 1000)["web-1"]
+    assert isinstance(view, LogExcerpt)
     assert view.text.endswith("line 4999")
     assert view.lines == 5000
     assert view.left_out == 5000 - len(view.text.split("\n"))
@@ -87,14 +89,19 @@ def test_a_log_that_is_too_long_keeps_its_end_and_says_so() -> None:
      (3599.9, "1 h 00 min"), (-5, "-5 s")],
 )  # fmt: skip
 def test_durations(seconds: float | None, told: str) -> None:
-    assert duration(seconds) == told
+    assert format_known_duration(seconds) == told
 
 
 def test_small_words() -> None:
-    assert (minutes(30), minutes(61), minutes(7261)) == ("under 1 min", "2 min", "2 h 02 min")
-    assert (plural(1, "machine"), plural(0, "machine"), plural(2, "entry", "entries")) == (
+    assert (format_minutes(30), format_minutes(61), format_minutes(7261)) == ("under 1 min", "2 min", "2 h 02 min")
+    assert (format_count(1, "machine"), format_count(0, "machine"), format_count(2, "entry", "entries")) == (
         "1 machine",
         "0 machines",
         "2 entries",
     )
-    assert str(zone_or_utc("Mars/Olympus")) == str(zone_or_utc("../etc/passwd")) == str(zone_or_utc("")) == "UTC"
+    assert (
+        str(load_zone_or_utc("Mars/Olympus"))
+        == str(load_zone_or_utc("../etc/passwd"))
+        == str(load_zone_or_utc(""))
+        == "UTC"
+    )

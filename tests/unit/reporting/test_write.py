@@ -11,12 +11,12 @@ from hypothesis import given, settings
 
 from tasks.errors import ReportError
 from tasks.model import RunReport
-from tasks.reporting.document import document, json_lines
-from tasks.reporting.flatten import tables
-from tasks.reporting.frames import frames
-from tasks.reporting.rows import ROW_TYPES
-from tasks.reporting.sheets import csv_bytes, parquet_bytes, spreadsheet_safe
-from tasks.reporting.write import FORMATS, write_report
+from tasks.reporting.data.rows import ROW_TYPES
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.csv_parquet import escape_formula, render_csv, render_parquet
+from tasks.reporting.export.data_frames import build_frames
+from tasks.reporting.export.json_document import build_document, render_json_lines
+from tasks.reporting.writer import FORMATS, write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 
@@ -104,7 +104,7 @@ def test_a_file_in_the_way_is_said_clearly(tmp_path: Path) -> None:
     ],
 )
 def test_no_spreadsheet_runs_what_machines_say(value: str, safe: str) -> None:
-    assert spreadsheet_safe(value) == safe
+    assert escape_formula(value) == safe
 
 
 @settings(deadline=None, max_examples=settings().max_examples // 4)
@@ -112,15 +112,15 @@ def test_no_spreadsheet_runs_what_machines_say(value: str, safe: str) -> None:
 def test_csv_and_parquet_hold_every_row(drawn: RunReport) -> None:
     import io
 
-    for name, frame in frames(drawn).items():
-        rows = list(csv.reader(io.StringIO(csv_bytes(frame).decode(), newline="")))
+    for name, frame in build_frames(drawn).items():
+        rows = list(csv.reader(io.StringIO(render_csv(frame).decode(), newline="")))
         assert rows[0] == list(frame.columns)
         assert len(rows) == len(frame) + 1
         for row in rows[1:]:
             for column, value in zip(frame.columns, row, strict=True):
                 if frame[column].dtype == "string":
                     assert not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-        back = pd.read_parquet(io.BytesIO(parquet_bytes(frame)))
+        back = pd.read_parquet(io.BytesIO(render_parquet(frame)))
         assert len(back) == len(frame)
         assert list(back.columns) == list(frame.columns), name
 
@@ -128,14 +128,14 @@ def test_csv_and_parquet_hold_every_row(drawn: RunReport) -> None:
 def test_parquet_keeps_types_and_values() -> None:
     import io
 
-    frame = frames(samples.forty()[0]).machines
-    back = pd.read_parquet(io.BytesIO(parquet_bytes(frame)), dtype_backend="numpy_nullable")
+    frame = build_frames(samples.forty()[0]).machines
+    back = pd.read_parquet(io.BytesIO(render_parquet(frame)), dtype_backend="numpy_nullable")
     pd.testing.assert_frame_equal(back, frame, check_dtype=False)
     assert str(back["started_at"].dtype) == "datetime64[us, UTC]"
 
 
 def test_csv_moments_are_iso_in_utc() -> None:
-    text = csv_bytes(frames(samples.three()[0]).runs).decode()
+    text = render_csv(build_frames(samples.three()[0]).runs).decode()
     (row,) = csv.DictReader(text.splitlines())
     assert row["window_start"] == "2026-11-20T01:00:00.000000Z"
     assert row["machines"] == "3"
@@ -144,13 +144,13 @@ def test_csv_moments_are_iso_in_utc() -> None:
 @settings(deadline=None, max_examples=10)
 @given(report())
 def test_json_is_json_whatever_machines_say(drawn: RunReport) -> None:
-    text = "".join(json_lines(tables(drawn)))
+    text = "".join(render_json_lines(build_tables(drawn)))
     assert text.isascii()
-    assert json.loads(text) == json.loads(json.dumps(document(tables(drawn))))
+    assert json.loads(text) == json.loads(json.dumps(build_document(build_tables(drawn))))
 
 
 def test_json_has_the_names_that_azure_gives_and_keeps_them() -> None:
-    told = json.loads("".join(json_lines(tables(samples.forty()[0]))))
+    told = json.loads("".join(render_json_lines(build_tables(samples.forty()[0]))))
     assert list(told) == ["schema_version", "run", "waves", "hooks", "machines"]
     assert told["schema_version"] == 1
     assert told["run"]["machineCounts"] == {

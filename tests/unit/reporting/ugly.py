@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Finding, Outcome, Plan, RunReport, Update, UpdateResult
+from tasks.model import Finding, MachinePlan, Outcome, RunReport, Update, UpdateResult
 from tasks.states import FindingLevel
 from tests.unit.reporting import samples
 
@@ -68,7 +68,7 @@ def _outcome(outcome: Outcome) -> Outcome:
     )
 
 
-def _plan(plan: Plan) -> Plan:
+def _plan(plan: MachinePlan) -> MachinePlan:
     updates = tuple(result.update for result in _results([UpdateResult(u, "Pending") for u in plan.chosen]))  # type: ignore[arg-type]
     notes = (*plan.notes, REASON)
     return replace(plan, machine=host(plan.machine), chosen=updates, skipped=_results(plan.skipped), notes=notes)

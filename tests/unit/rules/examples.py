@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 
 from tasks.model import PackageState, RebootNeed, Selection, Update, UpdateResult
-from tasks.seams.manager import Rehearsal
-from tasks.states import Answer, Classification, UpdateState
+from tasks.protocols.package_manager import SimulationResult
+from tasks.states import Classification, UpdateState, YesNoUnknown
 
 NOW = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def an_update(name="openssl", **fields):
     return Update(name=name, arch=arch, **(defaults | fields))
 
 
-def a_state(*updates, answer=Answer.NO, **fields):
+def a_state(*updates, answer=YesNoUnknown.NO, **fields):
     return PackageState(manager="apt", updates=tuple(updates), reboot=RebootNeed(answer), **fields)
 
 
@@ -95,7 +95,7 @@ class FakeSolver:
         refused = {"": f"conflict of {sorted(clash[0])}"} if clash else {}
         refused |= {update_id: self.refuses[update_id] for update_id in ids if update_id in self.refuses}
         removals = tuple(name for update_id in ids for name in self.removes.get(update_id, ()))
-        return Rehearsal(changes=changes, removals=removals, refused=refused or None)
+        return SimulationResult(changes=changes, removals=removals, refused=refused or None)
 
 
 SKIPPED = {UpdateState.EXCLUDED, UpdateState.NOT_SELECTED}

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import RebootNeed
-from tasks.rules.budget import MAX_UPDATES, Rates, predict, reboot_expected, transactions
-from tasks.rules.kinds import comes_last, is_booted, urgency
-from tasks.rules.rehearsal import units_of
-from tasks.states import Answer, Classification, RebootPolicy, UpdateState
+from tasks.rules.updates.duration_prediction import Rates, predict_durations, predict_reboot_need
+from tasks.rules.updates.installation_order import group_updates, is_boot_component, must_install_last, rank_urgency
+from tasks.rules.updates.transaction_planning import MAX_TRANSACTION_UPDATES, plan_transactions
+from tasks.states import Classification, RebootPolicy, UpdateState, YesNoUnknown
 from tests.unit.rules.examples import NOW, an_update
 from tests.unit.rules.examples import updates as any_update
 
-APT = Rates.defaults("apt")
+APT = Rates.build_default("apt")
 rates = st.builds(
     Rates,
     transaction_seconds=st.floats(0, 120),
@@ -32,7 +32,7 @@ def uniform(count):
 
 def split(updates, left, speed=APT, **options):
     options = {"skew_seconds": 0.0} | options
-    return transactions(updates, rates=speed, now=NOW, cut_off=NOW + timedelta(seconds=left), **options)
+    return plan_transactions(updates, rates=speed, now=NOW, cut_off=NOW + timedelta(seconds=left), **options)
 
 
 @given(many, rates, st.floats(-60, 5000), st.floats(-100, 100), st.booleans(), st.integers(0, 9))
@@ -45,7 +45,7 @@ def test_nothing_is_lost_or_doubled_and_nothing_starts_that_does_not_fit(updates
     cut_off = NOW.timestamp() + left
     starts = NOW.timestamp()
     for transaction in found:
-        assert transaction.predicted_seconds == speed.install_seconds(len(transaction.updates))
+        assert transaction.predicted_seconds == speed.predict_install_seconds(len(transaction.updates))
         latest_by_our_clock = transaction.latest_start - skew
         assert latest_by_our_clock + transaction.predicted_seconds <= cut_off + 1e-3
         assert starts <= latest_by_our_clock + 1e-3
@@ -60,10 +60,10 @@ def test_groups_stay_whole(updates, speed, left, single):
     found, left_out = split(updates, left, speed, one_by_one=single)
     homes = {update.id: transaction.number for transaction in found for update in transaction.updates}
     homes |= {result.update.id: -1 for result in left_out}
-    for unit in units_of(updates):
+    for unit in group_updates(updates):
         assert len({homes[update.id] for update in unit}) == 1
     if single:
-        assert all(len(units_of(transaction.updates)) == 1 for transaction in found)
+        assert all(len(group_updates(transaction.updates)) == 1 for transaction in found)
 
 
 @given(st.integers(0, 900), rates, st.floats(0, 20_000))
@@ -71,12 +71,12 @@ def test_uniform_transactions_shrink_and_take_at_most_a_third(count, speed, left
     found, left_out = split(uniform(count), left, speed)
     assert all(before >= after for before, after in pairwise(len(each.updates) for each in found))
     for transaction in found:
-        assert len(transaction.updates) <= MAX_UPDATES
+        assert len(transaction.updates) <= MAX_TRANSACTION_UPDATES
         if len(transaction.updates) > 1:
             assert transaction.predicted_seconds <= left / 3 + 1e-3
         left -= transaction.predicted_seconds
     if left_out:  # what was left out really could not begin
-        assert speed.install_seconds(1) > left - 1e-3
+        assert speed.predict_install_seconds(1) > left - 1e-3
 
 
 def test_one_transaction_when_time_is_plenty():
@@ -96,8 +96,11 @@ def test_three_hundred_at_most_even_when_time_is_plenty():
 
 
 def test_a_group_larger_than_that_stays_whole():
-    crowd = [an_update(f"p{number}", group="g") for number in range(MAX_UPDATES + 1)]
-    assert [len(each.updates) for each in split([*crowd, an_update("z")], 86_400)[0]] == [MAX_UPDATES + 1, 1]
+    crowd = [an_update(f"p{number}", group="g") for number in range(MAX_TRANSACTION_UPDATES + 1)]
+    assert [len(each.updates) for each in split([*crowd, an_update("z")], 86_400)[0]] == [
+        MAX_TRANSACTION_UPDATES + 1,
+        1,
+    ]
 
 
 def test_security_first_and_what_boots_last():
@@ -112,7 +115,7 @@ def test_security_first_and_what_boots_last():
 def test_what_does_not_fit_says_why_and_smaller_ones_still_go():
     crowd = [an_update(f"p{number}", group="g") for number in range(50)]
     small = an_update("vim", classification=Classification.OTHER)
-    found, left_out = split([*crowd, small], 60, zone="Europe/Berlin", why_cut_off="window ends 02:16 CET")
+    found, left_out = split([*crowd, small], 60, zone="Europe/Berlin", cut_off_reason="window ends 02:16 CET")
     assert [update.name for update in found[0].updates] == ["vim"]
     assert len(left_out) == 50
     assert left_out[0].reason == (
@@ -140,60 +143,60 @@ def test_the_latest_start_is_told_in_the_machines_clock():
     [("apt", 15, 2), ("dnf", 15, 2), ("zypper", 30, 4), ("windows_update", 60, 120), ("something new", 60, 120)],
 )
 def test_the_defaults(manager, transaction, each):
-    found = Rates.defaults(manager)
+    found = Rates.build_default(manager)
     assert (found.transaction_seconds, found.install_seconds_per_update) == (transaction, each)
     assert found.basis == "defaults"
 
 
 def test_what_was_learned_betters_the_defaults():
     learned = {"install_seconds_per_update": 0.5, "reboot_seconds": 42.0}
-    found = Rates.learned("apt", learned.get)
+    found = Rates.build_learned("apt", learned.get)
     assert (found.install_seconds_per_update, found.reboot_seconds, found.transaction_seconds) == (0.5, 42.0, 15.0)
     assert found.basis == "defaults; learned: install_seconds_per_update, reboot_seconds"
-    assert Rates.learned("apt", lambda _: 7.0).basis == "learned"
+    assert Rates.build_learned("apt", lambda _: 7.0).basis == "learned"
 
 
 @pytest.mark.parametrize("nonsense", [None, 0.0, -1.0, float("nan"), float("inf")])
 def test_figures_that_make_no_sense_are_not_learned(nonsense):
-    assert Rates.learned("dnf", lambda _: nonsense) == Rates.defaults("dnf")
+    assert Rates.build_learned("dnf", lambda _: nonsense) == Rates.build_default("dnf")
 
 
 @pytest.mark.parametrize(
     ("answer", "policy", "count", "reboots"),
     [
-        (Answer.YES, RebootPolicy.IF_REQUIRED, 0, True),
-        (Answer.UNKNOWN, RebootPolicy.IF_REQUIRED, 3, True),
-        (Answer.UNKNOWN, RebootPolicy.IF_REQUIRED, 0, False),
-        (Answer.NO, RebootPolicy.IF_REQUIRED, 3, False),
-        (Answer.NO, RebootPolicy.ALWAYS, 0, True),
-        (Answer.YES, RebootPolicy.NEVER, 3, False),
+        (YesNoUnknown.YES, RebootPolicy.IF_REQUIRED, 0, True),
+        (YesNoUnknown.UNKNOWN, RebootPolicy.IF_REQUIRED, 3, True),
+        (YesNoUnknown.UNKNOWN, RebootPolicy.IF_REQUIRED, 0, False),
+        (YesNoUnknown.NO, RebootPolicy.IF_REQUIRED, 3, False),
+        (YesNoUnknown.NO, RebootPolicy.ALWAYS, 0, True),
+        (YesNoUnknown.YES, RebootPolicy.NEVER, 3, False),
     ],
 )
 def test_predicting_the_reboot(answer, policy, count, reboots):
-    assert predict(uniform(count), APT, answer, policy).reboot == (300.0 if reboots else 0.0)
+    assert predict_durations(uniform(count), APT, answer, policy).reboot == (300.0 if reboots else 0.0)
 
 
 def test_a_prediction_adds_up():
-    found = predict(uniform(10), APT, Answer.NO, RebootPolicy.NEVER, download_bytes=5_000_000)
+    found = predict_durations(uniform(10), APT, YesNoUnknown.NO, RebootPolicy.NEVER, download_bytes=5_000_000)
     assert (found.stage, found.install, found.reboot, found.validate) == (5.0, 35.0, 0.0, 30.0)
-    assert found.total == 70.0
-    assert predict([], APT, Answer.NO, RebootPolicy.IF_REQUIRED).total == 0.0
+    assert found.total_seconds == 70.0
+    assert predict_durations([], APT, YesNoUnknown.NO, RebootPolicy.IF_REQUIRED).total_seconds == 0.0
 
 
 def test_unknown_sizes_count_as_the_mean_of_the_known():
     sized = [an_update("a", size_bytes=1_000_000), an_update("b", size_bytes=3_000_000), an_update("c")]
-    assert predict(sized, APT, Answer.NO, RebootPolicy.NEVER).stage == 6.0
-    assert predict([an_update("c")], APT, Answer.NO, RebootPolicy.NEVER).stage > 1.0
+    assert predict_durations(sized, APT, YesNoUnknown.NO, RebootPolicy.NEVER).stage == 6.0
+    assert predict_durations([an_update("c")], APT, YesNoUnknown.NO, RebootPolicy.NEVER).stage > 1.0
 
 
 def test_whether_a_reboot_is_to_be_expected():
-    no, unknown = RebootNeed(Answer.NO), RebootNeed(Answer.UNKNOWN)
-    assert reboot_expected([an_update(requires_reboot=False)], no) is Answer.NO
-    assert reboot_expected([an_update(requires_reboot=False)], unknown) is Answer.UNKNOWN
-    assert reboot_expected([an_update()], no) is Answer.UNKNOWN
-    assert reboot_expected([an_update("kernel")], no) is Answer.YES
-    assert reboot_expected([an_update(requires_reboot=True)], no) is Answer.YES
-    assert reboot_expected([], RebootNeed(Answer.YES)) is Answer.YES
+    no, unknown = RebootNeed(YesNoUnknown.NO), RebootNeed(YesNoUnknown.UNKNOWN)
+    assert predict_reboot_need([an_update(requires_reboot=False)], no) is YesNoUnknown.NO
+    assert predict_reboot_need([an_update(requires_reboot=False)], unknown) is YesNoUnknown.UNKNOWN
+    assert predict_reboot_need([an_update()], no) is YesNoUnknown.UNKNOWN
+    assert predict_reboot_need([an_update("kernel")], no) is YesNoUnknown.YES
+    assert predict_reboot_need([an_update(requires_reboot=True)], no) is YesNoUnknown.YES
+    assert predict_reboot_need([], RebootNeed(YesNoUnknown.YES)) is YesNoUnknown.YES
 
 
 @pytest.mark.parametrize(
@@ -202,10 +205,10 @@ def test_whether_a_reboot_is_to_be_expected():
      ("intel-microcode", True), ("kernel-headers", False), ("linux-libc-dev", False), ("openssl", False)],
 )  # fmt: skip
 def test_what_is_booted_from(name, booted):
-    assert is_booted(an_update(name)) is booted
-    assert comes_last(an_update(name, requires_reboot=False)) is booted
+    assert is_boot_component(an_update(name)) is booted
+    assert must_install_last(an_update(name, requires_reboot=False)) is booted
 
 
 def test_urgency():
     order = [Classification.CRITICAL, Classification.SECURITY_ESM, Classification.OTHER]
-    assert [urgency(an_update(classification=each)) for each in order] == [0, 1, 2]
+    assert [rank_urgency(an_update(classification=each)) for each in order] == [0, 1, 2]

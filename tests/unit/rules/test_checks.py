@@ -5,8 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import Disk, Facts, RebootNeed, Services
-from tasks.rules.checks import clock_finding, disk_findings, mount_findings, package_findings, service_findings
-from tasks.states import Answer, Classification, FindingLevel
+from tasks.rules.machine_checks.clock import check_clock
+from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
+from tasks.rules.machine_checks.packages import check_packages
+from tasks.rules.machine_checks.services import check_services
+from tasks.states import Classification, FindingLevel, YesNoUnknown
 from tests.unit.rules.examples import a_state, an_update
 
 MIB = 1024**2
@@ -50,19 +53,19 @@ def levels(findings):
     ],
 )
 def test_room_on_disks(disks, updates, expected):
-    assert levels(disk_findings(facts(*disks), 100 * MIB, updates)) == expected
+    assert levels(check_disk_space(facts(*disks), 100 * MIB, updates)) == expected
 
 
 def test_needs_of_one_file_system_add_up():
     roles = [disk(role, free_mib=469, mount="/") for role in ("packages", "system", "boot")]
-    (found,) = disk_findings(facts(*roles), 100 * MIB, [KERNEL])
+    (found,) = check_disk_space(facts(*roles), 100 * MIB, [KERNEL])
     assert found.level is BLOCK
     assert "/ has 469 MiB free" in found.message
     assert "needs 270 MiB and a reserve of 200 MiB" in found.message
     assert "installing linux-image-amd64 and downloading the updates and unpacking the updates" in found.message
     enough = [disk(role, free_mib=471, mount="/") for role in ("packages", "system", "boot")]
-    assert levels(disk_findings(facts(*enough), 100 * MIB, [KERNEL])) == [GOOD]
-    assert levels(disk_findings(facts(*enough), 100 * MIB, [KERNEL], installed_bytes_delta=5 * MIB)) == [BLOCK]
+    assert levels(check_disk_space(facts(*enough), 100 * MIB, [KERNEL])) == [GOOD]
+    assert levels(check_disk_space(facts(*enough), 100 * MIB, [KERNEL], installed_bytes_delta=5 * MIB)) == [BLOCK]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +74,8 @@ def test_needs_of_one_file_system_add_up():
 )
 def test_the_reserve_follows_the_size_of_the_packages(package_bytes, reserve_mib):
     updates = [an_update(size_bytes=package_bytes)]
-    assert levels(disk_findings(facts(disk("system", free_mib=reserve_mib)), 0, updates)) == [GOOD]
-    (found,) = disk_findings(facts(disk("system", free_mib=reserve_mib - 1)), 0, updates)
+    assert levels(check_disk_space(facts(disk("system", free_mib=reserve_mib)), 0, updates)) == [GOOD]
+    (found,) = check_disk_space(facts(disk("system", free_mib=reserve_mib - 1)), 0, updates)
     assert found.level is BLOCK
     assert found.message == (
         f"/system has {reserve_mib - 1} MiB free; unpacking the updates needs a reserve of {reserve_mib} MiB"
@@ -80,13 +83,13 @@ def test_the_reserve_follows_the_size_of_the_packages(package_bytes, reserve_mib
 
 
 def test_a_small_package_is_told_beside_the_reserve():
-    (found,) = disk_findings(facts(disk("packages", free_mib=25)), 784, [an_update(size_bytes=784)])
+    (found,) = check_disk_space(facts(disk("packages", free_mib=25)), 784, [an_update(size_bytes=784)])
     assert found.message == "/packages has 25 MiB free; downloading the updates needs 941 bytes and a reserve of 32 MiB"
 
 
 def test_known_sizes_stand_in_for_an_unknown_download():
     updates = [an_update("a", size_bytes=100 * MIB), an_update("b")]
-    assert levels(disk_findings(facts(disk("packages", free_mib=310)), None, updates)) == [BLOCK]
+    assert levels(check_disk_space(facts(disk("packages", free_mib=310)), None, updates)) == [BLOCK]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_known_sizes_stand_in_for_an_unknown_download():
     ],
 )
 def test_the_clock(skew, level, words):
-    found = clock_finding(skew)
+    found = check_clock(skew)
     assert found.level is level
     assert words in found.message
     if level is WARN:
@@ -112,7 +115,7 @@ def the(check, findings):
 
 
 def test_a_healthy_package_manager_is_good():
-    assert levels(package_findings(a_state(an_update()), repair_allowed=False)) == [GOOD]
+    assert levels(check_packages(a_state(an_update()), repair_allowed=False)) == [GOOD]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_a_healthy_package_manager_is_good():
 )
 def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, level):
     state = a_state(problems=("half-configured: vim",), repairable=repairable)
-    (found,) = package_findings(state, allowed)
+    (found,) = check_packages(state, allowed)
     assert found.level is level
     assert "half-configured: vim" in found.message
     assert found.remedy
@@ -129,47 +132,49 @@ def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, 
 
 def test_a_lock_warns_or_blocks_as_told():
     state = a_state(lock_holder="packagekitd (pid 7)")
-    assert levels(package_findings(state, repair_allowed=False)) == [WARN]
-    assert levels(package_findings(state, repair_allowed=False, lock_level=BLOCK)) == [BLOCK]
+    assert levels(check_packages(state, repair_allowed=False)) == [WARN]
+    assert levels(check_packages(state, repair_allowed=False, lock_level=BLOCK)) == [BLOCK]
 
 
 def test_updaters_that_act_in_the_window_warn():
     state = a_state(auto_updaters=(("soon", 60.0), ("later", 9000.0), ("whenever", None)))
     said = [
         finding.message
-        for finding in the("auto-updater", package_findings(state, repair_allowed=False, window_seconds=3600))
+        for finding in the("auto-updater", check_packages(state, repair_allowed=False, window_seconds=3600))
     ]
     assert len(said) == 2
     assert "in 1 min" in said[0]
     assert "at any time" in said[1]
-    assert len(package_findings(state, repair_allowed=False)) == 3
+    assert len(check_packages(state, repair_allowed=False)) == 3
 
 
 def test_a_pending_reboot_and_warnings_are_passed_on():
-    found = package_findings(a_state(answer=Answer.YES, warnings=("repository x can't be read",)), repair_allowed=False)
+    found = check_packages(
+        a_state(answer=YesNoUnknown.YES, warnings=("repository x can't be read",)), repair_allowed=False
+    )
     assert {finding.check for finding in found} == {"repositories", "pending-reboot"}
     assert levels(found) == [WARN, WARN]
 
 
 def test_a_pending_reboot_says_why_when_the_machine_does():
-    state = replace(a_state(), reboot=RebootNeed(Answer.YES, ("a new kernel", "a new libc")))
-    (found,) = package_findings(state, repair_allowed=False)
+    state = replace(a_state(), reboot=RebootNeed(YesNoUnknown.YES, ("a new kernel", "a new libc")))
+    (found,) = check_packages(state, repair_allowed=False)
     assert found.message == "a reboot is pending already (a new kernel; a new libc)"
-    (found,) = package_findings(a_state(answer=Answer.YES), repair_allowed=False)
+    (found,) = check_packages(a_state(answer=YesNoUnknown.YES), repair_allowed=False)
     assert found.message == "a reboot is pending already"
 
 
 def test_a_hold_without_an_update_is_still_told():
-    (found,) = the("held", package_findings(a_state(held=("f", "e", "d", "c", "b", "a")), repair_allowed=False))
+    (found,) = the("held", check_packages(a_state(held=("f", "e", "d", "c", "b", "a")), repair_allowed=False))
     assert (found.level, found.message) == (GOOD, "held by its administrator, and left alone: a, b, c, d, e and 1 more")
-    (found,) = the("held", package_findings(a_state(held=("a", "b", "c", "d", "e")), repair_allowed=False))
+    (found,) = the("held", check_packages(a_state(held=("a", "b", "c", "d", "e")), repair_allowed=False))
     assert found.message.endswith("c, d, e")
 
 
 def test_a_hold_only_warns_when_it_keeps_a_security_fix_away():
     other = an_update("vim", classification=Classification.OTHER, held=True)
-    assert levels(the("held", package_findings(a_state(other, held=("vim", "old")), repair_allowed=False))) == [GOOD]
-    (found,) = the("held", package_findings(a_state(an_update(), held=("openssl",)), repair_allowed=False))
+    assert levels(the("held", check_packages(a_state(other, held=("vim", "old")), repair_allowed=False))) == [GOOD]
+    (found,) = the("held", check_packages(a_state(an_update(), held=("openssl",)), repair_allowed=False))
     assert found.level is WARN
     assert "openssl" in found.message
 
@@ -181,7 +186,7 @@ NAMES = st.frozensets(st.sampled_from(("a.service", "b.service", "tcp/22", "tcp/
 def test_only_what_got_worse_blocks(failed_before, failed_after, open_before, open_after):
     before = Services(tuple(failed_before), tuple(open_before))
     after = Services(tuple(failed_after), tuple(open_after))
-    found = service_findings(before, after)
+    found = check_services(before, after)
     assert bool(the("ports", found)) == bool(open_before - open_after)
     worse = [finding for finding in the("services", found) if finding.level is BLOCK]
     assert bool(worse) == bool(failed_after - failed_before)
@@ -213,26 +218,26 @@ def test_only_what_got_worse_blocks(failed_before, failed_after, open_before, op
     ],
 )
 def test_a_file_system_that_has_become_read_only_blocks(before, after, expected):
-    found = mount_findings(before, after)
+    found = check_mounts_writable(before, after)
     assert levels(found) == [BLOCK] * len(expected)
     assert [f.message for f in found] == [f"{m} is mounted read-only, and was writable before" for m in expected]
     assert all(each.remedy for each in found)
 
 
 def test_services_that_can_not_be_told_warn():
-    assert levels(service_findings(Services(known=False), Services())) == [WARN]
+    assert levels(check_services(Services(known=False), Services())) == [WARN]
 
 
 @given(st.floats(-1000, 1000), st.booleans(), st.booleans(), st.integers(0, 500))
 def test_whatever_is_not_good_has_a_remedy(skew, repairable, allowed, free):
     state = a_state(
         an_update(held=True), problems=("p",), repairable=repairable, lock_holder="x", auto_updaters=(("y", None),),
-        warnings=("w",), answer=Answer.YES,
+        warnings=("w",), answer=YesNoUnknown.YES,
     )  # fmt: skip
     found = [
-        clock_finding(skew),
-        *package_findings(state, allowed),
-        *disk_findings(facts(disk("packages", free), disk("boot", read_only=True)), None, [KERNEL]),
-        *service_findings(Services((), ("tcp/1",)), Services(("u",), ())),
+        check_clock(skew),
+        *check_packages(state, allowed),
+        *check_disk_space(facts(disk("packages", free), disk("boot", read_only=True)), None, [KERNEL]),
+        *check_services(Services((), ("tcp/1",)), Services(("u",), ())),
     ]
     assert all(finding.remedy for finding in found if finding.level is not GOOD)

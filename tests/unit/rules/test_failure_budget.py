@@ -5,28 +5,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.failure_count import FailureCount
+from flows.engine.failure_counter import FailureCounter
 from tasks.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
 from tasks.model import ErrorInfo, InstallResult, Outcome, StepRecord, Wave
-from tasks.rules.failure_budget import (
+from tasks.rules.runs.failure_budget import (
     FailureBudget,
-    Tally,
-    Verdict,
-    share,
-    too_many_failed,
-    too_many_unreachable,
-    verdict_of,
-    why_unproven,
+    OutcomeClass,
+    OutcomeTally,
+    check_canary_wave,
+    check_failures,
+    check_unreachable,
+    classify_outcome,
+    compute_share,
 )
-from tasks.rules.waves import WavePolicy
+from tasks.rules.runs.waves import WavePolicy
 from tasks.states import OperationState, Step, UpdateState
 from tests.support.builders import at, make_update_result
 
-FAILED, LOST, GOOD = Verdict.FAILED, Verdict.UNREACHABLE, Verdict.PATCHED
+FAILED, LOST, GOOD = OutcomeClass.FAILED, OutcomeClass.UNREACHABLE, OutcomeClass.PATCHED
 
 
 def tally(machines, failed=0, lost=0):
-    return Tally(machines, Counter({FAILED: failed, LOST: lost}))
+    return OutcomeTally(machines, Counter({FAILED: failed, LOST: lost}))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def tally(machines, failed=0, lost=0):
 )
 def test_so_many_of_the_runs_machines_may_fail(budget, machines, allowed):
     elsewhere = tally(0)
-    assert not too_many_failed(budget, tally(machines, allowed), elsewhere)
-    assert allowed == machines or too_many_failed(budget, tally(machines, allowed + 1), elsewhere)
+    assert not check_failures(budget, tally(machines, allowed), elsewhere)
+    assert allowed == machines or check_failures(budget, tally(machines, allowed + 1), elsewhere)
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_so_many_of_the_runs_machines_may_fail(budget, machines, allowed):
 )
 def test_so_many_of_a_waves_machines_may_fail(machines, canary, allowed):
     run, budget = 10_000, FailureBudget(percent=20.0, go_on_after_failed_canary=True)
-    assert not too_many_failed(budget, tally(run, allowed), tally(machines, allowed), canary=canary)
+    assert not check_failures(budget, tally(run, allowed), tally(machines, allowed), canary=canary)
     if allowed < machines:
-        assert too_many_failed(budget, tally(run, allowed + 1), tally(machines, allowed + 1), canary=canary)
+        assert check_failures(budget, tally(run, allowed + 1), tally(machines, allowed + 1), canary=canary)
 
 
 def test_a_count_is_of_the_run_alone():
-    assert not too_many_failed(FailureBudget(count=3), tally(9, 3), tally(3, 3))
+    assert not check_failures(FailureBudget(count=3), tally(9, 3), tally(3, 3))
     unstopped = FailureBudget(count=3, go_on_after_failed_canary=True)
-    assert not too_many_failed(unstopped, tally(9, 3), tally(3, 3), canary=True)
+    assert not check_failures(unstopped, tally(9, 3), tally(3, 3), canary=True)
 
 
 limits = st.builds(
@@ -82,10 +82,10 @@ def test_a_failed_canary_is_too_many_whatever_the_budget_is(budget, canaries, ot
     failed, lost = min(failed, canaries), min(lost, canaries - min(failed, canaries))
     here, run = tally(canaries, failed, lost), tally(canaries + others, failed, lost)
 
-    why = too_many_failed(budget, run, here, number=2, canary=True)
+    why = check_failures(budget, run, here, number=2, canary=True)
 
     if budget.go_on_after_failed_canary:
-        assert bool(why) >= bool(too_many_failed(budget, run, here, number=2)), "a canary wave has no larger budget"
+        assert bool(why) >= bool(check_failures(budget, run, here, number=2)), "a canary wave has no larger budget"
     else:
         assert bool(why) is bool(failed)
         assert not failed or f"{failed} of {canaries} machines of canary wave 2 failed, 0 may fail" in why
@@ -95,7 +95,7 @@ def test_a_failed_canary_is_too_many_whatever_the_budget_is(budget, canaries, ot
 def test_what_canaries_do_changes_nothing_for_other_waves(budget, machines, failed):
     here, run = tally(machines, min(failed, machines)), tally(1000, min(failed, machines))
     plain = FailureBudget(budget.count, budget.percent, budget.unreachable_percent)
-    assert too_many_failed(budget, run, here) == too_many_failed(plain, run, here)
+    assert check_failures(budget, run, here) == check_failures(plain, run, here)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(0, 1000))
@@ -103,24 +103,24 @@ def test_the_percentage_has_to_be_exceeded(machines, failed, tenths):
     """As Ansible's max_fail_percentage: reaching it is allowed."""
     exceeded = Fraction(failed) > Fraction(machines * tenths, 1000)
     percent = tenths / 10
-    assert bool(too_many_failed(FailureBudget(percent=percent), tally(machines, failed), tally(0))) is exceeded
+    assert bool(check_failures(FailureBudget(percent=percent), tally(machines, failed), tally(0))) is exceeded
     lost = tally(machines, lost=failed)
-    assert bool(too_many_unreachable(FailureBudget(unreachable_percent=percent), lost)) is exceeded
+    assert bool(check_unreachable(FailureBudget(unreachable_percent=percent), lost)) is exceeded
 
 
 @given(st.integers(0, 10_000), st.floats(0, 100))
 def test_a_share_is_never_more_than_all_and_grows_with_them(machines, percent):
-    assert 0 <= share(machines, percent) <= share(machines + 1, percent) <= machines + 1
+    assert 0 <= compute_share(machines, percent) <= compute_share(machines + 1, percent) <= machines + 1
 
 
 def test_the_figures_are_told():
     budget = FailureBudget(percent=20.0, unreachable_percent=50.0)
-    assert too_many_failed(budget, tally(10, 3), tally(4)) == "3 of 10 machines failed, 2 may fail (20 %)"
-    assert too_many_failed(budget, tally(100, 5), tally(20, 5), number=3) == (
+    assert check_failures(budget, tally(10, 3), tally(4)) == "3 of 10 machines failed, 2 may fail (20 %)"
+    assert check_failures(budget, tally(100, 5), tally(20, 5), number=3) == (
         "5 of 20 machines of wave 3 failed, 4 may fail (20 %)"
     )
-    assert too_many_failed(FailureBudget(count=0), tally(5, 1), tally(1)) == "1 of 5 machines failed, 0 may fail"
-    assert too_many_unreachable(budget, tally(9, lost=5)) == "5 of 9 machines can't be reached, 4 may be missing (50 %)"
+    assert check_failures(FailureBudget(count=0), tally(5, 1), tally(1)) == "1 of 5 machines failed, 0 may fail"
+    assert check_unreachable(budget, tally(9, lost=5)) == "5 of 9 machines can't be reached, 4 may be missing (50 %)"
 
 
 def outcome(state=OperationState.FAILED, error=Unreachable, steps=(Step.ASSESS,), name="a"):
@@ -134,7 +134,7 @@ def outcome(state=OperationState.FAILED, error=Unreachable, steps=(Step.ASSESS,)
     [
         (outcome(OperationState.SUCCEEDED, None), GOOD),
         (outcome(OperationState.COMPLETED_WITH_WARNINGS, None), GOOD),
-        (outcome(OperationState.NOT_STARTED, None), Verdict.NOT_BEGUN),
+        (outcome(OperationState.NOT_STARTED, None), OutcomeClass.NOT_STARTED),
         (outcome(OperationState.UNKNOWN, None, ()), FAILED),
         (outcome(OperationState.FAILED, None), FAILED),
         (outcome(error=Unreachable), LOST),
@@ -148,7 +148,7 @@ def outcome(state=OperationState.FAILED, error=Unreachable, steps=(Step.ASSESS,)
     ],
 )
 def test_what_a_machine_means_for_the_budget(given_outcome, verdict):
-    assert verdict_of(given_outcome) is verdict
+    assert classify_outcome(given_outcome) is verdict
 
 
 def left(state, **install):
@@ -161,10 +161,10 @@ def left(state, **install):
 @pytest.mark.parametrize(
     ("given_outcome", "only_downloads", "verdict"),
     [
-        (left(UpdateState.NOT_ATTEMPTED), False, Verdict.NOT_BEGUN),
-        (left(UpdateState.NOT_ATTEMPTED, staged_seconds=3.0), False, Verdict.NOT_BEGUN),
+        (left(UpdateState.NOT_ATTEMPTED), False, OutcomeClass.NOT_STARTED),
+        (left(UpdateState.NOT_ATTEMPTED, staged_seconds=3.0), False, OutcomeClass.NOT_STARTED),
         (left(UpdateState.NOT_ATTEMPTED, staged_seconds=3.0), True, GOOD),
-        (left(UpdateState.NOT_ATTEMPTED), True, Verdict.NOT_BEGUN),
+        (left(UpdateState.NOT_ATTEMPTED), True, OutcomeClass.NOT_STARTED),
         (left(UpdateState.INSTALLED), False, GOOD),
         (left(UpdateState.REPAIRED), False, GOOD),
         (left(UpdateState.FAILED), False, GOOD),
@@ -172,19 +172,19 @@ def left(state, **install):
 )
 def test_a_machine_on_which_nothing_was_attempted_has_shown_nothing(given_outcome, only_downloads, verdict):
     """What it warns of does not matter; that its updates were not even begun does."""
-    assert verdict_of(given_outcome, only_downloads=only_downloads) is verdict
+    assert classify_outcome(given_outcome, only_downloads=only_downloads) is verdict
 
 
 def test_a_canary_wave_must_have_shown_something():
-    assert why_unproven(Tally(2, Counter({LOST: 1, Verdict.NOT_BEGUN: 1})), 1)
-    assert not why_unproven(Tally(2, Counter({LOST: 1, GOOD: 1})), 1)
-    assert not why_unproven(Tally(2, Counter({FAILED: 1})), 1)
-    assert not why_unproven(Tally(0, Counter()), 1)
+    assert check_canary_wave(OutcomeTally(2, Counter({LOST: 1, OutcomeClass.NOT_STARTED: 1})), 1)
+    assert not check_canary_wave(OutcomeTally(2, Counter({LOST: 1, GOOD: 1})), 1)
+    assert not check_canary_wave(OutcomeTally(2, Counter({FAILED: 1})), 1)
+    assert not check_canary_wave(OutcomeTally(0, Counter()), 1)
 
 
 STATES = {
     FAILED: outcome(error=None), LOST: outcome(), GOOD: outcome(OperationState.SUCCEEDED, None),
-    Verdict.NOT_BEGUN: outcome(OperationState.NOT_STARTED, None),
+    OutcomeClass.NOT_STARTED: outcome(OperationState.NOT_STARTED, None),
 }  # fmt: skip
 budgets = st.builds(
     FailureBudget,
@@ -196,7 +196,7 @@ budgets = st.builds(
 
 
 @given(
-    st.lists(st.lists(st.sampled_from(list(Verdict)), min_size=1, max_size=12), min_size=1, max_size=5),
+    st.lists(st.lists(st.sampled_from(list(OutcomeClass)), min_size=1, max_size=12), min_size=1, max_size=5),
     budgets,
     st.integers(0, 5),
 )
@@ -205,55 +205,55 @@ def test_counting_one_by_one_is_counting_all(fates, budget, canaries):
     order = [
         Wave(n, tuple(f"{n}-{i}" for i in range(len(fate))), canary=n <= canaries) for n, fate in enumerate(fates, 1)
     ]
-    count, total = FailureCount(budget), sum(map(len, fates))
+    count, total = FailureCounter(budget), sum(map(len, fates))
     lost = [
         name
         for wave, fate in zip(order, fates, strict=True)
         for name, v in zip(wave.machines, fate, strict=True)
         if v is LOST
     ]
-    count.start(order, (), lost)
+    count.start_run(order, (), lost)
     so_far, stopped = Counter({LOST: len(lost)}), False
     for wave, fate in zip(order, fates, strict=True):
         count.start_wave(wave)
-        here: Counter[Verdict] = Counter()
+        here: Counter[OutcomeClass] = Counter()
         for name, verdict in zip(wave.machines, fate, strict=True):
             made = STATES[verdict]
-            count.add(Outcome("run", name, made.state, "", steps=made.steps, error=made.error))
+            count.add_outcome(Outcome("run", name, made.state, "", steps=made.steps, error=made.error))
             here[verdict] += 1
             so_far[verdict] += verdict is not LOST
-            run, wave_so_far = Tally(total, so_far), Tally(len(fate), here)
-            stopped = stopped or bool(too_many_failed(budget, run, wave_so_far, canary=wave.canary))
-            assert bool(count.why) is (stopped or bool(too_many_unreachable(budget, Tally(total, so_far))))
+            run, wave_so_far = OutcomeTally(total, so_far), OutcomeTally(len(fate), here)
+            stopped = stopped or bool(check_failures(budget, run, wave_so_far, canary=wave.canary))
+            assert bool(count.stop_reason) is (stopped or bool(check_unreachable(budget, OutcomeTally(total, so_far))))
         count.end_wave()
-        stopped = stopped or (wave.canary and bool(why_unproven(Tally(len(fate), here), wave.number)))
+        stopped = stopped or (wave.canary and bool(check_canary_wave(OutcomeTally(len(fate), here), wave.number)))
 
 
 def test_a_machine_that_answers_after_all_is_missing_no_more():
-    count = FailureCount(FailureBudget(count=0, unreachable_percent=0.0))
-    count.start([Wave(1, ("a", "b"))], (), ["a"])
-    assert "1 of 2 machines can't be reached" in count.why
+    count = FailureCounter(FailureBudget(count=0, unreachable_percent=0.0))
+    count.start_run([Wave(1, ("a", "b"))], (), ["a"])
+    assert "1 of 2 machines can't be reached" in count.stop_reason
     count.start_wave(Wave(1, ("a", "b")))
-    count.add(outcome(OperationState.SUCCEEDED, None, name="a"))
-    assert not count.why
+    count.add_outcome(outcome(OperationState.SUCCEEDED, None, name="a"))
+    assert not count.stop_reason
 
 
 def test_what_an_earlier_process_has_left_counts():
     order = [Wave(1, ("a", "b")), Wave(2, ("c",))]
-    count = FailureCount(FailureBudget(count=0))
-    count.start(order, [outcome(error=None, name="a")], ())
+    count = FailureCounter(FailureBudget(count=0))
+    count.start_run(order, [outcome(error=None, name="a")], ())
     count.start_wave(order[0])
-    assert "1 of 3 machines failed" in count.why
+    assert "1 of 3 machines failed" in count.stop_reason
 
 
 @pytest.mark.parametrize("budget", [FailureBudget(percent=20.0), FailureBudget(count=9)], ids=["percent", "count"])
 @pytest.mark.parametrize("failed", ["a", "c"], ids=["first canary wave", "second canary wave"])
 def test_an_earlier_process_of_a_canary_wave_counts_for_it(budget, failed):
     order = [Wave(1, ("a", "b"), canary=True), Wave(2, ("c",), canary=True), Wave(3, tuple("defghijklmn"))]
-    count = FailureCount(budget)
+    count = FailureCounter(budget)
     done = [outcome(OperationState.SUCCEEDED, None, name=name) for name in "abc" if name != failed]
-    count.start(order, [*done, outcome(error=None, name=failed)], ())
+    count.start_run(order, [*done, outcome(error=None, name=failed)], ())
     for wave in order:
         count.start_wave(wave)
         count.end_wave()
-    assert f"canary wave {1 if failed == 'a' else 2} failed" in count.why
+    assert f"canary wave {1 if failed == 'a' else 2} failed" in count.stop_reason

@@ -5,27 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import RebootNeed
-from tasks.rules.reboot import decide
-from tasks.rules.window import Fit
-from tasks.states import Answer, RebootPolicy, RebootState
+from tasks.rules.runs.reboot_decision import decide_reboot
+from tasks.rules.timing.time_fit import TimeFit
+from tasks.states import RebootPolicy, RebootState, YesNoUnknown
 
 FITS, FULL = (
-    Fit(fits=True, arithmetic="plenty"),
-    Fit(fits=False, arithmetic="a reboot needs about 5 min; 2 min are left"),
+    TimeFit(fits=True, explanation="plenty"),
+    TimeFit(fits=False, explanation="a reboot needs about 5 min; 2 min are left"),
 )
-YES, NO = RebootNeed(Answer.YES, ("a new kernel",)), RebootNeed(Answer.NO)
-UNKNOWN = RebootNeed(Answer.UNKNOWN, ("no tool tells",))
+YES, NO = RebootNeed(YesNoUnknown.YES, ("a new kernel",)), RebootNeed(YesNoUnknown.NO)
+UNKNOWN = RebootNeed(YesNoUnknown.UNKNOWN, ("no tool tells",))
 
 
 def ask(policy, need, **given):
     usual: dict[str, Any] = {
         "installed": 3,
-        "facts_can_reboot": True,
+        "can_reboot": True,
         "reboots_so_far": 0,
         "max_reboots": 2,
-        "fits": FITS,
+        "time_fit": FITS,
     }
-    return decide(policy, need, **(usual | given))
+    return decide_reboot(policy, need, **(usual | given))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def ask(policy, need, **given):
 )
 def test_the_decision(policy, need, so_far, reboot, state):
     found = ask(policy, need, reboots_so_far=so_far)
-    assert (found.reboot, found.state_if_not) == (reboot, state)
+    assert (found.reboot, found.state_without_reboot) == (reboot, state)
     assert found.reason
 
 
@@ -63,15 +63,15 @@ def test_a_reboot_before_the_installation_is_not_the_one_that_always_asks_for():
 @pytest.mark.parametrize(
     ("given_", "words"),
     [
-        ({"facts_can_reboot": False}, "whatever hosts it must restart it"),
+        ({"can_reboot": False}, "whatever hosts it must restart it"),
         ({"reboots_so_far": 2}, "2 of 2 allowed reboots are used up"),
-        ({"fits": FULL}, "a reboot needs about 5 min; 2 min are left"),
+        ({"time_fit": FULL}, "a reboot needs about 5 min; 2 min are left"),
     ],
 )
 def test_what_stands_in_the_way_is_said(given_, words):
     found = ask(RebootPolicy.IF_REQUIRED, YES, **given_)
     assert not found.reboot
-    assert found.state_if_not is RebootState.REQUIRED
+    assert found.state_without_reboot is RebootState.REQUIRED
     assert words in found.reason
     assert "a new kernel" in found.reason
 
@@ -101,13 +101,13 @@ def test_unknown_says_that_it_could_not_be_told():
     st.sampled_from((FITS, FULL)),
 )
 def test_it_never_reboots_against_a_limit(policy, need, installed, can, so_far, most, fits):
-    found = decide(
-        policy, need, installed=installed, facts_can_reboot=can, reboots_so_far=so_far, max_reboots=most, fits=fits
+    found = decide_reboot(
+        policy, need, installed=installed, can_reboot=can, reboots_so_far=so_far, max_reboots=most, time_fit=fits
     )
     if found.reboot:
         assert can
         assert so_far < most
         assert fits.fits
         assert policy is not RebootPolicy.NEVER
-        assert need.answer is Answer.YES or policy is RebootPolicy.ALWAYS
+        assert need.answer is YesNoUnknown.YES or policy is RebootPolicy.ALWAYS
     assert found.reason

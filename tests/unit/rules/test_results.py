@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import TransactionResult, UpdateResult
-from tasks.rules.results import came_along, settle
+from tasks.rules.updates.results import build_update_results, mark_installed_dependencies
 from tasks.states import UpdateState
 from tests.unit.rules.examples import NOW, a_state, an_update
 
@@ -16,7 +16,7 @@ def ran(*updates, exit_code=0, detail="", number=0, started=NOW):
 
 def settled(update, now, *transactions, not_attempted=None):
     versions = {} if now is None else {update.id: now}
-    (found,) = settle([update], a_state(update), versions, transactions, not_attempted or {})
+    (found,) = build_update_results([update], a_state(update), versions, transactions, not_attempted or {})
     return found
 
 
@@ -49,7 +49,7 @@ def test_what_was_there_already_is_installed():
 
 def test_what_was_there_before_is_asked_of_the_state_before():
     newer = an_update(installed="1.0")
-    (found,) = settle([newer], a_state(an_update(installed="0.9")), {newer.id: "1.0"}, [ran(newer)], {})
+    (found,) = build_update_results([newer], a_state(an_update(installed="0.9")), {newer.id: "1.0"}, [ran(newer)], {})
     assert found.state is UpdateState.INSTALLED
     assert found.reason == "version 1.0 was installed in place of 1.1"
 
@@ -89,7 +89,9 @@ def test_what_came_along_though_not_attempted_is_installed():
 
 
 def test_what_changed_without_a_transaction_of_its_own_came_along_or_is_somebody_elses():
-    [first, second] = settle([NEW, SSL], a_state(NEW, SSL), {NEW.id: "1.1", SSL.id: "1.1"}, [ran(NEW)], {})
+    [first, second] = build_update_results(
+        [NEW, SSL], a_state(NEW, SSL), {NEW.id: "1.1", SSL.id: "1.1"}, [ran(NEW)], {}
+    )
     assert first.reason == ""
     assert second.reason == "came along with another one, or somebody else installed it"
 
@@ -109,7 +111,7 @@ def test_skipped_updates_that_moved_are_told_as_installed():
         UpdateResult(an_update("c"), UpdateState.NOT_SELECTED, "not selected"),
         UpdateResult(an_update("d"), UpdateState.NOT_SELECTED, "not selected"),
     ]
-    along = came_along(skipped, {SSL.id: "1.1", "b:amd64": "1.1", "c:amd64": "1.0"})
+    along = mark_installed_dependencies(skipped, {SSL.id: "1.1", "b:amd64": "1.1", "c:amd64": "1.0"})
     assert [result.state for result in along] == [
         UpdateState.INSTALLED,
         UpdateState.INSTALLED,
@@ -129,7 +131,7 @@ def test_skipped_updates_that_moved_are_told_as_installed():
 )
 def test_every_chosen_update_has_one_result_that_agrees_with_the_database(names, versions, transactions):
     chosen = [an_update(name) for name in names]
-    found = settle(chosen, a_state(*chosen), versions, transactions, {})
+    found = build_update_results(chosen, a_state(*chosen), versions, transactions, {})
     assert [result.update for result in found] == chosen
     for result in found:
         now = versions.get(result.update.id)

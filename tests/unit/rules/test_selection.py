@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from tasks.model import Selection
-from tasks.rules.selection import forbidden, notes, select
+from tasks.rules.updates.selection import describe_unapplied_limits, find_forbidden_updates, select_updates
 from tasks.states import Classification, UpdateState
 from tests.unit.rules.examples import SKIPPED, a_state, an_update, selections, states
 
@@ -12,13 +12,13 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def outcome(update, **selection):
-    chosen, skipped = select(a_state(update), Selection(**selection))
+    chosen, skipped = select_updates(a_state(update), Selection(**selection))
     return ("chosen", "") if chosen else (skipped[0].state, skipped[0].reason)
 
 
 @given(states, selections)
 def test_chosen_and_skipped_are_all_that_is_pending(state, selection):
-    chosen, skipped = select(state, selection)
+    chosen, skipped = select_updates(state, selection)
     ids = [update.id for update in chosen] + [result.update.id for result in skipped]
     assert sorted(ids) == sorted(update.id for update in state.updates)
     assert all(result.state in SKIPPED and result.reason for result in skipped)
@@ -26,19 +26,19 @@ def test_chosen_and_skipped_are_all_that_is_pending(state, selection):
 
 @given(states, selections)
 def test_nothing_held_blocked_or_excluded_is_ever_chosen(state, selection):
-    chosen, _ = select(state, selection)
+    chosen, _ = select_updates(state, selection)
     for update in chosen:
         assert not update.held
         assert not update.blocked
         assert update.name not in state.held
         assert update.name not in selection.exclude
         assert not (selection.exclude_requiring_reboot and update.requires_reboot)
-    assert not {update.id for update in chosen} & forbidden(state, selection).keys()
+    assert not {update.id for update in chosen} & find_forbidden_updates(state, selection).keys()
 
 
 @given(states, selections)
 def test_the_choice_follows_the_order_of_the_machine(state, selection):
-    chosen, skipped = select(state, selection)
+    chosen, skipped = select_updates(state, selection)
     order = {update.id: place for place, update in enumerate(state.updates)}
     for ids in ([update.id for update in chosen], [result.update.id for result in skipped]):
         assert ids == sorted(ids, key=order.__getitem__)
@@ -46,7 +46,7 @@ def test_the_choice_follows_the_order_of_the_machine(state, selection):
 
 @given(states, selections)
 def test_superseding_loses_nothing_for_good(state, selection):
-    chosen, skipped = select(state, selection)
+    chosen, skipped = select_updates(state, selection)
     kept = {update.name for update in chosen}
     for result in skipped:
         if result.reason.startswith("superseded"):
@@ -134,7 +134,7 @@ def test_held_is_excluded_even_when_it_is_included_by_name():
     expected = (UpdateState.EXCLUDED, "held on the machine by its administrator")
     assert outcome(an_update(held=True), include=("openssl",)) == expected
     state = a_state(an_update(), held=("openssl",))
-    assert select(state, Selection())[1][0].reason == expected[1]
+    assert select_updates(state, Selection())[1][0].reason == expected[1]
 
 
 def test_reboots_that_are_not_wanted():
@@ -142,8 +142,8 @@ def test_reboots_that_are_not_wanted():
     unknown = an_update(requires_reboot=None)
     selection = Selection(exclude_requiring_reboot=True)
     assert outcome(unknown, exclude_requiring_reboot=True)[0] == "chosen"
-    assert "openssl" in notes([unknown], selection)[0]
-    assert notes([an_update(requires_reboot=False)], selection) == ()
+    assert "openssl" in describe_unapplied_limits([unknown], selection)[0]
+    assert describe_unapplied_limits([an_update(requires_reboot=False)], selection) == ()
 
 
 def test_the_limit_of_publication():
@@ -153,9 +153,11 @@ def test_the_limit_of_publication():
     assert state is UpdateState.EXCLUDED
     assert reason == "published 2026-11-02 00:00 UTC, after the limit of 2026-11-01 00:00 UTC"
     assert outcome(an_update(published=limit), published_before=limit)[0] == "chosen"
-    assert notes([an_update(f"p{number}") for number in range(5)], Selection(published_before=limit))[0].endswith("p4")
+    assert describe_unapplied_limits(
+        [an_update(f"p{number}") for number in range(5)], Selection(published_before=limit)
+    )[0].endswith("p4")
     undated = [an_update(f"p{number}") for number in range(7)]
-    assert notes(undated, Selection(published_before=limit))[0].endswith("p4 and 2 more")
+    assert describe_unapplied_limits(undated, Selection(published_before=limit))[0].endswith("p4 and 2 more")
 
 
 def test_the_newer_one_supersedes():
@@ -164,7 +166,7 @@ def test_the_newer_one_supersedes():
         an_update("mid", replaces=("old:amd64",)),
         an_update("new", replaces=("mid:amd64",)),
     )
-    chosen, skipped = select(a_state(old, middle, new), Selection())
+    chosen, skipped = select_updates(a_state(old, middle, new), Selection())
     assert chosen == (new,)
     assert [(result.update, result.reason) for result in skipped] == [
         (old, "superseded by mid, which includes it"),
@@ -174,9 +176,9 @@ def test_the_newer_one_supersedes():
 
 def test_an_excluded_newer_one_supersedes_nothing():
     old, new = an_update("old"), an_update("new", replaces=("old:amd64",))
-    assert select(a_state(old, new), Selection(exclude=("new",)))[0] == (old,)
+    assert select_updates(a_state(old, new), Selection(exclude=("new",)))[0] == (old,)
 
 
 def test_two_that_replace_each_other_are_both_kept():
     one, two = an_update("one", replaces=("two:amd64",)), an_update("two", replaces=("one:amd64",))
-    assert select(a_state(one, two), Selection())[0] == (one, two)
+    assert select_updates(a_state(one, two), Selection())[0] == (one, two)

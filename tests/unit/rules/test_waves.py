@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from inventory.machine import Machine, TransportKind
 from tasks.errors import RequestError
-from tasks.rules.waves import WavePolicy, waves
+from tasks.rules.runs.waves import WavePolicy, build_waves
 
 
 def machine(name, location="", jump=(), transport=TransportKind.SSH):
@@ -43,8 +43,8 @@ policies = st.builds(
 
 @given(fleets(), policies)
 def test_everyone_is_patched_exactly_once_in_order(machines, policy):
-    found = waves(machines, policy)
-    assert found == waves(list(machines), policy)
+    found = build_waves(machines, policy)
+    assert found == build_waves(list(machines), policy)
     assert Counter(name for wave in found for name in wave.machines) == Counter(each.name for each in machines)
     assert [wave.number for wave in found] == list(range(1, len(found) + 1))
     assert all(wave.machines for wave in found)
@@ -54,7 +54,7 @@ def test_everyone_is_patched_exactly_once_in_order(machines, policy):
 
 @given(fleets(), policies)
 def test_jump_hosts_come_after_what_is_reached_through_them(machines, policy):
-    turn = {name: wave.number for wave in waves(machines, policy) for name in wave.machines}
+    turn = {name: wave.number for wave in build_waves(machines, policy) for name in wave.machines}
     for each in machines:
         for jump in each.jump:
             here = next((other for other in machines if other.name == jump), None)
@@ -67,7 +67,7 @@ def test_jump_hosts_come_after_what_is_reached_through_them(machines, policy):
 
 @given(fleets(), policies)
 def test_the_canaries_are_as_many_as_asked(machines, policy):
-    canaries = sum(len(wave.machines) for wave in waves(machines, policy) if wave.canary)
+    canaries = sum(len(wave.machines) for wave in build_waves(machines, policy) if wave.canary)
     percent = ceil(len(machines) * policy.canary_percent / 100)
     assert canaries == min(len(machines), max(policy.canary_count, percent))
 
@@ -75,13 +75,13 @@ def test_the_canaries_are_as_many_as_asked(machines, policy):
 @given(fleets(), policies)
 def test_locations_are_kept_apart_when_asked(machines, policy):
     place = {each.name: each.location for each in machines}
-    for wave in waves(machines, policy):
+    for wave in build_waves(machines, policy):
         if policy.keep_locations_apart:
             assert len({place[name] for name in wave.machines}) == 1
 
 
 def test_canaries_come_first_from_every_location():
-    found = waves(fleet(9, ("berlin", "berlin", "oslo")), WavePolicy(canary_count=2, size=4))
+    found = build_waves(fleet(9, ("berlin", "berlin", "oslo")), WavePolicy(canary_count=2, size=4))
     assert [(wave.machines, wave.canary) for wave in found] == [
         (("m0", "m2"), True),
         (("m1", "m3", "m4", "m5"), False),
@@ -91,25 +91,25 @@ def test_canaries_come_first_from_every_location():
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (5, [1] * 5), (11, [3, 3, 3, 2]), (100, [20] * 5)])
 def test_a_fifth_rounded_up_is_a_wave(count, sizes):
-    assert [len(wave.machines) for wave in waves(fleet(count), WavePolicy())] == sizes
+    assert [len(wave.machines) for wave in build_waves(fleet(count), WavePolicy())] == sizes
 
 
 def test_no_machines_no_waves():
-    assert waves([], WavePolicy(canary_count=3, canary_percent=50)) == ()
+    assert build_waves([], WavePolicy(canary_count=3, canary_percent=50)) == ()
 
 
 def test_a_bastion_waits_for_its_machines():
     machines = [machine("bastion"), machine("inner", jump=("bastion",)), machine("db", jump=("bastion", "inner"))]
-    found = waves(machines, WavePolicy(percent=100, canary_count=1))
+    found = build_waves(machines, WavePolicy(percent=100, canary_count=1))
     assert [wave.machines for wave in found] == [("db",), ("inner",), ("bastion",)]
 
 
 def test_circles_and_doubles_are_refused():
     with pytest.raises(RequestError, match="circle: a, b") as caught:
-        waves([machine("a", jump=("b",)), machine("b", jump=("a",))], WavePolicy())
+        build_waves([machine("a", jump=("b",)), machine("b", jump=("a",))], WavePolicy())
     assert caught.value.hint
     with pytest.raises(RequestError, match="same name"):
-        waves([machine("a"), machine("a")], WavePolicy())
+        build_waves([machine("a"), machine("a")], WavePolicy())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from tasks.errors import RequestError
 from tasks.model import Window
-from tasks.rules.window import cut_off, describe, fit, overrun, say_duration, say_time, why_cut_off, window
+from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
+from tasks.rules.timing.maintenance_window import (
+    build_window,
+    compute_cut_off,
+    compute_overrun_seconds,
+    describe_cut_off,
+    describe_window,
+)
+from tasks.rules.timing.time_fit import check_time_fit
 from tasks.states import RebootPolicy
 from tests.unit.rules.examples import NOW
 
@@ -16,7 +24,7 @@ BERLIN = "Europe/Berlin"
 
 
 def test_a_naive_start_is_read_in_the_zone():
-    opened = window(datetime(2026, 11, 21, 1, 0), 120, BERLIN, NOW)
+    opened = build_window(datetime(2026, 11, 21, 1, 0), 120, BERLIN, NOW)
     assert opened == Window(
         datetime(2026, 11, 21, 0, 0, tzinfo=UTC), datetime(2026, 11, 21, 2, 0, tzinfo=UTC), zone=BERLIN
     )
@@ -24,49 +32,49 @@ def test_a_naive_start_is_read_in_the_zone():
 
 def test_an_aware_start_keeps_its_moment():
     start = datetime(2026, 11, 21, 1, 0, tzinfo=timezone(timedelta(hours=5)))
-    assert window(start, 30, BERLIN, NOW).start == datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
+    assert build_window(start, 30, BERLIN, NOW).start == datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 
 
 def test_no_start_is_now():
-    assert window(None, 90, "UTC", NOW) == Window(NOW, NOW + timedelta(minutes=90), "UTC")
+    assert build_window(None, 90, "UTC", NOW) == Window(NOW, NOW + timedelta(minutes=90), "UTC")
 
 
 def test_a_start_in_the_gap_is_refused_with_a_remedy():
     with pytest.raises(RequestError, match="does not exist in Europe/Berlin") as caught:
-        window(datetime(2026, 3, 29, 2, 30), 60, BERLIN, NOW)
+        build_window(datetime(2026, 3, 29, 2, 30), 60, BERLIN, NOW)
     assert "03:30" in caught.value.hint
 
 
 def test_an_ambiguous_start_is_the_first_of_the_two():
     for fold in (0, 1):
         start = datetime(2026, 10, 25, 2, 30, fold=fold)
-        assert window(start, 60, BERLIN, NOW).start == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+        assert build_window(start, 60, BERLIN, NOW).start == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
 
 
 def test_a_window_across_a_change_of_clocks_lasts_its_real_minutes():
-    opened = window(datetime(2026, 10, 25, 1, 0), 180, BERLIN, NOW)
+    opened = build_window(datetime(2026, 10, 25, 1, 0), 180, BERLIN, NOW)
     assert opened.end - opened.start == timedelta(hours=3)
-    assert describe(opened) == "2026-10-25 01:00 CEST to 03:00 CET (3 h)"
+    assert describe_window(opened) == "2026-10-25 01:00 CEST to 03:00 CET (3 h)"
 
 
 @pytest.mark.parametrize("zone", ["Europe/Nowhere", "", "../etc", "/etc/passwd", "Europe"])
 def test_an_unknown_zone_is_refused(zone):
     with pytest.raises(RequestError, match="no time zone") as caught:
-        window(None, 60, zone, NOW)
+        build_window(None, 60, zone, NOW)
     assert "Europe/Berlin" in caught.value.hint
 
 
 @pytest.mark.parametrize("minutes", [0, -5, float("nan"), float("inf"), 31 * 24 * 60 + 1])
 def test_a_length_that_makes_no_sense_is_refused(minutes):
     with pytest.raises(RequestError, match="not possible"):
-        window(None, minutes, "UTC", NOW)
+        build_window(None, minutes, "UTC", NOW)
 
 
 @pytest.mark.parametrize("start", [datetime.max, datetime.min, datetime.max.replace(tzinfo=UTC)])
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
 def test_a_start_at_the_end_of_time_is_refused_or_read(start, zone):
     try:
-        years = {window(start, 60, zone, NOW).start.year}
+        years = {build_window(start, 60, zone, NOW).start.year}
         said = ""
     except RequestError as error:
         years, said = set(), str(error)
@@ -83,9 +91,9 @@ def test_a_window_is_as_long_as_asked_and_reads_back(start, minutes, zone):
     back = start.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).astimezone(ZoneInfo(zone))
     if back.replace(tzinfo=None, fold=0) != start:
         with pytest.raises(RequestError, match="does not exist"):
-            window(start, minutes, zone, NOW)
+            build_window(start, minutes, zone, NOW)
         return
-    opened = window(start, minutes, zone, NOW)
+    opened = build_window(start, minutes, zone, NOW)
     assert opened.start.tzinfo is UTC
     assert opened.end - opened.start == timedelta(minutes=minutes)
     assert opened.start.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0) == start
@@ -94,7 +102,7 @@ def test_a_window_is_as_long_as_asked_and_reads_back(start, minutes, zone):
 @given(st.sampled_from(RebootPolicy), st.floats(-100, 20_000))
 def test_the_cut_off_lies_in_the_window(policy, reserve):
     opened = Window(NOW, NOW + timedelta(hours=2))
-    moment = cut_off(opened, policy, reserve)
+    moment = compute_cut_off(opened, policy, reserve)
     assert opened.start <= moment <= opened.end
     if policy is RebootPolicy.NEVER:
         assert moment == opened.end
@@ -102,17 +110,17 @@ def test_the_cut_off_lies_in_the_window(policy, reserve):
 
 def test_the_reserve_is_taken_off_the_end():
     opened = Window(NOW, NOW + timedelta(hours=2))
-    assert cut_off(opened, RebootPolicy.IF_REQUIRED, 900) == NOW + timedelta(minutes=105)
-    assert cut_off(opened, RebootPolicy.ALWAYS, 9000) == NOW
+    assert compute_cut_off(opened, RebootPolicy.IF_REQUIRED, 900) == NOW + timedelta(minutes=105)
+    assert compute_cut_off(opened, RebootPolicy.ALWAYS, 9000) == NOW
 
 
 def test_the_arithmetic_is_a_sentence():
     opened = Window(NOW, NOW + timedelta(hours=1), zone=BERLIN)
-    until = cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
-    why = why_cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
-    found = fit(until - timedelta(seconds=123), 250, until, "install of 3 updates", why, zone=BERLIN)
+    until = compute_cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
+    why = describe_cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
+    found = check_time_fit(until - timedelta(seconds=123), 250, until, "install of 3 updates", why, zone=BERLIN)
     assert not found.fits
-    assert found.arithmetic == (
+    assert found.explanation == (
         "install of 3 updates needs about 4 min 10 s; 2 min 3 s are left until 02:45 CET "
         "(window ends 03:00 CET, 15 min kept for a reboot)"
     )
@@ -120,51 +128,51 @@ def test_the_arithmetic_is_a_sentence():
 
 def test_why_cut_off_when_the_reserve_takes_the_whole_window():
     opened = Window(NOW, NOW + timedelta(minutes=2))
-    why = why_cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
+    why = describe_cut_off(opened, RebootPolicy.IF_REQUIRED, 900)
     assert why == "the window is 2 min long, and 15 min are kept for a reboot"
-    assert why_cut_off(opened, RebootPolicy.NEVER, 900).startswith("window ends")
+    assert describe_cut_off(opened, RebootPolicy.NEVER, 900).startswith("window ends")
 
 
 def test_why_cut_off_without_a_reserve():
     opened = Window(NOW, NOW + timedelta(hours=1))
-    assert why_cut_off(opened, RebootPolicy.ALWAYS, 0) == "window ends 02:00 UTC"
-    assert why_cut_off(opened, RebootPolicy.NEVER, 900).endswith("because it is never rebooted")
+    assert describe_cut_off(opened, RebootPolicy.ALWAYS, 0) == "window ends 02:00 UTC"
+    assert describe_cut_off(opened, RebootPolicy.NEVER, 900).endswith("because it is never rebooted")
 
 
 def test_when_the_time_is_over_it_says_for_how_long():
-    assert fit(NOW, 60, NOW - timedelta(minutes=5), "a reboot", "").arithmetic == (
+    assert check_time_fit(NOW, 60, NOW - timedelta(minutes=5), "a reboot", "").explanation == (
         "a reboot needs about 1 min; no time is left: 00:55 UTC was 5 min ago"
     )
-    assert fit(NOW, 60, NOW, "a reboot", "").arithmetic.endswith("no time is left: it is 01:00 UTC")
+    assert check_time_fit(NOW, 60, NOW, "a reboot", "").explanation.endswith("no time is left: it is 01:00 UTC")
 
 
 @given(st.floats(0, 1e5), st.integers(-100_000, 100_000))
 def test_it_fits_when_the_time_left_is_enough(needed, left):
-    assert fit(NOW, needed, NOW + timedelta(seconds=left), "it", "").fits == (left >= needed)
+    assert check_time_fit(NOW, needed, NOW + timedelta(seconds=left), "it", "").fits == (left >= needed)
 
 
 def test_fit_is_right_in_the_night_the_clocks_change():
     here = ZoneInfo(BERLIN)
     now = datetime(2026, 10, 25, 1, 30, tzinfo=here)
     until = datetime(2026, 10, 25, 3, 0, tzinfo=here)  # two and a half hours later, though the hands say one and a half
-    assert fit(now, 2.4 * 3600, until, "it", "").fits
-    assert overrun(Window(now, until, BERLIN), until + timedelta(seconds=1)) == 1
+    assert check_time_fit(now, 2.4 * 3600, until, "it", "").fits
+    assert compute_overrun_seconds(Window(now, until, BERLIN), until + timedelta(seconds=1)) == 1
 
 
 def test_overrun_counts_only_what_is_past_the_end():
     opened = Window(NOW, NOW + timedelta(hours=1))
-    assert overrun(opened, NOW) == 0
-    assert overrun(opened, opened.end) == 0
-    assert overrun(opened, opened.end + timedelta(seconds=90)) == 90
+    assert compute_overrun_seconds(opened, NOW) == 0
+    assert compute_overrun_seconds(opened, opened.end) == 0
+    assert compute_overrun_seconds(opened, opened.end + timedelta(seconds=90)) == 90
 
 
 def test_describe_names_both_dates_past_midnight():
     opened = Window(datetime(2026, 11, 20, 23, 0, tzinfo=UTC), datetime(2026, 11, 21, 1, 30, tzinfo=UTC))
-    assert describe(opened) == "2026-11-20 23:00 to 2026-11-21 01:30 UTC (2 h 30 min)"
+    assert describe_window(opened) == "2026-11-20 23:00 to 2026-11-21 01:30 UTC (2 h 30 min)"
 
 
 def test_zones_without_letters_are_readable():
-    assert say_time(NOW, "America/Sao_Paulo") == "22:00 UTC-03"
+    assert format_time_with_zone(NOW, "America/Sao_Paulo") == "22:00 UTC-03"
 
 
 @pytest.mark.parametrize(
@@ -176,4 +184,4 @@ def test_zones_without_letters_are_readable():
     ],
 )  # fmt: skip
 def test_durations_in_words(seconds, words):
-    assert say_duration(seconds) == words
+    assert format_duration(seconds) == words

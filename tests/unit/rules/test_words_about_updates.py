@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tasks.model import PackageState, RebootNeed, TransactionResult, UpdateResult
-from tasks.rules.checks import lock_freed, package_findings
-from tasks.rules.results import settle
-from tasks.states import Answer, FindingLevel, UpdateState
+from tasks.rules.machine_checks.packages import check_packages, clear_lock_warnings
+from tasks.rules.updates.results import build_update_results
+from tasks.states import FindingLevel, UpdateState, YesNoUnknown
 from tests.support.builders import START, make_update
 
 NAMES = ("good", "broken", "needs-broken", "broken-too")
@@ -20,9 +20,9 @@ DETAIL = (
 
 def results() -> dict[str, UpdateResult]:
     updates = tuple(make_update(id=name, name=name, installed="1.0", available="2.0") for name in NAMES)
-    state = PackageState("apt", updates, RebootNeed(Answer.NO))
+    state = PackageState("apt", updates, RebootNeed(YesNoUnknown.NO))
     ran = TransactionResult(0, NAMES, START, START, 100, DETAIL)
-    found = settle(updates, state, {"good": "2.0", "broken-too": "2.0"}, [ran], {})
+    found = build_update_results(updates, state, {"good": "2.0", "broken-too": "2.0"}, [ran], {})
     return {result.update.id: result for result in found}
 
 
@@ -45,8 +45,10 @@ def test_what_failed_says_its_own_words() -> None:
 
 
 def test_a_busy_package_manager_is_no_repository_to_correct() -> None:
-    state = PackageState("apt", (), RebootNeed(Answer.NO), lock_holder="apt-get (pid 7)", at_work="apt-get (pid 7)")
-    found = package_findings(state, repair_allowed=False)
+    state = PackageState(
+        "apt", (), RebootNeed(YesNoUnknown.NO), lock_holder="apt-get (pid 7)", at_work="apt-get (pid 7)"
+    )
+    found = check_packages(state, repair_allowed=False)
     assert [finding.check for finding in found] == ["package-lock"]
     assert "was not judged" in found[0].message
     assert "Let it finish" in found[0].remedy
@@ -55,22 +57,22 @@ def test_a_busy_package_manager_is_no_repository_to_correct() -> None:
 @pytest.mark.parametrize("holder", ["", "apt-get (pid 8)"])  # who reads the lists
 def test_who_has_just_ended_uses_nothing_any_more(holder: str) -> None:
     gone = "a process that has just ended"
-    state = PackageState("apt", (), RebootNeed(Answer.NO), lock_holder=holder, at_work=gone)
-    *others, found = package_findings(state, repair_allowed=False)
+    state = PackageState("apt", (), RebootNeed(YesNoUnknown.NO), lock_holder=holder, at_work=gone)
+    *others, found = check_packages(state, repair_allowed=False)
     assert (found.check, found.level) == ("package-lock", FindingLevel.WARN)
     assert found.message == f"packages were changed by {gone} as they were read: whether they are whole was not judged"
     assert [each.message for each in others] == [f"the package manager is in use by {holder}"] * bool(holder)
-    assert lock_freed((found,), state) == (found,)
+    assert clear_lock_warnings((found,), state) == (found,)
 
 
 def test_who_had_the_package_manager_before_and_has_left_is_no_warning() -> None:
-    busy = PackageState("apt", (), RebootNeed(Answer.NO), lock_holder="apt-get (pid 7)")
+    busy = PackageState("apt", (), RebootNeed(YesNoUnknown.NO), lock_holder="apt-get (pid 7)")
     free = replace(busy, lock_holder="")
-    (before,) = package_findings(busy, repair_allowed=False)
+    (before,) = check_packages(busy, repair_allowed=False)
     assert before.level is FindingLevel.WARN
 
-    (after,) = lock_freed((before,), free)
+    (after,) = clear_lock_warnings((before,), free)
 
     assert after.level is FindingLevel.GOOD
     assert after.message == "before the installation: the package manager is in use by apt-get (pid 7)"
-    assert lock_freed((before,), busy) == lock_freed((before,), None) == (before,)
+    assert clear_lock_warnings((before,), busy) == clear_lock_warnings((before,), None) == (before,)

@@ -8,21 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import ProtocolViolation, RequestError
-from tasks.transport.framing import (
-    LINE_LIMIT,
-    NOISE_HEAD,
-    NOISE_TAIL,
-    RECORDS_LIMIT,
-    Decoder,
-    compose,
-    encode_params,
-    load_script,
-    mark_of,
-    readable,
+from tasks.transport.framing import build_frame_mark, build_script_stdin, encode_params
+from tasks.transport.output_decoder import (
+    MAX_LINE_BYTES,
+    MAX_RECORDS_BYTES,
+    UNFRAMED_HEAD_BYTES,
+    UNFRAMED_TAIL_BYTES,
+    ScriptOutputDecoder,
+    replace_invalid_utf8,
 )
+from tasks.transport.script_library import load_script
 
 NONCE = "0123456789abcdef0123456789abcdef"
-MARK = mark_of(NONCE).encode()
+MARK = build_frame_mark(NONCE).encode()
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
@@ -56,10 +54,10 @@ def test_an_answer_is_read_whole_whatever_the_noise_and_the_chunks(wanted, dirt,
     for record, between in zip(wanted, dirt, strict=False):
         stream += between + frame(record, data.draw(st.lists(st.integers(0, 1000), max_size=4)))
     stream += dirt[-1] + b"\n" + MARK + f"! {code}\n".encode() + dirt[-2]
-    decoder = Decoder(NONCE)
+    decoder = ScriptOutputDecoder(NONCE)
     for chunk in in_chunks(stream, sizes):
-        decoder.feed(chunk)
-    answer = decoder.result()
+        decoder.feed_stdout(chunk)
+    answer = decoder.build_output()
     assert list(answer.records) == wanted
     assert answer.exit_code == code
 
@@ -67,26 +65,26 @@ def test_an_answer_is_read_whole_whatever_the_noise_and_the_chunks(wanted, dirt,
 @given(records, st.integers(0, 255), st.integers(0, 10_000))
 def test_a_cut_answer_is_never_taken_for_a_whole_one(wanted, code, cut):
     stream = b"".join(frame(record, [3, 9]) for record in wanted) + MARK + f"! {code}\n".encode()
-    decoder = Decoder(NONCE)
-    decoder.feed(stream[: cut % len(stream)])
-    assert not decoder.ended
+    decoder = ScriptOutputDecoder(NONCE)
+    decoder.feed_stdout(stream[: cut % len(stream)])
+    assert not decoder.is_complete
     with pytest.raises(ProtocolViolation, match="no end"):
-        decoder.result()
+        decoder.build_output()
 
 
 @given(
     st.lists(st.binary(max_size=300) | st.just(MARK) | st.sampled_from([b"+ ", b"= ", b"! 0", b"\n", b'{"kind":"x"}']))
 )
 def test_hostile_bytes_give_an_answer_or_a_violation_and_nothing_else(parts):
-    decoder = Decoder(NONCE)
+    decoder = ScriptOutputDecoder(NONCE)
     with contextlib.suppress(ProtocolViolation):
         for part in parts:
-            decoder.feed(part)
-    if decoder.ended:
-        assert 0 <= decoder.result().exit_code <= 999
+            decoder.feed_stdout(part)
+    if decoder.is_complete:
+        assert 0 <= decoder.build_output().exit_code <= 999
     else:
         with pytest.raises(ProtocolViolation):
-            decoder.result()
+            decoder.build_output()
 
 
 @pytest.mark.parametrize(
@@ -105,44 +103,44 @@ def test_hostile_bytes_give_an_answer_or_a_violation_and_nothing_else(parts):
     ],
 )
 def test_nonsense_in_a_frame_is_a_violation_that_shows_what_was_seen(content, why):
-    decoder = Decoder(NONCE)
+    decoder = ScriptOutputDecoder(NONCE)
     with pytest.raises(ProtocolViolation, match=why):
-        decoder.feed(b"Welcome!\n" + MARK + content + b"\n")
+        decoder.feed_stdout(b"Welcome!\n" + MARK + content + b"\n")
 
 
 def test_a_framed_line_that_never_ends_is_a_violation():
-    decoder = Decoder(NONCE)
-    decoder.feed(MARK + b"= " + b"x" * (LINE_LIMIT - 1000))
+    decoder = ScriptOutputDecoder(NONCE)
+    decoder.feed_stdout(MARK + b"= " + b"x" * (MAX_LINE_BYTES - 1000))
     with pytest.raises(ProtocolViolation, match="a line has more than"):
-        decoder.feed(b"x" * 1000)
+        decoder.feed_stdout(b"x" * 1000)
 
 
 def test_records_are_bounded_together():
-    decoder = Decoder(NONCE)
+    decoder = ScriptOutputDecoder(NONCE)
     piece = MARK + b"+ " + b"x" * 500_000 + b"\n"
-    decoder.feed(piece * (RECORDS_LIMIT // 500_000))
+    decoder.feed_stdout(piece * (MAX_RECORDS_BYTES // 500_000))
     with pytest.raises(ProtocolViolation, match="the records have more than"):
-        decoder.feed(piece)
+        decoder.feed_stdout(piece)
 
 
 def test_endless_noise_costs_bounded_memory_and_hides_nothing():
-    decoder = Decoder(NONCE)
+    decoder = ScriptOutputDecoder(NONCE)
     for _ in range(64):
-        decoder.feed(b"y" * 65_536)
-        decoder.note(b"z" * 65_536)
-    decoder.feed(MARK + b'= {"kind":"x"}\n' + MARK + b"! 0\n")
-    answer = decoder.result()
+        decoder.feed_stdout(b"y" * 65_536)
+        decoder.feed_stderr(b"z" * 65_536)
+    decoder.feed_stdout(MARK + b'= {"kind":"x"}\n' + MARK + b"! 0\n")
+    answer = decoder.build_output()
     assert answer.records == ({"kind": "x"},)
-    assert len(answer.noise) < NOISE_HEAD + NOISE_TAIL + 100
-    assert "bytes left out" in answer.noise
+    assert len(answer.unframed_output) < UNFRAMED_HEAD_BYTES + UNFRAMED_TAIL_BYTES + 100
+    assert "bytes left out" in answer.unframed_output
 
 
 def test_bytes_that_are_no_utf8_keep_their_length_until_they_are_made_readable():
-    decoder = Decoder(NONCE)
-    decoder.feed(MARK + b'= {"kind":"x","t":"a\xff\xc3\xa9"}\n' + MARK + b"! 0\n")
-    (record,) = decoder.result().records
+    decoder = ScriptOutputDecoder(NONCE)
+    decoder.feed_stdout(MARK + b'= {"kind":"x","t":"a\xff\xc3\xa9"}\n' + MARK + b"! 0\n")
+    (record,) = decoder.build_output().records
     assert len(str(record["t"]).encode("utf-8", "surrogateescape")) == 4
-    assert readable(record) == {"kind": "x", "t": "a\ufffdé"}
+    assert replace_invalid_utf8(record) == {"kind": "x", "t": "a\ufffdé"}
 
 
 @pytest.mark.parametrize("value", ["nul\x00", "half \ud800", ("fine", "two\nlines")])
@@ -159,11 +157,11 @@ def test_an_unknown_script_is_an_error_of_ours():
 
 
 def test_parameters_stand_in_the_text_as_base64_only():
-    text = compose("true", {"x": "'; rm -rf / #"}, NONCE).decode()
+    text = build_script_stdin("true", {"x": "'; rm -rf / #"}, NONCE).decode()
     assert "rm -rf" not in text
 
 
 def test_a_password_that_a_shell_echoes_is_never_noise() -> None:
-    decoder = Decoder(NONCE, secret=b"hunter2-canary\n")
-    decoder.note(b"sh: 1: hunter2-canary: not found\n")
-    assert decoder.noise() == "sh: 1: ***: not found"
+    decoder = ScriptOutputDecoder(NONCE, secret=b"hunter2-canary\n")
+    decoder.feed_stderr(b"sh: 1: hunter2-canary: not found\n")
+    assert decoder.render_unframed_output() == "sh: 1: ***: not found"

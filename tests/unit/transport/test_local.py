@@ -3,10 +3,11 @@
 import pytest
 
 from tasks.errors import ProtocolViolation
-from tasks.seams.clock import Deadline, SystemClock
-from tasks.transport import framing
-from tasks.transport.framing import Decoder, new_nonce
-from tasks.transport.local import LocalLine
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.transport import output_decoder
+from tasks.transport.framing import generate_nonce
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.output_decoder import ScriptOutputDecoder
 from tests.contract.hooks.test_kinds import SECRETS
 
 CLOCK = SystemClock()
@@ -16,9 +17,9 @@ def test_a_script_on_this_machine_sees_nothing_of_our_secrets(monkeypatch: pytes
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("PATH")
-    decoder = Decoder(new_nonce())
-    assert LocalLine(CLOCK).exchange(("/usr/bin/env",), b"", decoder, deadline=Deadline.after(CLOCK, 20)) == 0
-    told = decoder.noise()
+    decoder = ScriptOutputDecoder(generate_nonce())
+    assert LocalShellChannel(CLOCK).execute(("/usr/bin/env",), b"", decoder, deadline=Deadline.after(CLOCK, 20)) == 0
+    told = decoder.render_unframed_output()
     assert "hunter2" not in told
     assert "HOME=" in told
     assert "PATH=/usr/local/sbin:" in told
@@ -26,10 +27,10 @@ def test_a_script_on_this_machine_sees_nothing_of_our_secrets(monkeypatch: pytes
 
 @pytest.mark.parametrize("command", ["yes", "yes >&2", "yes | tr -d '\\n'", "cat /dev/zero"])
 def test_output_without_end_is_not_read_until_the_deadline(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setattr(framing, "NOISE_LIMIT", 1024 * 1024)
+    monkeypatch.setattr(output_decoder, "MAX_UNFRAMED_BYTES", 1024 * 1024)
     began = CLOCK.now()
     with pytest.raises(ProtocolViolation, match="bytes came that are no answer"):
-        LocalLine(CLOCK).exchange(
-            ("/bin/sh", "-c", command), b"", Decoder(new_nonce()), deadline=Deadline.after(CLOCK, 60)
+        LocalShellChannel(CLOCK).execute(
+            ("/bin/sh", "-c", command), b"", ScriptOutputDecoder(generate_nonce()), deadline=Deadline.after(CLOCK, 60)
         )
     assert (CLOCK.now() - began).total_seconds() < 30

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import PrivilegeMethod
 from tasks.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
-from tasks.seams.clock import Deadline
-from tasks.transport.logins import AGAIN, PAUSE, PROVEN, UNPROVEN, Attempt, Logins, NotSent
-from tasks.transport.privilege import Privilege
+from tasks.protocols.clock import Deadline
+from tasks.transport.lockout_guard import (
+    MAX_REFUSALS_AFTER_SUCCESS,
+    MAX_REFUSALS_PROVEN,
+    MAX_REFUSALS_UNPROVEN,
+    REFUSAL_RETRY_DELAY,
+    CredentialWithheld,
+    LockoutGuard,
+    LoginAttempt,
+)
+from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tests.support.fake_clock import FakeClock
 from tests.unit.transport.test_privilege import LOGIN, SOON, ScriptedLine, typed
 
@@ -27,17 +35,19 @@ class Run:
 
     def __init__(self, credential: Credential = PASSWORD) -> None:
         self.clock = FakeClock()
-        self.logins = Logins()
+        self.logins = LockoutGuard()
         self.credential = credential
         self.sent: list[tuple[str, str]] = []
 
     def log_in(self, machine: str, ends: str) -> bool:
         """Log in to a machine that takes the credential, refuses it or cuts the line; return whether it was sent."""
-        with suppress(AuthenticationFailed, NotSent):
+        with suppress(AuthenticationFailed, CredentialWithheld):
             deadline = Deadline.after(self.clock, 5)
-            with self.logins.attempt(machine, "ann", self.credential, clock=self.clock, deadline=deadline) as attempt:
+            with self.logins.open_attempt(
+                machine, "ann", self.credential, clock=self.clock, deadline=deadline
+            ) as attempt:
                 self.sent.append((machine, ends))
-                attempt.refused, attempt.cut = ends == "refuses", ends == "cuts"
+                attempt.is_refused, attempt.is_interrupted = ends == "refuses", ends == "cuts"
                 if ends != "takes":
                     raise AuthenticationFailed(ends)
         return bool(self.sent) and self.sent[-1] == (machine, ends)
@@ -55,7 +65,7 @@ def test_no_account_sees_more_refusals_in_a_row_than_is_said(events):
     run = Run()
     for machine, ends, later in events:
         if later:
-            run.clock.sleep(PAUSE.total_seconds())
+            run.clock.sleep(REFUSAL_RETRY_DELAY.total_seconds())
         run.log_in(machine, ends)
     worked: set[str] = set()
     row: list[str] = []
@@ -67,10 +77,10 @@ def test_no_account_sees_more_refusals_in_a_row_than_is_said(events):
             of_machine.pop(machine, None)
         elif ends == "refuses" or machine not in worked:
             of_machine[machine] = of_machine.get(machine, 0) + 1
-            assert of_machine[machine] <= (AGAIN if machine in worked else 1)
+            assert of_machine[machine] <= (MAX_REFUSALS_AFTER_SUCCESS if machine in worked else 1)
             if machine not in worked:
                 row.append(machine)
-                assert len(row) <= (PROVEN if worked else UNPROVEN) + len(worked)
+                assert len(row) <= (MAX_REFUSALS_PROVEN if worked else MAX_REFUSALS_UNPROVEN) + len(worked)
 
 
 @given(st.lists(st.sampled_from(ENDS), min_size=1, max_size=30))
@@ -91,7 +101,7 @@ def test_machines_with_another_password_do_not_stop_those_with_this_one():
     run = Run()
     assert run.log_in("odd", "refuses")
     assert run.log_in("good", "takes")
-    for number in range(PROVEN):
+    for number in range(MAX_REFUSALS_PROVEN):
         assert run.log_in(f"odd{number}", "refuses")
     assert not run.log_in("new", "takes")
     assert run.log_in("good", "takes")  # it took it before: it is asked again, and says that the password is right
@@ -103,10 +113,10 @@ def test_a_machine_that_took_it_may_refuse_for_a_moment_while_it_boots():
     run.log_in("a", "takes")
     for _ in range(20):
         assert run.log_in("a", "cuts")
-    for number in range(AGAIN):
+    for number in range(MAX_REFUSALS_AFTER_SUCCESS):
         assert run.log_in("a", "refuses"), number
         assert not run.log_in("a", "takes")
-        run.clock.sleep(PAUSE.total_seconds() + 1)
+        run.clock.sleep(REFUSAL_RETRY_DELAY.total_seconds() + 1)
     assert not run.log_in("a", "takes")
 
 
@@ -127,7 +137,7 @@ def test_one_machine_at_a_time_judges_a_password_until_it_is_known_to_be_right()
 
     def first() -> None:
         deadline = Deadline.after(run.clock, 60)
-        with run.logins.attempt("a", "ann", PASSWORD, clock=run.clock, deadline=deadline):
+        with run.logins.open_attempt("a", "ann", PASSWORD, clock=run.clock, deadline=deadline):
             inside.set()
             out.wait(20)
 
@@ -136,7 +146,7 @@ def test_one_machine_at_a_time_judges_a_password_until_it_is_known_to_be_right()
     assert inside.wait(20)
     with (
         pytest.raises(DeadlineExceeded),
-        run.logins.attempt(
+        run.logins.open_attempt(
             "b", "ann", PASSWORD, clock=run.clock, deadline=Deadline(run.clock.now() + timedelta(seconds=0.05))
         ),
     ):
@@ -144,30 +154,32 @@ def test_one_machine_at_a_time_judges_a_password_until_it_is_known_to_be_right()
     out.set()
     thread.join()
     with (
-        run.logins.attempt("b", "ann", PASSWORD, clock=run.clock, deadline=SOON),
-        run.logins.attempt("c", "ann", PASSWORD, clock=run.clock, deadline=SOON),
+        run.logins.open_attempt("b", "ann", PASSWORD, clock=run.clock, deadline=SOON),
+        run.logins.open_attempt("c", "ann", PASSWORD, clock=run.clock, deadline=SOON),
     ):
         pass  # from here on nobody waits for another
 
 
 def _attempt(
-    logins: Logins, machine: str, user: str, credential: Credential, deadline: Deadline
-) -> AbstractContextManager[Attempt]:
-    return logins.attempt(machine, user, credential, clock=FakeClock(), deadline=deadline)
+    logins: LockoutGuard, machine: str, user: str, credential: Credential, deadline: Deadline
+) -> AbstractContextManager[LoginAttempt]:
+    return logins.open_attempt(machine, user, credential, clock=FakeClock(), deadline=deadline)
 
 
 @pytest.mark.parametrize(
     ("says", "sent"),
-    [("1 incorrect password attempt", UNPROVEN), ("ann is not in the sudoers file.", 6)],
+    [("1 incorrect password attempt", MAX_REFUSALS_UNPROVEN), ("ann is not in the sudoers file.", 6)],
 )
 def test_a_wrong_password_for_sudo_is_not_tried_on_the_whole_fleet(says: str, sent: int):
-    logins = Logins()
+    logins = LockoutGuard()
     lines = [ScriptedLine(LOGIN, says=says) for _ in range(6)]
     for number, line in enumerate(lines):
         attempts = functools.partial(_attempt, logins, f"m{number}")
-        privilege = Privilege(PrivilegeMethod.SUDO, password=lambda: typed("wrong"), attempts=attempts)
+        privilege = PrivilegeEscalator(
+            PrivilegeMethod.SUDO, read_password=lambda: typed("wrong"), open_attempt=attempts
+        )
         for _ in range(2):
             with pytest.raises(PrivilegeError) as caught:
-                privilege.way(line, deadline=SOON)
+                privilege.find_escalation(line, deadline=SOON)
             assert "wrong" not in f"{caught.value} {caught.value.hint}"
     assert sum(b"wrong\n" in stdin for line in lines for _, stdin in line.asked) == sent

@@ -14,11 +14,11 @@ from tasks.errors import (
     Unreachable,
     UnsupportedSystem,
 )
-from tasks.seams.clock import Deadline
-from tasks.seams.transport import Job, Script
-from tasks.transport.open import open_session
-from tasks.transport.session import TRIES, Session
-from tasks.transport.ssh.jump import route
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Job, Script
+from tasks.transport.session import MAX_ATTEMPTS, Session
+from tasks.transport.session_factory import build_session
+from tasks.transport.ssh.route import find_route
 from tests.contract.transport_subjects import fake_machine
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
@@ -51,55 +51,55 @@ def setup() -> Setup:
 
 def test_nothing_is_opened_before_the_first_call(setup):
     assert setup.opened == 0
-    setup.session.run(GREET, deadline=setup.soon())
-    setup.session.run(GREET, deadline=setup.soon())
+    setup.session.run_script(GREET, deadline=setup.soon())
+    setup.session.run_script(GREET, deadline=setup.soon())
     assert setup.opened == 1
 
 
 def test_what_only_reads_is_asked_again_with_growing_waits(setup):
-    for _ in range(TRIES - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         setup.machine.fail(ConnectionLost("cut"))
-    assert setup.session.run(GREET, deadline=setup.soon()).exit_code == 7
-    assert len(setup.clock.sleeps) == TRIES - 1
+    assert setup.session.run_script(GREET, deadline=setup.soon()).exit_code == 7
+    assert len(setup.clock.sleeps) == MAX_ATTEMPTS - 1
     assert 1 <= setup.clock.sleeps[0] <= 2 <= setup.clock.sleeps[1] <= 3
 
 
 def test_it_gives_up_after_three_times(setup):
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         setup.machine.fail(ConnectionLost("cut"))
     with pytest.raises(ConnectionLost) as caught:
-        setup.session.run(GREET, deadline=setup.soon())
-    assert len(setup.machine.calls) == TRIES
+        setup.session.run_script(GREET, deadline=setup.soon())
+    assert len(setup.machine.calls) == MAX_ATTEMPTS
     assert caught.value.machine in {"m", "subject"}
 
 
 def test_no_wait_goes_past_the_deadline(setup):
     setup.machine.fail(ConnectionLost("cut"))
     with pytest.raises(ConnectionLost):
-        setup.session.run(GREET, deadline=setup.soon(0.5))
+        setup.session.run_script(GREET, deadline=setup.soon(0.5))
     assert setup.clock.sleeps == []
 
 
 def test_what_changes_something_is_sent_once(setup):
     setup.machine.fail(ConnectionLost("cut"), after_the_act=True)
     with pytest.raises(ConnectionLost):
-        setup.session.run(Script("greet", {"name": "x"}, read_only=False), deadline=setup.soon())
+        setup.session.run_script(Script("greet", {"name": "x"}, read_only=False), deadline=setup.soon())
     assert len(setup.machine.calls) == 1
 
 
 def test_a_job_whose_reply_was_lost_is_attached_to_not_started_again(setup):
     setup.machine.fail(ConnectionLost("cut"), on="start", after_the_act=True)
-    view = setup.session.start(Job("j", Script("work")), deadline=setup.soon())
+    view = setup.session.start_job(Job("j", Script("work")), deadline=setup.soon())
     assert view.attached
     assert [call.verb for call in setup.machine.calls] == ["start", "start"]
 
 
 def test_a_look_without_an_answer_is_a_lost_line(setup):
-    setup.session.start(Job("j", Script("work")), deadline=setup.soon())
-    for _ in range(TRIES):
+    setup.session.start_job(Job("j", Script("work")), deadline=setup.soon())
+    for _ in range(MAX_ATTEMPTS):
         setup.machine.fail(DeadlineExceeded("silence"), on="look")
     with pytest.raises(ConnectionLost) as caught:
-        setup.session.look("j", deadline=setup.soon())
+        setup.session.poll_job("j", deadline=setup.soon())
     assert caught.value.transient
 
 
@@ -109,7 +109,7 @@ def test_a_look_without_an_answer_is_a_lost_line(setup):
 def test_what_another_try_cannot_mend_is_raised_at_once(setup, kind):
     setup.opening = [kind("no")]
     with pytest.raises(kind) as caught:
-        setup.session.run(GREET, deadline=setup.soon())
+        setup.session.run_script(GREET, deadline=setup.soon())
     assert setup.opened == 1
     assert setup.clock.sleeps == []
     assert caught.value.machine == "m"
@@ -118,7 +118,7 @@ def test_what_another_try_cannot_mend_is_raised_at_once(setup, kind):
 def test_a_transport_that_is_not_there_yet_says_so():
     machine = Machine("win", "win.example", transport=TransportKind.WINRM)
     with pytest.raises(UnsupportedSystem, match="no transport 'winrm'") as caught:
-        open_session(machine, Inventory((machine,)), clock=FakeClock())
+        build_session(machine, Inventory((machine,)), clock=FakeClock())
     assert caught.value.hint
 
 
@@ -128,9 +128,9 @@ def machine(name: str, *jump: str, transport: TransportKind = TransportKind.SSH)
 
 def test_routes_are_followed_to_the_controller():
     fleet = Inventory((machine("a"), machine("b", "a"), machine("c", "b"), machine("d", "a", "b"), machine("e", "c")))
-    assert [hop.name for hop in route(fleet.named("e"), fleet)] == ["a", "b", "c"]
-    assert [hop.name for hop in route(fleet.named("d"), fleet)] == ["a", "b"]
-    assert route(fleet.named("a"), fleet) == ()
+    assert [hop.name for hop in find_route(fleet.find_machine("e"), fleet)] == ["a", "b", "c"]
+    assert [hop.name for hop in find_route(fleet.find_machine("d"), fleet)] == ["a", "b"]
+    assert find_route(fleet.find_machine("a"), fleet) == ()
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ def test_routes_are_followed_to_the_controller():
 )
 def test_routes_that_lead_nowhere_are_inventory_errors(fleet, why):
     with pytest.raises(InventoryError, match=why) as caught:
-        route(fleet[0], Inventory(fleet))
+        find_route(fleet[0], Inventory(fleet))
     assert caught.value.machine == "m"

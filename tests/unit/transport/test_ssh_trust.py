@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from inventory.host_keys import HostKeyStore
-from inventory.machine import HostKeyPolicy, HostKeys
+from inventory.machine import HostKeyPolicy, HostKeySettings
 from tasks.errors import HostKeyMismatch, HostKeyUnknown
-from tasks.transport.ssh.crypto import HOST_CERTIFICATES, HOST_KEYS, plain_key
-from tasks.transport.ssh.trust import Trust, store_for
+from tasks.transport.ssh.algorithms import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS, parse_public_key
+from tasks.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
 
 NOW = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
 HostKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
@@ -54,10 +54,10 @@ def certificate(
     return blob(builder.sign(signer).public_bytes())
 
 
-def trust(tmp_path: Path, text: str, policy: HostKeyPolicy = HostKeyPolicy.CA, port: int = 22) -> Trust:
+def trust(tmp_path: Path, text: str, policy: HostKeyPolicy = HostKeyPolicy.CA, port: int = 22) -> HostKeyVerifier:
     path = tmp_path / "known_hosts"
     path.write_text(text)
-    return Trust(policy, HostKeyStore.load(path), host="db.example", port=port, now=lambda: NOW)
+    return HostKeyVerifier(policy, HostKeyStore.load(path), host="db.example", port=port, now=lambda: NOW)
 
 
 def authority(names: str = "*.example") -> str:
@@ -75,9 +75,9 @@ HOST_KINDS: dict[str, HostKey] = {
 def test_a_good_certificate_is_trusted_and_its_key_is_found_in_it(tmp_path, kind):
     shown = certificate(HOST_KINDS[kind])
     rules = trust(tmp_path, authority())
-    assert rules.wanted() == HOST_CERTIFICATES
-    rules.check(shown)
-    plain = plain_key(shown)
+    assert rules.select_algorithms() == HOST_CERTIFICATE_ALGORITHMS
+    rules.verify_host_key(shown)
+    plain = parse_public_key(shown)
     assert plain.get_base64() == line(HOST_KINDS[kind]).split()[1]
 
 
@@ -96,65 +96,65 @@ def test_a_good_certificate_is_trusted_and_its_key_is_found_in_it(tmp_path, kind
 )
 def test_a_certificate_that_does_not_vouch_for_this_host_now_is_a_mismatch(tmp_path, change, why):
     with pytest.raises(HostKeyMismatch, match=why):
-        trust(tmp_path, authority()).check(certificate(HOST_KINDS["ed25519"], **change))
+        trust(tmp_path, authority()).verify_host_key(certificate(HOST_KINDS["ed25519"], **change))
 
 
 def test_a_certificate_that_was_changed_after_it_was_signed_is_a_mismatch(tmp_path):
     shown = certificate(HOST_KINDS["ed25519"], names=(b"aa.example",)).replace(b"aa.example", b"db.example")
     with pytest.raises(HostKeyMismatch, match="signature is wrong"):
-        trust(tmp_path, authority()).check(shown)
+        trust(tmp_path, authority()).verify_host_key(shown)
 
 
 def test_an_authority_vouches_only_for_its_own_names(tmp_path):
     with pytest.raises(HostKeyUnknown, match="no @cert-authority line"):
-        trust(tmp_path, authority("*.elsewhere")).wanted()
+        trust(tmp_path, authority("*.elsewhere")).select_algorithms()
     with pytest.raises(HostKeyMismatch, match="vouches for no such host"):
-        trust(tmp_path, authority("*.elsewhere")).check(certificate(HOST_KINDS["ed25519"]))
+        trust(tmp_path, authority("*.elsewhere")).verify_host_key(certificate(HOST_KINDS["ed25519"]))
 
 
 @pytest.mark.parametrize("revoked", [AUTHORITY, HOST_KINDS["ed25519"]])
 def test_a_revoked_authority_or_key_vouches_for_nothing(tmp_path, revoked):
     text = authority() + f"@revoked * {line(revoked)}\n"
     with pytest.raises(HostKeyMismatch, match="revoked"):
-        trust(tmp_path, text).check(certificate(HOST_KINDS["ed25519"]))
+        trust(tmp_path, text).verify_host_key(certificate(HOST_KINDS["ed25519"]))
 
 
 def test_a_plain_key_will_not_do_where_certificates_are_asked_for(tmp_path):
     key = HOST_KINDS["ed25519"]
     text = authority() + f"db.example {line(key)}\n"
     with pytest.raises(HostKeyMismatch, match="plain ssh-ed25519 key"):
-        trust(tmp_path, text).check(blob(line(key).encode()))
+        trust(tmp_path, text).verify_host_key(blob(line(key).encode()))
 
 
 def test_bytes_that_are_no_key_are_a_mismatch(tmp_path):
     for junk in (b"", b"\x00\x00\x00\x20ssh-ed25519-cert-v01@openssh.com", b"\xff" * 40):
         with pytest.raises(HostKeyMismatch):
-            trust(tmp_path, authority()).check(junk)
+            trust(tmp_path, authority()).verify_host_key(junk)
 
 
 def test_the_kinds_that_are_pinned_are_asked_for_first(tmp_path):
     text = f"db.example {line(HOST_KINDS['rsa'])}\n"
-    wanted = trust(tmp_path, text, HostKeyPolicy.PINNED).wanted()
+    wanted = trust(tmp_path, text, HostKeyPolicy.PINNED).select_algorithms()
     assert wanted[:2] == ("rsa-sha2-512", "rsa-sha2-256")
-    assert sorted(wanted) == sorted(HOST_KEYS)
+    assert sorted(wanted) == sorted(HOST_KEY_ALGORITHMS)
 
 
 def test_a_key_pinned_for_one_port_says_nothing_of_another(tmp_path):
     key = HOST_KINDS["ed25519"]
     text = f"db.example {line(key)}\n"
-    trust(tmp_path, text, HostKeyPolicy.PINNED).check(blob(line(key).encode()))
+    trust(tmp_path, text, HostKeyPolicy.PINNED).verify_host_key(blob(line(key).encode()))
     with pytest.raises(HostKeyUnknown):
-        trust(tmp_path, text, HostKeyPolicy.PINNED, port=2222).check(blob(line(key).encode()))
+        trust(tmp_path, text, HostKeyPolicy.PINNED, port=2222).verify_host_key(blob(line(key).encode()))
 
 
 def test_known_hosts_is_read_again_only_when_it_changed(tmp_path):
     path = tmp_path / "known_hosts"
-    keys = HostKeys(known_hosts=path)
-    assert store_for(keys).keys_for("db.example") == ()
+    keys = HostKeySettings(known_hosts=path)
+    assert load_host_key_store(keys).find_keys("db.example") == ()
     path.write_text(f"db.example {line(HOST_KINDS['ecdsa'])}\n")
-    store = store_for(keys)
-    assert len(store.keys_for("db.example")) == 1
-    assert store_for(keys) is store
+    store = load_host_key_store(keys)
+    assert len(store.find_keys("db.example")) == 1
+    assert load_host_key_store(keys) is store
 
 
 def test_a_certificate_of_an_unknown_kind_has_no_plain_key():
@@ -162,4 +162,4 @@ def test_a_certificate_of_an_unknown_kind_has_no_plain_key():
     message.add_string("sk-ssh-ed25519@openssh.com")
     message.add_string(b"x" * 32)
     with pytest.raises(Exception, match="sk-ssh"):
-        plain_key(message.asbytes())
+        parse_public_key(message.asbytes())

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 
 from tasks.errors import RequestError
 from tasks.model import Window
-from tasks.rules.admission import Occurrence, Refusal, Standing, admit, last_moment
-from tasks.rules.calendar.freezes import Freeze, read_freeze
+from tasks.rules.calendar.freezes import Freeze, build_freeze
+from tasks.rules.timing.admission import (
+    AdmissionRefusal,
+    WindowClaim,
+    WindowStatus,
+    check_admission,
+    compute_last_start,
+)
 from tasks.states import RebootPolicy
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
@@ -26,9 +32,9 @@ def at(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
-def asked(now: datetime, *freezes: Freeze, window: Window = NIGHT, **options: Any) -> Refusal | None:
+def asked(now: datetime, *freezes: Freeze, window: Window = NIGHT, **options: Any) -> AdmissionRefusal | None:
     given = {"scheduled": True, "policy": RebootPolicy.IF_REQUIRED, "reserve_seconds": 900.0, **options}
-    return admit(window, now, freezes, **given)
+    return check_admission(window, now, freezes, **given)
 
 
 class TestBeingLate:
@@ -39,7 +45,7 @@ class TestBeingLate:
     def test_a_window_that_holds_nothing_any_more_is_missed_and_the_sum_is_shown(self) -> None:
         refused = asked(at(105))
         assert refused is not None
-        assert refused.what is Standing.MISSED
+        assert refused.status is WindowStatus.MISSED
         assert refused.reason == (
             "window missed: it was 2026-11-21 01:00 to 03:00 CET (2 h); the run started at 2026-11-21 02:45 CET, which "
             "is the last moment to begin anything, 02:45 CET (window ends 03:00 CET, 15 min kept for a reboot)"
@@ -74,7 +80,7 @@ class TestBeingLate:
         options: dict[str, Any] = {"window": window, "policy": policy, "reserve_seconds": reserve * 60}
         now = at(minutes)
         refused = asked(now, **options)
-        assert (refused is None) == (now < last_moment(window, policy, reserve * 60))
+        assert (refused is None) == (now < compute_last_start(window, policy, reserve * 60))
         if refused is not None:
             assert asked(now + timedelta(minutes=later), **options) is not None
         if now >= window.end:
@@ -85,7 +91,7 @@ class TestFreezes:
     def test_they_are_named(self) -> None:
         refused = asked(at(0), Freeze(at(60), at(60 * 48), "year end"))
         assert refused is not None
-        assert refused.what is Standing.FROZEN
+        assert refused.status is WindowStatus.FROZEN
         assert refused.reason == (
             "frozen: year end, from 2026-11-21 02:00 CET to 2026-11-23 01:00 CET; the window is 2026-11-21 01:00 to "
             "03:00 CET (2 h)"
@@ -101,7 +107,7 @@ class TestFreezes:
     def test_a_frozen_window_that_is_over_was_frozen_and_not_missed(self) -> None:
         refused = asked(at(900), Freeze(at(-1), at(1)))
         assert refused is not None
-        assert refused.what is Standing.FROZEN
+        assert refused.status is WindowStatus.FROZEN
 
     @given(
         st.lists(st.tuples(st.integers(-300, 300), st.integers(1, 300)), max_size=4),
@@ -123,41 +129,41 @@ class TestReadingFreezes:
     @pytest.mark.parametrize("end", [local("2026-12-23"), local("2026-12-22"), datetime(2026, 12, 23, tzinfo=UTC)])
     def test_one_that_ends_before_it_begins_is_refused(self, end: datetime) -> None:
         with pytest.raises(RequestError) as caught:
-            read_freeze(local("2026-12-24"), end, "Europe/Berlin")
+            build_freeze(local("2026-12-24"), end, "Europe/Berlin")
         assert caught.value.hint
 
     def test_the_ends_of_time_are_times_too(self) -> None:
-        read = read_freeze(local("0001-01-01"), local("9999-12-31T23:59:59.999999"), "Pacific/Auckland")
+        read = build_freeze(local("0001-01-01"), local("9999-12-31T23:59:59.999999"), "Pacific/Auckland")
         refused = asked(at(0), read)
         assert refused is not None
         assert refused.reason.startswith("frozen: from 0001-01-01")
 
 
 class TestOneRunAWindow:
-    def standing(self, what: Standing = Standing.RUN, reason: str = "flow-1") -> Occurrence:
-        return Occurrence("web", START, what, "20261121-000001-abcdef", reason, START)
+    def standing(self, what: WindowStatus = WindowStatus.CLAIMED, reason: str = "flow-1") -> WindowClaim:
+        return WindowClaim("web", START, what, "20261121-000001-abcdef", reason, START)
 
     def test_the_second_names_the_first(self) -> None:
-        refused = asked(at(5), standing=self.standing(), claimant="flow-2")
-        assert refused == Refusal(
-            Standing.RUN,
+        refused = asked(at(5), claim=self.standing(), claimant="flow-2")
+        assert refused == AdmissionRefusal(
+            WindowStatus.CLAIMED,
             "the window 2026-11-21 01:00 to 03:00 CET (2 h) of web belongs to run 20261121-000001-abcdef",
         )
 
     def test_whoever_has_it_may_come_again(self) -> None:
-        assert asked(at(5), standing=self.standing(), claimant="flow-1") is None
+        assert asked(at(5), claim=self.standing(), claimant="flow-1") is None
 
     def test_nobody_is_not_the_same_as_nobody(self) -> None:
-        assert asked(at(5), standing=self.standing(reason=""), claimant="") is not None
+        assert asked(at(5), claim=self.standing(reason=""), claimant="") is not None
 
     def test_what_a_person_called_off_stays_off(self) -> None:
-        refused = asked(at(5), standing=self.standing(Standing.CANCELLED, "anne: not tonight"), claimant="flow-1")
+        refused = asked(at(5), claim=self.standing(WindowStatus.CANCELLED, "anne: not tonight"), claimant="flow-1")
         assert refused is not None
-        assert refused.what is Standing.CANCELLED
+        assert refused.status is WindowStatus.CANCELLED
         assert "called off: anne: not tonight" in refused.reason
 
 
 def test_a_freeze_of_a_moment_keeps_the_window_shut_that_holds_it() -> None:
-    moment = read_freeze(local("2026-11-21T02:00"), local("2026-11-21T02:00"), "Europe/Berlin")
+    moment = build_freeze(local("2026-11-21T02:00"), local("2026-11-21T02:00"), "Europe/Berlin")
     assert asked(at(0), moment) is not None
     assert asked(at(0), moment, window=Window(at(-60), at(30), "UTC")) is None

@@ -7,13 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import Window
-from tasks.rules.admission import Occurrence, Standing
-from tasks.rules.missed import LATE, FlowRunState, MissedWindow, ScheduledRun, missed_window
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.missed_windows import (
+    MISSED_WINDOW_GRACE_PERIOD,
+    FlowRunState,
+    MissedWindow,
+    ScheduledRun,
+    find_missed_window,
+)
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
 NIGHT = Window(START, START + timedelta(hours=2), "Europe/Berlin")
 LAST = START + timedelta(minutes=105)
-OVER = LAST + LATE
+OVER = LAST + MISSED_WINDOW_GRACE_PERIOD
 SAID = "no run had the window 2026-11-21 01:00 to 03:00 CET (2 h): "
 
 
@@ -21,12 +27,12 @@ def run(state: FlowRunState, message: str = "") -> ScheduledRun:
     return ScheduledRun("id-1", "brave-fox", state, message)
 
 
-def known(what: Standing) -> Occurrence:
-    return Occurrence("web", START, what, "run-1", "", START)
+def known(what: WindowStatus) -> WindowClaim:
+    return WindowClaim("web", START, what, "run-1", "", START)
 
 
-def at(now: datetime, *runs: ScheduledRun, standing: Occurrence | None = None, recorded: bool = True) -> str:
-    found = missed_window(NIGHT, LAST, now, runs, standing, is_recorded=recorded)
+def at(now: datetime, *runs: ScheduledRun, standing: WindowClaim | None = None, recorded: bool = True) -> str:
+    found = find_missed_window(NIGHT, LAST, now, runs, standing, is_recorded=recorded)
     return found.reason.removeprefix(SAID) if found is not None else ""
 
 
@@ -38,7 +44,7 @@ def at(now: datetime, *runs: ScheduledRun, standing: Occurrence | None = None, r
         (FlowRunState.CANCELLED, "flow run brave-fox was cancelled in Prefect before it began: by anne"),
         (FlowRunState.FAILED, "flow run brave-fox failed before it had the window: by anne"),
         (
-            FlowRunState.LIMITED,
+            FlowRunState.CANCELLED_BY_LIMIT,
             "Prefect cancelled flow run brave-fox while an earlier run of its deployment counted as running",
         ),
     ],
@@ -53,38 +59,42 @@ def test_without_a_run_it_is_prefect_that_made_none() -> None:
 
 
 def test_one_that_prefect_s_limit_cancelled_is_told_at_once() -> None:
-    assert missed_window(NIGHT, LAST, START - timedelta(hours=8), [run(FlowRunState.LIMITED)], None) == MissedWindow(
+    assert find_missed_window(
+        NIGHT, LAST, START - timedelta(hours=8), [run(FlowRunState.CANCELLED_BY_LIMIT)], None
+    ) == MissedWindow(
         f"{SAID}Prefect cancelled flow run brave-fox while an earlier run of its deployment counted as running", "id-1"
     )
-    assert at(START, run(FlowRunState.LIMITED), run(FlowRunState.WAITING)) == ""  # another one may still come
+    assert (
+        at(START, run(FlowRunState.CANCELLED_BY_LIMIT), run(FlowRunState.WAITING)) == ""
+    )  # another one may still come
 
 
 def test_a_claim_that_came_to_nothing_is_no_run() -> None:
     gone = run(FlowRunState.FAILED, "no inventory")
-    assert at(OVER, gone, standing=known(Standing.RUN), recorded=False) != ""
-    assert at(OVER, gone, standing=known(Standing.RUN)) == ""
-    assert at(LAST, gone, standing=known(Standing.RUN), recorded=False) == ""
+    assert at(OVER, gone, standing=known(WindowStatus.CLAIMED), recorded=False) != ""
+    assert at(OVER, gone, standing=known(WindowStatus.CLAIMED)) == ""
+    assert at(LAST, gone, standing=known(WindowStatus.CLAIMED), recorded=False) == ""
 
 
 RUNS = st.lists(st.sampled_from(FlowRunState).map(run), max_size=3)
 
 
-@given(RUNS, st.sampled_from([None, *Standing]), st.booleans(), st.integers(-600, 600))
+@given(RUNS, st.sampled_from([None, *WindowStatus]), st.booleans(), st.integers(-600, 600))
 def test_what_is_known_is_never_told_again_and_what_runs_is_never_missed(
-    runs: list[ScheduledRun], what: Standing | None, recorded: bool, minutes: int
+    runs: list[ScheduledRun], what: WindowStatus | None, recorded: bool, minutes: int
 ) -> None:
     standing = known(what) if what is not None else None
     now = LAST + timedelta(minutes=minutes)
-    found = missed_window(NIGHT, LAST, now, runs, standing, is_recorded=recorded)
+    found = find_missed_window(NIGHT, LAST, now, runs, standing, is_recorded=recorded)
     if found is None:
         return
-    assert standing is None or (standing.what is Standing.RUN and not recorded)
-    assert not any(each.state is FlowRunState.BEGUN for each in runs)
-    assert now >= OVER or {each.state for each in runs} == {FlowRunState.LIMITED}
-    assert missed_window(NIGHT, LAST, max(now, OVER), runs, standing, is_recorded=recorded) is not None
+    assert standing is None or (standing.status is WindowStatus.CLAIMED and not recorded)
+    assert not any(each.state is FlowRunState.STARTED for each in runs)
+    assert now >= OVER or {each.state for each in runs} == {FlowRunState.CANCELLED_BY_LIMIT}
+    assert find_missed_window(NIGHT, LAST, max(now, OVER), runs, standing, is_recorded=recorded) is not None
 
 
 @given(RUNS)
 def test_a_window_that_is_over_and_unknown_is_missed_unless_a_run_began(runs: list[ScheduledRun]) -> None:
-    began = any(each.state is FlowRunState.BEGUN for each in runs)
+    began = any(each.state is FlowRunState.STARTED for each in runs)
     assert (at(OVER, *runs) == "") == began

@@ -3,7 +3,7 @@
 import pytest
 
 from inventory.machine import PatchOwner
-from tasks.rules.orchestration import may_patch
+from tasks.rules.runs.patch_ownership import check_patch_owner
 from tests.support import builders as make
 
 TABLE = [  # the third is Y,F,Y, the error
@@ -25,7 +25,7 @@ TABLE = [  # the third is Y,F,Y, the error
 
 @pytest.mark.parametrize(("owner", "configuration", "why"), TABLE)
 def test_azures_truth_table(owner: PatchOwner, configuration: str, why: str) -> None:
-    assert may_patch(make.make_machine(owner=owner), configuration) == why
+    assert check_patch_owner(make.make_machine(owner=owner), configuration) == why
 
 
 def test_every_mode_has_its_lines_in_the_table() -> None:
@@ -37,4 +37,6 @@ def test_every_mode_has_its_lines_in_the_table() -> None:
 def test_what_nothing_may_patch_is_not_ours() -> None:
     for owner in PatchOwner:
         machine = make.make_machine(owner=owner)
-        assert owner.ours == any(may_patch(machine, configuration) == "" for configuration in ("", "web"))
+        assert owner.is_patchable == any(
+            check_patch_owner(machine, configuration) == "" for configuration in ("", "web")
+        )

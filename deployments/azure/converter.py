@@ -1,0 +1,246 @@
+"""Azure's maintenance configurations as ours. What can't be carried over is said; nothing is dropped in silence.
+
+Source of the names and their meaning: the REST reference of Microsoft.Maintenance/maintenanceConfigurations
+(api-version 2023-10-01-preview) and "How to programmatically manage updates for Azure VMs". Read are a resource, a list
+of them, ``{"value": […]}`` as the REST API answers, an ARM template, and what ``az maintenance configuration show``
+prints.
+"""
+
+import re
+from collections.abc import Iterator
+
+from deployments.azure.field_readers import (
+    convert_tags,
+    format_value,
+    parse_wall_time,
+    read_kb_numbers,
+    read_list,
+    read_text_value,
+    read_time_zone,
+    shorten_text,
+    to_object,
+)
+from deployments.azure.import_result import AzureImport, AzureObject, ConfigurationData
+from deployments.configuration.prefect_names import RESERVED_NAMES
+from deployments.configuration.scope_algebra import narrow_scope
+from deployments.configuration.time_values import CALENDAR_END
+from inventory.errors import InventoryError
+
+AZURE_RESOURCE_TYPE = "microsoft.maintenance/maintenanceconfigurations"
+IN_GUEST_SCOPE = "InGuestPatch"
+
+_REBOOT_POLICIES = {
+    "ifrequired": "IfRequired",
+    "rebootifrequired": "IfRequired",
+    "never": "Never",
+    "neverreboot": "Never",
+    "always": "Always",
+    "alwaysreboot": "Always",
+}
+_CONVERTED_PROPERTIES = frozenset({"maintenanceScope", "maintenanceWindow", "installPatches", "extensionProperties"})
+_IGNORED_PROPERTIES = frozenset({"namespace", "visibility", "provisioningState"})
+_WINDOW_PROPERTIES = ("startDateTime", "expirationDateTime", "duration", "timeZone", "recurEvery")
+_SYSTEMS_BY_PARAMETERS_KEY = {"linuxParameters": "linux", "windowsParameters": "windows"}
+_PATCH_PARAMETERS = frozenset(
+    {
+        "classificationsToInclude",
+        "kbNumbersToInclude",
+        "kbNumbersToExclude",
+        "excludeKbsRequiringReboot",
+        "packageNameMasksToInclude",
+        "packageNameMasksToExclude",
+    }
+)
+_DEFAULT_WINDOW_LENGTH = "03:55"
+
+
+def convert_azure_document(
+    document: object, default_name: str, scope: str | None = None, result: AzureImport | None = None
+) -> AzureImport:
+    """Return our configurations for those in a JSON document.
+
+    Args:
+        document: decoded JSON.
+        default_name: the name of a configuration that has none of its own, as in the body of a request.
+        scope: the machines; Azure keeps them elsewhere (configuration assignments). None: what comes out is switched
+            off.
+        result: takes them beside those of other files, whose names are then avoided.
+
+    Raises:
+        InventoryError: there is no configuration in it, or one that makes no sense; with a hint.
+    """
+    result = AzureImport() if result is None else result
+    resources = list(_iterate_resources(document))
+    if not resources:
+        raise InventoryError(
+            "there is no maintenance configuration in it",
+            hint="Give what `az maintenance configuration show -o json`, the REST API or an ARM template has.",
+        )
+    for resource in resources:
+        _convert_resource(resource, default_name, scope, result)
+    return result
+
+
+def _iterate_resources(document: object) -> Iterator[AzureObject]:
+    if isinstance(document, list):
+        for each in document:
+            yield from _iterate_resources(each)
+    elif isinstance(document, dict):
+        for key in ("value", "resources"):
+            if isinstance(document.get(key), list):
+                yield from _iterate_resources(document[key])
+                return
+        kind = str(document.get("type", AZURE_RESOURCE_TYPE)).lower()
+        if kind == AZURE_RESOURCE_TYPE and ("properties" in document or "maintenanceScope" in document):
+            yield document
+
+
+def _convert_resource(resource: AzureObject, default_name: str, scope: str | None, result: AzureImport) -> None:
+    # `az` prints the properties flat, with those of the window among them.
+    properties = to_object(resource.get("properties")) or {
+        k: v for k, v in resource.items() if k not in {"id", "systemData"}
+    }
+    azure_name = shorten_text(read_text_value(default_name, resource, "name") or default_name)
+    name = _build_unique_name(azure_name, result)
+    if (kind := str(properties.get("maintenanceScope", IN_GUEST_SCOPE))).lower() != IN_GUEST_SCOPE.lower():
+        result.notes.append(
+            f"{azure_name}: left out: {shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
+        )
+        return
+    window = _convert_window(azure_name, to_object(properties.get("maintenanceWindow")) or properties, result)
+    patches = to_object(properties.get("installPatches"))
+    base: ConfigurationData = {"name": name, "description": f"Taken over from Azure's {azure_name}"}
+    if tags := convert_tags(azure_name, to_object(resource.get("tags")), result):
+        base["tags"] = tags
+    if scope is None:
+        base["enabled"] = False
+        result.notes.append(
+            f"{azure_name}: switched off: which machines it is for stands in Azure's configuration assignments; "
+            f"correct `scope`, and remove `enabled: false`"
+        )
+    _note_unsupported_properties(azure_name, properties, patches, result)
+    policies: ConfigurationData = {"window": window, "reboot": _convert_reboot_setting(azure_name, patches)}
+    for suffix, system_term, updates in _convert_updates(azure_name, patches, result):
+        full_name = f"{name}-{suffix}" if suffix else name
+        result.configurations.append(
+            {**base, "name": full_name, "scope": _build_scope(scope, system_term), "updates": updates, **policies}
+        )
+
+
+def _convert_window(azure_name: str, window: AzureObject, result: AzureImport) -> ConfigurationData:
+    start = read_text_value(azure_name, window, "startDateTime")
+    if not start:
+        raise InventoryError(
+            f"{azure_name}: the window has no startDateTime", hint="Give it one in Azure, or in the JSON."
+        )
+    zone = read_time_zone(azure_name, window)
+    converted: ConfigurationData = {
+        "start": f"{parse_wall_time(azure_name, 'startDateTime', start, zone, result):%Y-%m-%d %H:%M}"
+    }
+    converted["length"] = read_text_value(azure_name, window, "duration") or _DEFAULT_WINDOW_LENGTH
+    if "duration" not in window:
+        result.notes.append(f"{azure_name}: it has no duration; {_DEFAULT_WINDOW_LENGTH}, Azure's longest, was written")
+    converted["zone"] = zone
+    expires = read_text_value(azure_name, window, "expirationDateTime")
+    if (
+        expires
+        and (end := parse_wall_time(azure_name, "expirationDateTime", expires, zone, result)).year < CALENDAR_END.year
+    ):
+        converted["expires"] = f"{end:%Y-%m-%d %H:%M}"
+    if recurrence := read_text_value(azure_name, window, "recurEvery"):
+        converted["recurrence"] = recurrence
+    return converted
+
+
+def _convert_updates(
+    azure_name: str, patches: AzureObject, result: AzureImport
+) -> Iterator[tuple[str, str, ConfigurationData]]:
+    """Give for each system what is chosen: a suffix for the name, the system's term of a scope, and the updates."""
+    parameters_by_system = {
+        system: to_object(patches.get(key))
+        for key, system in _SYSTEMS_BY_PARAMETERS_KEY.items()
+        if patches.get(key) is not None
+    }
+    updates_by_system = {
+        system: _convert_update_selection(azure_name, parameters, result)
+        for system, parameters in parameters_by_system.items()
+    }
+    if not updates_by_system:
+        result.notes.append(f"{azure_name}: it says no updates; Critical and Security were written")
+        yield "", "", {"classifications": ["Critical", "Security"]}
+    elif len(updates_by_system) == 2 and updates_by_system["linux"] == updates_by_system["windows"]:
+        yield "", "", updates_by_system["linux"]
+    else:
+        for system, updates in updates_by_system.items():
+            yield system if len(updates_by_system) > 1 else "", f"os={system}", updates
+        if len(updates_by_system) > 1:
+            result.notes.append(f"{azure_name}: became two, as it wants other updates on Linux than on Windows")
+
+
+def _convert_update_selection(azure_name: str, parameters: AzureObject, result: AzureImport) -> ConfigurationData:
+    for key in sorted(set(parameters) - _PATCH_PARAMETERS):
+        if parameters[key]:
+            result.notes.append(
+                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over: {format_value(parameters[key])}"
+            )
+    selection: ConfigurationData = {"classifications": read_list(parameters, "classificationsToInclude")}
+    include = read_list(parameters, "packageNameMasksToInclude") + read_kb_numbers(parameters, "kbNumbersToInclude")
+    # Azure's agent looks at the name alone when it excludes.
+    exclude = [mask.partition("=")[0].strip() for mask in read_list(parameters, "packageNameMasksToExclude")]
+    exclude += read_kb_numbers(parameters, "kbNumbersToExclude")
+    for key, masks in (("include", include), ("exclude", exclude)):
+        if masks:
+            selection[key] = masks
+    if str(parameters.get("excludeKbsRequiringReboot", False)).lower() == "true":
+        selection["exclude_requiring_reboot"] = True
+    return selection
+
+
+def _convert_reboot_setting(azure_name: str, patches: AzureObject) -> str:
+    setting = str(patches.get("rebootSetting") or "IfRequired")
+    if setting.lower() not in _REBOOT_POLICIES:
+        raise InventoryError(
+            f"{azure_name}: rebootSetting {format_value(setting)} is not known",
+            hint="It is one of IfRequired, Never, Always.",
+        )
+    return _REBOOT_POLICIES[setting.lower()]
+
+
+def _note_unsupported_properties(
+    azure_name: str, properties: AzureObject, patches: AzureObject, result: AzureImport
+) -> None:
+    flat = {*_WINDOW_PROPERTIES, "id", "name", "type", "location", "tags", "systemData", "resourceGroup"}
+    for key in sorted(set(properties) - _CONVERTED_PROPERTIES - _IGNORED_PROPERTIES - flat):
+        if properties[key]:
+            result.notes.append(
+                f"{azure_name}: {shorten_text(key)} can't be carried over: {format_value(properties[key])}"
+            )
+    for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS_BY_PARAMETERS_KEY}):
+        if patches[key]:
+            hint = "; write hooks in its place" if key == "tasks" else ""
+            result.notes.append(
+                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over{hint}: {format_value(patches[key])}"
+            )
+    for key, value in to_object(properties.get("extensionProperties")).items():
+        if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
+            result.notes.append(
+                f"{azure_name}: extensionProperties.{shorten_text(key)} can't be carried over: {format_value(value)}"
+            )
+
+
+def _build_scope(scope: str | None, system_term: str) -> str:
+    if scope is None or scope.strip() in {"*", "all"}:
+        return system_term or "*"
+    return narrow_scope(scope, system_term) if system_term else scope
+
+
+def _build_unique_name(azure_name: str, result: AzureImport) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", azure_name.lower()).strip("-")[:50].strip("-") or "imported"
+    taken = {*RESERVED_NAMES, *(str(each["name"]) for each in result.configurations)}
+    number = 2
+    unique = slug
+    while unique in taken or {f"{unique}-linux", f"{unique}-windows"} & taken:
+        unique, number = f"{slug}-{number}", number + 1
+    if unique != azure_name:
+        result.notes.append(f"{azure_name}: is called {unique!r} here")
+    return unique

@@ -1,0 +1,82 @@
+"""Reads Azure's files for `config import-azure`, and makes sure that what is written can be read again."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from deployments.azure.converter import convert_azure_document
+from deployments.azure.import_result import AzureImport
+from deployments.azure.yaml_writer import render_yaml
+from deployments.configuration.errors import InvalidConfigurations
+from deployments.configuration.loader import load_configurations
+from inventory.errors import InventoryError
+from inventory.files.problems import ProblemCollector
+from inventory.files.text_files import read_text_file
+from inventory.scope import Scope
+from tasks.protocols.clock import SystemClock
+
+
+def import_azure_files(files: Sequence[Path], scope: str | None) -> AzureImport:
+    """Return our configurations for those in files.
+
+    Raises:
+        InventoryError: a file can't be read, is no JSON, or has no configuration that makes sense; or the scope
+            makes none.
+    """
+    if scope is not None:
+        Scope.parse(scope)
+    result = AzureImport()
+    for file in files:
+        problems = ProblemCollector()
+        text = read_text_file(file, problems)
+        problems.raise_if_any()
+        try:
+            convert_azure_document(_parse_json(text or ""), file.stem, scope, result)
+        except RecursionError as error:
+            raise InventoryError("this nests too deeply", file=file, hint="Give what `az` prints.") from error
+        except InventoryError as error:
+            raise InventoryError(error.message, file=file, hint=error.hint) from error
+        result.source_files += [file] * (len(result.configurations) - len(result.source_files))
+    return result
+
+
+def _parse_json(text: str) -> object:
+    try:
+        data: object = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can't be written to a file
+    except UnicodeEncodeError as error:
+        raise InventoryError("it holds half a character (\\ud800)", hint="Correct that name or value.") from error
+    except json.JSONDecodeError as error:
+        raise InventoryError(
+            f"line {error.lineno}: this is no JSON: {error.msg}", hint="Print it with -o json."
+        ) from error
+    except ValueError as error:  # a number of thousands of digits
+        hint = "Correct that number; Azure writes none that is so long."
+        raise InventoryError(f"this is no JSON that can be used: {error}", hint=hint) from error
+    return data
+
+
+def render_configurations(azure_import: AzureImport, output: Path | None) -> str:
+    """Return the file for what was imported, read back once.
+
+    Raises:
+        InvalidConfigurations: Azure's configuration holds something that makes no sense here.
+    """
+    text = render_yaml(azure_import.configurations, azure_import.notes)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / (output.name if output and output.suffix else "imported.yaml")
+        file.write_text(text, encoding="utf-8")
+        try:
+            load_configurations(file, SystemClock().now().date())
+        except InvalidConfigurations as error:
+            raise InvalidConfigurations([_with_source_file(each, azure_import) for each in error.problems]) from error
+    return text
+
+
+def _with_source_file(problem: InventoryError, azure_import: AzureImport) -> InventoryError:
+    """Return a fault with Azure's file as its place: the one that was read back is a temporary one."""
+    message = problem.message.partition(f"{problem.key}: ")[2] or problem.message
+    _, number, *_ = *(problem.key or "").split("."), "", ""
+    place = azure_import.source_files[int(number)] if number.isdigit() else azure_import.source_files[0]
+    return InventoryError(message, file=place, key=problem.key, hint=problem.hint)

@@ -1,0 +1,150 @@
+"""What a person should know about configurations before a night shows it. Pure: files were read before."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.wave_checks import check_canaries, check_waves
+from deployments.checks.window_checks import check_overlaps, check_windows
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configuration, Configurations
+from inventory.errors import EmptyScopeError, InventoryError
+from inventory.files.problems import did_you_mean
+from inventory.machine import Inventory, PatchOwner
+from inventory.scope import Scope
+from tasks.rules.calendar.checks import FindingSeverity
+from tasks.rules.calendar.time_format import format_duration
+from tasks.states import RebootPolicy
+
+_LAST_RUN_PREFIX = "last:"
+
+
+def check_configurations(
+    configurations: Configurations, inventories: Inventories, now: datetime
+) -> tuple[ConfigurationFinding, ...]:
+    """Return what is wrong or surprising, in the order of the configurations.
+
+    Args:
+        configurations: checked ones, those that are switched off as well.
+        inventories: their machines; what could not be read is not looked at.
+        now: aware.
+    """
+    result = [
+        finding
+        for one in configurations.all_configurations
+        for finding in _check_configuration(one, configurations, inventories, now)
+    ]
+    return (*result, *check_overlaps(configurations, inventories, now))
+
+
+def find_blocking_findings(
+    configurations: Configurations, inventories: Inventories, now: datetime
+) -> tuple[ConfigurationFinding, ...]:
+    """Return what keeps configurations from being deployed; see ``check_configurations``."""
+    found = (
+        finding
+        for one in configurations.all_configurations
+        for finding in _check_configuration(one, configurations, inventories, now)
+    )
+    return tuple(each for each in found if each.severity is FindingSeverity.BLOCKS)
+
+
+def _check_configuration(
+    configuration: Configuration, configurations: Configurations, inventories: Inventories, now: datetime
+) -> Iterator[ConfigurationFinding]:
+    if configuration.is_enabled:
+        yield from check_windows(configuration, inventories, now)
+    yield from _check_request(configuration, configurations)
+    inventory = inventories.get_inventory(configuration)
+    if inventory is not None:
+        yield from _check_machines(configuration, inventory, inventories)
+
+
+def _check_request(configuration: Configuration, configurations: Configurations) -> Iterator[ConfigurationFinding]:
+    form = configuration.form
+    if not form.updates.classifications and not form.updates.include and not form.updates.as_in_run:
+        message = "it chooses no updates: no classifications, and none by name"
+        yield ConfigurationFinding(
+            configuration.name,
+            FindingSeverity.BLOCKS,
+            "updates",
+            message,
+            "Name classifications, or masks under `include`.",
+        )
+    if form.reboot is not RebootPolicy.NEVER and form.reboot_reserve_minutes >= configuration.window_minutes:
+        kept = format_duration(form.reboot_reserve_minutes * 60)
+        message = f"{kept} of its {format_duration(configuration.window_minutes * 60)} are kept for a reboot, so that nothing can be installed"
+        remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
+        yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "window", message, remedy)
+    if form.approval.required and not configuration.lead_minutes:
+        message = "people can approve only while its window is open: the run starts with it"
+        yield ConfigurationFinding(
+            configuration.name, FindingSeverity.WARNS, "lead", message, "Give it a `lead`, such as 8h."
+        )
+    if configuration.stage_ahead_minutes is not None and not form.stage:
+        message = "updates are staged ahead, but `stage` is off"
+        yield ConfigurationFinding(
+            configuration.name, FindingSeverity.WARNS, "stage_ahead", message, "Leave one of the two out."
+        )
+    yield from check_waves(configuration)
+    yield from _check_update_source(configuration, configurations)
+
+
+def _check_update_source(
+    configuration: Configuration, configurations: Configurations
+) -> Iterator[ConfigurationFinding]:
+    source = configuration.form.updates.as_in_run
+    names = [each.name for each in configurations.all_configurations]
+    if source.startswith(_LAST_RUN_PREFIX) and source.removeprefix(_LAST_RUN_PREFIX).strip() not in names:
+        source_name = source.removeprefix(_LAST_RUN_PREFIX).strip()
+        message = f"it takes over the updates of the configuration {source_name!r}, which isn't here"
+        yield ConfigurationFinding(
+            configuration.name,
+            FindingSeverity.WARNS,
+            "updates",
+            message,
+            f"{did_you_mean(source_name, names)}Correct the name.",
+        )
+
+
+def _check_machines(
+    configuration: Configuration, inventory: Inventory, inventories: Inventories
+) -> Iterator[ConfigurationFinding]:
+    names = {machine.name for machine in inventory.machines} if configuration.form.machines else set()
+    for name in configuration.form.machines or ():
+        if name not in names:
+            remedy = f"{did_you_mean(name, names)}Correct the name, or remove it."
+            yield ConfigurationFinding(
+                configuration.name,
+                FindingSeverity.WARNS,
+                "machines",
+                f"there is no machine {name!r} in the inventory",
+                remedy,
+            )
+    try:
+        if configuration.form.scope and configuration.form.machines:
+            Scope.parse(configuration.form.scope).select_machines(inventory)
+        machines = inventories.select_machines(configuration)
+    except EmptyScopeError as error:
+        yield ConfigurationFinding(configuration.name, FindingSeverity.WARNS, "scope", error.message, error.hint)
+    except InventoryError as error:
+        yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "scope", error.message, error.hint)
+    else:
+        yield from check_canaries(configuration, len(machines))
+        foreign_machines = [machine.name for machine in machines if machine.owner is not PatchOwner.FLEETPATCH]
+        if foreign_machines:
+            share = (
+                "all of its machines"
+                if len(foreign_machines) == len(machines)
+                else f"{len(foreign_machines)} of its {len(machines)} machines"
+            )
+            message = (
+                f"{share} are patched by somebody else and will only be looked at: {', '.join(foreign_machines[:5])}"
+            )
+            yield ConfigurationFinding(
+                configuration.name,
+                FindingSeverity.WARNS,
+                "scope",
+                message,
+                "Add `owner=fleetpatch` to its scope, if that is meant.",
+            )

@@ -1,0 +1,118 @@
+"""What configurations need on the machine that carries their runs out: folders, programs, functions, files.
+
+It is looked at here: most often that is the same machine. Nothing is imported or run for that.
+"""
+
+import ast
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.configuration.model import Configuration, Configurations
+from inventory.credentials import ReferenceKind, resolve_credential
+from inventory.errors import CredentialError
+from tasks.model import Hook
+from tasks.rules.calendar.checks import FindingSeverity
+from tasks.states import HookKind
+
+_OTHER_MACHINE_HINT = "Ignore this if its runs happen on another machine that has it."
+
+
+def check_controller(configurations: Configurations) -> tuple[ConfigurationFinding, ...]:
+    """Return what configurations name and what is not there, in their order."""
+    return tuple(finding for one in configurations.all_configurations for finding in _check_configuration(one))
+
+
+def _check_configuration(configuration: Configuration) -> Iterator[ConfigurationFinding]:
+    if configuration.form.report_directory is not None and (
+        problem := _find_folder_problem(configuration.form.report_directory)
+    ):
+        message = f"reports can't be written to {str(configuration.form.report_directory)[:200]}: {problem}"
+        yield _build_warning(configuration, "report_directory", message, "Name a folder, or one that can be made.")
+    for hook in configuration.form.hooks.to_hooks():
+        if problem := _find_hook_problem(hook):
+            yield _build_warning(
+                configuration,
+                "hooks",
+                f"the hook {hook.name!r} ({hook.place}) would fail: {problem}",
+                "Correct its target.",
+            )
+    for each in configuration.form.notify:
+        if problem := _find_reference_problem(each.to):
+            yield _build_warning(
+                configuration, "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
+            )
+
+
+def _build_warning(configuration: Configuration, key: str, message: str, remedy: str) -> ConfigurationFinding:
+    return ConfigurationFinding(
+        configuration.name, FindingSeverity.WARNS, key, message, f"{remedy} {_OTHER_MACHINE_HINT}"
+    )
+
+
+def _find_folder_problem(path: Path) -> str:
+    try:
+        there = next(each for each in (path, *path.parents) if each.exists() or each.is_symlink())
+        if not there.is_dir():
+            return f"{there} is no folder" if there != path else "it is no folder"
+    except OSError as error:
+        return str(error.strerror)
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} can't be written to"
+
+
+def _find_hook_problem(hook: Hook) -> str:
+    if hook.kind is HookKind.PYTHON:
+        module, _, function = hook.target.partition(":")
+        return _find_function_problem(module, function)
+    if hook.kind is HookKind.CONTROLLER_COMMAND:
+        program = shlex.split(hook.target)[0]
+        if "/" in program and not program.startswith(("/", "~")):
+            return f"{program} is a relative path, and a run starts in a folder of its own"
+        if shutil.which(program) is None:
+            return f"there is no program {program} that can be run"
+    return ""
+
+
+def _find_function_problem(module: str, function: str) -> str:
+    """Return why a function can't be called, as far as can be seen without importing anything, or ""."""
+    folders: Sequence[str] | None = None
+    spec = None
+    for number in range(1, len(module.split(".")) + 1):
+        part = ".".join(module.split(".")[:number])
+        spec = PathFinder.find_spec(part, folders)
+        if spec is None:
+            return f"there is no module {part} that can be imported"
+        folders = list(spec.submodule_search_locations or ())
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""  # a compiled module: its functions can't be read here
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"the module {module} can't be read: {str(error)[:200]}"
+    return "" if function in _find_bound_names(tree) else f"there is no function {function} in the module {module}"
+
+
+def _find_bound_names(tree: ast.Module) -> set[str]:
+    """Return the names that a module may have: those that are bound anywhere in it, as `if` and `try` may bind them."""
+    found = {
+        each.name for each in ast.walk(tree) if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
+    found |= {each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    for each in ast.walk(tree):
+        if isinstance(each, (ast.Import, ast.ImportFrom)):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in each.names}
+    return found
+
+
+def _find_reference_problem(reference: str) -> str:
+    if not reference.startswith(f"{ReferenceKind.FILE}:"):
+        return ""
+    try:
+        resolve_credential(reference)
+    except CredentialError as error:
+        return error.message
+    return ""

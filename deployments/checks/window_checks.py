@@ -1,0 +1,138 @@
+"""TODO."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.time_zones import MACHINE_ZONE
+from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
+from deployments.preview.zone_schedules import build_zone_schedules
+from inventory.errors import InventoryError
+from tasks.rules.calendar.checks import FindingSeverity, check_schedule
+from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.local_time import to_wall_time
+from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
+from tasks.rules.calendar.time_format import format_duration
+
+CHECK_HORIZON = timedelta(days=366)
+"""How far configurations are looked at. Every window that is not rarer than yearly is seen."""
+
+
+_MAX_NAMES = 8
+
+
+def check_windows(
+    configuration: Configuration, inventories: Inventories, now: datetime
+) -> Iterator[ConfigurationFinding]:
+    for zone in find_known_zones(configuration, inventories):
+        schedule = configuration.build_schedule(zone)
+        zone_suffix = f" ({zone})" if configuration.zone == MACHINE_ZONE else ""
+        for each in check_schedule(schedule, now):
+            yield ConfigurationFinding(
+                configuration.name, each.severity, "window", f"{each.message}{zone_suffix}", each.remedy
+            )
+        yield from _check_freezes(configuration, schedule, now)
+        yield from _check_run_starts(configuration, schedule, now)
+
+
+def find_known_zones(configuration: Configuration, inventories: Inventories) -> tuple[str, ...]:
+    """Return the zones by whose clocks its windows open; UTC stands for those of machines that aren't known."""
+    if configuration.zone != MACHINE_ZONE:
+        return (configuration.zone,)
+    try:
+        zones = {machine.zone for machine in inventories.select_machines(configuration)}
+    except InventoryError:
+        zones = set()  # another check reports that there are no machines
+    return tuple(sorted(zones)) or ("UTC",)
+
+
+def _check_freezes(configuration: Configuration, schedule: Schedule, now: datetime) -> Iterator[ConfigurationFinding]:
+    freezes = configuration.build_freezes(schedule.zone)
+    windows = find_occurrences(schedule, now, now + CHECK_HORIZON) if freezes else ()
+    if windows and freezes and all(find_freeze(window, freezes) for window in windows):
+        reason = find_freeze(windows[0], freezes)
+        named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
+        message = f"freezes take away all of its {len(windows)} windows of the coming year{named}"
+        yield ConfigurationFinding(
+            configuration.name, FindingSeverity.WARNS, "freezes", message, "Move the windows, or end the freezes."
+        )
+
+
+def _check_run_starts(
+    configuration: Configuration, schedule: Schedule, now: datetime
+) -> Iterator[ConfigurationFinding]:
+    """Look at when runs start: a run may not start while the one before it goes on, nor may a download."""
+    freezes = configuration.build_freezes(schedule.zone)
+    windows = [
+        each for each in find_occurrences(schedule, now, now + CHECK_HORIZON) if find_freeze(each, freezes) is None
+    ]
+    lead = timedelta(minutes=configuration.lead_minutes)
+    for window, following in pairwise(windows):
+        if lead and window.end <= following.start <= window.end + lead:
+            yield _build_cancelled_run_finding(configuration, window, following)
+            break
+    if configuration.stage_ahead_minutes is not None:
+        yield from _check_staging(
+            configuration, windows, timedelta(minutes=configuration.stage_ahead_minutes), schedule.zone
+        )
+
+
+def _build_cancelled_run_finding(
+    configuration: Configuration, window: Occurrence, following: Occurrence
+) -> ConfigurationFinding:
+    run_minutes, period = configuration.lead_minutes + configuration.window_minutes, following.start - window.start
+    message = (
+        f"a run takes {format_duration(run_minutes * 60)} (its lead and its window), and the next one is due "
+        f"{format_duration(period.total_seconds())} after it: Prefect cancels the run of the window of "
+        f"{following.local_start:%Y-%m-%d %H:%M}, as the run before it still goes on"
+    )
+    return ConfigurationFinding(
+        configuration.name, FindingSeverity.BLOCKS, "lead", message, "Make `lead` or the window shorter."
+    )
+
+
+def _check_staging(
+    configuration: Configuration, windows: Sequence[Occurrence], ahead: timedelta, zone: str
+) -> Iterator[ConfigurationFinding]:
+    for number, window in enumerate(windows):
+        starts, ends = window.start - ahead, window.start - ahead + (window.end - window.start)
+        overlapping = next((each for each in windows[:number] if each.start < ends and starts < each.end), None)
+        if overlapping is not None:
+            message = (
+                f"the download for the window of {window.local_start:%Y-%m-%d %H:%M} may last from "
+                f"{to_wall_time(starts, zone):%Y-%m-%d %H:%M} to {to_wall_time(ends, zone):%H:%M} and meets the window "
+                f"of {overlapping.local_start:%Y-%m-%d %H:%M}: a machine that still downloads is left alone by that window's run"
+            )
+            yield ConfigurationFinding(
+                configuration.name,
+                FindingSeverity.WARNS,
+                "stage_ahead",
+                message,
+                "Let it start after that window's end.",
+            )
+            return
+
+
+def check_overlaps(
+    configurations: Configurations, inventories: Inventories, now: datetime
+) -> Iterator[ConfigurationFinding]:
+    """Give one finding for each configuration that overlaps others. A line for each pair would be thousands."""
+    by_first: dict[str, list[WindowOverlap]] = {}
+    for each in find_overlaps(build_zone_schedules(configurations, inventories), now, now + CHECK_HORIZON):
+        by_first.setdefault(each.first, []).append(each)
+    for name, overlaps in by_first.items():
+        each = min(overlaps, key=lambda crossing: crossing.start)
+        shown = f"{each.start:%Y-%m-%d %H:%M} UTC"
+        often = f" and {each.count - 1} more times within a year" if each.count > 1 else ""
+        others = [repr(other.second) for other in overlaps if other is not each]
+        message = f"its windows overlap those of {each.second!r} on {_join_names(each.machines)}: at {shown}{often}"
+        message += f"; and those of {_join_names(others, _MAX_NAMES)}" if others else ""
+        remedy = "One of the two patches such a machine, the other leaves it alone. Move one, or part their scopes."
+        yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)
+
+
+def _join_names(names: Sequence[str], max_names: int = 3) -> str:
+    return ", ".join(names[:max_names]) + (f" and {len(names) - max_names} more" if len(names) > max_names else "")

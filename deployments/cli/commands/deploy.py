@@ -1,0 +1,92 @@
+"""deploy: put the maintenance configurations into Prefect, see what was changed there by hand, and mend it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import InventoryOption, JsonOption, parse_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deployments.sync.model import Change
+
+ConfigurationsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        parser=parse_path,
+        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
+    ),
+]
+
+
+@app.command("deploy", rich_help_panel="Schedule")
+def deploy(
+    path: ConfigurationsArgument = None,
+    inventory: InventoryOption = None,
+    fleet: Annotated[
+        str, typer.Option("--fleet", metavar="NAME", help="Names this set of configurations on its Prefect server.")
+    ] = "default",
+    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Work pool whose workers do it.")] = "fleetpatch",
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what differs; exit code 3 when something does.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before changing anything.")] = False,
+    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration wants any more.")] = (
+        True
+    ),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Stay, and carry the runs out on this machine until stopped.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put maintenance configurations into Prefect: deployments, schedules, work pool, automations."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is loaded, which else tells its makers so
+    from prefect.settings import get_current_settings
+
+    from deployments.cli.views import deploy as view
+    from deployments.server.client import open_server_client
+    from deployments.sync.plan import CLIENT_RETRIES, build_plan, require_fleet_name
+    from deployments.sync.run_status import find_run_statuses
+    from deployments.worker.worker_process import run_worker
+    from flows.cli.runtime.exit_codes import ExitCode
+    from flows.cli.runtime.output import print_json
+    from tasks.protocols.clock import SystemClock
+
+    with open_server_client(CLIENT_RETRIES) as client:
+        plan = build_plan(client, path, inventory, fleet=require_fleet_name(fleet), pool=pool, prune=prune)
+        blocking_findings = plan.find_blocking_findings()
+        if as_json:
+            print_json(view.build_plan_json(plan, blocking_findings))
+        else:
+            view.print_changes(plan.changes)
+            view.print_blocking_findings(blocking_findings)
+        if check:
+            raise typer.Exit(
+                int(ExitCode.SUCCESS if plan.is_up_to_date and not blocking_findings else ExitCode.WARNINGS)
+            )
+        if not plan.is_up_to_date:
+            plan.require_no_blocking_findings(blocking_findings)
+            if not yes:
+                view.confirm_changes(_count_changes(plan.changes))
+            with view.report_progress(_count_changes(plan.changes)) as report_change:
+                plan.apply(client, report_change)
+        if not as_json:
+            now = SystemClock().now()
+            next_windows = plan.find_next_windows(now)
+            view.print_next_windows(plan, next_windows, find_run_statuses(client, next_windows, SystemClock().now), now)
+            view.print_run_location(pool, get_current_settings().ui_url, serve=serve)
+    if serve:
+        code = run_worker(pool, plan.default_inventory)
+        view.print_worker_stopped()
+        raise typer.Exit(code)
+
+
+def _count_changes(changes: "Sequence[Change]") -> int:
+    from deployments.sync.model import ChangeAction
+
+    return sum(change.action is not ChangeAction.KEEP for change in changes)

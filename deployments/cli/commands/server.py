@@ -1,0 +1,93 @@
+"""server: start Prefect's server, with settings that lose no records."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.commands.doctor import register_server_checker
+from flows.cli.options import JsonOption, parse_path
+
+if TYPE_CHECKING:
+    from tasks.model import Finding
+
+
+@app.command("server", rich_help_panel="Set up")
+def start_server(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Beyond this machine only with a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 4200,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="postgresql://… or sqlite:///path; with a password in it, as env:NAME or file:PATH. "
+            "Default: a file in the home.",
+        ),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option("--redis", metavar="URL", help="Messages through Redis: redis://…, env:NAME or file:PATH."),
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            "--home",
+            metavar="DIR",
+            parser=parse_path,
+            help="Prefect's folder. Default: $PREFECT_HOME, or the user's data.",
+        ),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option("--public-url", metavar="URL", help="Where browsers find it, when behind a proxy.")
+    ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            "--auth",
+            metavar="REF",
+            help="user:password for everyone, as env:NAME or file:PATH. Default: $PREFECT_SERVER_API_AUTH_STRING.",
+        ),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only print the settings it would have, and those of workers.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start Prefect's server (API, UI, scheduler) with settings that lose no records. Ctrl-C or SIGTERM ends it."""
+    import os
+
+    from deployments.cli.views.server import build_launch_plan_json, print_launch_plan, print_startup
+    from deployments.server.launch_plan import ServerOptions, build_launch_plan
+    from deployments.server.launcher import exec_server
+    from flows.cli.runtime.output import print_json
+
+    plan = build_launch_plan(ServerOptions(host, port, database, redis, home, public_url, auth), os.environ)
+    if as_json:
+        print_json(build_launch_plan_json(plan))
+    elif show:
+        print_launch_plan(plan)
+    else:
+        print_startup(plan)
+    if not show:
+        exec_server(plan)
+
+
+def _check_server(records: str | None) -> "tuple[Finding, ...]":
+    import os
+
+    from flows.cli.runtime.output import configure_logging
+    from flows.cli.runtime.prefect_server import QUIET_PREFECT_SETTINGS
+
+    for name, value in QUIET_PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from deployments.server.doctor import check_server
+
+    configure_logging()  # Prefect has set logging up to its own liking
+    return check_server(records)
+
+
+register_server_checker(_check_server)

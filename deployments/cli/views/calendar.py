@@ -1,0 +1,200 @@
+"""The calendar on the screen and as JSON. Times are shown in the window's zone, and in that of whoever looks."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from rich.text import Text
+
+from deployments.configuration.time_zones import MACHINE_ZONE
+from deployments.preview.upcoming_windows import UpcomingWindow
+from deployments.preview.window_calendar import WindowCalendar
+from deployments.preview.window_gaps import WindowGap
+from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_to_stdout, shorten_list, to_safe_text
+from flows.cli.runtime.table import build_table, build_unwrapped_column
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.calendar.local_time import get_time_zone
+from tasks.rules.calendar.time_format import format_duration
+
+_WIDE_TERMINAL_COLUMNS = 100
+_MAX_NAMES = 8
+
+
+def build_calendar_json(window_calendar: WindowCalendar) -> dict[str, object]:
+    """Return the calendar as JSON data."""
+    return {
+        "at": format_iso_utc(window_calendar.now),
+        "machine": window_calendar.machine or None,
+        "windows": [_build_window_json(each) for each in window_calendar.windows],
+        "gaps": [
+            {"name": each.name, "start": format_iso_utc(each.start), "end": format_iso_utc(each.end)}
+            for each in window_calendar.gaps
+        ],
+        "machinesWithoutConfiguration": list(window_calendar.unassigned_machines),
+        "switchedOff": list(window_calendar.disabled_configurations),
+        "unknown": list(window_calendar.unresolved_configurations),
+        "inventoryFaults": list(window_calendar.inventory_errors),
+    }
+
+
+def _build_window_json(upcoming: UpcomingWindow) -> dict[str, object]:
+    freeze = upcoming.freeze
+    return {
+        "configuration": upcoming.zone_schedule.configuration.name,
+        "zone": upcoming.zone_schedule.schedule.zone,
+        "start": format_iso_utc(upcoming.window.start),
+        "end": format_iso_utc(upcoming.window.end),
+        "localStart": upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).isoformat(),
+        "runStart": format_iso_utc(upcoming.run_start),
+        "startedByPrefect": upcoming.is_started_by_prefect,
+        "machineCount": len(upcoming.zone_schedule.machines),
+        "frozen": {"start": format_iso_utc(freeze.start), "end": format_iso_utc(freeze.end), "reason": freeze.reason}
+        if freeze
+        else None,
+        "overlaps": list(upcoming.overlapping_configurations),
+        "openNow": upcoming.is_open,
+        "note": upcoming.window.note,
+    }
+
+
+def print_calendar(window_calendar: WindowCalendar) -> None:
+    """Show the calendar."""
+    for fault in window_calendar.inventory_errors:
+        print_to_stderr(Text.assemble(("machines are not known: ", "yellow"), to_safe_text(fault)))
+    if window_calendar.windows:
+        _print_windows(window_calendar)
+    else:
+        print_to_stdout(to_safe_text(f"{window_calendar.machine or 'nothing'} has no window ahead"))
+    for gap in window_calendar.gaps:
+        print_to_stdout(Text.assemble(("! ", "yellow"), _render_gap(gap)))
+    if window_calendar.unassigned_machines:
+        names = ", ".join(shorten_list(window_calendar.unassigned_machines, _MAX_NAMES))
+        print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(f"in no configuration: {names}")))
+    for name in window_calendar.unresolved_configurations:
+        print_to_stdout(
+            Text.assemble(
+                ("! ", "yellow"), to_safe_text(f"{name} opens by its machines' clocks, and there are no machines")
+            )
+        )
+    if window_calendar.disabled_configurations:
+        print_to_stdout(
+            Text.assemble(
+                "switched off: ", to_safe_text(", ".join(window_calendar.disabled_configurations)), style="dim"
+            )
+        )
+
+
+def _print_windows(window_calendar: WindowCalendar) -> None:
+    is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
+    zone_differs = [
+        _to_viewer_wall_time(each.window.start) != _to_window_wall_time(each) for each in window_calendar.windows
+    ]
+    grid = build_table(
+        build_unwrapped_column("window"),
+        *([build_unwrapped_column("yours")] if any(zone_differs) else []),
+        build_unwrapped_column("run starts"),
+        "configuration",
+    )
+    for each in window_calendar.windows:
+        style = "dim" if each.freeze else ""
+        cells = [Text(_format_window(each), style=style)]
+        if any(zone_differs):
+            cells.append(Text(_format_local_start(_to_local_time(each.window.start), each, is_wide), style=style))
+        run = NO_FIGURE if each.freeze else _format_run_start(each)
+        grid.add_row(*cells, Text(run, style=style), _render_configuration(each, style))
+    print_to_stdout(grid, "")
+    frozen = sum(each.freeze is not None for each in window_calendar.windows)
+    overlapping = sum(bool(each.overlapping_configurations) for each in window_calendar.windows)
+    parts = [format_count(len(window_calendar.windows), "window")]
+    parts += [f"{frozen} frozen"] * bool(frozen) + [f"{overlapping} overlapping"] * bool(overlapping)
+    print_to_stdout(
+        to_safe_text(
+            f"{', '.join(parts)}, from {_to_local_time(window_calendar.now):%Y-%m-%d %H:%M %Z} on{_describe_machine(window_calendar)}"
+        )
+    )
+
+
+def _describe_machine(window_calendar: WindowCalendar) -> str:
+    return f", on {window_calendar.machine}" if window_calendar.machine else ""
+
+
+def _format_window(upcoming: UpcomingWindow) -> str:
+    start, end = (
+        moment.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone))
+        for moment in (upcoming.window.start, upcoming.window.end)
+    )
+    until = f"{end:%H:%M}" if end - start < timedelta(days=1) else f"{end:%d %b %H:%M}"
+    zone = end.tzname() or ""
+    zone = f"UTC{zone}" if zone.startswith(("+", "-")) else zone
+    return f"{start:%a %Y-%m-%d %H:%M}–{until} {zone}"  # noqa: RUF001
+
+
+def _format_local_start(moment: datetime, upcoming: UpcomingWindow, is_wide: bool) -> str:
+    same_day = (
+        moment.date() == upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).date()
+    )
+    shown = f"{moment:%H:%M}" if same_day else f"{moment:%a %H:%M}"
+    return f"{shown} {moment:%Z}" if is_wide else shown  # which clocks are yours stands below as well
+
+
+def _format_run_start(upcoming: UpcomingWindow) -> str:
+    """Return when the run starts by the window's clocks; whether Prefect starts it is said beside it."""
+    if upcoming.run_start == upcoming.window.start:
+        return "with it"
+    zone = get_time_zone(upcoming.zone_schedule.schedule.zone)
+    start, run = upcoming.window.start.astimezone(zone), upcoming.run_start.astimezone(zone)
+    return f"{run:%H:%M}" if run.date() == start.date() else f"{run:%a %H:%M}"
+
+
+def _render_configuration(upcoming: UpcomingWindow, style: str) -> Text:
+    configuration = upcoming.zone_schedule.configuration
+    name = configuration.name
+    text = Text.assemble(
+        to_safe_text(name, style=style or "bold")
+    )  # a style of the whole would hold for what follows too
+    if configuration.zone == MACHINE_ZONE:
+        text.append_text(Text.assemble(" ", to_safe_text(f"({upcoming.zone_schedule.schedule.zone})", style="dim")))
+    if upcoming.zone_schedule.machines:
+        text.append_text(Text(f", {format_count(len(upcoming.zone_schedule.machines), 'machine')}", style="dim"))
+    for line, colour in _iterate_remarks(upcoming):
+        text.append_text(Text.assemble("\n", to_safe_text(line, style=colour)))
+    return text
+
+
+def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:
+    zone = get_time_zone(upcoming.zone_schedule.schedule.zone)
+    if upcoming.freeze:
+        why = f" ({sanitize_to_one_line(upcoming.freeze.reason, 80)})" if upcoming.freeze.reason else ""
+        yield f"frozen until {upcoming.freeze.end.astimezone(zone):%Y-%m-%d %H:%M}{why}", "cyan"
+        return
+    if upcoming.is_open:
+        yield "open now", "green"
+    if upcoming.overlapping_configurations:
+        yield f"overlaps {', '.join(upcoming.overlapping_configurations)}", "yellow"
+    if upcoming.is_start_past:
+        yield "its run has started by now, or Prefect starts none for it any more", "yellow"
+    elif not upcoming.is_started_by_prefect:
+        yield "Prefect can't be told of it yet: `fleetpatch deploy` has to run again before", "yellow"
+    if upcoming.window.note:
+        yield upcoming.window.note, "yellow"
+
+
+def _render_gap(gap: WindowGap) -> Text:
+    if gap.end is None:
+        return to_safe_text(f"{gap.name} has no window after {_to_local_time(gap.start):%Y-%m-%d %H:%M}")
+    length = format_duration((gap.end - gap.start).total_seconds())
+    return to_safe_text(
+        f"{gap.name} has no window for {length}: {_to_local_time(gap.start):%Y-%m-%d} to {_to_local_time(gap.end):%Y-%m-%d}"
+    )
+
+
+def _to_local_time(moment: datetime) -> datetime:
+    return moment.astimezone()
+
+
+def _to_viewer_wall_time(moment: datetime) -> datetime:
+    return _to_local_time(moment).replace(tzinfo=None)
+
+
+def _to_window_wall_time(upcoming: UpcomingWindow) -> datetime:
+    return upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).replace(tzinfo=None)

@@ -1,0 +1,193 @@
+"""Configurations and what was found about them, on the screen and as JSON."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.text import Text
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.window_checks import find_known_zones
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.time_zones import MACHINE_ZONE
+from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
+from flows.cli.runtime.table import build_table, build_unwrapped_column
+from inventory.errors import InventoryError
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.rules.calendar.checks import FindingSeverity
+from tasks.rules.calendar.description import describe_schedule
+from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.local_time import get_time_zone
+from tasks.rules.calendar.schedule import iterate_occurrences
+
+_MAX_FROZEN_WINDOWS = 200
+"""Windows that are looked through for one that no freeze takes away."""
+
+
+def to_check_exit_code(
+    inventories: Inventories, findings: Sequence[ConfigurationFinding], inventory: Path | None
+) -> ExitCode:
+    """Return the exit code of a check. An inventory that is missing matters when somebody named it."""
+    if any(each.severity is FindingSeverity.BLOCKS for each in findings):
+        return ExitCode.BAD_INPUT
+    named = [path for path in inventories.errors if path is not None or inventory is not None]
+    if named:
+        return ExitCode.BAD_INPUT
+    return ExitCode.WARNINGS if findings or inventories.errors else ExitCode.SUCCESS
+
+
+def build_problems_json(place: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
+    """Return the faults of files as JSON data."""
+    faults = [
+        {
+            "file": str(each.file) if each.file else None,
+            "line": each.line,
+            "key": each.key,
+            "message": each.message,
+            "hint": each.hint,
+        }
+        for each in problems
+    ]
+    return {"source": str(place), "valid": False, "problems": faults, "configurations": [], "findings": []}
+
+
+def print_problems(place: Path, problems: Sequence[InventoryError]) -> None:
+    """Show every fault with its place and remedy."""
+    for each in problems:
+        print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))
+        if each.hint:
+            print_to_stdout(Text.assemble("    ", to_safe_lines(each.hint)))
+    print_to_stdout(
+        "", Text.assemble(to_safe_text(str(place)), (f": {format_count(len(problems), 'fault')}", "bold red"))
+    )
+
+
+def build_check_json(
+    configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
+) -> dict[str, object]:
+    """Return the result of a check as JSON data."""
+    return {
+        "source": str(configurations.source_path),
+        "valid": not any(each.severity is FindingSeverity.BLOCKS for each in findings),
+        "problems": [],
+        "configurations": [
+            _build_configuration_json(one, inventories, now) for one in configurations.all_configurations
+        ],
+        "findings": [
+            {
+                "configuration": each.configuration,
+                "severity": each.severity.value,
+                "key": each.key,
+                "message": each.message,
+                "hint": each.remedy,
+            }
+            for each in findings
+        ],
+        "inventoryFaults": [
+            {"inventory": str(path) if path else None, "message": error.message, "hint": error.hint}
+            for path, error in inventories.errors.items()
+        ],
+    }
+
+
+def _build_configuration_json(
+    configuration: Configuration, inventories: Inventories, now: datetime
+) -> dict[str, object]:
+    return {
+        "name": configuration.name,
+        "file": str(configuration.source_location.file),
+        "line": configuration.source_location.line,
+        "enabled": configuration.is_enabled,
+        "scope": configuration.scope,
+        "inventory": str(configuration.inventory_path) if configuration.inventory_path else None,
+        "machineCount": count_machines(configuration, inventories),
+        "when": describe_windows(configuration, inventories),
+        "zone": configuration.zone,
+        "windowMinutes": configuration.window_minutes,
+        "leadMinutes": configuration.lead_minutes,
+        "nextWindowStart": format_iso_utc(find_next_window(configuration, inventories, now)),
+    }
+
+
+def print_check_result(
+    configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
+) -> None:
+    """Show configurations in a table, and below it what a person should know."""
+    grid = build_table(
+        build_unwrapped_column("configuration"),
+        "when",
+        build_unwrapped_column("machines"),
+        build_unwrapped_column("next window"),
+    )
+    for one in configurations.all_configurations:
+        count = count_machines(one, inventories)
+        opens = find_next_window(one, inventories, now) if one.is_enabled else None
+        name = to_safe_text(one.name, style="" if one.is_enabled else "dim")
+        grid.add_row(
+            name,
+            to_safe_text(describe_windows(one, inventories)),
+            Text(NO_FIGURE if count is None else str(count), justify="right"),
+            Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "switched off" if not one.is_enabled else NO_FIGURE),
+        )
+    print_to_stdout(grid, "")
+    for finding in findings:
+        print_finding(finding)
+    for path, error in inventories.errors.items():
+        what = f"the inventory {path}" if path else "no inventory"
+        print_to_stdout(
+            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps were not looked at"))
+        )
+        print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
+    _print_check_summary(configurations, findings, inventories)
+
+
+def print_finding(finding: ConfigurationFinding) -> None:
+    """Show what a person should know about a configuration, and the remedy."""
+    blocks = finding.severity is FindingSeverity.BLOCKS
+    mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
+    name = to_safe_text(finding.configuration, style="bold")
+    print_to_stdout(Text.assemble(mark, name, ": ", to_safe_text(f"{finding.key}: {finding.message}")))
+    print_to_stdout(Text.assemble("    ", to_safe_lines(finding.remedy)))
+
+
+def _print_check_summary(
+    configurations: Configurations, findings: Sequence[ConfigurationFinding], inventories: Inventories
+) -> None:
+    blocked = sum(finding.severity is FindingSeverity.BLOCKS for finding in findings)
+    warned = len(findings) - blocked + len(inventories.errors)
+    parts = [f"{format_count(blocked, 'fault')}"] * bool(blocked) + [format_count(warned, "warning")] * bool(warned)
+    mark = ("✗ ", "bold red") if blocked else ("✓ ", "green")
+    counts = f": {format_count(len(configurations.all_configurations), 'configuration')}{', ' if parts else ''}{', '.join(parts)}"
+    if findings or inventories.errors:
+        print_to_stdout("")
+    print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))
+
+
+def count_machines(configuration: Configuration, inventories: Inventories) -> int | None:
+    """Return for how many machines it is, or None when nobody can say."""
+    if inventories.get_inventory(configuration) is None:
+        return None
+    try:
+        return len(inventories.select_machines(configuration))
+    except InventoryError:
+        return 0
+
+
+def describe_windows(configuration: Configuration, inventories: Inventories) -> str:
+    """Return when its windows open, in plain words."""
+    zone = find_known_zones(configuration, inventories)[0]
+    words = describe_schedule(configuration.build_schedule(zone))
+    return words.replace(f" {zone}", " in each machine's own zone", 1) if configuration.zone == MACHINE_ZONE else words
+
+
+def find_next_window(configuration: Configuration, inventories: Inventories, now: datetime) -> datetime | None:
+    """Return when the next window opens that no freeze takes away, in whichever of its zones that is first."""
+    found = []
+    for zone in find_known_zones(configuration, inventories):
+        freezes = configuration.build_freezes(zone)
+        windows = iterate_occurrences(configuration.build_schedule(zone), now, limit=_MAX_FROZEN_WINDOWS)
+        opens = next((each.start for each in windows if find_freeze(each, freezes) is None), None)
+        found += [opens.astimezone(get_time_zone(zone))] if opens is not None else []
+    return min(found, default=None)

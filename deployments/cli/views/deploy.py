@@ -1,0 +1,214 @@
+"""How a deployment's plan looks in a terminal, and as JSON."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import typer
+from rich.table import Column
+from rich.text import Text
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.cli.views.config import print_finding
+from deployments.sync.model import Change, ChangeAction
+from deployments.sync.next_windows import NextWindows
+from deployments.sync.plan import SyncPlan
+from deployments.sync.run_status import RunStatus
+from flows.cli.runtime.output import (
+    get_stderr_console,
+    get_stdout_console,
+    print_to_stderr,
+    print_to_stdout,
+    to_safe_lines,
+    to_safe_text,
+)
+from flows.cli.runtime.table import build_table
+from tasks.errors import RequestError
+from tasks.reporting.formatting import format_count
+from tasks.rules.calendar.local_time import get_time_zone
+from tasks.rules.calendar.schedule import Occurrence
+from tasks.rules.calendar.time_format import format_duration
+
+_ACTION_STYLES = {
+    ChangeAction.CREATE: "green",
+    ChangeAction.UPDATE: "yellow",
+    ChangeAction.REMOVE: "red",
+    ChangeAction.CANCEL: "red",
+    ChangeAction.KEEP: "dim",
+}
+
+
+def print_changes(changes: Sequence[Change]) -> None:
+    """Show what has to be done; what stays as it is in a single line."""
+    kept = sum(change.action is ChangeAction.KEEP for change in changes)
+    if kept < len(changes):
+        grid = build_table(
+            Column("", no_wrap=True), Column("what", no_wrap=True), "name", Column("difference", ratio=1)
+        )
+        for change in changes:
+            if change.action is not ChangeAction.KEEP:
+                words = to_safe_lines("\n".join(change.differences))
+                grid.add_row(
+                    to_safe_text(change.action, _ACTION_STYLES[change.action]),
+                    to_safe_text(change.kind),
+                    to_safe_text(change.name),
+                    words,
+                )
+        print_to_stdout(grid)
+    print_to_stdout(to_safe_text(f"{kept} of {len(changes)} are as they should be."))
+
+
+def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
+    """Show what is wrong with configurations."""
+    for each in findings:
+        print_finding(each)
+    if findings:
+        print_to_stdout("")
+
+
+def confirm_changes(count: int) -> None:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RequestError(
+            f"{count} things would be changed in Prefect, and nobody is at a terminal to confirm that",
+            hint="Add --yes, or --check to see what differs.",
+        )
+    get_stderr_console().print(f"Make these {count} changes? [y/N] ", end="", markup=False)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        get_stderr_console().print("Nothing was done.")
+        raise typer.Exit(0)
+
+
+@contextmanager
+def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
+    """Give what is to be called before each change; say how many were made, and at which one it ended if it did."""
+    started_changes: list[Change] = []
+    try:
+        yield started_changes.append
+    except Exception:
+        if started_changes:
+            at = f"{started_changes[-1].action} {started_changes[-1].kind} {started_changes[-1].name}"
+            print_to_stderr(
+                f"{len(started_changes) - 1} of {count} changes were made; this one failed: {at}. Deploying again does the rest."
+            )
+        raise
+    print_to_stderr(f"{count} changes were made.")
+
+
+def print_next_windows(
+    plan: SyncPlan, next_windows: Sequence[NextWindows], run_statuses: Mapping[str, RunStatus], now: datetime
+) -> None:
+    """Say when the next windows open, and which of them Prefect will not start any more.
+
+    Args:
+        plan: what was deployed.
+        next_windows: what is ahead of each configuration.
+        run_statuses: how far the run of each present window has come, by deployment.
+        now: aware.
+    """
+    for each in next_windows:
+        print_to_stdout(_render_next_windows(each, run_statuses.get(each.deployment, RunStatus.NONE), now))
+    for configuration in plan.configurations.all_configurations:
+        if not configuration.is_enabled:
+            print_to_stdout(to_safe_text(f"{configuration.name}: switched off, its windows don't open", style="dim"))
+    date_ends = [line.until for each in plan.desired.deployments for line in each.schedules if line.until is not None]
+    if date_ends:
+        print_to_stdout(
+            to_safe_text(
+                f"Prefect knows dates until {_format_date(min(date_ends))}; its refresh-schedules flow writes later ones."
+            )
+        )
+    for each in next_windows:
+        if each.due_window is not None and run_statuses.get(each.deployment) is RunStatus.NONE:
+            _print_missed_run(each, each.due_window)
+
+
+def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
+    """Say where the runs are seen, and who carries them out."""
+    seen = f" See them at {ui_url}" if ui_url else ""
+    if serve:
+        print_to_stdout(to_safe_text(f"Runs of the work pool {pool} are carried out here, until Ctrl-C.{seen}"))
+    else:
+        print_to_stdout(
+            to_safe_text(
+                f"Runs are carried out by workers of the work pool {pool}: `fleetpatch deploy --serve` is one.{seen}"
+            )
+        )
+
+
+def print_worker_stopped() -> None:
+    """Say what becomes of runs that were under way when the worker stopped."""
+    print_to_stderr(
+        "Stopped. If a run was under way here, what it began on machines goes on; the next `fleetpatch deploy --serve` "
+        "takes it up within minutes. `fleetpatch runs` says which."
+    )
+
+
+def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: datetime) -> Text:
+    name = next_windows.deployment.partition("/")[2]
+    text = Text.assemble(to_safe_text(name, style="bold"), f", {format_count(next_windows.machine_count, 'machine')}: ")
+    windows = []
+    if next_windows.due_window is not None and run_status is not RunStatus.NONE:
+        due = next_windows.due_window.start - next_windows.lead > now
+        how = "starts" if due else "has started" if run_status is RunStatus.STARTED else "waits for a worker"
+        windows.append(f"{_format_window(next_windows.due_window, next_windows)}, its run {how}")
+    if next_windows.next_window is not None:
+        lead = (
+            f", its run starts {format_duration(next_windows.lead.total_seconds())} before" if next_windows.lead else ""
+        )
+        ahead = format_duration((next_windows.next_window.start - now).total_seconds())
+        windows.append(f"next window {_format_window(next_windows.next_window, next_windows)}, in {ahead}{lead}")
+    if not windows:
+        windows.append("no window is left" if next_windows.due_window is None else "no later window")
+    return text.append_text(to_safe_text("; ".join(windows)))
+
+
+def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:
+    due = (window.start - next_windows.lead).astimezone(get_time_zone(next_windows.zone))
+    print_to_stdout(
+        Text.assemble(
+            ("! ", "yellow"),
+            to_safe_text(
+                f"{next_windows.configuration.name}: Prefect starts no run for the window {_format_window(window, next_windows)}: it was due at "
+                f"{due:%H:%M}, and Prefect makes none in the past. To patch in what is left of the window, start it:"
+            ),
+        )
+    )
+    get_stdout_console().print(
+        to_safe_text(f"  {next_windows.start_command}"), soft_wrap=True
+    )  # one line, to be copied
+
+
+def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
+    start, end = (moment.astimezone(get_time_zone(next_windows.zone)) for moment in (window.start, window.end))
+    until = f"{end:%H:%M}" if start.date() == end.date() else f"{end:%a %H:%M}"
+    return f"{start:%a %Y-%m-%d %H:%M} to {until} {next_windows.zone}"
+
+
+def _format_date(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"
+
+
+def build_plan_json(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> dict[str, object]:
+    """Return what has to be done as JSON data, and what is wrong with configurations."""
+    return {
+        "settled": plan.is_up_to_date,
+        "changes": [
+            {
+                "doing": change.action.value,
+                "kind": change.kind,
+                "name": change.name,
+                "differences": list(change.differences),
+            }
+            for change in plan.changes
+        ],
+        "faults": [
+            {"configuration": each.configuration, "key": each.key, "message": each.message, "remedy": each.remedy}
+            for each in findings
+        ],
+    }

@@ -1,0 +1,41 @@
+"""The server's settings on the screen, and what is said when it starts."""
+
+from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
+from deployments.server.settings import AUTH_VARIABLE, PREFECT_SETTINGS
+from flows.cli.runtime.output import print_to_stderr, print_to_stdout, to_safe_text
+from flows.cli.runtime.table import build_table, build_unwrapped_column
+from flows.prefect_api.server_settings import SettingTarget
+
+
+def print_launch_plan(plan: LaunchPlan) -> None:
+    """Show the environment that the server would have, and what workers want. Passwords are hidden."""
+    grid = build_table(
+        build_unwrapped_column("variable"), "value", build_unwrapped_column("from"), "why", title="The server"
+    )
+    for row in plan.planned_settings:
+        grid.add_row(row.name, to_safe_text(row.value), row.source, row.why)
+    workers = build_table(build_unwrapped_column("variable"), "value", "why", title="Workers, beside PREFECT_API_URL")
+    for each in PREFECT_SETTINGS:
+        if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}:
+            workers.add_row(each.name, each.value, each.reason)
+    print_to_stdout(grid, "", workers)
+
+
+def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:
+    """Return it as JSON data. Passwords are hidden."""
+    rows = [{"name": r.name, "value": r.value, "source": r.source, "why": r.why} for r in plan.planned_settings]
+    workers = {
+        each.name: each.value for each in PREFECT_SETTINGS if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}
+    }
+    return {"ui": plan.ui_url, "home": str(plan.home), "server": rows, "worker": workers}
+
+
+def print_startup(plan: LaunchPlan) -> None:
+    """Say where everything will be, before the server says its own."""
+    database = next(row.value for row in plan.planned_settings if row.name.endswith("DATABASE_CONNECTION_URL"))
+    print_to_stdout(f"UI        {plan.ui_url}", f"database  {database}", f"home      {plan.home}")
+    if AUTH_VARIABLE in plan.environment:
+        print_to_stdout("password  asked of everyone; clients and workers have it in PREFECT_API_AUTH_STRING")
+    print_to_stdout(f"Tell the command and workers: export PREFECT_API_URL={plan.environment['PREFECT_UI_API_URL']}")
+    if plan.is_exposed and plan.ui_url.startswith("http://"):
+        print_to_stderr(TLS_ADVICE)

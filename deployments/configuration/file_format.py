@@ -1,0 +1,253 @@
+"""What may stand in a file of maintenance configurations: the keys, their types, and the rules of each value.
+
+Whatever a patch run can be asked is defined once, in ``flows/request/patch_request.py``; here it is taken over with its limits, its
+default and its description.
+"""
+
+import re
+from copy import copy
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from deployments.configuration.prefect_names import RESERVED_NAMES
+from deployments.configuration.time_values import (
+    FREEZE_OFFSET_HINT,
+    MINUTES_PER_DAY,
+    DurationMinutes,
+    EndTime,
+    FreezeEndTime,
+    FreezeTime,
+    LocalTime,
+    parse_end_time,
+)
+from deployments.configuration.time_zones import parse_time_zone
+from flows.request.base import CheckedPath, ReportFormat, StrictModel
+from flows.request.patch_request import Mask, PatchRequest, UpdatesRequest, WavesRequest
+from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
+from inventory.errors import InventoryError
+from inventory.schema.value_types import NameList, build_validation_error
+from inventory.scope import Scope
+from tasks.errors import RequestError
+from tasks.rules.recurrence.parser import parse_recurrence
+from tasks.states import RebootPolicy
+
+_NAME_PATTERN = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_TAG_PATTERN = re.compile(r"[\w.:/=@+-]{1,80}")
+_MAX_NAME_CHARACTERS = 63
+_ALLOWED_YEARS = range(1970, 3000)
+
+
+def _copy_request_field(name: str) -> Any:  # noqa: ANN401  # of the type that its key has
+    """Return a field of the patch request, with its limits, default and description."""
+    return copy(PatchRequest.model_fields[name])
+
+
+def _validate_name(value: str) -> str:
+    if not _NAME_PATTERN.fullmatch(value) or len(value) > _MAX_NAME_CHARACTERS:
+        remedy = f"Use up to {_MAX_NAME_CHARACTERS} small letters and digits, with '-', '_' or '.' between them: web-servers."
+        raise build_validation_error(f"{value[:80]!r} is no usable name for a configuration", remedy)
+    if value in RESERVED_NAMES:
+        remedy = f"Choose another name; fleetpatch itself uses {', '.join(sorted(RESERVED_NAMES))}."
+        raise build_validation_error(f"{value!r} is what fleetpatch calls something of its own in Prefect", remedy)
+    return value
+
+
+def _validate_scope(value: str) -> str:
+    try:
+        Scope.parse(value)
+    except InventoryError as error:
+        raise build_validation_error(error.message, error.hint) from error
+    return value.strip()
+
+
+def _validate_recurrence(value: str) -> str:
+    try:
+        parse_recurrence(value)
+    except RequestError as error:
+        raise build_validation_error(error.message, error.hint) from error
+    return value.strip()
+
+
+def _validate_tag(value: str) -> str:
+    if not _TAG_PATTERN.fullmatch(value):
+        raise build_validation_error(
+            f"{value[:80]!r} is no usable tag", "Use up to 80 letters, digits and . _ : / = @ + -, no blanks."
+        )
+    return value
+
+
+def _parse_whole_day(value: object) -> datetime:
+    end = parse_end_time(value, FREEZE_OFFSET_HINT)
+    if end.hour or end.minute or end.second:
+        raise build_validation_error(
+            f"{str(value)[:80]!r} is no date", "Write it as 2026-12-24; with times, give `start` and `end`."
+        )
+    return end
+
+
+_ZONE_SCHEMA = {"type": "string", "description": "IANA or Windows name, or `machine`.", "examples": ["Europe/Berlin"]}
+_DATE_SCHEMA = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
+ZoneName = Annotated[str, AfterValidator(parse_time_zone), WithJsonSchema(_ZONE_SCHEMA)]
+RecurrenceText = Annotated[str, AfterValidator(_validate_recurrence)]
+
+
+class WindowForm(StrictModel):
+    """When changes may be made."""
+
+    start: LocalTime = Field(description="When the first window opens, by the clocks of the zone: 2026-12-05 22:00.")
+    length: DurationMinutes = Field(
+        gt=0, le=31 * MINUTES_PER_DAY, description='How long each is open: "01:55", 2h, or a number of minutes.'
+    )
+    zone: ZoneName = Field(
+        description="Whose clocks: an IANA name (Europe/Berlin), a Windows name (W. Europe Standard Time), or "
+        "`machine` for each machine's own zone.",
+    )
+    expires: EndTime | None = Field(
+        default=None, description="No window opens from then on; a date alone is the last day. Empty: never."
+    )
+    recurrence: RecurrenceText = Field(
+        default="Once",
+        description="How it comes back: Azure's words (3Days, 2Weeks Saturday,Sunday, Month Second Tuesday Offset4), "
+        "an iCalendar rule (FREQ=MONTHLY;BYDAY=2TU) or cron (0 22 * * TUE#2). Empty: it doesn't.",
+    )
+
+    @model_validator(mode="after")
+    def _require_end_after_start(self) -> "WindowForm":
+        if self.expires is not None and self.expires <= self.start:
+            raise build_validation_error(
+                "it expires before its first window opens", "Correct `expires`, or leave it out."
+            )
+        return self
+
+
+class FreezeForm(StrictModel):
+    """A time in which nothing may be changed: a day, a span, or the events of an iCalendar file."""
+
+    date: Annotated[datetime, BeforeValidator(_parse_whole_day), WithJsonSchema(_DATE_SCHEMA)] | None = Field(
+        default=None, description="One whole day."
+    )
+    start: FreezeTime | None = Field(default=None, description="From when; a date alone is from its first moment on.")
+    end: FreezeEndTime | None = Field(default=None, description="Until when; a date alone is to its last moment.")
+    file: CheckedPath | None = Field(
+        default=None, description="An iCalendar file (.ics); each of its events is a freeze. Relative to this file."
+    )
+    reason: str = Field(default="", max_length=200, description="Why, for reports. Else the event's summary.")
+
+    @model_validator(mode="after")
+    def _require_one_kind(self) -> "FreezeForm":
+        given = {key for key in ("date", "start", "end", "file") if getattr(self, key) is not None}
+        if given not in ({"date"}, {"start", "end"}, {"file"}):
+            raise build_validation_error("this is no freeze", "Give `date`, or `start` and `end`, or `file`.")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise build_validation_error("this freeze ends before it starts", "Correct `start` or `end`.")
+        for moment in (self.date, self.start, self.end):
+            if moment is not None and moment.year not in _ALLOWED_YEARS:  # further away, zones have no clocks
+                raise build_validation_error(
+                    f"the year {moment.year} can't be meant",
+                    f"Give {_ALLOWED_YEARS.start} to {_ALLOWED_YEARS.stop - 1}.",
+                )
+        return self
+
+
+class ConfigurationForm(StrictModel):
+    """A maintenance configuration: which machines, which updates, when, what reboot, what before and after."""
+
+    name: Annotated[str, AfterValidator(_validate_name)] = Field(
+        description="Its name, unique among those loaded together: small letters, digits, '-', '_', '.'."
+    )
+    description: str = Field(default="", max_length=2000, description="What it is for, for people.")
+    enabled: bool = Field(default=True, description="Whether its windows open. Off: it is checked and shown only.")
+    tags: list[Annotated[str, AfterValidator(_validate_tag)]] = Field(
+        default=[], max_length=20, description="Labels of its deployments and runs in Prefect."
+    )
+    scope: Annotated[str, Field(min_length=1, max_length=1500), AfterValidator(_validate_scope)] | None = Field(
+        default=None,
+        description="Which machines, e.g. `env=prod,os=linux,!ring=canary`; resolved anew when each run starts.",
+    )
+    machines: NameList | None = Field(default=None, description="Machines by name, beside those of the scope.")
+    inventory: CheckedPath | None = Field(
+        default=None, description="Inventory file or folder, relative to this file. Empty: as every command finds it."
+    )
+    updates: UpdatesRequest = _copy_request_field("updates")
+    window: WindowForm = Field(description="When changes may be made.")
+    lead: DurationMinutes = Field(
+        default=0,
+        ge=0,
+        le=7 * MINUTES_PER_DAY,
+        description="How long before its window a run starts: for its plan, its approval and the hooks before it.",
+    )
+    stage_ahead: DurationMinutes | None = Field(
+        default=None,
+        gt=0,
+        le=7 * MINUTES_PER_DAY,
+        description="How long before its window the updates are downloaded, in a run of their own. Empty: inside it.",
+    )
+    reboot: RebootPolicy = _copy_request_field("reboot")
+    waves: WavesRequest = _copy_request_field("waves")
+    hooks: HooksRequest = _copy_request_field("hooks")
+    approval: ApprovalRequest = _copy_request_field("approval")
+    notify: list[NotifyRequest] = _copy_request_field("notify")
+    freezes: list[FreezeForm] = Field(
+        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
+    )
+    reboot_pending_first: bool = _copy_request_field("reboot_pending_first")
+    reboot_reserve_minutes: float = _copy_request_field("reboot_reserve_minutes")
+    max_reboots: int = _copy_request_field("max_reboots")
+    going_down_minutes: float = _copy_request_field("going_down_minutes")
+    coming_up_minutes: float = _copy_request_field("coming_up_minutes")
+    allow_removals: bool = _copy_request_field("allow_removals")
+    repair: bool = _copy_request_field("repair")
+    native_updaters: Literal["leave", "pause"] = _copy_request_field("native_updaters")
+    restart_services: Literal["Never", "IfRequired"] = _copy_request_field("restart_services")
+    restart_services_exclude: list[Mask] = _copy_request_field("restart_services_exclude")
+    stage: bool = _copy_request_field("stage")
+    refresh: bool = _copy_request_field("refresh")
+    settle_seconds: float = _copy_request_field("settle_seconds")
+    assess_at_once: int = _copy_request_field("assess_at_once")
+    report_directory: CheckedPath | None = _copy_request_field("report_directory")
+    report_formats: list[ReportFormat] = _copy_request_field("report_formats")
+
+    @model_validator(mode="after")
+    def _require_machines(self) -> "ConfigurationForm":
+        if self.scope is None and not self.machines:
+            raise build_validation_error("it says no machines", "Add `scope:` (`*` is all of them) or `machines:`.")
+        return self
+
+
+class FileForm(StrictModel):
+    """A file of several configurations. Its freezes hold for all that are loaded together."""
+
+    configurations: list[ConfigurationForm] = Field(default=[], description="The configurations.")
+    freezes: list[FreezeForm] = Field(
+        default=[], description="Freezes of all configurations that are loaded together, in this file and its folder."
+    )
+
+
+SHARED_FIELDS = tuple(
+    name
+    for name in ConfigurationForm.model_fields
+    if name in PatchRequest.model_fields and name not in {"scope", "inventory", "window", "freezes"}
+)
+"""Keys that mean the same in a configuration and in a patch request."""
+
+
+SCHEMA_FILE = "configuration.schema.json"
+
+
+def build_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a file: one configuration, or a list of them."""
+    several = FileForm.model_json_schema()
+    single = ConfigurationForm.model_json_schema()
+    parts = {**several.pop("$defs", {}), **single.pop("$defs", {})}
+    parts["FileForm"] = several
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "fleetpatch maintenance configurations",
+        "description": "One configuration, or several under `configurations:`.",
+        "$defs": dict(sorted({**parts, "ConfigurationForm": single}.items())),
+        "if": {"anyOf": [{"required": ["configurations"]}, {"not": {"required": ["name"]}}]},
+        "then": {"$ref": "#/$defs/FileForm"},
+        "else": {"$ref": "#/$defs/ConfigurationForm"},
+    }

@@ -1,0 +1,70 @@
+"""Freezes of a configuration: what its file says becomes what a run is asked, one time after the other."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from deployments.configuration.file_format import FreezeForm
+from deployments.configuration.icalendar.events import parse_events
+from flows.request.policies import FreezeRequest
+from inventory.errors import InvalidInventory, InventoryError
+from inventory.files.paths import expand_home
+from inventory.files.problems import ProblemCollector
+from inventory.files.source_location import LocatedData
+from inventory.files.text_files import read_text_file
+
+EXPANSION_YEARS = 2
+
+
+def build_expansion_period(today: date) -> tuple[date, date]:
+    """Return from when until when events that recur are spelt out: this calendar year and the next two.
+
+    It moves once a year. Were it counted from today, what is deployed would differ from its file every day.
+    """
+    return date(today.year, 1, 1), date(today.year + EXPANSION_YEARS + 1, 1, 1)
+
+
+def build_freeze_requests(
+    form: FreezeForm, located: LocatedData, today: date, problems: ProblemCollector
+) -> Iterator[FreezeRequest]:
+    """Give what one entry means.
+
+    Args:
+        form: the checked entry.
+        located: where it stands.
+        today: for the horizon.
+        problems: takes what is wrong with an iCalendar file.
+    """
+    if form.date is not None:
+        yield FreezeRequest(start=form.date - timedelta(days=1), end=form.date, reason=form.reason)
+    elif form.start is not None and form.end is not None:
+        yield FreezeRequest(start=form.start, end=form.end, reason=form.reason)
+    elif form.file is not None:
+        yield from _load_calendar_freezes(form, form.file, located, today, problems)
+
+
+def _load_calendar_freezes(
+    form: FreezeForm, file: Path, located: LocatedData, today: date, problems: ProblemCollector
+) -> Iterator[FreezeRequest]:
+    place = located.locate(("file",))
+    try:
+        path = place.file.parent.absolute() / expand_home(file)
+        file_problems = ProblemCollector()
+        text = read_text_file(path, file_problems)
+        file_problems.raise_if_any()
+        for event in parse_events(text or "", *build_expansion_period(today)):
+            yield FreezeRequest(start=event.start, end=event.end, reason=form.reason or event.summary)
+    except InvalidInventory as error:  # names the file itself
+        problems.add(place, error.message, error.hint)
+    except InventoryError as error:
+        problems.add(place, f"{file}: {error.message}", error.hint)
+
+
+def deduplicate_freezes(freezes: Iterator[FreezeRequest]) -> tuple[FreezeRequest, ...]:
+    """Return freezes in order of their beginning, each once."""
+    unique = {(freeze.start.isoformat(), freeze.end.isoformat(), freeze.reason): freeze for freeze in freezes}
+    return tuple(sorted(unique.values(), key=_build_sort_key))
+
+
+def _build_sort_key(freeze: FreezeRequest) -> tuple[datetime, str]:
+    return freeze.start.replace(tzinfo=None), freeze.reason

@@ -1,0 +1,261 @@
+"""The way in: find configurations, read them, and say everything that is wrong with them at once."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import platformdirs
+from pydantic import ValidationError
+
+from deployments.configuration.errors import InvalidConfigurations
+from deployments.configuration.file_format import ConfigurationForm, FileForm, FreezeForm
+from deployments.configuration.freezes import build_freeze_requests, deduplicate_freezes
+from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.prefect_names import find_name_conflict
+from deployments.configuration.time_zones import MACHINE_ZONE
+from deployments.configuration.validation import validate_form
+from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
+from inventory.errors import InvalidInventory, InventoryError
+from inventory.files.located_yaml import parse_yaml
+from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.problems import ProblemCollector
+from inventory.files.source_location import LocatedData
+from inventory.files.source_location import SourceLocation as Spot
+from inventory.files.text_files import read_text_file
+from inventory.schema.validation import describe_unknown_key
+from inventory.scope import Scope
+from tasks.errors import RequestError
+
+CONFIGURATIONS_VARIABLE = "FLEETPATCH_CONFIGURATIONS"
+DEFAULT_FILE_NAMES = ("configurations", "configurations.yaml")
+_FILE_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_FILE_KEYS = frozenset(FileForm.model_fields)
+
+
+def find_configurations(explicit: Path | None = None) -> Path:
+    """Return the file or folder to use.
+
+    Args:
+        explicit: what the person named; wins when given.
+
+    Returns:
+        The first of: ``explicit``, $FLEETPATCH_CONFIGURATIONS, ./configurations/, ./configurations.yaml, and the same
+        two in the user's configuration.
+
+    Raises:
+        InventoryError: what was named does not exist, or there is nothing anywhere.
+    """
+    if explicit is not None:
+        return _require_existing(explicit, "named on the command line")
+    if named := os.environ.get(CONFIGURATIONS_VARIABLE):
+        return _require_existing(Path(named), f"named by {CONFIGURATIONS_VARIABLE}")
+    folders = [Path.cwd()]
+    with suppress(InventoryError):  # who has no home has one place less
+        folders.append(find_user_directory(platformdirs.user_config_path, InventoryError, "name the configurations"))
+    for place in (folder / name for folder in folders for name in DEFAULT_FILE_NAMES):
+        if place.exists():
+            return place
+    raise InventoryError(
+        f"there are no configurations: no {' or '.join(DEFAULT_FILE_NAMES)} in {' or '.join(map(str, folders))}",
+        hint=f"Write one there, name it, or set {CONFIGURATIONS_VARIABLE}.",
+    )
+
+
+def load_configurations(path: Path, today: date) -> Configurations:
+    """Read configurations.
+
+    Args:
+        path: a file, or a folder of files (.yaml, .yml, .json); its subfolders are not read.
+        today: events of iCalendar files are spelt out from this year on.
+
+    Returns:
+        All of them, in the order of the files' names.
+
+    Raises:
+        InvalidConfigurations: with every fault, its place and its remedy.
+    """
+    problems = ProblemCollector()
+    try:
+        path = expand_home(path)
+        file_contents = [_load_file(file, today, problems) for file in _list_files(path, problems)]
+        common_freezes = [freeze for part in file_contents for freeze in part.freezes]
+        configurations = [
+            _add_common_freezes(one, common_freezes) for part in file_contents for one in part.configurations
+        ]
+        _check_names(configurations, problems)
+        for one in configurations:
+            _check_request(one, problems)
+        if not configurations and not problems:
+            problems.add(Spot(path), "there is no configuration here", "Begin one with `name:`.")
+        problems.raise_if_any()
+    except InvalidInventory as error:
+        raise InvalidConfigurations(_sort_problems(error.problems)) from error
+    return Configurations(tuple(configurations), path)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileContent:
+    """What one file says."""
+
+    configurations: Sequence[Configuration] = ()
+    freezes: Sequence[FreezeRequest] = ()
+
+
+def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
+    """Return faults in the order of the files and lines that they stand in."""
+    files = list(dict.fromkeys(problem.file for problem in problems))
+    return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
+
+
+def _require_existing(path: Path, named_by: str) -> Path:
+    path = expand_home(path)
+    if not path.exists():
+        raise InventoryError(f"there is no such file or folder, {named_by}", file=path, hint="Correct the path.")
+    return path
+
+
+def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    try:
+        items = sorted(path.iterdir())
+    except OSError as error:
+        problems.add(Spot(path), f"this folder can't be read: {error.strerror}", "Make it readable.")
+        return
+    yield from (item for item in items if item.suffix in _FILE_SUFFIXES and not item.name.startswith("."))
+
+
+def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileContent:
+    text = read_text_file(path, problems)
+    if text is None:
+        return _FileContent()
+    file_problems = ProblemCollector()
+    located = parse_yaml(path, text, file_problems)
+    problems.extend(file_problems)
+    if located is None:
+        if not file_problems:
+            problems.add(Spot(path), "this file is empty", "Begin a configuration with `name:`, or remove the file.")
+        return _FileContent()
+    if isinstance(located.data, dict) and not located.data.keys() & _FILE_KEYS - {"freezes"} and "name" in located.data:
+        return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
+    if isinstance(located.data, dict) and located.data.keys() & _FILE_KEYS:
+        return _build_file_content(located, located.data, today, problems)
+    return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
+
+
+def _build_file_content(
+    located: LocatedData, data: dict[str, object], today: date, problems: ProblemCollector
+) -> _FileContent:
+    for key in data.keys() - _FILE_KEYS:
+        problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(_FILE_KEYS)))
+    entries = [
+        _build_configuration(each, today, problems) for each in _iterate_entries(located, "configurations", problems)
+    ]
+    return _FileContent([one for one in entries if one], _build_freezes(located, today, problems))
+
+
+def _build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
+    """Return what is under `freezes`. Each entry is looked at, so that a fault in one hides none in another."""
+    forms = [
+        (validate_form(FreezeForm, each, problems), each) for each in _iterate_entries(located, "freezes", problems)
+    ]
+    return tuple(
+        freeze for form, each in forms if form for freeze in build_freeze_requests(form, each, today, problems)
+    )
+
+
+def _iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:
+    data = located.data.get(key) if isinstance(located.data, dict) else None
+    if data is None:
+        return
+    part = located.get_child(key)
+    if not isinstance(data, list):
+        problems.add(part.locate(), f"`{key}` is a list", "Write each entry after a dash: `- name: ...`.")
+        return
+    yield from (part.get_child(index) for index in range(len(data)))
+
+
+def _build_configuration(located: LocatedData, today: date, problems: ProblemCollector) -> Configuration | None:
+    form = validate_form(ConfigurationForm, located, problems)
+    freezes = _build_freezes(located, today, problems)
+    if form is None:
+        return None
+    return Configuration(_resolve_paths(form, located, problems), located.locate(("name",)), freezes)
+
+
+def _resolve_paths(form: ConfigurationForm, located: LocatedData, problems: ProblemCollector) -> ConfigurationForm:
+    """Return a form whose paths no longer depend on where one happens to be."""
+    base = located.locate().file.parent.absolute()
+    paths: dict[str, object] = {}
+    for key in ("inventory", "report_directory"):
+        given: Path | None = getattr(form, key)
+        if given is None:
+            continue
+        try:
+            paths[key] = Path(os.path.normpath(base / expand_home(given)))
+        except InventoryError as error:
+            problems.add(located.locate((key,)), error.message, error.hint)
+    paths["notify"] = [
+        _resolve_notification_path(each, number, base, located, problems) for number, each in enumerate(form.notify)
+    ]
+    return form.model_copy(update=paths)
+
+
+def _resolve_notification_path(
+    notification: NotifyRequest, number: int, base: Path, located: LocatedData, problems: ProblemCollector
+) -> NotifyRequest:
+    """Return whom to tell, by a file whose path is absolute: a run starts in a folder of its own."""
+    kind, _, target = notification.to.partition(":")
+    if kind != "file" or target.startswith(("/", "~")):
+        return notification
+    whole = f"file:{os.path.normpath(base / target)}"
+    if len(whole) > MAX_REFERENCE_LENGTH:
+        message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
+        problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
+    return notification.model_copy(update={"to": whole})
+
+
+def _add_common_freezes(configuration: Configuration, common: Sequence[FreezeRequest]) -> Configuration:
+    return replace(configuration, freezes=deduplicate_freezes(iter((*configuration.freezes, *common))))
+
+
+def _check_names(configurations: Sequence[Configuration], problems: ProblemCollector) -> None:
+    first: dict[str, Configuration] = {}
+    for one in configurations:
+        if (twin := first.setdefault(one.name, one)) is not one:
+            spot = (
+                f"{twin.source_location.file.name}:{twin.source_location.line}"
+                if twin.source_location.line
+                else twin.source_location.file.name
+            )
+            message = f"the configuration {one.name!r} stands here again, first in {spot}"
+            problems.add(one.source_location, message, "Rename or remove one of the two.")
+    staging = [one.name for one in configurations if one.stage_ahead_minutes is not None]
+    for one in configurations:
+        if (owner := find_name_conflict(one.name, staging)) is not None:
+            message = f"{one.name!r} is what the downloads of {owner!r} are called in Prefect (`stage_ahead`)"
+            problems.add(one.source_location, message, "Choose another name for one of the two.")
+
+
+def _check_request(configuration: Configuration, problems: ProblemCollector) -> None:
+    """Make once what a run will be made of, so that nothing is left to be found at night."""
+    zone = "UTC" if configuration.zone == MACHINE_ZONE else configuration.zone
+    place = replace(
+        configuration.source_location, key=configuration.source_location.key.removesuffix("name") + "window"
+    )
+    try:
+        configuration.build_schedule(zone)
+    except RequestError as error:
+        problems.add(place, error.message, error.hint)
+    try:
+        Scope.parse(configuration.build_request(zone).scope)
+    except InventoryError as error:
+        problems.add(configuration.source_location, error.message, error.hint)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            key = ".".join(str(step) for step in detail["loc"])
+            problems.add(configuration.source_location, f"{key}: {detail['msg']}", "Make it smaller.")

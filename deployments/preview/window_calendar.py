@@ -1,0 +1,104 @@
+"""What `fleetpatch calendar` shows: the next windows, long times without one, and machines that have none at all."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configurations
+from deployments.configuration.time_zones import MACHINE_ZONE
+from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
+from deployments.preview.window_gaps import WindowGap, find_window_gaps
+from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
+from inventory.errors import InventoryError
+from inventory.files.problems import did_you_mean
+from inventory.machine import PatchOwner
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCalendar:
+    """The coming time.
+
+    Attributes:
+        now: when it was looked at.
+        machine: the one that it is about, or "" for all.
+        windows: the next ones.
+        gaps: long times without a window.
+        unassigned_machines: machines that fleetpatch owns and no configuration is for.
+        disabled_configurations: names of configurations whose windows don't open.
+        unresolved_configurations: names of configurations whose windows can't be said, as their machines aren't known.
+        inventory_errors: why inventories could not be read.
+    """
+
+    now: datetime
+    machine: str
+    windows: tuple[UpcomingWindow, ...]
+    gaps: tuple[WindowGap, ...]
+    unassigned_machines: tuple[str, ...]
+    disabled_configurations: tuple[str, ...]
+    unresolved_configurations: tuple[str, ...]
+    inventory_errors: tuple[str, ...]
+
+
+def build_calendar(
+    configurations: Configurations, inventories: Inventories, now: datetime, count: int, machine: str | None = None
+) -> WindowCalendar:
+    """Look ahead.
+
+    Args:
+        configurations: all of them.
+        inventories: their machines.
+        now: aware.
+        count: how many windows.
+        machine: only those that this machine is in.
+
+    Raises:
+        InventoryError: there is no such machine, or no inventory to find it in.
+    """
+    zone_schedules = build_zone_schedules(configurations, inventories)
+    if machine:
+        _require_machine(inventories, machine)
+        zone_schedules = tuple(lane for lane in zone_schedules if machine in lane.machines)
+    resolved_names = {lane.configuration.name for lane in zone_schedules}
+    return WindowCalendar(
+        now=now,
+        machine=machine or "",
+        windows=find_upcoming_windows(zone_schedules, now, count),
+        gaps=tuple(_find_gaps(zone_schedules, now, machine)),
+        unassigned_machines=() if machine else tuple(_find_unassigned_machines(zone_schedules, inventories)),
+        disabled_configurations=tuple(one.name for one in configurations.all_configurations if not one.is_enabled),
+        unresolved_configurations=tuple(
+            one.name
+            for one in configurations.enabled_configurations
+            if one.zone == MACHINE_ZONE and one.name not in resolved_names and not machine
+        ),
+        inventory_errors=tuple(error.message for error in inventories.errors.values()),
+    )
+
+
+def _require_machine(inventories: Inventories, machine: str) -> None:
+    names = [each.name for each in inventories.iterate_machines()]
+    if machine in names:
+        return
+    if inventories.errors and not names:
+        error = next(iter(inventories.errors.values()))
+        raise InventoryError(error.message, hint=error.hint)
+    raise InventoryError(
+        f"there is no machine {machine!r} in the inventory",
+        hint=f"{did_you_mean(machine, names)}`fleetpatch inventory list` has all.",
+    )
+
+
+def _find_gaps(zone_schedules: Sequence[ZoneSchedule], now: datetime, machine: str | None) -> Iterator[WindowGap]:
+    if machine:
+        yield from find_window_gaps(zone_schedules, machine, now)
+        return
+    for lane in zone_schedules:
+        yield from find_window_gaps([lane], lane.configuration.name, now)
+
+
+def _find_unassigned_machines(zone_schedules: Sequence[ZoneSchedule], inventories: Inventories) -> Iterator[str]:
+    assigned_names = {name for lane in zone_schedules for name in lane.machines}
+    for machine in inventories.iterate_machines():
+        if machine.owner is PatchOwner.FLEETPATCH and machine.name not in assigned_names:
+            yield machine.name

@@ -1,0 +1,57 @@
+"""TODO."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from deployments.preview.upcoming_windows import SEARCH_HORIZON
+from deployments.preview.zone_schedules import ZoneSchedule
+
+LONG_GAP = timedelta(days=35)
+"""A machine that has no window for so long falls behind: vendors publish every month, and people need some days."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowGap:
+    """A long time without a window.
+
+    Attributes:
+        name: of the configuration or machine.
+        start: UTC.
+        end: UTC; None when no window comes after it, as far as anybody can see.
+    """
+
+    name: str
+    start: datetime
+    end: datetime | None
+
+
+def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: datetime) -> tuple[WindowGap, ...]:
+    """Return the long times of the coming year in which none of some lanes has a window, freezes taken into account.
+
+    Args:
+        zone_schedules: of one configuration in one zone, or all those of one machine.
+        name: whose gaps they are.
+        now: aware.
+    """
+    now = now.astimezone(UTC)
+    until = now + timedelta(days=366)
+    longest = timedelta(minutes=max((lane.schedule.minutes for lane in zone_schedules), default=0))
+    windows = sorted(
+        (w.start, w.end) for lane in zone_schedules for w in lane.find_windows(now - longest, until + LONG_GAP)
+    )
+    spans = [(now, now), *windows]
+    gaps = [
+        WindowGap(name, end, start)
+        for (_, end), (start, _) in pairwise(spans)
+        if start - end >= LONG_GAP and end < until
+    ]
+    if until - spans[-1][1] >= LONG_GAP:
+        gaps.append(WindowGap(name, spans[-1][1], _find_next_start(zone_schedules, until)))
+    return tuple(gaps)
+
+
+def _find_next_start(zone_schedules: Sequence[ZoneSchedule], moment: datetime) -> datetime | None:
+    windows = (lane.find_windows(moment, moment + SEARCH_HORIZON) for lane in zone_schedules)
+    return min((each[0].start for each in windows if each), default=None)

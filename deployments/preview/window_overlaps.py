@@ -1,0 +1,99 @@
+"""TODO."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import combinations
+from pathlib import Path
+
+from deployments.preview.zone_schedules import ZoneSchedule
+from tasks.rules.calendar.schedule import Occurrence
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOverlap:
+    """Two configurations whose windows overlap on machines that both are for.
+
+    Attributes:
+        first: name of the one that stands first in the files.
+        second: name of the other.
+        machines: names of the machines.
+        start: when they overlap for the first time, UTC.
+        count: how often a machine sees that, at most.
+    """
+
+    first: str
+    second: str
+    machines: tuple[str, ...]
+    start: datetime
+    count: int
+
+
+def find_overlaps(
+    zone_schedules: tuple[ZoneSchedule, ...], since: datetime, until: datetime
+) -> tuple[WindowOverlap, ...]:
+    """Return every pair of configurations that meet on a machine between two moments (aware)."""
+    windows: dict[int, list[Occurrence]] = {}
+    overlaps: dict[tuple[str, str], WindowOverlap] = {}
+    for (first, second), common in _find_shared_machines(zone_schedules).items():
+        for number in (first, second):
+            if number not in windows:
+                windows[number] = zone_schedules[number].find_windows(since, until)
+        overlap_starts = list(find_overlap_starts(windows[first], windows[second]))
+        if overlap_starts:
+            names = (zone_schedules[first].configuration.name, zone_schedules[second].configuration.name)
+            previous = overlaps.get(names, WindowOverlap(*names, (), overlap_starts[0], 0))
+            overlaps[names] = WindowOverlap(
+                *names,
+                (*previous.machines, *common),
+                min(previous.start, overlap_starts[0]),
+                max(previous.count, len(overlap_starts)),
+            )
+    return tuple(overlaps.values())
+
+
+def _find_shared_machines(zone_schedules: Sequence[ZoneSchedule]) -> dict[tuple[int, int], list[str]]:
+    """Return the pairs of lanes of two configurations that share machines, in order, and those machines.
+
+    Machines that are in the same lanes are looked at together: most of a large fleet is in few combinations of them.
+    """
+    numbers: dict[tuple[Path | None, str], list[int]] = {}
+    for number, lane in enumerate(zone_schedules):
+        for name in lane.machines:
+            numbers.setdefault((lane.configuration.inventory_path, name), []).append(number)
+    names_by_numbers: dict[tuple[int, ...], list[str]] = {}
+    for (_, name), those in numbers.items():
+        names_by_numbers.setdefault(tuple(those), []).append(name)
+    pairs: dict[tuple[int, int], list[str]] = {}
+    for together, names in names_by_numbers.items():
+        for pair in combinations(together, 2):
+            pairs.setdefault(pair, []).extend(names)
+    different_pairs = {
+        pair
+        for pair in pairs
+        if zone_schedules[pair[0]].configuration.name != zone_schedules[pair[1]].configuration.name
+    }
+    return {pair: pairs[pair] for pair in sorted(different_pairs)}
+
+
+def find_common_machines(one: ZoneSchedule, other: ZoneSchedule) -> tuple[str, ...]:
+    """Return the machines that two configurations share. Two inventories are taken for two fleets."""
+    if one.configuration.name == other.configuration.name:
+        return ()
+    if one.configuration.inventory_path != other.configuration.inventory_path:
+        return ()
+    theirs = set(other.machines)
+    return tuple(name for name in one.machines if name in theirs)
+
+
+def find_overlap_starts(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datetime]:
+    """Give the moments from which on a window of ours and one of theirs are open at once. Both are in order."""
+    first = 0
+    for window in ours:
+        while first < len(theirs) and theirs[first].end <= window.start:
+            first += 1
+        number = first
+        while number < len(theirs) and theirs[number].start < window.end:  # no slice: it would copy the rest of a year
+            if theirs[number].end > window.start:
+                yield max(window.start, theirs[number].start)
+            number += 1

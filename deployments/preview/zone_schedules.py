@@ -1,0 +1,62 @@
+"""Lanes: the windows of a configuration by the clocks of one zone, and the machines that go by them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.time_zones import MACHINE_ZONE
+from inventory.errors import InventoryError
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSchedule:
+    """The windows of one configuration in one zone.
+
+    Attributes:
+        configuration: whose they are.
+        schedule: the windows.
+        freezes: take windows away.
+        machines: names; empty when they aren't known.
+    """
+
+    configuration: Configuration
+    schedule: Schedule
+    freezes: tuple[Freeze, ...]
+    machines: tuple[str, ...]
+
+    def find_windows(self, since: datetime, until: datetime) -> list[Occurrence]:
+        """Return the windows between two moments that no freeze takes away."""
+        windows = find_occurrences(self.schedule, since, until)
+        return [window for window in windows if find_freeze(window, self.freezes) is None]
+
+
+def build_zone_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
+    """Return the lanes of the configurations that are switched on.
+
+    One for each machine's own zone, whose machines aren't known, has none: nobody can say when it opens.
+    """
+    return tuple(
+        lane
+        for one in configurations.enabled_configurations
+        for lane in _build_configuration_schedules(one, inventories)
+    )
+
+
+def _build_configuration_schedules(configuration: Configuration, inventories: Inventories) -> Iterator[ZoneSchedule]:
+    by_zone: dict[str, list[str]] = {} if configuration.zone == MACHINE_ZONE else {configuration.zone: []}
+    try:
+        machines = inventories.select_machines(configuration)
+    except InventoryError:
+        machines = ()  # told by findings.py, where scopes are looked at
+    for machine in machines:
+        by_zone.setdefault(machine.zone if configuration.zone == MACHINE_ZONE else configuration.zone, []).append(
+            machine.name
+        )
+    for zone, names in sorted(by_zone.items()):
+        yield ZoneSchedule(
+            configuration, configuration.build_schedule(zone), configuration.build_freezes(zone), tuple(names)
+        )

@@ -1,0 +1,99 @@
+"""TODO."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+from pydantic import ValidationError
+
+from flows.cli.runtime.errors import CannotRun
+from flows.prefect_api.server_settings import HEALTHY_RESPONSE
+
+REQUEST_TIMEOUT_SECONDS: Final = 15.0
+
+
+class ServerUnavailable(CannotRun):
+    """The server can't be asked."""
+
+
+@contextmanager
+def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
+    """Give a client of the server that is configured; never of one that Prefect would start for us.
+
+    Args:
+        retries: how often it asks again when the server is busy or away.
+
+    Raises:
+        ServerUnavailable: none is configured, it doesn't answer, refuses us, or answers what can't be understood.
+    """
+    settings = get_current_settings()
+    if not settings.api.url:
+        raise ServerUnavailable(
+            "PREFECT_API_URL is not set: it is not known which server to ask",
+            hint="Start one with `fleetpatch server`; it says what to export.",
+        )
+    try:
+        url = httpx.URL(str(settings.api.url))
+    except httpx.InvalidURL as error:
+        raise ServerUnavailable(
+            f"PREFECT_API_URL is no URL: {error}", hint="Write it as http://127.0.0.1:4200/api."
+        ) from error
+    safe_url = str(url.copy_with(userinfo=b"", query=None))
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
+            client = get_client(httpx_settings={"timeout": REQUEST_TIMEOUT_SECONDS}, sync_client=True)
+            with client:
+                _require_healthy(client.request("GET", "/health"), safe_url)
+                yield client
+    except PrefectHTTPStatusError as error:
+        raise _build_status_error(safe_url, error) from error
+    except httpx.HTTPError as error:
+        raise ServerUnavailable(
+            f"the Prefect server at {safe_url} does not answer: {type(error).__name__}",
+            hint="Start it (fleetpatch server), or correct PREFECT_API_URL.",
+        ) from error
+    except ValidationError as error:
+        raise ServerUnavailable(
+            f"the Prefect server at {safe_url} answers what can't be understood: {error.errors()[0]['msg']}",
+            hint="Is it of the same release as this one?",
+        ) from error
+
+
+def _require_healthy(answer: httpx.Response, url: str) -> None:
+    """Refuse to go on with what is no Prefect server: a proxy's page, say, is answered with status 200 as well.
+
+    Raises:
+        ServerUnavailable: it is none.
+    """
+    if answer.content.strip() != HEALTHY_RESPONSE:
+        kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]
+        raise ServerUnavailable(
+            f"what answers at {url} is no Prefect server: asked for its health it answers {kind:.100}",
+            hint="Is PREFECT_API_URL right (…/api)? A proxy before the server has to pass on what is below /api.",
+        )
+
+
+def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavailable:
+    status = error.response.status_code
+    if status in {401, 403}:
+        return ServerUnavailable(
+            f"the Prefect server at {url} asks for a password, and ours is not the right one",
+            hint="Set PREFECT_API_AUTH_STRING=user:password to what the server has as PREFECT_SERVER_API_AUTH_STRING.",
+        )
+    if status in {409, 422}:
+        return ServerUnavailable(
+            f"the Prefect server at {url} refuses what it was told (status {status}): {error.response.text[:500]}",
+            hint="Is it of the same release as this one?",
+        )
+    if status >= 500:
+        return ServerUnavailable(
+            f"the Prefect server at {url} fails (status {status})",
+            hint="Its log says why. A busy SQLite database is the usual reason: take PostgreSQL (docs/how-to/server.md).",
+        )
+    return ServerUnavailable(
+        f"the Prefect server at {url} answers with status {status}", hint="Is PREFECT_API_URL right (…/api)?"
+    )

@@ -1,0 +1,115 @@
+"""Databases and Redis as people write them, in Prefect's spelling; and both without their secrets. Pure."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+
+from flows.cli.runtime.errors import CannotRun
+from inventory.files.paths import expand_home
+
+SQLITE_DRIVER: Final = "sqlite+aiosqlite"
+POSTGRESQL_DRIVER: Final = "postgresql+asyncpg"
+_DRIVERS: Mapping[str, str] = {
+    "postgresql": POSTGRESQL_DRIVER,
+    "postgres": POSTGRESQL_DRIVER,
+    "postgresql+psycopg": POSTGRESQL_DRIVER,
+    POSTGRESQL_DRIVER: POSTGRESQL_DRIVER,
+    "sqlite": SQLITE_DRIVER,
+    "sqlite+pysqlite": SQLITE_DRIVER,
+    SQLITE_DRIVER: SQLITE_DRIVER,
+}
+_DRIVER_OPTIONS: Mapping[str, str] = {"host": "host", "port": "port", "sslmode": "ssl", "ssl": "ssl"}
+_REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+sentinel", "rediss+sentinel"})
+_DATABASE_URL_HINT = (
+    "Examples: postgresql://prefect@db.example.org/prefect (password in ~/.pgpass), "
+    "sqlite:////var/lib/fleetpatch/prefect.db (four slashes: an absolute path)."
+)
+_DATABASE_OPTIONS_HINT = (
+    "Options that are understood: host, port, sslmode. A CA file of your own goes into "
+    "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_ENABLED=true and …_TLS_CA_FILE."
+)
+
+
+class InvalidConnectionUrl(CannotRun):
+    """A database or Redis URL that can't be used. The message never shows the URL itself."""
+
+
+def build_database_url(given: str, source: str) -> str:
+    """Return a database URL as Prefect wants it.
+
+    Args:
+        given: as PostgreSQL's own programs take it, or ``sqlite:///path``; Prefect's spelling stays as it is.
+        source: where it was given, for the message.
+
+    Raises:
+        InvalidConnectionUrl: it can't be used.
+    """
+    parts = _split_url(given, source, _DATABASE_URL_HINT)
+    driver = _DRIVERS.get(parts.scheme)
+    if driver is None:
+        raise InvalidConnectionUrl(f"{source} is of an unknown kind: {parts.scheme!r}", hint=_DATABASE_URL_HINT)
+    if driver == SQLITE_DRIVER:
+        return _build_sqlite_url(given.split(":", 1)[1], source)
+    if not parts.path.strip("/"):
+        raise InvalidConnectionUrl(f"{source} names no database", hint=_DATABASE_URL_HINT)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    if unknown := sorted({name for name, _ in options if name not in _DRIVER_OPTIONS}):
+        raise InvalidConnectionUrl(
+            f"{source} has options that Prefect's driver can't use: {', '.join(unknown)}", hint=_DATABASE_OPTIONS_HINT
+        )
+    query = urlencode([(_DRIVER_OPTIONS[name], value) for name, value in options], safe="/:", quote_via=quote)
+    return f"{driver}://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
+
+
+def require_redis_url(given: str, source: str) -> str:
+    """Return a Redis URL, checked.
+
+    Raises:
+        InvalidConnectionUrl: it can't be used.
+    """
+    example = "Example: redis://redis.example.org:6379/0; rediss:// speaks TLS."
+    if _split_url(given, source, example).scheme not in _REDIS_SCHEMES:
+        raise InvalidConnectionUrl(f"{source} is no Redis URL", hint=example)
+    return given
+
+
+def has_password(url: str) -> bool:
+    """Return whether a URL carries a password; one that can't be read may."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    return bool(parts.password) or any("password" in name.lower() for name, _ in parse_qsl(parts.query))
+
+
+def hide_password(url: str) -> str:
+    """Return a URL for people: its password is stars, its options are left out."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "***"
+    user = f"{parts.username or ''}{':***' if parts.password else ''}"
+    place = f"{user}@{parts.hostname or ''}{port}" if user else f"{parts.hostname or ''}{port}"
+    return f"{parts.scheme}://{place}{parts.path}"
+
+
+def _split_url(given: str, source: str, hint: str) -> SplitResult:
+    try:
+        parts = urlsplit(given)
+        _ = parts.port
+    except ValueError:
+        raise InvalidConnectionUrl(f"{source} can't be read as a URL", hint=hint) from None
+    if "://" not in given or any(ord(character) < 33 for character in given):
+        raise InvalidConnectionUrl(f"{source} can't be read as a URL", hint=hint)
+    return parts
+
+
+def _build_sqlite_url(rest: str, source: str) -> str:
+    path, _, options = rest.removeprefix("///").partition("?")
+    if not rest.startswith("///") or not path or options or ":memory:" in path:
+        raise InvalidConnectionUrl(
+            f"{source} names no file: a server that forgets everything is of no use", hint=_DATABASE_URL_HINT
+        )
+    return f"{SQLITE_DRIVER}:///{expand_home(Path(path), InvalidConnectionUrl).absolute()}"

@@ -1,0 +1,282 @@
+"""What a look at the server means for the fleet. Pure: it asks nobody, and knows no clock."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import groupby
+from urllib.parse import urlsplit
+
+from deployments.server.loopback import is_loopback
+from deployments.server.settings_checks import check_settings
+from deployments.server.snapshot import (
+    FlowRunInfo,
+    RunLeaseState,
+    RunningFlowRun,
+    ScheduleStatus,
+    ServerSnapshot,
+    WorkerInfo,
+)
+from tasks.model import Finding
+from tasks.states import FindingLevel
+
+ServerCheck = Callable[[ServerSnapshot], Sequence[Finding]]
+
+CLOCK_SKEW_WARNING = timedelta(seconds=5)
+CLOCK_SKEW_BLOCKING = timedelta(seconds=60)
+SCHEDULER_HORIZON = timedelta(days=100)  # the server's own: PREFECT_SERVER_SERVICES_SCHEDULER_MAX_SCHEDULED_TIME
+SCHEDULER_INTERVAL = timedelta(minutes=2)  # it looks every 60 s, and at new deployments every 5 s
+MAX_WORKER_SILENCE = timedelta(seconds=90)  # three heartbeats of 30 s, as the server counts
+MAX_SERVE_SILENCE = timedelta(seconds=90)  # a serving process polls every 10 s
+MAX_PENDING_TIME = timedelta(minutes=5)  # a process worker needs 6 to 12 s on two cores
+MAX_RUN_SILENCE = timedelta(minutes=10)  # three heartbeats at Prefect's default of 180 s
+MAX_LATENESS = timedelta(minutes=1)
+_MAX_NAMES = 5
+
+
+def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Server and client have to be of one release: what was tested together."""
+    if snapshot.version == snapshot.client_version:
+        return [_build_good_finding("version", f"Prefect {snapshot.version}, as here")]
+    words = f"the server is Prefect {snapshot.version}, here is {snapshot.client_version}"
+    remedy = "Install fleetpatch of the same release on both: pip install --require-hashes -r requirements.lock"
+    same_major = snapshot.version.partition(".")[0] == snapshot.client_version.partition(".")[0]
+    return [Finding("version", FindingLevel.WARN if same_major else FindingLevel.BLOCK, words, remedy)]
+
+
+def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """A window begins by the server's clock and ends by the worker's."""
+    if snapshot.clock_skew is None:
+        return [Finding("clock", FindingLevel.WARN, "the server tells no time", "Is a proxy removing its Date header?")]
+    seconds = snapshot.clock_skew.total_seconds()
+    if abs(snapshot.clock_skew) < CLOCK_SKEW_WARNING:
+        return [_build_good_finding("clock", "it agrees with ours")]
+    level = FindingLevel.BLOCK if abs(snapshot.clock_skew) >= CLOCK_SKEW_BLOCKING else FindingLevel.WARN
+    words = f"the server's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours"
+    return [Finding("clock", level, words, "Let both follow NTP: a window would begin or end at another moment.")]
+
+
+def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """SQLite locks out whoever writes second; under load that stalls runs for a minute."""
+    driver = str(snapshot.get_setting("server.database.driver") or "")
+    if driver.startswith("postgresql"):
+        return [_build_good_finding("database", "PostgreSQL")]
+    if driver.startswith("sqlite"):
+        workers = sum(len(_find_online_workers(snapshot, each.name)) for each in snapshot.pools)
+        if workers <= 1 and is_loopback(urlsplit(snapshot.url).hostname or ""):
+            return [_build_good_finding("database", "SQLite: it does for one machine with one worker")]
+        words = "SQLite, for more than one machine: who writes second is locked out, and runs stall"
+        remedy = "Move to PostgreSQL: fleetpatch server --database postgresql://… (docs/how-to/server.md)."
+        return [Finding("database", FindingLevel.WARN, words, remedy)]
+    remedy = "Start it with `fleetpatch server`, or set PREFECT_SERVER_DATABASE_DRIVER there."
+    return [Finding("database", FindingLevel.WARN, "the server doesn't say of which kind it is", remedy)]
+
+
+def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Deployments look ready while nothing is ever scheduled: only a run that lies ahead shows that it works."""
+    if not snapshot.schedule_statuses:
+        return [_build_good_finding("scheduler", "no deployment has an active schedule")]
+    dead = [each for each in snapshot.schedule_statuses if not each.run_count and _is_run_due(snapshot, each)]
+    if not dead:
+        waiting = sum(not each.run_count for each in snapshot.schedule_statuses)
+        rest = f"; {waiting} have none to come, or are too new" if waiting else ""
+        return [
+            _build_good_finding(
+                "scheduler", f"runs lie ahead for {len(snapshot.schedule_statuses) - waiting} active schedules{rest}"
+            )
+        ]
+    faults = [each for each in dead if each.error]
+    names = _join_names([snapshot.get_deployment_name(each.deployment) for each in dead])
+    if faults:
+        words = f"no run lies ahead of {names}: {faults[0].error}"
+        return [Finding("scheduler", FindingLevel.BLOCK, words, "Deploy it again with a schedule that can be read.")]
+    words = f"no run lies ahead for {len(dead)} of {len(snapshot.schedule_statuses)} active schedules: {names}"
+    remedy = (
+        "Its windows will not happen. Is the scheduler on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED), are "
+        "its libraries those of requirements.lock (SQLAlchemy 2.1 breaks it silently)? See the server's log."
+    )
+    return [Finding("scheduler", FindingLevel.BLOCK, words, remedy)]
+
+
+def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Who would carry the runs out?"""
+    managed = [each for each in snapshot.deployments if each.is_managed]
+    if not managed:
+        remedy = "fleetpatch deploy puts configurations there; python -m deployments.serve offers the forms."
+        return [Finding("deployments", FindingLevel.WARN, "nothing of fleetpatch's is deployed there", remedy)]
+    pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
+    found = [
+        _build_good_finding("deployments", f"{len(managed)} of fleetpatch's"),
+        *(_check_pool(snapshot, name) for name in pools),
+    ]
+    served = [each for each in managed if not each.work_pool_name]
+    silent = [
+        each for each in served if each.last_polled is None or snapshot.now - each.last_polled > MAX_SERVE_SILENCE
+    ]
+    if silent:
+        names = _join_names([snapshot.get_deployment_name(each) for each in silent])
+        remedy = "Start what serves them: python -m deployments.serve (fleetpatch-serve.service), or remove them."
+        found.append(Finding("served", FindingLevel.BLOCK, f"nobody serves {names}: their runs will not start", remedy))
+    elif served:
+        found.append(_build_good_finding("served", f"{len(served)} deployments, by a process that is alive"))
+    return found
+
+
+def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """A run that only seems to go on holds its deployment's place: later windows are cancelled."""
+    dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
+    if not dead:
+        return [_build_good_finding("running", f"{len(snapshot.running_runs)}, and somebody carries each")]
+    names = _join_names(
+        [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in dead]
+    )
+    words = f"{len(dead)} runs are Running in Prefect, and nobody carries them out: {names}"
+    remedy = (
+        "fleetpatch reconcile takes up what was left; then end them in the UI (Cancel), or their place stays taken."
+    )
+    return [Finding("running", FindingLevel.BLOCK, words, remedy)]
+
+
+def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Runs that should have started, and runs that were cancelled because another held their place."""
+    found = []
+    stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
+    if stuck:
+        words = f"{len(stuck)} runs are stuck Pending, and keep later ones from starting: {_join_run_names(snapshot, stuck)}"
+        remedy = "Cancel or delete them in the UI, and see the worker's log for why they did not start."
+        found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
+    late = [
+        each
+        for each in snapshot.late_runs
+        if each.expected_start_time and snapshot.now - each.expected_start_time > MAX_LATENESS
+    ]
+    if late:
+        words = f"{len(late)} runs are late: {_join_run_names(snapshot, late)}"
+        remedy = "Is their worker running, and has its pool room? What starts late patches only in what is left."
+        found.append(Finding("late", FindingLevel.WARN, words, remedy))
+    for deployment, runs in groupby(sorted(snapshot.runs_over_limit, key=_get_deployment_id), key=_get_deployment_id):
+        some = list(runs)
+        if len(some) > 1 or stuck:
+            words = f"{len(some)} runs of one deployment were cancelled as another held its place: {_join_run_names(snapshot, some)}"
+            name = _find_deployment_name(snapshot, deployment) or deployment
+            remedy = f"Look for a Running or Pending run of that deployment ({name}) which is over, and end it."
+            found.append(Finding("limit", FindingLevel.WARN, words, remedy))
+    return found or [_build_good_finding("waiting", "nothing is stuck Pending, late or kept out")]
+
+
+def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Windows of the last days that no run had, as they are recorded."""
+    if not snapshot.missed_windows:
+        return [_build_good_finding("missed", "every window of the last days that is known had its run")]
+    last = snapshot.missed_windows[-1]
+    words = f"{len(snapshot.missed_windows)} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
+    remedy = f"fleetpatch show {last.run_id}; start a run by hand with window.start, or wait for the next window."
+    return [Finding("missed", FindingLevel.WARN, words, remedy)]
+
+
+SERVER_CHECKS: tuple[ServerCheck, ...] = (
+    check_version,
+    check_clock,
+    check_database,
+    check_settings,
+    check_scheduler,
+    check_workers,
+    check_zombie_runs,
+    check_waiting_runs,
+    check_missed_windows,
+)
+"""Every check, in the order in which it is told. Another part of this room adds its own here."""
+
+
+def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
+    """Return what a look at the server means."""
+    reachable = _build_good_finding("server", f"{snapshot.url} answers")
+    return (reachable, *(finding for judge in SERVER_CHECKS for finding in judge(snapshot)))
+
+
+def _build_good_finding(check: str, words: str) -> Finding:
+    return Finding(check, FindingLevel.GOOD, words)
+
+
+def _is_run_due(snapshot: ServerSnapshot, schedule_status: ScheduleStatus) -> bool:
+    """Whether the scheduler should have a run of this schedule by now."""
+    changed = schedule_status.deployment.updated
+    if changed is not None and snapshot.now - changed < SCHEDULER_INTERVAL:
+        return False  # it may not have had its turn yet
+    return bool(schedule_status.error) or (
+        schedule_status.next_date is not None and schedule_status.next_date - snapshot.now < SCHEDULER_HORIZON
+    )
+
+
+def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
+    check = f"pool {name}"
+    pool = next((each for each in snapshot.pools if each.name == name), None)
+    if pool is None:
+        return Finding(
+            check, FindingLevel.BLOCK, "deployments name it, and it is not there", "fleetpatch deploy makes it."
+        )
+    if pool.is_paused:
+        return Finding(check, FindingLevel.BLOCK, "it is paused", f"prefect work-pool resume {name}")
+    if pool.concurrency_limit == 0:
+        remedy = f"prefect work-pool clear-concurrency-limit {name}"
+        return Finding(check, FindingLevel.BLOCK, "its limit is 0: nothing starts", remedy)
+    workers = snapshot.workers.get(name, ())
+    beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
+    if online := _find_online_workers(snapshot, name):
+        return _build_good_finding(check, f"online: {_join_names([each.name for each in online])}")
+    last = f"the last was heard of {_format_age(snapshot.now - max(beats))} ago" if beats else "there never was one"
+    remedy = f"Start one: systemctl start fleetpatch-worker@{name}, or prefect worker start --pool {name}"
+    return Finding(check, FindingLevel.BLOCK, f"no worker is online; {last}", remedy)
+
+
+def _find_online_workers(snapshot: ServerSnapshot, pool: str) -> list[WorkerInfo]:
+    return [
+        each
+        for each in snapshot.workers.get(pool, ())
+        if each.last_heartbeat_time is not None and snapshot.now - each.last_heartbeat_time <= MAX_WORKER_SILENCE
+    ]
+
+
+def _is_zombie(snapshot: ServerSnapshot, running_run: RunningFlowRun) -> bool:
+    match running_run.lease_state:
+        case RunLeaseState.HELD:
+            return False
+        case RunLeaseState.ABANDONED:
+            return True
+        case RunLeaseState.ENDED:  # its report may still be on the way to Prefect
+            return (
+                snapshot.now - running_run.run.state.timestamp > MAX_RUN_SILENCE
+                and running_run.has_heartbeat is not True
+            )
+        case RunLeaseState.UNKNOWN:
+            return (
+                snapshot.now - running_run.run.state.timestamp > MAX_RUN_SILENCE and running_run.has_heartbeat is False
+            )
+
+
+def _get_deployment_id(run: FlowRunInfo) -> str:
+    return run.deployment_id or ""
+
+
+def _join_run_names(snapshot: ServerSnapshot, runs: Sequence[FlowRunInfo]) -> str:
+    return _join_names([_describe_run(snapshot, each) for each in runs])
+
+
+def _describe_run(snapshot: ServerSnapshot, run: FlowRunInfo) -> str:
+    """Return a run's name, which Prefect makes up, and that of its deployment, which has the configuration's."""
+    deployment_name = _find_deployment_name(snapshot, run.deployment_id)
+    return f"{run.name} of {deployment_name}" if deployment_name else run.name
+
+
+def _find_deployment_name(snapshot: ServerSnapshot, deployment_id: str | None) -> str:
+    return next((snapshot.get_deployment_name(each) for each in snapshot.deployments if each.id == deployment_id), "")
+
+
+def _join_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def _format_age(span: timedelta) -> str:
+    minutes = span.total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"

@@ -1,0 +1,270 @@
+"""What `fleetpatch server` would start: its words, its environment and why. Starts nothing, and changes nothing."""
+
+import importlib.util
+import ipaddress
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from platformdirs import user_data_path
+
+from deployments.server import settings
+from deployments.server.connection_urls import (
+    SQLITE_DRIVER,
+    build_database_url,
+    has_password,
+    hide_password,
+    require_redis_url,
+)
+from deployments.server.loopback import is_loopback
+from flows.cli.runtime.errors import CannotRun
+from flows.prefect_api.server_settings import SettingTarget
+from inventory.credentials import resolve_credential
+from inventory.files.paths import expand_home, find_user_directory
+from tasks.errors import RequestError
+
+HIDDEN_VALUE = "(hidden)"
+MIN_PASSWORD_CHARACTERS = 12
+TLS_ADVICE = (
+    "The API speaks plain HTTP: on a network, passwords and plans can be read on the way. Let the server stay on "
+    "127.0.0.1, put a reverse proxy with a certificate before it (Caddy: `fleet.example.org { reverse_proxy "
+    "127.0.0.1:4200 }`), and start with --public-url https://fleet.example.org. docs/how-to/server.md has nginx as well."
+)
+_REDIS_PACKAGE_HINT = (
+    "Install it beside fleetpatch: pip install --no-deps --require-hashes -r deployments/compose/redis.txt "
+    "(everything else that it needs is there already)."
+)
+_AUTH_HINT = (
+    "Set PREFECT_SERVER_API_AUTH_STRING=user:password in the environment (a unit's EnvironmentFile), or name it with "
+    "--auth file:PATH. Everyone who talks to the server sets PREFECT_API_AUTH_STRING to the same."
+)
+
+
+class UnsafeServerOptions(RequestError):
+    """The server would be open to others as it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What was asked for. ``database``, ``redis`` and ``auth`` may be references: env:NAME or file:PATH.
+
+    Attributes:
+        public_url: what people write into their browser, when that is another address: of a proxy.
+        home: Prefect's folder; None: the environment's, or one in the user's data folder.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4200
+    database: str | None = None
+    redis: str | None = None
+    home: Path | None = None
+    public_url: str | None = None
+    auth: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSetting:
+    """A variable as it would be, safe to show."""
+
+    name: str
+    value: str
+    source: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """What would be started.
+
+    Attributes:
+        command: the program and its arguments; no secret is in them.
+        environment: whole; secrets and all.
+        planned_settings: the part of it that matters here, safe to show.
+        ui_url: where the UI is.
+        is_exposed: whether others than this machine reach it.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    planned_settings: tuple[PlannedSetting, ...]
+    home: Path
+    ui_url: str
+    is_exposed: bool
+
+
+def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> LaunchPlan:
+    """Work out what to start. What the environment says stands, unless an option says otherwise.
+
+    Raises:
+        Refused: it would be open to others without a password, or a password was given as an argument.
+        CredentialError: a reference leads nowhere.
+        CannotRun: an address can't be used, or Redis was asked for and its part of Prefect is not installed.
+    """
+    builder = _EnvironmentBuilder(environ)
+    home = _find_home(options, environ)
+    builder.set(settings.HOME_VARIABLE, str(home), "its database, key and logs are here")
+    builder.set_default(
+        settings.UI_DIRECTORY_VARIABLE,
+        str(home / "ui"),
+        "the UI's files are unpacked here: the installation may be read-only",
+    )
+    _set_database(options, builder, home)
+    if options.redis is not None:
+        _set_redis(options.redis, builder)
+    ui, exposed = _set_urls(options, builder)
+    _set_auth(options, builder, exposed=exposed)
+    for each in settings.PREFECT_SETTINGS:
+        if each.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
+            builder.set_default(each.name, each.value, each.reason)
+    program = (sys.executable, "-m", "prefect", "--no-prompt", "server", "start")
+    listen_arguments = ("--host", options.host, "--port", str(options.port))
+    return LaunchPlan(
+        (*program, *listen_arguments), builder.environment, tuple(builder.planned_settings), home, ui, exposed
+    )
+
+
+class _EnvironmentBuilder:
+    """An environment that remembers what was said about it, and why."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environment = dict(environ)
+        self.planned_settings: list[PlannedSetting] = []
+
+    def set(self, name: str, value: str, why: str, source: str = "worked out") -> None:
+        """Set a variable, whatever it was."""
+        self.environment[name] = value
+        self.planned_settings.append(PlannedSetting(name, _hide_secret(name, value), source, why))
+
+    def set_default(self, name: str, value: str, why: str) -> None:
+        """Set a variable unless the environment has it."""
+        source = "environment" if name in self.environment else "fleetpatch"
+        self.set(name, self.environment.get(name, value), why, source)
+
+    def remove(self, name: str) -> str | None:
+        """Forget a variable. Returns what it was."""
+        return self.environment.pop(name, None) or None
+
+
+def _hide_secret(name: str, value: str) -> str:
+    if name not in settings.SECRET_VARIABLES:
+        return value
+    return hide_password(value) if "://" in value else HIDDEN_VALUE
+
+
+def _find_home(options: ServerOptions, environ: Mapping[str, str]) -> Path:
+    if options.home is not None:
+        return expand_home(options.home, CannotRun).absolute()
+    if given := environ.get(settings.HOME_VARIABLE):
+        return expand_home(Path(given), CannotRun).absolute()
+    return find_user_directory(user_data_path, CannotRun, "name Prefect's folder with --home") / "prefect"
+
+
+def _resolve_option(given: str, option: str) -> str:
+    """Return what an option stands for: itself, or what its reference leads to.
+
+    Raises:
+        Refused: it carries a password, which everybody on the machine sees in the list of processes.
+    """
+    if given.startswith(("env:", "file:")):
+        secret = resolve_credential(given).secret
+        assert secret is not None  # noqa: S101 - for the type checker: env: and file: are passwords
+        return secret.reveal().strip()
+    if has_password(given):
+        raise UnsafeServerOptions(
+            f"{option} carries a password, and everybody on this machine can read the arguments of its programs",
+            hint=f"Put the whole URL into a variable or a file of mode 0600, and say {option} env:NAME or file:PATH; "
+            "for PostgreSQL, ~/.pgpass will do as well.",
+        )
+    return given
+
+
+def _set_database(options: ServerOptions, builder: _EnvironmentBuilder, home: Path) -> None:
+    old, new = builder.remove(settings.LEGACY_DATABASE_URL_VARIABLE), builder.remove(settings.DATABASE_URL_VARIABLE)
+    if options.database is not None:
+        url, source = build_database_url(_resolve_option(options.database, "--database"), "--database"), "--database"
+    elif given := new or old:
+        name = settings.DATABASE_URL_VARIABLE if new else settings.LEGACY_DATABASE_URL_VARIABLE
+        url, source = build_database_url(given, name), "environment"
+    else:
+        url, source = f"{SQLITE_DRIVER}:///{home / 'prefect.db'}", "worked out"
+    builder.set(
+        settings.DATABASE_URL_VARIABLE, url, "SQLite does for one person's machine; PostgreSQL for all else", source
+    )
+    builder.set(
+        settings.DATABASE_DRIVER_VARIABLE, url.partition(":")[0], "so that `doctor --server` can read its kind", source
+    )
+
+
+def _set_redis(given: str, builder: _EnvironmentBuilder) -> None:
+    if importlib.util.find_spec("prefect_redis") is None:
+        raise CannotRun("Redis needs the package prefect-redis, which is not installed", hint=_REDIS_PACKAGE_HINT)
+    url = require_redis_url(_resolve_option(given, "--redis"), "--redis")
+    for name in (settings.REDIS_URL_VARIABLE, settings.DOCKET_URL_VARIABLE):
+        builder.set(name, url, "events and leases outlive the server's process", "--redis")
+    for name, value in settings.REDIS_SETTINGS.items():
+        builder.set_default(name, value, "by Redis")
+
+
+def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str, bool]:
+    """Say where the UI is found. Returns that, and whether others than this machine reach it."""
+    public = (options.public_url or "").rstrip("/")
+    if public and (urlsplit(public).scheme not in {"http", "https"} or not urlsplit(public).hostname):
+        raise UnsafeServerOptions(
+            f"--public-url {public} is no web address", hint="For example: https://fleet.example.org"
+        )
+    own = f"http://{_to_url_host(options.host)}:{options.port}"
+    ui = public or own
+    builder.set_default(settings.UI_URL_VARIABLE, ui, "links in messages lead here")
+    builder.set_default(settings.UI_API_URL_VARIABLE, f"{ui}/api", "where a browser finds the API")
+    origins = {ui, own} | ({f"http://localhost:{options.port}"} if is_loopback(options.host) else set())
+    builder.set_default(
+        settings.ALLOWED_ORIGINS_VARIABLE,
+        ",".join(sorted(origins)),
+        "other web pages may not read the API by your browser",
+    )
+    exposed = not is_loopback(options.host) or (bool(public) and not is_loopback(urlsplit(public).hostname or ""))
+    return builder.environment[settings.UI_URL_VARIABLE], exposed
+
+
+def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder, *, exposed: bool) -> None:
+    if options.auth is not None:
+        if not options.auth.startswith(("env:", "file:")):
+            raise UnsafeServerOptions("--auth is no reference: a password never stands in an argument", hint=_AUTH_HINT)
+        builder.set(
+            settings.AUTH_VARIABLE, _resolve_option(options.auth, "--auth"), "who asks has to know it", "--auth"
+        )
+    elif settings.AUTH_VARIABLE in builder.environment:
+        builder.set(
+            settings.AUTH_VARIABLE,
+            builder.environment[settings.AUTH_VARIABLE].strip(),
+            "who asks has to know it",
+            "environment",
+        )
+    auth = builder.environment.get(settings.AUTH_VARIABLE, "")
+    if not auth and not exposed:
+        builder.remove(settings.AUTH_VARIABLE)  # set and empty, Prefect would ask for an empty password
+        return
+    if not auth:
+        raise UnsafeServerOptions(
+            f"whoever reaches {options.host}:{options.port} could patch and reboot the fleet: there is no password",
+            hint=f"{_AUTH_HINT} {TLS_ADVICE}",
+        )
+    user, colon, password = auth.partition(":")
+    if not user or not colon or len(password) < (MIN_PASSWORD_CHARACTERS if exposed else 1):
+        raise UnsafeServerOptions(
+            f"the server's password is not of the form user:password with {MIN_PASSWORD_CHARACTERS} characters or more",
+            hint="For example: PREFECT_SERVER_API_AUTH_STRING=fleet:$(openssl rand -hex 24)",
+        )
+
+
+def _to_url_host(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:  # no browser can go there
+        return socket.gethostname()
+    return f"[{host}]" if address.version == 6 else host

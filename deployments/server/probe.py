@@ -1,0 +1,252 @@
+"""Asks a Prefect server how it stands. Changes nothing there."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Literal, TypeVar
+
+import prefect
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.server.schemas.schedules import SCHEDULE_TYPES
+from pydantic import BaseModel, TypeAdapter
+
+from deployments.server.client import open_server_client
+from deployments.server.snapshot import (
+    DeploymentInfo,
+    FlowRunInfo,
+    RunLeaseState,
+    RunningFlowRun,
+    ScheduleInfo,
+    ScheduleStatus,
+    ServerSnapshot,
+    WorkerInfo,
+    WorkPoolInfo,
+)
+from tasks.errors import RecordsError
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
+
+logger = logging.getLogger(__name__)
+
+PAGE_SIZE: Final = 200  # the most that the server gives at once
+MAX_PAGES: Final = 50
+LOOKBACK_PERIOD: Final = timedelta(days=7)
+HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
+_TOP_LEVEL_FILTER = {"parent_task_run_id": {"is_null_": True}}
+_SCHEDULE_ADAPTER: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
+_InfoType = TypeVar("_InfoType", bound=BaseModel)
+_FilterPath = Literal[
+    "/deployments/filter",
+    "/flow_runs/filter",
+    "/flows/filter",
+    "/work_pools/filter",
+    "/work_pools/{work_pool_name}/workers/filter",
+]
+
+
+def probe_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerSnapshot:
+    """Ask the server everything that doctor judges.
+
+    Args:
+        records_url: where our own runs are remembered; None: as usual.
+        now: our clock.
+
+    Raises:
+        ServerUnavailable: it can't be asked.
+    """
+    with open_server_client() as client:
+        skew, version = _read_clock_and_version(client)
+        now = now or datetime.now(UTC)
+        deployments = tuple(_read_objects(client, "/deployments/filter", {}, DeploymentInfo))
+        names = {each["id"]: str(each["name"]) for each in _read_rows(client, "/flows/filter", {})}
+        pools = tuple(_read_objects(client, "/work_pools/filter", {}, WorkPoolInfo))
+        managed_ids = {each.id for each in deployments if each.is_managed}
+        return ServerSnapshot(
+            now=now,
+            url=str(client.api_url),
+            version=version,
+            client_version=prefect.__version__,
+            clock_skew=skew,
+            settings=_read_settings(client),
+            deployments=deployments,
+            schedule_statuses=tuple(_find_schedule_statuses(client, deployments, now)),
+            pools=pools,
+            workers={each.name: _read_workers(client, each.name) for each in pools},
+            running_runs=_read_running_runs(client, managed_ids, now, records_url),
+            pending_runs=_read_runs(client, managed_ids, {"state": {"type": {"any_": ["PENDING"]}}}),
+            late_runs=_read_runs(client, managed_ids, {"state": {"name": {"any_": ["Late"]}}}),
+            runs_over_limit=_read_runs_over_limit(client, managed_ids, now),
+            missed_windows=_read_missed_windows(now, records_url),
+            flow_names=names,
+        )
+
+
+def _read_clock_and_version(client: SyncPrefectClient) -> tuple[timedelta | None, str]:
+    """Return how far its clock is ahead of ours, to a second, and its version."""
+    before = datetime.now(UTC)
+    answer = client.request("GET", "/admin/version")
+    middle = before + (datetime.now(UTC) - before) / 2
+    version = str(answer.json())
+    date = answer.headers.get("date")
+    if date is None:
+        return None, version
+    server_time = parsedate_to_datetime(date)
+    # The header is cut to whole seconds: half a second is what is lost on the average.
+    return server_time + timedelta(seconds=0.5) - middle, version
+
+
+def _read_settings(client: SyncPrefectClient) -> Mapping[str, Any] | None:
+    try:
+        answer = client.request("GET", "/admin/settings").json()
+    except PrefectHTTPStatusError as error:
+        logger.info("the server does not tell its settings: status %d", error.response.status_code)
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _read_rows(
+    client: SyncPrefectClient, path: _FilterPath, body: Mapping[str, Any], **path_params: str
+) -> Iterator[dict[str, Any]]:
+    """Yield everything that a filter finds."""
+    for page in range(MAX_PAGES):
+        rows = client.request(
+            "POST", path, path_params=path_params, json={**body, "limit": PAGE_SIZE, "offset": page * PAGE_SIZE}
+        ).json()
+        yield from rows
+        if len(rows) < PAGE_SIZE:
+            return
+
+
+def _read_objects(
+    client: SyncPrefectClient,
+    path: _FilterPath,
+    body: Mapping[str, Any],
+    info_class: type[_InfoType],
+    **path_params: str,
+) -> Iterator[_InfoType]:
+    for row in _read_rows(client, path, body, **path_params):
+        yield info_class.model_validate(row)
+
+
+def _read_runs(
+    client: SyncPrefectClient, deployment_ids: set[str], run_filter: Mapping[str, Any]
+) -> tuple[FlowRunInfo, ...]:
+    """Return flow runs of some deployments."""
+    if not deployment_ids:
+        return ()
+    body = {"flow_runs": run_filter, "deployments": {"id": {"any_": sorted(deployment_ids)}}}
+    return tuple(_read_objects(client, "/flow_runs/filter", body, FlowRunInfo))
+
+
+def _read_workers(client: SyncPrefectClient, pool: str) -> tuple[WorkerInfo, ...]:
+    return tuple(
+        _read_objects(client, "/work_pools/{work_pool_name}/workers/filter", {}, WorkerInfo, work_pool_name=pool)
+    )
+
+
+def _find_schedule_statuses(
+    client: SyncPrefectClient, deployments: Sequence[DeploymentInfo], now: datetime
+) -> Iterator[ScheduleStatus]:
+    for deployment in deployments:
+        if not deployment.active_schedules:
+            continue
+        future_filter = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"after_": now.isoformat()}}
+        creator_ids = [
+            run.created_by.id
+            for run in _read_runs(client, {deployment.id}, future_filter)
+            if run.created_by is not None
+        ]
+        for schedule in deployment.active_schedules:
+            runs = creator_ids.count(schedule.id)
+            date, fault = (None, "") if runs else compute_next_date(schedule, now)
+            yield ScheduleStatus(deployment, schedule, runs, date, fault)
+
+
+def compute_next_date(schedule: ScheduleInfo, now: datetime) -> tuple[datetime | None, str]:
+    """Return a schedule's next date by Prefect's own arithmetic, and why it can't be told when it can't."""
+    try:
+        rule = _SCHEDULE_ADAPTER.validate_python(dict(schedule.schedule))
+        dates = asyncio.run(rule.get_dates(n=1, start=now))
+    except (ValueError, TypeError) as error:  # a ValidationError is a ValueError
+        return None, f"its schedule can't be read: {str(error).splitlines()[0]}"
+    return (dates[0] if dates else None), ""
+
+
+def _read_runs_over_limit(
+    client: SyncPrefectClient, deployment_ids: set[str], now: datetime
+) -> tuple[FlowRunInfo, ...]:
+    since = {"after_": (now - LOOKBACK_PERIOD).isoformat()}
+    run_filter = {"state": {"type": {"any_": ["CANCELLED"]}}, "expected_start_time": since}
+    return tuple(
+        run
+        for run in _read_runs(client, deployment_ids, run_filter)
+        if "concurrency limit" in (run.state.message or "").lower()
+    )
+
+
+def _read_missed_windows(now: datetime, records_url: str | None) -> tuple[WindowClaim, ...]:
+    """Return the windows of the last days that no run had. Where the records can't be read nothing is known."""
+    try:
+        with open_records(records_url) as records:
+            known = SqlWindowClaims(records.database).find_claims_between(now - LOOKBACK_PERIOD, now)
+    except RecordsError as error:
+        logger.info("our records can't be asked: %s", error.message)
+        return ()
+    return tuple(each for each in known if each.status is WindowStatus.MISSED)
+
+
+def _read_running_runs(
+    client: SyncPrefectClient, deployment_ids: set[str], now: datetime, records_url: str | None
+) -> tuple[RunningFlowRun, ...]:
+    runs = _read_runs(client, deployment_ids, {"state": {"type": {"any_": ["RUNNING"]}}, **_TOP_LEVEL_FILTER})
+    lease_states = _find_lease_states([run.id for run in runs], records_url)
+    return tuple(
+        RunningFlowRun(
+            run, who, None if who is RunLeaseState.HELD else _has_recent_heartbeat(client, run.id, now), run_id
+        )
+        for run in runs
+        for who, run_id in [lease_states.get(run.id, (RunLeaseState.UNKNOWN, ""))]
+    )
+
+
+def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> dict[str, tuple[RunLeaseState, str]]:
+    """Return who carries each, by our own records. Where they can't be read nothing is known: doctor says so itself."""
+    if not flow_run_ids:
+        return {}
+    states = {}
+    try:
+        with open_records(records_url) as records:
+            history, abandoned_ids = History(records), {each.run_id for each in records.leases.find_leaseless_runs()}
+            for each in flow_run_ids:
+                run = history.find_run_by_flow_run(each)
+                if run is None or not run.may_change_machines:
+                    continue
+                lease = records.leases.find_lease(run.id)
+                held = lease is not None and lease.is_held
+                state = (
+                    RunLeaseState.HELD
+                    if held
+                    else RunLeaseState.ABANDONED
+                    if run.id in abandoned_ids
+                    else RunLeaseState.ENDED
+                )
+                states[each] = (state, run.id)
+    except RecordsError as error:
+        logger.info("our records can't be asked: %s", error.message)
+    return states
+
+
+def _has_recent_heartbeat(client: SyncPrefectClient, flow_run_id: str, now: datetime) -> bool:
+    """Return whether a flow run has given a sign of life lately."""
+    since, until = now - HEARTBEAT_PERIOD, now + timedelta(minutes=1)
+    event_filter = {
+        "occurred": {"since": since.isoformat(), "until": until.isoformat()},
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{flow_run_id}"]},
+    }
+    return bool(client.request("POST", "/events/filter", json={"filter": event_filter, "limit": 1}).json()["events"])

@@ -1,0 +1,118 @@
+"""Settings with which a server loses records or lets windows pass, as its own API tells them. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from deployments.server.snapshot import ServerSnapshot
+from tasks.model import Finding
+from tasks.states import FindingLevel
+
+MIN_BATCH_SIZE: Final = 20  # by default 1; fleetpatch sets 200
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRule:
+    """A setting that may be wrong.
+
+    Attributes:
+        path: in what ``/admin/settings`` answers.
+        is_wrong: whether a value is wrong.
+        message: what comes of it.
+    """
+
+    path: str
+    is_wrong: Callable[[object], bool]
+    level: FindingLevel
+    message: str
+    remedy: str
+
+
+def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Does the server keep what it is told, and does it do what windows need?"""
+    if snapshot.settings is None:
+        remedy = "Is a proxy keeping /api/admin from you?"
+        return [Finding("settings", FindingLevel.WARN, "the server doesn't tell its settings", remedy)]
+    found = [
+        Finding("settings", each.level, each.message, each.remedy)
+        for each in SETTING_RULES
+        if (value := snapshot.get_setting(each.path)) is not None and each.is_wrong(value)
+    ]
+    return found or [Finding("settings", FindingLevel.GOOD, "none that loses records")]
+
+
+def _is_batch_too_small(value: object) -> bool:
+    return isinstance(value, int) and value < MIN_BATCH_SIZE
+
+
+def _is_off(value: object) -> bool:
+    return value is False
+
+
+_RESTART_HINT = "Start it with `fleetpatch server`, whose settings keep all (docs/how-to/server.md)."
+_SERVICE_PREFIX = "PREFECT_SERVER_SERVICES"
+SETTING_RULES = (
+    SettingRule(
+        "server.services.scheduler.enabled",
+        _is_off,
+        FindingLevel.BLOCK,
+        "the scheduler is off: no window will ever begin",
+        f"Unset {_SERVICE_PREFIX}_SCHEDULER_ENABLED there, or run `prefect server services start` beside it.",
+    ),
+    SettingRule(
+        "server.services.task_run_recorder.enabled",
+        _is_off,
+        FindingLevel.BLOCK,
+        "the recorder is off: no task run is kept",
+        f"Unset {_SERVICE_PREFIX}_TASK_RUN_RECORDER_ENABLED there.",
+    ),
+    SettingRule(
+        "server.services.task_run_recorder.batch_size",
+        _is_batch_too_small,
+        FindingLevel.WARN,
+        "task runs are written one by one: a large run loses a third of them",
+        _RESTART_HINT,
+    ),
+    SettingRule(
+        "server.services.triggers.read_batch_size",
+        _is_batch_too_small,
+        FindingLevel.WARN,
+        "automations read events one by one: during a large run they miss some",
+        _RESTART_HINT,
+    ),
+    SettingRule(
+        "server.services.triggers.enabled",
+        _is_off,
+        FindingLevel.WARN,
+        "automations are off: runs that died stay Running, and nobody is told",
+        f"Unset {_SERVICE_PREFIX}_TRIGGERS_ENABLED there.",
+    ),
+    SettingRule(
+        "server.services.late_runs.enabled",
+        _is_off,
+        FindingLevel.WARN,
+        "late runs are not marked: what does not start is not seen",
+        f"Unset {_SERVICE_PREFIX}_LATE_RUNS_ENABLED there.",
+    ),
+    SettingRule(
+        "server.services.event_persister.enabled",
+        _is_off,
+        FindingLevel.WARN,
+        "events are not kept: what a run went through is not seen",
+        f"Unset {_SERVICE_PREFIX}_EVENT_PERSISTER_ENABLED there.",
+    ),
+    SettingRule(
+        "server.services.db_vacuum.enabled",
+        lambda value: isinstance(value, list) and "flow_runs" not in value,
+        FindingLevel.WARN,
+        "old runs are never removed: the database grows until the scheduler stalls",
+        _RESTART_HINT,
+    ),
+    SettingRule(
+        "server.analytics_enabled",
+        lambda value: value is True,
+        FindingLevel.WARN,
+        "it tells Prefect's makers how it is used",
+        _RESTART_HINT,
+    ),
+)

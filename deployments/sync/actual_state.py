@@ -1,0 +1,288 @@
+"""What is there in Prefect, told in our own words (model.py)."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
+from prefect.events.schemas.automations import Automation as TheirAutomation
+from prefect.exceptions import ObjectNotFound
+
+from deployments.sync.model import (
+    DEFAULT_COMMAND_TEMPLATE,
+    Automation,
+    Deployment,
+    DeploymentSet,
+    ScheduleSpec,
+    WaitingRun,
+    WorkPool,
+)
+from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.tags import build_fleet_tag
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+ItemType = TypeVar("ItemType")
+PrefectJson = dict[str, Any]
+"""A thing as the server tells of it."""
+
+
+def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -> DeploymentSet:
+    """Return what one set of configurations has put there.
+
+    Args:
+        client: of the server.
+        fleet: names the set.
+        pool_name: the work pool that the set uses.
+    """
+    pools, queue = _read_pool(client, pool_name)
+    deployments_by_name = _read_deployments(client, {"tags": {"all_": [build_fleet_tag(fleet)]}})
+    ids = {f"deployment {name}": each["id"] for name, each in deployments_by_name.items()}
+    copies: dict[str, list[str]] = {}
+    automations: list[Automation] = []
+    for automation in read_all_pages(
+        lambda limit, offset: client.read_automations(sort=AutomationSort.CREATED_DESC, limit=limit, offset=offset)
+    ):
+        name = automation.name
+        if not name.startswith(build_automation_prefix(fleet)):
+            continue
+        if f"automation {name}" in ids:
+            copies.setdefault(name, []).append(str(automation.id))
+            continue
+        ids[f"automation {name}"] = str(automation.id)
+        automations.append(to_automation(automation))
+    deployments = tuple(
+        to_deployment(each, name.partition("/")[0], queue) for name, each in deployments_by_name.items()
+    )
+    runs = tuple(
+        read_waiting_runs(
+            client, build_fleet_tag(fleet), {each["id"]: name for name, each in deployments_by_name.items()}
+        )
+    )
+    return DeploymentSet(
+        deployments, tuple(automations), pools, ids, runs, {name: tuple(some) for name, some in copies.items()}
+    )
+
+
+def find_foreign_deployments(
+    client: "SyncPrefectClient", names: Collection[str], fleet: str
+) -> dict[str, tuple[str, Deployment]]:
+    """Return deployments that have a name of ours, and that this set of configurations has not put there.
+
+    Args:
+        client: of the server.
+        names: full names.
+        fleet: names the set.
+
+    Returns:
+        By full name: Prefect's id, and the deployment.
+    """
+    foreign = {}
+    name_filter = {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}
+    for name, each in _read_deployments(client, name_filter).items():
+        if name in names and build_fleet_tag(fleet) not in each["tags"]:
+            foreign[name] = (each["id"], to_deployment(each, name.partition("/")[0], None))
+    return foreign
+
+
+def find_fleet(deployment: Deployment) -> str | None:
+    """Return the fleet that a deployment says it is of; None: it says none."""
+    tag_prefix = build_fleet_tag("")
+    return next((tag.removeprefix(tag_prefix) for tag in deployment.tags if tag.startswith(tag_prefix)), None)
+
+
+def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
+    """Give the flow runs of a fleet's deployments that were made and have not begun.
+
+    Args:
+        client: of the server.
+        tag: of the fleet.
+        names: of its deployments, by Prefect's id.
+    """
+
+    def read_page(limit: int, offset: int) -> list[PrefectJson]:
+        body = {
+            "deployments": {"tags": {"all_": [tag]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
+            "sort": FlowRunSort.ID_DESC.value,
+            "limit": limit,
+            "offset": offset,
+        }
+        answer: list[PrefectJson] = client.request("POST", "/flow_runs/filter", json=body).json()
+        return answer
+
+    for run in read_all_pages(read_page):
+        expected_start = run["expected_start_time"] or run["next_scheduled_start_time"]
+        # A run that was started once is taken up where it was left, and is no longer about to begin.
+        if run["run_count"] == 0 and expected_start is not None and run["deployment_id"] in names:
+            yield WaitingRun(
+                id=run["id"],
+                name=run["name"],
+                deployment=names[run["deployment_id"]],
+                state=run["state_name"],
+                expected_start=datetime.fromisoformat(expected_start),
+                parameters=run["parameters"],
+                is_scheduled=run["auto_scheduled"],
+            )
+
+
+def _read_pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[WorkPool, ...], str | None]:
+    """Return the pool, if it is there, and the queue that it has by itself."""
+    try:
+        answer = client.read_work_pool(name)
+        queue = client.read_work_queue(answer.default_queue_id)
+    except ObjectNotFound:
+        return (), None
+    template = answer.base_job_template
+    command = template.get("job_configuration", {}).get("command") or ""
+    default_command = template.get("variables", {}).get("properties", {}).get("command", {}).get("default") or ""
+    pool = WorkPool(
+        name=answer.name,
+        kind=answer.type,
+        paused=answer.is_paused,
+        closed=answer.concurrency_limit == 0,
+        queue_paused=queue.is_paused,
+        queue_closed=queue.concurrency_limit == 0,
+        command=command if command not in {"", DEFAULT_COMMAND_TEMPLATE} else default_command,
+    )
+    return (pool,), str(queue.id)
+
+
+def build_automation_prefix(fleet: str) -> str:
+    """Return what the names of a fleet's automations begin with: they have no tags that could be asked for."""
+    return f"{build_fleet_tag(fleet)}: "
+
+
+def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployment:
+    """Return a deployment as the server tells of it.
+
+    Args:
+        answer: its answer, as it came: Prefect's own classes take seconds to read some hundreds.
+        flow: its flow's name.
+        queue: the one that the pool has by itself: a deployment in it needs no other word.
+    """
+    limit = answer["global_concurrency_limit"]
+    is_default_queue = queue is not None and answer["work_queue_id"] == queue
+    return Deployment(
+        flow=flow,
+        name=answer["name"],
+        entrypoint=answer["entrypoint"] or "",
+        description=answer["description"] or "",
+        tags=tuple(sorted(answer["tags"])),
+        parameters=answer["parameters"],
+        schema=answer["parameter_openapi_schema"] or {},
+        schedules=tuple(
+            sorted((_to_deployment_schedule(each) for each in answer["schedules"]), key=lambda line: line.slug)
+        ),
+        at_once=limit["limit"] if limit is not None else None,
+        paused=answer["paused"],
+        pool=answer["work_pool_name"] or "",
+        queue="" if is_default_queue else answer["work_queue_name"] or "",
+        start={
+            "enforce_parameter_schema": answer["enforce_parameter_schema"],
+            "infrastructure_document_id": answer["infrastructure_document_id"],
+            "job_variables": answer["job_variables"],
+            "path": answer["path"] or None,
+            "pull_steps": answer["pull_steps"] or [],
+            "storage_document_id": answer["storage_document_id"],
+        },
+        limit=_to_limit(answer),
+    )
+
+
+def _to_limit(answer: PrefectJson) -> dict[str, object]:
+    """Return how a deployment's limit works; nothing without one."""
+    limit, options = answer["global_concurrency_limit"], answer["concurrency_options"] or {}
+    if limit is None:
+        return {}
+    return {
+        "active": limit["active"],
+        "collision_strategy": options.get("collision_strategy"),
+        "grace_period_seconds": options.get("grace_period_seconds"),
+        "own": limit["name"] == build_limit_name(answer["id"]),
+        "slot_decay_per_second": limit["slot_decay_per_second"],
+    }
+
+
+def build_limit_name(deployment_id: UUID | str) -> str:
+    """Return the name that Prefect gives to the limit of one deployment."""
+    return f"deployment:{deployment_id}"
+
+
+def _read_deployments(client: "SyncPrefectClient", deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
+    """Return deployments by full name."""
+
+    def read_page(limit: int, offset: int) -> list[PrefectJson]:
+        body = {
+            "deployments": deployment_filter,
+            "sort": DeploymentSort.CREATED_DESC.value,
+            "limit": limit,
+            "offset": offset,
+        }
+        answer: list[PrefectJson] = client.request("POST", "/deployments/filter", json=body).json()
+        return answer
+
+    flows: dict[str, str] = {}
+    deployments_by_name = {}
+    for deployment in read_all_pages(read_page):
+        flow = deployment["flow_id"]
+        if flow not in flows:
+            flows[flow] = client.read_flow(UUID(flow)).name
+        deployments_by_name[f"{flows[flow]}/{deployment['name']}"] = deployment
+    return deployments_by_name
+
+
+def _to_deployment_schedule(answer: PrefectJson) -> ScheduleSpec:
+    schedule = answer["schedule"]
+    deployment_schedule = ScheduleSpec(
+        slug=answer["slug"] or "",
+        rule="",
+        zone=schedule.get("timezone") or "UTC",
+        active=answer["active"],
+        parameters=answer["parameters"],
+        most=answer["max_scheduled_runs"],
+    )
+    match schedule:
+        case {"rrule": rule}:
+            return replace(deployment_schedule, rule=rule)
+        case {"interval": seconds, "anchor_date": anchor}:
+            return replace(deployment_schedule, every=float(seconds), anchor=datetime.fromisoformat(anchor))
+        case {"cron": cron}:  # somebody's own: never ours
+            return replace(deployment_schedule, rule=f"cron {cron}")
+        case _:
+            return replace(deployment_schedule, rule=", ".join(schedule))
+
+
+def to_automation(answer: TheirAutomation) -> Automation:
+    """Return an automation as the server tells of it."""
+    return Automation(
+        name=answer.name,
+        description=answer.description,
+        trigger=normalize_document(answer.trigger.model_dump(mode="json")),
+        actions=tuple(normalize_document(action.model_dump(mode="json")) for action in answer.actions),
+        enabled=answer.enabled,
+        at_trigger=tuple(normalize_document(action.model_dump(mode="json")) for action in answer.actions_on_trigger),
+        at_resolve=tuple(normalize_document(action.model_dump(mode="json")) for action in answer.actions_on_resolve),
+    )
+
+
+def normalize_document(document: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a part of an automation says, without ids and empty values, and with sets in order."""
+    kept: dict[str, object] = {}
+    for key, value in document.items():
+        if key == "id" or value in (None, {}, []):
+            continue
+        if isinstance(value, Mapping):
+            inner = normalize_document(value)
+            if inner:
+                kept[key] = inner
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            kept[key] = sorted(value)
+        elif isinstance(value, list):
+            kept[key] = [normalize_document(item) if isinstance(item, Mapping) else item for item in value]
+        else:
+            kept[key] = value
+    return kept

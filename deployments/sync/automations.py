@@ -1,0 +1,61 @@
+"""What the server itself looks after: runs that it would take for alive, or for about to start, for ever.
+
+Prefect keeps a flow run whose process and worker died in Running, and one whose start failed half-way in Pending. Each
+holds its deployment's place, so that every later window would be cancelled. Both are set to Crashed here; our own
+records don't follow Prefect's state but the run's lease, and reconcile-fleet takes up what was left on machines.
+"""
+
+from deployments.sync.actual_state import build_automation_prefix
+from deployments.sync.model import Automation
+from flows.prefect_api.tags import MANAGED_TAG
+
+MAX_SILENT_SECONDS = 600
+"""How long a running flow may be silent. Prefect's own heartbeats come every 180 s unless they are set to be denser."""
+MAX_PENDING_SECONDS = 900
+"""How long starting a process may take."""
+
+_END_EVENTS = tuple(f"prefect.flow-run.{state}" for state in ("Cancelled", "Completed", "Crashed", "Failed"))
+
+
+def build_automations(fleet: str) -> tuple[Automation, ...]:
+    """Return the automations of a fleet."""
+    return (
+        _build_crash_automation(
+            f"{build_automation_prefix(fleet)}silent runs",
+            "A flow run that has not been heard of for ten minutes is crashed: its process is gone.",
+            after="prefect.flow-run.heartbeat",
+            expect=("prefect.flow-run.heartbeat", *_END_EVENTS),
+            seconds=MAX_SILENT_SECONDS,
+            state_message="nothing was heard of its process for ten minutes; reconcile-fleet goes on with the run",
+        ),
+        _build_crash_automation(
+            f"{build_automation_prefix(fleet)}runs stuck before their start",
+            "A flow run that is pending for a quarter of an hour is crashed: it would keep later ones from starting.",
+            after="prefect.flow-run.Pending",
+            expect=("prefect.flow-run.Running", *_END_EVENTS),
+            seconds=MAX_PENDING_SECONDS,
+            state_message="its process did not start within a quarter of an hour",
+        ),
+    )
+
+
+def _build_crash_automation(
+    name: str, description: str, *, after: str, expect: tuple[str, ...], seconds: int, state_message: str
+) -> Automation:
+    """Return an automation that crashes runs of ours for which something expected does not come."""
+    return Automation(
+        name=name,
+        description=description,
+        trigger={
+            "type": "event",
+            "posture": "Proactive",
+            "after": [after],
+            "expect": sorted(expect),
+            "match": {"prefect.resource.id": "prefect.flow-run.*"},
+            "match_related": {"prefect.resource.id": f"prefect.tag.{MANAGED_TAG}", "prefect.resource.role": "tag"},
+            "for_each": ["prefect.resource.id"],
+            "threshold": 1,
+            "within": float(seconds),
+        },
+        actions=({"type": "change-flow-run-state", "state": "CRASHED", "message": state_message, "force": False},),
+    )

@@ -1,0 +1,147 @@
+"""The deployments that every fleet has, whatever its configurations: on demand, and what runs of itself."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
+
+from deployments.configuration.prefect_names import (
+    ASSESS_SLUG,
+    ON_DEMAND_NAME,
+    RECONCILE_SLUG,
+    REFRESH_SLUG,
+    SCHEDULED_NAME,
+)
+from deployments.refresh_schedules import refresh_schedules
+from deployments.sync.model import CANCEL_NEW_LIMIT, INTERVAL_ANCHOR, Deployment, ScheduleSpec
+from flows.assess import assess_fleet
+from flows.maintenance import prune_records, report_fleet, stage_fleet
+from flows.patch import patch_fleet, resume_fleet
+from flows.prefect_api.tags import MANAGED_TAG, build_deployment_name, build_fleet_tag
+from flows.reconcile import reconcile_fleet
+
+AnyFlow = Flow[..., Any]
+
+RECONCILE_INTERVAL_SECONDS = 5 * 60
+REFRESH_INTERVAL_SECONDS = 24 * 3600
+ASSESS_INTERVAL_SECONDS = 3 * 3600
+"""Azure's interval for Linux machines (its older Automation Update Management: three hours)."""
+
+
+def build_builtin_deployments(
+    fleet: str, pool: str, inventory: Path | None, configurations: Path | None = None
+) -> tuple[Deployment, ...]:
+    """Return them.
+
+    Args:
+        fleet: names the set of configurations.
+        pool: the work pool that carries them; "" when a process serves them.
+        inventory: of the machines that are assessed on a schedule; None: there is no such schedule.
+        configurations: whose dates Prefect is told of again and again; None: there are none.
+    """
+    on_demand_name, scheduled_name = (
+        build_deployment_name(ON_DEMAND_NAME, fleet),
+        build_deployment_name(SCHEDULED_NAME, fleet),
+    )
+    deployments = [
+        build_deployment(assess_fleet, on_demand_name, fleet, pool),
+        build_deployment(patch_fleet, on_demand_name, fleet, pool),
+        build_deployment(resume_fleet, on_demand_name, fleet, pool),
+        build_deployment(stage_fleet, on_demand_name, fleet, pool),
+        build_deployment(report_fleet, on_demand_name, fleet, pool),
+        build_deployment(prune_records, on_demand_name, fleet, pool),  # on a schedule only when its owner gives it one
+        build_deployment(
+            reconcile_fleet,
+            scheduled_name,
+            fleet,
+            pool,
+            schedules=[build_interval_schedule(RECONCILE_SLUG, RECONCILE_INTERVAL_SECONDS)],
+            at_once=1,
+        ),
+    ]
+    if inventory is not None:
+        assess_parameters = {"request": {"scope": "*", "inventory": str(inventory)}}
+        deployment_schedules = [build_interval_schedule(ASSESS_SLUG, ASSESS_INTERVAL_SECONDS)]
+        deployments.append(
+            build_deployment(
+                assess_fleet,
+                scheduled_name,
+                fleet,
+                pool,
+                parameters=assess_parameters,
+                schedules=deployment_schedules,
+                at_once=1,
+            )
+        )
+    if configurations is not None:
+        refresh_parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
+        refresh_parameters |= {"inventory": str(inventory)} if inventory is not None else {}
+        deployment_schedules = [build_interval_schedule(REFRESH_SLUG, REFRESH_INTERVAL_SECONDS)]
+        deployments.append(
+            build_deployment(
+                refresh_schedules,
+                scheduled_name,
+                fleet,
+                pool,
+                parameters=refresh_parameters,
+                schedules=deployment_schedules,
+                at_once=1,
+            )
+        )
+    return tuple(deployments)
+
+
+def find_former_names(builtin_deployments: Sequence[Deployment], fleet: str) -> frozenset[str]:
+    """Return what these deployments were called by releases that allowed one fleet on a server."""
+    base_names = {build_deployment_name(name, fleet): name for name in (ON_DEMAND_NAME, SCHEDULED_NAME)}
+    former = {f"{each.flow}/{base_names[each.name]}" for each in builtin_deployments if each.name in base_names}
+    return frozenset(former - {each.full_name for each in builtin_deployments})
+
+
+@functools.cache
+def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
+    """Return the schema of a flow's parameters as it comes back from Prefect: tuples as lists. Making it takes long."""
+    schema: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
+    return schema
+
+
+def build_interval_schedule(
+    slug: str, seconds: float, anchor: datetime = INTERVAL_ANCHOR, *, active: bool = True
+) -> ScheduleSpec:
+    """Return a schedule that comes again and again."""
+    return ScheduleSpec(slug, "", "UTC", active, seconds, anchor)
+
+
+def build_deployment(
+    flow: AnyFlow,
+    name: str,
+    fleet: str,
+    pool: str,
+    *,
+    description: str = "",
+    parameters: Mapping[str, object] | None = None,
+    schedules: Sequence[ScheduleSpec] = (),
+    tags: Sequence[str] = (),
+    at_once: int | None = None,
+    paused: bool = False,
+) -> Deployment:
+    """Return a flow as a deployment of a fleet. Its form is the flow's parameters, its description the flow's own."""
+    return Deployment(
+        flow=flow.name,
+        name=name,
+        entrypoint=f"{flow.__module__}.{flow.fn.__name__}",
+        description=(description or flow.description or "").strip(),
+        tags=tuple(sorted({MANAGED_TAG, build_fleet_tag(fleet), *tags})),
+        parameters=dict(parameters or {}),
+        schema=_build_parameter_schema(flow),
+        schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
+        at_once=at_once,
+        paused=paused,
+        pool=pool,
+        limit=CANCEL_NEW_LIMIT if at_once else {},
+    )

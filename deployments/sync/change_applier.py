@@ -1,0 +1,219 @@
+"""Carry changes out in Prefect."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    GlobalConcurrencyLimitUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+
+from deployments.sync.actual_state import build_limit_name
+from deployments.sync.flow_run_cancellation import cancel_waiting_run
+from deployments.sync.model import (
+    DEFAULT_COMMAND_TEMPLATE,
+    INTERVAL_ANCHOR,
+    Automation,
+    Change,
+    ChangeAction,
+    Deployment,
+    DeploymentSet,
+    ScheduleSpec,
+    WorkPool,
+)
+from tasks.errors import RequestError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+
+def apply_changes(
+    client: "SyncPrefectClient",
+    changes: Sequence[Change],
+    desired: DeploymentSet,
+    actual: DeploymentSet,
+    report_change: Callable[[Change], None],
+) -> None:
+    """Do what has to be done. Done again, it does no harm: everything is created or replaced by its name.
+
+    Replacing a deployment has Prefect forget the runs that it had scheduled ahead, and schedule them anew. Runs that
+    wait for a worker with what was asked before are cancelled; runs that have begun are not touched.
+
+    Args:
+        client: of the server.
+        changes: the changes.
+        desired: what they lead to.
+        actual: what is there now.
+        report_change: called before each change.
+    """
+    applier = _ChangeApplier(client, desired, actual)
+    for change in changes:
+        if change.action is not ChangeAction.KEEP:
+            report_change(change)
+            applier.apply(change)
+
+
+class _ChangeApplier:
+    """Makes the changes, one after the other."""
+
+    def __init__(self, client: "SyncPrefectClient", desired: DeploymentSet, actual: DeploymentSet) -> None:
+        self._client, self._actual = client, actual
+        self._pools = {each.name: each for each in desired.pools}
+        self._deployments = {each.full_name: each for each in desired.deployments}
+        self._automations = {each.name: each for each in desired.automations}
+        self._waiting_runs = {each.title: each for each in actual.waiting_runs}
+        self._flow_ids: dict[str, UUID] = {}
+
+    def apply(self, change: Change) -> None:
+        name = change.name
+        match change.action, change.kind:
+            case ChangeAction.CANCEL, _:
+                cancel_waiting_run(self._client, self._waiting_runs[name], "; ".join(change.differences))
+            case ChangeAction.REMOVE, _:
+                _remove_object(self._client, change, self._actual)
+            case _, "work pool":
+                _put_pool(self._client, self._pools[name], is_new=change.action is ChangeAction.CREATE)
+            case _, "deployment":
+                self._put_deployment(self._deployments[name])
+            case _:
+                _put_automation(
+                    self._client, self._automations[name], self._actual.prefect_ids.get(f"automation {name}")
+                )
+
+    def _put_deployment(self, deployment: Deployment) -> None:
+        actual = next((each for each in self._actual.deployments if each.full_name == deployment.full_name), None)
+        deployment_id = self._actual.prefect_ids.get(f"deployment {deployment.full_name}")
+        if actual is not None and deployment_id is not None and actual.limit and not actual.limit["own"]:
+            _detach_shared_limit(self._client, UUID(deployment_id))
+        if deployment.flow not in self._flow_ids:
+            self._flow_ids[deployment.flow] = self._client.create_flow_from_name(deployment.flow)
+        new_id = put_deployment(self._client, self._flow_ids[deployment.flow], deployment)
+        if deployment.at_once and actual is not None and actual.limit != deployment.limit:
+            _reset_limit(self._client, new_id)
+
+
+def _detach_shared_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
+    """Part a deployment from a limit that it shares: replacing the deployment would change the limit of others."""
+    try:
+        own_limit_id = client.read_global_concurrency_limit_by_name(build_limit_name(deployment)).id
+    except ObjectNotFound:
+        own_limit_id = None
+    changed_fields = {"global_concurrency_limit_id": str(own_limit_id) if own_limit_id is not None else None}
+    client.request("PATCH", "/deployments/{id}", path_params={"id": deployment}, json=changed_fields)
+
+
+def _reset_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
+    """Set right what replacing a deployment leaves as it was: its limit is a thing of its own in Prefect."""
+    limit = client.read_deployment(deployment).global_concurrency_limit
+    if limit is not None:
+        usual = GlobalConcurrencyLimitUpdate(active=True, slot_decay_per_second=0.0)
+        client.update_global_concurrency_limit(str(limit.id), usual)
+
+
+def put_deployment(client: "SyncPrefectClient", flow_id: UUID, deployment: Deployment) -> UUID:
+    """Create a deployment of a flow, or replace the one that has its name; return Prefect's id of it."""
+    return client.create_deployment(
+        flow_id=flow_id,
+        name=deployment.name,
+        entrypoint=deployment.entrypoint,
+        description=deployment.description,
+        tags=list(deployment.tags),
+        parameters=dict(deployment.parameters),
+        parameter_openapi_schema=dict(deployment.schema),
+        enforce_parameter_schema=True,
+        schedules=[
+            DeploymentScheduleCreate(schedule=_to_prefect_schedule(line), active=line.active, slug=line.slug)
+            for line in deployment.schedules
+        ],
+        concurrency_limit=deployment.at_once,
+        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+        if deployment.at_once
+        else None,
+        paused=deployment.paused,
+        work_pool_name=deployment.pool or None,
+        pull_steps=[],
+        job_variables={},
+    )
+
+
+def _to_prefect_schedule(schedule: ScheduleSpec) -> RRuleSchedule | IntervalSchedule:
+    if schedule.every is not None:
+        # The clients' Interval takes an anchor of None for "now", and then the same schedule would differ every time.
+        anchor = schedule.anchor or INTERVAL_ANCHOR
+        return IntervalSchedule(interval=timedelta(seconds=schedule.every), anchor_date=anchor, timezone=schedule.zone)
+    return RRuleSchedule(rrule=schedule.rule, timezone=schedule.zone)
+
+
+def _put_pool(client: "SyncPrefectClient", pool: WorkPool, *, is_new: bool) -> None:
+    """Make a work pool, or let it and its own queue start runs again.
+
+    Raises:
+        RequestError: there is one of another kind.
+    """
+    if is_new:
+        client.create_work_pool(WorkPoolCreate(name=pool.name, type=pool.kind), overwrite=False)
+        return
+    actual = client.read_work_pool(pool.name)
+    if actual.type != pool.kind:
+        hint = "Name another pool with --pool; `deploy` makes it."
+        raise RequestError(f"the work pool {pool.name} is of the kind {actual.type}, not {pool.kind}", hint=hint)
+    changed_fields: dict[str, Any] = {
+        "is_paused": False,
+        "base_job_template": _reset_template_command(actual.base_job_template),
+    }
+    if actual.concurrency_limit == 0:
+        changed_fields["concurrency_limit"] = None
+    client.update_work_pool(pool.name, WorkPoolUpdate(**changed_fields))
+    queue = client.read_work_queue(actual.default_queue_id)
+    changed_fields = {"is_paused": False}
+    if queue.concurrency_limit == 0:
+        changed_fields["concurrency_limit"] = None
+    client.update_work_queue(queue.id, **changed_fields)
+
+
+def _reset_template_command(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a template by which processes are started with Prefect's own command."""
+    result: dict[str, Any] = copy.deepcopy(dict(template))
+    if result.get("job_configuration", {}).get("command"):
+        result["job_configuration"]["command"] = DEFAULT_COMMAND_TEMPLATE
+    given = result.get("variables", {}).get("properties", {}).get("command", {})
+    if given.get("default"):
+        given["default"] = None
+    return result
+
+
+def _put_automation(client: "SyncPrefectClient", automation: Automation, automation_id: str | None) -> None:
+    document: dict[str, Any] = {
+        "name": automation.name,
+        "description": automation.description,
+        "enabled": automation.enabled,
+        "trigger": dict(automation.trigger),
+        "actions": [dict(action) for action in automation.actions],
+        "actions_on_trigger": [dict(action) for action in automation.at_trigger],
+        "actions_on_resolve": [dict(action) for action in automation.at_resolve],
+    }
+    core = AutomationCore.model_validate(document)
+    if automation_id is None:
+        client.create_automation(core)
+    else:
+        client.update_automation(UUID(automation_id), core)
+
+
+def _remove_object(client: "SyncPrefectClient", change: Change, actual: DeploymentSet) -> None:
+    some = actual.duplicate_automations.get(change.name, ()) if change.kind == "automation" else ()
+    for known in some or (actual.prefect_ids[f"{change.kind} {change.name}"],):
+        with suppress(ObjectNotFound):  # somebody else was quicker; gone is gone
+            if change.kind == "deployment":
+                client.delete_deployment(UUID(known))
+            else:
+                client.delete_automation(UUID(known))

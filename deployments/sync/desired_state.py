@@ -1,0 +1,208 @@
+"""What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
+from deployments.configuration.prefect_names import build_stage_slug
+from deployments.sync.automations import build_automations
+from deployments.sync.builtin_deployments import (
+    build_builtin_deployments,
+    build_deployment,
+    build_interval_schedule,
+    find_former_names,
+)
+from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
+from flows.maintenance import stage_fleet
+from flows.patch import patch_fleet
+from flows.prefect_api.tags import build_configuration_tag
+from flows.request.patch_request import PatchRequest
+from inventory.machine import Inventory
+from tasks.errors import RequestError
+from tasks.rules.calendar.description import describe_schedule
+from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.prefect_schedule import (
+    COMPARISON_HORIZON,
+    PrefectScheduleKind,
+    build_prefect_schedule,
+    is_schedule_current,
+)
+from tasks.rules.calendar.schedule import iterate_occurrences
+from tasks.rules.calendar.time_format import format_duration
+
+DATE_LIST_REACH = timedelta(days=90)
+"""How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
+SCHEDULE_LOOKBACK = timedelta(days=7)
+"""How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
+RULE_COMPARISON_REACH = timedelta(days=730)
+"""How far a rule is compared with what is meant by it."""
+MAX_CONCURRENT_RUNS = 1
+"""Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
+
+
+def build_desired_state(
+    configurations: Configurations,
+    inventories: Mapping[str, Inventory],
+    now: datetime,
+    *,
+    inventory_paths: Mapping[str, Path],
+    fleet: str,
+    pool: str,
+    inventory: Path | None,
+    current_schedules: Mapping[tuple[str, str], ScheduleSpec],
+) -> DeploymentSet:
+    """Return what should be there.
+
+    Args:
+        configurations: all of them, the disabled ones too: those stand there paused.
+        inventories: by a configuration's name: its machines, where each machine's own zone counts.
+        now: the present moment.
+        inventory_paths: by a configuration's name: where its inventory is. A run starts in a folder of its own, where none is
+            found, so each is told.
+        fleet: names the set of configurations.
+        pool: the work pool that carries everything.
+        inventory: of the machines that are assessed on a schedule.
+        current_schedules: what Prefect was told before, by full name of the deployment and schedule slug. What still says what is
+            meant stays as it is.
+
+    Raises:
+        RequestError: two of them would have the same name.
+    """
+    window_deployments = [
+        deployments
+        for configuration in configurations.all_configurations
+        for opening in configuration.build_scheduled_requests(inventories[configuration.name])
+        for deployments in _build_window_deployments(
+            configuration,
+            _with_inventory(opening, inventory_paths[configuration.name]),
+            now,
+            fleet,
+            pool,
+            current_schedules,
+        )
+    ]
+    builtin = build_builtin_deployments(fleet, pool, inventory, configurations.source_path.absolute())
+    made = (*builtin, *window_deployments)
+    _require_unique_names(made)
+    return DeploymentSet(
+        made, build_automations(fleet), (WorkPool(pool),), former_names=find_former_names(builtin, fleet)
+    )
+
+
+def _require_unique_names(deployments: Sequence[Deployment]) -> None:
+    duplicate_names = [name for name, times in Counter(each.full_name for each in deployments).items() if times > 1]
+    if duplicate_names:
+        name = duplicate_names[0].partition("/")[2]
+        raise RequestError(
+            f"two deployments would be named {duplicate_names[0]}: Prefect would keep the one that comes last",
+            hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
+        )
+
+
+def _with_inventory(scheduled_request: ScheduledRequest, inventory_path: Path) -> ScheduledRequest:
+    return replace(
+        scheduled_request, request=scheduled_request.request.model_copy(update={"inventory": inventory_path})
+    )
+
+
+def _build_window_deployments(
+    configuration: Configuration,
+    scheduled_request: ScheduledRequest,
+    now: datetime,
+    fleet: str,
+    pool: str,
+    current_schedules: Mapping[tuple[str, str], ScheduleSpec],
+) -> Iterator[Deployment]:
+    """Return the deployments of one opening: its run, and the download ahead of it where that is wanted."""
+    window_description = f"{describe_schedule(scheduled_request.schedule)}, for {configuration.scope}."
+    stage_ahead_minutes = configuration.stage_ahead_minutes
+    kinds = [
+        (patch_fleet, scheduled_request.slug, configuration.lead_minutes, window_description, scheduled_request.request)
+    ]
+    if stage_ahead_minutes is not None:
+        words = f"Downloads {format_duration(stage_ahead_minutes * 60)} ahead of its windows: {window_description}"
+        kinds.append(
+            (
+                stage_fleet,
+                build_stage_slug(scheduled_request.slug),
+                stage_ahead_minutes,
+                words,
+                _shorten_staging_request(scheduled_request.request, stage_ahead_minutes),
+            )
+        )
+    for flow, slug, minutes, words, request in kinds:
+        current_schedule = current_schedules.get((f"{flow.name}/{scheduled_request.slug}", slug))
+        new_schedule = build_window_schedule(
+            configuration, scheduled_request, now, current_schedule, slug=slug, lead=timedelta(minutes=minutes)
+        )
+        yield build_deployment(
+            flow,
+            scheduled_request.slug,
+            fleet,
+            pool,
+            description="\n\n".join(word for word in (configuration.description, words) if word),
+            parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
+            schedules=[new_schedule] if new_schedule is not None else [],
+            tags=[build_configuration_tag(configuration.name), *configuration.tags],
+            at_once=MAX_CONCURRENT_RUNS,
+            paused=not configuration.is_enabled,
+        )
+
+
+def _shorten_staging_request(request: PatchRequest, ahead: float) -> PatchRequest:
+    """Return a download's request with no more time than there is until the window opens: then it has no machine."""
+    minutes = min(request.window.minutes, ahead)
+    return request.model_copy(update={"window": request.window.model_copy(update={"minutes": minutes})})
+
+
+def build_window_schedule(
+    configuration: Configuration,
+    scheduled_request: ScheduledRequest,
+    now: datetime,
+    current_schedule: ScheduleSpec | None,
+    *,
+    slug: str,
+    lead: timedelta,
+) -> ScheduleSpec | None:
+    """Return an opening's windows as Prefect can be told of them, so that its runs start ``lead`` before they open.
+
+    None: no window opens any more.
+    """
+    freezes = configuration.build_freezes(scheduled_request.zone)
+    if current_schedule is not None:
+        comparison_end = now + (DATE_LIST_REACH if current_schedule.is_date_list else RULE_COMPARISON_REACH)
+        if is_schedule_current(
+            current_schedule.prefect_schedule, scheduled_request.schedule, now, comparison_end, lead, freezes
+        ):
+            return replace(current_schedule, active=configuration.is_enabled, parameters={}, most=None)
+    comparison_end = now + lead + COMPARISON_HORIZON
+    if all(
+        find_freeze(window, freezes) is not None
+        for window in iterate_occurrences(scheduled_request.schedule, now + lead, until=comparison_end)
+    ):
+        return None
+    first_start = (
+        next(
+            iterate_occurrences(scheduled_request.schedule, now + lead - SCHEDULE_LOOKBACK, until=comparison_end)
+        ).start
+        - lead
+    )
+    prefect_schedule = build_prefect_schedule(scheduled_request.schedule, min(now, first_start), lead, freezes)
+    if (
+        prefect_schedule.kind is PrefectScheduleKind.INTERVAL
+        and prefect_schedule.interval is not None
+        and prefect_schedule.anchor is not None
+    ):
+        return build_interval_schedule(
+            slug, prefect_schedule.interval.total_seconds(), prefect_schedule.anchor, active=configuration.is_enabled
+        )
+    return ScheduleSpec(
+        slug,
+        prefect_schedule.text,
+        prefect_schedule.zone,
+        configuration.is_enabled,
+        until=prefect_schedule.covered_until,
+    )

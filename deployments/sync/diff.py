@@ -1,0 +1,190 @@
+"""What has to be done so that what is there becomes what is wanted. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+
+from deployments.sync.model import (
+    Automation,
+    Change,
+    ChangeAction,
+    Deployment,
+    DeploymentSet,
+    ScheduleSpec,
+    WaitingRun,
+    WorkPool,
+)
+from flows.prefect_api.deployment_changes import ActiveSchedule, find_changed_fields, find_outdated_reason
+
+_MAX_VALUE_CHARACTERS = 80  # characters of a value in a difference
+
+
+def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True) -> tuple[Change, ...]:
+    """Return what has to be done, in an order in which it can be: pools before deployments, what is gone last.
+
+    Flow runs that wait for a worker with what was asked before come first of all: any moment one may take them.
+
+    Args:
+        desired: what should be there.
+        actual: what is there and belongs to the same fleet.
+        prune: whether what is not wanted any more is removed. Work pools never are: others may use them.
+    """
+    result = [
+        *_build_cancellations(desired, actual, prune=prune),
+        *_compare_objects("work pool", desired.pools, actual.pools),
+        *_compare_objects("deployment", desired.deployments, actual.deployments),
+        *_compare_objects("automation", desired.automations, actual.automations),
+    ]
+    result += [
+        Change(ChangeAction.REMOVE, "automation", name, (f"{len(some)} copies of it",))
+        for name, some in actual.duplicate_automations.items()
+    ]
+    removals = _build_removals("deployment", desired.deployments, actual.deployments)
+    if prune:
+        result += _build_removals("automation", desired.automations, actual.automations)
+    return (*result, *(change for change in removals if prune or change.name in desired.former_names))
+
+
+def find_outdated_runs(
+    desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True
+) -> Iterator[tuple[WaitingRun, str]]:
+    """Give the flow runs that wait and should not begin, and why.
+
+    A run that a schedule has made has to be what its schedule would make now. One that a person started is that
+    person's business, unless its configuration is switched off now, or it asks in some point what the deployment asked
+    until now, and asks no more.
+
+    Args:
+        desired: what should be there.
+        actual: what is there, with the flow runs that wait.
+        prune: whether deployments that are not wanted any more are removed.
+    """
+    ours, theirs = ({each.full_name: each for each in setup.deployments} for setup in (desired, actual))
+    for run in actual.waiting_runs:
+        desired_deployment, actual_deployment = ours.get(run.deployment), theirs[run.deployment]
+        if desired_deployment is None:
+            reason = "its deployment is removed" if prune or run.deployment in desired.former_names else ""
+        elif run.is_scheduled:
+            times = [ActiveSchedule(each.prefect_schedule) for each in desired_deployment.schedules if each.active]
+            reason = find_outdated_reason(
+                run.parameters,
+                run.expected_start,
+                desired_deployment.parameters,
+                times,
+                paused=desired_deployment.paused,
+            )
+        else:
+            reason = _find_manual_run_reason(run, desired_deployment, actual_deployment)
+        if reason:
+            yield run, reason
+
+
+def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deployment) -> str:
+    if desired.paused:
+        return "" if actual.paused else "its deployment is switched off"
+    outdated_fields = set(find_changed_fields(actual.parameters, desired.parameters)) - set(
+        find_changed_fields(run.parameters, actual.parameters)
+    )
+    return f"its deployment asks something else now ({', '.join(sorted(outdated_fields))})" if outdated_fields else ""
+
+
+def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:
+    """Return those to cancel, without what Prefect forgets by itself as their deployment is replaced or removed."""
+    ours = {each.full_name: each for each in desired.deployments}
+    unchanged_names = {each.full_name for each in actual.deployments if ours.get(each.full_name) == each}
+    return [
+        Change(ChangeAction.CANCEL, "flow run", run.title, (why,))
+        for run, why in find_outdated_runs(desired, actual, prune=prune)
+        if run.deployment in unchanged_names or not (run.is_scheduled and run.state == "Scheduled")
+    ]
+
+
+def is_up_to_date(changes: Sequence[Change]) -> bool:
+    """Whether nothing has to be done."""
+    return all(change.action is ChangeAction.KEEP for change in changes)
+
+
+PrefectObject = Deployment | Automation | WorkPool
+
+
+def _get_name(prefect_object: PrefectObject) -> str:
+    return prefect_object.full_name if isinstance(prefect_object, Deployment) else prefect_object.name
+
+
+def _compare_objects(kind: str, desired: Sequence[PrefectObject], actual: Sequence[PrefectObject]) -> list[Change]:
+    actual_by_name = {_get_name(thing): thing for thing in actual}
+    result = []
+    for thing in desired:
+        name = _get_name(thing)
+        if name not in actual_by_name:
+            result.append(Change(ChangeAction.CREATE, kind, name))
+            continue
+        differences = tuple(_describe_differences(thing, actual_by_name[name]))
+        result.append(Change(ChangeAction.UPDATE if differences else ChangeAction.KEEP, kind, name, differences))
+    return result
+
+
+def _build_removals(kind: str, desired: Sequence[PrefectObject], actual: Sequence[PrefectObject]) -> list[Change]:
+    names = {_get_name(thing) for thing in desired}
+    return [Change(ChangeAction.REMOVE, kind, _get_name(thing)) for thing in actual if _get_name(thing) not in names]
+
+
+def _describe_differences(desired: PrefectObject, actual: PrefectObject) -> list[str]:
+    differences: list[str] = []
+    for each in fields(desired):
+        ours, theirs = getattr(desired, each.name), getattr(actual, each.name)
+        if ours == theirs:
+            continue
+        if each.name == "schedules":
+            differences += _describe_schedule_differences(ours, theirs)
+        elif each.name == "schema":
+            differences.append(_summarize_form_differences(_describe_key_differences("", ours, theirs)))
+        elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            differences += _describe_key_differences(each.name, ours, theirs)
+        else:
+            differences.append(f"{each.name}: {_shorten_value(theirs)} → {_shorten_value(ours)}")
+    return differences
+
+
+def _describe_schedule_differences(desired: Sequence[ScheduleSpec], actual: Sequence[ScheduleSpec]) -> list[str]:
+    ours, theirs = {line.slug: line for line in desired}, {line.slug: line for line in actual}
+    differences = [f"schedule {slug}: missing" for slug in ours.keys() - theirs.keys()]
+    differences += [f"schedule {slug}: not ours" for slug in theirs.keys() - ours.keys()]
+    for slug in ours.keys() & theirs.keys():
+        if ours[slug] != theirs[slug]:
+            parts = [
+                f"{name} {_shorten_value(getattr(theirs[slug], name))} → {_shorten_value(getattr(ours[slug], name))}"
+                for name in ("rule", "zone", "active", "every", "anchor", "parameters", "most")
+                if getattr(ours[slug], name) != getattr(theirs[slug], name)
+            ]
+            differences.append(f"schedule {slug}: {', '.join(parts)}")
+    return sorted(differences)
+
+
+def _describe_key_differences(
+    field_name: str, desired: Mapping[str, object], actual: Mapping[str, object], path: str = ""
+) -> list[str]:
+    """Return the keys that differ, down to the deepest: a form's whole content is no help."""
+    differences: list[str] = []
+    for key in sorted(desired.keys() | actual.keys()):
+        ours, theirs, key_path = desired.get(key), actual.get(key), f"{path}.{key}" if path else key
+        if ours == theirs:
+            continue
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            differences += _describe_key_differences(field_name, ours, theirs, key_path)
+        else:
+            differences.append(f"{field_name} {key_path}: {_shorten_value(theirs)} → {_shorten_value(ours)}")
+    return differences
+
+
+def _summarize_form_differences(differences: Sequence[str]) -> str:
+    """Return a form's differences in a line: they come by the dozen with another release, and hide what people did."""
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+    return f"form: {differences[0].strip()}{more}"
+
+
+def _shorten_value(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else json.dumps(value, default=str, sort_keys=True)
+    return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[: _MAX_VALUE_CHARACTERS - 1]}…"

@@ -1,0 +1,89 @@
+"""TODO."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+)
+from prefect.client.schemas.objects import StateType
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+from deployments.sync.next_windows import SCHEDULER_DELAY, NextWindows
+
+POLL_SECONDS = 1.0
+
+
+_NOT_STARTED_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING, StateType.CANCELLED})
+
+
+class RunStatus(StrEnum):
+    """How far the run of a window has come."""
+
+    NONE = "none"  # there is none, or it was cancelled before it began
+    WAITING = "waits"  # no worker has taken it
+    STARTED = "begun"
+
+
+def find_run_statuses(
+    client: "SyncPrefectClient",
+    next_windows: Sequence[NextWindows],
+    clock: Callable[[], datetime],
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, RunStatus]:
+    """Return how far the run of each current window has come, by deployment.
+
+    Args:
+        client: of the server, where the deployments stand.
+        next_windows: what is ahead.
+        clock: tells the present; of a run that is due within seconds it is waited whether the scheduler makes it.
+        sleep: waits.
+    """
+    deadline = clock() + SCHEDULER_DELAY
+    statuses = {each.deployment: _find_run_status(client, each) for each in next_windows if each.due_window is not None}
+    while clock() < deadline:
+        missing = [
+            each
+            for each in next_windows
+            if statuses.get(each.deployment) is RunStatus.NONE and _compute_run_start(each) > clock() - SCHEDULER_DELAY
+        ]
+        if not missing:
+            break
+        sleep(POLL_SECONDS)
+        statuses |= {each.deployment: _find_run_status(client, each) for each in missing}
+    return statuses
+
+
+def _compute_run_start(next_windows: NextWindows) -> datetime:
+    assert next_windows.due_window is not None  # noqa: S101 - for the type checker
+    return next_windows.due_window.start - next_windows.lead
+
+
+def _find_run_status(client: "SyncPrefectClient", next_windows: NextWindows) -> RunStatus:
+    """Return how far the runs are that a schedule or a person has made since the window's run was due."""
+    deployment = client.read_deployment_by_name(next_windows.deployment)
+    assert next_windows.due_window is not None  # noqa: S101 - for the type checker
+    last = next_windows.due_window.end
+    if next_windows.next_window is not None:
+        last = min(
+            last, next_windows.next_window.start - next_windows.lead - timedelta(seconds=1)
+        )  # that run is the next window's
+    span = FlowRunFilterExpectedStartTime.model_validate(
+        {"after_": _compute_run_start(next_windows) - timedelta(seconds=1), "before_": last}
+    )
+    runs = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(expected_start_time=span),
+    )
+    # Its start time is no sign: Prefect sets one when a run ends that never began.
+    if any(run.run_count or run.state_type not in _NOT_STARTED_STATES for run in runs):
+        return RunStatus.STARTED
+    is_waiting = any(run.state_type is not StateType.CANCELLED for run in runs)
+    return RunStatus.WAITING if is_waiting else RunStatus.NONE

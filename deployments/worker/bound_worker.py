@@ -1,0 +1,68 @@
+"""Prefect's process worker, bound to who has started it: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
+
+Whoever is killed can't end its children. A worker that went on without `fleetpatch deploy --serve` would take runs that
+nobody expects to be carried out there, with code and settings that are old by then. Once its parent is gone it takes no
+more, and ends when those that it carries are over: they would die with it, as their output goes through it.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
+from prefect.utilities.processutils import setup_signal_handlers_worker
+from prefect.workers.process import ProcessWorker
+
+_RUN_LIMIT = 100_000
+
+
+def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
+    """Return a worker that asks for no runs once its parent is gone.
+
+    Args:
+        parent: process id.
+        pool: whose runs it carries out.
+        name: its own.
+    """
+    heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())
+    worker: Any = ProcessWorker(
+        pool,
+        name=name,
+        limit=_RUN_LIMIT,  # only a worker with a limit counts its runs
+        create_pool_if_not_found=False,
+        heartbeat_interval_seconds=heartbeat,
+    )
+    poll = worker.get_and_submit_flow_runs
+    messages: list[str] = []
+
+    async def poll_while_parent_lives() -> list[Any]:
+        if os.getppid() == parent:
+            runs: list[Any] = await poll()
+            return runs
+        if not messages:
+            messages.append(
+                "What started this worker is gone: it takes no more runs, and ends with those that it carries."
+            )
+            print(messages[0], flush=True)  # noqa: T201 - as the worker itself says what it does
+        if not worker.limiter.borrowed_tokens:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    worker.get_and_submit_flow_runs = poll_while_parent_lives
+    bound_worker: ProcessWorker = worker
+    return bound_worker
+
+
+def main(parent: str, pool: str, name: str) -> None:
+    """Work until stopped, or until the parent is gone."""
+    setup_signal_handlers_worker(os.getpid(), "the process worker", print)
+    try:
+        asyncio.run(build_bound_worker(int(parent), pool, name).start())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(f"Worker {name!r} stopped!")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

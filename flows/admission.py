@@ -1,0 +1,235 @@
+"""The window is law: may this flow run begin, and in which window? Asked first thing by patch_fleet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from flows.composition import open_run_notifier
+from flows.engine.run_info import build_run_id, build_unstarted_run
+from flows.ports.caller import Caller, find_starter_name
+from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
+from flows.request.patch_request import PatchRequest
+from tasks.errors import RecordsUnavailable
+from tasks.model import RunInfo, RunReport, Window
+from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import (
+    AdmissionRefusal,
+    WindowClaim,
+    WindowStatus,
+    check_admission,
+    compute_last_start,
+)
+from tasks.rules.timing.maintenance_window import build_window as window_at
+from tasks.states import NotificationEvent
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 2.0
+DOWNLOAD_SUFFIX = " (download)"
+"""Tells the windows of a configuration's downloads from those of its patch runs. No configuration has such a name."""
+MIN_RETRY_TIME = timedelta(seconds=60)
+"""How long records that are away are waited for when the window is over: a missed window is worth recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRun:
+    """The run may begin: as asked, with its window's start written down, under this id, in the name of its schedule.
+
+    ``started_by`` is "" of a run that no schedule started.
+    """
+
+    request: PatchRequest
+    run_id: str
+    started_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRun:
+    """The run may not begin; its report has no machines in it, and says why."""
+
+    refusal: AdmissionRefusal
+    report: RunReport
+
+    @property
+    def occasion(self) -> NotificationEvent:
+        """What people are told of. A window that another run has is missed by this one."""
+        return (
+            NotificationEvent.MISSED
+            if self.refusal.status in {WindowStatus.MISSED, WindowStatus.CLAIMED}
+            else NotificationEvent.CANCELLED
+        )
+
+
+def build_schedule_key(request: PatchRequest, deployment: str) -> str:
+    """Return whose windows those of a deployment are: its configuration's, or one zone's part of it.
+
+    A configuration whose windows open by each machine's own clock has a deployment for each zone, named
+    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines. A run that only
+    downloads has windows of its own: it may start at the moment at which another window of its configuration opens.
+    """
+    name = request.configuration
+    whose = deployment if not name or deployment.startswith(f"{name}@") else name
+    return f"{whose}{DOWNLOAD_SUFFIX}" if request.download_only else whose
+
+
+def admit_run(
+    request: PatchRequest, caller: Caller, origin: FlowRunOrigin, clock: Clock | None = None
+) -> AdmittedRun | RefusedRun:
+    """Say whether a run may begin now, and write its window down.
+
+    The window of a run that a schedule started opens at the scheduled time and the request's lead, never from now.
+    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run. A run
+    that a person asked for opens its window when it was to start, however long it waited for a worker.
+
+    Args:
+        request: what is asked for.
+        caller: on whose behalf, with its records.
+        origin: how the flow run came to be.
+        clock: tells the present moment.
+
+    Raises:
+        RequestError: the window or a freeze makes no sense, or the run of a configuration has no window of its own.
+        RecordsError: the records can't be asked, so nothing may begin.
+    """
+    clock = clock or SystemClock()
+    now = clock.now()
+    opens = _find_window_start(request, origin)
+    if opens is not None:
+        request = request.model_copy(update={"window": request.window.model_copy(update={"start": opens})})
+    run_id = caller.run_id or build_run_id(now)
+    if request.dry_run:
+        return AdmittedRun(request, run_id)
+    return _AdmissionCheck(request, caller, origin, clock, run_id, has_start_time=opens is not None).decide(now)
+
+
+def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime | None:
+    """Return when the window opens by how the run was started; None: as the request says.
+
+    Raises:
+        RequestError: a run of a configuration was started without a window.
+    """
+    if origin.scheduled_for is not None:
+        return origin.scheduled_for + timedelta(minutes=request.window.lead_minutes)
+    if not origin.has_chosen_start:
+        request.require_window()
+    return origin.requested_start if request.window.start is None else None
+
+
+class _AdmissionCheck:
+    """One run at the door."""
+
+    def __init__(
+        self,
+        request: PatchRequest,
+        caller: Caller,
+        origin: FlowRunOrigin,
+        clock: Clock,
+        run_id: str,
+        *,
+        has_start_time: bool,
+    ) -> None:
+        self._request = request
+        self._has_start_time = has_start_time  # at which it was to start, so that being late matters
+        self._caller = caller
+        self._origin = origin
+        self._clock = clock
+        self._run_id = run_id
+        self._schedule_key = build_schedule_key(request, origin.deployment)
+        self._window = self._build_window(clock.now())
+        self._started_by = f"the schedule of {self._schedule_key}" if origin.scheduled_for is not None else ""
+
+    def decide(self, now: datetime) -> AdmittedRun | RefusedRun:
+        refusal = self._check_window(now)
+        if refusal is None and self._origin.scheduled_for is None:
+            return AdmittedRun(self._request, self._run_id)
+        with open_records(self._caller.records_url) as records:
+            if refusal is None:
+                claim = self._retry_within_window(lambda: self._claim_window(records))
+                if isinstance(claim, AdmissionRefusal):
+                    refusal = claim
+                else:
+                    refusal = self._check_window(self._clock.now(), claim)
+                    if refusal is None:
+                        return AdmittedRun(self._request, claim.run_id, self._started_by)
+            report = self._build_report(refusal)
+            is_news = self._retry_within_window(lambda: self._record_refusal(records, refusal, report.run))
+        self._caller.listener.on_message(refusal.reason)
+        refused = RefusedRun(refusal, report)
+        if is_news:
+            with open_run_notifier(self._request, self._caller) as tell:
+                tell(refused.occasion, report)
+        return refused
+
+    def _build_window(self, now: datetime) -> Window:
+        asked = self._request.window
+        return window_at(asked.start, asked.minutes, asked.zone, now)
+
+    def _check_window(self, now: datetime, claim: WindowClaim | None = None) -> AdmissionRefusal | None:
+        request = self._request
+        return check_admission(
+            self._window,
+            now,
+            [each.to_freeze(request.window.zone) for each in request.freezes],
+            scheduled=self._has_start_time,
+            policy=request.reboot,
+            reserve_seconds=request.reboot_reserve_minutes * 60,
+            claim=claim,
+            claimant=self._origin.flow_run_id,
+        )
+
+    def _claim_window(self, records: SqlRecords) -> WindowClaim | AdmissionRefusal:
+        """Claim the window, unless the run was made from what is asked no more."""
+        why = self._origin.read_outdated_reason(self._caller.listener.on_message)
+        if why:
+            return AdmissionRefusal(
+                WindowStatus.REPLACED, f"the run was made before something was changed, and does not begin: {why}"
+            )
+        return SqlWindowClaims(records.database).claim_window(
+            self._schedule_key, self._window.start, self._run_id, self._origin.flow_run_id, self._clock.now()
+        )
+
+    def _record_refusal(self, records: SqlRecords, refusal: AdmissionRefusal, run: RunInfo) -> bool:
+        """Record the refusal, and return whether it is news: people hear of a window once."""
+        records.save(run)
+        if self._origin.scheduled_for is None or refusal.status in {WindowStatus.CLAIMED, WindowStatus.REPLACED}:
+            return True
+        mine = WindowClaim(
+            self._schedule_key, self._window.start, refusal.status, run.id, refusal.reason, self._clock.now()
+        )
+        stands = SqlWindowClaims(records.database).record_window_without_run(mine)
+        return stands.run_id == run.id or stands.status is not refusal.status
+
+    def _build_report(self, refusal: AdmissionRefusal) -> RunReport:
+        by, flow_run_id = self._started_by or find_starter_name(self._caller), self._origin.flow_run_id
+        run = build_unstarted_run(
+            self._request, self._window, self._run_id, refusal.reason, self._clock.now(), by, flow_run_id
+        )
+        return RunReport(run, ())
+
+    def _retry_within_window(self, call: Callable[[], T]) -> T:
+        """Wait for records that are away, as long as the window may still hold something."""
+        request = self._request
+        last = compute_last_start(self._window, request.reboot, request.reboot_reserve_minutes * 60)
+        return retry_while_records_unavailable(
+            call, self._caller, self._clock, max(last, self._clock.now() + MIN_RETRY_TIME)
+        )
+
+
+def retry_while_records_unavailable(call: Callable[[], T], caller: Caller, clock: Clock, until: datetime) -> T:
+    """Ask the records something, again and again while they are away, until that moment.
+
+    Raises:
+        RecordsUnavailable: they are away still.
+    """
+    while True:
+        try:
+            return call()
+        except RecordsUnavailable as error:
+            if clock.now() >= until:
+                raise
+            caller.listener.on_message(f"holding: the records are away ({error.message})")
+            clock.sleep(RETRY_SECONDS)

@@ -1,0 +1,196 @@
+"""Approve or reject a run, and find the runs that wait. No Prefect: the records decide, whoever answers where.
+
+from flows.approval.decisions import approve_run, find_waiting_runs
+
+for each in find_waiting_runs():
+    print(each.run.id, each.approval.expires_at, sum(len(plan.chosen) for plan in each.plans))
+    if all(len(plan.chosen) <= 20 for plan in each.plans):
+        approve_run(each.run.id, "anna", "few updates for each machine", plan=each.approval.digest)
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flows.approval.answer_source import MAX_NAME_LENGTH, MAX_REMARK_LENGTH
+from flows.approval.eligibility import find_approval_objection
+from flows.approval.wording import describe_approval, format_moment, format_person
+from flows.engine.resume_state import parse_recorded_request
+from tasks.errors import RecordsError, RecordsUnavailable, RequestError
+from tasks.model import MachinePlan, RunInfo
+from tasks.protocols.clock import Clock
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.column_types import replace_unstorable
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.states import UNFINISHED_RUN_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRun:
+    """A run that waits for a person, and what it would do."""
+
+    run: RunInfo
+    approval: Approval
+    plans: tuple[MachinePlan, ...]
+
+
+def approve_run(
+    run_id: str,
+    who: str,
+    remark: str = "",
+    *,
+    plan: str = "",
+    login: str = "",
+    records_url: str | None = None,
+    clock: Clock | None = None,
+) -> Approval:
+    """Let a waiting run go on.
+
+    Args:
+        run_id: the run's id, or a beginning of it that no other run has.
+        who: whoever approves, for the records and the report.
+        remark: their words.
+        plan: the digest of the plan that they have seen, or its beginning; "" for the one that is recorded.
+        login: under which name they are logged in, when that is another one.
+        records_url: where runs are remembered; None: as usual.
+        clock: judges times; the database's by default.
+
+    Returns:
+        What stands now.
+
+    Raises:
+        RequestError: there is no such run, it doesn't wait for approval (any more), its plan is another one, or this
+            person may not approve it.
+        RecordsError: the records can't be used.
+    """
+    return _record_decision(run_id, ApprovalDecision.APPROVED, (who, login), remark, plan, records_url, clock)
+
+
+def reject_run(
+    run_id: str,
+    who: str,
+    remark: str = "",
+    *,
+    plan: str = "",
+    login: str = "",
+    records_url: str | None = None,
+    clock: Clock | None = None,
+) -> Approval:
+    """Have a waiting run end without beginning anything. See ``approve_run``; whoever started it may do this."""
+    return _record_decision(run_id, ApprovalDecision.REJECTED, (who, login), remark, plan, records_url, clock)
+
+
+def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[WaitingRun, ...]:
+    """Return the runs that wait for a person; what expires first comes first.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    with open_records(records_url) as records:
+        history = History(records)
+        found = SqlApprovals(records.database, clock).find_pending_approvals()
+        reports = [history.read_report(each.run_id) for each in found]
+        return tuple(WaitingRun(r.run, each, r.plans) for each, r in zip(found, reports, strict=True))
+
+
+def read_approval(run_id: str, records_url: str | None = None) -> Approval | None:
+    """Return what stands of a run's approval; None when it was never asked for.
+
+    Args:
+        run_id: its whole id.
+        records_url: where runs are remembered; None: as usual.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    with open_records(records_url) as records:
+        return SqlApprovals(records.database).find_approval(run_id)
+
+
+def _record_decision(
+    run_id: str,
+    answer: ApprovalDecision,
+    names: tuple[str, str],
+    remark: str,
+    plan: str,
+    records_url: str | None,
+    clock: Clock | None,
+) -> Approval:
+    with open_records(records_url) as records:
+        approvals = SqlApprovals(records.database, clock)
+        run = _find_patch_run(records, run_id)
+        waiting_approval = _require_waiting(run, approvals.find_approval(run.id), approvals.read_current_time())
+        if plan or answer is ApprovalDecision.APPROVED:
+            _require_same_plan(records, waiting_approval, plan)
+        why = find_approval_objection(parse_recorded_request(run), run.started_by, *names, answer=answer)
+        if why:
+            raise RequestError(f"run {run.id}: {why}", hint="Let somebody else decide.")
+        caller = sanitize_to_one_line(format_person(*names), MAX_NAME_LENGTH)
+        decided = approvals.decide(
+            run.id, waiting_approval.digest, answer, caller, sanitize_to_one_line(remark, MAX_REMARK_LENGTH)
+        )
+        if decided is None or (decided.decision, decided.who) != (answer, replace_unstorable(caller)):
+            _require_waiting(run, decided, approvals.read_current_time())  # somebody was quicker: it says who
+            raise RequestError(f"the plan of run {run.id} has just been replaced", hint="Look at the new one first.")
+        return decided
+
+
+def _find_patch_run(records: SqlRecords, run_id: str) -> RunInfo:
+    try:
+        run = History(records).find_run(run_id)
+    except RecordsUnavailable:
+        raise
+    except RecordsError as error:
+        raise RequestError(error.message, hint="`fleetpatch approvals` lists what waits.") from error
+    if run.kind != "patch":
+        raise RequestError(f"run {run.id} only looks at machines: there is nothing to approve")
+    return run
+
+
+def _require_waiting(run: RunInfo, approval: Approval | None, now: datetime) -> Approval:
+    """Return an approval that may still be decided on.
+
+    Raises:
+        RequestError: it may not, and why.
+    """
+    zone = run.window.zone if run.window else "UTC"
+    if approval is None:
+        raise RequestError(
+            f"run {run.id} does not wait for approval",
+            hint="It needs none, or has not come to its plan yet: `fleetpatch approvals` lists what waits.",
+        )
+    if approval.decision in {ApprovalDecision.APPROVED, ApprovalDecision.REJECTED}:
+        raise RequestError(
+            f"run {run.id} was already {describe_approval(approval, zone)}", hint="The first answer stands."
+        )
+    if approval.decision is ApprovalDecision.EXPIRED or now >= approval.expires_at:
+        over = f": {approval.remark}" if approval.remark else ""
+        raise RequestError(
+            f"the approval of run {run.id} expired on {format_moment(approval.expires_at, zone)}{over}",
+            hint="Start a new run: it plans for what is pending now.",
+        )
+    if run.state not in UNFINISHED_RUN_STATES:
+        raise RequestError(f"run {run.id} is over: {run.state}", hint="Start a new run.")
+    return approval
+
+
+def _require_same_plan(records: SqlRecords, approval: Approval, seen_digest: str) -> None:
+    """Refuse to decide on another plan than the one that was put up.
+
+    Raises:
+        RequestError: the plan that is recorded, or that the person has seen, is another one.
+    """
+    recorded = compute_plan_digest(collect_planned_updates(History(records).read_report(approval.run_id).plans))
+    if recorded != approval.digest:
+        raise RequestError(
+            f"the recorded plan of run {approval.run_id} is not the one that was put up for approval",
+            hint=f"Look at it (fleetpatch show {approval.run_id}), reject it and start a new run.",
+        )
+    if seen_digest and not recorded.startswith(seen_digest.strip().lower()):
+        raise RequestError(
+            f"the plan of run {approval.run_id} is {recorded[:12]}, and not {seen_digest}",
+            hint=f"Look at it again: fleetpatch approvals {approval.run_id}",
+        )

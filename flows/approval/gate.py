@@ -1,0 +1,334 @@
+"""The gate of a run that a person has to approve: it waits for an answer, from wherever that comes.
+
+The records decide: whoever answers writes there, and the run reads it there. So it makes no difference where an answer
+comes from, one of several wins, and a run that is taken up after a crash finds what was decided.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from flows.approval.answer_source import (
+    MAX_NAME_LENGTH,
+    MAX_REMARK_LENGTH,
+    AnswerSource,
+    ApprovalAnswer,
+    ApprovalPresenter,
+    NoAnswerSource,
+    PendingApproval,
+)
+from flows.approval.eligibility import find_approval_deadlock, find_approval_objection
+from flows.approval.wording import describe_approval, format_moment
+from flows.ports.ports import GateDecision, Notifier, Ports
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from tasks.errors import RecordsUnavailable
+from tasks.model import MachinePlan, RunReport, Window
+from tasks.protocols.clock import Clock
+from tasks.protocols.records import JournalEntry, JournalMark, Records
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.runs.approval import (
+    ApprovedUpdates,
+    build_approve_command,
+    collect_planned_updates,
+    compute_plan_digest,
+    restrict_to_approved,
+)
+from tasks.rules.timing.maintenance_window import compute_cut_off
+from tasks.states import NotificationEvent, RebootPolicy, Step
+from tasks.steps.context.stop_token import StopToken
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RECORDS_POLL_SECONDS = 2.0  # how often the records are asked whether somebody has decided
+STOP_POLL_SECONDS = 0.5  # how soon a waiting run hears that it is to stop
+_RECORDS_POLL_INTERVAL = timedelta(seconds=RECORDS_POLL_SECONDS)
+APPROVAL_ACT = "approval"
+"""The act of the journal entry that holds what was shown; its key is the digest. It belongs to no machine."""
+
+
+def _wait_on_records(
+    pending: PendingApproval,  # noqa: ARG001 - the presenter's signature
+    stop_token: StopToken,  # noqa: ARG001 - likewise
+    wait: Callable[[AnswerSource], Approval | None],
+) -> Approval | None:
+    return wait(NoAnswerSource())
+
+
+def choose_presenter() -> ApprovalPresenter:
+    """Return how a question is put: in Prefect's UI within a flow run, and elsewhere by the records alone."""
+    context = sys.modules.get("prefect.context")  # without it loaded, this can't be a flow run
+    if context is None or context.FlowRunContext.get() is None:
+        return _wait_on_records
+    from flows.approval.prefect_form import present_in_prefect  # noqa: PLC0415 - loads Prefect
+
+    return present_in_prefect
+
+
+def add_approval_gate(ports: Ports, request: AssessRequest | PatchRequest, approvals: SqlApprovals) -> Ports:
+    """Return the way out of a run whose plan a person has to approve, where its request says so.
+
+    A gate that is there already comes first, and what it refuses nobody is asked about.
+    """
+    if not isinstance(request, PatchRequest) or not request.approval.required:
+        return ports
+    approval_gate = ApprovalGate(
+        request, approvals, ports.records, ports.clock, print_message=ports.listener.on_message, notify=ports.notify
+    )
+
+    def apply_both_gates(planned: RunReport, stop_token: StopToken) -> GateDecision:
+        first = ports.gate(planned, stop_token)
+        if first.refusal:
+            return first
+        plans = tuple(first.plans.get(plan.machine, plan) for plan in planned.plans)
+        second = approval_gate(replace(planned, plans=plans), stop_token)
+        return GateDecision(second.refusal, {**first.plans, **second.plans}, (*first.notes, *second.notes))
+
+    return replace(ports, gate=apply_both_gates)
+
+
+class ApprovalGate:
+    """The gate of a run that a person has to approve (see flows/ports/ports.py).
+
+    Args:
+        request: of the run.
+        approvals: where decisions are kept.
+        records: where what was shown is kept.
+        clock: of the run.
+        print_message: told what goes on.
+        notify: tells people that they are waited for.
+        presenter: puts the question; by default where the run is.
+    """
+
+    def __init__(
+        self,
+        request: PatchRequest,
+        approvals: SqlApprovals,
+        records: Records,
+        clock: Clock,
+        *,
+        print_message: Callable[[str], None] = logger.info,
+        notify: Notifier | None = None,
+        presenter: ApprovalPresenter | None = None,
+    ) -> None:
+        self._request = request
+        self._approvals = approvals
+        self._records = records
+        self._clock = clock
+        self._print_message = print_message
+        self._notify = notify
+        self._presenter = presenter
+
+    def __call__(self, planned: RunReport, stop_token: StopToken) -> GateDecision:
+        """Wait for a person's word about a plan, and return what it means for the run.
+
+        Raises:
+            RecordsError: the records can't be used, and waiting does not help.
+        """
+        if not self._is_approval_needed(planned):
+            return GateDecision(notes=("approval: nobody was asked, since nothing would be changed",))
+        items = collect_planned_updates(planned.plans)
+        if stop_token.is_stopping:  # before it came here: a run that is only settled asks nobody any more
+            found = self._read_earlier_decision(planned.run.id, stop_token)
+            return (
+                self._build_gate_decision(found, planned, items) if found is not None else _build_undecided(stop_token)
+            )
+        asked = self._retry_while_unavailable(
+            lambda: self._request_approval(planned, items), stop_token, _require_window(planned).end
+        )
+        if asked is None:
+            return _build_undecided(stop_token)
+        approval, until = asked
+        if approval.decision is ApprovalDecision.WAITING:
+            found = self._present_and_wait(PendingApproval(planned, approval.digest, until), stop_token)
+            if found is None:
+                return _build_undecided(stop_token)
+            approval = found
+        return self._build_gate_decision(approval, planned, items)
+
+    def _read_earlier_decision(self, run_id: str, stop_token: StopToken) -> Approval | None:
+        """Return what was decided before; None when nothing was, or it can't be read."""
+        try:
+            found = self._approvals.find_approval(run_id)
+        except RecordsUnavailable:
+            return None
+        if found is not None and found.decision is ApprovalDecision.WAITING:
+            self._withdraw_request(run_id, found.digest, stop_token)
+            return None
+        return found
+
+    def _is_approval_needed(self, planned: RunReport) -> bool:
+        """Whether there is anything to approve: without an update a machine is visited for these reasons only."""
+        asked = self._request
+        visits = asked.reboot is RebootPolicy.ALWAYS or asked.reboot_pending_first or asked.repair
+        return visits or any(plan.chosen for plan in planned.plans)
+
+    def _request_approval(self, planned: RunReport, items: ApprovedUpdates) -> tuple[Approval, datetime]:
+        """Put the plan up for approval, and return what stands and when it expires by our clock."""
+        now, window, mark = self._clock.now(), _require_window(planned), compute_plan_digest(items)
+        until = compute_cut_off(window, self._request.reboot, self._request.reboot_reserve_minutes * 60)
+        if self._request.approval.expires_minutes is not None:
+            until = min(until, now + timedelta(minutes=self._request.approval.expires_minutes))
+        if not any(
+            entry.act == APPROVAL_ACT and entry.key == mark for entry in self._records.read_entries(planned.run.id, "")
+        ):
+            detail: dict[str, object] = {machine: dict(each) for machine, each in items.items()}
+            self._records.append_entry(
+                JournalEntry(
+                    planned.run.id, "", Step.ASSESS, JournalMark.AFTER, APPROVAL_ACT, mark, now, {"shown": detail}
+                )
+            )
+        approval = self._approvals.request_approval(planned.run.id, mark, max(0.0, (until - now).total_seconds()))
+        left = approval.expires_at - self._approvals.read_current_time()
+        # Nobody is asked when it is too late, nor when no answer could be taken.
+        why = find_approval_deadlock(self._request, planned.run.started_by)
+        if approval.decision is ApprovalDecision.WAITING and (why or left <= timedelta()):
+            approval = self._approvals.decide(planned.run.id, mark, ApprovalDecision.EXPIRED, "", why) or approval
+        return approval, now + left
+
+    def _present_and_wait(self, pending: PendingApproval, stop_token: StopToken) -> Approval | None:
+        run, zone = pending.planned.run, _require_window(pending.planned).zone
+        how = build_approve_command(run.id, pending.digest)
+        waits = f"waits for approval until {format_moment(pending.expires_at, zone)}: {how}"
+        self._print_message(f"run {run.id} {waits}")
+        self._notify_waiting(replace(pending.planned, run=replace(run, message=waits)))
+        host = self._presenter or choose_presenter()
+        return host(pending, stop_token, lambda desk: self._wait_for_decision(pending, stop_token, desk))
+
+    def _notify_waiting(self, planned: RunReport) -> None:
+        """Tell them; that this can't be done is no reason not to wait for them."""
+        if self._notify is None:
+            return
+        try:
+            self._notify(NotificationEvent.WAITING, planned)
+        except Exception:
+            logger.exception("run %s: people could not be told that it waits for them", planned.run.id)
+
+    def _wait_for_decision(
+        self, pending: PendingApproval, stop_token: StopToken, source: AnswerSource
+    ) -> Approval | None:
+        """Wait for a decision; None when the run was stopped first, or the records stayed away to the window's end."""
+        run, answer, end = pending.planned.run, None, _require_window(pending.planned).end
+        looked: datetime | None = None
+        while not stop_token.is_stopping:
+            now = self._clock.now()
+            answer = answer or self._accept_answer(source.read_answer(), pending, source)
+            if (
+                answer is not None
+                or now >= pending.expires_at
+                or looked is None
+                or now - looked >= _RECORDS_POLL_INTERVAL
+            ):
+                looked = now
+                found = self._save_or_read_decision(pending, answer)
+                if found is not None and found.decision is not ApprovalDecision.WAITING:
+                    return found
+                if found is not None and answer is not None:  # its time was over, by the database's clock
+                    answer = None
+                if found is None and now >= end:
+                    return None
+            self._clock.sleep(STOP_POLL_SECONDS)
+        self._withdraw_request(run.id, pending.digest, stop_token)
+        return None
+
+    def _accept_answer(
+        self, submitted: ApprovalAnswer | None, pending: PendingApproval, source: AnswerSource
+    ) -> ApprovalAnswer | None:
+        """Return a word that may count; one that may not is given back with the reason."""
+        if submitted is None:
+            return None
+        answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
+        why = find_approval_objection(self._request, pending.planned.run.started_by, submitted.who, answer=answer)
+        if why:
+            self._print_message(f"an answer was not taken: {why}")
+            source.reject_answer(why)
+            return None
+        return submitted
+
+    def _save_or_read_decision(self, pending: PendingApproval, submitted: ApprovalAnswer | None) -> Approval | None:
+        """Write down what was said, or that time is over, and return what stands; None while the records are away."""
+        run_id, mark = pending.planned.run.id, pending.digest
+        try:
+            if submitted is not None:
+                answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
+                caller, remark = (
+                    sanitize_to_one_line(submitted.who, MAX_NAME_LENGTH),
+                    sanitize_to_one_line(submitted.remark, MAX_REMARK_LENGTH),
+                )
+                return self._approvals.decide(run_id, mark, answer, caller, remark)
+            if self._clock.now() >= pending.expires_at:
+                return self._approvals.decide(run_id, mark, ApprovalDecision.EXPIRED, "")
+            return self._approvals.find_approval(run_id)
+        except RecordsUnavailable as error:
+            logger.warning("whether run %s is approved can't be read now: %s", run_id, error.message)
+            return None
+
+    def _withdraw_request(self, run_id: str, mark: str, stop_token: StopToken) -> None:
+        """A run that is stopped waits for nobody any more; one that is suspended or somebody else's still does."""
+        if stop_token.is_lease_lost or stop_token.is_suspended:
+            return
+        try:
+            self._approvals.decide(
+                run_id, mark, ApprovalDecision.EXPIRED, "", f"the run was stopped: {stop_token.reason}"
+            )
+        except RecordsUnavailable as error:
+            logger.warning("that run %s waits no more is not in the records: %s", run_id, error.message)
+
+    def _retry_while_unavailable(self, call: Callable[[], T], stop_token: StopToken, until: datetime) -> T | None:
+        held = False
+        while not stop_token.is_stopping and (not held or self._clock.now() < until):
+            try:
+                return call()
+            except RecordsUnavailable as error:
+                if not held:
+                    self._print_message(f"holding before approval: the records are away ({error.message})")
+                held = True
+                self._clock.sleep(RECORDS_POLL_SECONDS)
+        return None
+
+    def _build_gate_decision(self, approval: Approval, planned: RunReport, items: ApprovedUpdates) -> GateDecision:
+        zone = _require_window(planned).zone
+        if approval.decision is not ApprovalDecision.APPROVED:
+            return GateDecision(refusal=describe_approval(approval, zone), notes=(describe_approval(approval, zone),))
+        approved: ApprovedUpdates | None = (
+            items if approval.digest == compute_plan_digest(items) else self._read_approved_items(approval)
+        )
+        if approved is None:
+            why = f"the plan is no longer what {approval.who} approved, and what that was is not in the journal"
+            return GateDecision(refusal=why, notes=(describe_approval(approval, zone),))
+        plans: dict[str, MachinePlan] = {}
+        for plan in planned.plans:
+            kept = restrict_to_approved(plan, approved, self._request.approval.changed, approval.who)
+            if kept is not plan:
+                plans[plan.machine] = kept
+        cut = tuple(f"{name}: {plan.notes[-1]}" for name, plan in plans.items())
+        return GateDecision(plans=plans, notes=(describe_approval(approval, zone), *cut))
+
+    def _read_approved_items(self, approval: Approval) -> ApprovedUpdates | None:
+        """Return what stood in the plan that was approved."""
+        for entry in self._records.read_entries(approval.run_id, ""):
+            if entry.act == APPROVAL_ACT and entry.key == approval.digest:
+                recorded_items = entry.detail.get("shown")
+                if isinstance(recorded_items, dict):
+                    return {
+                        str(name): {str(k): str(v) for k, v in each.items()} for name, each in recorded_items.items()
+                    }
+        return None
+
+
+def _build_undecided(stop_token: StopToken) -> GateDecision:
+    if stop_token.is_stopping:
+        return GateDecision(refusal=f"the run was stopped while it waited for approval: {stop_token.reason}")
+    return GateDecision(refusal="the records were away until the window's end, so nobody's approval could be read")
+
+
+def _require_window(planned: RunReport) -> Window:
+    if planned.run.window is None:
+        raise ValueError(f"run {planned.run.id} has no window")
+    return planned.run.window

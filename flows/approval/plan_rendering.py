@@ -1,0 +1,157 @@
+"""A plan as it is shown to whoever is to approve it: Markdown and a table for the Prefect UI. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tasks.model import MachinePlan, RunReport, Update, UpdateResult
+from tasks.reporting.descriptions import (
+    describe_cves,
+    describe_prediction,
+    describe_prediction_basis,
+    describe_reboots,
+    describe_slowest_machine,
+)
+from tasks.reporting.export.markdown_summary import TableValue, escape_markdown
+from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count
+from tasks.rules.runs.approval import build_approve_command
+from tasks.rules.runs.figures import REBOOT_LABELS, collect_cves, compute_plan_figures, predict_reboot
+from tasks.rules.timing.maintenance_window import describe_window
+from tasks.states import URGENT_CLASSIFICATIONS
+
+MAX_GROUPS = 20
+MAX_UPDATES = 100
+MAX_REASONS = 20
+MAX_NAMES = 12
+
+
+def describe_plan(planned: RunReport) -> str:
+    """Return a plan in a sentence: how much, how urgent, what it fixes, reboots, and the longest machine."""
+    figures = compute_plan_figures(planned.plans)
+    parts = (
+        f"{format_count(figures.updates, 'update')} on {format_count(figures.machines, 'machine')} "
+        f"({figures.urgent} critical or security, {describe_cves(figures.cves)})",
+        describe_reboots(figures),
+        describe_slowest_machine(figures),
+    )
+    return "; ".join(filter(None, parts))
+
+
+def find_service_restarts(planned: RunReport) -> dict[str, tuple[str, ...]]:
+    """Return the services of each machine that already run on files which were replaced under them."""
+    found = {each.machine: each.packages.services_to_restart for each in planned.assessments if each.packages}
+    return {machine: services for machine, services in found.items() if services}
+
+
+def group_identical_plans(plans: Iterable[MachinePlan]) -> list[tuple[list[str], MachinePlan]]:
+    """Return plans with the names of all machines that have the same: the machines of a fleet are often twins."""
+    groups: dict[tuple[object, ...], tuple[list[str], MachinePlan]] = {}
+    for plan in plans:
+        groups.setdefault((plan.chosen, plan.skipped, plan.notes), ([], plan))[0].append(plan.machine)
+    return list(groups.values())
+
+
+def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
+    """Return the names of updates that are not installed, by why."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for result in skipped:
+        groups[f"{result.state}: {result.reason}"].append(result.update.name)
+    return {reason: sorted(names) for reason, names in groups.items()}
+
+
+def join_names(names: Sequence[str], most: int = MAX_NAMES) -> str:
+    """Return the first few names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
+    """Return the whole plan as Markdown that shows every text of a machine as it is.
+
+    Args:
+        planned: the run with its plans.
+        digest: of what would be installed.
+        until: when nobody may approve it any more, in words.
+    """
+    run = planned.run
+    lines = [f"## Plan of run {escape_markdown(run.id)}", "", describe_plan(planned), ""]
+    lines += [f"- Machines: {escape_markdown(run.scope)}", f"- Started by {escape_markdown(run.started_by)}"]
+    lines += [f"- Window {escape_markdown(describe_window(run.window))}"] if run.window else []
+    lines += [f"- Can be approved until {escape_markdown(until)}", f"- Plan {digest[:12]}", ""]
+    lines += [
+        f"- To approve: `{escape_markdown(build_approve_command(run.id, digest))}`, or the form of this flow run",
+        "",
+    ]
+    groups = group_identical_plans(planned.plans)
+    for names, plan in groups[:MAX_GROUPS]:
+        lines += _render_group(names, plan)
+    if len(groups) > MAX_GROUPS:
+        lines += [
+            f"and {len(groups) - MAX_GROUPS} more groups of machines: see the table, or `fleetpatch approvals`",
+            "",
+        ]
+    for machine, services in find_service_restarts(planned).items():
+        lines.append(
+            f"- {escape_markdown(machine)} already runs on replaced files: {escape_markdown(join_names(services))}"
+        )
+    without = [each for each in planned.assessments if each.error is not None]
+    lines += [
+        f"- {escape_markdown(each.machine)} has no plan: {escape_markdown(each.error.message)}"
+        for each in without
+        if each.error
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def build_machine_table(planned: RunReport) -> list[dict[str, TableValue]]:
+    """Return a row a machine, in the order of the waves."""
+    plans = {plan.machine: plan for plan in planned.plans}
+    return [
+        {
+            "Wave": wave.number,
+            "Machine": escape_markdown(name),
+            "Updates": len(plans[name].chosen),
+            "Critical or security": sum(
+                update.classification in URGENT_CLASSIFICATIONS for update in plans[name].chosen
+            ),
+            "CVEs": count_fixed_cves(plans[name]),
+            "Minutes": describe_prediction(plans[name]) if plans[name].chosen else NO_FIGURE,
+            "Reboot": REBOOT_LABELS[predict_reboot(plans[name])],
+            "Skipped": len(plans[name].skipped),
+        }
+        for wave in planned.waves
+        for name in wave.machines
+        if name in plans
+    ]
+
+
+def count_fixed_cves(plan: MachinePlan) -> TableValue:
+    """Return how many CVEs a machine's plan fixes."""
+    fixed = collect_cves(plan.chosen)
+    return NOT_KNOWN if fixed is None else len(fixed)
+
+
+def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
+    took = f"about {describe_prediction(plan)} ({describe_prediction_basis(plan.prediction.basis)}), "
+    took += f"reboot: {REBOOT_LABELS[predict_reboot(plan)]}"
+    lines = [f"### {escape_markdown(join_names(names))}: {format_count(len(plan.chosen), 'update')}, {took}", ""]
+    if plan.chosen:
+        lines += ["| Update | Class | From | To | CVEs |", "|---|---|---|---|---|"]
+    for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name))[
+        :MAX_UPDATES
+    ]:
+        cells = (update.name, update.classification, update.installed or "new", update.available, _render_cves(update))
+        lines.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
+    if len(plan.chosen) > MAX_UPDATES:
+        lines += ["", f"and {len(plan.chosen) - MAX_UPDATES} more"]
+    lines.append("")
+    reasons = group_by_reason(plan.skipped)
+    lines += [
+        f"- skipped, {escape_markdown(why)}: {escape_markdown(join_names(each))}"
+        for why, each in list(reasons.items())[:MAX_REASONS]
+    ]
+    lines += [f"- and {len(reasons) - MAX_REASONS} more reasons"] if len(reasons) > MAX_REASONS else []
+    lines += [f"- note: {escape_markdown(note)}" for note in plan.notes]
+    return [*lines, ""]
+
+
+def _render_cves(update: Update) -> str:
+    return NOT_KNOWN if update.cves is None else join_names(update.cves, 5)

@@ -1,0 +1,310 @@
+"""Approval in Prefect's UI: a flow run of its own that is paused on a form, inside the run that waits.
+
+Not the patch run itself is paused. Prefect takes a deployment's concurrency slot from a run that leaves Running and
+never gives it back; the engine of that run can't renew its lease then, and kills it within minutes (prefect 3.8.8:
+ReleaseFlowConcurrencySlots, maintain_concurrency_lease). So the parent stays Running, and its part ``approve-plan`` is
+what waits, is resumed with the form, and says how it ended.
+
+Prefect is talked to in a thread of its own: when it is away, the records are looked at all the same, and a run that is
+to stop hears it at once.
+"""
+
+import contextvars
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Literal
+from uuid import UUID
+
+import httpx
+import orjson
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import PrefectException, PrefectHTTPStatusError
+from prefect.input import RunInput, keyset_from_paused_state
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed, Paused
+from pydantic import Field, ValidationError
+
+from flows.approval.answer_source import (
+    MAX_NAME_LENGTH,
+    MAX_REMARK_LENGTH,
+    AnswerSource,
+    ApprovalAnswer,
+    NoAnswerSource,
+    PendingApproval,
+)
+from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
+from flows.approval.wording import describe_approval, format_moment
+from tasks.records.approvals import Approval, ApprovalDecision
+from tasks.reporting.export.markdown_summary import escape_markdown
+from tasks.steps.context.stop_token import StopToken
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+STOP_TIMEOUT_SECONDS = 5.0
+_PREFECT_ERRORS = (httpx.HTTPError, PrefectException, OSError, RuntimeError)
+
+WaitForDecision = Callable[[AnswerSource], Approval | None]
+
+
+class ApprovalForm(RunInput):
+    """The form in Prefect's UI."""
+
+    decision: Literal["approve", "reject"] = Field(description="Let the run go on as planned, or end it.")
+    name: str = Field(
+        min_length=1, max_length=MAX_NAME_LENGTH, description="Your name, for the records and the report."
+    )
+    remark: str = Field(
+        default="", max_length=MAX_REMARK_LENGTH, description="Anything that should be remembered with it."
+    )
+
+
+class _ApprovalSession:
+    """What a question's flow run needs, and what came of it. Handed over beside the flow's parameters."""
+
+    def __init__(self, pending: PendingApproval, stop_token: StopToken, wait: WaitForDecision) -> None:
+        self.pending = pending
+        self.stop_token = stop_token
+        self.wait = wait
+        self.parent_flow_run_id = UUID(str(flow_run.get_id()))
+        self.has_waited = False
+        self.approval: Approval | None = None
+        self.error: BaseException | None = None
+
+    def wait_for_decision(self, source: AnswerSource) -> None:
+        """Wait, once."""
+        self.has_waited = True
+        try:
+            self.approval = self.wait(source)
+        except BaseException as error:  # noqa: BLE001 - raised again where the gate was called
+            self.error = error
+
+
+_CURRENT_SESSION: ContextVar[_ApprovalSession] = ContextVar("fleetpatch_approval")
+
+
+def present_in_prefect(pending: PendingApproval, stop_token: StopToken, wait: WaitForDecision) -> Approval | None:
+    """Have a question waited for in a flow run of its own, or without one where Prefect can't be asked for it.
+
+    Raises:
+        RecordsError: as ``wait`` does.
+    """
+    session = _ApprovalSession(pending, stop_token, wait)
+    token = _CURRENT_SESSION.set(session)
+    try:
+        approve_plan(pending.planned.run.id, pending.digest[:12], describe_plan(pending.planned), return_state=True)
+    except _PREFECT_ERRORS as error:
+        logger.warning("the approval of run %s has no form in Prefect: %s", pending.planned.run.id, error)
+    finally:
+        _CURRENT_SESSION.reset(token)
+    if not session.has_waited:
+        session.wait_for_decision(NoAnswerSource())
+    if session.error is not None:
+        raise session.error
+    return session.approval
+
+
+@flow(name="approve-plan", flow_run_name="approval of {run_id}", persist_result=False, validate_parameters=False)
+def approve_plan(run_id: str, plan: str, what: str) -> State[None]:  # noqa: ARG001 - shown in the UI
+    """Wait for a person's word about a plan. Only ever run as a part of patch_fleet or resume_fleet.
+
+    Args:
+        run_id: of the run that waits.
+        plan: the beginning of the plan's digest.
+        what: the plan in a sentence.
+    """
+    session = _CURRENT_SESSION.get()
+    form = PrefectForm(session.pending, session.parent_flow_run_id, UUID(str(flow_run.get_id())), session.stop_token)
+    with form:
+        session.wait_for_decision(form)
+    return _build_end_state(session)
+
+
+def _build_end_state(session: _ApprovalSession) -> State[None]:
+    """Return the state that tells the truth about a question."""
+    approval, run = session.approval, session.pending.planned.run
+    if approval is None:
+        return Cancelled(
+            message=f"not waited for any more: {session.stop_token.reason or session.error or 'the window is over'}"
+        )
+    message = describe_approval(approval, run.window.zone if run.window else "UTC")
+    match approval.decision:
+        case ApprovalDecision.APPROVED:
+            return Completed(name="Approved", message=message)
+        case ApprovalDecision.REJECTED:
+            return Cancelled(name="Rejected", message=message)
+        case _:
+            return Failed(name="Expired", message=message)
+
+
+class PrefectForm:
+    """A form on a paused flow run, looked after by a thread within a ``with`` block.
+
+    Args:
+        pending: what is asked.
+        parent_flow_run_id: the flow run that waits; when it is cancelled, the run is stopped.
+        form_flow_run_id: the flow run that is paused.
+        stop_token: of the run.
+    """
+
+    def __init__(
+        self, pending: PendingApproval, parent_flow_run_id: UUID, form_flow_run_id: UUID, stop_token: StopToken
+    ) -> None:
+        self._pending = pending
+        self._parent_flow_run_id = parent_flow_run_id
+        self._form_flow_run_id = form_flow_run_id
+        self._stop_token = stop_token
+        self._stop_event = threading.Event()
+        self._answers: list[ApprovalAnswer] = []
+        self._rejection_reason = ""
+        self._is_form_needed = True  # whether a form is to be shown now
+        self._response_key = ""  # key of the answer to the form that is shown
+        self._is_plan_published = False
+        self._is_prefect_unreachable = False
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run_form_thread,), name="approval", daemon=True)
+
+    def __enter__(self) -> "PrefectForm":
+        """Begin to show the form."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop looking after it."""
+        self._stop_event.set()
+        self._thread.join(STOP_TIMEOUT_SECONDS)
+
+    def read_answer(self) -> ApprovalAnswer | None:
+        """Return an answer, once."""
+        return self._answers.pop(0) if self._answers else None
+
+    def reject_answer(self, why: str) -> None:
+        """Ask again."""
+        self._rejection_reason, self._is_form_needed = why, True
+
+    def _run_form_thread(self) -> None:
+        """Show the form and read the answers, again and again as long as Prefect comes and goes."""
+        run_id = self._pending.planned.run.id
+        while not self._stop_event.is_set():
+            try:
+                with get_client(sync_client=True) as client:
+                    self._serve_form(client)
+            except _PREFECT_ERRORS as error:
+                if not self._is_prefect_unreachable:
+                    logger.warning("Prefect can't be asked for an approval now: %s; the records still can", error)
+                self._is_prefect_unreachable = True
+            except Exception:
+                logger.exception("the form of run %s is given up; the records still can be asked", run_id)
+                return
+            self._stop_event.wait(POLL_SECONDS)
+
+    def _serve_form(self, client: SyncPrefectClient) -> None:
+        while not self._stop_event.is_set():
+            if not self._is_plan_published:
+                self._publish_plan(client)
+                self._close_earlier_forms(client)
+                self._is_plan_published = True
+            self._poll_flow_runs(client)
+            if self._is_prefect_unreachable:
+                logger.info("Prefect is back: the form of run %s is looked at again", self._pending.planned.run.id)
+                self._is_prefect_unreachable = False
+            self._stop_event.wait(POLL_SECONDS)
+
+    def _poll_flow_runs(self, client: SyncPrefectClient) -> None:
+        """Look once at the flow runs, and do what they ask for."""
+        parent, own = (
+            client.read_flow_run(self._parent_flow_run_id).state,
+            client.read_flow_run(self._form_flow_run_id).state,
+        )
+        for state in (parent, own):
+            if state is not None and state.type in {StateType.CANCELLING, StateType.CANCELLED}:
+                self._stop_token.request_stop("cancelled in Prefect")
+                return
+        if own is None or own.is_final() or own.is_paused():
+            return
+        if self._response_key:  # it was resumed
+            answer = _read_form_answer(client, self._form_flow_run_id, self._response_key)
+            self._response_key, self._is_form_needed = "", answer is None
+            if answer is not None:
+                self._answers.append(answer)
+        if self._is_form_needed:
+            self._pause_on_form(client)
+
+    def _pause_on_form(self, client: SyncPrefectClient) -> None:
+        """Put the flow run on the form. Without a time limit of Prefect's: the records say when it is too late."""
+        state: State[Any] = Paused(pause_key=f"{self._pending.digest[:12]}-{secrets.token_hex(4)}", reschedule=False)
+        keys = keyset_from_paused_state(state)
+        state.state_details.run_input_keyset = {str(name): key for name, key in keys.items()}
+        state.message = describe_plan(self._pending.planned)
+        form = ApprovalForm.with_initial_data(description=self._build_description())
+        form.save(keys, flow_run_id=self._form_flow_run_id)  # before it is paused: nobody finds a form without fields
+        accepted = client.set_flow_run_state(self._form_flow_run_id, state)
+        if accepted.state is not None and accepted.state.is_paused():
+            self._response_key, self._is_form_needed = keys["response"], False
+
+    def _build_description(self) -> str:
+        planned = self._pending.planned
+        zone = planned.run.window.zone if planned.run.window else "UTC"
+        again = f"**Not taken: {escape_markdown(self._rejection_reason)}.**\n\n" if self._rejection_reason else ""
+        until = escape_markdown(format_moment(self._pending.expires_at, zone))
+        artifacts = "The whole plan is among the artifacts of this flow run."
+        return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}"
+
+    def _publish_plan(self, client: SyncPrefectClient) -> None:
+        """Put the plan among the artifacts of the flow run with the form."""
+        planned = self._pending.planned
+        zone = planned.run.window.zone if planned.run.window else "UTC"
+        text = render_plan_markdown(planned, self._pending.digest, format_moment(self._pending.expires_at, zone))
+        rows = json.dumps(build_machine_table(planned))
+        for what, kind, data in (("plan", "markdown", text), ("machines", "table", rows)):
+            client.create_artifact(
+                ArtifactCreate(
+                    key=f"fleetpatch-approval-{what}",
+                    type=kind,
+                    data=data,
+                    description=f"What run {planned.run.id} would do: {what}",
+                    flow_run_id=self._form_flow_run_id,
+                )
+            )
+
+    def _close_earlier_forms(self, client: SyncPrefectClient) -> None:
+        """Take answers that came while no process read them, and close forms that are not needed any more."""
+        run_id = self._pending.planned.run.id
+        same = FlowRunFilter(name=FlowRunFilterName(any_=[f"approval of {run_id}"]))
+        for each in client.read_flow_runs(flow_run_filter=same):
+            self._collect_earlier_answers(client, each.id)
+            if each.id != self._form_flow_run_id and (each.state is None or not each.state.is_final()):
+                client.set_flow_run_state(each.id, Cancelled(message="asked anew in another flow run"), force=True)
+
+    def _collect_earlier_answers(self, client: SyncPrefectClient, earlier: UUID) -> None:
+        prefix = f"paused-{self._pending.digest[:12]}-"
+        found = client.filter_flow_run_input(earlier, key_prefix=prefix, limit=100, exclude_keys=set())
+        for each in found:
+            if each.key.endswith("-response") and not self._answers:
+                answer = _read_form_answer(client, earlier, each.key)
+                if answer is not None:
+                    self._answers.append(answer)
+                    self._is_form_needed = False
+
+
+def _read_form_answer(client: SyncPrefectClient, of: UUID, key: str) -> ApprovalAnswer | None:
+    """Return what somebody put into the form; None when it was resumed without it."""
+    try:
+        value = orjson.loads(client.read_flow_run_input(flow_run_id=of, key=key))
+        form = ApprovalForm.model_validate(value)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise
+        return None
+    except (ValidationError, orjson.JSONDecodeError) as error:
+        logger.warning("an answer in Prefect can't be read: %s", error)
+        return None
+    return ApprovalAnswer(form.decision == "approve", form.name, form.remark)

@@ -1,0 +1,151 @@
+"""approve, reject and approvals: a person's word about a run that waits for it."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import JsonOption, RecordsOption
+
+if TYPE_CHECKING:
+    from tasks.model import RunReport
+    from tasks.records.approvals import ApprovalDecision
+
+PANEL = "Patch"
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, or a beginning that no other has; `last` is the newest.")
+]
+ApproverOption = Annotated[
+    str, typer.Option("--as", metavar="NAME", help="Who decides. Default: whoever is logged in.")
+]
+RemarkOption = Annotated[str, typer.Option("--remark", metavar="TEXT", help="Your words; they stand in the report.")]
+PlanDigestOption = Annotated[
+    str,
+    typer.Option(
+        "--plan",
+        metavar="DIGEST",
+        help="Only if the plan is the one that you have seen (see approvals). Without it the plan is shown first.",
+    ),
+]
+
+
+@app.command("approve", rich_help_panel=PANEL)
+def approve(
+    run: RunArgument,
+    name: ApproverOption = "",
+    remark: RemarkOption = "",
+    plan: PlanDigestOption = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a run go on that waits for approval: what its plan shows is installed, and nothing else."""
+    from tasks.records.approvals import ApprovalDecision
+
+    _decide_approval(ApprovalDecision.APPROVED, run, name, remark, plan, records, as_json=as_json)
+
+
+@app.command("reject", rich_help_panel=PANEL)
+def reject(
+    run: RunArgument,
+    name: ApproverOption = "",
+    remark: RemarkOption = "",
+    plan: PlanDigestOption = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a run that waits for approval, before it has begun anything."""
+    from tasks.records.approvals import ApprovalDecision
+
+    _decide_approval(ApprovalDecision.REJECTED, run, name, remark, plan, records, as_json=as_json)
+
+
+@app.command("approvals", rich_help_panel=PANEL)
+def list_approvals(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="Show this run's whole plan; without it, what waits.")
+    ] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs that wait for approval, or show the plan of one and what was decided."""
+    from flows.approval.decisions import find_waiting_runs, read_approval
+    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
+    from flows.cli.views.approval import (
+        build_approval_json,
+        build_waiting_run_json,
+        print_plan_for_approval,
+        print_waiting_runs,
+    )
+
+    history = open_history(records)
+    if not run:
+        found = find_waiting_runs(records)
+        if as_json:
+            print_json({"approvals": [build_waiting_run_json(each) for each in found]})
+        else:
+            print_waiting_runs(found)
+        return
+    report = read_full_report(history, find_run(history, run).id)
+    approval = read_approval(report.run.id, records)
+    if as_json:
+        print_json(build_approval_json(report, approval))
+    else:
+        print_plan_for_approval(report, approval)
+
+
+def _decide_approval(
+    answer: "ApprovalDecision", run: str, name: str, remark: str, plan: str, records: str | None, *, as_json: bool
+) -> None:
+    from flows.approval.decisions import approve_run, reject_run
+    from flows.cli.runtime.output import get_stderr_console, print_json
+    from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_open_run_leases
+    from flows.cli.views.approval import build_decision_json, print_decision
+    from flows.ports.caller import read_login_name
+    from tasks.records.approvals import ApprovalDecision
+
+    history = open_history(records)
+    found = find_run(history, run)
+    login = read_login_name()
+    if answer is ApprovalDecision.APPROVED and not plan:
+        plan_digest = _confirm_plan(read_full_report(history, found.id), records, as_json=as_json)
+        if plan_digest is None:
+            get_stderr_console().print("Nothing was done.")
+            return
+        plan = plan_digest
+    record_decision = approve_run if answer is ApprovalDecision.APPROVED else reject_run
+    approval = record_decision(found.id, name or login, remark, plan=plan, login=login, records_url=records)
+    lease = read_open_run_leases([found], records).get(found.id)
+    if as_json:
+        print_json(build_decision_json(approval, lease))
+    else:
+        print_decision(approval, found, lease)
+
+
+def _confirm_plan(report: "RunReport", records: str | None, *, as_json: bool) -> str | None:
+    """Show a waiting run's plan, ask whether it may go on, and return the digest of what was shown; None: no.
+
+    Raises:
+        RequestError: there is nobody to be asked.
+    """
+    from flows.approval.decisions import read_approval
+    from flows.cli.runtime.output import get_stderr_console
+    from flows.cli.views.approval import print_plan_for_approval
+    from tasks.errors import RequestError
+    from tasks.records.approvals import ApprovalDecision
+    from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
+
+    approval = read_approval(report.run.id, records)
+    if approval is None or approval.decision is not ApprovalDecision.WAITING:
+        return ""  # that nothing waits is said where it is decided
+    plan_digest = compute_plan_digest(collect_planned_updates(report.plans))
+    if as_json or sys.stdin is None or not sys.stdin.isatty():
+        approve_command = build_approve_command(report.run.id, plan_digest)
+        raise RequestError(
+            f"run {report.run.id}: nobody can be shown its plan here, so say which one is approved",
+            hint=f"Look at it (fleetpatch approvals {report.run.id}), then: {approve_command}",
+        )
+    print_plan_for_approval(report, approval)
+    get_stderr_console().print("Approve this plan? [y/N] ", end="", markup=False)
+    return plan_digest if sys.stdin.readline().strip().lower() in {"y", "yes"} else None

@@ -1,0 +1,48 @@
+"""assess: look at machines and remember what is pending."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import (
+    ALL_MACHINES,
+    InventoryOption,
+    JsonOption,
+    NoRefreshOption,
+    RecordsOption,
+    ReportOption,
+    ScopeArgument,
+)
+
+
+@app.command("assess", rich_help_panel="Look")
+def assess(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    no_refresh: NoRefreshOption = False,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="Machines asked side by side.")] = 50,
+    report: ReportOption = None,
+    as_flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow, to be seen in its UI.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask machines what is pending on them. Changes nothing but their package lists."""
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.request_parsing import build_request, remove_unset_values
+    from flows.cli.runtime.run_session import run_request_in_session
+    from flows.cli.views.run_result import print_assess_result
+    from flows.request.assess_request import AssessRequest
+
+    tree = {
+        "scope": scope,
+        "inventory": inventory,
+        "refresh": not no_refresh,
+        "at_once": at_once,
+        "report_directory": report,
+    }
+    request = build_request(AssessRequest, remove_unset_values(tree), verb="assess")
+    _, machines = load_machines_in_scope(request.inventory, request.scope)
+    result = run_request_in_session(request, [machine.name for machine in machines], as_flow=as_flow, records=records)
+    print_assess_result(result, request.report_directory, as_json=as_json)
+    raise typer.Exit(int(result.exit_code))

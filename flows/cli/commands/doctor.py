@@ -1,0 +1,120 @@
+"""doctor: are the machines ready, and is fleetpatch itself?"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument
+
+if TYPE_CHECKING:
+    from flows.doctor import Readiness
+    from tasks.model import Finding
+
+ServerChecker: TypeAlias = "Callable[[str | None], tuple[Finding, ...]]"
+"""Looks at the Prefect server, given the records' URL."""
+
+_REGISTERED_SERVER_CHECKERS: "list[ServerChecker]" = []
+
+
+def register_server_checker(checker: ServerChecker) -> None:
+    """Say who looks at the server: what runs it is not known in this room."""
+    _REGISTERED_SERVER_CHECKERS[:] = [checker]
+
+
+@app.command("doctor", rich_help_panel="Look")
+def run_doctor(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="Machines asked side by side.")] = 50,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Have the machines read their repositories: shows those that are broken.")
+    ] = False,
+    only_here: Annotated[bool, typer.Option("--here", help="Only fleetpatch itself; ask no machine.")] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help="fleetpatch itself and the Prefect server, its schedules and workers.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check whether machines are ready to be patched, with the remedy for each red mark. Changes no more than lists."""
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.output import print_json
+    from flows.cli.views.doctor import (
+        build_doctor_json,
+        print_installation_findings,
+        print_machine_readiness,
+        print_server_findings,
+        to_doctor_exit_code,
+    )
+    from flows.doctor import Readiness, find_worst_level
+    from flows.installation_checks import check_installation
+    from tasks.records.setup import open_records
+    from tasks.states import FindingLevel
+
+    own_findings = check_installation(lambda: open_records(records))
+    if not as_json:
+        print_installation_findings(own_findings)
+    server_findings = _check_server(records) if server else ()
+    if not as_json:
+        print_server_findings(server_findings)
+    readiness: tuple[Readiness, ...] = ()
+    if not only_here and not server and find_worst_level(own_findings) is not FindingLevel.BLOCK:
+        names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
+        readiness = _check_machine_readiness(scope, inventory, records, names, at_once=at_once, refresh=refresh)
+        if not as_json:
+            print_machine_readiness(readiness)
+            unread_machines = [each.machine for each in readiness if each.has_unread_lists]
+            if unread_machines and _confirm_reading_package_lists(len(unread_machines)):
+                read_again = _check_machine_readiness(
+                    scope, inventory, records, unread_machines, at_once=at_once, refresh=True
+                )
+                print_machine_readiness(read_again)
+                readiness = (*(each for each in readiness if not each.has_unread_lists), *read_again)
+    if as_json:
+        print_json(build_doctor_json(own_findings, readiness, server_findings))
+    raise typer.Exit(int(to_doctor_exit_code((*own_findings, *server_findings), readiness)))
+
+
+def _confirm_reading_package_lists(count: int) -> bool:
+    """Ask the person at the terminal whether machines shall read their package lists now; False when there is none."""
+    from flows.cli.runtime.output import get_stderr_console
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    whom = "Its package lists were" if count == 1 else f"The package lists of {count} machines were"
+    get_stderr_console().print(
+        f"{whom} never read. Read them now? Nothing else is changed. [y/N] ", end="", markup=False
+    )
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _check_server(records: str | None) -> "tuple[Finding, ...]":
+    from flows.cli.runtime.errors import CannotRun
+
+    if not _REGISTERED_SERVER_CHECKERS:
+        raise CannotRun("this program has no part that knows of servers", hint="Use the command `fleetpatch`.")
+    return _REGISTERED_SERVER_CHECKERS[0](records)
+
+
+def _check_machine_readiness(
+    scope: str, inventory: Path | None, records: str | None, names: "Sequence[str]", *, at_once: int, refresh: bool
+) -> "tuple[Readiness, ...]":
+    from flows.cli.runtime.progress import build_display
+    from flows.composition import open_ports
+    from flows.doctor import check_machines
+    from flows.ports.caller import Caller
+    from flows.request.assess_request import AssessRequest
+    from inventory.scope import Scope
+
+    with build_display(names, None, "doctor") as listener:
+        request, caller = (
+            AssessRequest(scope=scope, inventory=inventory),
+            Caller(listener=listener, records_url=records),
+        )
+        with open_ports(request, caller) as ports:
+            machines = [each for each in Scope.parse(scope).select_machines(ports.inventory) if each.name in set(names)]
+            return check_machines(machines, ports, at_once=at_once, refresh=refresh)

@@ -1,0 +1,84 @@
+"""machines and updates: how the fleet stands, by the latest assessments. Asks no machine."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from inventory.machine import Machine
+    from tasks.model import Assessment
+
+PANEL = "Look"
+
+
+class UpdateLayout(StrEnum):
+    """How a list of updates is laid out."""
+
+    BY_MACHINE = "machine"
+    BY_UPDATE = "update"
+
+
+@app.command("machines", rich_help_panel=PANEL)
+def list_machines(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List machines with their compliance, as they were last assessed. Asks no machine."""
+    from flows.cli.runtime.output import print_json
+    from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
+
+    found, latest = _read_assessments(scope, inventory, records)
+    if as_json:
+        print_json({"machines": [build_machine_status_json(each, latest.get(each.name)) for each in found]})
+    else:
+        print_machine_statuses(found, latest)
+
+
+@app.command("updates", rich_help_panel=PANEL)
+def list_updates(
+    scope: ScopeArgument = ALL_MACHINES,
+    by: Annotated[
+        UpdateLayout, typer.Option("--by", help="A line an update, or a line an update and machine.")
+    ] = UpdateLayout.BY_UPDATE,
+    urgent: Annotated[bool, typer.Option("--urgent", help="Only critical and security updates.")] = False,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List updates that machines lack, as they were last assessed. Asks no machine."""
+    from flows.cli.runtime.output import print_json
+    from flows.cli.views.fleet_status import (
+        build_missing_updates_json,
+        find_missing_updates,
+        print_missing_by_machine,
+        print_missing_by_update,
+    )
+
+    found, latest = _read_assessments(scope, inventory, records, answered=True)
+    missing_updates = find_missing_updates(found, latest, urgent=urgent)
+    if as_json:
+        print_json(build_missing_updates_json(missing_updates))
+    elif by is UpdateLayout.BY_MACHINE:
+        print_missing_by_machine(missing_updates, found, latest)
+    else:
+        print_missing_by_update(missing_updates, found, latest)
+
+
+def _read_assessments(
+    scope: str, inventory: "Path | None", records: str | None, *, answered: bool = False
+) -> "tuple[Sequence[Machine], dict[str, Assessment]]":
+    """Return the machines of a scope, and the latest assessment of each that has one."""
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.run_lookup import open_history
+
+    _, found = load_machines_in_scope(inventory, scope)
+    return found, open_history(records).read_latest_assessments([machine.name for machine in found], answered=answered)

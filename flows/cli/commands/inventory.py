@@ -1,0 +1,70 @@
+"""inventory check, list and schema: is the file right, and what does it say?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, parse_path
+
+inventory_app = typer.Typer(help="The inventory: check it, list it, describe it to an editor.", no_args_is_help=True)
+app.add_typer(inventory_app, name="inventory", rich_help_panel="Set up")
+
+
+@inventory_app.command("check")
+def check_inventory(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", parser=parse_path, help="File or folder; else what other verbs would use."),
+    ] = None,
+    inventory: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read an inventory and say everything that is wrong with it."""
+    from flows.cli.runtime.exit_codes import ExitCode
+    from flows.cli.runtime.output import print_json
+    from flows.cli.views.inventory import build_inventory_check_json, print_inventory_problems, print_valid_inventory
+    from inventory.errors import InvalidInventory
+    from inventory.loader import find_inventory, load_inventory
+
+    path = find_inventory(file or inventory)
+    try:
+        found = load_inventory(path)
+    except InvalidInventory as faulty:
+        if as_json:
+            print_json(build_inventory_check_json(path, None, faulty.problems))
+        else:
+            print_inventory_problems(path, faulty.problems)
+        raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
+    if as_json:
+        print_json(build_inventory_check_json(path, found, ()))
+    else:
+        print_valid_inventory(path, found)
+
+
+@inventory_app.command("list")
+def list_inventory_machines(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the machines of a scope as the inventory has them."""
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.output import print_json
+    from flows.cli.views.inventory import build_inventory_list_json, print_inventory_machines
+
+    found, machines = load_machines_in_scope(inventory, scope)
+    if as_json:
+        print_json(build_inventory_list_json(found, machines))
+    else:
+        print_inventory_machines(machines)
+
+
+@inventory_app.command("schema")
+def print_inventory_schema() -> None:
+    """Print the JSON Schema of fleet.yaml, for editors."""
+    from flows.cli.runtime.output import print_json
+    from inventory.schema.entries import build_json_schema
+
+    print_json(build_json_schema())

@@ -1,0 +1,91 @@
+"""plan and patch: say what would be done, and do it."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.patch_options import POLICY_PANEL, RUN_PANEL, build_patch_request, with_patch_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.request.patch_request import PatchRequest
+    from inventory.machine import Machine
+
+DryRunOption = Annotated[
+    bool | None,
+    typer.Option("--dry-run", rich_help_panel=POLICY_PANEL, help="Only say what would be done; change nothing."),
+]
+YesOption = Annotated[
+    bool | None, typer.Option("--yes", "-y", rich_help_panel=RUN_PANEL, help="Don't ask before beginning.")
+]
+NoPrefectOption = Annotated[
+    bool | None,
+    typer.Option("--plain", rich_help_panel=RUN_PANEL, help="Without Prefect: quicker to start, not seen in its UI."),
+]
+AsFlowOption = Annotated[
+    bool | None, typer.Option("--flow", rich_help_panel=RUN_PANEL, help="As a Prefect flow, to be seen in its UI.")
+]
+DetailsOption = Annotated[
+    bool | None,
+    typer.Option("--details", rich_help_panel=RUN_PANEL, help="Every update of every machine, however many."),
+]
+
+
+@app.command("plan", rich_help_panel="Patch")
+@with_patch_options({"as_flow": AsFlowOption, "details": DetailsOption})
+def plan(options: dict[str, Any]) -> None:
+    """Say what patch would do, and change nothing: waves, updates, what is skipped and why, minutes, reboots."""
+    request = build_patch_request(options | {"dry_run": True})
+    _run_patch(request, options, as_flow=bool(options["as_flow"]))
+
+
+@app.command("patch", rich_help_panel="Patch")
+@with_patch_options({"dry_run": DryRunOption, "yes": YesOption, "plain": NoPrefectOption, "details": DetailsOption})
+def patch(options: dict[str, Any]) -> None:
+    """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
+    request = build_patch_request(options)
+    _run_patch(request, options, as_flow=not options["plain"], yes=bool(options["yes"]))
+
+
+def _run_patch(request: "PatchRequest", options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.run_session import run_request_in_session
+    from flows.cli.views.run_result import print_patch_result
+    from flows.ports.report_directory import find_report_directory
+
+    _, machines = load_machines_in_scope(request.inventory, request.scope)
+    if not request.dry_run and not yes:
+        _confirm_patch(request, machines)
+    if not request.dry_run:
+        request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
+    names = [machine.name for machine in machines]
+    result = run_request_in_session(request, names, as_flow=as_flow, records=options["records"])
+    print_patch_result(
+        result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"])
+    )
+    raise typer.Exit(int(result.exit_code))
+
+
+def _confirm_patch(request: "PatchRequest", machines: "Sequence[Machine]") -> None:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is none.
+    """
+    from flows.cli.runtime.output import get_stderr_console
+    from flows.cli.views.run_result import print_patch_request
+    from tasks.errors import RequestError
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RequestError(
+            f"{len(machines)} machines would be patched, and nobody is at a terminal to confirm that",
+            hint="Add --yes, or --dry-run to see what would be done.",
+        )
+    print_patch_request(request, machines)
+    get_stderr_console().print("Patch them? [y/N] ", end="", markup=False)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        get_stderr_console().print("Nothing was done.")
+        raise typer.Exit(0)

@@ -1,0 +1,179 @@
+"""resume, cancel and reconcile: runs that were left, and runs that are to stop."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import JsonOption, RecordsOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from flows.cli.runtime.run_session import RunResult
+    from tasks.model import RunInfo
+    from tasks.records.queries.history import History
+
+PANEL = "Patch"
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
+]
+NoPrefectOption = Annotated[
+    bool, typer.Option("--plain", help="Without Prefect: quicker to start, not seen in its UI.")
+]
+
+
+@app.command("resume", rich_help_panel=PANEL)
+def resume(
+    run: RunArgument,
+    settle: Annotated[
+        bool,
+        typer.Option("--settle", help="Begin nothing new; see what runs to its end, and record what became of it."),
+    ] = False,
+    plain: NoPrefectOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run whose process died, where it was left and within its own window. Nothing is done twice."""
+    from flows.cli.runtime.run_lookup import find_run, open_history
+    from flows.cli.views.run_result import print_patch_result
+    from flows.engine.resume_state import require_resumable
+
+    history = open_history(records)
+    found = require_resumable(find_run(history, run))
+    finalize_reason = "it was resumed only to be settled" if settle else ""
+    result = _recover_run(history, found, finalize_reason=finalize_reason, plain=plain, records=records)
+    print_patch_result(result, _find_report_root(found), as_json=as_json, details=False)
+    raise typer.Exit(int(result.exit_code))
+
+
+@app.command("cancel", rich_help_panel=PANEL)
+def cancel(
+    run: RunArgument,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the report.")
+    ] = "cancelled",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch until the run has ended, and say what became of it.")
+    ] = False,
+    now: Annotated[bool, typer.Option("--now", hidden=True)] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a run to begin nothing more. What runs on machines is left to end; nothing is ever killed."""
+    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.run_lookup import find_run, open_history
+    from flows.cli.runtime.run_session import wait_for_run_end
+    from flows.cli.views.recovery import build_cancel_request_json, print_cancel_request
+    from flows.cli.views.run_result import print_patch_result
+    from flows.ports.caller import Caller
+    from flows.recovery.cancellation import cancel_run
+    from tasks.errors import RequestError
+
+    if now:
+        raise RequestError(
+            "there is no --now: a package transaction that is killed leaves a machine half patched",
+            hint="A cancelled run ends after the transactions that it is in; --wait watches that.",
+        )
+    history = open_history(records)
+    found = find_run(history, run)
+    cancel_request = cancel_run(found.id, reason, Caller(records_url=records))
+    if not as_json:
+        print_cancel_request(cancel_request, wait=wait)
+    if not wait:
+        if as_json:
+            print_json(build_cancel_request_json(cancel_request))
+        return
+    result = wait_for_run_end(history, cancel_request, records) or _recover_run(
+        history, found, finalize_reason=reason, plain=True, records=records
+    )
+    print_patch_result(result, _find_report_root(found), as_json=as_json, details=False)
+    raise typer.Exit(int(result.exit_code))
+
+
+@app.command("reconcile", rich_help_panel=PANEL)
+def reconcile(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs those are.")] = False,
+    plain: NoPrefectOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take up every run that nobody carries out: resume it while its window is open, settle it when that is over.
+
+    One that was suspended in Prefect is left alone until its window is over.
+
+    All are taken up at once: none waits for another one's end.
+    """
+    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.run_lookup import open_history
+    from flows.cli.runtime.run_session import recover_runs_in_session
+    from flows.cli.views.recovery import (
+        build_abandoned_run_json,
+        print_abandoned_runs,
+        print_recovery_result,
+        to_recovery_exit_code,
+    )
+    from flows.recovery.abandoned_runs import find_abandoned_runs
+
+    abandoned_runs = find_abandoned_runs(records)
+    if not as_json:
+        print_abandoned_runs(abandoned_runs)
+    due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
+    if dry_run or not due:
+        if as_json:
+            print_json({"runs": [build_abandoned_run_json(each, None) for each in abandoned_runs], "exitCode": 0})
+        return
+    names = dict.fromkeys(name for left in due for name in _find_machine_names(open_history(records), left.run))
+    results = recover_runs_in_session(due, list(names), as_flow=not plain, records=records)
+    for left, result in results:
+        print_recovery_result(left, result)
+    code = max(to_recovery_exit_code(result) for _, result in results)
+    if as_json:
+        waiting_documents = [build_abandoned_run_json(left, None) for left in abandoned_runs if left.wait_reason]
+        documents = [build_abandoned_run_json(left, result) for left, result in results]
+        print_json({"runs": [*documents, *waiting_documents], "exitCode": code})
+    raise typer.Exit(code)
+
+
+def _recover_run(
+    history: "History", run: "RunInfo", *, finalize_reason: str, plain: bool, records: str | None
+) -> "RunResult":
+    from flows.cli.runtime.output import print_to_stderr
+    from flows.cli.runtime.run_session import resume_run_in_session
+    from flows.recovery.resumption import wait_for_lease_expiry
+    from tasks.records.setup import open_records
+
+    with open_records(records) as records_database:
+        wait_for_lease_expiry(records_database.leases, run.id, print_message=print_to_stderr)
+    return resume_run_in_session(
+        run, _find_machine_names(history, run), finalize_reason=finalize_reason, as_flow=not plain, records=records
+    )
+
+
+def _find_machine_names(history: "History", run: "RunInfo") -> "Sequence[str]":
+    """Return the names of a run's machines, for the display; none where they can't be told."""
+    from inventory.errors import FleetpatchError
+
+    try:
+        return [name for wave in history.read_report(run.id).waves for name in wave.machines] or _select_machine_names(
+            run
+        )
+    except FleetpatchError:  # taking the run up says why
+        return ()
+
+
+def _select_machine_names(run: "RunInfo") -> "Sequence[str]":
+    """Return the names of a run's machines where it had not come to its waves yet."""
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.engine.resume_state import parse_recorded_request
+
+    request = parse_recorded_request(run)
+    return [machine.name for machine in load_machines_in_scope(request.inventory, request.scope)[1]]
+
+
+def _find_report_root(run: "RunInfo") -> "Path":
+    from flows.engine.resume_state import parse_recorded_request
+    from flows.ports.report_directory import find_report_directory
+
+    return find_report_directory(parse_recorded_request(run).report_directory)

@@ -1,0 +1,48 @@
+"""report: write a recorded run's report again."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import JsonOption, RecordsOption, parse_path
+
+
+class ReportFormat(StrEnum):
+    """What reports can be written as."""
+
+    HTML = "html"
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+
+
+@app.command("report", rich_help_panel="Look back")
+def write_run_report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a beginning of it, or `last`.")] = "last",
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", parser=parse_path, help="Where; in a folder named for the run.")
+    ] = Path(),
+    formats: Annotated[
+        list[ReportFormat] | None, typer.Option("--format", "-f", help="Again for more. Default: all.")
+    ] = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a recorded run: HTML for people, CSV, Parquet and JSON for programs."""
+    from flows.cli.runtime.output import print_json, print_to_stdout
+    from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
+    from tasks.reporting.writer import write_report
+
+    history = open_history(records)
+    found = read_full_report(history, find_run(history, run).id)
+    logs = history.open_job_logs(found.run.id)
+    written = write_report(found, to, logs, [each.value for each in formats or ReportFormat])
+    if as_json:
+        print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
+    for key in ("html", "json", "directory") if not as_json else ():
+        if key in written:
+            print_to_stdout(f"{key}: {written[key]}")
+    logs.require_readable()

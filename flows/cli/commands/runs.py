@@ -1,0 +1,168 @@
+"""runs, show and why: what was recorded."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.app import app
+from flows.cli.options import JsonOption, RecordsOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tasks.model import RunInfo
+    from tasks.protocols.leases import LeaseStatus
+    from tasks.records.queries.history import History
+
+PANEL = "Look back"
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
+]
+
+
+@app.command("runs", rich_help_panel=PANEL)
+def list_runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 20,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only patch, stage, plan or assess.")] = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the latest runs, newest first."""
+    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.run_lookup import open_history, read_open_run_leases
+    from flows.cli.views.recovery import build_lease_holder_json, print_lease_holders
+    from flows.cli.views.runs import build_run_json, print_runs
+
+    if kind not in {None, "patch", "stage", "plan", "assess"}:
+        raise typer.BadParameter("--kind is one of patch, stage, plan, assess")
+    found = open_history(records).read_runs(limit, kind=kind)
+    leases = read_open_run_leases(found, records)
+    if as_json:
+        more = {run_id: build_lease_holder_json(lease) for run_id, lease in leases.items()}
+        print_json({"runs": [build_run_json(run) | more.get(run.id, {}) for run in found]})
+    else:
+        print_runs(found)
+        print_lease_holders(leases, records)
+
+
+@app.command("show", rich_help_panel=PANEL)
+def show_run(
+    run: RunArgument = "last",
+    machine: Annotated[str | None, typer.Option("--machine", "-m", help="All that is known of one machine.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="What the package manager printed.")] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="What was begun and ended, act by act.")] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what became of a run, or of one machine in it."""
+    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_full_summary
+    from flows.cli.views.machine import print_machine
+    from flows.cli.views.run_result import print_run
+    from flows.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
+
+    history = open_history(records)
+    found = find_run(history, run)
+    if machine is not None:
+        _require_machine_in_run(history, found.id, machine)
+    if as_json:
+        print_json(
+            build_show_json(history, read_full_report(history, found.id, machine), machine, log=log, journal=journal)
+        )
+        return
+    if not (log or journal):
+        if machine is not None:
+            print_machine(read_full_report(history, found.id, machine), machine)
+        elif found.kind == "plan":
+            print_run(read_full_report(history, found.id))
+        else:
+            print_run_summary(read_full_summary(history, found.id))
+        if machine is None:
+            _print_approval(found, records)
+            _print_unfinished_acts(history, found, records)
+    if journal:
+        print_journal(history.read_journal(found.id, machine))
+    if log:
+        print_job_logs(history, found.id, machine)
+
+
+@app.command("why", rich_help_panel=PANEL)
+def explain_update(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="A machine's name.")],
+    update: Annotated[
+        str, typer.Argument(metavar="UPDATE", help='Name of an update, or a mask such as "linux-*".')
+    ] = "*",
+    runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to look at.")] = 5,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why an update was installed on a machine, or was not."""
+    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.run_lookup import open_history, read_open_run_leases
+    from flows.cli.views.explanation import build_why_json, print_explanations
+    from tasks.errors import RequestError
+
+    history = open_history(records)
+    found = history.explain_updates(machine, update, runs=runs)
+    latest = history.read_latest_assessments([machine]).get(machine)
+    open_leases = read_open_run_leases(history.read_unfinished_runs(), records)
+    leases = {run: lease for run, lease in open_leases.items() if machine in history.read_machine_names(run)}
+    if not found and latest is None and not history.explain_updates(machine):
+        raise RequestError(f"nothing is recorded of a machine {machine!r}", hint=f"fleetpatch assess name={machine}")
+    if as_json:
+        print_json(build_why_json(machine, found, latest) | {"openMaintenanceRunIds": list(leases)})
+        return
+    print_explanations(machine, update, found, latest, runs=runs)
+    _print_holders(leases, records)
+
+
+def _require_machine_in_run(history: "History", run_id: str, machine: str) -> None:
+    from tasks.errors import RequestError
+
+    known = history.read_machine_names(run_id)
+    if machine not in known:
+        raise RequestError(
+            f"run {run_id} has no machine {machine!r}", hint=f"It has {', '.join(known[:10]) or 'none yet'}."
+        )
+
+
+def _print_approval(run: "RunInfo", records: str | None) -> None:
+    """Say who has let a run go on, or that it waits for somebody."""
+    from flows.approval.decisions import read_approval
+    from flows.cli.runtime.output import print_to_stdout
+    from flows.cli.views.approval import print_approval_status
+    from tasks.records.approvals import ApprovalDecision
+
+    approval = read_approval(run.id, records) if run.kind == "patch" else None
+    if approval is not None:
+        print_to_stdout("")
+        print_approval_status(run, approval)
+        if approval.decision is ApprovalDecision.WAITING:
+            print_to_stdout(f"Its plan: fleetpatch approvals {run.id}")
+
+
+def _print_unfinished_acts(history: "History", run: "RunInfo", records: str | None) -> None:
+    """Say what a run that has no end left open, and who looks after it."""
+    from flows.cli.runtime.output import print_to_stdout, to_safe_text
+    from flows.cli.runtime.run_lookup import find_unfinished_acts, read_open_run_leases
+    from tasks.states import UNFINISHED_RUN_STATES
+
+    if run.state not in UNFINISHED_RUN_STATES:
+        return
+    unfinished = find_unfinished_acts(history.read_journal(run.id))
+    if unfinished:
+        print_to_stdout("", "Begun, and no end is recorded (jobs on machines go on by themselves):")
+        for entry in unfinished:
+            print_to_stdout(
+                to_safe_text(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC")
+            )
+    _print_holders(read_open_run_leases([run], records), records)
+
+
+def _print_holders(leases: "Mapping[str, LeaseStatus | None]", records: str | None) -> None:
+    from flows.cli.runtime.output import print_to_stdout
+    from flows.cli.views.recovery import print_lease_holders
+
+    if leases:
+        print_to_stdout("")
+        print_lease_holders(leases, records)

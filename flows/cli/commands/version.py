@@ -1,0 +1,27 @@
+"""version: which fleetpatch this is."""
+
+from flows.cli.app import app
+from flows.cli.options import JsonOption
+
+
+@app.command("version", rich_help_panel="Set up")
+def print_version(as_json: JsonOption = False) -> None:
+    """Print the version of fleetpatch, and of what bites when it is another."""
+    import platform
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    from flows.cli.runtime.output import print_json, print_to_stdout
+
+    versions: dict[str, str] = {}
+    for name in ("fleetpatch", "prefect", "fastapi", "sqlalchemy", "paramiko", "pandas"):
+        try:
+            versions[name] = version_of(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    versions["python"] = platform.python_version()
+    if as_json:
+        print_json(versions)
+        return
+    print_to_stdout(f"fleetpatch {versions.pop('fleetpatch')}")
+    print_to_stdout("  " + ", ".join(f"{name} {each}" for name, each in versions.items()))

@@ -1,0 +1,85 @@
+"""Errors as the command reports them: kind, message, remedy and exit code."""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.cli.runtime.exit_codes import ExitCode
+from inventory.errors import FleetpatchError, InventoryError
+from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
+
+
+class CannotRun(FleetpatchError):
+    """fleetpatch itself can't run here: its environment lacks something."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDescription:
+    """An error as it is reported: what, what to do about it, and the exit code."""
+
+    kind: str
+    message: str
+    hint: str
+    exit_code: ExitCode
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON data."""
+        return {
+            "error": {"kind": self.kind, "message": self.message, "hint": self.hint, "exitCode": int(self.exit_code)}
+        }
+
+
+_PERMISSION_REMEDY = "Give this user the right to it and to the folders above it, or choose another place."
+
+
+_REMEDIES_BY_ERRNO: Mapping[int | None, str] = {
+    errno.ENOSPC: "Make room there, or choose another place.",
+    errno.EDQUOT: "Make room there, or choose another place.",
+    errno.EROFS: "Choose another place: nothing can be written there.",
+    errno.EACCES: _PERMISSION_REMEDY,
+    errno.EPERM: _PERMISSION_REMEDY,
+}
+
+
+def describe_error(error: BaseException) -> ErrorDescription:
+    """Return how an error is reported. Errors that nobody foresaw say so."""
+    kind = type(error).__name__
+    if isinstance(error, FleetpatchError):
+        return ErrorDescription(kind, str(error), error.hint, _to_error_exit_code(error))
+    if isinstance(error, KeyboardInterrupt):
+        return ErrorDescription("Interrupted", "interrupted", "", ExitCode.INTERRUPTED)
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_working_directory_deleted():
+        return ErrorDescription(
+            kind, "the folder that this was started in is gone", "Change to one that is there.", ExitCode.CANNOT_RUN
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return ErrorDescription(
+            kind, f"this path is too long: {error.filename!s:.100}…", "Give a shorter one.", ExitCode.BAD_INPUT
+        )
+    if isinstance(error, OSError) and error.errno in _REMEDIES_BY_ERRNO:
+        where = f"{error.filename}: " if error.filename else ""
+        return ErrorDescription(kind, f"{where}{error.strerror}", _REMEDIES_BY_ERRNO[error.errno], ExitCode.CANNOT_RUN)
+    hint = "This is a fault in fleetpatch, or in its environment: `fleetpatch doctor` checks that; --debug shows more."
+    return ErrorDescription(kind, f"{kind}: {error}", hint, ExitCode.CANNOT_RUN)
+
+
+def _is_working_directory_deleted() -> bool:
+    """Whether this process's folder was deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _to_error_exit_code(error: FleetpatchError) -> ExitCode:
+    match error:
+        case FleetPatchFailed():
+            return ExitCode.MACHINE_FAILED
+        case InventoryError() | RequestError() | CredentialError():
+            return ExitCode.BAD_INPUT
+        case WindowClosed():
+            return ExitCode.NOTHING_ATTEMPTED
+        case RecordsError() | _:
+            return ExitCode.CANNOT_RUN

@@ -1,0 +1,58 @@
+"""The command's exit codes, and which of them a run ends with."""
+
+from enum import IntEnum
+
+from tasks.model import RunReport
+from tasks.rules.runs.hooks import determine_state_with_hooks
+from tasks.states import OperationState
+
+
+class ExitCode(IntEnum):
+    """The command's exit codes. They are documented in docs/reference/command.md and don't change."""
+
+    SUCCESS = 0
+    MACHINE_FAILED = 1  # of some machine; the report is whole
+    BAD_INPUT = 2  # the inventory, the scope or the request can't be used; nothing was done
+    WARNINGS = 3
+    NOTHING_ATTEMPTED = 4  # nothing was attempted: the window was closed, or too short
+    CANNOT_RUN = 5  # fleetpatch itself can't run: records, environment
+    INTERRUPTED = 130
+
+
+def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
+    """Return the exit code of a run that came to its end.
+
+    Args:
+        report: the whole report.
+        was_stopped: whether somebody asked the run to stop. Its code says so where that kept something from being done.
+        has_report_error: whether its report could not be written. Its code says so where no machine failed.
+    """
+    code = _to_run_exit_code(report, was_stopped=was_stopped)
+    return ExitCode.CANNOT_RUN if has_report_error and code is not ExitCode.MACHINE_FAILED else code
+
+
+def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
+    code = _include_hooks(
+        _to_outcomes_exit_code(report),
+        determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped),
+    )
+    return ExitCode.INTERRUPTED if was_stopped and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
+
+
+def _include_hooks(code: ExitCode, state: OperationState) -> ExitCode:
+    """Return the code when the hooks of the run and its waves count too: by the state that they alone would give."""
+    if state is OperationState.FAILED:
+        return ExitCode.MACHINE_FAILED
+    return ExitCode.WARNINGS if code is ExitCode.SUCCESS and state is OperationState.COMPLETED_WITH_WARNINGS else code
+
+
+def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
+    attempted = [outcome for outcome in report.outcomes if not (outcome.wave is None and not outcome.steps)]
+    states = {outcome.state for outcome in attempted or report.outcomes}
+    if states & {OperationState.FAILED, OperationState.UNKNOWN}:
+        return ExitCode.MACHINE_FAILED
+    if report.run.kind == "plan" or states <= {OperationState.SUCCEEDED}:
+        return ExitCode.SUCCESS
+    if states == {OperationState.NOT_STARTED}:
+        return ExitCode.NOTHING_ATTEMPTED
+    return ExitCode.WARNINGS

@@ -1,0 +1,143 @@
+"""From options (and a request file) to a request: what is wrong is told with the option or key that it stands in."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from inventory.errors import InvalidInventory
+from inventory.files.located_yaml import parse_yaml
+from inventory.files.paths import expand_home
+from inventory.files.problems import ProblemCollector
+from inventory.files.text_files import read_text_file
+from tasks.errors import RequestError
+from tasks.reporting.formatting import format_count
+from tasks.reporting.sanitizing import sanitize_to_one_line
+
+RequestType = TypeVar("RequestType", bound=BaseModel)
+RequestTree = dict[str, object]
+
+MAX_FAULTS = 10
+"""Of a request; nobody reads on, and the next try tells the rest."""
+
+_OPTIONS_BY_KEY: Mapping[str, str] = {
+    "updates.classifications": "--classification",
+    "updates.include": "--include",
+    "updates.exclude": "--exclude",
+    "updates.published_before": "--published-before",
+    "window.start": "--window-start",
+    "window.minutes": "--minutes",
+    "window.zone": "--zone",
+    "outside_window": "--outside-window",
+    "waves.canary_count": "--canary",
+    "waves.canary_percent": "--canary",
+    "waves.size": "--wave-size",
+    "waves.percent": "--wave-percent",
+    "waves.at_once": "--at-once",
+    "waves.pause_minutes": "--pause",
+    "waves.failure_budget_count": "--failure-budget",
+    "waves.failure_budget_percent": "--failure-budget",
+    "waves.unreachable_percent": "--unreachable-percent",
+    "reboot": "--reboot",
+    "reboot_reserve_minutes": "--reserve",
+    "max_reboots": "--max-reboots",
+    "report_directory": "--report",
+}
+
+
+def load_request_file(path: Path) -> RequestTree:
+    """Return what a request file (YAML or JSON) says. Values of YAML stay the text that was written.
+
+    Raises:
+        RequestError: it can't be read, or isn't one.
+    """
+    path = expand_home(path, RequestError)
+    problems = ProblemCollector()  # read with the same care as inventories: pipes, sizes, depths, aliases, twins
+    text = read_text_file(path, problems)
+    data = _parse_request_text(path, text, problems) if text is not None else None
+    try:
+        problems.raise_if_any()
+    except InvalidInventory as error:
+        first, *more = error.problems
+        and_more = f" (and {format_count(len(more), 'more fault')})" if more else ""
+        raise RequestError(f"{first}{and_more}", hint=first.hint or "Correct it at that place.") from error
+    if not isinstance(data, dict):
+        raise RequestError(f"{path} holds no request", hint="Write keys such as `scope:` and `window: {minutes: 120}`.")
+    return data
+
+
+def _parse_request_text(path: Path, text: str, problems: ProblemCollector) -> object:
+    if path.suffix != ".json":
+        located = parse_yaml(path, text, problems)
+        return located.data if located else None
+    try:
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys)
+    except RecursionError as error:
+        raise RequestError(f"{path} nests too deeply", hint="Write it flatter.") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is no JSON that can be used: {error}", hint="Correct it at that place.") from error
+
+
+def _reject_duplicate_keys(pairs: Sequence[tuple[str, object]]) -> RequestTree:
+    found: RequestTree = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def merge_trees(base: RequestTree, over: RequestTree) -> RequestTree:
+    """Return the base with what is given over it; maps are merged key by key, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        base_value = result.get(key)
+        result[key] = (
+            merge_trees(base_value, value) if isinstance(base_value, dict) and isinstance(value, dict) else value
+        )
+    return result
+
+
+def remove_unset_values(tree: Mapping[str, object]) -> RequestTree:
+    """Return a tree without what was not given (None) and without branches that are empty for that."""
+    result: RequestTree = {}
+    for key, value in tree.items():
+        kept = remove_unset_values(value) if isinstance(value, dict) else value
+        if kept is not None and kept != {}:
+            result[key] = kept
+    return result
+
+
+def build_request(
+    kind: type[RequestType], tree: RequestTree, source: Path | None = None, verb: str = "patch"
+) -> RequestType:
+    """Return the request that a tree describes.
+
+    Args:
+        kind: of request.
+        tree: keys and values.
+        source: the file that the tree began with.
+        verb: the command that was asked for it.
+
+    Raises:
+        RequestError: with every key that is wrong, and the option that sets it.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        faults = [_describe_fault(each["loc"], each["msg"]) for each in found[:MAX_FAULTS]]
+        if len(found) > MAX_FAULTS:
+            faults.append(f"and {len(found) - MAX_FAULTS} more")
+        where = f"{source}, with the options: " if source else ""
+        hint = f"`fleetpatch {verb} --help` lists what is possible."
+        raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error
+
+
+def _describe_fault(location: tuple[int | str, ...], message: str) -> str:
+    key = sanitize_to_one_line(".".join(str(part) for part in location), 200)
+    option = next((o for name, o in _OPTIONS_BY_KEY.items() if key == name or key.startswith(f"{name}.")), "")
+    message = message.removeprefix("Value error, ")
+    return f"{option or key or 'request'}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,364 @@
+"""Carry a run out while somebody watches: the run in a thread of its own, signals and screen in the main one."""
+
+import contextvars
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from flows.cli.runtime import prefect_server
+from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from flows.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
+from flows.cli.runtime.output import print_to_stderr
+from flows.cli.runtime.progress import build_display
+from flows.cli.runtime.run_lookup import find_unfinished_acts, read_full_report
+from flows.engine.run_info import build_run_id
+from flows.execution import resume_execution
+from flows.local_run import build_reporting_runner, execute_locally
+from flows.ports.caller import Caller, use_caller
+from flows.recovery.abandoned_runs import AbandonedRun
+from flows.recovery.cancellation import CancelRequest, record_stop_request
+from flows.recovery.reconciliation import ReconcileResult, recover_runs
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from inventory.errors import FleetpatchError
+from tasks.errors import FleetPatchFailed, RecordsError, RequestError
+from tasks.model import RunInfo, RunReport, Window
+from tasks.protocols.clock import SystemClock
+from tasks.protocols.records import JournalEntry
+from tasks.records.queries.history import History, find_machines_without_outcome
+from tasks.records.setup import open_records
+from tasks.reporting.formatting import format_count
+from tasks.rules.timing.maintenance_window import build_window as open_window
+from tasks.states import OperationState
+from tasks.steps.context.stop_token import StopToken
+
+POLL_SECONDS = 0.1  # how soon a Ctrl-C is answered
+_RECORD_DETACH_SECONDS = 3.0
+
+RunRequest = PatchRequest | AssessRequest
+
+
+class _DetachRequested(BaseException):
+    """A second Ctrl-C: unwinds the display, and nothing else."""
+
+
+@dataclass(slots=True)
+class _ThreadResult:
+    """What a run in a thread came to."""
+
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that came to its end.
+
+    Attributes:
+        exit_code: the exit code that this means.
+        was_interrupted: whether a person here asked it to stop.
+        report_error: why its report could not be written; None when it was, or when there is none.
+    """
+
+    report: RunReport
+    exit_code: ExitCode
+    was_interrupted: bool = False
+    report_error: FleetpatchError | None = None
+
+
+def run_request_in_session(
+    request: RunRequest, machine_names: Sequence[str], *, as_flow: bool, records: str | None
+) -> RunResult:
+    """Carry a request out, show its progress on stderr, and mind Ctrl-C and SIGTERM.
+
+    Args:
+        request: what is to be done.
+        machine_names: of the machines in its scope, for the display.
+        as_flow: as a Prefect flow; otherwise without Prefect.
+        records: URL of the records.
+
+    Raises:
+        FleetpatchError: the run could not be carried out. That machines failed is no error: the report says so.
+    """
+    run_id = build_run_id(SystemClock().now())
+    changes_machines = isinstance(request, PatchRequest) and not request.dry_run
+    runs = _SessionRuns((run_id,), machine_names, _build_window(request), must_record_stop=changes_machines)
+    return _run_single_in_session(
+        runs, lambda caller: _execute_request(request, caller, as_flow=as_flow), as_flow=as_flow, records=records
+    )
+
+
+def resume_run_in_session(
+    run: RunInfo, machine_names: Sequence[str], *, finalize_reason: str = "", as_flow: bool, records: str | None
+) -> RunResult:
+    """Take a run up that nobody carries out any more, in the same way.
+
+    Args:
+        run: the run.
+        machine_names: of its machines, for the display.
+        finalize_reason: why nothing more is begun; "" when the run is resumed.
+        as_flow: as a Prefect flow; otherwise without Prefect.
+        records: URL of the records.
+
+    Raises:
+        FleetpatchError: it could not be taken up: somebody carries it, say.
+    """
+    runs = _SessionRuns(
+        (run.id,), machine_names, run.window, must_record_stop=True, is_finalize_only=bool(finalize_reason)
+    )
+    return _run_single_in_session(
+        runs,
+        lambda caller: _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow),
+        as_flow=as_flow,
+        records=records,
+    )
+
+
+def recover_runs_in_session(
+    abandoned_runs: Sequence[AbandonedRun], machine_names: Sequence[str], *, as_flow: bool, records: str | None
+) -> Sequence[tuple[AbandonedRun, RunResult | FleetpatchError]]:
+    """Take up runs that nobody carries out any more, all at once, in the same way.
+
+    Args:
+        abandoned_runs: the runs.
+        machine_names: of their machines, for the display.
+        as_flow: each as a Prefect flow of its own; otherwise without Prefect.
+        records: URL of the records.
+    """
+
+    def recover_one(abandoned_run: AbandonedRun, caller: Caller) -> RunReport:
+        try:
+            with use_caller(caller):
+                abandoned_run.signal_stop(caller.stop_token)
+                return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
+        except FleetPatchFailed as failure:
+            return failure.report
+
+    runs = _SessionRuns(
+        tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
+    )  # each run is noted on its own
+    thread_result, was_interrupted, report_errors = _run_in_session(
+        runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
+    )
+    results: Sequence[ReconcileResult] = thread_result.result or ()
+    if thread_result.error is not None:
+        raise thread_result.error
+    return [
+        (
+            each.abandoned_run,
+            _build_recovery_result(each, was_interrupted, report_errors.get(each.abandoned_run.run.id)),
+        )
+        for each in results
+    ]
+
+
+def _build_recovery_result(
+    recovery: ReconcileResult, was_interrupted: bool, report_error: FleetpatchError | None
+) -> RunResult | FleetpatchError:
+    if recovery.report is None:
+        return recovery.error or RequestError("the run ended without a report")
+    code = to_exit_code(
+        recovery.report,
+        was_stopped=was_interrupted and not recovery.abandoned_run.finalize_reason,
+        has_report_error=report_error is not None,
+    )
+    return RunResult(recovery.report, code, was_interrupted, report_error)
+
+
+def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as_flow: bool) -> RunReport:
+    if finalize_reason:
+        caller.stop_token.request_stop(finalize_reason)
+    if not as_flow:
+        return resume_execution(run_id, caller, build_reporting_runner)
+    from flows.patch import resume_fleet
+
+    return resume_fleet(run_id, settle=bool(finalize_reason))
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionRuns:
+    """What the display shows of a run (or some), and whether a wish to stop it is noted for whoever comes after us."""
+
+    run_ids: Sequence[str]
+    machine_names: Sequence[str]
+    window: Window | None
+    must_record_stop: bool
+    is_finalize_only: bool = False
+
+
+def _run_single_in_session(
+    runs: _SessionRuns, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None
+) -> RunResult:
+    stop_token = StopToken()
+    thread_result, was_interrupted, report_errors = _run_in_session(
+        runs, body, as_flow=as_flow, records=records, stop_token=stop_token
+    )
+    report: RunReport | None = thread_result.result
+    if report is None:
+        raise thread_result.error or RequestError("the run ended without a report")
+    report_error = report_errors.get(report.run.id)
+    code = to_exit_code(
+        report,
+        was_stopped=stop_token.is_stopping and not runs.is_finalize_only,
+        has_report_error=report_error is not None,
+    )
+    return RunResult(report, code, was_interrupted, report_error)
+
+
+def _run_in_session(
+    runs: _SessionRuns,
+    body: Callable[[Caller], object],
+    *,
+    as_flow: bool,
+    records: str | None,
+    stop_token: StopToken | None = None,
+) -> tuple[_ThreadResult, bool, Mapping[str, FleetpatchError]]:
+    """Do it in a thread, and show how it goes.
+
+    Returns:
+        What it came to, whether a person here asked it to stop, and which runs' reports could not be written.
+    """
+    if as_flow:
+        prefect_server.ensure_prefect_server()
+    stop_token, thread_result = stop_token or StopToken(), _ThreadResult()
+    report_errors: dict[str, FleetpatchError] = {}
+    single_run_id = runs.run_ids[0] if len(runs.run_ids) == 1 else None
+    try:
+        with build_display(
+            runs.machine_names, runs.window, f"run {single_run_id}" if single_run_id else f"{len(runs.run_ids)} runs"
+        ) as listener:
+            caller = Caller(
+                listener=listener,
+                stop_token=stop_token,
+                records_url=records,
+                run_id=single_run_id,
+                report_errors=report_errors,
+            )
+            with InterruptHandler(stop_token) as interrupts, use_caller(caller):
+                _wait_for_thread(
+                    _start_thread(functools.partial(body, caller), thread_result), interrupts, runs, caller
+                )
+    except _DetachRequested:
+        _detach(runs.run_ids, records)
+    return thread_result, bool(interrupts.stop_reason), report_errors
+
+
+def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> RunReport:
+    if not as_flow:
+        return execute_locally(request, caller)
+    if isinstance(request, PatchRequest):
+        from flows.patch import patch_fleet
+
+        return patch_fleet(request)
+    from flows.assess import assess_fleet
+
+    return assess_fleet(request)
+
+
+def _build_window(request: RunRequest) -> Window | None:
+    if isinstance(request, AssessRequest) or request.dry_run:
+        return None
+    requested_window = request.window
+    return open_window(requested_window.start, requested_window.minutes, requested_window.zone, SystemClock().now())
+
+
+def _start_thread(body: Callable[[], object], thread_result: _ThreadResult) -> threading.Thread:
+    def run_body() -> None:
+        try:
+            thread_result.result = body()
+        except FleetPatchFailed as failure:
+            thread_result.result = failure.report
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
+            thread_result.error = error
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run_body,), name="run", daemon=True)
+    thread.start()
+    return thread
+
+
+def _wait_for_thread(
+    thread: threading.Thread, interrupts: InterruptHandler, runs: _SessionRuns, caller: Caller
+) -> None:
+    is_stop_printed = False
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        if interrupts.stop_reason and not is_stop_printed:
+            is_stop_printed = True
+            print_stopping(interrupts.stop_reason, runs.run_ids, _read_running_acts(runs.run_ids, caller.records_url))
+            for run_id in (
+                runs.run_ids if runs.must_record_stop else ()
+            ):  # it stands for whoever finishes what this one can't
+                record_stop = functools.partial(record_stop_request, run_id, caller, interrupts.stop_reason)
+                threading.Thread(target=record_stop, name="note", daemon=True).start()
+        if interrupts.is_detach_requested:
+            raise _DetachRequested
+
+
+def _read_running_acts(run_ids: Sequence[str], records: str | None) -> list[JournalEntry] | None:
+    try:
+        with open_records(records) as records_database:
+            return [
+                entry for run_id in run_ids for entry in find_unfinished_acts(records_database.read_entries(run_id))
+            ]
+    except RecordsError:
+        return None
+
+
+def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
+    """End this process now. Its threads are in the middle of things that only the machines know the end of."""
+    print_detached(run_ids, _read_running_acts(run_ids, records))
+    recording = threading.Thread(target=_record_detach, args=(run_ids, records), daemon=True)
+    recording.start()
+    recording.join(_RECORD_DETACH_SECONDS)
+    prefect_server.stop_ephemeral_servers()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
+    """Keep in the records that nobody watches these runs any more. One that has ended meanwhile keeps its end."""
+    from tasks.records.queries.history import History
+
+    try:
+        with open_records(records) as records_database:
+            for run_id in run_ids:
+                run = History(records_database).find_run(run_id)
+                message = "left by a second Ctrl-C; what ran on machines went on"
+                detached_run = replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now())
+                if run.state is OperationState.IN_PROGRESS:
+                    records_database.save(detached_run)
+    except RecordsError:
+        return  # it was said on screen where to look
+
+
+RUN_POLL_SECONDS = 1.0
+
+
+WAIT_MESSAGE_SECONDS = 10.0
+
+
+def wait_for_run_end(history: History, cancel_request: CancelRequest, records: str | None) -> RunResult | None:
+    """Wait until a run has ended that somebody else carries out; None when nobody does (any more)."""
+    run_id, printed_at = cancel_request.run.id, 0.0
+    with open_records(records) as records_database:
+        while True:
+            lease = records_database.leases.find_lease(run_id)
+            if (
+                history.find_run(run_id).state is not OperationState.IN_PROGRESS
+            ):  # read after the lease, which is given back last of all
+                report = read_full_report(history, run_id)
+                return RunResult(report, to_exit_code(report))
+            if lease is None or not lease.is_held:
+                return None
+            if time.monotonic() - printed_at >= WAIT_MESSAGE_SECONDS:
+                printed_at = time.monotonic()
+                open_machines = find_machines_without_outcome(history.read_report(run_id))
+                print_to_stderr(f"waiting for {format_count(len(open_machines), 'machine')}")
+            time.sleep(RUN_POLL_SECONDS)

@@ -1,0 +1,211 @@
+"""What waits for approval on the screen: the plan, machine by machine, and what was decided."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from flows.approval.decisions import WaitingRun
+from flows.approval.plan_rendering import (
+    count_fixed_cves,
+    describe_plan,
+    find_service_restarts,
+    group_identical_plans,
+    join_names,
+)
+from flows.approval.wording import describe_approval, format_moment
+from flows.cli.runtime.output import get_stdout_console, print_to_stdout, render_count, to_safe_text
+from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from flows.cli.views.plan import print_machine_plan, render_reboot_expectation
+from flows.cli.views.recovery import build_lease_holder_json
+from tasks.model import MachinePlan, RunInfo, RunReport
+from tasks.protocols.leases import LeaseStatus
+from tasks.records.approvals import Approval, ApprovalDecision
+from tasks.reporting.descriptions import describe_prediction
+from tasks.reporting.formatting import format_iso_utc
+from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.figures import collect_cves, compute_min_seconds, predict_reboot
+from tasks.rules.timing.maintenance_window import describe_window
+from tasks.states import URGENT_CLASSIFICATIONS
+
+
+def print_waiting_runs(waiting_runs: Sequence[WaitingRun]) -> None:
+    """Show the runs that wait, what expires first on top."""
+    if not waiting_runs:
+        print_to_stdout("No run waits for approval.")
+        return
+    grid = build_table(
+        build_unwrapped_column("run"),
+        "configuration or scope",
+        build_number_column("machines"),
+        build_number_column("updates"),
+        build_number_column("security"),
+        "until",
+        "started by",
+    )
+    for each in waiting_runs:
+        run, chosen = each.run, [update for plan in each.plans for update in plan.chosen]
+        grid.add_row(
+            run.id,
+            to_safe_text(str(run.request.get("configuration") or run.scope), limit=30),
+            str(sum(bool(plan.chosen) for plan in each.plans)),
+            render_count(len(chosen), "bold"),
+            render_count(sum(update.classification in URGENT_CLASSIFICATIONS for update in chosen), "red"),
+            format_moment(each.approval.expires_at, _find_zone_name(run)),
+            to_safe_text(run.started_by, limit=20),
+        )
+    print_to_stdout(grid)
+    _print_unwrapped(f"The plan: fleetpatch approvals {waiting_runs[0].run.id}")
+    _print_unwrapped(f"Let it go on: {build_approve_command(waiting_runs[0].run.id, waiting_runs[0].approval.digest)}")
+
+
+def print_plan_for_approval(report: RunReport, approval: Approval | None) -> None:
+    """Show the whole plan of a run, and what was decided about it."""
+    run = report.run
+    print_to_stdout(Text.assemble(("Plan of run ", "bold"), (run.id, "bold"), f": {describe_plan(report)}"))
+    if run.window is not None:
+        print_to_stdout(f"Window {describe_window(run.window)}")
+    print_approval_status(run, approval)
+    print_to_stdout("", _build_plan_table(report))
+    for names, plan in group_identical_plans(report.plans):
+        print_machine_plan(plan, names)
+        fixed = collect_cves(plan.chosen)
+        if fixed:
+            print_to_stdout(Text.assemble("  fixes ", to_safe_text(join_names(fixed, 20), "dim")))
+    for machine, services in find_service_restarts(report).items():
+        print_to_stdout(
+            Text.assemble(
+                to_safe_text(machine), " already runs on replaced files: ", to_safe_text(join_names(services))
+            )
+        )
+
+
+def print_approval_status(run: RunInfo, approval: Approval | None) -> None:
+    """Say what stands of a run's approval, and how to decide."""
+    if approval is None:
+        print_to_stdout("It does not wait for approval.")
+        return
+    what = describe_approval(approval, _find_zone_name(run))
+    print_to_stdout(
+        Text.assemble(to_safe_text(what[:1].upper() + what[1:]), (f" (plan {approval.digest[:12]})", "dim"))
+    )
+    if approval.decision is ApprovalDecision.WAITING:
+        _print_unwrapped(f"Let it go on: {build_approve_command(run.id, approval.digest)}")
+
+
+def print_decision(approval: Approval, run: RunInfo, lease: LeaseStatus | None) -> None:
+    """Say what a decision means."""
+    _print_unwrapped(f"Run {run.id}: {describe_approval(approval, _find_zone_name(run))}")
+    if lease is None or not lease.is_held:
+        _print_unwrapped(f"Nobody carries it out now; whoever takes it up finds this: fleetpatch resume {run.id}")
+    elif approval.decision is ApprovalDecision.APPROVED:
+        _print_unwrapped("It goes on within some seconds, and begins when its window is open.")
+    else:
+        _print_unwrapped("It ends within some seconds; nothing was begun.")
+
+
+def build_waiting_run_json(waiting_run: WaitingRun) -> dict[str, object]:
+    """Return a waiting run as JSON data."""
+    return {
+        **_build_approval_fields(waiting_run.approval),
+        "scope": waiting_run.run.scope,
+        "configuration": waiting_run.run.request.get("configuration") or None,
+        "startedBy": waiting_run.run.started_by,
+        "machines": [_build_plan_json(plan) for plan in waiting_run.plans],
+    }
+
+
+def build_approval_json(report: RunReport, approval: Approval | None) -> dict[str, object]:
+    """Return a run's plan and what was decided about it as JSON data."""
+    part = (
+        _build_approval_fields(approval)
+        if approval is not None
+        else {"maintenanceRunId": report.run.id, "approval": None}
+    )
+    return {
+        **part,
+        "recordedPlan": compute_plan_digest(collect_planned_updates(report.plans)),
+        "startedBy": report.run.started_by,
+        "machines": [_build_plan_json(plan) for plan in report.plans],
+    }
+
+
+def build_decision_json(approval: Approval, lease: LeaseStatus | None) -> dict[str, object]:
+    """Return a decision as JSON data."""
+    return {**_build_approval_fields(approval), **build_lease_holder_json(lease)}
+
+
+def _build_approval_fields(approval: Approval) -> dict[str, object]:
+    return {
+        "maintenanceRunId": approval.run_id,
+        "approval": approval.decision.value or "waiting",
+        "plan": approval.digest,
+        "askedDateTime": format_iso_utc(approval.asked_at),
+        "expiresDateTime": format_iso_utc(approval.expires_at),
+        "decidedBy": approval.who or None,
+        "decidedDateTime": format_iso_utc(approval.decided_at),
+        "remark": approval.remark,
+    }
+
+
+def _build_plan_json(plan: MachinePlan) -> dict[str, object]:
+    return {
+        "machine": plan.machine,
+        "minutes": round(plan.prediction.total_seconds / 60, 1),
+        "minutesWithoutReboot": round(compute_min_seconds(plan) / 60, 1),
+        "predictionBasis": plan.prediction.basis,
+        "rebootExpected": predict_reboot(plan).value,
+        "updates": [
+            {
+                "id": update.id,
+                "name": update.name,
+                "installed": update.installed,
+                "version": update.available,
+                "classification": update.classification.value,
+                "cves": list(update.cves) if update.cves is not None else None,
+            }
+            for update in plan.chosen
+        ],
+        "skipped": [
+            {"id": each.update.id, "name": each.update.name, "state": each.state.value, "reason": each.reason}
+            for each in plan.skipped
+        ],
+        "notes": list(plan.notes),
+    }
+
+
+def _build_plan_table(report: RunReport) -> Table:
+    grid = build_table(
+        build_number_column("wave"),
+        build_unwrapped_column("machine"),
+        build_number_column("updates"),
+        build_number_column("security"),
+        build_number_column("CVEs"),
+        build_number_column("minutes"),
+        build_unwrapped_column("reboot"),
+    )
+    plans = {plan.machine: plan for plan in report.plans}
+    for wave in report.waves:
+        for name in wave.machines:
+            plan = plans.get(name)
+            if plan is None:
+                grid.add_row(str(wave.number), to_safe_text(name), "no plan", "", "", "", "")
+                continue
+            grid.add_row(
+                f"{wave.number}{' canary' if wave.canary else ''}",
+                to_safe_text(name),
+                render_count(len(plan.chosen), "bold"),
+                render_count(sum(update.classification in URGENT_CLASSIFICATIONS for update in plan.chosen), "red"),
+                str(count_fixed_cves(plan)),
+                describe_prediction(plan) if plan.chosen else "",
+                render_reboot_expectation(predict_reboot(plan)),
+            )
+    return grid
+
+
+def _find_zone_name(run: RunInfo) -> str:
+    return run.window.zone if run.window else "UTC"
+
+
+def _print_unwrapped(line: str) -> None:
+    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # a command in it is copied as it stands

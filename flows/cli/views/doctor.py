@@ -1,0 +1,180 @@
+"""Readiness on the screen: a mark for each check of each machine, and below it what is wrong and the remedy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Column
+from rich.text import Text
+
+from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, shorten_list, to_safe_text
+from flows.cli.runtime.table import build_table, build_unwrapped_column
+from flows.doctor import CHECK_NAMES, CUSTOM_CHECK_PREFIX, PACKAGE_LISTS_CHECK, Readiness, find_worst_level
+from tasks.model import Finding
+from tasks.reporting.formatting import format_count
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
+from tasks.states import FindingLevel
+
+MAX_NAMES = 6
+_CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {
+    "reach": ("reach",),
+    "key": ("host key",),
+    "login": ("login",),
+    "root": ("privilege",),
+    "facts": ("facts",),
+    "clock": ("clock",),
+    "disk": ("disk",),
+    "pkgs": ("packages", "repositories", PACKAGE_LOCK_CHECK, PACKAGE_LISTS_CHECK),
+    "boot": ("pending-reboot",),
+    "auto": ("auto-updater",),
+    "held": ("held",),
+}
+_READINESS_LABELS = {FindingLevel.GOOD: "ready", FindingLevel.WARN: "ready", FindingLevel.BLOCK: "not ready"}
+
+
+def render_readiness(level: FindingLevel) -> Text:
+    """Return whether a machine is ready, in a word."""
+    text = render_state(_READINESS_LABELS[level])
+    return Text.assemble(text, (" !", "yellow")) if level is FindingLevel.WARN else text
+
+
+def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Readiness]) -> ExitCode:
+    """Return the exit code: what is worst decides."""
+    if find_worst_level(own_findings) is FindingLevel.BLOCK:
+        return ExitCode.CANNOT_RUN
+    levels = {each.level for each in machines} | {find_worst_level(own_findings)}
+    if FindingLevel.BLOCK in levels:
+        return ExitCode.MACHINE_FAILED
+    return ExitCode.WARNINGS if FindingLevel.WARN in levels else ExitCode.SUCCESS
+
+
+def build_doctor_json(
+    own_findings: Sequence[Finding], machines: Sequence[Readiness], server: Sequence[Finding] = ()
+) -> dict[str, object]:
+    """Return it as JSON data."""
+    return {
+        "fleetpatch": [_build_finding_json(each) for each in own_findings],
+        "server": [_build_finding_json(each) for each in server],
+        "machines": [
+            {
+                "machineName": each.machine,
+                "ready": each.level is not FindingLevel.BLOCK,
+                "level": each.level.value,
+                "findings": [_build_finding_json(finding) for finding in each.findings],
+            }
+            for each in machines
+        ],
+        "exitCode": int(to_doctor_exit_code((*own_findings, *server), machines)),
+    }
+
+
+def print_installation_findings(findings: Sequence[Finding]) -> None:
+    """Show what was found of fleetpatch itself: all of it only when something is wrong."""
+    if find_worst_level(findings) is FindingLevel.GOOD:
+        print_to_stdout(
+            Text.assemble(
+                render_finding_mark(FindingLevel.GOOD), " fleetpatch itself: libraries, packages and records are fine"
+            )
+        )
+        return
+    _print_findings(findings)
+
+
+def print_server_findings(findings: Sequence[Finding]) -> None:
+    """Show what was found of the Prefect server: all of it, as each line is another part that has to work."""
+    _print_findings(findings)
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    for each in findings:
+        print_to_stdout(
+            Text.assemble(render_finding_mark(each.level), " ", (each.check, "bold"), ": ", to_safe_text(each.message))
+        )
+        if each.remedy and each.level is not FindingLevel.GOOD:
+            print_to_stdout(Text.assemble("    ", to_safe_text(each.remedy, "dim")))
+
+
+def print_machine_readiness(machines: Sequence[Readiness]) -> None:
+    """Show machines as a table of marks, then every warning and fault once, with the machines that have it."""
+    has_custom_checks = any(_find_custom_check_findings(each) for each in machines)
+    shorts = (*_CHECKS_BY_COLUMN, *(["own"] if has_custom_checks else []))
+    grid = build_table(
+        build_unwrapped_column("machine"),
+        build_unwrapped_column(""),
+        *(Column(short, justify="center", no_wrap=True) for short in shorts),
+    )
+    grid.padding = (0, 0, 0, 0)  # a dozen columns of one mark each
+    for each in machines:
+        custom_findings = _find_custom_check_findings(each)
+        marks = (
+            [render_finding_mark(find_worst_level(custom_findings)) if custom_findings else Text("·", style="dim")]
+            if has_custom_checks
+            else []
+        )
+        grid.add_row(to_safe_text(each.machine), render_readiness(each.level), *_render_check_marks(each), *marks)
+    print_to_stdout("", grid)
+    for (check, level, message, remedy), names in _group_findings(machines).items():
+        whom = ", ".join(sanitize_to_one_line(name) for name in shorten_list(names, MAX_NAMES))
+        print_to_stdout(
+            "",
+            Text.assemble(
+                render_finding_mark(level), " ", (check, "bold"), ": ", to_safe_text(message), (f"  [{whom}]", "cyan")
+            ),
+        )
+        if remedy:
+            print_to_stdout(Text.assemble("    ", to_safe_text(remedy)))
+    ready = sum(each.level is not FindingLevel.BLOCK for each in machines)
+    verb = "is" if len(machines) == 1 else "are"
+    print_to_stdout("", f"{ready} of {format_count(len(machines), 'machine')} {verb} ready.")
+
+
+def _find_custom_check_findings(machine: Readiness) -> list[Finding]:
+    """Return what the checks of the machine's owner answered."""
+    return [each for each in machine.findings if each.check.startswith(CUSTOM_CHECK_PREFIX)]
+
+
+def _render_check_marks(machine: Readiness) -> list[Text]:
+    """Return a mark for each check; a dot where it could not be asked."""
+    findings = machine.findings
+    reached = max((CHECK_NAMES.index(each.check) for each in findings if each.check in CHECK_NAMES), default=-1)
+    blocked = any(each.level is FindingLevel.BLOCK and CHECK_NAMES.index("facts") >= reached for each in findings)
+    complete = not blocked and not machine.has_unread_lists
+    marks = []
+    for checks in _CHECKS_BY_COLUMN.values():
+        check_findings = [each for each in findings if each.check in checks]
+        position = CHECK_NAMES.index(checks[0])
+        if check_findings:
+            marks.append(render_finding_mark(find_worst_level(check_findings)))
+        else:
+            marks.append(
+                render_finding_mark(FindingLevel.GOOD) if complete or position < reached else Text("·", style="dim")
+            )
+    return marks
+
+
+def _group_findings(machines: Iterable[Readiness]) -> dict[tuple[str, FindingLevel, str, str], list[str]]:
+    """Return what is not good, faults first, with the names of the machines that share it."""
+    groups: dict[tuple[str, FindingLevel, str, str], list[str]] = {}
+    for each in machines:
+        for finding in each.findings:
+            if finding.level is not FindingLevel.GOOD:
+                key = (finding.check, finding.level, finding.message, finding.remedy)
+                groups.setdefault(key, []).append(each.machine)
+    return dict(
+        sorted(
+            groups.items(), key=lambda item: (item[0][1] is not FindingLevel.BLOCK, _find_check_position(item[0][0]))
+        )
+    )
+
+
+def _find_check_position(check: str) -> int:
+    return CHECK_NAMES.index(check) if check in CHECK_NAMES else len(CHECK_NAMES)
+
+
+def _build_finding_json(finding: Finding) -> dict[str, object]:
+    return {
+        "check": finding.check,
+        "level": finding.level.value,
+        "message": finding.message,
+        "remedy": finding.remedy,
+    }

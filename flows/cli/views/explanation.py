@@ -1,0 +1,139 @@
+"""Why updates were installed or not, on the screen and as JSON."""
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from rich.text import Text
+
+from flows.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, to_safe_text
+from tasks.model import Assessment
+from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc, format_moment
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.machine_checks.packages import check_concurrent_changes, check_package_problems
+from tasks.rules.machine_checks.service_restarts import check_outdated_services
+from tasks.states import UpdateState
+
+ALL_UPDATES_MASK = "*"
+"""The mask of all updates."""
+
+
+_UTC = ZoneInfo("UTC")
+
+
+def build_explanation_json(explanation: Explanation) -> dict[str, object]:
+    """Return a reason as JSON data."""
+    return {
+        "machineName": explanation.machine,
+        "patchName": explanation.update.name,
+        "version": explanation.update.available,
+        "versionBefore": explanation.update.installed,
+        "classifications": [explanation.update.classification.value],
+        "installationState": explanation.state.value,
+        "reason": explanation.reason,
+        "dateTime": format_iso_utc(explanation.at),
+        "maintenanceRunId": explanation.run_id or None,
+        "source": "assessment" if explanation.is_from_assessment else "run",
+    }
+
+
+def build_why_json(
+    machine: str, explanations: Sequence[Explanation], assessment: Assessment | None
+) -> dict[str, object]:
+    """Return reasons, and how the machine stood when it was last looked at, as JSON data."""
+    packages, error = (assessment.packages, assessment.error) if assessment else (None, None)
+    return {
+        "machine": machine,
+        "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
+        "assessmentError": error.message if error else None,
+        "packageProblems": list(packages.problems) if packages else None,
+        "servicesToRestart": list(packages.services_to_restart) if packages else None,
+        "explanations": [build_explanation_json(each) for each in explanations],
+    }
+
+
+def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
+    """Say why a machine could not be assessed, or what is wrong with its packages and services."""
+    packages, error = assessment.packages, assessment.error
+    when = format_moment(assessment.at, _UTC)
+    if packages is None:
+        why = error.message if error else "no reason was recorded"
+        print_to_stdout(
+            Text.assemble(
+                to_safe_text(assessment.machine, "bold"),
+                f" could not be assessed on {when} UTC: ",
+                to_safe_text(why, "red"),
+            )
+        )
+        if error and error.hint:
+            print_to_stdout(Text.assemble("  ", to_safe_text(error.hint, "dim")))
+        rest = "What is known is older." if older else "What is pending there is not known."
+        print_to_stdout(f"  {rest} Once that is mended: fleetpatch assess name={assessment.machine}", "")
+        return
+    broken = check_package_problems(packages, repair_allowed=False)
+    for finding in (*broken, *check_concurrent_changes(packages), *check_outdated_services(packages)):
+        print_to_stdout(
+            Text.assemble(
+                render_finding_mark(finding.level),
+                " ",
+                to_safe_text(assessment.machine, "bold"),
+                ": ",
+                to_safe_text(finding.message),
+            )
+        )
+        print_to_stdout(Text.assemble("  ", to_safe_text(f"{finding.remedy} Assessed, {when} UTC.", "dim")), "")
+
+
+def print_explanations(
+    machine: str, mask: str, explanations: Sequence[Explanation], assessment: Assessment | None = None, *, runs: int = 5
+) -> None:
+    """Show how the machine stands, and reasons: of named updates all, newest first; else each update's newest one."""
+    if assessment is not None:
+        _print_assessment_problems(assessment, older=bool(explanations))
+    if not explanations and assessment is not None and assessment.packages is None:
+        return
+    if not explanations:
+        what = "No update is pending" if mask == ALL_UPDATES_MASK else f"No pending update matches {mask!r}"
+        print_to_stdout(
+            to_safe_text(f"{what} on {machine}, and none is recorded in its latest {format_count(runs, 'run')}.")
+        )
+        return
+    by_update: dict[str, list[Explanation]] = {}
+    for each in explanations:
+        by_update.setdefault(each.update.name, []).append(each)
+    for name, every in by_update.items():
+        print_to_stdout(Text.assemble(to_safe_text(name, "bold"), " on ", to_safe_text(machine)))
+        for each in [choose_explanation(every)] if mask == ALL_UPDATES_MASK else every:
+            where = "assessed" if each.is_from_assessment else f"run {each.run_id}"
+            print_to_stdout(Text.assemble("  ", render_state(each.state), ": ", to_safe_text(each.reason)))
+            print_to_stdout(
+                Text.assemble(
+                    "    ",
+                    to_safe_text(f"{_format_version_change(each)}; {where}, {format_moment(each.at, _UTC)} UTC", "dim"),
+                )
+            )
+    if mask == ALL_UPDATES_MASK and len(explanations) > len(by_update):
+        print_to_stdout(
+            "",
+            Text(f"Earlier reasons of an update: fleetpatch why {sanitize_to_one_line(machine)} UPDATE", style="dim"),
+        )
+
+
+def _format_version_change(each: Explanation) -> str:
+    """Return "old → new"; what was repaired has stayed the version that it was."""
+    old, new = each.update.installed or NO_FIGURE, each.update.available
+    return new if old == new else f"{old} → {new}"
+
+
+def choose_explanation(explanations: Sequence[Explanation]) -> Explanation:
+    """Return the newest reason of one update: why a run left it is told before that it is available. Pure.
+
+    Args:
+        explanations: of the same update; what was assessed first, then what runs did, newest first.
+    """
+    first, *rest = explanations
+    if first.reason != AVAILABLE_REASON or not rest:
+        return first
+    run = rest[0]
+    is_same_version = run.state is not UpdateState.INSTALLED and run.update.available == first.update.available
+    return run if is_same_version else first

@@ -1,0 +1,204 @@
+"""How the fleet stands, on the screen and as JSON."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from rich.text import Text
+
+from flows.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
+from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from flows.cli.views.doctor import render_readiness
+from flows.cli.views.plan import render_version_change
+from flows.doctor import check_assessment, find_worst_level
+from inventory.machine import Machine
+from tasks.model import Assessment, Update
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.states import URGENT_CLASSIFICATIONS, Compliance
+
+MAX_NAMES = 5
+
+MissingUpdates = Sequence[tuple[Machine, Update]]
+
+
+def build_machine_status_json(machine: Machine, assessment: Assessment | None) -> dict[str, object]:
+    """Return a machine and how it stands as JSON data."""
+    facts = assessment.facts if assessment else None
+    known = assessment is not None and assessment.packages is not None
+    return {
+        "machineName": machine.name,
+        "address": machine.address,
+        "environment": machine.environment,
+        "location": machine.location,
+        "groups": list(machine.groups),
+        "tags": dict(machine.tags),
+        "owner": machine.owner.value,
+        "complianceState": (assessment.compliance if assessment else Compliance.NOT_ASSESSED).value,
+        "osName": facts.os_name if facts else None,
+        "criticalAndSecurityPatchCount": assessment.urgent_count if assessment and known else None,
+        "otherPatchCount": assessment.other_count if assessment and known else None,
+        "servicesToRestart": list(assessment.packages.services_to_restart)
+        if assessment and assessment.packages
+        else None,
+        "readiness": find_worst_level(check_assessment(assessment)).value if assessment else None,
+        "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
+        "error": assessment.error.message if assessment and assessment.error else None,
+    }
+
+
+def print_machine_statuses(machines: Sequence[Machine], latest: Mapping[str, Assessment]) -> None:
+    """Show machines as a table."""
+    now, names = datetime.now(UTC), [machine.name for machine in machines]
+    grid = build_table(
+        build_unwrapped_column("machine"),
+        build_unwrapped_column("compliance"),
+        build_unwrapped_column("env"),
+        build_unwrapped_column("system"),
+        build_number_column("crit+sec"),
+        build_number_column("other"),
+        build_number_column("restart"),
+        build_unwrapped_column("readiness"),
+        build_number_column("assessed"),
+    )
+    for machine in machines:
+        assessment = latest.get(machine.name)
+        known = assessment is not None and assessment.packages is not None
+        facts = assessment.facts if assessment else None
+        grid.add_row(
+            to_safe_text(machine.name),
+            render_state(assessment.compliance if assessment else Compliance.NOT_ASSESSED),
+            to_safe_text(machine.environment or NO_FIGURE, limit=12),
+            to_safe_text(f"{facts.os_id} {facts.os_version}" if facts else NO_FIGURE, limit=16),
+            render_count(assessment.urgent_count, "red") if assessment and known else Text(NO_FIGURE),
+            render_count(assessment.other_count) if assessment and known else Text(NO_FIGURE),
+            render_count(len(assessment.packages.services_to_restart), "yellow")
+            if assessment and assessment.packages
+            else Text(NO_FIGURE),
+            render_readiness(find_worst_level(check_assessment(assessment))) if assessment else Text(NO_FIGURE),
+            _format_assessment_age(assessment, now),
+        )
+    print_to_stdout(grid)
+    if any(mine.packages and mine.packages.services_to_restart for mine in map(latest.get, names) if mine):
+        print_to_stdout(
+            "", "restart: services that still run files which updates have replaced; fleetpatch why MACHINE names them."
+        )
+    never = [name for name in names if name not in latest]
+    if never:
+        print_to_stdout(
+            "", f"Never assessed: {', '.join(shorten_list(never, MAX_NAMES))}. Do it with: fleetpatch assess"
+        )
+
+
+def find_missing_updates(
+    machines: Sequence[Machine], latest: Mapping[str, Assessment], *, urgent: bool
+) -> MissingUpdates:
+    """Return every update that a machine lacks, in the machines' order."""
+    return [
+        (machine, update)
+        for machine in machines
+        if (assessment := latest.get(machine.name)) is not None and assessment.packages is not None
+        for update in assessment.packages.updates
+        if not urgent or update.classification in URGENT_CLASSIFICATIONS
+    ]
+
+
+def build_missing_updates_json(missing_updates: MissingUpdates) -> dict[str, object]:
+    """Return missing updates as JSON data."""
+    return {
+        "updates": [
+            {
+                "machineName": machine.name,
+                "patchName": update.name,
+                "versionBefore": update.installed,
+                "version": update.available,
+                "classifications": [update.classification.value],
+                "severity": update.severity,
+                "cves": None if update.cves is None else list(update.cves),
+                "origins": list(update.origins),
+                "sizeBytes": update.size_bytes,
+                "held": update.held,
+                "blocked": update.blocked,
+            }
+            for machine, update in missing_updates
+        ]
+    }
+
+
+def print_missing_by_update(
+    missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
+) -> None:
+    """Show a line for each update and version, with the machines that lack it: security first, then the widest."""
+    groups: dict[tuple[str, str], list[tuple[Machine, Update]]] = {}
+    for machine, update in missing_updates:
+        groups.setdefault((update.name, update.available), []).append((machine, update))
+    grid = build_table(
+        "update", build_unwrapped_column("classification"), "new version", build_number_column("machines"), "which"
+    )
+    for (name, version), every in sorted(
+        groups.items(),
+        key=lambda item: (item[1][0][1].classification not in URGENT_CLASSIFICATIONS, -len(item[1]), item[0]),
+    ):
+        names = ", ".join(sanitize_to_one_line(each) for each in shorten_list([m.name for m, _ in every], MAX_NAMES))
+        grid.add_row(
+            to_safe_text(name),
+            _render_classification(every[0][1]),
+            to_safe_text(version),
+            str(len(every)),
+            Text(names, style="dim"),
+        )
+    _print_missing_table(grid if groups else None, f"{format_count(len(groups), 'update')}", machines, latest)
+
+
+def print_missing_by_machine(
+    missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
+) -> None:
+    """Show a line for each update of each machine."""
+    grid = build_table(
+        build_unwrapped_column("machine"), "update", build_unwrapped_column("classification"), "installed → new", ""
+    )
+    before = ""
+    for machine, update in sorted(
+        missing_updates,
+        key=lambda pair: (pair[0].name, pair[1].classification not in URGENT_CLASSIFICATIONS, pair[1].name),
+    ):
+        remark = "held" if update.held else update.blocked
+        shown = machine.name if machine.name != before else ""
+        grid.add_row(
+            to_safe_text(shown),
+            to_safe_text(update.name),
+            _render_classification(update),
+            render_version_change(update),
+            to_safe_text(remark, "yellow", 40),
+        )
+        before = machine.name
+    _print_missing_table(
+        grid if missing_updates else None, format_count(len(missing_updates), "missing update"), machines, latest
+    )
+
+
+def _print_missing_table(
+    grid: object, count: str, machines: Sequence[Machine], latest: Mapping[str, Assessment]
+) -> None:
+    known = [machine for machine in machines if machine.name in latest]
+    if grid is not None:
+        print_to_stdout(grid, "")  # type: ignore[arg-type]  # a table
+    print_to_stdout(
+        f"{count} on {format_count(len(known), 'assessed machine')}." if grid is not None else "Nothing is missing."
+    )
+    unknown = [machine.name for machine in machines if machine.name not in latest]
+    if unknown:
+        print_to_stdout(f"Not known, as they were never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
+
+
+def _render_classification(update: Update) -> Text:
+    return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")
+
+
+def _format_assessment_age(assessment: Assessment | None, now: datetime) -> str:
+    if assessment is None:
+        return "never"
+    seconds = max(0.0, (now - assessment.at).total_seconds())
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"

@@ -1,0 +1,161 @@
+"""Runs that were asked to stop, and runs that nobody carries out: what is said of them."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+
+from flows.cli.runtime.errors import describe_error
+from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.output import (
+    get_stderr_console,
+    get_stdout_console,
+    print_to_stderr,
+    print_to_stdout,
+    to_safe_text,
+)
+from flows.cli.runtime.run_session import RunResult
+from flows.cli.runtime.table import build_table, build_unwrapped_column
+from flows.cli.views.run_result import print_report_error
+from flows.engine.suspension import find_suspension
+from flows.recovery.abandoned_runs import AbandonedRun
+from flows.recovery.cancellation import CancelRequest
+from inventory.errors import FleetpatchError
+from tasks.errors import LeaseHeld
+from tasks.protocols.leases import LeaseHolder, LeaseStatus
+from tasks.records.setup import open_records
+from tasks.reporting.formatting import format_iso_utc
+from tasks.reporting.sanitizing import sanitize_to_one_line
+
+
+def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
+    """Say what a request to stop means for the run."""
+    run, lease = cancel_request.run, cancel_request.lease
+    if lease is not None and lease.is_held:
+        _print_unwrapped(
+            f"Run {run.id} was asked to stop. It is carried out by {lease.holder}, who hears it within some seconds:"
+        )
+        _print_unwrapped("nothing new is begun then, and jobs on machines end after their transaction.")
+        if not wait:
+            _print_unwrapped(f"What becomes of it: fleetpatch show {run.id}")
+        return
+    _print_unwrapped(
+        f"Run {run.id} is not carried out by anybody: {_describe_last_holder(lease)}. Nothing more is begun in it."
+    )
+    if not wait:
+        _print_unwrapped(f"To record what became of each machine: fleetpatch resume {run.id} --settle")
+
+
+def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
+    """Return it as JSON data."""
+    return {
+        "maintenanceRunId": cancel_request.run.id,
+        "stopRequestedBy": cancel_request.stop_request.who,
+        "stopReason": cancel_request.stop_request.reason,
+        "stopRequestedDateTime": format_iso_utc(cancel_request.stop_request.at),
+        **build_lease_holder_json(cancel_request.lease),
+    }
+
+
+def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
+    """Return who carries a run out as JSON data."""
+    return {
+        "carried": lease is not None and lease.is_held,
+        "carriedBy": str(lease.holder) if lease is not None and lease.is_held else None,
+        "lastCarriedBy": str(lease.holder) if lease is not None and lease.holder is not None else None,
+    }
+
+
+def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
+    """Show the runs that nobody carries out."""
+    if not abandoned_runs:
+        print_to_stdout(
+            "No run was left half-way. One whose process has died is seen a minute later, when its lease is over."
+        )
+        return
+    grid = build_table(
+        build_unwrapped_column("run"),
+        build_unwrapped_column("scope"),
+        build_unwrapped_column("left since (UTC)"),
+        "last carried out by",
+        "is",
+    )
+    for abandoned_run in abandoned_runs:
+        grid.add_row(
+            abandoned_run.run.id,
+            to_safe_text(abandoned_run.run.scope, limit=30),
+            f"{abandoned_run.since:%Y-%m-%d %H:%M:%S}",
+            to_safe_text(_format_holder(abandoned_run.holder)),
+            to_safe_text(abandoned_run.planned_action),
+        )
+    print_to_stdout(grid)
+
+
+def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | FleetpatchError) -> None:
+    """Say in a line what became of a run that was taken up."""
+    what = "settled" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
+    if isinstance(result, RunResult):
+        print_to_stderr(Text(f"run {abandoned_run.run.id} was {what}: {result.report.run.state}"))
+        print_report_error(result)
+        return
+    error = describe_error(result)
+    get_stderr_console().print(
+        Text(f"run {abandoned_run.run.id} could not be {what}: {sanitize_to_one_line(error.message)}", "bold red"),
+        soft_wrap=True,
+    )
+    if error.hint:
+        get_stderr_console().print(Text(f"hint: {sanitize_to_one_line(error.hint)}"), soft_wrap=True)
+
+
+def to_recovery_exit_code(result: RunResult | FleetpatchError) -> int:
+    """Return what taking a run up means for the exit code. That somebody else did so meanwhile is as good."""
+    if isinstance(result, LeaseHeld):
+        return int(ExitCode.SUCCESS)
+    return int(result.exit_code if isinstance(result, RunResult) else describe_error(result).exit_code)
+
+
+def build_abandoned_run_json(
+    abandoned_run: AbandonedRun, result: RunResult | FleetpatchError | None
+) -> dict[str, object]:
+    """Return a run that was left, and what became of it, as JSON data."""
+    document: dict[str, object] = {
+        "maintenanceRunId": abandoned_run.run.id,
+        "scope": abandoned_run.run.scope,
+        "lastCarriedBy": str(abandoned_run.holder) if abandoned_run.holder is not None else None,
+        "abandonedSince": format_iso_utc(abandoned_run.since),
+        "action": "wait" if abandoned_run.wait_reason else "settle" if abandoned_run.finalize_reason else "resume",
+        "reason": abandoned_run.finalize_reason or abandoned_run.wait_reason,
+    }
+    if isinstance(result, RunResult):
+        document |= {"status": result.report.run.state.value, "exitCode": int(result.exit_code)}
+    elif result is not None:
+        document |= describe_error(result).to_json()
+    return document
+
+
+def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str | None) -> None:
+    """Say of runs without an end who carries them out, and what to do where nobody does."""
+    for run_id, lease in leases.items():
+        stop_request = f", and was asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
+        if lease is not None and lease.is_held:
+            _print_unwrapped(f"{run_id} is carried out by {lease.holder}{stop_request}")
+            continue
+        with open_records(records) as records_database:
+            suspension = find_suspension(records_database.read_entries(run_id, ""))
+        what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
+        _print_unwrapped(
+            f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}: fleetpatch resume {run_id}"
+        )
+
+
+def _print_unwrapped(line: str) -> None:
+    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # a command in it is copied as it stands
+
+
+def _describe_last_holder(lease: LeaseStatus | None) -> str:
+    if lease is None or lease.holder is None or lease.until is None:
+        return "nobody is known to have begun it"
+    return f"last by {lease.holder}, until {lease.until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _format_holder(holder: LeaseHolder | None) -> str:
+    return str(holder) if holder is not None else "nobody"

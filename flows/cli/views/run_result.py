@@ -1,0 +1,129 @@
+"""What is said before a run begins, and when it has ended."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.text import Text
+
+from flows.cli.runtime.output import (
+    get_stderr_console,
+    print_json,
+    print_to_stderr,
+    print_to_stdout,
+    to_safe_text,
+)
+from flows.cli.runtime.run_session import RunResult
+from flows.cli.views.plan import print_plan
+from flows.cli.views.runs import print_assessments, print_patch_run
+from flows.request.patch_request import PatchRequest
+from inventory.files.paths import expand_home
+from inventory.machine import Machine
+from tasks.errors import ReportError
+from tasks.model import RunReport
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.json_document import build_document
+from tasks.reporting.log_files import to_safe_file_name
+from tasks.rules.timing.maintenance_window import build_window as open_window
+from tasks.rules.timing.maintenance_window import describe_window
+
+MAX_MACHINE_NAMES = 12
+
+
+def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> None:
+    """Say what is about to be done, before anybody says yes to it."""
+    patched_machines = [machine for machine in machines if machine.owner.is_patchable]
+    names = ", ".join(machine.name for machine in patched_machines[:MAX_MACHINE_NAMES])
+    more = f" and {len(patched_machines) - MAX_MACHINE_NAMES} more" if len(patched_machines) > MAX_MACHINE_NAMES else ""
+    requested_window = request.window
+    window = describe_window(
+        open_window(
+            requested_window.start,
+            requested_window.minutes,
+            requested_window.zone,
+            datetime.now(UTC).replace(microsecond=0),
+        )
+    )
+    selected_updates = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
+    kinds = ", ".join(str(each) for each in selected_updates)
+    exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
+    rows = {
+        "Machines": f"{len(patched_machines)}: {names}{more}",
+        "Updates": (kinds or "none") + exclusions,
+        "Window": window,
+        "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min kept for it",
+    }
+    for key, value in rows.items():
+        get_stderr_console().print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
+
+
+def print_patch_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool) -> None:
+    """Say what a run came to, or would come to."""
+    report = result.report
+    report_files = find_report_files(report, directory)
+    if as_json:
+        print_json(_build_result_json(result, report_files))
+    elif report.run.kind == "plan":
+        print_plan(report, details=details)
+    else:
+        print_patch_run(report)
+    _print_report_files(result, report_files, as_json=as_json)
+
+
+def print_assess_result(result: RunResult, directory: Path | None, *, as_json: bool) -> None:
+    """Say what is pending."""
+    report_files = find_report_files(result.report, directory)
+    if as_json:
+        print_json(_build_result_json(result, report_files))
+    else:
+        print_assessments(result.report)
+    _print_report_files(result, report_files, as_json=as_json)
+
+
+def find_report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
+    """Return where the parts of a report are that are there."""
+    if directory is None:
+        return {}
+    run_directory = expand_home(directory, ReportError) / to_safe_file_name(report.run.id)
+    candidates = {
+        "html": run_directory / "report.html",
+        "json": run_directory / "report.json",
+        "directory": run_directory,
+    }
+    return {key: str(path.absolute()) for key, path in candidates.items() if path.exists()}
+
+
+def print_report_error(result: RunResult) -> None:
+    """Say that a run's report could not be written, why, and how to have it all the same."""
+    if result.report_error is None:
+        return
+    run_id, error = result.report.run.id, result.report_error
+    message = f"the report of run {run_id} could not be written: {error.message}"
+    hint = f"{error.hint} The run is recorded; its report: fleetpatch report {run_id} --to DIR".strip()
+    get_stderr_console().print("error:", to_safe_text(message), style="bold red", soft_wrap=True)
+    get_stderr_console().print("hint:", to_safe_text(hint), soft_wrap=True)
+
+
+def _build_result_json(result: RunResult, report_files: dict[str, str]) -> dict[str, object]:
+    report_error_fields = {} if result.report_error is None else {"reportError": result.report_error.message}
+    return {
+        **build_document(build_tables(result.report)),
+        "exitCode": int(result.exit_code),
+        "reportFiles": report_files,
+        **report_error_fields,
+    }
+
+
+def _print_report_files(result: RunResult, report_files: dict[str, str], *, as_json: bool) -> None:
+    print_report_error(result)
+    if report_files and result.report_error is None and not as_json:
+        print_to_stdout("")
+        print_to_stderr(Text(f"Report: {report_files.get('html') or report_files['directory']}"))
+
+
+def print_run(report: RunReport) -> None:
+    """Show a run as fits its kind."""
+    if report.run.kind == "plan":
+        print_plan(report)
+    else:
+        (print_assessments if report.run.kind == "assess" else print_patch_run)(report)

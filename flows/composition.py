@@ -1,0 +1,122 @@
+"""Put the real parts together: inventory, records, transports and package managers."""
+
+import functools
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+
+from flows.approval.gate import add_approval_gate
+from flows.engine.pinned_updates import find_pinned_updates
+from flows.hooks.dispatch import build_hook_dispatcher
+from flows.notify.notifier import open_notifier
+from flows.ports.caller import Caller
+from flows.ports.ports import FreezeSource, Notifier, Ports
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from inventory.credentials import Credential, resolve_credential
+from inventory.loader import find_inventory, load_inventory
+from inventory.machine import Machine
+from tasks.errors import CredentialError, RecordsError
+from tasks.managers.registry import find_manager
+from tasks.protocols.clock import Clock, SystemClock
+from tasks.protocols.transport import Transport
+from tasks.records.approvals import SqlApprovals
+from tasks.records.queries.history import History
+from tasks.records.retention import apply_retention
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.transport.lockout_guard import LockoutGuard
+
+logger = logging.getLogger(__name__)
+
+PRUNE_TIMEOUT_SECONDS = (
+    10.0  # a run that is over does not wait longer for old history to go; the rest goes after the next one
+)
+
+
+def read_prefect_secret(block: str) -> str:
+    """Return the value of a Prefect Secret block.
+
+    Raises:
+        CredentialError: there is no such block, or Prefect can't be asked.
+    """
+    from prefect.blocks.system import Secret  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
+
+    try:
+        loaded = Secret.load(block)
+    except ValueError as error:
+        hint = f"Create it: prefect block create secret, with the name {block!r}."
+        raise CredentialError(f"there is no Prefect secret block {block!r}", hint=hint) from error
+    if not isinstance(loaded, Secret):  # within an event loop Prefect hands out a coroutine instead
+        raise CredentialError(f"Prefect secret block {block!r} can't be read from asynchronous code")
+    return str(loaded.get())
+
+
+def _read_credential(reference: str) -> Credential:
+    return resolve_credential(reference, read_block=read_prefect_secret)
+
+
+def open_run_notifier(request: AssessRequest | PatchRequest, caller: Caller) -> AbstractContextManager[Notifier]:
+    """Give a way to tell the people that a request names; what is still to be sent has some seconds at the end."""
+    asked = request.notify if isinstance(request, PatchRequest) else ()
+    return open_notifier(asked, _read_credential, caller.listener.on_message)
+
+
+def _build_freeze_source(request: AssessRequest | PatchRequest, caller: Caller, clock: Clock) -> FreezeSource:
+    if not isinstance(request, PatchRequest) or not request.configuration:
+        return tuple
+    from flows.prefect_api.declared_freezes import DeclaredFreezes  # noqa: PLC0415 - loads Prefect: one second
+
+    return DeclaredFreezes(request.configuration, request.window.zone, caller.listener.on_message, clock)
+
+
+@contextmanager
+def open_ports(request: AssessRequest | PatchRequest, caller: Caller) -> Iterator[Ports]:
+    """Give the way out of a run on real machines, and close its records when the block is left.
+
+    Raises:
+        InventoryError: the inventory can't be found or used.
+        RecordsError: the records can't be opened.
+    """
+    inventory = load_inventory(find_inventory(request.inventory))
+    clock, logins = SystemClock(), LockoutGuard()
+
+    def connect(machine: Machine) -> Transport:
+        from tasks.transport.session_factory import build_session  # noqa: PLC0415 - loads paramiko: not for readers
+
+        return build_session(machine, inventory, clock=clock, resolve_credential=_read_credential, lockout_guard=logins)
+
+    with open_records(caller.records_url) as records, open_run_notifier(request, caller) as tell:
+        ports = Ports(
+            inventory=inventory,
+            clock=clock,
+            records=records,
+            leases=records.leases,
+            connect=connect,
+            find_manager=find_manager,
+            listener=caller.listener,
+            stop_token=caller.stop_token,
+            read_logs=lambda report: History(records).open_job_logs(report.run.id),
+            notify=tell,
+            call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop),
+            find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
+            read_declared_freezes=_build_freeze_source(request, caller, clock),
+        )
+        yield add_approval_gate(ports, request, SqlApprovals(records.database))
+        _prune_history(records, clock, caller)
+
+
+def _prune_history(records: SqlRecords, clock: Clock, caller: Caller) -> None:
+    """Forget what history keeps no longer. The run is over: what goes wrong here is said, and no more."""
+    until = clock.now() + timedelta(seconds=PRUNE_TIMEOUT_SECONDS)
+    try:
+        pruned = apply_retention(records, clock.now(), lambda: clock.now() < until)
+    except RecordsError as error:
+        logger.warning("old history could not be forgotten: %s", error.message)
+        return
+    if pruned.runs or pruned.assessments:
+        caller.listener.on_message(
+            f"forgot {pruned.runs} old runs and {pruned.assessments} old assessments: "
+            "`fleetpatch history` shows how long they are kept"
+        )

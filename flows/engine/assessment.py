@@ -1,0 +1,41 @@
+"""Assess and plan for all machines of a run, before its first wave."""
+
+from collections.abc import Sequence
+
+from flows.engine.machine_pool import run_concurrently
+from flows.ports.runner import Runner
+from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
+from tasks.states import Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.stop_token import StopToken
+from tasks.steps.pipeline import run_steps
+
+
+def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
+    """Ask all machines, so many at once. The runner tries machines that don't answer again, if it does so at all."""
+    run_concurrently(contexts, at_once, lambda work: run_steps(work, runner.run_step, last=Step.ASSESS), stop_token)
+
+
+def assess_machines_once(
+    contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken, budget: FailureBudget
+) -> None:
+    """Ask all machines, each once: those that answer don't wait while the others are tried again.
+
+    When so many don't answer that nothing would be begun, those are tried again at once.
+    """
+    for work in contexts:
+        work.is_retry_disabled = True
+    assess_machines(contexts, at_once, runner, stop_token)
+    for work in contexts:
+        work.is_retry_disabled = False
+    unreachable_count = sum(is_unreachable(work.state.error) for work in contexts)
+    if check_unreachable(budget, OutcomeTally(len(contexts), {OutcomeClass.UNREACHABLE: unreachable_count})):
+        machines_to_retry = [work for work in contexts if may_retry_assessment(work) and not stop_token.is_stopping]
+        for work in machines_to_retry:
+            work.forget_assessment()
+        assess_machines(machines_to_retry, at_once, runner, stop_token)
+
+
+def may_retry_assessment(context: MachineContext) -> bool:
+    """Whether a machine has no plan, and asking it again may go better."""
+    return context.state.plan is None and context.state.error is not None and context.state.error.transient

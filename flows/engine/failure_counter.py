@@ -1,0 +1,109 @@
+"""The failures of one run so far, against its failure budget. Many threads add to it and ask it."""
+
+import functools
+import threading
+from collections import Counter
+from collections.abc import Iterable
+
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from tasks.model import Outcome, Wave
+from tasks.rules.runs.failure_budget import (
+    FailureBudget,
+    OutcomeClass,
+    OutcomeTally,
+    check_canary_wave,
+    check_failures,
+    check_unreachable,
+    classify_outcome,
+)
+
+
+class FailureCounter:
+    """Counts what became of a run's machines, and says when no further machine may be begun.
+
+    Args:
+        budget: what is allowed.
+        only_downloads: whether the run downloads updates and installs none.
+    """
+
+    def __init__(self, budget: FailureBudget, *, only_downloads: bool = False) -> None:
+        self._budget = budget
+        self._find_verdict = functools.partial(classify_outcome, only_downloads=only_downloads)
+        self._lock = threading.Lock()
+        self._verdicts: dict[str, OutcomeClass] = {}
+        self._run_counts: Counter[OutcomeClass] = Counter()
+        self._wave_counts: Counter[OutcomeClass] = Counter()
+        self._machine_count = 0
+        self._wave = Wave(0, ())
+        self._wave_machines: frozenset[str] = frozenset()
+        self._stop_reason = ""
+
+    def start_run(self, order: Iterable[Wave], outcomes: Iterable[Outcome], unreachable: Iterable[str]) -> None:
+        """Begin to count.
+
+        Args:
+            order: all waves of the run.
+            outcomes: of machines that an earlier process has finished.
+            unreachable: names of machines that could not be reached when they were assessed.
+        """
+        waves = list(order)
+        with self._lock:
+            self._machine_count = sum(len(wave.machines) for wave in waves)
+            self._verdicts = dict.fromkeys(unreachable, OutcomeClass.UNREACHABLE)
+            self._verdicts |= {outcome.machine: self._find_verdict(outcome) for outcome in outcomes}
+            self._run_counts = Counter(self._verdicts.values())
+
+    def start_wave(self, wave: Wave) -> None:
+        """A wave begins: its machines are counted for themselves too."""
+        with self._lock:
+            self._wave, self._wave_machines = wave, frozenset(wave.machines)
+            self._wave_counts = Counter(self._verdicts[name] for name in wave.machines if name in self._verdicts)
+            self._check_budget()
+
+    def end_wave(self) -> None:
+        """The wave is over. A canary wave has to have shown something."""
+        with self._lock:
+            if self._wave.canary and not self._stop_reason:
+                self._stop_reason = check_canary_wave(
+                    OutcomeTally(len(self._wave_machines), self._wave_counts), self._wave.number
+                )
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Count what became of a machine of the current wave."""
+        with self._lock:
+            name, verdict = outcome.machine, self._find_verdict(outcome)
+            before = self._verdicts.get(name)
+            self._verdicts[name] = verdict
+            for counter in (
+                (self._run_counts, self._wave_counts) if name in self._wave_machines else (self._run_counts,)
+            ):
+                if before is not None:
+                    counter[before] -= 1
+                counter[verdict] += 1
+            self._check_budget()
+
+    @property
+    def stop_reason(self) -> str:
+        """Why no further machine may be begun, or ""."""
+        with self._lock:
+            return self._stop_reason or check_unreachable(
+                self._budget, OutcomeTally(self._machine_count, self._run_counts)
+            )
+
+    def _check_budget(self) -> None:
+        """A failure stays one, so what failures have stopped stays so. An unreachable machine may answer later."""
+        if not self._stop_reason:
+            run, here = (
+                OutcomeTally(self._machine_count, self._run_counts),
+                OutcomeTally(len(self._wave_machines), self._wave_counts),
+            )
+            number, canary = self._wave.number, self._wave.canary
+            self._stop_reason = check_failures(self._budget, run, here, number=number, canary=canary)
+
+
+def build_failure_counter(request: PatchRequest | AssessRequest) -> FailureCounter:
+    """Return the counter for a request. An assessment has no failure budget: it never stops for failures."""
+    if isinstance(request, AssessRequest):
+        return FailureCounter(FailureBudget())
+    return FailureCounter(request.to_wave_policy().budget, only_downloads=request.download_only)

@@ -1,0 +1,395 @@
+"""How a fleet moves: scope, assess, select, budget, waves, machines, report. The one engine; it knows no Prefect."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
+
+from flows.engine.assessment import assess_machines, assess_machines_once
+from flows.engine.failure_counter import build_failure_counter
+from flows.engine.pinned_updates import resolve_pinned_updates
+from flows.engine.resume_state import ResumeState
+from flows.engine.run_info import build_run_id, build_window, find_run_kind
+from flows.engine.run_lifecycle import RunLifecycle, build_hook_caller, build_machine_report, merge_hook_results
+from flows.engine.suspension import find_suspension, record_resumption, record_suspension
+from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
+from flows.ports.ports import Ports
+from flows.ports.runner import Runner
+from flows.ports.unavailable_transport import UnavailableTransport
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from inventory.machine import Machine
+from inventory.scope import Scope
+from tasks.errors import FleetpatchError, InternalError, RecordsError
+from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave
+from tasks.protocols.records import JournalMark
+from tasks.protocols.transport import Transport
+from tasks.reporting.formatting import format_count
+from tasks.rules.runs.hooks import determine_state_with_hooks
+from tasks.rules.runs.outcome import determine_run_state
+from tasks.rules.runs.patch_ownership import check_patch_owner
+from tasks.rules.runs.waves import build_waves
+from tasks.states import NotificationEvent, OperationState
+from tasks.steps.checkpoint import restore_checkpoint
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.run_context import RunContext
+from tasks.steps.hooks import restore_hook_results
+from tasks.steps.report import build_dry_run_outcome, build_outcome, report
+
+logger = logging.getLogger(__name__)
+
+
+class FleetRun:
+    """One run over a fleet.
+
+    Args:
+        request: what was asked for.
+        ports: the way out.
+        runner: how the work is spread.
+        run_id: of the run; a new one by default.
+        flow_run_id: Prefect's id of it, for people who look there.
+        started_by: who asked, for the records.
+        resume_state: what an earlier process of the same run has left; the run goes on from there, in its own window.
+    """
+
+    def __init__(
+        self,
+        request: PatchRequest | AssessRequest,
+        ports: Ports,
+        runner: Runner,
+        *,
+        run_id: str | None = None,
+        flow_run_id: str = "",
+        started_by: str = "",
+        resume_state: ResumeState | None = None,
+    ) -> None:
+        self._ports = ports
+        self._runner = runner
+        request, pinned_updates = resolve_pinned_updates(
+            request, ports.find_pinned_updates, has_plans=resume_state is not None and bool(resume_state.waves)
+        )
+        self._request = request
+        self._records_error: RecordsError | None = None
+        self._resume_state = resume_state
+        self._flow_run_id = flow_run_id
+        now = ports.clock.now()
+        self._failure_counter = build_failure_counter(request)
+        self._run_info = RunInfo(
+            id=run_id or build_run_id(now),
+            kind=find_run_kind(request),
+            started_at=now,
+            state=OperationState.IN_PROGRESS,
+            request=request.model_dump(mode="json"),
+            window=build_window(request, now),
+            scope=request.scope,
+            started_by=started_by,
+            flow_run_id=flow_run_id,
+        )
+        if resume_state is not None:
+            earlier_run = resume_state.run
+            self._run_info = replace(
+                self._run_info,
+                id=earlier_run.id,
+                started_at=earlier_run.started_at,
+                window=earlier_run.window,
+                started_by=earlier_run.started_by,
+                flow_run_id=earlier_run.flow_run_id
+                or flow_run_id,  # the first: when Prefect retries that one, it is known
+            )
+        self._run_context = RunContext(
+            run=self._run_info,
+            options=request.to_patch_options(pinned_updates)
+            if isinstance(request, PatchRequest)
+            else PatchOptions(refresh=request.refresh),
+            clock=ports.clock,
+            records=ports.records,
+            connect=ports.connect,
+            find_manager=ports.find_manager,
+            listener=ports.listener,
+            stop_token=ports.stop_token,
+            call_hook=build_hook_caller(ports, self._build_interim_report),
+            check_failure_budget=lambda: describe_spent_budget(self._failure_counter),
+        )
+        self._contexts: list[MachineContext] = []
+        self._plan_lock = Lock()
+        self._waves: tuple[Wave, ...] = ()
+        self._outcomes: list[Outcome] = []
+        self._lifecycle = RunLifecycle(
+            ports, self._run_context, request, resume_state, self._build_interim_report, self._stop_on_records_error
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._run_info.id
+
+    def execute(self) -> RunReport:
+        """Do what was asked and return the whole report. What goes wrong on a machine never raises.
+
+        When the records fail half-way, nothing more is begun, what runs is seen to its end, the report is published,
+        and only then it raises.
+
+        Raises:
+            InventoryError: the scope or the inventory can't be used; nothing was asked of any machine.
+            RequestError: the waves can't be made; nothing was asked of any machine.
+            RecordsError: history can't be kept, so nothing more was begun.
+        """
+        machines = Scope.parse(self._request.scope).select_machines(self._ports.inventory)
+        self._ports.records.save(self._run_info)
+        was_suspended = (
+            self._resume_state is not None and find_suspension(self._resume_state.journal.get("", ())) is not None
+        )
+        if was_suspended and not self._ports.stop_token.is_stopping:
+            record_resumption(self._ports.records, self.run_id, self._ports.clock.now(), self._run_info.started_by)
+        self._ports.listener.on_message(
+            f"run {self.run_id}: {format_count(len(machines), 'machine')} in scope {self._request.scope!r}"
+        )
+        try:
+            finished = (
+                self._patch_fleet(machines) if isinstance(self._request, PatchRequest) else self._assess_fleet(machines)
+            )
+        except BaseException as error:
+            self._end_after_error(error)
+            raise
+        self._runner.publish(finished)
+        if finished.run.kind == "patch" and finished.run.state is not OperationState.IN_PROGRESS:
+            self._lifecycle.notify_end(finished, failed=self._records_error is not None)
+        if self._records_error is not None:
+            raise self._records_error
+        return finished
+
+    def _assess_fleet(self, machines: Sequence[Machine]) -> RunReport:
+        self._contexts = self._assess_all(machines, self._request)
+        outcomes = tuple(self._record_assessment(work) for work in self._contexts)
+        return self._finish_report(outcomes)
+
+    def _record_assessment(self, context: MachineContext) -> Outcome:
+        outcome = build_outcome(context)
+        if outcome.error is None and context.state.assessment is not None:
+            urgent, other = context.state.assessment.urgent_count, context.state.assessment.other_count
+            reason = f"{urgent} critical and security updates and {other} others are pending"
+            outcome = replace(outcome, state=OperationState.SUCCEEDED, reason=reason)
+        self._save(outcome)
+        return outcome
+
+    def _patch_fleet(self, machines: Sequence[Machine]) -> RunReport:
+        request = self._request
+        assert isinstance(request, PatchRequest)  # noqa: S101 - for the type checker; carry_out has asked
+        why_not = {machine.name: check_patch_owner(machine, request.configuration) for machine in machines}
+        allowed_machines = [machine for machine in machines if not why_not[machine.name]]
+        refused_outcomes = tuple(
+            self._build_not_started(machine, why_not[machine.name]) for machine in machines if why_not[machine.name]
+        )
+        if self._resume_state is not None and self._resume_state.waves:
+            self._lifecycle.restore_hook_results()
+            self._waves = self._resume_state.waves
+            contexts, self._outcomes = self._restore_machines(self._resume_state)
+        else:
+            self._waves = build_waves(allowed_machines, request.to_wave_policy())
+            contexts = {work.name: work for work in self._assess_all(allowed_machines, request)}
+            for wave in self._waves:
+                for name in wave.machines:
+                    contexts[name].state = replace(contexts[name].state, wave=wave.number)
+        self._contexts = list(contexts.values())
+        if request.dry_run:
+            return self._finish_report((*map(build_dry_run_outcome, self._contexts), *refused_outcomes))
+        if self._ports.stop_token.is_suspended and not (self._resume_state is not None and self._resume_state.waves):
+            self._contexts, self._waves = [], ()  # what was planned is of no use: whoever goes on asks all machines
+            return self._suspend_run(len(allowed_machines))
+        for outcome in refused_outcomes:
+            self._save(outcome)
+        self._save(self._build_report(()))  # what may be resumed, before anything is done
+        refusal = self._start_or_refuse()
+        sequence = WaveSequence(
+            self._ports,
+            self._runner,
+            self._lifecycle,
+            request,
+            self._failure_counter,
+            outcomes=self._outcomes,
+            record_outcome=self._record_outcome,
+            save_late_plan=self._save_late_plan,
+        )
+        sequence.run_waves(self._waves, contexts, refusal)
+        if sequence.open_machines:
+            self._outcomes = [each for each in self._outcomes if each.machine not in sequence.open_machines]
+            return self._suspend_run(len(sequence.open_machines))
+        self._lifecycle.finish_run()
+        known = {outcome.machine for outcome in self._outcomes}
+        left = [outcome for outcome in refused_outcomes if outcome.machine not in known]
+        return self._finish_report((*self._outcomes, *left))
+
+    def _suspend_run(self, left_open: int) -> RunReport:
+        """Leave the run open, for whoever goes on with it in its window."""
+        stop_token, until = self._ports.stop_token, self._run_context.window.end
+        left = f"{format_count(left_open, 'machine')} not begun"
+        how = f"resumed until {until:%Y-%m-%d %H:%M} UTC, it goes on: fleetpatch resume {self.run_id}"
+        self._run_info = replace(self._run_info, message=f"suspended ({stop_token.reason}): {left}; {how}")
+        finished = self._build_report(self._outcomes)
+        self._save(finished)
+        try:
+            now = self._ports.clock.now()
+            record_suspension(
+                self._ports.records, self.run_id, JournalMark.AFTER, now, stop_token.reason, self._flow_run_id
+            )
+        except RecordsError as error:
+            self._stop_on_records_error(error)
+        self._ports.listener.on_message(self._run_info.message)
+        return finished
+
+    def _start_or_refuse(self) -> str:
+        """Let people know, ask whether the run may go on, and open it; return why nothing may be begun, or ""."""
+        self._lifecycle.notify_planned()
+        decision = self._lifecycle.await_approval()
+        for work in self._contexts:
+            if work.name in decision.plans and not work.state.was_started:
+                work.state = replace(work.state, plan=decision.plans[work.name])
+        if decision.plans or decision.notes:
+            self._save(self._build_report(()))  # whoever takes the run up does only what was agreed to
+        refusal = decision.refusal or self._lifecycle.start_run()
+        if refusal and any(is_under_way(work) for work in self._contexts):
+            self._ports.stop_token.request_stop(
+                refusal
+            )  # what an earlier process has begun is seen to its end, and no more
+        return refusal
+
+    def _restore_machines(self, resume_state: ResumeState) -> tuple[dict[str, MachineContext], list[Outcome]]:
+        """Return the machines that are not done yet, as far as they had come, and the outcomes of the others."""
+        done = list(resume_state.outcomes)
+        hooks = self._run_context.options.hooks
+        finished = {outcome.machine for outcome in done}
+        contexts: dict[str, MachineContext] = {}
+        for wave in resume_state.waves:
+            for name in wave.machines:
+                if name in finished:
+                    continue
+                try:
+                    machine = self._ports.inventory.find_machine(name)
+                except KeyError:
+                    gone = "it is no longer in the inventory; what this run did to it stands in the journal"
+                    done.append(Outcome(self.run_id, name, OperationState.UNKNOWN, gone, wave=wave.number))
+                    self._save(done[-1])
+                    continue
+                run = MachineState(
+                    machine, wave.number, resume_state.assessments.get(name), resume_state.plans.get(name)
+                )
+                run = restore_hook_results(
+                    restore_checkpoint(run, resume_state.journal.get(name, ())),
+                    hooks,
+                    resume_state.journal.get(name, ()),
+                )
+                contexts[name] = MachineContext(self._run_context, self._connect(machine), run)
+        return contexts, done
+
+    def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:
+        """Assess (and plan for) all machines.
+
+        Once the window is open, no machine waits for those that don't answer: they are tried again in their own wave.
+        The run waits for them when that costs no time of the window, and when a person has to approve the whole plan.
+        """
+        contexts = [
+            MachineContext(self._run_context, self._connect(machine), MachineState(machine)) for machine in machines
+        ]
+        runner, stop_token = self._runner, self._ports.stop_token
+        if isinstance(request, AssessRequest):
+            assess_machines(contexts, request.at_once, runner, stop_token)
+        elif request.dry_run or request.approval.required or self._ports.clock.now() < self._run_context.window.start:
+            assess_machines(contexts, request.assess_at_once, runner, stop_token)
+        else:
+            assess_machines_once(contexts, request.assess_at_once, runner, stop_token, request.to_wave_policy().budget)
+        return contexts
+
+    def _connect(self, machine: Machine) -> Transport:
+        """Return the way to a machine; one that can't even be tried costs that machine its run, not the fleet."""
+        try:
+            return self._ports.connect(machine)
+        except FleetpatchError as error:
+            return UnavailableTransport(error)
+
+    def _record_outcome(self, context: MachineContext) -> Outcome:
+        """Return a machine's outcome and keep it; a fault of ours in making it costs one machine, not the fleet."""
+        try:
+            return report(context)
+        except RecordsError as error:
+            self._stop_on_records_error(error)
+            return build_outcome(context)
+        except Exception as error:
+            logger.exception("%s: its outcome could not be made", context.name)
+            info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}"))
+            outcome = Outcome(self.run_id, context.name, OperationState.FAILED, info.message, error=info)
+            self._save(outcome)
+            return outcome
+
+    def _save_late_plan(self, context: MachineContext) -> None:
+        """Store a plan that was made after all others: a process that resumes the run must not make another one."""
+        own = context.state.assessment
+        with self._plan_lock:  # the last one that writes has all plans
+            self._save(replace(self._build_report(()), assessments=() if own is None else (own,)))
+
+    def _save(self, item: Outcome | RunReport | RunInfo) -> None:
+        try:
+            self._ports.records.save(item)
+        except RecordsError as error:
+            self._stop_on_records_error(error)
+
+    def _stop_on_records_error(self, error: RecordsError) -> None:
+        """History can't be kept: begin nothing more, and raise that in the end."""
+        self._records_error = self._records_error or error
+        self._ports.stop_token.request_stop(f"the records failed: {error.message}")
+
+    def _build_not_started(self, machine: Machine, why: str) -> Outcome:
+        return Outcome(self.run_id, machine.name, OperationState.NOT_STARTED, why)
+
+    def _finish_report(self, outcomes: Sequence[Outcome]) -> RunReport:
+        state = determine_state_with_hooks(
+            determine_run_state(outcomes), self._lifecycle.results, stopped=self._ports.stop_token.is_stopping
+        )
+        if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED:
+            state = OperationState.SUCCEEDED  # that nothing was begun is what a plan is for
+        self._end_run(state, self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else "")
+        finished = self._build_report(outcomes)
+        self._save(finished)
+        lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]
+        if lost:
+            self._stop_on_records_error(RecordsError(lost[0].message, hint=lost[0].hint))
+        return finished
+
+    def _build_interim_report(self, machine: str = "") -> RunReport:
+        """Return the report as far as the run has come; of a machine, whose turn is not over, it has that one alone."""
+        for context in self._contexts if machine else ():
+            if context.name == machine:
+                return build_machine_report(context, self._waves, self._lifecycle.results)
+        return self._build_report(self._outcomes)
+
+    def _build_report(self, outcomes: Sequence[Outcome]) -> RunReport:
+        contexts = self._contexts
+        plans = {work.name: work.state.plan for work in contexts if work.state.plan is not None}
+        assessments = {work.name: work.state.assessment for work in contexts if work.state.assessment is not None}
+        if self._resume_state is not None:
+            plans, assessments = (
+                {**self._resume_state.plans, **plans},
+                {**self._resume_state.assessments, **assessments},
+            )
+        return RunReport(
+            run=self._run_info,
+            outcomes=tuple(outcomes),
+            waves=self._waves,
+            plans=tuple(plans.values()) if self._run_info.kind != "assess" else (),
+            assessments=tuple(assessments.values()),
+            hooks=merge_hook_results(
+                self._lifecycle.results, [result for work in contexts for result in work.state.hooks]
+            ),
+            notes=self._lifecycle.notes,
+        )
+
+    def _end_after_error(self, error: BaseException) -> None:
+        self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
+        self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+        if self._run_info.kind == "patch" and isinstance(error, Exception):
+            self._lifecycle.notify(NotificationEvent.FAILED, self._build_interim_report())
+
+    def _end_run(self, state: OperationState, message: str) -> None:
+        self._run_info = replace(self._run_info, state=state, ended_at=self._ports.clock.now(), message=message)
+        self._save(self._run_info)

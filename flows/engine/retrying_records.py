@@ -1,0 +1,118 @@
+"""Records that a run relies on: it waits for a database that is away, and is silent once the run is somebody else's."""
+
+import functools
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from tasks.errors import RecordsUnavailable
+from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.protocols.clock import Clock
+from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.records import JournalEntry, Records, build_lease_lost_error
+from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
+from tasks.steps.context.progress_listener import ProgressListener
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 2.0
+MIN_RETRY_TIME = timedelta(seconds=60)
+"""How long a database may be away when the window is over: outcomes are still worth a minute's wait."""
+
+
+class RetryingRecords:
+    """Records behind a run: what is about to be done waits until it can be stored, for as long as the window lasts.
+
+    Args:
+        inner: where runs are remembered.
+        clock: of the run.
+        until: the end of the run's window.
+        listener: told when the run holds, and when it goes on.
+        still_holds_lease: says whether the run is still this process' to carry out.
+    """
+
+    def __init__(
+        self,
+        inner: Records,
+        clock: Clock,
+        until: datetime | None,
+        listener: ProgressListener,
+        still_holds_lease: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._until = until
+        self._listener = listener
+        self._still_holds_lease = still_holds_lease
+        self._cached_measures: dict[tuple[str, str], float | None] = {}
+
+    def append_entry(self, entry: JournalEntry) -> None:
+        """See Records."""
+
+        def append_entry() -> None:
+            self._require_lease()
+            self._inner.append_entry(entry)
+            self._require_lease()  # the act comes next, and storing may have taken longer than the lease lasts
+
+        self._retry_while_unavailable(append_entry)
+
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """See Records."""
+        return self._retry_while_unavailable(lambda: self._inner.read_entries(run_id, machine))
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        """See Records."""
+
+        def save_item() -> None:
+            self._require_lease()
+            self._inner.save(item)
+
+        self._retry_while_unavailable(save_item)
+
+    def read_measure(self, machine: str, measure: str) -> float | None:
+        """See Records. Asked once a run: it must not change in its midst.
+
+        How long the machine's reboots take is waited for: a window that is to hold one depends on it. Other measures
+        have defaults that do no harm.
+        """
+        key = machine, measure
+        if key in self._cached_measures:
+            return self._cached_measures[key]
+        ask = functools.partial(self._inner.read_measure, machine, measure)
+        if measure == REBOOT:
+            self._cached_measures[key] = self._retry_while_unavailable(ask)
+        else:
+            with suppress(RecordsUnavailable):
+                self._cached_measures[key] = ask()
+        return self._cached_measures.get(key)
+
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> "RetryingRecords":
+        """See Records."""
+        inner = self._inner.with_lease(run_id, holder)
+        return RetryingRecords(inner, self._clock, self._until, self._listener, self._still_holds_lease)
+
+    def _require_lease(self) -> None:
+        """Asked before each try: while the records were away the lease may have ended, and somebody have taken it."""
+        if not self._still_holds_lease():
+            raise build_lease_lost_error()
+
+    def _retry_while_unavailable(self, call: Callable[[], T]) -> T:
+        deadline = self._clock.now() + MIN_RETRY_TIME
+        if self._until is not None:
+            deadline = max(deadline, self._until)
+        held = False
+        while True:
+            try:
+                result = call()
+            except RecordsUnavailable as error:
+                if self._clock.now() >= deadline:
+                    raise
+                if not held:
+                    self._listener.on_message(f"holding: the records are away ({error.message})")
+                held = True
+                self._clock.sleep(RETRY_SECONDS)
+                continue
+            if held:
+                self._listener.on_message("the records are back: going on")
+            return result

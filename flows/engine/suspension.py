@@ -1,0 +1,90 @@
+"""A run that was suspended: what the journal says of it, so that it is gone on with in the same window. No Prefect.
+
+A run that is suspended stops as a cancelled one does, and leaves open what was not begun. The journal has two entries
+for it: before it stops, and after it has stopped. A third one says that somebody went on.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from flows.ports.caller import Caller
+from tasks.errors import FleetpatchError
+from tasks.protocols.clock import SystemClock
+from tasks.protocols.records import JournalEntry, JournalMark, Records
+from tasks.records.setup import open_records
+from tasks.states import Step
+
+logger = logging.getLogger(__name__)
+
+SUSPEND_ACT: Final = "suspend"
+RESUME_ACT: Final = "go on"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """That a run is suspended.
+
+    Attributes:
+        at: when it was asked for, or had stopped.
+        reason: why.
+        flow_run_id: Prefect's id of the flow run that was suspended; "" without one.
+        is_complete: the run has stopped; otherwise its process died before that.
+    """
+
+    at: datetime
+    reason: str
+    flow_run_id: str
+    is_complete: bool
+
+
+def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
+    """Return a run's suspension by its journal; None when there is none, or somebody went on since. Pure."""
+    last = None
+    for entry in entries:
+        if not entry.machine and entry.act in {SUSPEND_ACT, RESUME_ACT}:
+            last = entry
+    if last is None or last.act == RESUME_ACT:
+        return None
+    reason, flow_run_id = (str(last.detail.get(key) or "") for key in ("reason", "flow_run_id"))
+    return Suspension(last.at, reason, flow_run_id, last.mark is JournalMark.AFTER)
+
+
+def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason: str) -> None:
+    """Keep in the records that a run was told to suspend, for whoever comes when this process is ended.
+
+    Raises nothing: the run itself has heard it already, and notes it once more when it has stopped.
+    """
+    try:
+        with open_records(caller.records_url) as records:
+            record_suspension(records, run_id, JournalMark.BEFORE, SystemClock().now(), reason, flow_run_id)
+    except FleetpatchError as error:
+        logger.info("that run %s was told to suspend is not in the records: %s", run_id, error.message)
+
+
+def record_suspension(
+    records: Records, run_id: str, mark: JournalMark, now: datetime, reason: str, flow_run_id: str
+) -> None:
+    """Write down that a run is about to stop, or has stopped, since it was suspended.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    _append_entry(records, run_id, mark, SUSPEND_ACT, now, {"reason": reason, "flow_run_id": flow_run_id})
+
+
+def record_resumption(records: Records, run_id: str, now: datetime, who: str) -> None:
+    """Write down that somebody goes on with a run that was suspended.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    _append_entry(records, run_id, JournalMark.AFTER, RESUME_ACT, now, {"who": who})
+
+
+def _append_entry(
+    records: Records, run_id: str, mark: JournalMark, act: str, now: datetime, detail: dict[str, object]
+) -> None:
+    records.append_entry(JournalEntry(run_id, "", Step.ASSESS, mark, act, act, now, detail))

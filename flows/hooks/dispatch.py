@@ -1,0 +1,64 @@
+"""How each kind of hook is run that is no command on a machine."""
+
+import logging
+from collections.abc import Callable
+
+from flows.hooks.command import run_command_hook
+from flows.hooks.deployment import run_deployment_hook
+from flows.hooks.event import build_event
+from flows.hooks.function import run_function_hook
+from flows.hooks.hook_deadline import HookDeadline
+from flows.hooks.http_call import run_http_hook
+from flows.ports.ports import HookCaller
+from tasks.errors import RecordsError, RequestError
+from tasks.model import Hook, HookResult, RunReport
+from tasks.protocols.clock import Clock, Deadline
+from tasks.rules.runs.hooks import BEFORE_PLACES
+from tasks.states import HookKind
+from tasks.steps.context.stop_token import StopToken
+
+logger = logging.getLogger(__name__)
+
+StopRequestRecorder = Callable[[str, str, str], object]
+"""Stores that a run is to stop: its id, who wants it, and why. Raises RecordsError."""
+
+
+def build_hook_dispatcher(clock: Clock, stop_token: StopToken, record_stop_request: StopRequestRecorder) -> HookCaller:
+    """Return what runs hooks.
+
+    Args:
+        clock: tells the time.
+        stop_token: of the run; a hook before something is given up once the run is asked to stop.
+        record_stop_request: called when an answer cancels the run, so that whoever takes it up stops too.
+    """
+
+    def dispatch_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
+        began = clock.now()
+        event = build_event(hook, report, subject, deadline, began)
+        observed_stop_token = stop_token if hook.place in BEFORE_PLACES else None
+        hook_deadline = HookDeadline(deadline, clock, observed_stop_token, deadline.remaining_seconds(clock))
+        match hook.kind:
+            case HookKind.CONTROLLER_COMMAND:
+                succeeded, message = run_command_hook(hook, event, hook_deadline)
+            case HookKind.HTTP:
+                succeeded, message, reason = run_http_hook(hook, event, hook_deadline)
+                if reason:
+                    message = f"it cancelled the run: {reason}"
+                    stop_token.request_stop(f"{reason} (hook {hook.name})")
+                    _try_record_stop_request(report.run.id, hook, reason, record_stop_request)
+            case HookKind.PYTHON:
+                succeeded, message = run_function_hook(hook, event, hook_deadline)
+            case HookKind.DEPLOYMENT:
+                succeeded, message = run_deployment_hook(hook, event, hook_deadline)
+            case HookKind.MACHINE_COMMAND:
+                raise RequestError(f"hook {hook.name!r} is a command on a machine, and has no machine here")
+        return HookResult(hook, subject, succeeded, message, began, clock.now())
+
+    return dispatch_hook
+
+
+def _try_record_stop_request(run_id: str, hook: Hook, reason: str, record_stop_request: StopRequestRecorder) -> None:
+    try:
+        record_stop_request(run_id, f"hook {hook.name}", reason)
+    except RecordsError as error:
+        logger.warning("that hook %s cancelled run %s is not in the records: %s", hook.name, run_id, error.message)

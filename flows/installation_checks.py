@@ -1,0 +1,99 @@
+"""Checks of fleetpatch itself: its packages, its libraries and its records."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from flows.recovery.abandoned_runs import read_abandoned_runs
+from tasks.errors import (
+    RecordsError,
+)
+from tasks.model import Finding
+from tasks.protocols.clock import SystemClock
+from tasks.records.queries.history import History
+from tasks.records.sql_records import SqlRecords
+from tasks.states import FindingLevel
+
+PACKAGE_NAMES = ("flows", "tasks", "deployments", "inventory")
+
+
+DISTRIBUTION_NAME = "fleetpatch"
+
+
+_MAX_NAMES = 5
+
+
+def check_installation(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
+    """Look at fleetpatch itself.
+
+    Args:
+        open_records: opens the records, or raises RecordsError.
+    """
+    return (_check_package_location(), *_check_requirements(), *_check_records(open_records))
+
+
+def _check_package_location() -> Finding:
+    """The packages have plain names: another distribution's `tasks` before ours would be used without a word."""
+    places = {name: _find_parent_directory(name) for name in PACKAGE_NAMES}
+    if len(set(places.values())) == 1:
+        return Finding("packages of fleetpatch", FindingLevel.GOOD, f"all in {places[PACKAGE_NAMES[0]]}")
+    locations = ", ".join(f"{name} in {place or 'nowhere'}" for name, place in places.items())
+    remedy = "Install fleetpatch into an environment of its own, and start it from a folder that has no such packages."
+    return Finding("packages of fleetpatch", FindingLevel.BLOCK, f"they are not one installation: {locations}", remedy)
+
+
+def _find_parent_directory(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).resolve().parents[1] if spec is not None and spec.origin else None
+
+
+def _check_requirements() -> list[Finding]:
+    """Whether every library has a version that fleetpatch works with: some others only seem to work."""
+    try:
+        wanted = importlib.metadata.requires(DISTRIBUTION_NAME) or []
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding("libraries", FindingLevel.WARN, "fleetpatch is not installed, only on the path", "make venv")]
+    faults = [fault for text in wanted if (fault := _find_requirement_fault(text))]
+    if not faults:
+        return [Finding("libraries", FindingLevel.GOOD, f"all {len(wanted)} have versions that were meant")]
+    remedy = "Install from the lock file: pip install --require-hashes -r requirements.lock"
+    return [Finding("libraries", FindingLevel.BLOCK, fault, remedy) for fault in faults]
+
+
+def _find_requirement_fault(text: str) -> str:
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement:
+        return f"{text!r} can't be understood"
+    if wanted.marker is not None and not wanted.marker.evaluate():
+        return ""
+    try:
+        version = importlib.metadata.version(wanted.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{wanted.name} is not installed"
+    fits = wanted.specifier.contains(version, prereleases=True)
+    return "" if fits else f"{wanted.name} {version} is installed; it has to be {wanted.specifier}"
+
+
+def _check_records(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
+    try:
+        with open_records() as records:
+            abandoned_runs = [
+                each
+                for each in read_abandoned_runs(History(records), records.leases, SystemClock().now())
+                if not each.wait_reason
+            ]
+    except RecordsError as error:
+        return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
+    good = Finding("records", FindingLevel.GOOD, "they can be read and written")
+    if not abandoned_runs:
+        return good, Finding("runs", FindingLevel.GOOD, "none was left half-way")
+    names = ", ".join(each.run.id for each in abandoned_runs[:_MAX_NAMES])
+    more = f" and {len(abandoned_runs) - _MAX_NAMES} more" if len(abandoned_runs) > _MAX_NAMES else ""
+    message = f"{len(abandoned_runs)} abandoned: {names}{more}"
+    return good, Finding(
+        "runs", FindingLevel.WARN, message, "fleetpatch reconcile takes them up; --dry-run only looks."
+    )

@@ -1,0 +1,20 @@
+"""Sends one message through Apprise, which is loaded only then."""
+
+import logging
+
+from flows.notify.messages import Message
+from tasks.errors import CredentialError
+
+
+def send_with_apprise(url: str, message: Message) -> bool:
+    """Send one message, and return whether the service took it. A URL that Apprise doesn't know is not taken either."""
+    import apprise  # noqa: PLC0415 - takes a while to load, and most runs tell nobody
+
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs that it can't use, secrets and all
+    asset = apprise.AppriseAsset(async_mode=False, app_id="fleetpatch", app_desc="fleetpatch", app_url="")
+    service = apprise.Apprise(asset=asset)
+    if not service.add(url):
+        raise CredentialError("what its reference stands for is no URL that Apprise knows")
+    kind = apprise.NotifyType.FAILURE if message.is_failure else apprise.NotifyType.INFO
+    text = apprise.NotifyFormat.TEXT
+    return bool(service.notify(body=message.body, title=message.title, notify_type=kind, body_format=text))

@@ -1,0 +1,127 @@
+"""What people are told of a run, in words. Pure. Text that came from machines can neither act nor address anybody."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.model import Outcome, RunReport
+from tasks.reporting.descriptions import describe_cves, describe_reboots, describe_slowest_machine
+from tasks.reporting.formatting import format_count
+from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.figures import compute_plan_figures
+from tasks.rules.timing.maintenance_window import describe_window
+from tasks.states import NotificationEvent, OperationState, RebootState, UpdateState
+
+MAX_NAMES = 10
+_MAX_REASON_LENGTH = 160  # characters of a machine's own words
+_UNSAFE_CHARACTERS = str.maketrans("<>[]`&@", "()()'+\N{FULLWIDTH COMMERCIAL AT}")
+"""Chats take these for markup, links and the names of people and rooms to be woken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message; ``is_failure`` when somebody should look."""
+
+    title: str
+    body: str
+    is_failure: bool
+
+
+_TITLES = {
+    NotificationEvent.PLANNED: "planned",
+    NotificationEvent.WAITING: "waits for your approval",
+    NotificationEvent.STARTED: "started",
+    NotificationEvent.FINISHED: "finished",
+    NotificationEvent.FAILED: "failed",
+    NotificationEvent.MISSED: "did not run in its window",
+    NotificationEvent.CANCELLED: "cancelled",
+}
+_FAILURE_OCCASIONS = frozenset({NotificationEvent.FAILED, NotificationEvent.MISSED})
+_PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITING, NotificationEvent.STARTED})
+
+
+def build_message(occasion: NotificationEvent, report: RunReport) -> Message:
+    """Return what people are told at an occasion of a run, as far as its report has come."""
+    run = report.run
+    what = _sanitize(str(run.request.get("configuration") or "") or run.scope or run.kind, 100)
+    lines = [f"Run {run.id} for {_sanitize(run.scope, 200)}"]
+    if run.window is not None:
+        lines.append(f"Window: {describe_window(run.window)}")
+    lines += _describe_plan(report) if occasion in _PLAN_OCCASIONS else _describe_results(report, occasion)
+    if occasion is NotificationEvent.WAITING:
+        lines += _describe_approval(report)
+    lines.append(f"More: fleetpatch show {run.id}")
+    return Message(f"fleetpatch: {what}: {_TITLES[occasion]}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
+
+
+def _describe_plan(report: RunReport) -> list[str]:
+    plans, figures = report.plans, compute_plan_figures(report.plans)
+    waves = f" in {format_count(len(report.waves), 'wave')}" if report.waves else ""
+    lines = [
+        f"{format_count(len(plans), 'machine')}{waves}: {format_count(figures.updates, 'update')} to install, "
+        f"{describe_reboots(figures)} expected, {describe_cves(figures.cves)}"
+    ]
+    slowest = describe_slowest_machine(figures)
+    if slowest:
+        lines.append(_sanitize(f"{slowest[:1].upper()}{slowest[1:]}", 200))
+    unknown = [each.machine for each in report.assessments if each.error is not None]
+    return [*lines, f"Not assessed: {_join_names(unknown)}"] if unknown else lines
+
+
+def _describe_approval(report: RunReport) -> list[str]:
+    waits, run = report.run.message, report.run.id
+    command = build_approve_command(run, compute_plan_digest(collect_planned_updates(report.plans)))
+    how = f"Approve: {command}, or the form of its flow run in the Prefect UI"
+    return [*([f"It {_sanitize(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
+
+
+def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[str]:
+    lines = [_sanitize(report.run.message, 600)] if report.run.message else []
+    outcomes = report.outcomes
+    if not outcomes:
+        return lines
+    states = Counter(outcome.state for outcome in outcomes)
+    counted = ", ".join(f"{states[state]} {state}" for state in OperationState if states[state])
+    lines.append(f"{format_count(len(outcomes), 'machine')}: {counted}")
+    lines.append(_describe_changes(outcomes))
+    lines += _describe_failures(outcomes)
+    idle = [outcome for outcome in outcomes if outcome.state is OperationState.NOT_STARTED]
+    if idle and occasion is not NotificationEvent.FINISHED:
+        lines.append(f"Not begun: {_join_names([outcome.machine for outcome in idle])}")
+        lines.append(f"  {_sanitize(idle[0].reason, _MAX_REASON_LENGTH)}")
+    return lines
+
+
+def _describe_changes(outcomes: Sequence[Outcome]) -> str:
+    installed = sum(outcome.count_updates(UpdateState.INSTALLED) for outcome in outcomes)
+    failed = sum(outcome.count_updates(UpdateState.FAILED) for outcome in outcomes)
+    rebooted = sum(outcome.reboot is RebootState.COMPLETED for outcome in outcomes)
+    due = sum(outcome.reboot is RebootState.REQUIRED for outcome in outcomes)
+    parts = [f"{format_count(installed, 'update')} installed", f"{failed} failed" if failed else ""]
+    parts += [
+        f"{format_count(rebooted, 'machine')} rebooted" if rebooted else "",
+        f"{due} still to be rebooted" if due else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _describe_failures(outcomes: Sequence[Outcome]) -> list[str]:
+    failed = [outcome for outcome in outcomes if outcome.state is OperationState.FAILED]
+    lines = [
+        f"Failed: {_sanitize(each.machine, 80)}: {_sanitize(each.reason, _MAX_REASON_LENGTH)}"
+        for each in failed[:MAX_NAMES]
+    ]
+    more = len(failed) - MAX_NAMES
+    return [*lines, f"Failed: {more} more"] if more > 0 else lines
+
+
+def _join_names(names: Sequence[str]) -> str:
+    shown = ", ".join(_sanitize(name, 80) for name in names[:MAX_NAMES])
+    more = len(names) - MAX_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _sanitize(text: str, limit: int) -> str:
+    """Return text on one line, harmless on a screen and in a chat."""
+    return sanitize_to_one_line(text, limit).translate(_UNSAFE_CHARACTERS).replace("://", ": //")

@@ -1,0 +1,144 @@
+"""Tell people of a run through Apprise: in the background, in bounded time, and never at the run's expense."""
+
+import contextlib
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from flows.notify.apprise_sender import send_with_apprise
+from flows.notify.messages import Message, build_message
+from flows.ports.ports import Notifier
+from flows.request.policies import NotifyRequest
+from inventory.credentials import Credential, parse_reference
+from tasks.errors import CredentialError, FleetpatchError
+from tasks.model import RunReport
+from tasks.states import NotificationEvent
+
+logger = logging.getLogger(__name__)
+
+CredentialReader = Callable[[str], Credential]
+
+FLUSH_TIMEOUT_SECONDS = 20.0
+"""How long the end of a run waits for messages that are not sent yet."""
+_BLOCK_PREFIX = "block:"
+
+
+class AppriseNotifier:
+    """A Notifier: puts messages in a queue, and sends them from a thread of its own.
+
+    Args:
+        targets: who is told of what.
+        read_credential: gives what a reference stands for.
+        print_message: told of what could not be sent, without any secret.
+        send: sends one message to one Apprise URL, and returns whether it was taken.
+
+    Attributes:
+        undelivered: what could not be sent, in words.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[NotifyRequest],
+        read_credential: CredentialReader,
+        print_message: Callable[[str], None],
+        send: Callable[[str, Message], bool] | None = None,
+    ) -> None:
+        self._targets = tuple(targets)
+        self._read_credential = read_credential
+        self._print_message = print_message
+        self._send = send or send_with_apprise
+        self._queue: queue.SimpleQueue[tuple[NotifyRequest, str, NotificationEvent, Message] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread: threading.Thread | None = None
+        self._unsent_count = 0
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self.undelivered: list[str] = []
+
+    def __call__(self, occasion: NotificationEvent, report: RunReport) -> None:
+        """Queue the messages. Returns at once, and never raises because they can't be sent."""
+        mine = [(number, each) for number, each in enumerate(self._targets, 1) if occasion.value in each.on]
+        if not mine:
+            return
+        message = build_message(occasion, report)
+        with self._lock:
+            self._unsent_count += len(mine)
+        for number, each in mine:
+            self._queue.put((each, _describe_target(each.to, number), occasion, message))
+        if self._thread is None:
+            run = contextvars.copy_context().run  # Prefect's settings, for secret blocks, and its log
+            self._thread = threading.Thread(target=run, args=(self._send_queued,), name="notify", daemon=True)
+            self._thread.start()
+
+    def close(self, seconds: float = FLUSH_TIMEOUT_SECONDS) -> None:
+        """Wait so long for messages that are not sent yet; give the rest up, and say so."""
+        if self._thread is None:
+            return
+        self._queue.put(None)
+        self._thread.join(seconds)
+        with self._lock:
+            left, self._is_closed = self._unsent_count, True
+        if left:
+            self._record_failure(
+                f"{left} {'notification' if left == 1 else 'notifications'} took too long and may be lost"
+            )
+
+    def _send_queued(self) -> None:
+        while (item := self._queue.get()) is not None:
+            asked, shown, occasion, told = item
+            why = self._send_message(asked, told)
+            with self._lock:
+                self._unsent_count -= 1
+                over = self._is_closed
+            if over:
+                return
+            if why:
+                self._record_failure(f"{shown} was not told that the run {_describe_occasion(occasion)}: {why}")
+
+    def _send_message(self, target: NotifyRequest, message: Message) -> str:
+        """Send it, and return why that failed, or ""."""
+        try:
+            found = self._read_credential(_to_credential_reference(target.to))
+            if found.secret is None:
+                return "its reference is no text"
+            return "" if self._send(found.secret.reveal(), message) else "the service did not take it"
+        except FleetpatchError as error:
+            return error.message
+        except Exception as error:  # noqa: BLE001 - whatever Apprise and its services raise must not cost the run
+            # Neither its text nor its trace: Apprise's errors may repeat the URL.
+            return f"{type(error).__name__} while sending"
+
+    def _record_failure(self, what: str) -> None:
+        self.undelivered.append(what)
+        self._print_message(what)
+
+
+@contextlib.contextmanager
+def open_notifier(
+    targets: Sequence[NotifyRequest], read_credential: CredentialReader, print_message: Callable[[str], None]
+) -> Iterator[Notifier]:
+    """Give a way to tell people, and wait a little at the end of the block for what is still to be sent."""
+    notifier = AppriseNotifier(targets, read_credential, print_message)
+    try:
+        yield notifier
+    finally:
+        notifier.close()
+
+
+def _to_credential_reference(to: str) -> str:
+    return f"prefect:{to.removeprefix(_BLOCK_PREFIX)}" if to.startswith(_BLOCK_PREFIX) else to
+
+
+def _describe_target(to: str, number: int) -> str:
+    """Return what a target may be called: its reference, unless it may be the secret itself."""
+    try:
+        return str(parse_reference(_to_credential_reference(to)))
+    except CredentialError:
+        return f"notification {number}"
+
+
+def _describe_occasion(occasion: NotificationEvent) -> str:
+    return "waits for approval" if occasion is NotificationEvent.WAITING else f"is {occasion.value}"

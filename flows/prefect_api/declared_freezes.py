@@ -1,0 +1,68 @@
+"""Freezes that were declared after a run was admitted: what its configuration's deployments have now."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.settings import get_current_settings
+from pydantic import ValidationError
+
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
+from flows.request.policies import FreezeRequest
+from tasks.errors import RequestError
+from tasks.protocols.clock import Clock
+from tasks.rules.calendar.freezes import Freeze
+
+RETRY_INTERVAL = timedelta(minutes=1)
+"""How long a server that gave no answer is not asked again."""
+_MAX_DEPLOYMENTS = 200  # deployments of one configuration: one for each zone
+
+
+class DeclaredFreezes:
+    """The freezes that a configuration has now, as it is deployed.
+
+    A server that does not answer does not hold a run up: it goes on with the freezes that it knows, says so, and asks
+    again after a while only, for each question may take some seconds.
+
+    Args:
+        configuration: its name.
+        zone: IANA name; times without an offset are read in it.
+        print_message: told when the server could not be asked.
+        clock: tells when to ask again.
+    """
+
+    def __init__(self, configuration: str, zone: str, print_message: Callable[[str], None], clock: Clock) -> None:
+        self._configuration, self._zone, self._print_message, self._clock = configuration, zone, print_message, clock
+        self._known_freezes: tuple[Freeze, ...] = ()
+        self._retry_at: datetime | None = None
+
+    def __call__(self) -> tuple[Freeze, ...]:
+        """Return them. Raises nothing, and takes some seconds at most."""
+        if not get_current_settings().api.url:  # the client would start a server of its own
+            return ()
+        if self._retry_at is not None and self._clock.now() < self._retry_at:
+            return self._known_freezes
+        try:
+            self._known_freezes, self._retry_at = self._read_from_prefect(), None
+        except (*NO_ANSWER_ERRORS, RequestError, ValidationError) as error:
+            self._retry_at = self._clock.now() + RETRY_INTERVAL
+            why = type(error).__name__
+            self._print_message(f"could not ask Prefect for new freezes ({why}); those that are known hold")
+        return self._known_freezes
+
+    def _read_from_prefect(self) -> tuple[Freeze, ...]:
+        tags = DeploymentFilterTags(all_=[MANAGED_TAG, build_configuration_tag(self._configuration)])
+        with open_fail_fast_client() as client:
+            found = client.read_deployments(deployment_filter=DeploymentFilter(tags=tags), limit=_MAX_DEPLOYMENTS)
+        return tuple(
+            each.to_freeze(self._zone) for deployment in found for each in _parse_freezes(deployment.parameters)
+        )
+
+
+def _parse_freezes(parameters: Mapping[str, Any]) -> Iterator[FreezeRequest]:
+    request = parameters.get("request")
+    freezes = request.get("freezes") if isinstance(request, Mapping) else None
+    for each in freezes or ():
+        yield FreezeRequest.model_validate(each)

@@ -1,0 +1,155 @@
+"""Was a run made from what its deployment asks no more? It may have waited long, and deploying changes what is asked.
+
+Prefect copies a deployment's parameters into each run when it makes the run. A run that waits for a worker keeps them,
+whatever is deployed meanwhile.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
+from prefect.exceptions import ObjectNotFound
+from pydantic import ValidationError
+
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from flows.request.patch_request import PatchRequest
+from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
+
+RETRY_TIMEOUT_SECONDS = 60.0
+RETRY_SECONDS = 2.0
+_ONE_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSchedule:
+    """A schedule that is on.
+
+    Attributes:
+        prefect_schedule: its dates; None: they can't be told here, as somebody made it by hand.
+        parameters: its own, which come before those of the deployment.
+    """
+
+    prefect_schedule: PrefectSchedule | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def has_occurrence_at(self, due: datetime) -> bool:
+        """Whether it starts a run at a moment."""
+        if self.prefect_schedule is None:
+            return True
+        try:
+            return next(iterate_prefect_starts(self.prefect_schedule, due, due + _ONE_SECOND), None) is not None
+        except (ValueError, TypeError):  # what dateutil raises for a rule that somebody wrote and nobody can read
+            return False
+
+
+def find_outdated_reason(
+    made: Mapping[str, Any],
+    due: datetime,
+    asked: Mapping[str, Any],
+    schedules: Sequence[ActiveSchedule],
+    *,
+    paused: bool,
+) -> str:
+    """Return why a run is not one that its deployment's schedules would make now; "": it is.
+
+    Args:
+        made: the parameters that the run was made with.
+        due: when it was to start.
+        asked: the deployment's parameters.
+        schedules: those that are on.
+        paused: whether the deployment starts nothing.
+    """
+    if paused:
+        return "its deployment is switched off"
+    coming = [each for each in schedules if each.has_occurrence_at(due)]
+    if not coming:
+        return f"no schedule starts a run at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC any more"
+    differences = [find_changed_fields(made, {**asked, **each.parameters}) for each in coming]
+    return "" if not all(differences) else f"its deployment asks something else now ({', '.join(differences[0])})"
+
+
+def find_changed_fields(made: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of what differs between two sets of parameters; of a request, its fields."""
+    if made == asked:
+        return ()
+    made_request, asked_request = _dump_request(made), _dump_request(asked)
+    if made_request is None or asked_request is None:
+        return tuple(_find_different_keys(made, asked))
+    rest = [{key: value for key, value in each.items() if key != "request"} for each in (made, asked)]
+    return (*_find_different_keys(made_request, asked_request), *_find_different_keys(*rest))
+
+
+def _find_different_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[str]:
+    missing = object()
+    return [key for key in sorted({*one, *other}) if one.get(key, missing) != other.get(key, missing)]
+
+
+def _dump_request(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a request with all its fields: another release may have left out other ones, that say the same."""
+    try:
+        return PatchRequest.model_validate(parameters.get("request")).model_dump(mode="json")
+    except ValidationError:
+        return None
+
+
+def read_outdated_reason(
+    run: FlowRun, print_message: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
+) -> str:
+    """Ask Prefect why a run that a schedule made is not what its deployment asks for now; "": it is.
+
+    A server that gives no answer is asked again for a minute. Then the run goes by what it was made with, and says so.
+
+    Args:
+        run: the flow run.
+        print_message: told when the server gave no answer.
+        sleep: waits.
+    """
+    if run.deployment_id is None or run.expected_start_time is None:
+        return "its deployment was removed"
+    until = time.monotonic() + RETRY_TIMEOUT_SECONDS
+    while True:
+        try:
+            with open_fail_fast_client() as client:
+                now = client.read_deployment(run.deployment_id)
+        except ObjectNotFound:
+            return "its deployment was removed"
+        except NO_ANSWER_ERRORS as error:
+            if time.monotonic() >= until:
+                why = type(error).__name__
+                print_message(
+                    f"could not ask Prefect whether the configuration was changed ({why}): going by what was asked"
+                )
+                return ""
+            sleep(RETRY_SECONDS)
+        else:
+            due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
+            return find_outdated_reason(
+                run.parameters, due, now.parameters, find_active_schedules(now), paused=now.paused
+            )
+
+
+def find_active_schedules(deployment: DeploymentResponse) -> list[ActiveSchedule]:
+    """Return the schedules of a deployment that are on."""
+    return [
+        ActiveSchedule(parse_prefect_schedule(each.schedule), each.parameters)
+        for each in deployment.schedules
+        if each.active
+    ]
+
+
+def parse_prefect_schedule(schedule: Any) -> PrefectSchedule | None:  # noqa: ANN401 - one of Prefect's kinds of schedules
+    """Return one of Prefect's schedules in our words; None for those that are never ours."""
+    zone = schedule.timezone or "UTC"
+    match schedule:
+        case RRuleSchedule():
+            return PrefectSchedule(PrefectScheduleKind.RRULE, schedule.rrule, zone, None)
+        case IntervalSchedule():
+            anchor = datetime.fromtimestamp(schedule.anchor_date.timestamp(), UTC)
+            return PrefectSchedule(PrefectScheduleKind.INTERVAL, "", zone, None, schedule.interval, anchor)
+        case _:
+            return None

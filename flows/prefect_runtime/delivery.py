@@ -1,0 +1,82 @@
+"""Calls to Prefect in background threads, and the task runs of which Prefect doesn't know the end yet.
+
+Prefect's client tries again for a minute before it gives an answer up, and longer when connections hang. So a run makes
+its calls here, and looks for their result when the machines are done.
+"""
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
+
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
+
+logger = logging.getLogger(__name__)
+
+
+_PAGE_SIZE = 200  # what Prefect's API gives at once
+
+
+class BackgroundCall:
+    """A call to Prefect in a thread of its own, as part of the flow run in which it is made.
+
+    Args:
+        description: in a few words, for people.
+        call: does it; may take as long as it likes, and raise.
+    """
+
+    def __init__(self, description: str, call: Callable[[], object]) -> None:
+        self.description = description
+        self._error: BaseException | None = None
+        self._finished = threading.Event()
+        run = contextvars.copy_context().run
+        threading.Thread(
+            target=run, args=(self._run, call), name=f"telling Prefect: {description}", daemon=True
+        ).start()
+
+    def _run(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is said below; Prefect's own signals are no Exceptions
+            self._error = error
+            logger.warning("Prefect did not hear of %s: %s: %s", self.description, type(error).__name__, error)
+        finally:
+            self._finished.set()
+
+    def wait_until_delivered(self, until: float) -> bool:
+        """Wait for it, until that ``time.monotonic()``, and return whether Prefect has received it."""
+        return self._finished.wait(max(0.0, until - time.monotonic())) and self._error is None
+
+
+def find_unreported_tasks(task_runs: Mapping[UUID, str], until: float) -> Sequence[str]:
+    """Return the names of the task runs of which Prefect does not know the end.
+
+    Their states reach it as events, a little later and in any order: they are waited for.
+
+    Args:
+        task_runs: the task runs, by id.
+        until: the ``time.monotonic()`` to wait until, at most.
+    """
+    unreported = dict(task_runs)
+    with open_fail_fast_client() as client:
+        while True:
+            for ended in _find_ended_task_runs(client, list(unreported)):
+                unreported.pop(ended, None)
+            if not unreported or time.monotonic() + RETRY_SECONDS > until:
+                return list(unreported.values())
+            time.sleep(RETRY_SECONDS)
+
+
+def _find_ended_task_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> Iterator[UUID]:
+    for begin in range(0, len(ids), _PAGE_SIZE):
+        some = TaskRunFilter(id=TaskRunFilterId(any_=list(ids[begin : begin + _PAGE_SIZE])))
+        try:
+            found = client.read_task_runs(task_run_filter=some, limit=_PAGE_SIZE)
+        except NO_ANSWER_ERRORS:
+            return
+        yield from (each.id for each in found if each.state is not None and each.state.is_final())

@@ -1,0 +1,87 @@
+"""How the current flow run was started: by a schedule, by a person, or by another flow."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import deployment
+
+from flows.prefect_api.deployment_changes import read_outdated_reason
+from tasks.errors import RequestError
+
+MIN_SCHEDULE_DELAY = timedelta(seconds=60)
+"""A run that is to start so long after it was asked for, somebody has scheduled. Whose clock said "now" may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRunOrigin:
+    """How a flow run came to be.
+
+    Attributes:
+        flow_run_id: Prefect's id; "" outside of a flow run.
+        scheduled_for: the moment that its schedule named, whenever it really started; None when a person, or another
+            flow, started it.
+        deployment: its name; "" without one.
+        requested_start: the moment at which a run of a deployment that no schedule made was to start, however long it
+            waited for a worker; None: it began when it was called.
+        has_chosen_start: whether somebody chose that moment; otherwise it is when they asked.
+        read_outdated_reason: given whom to tell, says why a run that a schedule made is not what its deployment asks
+            for now; "" when it is.
+    """
+
+    flow_run_id: str = ""
+    scheduled_for: datetime | None = None
+    deployment: str = ""
+    requested_start: datetime | None = None
+    has_chosen_start: bool = False
+    read_outdated_reason: Callable[[Callable[[str], None]], str] = field(default=lambda _say: "", compare=False)
+
+
+def read_flow_run_origin() -> FlowRunOrigin:
+    """Return how the present flow run came to be.
+
+    Raises:
+        RequestError: a person started it from a deployment that is there no more.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is None:
+        return FlowRunOrigin()
+    due = _to_utc_datetime(run.expected_start_time) if run.expected_start_time is not None else None
+    if run.auto_scheduled:
+        return FlowRunOrigin(
+            str(run.id),
+            due,
+            _read_deployment_name() or "",
+            read_outdated_reason=functools.partial(read_outdated_reason, run),
+        )
+    if run.deployment_id is None:
+        return FlowRunOrigin(flow_run_id=str(run.id))
+    name = _read_deployment_name()
+    if name is None:
+        hint = "Deploy its configuration again, and start a run of that."
+        raise RequestError("the deployment of this flow run was removed before it began", hint=hint)
+    return FlowRunOrigin(
+        flow_run_id=str(run.id),
+        deployment=name,
+        requested_start=due,
+        has_chosen_start=due is not None
+        and run.created is not None
+        and due >= _to_utc_datetime(run.created) + MIN_SCHEDULE_DELAY,
+    )
+
+
+def _read_deployment_name() -> str | None:
+    """Return the name of the flow run's deployment; None when that was removed."""
+    try:
+        return str(deployment.get_name() or "")
+    except ObjectNotFound:
+        return None
+
+
+def _to_utc_datetime(moment: datetime) -> datetime:
+    """Return a moment without Prefect's kind of datetime: sums with it lose their zone."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC)

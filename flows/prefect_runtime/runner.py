@@ -1,0 +1,193 @@
+"""The Prefect runner: steps as tasks, waves as subflows, reports as artifacts.
+
+Prefect shows what is done, and does none of it. Its server may go away at any moment: machines go on without it, at
+once, and what it did not hear of is said in the report.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.ports.ports import Ports
+from flows.ports.report_directory import find_report_directory
+from flows.prefect_runtime.api_health import ApiMonitor
+from flows.prefect_runtime.delivery import BackgroundCall, find_unreported_tasks
+from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_waves
+from flows.prefect_runtime.step_tasks import CURRENT_ATTEMPT, STEP_TASKS, STEP_TASKS_WITHOUT_RETRY, StepAttempt
+from flows.prefect_runtime.wave_subflow import WaveSubflow
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from tasks.errors import FleetpatchError, InternalError, RecordsError
+from tasks.model import Outcome, RunReport, Wave
+from tasks.prefect_tasks import OpaqueReport, publish_report
+from tasks.reporting.writer import write_report
+from tasks.rules.runs.outcome import determine_run_state
+from tasks.states import OperationState, Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.pipeline import execute_step
+
+logger = logging.getLogger(__name__)
+
+SUBFLOW_START_SECONDS = 10.0
+"""How long a wave waits to be shown. Beyond that its steps are shown as the run's own, and the wave when it can be."""
+DELIVERY_TIMEOUT_SECONDS = 90.0
+"""How long Prefect is waited for when the machines are done and it is away."""
+LOG_RETRY_SECONDS = 60.0  # how long Prefect keeps trying to send log lines; then they are lost to it
+MAX_NAMED_STEPS = 10
+
+
+class PrefectRunner:
+    """Shows a run's parts in Prefect. Only within a flow run.
+
+    Args:
+        directory: where report files go; None: only artifacts.
+        formats: of the report files.
+        ports: of the run.
+    """
+
+    def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports) -> None:
+        self._directory = directory
+        self._formats = tuple(formats)
+        self._ports = ports
+        self._flow_run_id = str(flow_run.get_id() or "")
+        self._api_monitor = ApiMonitor(UUID(self._flow_run_id))
+        self._background_calls: list[BackgroundCall] = []
+        self._wave_subflows: list[WaveSubflow] = []
+        self._shown_task_runs: dict[UUID, str] = {}  # task runs
+        self._unshown_steps: list[str] = []  # steps that went on without one, or end otherwise in it
+        self.written_files: dict[str, Path] = {}
+
+    def run_step(self, context: MachineContext, step: Step) -> MachineState:
+        """Run the step's task, and return or raise what the step itself did: once, even when Prefect breaks.
+
+        A task run asks nothing of the API, unless it has tags, whose limits it would wait for: it has none.
+        """
+        name, attempt = f"{step} {context.name}", StepAttempt()
+        token = CURRENT_ATTEMPT.set(attempt)
+        try:
+            with TagsContext(current_tags=set()):
+                task = (
+                    STEP_TASKS_WITHOUT_RETRY.get(step, STEP_TASKS[step])
+                    if context.is_retry_disabled
+                    else STEP_TASKS[step]
+                )
+                state = task(context, return_state=True)
+            if state.state_details.task_run_id is not None and state.is_completed() is attempt.well:
+                self._shown_task_runs[state.state_details.task_run_id] = name
+            else:
+                self._unshown_steps.append(name)
+        except Exception:  # Prefect's own: what a step raises is within the state
+            logger.warning("Prefect can't show %s; it is done all the same", name, exc_info=True)
+            self._unshown_steps.append(name)
+        finally:
+            CURRENT_ATTEMPT.reset(token)
+        return attempt.get_result(context) if attempt.begun else execute_step(context, step)
+
+    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+        """Do the wave's work here, as part of its subflow if that can be had."""
+        subflow = WaveSubflow(wave, self._api_monitor)
+        self._wave_subflows.append(subflow)
+        self._background_calls.append(BackgroundCall(f"wave-{wave.number}", subflow.run_subflow))
+        try:
+            inside = subflow.wait_for_context(0.0 if self._api_monitor.is_unreachable else SUBFLOW_START_SECONDS)
+            with self._api_monitor:
+                outcomes = inside.run(body)
+        except BaseException as error:
+            subflow.finish(Failed(message=f"it broke off: {type(error).__name__}: {error}"))
+            raise
+        subflow.finish(_build_wave_state(outcomes))
+        return outcomes
+
+    def publish(self, report: RunReport) -> None:
+        """Write files, then show artifacts. What can't be written or shown does not make a run fail: it is said."""
+        try:
+            logs = self._ports.read_logs(report)
+        except RecordsError as error:
+            logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
+            logs = {}
+        self._write_files(report, logs)
+        undelivered = self._find_undelivered(report)
+        if not undelivered:
+            return
+        note = f"Prefect did not hear of {', '.join(undelivered)}. The records and this report are whole."
+        self._ports.listener.on_message(note)
+        message = f"{report.run.message}; {note}" if report.run.message else note
+        report = replace(report, run=replace(report.run, message=message))
+        self._write_files(report, logs)
+        try:
+            self._ports.records.save(report)
+        except RecordsError as error:
+            logger.error("what Prefect did not hear of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
+
+    def _write_files(self, report: RunReport, logs: Mapping[str, str]) -> None:
+        if self._directory is None:
+            return
+        try:
+            self.written_files = write_report(report, self._directory, logs, self._formats)
+        except FleetpatchError as error:
+            self._ports.handle_report_error(report.run.id, error)
+        except Exception as error:
+            logger.exception("the report of run %s could not be made", report.run.id)
+            self._ports.handle_report_error(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
+
+    def _find_undelivered(self, report: RunReport) -> list[str]:
+        """Show what is left to be shown, wait for Prefect to hear it all, and return what it did not hear."""
+        until = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
+        if not self._api_monitor.wait_until_reachable(until):
+            self._api_monitor.give_up()
+            undelivered = [each.description for each in self._background_calls if not each.wait_until_delivered(0.0)]
+            return [
+                *undelivered,
+                f"the ends of up to {len(self._shown_task_runs)} steps",
+                "the artifacts",
+                "how the flow run ended",
+            ]
+        artifacts = BackgroundCall("the artifacts", functools.partial(self._publish_to_prefect, report))
+        undelivered = [
+            each.description for each in (*self._background_calls, artifacts) if not each.wait_until_delivered(until)
+        ]
+        steps = list(self._unshown_steps)
+        if undelivered or self._api_monitor.unreachable_seconds:
+            steps += find_unreported_tasks(self._shown_task_runs, until)
+        if steps:
+            more = ", …" if len(steps) > MAX_NAMED_STEPS else ""
+            undelivered.append(f"{len(steps)} steps ({', '.join(steps[:MAX_NAMED_STEPS])}{more})")
+        if self._api_monitor.unreachable_seconds >= LOG_RETRY_SECONDS:
+            undelivered.append(f"some log lines (it was away for {self._api_monitor.unreachable_seconds:.0f} s)")
+        return undelivered
+
+    def _publish_to_prefect(self, report: RunReport) -> None:
+        first = report.run.flow_run_id
+        if first and first != self._flow_run_id:
+            close_stale_flow_run(first, report.run)
+        own_wave_ids = [each.id for each in self._wave_subflows if each.id is not None]
+        if len(own_wave_ids) == len(
+            self._wave_subflows
+        ):  # one that Prefect makes just now can't be told from an earlier process' own
+            close_stale_waves(UUID(self._flow_run_id), own_wave_ids)
+        publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"))
+
+
+def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
+    """Return the runner of a flow run. A patch run's report always goes somewhere; another's where it was asked."""
+    directory = request.report_directory
+    if isinstance(request, PatchRequest):
+        directory = find_report_directory(directory)
+    return PrefectRunner(directory, request.report_formats, ports)
+
+
+def _build_wave_state(outcomes: Sequence[Outcome]) -> State[None]:
+    failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
+    if failed:
+        return Failed(message=f"{len(failed)} of {len(outcomes)} machines failed: {', '.join(failed[:20])}")
+    return Completed(message=f"{len(outcomes)} machines: {determine_run_state(outcomes)}")

@@ -1,0 +1,133 @@
+"""The subflow that shows one wave in Prefect. It does no work: it waits in a thread of its own until the wave ends."""
+
+import contextvars
+import threading
+import time
+from contextvars import Context, ContextVar
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.flow_engine import run_flow_sync
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_runtime.api_health import ApiMonitor
+from flows.prefect_runtime.flow_run_states import read_wave_flow_runs
+from tasks.model import Wave
+
+
+class WaveSubflow:
+    """A wave's subflow: it stands beside the wave's work for as long as that takes, in a thread of its own."""
+
+    def __init__(self, wave: Wave, api_monitor: ApiMonitor) -> None:
+        self._wave = wave
+        self._api_monitor = api_monitor
+        self._started = threading.Event()  # or given up
+        self._finished = threading.Event()
+        self._subflow_context: Context | None = None
+        self.id: UUID | None = None
+        self._state: State[None] = Completed()
+
+    def run_subflow(self) -> None:
+        """Run the subflow, as soon as Prefect answers and until ``finish``; report its end later if need be."""
+        CURRENT_SUBFLOW.set(self)
+        try:
+            state = self._start_subflow()
+            if self.id is not None and (state is None or state.type is not self._state.type):
+                # Prefect was away for longer than its client tries, which may have told it then that the subflow failed
+                self._require_api()
+                with get_client(sync_client=True) as client:
+                    client.set_flow_run_state(self.id, self._state, force=True)
+        finally:
+            self._started.set()
+
+    def _start_subflow(self) -> State[Any] | None:
+        """Return the state that it ended in; None when Prefect was away by then."""
+        wave, again = self._wave, False
+        for last in (False, False, True):
+            self._require_api()
+            try:
+                parameters = {"number": wave.number, "machines": list(wave.machines), "canary": wave.canary}
+                made = self._find_existing_flow_run() if again else None
+                if made is not None:
+                    return run_existing_subflow(made, parameters)
+                force_new_flow_run()
+                return patch_wave(**parameters, return_state=True)
+            except NO_ANSWER_ERRORS:
+                again = True
+                if self.id is None and last:
+                    raise
+            if self.id is not None:
+                break
+        return None
+
+    def _find_existing_flow_run(self) -> FlowRun | None:
+        """Return the subflow that was made for this wave and whose body was not reached: Prefect went away before."""
+        with get_client(sync_client=True) as client:
+            found = read_wave_flow_runs(client, UUID(flow_run.get_id()))
+        for each in found:
+            if each.parameters.get("number") == self._wave.number and not (each.state and each.state.is_final()):
+                return each
+        return None
+
+    def _require_api(self) -> None:
+        if not self._api_monitor.wait_until_reachable():
+            raise TimeoutError("Prefect was given up")
+
+    def wait_in_body(self) -> State[None]:
+        """Be the subflow's body."""
+        self.id = UUID(flow_run.get_id())
+        self._subflow_context = contextvars.copy_context()
+        self._started.set()
+        self._finished.wait()
+        return self._state
+
+    def wait_for_context(self, seconds: float) -> Context:
+        """Return the context of the subflow, once it has begun; of the caller, when it does not begin in that time."""
+        self._started.wait(seconds)
+        return self._subflow_context or contextvars.copy_context()
+
+    def finish(self, state: State[None]) -> None:
+        """Let the subflow end."""
+        self._state = state
+        self._finished.set()
+
+
+def run_existing_subflow(made: FlowRun, parameters: dict[str, Any]) -> State[Any] | None:
+    """Run a wave's subflow that is there already."""
+    return cast("State[Any] | None", run_flow_sync(patch_wave, made, parameters, return_type="state"))
+
+
+CURRENT_SUBFLOW: ContextVar[WaveSubflow] = ContextVar("fleetpatch_wave")
+
+
+@flow(name="patch-wave", flow_run_name="wave-{number}", persist_result=False, validate_parameters=False)
+def patch_wave(number: int, machines: list[str], canary: bool = False) -> State[None]:  # noqa: ARG001
+    """Patch one wave of machines. Only ever run as a part of patch_fleet.
+
+    Args:
+        number: of the wave, from 1.
+        machines: names of the machines in it.
+        canary: whether it goes before all others.
+    """
+    return CURRENT_SUBFLOW.get().wait_in_body()
+
+
+_WAVE_TASK_KEY = Task(patch_wave.fn, name=patch_wave.name).task_key
+
+
+def force_new_flow_run() -> None:
+    """Have Prefect make a flow run for the next wave.
+
+    By itself it counts the waves of this process: after Resume or Retry the first one to come would be shown as the
+    first one that ever was (Prefect 3.8, ``load_subflow_run``).
+    """
+    context = FlowRunContext.get()
+    if context is not None:
+        context.task_run_dynamic_keys[_WAVE_TASK_KEY] = time.time_ns()

@@ -1,0 +1,123 @@
+"""Finds abandoned runs: runs that have no end and no live process, and what can be done with each. No Prefect."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from flows.engine.suspension import Suspension, find_suspension
+from tasks.model import RunInfo
+from tasks.protocols.clock import Clock, SystemClock
+from tasks.protocols.leases import LeaseHolder, LeaseStatus
+from tasks.records.leases import SqlLeases
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.steps.context.stop_token import StopToken
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonedRun:
+    """A run without an end that claims machines and that nobody carries out.
+
+    Attributes:
+        holder: who did last; None when nobody ever did.
+        since: when its lease was over.
+        finalize_reason: why it is only settled and nothing more is begun; "" when it is resumed.
+        suspension: it was suspended: it goes on when a person says so, until its window is over.
+    """
+
+    run: RunInfo
+    holder: LeaseHolder | None
+    since: datetime
+    finalize_reason: str
+    suspension: Suspension | None = None
+
+    @property
+    def wait_reason(self) -> str:
+        """Why it is left alone for now: it is suspended, and a person may go on with it; "" otherwise."""
+        suspension = self.suspension
+        if self.finalize_reason or suspension is None or not suspension.is_complete:
+            return ""
+        until = f" until {self.run.window.end:%Y-%m-%d %H:%M} UTC" if self.run.window is not None else ""
+        return f"left alone: {suspension.reason} at {suspension.at:%Y-%m-%d %H:%M} UTC, and may be resumed{until}"
+
+    @property
+    def planned_action(self) -> str:
+        """What is done with it, in words."""
+        if self.finalize_reason:
+            return f"settled: {self.finalize_reason}"
+        if self.suspension is not None:
+            return self.wait_reason or f"stopped to the end: {self.suspension.reason}"
+        return "resumed"
+
+    def signal_stop(self, stop_token: StopToken) -> None:
+        """Let whoever takes it up know that nothing more is to be begun, if that is so."""
+        if self.finalize_reason:
+            stop_token.request_stop(self.finalize_reason)
+        elif self.suspension is not None:
+            stop_token.request_suspension(self.suspension.reason)
+
+
+def find_abandoned_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[AbandonedRun, ...]:
+    """Return the runs that have no end by the records while nobody carries them out, oldest first.
+
+    Those that are suspended are among them: see ``AbandonedRun.wait_reason``. Runs that only look at machines
+    (assessments, plans) are not: they claim nothing.
+
+    Args:
+        records_url: where runs are remembered; None: as usual.
+        clock: tells which windows are over.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    with open_records(records_url) as records:
+        return read_abandoned_runs(History(records), records.leases, (clock or SystemClock()).now())
+
+
+def read_abandoned_runs(history: History, leases: SqlLeases, now: datetime) -> tuple[AbandonedRun, ...]:
+    """Return the runs that were left, of records that are open: see ``find_abandoned_runs``."""
+    found = [(history.find_run(each.run_id), each) for each in leases.find_leaseless_runs()]
+    return tuple(
+        _build_abandoned_run(history, run, leases.find_lease(run.id), each.holder, each.since, now)
+        for run, each in found
+        if run.may_change_machines
+    )
+
+
+def _build_abandoned_run(
+    history: History,
+    run: RunInfo,
+    lease: LeaseStatus | None,
+    holder: LeaseHolder | None,
+    since: datetime,
+    now: datetime,
+) -> AbandonedRun:
+    return AbandonedRun(
+        run, holder, since, find_finalize_reason(run, lease, now), find_suspension(history.read_journal(run.id))
+    )
+
+
+def check_abandoned(history: History, leases: SqlLeases, run_id: str, now: datetime) -> AbandonedRun | str:
+    """Return a run that was left, as it is by now; or in words why it is none (any more)."""
+    run = history.find_run(run_id)
+    lease = leases.find_lease(run.id)
+    if run.state not in UNFINISHED_RUN_STATES:
+        return f"run {run.id} is over: {run.state}"
+    if lease is not None and lease.is_held:
+        return f"run {run.id} is carried out by {lease.holder}"
+    since = lease.until if lease is not None and lease.until is not None else run.started_at
+    return _build_abandoned_run(history, run, lease, lease.holder if lease is not None else None, since, now)
+
+
+def find_finalize_reason(run: RunInfo, lease: LeaseStatus | None, now: datetime) -> str:
+    """Return why nothing more may be begun in a run that is recovered without a person's request, or "". Pure."""
+    if lease is not None and lease.stop is not None:
+        return f"{lease.stop.reason} ({lease.stop.who})"
+    if run.window is not None and now >= run.window.end:
+        return f"its window was over at {run.window.end:%Y-%m-%d %H:%M} UTC"
+    if run.state is OperationState.UNKNOWN:
+        return f"it was left: {run.message}" if run.message else "it was left"
+    return ""

@@ -1,0 +1,78 @@
+"""Ask a run to stop. The request is kept in the records, where the process of the run reads it."""
+
+import logging
+from dataclasses import dataclass
+
+from flows.engine.resume_state import require_resumable
+from flows.ports.caller import Caller, find_starter_name
+from tasks.errors import FleetpatchError, RequestError
+from tasks.model import RunInfo
+from tasks.protocols.leases import LeaseStatus, StopRequest
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.states import OperationState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """A run that was asked to stop.
+
+    Attributes:
+        stop_request: the request that stands: the first one.
+        lease: who carries the run out, as far as is known.
+    """
+
+    run: RunInfo
+    stop_request: StopRequest
+    lease: LeaseStatus | None
+
+    @property
+    def has_active_holder(self) -> bool:
+        """Whether a live process carries the run out, and so reads the request."""
+        return self.lease is not None and self.lease.is_held
+
+
+def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = None) -> CancelRequest:
+    """Ask a run to begin nothing more. Its process reads this within seconds; nothing is killed.
+
+    When nobody carries the run (``has_active_holder`` is false), the request stands for whoever takes it up:
+    ``resume_run(run_id, settle=True)`` does so at once.
+
+    Args:
+        run_id: the run's id, or a beginning of it that no other run has.
+        reason: why, in words; they stand in the report.
+        caller: on whose behalf.
+
+    Raises:
+        RequestError: the run is over, or only looks at machines.
+        RecordsError: there is no such run, or the records can't be written.
+    """
+    caller = caller or Caller()
+    with open_records(caller.records_url) as records:
+        run = History(records).find_run(run_id)
+        if not run.may_change_machines:
+            raise RequestError(
+                f"run {run.id} only looks at machines", hint="It changes nothing; end its process if it is in the way."
+            )
+        require_resumable(run)
+        if run.state is OperationState.UNKNOWN:
+            raise RequestError(
+                f"run {run.id} was left, and nobody carries it out any more",
+                hint=f"`fleetpatch resume {run.id} --settle` records what became of each machine.",
+            )
+        asked = records.leases.request_stop(run.id, find_starter_name(caller), reason)
+        return CancelRequest(run, asked, records.leases.find_lease(run.id))
+
+
+def record_stop_request(run_id: str, caller: Caller, reason: str) -> None:
+    """Keep in the records that a run was asked to stop, for whoever has to finish it when this process is ended.
+
+    Raises nothing: the run itself knows it already, and a run that was not begun can't be asked.
+    """
+    try:
+        with open_records(caller.records_url) as records:
+            records.leases.request_stop(run_id, find_starter_name(caller), reason)
+    except FleetpatchError as error:
+        logger.info("that run %s was told to stop is not in the records: %s", run_id, error.message)

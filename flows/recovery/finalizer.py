@@ -1,0 +1,188 @@
+"""Finish the record of a run whose process was ended: ``python -m flows.recovery.finalizer RUN``.
+
+RUN is the id of the run, or of its flow run.
+
+Prefect gives a cancelled flow half a minute, then it kills its process. A package transaction may take longer, and is
+never killed. So somebody has to look at its end: this program, which the flow's hooks start on its own, waits until
+nobody carries the run out any more, and takes it up. A run that was asked to stop is settled: nothing more is begun.
+One whose process died without a word is resumed, as long as its window lasts.
+"""
+
+import argparse
+import contextlib
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from flows.ports.caller import Caller
+from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
+from flows.recovery.reconciliation import recover_run
+from flows.recovery.resumption import wait_for_lease_expiry
+from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
+from tasks.model import RunInfo
+from tasks.protocols.clock import SystemClock
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.states import UNFINISHED_RUN_STATES
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+logger = logging.getLogger(__name__)
+
+LEASE_WAIT_SECONDS = 600.0
+"""How long to wait for a process that is about to end: its grace, its last lease, and a database that is busy."""
+PREFECT_WAIT_SECONDS = 90.0
+"""How long Prefect is waited for to show that a flow run is over: its runner tells it after the process has ended."""
+CANCEL_REASON = "cancelled in Prefect"
+
+
+def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
+    """Hook: a flow run was cancelled. Runs where the flow ran, or where its runner does."""
+    start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
+
+
+def finalize_crashed_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
+    """Hook: a flow run's process came to its end without a result."""
+    start_finalizer(_find_run_name(flow_run), flow_run_id=str(flow_run.id))
+
+
+def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> Path:
+    """Start this program on its own, so that it outlives whoever starts it.
+
+    Args:
+        run_name: the run's id, or its flow run's.
+        stop: why the run is to begin nothing more; "" when nobody asked for that.
+        flow_run_id: of the flow run whose process was ended.
+
+    Returns:
+        Where its log is.
+    """
+    place = platformdirs.user_data_path("fleetpatch") / "logs"
+    place.mkdir(parents=True, exist_ok=True)
+    log = place / f"settle-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
+    words = [sys.executable, "-m", "flows.recovery.finalizer", run_name, *(["--stop", stop] if stop else [])]
+    words += ["--flow-run", flow_run_id] if flow_run_id else []
+    with log.open("ab") as out:
+        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    logger.info("whatever of run %s is not finished is looked after by another process; its log: %s", run_name, log)
+    return log
+
+
+def finalize_run(run_name: str, *, stop: str = "", caller: Caller | None = None) -> str:
+    """Wait until nobody carries a run out, and take it up.
+
+    Args:
+        run_name: the run's id, or its flow run's.
+        stop: why the run is to begin nothing more; "" when nobody asked for that.
+        caller: on whose behalf.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        FleetpatchError: it could not be taken up.
+    """
+    caller = caller or Caller()
+    with open_records(caller.records_url) as records:
+        run = _find_run(records, run_name)
+        if run is None:
+            return f"no run of {run_name} is in the records: nothing was begun"
+        if not run.may_change_machines or run.state not in UNFINISHED_RUN_STATES:
+            return f"run {run.id} needs nothing: {run.state}"
+        if stop:
+            _request_stop(records, run.id, caller.name or "Prefect", stop)
+        abandoned_run = _wait_until_abandoned(records, run.id)
+    if isinstance(abandoned_run, str):
+        return abandoned_run
+    abandoned_run = replace(abandoned_run, finalize_reason=stop or abandoned_run.finalize_reason)
+    if abandoned_run.wait_reason:
+        return f"run {run.id} is {abandoned_run.planned_action}"
+    report = recover_run(abandoned_run, caller)
+    return f"run {run.id} was {abandoned_run.planned_action.partition(':')[0]}: {report.run.state}"
+
+
+def _wait_until_abandoned(records: SqlRecords, run_id: str) -> AbandonedRun | str:
+    """Return a run once nobody carries it out; or in words why there is nothing to do about it."""
+    try:
+        wait_for_lease_expiry(records.leases, run_id, wait_for_live_holder=True, seconds=LEASE_WAIT_SECONDS)
+    except LeaseHeld as held:
+        return f"somebody else looks after it: {held.message}"
+    return check_abandoned(History(records), records.leases, run_id, SystemClock().now())
+
+
+def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None = None) -> None:
+    """Let Prefect show how a run ended, where it shows another end of the flow run whose process was ended.
+
+    Args:
+        run_name: the run's id, or its flow run's.
+        flow_run_id: of the flow run whose process was ended.
+        caller: on whose behalf.
+    """
+    from flows.prefect_runtime.flow_run_states import (  # noqa: PLC0415 - loads Prefect
+        correct_flow_run_state,
+        correct_state_once_ended,
+    )
+
+    with open_records((caller or Caller()).records_url) as records:
+        run = _find_run(records, run_name)
+    if run is None or run.state in UNFINISHED_RUN_STATES:
+        return
+    correct_state_once_ended(flow_run_id, run, PREFECT_WAIT_SECONDS)
+    if run.flow_run_id not in {"", flow_run_id}:
+        correct_flow_run_state(run.flow_run_id, run)
+
+
+def _find_run_name(flow_run: "FlowRun") -> str:
+    """Return what names the run: resume_fleet is given its id, others began it."""
+    return str((flow_run.parameters or {}).get("run_id") or flow_run.id)
+
+
+def _find_run(records: SqlRecords, run_name: str) -> RunInfo | None:
+    history = History(records)
+    found = history.find_run_by_flow_run(run_name)
+    if found is None:
+        with contextlib.suppress(RecordsError):
+            found = history.find_run(run_name)
+    return found
+
+
+def _request_stop(records: SqlRecords, run_id: str, who: str, reason: str) -> None:
+    try:
+        records.leases.request_stop(run_id, who, reason)
+    except RequestError as error:  # it has just ended, or was left before
+        logger.info("%s", error.message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Returns its exit code: 0 when the run's record is finished."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.recovery.finalizer", description="Finish the record of a run."
+    )
+    parser.add_argument("run", help="the run's id, or its flow run's")
+    parser.add_argument("--stop", default="", metavar="REASON", help="begin nothing more, for this reason")
+    parser.add_argument("--flow-run", default="", metavar="ID", help="the flow run whose process was ended")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for loud in ("paramiko", "alembic"):
+        logging.getLogger(loud).setLevel(logging.WARNING)
+    try:
+        logger.info("%s", finalize_run(asked.run, stop=asked.stop))
+        if asked.flow_run:
+            correct_prefect_state(asked.run, asked.flow_run)
+    except FleetpatchError as error:
+        logger.error("%s %s", error, error.hint)  # noqa: TRY400 - no fault of ours; a person reads this
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

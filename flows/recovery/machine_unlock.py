@@ -1,0 +1,115 @@
+"""Lift the lock that a run left on a machine, for a person: only when that run is not alive and no job runs there."""
+
+from dataclasses import dataclass
+
+from flows.ports.caller import Caller, find_starter_name
+from flows.ports.ports import Ports
+from inventory.machine import Machine
+from tasks.errors import LeaseHeld, RecordsError, RequestError
+from tasks.model import RunInfo
+from tasks.protocols.leases import LeaseStatus
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.states import Step
+from tasks.steps.context.journal import UNLOCK_ACT
+from tasks.steps.machine.lock_removal import LockStatus, build_busy_error, read_lock_status, remove_lock
+
+
+@dataclass(frozen=True, slots=True)
+class LockDetails:
+    """A machine's lock, and what the records know of the run that has it.
+
+    Attributes:
+        run: that run; None when no run has the lock, or these records do not know it.
+        lease: whether a process carries that run now.
+    """
+
+    lock: LockStatus
+    run: RunInfo | None = None
+    lease: LeaseStatus | None = None
+
+
+def read_lock_details(machine: str, ports: Ports, caller: Caller) -> LockDetails:
+    """Return a machine's lock, and whose it is. Changes nothing.
+
+    Raises:
+        RequestError: the inventory has no such machine.
+        TransportError: the machine could not be asked.
+        RecordsError: the records can't be read.
+    """
+    transport = ports.connect(_find_machine(ports, machine))
+    try:
+        lock = read_lock_status(machine, transport, ports.clock)
+    finally:
+        transport.close()
+    if not lock.run_id:
+        return LockDetails(lock)
+    with open_records(caller.records_url) as records:
+        return LockDetails(lock, _find_run(History(records), lock.run_id), records.leases.find_lease(lock.run_id))
+
+
+def require_unlockable(details: LockDetails) -> None:
+    """Raise when the lock must not be lifted.
+
+    Raises:
+        ManagerBusy: a job runs on the machine.
+        LeaseHeld: a process carries the run that has the lock.
+    """
+    if details.lock.job_id:
+        raise build_busy_error(details.lock.machine, details.lock.job_id)
+    lease = details.lease
+    if lease is not None and lease.is_held and lease.holder is not None and lease.until is not None:
+        raise LeaseHeld(lease.run_id, holder=lease.holder, until=lease.until)
+
+
+def unlock_machine(details: LockDetails, ports: Ports, caller: Caller) -> None:
+    """Lift the lock that was looked at, and note in its run's journal who did.
+
+    Raises:
+        ManagerBusy: a job runs on the machine.
+        LeaseHeld: a process carries the run that has the lock.
+        RequestError: it is not the lock that was looked at.
+        RecordsError: the journal can't be written; nothing was lifted.
+        TransportError: the machine could not be asked.
+    """
+    by, lock = find_starter_name(caller), details.lock
+    with open_records(caller.records_url) as records:
+        details = LockDetails(lock, details.run, records.leases.find_lease(lock.run_id))
+    require_unlockable(details)
+    _record_unlock(ports, details, JournalMark.BEFORE, by)
+    transport = ports.connect(_find_machine(ports, lock.machine))
+    try:
+        remove_lock(lock, by, transport, ports.clock)
+    finally:
+        transport.close()
+    _record_unlock(ports, details, JournalMark.AFTER, by)
+
+
+def _record_unlock(ports: Ports, details: LockDetails, mark: JournalMark, by: str) -> None:
+    if details.run is None:
+        return
+    lock, now = details.lock, ports.clock.now()
+    detail: dict[str, object] = {"by": by, "until": lock.expires_at.isoformat() if lock.expires_at else ""}
+    key = "-".join(lock.raw_fields[1:])
+    ports.records.append_entry(
+        JournalEntry(details.run.id, lock.machine, Step.PRECHECK, mark, UNLOCK_ACT, key, now, detail)
+    )
+
+
+def _find_machine(ports: Ports, name: str) -> Machine:
+    found = [machine for machine in ports.inventory.machines if machine.name == name]
+    if not found:
+        hint = "Give one name as it stands there: `fleetpatch inventory list` shows them."
+        raise RequestError(f"the inventory has no machine {name!r}", hint=hint)
+    return found[0]
+
+
+def _find_run(history: History, run_id: str) -> RunInfo | None:
+    try:
+        found = history.find_run(run_id)
+    except RecordsError as error:
+        if error.transient:
+            raise
+        return None
+    return found if found.id == run_id else None

@@ -1,0 +1,140 @@
+"""Recover abandoned runs: resume them while their window is open, and finalize them otherwise."""
+
+import contextvars
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from flows.execution import RunnerFactory, resume_execution
+from flows.local_run import build_reporting_runner
+from flows.ports.caller import Caller
+from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned, find_abandoned_runs
+from flows.recovery.cancellation import record_stop_request
+from tasks.errors import FleetpatchError, LeaseHeld, RequestError
+from tasks.model import RunReport
+from tasks.protocols.clock import SystemClock
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.steps.context.stop_token import StopToken
+
+logger = logging.getLogger(__name__)
+
+
+STOP_POLL_SECONDS = 0.2  # how soon runs that are recovered at the same time learn that they are to stop
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileResult:
+    """What became of a run that was left: a report, or the error that kept it from being taken up."""
+
+    abandoned_run: AbandonedRun
+    report: RunReport | None = None
+    error: FleetpatchError | None = None
+
+
+def reconcile_runs(
+    caller: Caller | None = None, recover: Callable[[AbandonedRun, Caller], RunReport] | None = None
+) -> tuple[ReconcileResult, ...]:
+    """Recover every abandoned run: resume it while its window is open, finalize it otherwise.
+
+    One that is suspended is left alone until its window is over.
+
+    All of them at once: none waits for another's end, and one run's trouble is not another's. A run that somebody else
+    takes up meanwhile is theirs. It returns when all have ended.
+
+    Args:
+        caller: on whose behalf. When its ``stop_token`` is stopped, so is each of the runs.
+        recover: takes one run up; plainly, without Prefect, by default.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    caller, recover = caller or Caller(), recover or recover_run
+    return recover_runs(find_abandoned_runs(caller.records_url), caller, recover)
+
+
+def recover_runs(
+    abandoned_runs: Sequence[AbandonedRun], caller: Caller, recover: Callable[[AbandonedRun, Caller], RunReport]
+) -> tuple[ReconcileResult, ...]:
+    """Take up runs that were left, all at once, each in a thread of its own: see ``reconcile_runs``."""
+    abandoned_runs = [each for each in abandoned_runs if not each.wait_reason]
+    if not abandoned_runs:
+        return ()
+    callers = [
+        replace(caller, stop_token=StopToken()) for _ in abandoned_runs
+    ]  # a request to stop is for one run, not for all
+
+    def recover_one(abandoned_run: AbandonedRun, run_caller: Caller) -> ReconcileResult:
+        try:
+            return ReconcileResult(abandoned_run, report=recover(abandoned_run, run_caller))
+        except FleetpatchError as error:
+            logger.warning("run %s could not be taken up: %s", abandoned_run.run.id, error)
+            return ReconcileResult(abandoned_run, error=error)
+
+    with ThreadPoolExecutor(len(abandoned_runs), thread_name_prefix="run") as pool:
+        pairs = zip(abandoned_runs, callers, strict=True)
+        futures = [pool.submit(contextvars.copy_context().run, recover_one, left, mine) for left, mine in pairs]
+        try:
+            while wait(futures, timeout=STOP_POLL_SECONDS).not_done:
+                if caller.stop_token.is_stopping:
+                    _stop_all_runs(abandoned_runs, callers, caller.stop_token.reason)
+        except BaseException as error:  # leaving the pool waits for the runs: they begin nothing new
+            _stop_all_runs(
+                abandoned_runs, callers, f"the process that took it up was interrupted: {type(error).__name__}"
+            )
+            raise
+    return tuple(future.result() for future in futures)
+
+
+def _stop_all_runs(abandoned_runs: Sequence[AbandonedRun], callers: Sequence[Caller], reason: str) -> None:
+    for left, mine in zip(abandoned_runs, callers, strict=True):
+        if not mine.stop_token.is_stopping:
+            mine.stop_token.request_stop(reason)
+            record_stop_request(left.run.id, mine, reason)
+
+
+def recover_run(
+    abandoned_run: AbandonedRun, caller: Caller, build_runner: RunnerFactory | None = None, *, flow_run_id: str = ""
+) -> RunReport:
+    """Take one run up that was left: see ``reconcile_runs`` for how, and ``resume_execution`` for what it raises."""
+    abandoned_run.signal_stop(caller.stop_token)
+    return resume_execution(
+        abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id
+    )
+
+
+def recover_if_abandoned(
+    run_id: str, caller: Caller, recover: Callable[[AbandonedRun, Caller], RunReport], *, flow_run_id: str = ""
+) -> RunReport | str:
+    """Take a run up if it is still left, judged as it is now: its window may be over by then, or it is to stop.
+
+    One that is suspended is left alone, unless it was this flow run that was, which somebody has resumed.
+
+    Returns:
+        The report; or in words why there was nothing to take up: somebody else has taken it up, or has ended it.
+
+    Raises:
+        FleetpatchError: it is left, and could not be taken up.
+    """
+
+    def read_current_state() -> AbandonedRun | str:
+        with open_records(caller.records_url) as records:
+            return check_abandoned(History(records), records.leases, run_id, SystemClock().now())
+
+    abandoned_run = read_current_state()
+    if isinstance(abandoned_run, str):
+        return abandoned_run
+    if abandoned_run.wait_reason and abandoned_run.suspension is not None:
+        if not flow_run_id or abandoned_run.suspension.flow_run_id != flow_run_id:
+            return f"run {abandoned_run.run.id} is {abandoned_run.wait_reason}"
+        abandoned_run = replace(abandoned_run, suspension=None)
+    try:
+        return recover(abandoned_run, caller)
+    except LeaseHeld as held:
+        return held.message
+    except RequestError:  # somebody may have brought it to its end since it was looked at
+        now = read_current_state()
+        if isinstance(now, str):
+            return now
+        raise

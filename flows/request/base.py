@@ -1,0 +1,49 @@
+"""The base of everything that can be asked for: strict forms that name what is wrong."""
+
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class StrictModel(BaseModel):
+    """A form of the Prefect UI, a part of a file, or an argument of a Python call. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _reject_boolean_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true and false where a number is due: `minutes: true` would be one minute."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+            raise ValueError("true or false is no number")
+        return value
+
+
+ReportFormat = Literal["html", "csv", "parquet", "json"]
+
+
+def _check_path(path: Path) -> Path:
+    if "\x00" in str(path):
+        raise ValueError("a path holds no NUL")
+    return path
+
+
+CheckedPath = Annotated[Path, AfterValidator(_check_path)]
+
+
+class ScopeRequest(StrictModel):
+    """Which machines."""
+
+    scope: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="Which machines, e.g. `env=prod,os=linux,!ring=canary,name=web-*`; `*` is all of them. "
+        "Resolved when the run starts.",
+    )
+    inventory: CheckedPath | None = Field(
+        default=None,
+        description="Inventory file or folder on the machine that runs the flow. "
+        "Empty: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the one in the user's configuration.",
+    )

@@ -1,0 +1,270 @@
+"""The request for a patch run. The models are the forms of the Prefect UI, the command's options and the Python API."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
+from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
+from tasks.errors import RequestError
+from tasks.model import PinnedUpdates, Selection
+from tasks.rules.calendar.local_time import localize_time
+from tasks.rules.runs.hooks import MACHINE_PLACES
+from tasks.rules.runs.waves import WavePolicy
+from tasks.states import Classification, RebootPolicy
+from tasks.steps.context.patch_options import PatchOptions
+
+Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+
+
+class WindowRequest(StrictModel):
+    """When changes may be made."""
+
+    start: datetime | None = Field(
+        default=None, description="When it opens; without an offset it is read in the zone below. Empty: now."
+    )
+    minutes: float = Field(default=120, gt=0, le=31 * 24 * 60, description="How long it is open, in minutes.")
+    zone: str = Field(default="UTC", max_length=64, description="IANA time zone, e.g. `Europe/Berlin`.")
+    lead_minutes: float = Field(
+        default=0,
+        ge=0,
+        le=7 * 24 * 60,
+        description="How long before its window a scheduled run starts: for its plan, its approval and the hooks "
+        "before it. The window opens so long after the scheduled time.",
+    )
+
+
+class WavesRequest(StrictModel):
+    """In what order, and when to stop going on."""
+
+    canary_count: int = Field(default=0, ge=0, le=1000, description="Machines in a first wave of their own.")
+    canary_percent: float = Field(default=0, ge=0, le=100, description="The same as a share of all machines.")
+    size: int | None = Field(
+        default=None, ge=1, le=10_000, title="Machines A Wave", description="Empty: by the percentage."
+    )
+    percent: float = Field(
+        default=20,
+        gt=0,
+        le=100,
+        title="Percent A Wave",
+        description="Share of all machines that make a wave, rounded up.",
+    )
+    at_once: int = Field(
+        default=20,
+        ge=1,
+        le=500,
+        title="Machines At Once",
+        description="Machines worked on at the same time within a wave.",
+    )
+    pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Rest between waves.")
+    failure_budget_count: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000,
+        description="Machines that may fail in the whole run. With more, no further machine is begun.",
+    )
+    failure_budget_percent: float = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="The same as a share of all machines, and of each wave's machines; rounded down. Used when no "
+        "count is given.",
+    )
+    unreachable_percent: float = Field(
+        default=50,
+        ge=0,
+        le=100,
+        description="Share of all machines that may be unreachable, rounded down. They don't count as failed. With "
+        "more, no further machine is begun.",
+    )
+    go_on_after_failed_canary: bool = Field(
+        default=False,
+        title="Go On After A Failed Canary",
+        description="Count failed canaries as other machines are. Else no further machine is begun once a canary has "
+        "failed, however many may fail.",
+    )
+    keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
+
+    def to_wave_policy(self) -> WavePolicy:
+        """Return how machines are divided into waves."""
+        return WavePolicy(
+            canary_count=self.canary_count,
+            canary_percent=self.canary_percent,
+            size=self.size,
+            percent=self.percent,
+            at_once=self.at_once,
+            pause_seconds=self.pause_minutes * 60,
+            failure_budget_count=self.failure_budget_count,
+            failure_budget_percent=self.failure_budget_percent if self.failure_budget_count is None else None,
+            unreachable_percent=self.unreachable_percent,
+            go_on_after_failed_canary=self.go_on_after_failed_canary,
+            keep_locations_apart=self.keep_locations_apart,
+        )
+
+
+class UpdatesRequest(StrictModel):
+    """Which of the pending updates."""
+
+    classifications: list[Classification] = Field(
+        default=[Classification.CRITICAL, Classification.SECURITY],
+        description="Kinds of updates. Empty: only those that are included by name.",
+    )
+    include: list[Mask] = Field(
+        default=[],
+        max_length=500,
+        description="Masks of updates wanted besides, e.g. `linux-image-*` or `nginx=1.22*`.",
+    )
+    exclude: list[Mask] = Field(
+        default=[], max_length=500, description="Masks of updates never wanted; they win over everything."
+    )
+    exclude_requiring_reboot: bool = Field(default=False, description="Leave out what is known to need a reboot.")
+    newest: bool = Field(
+        default=False,
+        description="Where only security fixes are wanted: take the newest version of all, not the newest one that a "
+        "repository of security fixes offers.",
+    )
+    published_before: datetime | None = Field(
+        default=None,
+        description="Leave out what was published later, where the machine knows when that was. "
+        "Without an offset it is read in the window's zone.",
+    )
+    as_in_run: str = Field(
+        default="",
+        max_length=100,
+        title="Same As In Run",
+        description="Only updates and versions that an earlier run (its id, or `last:` and a configuration's name) "
+        "has installed or planned: what one ring has tested is carried to the next.",
+    )
+
+
+class PatchRequest(ScopeRequest):
+    """Patch machines inside a window."""
+
+    dry_run: bool = Field(
+        default=False,
+        description="Only say what would be done: waves, updates, what is skipped and why, minutes, reboots.",
+    )
+    updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which of the pending updates.")
+    window: WindowRequest = Field(default=WindowRequest(), description="When changes may be made.")
+    reboot: RebootPolicy = Field(
+        default=RebootPolicy.IF_REQUIRED, description="IfRequired, Never or Always after the installation."
+    )
+    waves: WavesRequest = Field(default=WavesRequest(), description="In what order, and when to stop going on.")
+    approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person has to agree.")
+    hooks: HooksRequest = Field(default=HooksRequest(), description="What of yours is run before and after.")
+    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is told of what.")
+    freezes: list[FreezeRequest] = Field(
+        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
+    )
+    reboot_pending_first: bool = Field(
+        default=False, description="Take a reboot that is pending from before, before anything is installed."
+    )
+    reboot_reserve_minutes: float = Field(
+        default=15, ge=0, le=240, description="Part of the window kept for a reboot; nothing is installed in it."
+    )
+    max_reboots: int = Field(default=2, ge=0, le=10, description="Reboots a machine may see in this run.")
+    going_down_minutes: float = Field(default=10, gt=0, le=120, description="Time a reboot may take to go down.")
+    coming_up_minutes: float = Field(default=30, gt=0, le=240, description="Time it may take from then to a login.")
+    allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
+    repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
+    native_updaters: Literal["leave", "pause"] = Field(
+        default="leave",
+        title="System's Own Updaters",
+        description="What becomes of updaters of the system's own (apt-daily, unattended-upgrades): `leave` them "
+        "alone, or `pause` them from a machine's first package transaction to the end of its turn.",
+    )
+    restart_services: Literal["Never", "IfRequired"] = Field(
+        default="Never",
+        description="Whether services that run files which updates have replaced are restarted after the installation, "
+        "on machines that are not rebooted: `Never` (they are a warning), or `IfRequired`. Logins, the network, "
+        "containers and virtual machines are never interrupted by that.",
+    )
+    restart_services_exclude: list[Mask] = Field(
+        default=[],
+        max_length=500,
+        description="Masks of units that are not restarted, nor taken along, e.g. `postgresql*`.",
+    )
+    stage: bool = Field(
+        default=True, title="Download First", description="Download everything before the first installation."
+    )
+    download_only: bool = Field(
+        default=False, description="Only download, ahead of a window: install nothing and reboot nothing."
+    )
+    refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
+    settle_seconds: float = Field(
+        default=90, ge=0, le=3600, description="Time services may take to come back before they count as gone."
+    )
+    assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
+    configuration: str = Field(
+        default="",
+        max_length=100,
+        description="Name of the maintenance configuration that this run belongs to: for reports, and for who may "
+        "patch a machine. Nothing else is taken from it. Empty: a run of your own.",
+    )
+    outside_window: bool = Field(
+        default=False,
+        description="Let a run of a configuration that no schedule started open its window now. Without it such a run "
+        "needs `window.start`, or has to be scheduled for a time.",
+    )
+    report_directory: CheckedPath | None = Field(
+        default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
+    )
+    report_formats: list[ReportFormat] = Field(
+        default=["html", "csv", "parquet", "json"],
+        description="What the report is written as: a page, tables, or everything for programs.",
+    )
+
+    def require_window(self) -> None:
+        """Refuse to patch now what a configuration patches in its windows, unless somebody asked for just that.
+
+        Raises:
+            RequestError: it names a configuration, and neither a window's start nor ``outside_window``.
+        """
+        if not self.configuration or self.window.start is not None or self.outside_window:
+            return
+        if self.dry_run or self.download_only:
+            return
+        raise RequestError(
+            f"a run of the configuration {self.configuration!r} would patch now, outside of its windows",
+            hint="Give `window.start`, schedule the run for a time, or say `outside_window: true` to patch now.",
+        )
+
+    def to_patch_options(self, pinned_updates: PinnedUpdates | None = None) -> PatchOptions:
+        """Return what the steps need to know of this request; ``updates.as_in_run`` stands for ``pinned_updates``."""
+        wanted, only = self.updates, self.download_only
+        return PatchOptions(
+            selection=Selection(
+                classifications=frozenset(wanted.classifications),
+                include=tuple(wanted.include),
+                exclude=tuple(wanted.exclude),
+                exclude_requiring_reboot=wanted.exclude_requiring_reboot,
+                newest=wanted.newest,
+                published_before=self._localize_published_before(),
+                pinned_updates=pinned_updates,
+            ),
+            reboot=RebootPolicy.NEVER if only else self.reboot,
+            reboot_reserve_seconds=self.reboot_reserve_minutes * 60,
+            going_down_seconds=self.going_down_minutes * 60,
+            coming_up_seconds=self.coming_up_minutes * 60,
+            max_reboots=self.max_reboots,
+            reboot_pending_first=self.reboot_pending_first and not only,
+            allow_removals=self.allow_removals,
+            repair=self.repair and not only,
+            native_updaters="leave" if only else self.native_updaters,
+            restart_services="Never" if only else self.restart_services,
+            restart_services_exclude=tuple(self.restart_services_exclude),
+            stage=self.stage,
+            download_only=only,
+            settle_seconds=self.settle_seconds,
+            refresh=self.refresh,
+            hooks=tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES and not only),
+        )
+
+    def _localize_published_before(self) -> datetime | None:
+        limit = self.updates.published_before
+        return limit if limit is None or limit.tzinfo is not None else localize_time(limit, self.window.zone)
+
+    def to_wave_policy(self) -> WavePolicy:
+        """Return how machines are divided into waves."""
+        return self.waves.to_wave_policy()

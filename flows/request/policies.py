@@ -1,0 +1,174 @@
+"""What surrounds a run, as it can be asked for: hooks, approval, notifications, freezes."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
+
+from flows.request.base import StrictModel
+from tasks.model import Hook
+from tasks.rules.calendar.freezes import Freeze, build_freeze
+from tasks.rules.runs.hooks import check_hook_target
+from tasks.states import HookKind, HookMode, HookPoint
+
+HookName = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
+]
+OccasionName = Literal["planned", "waiting", "started", "finished", "failed", "missed", "cancelled"]
+
+
+class HookRequest(StrictModel):
+    """Something of yours that is run before or after."""
+
+    name: HookName = Field(description="What it is called in reports.")
+    kind: HookKind = Field(
+        description="What it is: a command on each machine or on the controller, an HTTP call, a Python function, "
+        "or a Prefect deployment."
+    )
+    target: str = Field(
+        min_length=1,
+        max_length=4000,
+        description="The command line, the URL (POST), `package.module:function`, or `flow/deployment`.",
+    )
+    timeout_minutes: float = Field(default=5, gt=0, le=240, description="After that it counts as failed.")
+    mode: HookMode = Field(
+        default=HookMode.MUST_SUCCEED,
+        description="What its failure means: must_succeed stops what it stands before, warn is told, ignore is not.",
+    )
+    repeatable: bool = Field(
+        default=False,
+        description="Whether it may be run again when a run that was interrupted can't know whether it ran.",
+    )
+
+
+class HooksRequest(StrictModel):
+    """What is run before and after: once for the run, once a wave, or on each machine."""
+
+    before_run: list[HookRequest] = Field(
+        default=[],
+        max_length=20,
+        description="Once, when the plan stands and was approved, before any machine is changed. With a lead: "
+        "before the window opens.",
+    )
+    after_run: list[HookRequest] = Field(
+        default=[], max_length=20, description="Once, at the end, when what is before the run had its turn."
+    )
+    before_wave: list[HookRequest] = Field(
+        default=[], max_length=20, description="Once a wave, before its first machine."
+    )
+    after_wave: list[HookRequest] = Field(
+        default=[], max_length=20, description="Once a wave that was begun, after its last machine."
+    )
+    before_machine: list[HookRequest] = Field(
+        default=[],
+        max_length=20,
+        description="For each machine with something to install: after its download and before its first change.",
+    )
+    after_machine: list[HookRequest] = Field(
+        default=[],
+        max_length=20,
+        description="For each machine whose `before_machine` had its turn, also when something failed.",
+    )
+
+    @model_validator(mode="after")
+    def _check_hooks(self) -> Self:
+        """Refuse targets that can't be, and two hooks of one name in one place: the name tells them apart."""
+        for place in HookPoint:
+            asked = self._list_place(place)
+            names = [each.name for each in asked]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{place}: two hooks are called {twice!r}: give each a name of its own")
+            for each in asked:
+                if wrong := check_hook_target(each.kind, each.target, place):
+                    raise ValueError(f"{place}: hook {each.name!r}: {wrong}")
+        return self
+
+    def to_hooks(self) -> tuple[Hook, ...]:
+        """Return all hooks, each with its place, in the order in which those of a place are run."""
+        return tuple(
+            Hook(each.name, place, each.kind, each.target, each.timeout_minutes * 60, each.mode, each.repeatable)
+            for place in HookPoint
+            for each in self._list_place(place)
+        )
+
+    def _list_place(self, place: HookPoint) -> list[HookRequest]:
+        asked: list[HookRequest] = getattr(self, place.value)
+        return asked
+
+
+def _restrict_property_names(schema: JsonDict) -> None:
+    """Say "no other keys" in a way that survives Prefect, for a form with a field called ``required``.
+
+    Prefect 3.8 checks a deployment's parameters against the schema without every key ``required`` in it
+    (``validate(ignore_required=True)``), and takes that field's own entry away with the lists of required fields. With
+    ``additionalProperties: false`` it then refuses the field: such a deployment can't be made.
+    """
+    fields = schema["properties"]
+    del schema["additionalProperties"]
+    schema["propertyNames"] = {"enum": list(fields) if isinstance(fields, dict) else []}
+
+
+class ApprovalRequest(StrictModel):
+    """Whether a person has to let the run go on once its plan stands."""
+
+    model_config = ConfigDict(json_schema_extra=_restrict_property_names)
+
+    required: bool = Field(
+        default=False, title="Wait For Approval", description="Wait for a person's word before anything is changed."
+    )
+    expires_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=31 * 24 * 60,
+        description="How long it is waited for, from the plan on. Empty: as long as the window holds anything.",
+    )
+    changed: Literal["refuse", "trim"] = Field(
+        default="trim",
+        title="When The Plan Has Changed",
+        description="When what is pending is no longer what was approved: trim installs only what was approved and "
+        "still stands, refuse leaves the machine alone.",
+    )
+    not_by_starter: bool = Field(
+        default=False,
+        title="Not By Whoever Started It",
+        description="Whoever started the run may not approve it: two pairs of eyes.",
+    )
+
+
+MAX_REFERENCE_LENGTH = 500
+"""Characters of a reference to where people are told."""
+
+
+class NotifyRequest(StrictModel):
+    """Who is told."""
+
+    to: str = Field(
+        max_length=MAX_REFERENCE_LENGTH,
+        pattern=r"^(env|file|block|prefect):.",  # a URL in its place would stand in records and in Prefect's parameters
+        description="Reference to an Apprise URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a "
+        "Prefect secret block).",
+    )
+    on: list[OccasionName] = Field(
+        default=["waiting", "failed", "missed", "finished"],
+        min_length=1,
+        title="When",
+        description="At which occasions.",
+    )
+
+
+class FreezeRequest(StrictModel):
+    """A time in which nothing may be changed."""
+
+    start: datetime = Field(description="From when; without an offset it is read in the window's zone.")
+    end: datetime = Field(description="Until when.")
+    reason: str = Field(default="", max_length=200, description="Why, for reports.")
+
+    def to_freeze(self, zone: str) -> Freeze:
+        """Return the instants that are meant; times without an offset are read in a zone (IANA name).
+
+        Raises:
+            RequestError: the zone is unknown, or the freeze ends before it begins.
+        """
+        return build_freeze(self.start, self.end, zone, self.reason)

@@ -1,0 +1,266 @@
+"""From checked settings to machines: layers are merged, ranges spread, and machines checked against each other."""
+
+import graphlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.addresses import Endpoint, build_endpoint
+from inventory.credentials import parse_reference
+from inventory.errors import InventoryError
+from inventory.files.paths import expand_home
+from inventory.files.problems import ProblemCollector, did_you_mean
+from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.machine import Check, HostKeySettings, Inventory, Limits, Machine, TransportKind
+from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
+from inventory.schema.entries import CheckEntry, HostKeysEntry, LimitsEntry, MachineEntry, MachineSettings
+from inventory.schema.validation import validate_mapping
+
+SettingsLayer = Mapping[str, object]
+"""Settings as they were written: only the keys that are there. None takes back what a wider layer said."""
+
+_MAX_REPORTED_CYCLES = 5
+_CONVERTED_KEYS = frozenset(
+    {"address", "jump", "groups", "tags", "limits", "pre_checks", "probes", "credential", "privilege_password"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDraft:
+    """A machine as one file has it, before it is held against the others."""
+
+    machine: Machine
+    source: LocatedData
+
+    def locate(self, key: str) -> SourceLocation:
+        """Return where a key of it stands, or the machine itself when the key comes from a group or default."""
+        return (
+            self.source.locate((key,))
+            if isinstance(self.source.data, dict) and key in self.source.data
+            else self.location
+        )
+
+    @property
+    def location(self) -> SourceLocation:
+        """Where the machine stands."""
+        return self.source.locate()
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryFragment:
+    """What one file says."""
+
+    drafts: tuple[MachineDraft, ...] = ()
+    host_keys: tuple[HostKeySettings, SourceLocation] | None = None
+
+
+def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:
+    """Return the keys that a checked map really holds."""
+    return {key: getattr(settings, key) for key in settings.model_fields_set} if settings else {}
+
+
+def merge_layers(layers: Sequence[SettingsLayer]) -> SettingsLayer:
+    """Merge layers, the last one strongest. Tags and limits are merged key by key; everything else is replaced."""
+    result: dict[str, object] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            before = result.get(key)
+            if isinstance(before, dict) and isinstance(value, dict):
+                result[key] = {**before, **value}
+            elif isinstance(before, LimitsEntry) and isinstance(value, LimitsEntry):
+                result[key] = before.model_copy(update={name: getattr(value, name) for name in value.model_fields_set})
+            else:
+                result[key] = value
+    return result
+
+
+def expand_machine_entries(entries: Iterable[LocatedData], problems: ProblemCollector) -> list[LocatedData]:
+    """Return one map for each machine that entries stand for; none when they are more than any fleet has."""
+    found: list[LocatedData] = []
+    for entry in entries:
+        found += expand_machine_entry(entry, problems)
+        if len(found) > MAX_MACHINES:
+            hint = "Correct the ranges, or split the inventory."
+            problems.add(entry.locate(), f"this inventory names more than {MAX_MACHINES:,} machines", hint)
+            return []
+    return found
+
+
+def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> Iterator[LocatedData]:
+    """Give one map for each machine that a name with ranges stands for; addresses with ranges go along."""
+    data = located.data
+    name = data.get("name") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(name, str) or not has_range(name):
+        yield located
+        return
+    address = data.get("address")
+    try:
+        names = expand_ranges(name)
+        addresses = expand_ranges(address) if isinstance(address, str) else ()
+    except InvalidRange as error:
+        problems.add(located.locate(("name",)), str(error), "Write it as [first:last] or [first:last:step].")
+        return
+    if addresses and len(addresses) != len(names):
+        message = f"{len(names)} names, but {len(addresses)} addresses"
+        problems.add(
+            located.locate(("address",)), message, "Give the address a range of the same length, or leave it out."
+        )
+        return
+    for index, single in enumerate(names):
+        own = {"name": single, **({"address": addresses[index]} if addresses else {})}
+        yield LocatedData({**data, **own}, located.locations, located.base_path)
+
+
+def build_machine_draft(
+    located: LocatedData, inherited_layers: Sequence[SettingsLayer], entry: MachineEntry
+) -> MachineDraft:
+    """Make a machine from its entry and the layers around it.
+
+    Args:
+        located: where the entry stands.
+        inherited_layers: defaults and groups, the strongest last.
+        entry: the machine's own, checked keys.
+    """
+    own = collect_explicit_fields(entry)
+    values = {key: value for key, value in merge_layers([*inherited_layers, own]).items() if value is not None}
+    base = located.locate().file.parent
+    given: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
+    machine = Machine(
+        **given,  # type: ignore[arg-type]  # the schema has the types of Machine's fields
+        address=entry.address or entry.name,
+        jump=_to_unique_names(values.get("jump")),
+        groups=_to_unique_names(values.get("groups")),
+        tags=dict(sorted(_to_tags(values.get("tags")).items())),
+        limits=_to_limits(values.get("limits")),
+        pre_checks=_to_checks(values.get("pre_checks")),
+        probes=_to_checks(values.get("probes")),
+        credential=_to_absolute_reference(values.get("credential"), base) or "agent",
+        privilege_password=_to_absolute_reference(values.get("privilege_password"), base),
+    )
+    return MachineDraft(machine, located)
+
+
+def build_host_key_settings(
+    located: LocatedData, problems: ProblemCollector
+) -> tuple[HostKeySettings, SourceLocation] | None:
+    """Check the map `host_keys`, and take its path from where it stands."""
+    entry = validate_mapping(HostKeysEntry, located, problems)
+    if entry is None:
+        return None
+    place = located.locate()
+    try:
+        path = place.file.parent.absolute() / expand_home(Path(entry.known_hosts)) if entry.known_hosts else None
+    except InventoryError as error:
+        problems.add(located.locate(("known_hosts",)), error.message, error.hint)
+        return None
+    return HostKeySettings(entry.policy, path), place
+
+
+def build_inventory(fragments: Sequence[InventoryFragment], source: Path, problems: ProblemCollector) -> Inventory:
+    """Put all files together and hold the machines against each other.
+
+    Raises:
+        InvalidInventory: with everything that is wrong, here and before.
+    """
+    drafts = [draft for fragment in fragments for draft in fragment.drafts]
+    by_name = _check_duplicates(drafts, problems)
+    for one in drafts:
+        _check_jump_hosts(one, by_name, problems)
+    _check_jump_cycles(by_name, problems)
+    keys = _find_host_key_settings(fragments, problems)
+    if not drafts and not problems:
+        problems.add(SourceLocation(source), "this inventory describes no machine", "Add one under `machines:`.")
+    problems.raise_if_any()
+    return Inventory(tuple(one.machine for one in drafts), keys, source)
+
+
+def _to_unique_names(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value)) if isinstance(value, list) else ()
+
+
+def _to_tags(value: object) -> dict[str, str]:
+    return value if isinstance(value, dict) else {}
+
+
+def _to_limits(value: object) -> Limits:
+    return Limits(**value.model_dump()) if isinstance(value, LimitsEntry) else Limits()
+
+
+def _to_checks(value: object) -> tuple[Check, ...]:
+    entries = value if isinstance(value, list) else []
+    return tuple(Check(**entry.model_dump()) for entry in entries if isinstance(entry, CheckEntry))
+
+
+def _to_absolute_reference(value: object, directory: Path) -> str | None:
+    return str(parse_reference(value).to_absolute(directory.absolute())) if isinstance(value, str) else None
+
+
+def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> dict[str, MachineDraft]:
+    """Refuse what stands there twice: one machine under two names would be patched twice at once."""
+    by_name: dict[str, MachineDraft] = {}
+    lower: dict[str, MachineDraft] = {}
+    by_endpoint: dict[Endpoint, MachineDraft] = {}
+    for draft in drafts:
+        machine = draft.machine
+        endpoint = build_endpoint(machine)
+        if (twin := lower.get(machine.name.lower())) is not None:
+            what = "stands here twice" if twin.machine.name == machine.name else "differs from another only in case"
+            message = f"the machine {machine.name!r} {what}, first in {_describe_location(twin.location)}"
+            problems.add(draft.locate("name"), message, "Remove or rename one of the two.")
+        elif (twin := by_endpoint.get(endpoint)) is not None:
+            message = (
+                f"{machine.name!r} is reached just as {twin.machine.name!r} in {_describe_location(twin.location)}"
+            )
+            problems.add(draft.location, message, "One machine has one name. Remove one, or correct address or port.")
+        by_name.setdefault(machine.name, draft)
+        lower.setdefault(machine.name.lower(), draft)
+        by_endpoint.setdefault(endpoint, draft)
+    return by_name
+
+
+def _describe_location(location: SourceLocation) -> str:
+    return f"{location.file.name}:{location.line}" if location.line else location.file.name
+
+
+def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
+    machine, place = draft.machine, draft.locate("jump")
+    if machine.jump and machine.transport is TransportKind.LOCAL:
+        problems.add(
+            place, f"{machine.name!r} is local and needs no jump host", "Remove `jump`, or correct `transport`."
+        )
+    for name in machine.jump:
+        if name == machine.name:
+            hint = (
+                "Give the jump host itself an empty `jump:`." if place == draft.location else "Remove it from `jump`."
+            )
+            problems.add(place, f"{name!r} can't be its own jump host", hint)
+        elif name not in by_name:
+            hint = f"{did_you_mean(name, by_name)}Jump hosts are machines of this inventory; `owner: manual` keeps "
+            problems.add(place, f"there is no machine {name!r} to jump through", f"{hint}one from being patched.")
+        elif by_name[name].machine.transport is not TransportKind.SSH:
+            kind = by_name[name].machine.transport.value
+            problems.add(place, f"the jump host {name!r} is reached by {kind}", "Jump hosts speak ssh.")
+
+
+def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
+    """Tell of each circle of jump hosts once, and not of many: one is found, told and taken out."""
+    graph = {name: {jump for jump in one.machine.jump if jump != name} for name, one in by_name.items()}
+    for _ in range(_MAX_REPORTED_CYCLES):
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            circle: list[str] = error.args[1][::-1]
+            place = by_name[circle[0]].locate("jump")
+            message = f"jump hosts go in a circle: {' -> '.join(circle)}"
+            problems.add(place, message, "One of them must be reached directly.")
+            graph.update((name, set()) for name in circle)
+        else:
+            return
+
+
+def _find_host_key_settings(fragments: Sequence[InventoryFragment], problems: ProblemCollector) -> HostKeySettings:
+    found = [fragment.host_keys for fragment in fragments if fragment.host_keys]
+    for _, place in found[1:]:
+        message = f"`host_keys` stands here again, first in {_describe_location(found[0][1])}"
+        problems.add(place, message, "Keep it in one file of the directory.")
+    return found[0][0] if found else HostKeySettings()

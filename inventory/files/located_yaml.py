@@ -1,0 +1,201 @@
+"""YAML text → plain data that knows where it stands.
+
+Nothing is constructed but maps, lists, strings and None: no tag can make an object, and a scalar stays the text that
+was written. So ``environment: no`` is the word "no", ``ring: 1.10`` keeps its zero, and the schema alone decides what
+is a number.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from inventory.files.problems import ProblemCollector
+from inventory.files.source_location import KeyPath, LocatedData, SourceLocation
+
+MAX_DEPTH = 100
+MAX_ALIASED_VALUES = 100_000
+"""Values that aliases may add. A small file can otherwise describe more than a machine's memory holds."""
+
+VAULTED = object()
+"""Stands for a value that Ansible's vault keeps, where those are no fault by themselves."""
+
+
+class TypedScalar(str):
+    """A plain scalar that YAML 1.1 takes for a number, a truth, a time or nothing: still its text, and the tag."""
+
+    tag: str
+
+    def __new__(cls, text: str, tag: str) -> "TypedScalar":
+        """Make one from its text and YAML's tag for it."""
+        scalar = super().__new__(cls, text)
+        scalar.tag = tag
+        return scalar
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "timestamp", "map", "seq", "null", "value")
+)
+_KNOWN_TAGS = ("!vault", "!unsafe", "tag:yaml.org,2002:")
+_STRING_TAG = "tag:yaml.org,2002:str"
+_NULL_TAG = "tag:yaml.org,2002:null"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bool = False) -> LocatedData | None:
+    """Read a YAML document.
+
+    Args:
+        path: the file, for messages.
+        text: its content.
+        problems: takes syntax errors, duplicate keys, unknown tags, and aliases that blow up.
+        ansible: allow Ansible's own tags; what is vaulted becomes VAULTED, and what is no text for YAML is Typed.
+
+    Returns:
+        The data, or None when there is none (an empty document, or a syntax error that was noted).
+    """
+    try:
+        if not _is_depth_allowed(text):
+            problems.add(SourceLocation(path), f"this file nests deeper than {MAX_DEPTH} levels", "Write it flatter.")
+            return None
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        problems.add(*_describe_syntax_error(path, error))
+        return None
+    if root is None:
+        return None
+    builder = _LocatedDataBuilder(path, problems, ansible)
+    data = builder.build_value(root, ())
+    return None if builder.is_too_large else LocatedData(data, builder.locations)
+
+
+def _is_depth_allowed(text: str) -> bool:
+    """Look at the events before anything is composed: composing recurses."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return False
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return True
+
+
+def _describe_syntax_error(path: Path, error: yaml.YAMLError) -> tuple[SourceLocation, str, str]:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    parts = [str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
+    what = ", ".join(parts) or type(error).__name__
+    if "alias" in what:  # its name may be a password that begins with *, so it is not repeated
+        what = "an alias (*) that no anchor (&) stands for"
+    hint = "Mind the indentation (no tabs), and quote values that begin with one of * & ! { [ @ ` or hold ': '."
+    return SourceLocation(path, mark.line + 1 if mark else None), f"this is no valid YAML: {what}", hint
+
+
+class _LocatedDataBuilder:
+    """One walk over a composed document."""
+
+    def __init__(self, path: Path, problems: ProblemCollector, ansible: bool) -> None:
+        self.path = path
+        self.ansible = ansible
+        self.problems = problems
+        self.locations: dict[KeyPath, SourceLocation] = {}
+        self.is_too_large = False
+        self._visited_nodes: set[int] = set()
+        self._open_nodes: set[int] = set()
+        self._aliased_values = 0
+
+    def build_value(self, node: yaml.Node, path: KeyPath, place: SourceLocation | None = None) -> object:
+        """Return a node's plain value, and note its place."""
+        place = place or self._locate(node, path)
+        self.locations[path] = place
+        if node.tag not in _PLAIN_TAGS:
+            return self._build_tagged_value(node, place)
+        if isinstance(node, yaml.ScalarNode):
+            return None if node.tag == _NULL_TAG else self._build_text(node)
+        if not self._may_enter(node, place):
+            return None
+        self._open_nodes.add(id(node))
+        try:
+            return self._build_map(node, path) if isinstance(node, yaml.MappingNode) else self._build_list(node, path)
+        finally:
+            self._open_nodes.discard(id(node))
+
+    def _build_text(self, node: yaml.ScalarNode) -> str:
+        """Return a scalar's text; with the type that it has for Ansible, where that matters."""
+        return TypedScalar(node.value, node.tag) if self.ansible and node.tag != _STRING_TAG else str(node.value)
+
+    def _locate(self, node: yaml.Node, path: KeyPath) -> SourceLocation:
+        return SourceLocation(self.path, node.start_mark.line + 1, ".".join(str(part) for part in path))
+
+    def _build_tagged_value(self, node: yaml.Node, place: SourceLocation) -> object:
+        if self.ansible and node.tag in {"!vault", "!vault-encrypted"}:
+            return VAULTED
+        if self.ansible and node.tag == "!unsafe" and isinstance(node, yaml.ScalarNode):
+            return str(node.value)
+        hint = "Write plain YAML, without tags; a secret is given as env:NAME, file:PATH or prefect:BLOCK."
+        # Only known tags are repeated: "!hunter2" is somebody's password.
+        named = f"the tag {node.tag!r}" if node.tag.startswith(_KNOWN_TAGS) else "a tag (!)"
+        self.problems.add(place, f"{named} is not allowed here", hint)
+        return None
+
+    def _may_enter(self, node: yaml.Node, place: SourceLocation) -> bool:
+        """Refuse aliases that contain themselves, and those that multiply."""
+        if id(node) in self._open_nodes:
+            self.problems.add(place, "this alias contains itself", "Write the value out.")
+            return False
+        if id(node) in self._visited_nodes:
+            self._aliased_values += len(node.value) + 1
+        self._visited_nodes.add(id(node))
+        if self._aliased_values > MAX_ALIASED_VALUES and not self.is_too_large:
+            self.is_too_large = True
+            hint = "Put what is common under `defaults` or `groups`."
+            self.problems.add(place, f"aliases make this file larger than {MAX_ALIASED_VALUES:,} values", hint)
+        return not self.is_too_large
+
+    def _build_list(self, node: yaml.Node, path: KeyPath) -> list[object]:
+        return [self.build_value(item, (*path, index)) for index, item in enumerate(node.value)]
+
+    def _build_map(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
+        own: dict[str, object] = {}
+        merged: dict[str, object] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE_TAG:
+                merged = {**self._build_merged_map(value_node, path), **merged}
+                continue
+            key = self._build_key(key_node, path)
+            if key is None:
+                continue
+            line = key_node.start_mark.line + 1
+            place = SourceLocation(self.path, line, ".".join(str(part) for part in (*path, key)))
+            if key in lines:
+                message = f"the key {key[:80]!r} stands here twice, first in line {lines[key]}"
+                self.problems.add(place, message, "Remove one of the two, or merge them.")
+                continue
+            lines[key] = line
+            own[key] = self.build_value(value_node, (*path, key), place)
+        return {**merged, **own}
+
+    def _build_key(self, node: yaml.Node, path: KeyPath) -> str | None:
+        if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN_TAGS:
+            return self._build_text(node)
+        self.problems.add(self._locate(node, path), "a key must be plain text", "Quote it, or give it a name.")
+        return None
+
+    def _build_merged_map(self, node: yaml.Node, path: KeyPath) -> Mapping[str, object]:
+        """Return what ``<<`` brings in. What is merged keeps the place where it was written first."""
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        found: dict[str, object] = {}
+        for source in sources:
+            data = (
+                self.build_value(source, path, self.locations[path]) if isinstance(source, yaml.MappingNode) else None
+            )
+            if not isinstance(data, dict):
+                self.problems.add(
+                    self._locate(node, path), "<< takes a map, or a list of maps", "Give it an alias (*x)."
+                )
+                continue
+            found = {**data, **found}
+        return found

@@ -1,0 +1,104 @@
+"""Reads the text files and directories of an inventory. Size and time are limited."""
+
+import os
+import select
+import stat
+import time
+from pathlib import Path
+
+from inventory.files.problems import ProblemCollector
+from inventory.files.source_location import SourceLocation
+
+MAX_FILE_BYTES = 10 * 1024 * 1024
+"""No inventory is longer than this; what is, was not meant to be one."""
+
+
+PIPE_SILENCE_TIMEOUT_SECONDS = 10.0
+"""How long a pipe may be silent: one that nobody writes to would be waited for without end."""
+
+
+PIPE_TOTAL_TIMEOUT_SECONDS = 60.0
+"""How long writing into a pipe may take."""
+
+
+def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: bool = False) -> str | None:
+    """Read a file of an inventory.
+
+    Args:
+        path: the file; a pipe that somebody writes to will do.
+        problems: takes why it can't be read.
+        must_be_regular: whether it must be a regular file, as nobody named it.
+
+    Returns:
+        Its text, or None when it can't be read.
+    """
+    try:
+        raw = _read_bytes(path, MAX_FILE_BYTES + 1, must_be_regular)
+    except (OSError, ValueError) as error:  # a ValueError is a NUL in the path
+        hint = "Correct the path, and make it readable for the user who runs fleetpatch."
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        problems.add(SourceLocation(path), f"this file can't be read: {why}", hint)
+        return None
+    if len(raw) > MAX_FILE_BYTES:
+        problems.add(
+            SourceLocation(path), "this file is larger than 10 MiB", "Split it, and give the directory of the parts."
+        )
+        return None
+    try:
+        return raw.decode("utf-8-sig")  # spreadsheets put a byte order mark before CSV
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        problems.add(SourceLocation(path, line), "this file is no UTF-8 text", "Save it as UTF-8.")
+        return None
+
+
+def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:
+    """Read so many bytes of a file or a pipe (``<(generate)``); a silent or slow pipe is given up.
+
+    Raises:
+        OSError: it can't be read, or is a device; TimeoutError when nothing comes.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else opening a pipe waits for its writer
+    with os.fdopen(handle, "rb", buffering=0) as stream:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(None, "it is a directory")
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) or (must_be_regular and not stat.S_ISREG(mode)):
+            raise OSError(None, "it is no regular file")
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        raw = bytearray()
+        deadline = time.monotonic() + PIPE_TOTAL_TIMEOUT_SECONDS
+        while len(raw) < limit:
+            if time.monotonic() > deadline:
+                raise TimeoutError(None, f"its writer was not done after {PIPE_TOTAL_TIMEOUT_SECONDS:g} s")
+            if not poller.poll(PIPE_SILENCE_TIMEOUT_SECONDS * 1000):
+                raise TimeoutError(None, f"nothing was written into it for {PIPE_SILENCE_TIMEOUT_SECONDS:g} s")
+            part = stream.read(limit - len(raw))
+            if not part:
+                break
+            raw += part
+    return bytes(raw)
+
+
+def list_directory_names(
+    folder: Path, problems: ProblemCollector, *, max_entries: int, unreadable_hint: str, too_many_hint: str
+) -> list[str]:
+    """Return the names in a directory, sorted; none when it can't be read or holds too many.
+
+    Args:
+        folder: the directory.
+        problems: takes what is wrong with it.
+        max_entries: how many it may hold.
+        unreadable_hint: the remedy when it can't be read.
+        too_many_hint: the remedy when it holds more.
+    """
+    try:
+        names = [item.name for item in folder.iterdir()]
+    except OSError as error:
+        problems.add(SourceLocation(folder), f"this directory can't be read: {error.strerror}", unreadable_hint)
+        return []
+    if len(names) > max_entries:
+        problems.add(SourceLocation(folder), f"more than {max_entries:,} entries are in this directory", too_many_hint)
+        return []
+    return sorted(names)

@@ -1,0 +1,114 @@
+"""Hosts and groups of an Ansible inventory, as all of its files together make them."""
+
+import graphlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inventory.files.problems import ProblemCollector
+from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.formats.ansible.variable_values import UnreadableValue, parse_priority
+
+Variables = dict[str, LocatedData]
+
+ALL_GROUP = "all"
+UNGROUPED_GROUP = "ungrouped"
+READ_VARIABLE_PREFIXES = ("ansible_", "fleetpatch_")
+"""How the variables begin that are looked at; all others are for playbooks, and are not even kept."""
+
+MAX_REPORTED_CYCLES = 5
+_PRIORITY_VARIABLE = "ansible_group_priority"
+
+
+@dataclass(slots=True)
+class Group:
+    """A group: its own hosts, its child groups with the place that names them, and its variables."""
+
+    name: str
+    place: SourceLocation
+    variables: Variables = field(default_factory=dict)
+    children: dict[str, SourceLocation] = field(default_factory=dict)
+    hosts: dict[str, None] = field(default_factory=dict)
+    priority: int = 1
+
+
+@dataclass(slots=True)
+class Host:
+    """A host, where it was named first, and the variables given with it."""
+
+    name: str
+    place: SourceLocation
+    variables: Variables = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InventoryTree:
+    """What the files of one inventory say, in the order in which Ansible reads them."""
+
+    groups: dict[str, Group] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
+    host_name_count: int = 0
+    """Names that were read so far, again and again the same ones counted as well."""
+
+    @classmethod
+    def build_empty(cls, folder: Path) -> "InventoryTree":
+        """Return the tree that every inventory begins with."""
+        tree = cls()
+        tree.get_or_add_group(ALL_GROUP, SourceLocation(folder))
+        tree.get_or_add_group(UNGROUPED_GROUP, SourceLocation(folder))
+        return tree
+
+    def get_or_add_group(self, name: str, place: SourceLocation) -> Group:
+        """Return a group, made when it is new."""
+        return self.groups.setdefault(name, Group(name, place))
+
+    def add_host(self, name: str, place: SourceLocation, group: Group, port: LocatedData | None = None) -> None:
+        """Put a host into a group. The port that stands with its name counts where the host is named first."""
+        if name not in self.hosts:
+            self.hosts[name] = Host(name, place, {"ansible_port": port} if port else {})
+        group.hosts[name] = None
+
+    def set_variable(self, name: str, key: str, value: LocatedData, problems: ProblemCollector) -> None:
+        """Give a variable to a group or host. A name that is both is taken for the group, as Ansible does."""
+        if not key.startswith(READ_VARIABLE_PREFIXES):
+            return
+        group = self.groups.get(name)
+        if group and key == _PRIORITY_VARIABLE:
+            try:
+                group.priority = parse_priority(value)
+            except UnreadableValue as error:
+                problems.add(value.locate(), str(error), error.hint)
+        else:
+            (group or self.hosts[name]).variables[key] = value
+
+    def check_groups(self, problems: ProblemCollector) -> None:
+        """Note groups that contain themselves, and what Ansible's own two groups can't be."""
+        for group in self.groups.values():
+            for child, place in group.children.items():
+                if (
+                    child == ALL_GROUP
+                    or (child == UNGROUPED_GROUP and group.name != ALL_GROUP)
+                    or group.name == UNGROUPED_GROUP
+                ):
+                    name = UNGROUPED_GROUP if group.name == UNGROUPED_GROUP else child
+                    hint = "`all` holds every group, `ungrouped` is in no other group and holds none."
+                    problems.add(place, f"the group {name!r} can't stand here", hint)
+        self._check_group_cycles(problems)
+        among = {host for group in self.groups.values() if group.name != ALL_GROUP for host in group.hosts}
+        for name, host in self.hosts.items():
+            if name in self.groups and name not in among:
+                hint = "Rename one of the two, or put the host into a group."
+                problems.add(host.place, f"{name!r} is a group and a host in no group", hint)
+
+    def _check_group_cycles(self, problems: ProblemCollector) -> None:
+        graph = {name: set(group.children) for name, group in self.groups.items()}
+        for _ in range(MAX_REPORTED_CYCLES):
+            try:
+                graphlib.TopologicalSorter(graph).prepare()
+            except graphlib.CycleError as error:
+                below, above = error.args[1][:2]  # each is contained in the one after it
+                message = f"the group {below!r} contains itself, by way of {above!r}"
+                place = self.groups[above].children.get(below) or self.groups[above].place
+                problems.add(place, message, "Take one of the two out of the other's children.")
+                graph.update((name, set()) for name in error.args[1])
+            else:
+                return

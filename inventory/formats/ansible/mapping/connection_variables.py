@@ -1,0 +1,89 @@
+"""Which of Ansible's variables say how a machine is reached, for each of its ways to connect.
+
+Where several variables say the same thing, Ansible takes the last of these that is given, wherever the others were
+given. The tests hold this against what Ansible's own connection plugins declare.
+"""
+
+import re
+
+CONNECTION_TYPES = {
+    "ssh": "ssh",
+    "smart": "ssh",
+    "paramiko": "paramiko",
+    "paramiko_ssh": "paramiko",
+    "libssh": "ssh",
+    "local": "local",
+    "winrm": "winrm",
+    "psrp": "psrp",
+}
+"""The names of ansible_connection, and what they are here."""
+TRANSPORT_BY_CONNECTION = {"ssh": "ssh", "paramiko": "ssh", "local": "local", "winrm": "winrm", "psrp": "winrm"}
+CONNECTION_COLLECTIONS = frozenset({"", "ansible.builtin", "ansible.legacy", "ansible.netcommon"})
+
+_SSH_VARIABLES = {
+    "address": ("ansible_host", "ansible_ssh_host"),
+    "port": ("ansible_port", "ansible_ssh_port"),
+    "user": ("ansible_user", "ansible_ssh_user"),
+    "key": ("ansible_private_key_file", "ansible_ssh_private_key_file"),
+    "password": ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password"),
+}
+CONNECTION_VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "ssh": _SSH_VARIABLES,
+    "local": _SSH_VARIABLES,
+    "paramiko": {
+        "address": (*_SSH_VARIABLES["address"], "ansible_paramiko_host"),
+        "port": (*_SSH_VARIABLES["port"], "ansible_paramiko_port"),
+        "user": (*_SSH_VARIABLES["user"], "ansible_paramiko_user"),
+        "key": (*_SSH_VARIABLES["key"], "ansible_paramiko_private_key_file"),
+        "password": (*_SSH_VARIABLES["password"], "ansible_paramiko_pass", "ansible_paramiko_password"),
+    },
+    "winrm": {
+        "address": ("ansible_host", "ansible_winrm_host"),
+        "port": ("ansible_port", "ansible_winrm_port"),
+        "user": ("ansible_user", "ansible_winrm_user"),
+        "key": (),
+        "password": ("ansible_password", "ansible_winrm_pass", "ansible_winrm_password"),
+    },
+    "psrp": {
+        "address": ("ansible_host", "ansible_psrp_host"),
+        "port": ("ansible_port", "ansible_psrp_port"),
+        "user": ("ansible_user", "ansible_psrp_user"),
+        "key": (),
+        "password": ("ansible_password", "ansible_winrm_pass", "ansible_winrm_password"),
+    },
+}
+BECOME_PASSWORD_VARIABLES = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
+SSH_ARGUMENT_VARIABLES = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+"""In the order in which Ansible hands them to ssh, for which the first word counts."""
+OTHER_READ_VARIABLES = ("ansible_connection", "ansible_become_method", "ansible_shell_type")
+IRRELEVANT_VARIABLES = frozenset(
+    {
+        "ansible_become",
+        "ansible_group_priority",
+        "ansible_pipelining",
+        "ansible_python_interpreter",
+        "ansible_remote_tmp",
+        "ansible_shell_executable",
+        "ansible_ssh_pipelining",
+    }
+)
+"""What only matters to Ansible's own modules and their speed."""
+
+_DESTINATION_VARIABLE_PATTERN = re.compile(r"ansible_(\w+_)?(host|port|proxy|proxy_command|ssh_executable|remote_addr)")
+_ALL_CONNECTION_VARIABLES = frozenset(
+    name for options in CONNECTION_VARIABLES.values() for names in options.values() for name in names
+)
+
+
+def may_change_destination(variable: str) -> bool:
+    """Return whether a variable that is not read may change which machine is reached."""
+    return _DESTINATION_VARIABLE_PATTERN.fullmatch(variable) is not None and variable not in _ALL_CONNECTION_VARIABLES
+
+
+def is_variable_read(variable: str, connection: str) -> bool:
+    """Return whether a variable is used with a way to connect, or does not matter."""
+    used = {name for names in CONNECTION_VARIABLES[connection].values() for name in names}
+    return (
+        variable in {*used, *BECOME_PASSWORD_VARIABLES, *SSH_ARGUMENT_VARIABLES, *OTHER_READ_VARIABLES}
+        or variable in IRRELEVANT_VARIABLES
+    )

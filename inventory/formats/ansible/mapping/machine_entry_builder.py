@@ -1,0 +1,84 @@
+"""A machine's keys while they are gathered from the variables of an Ansible host."""
+
+from collections.abc import Callable, Sequence
+
+from inventory.files.problems import ProblemCollector
+from inventory.files.source_location import KeyPath, SourceLocation
+from inventory.formats.ansible.inventory_tree import Variables
+from inventory.formats.ansible.variable_values import UnreadableValue, parse_secret_reference, resolve_value
+
+
+class MachineEntryBuilder:
+    """The variables of one host, and the keys that became of them."""
+
+    def __init__(self, name: str, place: SourceLocation, variables: Variables, problems: ProblemCollector) -> None:
+        self.name = name
+        self.variables = variables
+        self.data: dict[str, object] = {}
+        self.locations: dict[KeyPath, SourceLocation] = {(): place}
+        self._problems = problems
+
+    def set_key(self, key: str, value: object, place: SourceLocation) -> None:
+        """Set a key, and say where it comes from."""
+        self.data[key] = value
+        self.locations[key,] = place
+
+    def read_value(self, variable: str) -> object:
+        """Return a variable's value; None when there is none, or it was noted as unreadable."""
+        if variable not in self.variables:
+            return None
+        try:
+            value = resolve_value(self.variables[variable], self.name, variable)
+            if variable.startswith("ansible_") and not isinstance(value, str | None):
+                raise UnreadableValue(f"{variable} is no text", "Write a text or a number.")
+        except UnreadableValue as error:
+            self._problems.add(self.variables[variable].locate(), str(error), error.hint)
+            return None
+        return value
+
+    def read_text(self, variable: str) -> str | None:
+        """Return a variable's text; None when there is none."""
+        value = self.read_value(variable)
+        return value if isinstance(value, str) else None
+
+    def find_last_variable(self, variables: Sequence[str]) -> str | None:
+        """Return the last of some variables that has a value: for Ansible, that one counts."""
+        return next((variable for variable in reversed(variables) if self.read_value(variable) is not None), None)
+
+    def set_from_last_variable(self, variables: Sequence[str], key: str, convert: Callable[[object], object]) -> None:
+        """Set a key from the last of some variables that has a value."""
+        variable = self.find_last_variable(variables)
+        if variable is not None:
+            place = self.variables[variable].locate()
+            try:
+                self.set_key(key, convert(self.read_value(variable)), place)
+            except UnreadableValue as error:
+                self._problems.add(place, str(error), error.hint)
+
+    def set_secret_reference(self, variables: Sequence[str], key: str, replacement_variable: str) -> None:
+        """Set a key to the reference that the last of some password variables stands for."""
+        for variable in variables:
+            if variable in self.variables:
+                place = self.variables[variable].locate()
+                try:
+                    reference = parse_secret_reference(self.variables[variable], variable, replacement_variable)
+                except UnreadableValue as error:
+                    self._problems.add(place, str(error), error.hint)
+                else:
+                    if reference is not None:
+                        self.set_key(key, reference, place)
+
+    def set_choice(self, variable: str, key: str, value: str | None, given: str, hint: str) -> None:
+        """Set a key to one of the words that are known; note a word that isn't."""
+        place = self.variables[variable].locate()
+        if value is None:
+            self._problems.add(place, f"{variable} is {given[:80]!r}, which fleetpatch does not know", hint)
+        else:
+            self.set_key(key, value, place)
+
+    def set_tag(self, name: str, variable: str, place: SourceLocation) -> None:
+        """Set one tag."""
+        text = self.read_text(variable)
+        if text is not None:
+            known = self.data.get("tags")
+            self.set_key("tags", {**(known if isinstance(known, dict) else {}), name: text}, place)

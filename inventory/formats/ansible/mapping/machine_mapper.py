@@ -1,0 +1,149 @@
+"""Variables of one Ansible host → the keys of one machine."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from inventory.files.problems import ProblemCollector, did_you_mean
+from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.formats.ansible.inventory_tree import Variables
+from inventory.formats.ansible.mapping.connection_variables import (
+    BECOME_PASSWORD_VARIABLES,
+    CONNECTION_COLLECTIONS,
+    CONNECTION_TYPES,
+    CONNECTION_VARIABLES,
+    TRANSPORT_BY_CONNECTION,
+    is_variable_read,
+    may_change_destination,
+)
+from inventory.formats.ansible.mapping.jump_hosts import JumpHostResolver
+from inventory.formats.ansible.mapping.machine_entry_builder import MachineEntryBuilder
+from inventory.formats.ansible.parsing.variable_files import VAULTED_FILE_VARIABLE
+from inventory.formats.ansible.variable_values import parse_structure
+from inventory.schema.entries import MachineSettings
+
+logger = logging.getLogger(__name__)
+
+VARIABLE_PREFIX = "fleetpatch_"
+TAG_VARIABLE_PREFIX = "fleetpatch_tag_"
+MACHINE_KEYS = (*MachineSettings.model_fields, "address")
+
+_NESTED_KEYS = frozenset({"limits", "pre_checks", "probes"})
+_VAULT_HINT = (
+    "Encrypt single values (ansible-vault encrypt_string) so that the names can be read; or, when nothing in it says "
+    f"who is patched or how machines are reached, set {VAULTED_FILE_VARIABLE}=ignore for these hosts."
+)
+
+
+class MachineMapper:
+    """Maps hosts, with an eye on all of them: jump hosts are named by address, and warnings are given once."""
+
+    def __init__(self, hosts: Mapping[str, Variables], problems: ProblemCollector) -> None:
+        self._hosts = hosts
+        self._problems = problems
+        self._warnings_given: set[tuple[str, SourceLocation]] = set()
+        self._jump_host_resolver = JumpHostResolver(hosts, problems)
+
+    def build_machine_entry(self, name: str, place: SourceLocation, groups: list[str]) -> LocatedData:
+        """Return the keys of the machine that a host is."""
+        builder = MachineEntryBuilder(name, place, self._hosts[name], self._problems)
+        builder.set_key("name", name, place)
+        builder.set_key("groups", list(groups), replace(place, key="groups"))
+        connection = self._set_connection(builder)
+        for key in ("address", "port", "user"):
+            builder.set_from_last_variable(CONNECTION_VARIABLES[connection][key], key, str)
+        self._set_login(builder, connection)
+        unused = self._jump_host_resolver.set_jump_hosts(builder, connection)
+        for variable, what in unused:
+            self._warn_once(variable, builder.variables[variable].locate(), what)
+        for variable, value in builder.variables.items():
+            if variable.startswith(VARIABLE_PREFIX):
+                self._set_from_fleetpatch_variable(builder, variable, value)
+            elif may_change_destination(variable):
+                keys = f"{VARIABLE_PREFIX}address, {VARIABLE_PREFIX}port or {VARIABLE_PREFIX}jump"
+                hint = f"Write what it comes to as {keys}, and remove it."
+                self._problems.add(value.locate(), f"{variable} may lead to another machine, and is not read", hint)
+            elif not is_variable_read(variable, connection):
+                self._warn_once(variable, value.locate(), "is not used by fleetpatch")
+        return LocatedData(builder.data, builder.locations)
+
+    def _set_connection(self, builder: MachineEntryBuilder) -> str:
+        """Return the way to connect, and set what it says of the machine."""
+        given = builder.read_text("ansible_connection")
+        kind = "ssh"
+        if given is not None:
+            collection, _, short = given.rpartition(".")
+            found = CONNECTION_TYPES.get(short) if collection in CONNECTION_COLLECTIONS else None
+            hint = "fleetpatch knows ssh, paramiko, local, winrm and psrp. Set fleetpatch_transport."
+            builder.set_choice("ansible_connection", "transport", TRANSPORT_BY_CONNECTION.get(found or ""), given, hint)
+            kind = found or kind
+            if TRANSPORT_BY_CONNECTION[kind] == "winrm":
+                builder.set_key("os", "windows", builder.variables["ansible_connection"].locate())
+        if builder.read_text("ansible_shell_type") in {"powershell", "cmd"}:
+            builder.set_key("os", "windows", builder.variables["ansible_shell_type"].locate())
+        return kind
+
+    def _set_login(self, builder: MachineEntryBuilder, connection: str) -> None:
+        options = CONNECTION_VARIABLES[connection]
+        builder.set_secret_reference(options["password"], "credential", f"{VARIABLE_PREFIX}credential")
+        twice = "credential" in builder.data
+        if (key_file := builder.find_last_variable(options["key"])) is not None:
+            if twice:
+                self._warn_once(key_file, builder.variables[key_file].locate(), "is used, and the password is not")
+            builder.set_from_last_variable((key_file,), "credential", lambda path: f"key:{path}")
+        builder.set_secret_reference(
+            BECOME_PASSWORD_VARIABLES, "privilege_password", f"{VARIABLE_PREFIX}privilege_password"
+        )
+        method = builder.read_text("ansible_become_method")
+        if method is not None:
+            short = method.rpartition(".")[2]
+            if short == "runas":  # Windows: an administrator's login is one already
+                return
+            hint = "fleetpatch knows sudo and doas. Set fleetpatch_privilege=auto, and let the login use one of them."
+            builder.set_choice(
+                "ansible_become_method", "privilege", {"sudo": "sudo", "doas": "doas"}.get(short), method, hint
+            )
+
+    def _set_from_fleetpatch_variable(self, builder: MachineEntryBuilder, variable: str, value: LocatedData) -> None:
+        key = variable.removeprefix(VARIABLE_PREFIX)
+        if variable.startswith(VAULTED_FILE_VARIABLE):
+            self._check_vaulted_file(builder, value)
+        elif variable.startswith(TAG_VARIABLE_PREFIX):
+            builder.set_tag(variable.removeprefix(TAG_VARIABLE_PREFIX), variable, value.locate())
+        elif key == "tags":
+            builder.set_from_last_variable(
+                (variable,), "tags", lambda data: _merge_tags(builder.data.get("tags"), parse_structure(data, variable))
+            )
+        elif key in MACHINE_KEYS:
+            builder.set_from_last_variable(
+                (variable,),
+                key,
+                _keep_unchanged if key not in _NESTED_KEYS else lambda data: parse_structure(data, variable),
+            )
+        else:
+            known = [f"{VARIABLE_PREFIX}{name}" for name in (*MACHINE_KEYS, "tag_NAME")]
+            hint = f"{did_you_mean(variable, known)}Known are {', '.join(known)}."
+            self._problems.add(value.locate(), f"unknown variable {variable[:80]!r}", hint)
+
+    def _check_vaulted_file(self, builder: MachineEntryBuilder, value: LocatedData) -> None:
+        says = builder.read_text(VAULTED_FILE_VARIABLE)
+        if says not in {None, "ignore"}:
+            place = builder.variables[VAULTED_FILE_VARIABLE].locate()
+            self._problems.add(place, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
+        elif says is None:
+            message = "this file is vaulted as a whole, so nobody knows what it says of its machines"
+            self._problems.add(value.locate(), message, _VAULT_HINT)
+
+    def _warn_once(self, variable: str, place: SourceLocation, what: str) -> None:
+        if (variable, place) not in self._warnings_given:
+            self._warnings_given.add((variable, place))
+            logger.warning("%s%s: %s %s", place.file, f":{place.line}" if place.line else "", variable, what)
+
+
+def _keep_unchanged(data: object) -> object:
+    return data
+
+
+def _merge_tags(single: object, tags: object) -> object:
+    """Join fleetpatch_tags with single tags, which are the stronger ones."""
+    return {**tags, **single} if isinstance(tags, dict) and isinstance(single, dict) else tags

@@ -1,0 +1,139 @@
+"""The jump hosts in Ansible's ansible_ssh_common_args: `-J`, `-o ProxyJump=`, and the simple forms of ProxyCommand."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+_JUMP_HOST_PATTERN = re.compile(
+    r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^:@\s\[\]]+)(?::(?P<port>[0-9]{1,5}))?/?"
+)
+_PORT_PATTERN = re.compile(r"[0-9]{1,5}")
+_FORWARD_TARGETS = frozenset({"%h:%p", "[%h]:%p"})
+_HARMLESS_FLAGS = frozenset("aACkKqTvx46")
+_FLAGS_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+_DESTINATION_FLAGS = frozenset("FlpW")
+_DESTINATION_OPTIONS = frozenset({"hostname", "port", "user", "canonicalizehostname", "canonicaldomains", "include"})
+"""Options that change where ssh goes: it takes the first that it is given, and Ansible's own come later."""
+
+
+class UnsupportedProxy(ValueError):
+    """A way through jump hosts that is not one of the simple forms."""
+
+
+@dataclass(frozen=True, slots=True)
+class JumpHostSpec:
+    """A jump host as ssh takes it: ``user@host:port``."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SshArguments:
+    """What arguments say.
+
+    Attributes:
+        jump_routes: through jump hosts, each nearest to the controller first; an empty one is "none".
+        destination_overrides: what leads elsewhere than address, port and user say.
+        unused: what fleetpatch has no use for.
+    """
+
+    jump_routes: tuple[tuple[JumpHostSpec, ...], ...]
+    destination_overrides: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def parse_ssh_arguments(text: str) -> SshArguments:
+    """Read arguments for ssh.
+
+    Raises:
+        UnsupportedProxy: they can't be split, or name a proxy in a form that is not known.
+    """
+    jump_routes: list[tuple[JumpHostSpec, ...]] = []
+    destination_overrides: list[str] = []
+    unused: list[str] = []
+    for flag, value in _parse_flags(_split_words(text)):
+        name, given = _parse_option(value) if flag == "o" else ("", value)
+        if flag == "J" or name == "proxyjump":
+            jump_routes.append(_parse_jump_list(given))
+        elif name == "proxycommand":
+            jump_routes.append(_parse_proxy_command(given))
+        elif name in _DESTINATION_OPTIONS:
+            destination_overrides.append(f"-o {name}")
+        elif flag in _DESTINATION_FLAGS or not flag:
+            destination_overrides.append(f"-{flag}" if flag else "a word that is no option")
+        else:
+            unused.append(f"-o {value.partition('=')[0]}" if name else f"-{flag}")
+    return SshArguments(tuple(jump_routes), tuple(destination_overrides), tuple(unused))
+
+
+def _parse_option(text: str) -> tuple[str, str]:
+    """Return the name, in small letters, and the value of what stands behind ``-o``."""
+    name, _, given = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
+    return name.lower(), given
+
+
+def _split_words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UnsupportedProxy(f"they can't be split: {error}") from error
+
+
+def _parse_flags(words: list[str]) -> list[tuple[str, str]]:
+    """Pair options with their values; a word that is no option has the flag ""."""
+    found: list[tuple[str, str]] = []
+    ahead = list(reversed(words))
+    while ahead:
+        word = ahead.pop()
+        if not word.startswith("-") or len(word) < 2:
+            found.append(("", word))
+            continue
+        for position, flag in enumerate(word[1:], start=2):
+            if flag in _FLAGS_WITH_VALUE:
+                found.append((flag, word[position:] or (ahead.pop() if ahead else "")))
+                break
+            found.append((flag, ""))
+    return found
+
+
+def _parse_jump_list(text: str) -> tuple[JumpHostSpec, ...]:
+    text = text.strip().strip("\"'")
+    return () if text.lower() == "none" else tuple(_parse_jump_host(part.strip()) for part in text.split(","))
+
+
+def _parse_jump_host(text: str) -> JumpHostSpec:
+    match = _JUMP_HOST_PATTERN.fullmatch(text)
+    if match is None:
+        raise UnsupportedProxy(f"{text[:80]!r} is no jump host")
+    return JumpHostSpec(match["host"].strip("[]"), match["user"], int(match["port"]) if match["port"] else None)
+
+
+def _parse_proxy_command(text: str) -> tuple[JumpHostSpec, ...]:
+    """Read ``ssh -W %h:%p [-q] [-p PORT] [-l USER] [-J ...] [user@]host``, in any order."""
+    words = _split_words(text)
+    if text.strip().lower() == "none":
+        return ()
+    if not words or words[0].rpartition("/")[2] != "ssh":
+        raise UnsupportedProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
+    options = _parse_flags(words[1:])
+    hosts = [value for flag, value in options if not flag]
+    given = {flag: value for flag, value in options if flag in {"W", "p", "l", "J"}}
+    for flag, value in options:
+        moves = flag == "o" and (
+            _parse_option(value)[0] in _DESTINATION_OPTIONS or _parse_option(value)[0].startswith("proxy")
+        )
+        if moves or (flag and flag not in {*given, "o", *_HARMLESS_FLAGS}):
+            what = f"-o {_parse_option(value)[0]}" if moves else f"-{flag}"
+            raise UnsupportedProxy(f"this ProxyCommand uses {what}, which a jump host can't be told here")
+    if given.get("W") not in _FORWARD_TARGETS or len(hosts) != 1 or not _PORT_PATTERN.fullmatch(given.get("p", "1")):
+        raise UnsupportedProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
+    before = _parse_jump_list(given["J"]) if "J" in given else ()
+    last = _parse_jump_host(hosts[0])
+    users = {last.user, given.get("l")} - {None}
+    ports = {str(last.port) if last.port else None, given.get("p")} - {None}
+    if len(users) > 1 or len(ports) > 1:
+        raise UnsupportedProxy("this ProxyCommand names two users, or two ports")
+    port = last.port or (int(given["p"]) if "p" in given else None)
+    return (*before, JumpHostSpec(last.host, last.user or given.get("l"), port))

@@ -1,0 +1,146 @@
+"""Ansible's INI format: hosts with variables in one line, `[group]`, `[group:children]`, `[group:vars]`."""
+
+import re
+import shlex
+from pathlib import Path
+
+from inventory.files.problems import ProblemCollector, did_you_mean
+from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.formats.ansible.inventory_tree import UNGROUPED_GROUP, Group, InventoryTree
+from inventory.formats.ansible.parsing.host_patterns import add_hosts, is_host_pattern
+from inventory.formats.ansible.variable_values import IniValue
+
+_SECTION_PATTERN = re.compile(r"\[(?P<group>[^:\[\]\s]+)(?::(?P<kind>\w+))?\]\s*(#.*)?")
+_CHILD_PATTERN = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
+_SECTION_KINDS = ("children", "vars", "hosts")
+_MAX_LINE_LENGTH = 100_000
+_QUOTING_CHARACTERS = frozenset("'\"\\#")
+_BLANKS_PATTERN = re.compile(r"[ \t]+")
+
+
+def looks_like_ini(text: str) -> bool:
+    """Return whether a text has the form of an INI inventory: a section, or else nothing but hosts."""
+    lines = [line.strip() for line in text.splitlines()]
+    meant = [line for line in lines if line and not line.startswith(("#", ";"))]
+    if any(_SECTION_PATTERN.fullmatch(line) for line in meant):
+        return True
+    return bool(meant) and all(_is_host_line(line) for line in meant)
+
+
+def is_unlike_ini(text: str) -> bool:
+    """Return whether hardly anything in a text is as in an INI inventory, so that none of it needs to be told."""
+    meant = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", ";"))]
+    hosts = sum(is_host_pattern(line.split(maxsplit=1)[0]) for line in meant)
+    return hosts * 2 < len(meant) and not any(line.startswith("[") for line in meant)
+
+
+def _is_host_line(line: str) -> bool:
+    first, *others = _BLANKS_PATTERN.split(line.partition("#")[0].strip())
+    return is_host_pattern(first) and (not others or "=" in others[0])
+
+
+def parse_ini_inventory(path: Path, text: str, tree: InventoryTree, problems: ProblemCollector) -> None:
+    """Read an INI inventory into a tree.
+
+    Args:
+        path: the file.
+        text: its content.
+        tree: what files before this one made.
+        problems: takes every line that makes no sense.
+    """
+    _IniParser(path, tree, problems).parse(text)
+
+
+class _IniParser:
+    """One file while it is read. Groups that it names must stand in it, or in a file before it."""
+
+    def __init__(self, path: Path, tree: InventoryTree, problems: ProblemCollector) -> None:
+        self._path = path
+        self._tree = tree
+        self._problems = problems
+        self._declared_groups = set(tree.groups)
+        self._referenced_groups: dict[str, SourceLocation] = {}
+        self._current_group: Group | None = tree.get_or_add_group(
+            UNGROUPED_GROUP, SourceLocation(path, 1)
+        )  # None below a heading that makes no sense
+        self._section_kind = ""
+
+    def parse(self, text: str) -> None:
+        for number, raw in enumerate(text.splitlines(), start=1):
+            line, place = raw.strip(), SourceLocation(self._path, number)
+            if not line or line.startswith(("#", ";")):
+                continue
+            if len(line) > _MAX_LINE_LENGTH:
+                self._problems.add(place, f"this line is longer than {_MAX_LINE_LENGTH:,} characters", "Split it.")
+            elif line.startswith("[") and not _is_bracketed_host(line):
+                self._parse_section_heading(line, place)
+            elif self._current_group:
+                self._parse_section_line(self._current_group, line, place)
+        for name, place in self._referenced_groups.items():
+            if name not in self._declared_groups:
+                hint = f"Add a section [{name}] to this file, or correct the name."
+                self._problems.add(place, f"the group {name!r} is not declared", hint)
+
+    def _parse_section_heading(self, line: str, place: SourceLocation) -> None:
+        self._current_group = None
+        match = _SECTION_PATTERN.fullmatch(line)
+        if match is None:
+            hint = "Write [group], [group:children] or [group:vars]."
+            self._problems.add(place, "this line is no section", hint)
+            return
+        kind = match["kind"] or ""
+        if kind and kind not in _SECTION_KINDS:
+            hint = f"{did_you_mean(kind, _SECTION_KINDS)}A section is [group], [group:children] or [group:vars]."
+            self._problems.add(place, f"a section can't be of the kind {kind!r}", hint)
+            return
+        self._section_kind = "" if kind == "hosts" else kind
+        if kind == "vars":
+            self._referenced_groups.setdefault(match["group"], place)
+        else:
+            self._declared_groups.add(match["group"])
+        self._current_group = self._tree.get_or_add_group(match["group"], place)
+
+    def _parse_section_line(self, group: Group, line: str, place: SourceLocation) -> None:
+        if self._section_kind == "children":
+            match = _CHILD_PATTERN.fullmatch(line)
+            if match is None:
+                self._problems.add(place, "this is no name of a group", "Write one name in a line.")
+                return
+            self._referenced_groups.setdefault(match[1], place)
+            self._tree.get_or_add_group(match[1], place)
+            group.children.setdefault(match[1], place)
+        elif self._section_kind == "vars":
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if not equals or not key:
+                self._problems.add(place, "this is no variable", "Write it as name=value.")
+            else:
+                self._tree.set_variable(group.name, key, _build_located_value(place, key, value), self._problems)
+        else:
+            self._parse_host_line(group, line, place)
+
+    def _parse_host_line(self, group: Group, line: str, place: SourceLocation) -> None:
+        try:
+            words = shlex.split(line, comments=True) if _QUOTING_CHARACTERS & set(line) else _BLANKS_PATTERN.split(line)
+        except ValueError as error:
+            self._problems.add(place, f"this line can't be split: {error}", "Close the quotes, or escape them.")
+            return
+        names = add_hosts(self._tree, group, words[0] if words else "", place, self._problems)
+        for pair in words[1:]:
+            key, equals, value = pair.partition("=")
+            if not equals or not key:
+                # The word is not repeated: it may be the second half of a password with a blank in it.
+                hint = "Write name=value, and quote values with blanks."
+                self._problems.add(place, "a word here is no variable", hint)
+                return
+            for name in names:
+                self._tree.set_variable(name, key, _build_located_value(place, key, value), self._problems)
+
+
+def _is_bracketed_host(line: str) -> bool:
+    """A line that begins with a bracket may be a host, too: a range, or an IPv6 address."""
+    head = line.split(maxsplit=1)[0]
+    return _SECTION_PATTERN.fullmatch(line) is None and re.match(r"\[[0-9A-Za-z]*:[0-9A-Za-z:.]*\].", head) is not None
+
+
+def _build_located_value(place: SourceLocation, key: str, value: str) -> LocatedData:
+    return LocatedData(IniValue(value), {(): SourceLocation(place.file, place.line, key)})

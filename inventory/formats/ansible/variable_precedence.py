@@ -1,0 +1,90 @@
+"""Which groups an Ansible host is in, and which value of a variable wins."""
+
+import graphlib
+from collections.abc import Iterator, Mapping
+
+from inventory.formats.ansible.inventory_tree import ALL_GROUP, UNGROUPED_GROUP, InventoryTree, Variables
+
+MAX_GROUP_LEVELS = 100
+"""Levels of groups below each other."""
+
+
+MAX_GROUP_MEMBERSHIPS = 1_000_000
+"""Groups of all groups, together: groups that contain each other crosswise multiply."""
+
+
+class GroupsTooComplex(ValueError):
+    """Groups that nest so deep, or contain each other so often, that no person wrote them."""
+
+
+class VariablePrecedence:
+    """Answers, for a tree without faults, which groups a host is in and which variable wins.
+
+    The order is Ansible's: the weakest first are the variables of `all`, those of groups (parents before children,
+    then by priority and name), then the files group_vars/all and group_vars/*, then the host's own, then host_vars.
+
+    Raises:
+        GroupsTooComplex: there are too many levels or memberships.
+    """
+
+    def __init__(
+        self, tree: InventoryTree, group_files: Mapping[str, Variables], host_files: Mapping[str, Variables]
+    ) -> None:
+        self._tree = tree
+        self._group_files = group_files
+        self._host_files = host_files
+        self._depths: dict[str, int] = {}
+        self._ancestors: dict[str, frozenset[str]] = {}
+        self._compute_ancestors()
+        self._groups_by_host: dict[str, list[str]] = {}
+        for group in tree.groups.values():
+            for host in group.hosts:
+                self._groups_by_host.setdefault(host, []).append(group.name)
+        self._variables_by_groups: dict[tuple[str, ...], Variables] = {}
+
+    def find_groups(self, host: str) -> list[str]:
+        """Return all groups of a host but `all`, the weakest first."""
+        found: set[str] = set()
+        for name in self._groups_by_host.get(host, ()):
+            found |= {name, *self._ancestors[name]}
+        found -= {ALL_GROUP}
+        if found - {UNGROUPED_GROUP}:
+            found -= {UNGROUPED_GROUP}
+        groups = self._tree.groups
+        return sorted(found or {UNGROUPED_GROUP}, key=lambda name: (self._depths[name], groups[name].priority, name))
+
+    def resolve_variables(self, host: str) -> Variables:
+        """Return the variables of a host, each from where it is given with the greatest weight."""
+        groups = tuple(self.find_groups(host))
+        if groups not in self._variables_by_groups:
+            self._variables_by_groups[groups] = {
+                key: value for layer in self._list_layers(groups) for key, value in layer.items()
+            }
+        return {
+            **self._variables_by_groups[groups],
+            **self._tree.hosts[host].variables,
+            **self._host_files.get(host, {}),
+        }
+
+    def _list_layers(self, groups: tuple[str, ...]) -> Iterator[Variables]:
+        yield from (self._tree.groups[name].variables for name in (ALL_GROUP, *groups))
+        yield from (self._group_files.get(name, {}) for name in (ALL_GROUP, *groups))
+
+    def _compute_ancestors(self) -> None:
+        """Find each group's depth and all that contain it, parents before children."""
+        groups = self._tree.groups
+        parents: dict[str, set[str]] = {name: set() if name == ALL_GROUP else {ALL_GROUP} for name in groups}
+        for group in groups.values():
+            for child in group.children:
+                parents[child].add(group.name)
+        total = 0
+        for name in graphlib.TopologicalSorter(parents).static_order():
+            self._depths[name] = 1 + max((self._depths[parent] for parent in parents[name]), default=-1)
+            self._ancestors[name] = frozenset(parents[name]).union(
+                *(self._ancestors[parent] for parent in parents[name])
+            )
+            total += len(self._ancestors[name])
+            if self._depths[name] > MAX_GROUP_LEVELS:
+                raise GroupsTooComplex(f"groups nest deeper than {MAX_GROUP_LEVELS} levels")
+            if total > MAX_GROUP_MEMBERSHIPS:
+                raise GroupsTooComplex(f"groups contain each other more than {MAX_GROUP_MEMBERSHIPS:,} times")

@@ -1,0 +1,214 @@
+"""Values of Ansible's variables, as far as they can be told without running Ansible.
+
+Ansible gives values a type: YAML 1.1 has numbers in base 8 and 60 and words that are truths, and its INI reader takes
+values for Python's literals. A value that it would turn into another text than the one that stands there is refused
+where it says how a machine is reached.
+"""
+
+import ast
+import re
+import warnings
+
+import yaml
+
+from inventory.files.located_yaml import VAULTED, TypedScalar
+from inventory.files.source_location import LocatedData
+
+_HOST_NAME_TEMPLATE = re.compile(r"\{\{-?\s*inventory_hostname\s*-?\}\}")
+_ENV_LOOKUP_TEMPLATE = re.compile(
+    r"\{\{-?\s*(?:lookup|query)\(\s*(['\"])(?:ansible\.builtin\.)?env\1\s*,\s*(['\"])(\w+)\2\s*\)\s*-?\}\}"
+)
+_TEMPLATE_PATTERN = re.compile(r"\{\{|\{%|\{#")
+_LITERAL_START_PATTERN = re.compile(r"[\"'0-9.+({\[-]|[bBrRuU]{1,2}[\"']|(?:None|True|False)\b|set\(")
+_NON_LITERAL_PATTERN = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[1-9][0-9]{0,4}")
+"""IPv4 addresses and ports, of which there are many: none is read as another text."""
+_JSON_NUMBER_PATTERN = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]+")
+_MAX_VALUE_LENGTH = 10_000
+"""Characters of a value; the machine's name fits many times."""
+_INTEGER_PATTERN = re.compile(r"[+-]?[0-9]{1,9}")
+
+
+class IniValue(str):
+    """A value of an INI inventory as it stands there."""
+
+    __slots__ = ()
+
+
+class UnreadableValue(ValueError):
+    """A value that only Ansible could tell; carries a remedy.
+
+    Attributes:
+        hint: what to write instead.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class _UnsafeLiteral(ValueError):
+    """A literal that is too long, too deep, or has a key that no map can have."""
+
+
+def resolve_value(value: LocatedData, host: str, variable: str) -> object:
+    """Return a value with ``{{ inventory_hostname }}`` filled in, in maps and lists as well.
+
+    Raises:
+        Unreadable: it is vaulted, holds another template, or is an ``ansible_`` variable of another type than text.
+    """
+    return _fill_in_host_name(_convert_scalar(value.data, variable), host, variable)
+
+
+def parse_secret_reference(value: LocatedData, variable: str, replacement_variable: str) -> str | None:
+    """Return the reference that a password variable stands for: ``{{ lookup('env', 'X') }}`` is ``env:X``.
+
+    Raises:
+        Unreadable: it is anything else. The message does not repeat it.
+    """
+    if value.data is None or (isinstance(value.data, IniValue) and value.data == "None"):
+        return None
+    if value.data is VAULTED:
+        raise UnreadableValue(
+            f"{variable} is vaulted, and fleetpatch reads no vaults", _build_secret_hint(replacement_variable)
+        )
+    text = value.data.strip().strip("\"'") if isinstance(value.data, str) else ""
+    match = _ENV_LOOKUP_TEMPLATE.fullmatch(text)
+    if match is None:
+        what = "is a template that fleetpatch does not evaluate" if "{{" in text else "holds a password"
+        raise UnreadableValue(f"{variable} {what}", _build_secret_hint(replacement_variable))
+    return f"env:{match[3]}"
+
+
+def parse_structure(value: object, variable: str) -> object:
+    """Return the map or list that a text in an INI inventory stands for; ``a=1,b=2`` is a map.
+
+    Raises:
+        Unreadable: it begins like one and is none.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return value
+    if value.lstrip()[0] in "{[":
+        try:
+            return _to_texts(_evaluate_literal(value.strip()))
+        except (ValueError, SyntaxError) as error:
+            hint = "Write it as Python has it, quoted as a whole: \"{'ring': 'canary'}\"."
+            raise UnreadableValue(f"{variable} is no map or list", hint) from error
+    if "=" in value:
+        pairs = (part.partition("=") for part in value.split(",") if part.strip())
+        return {key.strip(): text.strip() for key, _, text in pairs}
+    return value
+
+
+def parse_priority(value: LocatedData) -> int:
+    """Return the priority of a group.
+
+    Raises:
+        Unreadable: it is no whole number, or not written as one is.
+    """
+    text = resolve_value(value, "", "ansible_group_priority")
+    if isinstance(text, str) and text.isascii() and _INTEGER_PATTERN.fullmatch(text):
+        return int(text)
+    raise UnreadableValue("ansible_group_priority is no whole number", "Give a whole number, such as 10.")
+
+
+def _convert_scalar(data: object, variable: str) -> object:
+    """Return the text that Ansible makes of a scalar, or None."""
+    if not isinstance(data, (IniValue, TypedScalar)):
+        if isinstance(data, str) and variable.startswith("ansible_") and _JSON_NUMBER_PATTERN.fullmatch(data):
+            raise _build_misread_error(variable, "a number")
+        return data
+    read = _parse_ini_value(data, variable) if isinstance(data, IniValue) else _construct_yaml_scalar(data)
+    if read is None or isinstance(read, str):
+        return read
+    ours = variable.startswith("fleetpatch_")  # the schema decides what is a number there: words are words
+    if isinstance(read, (dict, list, tuple, set)):
+        if ours:
+            return str(data)
+        raise _build_misread_error(variable, "a map or a list")
+    text = data.partition("#")[0].strip() if isinstance(data, IniValue) else str(data)
+    if not ours and _render_value(read) != text:
+        raise _build_misread_error(variable, _render_value(read))
+    return text
+
+
+def _parse_ini_value(data: str, variable: str) -> object:
+    text = data.lstrip(" \t")
+    if not _LITERAL_START_PATTERN.match(text) or _NON_LITERAL_PATTERN.fullmatch(text):
+        return str(data)
+    try:
+        read = _evaluate_literal(text)
+    except _UnsafeLiteral as error:
+        raise _build_misread_error(variable, "something else, or not at all") from error
+    except (ValueError, SyntaxError):
+        return str(data)
+    if read is ...:
+        return "..."
+    return read.decode("utf-8", "replace") if isinstance(read, bytes) else read
+
+
+def _evaluate_literal(text: str) -> object:
+    """Evaluate one of Python's literals.
+
+    Raises:
+        ValueError, SyntaxError: it is none; _UnsafeLiteral when no person wrote it.
+    """
+    if len(text) > _MAX_VALUE_LENGTH:
+        raise _UnsafeLiteral("too long")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read: object = ast.literal_eval(text)
+    except (MemoryError, RecursionError, TypeError) as error:
+        raise _UnsafeLiteral("too deep, or a key that no map can have") from error
+    return read
+
+
+def _construct_yaml_scalar(data: TypedScalar) -> object:
+    node = yaml.ScalarNode(data.tag, str(data))
+    try:
+        return yaml.constructor.SafeConstructor().construct_object(node)
+    except (ValueError, yaml.YAMLError, LookupError, AttributeError, OverflowError):
+        return ...
+
+
+def _render_value(read: object) -> str:
+    try:
+        return "a value that it can't take" if read is ... else str(read)[:100]
+    except ValueError:  # thousands of digits
+        return "a number"
+
+
+def _build_misread_error(variable: str, read: str) -> UnreadableValue:
+    hint = "Write numbers in base 10 without leading zeros. Quote a text: 'text' in YAML, \"'text'\" in INI."
+    return UnreadableValue(f"{variable} is not what it looks like: Ansible reads it as {read}", hint)
+
+
+def _fill_in_host_name(data: object, host: str, variable: str) -> object:
+    if data is VAULTED:
+        hint = "Write the value here in plain text; a secret is given as env:NAME, file:PATH or prefect:BLOCK."
+        raise UnreadableValue(f"{variable} is vaulted, and fleetpatch reads no vaults", hint)
+    if isinstance(data, dict):
+        return {str(key): _fill_in_host_name(item, host, variable) for key, item in data.items()}
+    if isinstance(data, list):
+        return [_fill_in_host_name(item, host, variable) for item in data]
+    if not isinstance(data, str):
+        return data
+    text = _HOST_NAME_TEMPLATE.sub(lambda _: host, str(data))
+    if _TEMPLATE_PATTERN.search(text):
+        hint = "Write the value itself, or let Ansible do it: ansible-inventory -i FILE --list --yaml > hosts.yml"
+        raise UnreadableValue(f"{variable} is a template that fleetpatch does not evaluate", hint)
+    return text
+
+
+def _to_texts(data: object) -> object:
+    if isinstance(data, dict):
+        return {str(key): _to_texts(item) for key, item in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_to_texts(item) for item in data]
+    return None if data is None else str(data)
+
+
+def _build_secret_hint(replacement_variable: str) -> str:
+    return (
+        f"Write {{{{ lookup('env', 'NAME') }}}}, or set {replacement_variable} to env:NAME, file:PATH or prefect:BLOCK."
+    )

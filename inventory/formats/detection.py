@@ -1,0 +1,130 @@
+"""From one file to what it holds: the format is told by the name, and where the name is silent, by the content."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from inventory.builder import InventoryFragment
+from inventory.files.located_yaml import parse_yaml
+from inventory.files.problems import ProblemCollector, did_you_mean
+from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.text_files import read_text_file
+from inventory.formats.ansible.parsing.ini_inventory import is_unlike_ini, looks_like_ini
+from inventory.formats.ansible.parsing.yaml_inventory import looks_like_yaml_inventory
+from inventory.formats.fleet_csv import parse_fleet_csv
+from inventory.formats.fleet_yaml import FLEET_FILE_KEYS, parse_fleet_yaml
+
+YAML_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+INI_SUFFIXES = frozenset({".ini", ".cfg"})
+DYNAMIC_INVENTORY_HINT = "Let Ansible write it down: ansible-inventory -i FILE --list --yaml > hosts.yml"
+_FORMATS_HINT = "An inventory is a fleet.yaml, a CSV whose header has `name`, or Ansible's INI or YAML."
+
+
+@dataclass(frozen=True, slots=True)
+class AnsibleFile:
+    """A file of an Ansible inventory: INI as its text, YAML as what was parsed. All files make one inventory."""
+
+    path: Path
+    content: str | LocatedData
+
+
+def read_inventory_file(
+    path: Path, problems: ProblemCollector, *, must_be_regular: bool = False
+) -> InventoryFragment | AnsibleFile:
+    """Read a file that is named as an inventory.
+
+    Args:
+        path: the file.
+        problems: takes what is wrong with it. What is no inventory is not quoted: it may hold secrets.
+        must_be_regular: whether it must be a regular file, as nobody named it.
+    """
+    what, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_INVENTORY_HINT
+    if path.suffix in YAML_SUFFIXES or path.suffix == ".csv" or not is_script(path):
+        text = read_text_file(path, problems, must_be_regular=must_be_regular)
+        if text is None:
+            return InventoryFragment()
+        if text.startswith("$ANSIBLE_VAULT"):
+            what, hint = "this file is vaulted as a whole", "Keep the inventory in plain text."
+        elif path.suffix == ".toml":
+            what, hint = "this is TOML, which fleetpatch does not read", DYNAMIC_INVENTORY_HINT
+        elif path.suffix == ".csv":
+            return parse_fleet_csv(path, text, problems)
+        elif path.suffix in YAML_SUFFIXES or (path.suffix not in INI_SUFFIXES and _looks_like_yaml(path, text)):
+            return _read_yaml(path, text, problems)
+        elif not is_unlike_ini(text):
+            return AnsibleFile(path, text)
+        else:
+            what, hint = "this is no inventory", _FORMATS_HINT
+    problems.add(SourceLocation(path), what, hint)
+    return InventoryFragment()
+
+
+def read_file_if_ansible(path: Path) -> AnsibleFile | None:
+    """Read a file that is no inventory by its name, and return it when Ansible would take it for one."""
+    text = read_text_file(path, ProblemCollector(), must_be_regular=True)
+    if text is None:
+        return None
+    if path.suffix in {"", *YAML_SUFFIXES}:
+        located = parse_yaml(path, text, ProblemCollector(), ansible=True)
+        if located and looks_like_yaml_inventory(located.data):
+            return AnsibleFile(path, located)
+    return AnsibleFile(path, text) if path.suffix not in YAML_SUFFIXES and looks_like_ini(text) else None
+
+
+def is_script(path: Path) -> bool:
+    """Return whether a file is a script: Ansible would run it."""
+    try:
+        if not path.is_file():  # looking into a pipe would wait for its writer, and take from it
+            return False
+        with path.open("rb") as stream:
+            return stream.read(2) == b"#!" or (path.suffix in {".py", ".sh"} and path.stat().st_mode & 0o111 != 0)
+    except OSError:
+        return False  # reading it as an inventory will say why it can't be read
+
+
+def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment | AnsibleFile:
+    noted = ProblemCollector()
+    located = parse_yaml(path, text, noted, ansible=True)
+    data = located.data if located else None
+    if isinstance(data, dict) and ("plugin" in data or "_meta" in data):
+        what = "the configuration of an inventory plugin" if "plugin" in data else "the output of a dynamic inventory"
+        problems.add(SourceLocation(path), f"this is {what}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
+        return InventoryFragment()
+    if (
+        located
+        and isinstance(data, dict)
+        and looks_like_yaml_inventory(data)
+        and not data.keys() & set(FLEET_FILE_KEYS)
+    ):
+        problems.extend(noted)
+        return AnsibleFile(path, located)
+    if "!vault" in text or "!unsafe" in text:  # Ansible's tags, but not Ansible's format: those are faults here
+        noted = ProblemCollector()
+        located = parse_yaml(path, text, noted)
+    if located is not None and _is_unrelated_document(located.data):
+        problems.add(
+            SourceLocation(path), "this is no inventory", _FORMATS_HINT
+        )  # what is wrong with it is nobody's business
+        return InventoryFragment()
+    problems.extend(noted)
+    if located is None:
+        if not noted:
+            problems.add(
+                SourceLocation(path), "this file is empty", "Begin it with `machines:` and a list of machines."
+            )
+        return InventoryFragment()
+    return parse_fleet_yaml(located, problems)
+
+
+def _is_unrelated_document(data: object) -> bool:
+    """Return whether a document is no fleet.yaml, not even one with a typing error in its keys."""
+    if not isinstance(data, dict) or not data or data.keys() & set(FLEET_FILE_KEYS):
+        return False
+    return not any(did_you_mean(key, FLEET_FILE_KEYS) for key in list(data)[:100])
+
+
+def _looks_like_yaml(path: Path, text: str) -> bool:
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    if first.startswith("---") or first.rstrip().endswith(":") or first.partition(":")[0] in FLEET_FILE_KEYS:
+        return True
+    located = parse_yaml(path, text, ProblemCollector(), ansible=True)
+    return located is not None and isinstance(located.data, dict)

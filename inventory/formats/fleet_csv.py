@@ -1,0 +1,105 @@
+"""CSV: the header names keys, `tag:NAME` columns are tags, lists are separated by blanks or semicolons."""
+
+import csv
+import io
+from pathlib import Path
+
+from inventory.builder import InventoryFragment, build_machine_draft, expand_machine_entries
+from inventory.files.problems import ProblemCollector, did_you_mean
+from inventory.files.source_location import KeyPath, LocatedData, SourceLocation
+from inventory.schema.entries import LimitsEntry, MachineEntry
+from inventory.schema.validation import describe_unknown_key, validate_mapping
+
+_TAG_COLUMN_PREFIX = "tag:"
+_LIMIT_COLUMNS = tuple(LimitsEntry.model_fields)
+_NESTED_KEYS = frozenset({"tags", "limits", "pre_checks", "probes"})
+COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS), *_LIMIT_COLUMNS)
+
+
+def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment:
+    """Read a CSV file. Separator is a comma, or a semicolon when the header has no comma.
+
+    Args:
+        path: the file.
+        text: its content.
+        problems: takes everything that is wrong with it; the key of a place is the column.
+    """
+    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
+    delimiter = ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        line = 1
+        for cells in reader:
+            if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
+                rows.append((line, [cell.strip() for cell in cells]))
+            line = reader.line_num + 1  # of the next row's beginning: a quoted cell may span lines
+    except csv.Error as error:
+        hint = 'Put cells with commas or line ends in "double quotes", and double the quotes inside.'
+        problems.add(SourceLocation(path, reader.line_num), f"this is no valid CSV: {error}", hint)
+        return InventoryFragment()
+    if not rows:
+        problems.add(
+            SourceLocation(path), "this file is empty", "Begin it with a header such as: name,address,user,tag:ring"
+        )
+        return InventoryFragment()
+    (header_line, header), *body = rows
+    if not _is_valid_header(SourceLocation(path, header_line), header, problems):
+        return InventoryFragment()
+    found = [_parse_row(SourceLocation(path, number), header, cells, problems) for number, cells in body]
+    drafts = []
+    for single in expand_machine_entries((row for row in found if row), problems):
+        entry = validate_mapping(MachineEntry, single, problems)
+        if entry is not None:
+            drafts.append(build_machine_draft(single, [], entry))
+    return InventoryFragment(tuple(drafts))
+
+
+def _is_valid_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> bool:
+    good = "name" in header
+    if not good:
+        problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
+        # A file of another kind is not repeated: it may be secret.
+        header = [column for column in header if did_you_mean(column, COLUMNS)]
+    for index, column in enumerate(header):
+        spot = SourceLocation(place.file, place.line, column or f"column {index + 1}")
+        if not column:
+            problems.add(spot, "this column has no name", "Name it, or remove it.")
+        elif column in header[:index]:
+            problems.add(spot, f"the column {column!r} stands here twice", "Remove one of the two.")
+        elif column not in COLUMNS and not column.startswith(_TAG_COLUMN_PREFIX):
+            problems.add(spot, *describe_unknown_key(column, [*COLUMNS, "tag:NAME"]))
+        else:
+            continue
+        good = False
+    return good
+
+
+def _parse_row(
+    place: SourceLocation, header: list[str], cells: list[str], problems: ProblemCollector
+) -> LocatedData | None:
+    if len(cells) != len(header):
+        message = f"{len(cells)} cells, but the header has {len(header)} columns"
+        problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
+        return None
+    data: dict[str, object] = {}
+    places: dict[KeyPath, SourceLocation] = {(): place}
+    tags: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    for column, cell in zip(header, cells, strict=True):
+        path: KeyPath = (column,)
+        if column.startswith(_TAG_COLUMN_PREFIX):
+            path = ("tags", column.removeprefix(_TAG_COLUMN_PREFIX))
+        elif column in _LIMIT_COLUMNS:
+            path = ("limits", column)
+        places[path] = SourceLocation(place.file, place.line, column)
+        if not cell:
+            continue  # an empty cell says nothing
+        if path[0] == "tags":
+            tags[str(path[1])] = cell
+        elif path[0] == "limits":
+            limits[column] = cell
+        else:
+            data[column] = cell
+    data |= {key: value for key, value in (("tags", tags), ("limits", limits)) if value}
+    return LocatedData(data, places)

@@ -1,0 +1,111 @@
+"""fleet.yaml, the inventory's own format: `defaults`, `groups`, `machines`, `host_keys`."""
+
+from inventory.builder import (
+    InventoryFragment,
+    MachineDraft,
+    SettingsLayer,
+    build_host_key_settings,
+    build_machine_draft,
+    collect_explicit_fields,
+    expand_machine_entries,
+)
+from inventory.files.problems import ProblemCollector, did_you_mean
+from inventory.files.source_location import LocatedData
+from inventory.schema.entries import FleetFile, MachineEntry, MachineSettings
+from inventory.schema.validation import describe_unknown_key, validate_mapping
+
+FLEET_FILE_KEYS = tuple(FleetFile.model_fields)
+
+
+def parse_fleet_yaml(located: LocatedData, problems: ProblemCollector) -> InventoryFragment:
+    """Read a parsed fleet.yaml.
+
+    Args:
+        located: the document.
+        problems: takes everything that is wrong with it.
+
+    Returns:
+        What could be made of it, so that the rest of the checks see it as well.
+    """
+    data = located.data
+    if not isinstance(data, dict):
+        problems.add(located.locate(), "an inventory is a map", "Begin it with `machines:` and a list of machines.")
+        return InventoryFragment()
+    for key in data.keys() - set(FLEET_FILE_KEYS):
+        problems.add(located.locate((key,)), *describe_unknown_key(key, list(FLEET_FILE_KEYS)))
+    keys = (
+        build_host_key_settings(located.get_child("host_keys"), problems) if data.get("host_keys") is not None else None
+    )
+    defaults: SettingsLayer = {}
+    if data.get("defaults") is not None:
+        defaults = collect_explicit_fields(validate_mapping(MachineSettings, located.get_child("defaults"), problems))
+    groups = _build_group_layers(located, problems)
+    return InventoryFragment(tuple(_build_machine_drafts(located, defaults, groups, problems)), keys)
+
+
+def _build_group_layers(located: LocatedData, problems: ProblemCollector) -> dict[str, SettingsLayer] | None:
+    """Return the settings of each group, or None when the file has no list of groups."""
+    data = located.data["groups"] if isinstance(located.data, dict) and "groups" in located.data else None
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        problems.add(
+            located.locate(("groups",)), "`groups` is a map", "Write each group's name, and its settings under it."
+        )
+        return None
+    # The names are checked as those of a list of groups are: by the same schema.
+    part = located.get_child("groups")
+    for name in data:
+        validate_mapping(
+            MachineEntry,
+            LocatedData({"name": name}, {(): part.locate((name,)), ("name",): part.locate((name,))}),
+            problems,
+        )
+    return {
+        name: collect_explicit_fields(validate_mapping(MachineSettings, part.get_child(name), problems))
+        if settings is not None
+        else {}
+        for name, settings in data.items()
+    }
+
+
+def _build_machine_drafts(
+    located: LocatedData, defaults: SettingsLayer, groups: dict[str, SettingsLayer] | None, problems: ProblemCollector
+) -> list[MachineDraft]:
+    entries = located.data.get("machines") if isinstance(located.data, dict) else None
+    if entries is None:
+        if defaults or groups or not (isinstance(located.data, dict) and located.data.get("host_keys")):
+            problems.add(located.locate(), "this file has no machines", "Add `machines:` and a list of them under it.")
+        return []
+    if not isinstance(entries, list):
+        problems.add(located.locate(("machines",)), "`machines` is a list", "Write each machine as `- name: ...`.")
+        return []
+    whole = located.get_child("machines")
+    drafts = []
+    for single in expand_machine_entries(
+        (_to_named_entry(whole.get_child(index)) for index in range(len(entries))), problems
+    ):
+        entry = validate_mapping(MachineEntry, single, problems)
+        if entry is not None:
+            layers = _find_group_layers(entry, single, groups, problems)
+            drafts.append(build_machine_draft(single, [defaults, *layers], entry))
+    return drafts
+
+
+def _to_named_entry(located: LocatedData) -> LocatedData:
+    """Take a bare word in the list for a machine's name."""
+    if isinstance(located.data, str):
+        return LocatedData({"name": located.data}, located.locations, located.base_path)
+    return located
+
+
+def _find_group_layers(
+    entry: MachineEntry, located: LocatedData, groups: dict[str, SettingsLayer] | None, problems: ProblemCollector
+) -> list[SettingsLayer]:
+    if groups is None:
+        return []
+    for name in entry.groups or ():
+        if name not in groups:
+            hint = f"{did_you_mean(name, groups)}Add it under `groups:`, with nothing after it when it sets nothing."
+            problems.add(located.locate(("groups",)), f"there is no group {name!r}", hint)
+    return [groups[name] for name in entry.groups or () if name in groups]

@@ -1,0 +1,59 @@
+"""Ranges in names, as Ansible has them: ``web-[01:20]``, ``db-[a:c]``, ``[1:9:2]``. Both ends are included."""
+
+import itertools
+import re
+from collections.abc import Iterable
+
+MAX_NAMES_PER_ENTRY = 10_000
+"""One line of an inventory describes at most this many machines; a slip of the finger would describe more."""
+
+MAX_MACHINES = 100_000
+"""A whole inventory describes at most this many."""
+
+_RANGE_PATTERN = re.compile(r"\[([0-9]{0,18}|[A-Za-z]):([0-9]{1,18}|[A-Za-z])(?::([0-9]{1,18}))?\]")
+
+
+class InvalidRange(ValueError):
+    """A range that makes no sense; the text says why."""
+
+
+def has_range(text: str) -> bool:
+    """Return whether a text holds a range."""
+    return _RANGE_PATTERN.search(text) is not None
+
+
+def expand_ranges(text: str) -> tuple[str, ...]:
+    """Return all texts that a text with ranges stands for; just itself when it holds none.
+
+    Raises:
+        InvalidRange: a range that runs backwards, mixes letters and digits, or is too long.
+    """
+    pieces: list[Iterable[str]] = []
+    total, position = 1, 0
+    for match in _RANGE_PATTERN.finditer(text):
+        items = _expand_range(match)
+        total *= len(items)
+        if total > MAX_NAMES_PER_ENTRY:
+            raise InvalidRange(f"{text!r} stands for more than {MAX_NAMES_PER_ENTRY:,} names")
+        pieces += [(text[position : match.start()],), items]
+        position = match.end()
+    pieces.append((text[position:],))
+    return tuple("".join(parts) for parts in itertools.product(*pieces))
+
+
+def _expand_range(match: re.Match[str]) -> list[str]:
+    first, last, step = match[1] or "0", match[2], int(match[3] or 1)
+    if first.isdigit() != last.isdigit():
+        raise InvalidRange(f"the range {match[0]} mixes letters and digits")
+    if first.isdigit() and first.startswith("0") and len(first) > 1 and len(first) != len(last):
+        raise InvalidRange(f"the ends of the range {match[0]} differ in length")
+    low, high = (int(first), int(last)) if first.isdigit() else (ord(first), ord(last))
+    if low > high or step == 0:
+        raise InvalidRange(f"the range {match[0]} runs backwards" if step else f"the range {match[0]} has no step")
+    if (high - low) // step >= MAX_NAMES_PER_ENTRY:
+        raise InvalidRange(f"the range {match[0]} stands for more than {MAX_NAMES_PER_ENTRY:,} names")
+    numbers = range(low, high + 1, step)
+    if not first.isdigit():
+        return [chr(number) for number in numbers]
+    width = len(first) if first.startswith("0") else 0
+    return [str(number).zfill(width) for number in numbers]

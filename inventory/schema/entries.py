@@ -1,0 +1,177 @@
+"""What may stand in an inventory: its maps, their keys, and the rules between them.
+
+Errors that these models raise carry a message and a remedy; inventory/schema/validation.py gives them their place.
+"""
+
+from collections import Counter
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from inventory.machine import (
+    CheckKind,
+    CheckLevel,
+    HostKeyPolicy,
+    OsFamily,
+    PrivilegeMethod,
+    TransportKind,
+)
+from inventory.schema.network_targets import parse_tcp_target, parse_url
+from inventory.schema.value_types import (
+    Label,
+    MachineName,
+    Minutes,
+    NameList,
+    Owner,
+    PasswordReference,
+    build_validation_error,
+    render_without_login,
+    validate_address,
+    validate_credential,
+    validate_tag_key,
+    validate_user,
+    validate_zone,
+)
+
+MAX_CHECK_TARGET_LENGTH = 16_000
+"""Characters of a check's command: it travels to the machine as one argument, and those have a limit."""
+
+
+class StrictModel(BaseModel):
+    """A map in which no unknown key may stand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CheckEntry(StrictModel):
+    """A question asked of a machine before patching (pre-check), or before and after (probe)."""
+
+    name: Label
+    """Its name in reports."""
+    kind: CheckKind
+    """command: good when it exits 0; tcp: good when it connects; http: good when it answers 200 to 399."""
+    target: Annotated[str, Field(min_length=1, max_length=MAX_CHECK_TARGET_LENGTH)]
+    """The command, "host:port" or "port", or a URL."""
+    level: CheckLevel = CheckLevel.BLOCK
+    """What a failure does: block the machine, or warn."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30.0
+
+    @model_validator(mode="after")
+    def _validate_target(self) -> "CheckEntry":
+        if "\x00" in self.target:
+            raise build_validation_error("its target holds NUL", "Remove that character.")
+        try:
+            if self.kind is CheckKind.TCP:
+                parse_tcp_target(self.target)
+            elif self.kind is CheckKind.HTTP:
+                parse_url(self.target)
+        except ValueError as error:
+            raise build_validation_error(*_describe_invalid_target(self.kind, self.target, str(error))) from None
+        return self
+
+
+def _describe_invalid_target(kind: CheckKind, target: str, why: str) -> tuple[str, str]:
+    if kind is CheckKind.TCP:
+        return f"{target[:200]!r} is no TCP target: {why}", "Give host:port, or a port of the machine itself."
+    path, _, query = target.partition("?")
+    named = "this" if "@" in query else render_without_login(path)  # neither a login nor a query is repeated
+    return (
+        f"{named} is no URL that can be asked: {why}",
+        "Give one that begins with http:// or https://, such as http://host:8080/health.",
+    )
+
+
+class LimitsEntry(StrictModel):
+    """What the owner allows; what is left out is as the run says."""
+
+    reboot_reserve_minutes: Minutes | None = None
+    """Part of the window that is kept for a reboot."""
+    reboot_timeout_minutes: Annotated[float, Field(gt=0, le=24 * 60, allow_inf_nan=False)] | None = None
+    """How long the machine may take to go down and come back."""
+    max_reboots: Annotated[int, Field(ge=0, le=10)] | None = None
+    """Reboots in one run."""
+
+
+def _validate_unique_names(checks: list[CheckEntry]) -> list[CheckEntry]:
+    for name, count in Counter(check.name for check in checks).items():
+        if count > 1:
+            raise build_validation_error(f"{count} checks are named {name!r}", "Give each check a name of its own.")
+    return checks
+
+
+CheckList = Annotated[list[CheckEntry], AfterValidator(_validate_unique_names)]
+
+
+class MachineSettings(StrictModel):
+    """What `defaults`, a group and a machine may say. An empty value takes back what a wider one said."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Default: 22 for ssh, 5986 for winrm."""
+    transport: TransportKind | None = None
+    os: OsFamily | None = None
+    user: Annotated[str, AfterValidator(validate_user)] | None = None
+    credential: Annotated[str, AfterValidator(validate_credential)] | None = None
+    """A reference: agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK. Never a secret."""
+    privilege: PrivilegeMethod | None = None
+    """How the login becomes root; auto finds out."""
+    privilege_password: PasswordReference | None = None
+    """A reference to the password for sudo or doas: env:NAME, file:PATH or prefect:BLOCK."""
+    jump: NameList | None = None
+    """Machines of this inventory to go through, nearest to the controller first."""
+    zone: Annotated[str, AfterValidator(validate_zone)] | None = None
+    """IANA time zone of the machine's own windows."""
+    environment: Label | None = None
+    location: Label | None = None
+    """Site or availability zone; waves keep apart what must not fail together."""
+    tags: dict[Annotated[str, AfterValidator(validate_tag_key)], Label] | None = None
+    owner: Owner | None = None
+    """Who may patch it: fleetpatch (or schedules, which is the same), managed, os or manual."""
+    legacy_crypto: bool | None = None
+    """Speak algorithms that are out of date, to machines that know no others."""
+    limits: LimitsEntry | None = None
+    pre_checks: CheckList | None = None
+    probes: CheckList | None = None
+
+
+class MachineEntry(MachineSettings):
+    """One machine, or with a range in its name (web-[01:20]) several."""
+
+    name: MachineName
+    address: Annotated[str, AfterValidator(validate_address)] | None = None
+    """Host name or IP address. Default: the name."""
+    groups: NameList | None = None
+
+    @model_validator(mode="after")
+    def _validate_has_address(self) -> "MachineEntry":
+        if self.address is None:
+            try:
+                validate_address(self.name)
+            except PydanticCustomError:
+                raise build_validation_error(f"the name {self.name!r} is no address", "Give its `address`.") from None
+        return self
+
+
+class HostKeysEntry(StrictModel):
+    """Where host keys are pinned, and what to do with one that isn't."""
+
+    policy: HostKeyPolicy = HostKeyPolicy.PINNED
+    known_hosts: Annotated[str, Field(min_length=1)] | None = None
+    """Path, relative to the inventory. Default: ~/.ssh/known_hosts."""
+
+
+class FleetFile(StrictModel):
+    """An inventory of fleetpatch."""
+
+    defaults: MachineSettings | None = None
+    """What holds for every machine of this file."""
+    groups: dict[MachineName, MachineSettings | None] | None = None
+    """What holds for every machine of a group. Where this stands, a machine can be in no other groups."""
+    machines: list[MachineEntry] | None = None
+    host_keys: HostKeysEntry | None = None
+
+
+def build_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of fleet.yaml, for editors."""
+    schema = FleetFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fleetpatch inventory"}

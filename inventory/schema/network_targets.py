@@ -1,0 +1,76 @@
+"""URLs and TCP targets, parsed when they are read: what can't work is told then, and not in a window."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+_HOST_PATTERN = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
+)
+_MAX_HOST_LENGTH = 253
+
+
+def parse_url(text: str) -> SplitResult:
+    """Return the parts of a URL that can be asked for.
+
+    Raises:
+        ValueError: it can't; why, in words that repeat nothing of it, as passwords and tokens stand there.
+    """
+    plain = text.isascii() and text.isprintable() and " " not in text
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        host = parts.hostname or ""
+    except ValueError as error:  # a port that is no number or too large, a bracket that is left open
+        raise ValueError("its host or port makes no sense") from error
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("it does not begin with http:// or https://")
+    if not host:
+        raise ValueError("it names no host")
+    if port == 0:
+        raise ValueError("its port is 0")
+    if not plain and not (parts.path + parts.query + parts.fragment).isascii():
+        raise ValueError("its path or query holds a sign that URLs don't have: write it as %C3%A9")
+    if not plain and any(sign.isspace() or not sign.isprintable() for sign in text):
+        raise ValueError("it holds a blank or a control character")
+    require_valid_host(host)
+    return parts
+
+
+def parse_tcp_target(text: str) -> tuple[str, int]:
+    """Return host and port of a TCP target; the host is empty for the machine itself.
+
+    Raises:
+        ValueError: it is none; why, in words.
+    """
+    host, _, port = text.strip().rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError("its port is no number from 1 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if host:
+        require_valid_host(host)
+    return host, int(port)
+
+
+def require_valid_host(host: str) -> None:
+    """Refuse what can be no host.
+
+    Args:
+        host: a name, as Unicode too, or an IP address; without brackets.
+
+    Raises:
+        ValueError: why, in words.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass  # then it must be a name
+    else:
+        return
+    try:
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ValueError("its host is no name that can be looked up") from error
+    if not _HOST_PATTERN.fullmatch(name) or len(name) > _MAX_HOST_LENGTH or re.fullmatch(r"[0-9.]+", name):
+        raise ValueError("its host is no name that can be looked up")

@@ -1,0 +1,177 @@
+"""The types of single values in an inventory: names, addresses, labels, users, time zones and credentials."""
+
+import ipaddress
+import re
+import zoneinfo
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from inventory.addresses import parse_legacy_ipv4
+from inventory.credentials import ReferenceKind, parse_reference
+from inventory.errors import CredentialError
+from inventory.files.problems import did_you_mean
+from inventory.machine import (
+    PatchOwner,
+)
+
+NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+
+
+_NAME_PATTERN = re.compile(NAME_PATTERN)
+
+
+_TAG_KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+
+
+_HOST_PATTERN = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+
+
+_AZURE_SCHEDULES_OWNER = "schedules"
+
+
+_FORBIDDEN_IN_LABELS = ",|*?[]"
+
+
+def build_validation_error(message: str, hint: str) -> PydanticCustomError:
+    """Return an error that carries its remedy along."""
+    # The template takes both from the context, as braces in a value must not be taken for fields.
+    return PydanticCustomError("inventory", "{message}", {"message": message, "hint": hint})
+
+
+def _validate_name(value: str) -> str:
+    if not _NAME_PATTERN.fullmatch(value):
+        hint = "Use up to 128 letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_'."
+        raise build_validation_error(f"{value[:200]!r} is no usable name", hint)
+    return value
+
+
+def validate_address(value: str) -> str:
+    """Return the host without brackets: a name, an IPv4 or an IPv6 address. An error says the remedy."""
+    host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass  # then it must be a host name
+    if not _HOST_PATTERN.fullmatch(host) or re.fullmatch(r"[0-9.]+", host) or parse_legacy_ipv4(host):
+        raise build_validation_error(f"{render_without_login(value)} is no address", _build_address_hint(value))
+    return host
+
+
+def render_without_login(value: str) -> str:
+    """Return a value that may be a URL for a message, without the login: it may hold a password."""
+    _, at, rest = value.rpartition("@")
+    return repr(f"***@{rest}"[:200] if at else value[:200])
+
+
+def _build_address_hint(value: str) -> str:
+    if "://" in value:
+        return "Give the host alone, without a scheme such as https://."
+    if "@" in value:
+        return "Give the host alone; the login goes under `user`."
+    if "/" in value:
+        return "Give one host; a whole network can't be a machine."
+    if re.fullmatch(r"[^:]+:[0-9]+", value):
+        return "Give the host alone; the port goes under `port`."
+    return "Give a host name, an IPv4 or an IPv6 address."
+
+
+def _validate_label(value: str) -> str:
+    if value != value.strip() or len(value) > 256 or not value.isprintable():
+        raise build_validation_error(
+            f"{value[:80]!r} is no usable label", "Use up to 256 printable characters, no blanks at the ends."
+        )
+    if any(character in _FORBIDDEN_IN_LABELS for character in value):
+        hint = "Leave out the characters , | * ? [ ] as a scope gives them a meaning."
+        raise build_validation_error(f"{value!r} holds a character that scopes use", hint)
+    return value
+
+
+def validate_tag_key(value: str) -> str:
+    """Return the name of a tag, or raise what is wrong with it."""
+    if not _TAG_KEY_PATTERN.fullmatch(value):
+        raise build_validation_error(
+            f"{value[:80]!r} is no usable tag name", "Use letters, digits, '.', '_', '/' and '-'."
+        )
+    return value
+
+
+def validate_user(value: str) -> str:
+    """Return a login name, or raise what is wrong with it."""
+    if not value.strip() or value.startswith("-") or not value.isprintable() or len(value) > 256:
+        raise build_validation_error(
+            f"{value[:80]!r} is no usable user name", "Give the login name; DOMAIN\\user and user@domain are fine."
+        )
+    return value
+
+
+@lru_cache(maxsize=1)
+def _load_zone_names() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def validate_zone(value: str) -> str:
+    """Return the name of a time zone of the IANA, or raise what is wrong with it."""
+    if value not in _load_zone_names():
+        near = did_you_mean(value, _load_zone_names())
+        raise build_validation_error(
+            f"{value[:80]!r} is no time zone", f"{near}Give an IANA name such as Europe/Berlin or UTC."
+        )
+    return value
+
+
+def validate_credential(value: str) -> str:
+    """Return a reference to a credential as it is written in full, or raise what is wrong with it."""
+    try:
+        return str(parse_reference(value))
+    except CredentialError as error:
+        raise build_validation_error(error.message, error.hint) from error
+
+
+def _validate_password_reference(value: str) -> str:
+    if parse_reference(validate_credential(value)).kind in {ReferenceKind.AGENT, ReferenceKind.KEY}:
+        raise build_validation_error("a password is wanted here, no key", "Give env:NAME, file:PATH or prefect:BLOCK.")
+    return value.strip()
+
+
+def _split_names(value: object) -> object:
+    """Take one name, or several in one text, for a list of names."""
+    return re.split(r"[;\s]+", value.strip(" ;")) if isinstance(value, str) and value.strip(" ;") else value
+
+
+def _to_owner(value: object) -> object:
+    """Take Azure's word, customer managed schedules, for what is called fleetpatch here."""
+    return PatchOwner.FLEETPATCH if value == _AZURE_SCHEDULES_OWNER else value
+
+
+MachineName = Annotated[str, AfterValidator(_validate_name)]
+
+
+Label = Annotated[str, AfterValidator(_validate_label)]
+
+
+_TEXT_SCHEMA = {"type": "string"}
+
+
+NameList = Annotated[
+    list[MachineName],
+    BeforeValidator(_split_names),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA}]}),
+]
+
+
+Owner = Annotated[
+    PatchOwner,
+    BeforeValidator(_to_owner),
+    WithJsonSchema({**_TEXT_SCHEMA, "enum": [*(each.value for each in PatchOwner), _AZURE_SCHEDULES_OWNER]}),
+]
+
+
+PasswordReference = Annotated[str, AfterValidator(_validate_password_reference)]
+
+
+Minutes = Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)]

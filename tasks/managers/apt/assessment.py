@@ -1,0 +1,106 @@
+"""From the answers of apt_assess.sh to a PackageState."""
+
+from collections.abc import Mapping
+
+from tasks.errors import ProtocolViolation
+from tasks.managers.apt.auto_updaters import find_auto_updaters
+from tasks.managers.apt.dpkg_state import (
+    describe_lock_holders,
+    find_problems,
+    find_unfinished_packages,
+    is_dpkg_locked,
+    parse_packages,
+)
+from tasks.managers.apt.output_parsers import parse_policy, parse_releases, parse_simulation, parse_stanzas
+from tasks.managers.apt.package_lists import parse_refresh_warnings, require_package_lists
+from tasks.managers.apt.pending_updates import AptState, build_pending_updates, is_security_release
+from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
+from tasks.managers.apt.ubuntu_pro import with_pro_updates
+from tasks.managers.script_output import ScriptSection, parse_sections, require_boolean, require_integer, require_text
+from tasks.model import PackageState, Update
+from tasks.protocols.transport import ScriptRecord, ScriptResult
+
+_REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
+JUST_ENDED_PROCESS = "a process that has just ended"
+_NO_SECURITY_WARNING = "no repository with security updates is configured, so updates can't be told apart"
+
+
+def parse_assessment(result: ScriptResult) -> PackageState:
+    """Read what the script gave back.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing or not formed as it should be.
+        ManagerBusy, RepositoryError, ManagerError: apt could not refresh its lists, or has no repository.
+        ListsUnread: apt has never read its lists.
+    """
+    sections = parse_sections(result, "apt_assess", *_REQUIRED_SECTIONS)
+    state, reboot = _require_single_record(result, "state"), _require_single_record(result, "reboot")
+    warnings = list(parse_refresh_warnings(sections["update"])) if "update" in sections else []
+    releases = parse_releases(sections["releases"].text)
+    require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
+    if not any(is_security_release(release) for release in releases.values()):
+        warnings.append(_NO_SECURITY_WARNING)
+    packages = parse_packages(sections["odd"].text)
+    native = require_text(state, "native")
+    simulation = parse_simulation(sections["upgrade"].text)
+    held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
+    updates = build_pending_updates(
+        AptState(
+            native_architecture=native,
+            policies=parse_policy(sections["policy"].text),
+            releases=releases,
+            held=held,
+            stanzas=parse_stanzas(sections["versions"].text),
+            changes=simulation.changes,
+            deferred=frozenset(simulation.deferred),
+        )
+    )
+    locks = result.find_records("lock")
+    problems, repairable = find_problems(
+        packages, sections["audit"].text, simulation, interrupted=require_boolean(state, "interrupted")
+    )
+    unfinished = find_unfinished_packages(packages, native)
+    changed = "changed" in state and require_boolean(state, "changed")
+    at_work = describe_lock_holders(locks) if is_dpkg_locked(locks) else JUST_ENDED_PROCESS if changed else ""
+    if problems and at_work:  # what is half done now is somebody's work in progress, not broken
+        problems, repairable, unfinished = (), False, ()
+    needrestart = sections["needrestart"].text if "needrestart" in sections else None
+    return PackageState(
+        manager="apt",
+        updates=_with_pro_updates(updates, sections, native),
+        reboot=find_reboot_need(reboot, needrestart),
+        held=tuple(sorted(held)),
+        problems=problems,
+        repairable=repairable,
+        lock_holder=describe_lock_holders(locks),
+        auto_updaters=_parse_auto_updaters(sections, require_integer(state, "at")),
+        warnings=tuple(warnings),
+        services_to_restart=find_services_to_restart(
+            needrestart, sections["outdated"].text if "outdated" in sections else ""
+        ),
+        unfinished=unfinished,
+        at_work=at_work,
+    )
+
+
+def _require_single_record(result: ScriptResult, kind: str) -> ScriptRecord:
+    records = result.find_records(kind)
+    if len(records) != 1:
+        raise ProtocolViolation(f"apt_assess gave {len(records)} records of kind {kind!r}, not one")
+    return records[0]
+
+
+def _with_pro_updates(
+    updates: tuple[Update, ...], sections: Mapping[str, ScriptSection], native: str
+) -> tuple[Update, ...]:
+    if "pro" not in sections or "installed" not in sections:
+        return updates
+    installed = dict(line.split("\t", 1) for line in sections["installed"].text.splitlines() if "\t" in line)
+    return with_pro_updates(updates, sections["pro"].text, native, installed)
+
+
+def _parse_auto_updaters(sections: Mapping[str, ScriptSection], now: int) -> tuple[tuple[str, float | None], ...]:
+    if "timers" not in sections or "periodic" not in sections:
+        return ()
+    return find_auto_updaters(sections["timers"].text, sections["periodic"].text, now)

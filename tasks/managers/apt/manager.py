@@ -1,0 +1,163 @@
+"""apt, on Debian, Ubuntu and their kin. Its scripts are in scripts/, its parsers in output_parsers.py."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import floor
+from typing import Final
+
+from tasks.errors import DeadlineExceeded, ProtocolViolation, RequestError
+from tasks.managers.apt.assessment import JUST_ENDED_PROCESS, parse_assessment
+from tasks.managers.apt.output_parsers import parse_simulation
+from tasks.managers.apt.simulation import SimulationAnswer, simulate_installation
+from tasks.managers.script_output import parse_sections, require_text
+from tasks.model import PackageState, Update
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
+from tasks.protocols.transport import Script, ScriptParameter, Transport
+
+ASSESS_SCRIPT: Final = "apt_assess"
+SIMULATE_SCRIPT: Final = "apt_rehearse"
+INSTALLED_SCRIPT: Final = "apt_installed"
+JOB_SCRIPT: Final = "apt_job"
+UPDATERS_SCRIPT: Final = "apt_updaters"
+
+LOCK_FILES: Final = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/cache/apt/archives/lock",
+)
+
+LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
+"""How long an assessment waits for another process that reads apt's lists."""
+PACKAGES_LOCK_TIMEOUT_SECONDS: Final = "300"
+"""How long a transaction waits for dpkg's lock; never past its latest start."""
+
+MAX_REREADS: Final = 2
+"""How often an assessment reads again at most, when somebody changed packages as it read."""
+
+PACKAGE_NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9+.\-]*(:[a-z0-9\-]+)?")
+VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
+"""Debian Policy 5.6.1 and 5.6.12: what may go into a command line."""
+
+
+class AptManager:
+    """The PackageManager of Debian's family."""
+
+    name = "apt"
+    updaters_script = UPDATERS_SCRIPT
+    lock_files: tuple[str, ...] = LOCK_FILES
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Ask for everything that is pending, in one round trip; again when packages were changed meanwhile.
+
+        What is read takes seconds: of a transaction that ends in them, one half would be seen, and called broken.
+
+        Raises:
+            ManagerBusy: another process reads apt's lists all the time.
+            RepositoryError: no repository answers, or none is known.
+            ManagerError: apt can't work at all.
+        """
+        params = {"refresh": "yes", "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS} if refresh else {}
+        state = parse_assessment(transport.run_script(Script(ASSESS_SCRIPT, params), deadline=deadline))
+        for _ in range(MAX_REREADS):
+            if state.at_work != JUST_ENDED_PROCESS:
+                break
+            try:
+                again = parse_assessment(transport.run_script(Script(ASSESS_SCRIPT), deadline=deadline))
+            except DeadlineExceeded:  # the first reading took most of the time, and its answer says what it is worth
+                break
+            state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
+        return state
+
+    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+        """Ask what installing exactly these would do; when apt refuses them together, which ones it refuses."""
+
+        def simulate_set(wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
+            params = {"packages": tuple(build_package_spec(update) for update in wanted), "uris": "yes" if uris else ""}
+            sections = parse_sections(
+                transport.run_script(Script(SIMULATE_SCRIPT, params), deadline=deadline), SIMULATE_SCRIPT, "simulation"
+            )
+            fetch = sections["uris"].text if "uris" in sections else None
+            return SimulationAnswer(parse_simulation(sections["simulation"].text), fetch)
+
+        return simulate_installation(updates, simulate_set)
+
+    def read_installed_versions(
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
+        """Ask dpkg: update id -> version, of packages that are whole and configured."""
+        if not updates:
+            return {}
+        names = tuple(dict.fromkeys(_require_package_name(update) for update in updates))
+        result = transport.run_script(Script(INSTALLED_SCRIPT, {"packages": names}), deadline=deadline)
+        sections = parse_sections(result, INSTALLED_SCRIPT, "packages")
+        states = result.find_records("state")
+        if not states:
+            raise ProtocolViolation(f"{INSTALLED_SCRIPT} did not say the machine's architecture")
+        whole = parse_installed_packages(sections["packages"].text, require_text(states[0], "native"))
+        return {update.id: whole[update.id] for update in updates if update.id in whole}
+
+    def build_job_script(
+        self,
+        kind: JobKind,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),
+        allow_removals: bool = False,
+        excluded: Sequence[str] = (),
+    ) -> Script:
+        """Return the script of a job that does this work, one transaction after the other.
+
+        Raises:
+            RequestError: there is nothing to do, or a package's name or version is none.
+        """
+        if not transactions or (kind is not JobKind.REPAIR and not all(t.updates for t in transactions)):
+            raise RequestError(f"a job of kind {kind} needs transactions, each with updates")
+        params: dict[str, ScriptParameter] = {
+            "work": kind.value,
+            "numbers": tuple(str(transaction.number) for transaction in transactions),
+            "allowed": tuple(dict.fromkeys(update.id for update in allowed)),
+            "allow_removals": "yes" if allow_removals else "",
+            "excluded": tuple(excluded),
+            "lock_wait_seconds": PACKAGES_LOCK_TIMEOUT_SECONDS,
+        }
+        for transaction in transactions:
+            params[f"tx_{transaction.number}_packages"] = tuple(
+                build_package_spec(update) for update in transaction.updates
+            )
+            present = tuple(update.id for update in transaction.updates if update.installed is not None)
+            params[f"tx_{transaction.number}_present"] = present
+            params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
+            if transaction.stop_at is not None:
+                params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
+        return Script(JOB_SCRIPT, params, read_only=False)
+
+
+def _require_package_name(update: Update) -> str:
+    if not PACKAGE_NAME_PATTERN.fullmatch(update.name):
+        raise RequestError(f"not a Debian package: {update.name!r}")
+    return update.name
+
+
+def build_package_spec(update: Update) -> str:
+    """Return a package with the exact version that is asked of apt.
+
+    Raises:
+        RequestError: it isn't a Debian package's name and version: apt would take it for an option or a pattern.
+    """
+    if not (PACKAGE_NAME_PATTERN.fullmatch(update.id) and VERSION_PATTERN.fullmatch(update.available)):
+        raise RequestError(f"not a Debian package and version: {update.id!r} {update.available!r}")
+    return f"{update.id}={update.available}"
+
+
+def parse_installed_packages(text: str, native: str) -> Mapping[str, str]:
+    """Read what apt_installed.sh says: name, as apt writes it -> version, of whole and configured packages."""
+    whole: dict[str, str] = {}
+    for line in text.splitlines():
+        fields = line.split("\t")
+        if len(fields) == 5 and fields[2:4] == ["ok", "installed"]:
+            name, arch = fields[:2]
+            whole[name if arch in {native, "all"} else f"{name}:{arch}"] = fields[4]
+    return whole

@@ -1,0 +1,139 @@
+"""Whether a Debian or Ubuntu machine needs a reboot. Pure.
+
+Who can tell, and what their silence means:
+
+- ``/run/reboot-required`` is a yes. Its absence is a no only where something would have made it: Ubuntu's
+  update-notifier-common, or unattended-upgrades. Debian alone never makes it.
+- The kernel: running an older one than the newest of its flavour in /boot, or an older build of the same one, is a yes.
+  Running the newest is a no. A machine without a kernel of its own (a container, or one that its host boots) has
+  nothing to load. If there are kernels but the running one is of another make, nobody can tell.
+- needrestart sees the kernel too (KSTA 1: current, 2: a compatible one is newer, 3: a newer one; 0: it doesn't know)
+  and the processor's microcode (UCSTA 2: newer one is installed). Other processes that run old code are its list of
+  services: restarting them is enough.
+
+So: any yes is a yes. A kernel that is current is a no: on these systems only the kernel and what makes the flag ask for
+reboots. Without a kernel of its own, it is a no if someone would have made the flag, or needrestart has looked.
+Everything else is unknown.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tasks.managers.apt.debian_version import DebianVersion
+from tasks.managers.script_output import require_boolean, require_text
+from tasks.model import RebootNeed
+from tasks.protocols.transport import ScriptRecord
+from tasks.rules.machine_checks.listeners import find_service_unit
+from tasks.states import YesNoUnknown
+
+_FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9][^-]*)*)(?:[-+](.+))?$")
+_DEBIAN_BUILD_PATTERN = re.compile(r"\bDebian (\S+)")
+_NEEDRESTART_PATTERN = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _RebootIndication:
+    """What one witness says; UNKNOWN and no reason when it has nothing to say."""
+
+    answer: YesNoUnknown
+    reason: str = ""
+
+
+def find_reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNeed:
+    """Weigh the witnesses, as the module says.
+
+    Args:
+        record: the script's "reboot" record.
+        needrestart: the output of ``needrestart -b``, or None where it isn't there.
+    """
+    states = dict(_NEEDRESTART_PATTERN.findall(needrestart or ""))
+    reasons = [
+        view.reason
+        for view in (_check_flag_file(record), _check_kernel(record), *_check_needrestart(states))
+        if view.answer is YesNoUnknown.YES
+    ]
+    if reasons:
+        return RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(reasons)))
+    kernel = _check_kernel(record)
+    if kernel.answer is YesNoUnknown.NO or states.get("KSTA") == "1":
+        return RebootNeed(YesNoUnknown.NO)
+    if _has_own_kernel(record):
+        return RebootNeed(YesNoUnknown.UNKNOWN, (kernel.reason,))
+    if require_boolean(record, "hook") or needrestart is not None:
+        return RebootNeed(YesNoUnknown.NO)
+    return RebootNeed(
+        YesNoUnknown.UNKNOWN,
+        ("the machine has no kernel of its own, and neither needrestart nor a reboot-required hook",),
+    )
+
+
+def find_services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
+    """Return the services that run on files which were replaced under them, without those of our own jobs.
+
+    A job that replaced its own shell or systemd is at its end by then, or nearly: there is nothing to restart.
+
+    Args:
+        needrestart: the output of ``needrestart -b``, or None where it isn't there.
+        outdated: the script's own list then, a line "uid<tab>program<tab>cgroup" for each such process.
+    """
+    if needrestart is not None:
+        named = [value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC"]
+    else:
+        named = sorted({_parse_service(line) for line in outdated.splitlines()})
+    return tuple(unit for unit in dict.fromkeys(named) if unit and not unit.startswith("fleetpatch-"))
+
+
+def _parse_service(line: str) -> str:
+    uid, _, rest = line.partition("\t")
+    program, _, cgroup = rest.rpartition("\t")
+    unit = find_service_unit(int(uid) if uid.isascii() and uid.isdigit() else None, program, cgroup)
+    return unit if unit.endswith(".service") else ""
+
+
+def _check_flag_file(record: ScriptRecord) -> _RebootIndication:
+    if not require_boolean(record, "flag"):
+        return _RebootIndication(YesNoUnknown.NO if require_boolean(record, "hook") else YesNoUnknown.UNKNOWN)
+    packages = ", ".join(dict.fromkeys(require_text(record, "asked_by").split()))
+    return _RebootIndication(YesNoUnknown.YES, "/run/reboot-required" + (f" ({packages})" if packages else ""))
+
+
+def _find_kernel_images(record: ScriptRecord) -> list[str]:
+    return [name for name in require_text(record, "images").split() if _FLAVOUR_PATTERN.match(name)]
+
+
+def _has_own_kernel(record: ScriptRecord) -> bool:
+    return not require_boolean(record, "container") and bool(_find_kernel_images(record))
+
+
+def _check_kernel(record: ScriptRecord) -> _RebootIndication:
+    if not _has_own_kernel(record):
+        return _RebootIndication(YesNoUnknown.UNKNOWN)
+    running = require_text(record, "kernel")
+    peers = [name for name in _find_kernel_images(record) if _parse_flavour(name) == _parse_flavour(running)]
+    if running not in peers:
+        return _RebootIndication(YesNoUnknown.UNKNOWN, f"the running kernel {running} is none of those in /boot")
+    newest = max(peers, key=DebianVersion)
+    if DebianVersion(newest) > DebianVersion(running):
+        return _RebootIndication(YesNoUnknown.YES, f"kernel {newest} is installed, {running} is running")
+    build, package = _DEBIAN_BUILD_PATTERN.search(require_text(record, "build")), require_text(record, "package")
+    if build and package and DebianVersion(package) > DebianVersion(build[1]):
+        return _RebootIndication(YesNoUnknown.YES, f"kernel {running} is installed as {package}, {build[1]} is running")
+    return _RebootIndication(YesNoUnknown.NO)
+
+
+def _parse_flavour(kernel: str) -> str:
+    """Return what tells kernels of one version apart: "amd64" of 6.1.0-28-amd64, "cloud-amd64", "generic"."""
+    found = _FLAVOUR_PATTERN.match(kernel)
+    return (found[2] or "") if found else kernel
+
+
+def _check_needrestart(states: dict[str, str]) -> tuple[_RebootIndication, ...]:
+    views: list[_RebootIndication] = []
+    if states.get("KSTA") in {"2", "3"}:
+        current, expected = states.get("KCUR", "?"), states.get("KEXP", "?")
+        views.append(
+            _RebootIndication(YesNoUnknown.YES, f"needrestart: kernel {expected} is installed, {current} is running")
+        )
+    if states.get("UCSTA") == "2":
+        views.append(_RebootIndication(YesNoUnknown.YES, "needrestart: newer processor microcode is installed"))
+    return tuple(views)

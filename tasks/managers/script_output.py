@@ -1,0 +1,83 @@
+"""The answers of a script, checked: what a machine sends is untrusted until it has been through here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks.errors import ProtocolViolation, ScriptFailed
+from tasks.protocols.transport import ScriptRecord, ScriptResult
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptSection:
+    """What one command on the machine printed.
+
+    Attributes:
+        exit_code: as the command gave it.
+        text: its standard output.
+        stderr: the last of its standard error.
+    """
+
+    exit_code: int
+    text: str
+    stderr: str = ""
+
+
+def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping[str, ScriptSection]:
+    """Return a script's sections by name.
+
+    Raises:
+        ScriptFailed: the script did not end with 0.
+        ProtocolViolation: a required section is missing, or one isn't formed as it should be.
+    """
+    if result.exit_code != 0:
+        raise ScriptFailed(
+            f"{script} ended with {result.exit_code}", exit_code=result.exit_code, output_tail=result.unframed_output
+        )
+    sections = {require_text(record, "name"): _parse_section(record) for record in result.find_records("section")}
+    for name in required:
+        if name not in sections:
+            raise ProtocolViolation(f"{script} said nothing about {name}")
+    return sections
+
+
+def _parse_section(record: ScriptRecord) -> ScriptSection:
+    stderr = record.get("stderr", "")
+    return ScriptSection(
+        require_integer(record, "exit_code"), require_text(record, "text"), stderr if isinstance(stderr, str) else ""
+    )
+
+
+def require_text(record: ScriptRecord, key: str) -> str:
+    """Return a record's string.
+
+    Raises:
+        ProtocolViolation: it is missing, or not a string.
+    """
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise ProtocolViolation(f"record {record.get('kind')!r} has no text {key!r}")
+    return value
+
+
+def require_integer(record: ScriptRecord, key: str) -> int:
+    """Return a record's whole number.
+
+    Raises:
+        ProtocolViolation: it is missing, or not a whole number.
+    """
+    value = record.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ProtocolViolation(f"record {record.get('kind')!r} has no whole number {key!r}")
+    return value
+
+
+def require_boolean(record: ScriptRecord, key: str) -> bool:
+    """Return a record's true or false.
+
+    Raises:
+        ProtocolViolation: it is missing, or neither.
+    """
+    value = record.get(key)
+    if not isinstance(value, bool):
+        raise ProtocolViolation(f"record {record.get('kind')!r} has no true or false {key!r}")
+    return value

@@ -1,0 +1,134 @@
+"""The Prefect tasks: one for each step of a machine, and one that publishes the report of a run."""
+
+import platform
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from tasks.model import RunReport
+from tasks.prefect_states import OpaqueMachineState, is_transient_failure, to_prefect_state
+from tasks.reporting.export.markdown_report import render_markdown_report
+from tasks.reporting.export.markdown_summary import build_machine_rows, build_update_table, render_summary
+from tasks.states import Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.pipeline import execute_step
+
+
+@task(
+    name="assess",
+    task_run_name="assess {work.name}",
+    retries=2,
+    retry_delay_seconds=[5, 15],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_transient_failure,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def assess_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
+    """Ask a machine what it is and what is pending, and decide what would be done about it.
+
+    Read-only, so it is tried again after transient errors.
+    """
+    return to_prefect_state(execute_step(work, Step.ASSESS), Step.ASSESS)
+
+
+@task(
+    name="precheck",
+    task_run_name="precheck {work.name}",
+    retries=2,
+    retry_delay_seconds=[5, 15],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_transient_failure,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def precheck_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
+    """Look whether a machine may be patched now.
+
+    Read-only, so it is tried again after transient errors.
+    """
+    return to_prefect_state(execute_step(work, Step.PRECHECK), Step.PRECHECK)
+
+
+@task(
+    name="install",
+    task_run_name="install {work.name}",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def install_updates(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
+    """Install what was chosen, as a detached job on the machine.
+
+    It changes the machine, so Prefect never tries it again: asked twice must be done once.
+    """
+    return to_prefect_state(execute_step(work, Step.INSTALL), Step.INSTALL)
+
+
+@task(
+    name="reboot",
+    task_run_name="reboot {work.name}",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def reboot_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
+    """Reboot a machine when policy, need and window say so.
+
+    It changes the machine, so Prefect never tries it again: asked twice must be done once.
+    """
+    return to_prefect_state(execute_step(work, Step.REBOOT), Step.REBOOT)
+
+
+@task(
+    name="validate",
+    task_run_name="validate {work.name}",
+    retries=2,
+    retry_delay_seconds=[5, 15],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_transient_failure,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def validate_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
+    """Look at a machine afterwards and compare with what was promised.
+
+    Read-only, so it is tried again after transient errors.
+    """
+    return to_prefect_state(execute_step(work, Step.VALIDATE), Step.VALIDATE)
+
+
+@task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)
+def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None = None) -> None:
+    """Show the report as artifacts of the flow run.
+
+    Args:
+        run_id: of the run.
+        report: of the run.
+        directory: where its files are, on this machine. It is named and not linked to: no browser opens such a link.
+    """
+    files = f"{directory} on {platform.node()}" if directory else ""
+    key = f"fleetpatch-{report.report.run.kind}"  # one key for all runs: Prefect keeps the history of a key together
+    create_markdown_artifact(render_summary(report.report), key=f"{key}-summary", description=f"Run {run_id}")
+    create_markdown_artifact(
+        render_markdown_report(report.report, files), key=f"{key}-report", description=f"Whole report of {run_id}"
+    )
+    create_table_artifact(
+        build_machine_rows(report.report), key=f"{key}-machines", description=f"Machines of run {run_id}"
+    )
+    create_table_artifact(
+        build_update_table(report.report), key=f"{key}-updates", description=f"Updates of run {run_id}"
+    )
+
+
+class OpaqueReport:
+    """A report that Prefect does not look into: it goes through dataclasses among a task's parameters."""
+
+    __slots__ = ("report",)
+
+    def __init__(self, report: RunReport) -> None:
+        self.report = report

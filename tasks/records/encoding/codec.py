@@ -1,0 +1,112 @@
+"""Model objects as JSON documents, without loss.
+
+Writing is our own: a document must hold whatever a machine said, and pydantic's serializer raises on lone surrogates in
+untyped data and writes infinity as null. Reading is pydantic's, by the type hints of the model: it checks every value.
+
+What a reader can count on:
+- ``decode(type(item), encode(item)) == item`` for everything in tasks/model.py and for journal entries. Datetimes come
+  back as the same instant, in UTC. Untyped data (a run's request, an entry's detail) comes back as JSON has it: tuples
+  as lists, keys as strings.
+- Documents are plain ASCII: NULs and lone surrogates are escaped, so that every database takes them. (Two surrogates
+  that happen to make a pair come back as the one character that they spell.)
+- A key that the model doesn't know is passed over, and a missing one gets its default: a newer minor version may add
+  fields without a migration. A state that the model doesn't know is refused: guessing would make a report untrue.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Set
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from pathlib import PurePath
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.errors import RecordsError
+
+T = TypeVar("T")
+
+
+def encode(item: object) -> str:
+    """Return a model object as a JSON document.
+
+    Raises:
+        RecordsError: it holds a datetime without a zone, or something that JSON has no place for.
+    """
+    return json.dumps(_to_json_value(item), allow_nan=False, separators=(",", ":"))
+
+
+def decode(kind: type[T], document: str) -> T:
+    """Return the model object that a document holds.
+
+    Raises:
+        RecordsError: the document isn't one of that kind, or has states that this version doesn't know.
+    """
+    try:
+        value: T = _build_type_adapter(kind).validate_python(json.loads(document))  # type: ignore[arg-type]  # a class is hashable
+    except ValidationError as error:
+        raise _build_decode_error(kind, _describe_first_error(error)) from error
+    except RecursionError as error:
+        raise _build_decode_error(kind, "it nests too deeply") from error
+    except ValueError as error:
+        raise _build_decode_error(kind, f"it isn't JSON: {error}") from error
+    return value
+
+
+def _describe_first_error(error: ValidationError) -> str:
+    """Return the first thing that is wrong, without the value: it may be long, or confidential."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _build_decode_error(kind: type, reason: str) -> RecordsError:
+    return RecordsError(
+        f"a stored {kind.__name__} can't be read: {reason}",
+        hint="It was written by a newer fleetpatch, or changed by hand: upgrade, or restore a backup.",
+    )
+
+
+@cache
+def _build_type_adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+@cache
+def _list_field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each kind of value
+    match value:
+        case Enum():
+            return _to_json_value(value.value)
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case datetime():
+            return _render_utc(value)
+        case Mapping():
+            return {str(key): _to_json_value(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_to_json_value(each) for each in value]
+        case Set():
+            return sorted((_to_json_value(each) for each in value), key=str)
+        case PurePath():
+            return str(value)
+        case _ if is_dataclass(value):
+            return {name: _to_json_value(getattr(value, name)) for name in _list_field_names(type(value))}  # type: ignore[arg-type]
+        case _:
+            raise RecordsError(
+                f"a value of type {type(value).__name__} can't be stored",
+                hint="Requests and details hold JSON data only: text, numbers, true, false, null, lists and objects.",
+            )
+
+
+def _render_utc(moment: datetime) -> str:
+    if moment.utcoffset() is None:
+        raise RecordsError(f"the datetime {moment.isoformat()} has no zone", hint="Every datetime has to be aware.")
+    return moment.astimezone(UTC).isoformat()

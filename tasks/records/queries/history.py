@@ -1,0 +1,332 @@
+"""Reading what was recorded: for the command, for reports, and for whoever asks why."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
+
+from tasks.errors import RecordsError
+from tasks.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, RunReport
+from tasks.protocols.records import JournalEntry
+from tasks.records import schema
+from tasks.records.encoding.codec import decode
+from tasks.records.encoding.compressed_documents import DocumentReader, decompress_text
+from tasks.records.leases import UNFINISHED_STATES
+from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, has_matching_name
+from tasks.records.queries.job_logs import JobLogs
+from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
+from tasks.records.sql_records import RunPlans, SqlRecords
+
+_MAX_NAMES_PER_QUERY = 500  # names in one statement; databases have limits
+
+
+class History:
+    """The read side of the records. Every method raises RecordsError when they can't be read."""
+
+    def __init__(self, records: SqlRecords) -> None:
+        self._records = records
+        self._database = records.database
+
+    def read_runs(self, limit: int = 20, *, kind: str | None = None) -> tuple[RunInfo, ...]:
+        """Return the newest runs, newest first; of one kind ("patch", "stage", "assess", "plan") when it is given."""
+        table = schema.runs
+        query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(table.c.kind == kind)
+        return self._read_run_list(query)
+
+    def read_unfinished_runs(self) -> tuple[RunInfo, ...]:
+        """Return the runs that have no end yet by the records, newest first."""
+        table = schema.runs
+        query = select(table.c.document).where(table.c.state.in_(UNFINISHED_STATES)).order_by(table.c.started_at.desc())
+        return self._read_run_list(query)
+
+    def _read_run_list(self, query: Select[tuple[str]]) -> tuple[RunInfo, ...]:
+        with self._database.begin_read("list the runs") as connection:
+            documents = connection.execute(query).scalars().all()
+        return tuple(decode(RunInfo, document) for document in documents)
+
+    def find_oldest_run(self) -> RunInfo | None:
+        """Return the run that began first of all that are kept; None when there is none."""
+        query = select(schema.runs.c.document).order_by(schema.runs.c.started_at).limit(1)
+        with self._database.begin_read("look up the oldest run") as connection:
+            document = connection.execute(query).scalar_one_or_none()
+        return decode(RunInfo, document) if document is not None else None
+
+    def find_run(self, id_or_prefix: str) -> RunInfo:
+        """Return a run by its id, or by a beginning of it that no other run has.
+
+        Raises:
+            RecordsError: there is none, or there are several.
+        """
+        table = schema.runs
+        # LIKE would take "_" and "%" for wildcards, and on SQLite "a" for "A".
+        begins = func.substr(table.c.id, 1, len(id_or_prefix)) == id_or_prefix
+        query = select(table.c.id, table.c.document).where(begins).order_by(table.c.started_at.desc()).limit(6)
+        with self._database.begin_read("look up a run") as connection:
+            exact = _read_document(connection, schema.runs, table.c.id == id_or_prefix)
+            found = connection.execute(query).all() if id_or_prefix and exact is None else []
+        if exact is not None:
+            return decode(RunInfo, exact)
+        if len(found) == 1:
+            return decode(RunInfo, found[0].document)
+        if not found:
+            raise RecordsError(f"there is no run {id_or_prefix!r}", hint="List the runs to see their ids.")
+        names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
+        raise RecordsError(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
+
+    def find_run_by_flow_run(self, flow_run_id: str) -> RunInfo | None:
+        """Return the newest run that a flow run of Prefect has begun; None when there is none.
+
+        Args:
+            flow_run_id: Prefect's id of it, whole.
+        """
+        table = schema.runs
+        query = (
+            select(table.c.document)
+            .where(table.c.flow_run_id == flow_run_id)
+            .order_by(table.c.started_at.desc(), table.c.id.desc())
+            .limit(1)
+        )
+        with self._database.begin_read("look up the run of a flow run") as connection:
+            document = connection.execute(query).scalar_one_or_none()
+        return decode(RunInfo, document) if document is not None else None
+
+    def read_report(self, run_id: str, machine: str | None = None) -> RunReport:
+        """Return a whole run, or what there is of it so far: its outcomes and assessments by machine.
+
+        A machine's assessments stand in the order in which they were saved. Waves and plans are there once a report
+        of the run was saved, which may be before anything is done. For a run that never came to that, waves are put
+        together from its outcomes; which of them were canaries isn't known then.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it.
+            machine: only this one's outcome, assessments and plan are read; waves and hooks are the whole run's.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        run, reader = self.find_run(run_id), DocumentReader()
+        with self._database.begin_read("read a report") as connection:
+            outcomes = tuple(
+                reader.decode_outcome(*row) for row in _read_documents(connection, schema.outcomes, run.id, machine)
+            )
+            assessments = tuple(
+                reader.decode_assessment(*row)
+                for row in _read_documents(connection, schema.assessments, run.id, machine)
+            )
+            kept, plans = _read_plans(connection, reader, run.id, machine)
+        if kept is None:
+            kept = RunPlans(run.id, build_waves(outcomes))
+        return RunReport(run, outcomes, kept.waves, plans, assessments, kept.hooks, kept.notes)
+
+    def read_summary(self, run_id: str) -> RunSummary:
+        """Return a whole run without its plans, and without a single update: they are counted.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        run = self.find_run(run_id)
+        with self._database.begin_read("read a run") as connection:
+            return read_run_summary(connection, run)
+
+    def read_machine_names(self, run_id: str) -> tuple[str, ...]:
+        """Return the names of the machines that a run has an outcome or an assessment of, in order."""
+        run = self.find_run(run_id)
+        with self._database.begin_read("list a run's machines") as connection:
+            return read_recorded_machines(connection, run.id)
+
+    def read_outcome(self, run_id: str, machine: str) -> Outcome:
+        """Return what became of a machine in a run.
+
+        Raises:
+            RecordsError: nothing did, or there is no such run.
+        """
+        run = self.find_run(run_id)
+        table = schema.outcomes
+        with self._database.begin_read("read an outcome") as connection:
+            found = _read_documents(connection, table, run.id, machine)
+        if not found:
+            raise RecordsError(
+                f"run {run.id} has no outcome for it",
+                machine=machine,
+                hint="It was not in the run's scope, or the run has not come to it.",
+            )
+        return DocumentReader().decode_outcome(*found[0])
+
+    def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
+        """Return the assessment that a machine's plan was made from; None when the run has none of it.
+
+        That is the one of the moment which the plan names: a run whose process died while it assessed has others from
+        before. Where the plan names none it is the first which the run saved; one with an answer, when there is any.
+        Saving order decides then and not time: the clock may have been set back before the machine was validated.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it.
+            machine: its name.
+            at: when it was made, as the plan says.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        run = self.find_run(run_id)
+        table = schema.assessments
+        query = (
+            select(table.c.document, table.c.updates)
+            .where(table.c.run_id == run.id, table.c.machine == machine)
+            .order_by(*([(table.c.at == at).desc()] if at is not None else []), table.c.known.desc(), table.c.number)
+            .limit(1)
+        )
+        with self._database.begin_read("read an assessment") as connection:
+            found = connection.execute(query).tuples().one_or_none()
+        return DocumentReader().decode_assessment(*found) if found is not None else None
+
+    def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
+        """Return the machines of a run's waves and plans that have no outcome yet, in the order of the waves.
+
+        Raises:
+            RecordsError: there is no such run.
+        """
+        return find_machines_without_outcome(self.read_report(run_id))
+
+    def read_latest_assessments(
+        self, machines: Iterable[str] | None = None, *, answered: bool = False
+    ) -> dict[str, Assessment]:
+        """Return the newest assessment of each machine; machines without any are left out.
+
+        Args:
+            machines: their names; None for all that were ever assessed.
+            answered: pass over assessments that came to nothing (the machine did not answer, say), so that what was
+                last known of it is seen.
+        """
+        found: dict[str, Assessment] = {}
+        reader = DocumentReader()
+        with self._database.begin_read("read the newest assessments") as connection:
+            for names in _split_names(machines):
+                for row in connection.execute(_build_latest_assessments_query(names, answered=answered)).tuples():
+                    assessment = reader.decode_assessment(*row)
+                    found[assessment.machine] = assessment
+        return found
+
+    def read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
+        """Return what a machine's jobs printed in a run, by job id. Untrusted: not to be printed raw to a terminal."""
+        run = self.find_run(run_id)
+        table = schema.job_outputs
+        query = (
+            select(table.c.job_id, table.c.body)
+            .where(table.c.run_id == run.id, table.c.machine == machine)
+            .order_by(table.c.job_id)
+        )
+        with self._database.begin_read("read a job's output") as connection:
+            found = connection.execute(query).all()
+        return tuple(JobOutput(run.id, machine, row.job_id, decompress_text(row.body)) for row in found)
+
+    def open_job_logs(self, run_id: str, machine: str | None = None) -> JobLogs:
+        """Return what the jobs of a run's machines, or of one machine, printed. It is read when it is asked for."""
+        run, table = self.find_run(run_id), schema.job_outputs
+        query = select(table.c.machine).distinct().where(table.c.run_id == run.id).order_by(table.c.machine)
+        if machine is not None:
+            query = query.where(table.c.machine == machine)
+        with self._database.begin_read("list jobs' outputs") as connection:
+            names = connection.execute(query).scalars().all()
+        return JobLogs(names, lambda name: self.read_job_output(run.id, name))
+
+    def read_journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return a run's journal, or a machine's part of it, oldest first.
+
+        Args:
+            run_id: the id, or an unambiguous beginning of it; the whole id of a run that died before it was saved.
+            machine: its name.
+        """
+        return self._records.read_entries(run_id, machine) or self._records.read_entries(
+            self.find_run(run_id).id, machine
+        )
+
+    def explain_updates(self, machine: str, update_mask: str = "*", *, runs: int = 5) -> tuple[Explanation, ...]:
+        """Return what is known of a machine's updates: pending ones first, then what the latest runs did, newest first.
+
+        Args:
+            machine: its name.
+            update_mask: shell-style, over an update's name, id and KB number.
+            runs: how many of the machine's latest runs to look at; those that only assessed it do not count.
+        """
+        table, of_run = schema.outcomes, schema.runs
+        looked = select(of_run.c.id).where(of_run.c.id == table.c.run_id, of_run.c.kind == "assess").exists()
+        query = (
+            select(table.c.document, table.c.updates)
+            .where(table.c.machine == machine, ~looked)
+            .order_by(func.coalesce(table.c.ended_at, table.c.started_at).desc(), table.c.number.desc())
+            .limit(runs)
+        )
+        with self._database.begin_read("look up reasons") as connection:
+            outcomes = [DocumentReader().decode_outcome(*row) for row in connection.execute(query).tuples()]
+        assessment = self.read_latest_assessments([machine], answered=True).get(machine)
+        told = list(explain_assessment(assessment)) if assessment else []
+        for outcome in outcomes:
+            told += explain_outcome(outcome)
+        return tuple(each for each in told if has_matching_name(update_mask, each.update))
+
+
+def _read_document(connection: Connection, table: Table, where: ColumnElement[bool]) -> str | None:
+    return connection.execute(select(table.c.document).where(where)).scalar_one_or_none()
+
+
+def _read_documents(
+    connection: Connection, table: Table, run_id: str, machine: str | None
+) -> Sequence[tuple[str, bytes | None]]:
+    query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id)
+    if machine is not None:
+        query = query.where(table.c.machine == machine)
+    return connection.execute(query.order_by(table.c.machine, table.c.number)).tuples().all()
+
+
+def _read_plans(
+    connection: Connection, reader: DocumentReader, run_id: str, machine: str | None
+) -> tuple[RunPlans | None, tuple[MachinePlan, ...]]:
+    """Return what was saved of a run as a whole, and its plans in the order of its waves."""
+    table = schema.machine_plans
+    document = _read_document(connection, schema.run_plans, schema.run_plans.c.run_id == run_id)
+    if document is None:
+        return None, ()
+    kept = decode(RunPlans, document)
+    query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id).order_by(table.c.machine)
+    if machine is not None:
+        query = query.where(table.c.machine == machine)
+    plans = {plan.machine: plan for plan in kept.plans if machine in {None, plan.machine}}
+    for row in connection.execute(query).tuples():
+        plan = reader.decode_plan(*row)
+        plans[plan.machine] = plan
+    order = [name for wave in kept.waves for name in wave.machines if name in plans]
+    return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
+
+
+def _build_latest_assessments_query(names: Sequence[str] | None, *, answered: bool) -> Select[tuple[str, bytes | None]]:
+    """Return a query for each machine's newest assessment: one look at an index for each, however long the history."""
+    table = schema.assessments
+    every = select(table.c.machine).distinct()
+    wanted = (every if names is None else every.where(table.c.machine.in_(names))).subquery("wanted")
+    own = table.alias("own")
+    newest = select(own.c.number).where(own.c.machine == wanted.c.machine, *([own.c.known] if answered else []))
+    number = newest.order_by(own.c.at.desc(), own.c.number.desc()).limit(1).correlate(wanted).scalar_subquery()
+    numbers = select(number).select_from(wanted)
+    return select(table.c.document, table.c.updates).where(table.c.number.in_(numbers))
+
+
+def find_machines_without_outcome(report: RunReport) -> tuple[str, ...]:
+    """Return the machines of a report's waves and plans that have no outcome, in the order of the waves. Pure."""
+    finished = {outcome.machine for outcome in report.outcomes}
+    waves = sorted(report.waves, key=lambda wave: wave.number)
+    names = [name for wave in waves for name in wave.machines] + [plan.machine for plan in report.plans]
+    return tuple(name for name in dict.fromkeys(names) if name not in finished)
+
+
+def _split_names(machines: Iterable[str] | None) -> Iterator[list[str] | None]:
+    if machines is None:
+        yield None
+        return
+    names = list(dict.fromkeys(machines))
+    for start in range(0, len(names), _MAX_NAMES_PER_QUERY):
+        yield names[start : start + _MAX_NAMES_PER_QUERY]

@@ -1,0 +1,100 @@
+"""A run as lists show it: every machine, and not a single update. Reads no list of updates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, select, union
+
+from tasks.model import Assessment, Outcome, RunInfo, RunReport, Wave
+from tasks.records import schema
+from tasks.records.encoding.codec import decode
+from tasks.records.sql_records import RunPlans
+from tasks.rules.updates.counts import UpdateCounts, count_pending, count_results
+from tasks.states import Compliance, UpdateState
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run whose updates are only counted.
+
+    Attributes:
+        report: its outcomes and assessments have no updates, and it has no plans.
+        results: numbers of the outcomes' updates, by machine.
+        pending: numbers of what the newest assessments found, by machine; none of those that came to nothing.
+    """
+
+    report: RunReport
+    results: Mapping[str, UpdateCounts]
+    pending: Mapping[str, UpdateCounts]
+
+
+def read_run_summary(connection: Connection, run: RunInfo) -> RunSummary:
+    """Return a run's summary.
+
+    Raises:
+        RecordsError: it can't be understood.
+    """
+    outcomes, results = _read_outcomes(connection, run.id)
+    assessments, pending = _read_assessments(connection, run.id)
+    table = schema.run_plans
+    document = connection.execute(select(table.c.document).where(table.c.run_id == run.id)).scalar_one_or_none()
+    kept = decode(RunPlans, document) if document is not None else RunPlans(run.id, build_waves(outcomes))
+    report = RunReport(run, outcomes, kept.waves, (), assessments, kept.hooks, kept.notes)
+    return RunSummary(report, results, pending)
+
+
+def read_recorded_machines(connection: Connection, run_id: str) -> tuple[str, ...]:
+    """Return the machines that a run has an outcome or an assessment of, in order."""
+    tables = (schema.outcomes, schema.assessments)
+    names = union(*(select(table.c.machine).where(table.c.run_id == run_id) for table in tables))
+    return tuple(sorted(connection.execute(names).scalars()))
+
+
+def _read_outcomes(connection: Connection, run_id: str) -> tuple[tuple[Outcome, ...], dict[str, UpdateCounts]]:
+    table = schema.outcomes
+    query = select(table.c.document, table.c.counts).where(table.c.run_id == run_id).order_by(table.c.machine)
+    found: list[Outcome] = []
+    results: dict[str, UpdateCounts] = {}
+    for document, counts in connection.execute(query).tuples():
+        outcome = decode(Outcome, document)
+        if counts is None:  # of before: its document holds the updates
+            results[outcome.machine] = count_results(outcome.updates)
+            outcome = replace(outcome, updates=())
+        else:
+            results[outcome.machine] = decode(UpdateCounts, counts)
+        found.append(outcome)
+    return tuple(found), results
+
+
+def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assessment, ...], dict[str, UpdateCounts]]:
+    table = schema.assessments
+    has_list = table.c.updates.is_not(None)
+    columns = (table.c.document, has_list, table.c.urgent, table.c.other, table.c.compliance)
+    query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
+    found: list[Assessment] = []
+    pending: dict[str, UpdateCounts] = {}
+    for document, apart, urgent, other, compliance in connection.execute(query).tuples():
+        assessment = decode(Assessment, document)
+        pending.pop(assessment.machine, None)  # the newest counts
+        if assessment.packages is not None:
+            if apart:
+                unclear = compliance == Compliance.NOT_ASSESSED
+                counted = UpdateCounts({UpdateState.PENDING: urgent + other}, urgent, int(unclear))
+            else:
+                counted = count_pending(assessment)
+                assessment = replace(assessment, packages=replace(assessment.packages, updates=()))
+            pending[assessment.machine] = counted
+        found.append(assessment)
+    return tuple(found), pending
+
+
+def build_waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
+    """Return the waves as outcomes tell them; which of them were canaries isn't known. Pure."""
+    numbers = sorted({outcome.wave for outcome in outcomes if outcome.wave is not None})
+    return tuple(Wave(n, tuple(outcome.machine for outcome in outcomes if outcome.wave == n)) for n in numbers)
+
+
+def count_pending_updates(report: RunReport) -> dict[str, UpdateCounts]:
+    """Return the numbers of what a whole report's assessments found, by machine. Pure."""
+    newest = {each.machine: each for each in report.assessments}
+    return {name: count_pending(each) for name, each in newest.items() if each.packages is not None}

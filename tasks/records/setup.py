@@ -1,0 +1,153 @@
+"""Opening the records: created when they aren't there, migrated when they are older, refused when they aren't ours."""
+
+import threading
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, String, column, inspect, select, table, text
+
+from tasks.errors import RecordsError
+from tasks.records.retention import replace_retention_rows
+from tasks.records.schema import VERSION_TABLE
+from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.database import Database, enable_wal
+from tasks.records.storage.sqlite_file import back_up_sqlite_file, ensure_sqlite_file
+from tasks.records.storage.url import find_records_url
+from tasks.rules.retention import DEFAULT_RETENTION
+
+if TYPE_CHECKING:  # Alembic takes longer to load than records that need no migration take to read
+    from alembic.config import Config
+
+_MIGRATIONS_DIRECTORY = Path(__file__).with_name("migrations")
+_MIGRATION_LOCK_ID = 0x666C6565_74706163  # "fleetpac": any number will do, as long as every fleetpatch takes the same
+_OWN_DATABASE_HINT = (
+    "Give fleetpatch a database of its own: CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0."
+)
+_OWN_FILE_HINT = "That file is another program's: point FLEETPATCH_RECORDS_URL at one of fleetpatch's own."
+
+_ALEMBIC_LOCK = threading.Lock()
+"""Alembic keeps the migration that runs in a global of its module."""
+
+
+class _SchemaStatus(Enum):
+    EMPTY = "empty"
+    OLDER = "older"
+    CURRENT = "current"
+
+
+def open_records(url: str | None = None) -> SqlRecords:
+    """Open the records, ready for use.
+
+    Several processes may do so at once: one of them migrates, the others wait. An SQLite file is copied before it is
+    migrated, to ``<name>.<revision>.bak`` beside it.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://…``; None: FLEETPATCH_RECORDS_URL, or else ``records.db`` in the
+            user's data directory.
+
+    Raises:
+        RecordsError: it can't be reached, holds something else, or was written by a newer fleetpatch.
+    """
+    database = Database(find_records_url(url))
+    try:
+        if database.is_sqlite:
+            ensure_sqlite_file(Path(str(database.url.database)))
+        with database.begin_read("open the records") as connection:
+            status = _find_schema_status(connection, database)
+        if database.is_sqlite:
+            enable_wal(database)
+        if status is not _SchemaStatus.CURRENT:
+            _migrate_to_newest(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlRecords(database)
+
+
+def _build_alembic_config() -> "Config":
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS_DIRECTORY).replace("%", "%%"))
+    return config
+
+
+def find_newest_revision() -> str:
+    """Return the revision that this version of fleetpatch brings a database to, as its migrations' files are named."""
+    return max(path.name[1:5] for path in (_MIGRATIONS_DIRECTORY / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py"))
+
+
+def _read_revision(connection: Connection) -> str | None:
+    number = column("version_num", String)
+    found: str | None = connection.execute(select(number).select_from(table(VERSION_TABLE))).scalar_one_or_none()
+    return found
+
+
+def _find_schema_status(connection: Connection, database: Database) -> _SchemaStatus:
+    """Tell how a database compares with what we need.
+
+    Raises:
+        RecordsError: it isn't ours, is newer, or can't hold Unicode.
+    """
+    tables = set(inspect(connection).get_table_names())
+    revision = _read_revision(connection) if VERSION_TABLE in tables else None
+    if revision is None:
+        if tables:
+            names = ", ".join(sorted(tables)[:3])
+            hint = _OWN_FILE_HINT if database.is_sqlite else _OWN_DATABASE_HINT
+            raise RecordsError(f"{database.display_name} isn't a fleetpatch database: it holds {names}", hint=hint)
+        _require_utf8(connection, database)
+        return _SchemaStatus.EMPTY
+    if revision == find_newest_revision():
+        return _SchemaStatus.CURRENT
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+
+    scripts = ScriptDirectory.from_config(_build_alembic_config())
+    known = {script.revision for script in scripts.walk_revisions()}
+    if revision not in known:
+        raise RecordsError(
+            f"{database.display_name} was written by a newer fleetpatch: it is at revision {revision}, "
+            f"and this one knows up to {scripts.get_current_head()}",
+            hint="Upgrade fleetpatch here, or point FLEETPATCH_RECORDS_URL at another database; going back takes the "
+            "backup that was made before the upgrade.",
+        )
+    return _SchemaStatus.OLDER
+
+
+def _require_utf8(connection: Connection, database: Database) -> None:
+    if database.is_sqlite:
+        return
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise RecordsError(
+            f"{database.display_name} has the encoding {encoding}; it has to be UTF8", hint=_OWN_DATABASE_HINT
+        )
+
+
+def _migrate_to_newest(database: Database) -> None:
+    """Bring the tables up to date in one transaction, which is the lock as well: all of it happens, or nothing."""
+    with database.begin_write("migrate the records") as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process' migration may take its time
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK_ID})
+        status = _find_schema_status(connection, database)  # again: another process may have been quicker
+        if status is _SchemaStatus.CURRENT:
+            return
+        if status is _SchemaStatus.OLDER and database.is_sqlite:
+            back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
+        run_migrations(connection)
+        if (
+            status is _SchemaStatus.EMPTY
+        ):  # a history that is already there was begun in the belief that it is kept forever
+            replace_retention_rows(connection, DEFAULT_RETENTION)
+
+
+def run_migrations(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to a revision, inside the transaction that the connection is in."""
+    from alembic import command  # noqa: PLC0415 - see above
+
+    config = _build_alembic_config()
+    config.attributes["connection"] = connection
+    with _ALEMBIC_LOCK:
+        command.upgrade(config, revision)

@@ -1,0 +1,282 @@
+"""The Records protocol on SQLite and PostgreSQL. Made by tasks/records/setup.py."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self, cast
+
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select
+
+from tasks.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
+from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.records import JournalEntry
+from tasks.records import schema, statements
+from tasks.records.encoding import rows
+from tasks.records.encoding.codec import decode, encode
+from tasks.records.leases import SqlLeases, require_lease
+from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
+from tasks.records.storage.advisory_locks import acquire_assessment_locks
+from tasks.records.storage.column_types import to_index_key
+from tasks.records.storage.database import Database
+
+SavedItem = RunInfo | Assessment | Outcome | JobOutput | RunReport
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlans:
+    """What of a report no other table holds. Plans stand there in records of before only."""
+
+    run_id: str
+    waves: tuple[Wave, ...] = ()
+    plans: tuple[MachinePlan, ...] = ()
+    hooks: tuple[HookResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+_SavedPart = RunInfo | Assessment | Outcome | JobOutput | RunPlans
+_CachedPart = Assessment | Outcome | MachinePlan
+_CacheKey = tuple[type, str, str, datetime | None]
+_BATCH_SIZE = 100
+
+
+class SqlRecords:
+    """Records in a database. For all threads of one process.
+
+    Args:
+        database: where they are.
+        lease_holder: a run and the holder without whose lease on it nothing is written.
+
+    Attributes:
+        database: where they are; tasks/records/queries/history.py reads from it.
+    """
+
+    def __init__(self, database: Database, lease_holder: tuple[str, LeaseHolder] | None = None) -> None:
+        self.database = database
+        self._lease_holder = lease_holder
+        self._saved_parts: dict[_CacheKey, _CachedPart] = {}
+
+    @property
+    def display_name(self) -> str:
+        """The database as it may be shown: a path, or a URL without its password."""
+        return self.database.display_name
+
+    @property
+    def leases(self) -> SqlLeases:
+        """Who carries the runs out."""
+        return SqlLeases(self.database)
+
+    def append_entry(self, entry: JournalEntry) -> None:
+        """Store a journal entry; returns once it would survive a power cut.
+
+        The very same entry, its time included, is stored once: it may be sent again when an answer was lost.
+
+        Raises:
+            RecordsError: it can't be stored; nothing may be done then.
+        """
+        statement = statements.build_journal_insert(self.database.engine.dialect.name)
+        with self._begin_write("write the journal") as connection:
+            connection.execute(statement, rows.build_journal_row(entry))
+
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return a run's journal (or one machine's part of it), oldest first.
+
+        Raises:
+            RecordsError: it can't be read.
+        """
+        query = statements.build_journal_query(of_machine=machine is not None)
+        with self.database.begin_read("read the journal") as connection:
+            documents = connection.execute(query, {"of_run": run_id, "of_machine": machine}).scalars().all()
+        return tuple(decode(JournalEntry, document) for document in documents)
+
+    def save(self, item: SavedItem) -> None:
+        """Store or replace a run, an assessment, an outcome or a job's output; or a whole report.
+
+        A report brings its waves and plans along, which are kept nowhere else. It is stored in portions, the run
+        itself last: whoever sees the run in its final state sees all of it. What of it was stored from here before,
+        and is the same, is not written again.
+
+        Raises:
+            RecordsError: it can't be stored.
+        """
+        for portion in _split_into_batches(item, self._is_changed):
+            with self._begin_write(f"save {_describe_item(item)}") as connection:
+                acquire_assessment_locks(connection, [part.machine for part in portion if isinstance(part, Assessment)])
+                for part in portion:
+                    _save_part(connection, part)
+            self._cache_parts(portion)
+        if isinstance(item, RunReport):
+            self._save_run_and_plans(item)
+
+    def _save_run_and_plans(self, report: RunReport) -> None:
+        """Store what of a report is no machine's outcome: all of it, or nothing."""
+        run_id, names = report.run.id, {plan.machine for plan in report.plans}
+        changed = [plan for plan in report.plans if self._is_changed(_build_cache_key(plan, run_id), plan)]
+        plan_rows = [
+            rows.build_plan_row(run_id, plan) for plan in changed
+        ]  # made first: others wait for the transaction
+        with self._begin_write(f"save {_describe_item(report)}") as connection:
+            _save_part(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
+            _save_plans(connection, run_id, plan_rows, names)
+            _save_part(connection, report.run)
+        stored = tuple(self._saved_parts)  # in one go: other threads add to it meanwhile
+        for key in [key for key in stored if key[:2] == (MachinePlan, run_id) and key[2] not in names]:
+            self._saved_parts.pop(key, None)
+        self._cache_parts(changed, run_id)
+
+    def _is_changed(self, key: _CacheKey, part: _CachedPart) -> bool:
+        """Whether this was not stored from here already, just as it is."""
+        return self._saved_parts.get(key) != part
+
+    def _cache_parts(self, parts: Iterable[_SavedPart | MachinePlan], run_id: str = "") -> None:
+        for part in parts:
+            if isinstance(part, _CachedPart):
+                self._saved_parts[_build_cache_key(part, run_id)] = part
+
+    def read_measure(self, machine: str, measure: str) -> float | None:
+        """Return the exponentially weighted mean of a measure of this machine's past runs (see measures.py).
+
+        Raises:
+            RecordsError: history can't be read.
+        """
+        wanted = {"of_machine": machine, "of_measure": measure}
+        with self.database.begin_read("read what was learned") as connection:
+            newest_first = connection.execute(statements.build_samples_query(MAX_SAMPLES), wanted).scalars().all()
+        return compute_weighted_mean(newest_first[::-1])
+
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> "SqlRecords":
+        """Return the same records, which write only as long as a run's lease is this holder's. See Records."""
+        return SqlRecords(self.database, (run_id, holder))
+
+    @contextmanager
+    def _begin_write(self, action: str) -> Iterator[Connection]:
+        with self.database.begin_write(action) as connection:
+            if self._lease_holder is not None:
+                require_lease(connection, *self._lease_holder)
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections up. A later call opens them anew."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _describe_item(item: SavedItem) -> str:
+    match item:
+        case RunInfo():
+            return f"run {item.id}"
+        case RunReport():
+            return f"the report of run {item.run.id}"
+        case Assessment():
+            return f"the assessment of {item.machine}"
+        case Outcome():
+            return f"the outcome of {item.machine}"
+        case JobOutput():
+            return f"the output of job {item.job_id}"
+
+
+def _build_cache_key(part: _CachedPart, run_id: str = "") -> _CacheKey:
+    """Return what tells a part of a run from its others; a plan does not say of which run it is."""
+    of_run = run_id if isinstance(part, MachinePlan) else part.run_id
+    return type(part), of_run, part.machine, part.at if isinstance(part, Assessment) else None
+
+
+def _split_into_batches(
+    item: SavedItem, is_changed: Callable[[_CacheKey, _CachedPart], bool]
+) -> Iterator[Sequence[_SavedPart]]:
+    """Give what is saved in one transaction each: a large report must not keep other writers from the journal."""
+    if not isinstance(item, RunReport):
+        yield (item,)
+        return
+    # In one order, so that two writers never wait for each other in a circle.
+    assessments = sorted(item.assessments, key=lambda each: (each.machine, each.at))
+    reported: list[Assessment | Outcome] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
+    parts = [each for each in reported if is_changed(_build_cache_key(each), each)]
+    for start in range(0, len(parts), _BATCH_SIZE):
+        yield parts[start : start + _BATCH_SIZE]
+
+
+def _save_part(connection: Connection, item: _SavedPart) -> None:
+    match item:
+        case RunInfo():
+            _upsert_row(connection, schema.runs, rows.build_run_row(item), ("id",))
+        case Assessment():
+            _save_assessment(connection, item)
+        case Outcome():
+            _save_outcome(connection, item)
+        case JobOutput():
+            _upsert_row(
+                connection, schema.job_outputs, rows.build_job_output_row(item), ("run_id", "machine", "job_id")
+            )
+        case RunPlans():
+            _upsert_row(connection, schema.run_plans, {"run_id": item.run_id, "document": encode(item)}, ("run_id",))
+
+
+def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowValues], names: set[str]) -> None:
+    """Store plans that are new or others than before, and drop those of machines that have none any more."""
+    table = schema.machine_plans
+    stored = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars()
+    replaced, kept = {to_index_key(row["machine"]) for row in changed}, {to_index_key(name) for name in names}
+    old = [name for name in stored if name in replaced or name not in kept]
+    if old:
+        drop = delete(table).where(table.c.run_id == run_id, table.c.machine == bindparam("old"))
+        connection.execute(drop, [{"old": name} for name in old])
+    _insert_rows(connection, table, changed)
+
+
+def _save_assessment(connection: Connection, assessment: Assessment) -> None:
+    table, pending = schema.assessments, schema.assessment_updates
+    number = cast(
+        "int", _upsert_row(connection, table, rows.build_assessment_row(assessment), ("machine", "at", "run_id"))
+    )
+    if assessment.packages is None:
+        return
+    named = {"of_machine": assessment.machine, "after": assessment.at}
+    if connection.execute(statements.build_newer_assessment_query(), named).scalar_one():
+        return
+    connection.execute(statements.build_delete(pending.c.machine), {"of": assessment.machine})
+    _insert_rows(connection, pending, rows.build_pending_update_rows(assessment, number))
+
+
+def _save_outcome(connection: Connection, outcome: Outcome) -> None:
+    results = schema.update_results
+    number = cast(
+        "int", _upsert_row(connection, schema.outcomes, rows.build_outcome_row(outcome), ("run_id", "machine"))
+    )
+    connection.execute(statements.build_delete(results.c.outcome), {"of": number})
+    _insert_rows(connection, results, rows.build_update_result_rows(outcome, number))
+    _save_measures(connection, outcome)
+
+
+def _save_measures(connection: Connection, outcome: Outcome) -> None:
+    moment: datetime | None = outcome.ended_at or outcome.started_at
+    if moment is None:
+        return
+    for measure, value in compute_measures(outcome).items():
+        row = {
+            "run_id": outcome.run_id,
+            "machine": outcome.machine,
+            "measure": measure,
+            "at": moment,
+            "value": value,
+        }
+        _upsert_row(connection, schema.measures, row, ("run_id", "machine", "measure"))
+
+
+def _upsert_row(connection: Connection, table: Table, row: rows.RowValues, key: tuple[str, ...]) -> object:
+    """Insert a row, or replace the one with the same key. Returns the first column of its primary key."""
+    return connection.execute(statements.build_upsert(connection.dialect.name, table, key), row).scalar_one()
+
+
+def _insert_rows(connection: Connection, table: Table, all_rows: Iterable[rows.RowValues]) -> None:
+    listed = list(all_rows)
+    if listed:
+        connection.execute(insert(table), listed)

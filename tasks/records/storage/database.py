@@ -1,0 +1,171 @@
+"""One database, made to behave: what a committed transaction holds survives a power cut, and threads take turns."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+
+from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.records.storage.error_mapping import translate_errors
+from tasks.records.storage.url import redact_url
+
+LOCK_TIMEOUT_SECONDS = 30.0
+"""How long a writer waits for another process's turn to end."""
+_LIBPQ_TIMEOUTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+"""libpq's options, in seconds: a server whose machine is gone without a word must not hold a run for hours."""
+WRITER_QUEUE_SECONDS = 60.0
+"""How long a thread waits for its own process' others."""
+_POOL_OPTIONS: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": WRITER_QUEUE_SECONDS}
+
+
+class Database:
+    """An engine with two kinds of transactions. For all threads of one process; a forked child opens its own.
+
+    Attributes:
+        display_name: the database as it may be shown.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.display_name = redact_url(url)
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        with translate_errors("use the records", self.display_name):
+            self.engine = _build_sqlite_engine(url) if self.is_sqlite else _build_postgresql_engine(url)
+        # Both are said, whatever the server's or the role's default is. A writer sees what others have stored while it
+        # waited for its turn, and is never sent again; a reader sees the moment of its first question.
+        writing: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+        reading: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        if self.is_sqlite:
+            # A deferred transaction that turns into a writer half-way fails at once when another one wrote meanwhile.
+            writing, reading = {"begins_with": "BEGIN IMMEDIATE"}, {}
+        self._write_engine, self._read_engine = (
+            self.engine.execution_options(**writing),
+            self.engine.execution_options(**reading),
+        )
+        # SQLite lets waiting writers poll, and the unlucky ones starve; in one process they can queue instead.
+        self._writer_lock = threading.Lock() if self.is_sqlite else None
+
+    @contextmanager
+    def begin_read(self, action: str) -> Iterator[Connection]:
+        """Give a connection that sees one consistent state, that of its first question, and changes nothing."""
+        with translate_errors(action, self.display_name), self._read_engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def begin_write(self, action: str) -> Iterator[Connection]:
+        """Give a connection whose work is on disk when the block is left, or not at all."""
+        with (
+            self._hold_writer_lock(action),
+            translate_errors(action, self.display_name),
+            self._write_engine.connect() as connection,
+            connection.begin(),
+        ):
+            if not self.is_sqlite:
+                _set_transaction_options(connection)
+            yield connection
+
+    @contextmanager
+    def _hold_writer_lock(self, action: str) -> Iterator[None]:
+        if self._writer_lock is None:
+            yield
+            return
+        if not self._writer_lock.acquire(timeout=WRITER_QUEUE_SECONDS):
+            raise RecordsUnavailable(
+                f"can't {action} in {self.display_name}: others have been writing for too long",
+                hint="The disk is slow, or another program holds the database; PostgreSQL takes more writers at once.",
+            )
+        try:
+            yield
+        finally:
+            self._writer_lock.release()
+
+    def close(self) -> None:
+        """Give the connections up."""
+        self.engine.dispose()
+
+
+def _build_sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": LOCK_TIMEOUT_SECONDS},
+        **_POOL_OPTIONS,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
+
+    @event.listens_for(engine, "begin")
+    def _begin_transaction(connection: Connection) -> None:
+        begins_with = connection.get_execution_options().get("begins_with", "BEGIN")
+        if begins_with:
+            connection.exec_driver_sql(begins_with)
+
+    return engine
+
+
+def _build_postgresql_engine(url: URL) -> Engine:
+    arguments = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
+    return create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args=arguments,
+        **_POOL_OPTIONS,
+    )
+
+
+def _set_transaction_options(connection: Connection) -> None:
+    """Wait for the disk at commit, even where the server or the role was tuned not to, and for nobody else for long.
+
+    A controller that stops half-way (its machine is suspended, say) must not keep its rows from the others.
+    """
+    connection.execute(
+        text(
+            "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off' "
+            "UNION ALL SELECT set_config('lock_timeout', :busy, true) "
+            "UNION ALL SELECT set_config('idle_in_transaction_session_timeout', :busy, true)"
+        ),
+        {"busy": f"{LOCK_TIMEOUT_SECONDS:.0f}s"},
+    )
+
+
+def enable_wal(database: Database) -> None:
+    """Put an SQLite file in WAL mode, where readers and a writer don't wait for each other. It stays so.
+
+    Raises:
+        RecordsError: the file system can't do it.
+    """
+    give_up_at = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    with translate_errors("prepare the records", database.display_name), database.engine.connect() as connection:
+        bare = connection.execution_options(begins_with="")
+        while True:
+            try:
+                mode = bare.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
+                break
+            except OperationalError as error:
+                # The busy timeout doesn't cover this statement when several processes create the file at once.
+                if "locked" not in str(error.orig) or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.02)
+    if mode != "wal":
+        raise RecordsError(
+            f"the file system of {database.display_name} can't hold the records safely (journal mode {mode})",
+            hint="Put the file on a local disk, or use PostgreSQL.",
+        )

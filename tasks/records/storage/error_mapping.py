@@ -1,0 +1,149 @@
+"""The database's errors become RecordsError here, once: whether they may pass, and what a person can do about each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from tasks.errors import RecordsError, RecordsUnavailable
+
+
+class _DriverError(NamedTuple):
+    """What a driver says, and what that means."""
+
+    pattern: str  # in the kind of its error or in its words, in lower case
+    is_transient: bool
+    hint: str
+
+
+_DRIVER_ERRORS = (
+    _DriverError(
+        "is locked",
+        is_transient=True,
+        hint="Another program holds the database: stop backups or shells that are open on it, or use PostgreSQL.",
+    ),
+    _DriverError(
+        "locking protocol", is_transient=True, hint="Too many programs open the database at once: use PostgreSQL."
+    ),
+    _DriverError("disk is full", is_transient=True, hint="Make room on the disk that holds the records."),
+    _DriverError("no space left", is_transient=True, hint="Make room on the disk that holds the records."),
+    _DriverError(
+        "disk i/o error",
+        is_transient=False,
+        hint="The disk that holds the records fails: look at the system log, and restore a backup elsewhere.",
+    ),
+    _DriverError(
+        "readonly database",
+        is_transient=False,
+        hint="Let this user write the records file and its folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
+    ),
+    _DriverError(
+        "read-only transaction",
+        is_transient=True,  # while the primary's address moves to another server
+        hint="The server is a standby: point FLEETPATCH_RECORDS_URL at the primary.",
+    ),
+    _DriverError(
+        "unable to open database file",
+        is_transient=False,
+        hint="Let this user write the records folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
+    ),
+    _DriverError(
+        "file is not a database",
+        is_transient=False,
+        hint="The file is something else: point FLEETPATCH_RECORDS_URL at another one.",
+    ),
+    _DriverError("malformed", is_transient=False, hint="The records file is damaged: restore a backup."),
+    _DriverError("no such table", is_transient=False, hint="The tables were changed by hand: restore a backup."),
+    _DriverError("no such column", is_transient=False, hint="The tables were changed by hand: restore a backup."),
+    _DriverError("undefinedtable", is_transient=False, hint="The tables were changed by hand: restore a backup."),
+    _DriverError(
+        "authentication failed",
+        is_transient=False,
+        hint="Look at the user and the password in FLEETPATCH_RECORDS_URL, and at the server's pg_hba.conf.",
+    ),
+    _DriverError(
+        "no password supplied",
+        is_transient=False,
+        hint="Give the password in FLEETPATCH_RECORDS_URL or in a ~/.pgpass file.",
+    ),
+    _DriverError("pg_hba.conf", is_transient=False, hint="Let this user and host in, in the server's pg_hba.conf."),
+    _DriverError("certificate", is_transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
+    _DriverError("does not support ssl", is_transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
+    _DriverError(
+        "does not exist",
+        is_transient=False,
+        hint="Create what is missing (docs/reference/records.md), or name the right one in FLEETPATCH_RECORDS_URL.",
+    ),
+    _DriverError(
+        "permission denied",
+        is_transient=False,
+        hint="Give the database's user the rights to create and use tables in its schema.",
+    ),
+    *(
+        _DriverError(mark, is_transient=False, hint="Correct the port or the options in FLEETPATCH_RECORDS_URL.")
+        for mark in (
+            "invalid connection option",
+            "bad value for",
+            "argumenterror",
+            "invalid integer",
+            "invalid port",
+            "info string",
+        )
+    ),
+    _DriverError(
+        "too many clients",
+        is_transient=True,
+        hint="Raise max_connections on the server, or run fewer controllers at a time.",
+    ),
+)
+_MAX_MESSAGE_CHARACTERS = 500  # characters; a value that is quoted may be of any length
+_UNREACHABLE_HINT = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it rightly?"
+_TRANSIENT_SQLSTATES = ("08", "25P03", "40", "53", "55P03", "57")
+"""SQLSTATEs, or their first two characters, of what passes: no connection, a transaction that was idle for too long,
+conflicts, no room or memory, locks, and a server that is going down, starting up or ends a statement."""
+
+
+@contextmanager
+def translate_errors(action: str, place: str) -> Iterator[None]:
+    """Raise RecordsError for every error of the database in the block; RecordsUnavailable where it may pass by itself.
+
+    Args:
+        action: what is tried, to follow "can't": "save an outcome".
+        place: the database as it may be shown (no password).
+    """
+    try:
+        yield
+    except PoolTimeout as error:
+        raise RecordsUnavailable(
+            f"can't {action} in {place}: all connections are busy",
+            hint="The database is slow or hangs: look at its load, or run fewer machines at a time.",
+        ) from error
+    except SQLAlchemyError as error:
+        message = _read_driver_message(error)
+        is_transient, hint = _classify_error(error, message)
+        kind = RecordsUnavailable if is_transient else RecordsError
+        raise kind(f"can't {action} in {place}: {message}", hint=hint) from error
+
+
+def _read_driver_message(error: SQLAlchemyError) -> str:
+    """Return what the driver said, on one line, without the statement and its parameters."""
+    original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    lines = [line.strip() for line in str(original).splitlines() if line.strip()]
+    return lines[0][:_MAX_MESSAGE_CHARACTERS] if lines else type(original).__name__
+
+
+def _classify_error(error: SQLAlchemyError, message: str) -> tuple[bool, str]:
+    """Return whether it may pass by itself, and what a person can do."""
+    original = error.orig if isinstance(error, DBAPIError) else None
+    text = f"{type(original or error).__name__} {message}".lower()
+    state = getattr(original, "sqlstate", None) or ""
+    is_transient = state.startswith(_TRANSIENT_SQLSTATES)
+    for fault in _DRIVER_ERRORS:
+        if fault.pattern in text:
+            return fault.is_transient or is_transient, fault.hint
+    # Of a server that can't be reached, or is gone half-way, psycopg has words only; sqlite3 has no states at all.
+    unstated = isinstance(error, OperationalError) and hasattr(original, "sqlstate") and not state
+    gone = unstated or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    return gone or is_transient, _UNREACHABLE_HINT if gone or state.startswith(("08", "57P")) else ""

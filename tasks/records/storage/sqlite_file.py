@@ -1,0 +1,81 @@
+"""The SQLite file of the records: creates it, checks that it can be used, and backs it up before a migration."""
+
+import errno
+import os
+import sqlite3
+import stat
+from contextlib import closing, suppress
+from pathlib import Path
+
+from tasks.errors import RecordsError
+
+_FILE_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+_ERRNO_HINTS = {
+    errno.ENAMETOOLONG: "Give a shorter path.",
+    errno.ENOTDIR: "A part of this path is a file: correct it.",
+    errno.EEXIST: "A part of this path is a file: correct it.",
+}
+
+
+def ensure_sqlite_file(path: Path) -> None:
+    """Create an empty file that only its owner reads: what machines say may be confidential."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            _require_usable_file(path)
+        else:
+            _create_private_file(path)
+    except OSError as error:
+        hint = _ERRNO_HINTS.get(
+            error.errno or 0, "Let this user write there, or point FLEETPATCH_RECORDS_URL elsewhere."
+        )
+        raise RecordsError(f"can't use {path} for the records: {error.strerror}", hint=hint) from error
+    except ValueError as error:  # a NUL
+        raise RecordsError(f"can't use {str(path)!r} for the records: {error}", hint="Correct that path.") from error
+
+
+def _create_private_file(path: Path) -> None:
+    with suppress(FileExistsError):  # another process was quicker
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
+
+
+def _require_usable_file(path: Path) -> None:
+    """Ask whether a file can be used, without opening it.
+
+    Closing a file gives up all POSIX locks that this process holds on it, whoever took them: another connection of ours
+    would go on without its lock, and a second process could remove the journal under it
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise RecordsError(
+            f"{path} can't hold the records: it is {_FILE_KINDS.get(kind, 'no file')}",
+            hint="Name a file on a local disk: sqlite:////var/lib/fleetpatch/records.db (four slashes).",
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def back_up_sqlite_file(path: Path, revision: str) -> None:
+    """Copy the file as it is now. The caller holds the write lock, so that nothing changes meanwhile."""
+    backup = path.with_name(f"{path.name}.{revision}.bak")
+    partial = backup.with_name(f"{backup.name}.part")
+    try:
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as target:
+            source.backup(target)
+        partial.replace(backup)
+    except (OSError, sqlite3.Error) as error:
+        raise RecordsError(
+            f"can't copy {path} to {backup} before migrating it: {error}",
+            hint="Make room on that disk and let this user write the folder; nothing was changed.",
+        ) from error

@@ -1,0 +1,187 @@
+"""What the rows of a report have in common: machines with the same trouble, updates by name, reasons why not."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tasks.model import READ_ONLY_RUN_KINDS
+from tasks.reporting.data.rows import MachineRow, Tables, UpdateRow
+from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, OperationState, UpdateState
+
+_NUMBER_PATTERN = re.compile(r"\d+(?:[.,:]\d+)*")
+_STATES_WORST_FIRST = (
+    OperationState.FAILED,
+    OperationState.UNKNOWN,
+    OperationState.IN_PROGRESS,
+    OperationState.COMPLETED_WITH_WARNINGS,
+    OperationState.NOT_STARTED,
+    OperationState.SUCCEEDED,
+)
+_CLASSIFICATIONS_BY_URGENCY = tuple(Classification)  # its order of definition goes from Critical down to Unclassified
+
+
+@dataclass(slots=True)
+class ErrorGroup:
+    """Machines that did not simply succeed, for the same reason."""
+
+    state: str
+    reason: str
+    hint: str
+    error_kind: str
+    machines: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class UpdateGroup:
+    """One update over all machines where it was pending."""
+
+    name: str
+    kb: str
+    classification: str
+    is_urgent: bool
+    rows: list[UpdateRow] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)
+    versions: dict[str, None] = field(default_factory=dict)
+    cves: dict[str, None] = field(default_factory=dict)
+    chosen_count: int = 0
+    has_cve_data: bool = False
+
+    @property
+    def cve_count(self) -> int | None:
+        """CVEs that it fixes; None when no machine can tell."""
+        return len(self.cves) if self.has_cve_data else None
+
+    @property
+    def not_installed_count(self) -> int:
+        """Machines on which it is not installed."""
+        return len(self.rows) - sum(self.states[state] for state in SUCCESSFUL_UPDATE_STATES)
+
+
+@dataclass(slots=True)
+class ReasonGroup:
+    """Updates that were not installed, in the same state for the same reason.
+
+    ``has_varying_figures``: their reasons differ in figures only.
+    """
+
+    state: str
+    reason: str
+    update_count: int = 0
+    has_varying_figures: bool = False
+    machines: dict[str, None] = field(default_factory=dict)
+    names: dict[str, None] = field(default_factory=dict)
+
+
+def normalize_reason(reason: str, machine: str = "") -> str:
+    """Return what reasons have in common that differ only in their figures and in the machine's name."""
+    return _NUMBER_PATTERN.sub("#", reason.replace(machine, "*") if machine else reason)
+
+
+def sort_worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
+    """Return machines in the order in which a person wants to see them."""
+    rank = {state.value: number for number, state in enumerate(_STATES_WORST_FIRST)}
+    return sorted(rows, key=lambda row: (rank[row.state], row.wave if row.wave is not None else 10**9, row.machine))
+
+
+def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
+    """Return what went wrong, worst first, then by how many machines it hit.
+
+    Not begun because nothing was asked for (a dry run, an assessment) is no trouble.
+    """
+    begins = kind not in READ_ONLY_RUN_KINDS
+    found: dict[tuple[str, str, str], ErrorGroup] = {}
+    for row in sort_worst_first(rows):
+        reason = row.reason or row.error_message
+        if row.state == OperationState.SUCCEEDED or (
+            row.state == OperationState.NOT_STARTED and not (reason and begins)
+        ):
+            continue
+        key = (row.state, row.error_kind, normalize_reason(reason, row.machine))
+        trouble = found.setdefault(key, ErrorGroup(row.state, reason, row.error_hint, row.error_kind))
+        trouble.machines.append(row.machine)
+        if len(trouble.machines) == 2 and len(row.machine) > 2:
+            trouble.reason = reason.replace(row.machine, "(machine)")
+    order = [state.value for state in _STATES_WORST_FIRST]
+    return sorted(found.values(), key=lambda trouble: (order.index(trouble.state), -len(trouble.machines)))
+
+
+def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
+    """Return updates by name: urgent ones that are not installed everywhere first, then failures, then the widest."""
+    found: dict[tuple[str, str], UpdateGroup] = {}
+    urgent = {classification.value for classification in URGENT_CLASSIFICATIONS}
+    for row in rows:
+        group = found.get((row.name, row.kb))
+        if group is None:
+            group = found[row.name, row.kb] = UpdateGroup(
+                row.name, row.kb, row.classification, row.classification in urgent
+            )
+        group.rows.append(row)
+        group.states[row.state] += 1
+        group.versions[row.version_available] = None
+        group.chosen_count += row.planned
+        group.has_cve_data = group.has_cve_data or row.cves is not None
+        group.cves.update(dict.fromkeys((row.cves or "").split()))
+        if _rank_classification(row.classification) < _rank_classification(group.classification):
+            group.classification, group.is_urgent = row.classification, row.classification in urgent
+    return sorted(found.values(), key=_rank_update_group)
+
+
+def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
+    """Return why updates were not installed, most frequent first. A planned update needs no excuse."""
+    found: dict[tuple[str, str], ReasonGroup] = {}
+    for row in rows:
+        if row.state in SUCCESSFUL_UPDATE_STATES or row.planned or not row.reason:
+            continue
+        key = (row.state, normalize_reason(row.reason, row.machine))
+        group = found.get(key)
+        if group is None:
+            group = found[key] = ReasonGroup(row.state, row.reason)
+        group.update_count += 1
+        group.has_varying_figures = group.has_varying_figures or group.reason != row.reason
+        group.machines[row.machine] = None
+        group.names[row.name] = None
+    return sorted(found.values(), key=lambda group: (-group.update_count, group.reason))
+
+
+def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:
+    """Return each machine's updates, what was not installed first and the urgent before the others."""
+    found: dict[str, list[UpdateRow]] = {row.machine: [] for row in tables.machines}
+    for row in tables.updates:
+        found[row.machine].append(row)
+    for rows in found.values():
+        rows.sort(key=_rank_update)
+    return found
+
+
+def _rank_update(row: UpdateRow) -> tuple[int, int, str]:
+    order = (
+        UpdateState.FAILED,
+        UpdateState.NOT_ATTEMPTED,
+        UpdateState.PENDING,
+        UpdateState.EXCLUDED,
+        UpdateState.NOT_SELECTED,
+        UpdateState.REPAIRED,
+        UpdateState.INSTALLED,
+    )
+    return order.index(UpdateState(row.state)), _rank_classification(row.classification), row.name
+
+
+def _rank_classification(classification: str) -> int:
+    return _CLASSIFICATIONS_BY_URGENCY.index(Classification(classification))
+
+
+def _rank_update_group(group: UpdateGroup) -> tuple[int, int, int, int, str]:
+    urgent_left = group.not_installed_count if group.is_urgent else 0
+    return (
+        -urgent_left,
+        -group.states[UpdateState.FAILED],
+        _rank_classification(group.classification),
+        -len(group.rows),
+        group.name,
+    )
+
+
+def split_at_limit(names: Sequence[str], limit: int) -> tuple[list[str], int]:
+    """Return the first names and how many more there are."""
+    return list(names[:limit]), max(0, len(names) - limit)

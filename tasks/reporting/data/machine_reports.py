@@ -1,0 +1,85 @@
+"""What a run report holds of each machine: its outcome, plan, assessment and update results. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.model import Assessment, ErrorInfo, MachinePlan, Outcome, RunReport, UpdateResult, Wave
+from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, UpdateState
+
+
+@dataclass(frozen=True, slots=True)
+class MachineReport:
+    """Everything that a report says of one machine."""
+
+    run_id: str
+    machine: str
+    wave: Wave | None
+    outcome: Outcome | None
+    plan: MachinePlan | None
+    assessment: Assessment | None
+
+    @property
+    def wave_number(self) -> int | None:
+        """The wave it was in, or is planned for."""
+        if self.outcome is not None and self.outcome.wave is not None:
+            return self.outcome.wave
+        return self.wave.number if self.wave else None
+
+    @property
+    def state(self) -> OperationState:
+        """The outcome's state; without one, whether it could be assessed, or that nothing was begun."""
+        if self.outcome is not None:
+            return self.outcome.state
+        if self.plan is not None or self.assessment is None:
+            return OperationState.NOT_STARTED
+        return OperationState.FAILED if self.assessment.error else OperationState.SUCCEEDED
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """What went wrong."""
+        if self.outcome is not None:
+            return self.outcome.error or (self.outcome.install.error if self.outcome.install else None)
+        return self.assessment.error if self.assessment else None
+
+
+def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:
+    """Return all machines that the report speaks of: those with an outcome first, each in the report's order."""
+    plans = {plan.machine: plan for plan in report.plans}
+    assessments = {assessment.machine: assessment for assessment in report.assessments}  # the last one is the newest
+    waves = {name: wave for wave in report.waves for name in wave.machines}
+
+    def build_machine_report(machine: str, outcome: Outcome | None) -> MachineReport:
+        return MachineReport(
+            run_id=report.run.id,
+            machine=machine,
+            wave=waves.get(machine),
+            outcome=outcome,
+            plan=plans.get(machine),
+            assessment=assessments.get(machine),
+        )
+
+    done = {outcome.machine for outcome in report.outcomes}
+    others = dict.fromkeys(name for name in (*waves, *plans, *assessments) if name not in done)
+    return tuple(
+        [build_machine_report(o.machine, o) for o in report.outcomes]
+        + [build_machine_report(name, None) for name in others]
+    )
+
+
+def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, bool]]:
+    """Yield each update of a machine, and whether a plan chose it that is not carried out."""
+    outcome, plan, assessment = report.outcome, report.plan, report.assessment
+    if outcome is not None and (outcome.updates or plan is None or outcome.install is not None):
+        chosen = {update.id for update in plan.chosen} if plan is not None and outcome.install is None else set()
+        for result in outcome.updates:
+            yield result, result.state is UpdateState.PENDING and result.update.id in chosen
+    elif plan is not None:
+        yield from ((UpdateResult(update, UpdateState.PENDING, "planned"), True) for update in plan.chosen)
+        yield from ((result, False) for result in plan.skipped)
+    elif assessment is not None and assessment.packages is not None:
+        yield from ((UpdateResult(update, UpdateState.PENDING), False) for update in assessment.packages.updates)
+
+
+def is_urgent_and_missing(result: UpdateResult) -> bool:
+    """Return whether that is a critical or security update that is not installed."""
+    return result.update.classification in URGENT_CLASSIFICATIONS and result.state not in SUCCESSFUL_UPDATE_STATES

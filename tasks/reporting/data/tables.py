@@ -1,0 +1,300 @@
+"""A run's report, laid out as tables. Pure: no pandas, no files.
+
+Each machine has one row, also when the run ended before it had an outcome: dry runs have plans, assessments have
+assessments. What a machine's updates are is taken from the first of outcome, plan and assessment that knows.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from tasks.model import HookResult, RunReport, UpdateResult
+from tasks.reporting.data.compliance import compute_compliance
+from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports, find_update_results
+from tasks.reporting.data.rows import (
+    FindingRow,
+    HookRow,
+    MachineRow,
+    RunRow,
+    StepRow,
+    Tables,
+    TransactionRow,
+    UpdateRow,
+)
+from tasks.reporting.data.wave_rows import build_wave_rows
+from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, predict_reboot
+from tasks.rules.updates.counts import UpdateCounts, count_results
+from tasks.states import (
+    FindingLevel,
+    OperationState,
+    RebootState,
+    UpdateState,
+)
+
+_MAX_INTEGER = 2**63 - 1  # what an integer column holds; sizes are told by machines
+
+
+def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | None = None) -> Tables:
+    """Lay a report out as tables.
+
+    Args:
+        report: the run.
+        update_counts: numbers of updates by machine, of a report whose outcomes are without them: its table of updates
+            is empty then.
+    """
+    machine_reports = build_machine_reports(report)
+    listed = [tuple(find_update_results(subject)) for subject in machine_reports]
+    known = update_counts or {}
+    counts = [
+        known.get(s.machine) or count_results(r for r, _ in found)
+        for s, found in zip(machine_reports, listed, strict=True)
+    ]
+    machines = tuple(_build_machine_row(subject, found) for subject, found in zip(machine_reports, counts, strict=True))
+    return Tables(
+        runs=(_build_run_row(report, machines),),
+        machines=machines,
+        updates=tuple(
+            _build_update_row(s, result, planned=planned)
+            for s, found in zip(machine_reports, listed, strict=True)
+            for result, planned in found
+        ),
+        transactions=tuple(row for subject in machine_reports for row in _build_transaction_rows(subject)),
+        findings=tuple(row for subject in machine_reports for row in _build_finding_rows(subject)),
+        waves=build_wave_rows(report, machines),
+        timeline=tuple(row for subject in machine_reports for row in _build_step_rows(subject)),
+        hooks=tuple(_build_hook_row(report.run.id, result) for result in report.hooks),
+    )
+
+
+def _build_hook_row(run_id: str, result: HookResult) -> HookRow:
+    hook = result.hook
+    return HookRow(
+        run_id=run_id,
+        hook=hook.name,
+        place=hook.place.value,
+        subject=result.subject,
+        kind=hook.kind.value,
+        mode=hook.mode.value,
+        succeeded=result.succeeded,
+        message=result.message,
+        started_at=to_utc(result.started_at),
+        ended_at=to_utc(result.ended_at),
+        seconds=compute_seconds_between(result.started_at, result.ended_at),
+        target=hook.target,
+    )
+
+
+def to_utc(at: datetime | None) -> datetime | None:
+    """Return the same moment in UTC."""
+    return None if at is None else at.astimezone(UTC)
+
+
+def compute_seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the seconds between two moments, or None when one is missing."""
+    return None if start is None or end is None else (end - start).total_seconds()
+
+
+def to_finite(value: float | None) -> float | None:
+    """Return the figure, or None for what is none (JSON has no NaN and no infinity)."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _build_run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRow:
+    run, window = report.run, report.run.window
+    states = Counter(row.state for row in machines)
+    reboots = Counter(row.reboot for row in machines)
+    return RunRow(
+        run_id=run.id,
+        kind=run.kind,
+        state=run.state.value,
+        message=run.message,
+        scope=run.scope,
+        started_by=run.started_by,
+        flow_run_id=run.flow_run_id,
+        started_at=to_utc(run.started_at),
+        ended_at=to_utc(run.ended_at),
+        seconds=compute_seconds_between(run.started_at, run.ended_at),
+        window_start=to_utc(window.start) if window else None,
+        window_end=to_utc(window.end) if window else None,
+        window_zone=window.zone if window else "",
+        machines=len(machines),
+        machines_succeeded=states[OperationState.SUCCEEDED],
+        machines_warnings=states[OperationState.COMPLETED_WITH_WARNINGS],
+        machines_failed=states[OperationState.FAILED],
+        machines_in_progress=states[OperationState.IN_PROGRESS],
+        machines_not_started=states[OperationState.NOT_STARTED],
+        machines_unknown=states[OperationState.UNKNOWN],
+        updates=sum(row.updates for row in machines),
+        installed=sum(row.installed for row in machines),
+        repaired=sum(row.repaired for row in machines),
+        failed=sum(row.failed for row in machines),
+        pending=sum(row.pending for row in machines),
+        excluded=sum(row.excluded for row in machines),
+        not_selected=sum(row.not_selected for row in machines),
+        not_attempted=sum(row.not_attempted for row in machines),
+        urgent_pending=sum(row.urgent_pending for row in machines),
+        reboots_completed=reboots[RebootState.COMPLETED],
+        reboots_failed=reboots[RebootState.FAILED],
+        reboots_required=reboots[RebootState.REQUIRED],
+        request=json.dumps(run.request, sort_keys=True, default=str),
+        notes="\n".join(" ".join(note.split()) for note in report.notes),
+    )
+
+
+def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRow:
+    outcome, plan, error = subject.outcome, subject.plan, subject.error
+    levels = Counter(finding.level for finding in outcome.findings) if outcome else Counter()
+    reboot = outcome.reboot_result if outcome else None
+    exceeded = (to_finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
+    prediction = (outcome.prediction if outcome else None) or (plan.prediction if plan else None)
+    install = outcome.install if outcome else None
+    facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
+    went = [x for x in (reboot.down_seconds, reboot.up_seconds) if x is not None] if reboot else []
+    return MachineRow(
+        run_id=subject.run_id,
+        machine=subject.machine,
+        wave=subject.wave_number,
+        canary=bool(subject.wave and subject.wave.canary),
+        state=subject.state.value,
+        reason=_find_reason(subject),
+        compliance=compute_compliance(outcome, subject.assessment, found).value,
+        started_at=to_utc(outcome.started_at) if outcome else None,
+        ended_at=to_utc(outcome.ended_at) if outcome else None,
+        seconds=_compute_duration(subject),
+        worked_seconds=compute_work_seconds(outcome) if outcome else _compute_duration(subject),
+        updates=found.total,
+        planned=len(plan.chosen) if plan else None,
+        installed=found.count_in(UpdateState.INSTALLED),
+        repaired=found.count_in(UpdateState.REPAIRED),
+        failed=found.count_in(UpdateState.FAILED),
+        pending=found.count_in(UpdateState.PENDING),
+        excluded=found.count_in(UpdateState.EXCLUDED),
+        not_selected=found.count_in(UpdateState.NOT_SELECTED),
+        not_attempted=found.count_in(UpdateState.NOT_ATTEMPTED),
+        urgent_pending=found.urgent,
+        reboot=_find_reboot_state(subject),
+        reboot_reason=reboot.reason if reboot else "",
+        reboot_seconds=to_finite(sum(went)) if went else None,
+        reboot_expected=predict_reboot(plan).value if plan else "",
+        services_to_restart=", ".join(_find_services_to_restart(subject)),
+        window_exceeded=exceeded > 0,
+        window_exceeded_seconds=exceeded,
+        predicted_seconds=to_finite(prediction.total_seconds) if prediction else None,
+        predicted_least_seconds=to_finite(compute_min_seconds(plan) if plan else prediction.total_seconds)
+        if prediction
+        else None,
+        prediction_basis=prediction.basis if prediction else "",
+        findings_block=levels[FindingLevel.BLOCK],
+        findings_warn=levels[FindingLevel.WARN],
+        kept_conffiles="\n".join(" ".join(path.split()) for path in install.conffiles) if install else "",
+        os_name=facts.os_name if facts else "",
+        os_version=facts.os_version if facts else "",
+        kernel=facts.kernel if facts else "",
+        arch=facts.arch if facts else "",
+        package_manager=facts.managers[0] if facts and facts.managers else "",
+        error_kind=error.kind if error else "",
+        error_message=error.message if error else "",
+        error_hint=error.hint if error else "",
+        error_transient=error.transient if error else None,
+    )
+
+
+def _compute_duration(subject: MachineReport) -> float | None:
+    if subject.outcome is not None:
+        return compute_seconds_between(subject.outcome.started_at, subject.outcome.ended_at)
+    return to_finite(subject.assessment.seconds) if subject.assessment else None
+
+
+def _find_reason(subject: MachineReport) -> str:
+    if subject.outcome is not None:
+        return subject.outcome.reason
+    return subject.error.message if subject.error else ""
+
+
+def _find_reboot_state(subject: MachineReport) -> str:
+    if subject.outcome is not None:
+        return subject.outcome.reboot.value
+    packages = subject.assessment.packages if subject.assessment else None
+    known = {"yes": RebootState.REQUIRED, "no": RebootState.NOT_NEEDED}
+    return known.get(packages.reboot.answer.value if packages else "", RebootState.UNKNOWN).value
+
+
+def _find_services_to_restart(subject: MachineReport) -> tuple[str, ...]:
+    if subject.outcome is not None:
+        return subject.outcome.services_to_restart
+    packages = subject.assessment.packages if subject.assessment else None
+    return packages.services_to_restart if packages else ()
+
+
+def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: bool) -> UpdateRow:
+    update = result.update
+    return UpdateRow(
+        run_id=subject.run_id,
+        machine=subject.machine,
+        update_id=update.id,
+        name=update.name,
+        arch=update.arch,
+        version_before=update.installed,
+        version_available=update.available,
+        version_after=result.version_after,
+        classification=update.classification.value,
+        severity=update.severity,
+        state=result.state.value,
+        reason=result.reason,
+        planned=planned,
+        kb=update.kb,
+        cves=None if update.cves is None else " ".join(update.cves),
+        origins="; ".join(update.origins),
+        size_bytes=None if update.size_bytes is None else min(update.size_bytes, _MAX_INTEGER),
+        group=update.group,
+        held=update.held,
+        blocked=update.blocked,
+        requires_reboot=update.requires_reboot,
+        published=to_utc(update.published),
+    )
+
+
+def _build_transaction_rows(subject: MachineReport) -> Iterator[TransactionRow]:
+    install = subject.outcome.install if subject.outcome else None
+    for transaction in install.transactions if install else ():
+        yield TransactionRow(
+            run_id=subject.run_id,
+            machine=subject.machine,
+            number=transaction.number,
+            update_count=len(transaction.updates),
+            updates=" ".join(transaction.updates),
+            started_at=to_utc(transaction.started_at),
+            ended_at=to_utc(transaction.ended_at),
+            seconds=compute_seconds_between(transaction.started_at, transaction.ended_at),
+            exit_code=transaction.exit_code,
+            detail=transaction.detail,
+        )
+
+
+def _build_finding_rows(subject: MachineReport) -> Iterator[FindingRow]:
+    for finding in subject.outcome.findings if subject.outcome else ():
+        yield FindingRow(
+            run_id=subject.run_id,
+            machine=subject.machine,
+            check=finding.check,
+            level=finding.level.value,
+            message=finding.message,
+            remedy=finding.remedy,
+        )
+
+
+def _build_step_rows(subject: MachineReport) -> Iterator[StepRow]:
+    for step in subject.outcome.steps if subject.outcome else ():
+        yield StepRow(
+            run_id=subject.run_id,
+            machine=subject.machine,
+            wave=subject.wave_number,
+            step=step.step.value,
+            state=step.state.value,
+            started_at=to_utc(step.started_at),
+            ended_at=to_utc(step.ended_at),
+            seconds=compute_seconds_between(step.started_at, step.ended_at),
+            message=step.message,
+        )

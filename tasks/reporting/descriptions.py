@@ -1,0 +1,59 @@
+"""Figures in words, the same words wherever people read them."""
+
+from typing import Final
+
+from tasks.model import MachinePlan
+from tasks.reporting.formatting import (
+    NOT_KNOWN,
+    format_count,
+    format_minutes,
+)
+from tasks.rules.runs.figures import PlanFigures, compute_min_seconds
+
+_FROM_EARLIER_RUNS = "from earlier runs"
+
+
+def describe_cves(count: int | None) -> str:
+    """Return how many CVEs are fixed: "3 CVEs", or "CVEs not known"."""
+    return f"CVEs {NOT_KNOWN}" if count is None else format_count(count, "CVE")
+
+
+def describe_reboots(figures: PlanFigures) -> str:
+    """Return how many reboots are expected: "2 reboots and perhaps 3 more", "perhaps 1 reboot", "0 reboots"."""
+    if not figures.possible_reboots:
+        return format_count(figures.reboots, "reboot")
+    if not figures.reboots:
+        return f"perhaps {format_count(figures.possible_reboots, 'reboot')}"
+    return f"{format_count(figures.reboots, 'reboot')} and perhaps {figures.possible_reboots} more"
+
+
+def describe_minutes_range(least: float | None, most: float) -> str:
+    """Return predicted seconds in minutes; both ends when a reboot may be needed: "under 1 min to 7 min"."""
+    first, last = format_minutes(most if least is None else least), format_minutes(most)
+    return last if first == last else f"{first} to {last}"
+
+
+def describe_prediction(plan: MachinePlan) -> str:
+    """Return how long a machine is predicted to take."""
+    return describe_minutes_range(compute_min_seconds(plan), plan.prediction.total_seconds)
+
+
+def describe_prediction_basis(basis: str) -> str:
+    """Return how far a prediction can be trusted."""
+    if basis == "defaults":
+        return "a cautious guess: no earlier run of it is known"
+    if basis.startswith("defaults; learned"):
+        return "partly from earlier runs, partly a cautious guess"
+    return _FROM_EARLIER_RUNS if basis == "learned" else f"from {basis}"
+
+
+def describe_slowest_machine(figures: PlanFigures) -> str:
+    """Return how long the machine takes that takes longest, and how far that can be trusted; "" when there is none."""
+    plan = figures.slowest_plan
+    if plan is None:
+        return ""
+    basis = describe_prediction_basis(plan.prediction.basis)
+    return f"the slowest machine takes about {describe_prediction(plan)} ({basis})"
+
+
+RUN_KIND_TITLES: Final = {"patch": "Patch run", "stage": "Download", "plan": "Dry run", "assess": "Assessment"}

@@ -1,0 +1,92 @@
+"""pandas frames of a run's report: one per table, with types that hold for empty reports too.
+
+pandas takes most of a second to load, so it is loaded when the first frame is made, not when this is imported.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, get_type_hints
+
+from tasks.model import RunReport
+from tasks.reporting.data.rows import ROW_TYPES, Row, Tables
+from tasks.reporting.data.tables import build_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PANDAS_DTYPES = {
+    "str": "string",
+    "int": "Int64",
+    "float": "Float64",
+    "bool": "boolean",
+    "datetime": "datetime64[us, UTC]",
+}
+"""Column types by field type. All of them know a missing value, so that none turns an integer into a float."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFrames:
+    """The tables of one report as pandas frames. Their columns are the fields of the classes in rows.py.
+
+    ``timeline`` has a row per machine and step; ``waves`` a row per wave, ``hooks``
+    one per turn of a hook.
+    """
+
+    runs: "pd.DataFrame"
+    machines: "pd.DataFrame"
+    updates: "pd.DataFrame"
+    transactions: "pd.DataFrame"
+    findings: "pd.DataFrame"
+    waves: "pd.DataFrame"
+    timeline: "pd.DataFrame"
+    hooks: "pd.DataFrame"
+
+    def items(self) -> "Iterator[tuple[str, pd.DataFrame]]":
+        """Yield each frame with its name."""
+        for field in fields(self):
+            yield field.name, getattr(self, field.name)
+
+
+def build_frames(report: RunReport) -> ReportFrames:
+    """Make the frames of a report. Moments are in UTC; a report without machines gives typed frames without rows."""
+    return build_frames_from_tables(build_tables(report))
+
+
+def build_frames_from_tables(tables: Tables) -> ReportFrames:
+    """Make frames of tables that are laid out already."""
+    return ReportFrames(**{name: _build_frame(row_type, getattr(tables, name)) for name, row_type in ROW_TYPES.items()})
+
+
+def find_column_dtypes(row_type: type[Row]) -> dict[str, str]:
+    """Return the pandas type of each column of that kind of row."""
+    hints = get_type_hints(row_type)
+    names = {}
+    for field in fields(row_type):
+        hint = hints[field.name]
+        alternatives = [kind for kind in getattr(hint, "__args__", (hint,)) if kind is not type(None)]
+        names[field.name] = _PANDAS_DTYPES[alternatives[0].__name__]
+    return names
+
+
+def _build_frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415  loaded late, see the module's first lines
+
+    return pd.DataFrame(
+        {
+            name: pd.Series(_read_column(rows, name, dtype), dtype=dtype)
+            for name, dtype in find_column_dtypes(row_type).items()
+        }
+    )
+
+
+def _read_column(rows: Sequence[Row], name: str, dtype: str) -> list[object]:
+    values = list(map(attrgetter(name), rows))
+    return list(map(_replace_surrogates, values)) if dtype == "string" else values
+
+
+def _replace_surrogates(value: object) -> object:
+    """Replace what can't be written as UTF-8: halves of surrogate pairs, from text that was none."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value

@@ -1,0 +1,210 @@
+"""What stands on the page: which machines, how much of each, and what is left out because there is no room."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tasks.model import RunReport
+from tasks.reporting.data.figure_columns import (
+    Cell,
+    Column,
+    build_machine_cells,
+    select_machine_columns,
+    select_update_columns,
+)
+from tasks.reporting.data.groups import (
+    ErrorGroup,
+    ReasonGroup,
+    UpdateGroup,
+    group_by_error,
+    group_by_machine,
+    group_by_reason,
+    group_by_update,
+    sort_worst_first,
+)
+from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports
+from tasks.reporting.data.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
+from tasks.reporting.descriptions import RUN_KIND_TITLES
+from tasks.reporting.formatting import format_known_duration, format_moment, load_zone_or_utc
+from tasks.reporting.html import log_excerpts as log_views
+from tasks.reporting.html.detail_levels import DetailLimits
+from tasks.reporting.html.log_excerpts import LogExcerpt
+from tasks.reporting.html.tiles import Tile, build_tiles
+from tasks.reporting.html.timeline import build_timeline
+from tasks.reporting.html.timeline_shapes import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """One machine on the page. Without a body its row doesn't open."""
+
+    row: MachineRow
+    cells: tuple[Cell, ...]
+    machine_report: MachineReport
+    is_expandable: bool
+    steps: tuple[StepRow, ...] = ()
+    transactions: tuple[TransactionRow, ...] = ()
+    updates: tuple[UpdateRow, ...] = ()
+    updates_left_out: int = 0
+    log_excerpt: LogExcerpt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that the templates need."""
+
+    title: str
+    run: RunRow
+    zone: ZoneInfo
+    as_of: datetime
+    facts: tuple[tuple[str, str, str], ...]
+    tiles: tuple[Tile, ...]
+    error_groups: list[ErrorGroup]
+    timeline: Timeline | None
+    waves: tuple[WaveRow, ...]
+    hooks: tuple[HookRow, ...]
+    hooks_left_out: int
+    notes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    machines: tuple[MachineView, ...]
+    machines_left_out: int
+    states: dict[str, int]
+    update_columns: tuple[Column, ...]
+    updates: list[UpdateGroup]
+    reason_groups: list[ReasonGroup]
+    detail: DetailLimits
+
+
+@dataclass(frozen=True, slots=True)
+class PageSource:
+    """What a page is made of: laid out once, however often the page has to be made shorter."""
+
+    report: RunReport
+    tables: Tables
+    logs: Mapping[str, str]
+    now: datetime
+    updates: list[UpdateGroup]
+    reason_groups: list[ReasonGroup]
+    error_groups: list[ErrorGroup]
+    updates_by_machine: dict[str, list[UpdateRow]]
+
+    @classmethod
+    def build(cls, report: RunReport, tables: Tables, logs: Mapping[str, str], now: datetime | None) -> "PageSource":
+        """Lay out what doesn't depend on how much room there is."""
+        return cls(
+            report=report,
+            tables=tables,
+            logs=logs,
+            now=now or find_latest_time(report),
+            updates=group_by_update(tables.updates),
+            reason_groups=group_by_reason(tables.updates),
+            error_groups=group_by_error(tables.machines, report.run.kind),
+            updates_by_machine=group_by_machine(tables),
+        )
+
+
+def find_latest_time(report: RunReport) -> datetime:
+    """Return the last moment that the report speaks of: how old its news is."""
+    moments = [report.run.started_at]
+    if report.run.ended_at:
+        moments.append(report.run.ended_at)
+    for outcome in report.outcomes:
+        moments += [step.ended_at for step in outcome.steps]
+        if outcome.ended_at:
+            moments.append(outcome.ended_at)
+    return max(moments)
+
+
+def build_page(source: PageSource, detail: DetailLimits) -> Page:
+    """Put the page together, with that much detail."""
+    run = source.tables.runs[0]
+    zone = load_zone_or_utc(run.window_zone or "UTC")
+    states: dict[str, int] = {}
+    for row in sort_worst_first(source.tables.machines):
+        states[row.state] = states.get(row.state, 0) + 1
+    return Page(
+        title=RUN_KIND_TITLES.get(run.kind, run.kind),
+        run=run,
+        zone=zone,
+        as_of=source.now,
+        facts=_build_facts(run, zone),
+        tiles=build_tiles(source.report, source.tables),
+        error_groups=source.error_groups,
+        timeline=build_timeline(source.report, zone, now=source.now, limit=detail.timeline_rows),
+        waves=source.tables.waves,
+        hooks=_sort_failed_hooks_first(source.tables.hooks)[: detail.groups],
+        hooks_left_out=max(0, len(source.tables.hooks) - detail.groups),
+        notes=source.report.notes[: detail.groups],
+        columns=select_machine_columns(run.kind),
+        machines=_build_machine_views(source, detail),
+        machines_left_out=max(0, len(source.tables.machines) - detail.machine_rows),
+        states=states,
+        update_columns=select_update_columns(run.kind),
+        updates=source.updates,
+        reason_groups=source.reason_groups,
+        detail=detail,
+    )
+
+
+def _sort_failed_hooks_first(rows: Sequence[HookRow]) -> tuple[HookRow, ...]:
+    """Return hooks: those that failed first, else in the order in which they ran."""
+    return tuple(sorted(rows, key=lambda row: row.succeeded))
+
+
+def _build_facts(run: RunRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:
+    """Return (label, text, smaller text) for the head of the page."""
+    utc = ZoneInfo("UTC")
+    facts: list[tuple[str, str, str]] = []
+    if run.window_start and run.window_end:
+        facts.append(("Window", _format_period(run.window_start, run.window_end, zone), str(zone)))
+        if str(zone) != "UTC":
+            facts.append(("Window in UTC", _format_period(run.window_start, run.window_end, utc), ""))
+    facts.append(("Started", format_moment(run.started_at, zone), f"by {run.started_by}" if run.started_by else ""))
+    ended = format_moment(run.ended_at, zone) if run.ended_at else "not yet"
+    facts.append(("Ended", ended, f"after {format_known_duration(run.seconds)}" if run.ended_at else ""))
+    facts.append(("Run", run.run_id, ""))
+    if run.flow_run_id:
+        facts.append(("Flow run", run.flow_run_id, ""))
+    return tuple(facts)
+
+
+def _format_period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
+    first, last = start.astimezone(zone), end.astimezone(zone)
+    until = (
+        f"{last:%H:%M}"
+        if last - first < timedelta(days=1) and first.date() == last.date()
+        else f"{last:%a %d %b %H:%M}"
+    )
+    return f"{first:%a %d %b %Y %H:%M} \N{EN DASH} {until}"
+
+
+def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[MachineView, ...]:
+    tables, kind = source.tables, source.report.run.kind
+    shown = sort_worst_first(tables.machines)[: detail.machine_rows]
+    expandable = [row.machine for row in shown[: detail.expandable_machines]]
+    reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
+    log_excerpts = log_views.build_log_excerpts(source.logs, expandable, detail.log_bytes)
+    wanted = set(expandable)
+    steps: dict[str, list[StepRow]] = {name: [] for name in expandable}
+    for step in tables.timeline:
+        if step.machine in wanted:
+            steps[step.machine].append(step)
+    transactions: dict[str, list[TransactionRow]] = {name: [] for name in expandable}
+    for transaction in tables.transactions:
+        if transaction.machine in wanted:
+            transactions[transaction.machine].append(transaction)
+    return tuple(
+        MachineView(
+            row=row,
+            cells=build_machine_cells(row, kind),
+            machine_report=reports_by_machine[row.machine],
+            is_expandable=row.machine in wanted,
+            steps=tuple(steps.get(row.machine, ())),
+            transactions=tuple(transactions.get(row.machine, ())),
+            updates=tuple(source.updates_by_machine[row.machine][: detail.updates_per_machine]),
+            updates_left_out=max(0, len(source.updates_by_machine[row.machine]) - detail.updates_per_machine),
+            log_excerpt=log_excerpts.get(row.machine),
+        )
+        for row in shown
+    )

@@ -1,0 +1,138 @@
+"""One self-contained HTML page of a run: no script, nothing fetched from anywhere, always under one megabyte.
+
+Everything that a template writes is escaped and cleaned on its way out, whatever it is and whoever wrote the template:
+texts come from machines, and machines may be hostile. Its Content-Security-Policy allows one thing, the page's own
+style sheet by its hash; so that even a mistake in here could not run a script or load a picture.
+"""
+
+import base64
+import hashlib
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from tasks.model import RunReport
+from tasks.reporting.data.figure_columns import build_update_cells
+from tasks.reporting.data.groups import split_at_limit
+from tasks.reporting.data.rows import Tables
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.descriptions import describe_minutes_range, describe_prediction_basis
+from tasks.reporting.formatting import (
+    format_count,
+    format_known_duration,
+    format_minutes,
+    format_moment,
+    format_time_of_day,
+)
+from tasks.reporting.html.detail_levels import DETAIL_LEVELS
+from tasks.reporting.html.page import Page, PageSource, build_page
+from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name
+from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
+from tasks.rules.runs.figures import REBOOT_LABELS
+
+MAX_PAGE_BYTES: Final = 1_000_000
+"""A page is never bigger: it goes into mails, artifacts and browsers on slow lines."""
+
+ALL_DATA_FORMATS: Final = frozenset({"csv", "parquet", "json"})
+
+
+def render_html(
+    report: RunReport,
+    *,
+    logs: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+    sibling_formats: Collection[str] = (),
+    tables: Tables | None = None,
+) -> str:
+    """Return the page.
+
+    Args:
+        report: the run.
+        logs: machine → raw output of its jobs; the end of each is folded into the machine's part.
+        now: the moment that the page is made; without it, the last moment that the report speaks of.
+        sibling_formats: what lies in the same directory ("csv", "parquet", "json", "logs"): where the page says that
+            the rest is, when it has to leave something out.
+        tables: the report's tables, when they are there already.
+    """
+    source = PageSource.build(report, tables or build_tables(report), logs or {}, now)
+    html = ""
+    for detail in DETAIL_LEVELS:
+        html = _render_page(build_page(source, detail), sibling_formats)
+        if len(html.encode()) < MAX_PAGE_BYTES:
+            break
+    return html
+
+
+def _render_page(content: Page, sibling_formats: Collection[str]) -> str:
+    style, policy = _load_style()
+    template = _build_environment().get_template("report.html.j2")
+    return template.render(
+        page=content, detail=content.detail, style=style, policy=policy, beside=frozenset(sibling_formats)
+    )
+
+
+@cache
+def _build_environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tasks.reporting.html"),
+        autoescape=True,  # by name would not do: it does not know .j2
+        undefined=StrictUndefined,
+        finalize=_sanitize_value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        clip=_clip_text,
+        clock=format_time_of_day,
+        moment=format_moment,
+        duration=format_known_duration,
+        minutes=format_minutes,
+        plural=format_count,
+        log_file=_build_log_path,
+    )
+    environment.globals.update(share=split_at_limit, elsewhere=_find_full_table, update_cells=build_update_cells)
+    environment.globals.update(
+        say_basis=describe_prediction_basis, say_span=describe_minutes_range, reboot_words=REBOOT_LABELS
+    )
+    return environment
+
+
+def _sanitize_value(value: object) -> object:
+    """Clean what a template writes. Markup is only ever our own style sheet."""
+    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@pass_context
+def _clip_text(context: Context, text: str) -> str:
+    return sanitize_to_one_line(text, context["detail"].text_characters)
+
+
+@pass_context
+def _find_full_table(context: Context, table: str) -> str:
+    """Return where the whole of a table is."""
+    beside = context["beside"]
+    for kind, place in (("csv", f"{table}.csv"), ("json", "report.json"), ("parquet", f"{table}.parquet")):
+        if kind in beside:
+            return place
+    return "the records"
+
+
+def _build_log_path(machine: str) -> str:
+    return f"{LOG_DIRECTORY_NAME}/{build_log_file_name(machine)}"
+
+
+@cache
+def _load_style() -> tuple[Markup, str]:
+    """Return the style sheet, and the policy that allows it and nothing else."""
+    loader = _build_environment().loader
+    if loader is None:  # for the type checker; _build_environment always sets one
+        raise RuntimeError("the templates have no loader")
+    text = loader.get_source(_build_environment(), "report.css")[0].strip()
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return Markup(text), policy  # noqa: S704  our own file

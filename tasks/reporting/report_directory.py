@@ -1,0 +1,48 @@
+"""Directories of reports: private, made on demand, and looked at before a run rather than after it."""
+
+import errno
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from inventory.files.paths import expand_home
+from tasks.errors import ReportError
+
+_DEFAULT_HINT: Final = "Choose another directory."
+_ERRNO_HINTS: Final = {
+    errno.ENOSPC: "The disk is full: make room, then write the report again; the run itself is in the records.",
+    errno.EDQUOT: "Your quota is used up: make room, then write the report again; the run itself is in the records.",
+    errno.EACCES: "Choose a directory that this user may write to.",
+    errno.EPERM: "Choose a directory that this user may write to.",
+    errno.EROFS: "This file system is read-only: choose another directory.",
+    errno.ENOTDIR: "A part of this path is a file: choose another directory.",
+    errno.EEXIST: "There is a file where the report's directory should be: move it, or choose another directory.",
+}
+
+
+def require_writable_directory(directory: Path) -> None:
+    """See to it that reports can be written into a directory, which is made when it is not there.
+
+    Raises:
+        ReportError: they can't. A run is told so before it begins, and not when it has ended.
+    """
+    place = expand_home(directory, ReportError)
+    try:
+        ensure_private_directory(place)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise build_report_error(error, place) from error
+
+
+def ensure_private_directory(directory: Path) -> None:
+    """Make a directory, and those above it that are not there, for its owner alone."""
+    for part in reversed((directory, *directory.parents)):
+        if not part.is_dir():
+            part.mkdir(mode=0o700, exist_ok=True)
+
+
+def build_report_error(error: OSError, directory: Path) -> ReportError:
+    """Return an error of the system as one that says what can be done."""
+    where, hint = error.filename or directory, _ERRNO_HINTS.get(error.errno or 0, _DEFAULT_HINT)
+    return ReportError(f"the report can't be written to {where}: {error.strerror or error}", hint=hint)

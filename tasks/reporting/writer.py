@@ -1,0 +1,109 @@
+"""Writes a run's report into a directory of its own.
+
+A report lists what each machine still lacks: a list of open doors. So directories are made for their owner alone
+(0700) and files too (0600). Each file appears whole or not at all: it is written beside its place and moved there.
+The page comes last, since people open it and it speaks of the others.
+"""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from inventory.files.paths import expand_home
+from tasks.errors import ReportError
+from tasks.model import RunReport
+from tasks.reporting.data.rows import Tables
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.csv_parquet import render_csv, render_parquet
+from tasks.reporting.export.data_frames import build_frames_from_tables
+from tasks.reporting.export.json_document import render_json_lines
+from tasks.reporting.html.renderer import render_html
+from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log, to_safe_file_name
+from tasks.reporting.report_directory import build_report_error, ensure_private_directory
+
+FORMATS: Final = ("html", "csv", "parquet", "json")
+
+
+def write_report(
+    report: RunReport,
+    directory: Path,
+    logs: Mapping[str, str] | None = None,
+    formats: Collection[str] = FORMATS,
+    *,
+    now: datetime | None = None,
+) -> dict[str, Path]:
+    """Write the report into ``directory``/<run id>, over what an earlier call for that run left there.
+
+    Args:
+        report: the run.
+        directory: where reports are kept; made when it is not there.
+        logs: machine → raw output of its jobs. Each becomes logs/<machine>.log, made harmless for terminals.
+        formats: any of "html", "csv", "parquet", "json".
+        now: for the page, see render_html.
+
+    Returns:
+        Where things are: "directory", and of what was asked for "html", "json", "logs" (a directory), and
+        "csv.<table>" and "parquet.<table>" for each table.
+
+    Raises:
+        ReportError: it can't be written; no half file is left.
+        ValueError: a format that is not known.
+    """
+    unknown = set(formats) - set(FORMATS)
+    if unknown:
+        raise ValueError(f"unknown report format {', '.join(sorted(unknown))}: choose from {', '.join(FORMATS)}")
+    report_directory = expand_home(directory, ReportError).absolute() / to_safe_file_name(report.run.id)
+    tables = build_tables(report)
+    written = {"directory": report_directory}
+    try:
+        ensure_private_directory(report_directory)
+        for key, relative, content in _build_files(report, tables, logs or {}, formats, now):
+            _write_file(report_directory / relative, content, durable=not key.startswith("log:"))
+            written[key] = report_directory / relative
+    except OSError as error:
+        raise build_report_error(error, report_directory) from error
+    if logs:
+        written["logs"] = report_directory / LOG_DIRECTORY_NAME
+    return {key: path for key, path in written.items() if not key.startswith("log:")}
+
+
+def _build_files(
+    report: RunReport, tables: Tables, logs: Mapping[str, str], formats: Collection[str], now: datetime | None
+) -> Iterator[tuple[str, str, bytes | Iterator[bytes]]]:
+    """Yield (key, path below the report's directory, content) of each file, one at a time: they can be big."""
+    for machine, text in logs.items():
+        yield f"log:{machine}", f"{LOG_DIRECTORY_NAME}/{build_log_file_name(machine)}", sanitize_log(text).encode()
+    if "csv" in formats or "parquet" in formats:
+        for name, frame in build_frames_from_tables(tables).items():
+            if "parquet" in formats:
+                yield f"parquet.{name}", f"{name}.parquet", render_parquet(frame)
+            if "csv" in formats:
+                yield f"csv.{name}", f"{name}.csv", render_csv(frame)
+    if "json" in formats:
+        yield "json", "report.json", (line.encode() for line in render_json_lines(tables))
+    if "html" in formats:
+        sibling_formats = {*formats, *(("logs",) if logs else ())} - {"html"}
+        page = render_html(report, logs=logs, now=now, sibling_formats=sibling_formats, tables=tables)
+        yield "html", "report.html", page.encode()
+
+
+def _write_file(path: Path, content: bytes | Iterator[bytes], *, durable: bool) -> None:
+    """Write a file beside its place, then move it there.
+
+    ``durable`` waits until it is on the disk. Logs don't: there may be a thousand, and the records have them too.
+    """
+    ensure_private_directory(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")  # 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,210 @@
+"""Looks at schedules before the night comes: windows that collide, gaps, and what can't be meant."""
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.schedule import (
+    Occurrence,
+    Schedule,
+    find_occurrences,
+    find_open_occurrence,
+    iterate_occurrences,
+)
+from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.recurrence.model import CronUnion, RecurrenceRule
+
+_CHECKED_PERIOD = timedelta(days=366)
+_MIN_USEFUL_MINUTES = 10  # a reboot alone is given 15 minutes; Azure starts no update with less than 15 left
+_MAX_NOTES_SHOWN = 3
+
+
+class FindingSeverity(StrEnum):
+    """What a finding does to the configuration that it was found in."""
+
+    BLOCKS = "blocks"
+    WARNS = "warns"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFinding:
+    """Something about a schedule that a person should know before it is deployed.
+
+    Attributes:
+        severity: whether it can be deployed at all.
+        key: what it is about: "length", "expiry", "dates", "clocks", "start" or "days".
+        message: a sentence.
+        remedy: what to do about it.
+    """
+
+    severity: FindingSeverity
+    key: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleOverlap:
+    """Two windows of one machine that are open at once; ``first`` opened first. The same name twice: one schedule."""
+
+    first: str
+    second: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleGap:
+    """A stretch in which a machine has no window (both ends in UTC)."""
+
+    start: datetime
+    end: datetime
+
+
+def find_schedule_overlaps(
+    schedules: Mapping[str, Schedule], since: datetime, until: datetime, freezes: Iterable[Freeze] = ()
+) -> Iterator[ScheduleOverlap]:
+    """Yield every pair of windows that overlap, in the order in which they begin to.
+
+    Args:
+        schedules: by name; those that patch one machine.
+        since: aware; windows that open from here on are looked at.
+        until: aware; windows that open from here on are not.
+        freezes: windows that fall into one don't open.
+    """
+    still: list[tuple[str, Occurrence]] = []
+    for name, window in _iterate_open_windows(schedules, since, until, freezes):
+        still = [(other, earlier) for other, earlier in still if earlier.end > window.start]
+        for other, earlier in still:
+            yield ScheduleOverlap(other, name, window.start, min(window.end, earlier.end))
+        still.append((name, window))
+
+
+def find_schedule_gaps(
+    schedules: Mapping[str, Schedule],
+    since: datetime,
+    until: datetime,
+    at_least: timedelta,
+    freezes: Iterable[Freeze] = (),
+) -> Iterator[ScheduleGap]:
+    """Yield the stretches of at least so long, between two moments, in which no window is open."""
+    longest = max((timedelta(minutes=schedule.minutes) for schedule in schedules.values()), default=timedelta())
+    free = since
+    for _, window in _iterate_open_windows(schedules, since - longest, until, freezes):
+        if window.start > free and window.start - free >= at_least:
+            yield ScheduleGap(free, window.start)
+        free = max(free, window.end)
+    if until > free and until - free >= at_least:
+        yield ScheduleGap(free, until)
+
+
+def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
+    """Return what is wrong, or surprising, about a schedule within the next two years.
+
+    Args:
+        schedule: to look at.
+        now: aware.
+    """
+    following = find_occurrences(
+        schedule, now + _CHECKED_PERIOD, now + 2 * _CHECKED_PERIOD
+    )  # who checks asks for the first year again
+    ahead = [*find_occurrences(schedule, now, now + _CHECKED_PERIOD), *following]
+    if (
+        not ahead
+        and find_open_occurrence(schedule, now) is None
+        and next(iterate_occurrences(schedule, now), None) is None
+    ):
+        return [_build_no_window_finding(schedule)]
+    found = [
+        _check_length(schedule),
+        _check_collisions(ahead),
+        _check_start(schedule),
+        _check_cron_days(schedule),
+        _check_clock_changes(ahead),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _iterate_open_windows(
+    schedules: Mapping[str, Schedule], since: datetime, until: datetime, freezes: Iterable[Freeze]
+) -> Iterator[tuple[str, Occurrence]]:
+    all_freezes = tuple(freezes)
+
+    def iterate_named_windows(name: str) -> Iterator[tuple[datetime, str, Occurrence]]:
+        for window in iterate_occurrences(schedules[name], since, until=until):
+            if find_freeze(window, all_freezes) is None:
+                yield window.start, name, window
+
+    for _, name, window in heapq.merge(*map(iterate_named_windows, schedules), key=lambda entry: entry[:2]):
+        yield name, window
+
+
+def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:
+    first = next(iterate_occurrences(schedule, _find_moment_before_start(schedule)), None)
+    if first is None:
+        message = f"{str(schedule.recurrence)!r} from {schedule.start:%Y-%m-%d %H:%M} on never has a window"
+        remedy = "Look for a day that its month doesn't have, or an expiry before the first window."
+        return ScheduleFinding(FindingSeverity.BLOCKS, "dates", message, remedy)
+    message = "its last window is over; there are no more"
+    return ScheduleFinding(
+        FindingSeverity.BLOCKS, "expiry", message, "Give a later expiry, or remove the configuration."
+    )
+
+
+def _check_length(schedule: Schedule) -> ScheduleFinding | None:
+    if schedule.minutes >= _MIN_USEFUL_MINUTES:
+        return None
+    message = f"a window of {format_duration(schedule.minutes * 60)} holds no update, and no reboot"
+    return ScheduleFinding(
+        FindingSeverity.WARNS, "length", message, "Give it an hour or more: a reboot alone is given 15 minutes."
+    )
+
+
+def _check_collisions(ahead: list[Occurrence]) -> ScheduleFinding | None:
+    for window, following in itertools.pairwise(ahead):
+        if window.end > following.start:
+            over = format_duration((window.end - following.start).total_seconds())
+            message = f"the window of {window.local_start:%Y-%m-%d %H:%M} ends {over} after the next one opens"
+            remedy = "Make the windows shorter, or let them recur less often."
+            return ScheduleFinding(FindingSeverity.BLOCKS, "length", message, remedy)
+    return None
+
+
+def _check_start(schedule: Schedule) -> ScheduleFinding | None:
+    """Warn where intervals count from a start that is no window: which week is meant is then easily mistaken."""
+    first = next(iterate_occurrences(schedule, _find_moment_before_start(schedule)), None)
+    counts = isinstance(schedule.recurrence, RecurrenceRule) and schedule.recurrence.interval > 1
+    if not counts or first is None or first.local_start.date() == schedule.start.date():
+        return None
+    message = f"it counts from {schedule.start:%Y-%m-%d}, but its first window is {first.local_start:%Y-%m-%d %H:%M}"
+    return ScheduleFinding(
+        FindingSeverity.WARNS, "start", message, "Let it start on its first date, or leave it if that is meant."
+    )
+
+
+def _check_cron_days(schedule: Schedule) -> ScheduleFinding | None:
+    if not isinstance(schedule.recurrence, CronUnion):
+        return None
+    message = f"cron reads {str(schedule.recurrence)!r} as these days of the month and also these days of the week"
+    remedy = 'For "both at once" write for instance "0 22 * * TUE#2" or "Month Second Tuesday".'
+    return ScheduleFinding(FindingSeverity.WARNS, "days", message, remedy)
+
+
+def _check_clock_changes(ahead: list[Occurrence]) -> ScheduleFinding | None:
+    touched = [window for window in ahead if window.note]
+    if not touched:
+        return None
+    more = f" (and {len(touched) - _MAX_NOTES_SHOWN} more)" if len(touched) > _MAX_NOTES_SHOWN else ""
+    message = "; ".join(window.note for window in touched[:_MAX_NOTES_SHOWN]) + more
+    return ScheduleFinding(
+        FindingSeverity.WARNS, "clocks", message, "Choose a time outside the hours in which the clocks change."
+    )
+
+
+def _find_moment_before_start(schedule: Schedule) -> datetime:
+    """Return a moment that lies before the schedule's start in every zone."""
+    return schedule.start.replace(tzinfo=UTC) - timedelta(days=2)

@@ -1,0 +1,86 @@
+"""From the clock on the wall to an instant, in the nights that the clocks change too."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tasks.errors import RequestError
+
+
+def to_wall_time(moment: datetime, zone: str) -> datetime:
+    """Return what the clock on the wall shows at a moment, without a zone."""
+    return moment.astimezone(get_time_zone(zone)).replace(tzinfo=None, fold=0)
+
+
+def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
+    """Return the instant (in UTC) that a wall time means, and in words what the clocks' change did to it.
+
+    A time that the clocks jump over is the first instant after the jump: a window opens neither early nor not at all.
+    (RFC 5545, section 3.3.5, reads such a time with the offset from before the jump, which ends up later than need be.)
+    A time that happens twice is the first of the two, as in RFC 5545.
+
+    Args:
+        wall: naive.
+        zone: IANA name.
+
+    Returns:
+        The words are empty when the time happens exactly once.
+    """
+    here = get_time_zone(zone)
+    first = wall.replace(tzinfo=here, fold=0).astimezone(UTC)
+    second = wall.replace(tzinfo=here, fold=1).astimezone(UTC)
+    if first == second:
+        return first, ""
+    if first < second:
+        return first, f"{wall:%Y-%m-%d %H:%M} happens twice in {zone}: the clocks are put back; the first one is meant"
+    jump = _find_clock_change(here, second, first)
+    shown = jump.astimezone(here)
+    why = f"{wall:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward"
+    return jump, f"{why}; it starts with the first minute after that, {_format_shifted_time(wall, shown)}"
+
+
+def _find_clock_change(here: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """Return the first instant of the new offset; the clocks change after ``before`` and no later than ``after``."""
+    old = before.astimezone(here).utcoffset()
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
+        if middle.astimezone(here).utcoffset() == old:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def _format_shifted_time(wall: datetime, shown: datetime) -> str:
+    return f"{shown:%H:%M}" if shown.date() == wall.date() else f"{shown:%Y-%m-%d %H:%M}"
+
+
+def localize_time(naive: datetime, zone: str) -> datetime:
+    """Return a time without an offset as it is in a zone; one that happens twice is the first of the two.
+
+    Raises:
+        RequestError: the zone is unknown, or the clocks jump over that time.
+        OverflowError: the calendar ends there.
+    """
+    here = get_time_zone(zone)
+    local = naive.replace(tzinfo=here, fold=0)
+    back = local.astimezone(UTC).astimezone(here)
+    if back.replace(tzinfo=None, fold=0) != naive.replace(fold=0):
+        raise RequestError(
+            f"{naive:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward over it",
+            hint=f"Take {back:%H:%M} that day, or a time before the jump, or give it in UTC.",
+        )
+    return local
+
+
+def get_time_zone(name: str) -> ZoneInfo:
+    """Return a time zone.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # bad key, key that is a directory, no such key
+        raise RequestError(
+            f"there is no time zone {name!r}", hint='Give an IANA name such as "Europe/Berlin" or "UTC".'
+        ) from error

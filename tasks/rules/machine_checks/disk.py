@@ -1,0 +1,127 @@
+"""The checks of file systems: enough space for the updates before patching, still writable after it. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.model import Disk, Facts, Finding, Update
+from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
+from tasks.rules.updates.installation_order import is_boot_component
+
+_MIB_BYTES = 1024**2
+
+
+_MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # beside what is downloaded: for unpacked files, lists and logs
+
+
+_MIN_RESERVE_BYTES = 32 * _MIB_BYTES
+
+
+_RESERVE_FACTOR = 4  # unpacked files are about so many times as large as their packages
+
+
+_DOWNLOAD_FACTOR = 1.2  # package lists and part files come on top of the packages
+
+
+_NEW_KERNEL_BYTES = 150 * _MIB_BYTES  # one more kernel with its first file system
+
+
+_MIN_FREE_INODES = 1000
+
+
+_FREE_SPACE_REMEDIES = {
+    "boot": "Remove kernels that are no longer used.",
+    "packages": "Empty the package manager's cache.",
+    "system": "Remove what is not needed.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _SpaceNeed:
+    own_bytes: int
+    reserve_bytes: int
+    purpose: str
+
+
+def check_disk_space(
+    facts: Facts,
+    download_bytes: int | None,
+    updates: Sequence[Update],
+    *,
+    installed_bytes_delta: int = 0,
+) -> tuple[Finding, ...]:
+    """Return whether every file system has the room that these updates need.
+
+    Args:
+        facts: with the machine's disks.
+        download_bytes: still to be fetched; None: the updates' known sizes are added up.
+        updates: what is chosen.
+        installed_bytes_delta: by how much installed files grow, where the package manager can tell.
+    """
+    if not updates:
+        return ()
+    if not facts.disks:
+        return (build_warning("disk", "nothing is known about this machine's disks", "Look at its free room by hand."),)
+    fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
+    known = all(update.size_bytes is not None for update in updates)
+    reserve = _compute_reserve_bytes(sum(update.size_bytes or 0 for update in updates)) if known else _MAX_RESERVE_BYTES
+    needs = {
+        "packages": _SpaceNeed(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),
+        "system": _SpaceNeed(max(0, installed_bytes_delta), reserve, "unpacking the updates"),
+    }
+    booted = next((update.name for update in updates if is_boot_component(update)), "")
+    if booted or any(update.requires_reboot for update in updates):
+        needs["boot"] = _SpaceNeed(_NEW_KERNEL_BYTES, 0, f"installing {booted or 'what asks for a reboot'}")
+    mounts: dict[str, list[Disk]] = {}
+    for disk in facts.disks:
+        if disk.role in needs:  # nothing is written to the others
+            mounts.setdefault(disk.mount, []).append(disk)
+    found = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs)]
+    return tuple(found) or (build_good_finding("disk", "there is room enough"),)
+
+
+def _compute_reserve_bytes(package_bytes: int) -> int:
+    """Return the room that is kept free beside the downloads, for packages of that size."""
+    return min(_MAX_RESERVE_BYTES, max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * package_bytes))
+
+
+def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed]) -> Iterable[Finding]:
+    """Judge one file system, whatever roles it plays: their needs add up, the reserve is kept once."""
+    disk = disks[0]
+    roles = sorted({each.role for each in disks})
+    if disk.read_only:
+        remedy = "Find out why (often a disk error), mend that, and mount it writable."
+        yield build_blocker("disk", f"{disk.mount} is mounted read-only", remedy)
+        return
+    own, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
+    if disk.free_bytes < own + reserve:
+        parts = [_format_size(own)] * bool(own) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)
+        purposes = " and ".join(needs[role].purpose for role in roles)
+        message = f"{disk.mount} has {_format_size(disk.free_bytes)} free; {purposes} needs {' and '.join(parts)}"
+        yield build_blocker(
+            "disk", message, " ".join((*(_FREE_SPACE_REMEDIES[role] for role in roles), "Or enlarge that file system."))
+        )
+    if disk.free_inodes is not None and disk.free_inodes < _MIN_FREE_INODES:
+        message = f"{disk.mount} can hold only {disk.free_inodes} more files; {_MIN_FREE_INODES} are needed"
+        yield build_blocker("disk", message, "Look for directories with very many small files and clear them.")
+
+
+def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tuple[Finding, ...]:
+    """Return the file systems that were writable and are read-only now: each blocks.
+
+    A mount point is compared with itself; one that was not there before, with what played its role then. What was
+    read-only before is not held against the run.
+    """
+    was = {disk.mount: disk.read_only for disk in before}
+    by_role = {disk.role: disk.read_only for disk in before}
+    turned = {d.mount for d in after if d.read_only and not was.get(d.mount, by_role.get(d.role, True))}
+    remedy = "Look at its kernel log and /etc/fstab for why (often a disk error), mend that, and mount it writable."
+    return tuple(
+        build_blocker("disk", f"{mount} is mounted read-only, and was writable before", remedy)
+        for mount in sorted(turned)
+    )
+
+
+def _format_size(size: int) -> str:
+    if size < 10 * 1024:
+        return f"{size} bytes"
+    return f"{size / 1024:.0f} KiB" if size < _MIB_BYTES else f"{size / _MIB_BYTES:.0f} MiB"

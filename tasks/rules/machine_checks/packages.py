@@ -1,0 +1,164 @@
+"""The checks of a machine's packages and package manager, before and after patching. Each finding has a remedy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tasks.model import Finding, PackageState, Update
+from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning, join_first_names
+from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
+
+PACKAGES_CHECK = "packages"
+"""The check of the package manager's own state."""
+REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
+PACKAGE_LOCK_CHECK = "package-lock"
+"""The check of who has the package manager."""
+PENDING_REBOOT_CHECK = "pending-reboot"
+"""The check that warns of a reboot that was pending before; a reboot in the run settles it."""
+AUTO_UPDATER_CHECK = "auto-updater"
+"""The check of what installs updates by itself."""
+
+
+def check_packages(
+    packages: PackageState,
+    repair_allowed: bool,
+    *,
+    window_seconds: float | None = None,
+    lock_level: FindingLevel = FindingLevel.WARN,
+    updaters_paused: bool = False,
+) -> tuple[Finding, ...]:
+    """Return what the package manager's own state means for patching.
+
+    Args:
+        packages: what the package manager says.
+        repair_allowed: whether fleetpatch may finish what was interrupted.
+        window_seconds: time until the window ends; updaters of the system's own that act later don't matter.
+            None: all of them matter.
+        lock_level: what a lock held now means. Package managers wait for it, so it warns unless told otherwise.
+        updaters_paused: whether updaters of the system's own are paused before anything is installed.
+    """
+    found = [
+        *check_package_problems(packages, repair_allowed=repair_allowed),
+        *_check_package_lock(packages, lock_level),
+        *_check_auto_updaters(packages, window_seconds, paused=updaters_paused),
+    ]
+    found += [
+        build_warning("repositories", words, "Correct or disable that repository.") for words in packages.warnings
+    ]
+    if packages.reboot.answer is YesNoUnknown.YES:
+        why = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
+        remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
+        found.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{why}", remedy))
+    found += _check_held_packages(packages)
+    return tuple(found) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
+
+
+def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:
+    """Yield what broken packages mean for patching, if there are any."""
+    if not packages.problems:
+        return
+    message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
+    if not packages.repairable:
+        yield build_blocker(
+            PACKAGES_CHECK, message, "Mend it on the machine: finishing what was interrupted would not help."
+        )
+    elif not repair_allowed:
+        yield build_blocker(PACKAGES_CHECK, message, REPAIR_REMEDY)
+    else:
+        remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
+        yield build_warning(PACKAGES_CHECK, message, remedy)
+
+
+def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
+    """A hold is its administrator's wish and no fault, unless it keeps a security fix away."""
+    held = [update for update in packages.updates if update.held or update.name in packages.held]
+    urgent = sorted(update.name for update in held if update.classification in URGENT_CLASSIFICATIONS)
+    if urgent:
+        remedy = "Release the hold on the machine if it is no longer wanted; fleetpatch never does."
+        yield build_warning(
+            "held", f"held by its administrator in spite of security fixes: {join_first_names(urgent)}", remedy
+        )
+    elif held or packages.held:
+        names = sorted({*packages.held, *(update.name for update in held)})
+        yield build_good_finding("held", f"held by its administrator, and left alone: {join_first_names(names)}")
+
+
+def _check_package_lock(packages: PackageState, level: FindingLevel) -> Iterable[Finding]:
+    unjudged = "whether they are whole was not judged"
+    if packages.lock_holder:
+        remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
+        message = f"the package manager is in use by {packages.lock_holder}"
+        if packages.at_work == packages.lock_holder:
+            message += f", which changes packages: {unjudged}"
+        yield Finding(PACKAGE_LOCK_CHECK, level, message, remedy)
+    if packages.at_work and packages.at_work != packages.lock_holder:  # who has changed them holds no lock any more
+        message = f"packages were changed by {packages.at_work} as they were read: {unjudged}"
+        yield Finding(
+            PACKAGE_LOCK_CHECK, level, message, "Find out what changes packages on the machine, and let it finish."
+        )
+
+
+def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
+    """Return findings of before the installation as they stand after it: who has left by then is no warning.
+
+    Args:
+        findings: of the pre-check.
+        after: what the package manager said last; None when nobody looked.
+    """
+    if after is None or after.lock_holder or after.at_work:
+        return tuple(findings)
+    return tuple(
+        build_good_finding(PACKAGE_LOCK_CHECK, f"before the installation: {each.message}")
+        if each.check == PACKAGE_LOCK_CHECK and each.level is FindingLevel.WARN
+        else each
+        for each in findings
+    )
+
+
+def _check_auto_updaters(packages: PackageState, window_seconds: float | None, *, paused: bool) -> Iterable[Finding]:
+    for name, seconds in packages.auto_updaters:
+        if seconds is not None and window_seconds is not None and seconds > window_seconds:
+            continue
+        when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
+        if paused and seconds != 0:  # what acts already is waited for, and worth a warning
+            yield build_good_finding(
+                AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
+            )
+            continue
+        remedy = "Have it paused (native_updaters: pause), disable it, or move its time out of the window."
+        yield build_warning(AUTO_UPDATER_CHECK, f"{name} may install updates or take the lock by itself {when}", remedy)
+
+
+def check_concurrent_changes(packages: PackageState) -> tuple[Finding, ...]:
+    """Return a warning when packages could not be judged, since somebody was changing them; or nothing."""
+    if not packages.at_work:
+        return ()
+    message = f"packages could not be judged: they were being changed by {packages.at_work}"
+    return (build_warning("packages", message, "Let it finish, then assess the machine and look at its packages."),)
+
+
+def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
+    """Return a warning of updates that somebody else publishes than what is installed."""
+    changes = [
+        f"{update.name} {update.available} ({update.vendor_change})" for update in updates if update.vendor_change
+    ]
+    if not changes:
+        return ()
+    remedy = "Exclude them, or give that repository a lower priority on the machine, if that is not wanted."
+    return (
+        build_warning(
+            "vendor", f"updates come from another vendor than what is installed: {join_first_names(changes)}", remedy
+        ),
+    )
+
+
+def check_kept_conffiles(kept: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return a warning of configuration files that an update left as they are, for they were edited by hand.
+
+    Args:
+        kept: path -> where the update's own version lies; "" when that is not known.
+    """
+    if not kept:
+        return ()
+    files = [f"{path} (the update's version: {new})" if new else path for path, new in kept.items()]
+    remedy = "Compare the two, take over what is needed, and delete the update's version."
+    return (build_warning("configuration-files", f"kept as edited on the machine: {join_first_names(files)}", remedy),)

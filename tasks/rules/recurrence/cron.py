@@ -1,0 +1,154 @@
+"""Reads cron's five fields: minute, hour, day of the month, month, day of the week. All are wall time.
+
+Cron knows no start: the window's start is only the moment from which the dates count. Source of the grammar: POSIX
+``crontab`` for lists and ranges, Vixie cron for steps and names, croniter for ``TUE#2`` (the second), ``L5`` or ``5L``
+(the last Friday) and ``L`` (the last day of the month).
+
+Day of the month *and* day of the week, both restricted, is an *or* (POSIX): ``0 22 8-14 * 2`` means the 8th to the 14th
+and every Tuesday beside. Few mean that; ``check_schedule`` warns. Where one of the two is a step over everything
+(``*/2``), cron implementations disagree between *and* and *or*: that is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tasks.rules.recurrence.errors import build_recurrence_error
+from tasks.rules.recurrence.model import CronUnion, Frequency, RecurrenceRule, Weekday
+
+_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAY_NAMES = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
+_DAY_NUMBERS = {name: number for number, name in enumerate(_DAY_NAMES)}
+_RANGE_PATTERN = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+_NUMBERED_DAY_PATTERN = re.compile(r"(\w+)#([1-5])|L(\w+)|(\w+)L")
+_FORMAT_REMEDY = 'Write minute, hour, day of the month, month and day of the week, as in "0 22 * * TUE#2".'
+
+
+def is_cron(text: str) -> bool:
+    """Return whether a text can only be meant as cron."""
+    return text.startswith(("@", "*")) or re.match(r"\d[\d,/-]*\s", text) is not None
+
+
+def parse_cron(text: str) -> RecurrenceRule | CronUnion:
+    """Return the meaning of a line of cron.
+
+    Raises:
+        RequestError: names the field that is wrong, recurs within an hour or means other things to other crons.
+    """
+    fields = _ALIASES.get(text.lower(), text).upper().split()
+    if len(fields) != 5:
+        raise build_recurrence_error(text, text, f"has {len(fields)} fields; cron has five", _FORMAT_REMEDY)
+    minutes = _parse_numbers(text, fields[0], "minute", range(60), {})
+    if len(minutes) > 1:
+        remedy = "Give one minute; a window can't recur more often than every hour."
+        raise build_recurrence_error(text, fields[0], "recurs within an hour", remedy)
+    hours = _parse_numbers(text, fields[1], "hour", range(24), {})
+    months = _parse_numbers(text, fields[3], "month", range(1, 13), _MONTH_NUMBERS)
+    months = () if len(months) == 12 else months
+    month_days, weekdays = _parse_month_days(text, fields[2]), _parse_weekdays(text, fields[4])
+    by_day = RecurrenceRule(Frequency.MONTHLY, months=months, month_days=month_days, hours=hours, minute=minutes[0])
+    numbered = any(weekday.nth for weekday in weekdays)
+    by_week = RecurrenceRule(
+        Frequency.MONTHLY if numbered else Frequency.DAILY,
+        months=months,
+        weekdays=weekdays,
+        hours=hours,
+        minute=minutes[0],
+    )
+    if not _is_restricted(fields[2]):
+        return by_week
+    if not month_days:  # all of them are listed, so that the "or" always holds
+        return replace(by_week, frequency=Frequency.DAILY, weekdays=())
+    if not _is_restricted(fields[4]):
+        return by_day
+    _require_no_steps(text, fields[2], fields[4])
+    return CronUnion((by_day, by_week), _render_cron(by_day, by_week))
+
+
+def _is_restricted(field: str) -> bool:
+    return field not in {"*", "*/1"}
+
+
+def _require_no_steps(text: str, month_day: str, weekday: str) -> None:
+    for field in (month_day, weekday):
+        if field.startswith("*"):
+            why = "together with the other field of days means both to some crons and either to others"
+            raise build_recurrence_error(text, field, why, "List the days, or leave one of the two fields at *.")
+
+
+def _parse_month_days(text: str, field: str) -> tuple[int, ...]:
+    if not _is_restricted(field):
+        return ()
+    pieces = field.split(",")
+    others = [piece for piece in pieces if piece != "L"]
+    numbers = _parse_numbers(text, ",".join(others), "day of the month", range(1, 32), {}) if others else ()
+    if len(numbers) == 31:
+        return ()
+    return tuple(sorted({*numbers, *([-1] if len(others) < len(pieces) else [])}))
+
+
+def _parse_weekdays(text: str, field: str) -> tuple[Weekday, ...]:
+    if not _is_restricted(field):
+        return ()
+    found = set()
+    plain = []
+    for piece in field.split(","):
+        numbered = _NUMBERED_DAY_PATTERN.fullmatch(piece)
+        if numbered is None:
+            plain.append(piece)
+            continue
+        name, nth = (numbered[1], int(numbered[2])) if numbered[1] else (numbered[3] or numbered[4], -1)
+        for day in _parse_numbers(text, name, "day of the week", range(8), _DAY_NUMBERS):
+            found.add(Weekday((day - 1) % 7, nth))
+    if plain:
+        days = _parse_numbers(text, ",".join(plain), "day of the week", range(8), _DAY_NUMBERS)
+        found |= {Weekday((day - 1) % 7) for day in days}
+    return tuple(sorted(found))
+
+
+def _parse_numbers(text: str, field: str, name: str, allowed: range, names: Mapping[str, int]) -> tuple[int, ...]:
+    found: set[int] = set()
+    for piece in field.split(","):
+        match = _RANGE_PATTERN.fullmatch(piece)
+        if match is None or (match[4] and not (match[1] or match[3])):
+            raise build_recurrence_error(text, piece or field, f"is not understood as {name}", _FORMAT_REMEDY)
+        first = allowed.start if match[1] else _parse_value(text, match[2], name, allowed, names)
+        last = allowed.stop - 1 if match[1] else _parse_value(text, match[3] or match[2], name, allowed, names)
+        step = int(match[4] or 1)
+        if first > last or step == 0:
+            raise build_recurrence_error(
+                text, piece, f"is no range for the {name}", "Write the smaller value first; steps from 1."
+            )
+        found.update(range(first, last + 1, step))
+    return tuple(sorted(found))
+
+
+def _parse_value(text: str, token: str, name: str, allowed: range, names: Mapping[str, int]) -> int:
+    number = int(token) if token.isascii() and token.isdigit() else names.get(token)
+    if number is None or number not in allowed:
+        words = f" or {next(iter(names))} and so on" if names else ""
+        raise build_recurrence_error(
+            text, token, f"is no {name}", f"Write {allowed.start} to {allowed.stop - 1}{words}."
+        )
+    return number
+
+
+def _render_cron(by_day: RecurrenceRule, by_week: RecurrenceRule) -> str:
+    days = ["L" if day == -1 else str(day) for day in by_day.month_days]
+    weekdays = []
+    for weekday in by_week.weekdays:
+        name = _DAY_NAMES[(weekday.day + 1) % 7]
+        weekdays.append(f"L{name}" if weekday.nth == -1 else f"{name}#{weekday.nth}" if weekday.nth else name)
+    months = ",".join(map(str, by_day.months)) or "*"
+    hours = ",".join(map(str, by_day.hours))
+    return f"{by_day.minute} {hours} {','.join(days)} {months} {','.join(weekdays)}"

@@ -1,0 +1,185 @@
+"""The engine: the wall times that a recurrence names. Zones come later (schedule.py).
+
+It goes straight to the period that is asked for, so that a start years back costs nothing; only a rule with a count is
+walked from its beginning.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+
+from tasks.rules.recurrence.model import CronUnion, Frequency, Once, RecurrenceRule, Weekday
+
+_MAX_YEARS_WITHOUT_DATE = 100
+"""A rule that named no date for so long never will: 29 February on a given weekday takes 40 years at most."""
+_LAST_YEAR = 9990
+
+
+def iterate_wall_times(
+    recurrence: Once | RecurrenceRule | CronUnion, start: datetime, since: datetime
+) -> Iterator[datetime]:
+    """Yield the wall times from ``since`` on, in order, each once.
+
+    Args:
+        recurrence: anything but hours, which are counted in elapsed time and not on the wall.
+        start: wall time of the first possible window; intervals count from it.
+        since: the earliest wall time that is wanted.
+    """
+    match recurrence:
+        case Once():
+            yield from [start] if start >= since else []
+        case RecurrenceRule():
+            yield from _iterate_rule(recurrence, start, since)
+        case CronUnion():
+            both = heapq.merge(*(_iterate_rule(rule, start, since) for rule in recurrence.rules))
+            yield from (wall for wall, _ in itertools.groupby(both))
+
+
+def to_explicit_rule(rule: RecurrenceRule, anchor: datetime) -> RecurrenceRule:
+    """Return the rule with what it takes from its start written out: the weekday, the day of the month, the month."""
+    if rule.month_days or rule.weekdays:
+        return rule
+    match rule.frequency:
+        case Frequency.DAILY:
+            return rule
+        case Frequency.WEEKLY:
+            return replace(rule, weekdays=(Weekday(anchor.weekday()),))
+        case Frequency.MONTHLY:
+            return replace(rule, month_days=(anchor.day,))
+        case Frequency.YEARLY:
+            return replace(rule, months=rule.months or (anchor.month,), month_days=(anchor.day,))
+
+
+def list_times_of_day(rule: RecurrenceRule, start: datetime) -> list[time]:
+    """Return the times of day at which a rule's windows start."""
+    minute = start.minute if rule.minute is None else rule.minute
+    return [time(hour, minute) for hour in rule.hours or (start.hour,)]
+
+
+def find_anchor(rule: RecurrenceRule, start: datetime) -> datetime:
+    """Return the moment whose period intervals count from: the start, or where it was before the offset moved it.
+
+    "2Months Second Tuesday Offset20" from 2 February on means January's second Tuesday, March's, May's; from 1 February
+    on it means February's, April's, June's.
+    """
+    unmoved = start - timedelta(days=rule.offset)
+    return unmoved if _is_matching_day(to_explicit_rule(rule, unmoved), unmoved.date()) else start
+
+
+def _iterate_rule(rule: RecurrenceRule, start: datetime, since: datetime) -> Iterator[datetime]:
+    shift = timedelta(days=rule.offset)
+    floor = max(start, since) - shift
+    found = _iterate_without_offset(rule, start, floor)
+    for unmoved in itertools.islice(found, rule.count):
+        wall = unmoved + shift
+        if rule.until is not None and rule.until.tzinfo is None and wall > rule.until:
+            return
+        if unmoved >= floor:
+            yield wall
+
+
+def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: datetime) -> Iterator[datetime]:
+    """Yield the wall times before an offset moves them: from the start on if they are counted, else from the floor."""
+    anchor = find_anchor(rule, start)
+    whole, times = to_explicit_rule(rule, anchor), list_times_of_day(rule, start)
+    shift = timedelta(days=rule.offset)
+    earliest = start - shift
+    ends = rule.until.date() if rule.until is not None and rule.until.tzinfo is None else None
+    last = floor.year
+    for number in itertools.count(_compute_period_number(rule, anchor, earliest if rule.count else floor)):
+        begins = _find_period_start(rule, anchor, number)
+        if begins is None or begins.year > min(last + _MAX_YEARS_WITHOUT_DATE, _LAST_YEAR):
+            return
+        if ends is not None and begins + shift > ends:  # a rule without any date is not followed beyond its end
+            return
+        days = [day for day in _iterate_period_days(whole, begins) if _is_matching_day(whole, day)]
+        found = [datetime.combine(day, moment) for day in days for moment in times]
+        for wall in _pick_positions(found, rule.positions):
+            if wall >= earliest:
+                last = max(last, wall.year)
+                yield wall
+
+
+def _compute_period_number(rule: RecurrenceRule, anchor: datetime, moment: datetime) -> int:
+    """Return the number of the period that a moment lies in, or of the last one before it."""
+    if rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}:
+        days = rule.interval * (7 if rule.frequency is Frequency.WEEKLY else 1)
+        return (moment.date() - _find_first_period_day(rule, anchor)).days // days
+    years = moment.year - anchor.year
+    if rule.frequency is Frequency.YEARLY:
+        return years // rule.interval
+    return (years * 12 + moment.month - anchor.month) // rule.interval
+
+
+def _find_first_period_day(rule: RecurrenceRule, anchor: datetime) -> date:
+    if rule.frequency is Frequency.WEEKLY:
+        return anchor.date() - timedelta(days=(anchor.weekday() - rule.week_start) % 7)
+    return anchor.date()
+
+
+def _find_period_start(rule: RecurrenceRule, anchor: datetime, number: int) -> date | None:
+    """Return the first day of a period; None beyond the end of the calendar."""
+    steps = number * rule.interval
+    if rule.frequency is Frequency.MONTHLY:
+        years, month = divmod(anchor.month - 1 + steps, 12)
+        return date(anchor.year + years, month + 1, 1) if anchor.year + years <= _LAST_YEAR else None
+    if rule.frequency is Frequency.YEARLY:
+        return date(anchor.year + steps, 1, 1) if anchor.year + steps <= _LAST_YEAR else None
+    try:
+        return _find_first_period_day(rule, anchor) + timedelta(
+            days=steps * (7 if rule.frequency is Frequency.WEEKLY else 1)
+        )
+    except OverflowError:
+        return None
+
+
+def _iterate_period_days(rule: RecurrenceRule, begins: date) -> Iterator[date]:
+    match rule.frequency:
+        case Frequency.DAILY:
+            yield begins
+        case Frequency.WEEKLY:
+            yield from (begins + timedelta(days=day) for day in range(7))
+        case Frequency.MONTHLY:
+            yield from (begins.replace(day=day) for day in range(1, _count_month_days(begins) + 1))
+        case Frequency.YEARLY:
+            for month in rule.months or range(1, 13):
+                first = date(begins.year, month, 1)
+                yield from (first.replace(day=day) for day in range(1, _count_month_days(first) + 1))
+
+
+def _is_matching_day(rule: RecurrenceRule, day: date) -> bool:
+    if rule.months and day.month not in rule.months:
+        return False
+    if rule.month_days and not {day.day, day.day - _count_month_days(day) - 1}.intersection(rule.month_days):
+        return False
+    return not rule.weekdays or any(_is_matching_weekday(rule, weekday, day) for weekday in rule.weekdays)
+
+
+def _is_matching_weekday(rule: RecurrenceRule, weekday: Weekday, day: date) -> bool:
+    if weekday.day != day.weekday():
+        return False
+    if weekday.nth == 0:
+        return True
+    if rule.frequency is Frequency.YEARLY and not rule.months:
+        length = date(day.year, 12, 31).timetuple().tm_yday
+        number = day.timetuple().tm_yday
+    else:
+        length, number = _count_month_days(day), day.day
+    return weekday.nth == ((number - 1) // 7 + 1 if weekday.nth > 0 else -((length - number) // 7) - 1)
+
+
+def _count_month_days(day: date) -> int:
+    """Return how many days the month has."""
+    if day.month == 2:
+        leap = day.year % 4 == 0 and (day.year % 100 != 0 or day.year % 400 == 0)
+        return 29 if leap else 28
+    return 30 if day.month in {4, 6, 9, 11} else 31
+
+
+def _pick_positions(found: list[datetime], positions: tuple[int, ...]) -> list[datetime]:
+    if not positions:
+        return found
+    places = {place - 1 if place > 0 else place + len(found) for place in positions}
+    return [found[place] for place in sorted(places) if 0 <= place < len(found)]

@@ -1,0 +1,206 @@
+"""Reads iCalendar's recurrence rules (RFC 5545, section 3.3.10), as far as windows need them.
+
+Left out on purpose, with an error that says so: what recurs within an hour, days and weeks counted within a year, and
+combinations that the RFC forbids but libraries read each in their own way.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from tasks.rules.recurrence.errors import build_recurrence_error
+from tasks.rules.recurrence.model import DAY_CODES, MAX_INTERVAL, EveryHours, Frequency, RecurrenceRule, Weekday
+
+_BASIC_PARTS = (
+    "FREQ",
+    "INTERVAL",
+    "COUNT",
+    "UNTIL",
+    "BYMONTH",
+    "BYMONTHDAY",
+    "BYDAY",
+    "BYHOUR",
+    "BYMINUTE",
+    "BYSECOND",
+)
+_KNOWN_PARTS = (*_BASIC_PARTS, "BYSETPOS", "WKST")
+_WEEKDAY_PATTERN = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
+_UNTIL_PATTERN = re.compile(r"(\d{8})(?:T(\d{6})(Z?))?")
+_MAX_COUNT = 100_000
+_Item = TypeVar("_Item", int, Weekday)
+
+
+def is_rrule(text: str) -> bool:
+    """Return whether a text looks like an iCalendar rule."""
+    return "FREQ=" in text.upper() or text.upper().startswith("RRULE")
+
+
+def parse_rrule(text: str) -> RecurrenceRule | EveryHours:
+    """Return the meaning of a rule, with or without ``RRULE:`` before it.
+
+    ``UNTIL`` with a date alone includes that day. The start is no part of the rule; a window opens on it only when the
+    rule says so.
+
+    Raises:
+        RequestError: names the part that is wrong or not understood.
+    """
+    parts = _parse_parts(text)
+    if "COUNT" in parts and "UNTIL" in parts:
+        raise build_recurrence_error(text, "COUNT and UNTIL", "exclude each other", "Leave one of them out.")
+    frequency = parts["FREQ"]
+    if frequency == "HOURLY":
+        return _parse_hourly(text, parts)
+    if frequency not in Frequency.__members__:
+        remedy = "Write FREQ=HOURLY, DAILY, WEEKLY, MONTHLY or YEARLY; a window can't recur more often than every hour."
+        raise build_recurrence_error(text, f"FREQ={frequency}", "is not understood", remedy)
+    rule = _parse_rule(text, Frequency(frequency), parts)
+    _require_valid_rule(text, rule)
+    return rule
+
+
+def _parse_parts(text: str) -> dict[str, str]:
+    body = text.strip().upper().removeprefix("RRULE:").strip()
+    parts: dict[str, str] = {}
+    for token in (piece.strip() for piece in body.rstrip(";").split(";")):
+        name, equals, value = token.partition("=")
+        if any(word in token for word in ("DTSTART", "RDATE", "EXDATE", "EXRULE")) or "\n" in token:
+            remedy = "Give the start as the window's start, and dates without a window as freezes."
+            raise build_recurrence_error(text, token, "is not part of a rule", remedy)
+        if name not in _KNOWN_PARTS or not equals or not value:
+            raise build_recurrence_error(text, token, "is not understood", f"Understood are {', '.join(_KNOWN_PARTS)}.")
+        if name in parts:
+            raise build_recurrence_error(text, token, "is given a second time", "Give each part once.")
+        parts[name] = value
+    if "FREQ" not in parts:
+        raise build_recurrence_error(text, body, "lacks FREQ=", "Write for instance FREQ=MONTHLY;BYDAY=2TU.")
+    return parts
+
+
+def _parse_hourly(text: str, parts: dict[str, str]) -> EveryHours:
+    for name, value in parts.items():
+        if name not in {"FREQ", "INTERVAL"}:
+            remedy = "Hours are counted from the start; for hours of the day write FREQ=DAILY;BYHOUR=2,14."
+            raise build_recurrence_error(text, f"{name}={value}", "is not possible with FREQ=HOURLY", remedy)
+    return EveryHours(_parse_number(text, parts, "INTERVAL", MAX_INTERVAL) or 1)
+
+
+def _parse_rule(text: str, frequency: Frequency, parts: dict[str, str]) -> RecurrenceRule:
+    minutes = _parse_numbers(text, parts, "BYMINUTE", range(60))
+    if len(minutes) > 1:
+        remedy = "Give one minute; a window can't recur more often than every hour."
+        raise build_recurrence_error(text, f"BYMINUTE={parts['BYMINUTE']}", "recurs within an hour", remedy)
+    if _parse_numbers(text, parts, "BYSECOND", range(60)) not in {(), (0,)}:
+        raise build_recurrence_error(
+            text, f"BYSECOND={parts['BYSECOND']}", "is not possible", "Windows begin with a minute."
+        )
+    interval = _parse_number(text, parts, "INTERVAL", MAX_INTERVAL) or 1
+    positions = _parse_numbers(text, parts, "BYSETPOS", range(-366, 367))
+    week_start = _parse_week_start(text, parts)
+    matters = frequency is Frequency.WEEKLY and (interval > 1 or positions)
+    return RecurrenceRule(
+        frequency,
+        interval,
+        months=_parse_numbers(text, parts, "BYMONTH", range(1, 13)),
+        month_days=_parse_numbers(text, parts, "BYMONTHDAY", range(-31, 32)),
+        weekdays=_parse_weekdays(text, parts),
+        positions=positions,
+        hours=_parse_numbers(text, parts, "BYHOUR", range(24)),
+        minute=minutes[0] if minutes else None,
+        week_start=week_start if matters else 0,
+        count=_parse_number(text, parts, "COUNT", _MAX_COUNT),
+        until=_parse_until(text, parts),
+    )
+
+
+def _require_valid_rule(text: str, rule: RecurrenceRule) -> None:
+    """Refuse what RFC 5545 forbids and libraries read each in their own way."""
+    if rule.frequency is Frequency.WEEKLY and rule.month_days:
+        remedy = "Write FREQ=MONTHLY;BYMONTHDAY=…, or FREQ=DAILY with both."
+        raise build_recurrence_error(text, "BYMONTHDAY", "is not possible with FREQ=WEEKLY", remedy)
+    nths = [weekday.nth for weekday in rule.weekdays if weekday.nth]
+    if nths and rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}:
+        remedy = "Numbered days of the week need FREQ=MONTHLY or YEARLY."
+        raise build_recurrence_error(text, _render_byday(rule), f"is not possible with FREQ={rule.frequency}", remedy)
+    of_month = rule.frequency is Frequency.MONTHLY or rule.months
+    if any(abs(nth) > (5 if of_month else 53) for nth in nths):
+        raise build_recurrence_error(
+            text, _render_byday(rule), "never comes", "A month has at most five of each day, a year 53."
+        )
+    if rule.positions and not (rule.months or rule.month_days or rule.weekdays or rule.hours):
+        raise build_recurrence_error(
+            text, "BYSETPOS", "has nothing to choose from", "Add BYDAY or BYMONTHDAY, or leave it out."
+        )
+
+
+def _render_byday(rule: RecurrenceRule) -> str:
+    return f"BYDAY={','.join(map(str, rule.weekdays))}"
+
+
+def _parse_number(text: str, parts: dict[str, str], name: str, most: int) -> int | None:
+    if name not in parts:
+        return None
+    value = parts[name]
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
+        raise build_recurrence_error(text, f"{name}={value}", "is not possible", f"Give a number from 1 to {most}.")
+    return int(value)
+
+
+def _parse_numbers(text: str, parts: dict[str, str], name: str, allowed: range) -> tuple[int, ...]:
+    zero = allowed.start >= 0
+
+    def parse_item(token: str) -> int | None:
+        if not re.fullmatch(r"[+-]?[0-9]{1,3}", token):
+            return None
+        number = int(token)
+        return number if number in allowed and (number or zero) else None
+
+    signed = f"{allowed.start} to {allowed.stop - 1}"
+    return _parse_list(text, parts, name, parse_item, f"Give numbers from {signed}{'' if zero else ', but not 0'}.")
+
+
+def _parse_weekdays(text: str, parts: dict[str, str]) -> tuple[Weekday, ...]:
+    def parse_item(token: str) -> Weekday | None:
+        match = _WEEKDAY_PATTERN.fullmatch(token)
+        if match is None or (match[1] and int(match[1]) == 0):
+            return None
+        return Weekday(DAY_CODES.index(match[2]), int(match[1] or 0))
+
+    return _parse_list(
+        text, parts, "BYDAY", parse_item, "Write MO, TU, WE, TH, FR, SA or SU, or with a number as in 2TU or -1SU."
+    )
+
+
+def _parse_list(
+    text: str, parts: dict[str, str], name: str, parse_item: Callable[[str], _Item | None], remedy: str
+) -> tuple[_Item, ...]:
+    found = set()
+    for token in parts[name].split(",") if name in parts else ():
+        item = parse_item(token.strip())
+        if item is None:
+            raise build_recurrence_error(text, f"{name}={token}", "is not possible", remedy)
+        found.add(item)
+    return tuple(sorted(found))
+
+
+def _parse_week_start(text: str, parts: dict[str, str]) -> int:
+    value = parts.get("WKST", "MO")
+    if value not in DAY_CODES:
+        raise build_recurrence_error(
+            text, f"WKST={value}", "is no day of the week", f"Write one of {', '.join(DAY_CODES)}."
+        )
+    return DAY_CODES.index(value)
+
+
+def _parse_until(text: str, parts: dict[str, str]) -> datetime | None:
+    if "UNTIL" not in parts:
+        return None
+    match = _UNTIL_PATTERN.fullmatch(parts["UNTIL"])
+    try:
+        if match is None:
+            raise ValueError
+        moment = datetime.strptime(f"{match[1]}{match[2] or '235959'}", "%Y%m%d%H%M%S")  # noqa: DTZ007 - wall time
+    except ValueError as error:
+        remedy = "Write UNTIL=20271231, UNTIL=20271231T220000, or with a Z for UTC."
+        raise build_recurrence_error(text, f"UNTIL={parts['UNTIL']}", "is no date", remedy) from error
+    return moment.replace(tzinfo=UTC) if match[3] else moment

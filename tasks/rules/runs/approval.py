@@ -1,0 +1,107 @@
+"""What a person approved, and what of a plan that stands: the same thing is put into digests, and compared. Pure."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from tasks.model import MachinePlan, RunInfo, Update, UpdateResult
+from tasks.states import UpdateState
+
+ChangePolicy = Literal["refuse", "trim"]
+ApprovedUpdates = Mapping[str, Mapping[str, str]]
+"""Machine -> update id -> version."""
+
+
+UNKNOWN_STARTER = "somebody in Prefect"
+"""Who started a run from Prefect's UI or API: it knows no people."""
+DIGEST_PREFIX_LENGTH = 12
+
+
+def is_starter_known(started_by: str) -> bool:
+    """Whether it is known who started a run, so that it can be told whether somebody else approves it."""
+    return bool(started_by.strip()) and not started_by.startswith(UNKNOWN_STARTER)
+
+
+def build_approve_command(run_id: str, digest_shown: str) -> str:
+    """Return the command that approves a plan: the one that was shown, and no other that came in its place."""
+    return f"fleetpatch approve {run_id} --plan {digest_shown[:DIGEST_PREFIX_LENGTH]}"
+
+
+def is_approval_required(run: RunInfo) -> bool:
+    """Return whether a run has to be approved by a person, as its request says."""
+    asked = run.request.get("approval")
+    return isinstance(asked, Mapping) and bool(asked.get("required"))
+
+
+def collect_planned_updates(plans: Iterable[MachinePlan]) -> dict[str, dict[str, str]]:
+    """Return what plans would install, machine by machine; also of machines on which that is nothing."""
+    return {plan.machine: {update.id: update.available for update in plan.chosen} for plan in plans}
+
+
+def compute_plan_digest(approved: ApprovedUpdates) -> str:
+    """Return a digest of what is to be installed where; the order in which it is told makes no difference.
+
+    Machines on which nothing is installed make none either.
+    """
+    rows = sorted((machine, *item) for machine, items in approved.items() for item in items.items())
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: ChangePolicy, by: str) -> MachinePlan:
+    """Return a plan that installs nothing but what was approved; the very same one when it is that already.
+
+    Args:
+        plan: of one machine, as it would be carried out now.
+        approved: what was approved, for all machines.
+        change: when the plan is another one than was approved: ``refuse`` installs nothing on the machine, ``trim``
+            installs what both agree on.
+        by: who approved, for reasons.
+    """
+    items = approved.get(plan.machine, {})
+    now = {update.id: update.available for update in plan.chosen}
+    if now == items:
+        return plan
+    if change == "refuse":
+        reason = f"the plan of this machine is no longer what {by} approved: {_describe_differences(now, items)}"
+        return _leave_out_updates(plan, {update.id: reason for update in plan.chosen}, reason)
+    extra = {
+        update.id: _describe_unapproved(update, items, by) for update in plan.chosen if not _is_approved(update, items)
+    }
+    return (
+        _leave_out_updates(plan, extra, f"cut down to what {by} approved: {_describe_differences(now, items)}")
+        if extra
+        else plan
+    )
+
+
+def _is_approved(update: Update, items: Mapping[str, str]) -> bool:
+    return items.get(update.id) == update.available
+
+
+def _describe_unapproved(update: Update, items: Mapping[str, str], by: str) -> str:
+    if update.id in items:
+        return f"{by} approved {items[update.id]}, and not {update.available}, which is offered now"
+    return f"not part of what {by} approved"
+
+
+def _leave_out_updates(plan: MachinePlan, left_out: Mapping[str, str], note: str) -> MachinePlan:
+    out = tuple(
+        UpdateResult(update, UpdateState.NOT_SELECTED, left_out[update.id], update.installed)
+        for update in plan.chosen
+        if update.id in left_out
+    )
+    kept = tuple(update for update in plan.chosen if update.id not in left_out)
+    return replace(plan, chosen=kept, skipped=(*plan.skipped, *out), notes=(*plan.notes, note))
+
+
+def _describe_differences(now: Mapping[str, str], items: Mapping[str, str]) -> str:
+    new = sorted(f"{name} {version}" for name, version in now.items() if items.get(name) != version)
+    gone = sorted(f"{name} {version}" for name, version in items.items() if name not in now)
+    parts = [f"{_join_first_names(names)} {what}" for names, what in ((new, "came in"), (gone, "went")) if names]
+    return "; ".join(parts)
+
+
+def _join_first_names(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

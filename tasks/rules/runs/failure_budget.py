@@ -1,0 +1,154 @@
+"""When too many failures stop a run: asked before each machine is begun, of the whole run and of its current wave."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tasks.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
+from tasks.model import ErrorInfo, Outcome
+from tasks.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
+
+DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
+DEFAULT_UNREACHABLE_PERCENT = 50.0  # beyond that the cause is more likely here (network, login) than on the machines
+
+_LOGIN_ERROR_KINDS = frozenset(
+    kind.__name__ for kind in (Unreachable, ConnectionLost, AuthenticationFailed, HostKeyMismatch, HostKeyUnknown)
+)
+_READ_ONLY_STEPS = frozenset({Step.ASSESS, Step.PRECHECK})
+
+
+@dataclass(frozen=True, slots=True)
+class FailureBudget:
+    """How many machines may fail before no further machine is begun. None: no limit of that kind.
+
+    Attributes:
+        count: failed machines in the whole run.
+        percent: failed machines, as a share of the run's machines and as a share of each wave's machines; both are
+            rounded down. In a wave that is no canary wave one machine may fail whatever the share of the wave is.
+        unreachable_percent: machines that can't be reached, as a share of the run's machines, rounded down. They are
+            not failed machines.
+        go_on_after_failed_canary: whether failed canaries are counted as other machines are. Else one is too many,
+            whatever the other figures allow.
+    """
+
+    count: int | None = None
+    percent: float | None = None
+    unreachable_percent: float = DEFAULT_UNREACHABLE_PERCENT
+    go_on_after_failed_canary: bool = False
+
+
+class OutcomeClass(Enum):
+    """What one machine means for the budget."""
+
+    NOT_STARTED = auto()
+    PATCHED = auto()
+    FAILED = auto()
+    UNREACHABLE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTally:
+    """What became of a number of machines so far.
+
+    Attributes:
+        machines: how many there are, begun or not.
+        counts: how many of them are in each class.
+    """
+
+    machines: int
+    counts: Mapping[OutcomeClass, int]
+
+
+def is_unreachable(error: ErrorInfo | None) -> bool:
+    """Return whether an error says that no login to the machine was possible."""
+    return error is not None and error.kind in _LOGIN_ERROR_KINDS
+
+
+def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> OutcomeClass:
+    """Return what a machine's outcome means for the budget.
+
+    A machine is unreachable when the login failed before anything was changed. A machine that is lost later, in its
+    reboot for example, has failed, and so has one whose state is Unknown. A machine that had updates to install, and
+    on which not one was attempted, was not begun.
+
+    Args:
+        outcome: of the machine.
+        only_downloads: whether the run downloads updates and installs none.
+    """
+    if outcome.state is OperationState.NOT_STARTED or _has_no_attempt(outcome, only_downloads):
+        return OutcomeClass.NOT_STARTED
+    if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
+        return OutcomeClass.PATCHED
+    unchanged = outcome.install is None and all(record.step in _READ_ONLY_STEPS for record in outcome.steps)
+    return OutcomeClass.UNREACHABLE if unchanged and is_unreachable(outcome.error) else OutcomeClass.FAILED
+
+
+def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
+    """Whether a machine came to its installation, and nothing happened there: no time was left, or a lock was held."""
+    install = outcome.install
+    if install is None or outcome.state is not OperationState.COMPLETED_WITH_WARNINGS:
+        return False
+    if only_downloads:
+        return install.staged_seconds is None
+    return not any(result.state in (*SUCCESSFUL_UPDATE_STATES, UpdateState.FAILED) for result in install.results)
+
+
+def check_failures(
+    budget: FailureBudget, run: OutcomeTally, wave: OutcomeTally, *, number: int = 1, canary: bool = False
+) -> str:
+    """Return that more machines failed than may fail, with the figures, or "".
+
+    Args:
+        budget: what is allowed.
+        run: the whole run's machines.
+        wave: the current wave's machines.
+        number: of that wave.
+        canary: whether it is a canary wave.
+    """
+    failed, failed_here = run.counts.get(OutcomeClass.FAILED, 0), wave.counts.get(OutcomeClass.FAILED, 0)
+    if canary and failed_here and not budget.go_on_after_failed_canary:
+        return f"{_format_share(failed_here, wave)} of canary wave {number} failed, 0 may fail"
+    if budget.count is not None and failed > budget.count:
+        return f"{_format_share(failed, run)} failed, {budget.count} may fail"
+    if budget.percent is None:
+        return ""
+    allowed = compute_share(run.machines, budget.percent)
+    if failed > allowed:
+        return f"{_format_share(failed, run)} failed, {allowed} may fail ({budget.percent:g} %)"
+    allowed = max(0 if canary else 1, compute_share(wave.machines, budget.percent))
+    if failed_here > allowed:
+        kind = "canary wave" if canary else "wave"
+        return (
+            f"{_format_share(failed_here, wave)} of {kind} {number} failed, {allowed} may fail ({budget.percent:g} %)"
+        )
+    return ""
+
+
+def check_unreachable(budget: FailureBudget, run: OutcomeTally) -> str:
+    """Return that more machines of the run can't be reached than may be missing, with the figures, or ""."""
+    unreachable = run.counts.get(OutcomeClass.UNREACHABLE, 0)
+    allowed = compute_share(run.machines, budget.unreachable_percent)
+    if unreachable <= allowed:
+        return ""
+    limit = f"{allowed} may be missing ({budget.unreachable_percent:g} %)"
+    return f"{_format_share(unreachable, run)} can't be reached, {limit}"
+
+
+def check_canary_wave(wave: OutcomeTally, number: int) -> str:
+    """Return why a canary wave that is over has shown nothing, or "": not one of its machines was worked on.
+
+    A canary that is up to date was: what is pending elsewhere may be on it already.
+    """
+    worked_on = wave.counts.get(OutcomeClass.PATCHED, 0) + wave.counts.get(OutcomeClass.FAILED, 0)
+    if worked_on or not wave.machines:
+        return ""
+    return f"canary wave {number} has shown nothing: none of its machines was patched"
+
+
+def compute_share(machines: int, percent: float) -> int:
+    """Return that share of so many machines, rounded down: 20 % of 9 is 1."""
+    return int(machines * percent / 100 + 1e-9)  # 10 * 29.999999999999996 / 100 is 3, not 2
+
+
+def _format_share(count: int, among: OutcomeTally) -> str:
+    return f"{count} of {among.machines} machines"

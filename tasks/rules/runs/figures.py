@@ -1,0 +1,81 @@
+"""The figures that people are told of plans and of work done: each is decided here, for every place that shows it.
+
+Pure. Notifications, the approval's page, reports and the command differ in their form, never in a figure.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tasks.model import MachinePlan, Outcome, Update
+from tasks.states import URGENT_CLASSIFICATIONS, YesNoUnknown
+
+REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "perhaps"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFigures:
+    """What plans come to.
+
+    Attributes:
+        machines: those with something to install.
+        urgent: critical and security updates among the ``updates`` that are chosen.
+        cves: different CVEs that the chosen updates fix; None when no machine can tell.
+        reboots: machines that will be rebooted, and ``possible_reboots`` those of which nobody can tell beforehand.
+        slowest_plan: the plan that takes longest; None when nothing is to be installed.
+    """
+
+    machines: int
+    updates: int
+    urgent: int
+    cves: int | None
+    reboots: int
+    possible_reboots: int
+    slowest_plan: MachinePlan | None
+
+
+def compute_plan_figures(plans: Iterable[MachinePlan]) -> PlanFigures:
+    """Return the figures of a run's plans."""
+    found = tuple(plans)
+    busy = [plan for plan in found if plan.chosen]
+    chosen = [update for plan in busy for update in plan.chosen]
+    answers = [predict_reboot(plan) for plan in found]
+    fixed = collect_cves(chosen)
+    return PlanFigures(
+        machines=len(busy),
+        updates=len(chosen),
+        urgent=sum(update.classification in URGENT_CLASSIFICATIONS for update in chosen),
+        cves=None if fixed is None else len(fixed),
+        reboots=answers.count(YesNoUnknown.YES),
+        possible_reboots=answers.count(YesNoUnknown.UNKNOWN),
+        slowest_plan=max(busy, key=lambda plan: plan.prediction.total_seconds, default=None),
+    )
+
+
+def predict_reboot(plan: MachinePlan) -> YesNoUnknown:
+    """Return whether a machine will be rebooted. Where nothing is installed no update can ask for it."""
+    if plan.reboot_expected is YesNoUnknown.UNKNOWN and not plan.chosen:
+        return YesNoUnknown.NO
+    return plan.reboot_expected
+
+
+def collect_cves(updates: Sequence[Update]) -> tuple[str, ...] | None:
+    """Return the CVEs that updates fix, each once; None when none of them can tell, which is not the same as none."""
+    if updates and all(update.cves is None for update in updates):
+        return None
+    return tuple(sorted({cve for update in updates for cve in update.cves or ()}))
+
+
+def compute_min_seconds(plan: MachinePlan) -> float:
+    """Return the seconds that a machine takes when a reboot that may be needed is not."""
+    without = plan.prediction.reboot if predict_reboot(plan) is YesNoUnknown.UNKNOWN else 0.0
+    return plan.prediction.total_seconds - without
+
+
+def compute_work_seconds(outcome: Outcome) -> float | None:
+    """Return for how long a machine was worked on; None when it never was. Waiting for its wave is no work."""
+    total, until = 0.0, None
+    for step in sorted(outcome.steps, key=lambda each: each.started_at):
+        begins = step.started_at if until is None else max(until, step.started_at)
+        total += max(0.0, (step.ended_at - begins).total_seconds())
+        until = step.ended_at if until is None else max(until, step.ended_at)
+    return None if until is None else total

@@ -1,0 +1,150 @@
+"""How it ended: the state of one machine, and of a whole run, with the reason in words."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
+from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
+from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
+
+_MAX_NAMES_SHOWN = 3
+_REBOOT_REPORTED_STATES = frozenset({RebootState.COMPLETED, RebootState.REQUIRED, RebootState.STARTED})
+
+
+def determine_outcome_state(
+    *,
+    results: Sequence[UpdateResult] = (),
+    findings: Sequence[Finding] = (),
+    hooks: Sequence[Finding] = (),
+    reboot: RebootResult | None = None,
+    validation: ValidationResult | None = None,
+    error: ErrorInfo | None = None,
+    window_exceeded_seconds: float = 0.0,
+) -> tuple[OperationState, str]:
+    """Return the state of one machine at the end, and why it is that.
+
+    Failed: an error, a finding that blocks (before or after), an update that failed, or a reboot that failed.
+    CompletedWithWarnings: not everything was attempted, a reboot is still required, the window was exceeded, or a
+    finding warns. Succeeded: all the rest, also when nothing was to be done.
+
+    Args:
+        results: one for each update that was pending.
+        findings: of the pre-checks.
+        hooks: what the owner's hooks came to.
+        reboot: None when no reboot was decided upon.
+        validation: None when it was not reached.
+        error: what ended the work early.
+        window_exceeded_seconds: by how much the work passed the window's end.
+    """
+    later = validation.findings if validation else ()
+    faults = _find_faults(results, findings, later, reboot, error)
+    faults += [_describe_finding(finding) for finding in hooks if finding.level is FindingLevel.BLOCK]
+    if faults:
+        return OperationState.FAILED, "; ".join(faults)
+    done = _describe_work_done(results, reboot)
+    warnings = _find_warnings(results, (*findings, *later, *hooks), reboot, window_exceeded_seconds)
+    if warnings:
+        return OperationState.COMPLETED_WITH_WARNINGS, "; ".join([done, *warnings])
+    return OperationState.SUCCEEDED, done
+
+
+def determine_run_state(outcomes: Sequence[Outcome]) -> OperationState:
+    """Return the state of a run: Failed as soon as one machine failed (Azure), or nobody knows what became of it."""
+    states = {outcome.state for outcome in outcomes}
+    if OperationState.IN_PROGRESS in states:
+        return OperationState.IN_PROGRESS
+    if states & {OperationState.FAILED, OperationState.UNKNOWN}:
+        return OperationState.FAILED
+    if states <= {OperationState.NOT_STARTED}:
+        return OperationState.NOT_STARTED
+    if states == {OperationState.SUCCEEDED}:
+        return OperationState.SUCCEEDED
+    return OperationState.COMPLETED_WITH_WARNINGS  # also when some machines' turn never came
+
+
+def _find_faults(
+    results: Sequence[UpdateResult],
+    before: Sequence[Finding],
+    after: Sequence[Finding],
+    reboot: RebootResult | None,
+    error: ErrorInfo | None,
+) -> list[str]:
+    faults: list[str] = []
+    if error:
+        faults.append(error.message)
+    faults += [f"pre-check {_describe_finding(finding)}" for finding in before if finding.level is FindingLevel.BLOCK]
+    failed = [result for result in results if result.state is UpdateState.FAILED]
+    if failed:
+        faults.append(f"{_format_count(len(failed), 'update')} failed: {_join_updates_with_reasons(failed)}")
+    if reboot and reboot.state is RebootState.FAILED:
+        faults.append(f"the reboot failed: {reboot.reason}" if reboot.reason else "the reboot failed")
+    faults += [f"validation {_describe_finding(finding)}" for finding in after if finding.level is FindingLevel.BLOCK]
+    return faults
+
+
+def _find_warnings(
+    results: Sequence[UpdateResult],
+    findings: Sequence[Finding],
+    reboot: RebootResult | None,
+    exceeded: float,
+) -> list[str]:
+    warnings: list[str] = []
+    waiting = [result for result in results if result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.PENDING)]
+    if waiting:
+        warnings.append(f"{_format_count(len(waiting), 'update')} not attempted: {_join_updates_with_reasons(waiting)}")
+    installed = any(result.state is UpdateState.INSTALLED for result in results)
+    if reboot and reboot.state in (RebootState.REQUIRED, RebootState.STARTED):
+        words = "a reboot is still required" if reboot.state is RebootState.REQUIRED else "a reboot was only begun"
+        warnings.append(f"{words}: {reboot.reason}" if reboot.reason else words)
+    elif reboot and reboot.state is RebootState.UNKNOWN and installed:
+        warnings.append(reboot.reason or "whether a reboot is needed is not known")
+    if exceeded > 0:
+        warnings.append(f"the window was exceeded by {format_duration(exceeded)}")
+    for finding in findings:
+        is_reported_with_reboot = (
+            finding.check == PENDING_REBOOT_CHECK and reboot is not None and reboot.state in _REBOOT_REPORTED_STATES
+        )
+        if finding.level is FindingLevel.WARN and not is_reported_with_reboot:
+            warnings.append(_describe_finding(finding))
+    return warnings
+
+
+def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | None) -> str:
+    """Return what was done in one sentence: "3 updates installed, 2 excluded, rebooted"."""
+    counts = Counter(result.state for result in results)
+    installed = counts[UpdateState.INSTALLED]
+    waiting = counts[UpdateState.NOT_ATTEMPTED] + counts[UpdateState.PENDING]
+    repaired = counts[UpdateState.REPAIRED]
+    parts = [f"{_format_count(repaired, 'package')} repaired"] if repaired else []
+    parts.append(f"{_format_count(installed, 'update')} installed" if installed or waiting else "nothing to install")
+    parts += [
+        f"{counts[state]} {words}"
+        for state, words in ((UpdateState.EXCLUDED, "excluded"), (UpdateState.NOT_SELECTED, "not selected"))
+        if counts[state]
+    ]
+    if reboot and reboot.state is RebootState.COMPLETED:
+        parts.append("rebooted")
+    return ", ".join(parts)
+
+
+def _join_updates_with_reasons(results: Sequence[UpdateResult]) -> str:
+    """Return the first few updates with their reasons; a reason that all share is said once."""
+    names = [result.update.name for result in results[:_MAX_NAMES_SHOWN]]
+    more = f" and {len(results) - _MAX_NAMES_SHOWN} more" if len(results) > _MAX_NAMES_SHOWN else ""
+    reasons = {result.reason for result in results}
+    if len(reasons) == 1:
+        reason = next(iter(reasons))
+        return f"{', '.join(names)}{more}" + (f" ({reason})" if reason else "")
+    names_with_reasons = [
+        f"{result.update.name} ({result.reason or 'no reason given'})" for result in results[:_MAX_NAMES_SHOWN]
+    ]
+    return ", ".join(names_with_reasons) + more
+
+
+def _describe_finding(finding: Finding) -> str:
+    return f"{finding.check}: {finding.message}"
+
+
+def _format_count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

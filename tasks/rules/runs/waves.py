@@ -1,0 +1,160 @@
+"""In what order a fleet is patched: canaries first, then waves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from inventory.machine import Machine, TransportKind
+from tasks.errors import RequestError
+from tasks.model import Wave
+from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget
+
+
+@dataclass(frozen=True, slots=True)
+class WavePolicy:
+    """How a fleet is cut into waves.
+
+    Attributes:
+        canary_count: machines that go before all others; the larger of this and ``canary_percent`` counts.
+        canary_percent: of all machines; rounded up.
+        size: machines in a wave; None: ``percent`` of all machines, rounded up, at least one (Azure: 20 %).
+        at_once: machines that are worked on side by side within a wave.
+        pause_seconds: between the end of a wave and the start of the next.
+        failure_budget_count: see FailureBudget; with neither of the two given, 20 % are allowed.
+        failure_budget_percent: see FailureBudget.
+        unreachable_percent: see FailureBudget.
+        go_on_after_failed_canary: see FailureBudget.
+        keep_locations_apart: no wave holds machines of two locations.
+    """
+
+    canary_count: int = 0
+    canary_percent: float = 0.0
+    size: int | None = None
+    percent: float = 20.0
+    at_once: int = 50
+    pause_seconds: float = 0.0
+    failure_budget_count: int | None = None
+    failure_budget_percent: float | None = None
+    unreachable_percent: float = DEFAULT_UNREACHABLE_PERCENT
+    go_on_after_failed_canary: bool = False
+    keep_locations_apart: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse figures that make no sense.
+
+        Raises:
+            RequestError: naming the figure.
+        """
+        budget_count, budget_percent = self.failure_budget_count or 0, self.failure_budget_percent or 0.0
+        wrong = {
+            "canary_count must be 0 or more": self.canary_count < 0,
+            "canary_percent must be between 0 and 100": not 0 <= self.canary_percent <= 100,
+            "size must be 1 or more": self.size is not None and self.size < 1,
+            "percent must be more than 0 and at most 100": not 0 < self.percent <= 100,
+            "at_once must be 1 or more": self.at_once < 1,
+            "pause_seconds must be 0 or more": not self.pause_seconds >= 0,
+            "failure_budget_count must be 0 or more": budget_count < 0,
+            "failure_budget_percent must be between 0 and 100": not 0 <= budget_percent <= 100,
+            "unreachable_percent must be between 0 and 100": not 0 <= self.unreachable_percent <= 100,
+        }
+        for rule, broken in wrong.items():
+            if broken:
+                raise RequestError(f"waves: {rule}", hint="Correct that figure in the request's waves.")
+
+    @property
+    def budget(self) -> FailureBudget:
+        """The failures that are allowed."""
+        percent = self.failure_budget_percent
+        if self.failure_budget_count is None and percent is None:
+            percent = DEFAULT_FAILURE_PERCENT
+        return FailureBudget(
+            self.failure_budget_count, percent, self.unreachable_percent, self.go_on_after_failed_canary
+        )
+
+
+def build_waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
+    """Return the waves, numbered from 1: every machine once, the same for the same machines in the same order.
+
+    Canaries are taken in turn from every location. A jump host comes in a wave after all machines that are reached
+    through it, since its reboot would cut them off; the machine that fleetpatch itself runs on comes last.
+
+    Raises:
+        RequestError: two machines have one name, or machines are reached through each other in a circle.
+    """
+    levels = _compute_jump_depths(machines)
+    size = policy.size or _compute_share(len(machines), policy.percent)
+    canaries = count_canaries(len(machines), policy)
+    found: list[Wave] = []
+    for level in sorted(set(levels.values())):
+        here = [machine for machine in machines if levels[machine.name] == level]
+        early = _interleave_locations(here)[:canaries]
+        canaries -= len(early)
+        early_names = {machine.name for machine in early}
+        rest = [machine for machine in here if machine.name not in early_names]
+        for group in _split_by_location(early, policy):
+            found.append(_build_wave(len(found) + 1, group, canary=True))
+        for group in _split_by_location(rest, policy):
+            for begin in range(0, len(group), size):
+                found.append(_build_wave(len(found) + 1, group[begin : begin + size], canary=False))
+    return tuple(found)
+
+
+def count_canaries(machines: int, policy: WavePolicy) -> int:
+    """Return how many of so many machines are canaries; it may be more than there are."""
+    return max(policy.canary_count, _compute_share(machines, policy.canary_percent) if policy.canary_percent else 0)
+
+
+def _compute_share(total: int, percent: float) -> int:
+    """Return that part of the whole, rounded up, at least one."""
+    return max(1, ceil(total * percent / 100 - 1e-9))  # 10 * 30.000000000000004 / 100 is 3, not 4
+
+
+def _build_wave(number: int, machines: Sequence[Machine], *, canary: bool) -> Wave:
+    return Wave(number, tuple(machine.name for machine in machines), canary)
+
+
+def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:
+    places: dict[str, list[Machine]] = {}
+    for machine in machines:
+        places.setdefault(machine.location, []).append(machine)
+    return list(places.values())
+
+
+def _interleave_locations(machines: Sequence[Machine]) -> list[Machine]:
+    """Return the machines with one of each location first, then a second one of each, and so on."""
+    places = _group_by_location(machines)
+    longest = max((len(place) for place in places), default=0)
+    return [place[turn] for turn in range(longest) for place in places if turn < len(place)]
+
+
+def _split_by_location(machines: Sequence[Machine], policy: WavePolicy) -> list[list[Machine]]:
+    """Return the groups that waves are cut from: one, or one for each location."""
+    if not machines:
+        return []
+    return _group_by_location(machines) if policy.keep_locations_apart else [list(machines)]
+
+
+def _compute_jump_depths(machines: Sequence[Machine]) -> dict[str, int]:
+    """Return for each machine how many machines deep others hang on it: 0 when none is reached through it."""
+    behind: dict[str, set[str]] = {machine.name: set() for machine in machines}
+    if len(behind) != len(machines):
+        raise RequestError("two machines have the same name", hint="Give each machine a name of its own.")
+    for machine in machines:
+        for jump in machine.jump:
+            if jump in behind:
+                behind[jump].add(machine.name)
+    levels: dict[str, int] = {}
+    waiting = dict(behind)
+    while waiting:
+        ready = [name for name, others in waiting.items() if all(other in levels for other in others)]
+        if not ready:
+            circle = ", ".join(sorted(waiting)[:10])
+            raise RequestError(
+                f"machines are reached through each other in a circle: {circle}",
+                hint="Correct their jump hosts in the inventory.",
+            )
+        for name in ready:
+            levels[name] = 1 + max((levels[other] for other in behind[name]), default=-1)
+            del waiting[name]
+    last = max(levels.values(), default=0) + 1
+    return levels | {machine.name: last for machine in machines if machine.transport is TransportKind.LOCAL}

@@ -1,0 +1,99 @@
+"""Windows that no run had: what became of the runs that Prefect should have started for them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tasks.model import Window
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.rules.timing.maintenance_window import describe_window
+
+MISSED_WINDOW_GRACE_PERIOD = timedelta(minutes=5)
+"""A run that comes at its window's last moment is given so long to say so itself."""
+
+
+class FlowRunState(StrEnum):
+    """How far Prefect came with a run."""
+
+    WAITING = "waiting"  # scheduled, and not started
+    PENDING = "pending"  # handed to a worker, and not started
+    STARTED = "begun"  # it runs, or came to its end
+    CANCELLED = "cancelled"  # before it began
+    CANCELLED_BY_LIMIT = "limited"  # cancelled by the limit of its deployment, before it began
+    FAILED = "failed"  # it failed or crashed, whether or not it had begun
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRun:
+    """A run that Prefect made for a window.
+
+    Attributes:
+        id: Prefect's.
+        name: Prefect's.
+        message: what Prefect says of its state.
+    """
+
+    id: str
+    name: str
+    state: FlowRunState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MissedWindow:
+    """Why no run had a window, in words, and Prefect's id of the run that should have had it ("": there is none)."""
+
+    reason: str
+    flow_run_id: str
+
+
+def find_missed_window(
+    window: Window,
+    last_start: datetime,
+    now: datetime,
+    runs: Sequence[ScheduledRun],
+    claim: WindowClaim | None,
+    *,
+    is_recorded: bool = True,
+) -> MissedWindow | None:
+    """Return why no run had a window; None when one had it, or still may.
+
+    Args:
+        window: that a run should have had.
+        last_start: from which nothing is begun in it any more.
+        now: the present moment, aware.
+        runs: what Prefect made for it.
+        claim: what the records say of it.
+        is_recorded: whether the records have the run that ``claim`` names.
+    """
+    if claim is not None and (claim.status is not WindowStatus.CLAIMED or is_recorded):
+        return None
+    limited = next((run for run in runs if run.state is FlowRunState.CANCELLED_BY_LIMIT), None)
+    waits = any(run.state is not FlowRunState.CANCELLED_BY_LIMIT for run in runs)
+    over = now >= last_start + MISSED_WINDOW_GRACE_PERIOD
+    if claim is None and limited is not None and not waits:
+        return _build_missed_window(window, limited)
+    if not over or any(run.state is FlowRunState.STARTED for run in runs):
+        return None
+    return _build_missed_window(window, next((run for run in runs if run is not limited), limited))
+
+
+def _build_missed_window(window: Window, run: ScheduledRun | None) -> MissedWindow:
+    introduction = f"no run had the window {describe_window(window)}: "
+    if run is None:
+        why = "Prefect made none (was its server or its scheduler off, or the deployment paused?)"
+        return MissedWindow(f"{introduction}{why}", "")
+    message = f": {run.message}" if run.message else ""
+    match run.state:
+        case FlowRunState.WAITING:
+            why = f"flow run {run.name} was never started (is a worker online?)"
+        case FlowRunState.PENDING:
+            why = f"flow run {run.name} is stuck as Pending"
+        case FlowRunState.CANCELLED_BY_LIMIT:
+            why = f"Prefect cancelled flow run {run.name} while an earlier run of its deployment counted as running"
+        case FlowRunState.CANCELLED:
+            why = f"flow run {run.name} was cancelled in Prefect before it began{message}"
+        case _:
+            why = f"flow run {run.name} failed before it had the window{message}"
+    return MissedWindow(f"{introduction}{why}", run.id)

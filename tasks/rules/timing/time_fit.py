@@ -1,0 +1,40 @@
+"""Whether something fits into the time that is left, with the arithmetic as a sentence. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
+
+
+@dataclass(frozen=True, slots=True)
+class TimeFit:
+    """Whether something fits into the time that is left, and the sum that shows it."""
+
+    fits: bool
+    explanation: str
+
+
+def check_time_fit(
+    now: datetime, needed_seconds: float, until: datetime, what: str, until_reason: str, *, zone: str = ""
+) -> TimeFit:
+    """Return whether ``needed_seconds`` fit between ``now`` and ``until``, with the arithmetic as a sentence.
+
+    Args:
+        now: when it would begin.
+        needed_seconds: how long it is expected to take.
+        until: when it must be over.
+        what: what needs the time, as a noun: "install of 3 updates".
+        until_reason: where ``until`` comes from (see ``describe_cut_off``); may be empty.
+        zone: IANA name that times are shown in; ``until``'s own when empty.
+    """
+    left = (until.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
+    moment = format_time_with_zone(until, zone)
+    room = (
+        f"{format_duration(left)} {'is' if left < 1.5 else 'are'} left until {moment}"
+        if left > 0
+        else f"no time is left: {moment} was {format_duration(-left)} ago"
+        if left < 0
+        else f"no time is left: it is {moment}"
+    )
+    source = f" ({until_reason})" if until_reason else ""
+    return TimeFit(left >= needed_seconds, f"{what} needs about {format_duration(needed_seconds)}; {room}{source}")

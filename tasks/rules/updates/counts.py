@@ -1,0 +1,54 @@
+"""How many updates of a machine are in which state, for lists that show no single update. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tasks.model import Assessment, Update, UpdateResult
+from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCounts:
+    """Numbers of updates.
+
+    Attributes:
+        states: how many are in each state.
+        urgent: critical and security updates that are not installed.
+        unclassified: updates that are not installed and have no classification.
+    """
+
+    states: Mapping[UpdateState, int] = field(default_factory=dict)
+    urgent: int = 0
+    unclassified: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of all updates."""
+        return sum(self.states.values())
+
+    def count_in(self, *states: UpdateState) -> int:
+        """Return the number of updates in these states."""
+        return sum(self.states.get(state, 0) for state in states)
+
+
+def count_results(results: Iterable[UpdateResult]) -> UpdateCounts:
+    """Return the numbers of a machine's results."""
+    return _build_counts((result.update, result.state) for result in results)
+
+
+def count_pending(assessment: Assessment) -> UpdateCounts:
+    """Return the numbers of what an assessment found."""
+    updates = assessment.packages.updates if assessment.packages else ()
+    return _build_counts((update, UpdateState.PENDING) for update in updates)
+
+
+def _build_counts(updates_with_states: Iterable[tuple[Update, UpdateState]]) -> UpdateCounts:
+    states: Counter[UpdateState] = Counter()
+    urgent = unclassified = 0
+    for update, state in updates_with_states:
+        states[state] += 1
+        if state not in SUCCESSFUL_UPDATE_STATES:
+            urgent += update.classification in URGENT_CLASSIFICATIONS
+            unclassified += update.classification is Classification.UNCLASSIFIED
+    return UpdateCounts(states, urgent, unclassified)

@@ -1,0 +1,189 @@
+"""What became of each update: the package database says, whatever exit codes did."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.states import Classification, UpdateState
+
+_WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
+"""How a job says that an update waits for another one (see PackageManager)."""
+_JOB_ENDED_REASON = "the job ended before its turn came"
+_INSTALLED_BY_OTHERS_REASON = "somebody else installed it"
+
+
+def build_update_results(
+    chosen: Sequence[Update],
+    before: PackageState,
+    versions_now: Mapping[str, str],
+    transactions: Sequence[TransactionResult],
+    not_attempted: Mapping[str, str],
+    changed_by: str = "",
+) -> tuple[UpdateResult, ...]:
+    """Return one result for each chosen update, in their order.
+
+    Versions are only compared for being the same: which of two is newer is the package manager's knowledge.
+
+    Args:
+        chosen: what was to be installed.
+        before: the state that it was chosen from.
+        versions_now: update id -> version, of what is whole and configured now.
+        transactions: those that the job told of.
+        not_attempted: update id -> why its transaction was not begun.
+        changed_by: who else was changing packages as ``versions_now`` was read; "" for nobody.
+    """
+    had = {update.id: update.installed for update in before.updates}
+    ran = {
+        update_id: transaction
+        for transaction in sorted(transactions, key=lambda transaction: transaction.number)
+        if transaction.started_at is not None
+        for update_id in transaction.updates
+    }
+    by_others = f"came along with another one, or {_INSTALLED_BY_OTHERS_REASON}" if ran else _INSTALLED_BY_OTHERS_REASON
+    return tuple(
+        _build_update_result(
+            update,
+            had.get(update.id, update.installed),
+            versions_now.get(update.id),
+            ran.get(update.id),
+            not_attempted.get(update.id, ""),
+            changed_by,
+            by_others,
+        )
+        for update in chosen
+    )
+
+
+def to_update(package: UnfinishedPackage) -> Update:
+    """Return a half installed package as what a result is about: the version that it was brought to."""
+    name, version = package.name, package.version
+    return Update(package.id, name, package.arch, version, version, Classification.UNCLASSIFIED)
+
+
+def add_repair_results(
+    packages: Sequence[UnfinishedPackage],
+    results: Sequence[UpdateResult],
+    versions_now: Mapping[str, str],
+    unknown_reason: str = "",
+) -> tuple[UpdateResult, ...]:
+    """Return the results of updates, and one for each repaired package that no update is about.
+
+    Args:
+        packages: that were half installed before a repair, which helped.
+        results: of updates.
+        versions_now: id -> version, of what is whole and configured now.
+        unknown_reason: why that says nothing of what is missing from it; "" when it does.
+    """
+    ids = {package.id: package for package in packages}
+    results_with_repairs = [
+        replace(result, reason="; ".join(filter(None, (result.reason, _describe_repair(ids[result.update.id])))))
+        if result.update.id in ids
+        else result
+        for result in results
+    ]
+    reported_ids = {result.update.id for result in results}
+    return (
+        *results_with_repairs,
+        *(
+            _build_repair_result(each, versions_now.get(each.id), unknown_reason)
+            for each in packages
+            if each.id not in reported_ids
+        ),
+    )
+
+
+def _build_repair_result(package: UnfinishedPackage, now: str | None, unknown_reason: str) -> UpdateResult:
+    if now is None and unknown_reason:
+        reason = f"{_describe_repair(package)}; whether it is whole now is not known: {unknown_reason}"
+        return UpdateResult(to_update(package), UpdateState.REPAIRED, reason, None)
+    if now is None:
+        reason = f"{_describe_repair(package)}, and nothing whole is there now"
+        return UpdateResult(to_update(package), UpdateState.FAILED, reason, None)
+    return UpdateResult(to_update(package), UpdateState.REPAIRED, _describe_repair(package), now)
+
+
+def _describe_repair(package: UnfinishedPackage) -> str:
+    return f"it was {package.status} at {package.version} before this run, which finished that first"
+
+
+def mark_installed_dependencies(
+    skipped: Sequence[UpdateResult], versions_now: Mapping[str, str]
+) -> tuple[UpdateResult, ...]:
+    """Return the skipped updates with those that changed all the same, as dependencies, told as Installed."""
+    return tuple(_mark_if_changed(result, versions_now.get(result.update.id)) for result in skipped)
+
+
+def _mark_if_changed(result: UpdateResult, now: str | None) -> UpdateResult:
+    if now is None or now == result.update.installed:
+        return result
+    dependency_reason = f"came along as a dependency, or {_INSTALLED_BY_OTHERS_REASON}"
+    if result.state is not UpdateState.NOT_SELECTED:
+        dependency_reason = f"{dependency_reason}, although it was to be left alone: {result.reason}"
+    return replace(result, state=UpdateState.INSTALLED, reason=dependency_reason, version_after=now)
+
+
+def _build_update_result(
+    update: Update,
+    had: str | None,
+    now: str | None,
+    ran: TransactionResult | None,
+    not_attempted_reason: str,
+    changed_by: str,
+    by_others: str,
+) -> UpdateResult:
+    if now is not None and now != had:
+        not_begun_reason = f"{by_others} ({not_attempted_reason})" if not_attempted_reason else by_others
+        return UpdateResult(
+            update, UpdateState.INSTALLED, _describe_irregularities(update, now, ran, not_begun_reason), now
+        )
+    if now is not None and now == update.available:
+        return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
+    if now is None and had is not None:
+        others = f"packages were being changed by {changed_by}"
+        if changed_by and ran is None:
+            reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; what became of it is not known: {others}"
+            return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
+        words = _describe_transaction_end(ran, update) if ran else not_attempted_reason
+        detail = f": {words}" if words else ""
+        detail += f"; {others}" if changed_by else ""
+        reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
+        return UpdateResult(update, UpdateState.FAILED, reason, None)
+    if ran is None:
+        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, not_attempted_reason or _JOB_ENDED_REASON, now)
+    still = f"version {now} is still there" if now else "it is not there"
+    return UpdateResult(
+        update, UpdateState.FAILED, f"{still} afterwards: {_describe_transaction_end(ran, update)}", now
+    )
+
+
+def _describe_irregularities(update: Update, now: str, ran: TransactionResult | None, not_begun_reason: str) -> str:
+    """Return what is unusual about an update that is installed now, or ""."""
+    notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
+    if ran is None:
+        notes.append(not_begun_reason)
+    elif ran.exit_code not in (0, None) and _find_messages_about(update, ran):  # it may only say "reboot me"
+        notes.append(f"installed, and its transaction complained of it: {_describe_transaction_end(ran, update)}")
+    return "; ".join(notes)
+
+
+def _find_messages_about(update: Update, ran: TransactionResult) -> str:
+    """Return what a transaction's complaint says of one of its updates; "" when it is about others."""
+    if len(ran.updates) == 1:
+        return ran.detail
+    name = re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?![\w+-])")
+    found = [part for part in ran.detail.split("; ") if name.search(part)]
+    others = [
+        part for part in found if _WAITS_FOR_OTHER_PATTERN.search(part) and not part.startswith(f"{update.name} ")
+    ]
+    return "; ".join(part for part in found if part not in others)
+
+
+def _describe_transaction_end(ran: TransactionResult, update: Update) -> str:
+    """Return how a transaction ended, in words: those about one update, where there are any."""
+    detail = _find_messages_about(update, ran) or ran.detail
+    if ran.exit_code is None:
+        return detail or "its transaction began and its end was not seen"
+    if ran.exit_code == 0:
+        return detail or "its transaction reported success and yet did not change it"
+    return f"{detail} (exit code {ran.exit_code})" if detail else f"exit code {ran.exit_code}"

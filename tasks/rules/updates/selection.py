@@ -1,0 +1,201 @@
+"""Which pending updates are wanted. Masks follow Azure's Linux agent: shell-style, an exclude wins over everything."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from tasks.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
+from tasks.rules.calendar.time_format import format_time_with_zone
+from tasks.states import Classification, UpdateState
+
+SelectionResult = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]
+
+
+def select_updates(packages: PackageState, selection: Selection) -> SelectionResult:
+    """Return what is chosen, and what is skipped and why; together they are all that is pending.
+
+    An exclude mask wins, then a hold of the machine's administrator. What is left is wanted when its classification
+    is asked for or an include mask names it; asking for Security asks for Security-ESM too. A wanted update is still
+    Excluded when the machine can't install it (``blocked``), when it is younger than ``published_before``, or when
+    it needs a reboot and those are not wanted. Where neither is known, it stays (see ``describe_unapplied_limits``).
+
+    Who wants a security fix and nothing else of a package gets the newest version that an origin of security fixes
+    offers, unless the selection says ``newest``.
+
+    Of what is wanted, a frozen set lets only its own names and versions through.
+    """
+    chosen: list[Update] = []
+    skipped: dict[str, UpdateResult] = {}
+    held = frozenset(packages.held)
+    pending = tuple(_pin_to_security_version(update, selection) for update in packages.updates)
+    for update in pending:
+        skip_result = _find_skip_result(update, held, selection)
+        if skip_result is None:
+            chosen.append(update)
+        else:
+            skipped[update.id] = skip_result
+    by_id = {update.id: update for update in reversed(chosen)}
+    for update_id, newer in _find_superseded(chosen).items():
+        old = by_id[update_id]
+        reason = f"superseded by {newer.name}, which includes it"
+        skipped[update_id] = UpdateResult(old, UpdateState.NOT_SELECTED, reason)
+    selected = tuple(update for update in chosen if update.id not in skipped)
+    return selected, tuple(skipped[update.id] for update in pending if update.id in skipped)
+
+
+def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) -> tuple[str, ...]:
+    """Return what a person should know about limits that could not be applied to chosen updates."""
+    chosen = tuple(chosen)
+    notes: list[str] = []
+    if selection.pinned_updates is not None:
+        notes.append(f"only what run {selection.pinned_updates.run_id} has tested is chosen")
+    unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
+    if selection.exclude_requiring_reboot and unknown_reboot:
+        notes.append(
+            f"kept although nobody can tell beforehand whether they need a reboot: {_join_first_names(unknown_reboot)}"
+        )
+    undated = [update.name for update in chosen if update.published is None]
+    if selection.published_before is not None and undated:
+        notes.append(f"kept although their day of publication is not known: {_join_first_names(undated)}")
+    return tuple(notes)
+
+
+def find_forbidden_updates(packages: PackageState, selection: Selection) -> dict[str, str]:
+    """Return the ids of pending updates that must not be installed, not even as dependencies, and why."""
+    _, skipped = select_updates(packages, selection)
+    return {result.update.id: result.reason for result in skipped if result.state is UpdateState.EXCLUDED}
+
+
+def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:
+    """Return the first exclude mask that matches one of the names, or "". A version in the mask is ignored."""
+    names = tuple(names)
+    for mask in selection.exclude:
+        wanted = _parse_mask_name(mask)
+        if wanted and any(fnmatchcase(name, wanted) for name in names):
+            return mask
+    return ""
+
+
+def get_exclude_name_masks(selection: Selection) -> tuple[str, ...]:
+    """Return the exclude masks as masks of names alone, for those who compare names on the machine itself."""
+    return tuple(dict.fromkeys(filter(None, map(_parse_mask_name, selection.exclude))))
+
+
+def _parse_mask_name(mask: str) -> str:
+    return mask.partition("=")[0].strip()
+
+
+def _pin_to_security_version(update: Update, selection: Selection) -> Update:
+    """Return an update in the version that a selection of security fixes alone wants of it."""
+    others_wanted = Classification.OTHER in selection.classifications
+    if not update.security_version or selection.newest or others_wanted:
+        return update
+    if any(_has_matching_name(mask, update) for mask in selection.include):
+        return update
+    return replace(update, available=update.security_version, security_version="", vendor_change="")
+
+
+def _find_skip_result(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:
+    """Return why an update is skipped, or None when it is chosen."""
+    mask = next((mask for mask in selection.exclude if _has_matching_name(mask, update)), None)
+    if mask is not None:
+        return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
+    if update.held or update.name in held:
+        return UpdateResult(update, UpdateState.EXCLUDED, "held on the machine by its administrator")
+    not_selected_reason = _check_classification(update, selection) or _check_pinned_version(
+        update, selection.pinned_updates
+    )
+    if not_selected_reason:
+        return UpdateResult(update, UpdateState.NOT_SELECTED, not_selected_reason)
+    excluded_reason = _check_install_limits(update, selection)
+    return UpdateResult(update, UpdateState.EXCLUDED, excluded_reason) if excluded_reason else None
+
+
+def _check_classification(update: Update, selection: Selection) -> str:
+    wanted = selection.classifications
+    if Classification.SECURITY in wanted:  # who wants security fixes wants those of extended support too
+        wanted |= {Classification.SECURITY_ESM}
+    if update.classification in wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
+        return ""
+    near = next((mask for mask in selection.include if _has_matching_name(mask, update)), None)
+    if near is not None:
+        return f'include mask "{near}" asks for another version than {update.available}, which is offered'
+    asked = ", ".join(sorted(selection.classifications)) or "none"
+    masks = " and no include mask names it" if selection.include else ""
+    return f"classification {update.classification} is not selected (selected: {asked}){masks}"
+
+
+def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
+    """Return why a frozen set keeps an update out. Which version is newer only its package manager could tell."""
+    if frozen is None or (update.name, update.available) in frozen.updates:
+        return ""
+    tested = sorted(version for name, version in frozen.updates if name == update.name)
+    if not tested:
+        return f"run {frozen.run_id}, whose updates are taken over, has not installed it"
+    return f"run {frozen.run_id} has tested {_join_first_names(tested)}, and not {update.available}, which is offered"
+
+
+def _check_install_limits(update: Update, selection: Selection) -> str:
+    if update.blocked:
+        return f"the machine can't install it as it stands: {update.blocked}"
+    limit = selection.published_before
+    if limit is not None and update.published is not None and update.published > limit:
+        day = f"{update.published:%Y-%m-%d} {format_time_with_zone(update.published)}"
+        return f"published {day}, after the limit of {limit:%Y-%m-%d} {format_time_with_zone(limit)}"
+    if selection.exclude_requiring_reboot and update.requires_reboot:
+        return "it needs a reboot, and such updates are not wanted"
+    return ""
+
+
+def _has_matching_name(mask: str, update: Update) -> bool:
+    """Return whether the name part of a mask matches: name, name without architecture, name:arch, or KB number."""
+    wanted = _parse_mask_name(mask)
+    if not wanted:
+        return False
+    bare = update.name
+    for joint in (".", ":"):
+        bare = bare.removesuffix(f"{joint}{update.arch}") if update.arch else bare
+    names = {update.name, bare, f"{bare}:{update.arch}"}
+    if update.kb:  # such names are titles in prose: nobody remembers their capitals
+        number = update.kb.upper().removeprefix("KB")
+        wanted, names = wanted.lower(), {name.lower() for name in names} | {number, f"kb{number}"}
+    return any(fnmatchcase(name, wanted) for name in names)
+
+
+def _is_included_by_mask(mask: str, update: Update) -> bool:
+    _, pinned, version = mask.partition("=")
+    return _has_matching_name(mask, update) and (not pinned or fnmatchcase(update.available, version.strip()))
+
+
+def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
+    """Return the chosen updates that another chosen one includes, with the one that does.
+
+    Only what can be reached from an update that nothing replaces is dropped, so that a catalogue which says "A
+    replaces B" and "B replaces A" loses neither.
+    """
+    by_name: dict[str, list[Update]] = {}  # everybody against everybody would never end for a machine that lies
+    for update in chosen:
+        for name in {update.id, update.kb} - {""}:
+            by_name.setdefault(name, []).append(update)
+    older = {update.id: _find_replaced(update, by_name) for update in chosen}
+    replaced = {old.id for olds in older.values() for old in olds}
+    dropped: dict[str, Update] = {}
+    waiting = [update for update in chosen if update.id not in replaced]
+    while waiting:
+        newer = waiting.pop()
+        for old in older[newer.id]:
+            if old.id not in dropped:
+                dropped[old.id] = newer
+                waiting.append(old)
+    return dropped
+
+
+def _find_replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> list[Update]:
+    found = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
+    return list({old.id: old for old in found}.values())
+
+
+def _join_first_names(names: list[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

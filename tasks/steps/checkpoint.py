@@ -1,0 +1,119 @@
+"""How far a machine has come, in the journal: so that another process can go on from there.
+
+After each step the parts of the machine's run that it filled in are stored. What was assessed and planned stands in the
+records once for all machines, before the first wave, and is stored here only when it was planned anew in its own turn.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.errors import RecordsError
+from tasks.model import (
+    ErrorInfo,
+    Facts,
+    Finding,
+    InstallResult,
+    MachinePlan,
+    PackageState,
+    RebootResult,
+    RestartResult,
+    StepRecord,
+    ValidationResult,
+)
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.states import OperationState
+from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
+
+CHECKPOINT_ACT = "step"
+"""The act of journal entries that hold progress; their key is the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The parts of a MachineState that steps fill in once it has a plan. Names and meanings are MachineState's.
+
+    Attributes:
+        anew: what it was planned anew with, and the plan; None: the plan in the records stands.
+    """
+
+    baseline: Facts | None = None
+    findings: tuple[Finding, ...] = ()
+    install: InstallResult | None = None
+    packages_after: PackageState | None = None
+    early_reboot: RebootResult | None = None
+    reboot: RebootResult | None = None
+    restarts: RestartResult | None = None
+    validation: ValidationResult | None = None
+    steps: tuple[StepRecord, ...] = ()
+    halted: str = ""
+    halted_as: OperationState = OperationState.FAILED
+    error: ErrorInfo | None = None
+    anew: tuple[PackageState, MachinePlan] | None = None
+
+
+_CHECKPOINT_ADAPTER = TypeAdapter(Checkpoint)
+_SHARED_FIELDS = tuple(each.name for each in fields(Checkpoint) if each.name != "anew")
+
+
+def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
+    """Return a machine's progress as JSON data."""
+    checkpoint = Checkpoint(
+        **{name: getattr(machine_state, name) for name in _SHARED_FIELDS}, anew=_find_new_plan(machine_state)
+    )
+    data: dict[str, object] = _CHECKPOINT_ADAPTER.dump_python(checkpoint, mode="json", exclude_defaults=True)
+    return data
+
+
+def _find_new_plan(machine_state: MachineState) -> tuple[PackageState, MachinePlan] | None:
+    packages = machine_state.assessment.packages if machine_state.assessment else None
+    return (
+        (packages, machine_state.plan)
+        if machine_state.was_replanned and packages is not None and machine_state.plan is not None
+        else None
+    )
+
+
+def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:
+    """Return a machine's run as far as its journal tells, from its last completed step. Pure.
+
+    An error or a halt that ended the steps is left out: who resumes a run wants the machine looked at again, and a
+    pre-check that halted it is asked anew.
+
+    Args:
+        machine_state: with its assessment and its plan.
+        entries: of this machine in this run, oldest first.
+
+    Raises:
+        RecordsError: an entry makes no sense.
+    """
+    was_started = any(entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries)
+    may_have_paused_updaters = any(entry.mark is JournalMark.BEFORE and entry.act == PAUSE for entry in entries)
+    machine_state = replace(
+        machine_state,
+        was_started=was_started,
+        may_have_paused_updaters=may_have_paused_updaters,
+        may_hold_lock=True,
+    )
+    checkpoints = [entry for entry in entries if entry.act == CHECKPOINT_ACT and entry.mark is JournalMark.AFTER]
+    if not checkpoints:
+        return machine_state
+    try:
+        checkpoint = _CHECKPOINT_ADAPTER.validate_python(checkpoints[-1].detail, strict=False)
+    except ValidationError as error:
+        raise RecordsError(
+            f"the journal of run {checkpoints[-1].run_id} can't be understood "
+            f"at {checkpoints[-1].at:%Y-%m-%d %H:%M:%S}: {error}",
+            machine=machine_state.machine.name,
+            hint="It was written by another version; finish the run with that one.",
+        ) from error
+    parts = {name: getattr(checkpoint, name) for name in _SHARED_FIELDS}
+    if checkpoint.halted:
+        parts |= {"baseline": None, "findings": ()}
+    if checkpoint.anew is not None:
+        packages, plan = checkpoint.anew
+        assessment = replace(machine_state.assessment, packages=packages) if machine_state.assessment else None
+        machine_state = replace(machine_state, assessment=assessment, plan=plan, was_replanned=True)
+    return replace(machine_state, **{**parts, "halted": "", "error": None})

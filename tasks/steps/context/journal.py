@@ -1,0 +1,46 @@
+"""The journal: what is about to be done is stored before it is done, so that whoever comes back knows where to look."""
+
+import hashlib
+import re
+
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.states import Step
+from tasks.steps.context.machine_context import MachineContext
+
+MACHINE_CHANGING_ACTS = frozenset({"stage", "install", "repair", "reboot", "restart"})
+"""Acts that may have changed a machine once they stand in the journal."""
+UNLOCK_ACT = "unlock"
+"""The act of entries that say who lifted a run's lock; the run itself has done nothing by then."""
+
+_UNSAFE_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def build_job_id(run_id: str, machine: str, act: str, number: int) -> str:
+    """Return the id of a job: the same whenever the same work of the same run is asked for.
+
+    Readable first, then a digest, since a machine's name may hold characters that an id may not.
+    """
+    digest = hashlib.sha256(f"{run_id}/{machine}/{act}/{number}".encode()).hexdigest()[:10]
+    return f"{_UNSAFE_ID_CHARACTERS.sub('-', run_id)[:40]}-{act}-{number}-{digest}"
+
+
+def record_start(
+    context: MachineContext, step: Step, act: str, key: str, detail: dict[str, object] | None = None
+) -> None:
+    """Store that an act is about to begin. It must not begin when this raises."""
+    _append_entry(context, step, JournalMark.BEFORE, act, key, detail)
+
+
+def record_end(
+    context: MachineContext, step: Step, act: str, key: str, detail: dict[str, object] | None = None
+) -> None:
+    """Store that an act has ended."""
+    _append_entry(context, step, JournalMark.AFTER, act, key, detail)
+
+
+def _append_entry(
+    context: MachineContext, step: Step, mark: JournalMark, act: str, key: str, detail: dict[str, object] | None
+) -> None:
+    now = context.run_context.clock.now()
+    entry = JournalEntry(context.run_context.run.id, context.name, step, mark, act, key, now, detail or {})
+    context.run_context.records.append_entry(entry)

@@ -1,0 +1,116 @@
+"""What a step is called with: the run context, the transport of one machine, and the machine's state."""
+
+from dataclasses import replace
+
+from tasks.model import (
+    Facts,
+    MachinePlan,
+    PackageState,
+)
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import PackageManager
+from tasks.protocols.transport import Transport
+from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
+from tasks.rules.updates.duration_prediction import Rates
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.run_context import RunContext
+
+READ_TIMEOUT_SECONDS = 300.0
+"""How long a read-only question (facts, assessment, simulation) may take."""
+
+
+class MachineContext:
+    """What a step function is called with, for one machine.
+
+    Deliberately no dataclass: Prefect goes through dataclasses among a task's parameters, and would copy them.
+
+    Attributes:
+        is_retry_disabled: while true, a read-only step that fails is not tried again by the runner.
+    """
+
+    __slots__ = ("_learned_measures", "is_retry_disabled", "run_context", "state", "transport")
+
+    def __init__(self, run_context: RunContext, transport: Transport, state: MachineState) -> None:
+        self.run_context = run_context
+        self.transport = transport
+        self.state = state
+        self.is_retry_disabled = False
+        self._learned_measures: dict[str, float | None] = {}
+
+    def __repr__(self) -> str:
+        return f"MachineContext({self.state.machine.name})"
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self.state.machine.name
+
+    def forget_assessment(self) -> None:
+        """Let the machine be assessed anew, after an assessment that failed."""
+        self.state = replace(self.state, assessment=None, error=None)
+
+    @property
+    def facts(self) -> Facts:
+        """What the machine last said of itself.
+
+        Raises:
+            ValueError: it was never asked.
+        """
+        facts = self.state.baseline or (self.state.assessment.facts if self.state.assessment else None)
+        if facts is None:
+            raise ValueError(f"{self.name} has no facts yet")
+        return facts
+
+    @property
+    def packages(self) -> PackageState:
+        """What was pending when the machine was assessed."""
+        if self.state.assessment is None or self.state.assessment.packages is None:
+            raise ValueError(f"{self.name} was not assessed")
+        return self.state.assessment.packages
+
+    @property
+    def plan(self) -> MachinePlan:
+        """What is to be done on the machine."""
+        if self.state.plan is None:
+            raise ValueError(f"{self.name} has no plan")
+        return self.state.plan
+
+    @property
+    def manager(self) -> PackageManager:
+        """The machine's package manager."""
+        return self.run_context.find_manager(self.facts)
+
+    @property
+    def rates(self) -> Rates:
+        """How fast this machine has been, or its package manager's defaults; looked up once in its turn."""
+        return Rates.build_learned(self.packages.manager, self._read_learned)
+
+    @property
+    def reboot_reserve_seconds(self) -> float:
+        """Seconds of the window that are kept for a reboot of this machine: as asked, or what its reboots need."""
+        return max(self._configured_reserve_seconds, self.reboot_seconds)
+
+    @property
+    def reboot_seconds(self) -> float:
+        """Seconds of the window that a reboot of this machine needs: by what was learned, else what is kept for it."""
+        return compute_reboot_reserve(self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE))
+
+    def _read_learned(self, measure: str) -> float | None:
+        if measure not in self._learned_measures:
+            self._learned_measures[measure] = self.run_context.records.read_measure(self.name, measure)
+        return self._learned_measures[measure]
+
+    @property
+    def _configured_reserve_seconds(self) -> float:
+        minutes = self.state.machine.limits.reboot_reserve_minutes
+        return self.run_context.options.reboot_reserve_seconds if minutes is None else minutes * 60
+
+    @property
+    def max_reboots(self) -> int:
+        """Reboots that this machine may see in this run."""
+        own = self.state.machine.limits.max_reboots
+        return self.run_context.options.max_reboots if own is None else own
+
+    def build_read_deadline(self) -> Deadline:
+        """Return the deadline of a read-only question asked now."""
+        return Deadline.after(self.run_context.clock, READ_TIMEOUT_SECONDS)

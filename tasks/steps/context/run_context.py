@@ -1,0 +1,54 @@
+"""The ports and options of one run, shared by all its machines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from inventory.machine import Machine
+from tasks.errors import RequestError
+from tasks.model import (
+    Facts,
+    Hook,
+    HookResult,
+    RunInfo,
+    Window,
+)
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.package_manager import PackageManager
+from tasks.protocols.records import Records
+from tasks.protocols.transport import Transport
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
+from tasks.steps.context.stop_token import StopToken
+
+
+def _refuse_hook(hook: Hook, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - the call's parameters
+    raise RequestError(f"hook {hook.name!r} of kind {hook.kind} can't be run here")
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """The ports and options of one run, the same for all its machines.
+
+    Attributes:
+        call_hook: runs a hook that is no command on a machine, about a subject, until a deadline.
+        check_failure_budget: says why no further machine may be begun, since too many have failed, or "".
+    """
+
+    run: RunInfo
+    options: PatchOptions
+    clock: Clock
+    records: Records
+    connect: Callable[[Machine], Transport]
+    find_manager: Callable[[Facts], PackageManager]
+    listener: ProgressListener = field(default_factory=LoggingListener)
+    stop_token: StopToken = field(default_factory=StopToken)
+    call_hook: Callable[[Hook, str, Deadline], HookResult] = _refuse_hook
+    check_failure_budget: Callable[[], str] = lambda: ""
+
+    @property
+    def window(self) -> Window:
+        """The window of a run that changes machines."""
+        if self.run.window is None:
+            raise ValueError(f"run {self.run.id} has no window")
+        return self.run.window

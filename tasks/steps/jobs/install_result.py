@@ -1,0 +1,219 @@
+"""After the installation: what became of each update, by the package database; also when the installation broke off."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tasks.errors import FleetpatchError
+from tasks.model import (
+    ErrorInfo,
+    InstallResult,
+    PackageState,
+    Update,
+    UpdateResult,
+)
+from tasks.rules.machine_checks.packages import check_kept_conffiles
+from tasks.rules.timing.maintenance_window import compute_overrun_seconds
+from tasks.rules.updates.results import add_repair_results, build_update_results, mark_installed_dependencies, to_update
+from tasks.states import Step, UpdateState
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.jobs.install_log import InstallLog
+from tasks.steps.machine.package_state import (
+    build_package_wait_deadline,
+    build_retry_deadline,
+    read_package_state_with_retry,
+    wait_for_idle_packages,
+)
+from tasks.steps.machine.retry import retry_transient
+
+
+def read_current_versions(context: MachineContext, install_log: InstallLog) -> Mapping[str, str]:
+    """Ask the package database for what is there now of everything that was pending, or half installed."""
+    updates = _list_tracked_updates(context, install_log)
+    if not updates:
+        return {}
+    return retry_transient(
+        context,
+        lambda: context.manager.read_installed_versions(
+            context.transport, updates, deadline=context.build_read_deadline()
+        ),
+        build_retry_deadline(context),
+    )
+
+
+def _list_tracked_updates(context: MachineContext, install_log: InstallLog) -> list[Update]:
+    return [
+        *context.plan.chosen,
+        *(result.update for result in context.plan.skipped),
+        *map(to_update, install_log.repaired_packages),
+    ]
+
+
+def record_install_result(context: MachineContext, install_log: InstallLog) -> MachineState:
+    """Say of each update what became of it, and keep what the package manager says now."""
+    versions, after = _read_settled_versions(context, install_log)
+    who = after.at_work if after else ""
+    chosen = build_update_results(
+        context.plan.chosen, context.packages, versions, install_log.transactions, install_log.not_attempted, who
+    )
+    chosen = tuple(_with_overrun_reason(context, install_log, result) for result in chosen)
+    context.state = _with_install_result(
+        context, install_log, chosen, versions, f"packages were being changed by {who}" if who else ""
+    )
+    return replace(context.state, packages_after=after or read_package_state_with_retry(context))
+
+
+def _read_settled_versions(
+    context: MachineContext, install_log: InstallLog
+) -> tuple[Mapping[str, str], PackageState | None]:
+    """Ask what is there now, and again for what is half changed while somebody else is at work: that is whole soon.
+
+    Returns:
+        id -> version, and the packages' state where that was asked for.
+    """
+    versions, after, until = read_current_versions(context, install_log), None, build_package_wait_deadline(context)
+    there_before = [
+        *(update for update in context.plan.chosen if update.installed),
+        *map(to_update, install_log.repaired_packages),
+    ]
+    while any(update.id not in versions for update in there_before):
+        after = wait_for_idle_packages(context, Step.INSTALL, until, read_package_state_with_retry)
+        versions = read_current_versions(context, install_log)
+        if after.at_work or all(update.id in versions for update in there_before):
+            break
+        after = read_package_state_with_retry(
+            context
+        )  # the next of his transactions may have begun between the two questions
+        if not after.at_work or until.has_passed(context.run_context.clock):
+            break
+    return versions, after
+
+
+def _with_overrun_reason(context: MachineContext, install_log: InstallLog, result: UpdateResult) -> UpdateResult:
+    """Return a result that says so when its transaction went on after the window's end, and why it may have."""
+    for each in install_log.transactions:
+        passed = (
+            compute_overrun_seconds(context.run_context.window, each.ended_at) if each.ended_at is not None else 0.0
+        )
+        if (
+            result.update.id in each.updates
+            and passed > 0
+            and each.started_at is not None
+            and each.ended_at is not None
+        ):
+            took = (each.ended_at - each.started_at).total_seconds()
+            why = (
+                f"its transaction passed the window's end by {passed:.0f} s: it took {took:.0f} s, about "
+                f"{install_log.find_predicted_seconds(each.number):.0f} s were expected, "
+                "and what was begun is never cut short"
+            )
+            return replace(result, reason="; ".join(filter(None, (result.reason, why))))
+    return result
+
+
+def record_partial_result(context: MachineContext, install_log: InstallLog, error: Exception) -> MachineState:
+    """Say what is known of an installation that broke off: no error may hide what was begun. Raises nothing."""
+    try:
+        now = context.manager.read_installed_versions(
+            context.transport, _list_tracked_updates(context, install_log), deadline=context.build_read_deadline()
+        )
+    except FleetpatchError:
+        now = None
+    chosen = build_results_after_abort(context, install_log, now, str(getattr(error, "message", error)))
+    unasked = "" if now is not None else "the package database could not be asked"
+    return _with_install_result(context, install_log, chosen, now or {}, unasked)
+
+
+def build_results_after_abort(
+    context: MachineContext, install_log: InstallLog, now: Mapping[str, str] | None, error: str
+) -> tuple[UpdateResult, ...]:
+    """Return one result for each chosen update of an installation that broke off.
+
+    Args:
+        context: the machine's turn.
+        install_log: what was seen.
+        now: what the package database says; None when it could not be asked.
+        error: why it broke off.
+    """
+    attempted_update_ids = {update_id for transaction in install_log.transactions for update_id in transaction.updates}
+    results = build_update_results(
+        context.plan.chosen, context.packages, now or {}, install_log.transactions, install_log.not_attempted
+    )
+    return tuple(
+        _mark_uncertain(
+            result, install_log.unfinished_update_ids, attempted_update_ids, known=now is not None, error=error
+        )
+        for result in results
+    )
+
+
+def _mark_uncertain(
+    result: UpdateResult, unfinished_update_ids: set[str], attempted_update_ids: set[str], *, known: bool, error: str
+) -> UpdateResult:
+    update = result.update
+    if known and (result.state is UpdateState.INSTALLED or update.id not in unfinished_update_ids):
+        return result
+    if update.id in unfinished_update_ids:
+        reason = f"its installation was begun and its end was not seen: {error}"
+    elif update.id in attempted_update_ids:
+        reason = f"it was worked on, and the package database could not be asked what became of it: {error}"
+    else:
+        why = result.reason if result.state is UpdateState.NOT_ATTEMPTED else error
+        return UpdateResult(update, UpdateState.NOT_ATTEMPTED, why, update.installed)
+    return UpdateResult(update, UpdateState.PENDING, reason, result.version_after)
+
+
+def _with_install_result(
+    context: MachineContext,
+    install_log: InstallLog,
+    chosen: tuple[UpdateResult, ...],
+    versions: Mapping[str, str],
+    unjudged: str,
+) -> MachineState:
+    findings = (*context.state.findings, *check_kept_conffiles(install_log.conffiles))
+    return replace(
+        context.state,
+        install=_build_install_result(context, install_log, chosen, versions, unjudged),
+        findings=findings,
+    )
+
+
+def _build_install_result(
+    context: MachineContext,
+    install_log: InstallLog,
+    chosen: tuple[UpdateResult, ...],
+    versions: Mapping[str, str],
+    unjudged: str,
+) -> InstallResult:
+    skipped = mark_installed_dependencies(context.plan.skipped, versions)
+    ended = [t.ended_at for t in install_log.transactions if t.ended_at is not None]
+    return InstallResult(
+        results=add_repair_results(install_log.repaired_packages, (*chosen, *skipped), versions, unjudged),
+        transactions=tuple(install_log.transactions),
+        job_ids=tuple(install_log.jobs),
+        conffiles=tuple(install_log.conffiles),
+        unasked=tuple(
+            f"{result.update.id} {result.update.installed} -> {result.version_after}"
+            for result in skipped
+            if result.state is UpdateState.INSTALLED
+        ),
+        overrun_seconds=max(
+            (compute_overrun_seconds(context.run_context.window, moment) for moment in ended), default=0.0
+        ),
+        error=ErrorInfo("JobError", "; ".join(install_log.errors)) if install_log.errors else None,
+        staged_bytes=context.plan.download_bytes if install_log.staged_seconds is not None else None,
+        staged_seconds=install_log.staged_seconds,
+    )
+
+
+def find_retry_candidates(
+    context: MachineContext, install_log: InstallLog, now: Mapping[str, str]
+) -> tuple[Update, ...]:
+    """Return updates that are untouched because another one in their transaction failed, or kept it from beginning."""
+    failed = [t for t in install_log.transactions if t.exit_code != 0 and len(t.updates) > 1]
+    names = {update_id for transaction in failed for update_id in transaction.updates} | install_log.rejected_update_ids
+    return tuple(
+        update
+        for update in context.plan.chosen
+        if update.id in names and update.installed is not None and now.get(update.id) == update.installed
+    )

@@ -1,0 +1,203 @@
+"""Turns the records that a package job wrote into its result. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tasks.model import TransactionResult
+from tasks.protocols.package_manager import FailureCause, Transaction
+from tasks.protocols.transport import JobPhase, ScriptRecord
+from tasks.steps.jobs.watch import EndedJob
+
+_MAX_NUMBER = 1e15  # of any number in a job's record; beyond, it is nonsense
+
+
+_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970, in the year 5138
+
+
+_REJECTION_REASONS = {
+    "removals": "it would have removed packages",
+    "anew": "it would have installed anew what was removed after the assessment",
+    "unexpected": "it would have changed packages that were not chosen",
+    "excluded": "it would have installed or removed packages that are excluded",
+}
+"""Why a transaction was not begun for what it would have done."""
+
+
+_LOCK_TIMEOUT_REASON = "somebody else held the package manager's lock for as long as could be waited for it: {}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a job did.
+
+    Attributes:
+        transactions: the ones that were begun.
+        not_attempted: update id -> why its transaction was not begun.
+        conffiles: configuration files that were kept, since they were edited by hand -> where their new version lies.
+        log: raw output of the package manager (untrusted text).
+        error: how the job as a whole went wrong, or "".
+        is_lost: whether its process is gone without a result.
+        refusals: why transactions were not begun, also those that name no updates.
+        rejected_update_ids: ids of updates whose transaction was not begun because of what one of several in it would
+            have caused.
+    """
+
+    job_id: str
+    transactions: tuple[TransactionResult, ...]
+    not_attempted: Mapping[str, str]
+    conffiles: Mapping[str, str]
+    log: str
+    error: str = ""
+    is_lost: bool = False
+    refusals: tuple[str, ...] = ()
+    rejected_update_ids: tuple[str, ...] = ()
+
+
+def build_job_result(job_id: str, ended_job: EndedJob, transactions: Sequence[Transaction], skew: float) -> JobResult:
+    """Build a job's result from its records. Pure.
+
+    Args:
+        job_id: of the job.
+        ended_job: what was read of it.
+        transactions: what it was asked to do.
+        skew: machine's clock minus ours, in seconds.
+    """
+    builder = _JobResultBuilder({transaction.number: transaction for transaction in transactions}, skew)
+    for event in ended_job.events:
+        builder.add_record(event)
+    error = ""
+    if ended_job.phase is JobPhase.LOST:
+        error = "the job's process is gone and left no result: a power cut, or it was killed"
+    elif ended_job.exit_code:
+        error = f"the job ended with exit code {ended_job.exit_code}"
+    lost = ended_job.phase is JobPhase.LOST
+    return JobResult(
+        job_id,
+        tuple(builder.started_transactions.values()),
+        builder.not_attempted,
+        builder.conffiles,
+        ended_job.log,
+        error,
+        lost,
+        tuple(builder.refusals),
+        _find_rejected_updates(ended_job.events, builder.transactions_by_number),
+    )
+
+
+@dataclass(slots=True)
+class _JobResultBuilder:
+    """What is known of a job so far, record by record."""
+
+    transactions_by_number: Mapping[int, Transaction]
+    clock_skew_seconds: float
+    started_transactions: dict[int, TransactionResult] = field(default_factory=dict)
+    download_starts: dict[int, datetime | None] = field(default_factory=dict)
+    not_attempted: dict[str, str] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+    conffiles: dict[str, str] = field(default_factory=dict)
+
+    def add_record(self, event: ScriptRecord) -> None:
+        if event.get("kind") == "conffile":
+            self.conffiles[str(event.get("path", ""))] = str(event.get("kept_as") or "")
+        transaction = self.transactions_by_number.get(int(parse_number(event.get("number"), -1)))
+        if transaction is None:
+            return
+        match event.get("kind"):
+            case "download_started":
+                self.download_starts[transaction.number] = _parse_record_time(event, self.clock_skew_seconds)
+            case "transaction_started":
+                number, at = transaction.number, _parse_record_time(event, self.clock_skew_seconds)
+                self.started_transactions[number] = TransactionResult(
+                    number, _list_update_ids(transaction), at, None, None
+                )
+            case "transaction_ended":
+                self._add_end(event, transaction)
+            case "not_attempted":
+                self._add_not_attempted(transaction, describe_not_attempted(event, transaction))
+            case _:
+                pass
+
+    def _add_end(self, event: ScriptRecord, transaction: Transaction) -> None:
+        """Take in an end; of one that was not begun it is that of its download, which failed."""
+        number = transaction.number
+        if number not in self.started_transactions and number not in self.download_starts:
+            return
+        if _is_locked_out(event):
+            self._add_not_attempted(transaction, _LOCK_TIMEOUT_REASON.format(event["error"]))
+            return
+        since = (
+            self.started_transactions[number].started_at
+            if number in self.started_transactions
+            else self.download_starts[number]
+        )
+        self.started_transactions[number] = TransactionResult(
+            number,
+            _list_update_ids(transaction),
+            since,
+            _parse_record_time(event, self.clock_skew_seconds),
+            int(parse_number(event.get("exit_code"), -1)),
+            str(event.get("error") or ""),
+        )
+
+    def _add_not_attempted(self, transaction: Transaction, reason: str) -> None:
+        self.started_transactions.pop(transaction.number, None)
+        self.refusals.append(reason)
+        self.not_attempted.update(dict.fromkeys(_list_update_ids(transaction), reason))
+
+
+def _list_update_ids(transaction: Transaction) -> tuple[str, ...]:
+    return tuple(update.id for update in transaction.updates)
+
+
+def _is_locked_out(event: ScriptRecord) -> bool:
+    """Whether a transaction ended without having begun: the package manager's lock was somebody else's all the time."""
+    return bool(parse_number(event.get("exit_code"), -1)) and _find_cause(event) == FailureCause.LOCK
+
+
+def _find_cause(event: ScriptRecord) -> str:
+    """Return why a transaction failed, as the job says; of a job that an older version began, from before its words."""
+    return str(event.get("cause") or str(event.get("error") or "").partition(":")[0])
+
+
+def _find_rejected_updates(events: Sequence[ScriptRecord], by_number: Mapping[int, Transaction]) -> tuple[str, ...]:
+    refused = [
+        by_number.get(int(parse_number(event.get("number"), -1)))
+        for event in events
+        if event.get("kind") == "not_attempted" and event.get("why") in _REJECTION_REASONS
+    ]
+    return tuple(update.id for part in refused if part and len(part.updates) > 1 for update in part.updates)
+
+
+def describe_not_attempted(event: ScriptRecord, transaction: Transaction) -> str:
+    """Return why a transaction was not begun, with the arithmetic where time was the reason."""
+    detail = str(event.get("detail") or "")
+    match event.get("why"):
+        case "window":
+            late = parse_number(event.get("at"), 0.0) - transaction.latest_start
+            return f"no time left: {_describe_available_time(transaction)}; its turn came {late:.0f} s later"
+        case "download":
+            return f"no time left: {_describe_available_time(transaction)}; its download was not over by then"
+        case "stop":
+            return "the run was asked to stop before its turn came"
+        case other:
+            return f"{_REJECTION_REASONS.get(str(other), other)}: {detail}"
+
+
+def _describe_available_time(transaction: Transaction) -> str:
+    """Return how long a transaction takes and when it could have begun, in words."""
+    latest = transaction.latest_start if transaction.stop_at is None else transaction.stop_at
+    until = datetime.fromtimestamp(latest, UTC)
+    what = "could have begun until" if transaction.stop_at is None else "had time until"
+    return f"it needs about {transaction.predicted_seconds:.0f} s and {what} {until:%H:%M:%S} UTC"
+
+
+def parse_number(value: object, default: float) -> float:
+    """Return a number of a record; the default when it is none, or not a sensible one."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER
+    return float(value) if usable else default  # type: ignore[arg-type]  # usable is what says so
+
+
+def _parse_record_time(event: ScriptRecord, skew: float) -> datetime | None:
+    at = parse_number(event.get("at"), 0.0)
+    return datetime.fromtimestamp(at - skew, UTC) if at > 0 and 0 < at - skew < _MAX_EPOCH_SECONDS else None

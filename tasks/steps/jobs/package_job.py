@@ -1,0 +1,118 @@
+"""Runs one job of the package manager, from its journal entry to its result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.errors import ConnectionLost, FleetpatchError
+from tasks.model import JobOutput, Update
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import JobKind as Kind
+from tasks.protocols.package_manager import Transaction
+from tasks.protocols.transport import Job, ScriptRecord
+from tasks.rules.updates.selection import get_exclude_name_masks
+from tasks.states import Step
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.jobs.job_result import JobResult, build_job_result, parse_number
+from tasks.steps.jobs.submission import submit_job
+from tasks.steps.jobs.watch import watch_job
+from tasks.steps.machine.machine_lock import with_lock_token
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedJob:
+    """A job that may have been started: what it does, and its transactions."""
+
+    kind: Kind
+    transactions: tuple[Transaction, ...]
+
+
+def run_job(
+    context: MachineContext,
+    kind: Kind,
+    number: int,
+    transactions: Sequence[Transaction],
+    deadline: Deadline,
+    *,
+    submitted_jobs: dict[str, SubmittedJob],
+    allowed: Sequence[Update] = (),
+) -> JobResult:
+    """Start a job (or attach to it, when this run started it before) and follow it to its end.
+
+    Args:
+        context: the machine's turn.
+        kind: what the job does.
+        number: tells jobs of one kind in one run apart.
+        transactions: what it is to do.
+        deadline: when to stop watching. The job minds its own latest starts.
+        submitted_jobs: gets the job by its id before anything can have happened on the machine: no error hides it.
+        allowed: other updates that may change along with them.
+    """
+    job_id = journal.build_job_id(context.run_context.run.id, context.name, kind.value, number)
+    plan: dict[str, object] = {
+        str(t.number): {
+            "updates": [u.id for u in t.updates],
+            "latest_start": t.latest_start,
+            "predicted": t.predicted_seconds,
+            **({} if t.stop_at is None else {"stop_at": t.stop_at}),
+        }
+        for t in transactions
+    }
+    journal.record_start(context, Step.INSTALL, kind.value, job_id, {"transactions": plan})
+    options = context.run_context.options
+    script = context.manager.build_job_script(
+        kind,
+        transactions,
+        allowed=allowed,
+        allow_removals=options.allow_removals,
+        excluded=get_exclude_name_masks(options.selection),
+    )
+    script = with_lock_token(context, script)
+    submitted_jobs[job_id] = SubmittedJob(kind, tuple(transactions))
+    try:
+        submit_job(context, Job(job_id, script))
+    except ConnectionLost:
+        raise
+    except FleetpatchError as error:  # the machine answered, and would not
+        del submitted_jobs[job_id]
+        journal.record_end(context, Step.INSTALL, kind.value, job_id, {"phase": "refused", "error": error.message})
+        raise
+    reporter = JobProgressReporter(context, kind, transactions)
+    ended_job = watch_job(context, job_id, reporter.report_record, deadline)
+    context.run_context.records.save(JobOutput(context.run_context.run.id, context.name, job_id, ended_job.log))
+    job_result = build_job_result(job_id, ended_job, transactions, context.facts.clock_skew_seconds)
+    journal.record_end(
+        context, Step.INSTALL, kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
+    )
+    return job_result
+
+
+class JobProgressReporter:
+    """Turns a job's records into progress."""
+
+    def __init__(self, context: MachineContext, kind: Kind, transactions: Sequence[Transaction]) -> None:
+        self._context = context
+        self._verb = {Kind.STAGE: "downloading", Kind.INSTALL: "installing", Kind.REPAIR: "repairing"}[kind]
+        self._is_downloading = False
+        self._update_count = max(1, sum(len(t.updates) for t in transactions))
+        self._updates_per_transaction = {t.number: len(t.updates) for t in transactions}
+        self._ended_count = 0
+
+    def report_record(self, event: ScriptRecord) -> None:
+        """Report the progress that a record of the job shows, if any."""
+        number = int(parse_number(event.get("number"), -1))
+        if event.get("kind") != "progress":
+            self._is_downloading = event.get("kind") == "download_started"
+        if event.get("kind") in {"transaction_ended", "not_attempted"}:
+            self._ended_count += self._updates_per_transaction.get(number, 0)
+            self._report(
+                self._ended_count / self._update_count, f"{self._verb}: {self._ended_count} of {self._update_count}"
+            )
+        elif event.get("kind") == "progress":
+            share = self._updates_per_transaction.get(number, 0) * parse_number(event.get("percent"), 0.0) / 100
+            what = str(event.get("update") or event.get("action") or "")[:60]
+            verb = "downloading" if self._is_downloading else self._verb
+            self._report((self._ended_count + share) / self._update_count, f"{verb} {what}")
+
+    def _report(self, fraction: float, message: str) -> None:
+        self._context.run_context.listener.on_progress(self._context.name, Step.INSTALL, min(1.0, fraction), message)

@@ -1,0 +1,126 @@
+"""Finds in the journal what a run ordered on a machine before this process resumed it, to attach to it."""
+
+from collections.abc import Mapping
+
+from tasks.errors import RecordsError
+from tasks.model import Update
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import JobKind as Kind
+from tasks.protocols.package_manager import Transaction
+from tasks.protocols.records import JournalMark
+from tasks.protocols.transport import JobPhase
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.jobs.watch import POLL_TIMEOUT_SECONDS, forward_stop
+from tasks.steps.machine.machine_lock import announce_attempt
+from tasks.steps.machine.retry import retry_transient
+
+
+def find_submitted_transactions(context: MachineContext, kind: Kind, number: int) -> tuple[Transaction, ...]:
+    """Return the transactions of a job that this run may have started already; empty when it has not.
+
+    A run that is being stopped asks the machine: a job that did not reach it is not begun any more.
+
+    Args:
+        context: the machine's turn.
+        kind: what the job does.
+        number: tells jobs of one kind in one run apart.
+
+    Raises:
+        RecordsError: the journal's entry of that job makes no sense.
+        TransportError: a run that is being stopped could not ask the machine.
+    """
+    if not context.state.was_started:
+        return ()
+    wanted = journal.build_job_id(context.run_context.run.id, context.name, kind.value, number)
+    for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
+        if entry.mark is JournalMark.BEFORE and entry.key == wanted:
+            try:
+                parts = _parse_transactions(entry.detail.get("transactions"), _index_updates(context))
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                raise RecordsError(
+                    f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {error!r}",
+                    machine=context.name,
+                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+                ) from error
+            return (
+                () if context.run_context.stop_token.is_stopping and _is_unknown_to_machine(context, wanted) else parts
+            )
+    return ()
+
+
+def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
+    """Whether the machine knows nothing of a job that was about to be submitted. A run that stops begins none.
+
+    It hears of this attempt first: an order that an earlier one still has on its way must not come after the look. An
+    order that is held up there keeps it from hearing that, but not from hearing that the job is to stop.
+    """
+    clock = context.run_context.clock
+    forward_stop(context, job_id)
+    until = Deadline.after(clock, context.run_context.options.max_unreachable_seconds)
+    retry_transient(context, lambda: announce_attempt(context), until)
+    view = retry_transient(
+        context, lambda: context.transport.poll_job(job_id, deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS)), until
+    )
+    return view.phase is JobPhase.ABSENT
+
+
+def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
+    """Return the boot id at which this run may have ordered a reboot already, or ""."""
+    if not context.state.was_started:
+        return ""
+    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    ordered = [
+        e.key for e in entries if e.mark is JournalMark.BEFORE and e.act == "reboot" and e.detail.get("early") is early
+    ]
+    return ordered[-1] if ordered else ""
+
+
+def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...]:
+    """Return the units of a job that restarts services and that this run may have started already; empty: it has not.
+
+    Args:
+        context: the machine's turn.
+        act: of its journal entry.
+
+    Raises:
+        RecordsError: the journal's entry of that job makes no sense.
+        TransportError: a run that is being stopped could not ask the machine.
+    """
+    if not context.state.was_started:
+        return ()
+    for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
+        if entry.mark is JournalMark.BEFORE and entry.act == act:
+            units = entry.detail.get("units")
+            if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
+                raise RecordsError(
+                    f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {units!r:.200}",
+                    machine=context.name,
+                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+                )
+            return (
+                ()
+                if context.run_context.stop_token.is_stopping and _is_unknown_to_machine(context, entry.key)
+                else tuple(units)
+            )
+    return ()
+
+
+def _index_updates(context: MachineContext) -> Mapping[str, Update]:
+    planned = [*context.plan.chosen, *(result.update for result in context.plan.skipped)]
+    return {update.id: update for update in (*context.packages.updates, *planned)}
+
+
+def _parse_transactions(detail: object, known: Mapping[str, Update]) -> tuple[Transaction, ...]:
+    if not isinstance(detail, Mapping):
+        return ()
+    return tuple(
+        Transaction(
+            number=int(number),
+            updates=tuple(known[name] for name in part["updates"] if name in known),
+            latest_start=float(part["latest_start"]),
+            predicted_seconds=float(part["predicted"]),
+            stop_at=None if part.get("stop_at") is None else float(part["stop_at"]),
+        )
+        for number, part in sorted(detail.items(), key=lambda item: int(item[0]))
+    )

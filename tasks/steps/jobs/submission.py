@@ -1,0 +1,43 @@
+"""Starts a job on a machine. It asks again after transient errors; the machine starts a job only once."""
+
+from tasks.errors import (
+    ConnectionLost,
+    RecordsError,
+    TransportError,
+)
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Job, JobStatus
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.retry import retry_transient
+
+SUBMIT_TIMEOUT_SECONDS = 120.0  # one try to submit a job, reconnecting included
+
+
+def submit_job(context: MachineContext, job: Job) -> None:
+    """Start a job, or attach to it. When the connection is cut meanwhile, it asks again; the job is started once.
+
+    Raises:
+        ConnectionLost: the machine stayed out of touch; the job may be running.
+        FleetpatchError: the machine would not start it.
+    """
+    clock = context.run_context.clock
+    until = Deadline.after(clock, context.run_context.options.max_unreachable_seconds)
+    try:
+        retry_transient(context, lambda: _start_job(context, job), until)
+    except TransportError as error:
+        raise ConnectionLost(
+            f"out of touch while job {job.id} was handed over: {error.message}",
+            machine=context.name,
+            hint="The job may be running. Assess the machine once it can be reached: its package database tells.",
+        ) from error
+
+
+def _start_job(context: MachineContext, job: Job) -> JobStatus:
+    # this process may have been held up since it asked the last time
+    if not context.run_context.stop_token.still_holds_lease():
+        raise RecordsError(
+            "somebody else has taken this run over, so nothing more is begun from here",
+            machine=context.name,
+            hint="See the run: its new holder goes on with it.",
+        )
+    return context.transport.start_job(job, deadline=Deadline.after(context.run_context.clock, SUBMIT_TIMEOUT_SECONDS))

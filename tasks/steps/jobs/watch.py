@@ -1,0 +1,204 @@
+"""Watches a job on a machine until it ends, also when the connection breaks in between."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tasks.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    FleetpatchError,
+    HostKeyMismatch,
+    HostKeyUnknown,
+    JobLost,
+)
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import JobPhase, JobStatus, Script, ScriptRecord
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, is_transient
+
+logger = logging.getLogger(__name__)
+
+POLL_TIMEOUT_SECONDS = 60.0  # one look at a job, reconnecting included
+SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = (
+    1.0,
+    4.0,
+)  # while a job tells of its progress: each look is a session of sudo's
+STOPPING_PAUSE_SECONDS = (
+    2.0  # of a run that was asked to stop: somebody waits for its end, or is about to end this process
+)
+STOP_CHECK_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
+MAX_UNEXPECTED_ERRORS = 3
+"""Looks in a row that may end in a refused login or nonsense: while sudo, PAM or the C library are being replaced, that
+passes. More often would lock accounts."""
+MAX_LOG_CHARACTERS = 4 * 1024 * 1024  # what is kept of a job's raw output
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that has ended: every record that it wrote, its raw output, and how it ended."""
+
+    phase: JobPhase
+    exit_code: int | None
+    events: tuple[ScriptRecord, ...]
+    log: str
+
+
+@dataclass(slots=True)
+class _JobReader:
+    """What was read of a job so far."""
+
+    on_event: Callable[[ScriptRecord], None]
+    events: list[ScriptRecord] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    events_offset: int = 0
+    log_offset: int = 0
+
+    def add_status(self, view: JobStatus) -> None:
+        self.events_offset, self.log_offset = view.events_offset, view.log_offset
+        for event in view.events:
+            self.events.append(event)
+            self.on_event(event)
+        if sum(map(len, self.log)) < MAX_LOG_CHARACTERS:
+            self.log.append(view.log)
+
+
+def watch_job(
+    context: MachineContext, job_id: str, on_event: Callable[[ScriptRecord], None], deadline: Deadline
+) -> EndedJob:
+    """Read a job's records until it has ended.
+
+    A lost line is no reason to stop: the job goes on without us, so it is looked for again until the deadline. A run
+    that was asked to stop passes that on to the job, which then ends between two transactions.
+
+    Args:
+        context: the machine's turn.
+        job_id: of a job that was started.
+        on_event: called for each record, in order.
+        deadline: when to stop watching; the job itself is never stopped by it.
+
+    Raises:
+        ConnectionLost: the machine was out of touch when the deadline came.
+        DeadlineExceeded: the machine answers, and the deadline came while the job was running.
+        JobLost: the machine answers, and knows nothing of the job.
+    """
+    clock = context.run_context.clock
+    reader = _JobReader(on_event)
+    poll_interval, unexpected_errors, stop_sent = _PollInterval(clock.now()), 0, False
+    while True:
+        if context.run_context.stop_token.is_stopping and not stop_sent:
+            stop_sent = forward_stop(context, job_id)
+        try:
+            view = context.transport.poll_job(
+                job_id,
+                events_from=reader.events_offset,
+                log_from=reader.log_offset,
+                deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS),
+            )
+        except FleetpatchError as error:
+            unexpected_errors = 0 if is_transient(error) else unexpected_errors + 1
+            if (
+                deadline.has_passed(clock)
+                or unexpected_errors > MAX_UNEXPECTED_ERRORS
+                or isinstance(error, HostKeyMismatch | HostKeyUnknown)
+            ):
+                raise _build_unreachable_error(context, job_id, error) from error
+            clock.sleep(min(LONGEST_PAUSE_SECONDS, max(0.0, deadline.remaining_seconds(clock))))
+            continue
+        unexpected_errors = 0
+        reader.add_status(view)
+        if _is_fully_read(view):
+            return _build_ended_job(context, view, reader)
+        if view.phase is not JobPhase.RUNNING:
+            continue  # it has ended, and there is more to read
+        if deadline.has_passed(clock):
+            raise _build_still_running_error(context, job_id)
+        pause = poll_interval.find_next_seconds(view.events, clock.now())
+        if context.run_context.stop_token.is_stopping:
+            pause = min(STOPPING_PAUSE_SECONDS, pause)
+        if pause >= LONGEST_PAUSE_SECONDS:  # opening a connection anew costs less than to hold hundreds that are idle
+            context.transport.close()
+        _sleep_unless_stopped(context, pause)
+
+
+@dataclass(slots=True)
+class _PollInterval:
+    """How long to wait until a job is looked at again: shortly when something is about to happen, longer when not.
+
+    Attributes:
+        transaction_started_at: when the job last wrote a record other than progress, for example the start of a
+            transaction.
+        seconds: the last pause.
+    """
+
+    transaction_started_at: datetime
+    seconds: float = FIRST_PAUSE_SECONDS
+
+    def find_next_seconds(self, events: Sequence[ScriptRecord], now: datetime) -> float:
+        """Return the next pause, after a look that brought these records."""
+        if not events:
+            self.seconds = min(LONGEST_PAUSE_SECONDS, self.seconds * 1.3)
+        elif events[-1].get("kind") != "progress":
+            self.transaction_started_at, self.seconds = now, FIRST_PAUSE_SECONDS
+        else:  # a third of the time that its transaction will still take, if it goes on as it did
+            percent = events[-1].get("percent")
+            done = percent / 100 if isinstance(percent, int | float) and 1 <= percent <= 100 else 0.01
+            left = (now - self.transaction_started_at).total_seconds() * (1 - done) / done
+            self.seconds = min(LONGEST_PROGRESS_PAUSE_SECONDS, max(SHORTEST_PROGRESS_PAUSE_SECONDS, left / 3))
+        return self.seconds
+
+
+def _sleep_unless_stopped(context: MachineContext, seconds: float) -> None:
+    """Let time pass; when the run is asked to stop meanwhile, only until then."""
+    stopping = context.run_context.stop_token.is_stopping
+    while seconds > 0 and context.run_context.stop_token.is_stopping is stopping:
+        context.run_context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
+        seconds -= STOP_CHECK_SECONDS
+
+
+def request_job_stop(context: MachineContext, job_id: str) -> None:
+    """Ask a job to end between two transactions."""
+    script = Script("job_stop", {"id": job_id})
+    context.transport.run_script(script, deadline=Deadline.after(context.run_context.clock, POLL_TIMEOUT_SECONDS))
+
+
+def forward_stop(context: MachineContext, job_id: str) -> bool:
+    """Ask a job to stop and return whether that arrived. When it did not, the job is watched all the same."""
+    try:
+        request_job_stop(context, job_id)
+    except FleetpatchError as error:
+        logger.info("%s: job %s could not be asked to stop: %s", context.name, job_id, error.message)
+        return False
+    return True
+
+
+def _is_fully_read(view: JobStatus) -> bool:
+    """Whether the job has ended and everything it wrote has been read."""
+    return view.phase is not JobPhase.RUNNING and not view.events and not view.log
+
+
+def _build_ended_job(context: MachineContext, view: JobStatus, reader: _JobReader) -> EndedJob:
+    if view.phase is JobPhase.ABSENT:
+        raise JobLost(
+            f"job {view.job_id} is not known on the machine",
+            machine=context.name,
+            hint="Its directory is gone. What it did is asked of the package database.",
+        )
+    return EndedJob(view.phase, view.exit_code, tuple(reader.events), "".join(reader.log))
+
+
+def _build_unreachable_error(context: MachineContext, job_id: str, error: FleetpatchError) -> ConnectionLost:
+    return ConnectionLost(
+        f"out of touch while job {job_id} was running: {error.message}",
+        machine=context.name,
+        hint="The job may still run, or have ended by itself. Assess the machine once it can be reached.",
+    )
+
+
+def _build_still_running_error(context: MachineContext, job_id: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"job {job_id} was still running when watching it ended",
+        machine=context.name,
+        hint="It is left to end by itself. Assess the machine later: its package database tells.",
+    )

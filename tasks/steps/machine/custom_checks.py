@@ -1,0 +1,121 @@
+"""Owners' own checks: a command on the machine, or a connection or page asked for from the controller."""
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from urllib.error import HTTPError
+from urllib.request import HTTPRedirectHandler
+
+from inventory.machine import Check, CheckKind, CheckLevel
+from inventory.schema.network_targets import parse_tcp_target
+from tasks.errors import TransportError
+from tasks.model import Finding
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script
+from tasks.rules.url_redaction import redact_url
+from tasks.states import FindingLevel
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.http_client import HTTP_OPENER, build_http_request, describe_http_error
+
+COMMAND_GRACE_SECONDS = 15.0  # on top of a command's own timeout, for the way there and back
+
+
+def run_check(context: MachineContext, check: Check) -> Finding:
+    """Ask one check and return what it found. Only a command's transport can raise (TransportError)."""
+    match check.kind:
+        case CheckKind.COMMAND:
+            problem = _check_command(context, check)
+        case CheckKind.TCP:
+            problem = _check_within_timeout(check, lambda: _check_tcp(context.state.machine.address, check))
+        case CheckKind.HTTP:
+            problem = _check_within_timeout(check, lambda: _check_http(check))
+    if not problem:
+        return Finding(check.name, FindingLevel.GOOD, f"{check.kind} {_format_target(check)}: good")
+    return _build_failed_finding(check, problem)
+
+
+def run_all_checks(context: MachineContext) -> tuple[Finding, ...]:
+    """Ask all of the owner's checks for somebody who only looks; what can't be asked at all is told in the same way."""
+    return tuple(
+        _try_check(context, check) for check in (*context.state.machine.pre_checks, *context.state.machine.probes)
+    )
+
+
+def _try_check(context: MachineContext, check: Check) -> Finding:
+    try:
+        return run_check(context, check)
+    except TransportError as error:
+        return _build_failed_finding(check, f"it could not be asked: {error.message}", error.hint)
+
+
+def _build_failed_finding(check: Check, problem: str, remedy: str = "") -> Finding:
+    level = FindingLevel.BLOCK if check.level is CheckLevel.BLOCK else FindingLevel.WARN
+    own = "This is the machine owner's own check."
+    return Finding(check.name, level, f"{check.kind} {_format_target(check)}: {problem}", f"{remedy} {own}".strip())
+
+
+def _format_target(check: Check) -> str:
+    """Return a target for people: of a URL neither login nor query, where passwords and tokens stand."""
+    return redact_url(check.target) if check.kind is CheckKind.HTTP else check.target
+
+
+def _check_command(context: MachineContext, check: Check) -> str:
+    deadline = Deadline.after(context.run_context.clock, check.timeout_seconds + COMMAND_GRACE_SECONDS)
+    parameters = {"command": check.target, "timeout": f"{check.timeout_seconds:.0f}"}
+    answer = context.transport.run_script(Script("probe", parameters), deadline=deadline).find_records("probe")
+    if not answer:
+        return "the machine gave no answer"
+    code, text = answer[0].get("exit_code"), str(answer[0].get("text", "")).strip()
+    return "" if code == 0 else f"exit code {code}: {text[-300:]}"
+
+
+def _check_within_timeout(check: Check, question: Callable[[], str]) -> str:
+    """Ask in a thread of its own, which is left behind when there is no answer in time.
+
+    A socket's own timeout is that of one read: looking up names, many addresses, redirects and an answer that comes
+    byte by byte take several of them.
+    """
+    answer: Future[str] = Future()
+
+    def run_question() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            answer.set_exception(error)
+
+    threading.Thread(target=run_question, name=f"check {check.name}", daemon=True).start()
+    try:
+        return answer.result(check.timeout_seconds)
+    except TimeoutError:
+        return f"no answer in {check.timeout_seconds:g} s"
+
+
+def _check_tcp(address: str, check: Check) -> str:
+    try:
+        host, port = parse_tcp_target(check.target)
+    except ValueError as error:
+        return f"the target is not HOST:PORT or PORT: {error}"
+    try:
+        with socket.create_connection((host or address, port), timeout=check.timeout_seconds):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
+def _check_http(check: Check) -> str:
+    try:
+        request = build_http_request(check.target)
+    except ValueError as error:
+        return f"the target is not an http or https URL that can be asked: {error}"
+    try:
+        with HTTP_OPENER.open(request, timeout=check.timeout_seconds) as answer:
+            return "" if 200 <= answer.status < 400 else f"status {answer.status}"
+    except HTTPError as error:
+        with error:
+            if error.msg.startswith(HTTPRedirectHandler.inf_msg):
+                return f"status {error.code}: redirects without end"
+            return "" if 300 <= error.code < 400 else describe_http_error(error)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return describe_http_error(error)

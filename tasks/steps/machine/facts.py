@@ -1,0 +1,192 @@
+"""Facts: what a machine says of itself, asked in one round trip and believed only when it makes sense."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.errors import ProtocolViolation
+from tasks.model import Disk, Facts, Services
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.transport import Script, ScriptResult, Transport
+from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
+
+_MAX_EPOCH_SECONDS = 1e11
+"""Seconds since 1970, in the year 5138: a clock or an uptime beyond is nonsense, and no calendar could show it."""
+_MAX_BYTES = 2**62
+"""Of bytes or inodes: some file systems claim any number, and records hold 64 bits."""
+
+
+MAX_ROUND_TRIP_SECONDS = 10.0
+"""A round trip that is no longer tells the difference of two clocks to 5 seconds, which is all that is warned of."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _OsRecord(_Record):
+    id: str
+    version: str
+    name: str
+
+
+class _KernelRecord(_Record):
+    release: str
+    arch: str
+    boot_id: str
+    uptime: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
+
+
+class _ClockRecord(_Record):
+    epoch: float = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
+
+
+class _PrivilegeRecord(_Record):
+    way: str
+
+
+class _RunnerRecord(_Record):
+    name: str
+    can_reboot: bool
+
+
+class _DiskRecord(_Record):
+    role: str
+    mount: str
+    total_kib: int = Field(ge=0)
+    free_kib: int
+    free_inodes: int | None = Field(default=None, ge=0)
+    read_only: bool
+
+
+class _NamedRecord(_Record):
+    name: str = Field(min_length=1)
+
+
+class _SocketRecord(_NamedRecord):
+    uid: int | None = None
+    program: str = ""
+    cgroup: str = ""
+
+
+class _PortsRecord(_Record):
+    ephemeral: str
+    reserved: str
+
+
+class _ServicesRecord(_Record):
+    failed_known: bool
+    listening_known: bool
+
+
+_RecordType = TypeVar("_RecordType", bound=_Record)
+
+
+def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
+    """Ask a machine for its facts.
+
+    Raises:
+        TransportError: the way to it failed.
+        ProtocolViolation: what it said makes no sense; the message names the record.
+    """
+    asked = clock.now()
+    answer = transport.run_script(Script("facts"), deadline=deadline)
+    answered = clock.now()
+    system = _parse_single_record(answer, "os", _OsRecord)
+    kernel = _parse_single_record(answer, "kernel", _KernelRecord)
+    runner = _parse_single_record(answer, "runner", _RunnerRecord)
+    # The machine read its clock between question and answer: the middle is off by half the round trip at most.
+    middle = (asked.timestamp() + answered.timestamp()) / 2
+    epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
+    return Facts(
+        os_id=system.id,
+        os_version=system.version,
+        os_name=system.name,
+        kernel=kernel.release,
+        arch=kernel.arch,
+        boot_id=kernel.boot_id,
+        uptime_seconds=kernel.uptime or 0.0,
+        clock_skew_seconds=epoch - middle,
+        privilege=_parse_single_record(answer, "privilege", _PrivilegeRecord).way,
+        managers=_parse_names(answer, "manager"),
+        job_runner=runner.name,
+        can_reboot=runner.can_reboot,
+        disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),
+        services=_parse_services(answer),
+        boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
+    )
+
+
+def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
+    """Ask a machine for its facts, among them a clock that deadlines on the machine can be told in.
+
+    The difference of the clocks is known to half a round trip. When the answer took long (the line hung, or this
+    process was held up) it is asked once more; and when that takes long too, the machine's clock is taken for as far
+    behind as it may be, so that nothing on the machine begins later than it may.
+
+    Raises:
+        TransportError: the way to it failed.
+        ProtocolViolation: what it said makes no sense; the message names the record.
+    """
+    for _ in range(2):
+        asked = clock.now()
+        facts = read_facts(transport, clock, deadline)
+        took = (clock.now() - asked).total_seconds()
+        if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
+            return facts
+    return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
+
+
+def _to_disk(record: _DiskRecord) -> Disk:
+    return Disk(
+        mount=record.mount,
+        role=record.role,
+        total_bytes=min(_MAX_BYTES, record.total_kib * 1024),
+        free_bytes=min(_MAX_BYTES, max(0, record.free_kib) * 1024),  # below zero when only root may still write
+        free_inodes=None if record.free_inodes is None else min(_MAX_BYTES, record.free_inodes),
+        read_only=record.read_only,
+    )
+
+
+def _parse_services(answer: ScriptResult) -> Services:
+    services_record = _parse_single_record(answer, "services", _ServicesRecord)
+    ports = next(iter(_parse_records(answer, "ports", _PortsRecord)), _PortsRecord(ephemeral="", reserved=""))
+    sockets = (
+        ListeningSocket(s.name, s.uid, s.program, s.cgroup) for s in _parse_records(answer, "socket", _SocketRecord)
+    )
+    found = find_service_listeners(sockets, ports.ephemeral, ports.reserved)
+    return Services(
+        failed=_parse_names(answer, "service"),
+        listening=tuple(dict.fromkeys(each.name for each in found)),
+        known=services_record.failed_known or services_record.listening_known,
+        listeners=found,
+    )
+
+
+def _parse_names(answer: ScriptResult, kind: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found.name for found in _parse_records(answer, kind, _NamedRecord)))
+
+
+def _parse_single_record(answer: ScriptResult, kind: str, model: type[_RecordType]) -> _RecordType:
+    found = tuple(_parse_records(answer, kind, model))
+    if len(found) != 1:
+        raise ProtocolViolation(
+            f"the machine's facts have {len(found)} records '{kind}' where one is due "
+            f"(exit code {answer.exit_code}): {answer.unframed_output[-500:]}",
+            hint="Look at what /bin/sh and awk do on that machine.",
+        )
+    return found[0]
+
+
+def _parse_records(answer: ScriptResult, kind: str, model: type[_RecordType]) -> Iterable[_RecordType]:
+    for record in answer.find_records(kind):
+        try:
+            yield model.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ProtocolViolation(
+                f"the machine's facts make no sense: {kind}.{where}: {first['msg']} ({first['input']!r:.200})"
+            ) from error

@@ -1,0 +1,130 @@
+"""The lock that a run has on a machine, for people: whose it is, what runs there, and to lift it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.transport import Script, ScriptRecord, Transport
+
+SCRIPT_TIMEOUT_SECONDS = 60.0
+_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970, in the year 5138
+
+
+class _LockRecord(BaseModel):
+    run: str
+    by: str
+    until: float = Field(ge=0, lt=_MAX_EPOCH_SECONDS)
+    attempt: int = Field(ge=0)
+    job: str
+    label: str
+    began: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
+    now: float = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class LockStatus:
+    """The lock of one machine, as it was seen.
+
+    Attributes:
+        machine: its name.
+        run_id: the run that has the lock, or "" when none has it.
+        started_by: who started that run.
+        expires_at: when the lock ends by itself, by our clock; None when no run has it.
+        is_expired: whether that moment has passed; the orders of its run stay valid until another run takes the lock.
+        job_id: the job that runs on the machine, or "".
+        job_name: what that job does ("apt_job").
+        job_started_at: by our clock; None when no job runs.
+        raw_fields: run, attempt and until as the machine wrote them: only this very lock is lifted.
+    """
+
+    machine: str
+    run_id: str
+    started_by: str
+    expires_at: datetime | None
+    is_expired: bool
+    job_id: str
+    job_name: str
+    job_started_at: datetime | None
+    raw_fields: tuple[str, str, str]
+
+
+def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockStatus:
+    """Return the lock of a machine. Changes nothing.
+
+    Raises:
+        TransportError: the machine could not be asked.
+        ProtocolViolation: its answer makes no sense.
+    """
+    records = _run_lock_script(transport, clock, {})
+    found = [record for record in records if record.get("kind") == "lock"]
+    try:
+        lock_record = _LockRecord.model_validate(found[0] if found else {})
+    except ValidationError as error:
+        raise ProtocolViolation(
+            f"what the machine says of its lock makes no sense: {error}", machine=machine
+        ) from error
+    now = clock.now()
+
+    def to_controller_time(moment: float) -> datetime:
+        return now + timedelta(seconds=moment - lock_record.now)
+
+    return LockStatus(
+        machine=machine,
+        run_id=lock_record.run,
+        started_by=lock_record.by,
+        expires_at=to_controller_time(lock_record.until) if lock_record.run else None,
+        is_expired=lock_record.until <= lock_record.now,
+        job_id=lock_record.job,
+        job_name=lock_record.label,
+        job_started_at=to_controller_time(lock_record.began) if lock_record.job and lock_record.began else None,
+        raw_fields=(lock_record.run, str(lock_record.attempt), f"{lock_record.until:.0f}"),
+    )
+
+
+def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -> None:
+    """Lift a lock that was seen before. The run that has it gets no more orders through to the machine.
+
+    Raises:
+        ManagerBusy: a job runs there.
+        RequestError: it is not the lock that was seen.
+        ScriptFailed: the machine can't write it.
+        TransportError: the machine could not be asked: the lock may have been lifted.
+    """
+    run, attempt, until = lock.raw_fields
+    params = {"lift": "yes", "by": by, "run": run, "attempt": attempt, "until": until}
+    records = _run_lock_script(transport, clock, params)
+    last = records[-1] if records else {}
+    if last.get("kind") == "lifted":
+        return
+    if last.get("kind") == "changed":
+        raise RequestError(
+            "the lock was taken or given back meanwhile, so nothing was lifted",
+            machine=lock.machine,
+            hint="Look again: the same command shows whose it is now.",
+        )
+    job = next((record.get("job") for record in records if record.get("kind") == "lock"), "")
+    if job:
+        raise build_busy_error(lock.machine, str(job))
+    why = last.get("why") or "the machine gave no answer"
+    if last.get("about") == "unsure":
+        raise DeadlineExceeded(f"the lock was not lifted: {why}", machine=lock.machine, hint="Try again.")
+    hint = "Look at the room on its disk, and whether it is mounted read-only."
+    raise ScriptFailed(f"the lock can't be lifted: {why}", exit_code=0, machine=lock.machine, hint=hint)
+
+
+def build_busy_error(machine: str, job_id: str) -> ManagerBusy:
+    """Return why a lock is not lifted while a job runs."""
+    return ManagerBusy(
+        f"the lock is not lifted: job {job_id} is running",
+        machine=machine,
+        hint="Wait for the end of that job. It is never ended from outside.",
+    )
+
+
+def _run_lock_script(transport: Transport, clock: Clock, params: dict[str, str]) -> Sequence[ScriptRecord]:
+    script = Script("lock", params, read_only=not params)
+    return transport.run_script(script, deadline=Deadline.after(clock, SCRIPT_TIMEOUT_SECONDS)).records

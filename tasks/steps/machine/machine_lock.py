@@ -1,0 +1,259 @@
+"""The machine lock: one run at a time changes a machine, and the machine itself says which run.
+
+A run that was resumed has had more than one attempt, each a process of its own, and an earlier one may be frozen with
+an order on its way. So attempts are numbered, by the order in which they stand in the journal, and every order says of
+which attempt it is: a machine that has heard of a later one begins nothing more for an earlier one.
+"""
+
+import logging
+import math
+import secrets
+from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
+
+from tasks.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
+from tasks.model import Facts, Finding
+from tasks.protocols.clock import Deadline
+from tasks.protocols.records import JournalMark
+from tasks.protocols.transport import Script, ScriptRecord
+from tasks.states import FindingLevel, Step, UpdateState
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.stop_token import StopToken
+
+logger = logging.getLogger(__name__)
+
+ATTEMPT_ACT = "attempt"
+"""The act of journal entries that number attempts: the n-th one of a machine in a run is of its n-th attempt."""
+
+SCRIPT_TIMEOUT_SECONDS = 60.0
+_UNCERTAIN_ERRORS = (DeadlineExceeded, InternalError, JobLost)  # with these a download may be running still
+IDLE_LOCK_DURATION = timedelta(minutes=15)
+"""How long a lock holds for a run that has begun nothing: the pre-check fits into it, but for its owner's own checks.
+The first order prolongs it."""
+LOCK_TIME_AFTER_WINDOW = timedelta(hours=1)
+"""How long after the window's end a lock holds that was not released: a last reboot and its validation fit into it.
+
+A run that only downloads has none of these: its lock ends with its window, before the window of the run to come."""
+
+_attempt_numbers: MutableMapping[StopToken, dict[tuple[str, str], int]] = WeakKeyDictionary()
+"""The numbers of this process' attempts, by their stop token, run and machine: a number is asked for once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockResult:
+    """What came of asking for the machine.
+
+    Attributes:
+        finding: the same for people; it blocks when the machine was not given.
+        is_held_elsewhere: whether another run has the machine, or its job runs there: nothing is wrong with it then.
+    """
+
+    finding: Finding
+    is_held_elsewhere: bool = False
+
+
+def acquire_lock(context: MachineContext) -> LockResult:
+    """Lock the machine for this run, unless another run has it. Asked twice, the lock is still ours."""
+    answer = _request_lock(context)
+    kind = answer.get("kind")
+    if kind == "claimed":
+        return LockResult(Finding("claim", FindingLevel.GOOD, "no other run has this machine"))
+    if kind == "taken":
+        remedy = (
+            "Wait for that run, or resume it and let it end. If it is dead and nothing of it is to be resumed, "
+            f"lift its lock: fleetpatch unlock {context.name}"
+        )
+        return LockResult(
+            Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer), remedy),
+            _is_held_elsewhere(context, answer),
+        )
+    why = str(answer.get("why") or "the machine gave no answer")
+    remedy = "Try again: something else is begun there now." if _is_uncertain(answer) else "Mend that on the machine."
+    return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", remedy))
+
+
+def renew_lock(context: MachineContext) -> str:
+    """Lock the machine once more, for a run that waits there; return whose it is instead, or "".
+
+    A lock under which nothing was begun ends soon: a run that waits for longer than that asks again meanwhile.
+
+    Raises:
+        RecordsError: the attempt's number could not be had.
+        TransportError: the machine could not be asked.
+    """
+    answer = _request_lock(context)
+    return _describe_holder(context, answer) if answer.get("kind") == "taken" else ""
+
+
+def _is_uncertain(answer: ScriptRecord) -> bool:
+    """Whether the machine could not answer since an order of somebody is under way there."""
+    return answer.get("about") == "unsure"
+
+
+def _is_held_elsewhere(context: MachineContext, answer: ScriptRecord) -> bool:
+    """Whether an answer names another run. One that makes no sense (no run, no moment) says nothing of the kind."""
+    run = answer.get("run")
+    return (
+        isinstance(run, str)
+        and run not in {"", context.run_context.run.id}
+        and bool(answer.get("job") or _parse_expiry(answer))
+    )
+
+
+def announce_attempt(context: MachineContext) -> None:
+    """Let the machine hear of this attempt, so that it refuses what earlier ones still have on its way to it.
+
+    Raises:
+        RecordsError: the attempt's number could not be had.
+        TransportError: the machine could not be asked, or what an earlier attempt has ordered is still under way there.
+    """
+    answer = _request_lock(context)
+    if _is_uncertain(answer):
+        raise DeadlineExceeded(f"the machine did not hear of this attempt: {answer.get('why')}", machine=context.name)
+
+
+def with_lock_token(context: MachineContext, script: Script) -> Script:
+    """Return a job's or a reboot's script that says of which run and attempt the order is. The machine compares it.
+
+    It also says what the machine's clock was when it was compared with ours, so that one that is set back before or
+    while the order is carried out lets nothing begin late.
+    """
+    token_params = {
+        "claim_run": context.run_context.run.id,
+        "claim_attempt": str(_find_attempt_number(context)),
+        "claim_until": _to_machine_clock(context, _find_lock_end(context)),
+        **_build_clock_params(context.facts),
+    }
+    return replace(script, params={**script.params, **token_params})
+
+
+def _build_clock_params(facts: Facts) -> dict[str, str]:
+    """Return what ties a machine's clock to the time since its boot: which boot, and what the clock said then."""
+    if not facts.boot_id or facts.boot_epoch is None or facts.boot_epoch < 0:
+        return {}
+    return {"clock": f"{facts.boot_id} {math.floor(facts.boot_epoch)}"}
+
+
+def release_lock(context: MachineContext) -> None:
+    """Release the lock, unless a job of ours may still run, or another process has taken the run over.
+
+    A lock that isn't released ends by itself. The machine releases nothing while a job runs, nor to an earlier attempt.
+    """
+    if (
+        not context.state.may_hold_lock
+        or context.run_context.stop_token.is_lease_lost
+        or _may_have_running_job(context)
+    ):
+        return
+    try:
+        answer = _run_lock_script(context, {"release": "yes"})
+    except FleetpatchError as error:
+        logger.info("%s: its claim could not be given back: %s", context.name, error.message)
+    else:
+        if answer.get("kind") != "released":
+            logger.info("%s: its claim was not given back: %s", context.name, dict(answer))
+        if answer.get("kind") == "refused":
+            context.state = replace(context.state, findings=(*context.state.findings, _build_release_warning(answer)))
+
+
+def _build_release_warning(answer: ScriptRecord) -> Finding:
+    """A machine that could be worked on and can't write any more, as when it has booted with a read-only root."""
+    why = f"its claim could not be given back: {answer.get('why')}"
+    return Finding("claim", FindingLevel.WARN, why, "Look whether its disk is full, or mounted read-only.")
+
+
+def _may_have_running_job(context: MachineContext) -> bool:
+    """Whether something was begun whose end was not seen. Of an installation only such updates are still Pending."""
+    install, error = context.state.install, context.state.error
+    if install is not None:
+        return any(result.state is UpdateState.PENDING for result in install.results)
+    return (
+        error is not None and (error.transient or error.is_a(*_UNCERTAIN_ERRORS)) and not _has_ordered_nothing(context)
+    )
+
+
+def _has_ordered_nothing(context: MachineContext) -> bool:
+    """Whether the journal shows that this run has ordered nothing on the machine."""
+    if context.state.was_started:
+        return False
+    try:
+        entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    except RecordsError:
+        return False
+    return not any(entry.mark is JournalMark.BEFORE and entry.act in journal.MACHINE_CHANGING_ACTS for entry in entries)
+
+
+def _find_attempt_number(context: MachineContext) -> int:
+    """Return the number of this process' attempt at the run, on this machine: its place in the journal.
+
+    Raises:
+        RecordsError: the journal can't be written or read, or the run is somebody else's by now.
+    """
+    run_id, records = context.run_context.run.id, context.run_context.records
+    attempt_numbers = _attempt_numbers.setdefault(context.run_context.stop_token, {})
+    if (run_id, context.name) not in attempt_numbers:
+        key = secrets.token_hex(8)
+        journal.record_end(context, Step.PRECHECK, ATTEMPT_ACT, key)
+        attempts = [entry.key for entry in records.read_entries(run_id, context.name) if entry.act == ATTEMPT_ACT]
+        attempt_numbers[run_id, context.name] = attempts.index(key) + 1
+    return attempt_numbers[run_id, context.name]
+
+
+def _request_lock(context: MachineContext) -> ScriptRecord:
+    run_context = context.run_context
+    until = _find_lock_end(context)
+    if not (
+        context.state.was_started or run_context.options.hooks
+    ):  # hooks may take their time before anything is ordered
+        checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
+        until = min(
+            until,
+            run_context.clock.now()
+            + IDLE_LOCK_DURATION
+            + timedelta(seconds=sum(each.timeout_seconds for each in checks)),
+        )
+    return _run_lock_script(
+        context, {"by": run_context.run.started_by or "unknown", "until": _to_machine_clock(context, until)}
+    )
+
+
+def _find_lock_end(context: MachineContext) -> datetime:
+    """Return when a lock ends by itself under which something was ordered."""
+    window = context.run_context.window
+    return window.end if context.run_context.options.download_only else window.end + LOCK_TIME_AFTER_WINDOW
+
+
+def _to_machine_clock(context: MachineContext, moment: datetime) -> str:
+    return f"{moment.timestamp() + context.facts.clock_skew_seconds:.0f}"
+
+
+def _run_lock_script(context: MachineContext, parameters: dict[str, str]) -> ScriptRecord:
+    attempt_params = {"run": context.run_context.run.id, "attempt": str(_find_attempt_number(context))}
+    records = context.transport.run_script(
+        Script("claim", attempt_params | parameters),
+        deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS),
+    ).records
+    return records[-1] if records else {}
+
+
+def _describe_holder(context: MachineContext, answer: ScriptRecord) -> str:
+    if answer.get("run") == context.run_context.run.id:
+        return "this run was taken over: a later attempt at it has this machine"
+    if answer.get("job"):
+        whose = f"run {answer.get('run') or 'unknown'}" + (f" of {answer['by']}" if answer.get("by") else "")
+        return f"a job of {whose} is still running on this machine: {answer['job']}"
+    return f"run {answer.get('run')} of {answer.get('by')} has this machine until {_format_expiry(answer)}"
+
+
+def _format_expiry(answer: ScriptRecord) -> str:
+    until = _parse_expiry(answer)
+    return f"{until:%Y-%m-%d %H:%M} UTC by its own clock" if until else "an unknown moment"
+
+
+def _parse_expiry(answer: ScriptRecord) -> datetime | None:
+    until = answer.get("until")
+    usable = isinstance(until, int | float) and not isinstance(until, bool) and 0 < until < 1e11
+    return datetime.fromtimestamp(until, UTC) if usable else None  # type: ignore[arg-type]  # usable is what says so

@@ -1,0 +1,188 @@
+"""What keeps a machine from being rebooted although that was decided: somebody else changes its packages.
+
+The machine itself refuses then. It is asked again, which changes nothing, as long as the window still holds the reboot.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tasks.errors import ProtocolViolation
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script, ScriptRecord
+from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
+from tasks.rules.timing.time_fit import check_time_fit
+from tasks.states import Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
+from tasks.steps.machine.retry import retry_transient
+
+OBSTACLE_KINDS: Final = frozenset({"lock", "inhibitor", "packages"})
+"""What a refused reboot may be about when others are the reason, so that it is waited for."""
+SCRIPT_TIMEOUT_SECONDS = 60.0  # one answer, reconnecting included
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
+STOP_CHECK_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
+LOCK_RENEWAL_INTERVAL = IDLE_LOCK_DURATION / 3
+MAX_UNFINISHED_SECONDS = 120.0
+"""How long packages may be half done and no process changes them: "apt-get -f install" often follows "dpkg -i"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebootReadiness:
+    """What a machine says: its boot, what keeps it from being rebooted, and whether its last order was given up.
+
+    Attributes:
+        boot_id: of the boot that it runs.
+        obstacle_kind: lock, inhibitor, packages, or "" when nothing keeps it.
+        obstacle: who or what keeps it, in words; "" when nothing does.
+        given_up_reason: why the machine gave up an order of a reboot that it had taken on, or "".
+        given_up_kind: as ``obstacle_kind``.
+    """
+
+    boot_id: str
+    obstacle_kind: str = ""
+    obstacle: str = ""
+    given_up_reason: str = ""
+    given_up_kind: str = ""
+
+
+def read_reboot_readiness(context: MachineContext) -> RebootReadiness:
+    """Ask a machine what keeps it from being rebooted now. Changes nothing.
+
+    Raises:
+        TransportError: no answer.
+        ProtocolViolation: the answer makes no sense.
+    """
+    script = Script("reboot_obstacles", {"locks": context.manager.lock_files})
+    answer = context.transport.run_script(
+        script, deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS)
+    )
+    boots = answer.find_records("boot")
+    if answer.exit_code or len(boots) != 1:
+        raise ProtocolViolation(
+            f"reboot_obstacles gave no answer (exit code {answer.exit_code}): {answer.unframed_output[-300:]}"
+        )
+    obstacle, given_up = (next(iter(answer.find_records(kind)), {}) for kind in ("obstacle", "given_up"))
+    return RebootReadiness(
+        str(boots[0].get("boot_id")),
+        str(obstacle.get("about", "")),
+        str(obstacle.get("why", "")),
+        str(given_up.get("why", "")),
+        str(given_up.get("about", "")),
+    )
+
+
+@dataclass(slots=True)
+class RebootWait:
+    """The wait of one machine for others who change its packages.
+
+    Attributes:
+        ends_at: until when it may wait.
+        end_reason: why not longer; "" for the end of the window.
+        waited_seconds: how long it has waited so far.
+        obstacle: what kept it the last time, in words.
+        boot_id: of the boot in which the wait began.
+    """
+
+    context: MachineContext
+    ends_at: datetime
+    end_reason: str = ""
+    waited_seconds: float = 0.0
+    obstacle: str = ""
+    boot_id: str = ""
+    _unfinished_since: datetime | None = None
+    _is_announced: bool = False
+    _lock_renewed_at: datetime | None = None
+
+    def wait_for_others(self) -> tuple[RebootReadiness, str]:
+        """Wait until nothing keeps the machine from being rebooted.
+
+        Returns:
+            What the machine said last, and why the wait ended in vain, or "".
+
+        Raises:
+            FleetpatchError: the machine could not be asked.
+        """
+        clock, stop_token = self.context.run_context.clock, self.context.run_context.stop_token
+        began, pause, before = clock.now(), FIRST_PAUSE_SECONDS, self.waited_seconds
+        while True:
+            readiness = retry_transient(
+                self.context, lambda: read_reboot_readiness(self.context), self._build_retry_deadline()
+            )
+            self.boot_id = self.boot_id or readiness.boot_id
+            self.waited_seconds = before + (clock.now() - began).total_seconds()
+            if not readiness.obstacle_kind or readiness.boot_id != self.boot_id:
+                return readiness, ""
+            self.obstacle = readiness.obstacle
+            if stop_token.is_stopping:
+                return readiness, f"the run was asked to stop: {stop_token.reason}; {self.summary}"
+            if why := self._check_wait_over(readiness) or self._check_lock_lost():
+                return readiness, why
+            self._announce()
+            self._sleep_unless_stopped(min(pause, max(0.0, (self.ends_at - clock.now()).total_seconds())))
+            pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
+
+    def record_refusal(self, answer: ScriptRecord) -> None:
+        """Take in that somebody began between the question and the order."""
+        self.obstacle = str(answer.get("why", "")) or self.obstacle
+
+    @property
+    def summary(self) -> str:
+        """Who kept the machine, and how long that was waited for; "" when nobody did."""
+        if not self.obstacle:
+            return ""
+        waited = f" (waited {format_duration(self.waited_seconds)})" if self.waited_seconds >= 1 else ""
+        return f"{self.obstacle}{waited}"
+
+    def _check_wait_over(self, readiness: RebootReadiness) -> str:
+        """Return why it is waited for no longer, or ""."""
+        now = self.context.run_context.clock.now()
+        if readiness.obstacle_kind != "packages":
+            self._unfinished_since = None
+        elif self._unfinished_since is None:
+            self._unfinished_since = now
+        elif (now - self._unfinished_since).total_seconds() >= MAX_UNFINISHED_SECONDS:
+            return f"its packages are in a broken state, and no process changes them: {self.summary}"
+        if now < self.ends_at:
+            return ""
+        if self.end_reason:
+            return f"{self.summary}; {self.end_reason}"
+        window = self.context.run_context.window
+        left = check_time_fit(
+            now, self.context.reboot_seconds, window.end, "the reboot", "the end of the window", zone=window.zone
+        )
+        return f"{self.summary}; {left.explanation}"
+
+    def _check_lock_lost(self) -> str:
+        """Let the machine stay this run's however long the wait is; return whose it is instead, or ""."""
+        now = self.context.run_context.clock.now()
+        if self._lock_renewed_at is not None and now - self._lock_renewed_at < LOCK_RENEWAL_INTERVAL:
+            return ""
+        taken = retry_transient(self.context, lambda: renew_lock(self.context), self._build_retry_deadline())
+        self._lock_renewed_at = now
+        return f"{self.summary}; {taken}" if taken else ""
+
+    def _build_retry_deadline(self) -> Deadline:
+        clock = self.context.run_context.clock
+        return Deadline(self.ends_at).limit_to(clock, self.context.run_context.options.max_unreachable_seconds)
+
+    def _announce(self) -> None:
+        context, until = (
+            self.context,
+            format_time_with_zone(self.ends_at.replace(microsecond=0), self.context.run_context.window.zone),
+        )
+        message = f"waiting: {self.obstacle}; the reboot can wait until {until}"
+        context.run_context.listener.on_progress(context.name, Step.REBOOT, None, message)
+        if not self._is_announced:
+            self._is_announced = True
+            context.run_context.listener.on_message(f"{context.name}: {message}")
+
+    def _sleep_unless_stopped(self, seconds: float) -> None:
+        """Let time pass; when the run is asked to stop meanwhile, only until then."""
+        if (
+            seconds >= LONGEST_PAUSE_SECONDS / 2
+        ):  # opening a connection anew costs less than to hold hundreds that are idle
+            self.context.transport.close()
+        while seconds > 0 and not self.context.run_context.stop_token.is_stopping:
+            self.context.run_context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
+            seconds -= STOP_CHECK_SECONDS

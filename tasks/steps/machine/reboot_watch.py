@@ -1,0 +1,159 @@
+"""Sends the reboot order to a machine, and watches the machine go down and come back."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from tasks.errors import (
+    AuthenticationFailed,
+    DeadlineExceeded,
+    FleetpatchError,
+    PrivilegeError,
+    ProtocolViolation,
+    ScriptFailed,
+    TransportError,
+)
+from tasks.model import RebootResult
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script, ScriptRecord
+from tasks.states import RebootState, Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
+from tasks.steps.machine.retry import is_transient
+
+ORDER_TIMEOUT_SECONDS = 60.0  # giving the order, reconnecting included
+
+
+LOGIN_TIMEOUT_SECONDS = 20.0  # one try to log in
+
+
+POLL_SECONDS = 1.0
+
+
+_BOOTING_ERRORS = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, ProtocolViolation, ScriptFailed)
+
+
+LOGIN_REFUSED_PAUSE_SECONDS = (
+    10.0  # after a login was refused: a machine that boots refuses all, and accounts get locked
+)
+
+
+def send_reboot_order(context: MachineContext, order: Script) -> ScriptRecord | None:
+    """Give the order, once; return how the machine refuses it, or None. What is refused was not ordered.
+
+    The machine refuses when its lock is another run's or a later attempt's, or gone; and when its boot id is no longer
+    the expected one: asked twice is done once, and that is no refusal here.
+    A connection that is cut, or an answer that is late, proves nothing: the machine may obey the order, so it is
+    watched either way.
+    """
+    boot_id = order.params["expected_boot_id"]
+    try:
+        answer = context.transport.run_script(
+            order, deadline=Deadline.after(context.run_context.clock, ORDER_TIMEOUT_SECONDS)
+        )
+    except TransportError as error:
+        if not is_transient(error):
+            raise
+        return None
+    finally:
+        context.transport.close()
+    refusals = [record for record in answer.find_records("refused") if record.get("boot_id") in (boot_id, "")]
+    return refusals[0] if refusals else None
+
+
+def watch_reboot(
+    context: MachineContext, result: RebootResult, ordered_at: datetime
+) -> tuple[RebootResult, ScriptRecord | None]:
+    """Watch it go down and come back; return what came of it, and why the machine gave the order up, if it did."""
+    seconds = context.run_context.options.going_down_seconds
+    given_up: list[ScriptRecord] = []
+
+    def has_gone_down(boot_id: str | None) -> bool:
+        given_up.extend(_read_given_up_order(context) if boot_id == result.boot_id_before else ())
+        return boot_id != result.boot_id_before or bool(given_up)
+
+    down_at = poll_boot_id(context, seconds, has_gone_down, "going down")
+    if given_up:
+        return result, given_up[0]
+    if down_at is None:
+        reason = f"{result.reason}; it did not go down in {seconds:.0f} s"
+        return replace(result, state=RebootState.FAILED, reason=reason), None
+    return _wait_until_back(
+        context, replace(result, down_seconds=(down_at - ordered_at).total_seconds()), down_at
+    ), None
+
+
+def _read_given_up_order(context: MachineContext) -> tuple[ScriptRecord, ...]:
+    """Return why a machine that is still up has given up its order, or nothing: it may be on its way down."""
+    try:
+        readiness = read_reboot_readiness(context)
+    except FleetpatchError as error:
+        context.transport.close()
+        if is_still_booting(error):
+            return ()
+        raise
+    return ({"why": readiness.given_up_reason, "about": readiness.given_up_kind},) if readiness.given_up_reason else ()
+
+
+def _wait_until_back(context: MachineContext, result: RebootResult, down_at: datetime) -> RebootResult:
+    limit = context.state.machine.limits.reboot_timeout_minutes
+    seconds = context.run_context.options.coming_up_seconds if limit is None else limit * 60
+    seen: list[str] = []
+
+    def is_back(boot_id: str | None) -> bool:
+        seen.extend([boot_id] if boot_id is not None else [])
+        return boot_id not in {None, result.boot_id_before}
+
+    up_at = poll_boot_id(context, seconds, is_back, "coming up")
+    if up_at is None:
+        how = "it answers, and is still in the boot that it was in" if seen else "it did not come back"
+        return replace(result, state=RebootState.FAILED, reason=f"{result.reason}; {how} after {seconds:.0f} s")
+    return replace(
+        result,
+        state=RebootState.COMPLETED,
+        boot_id_after=seen[-1],
+        up_seconds=(up_at - down_at).total_seconds(),
+    )
+
+
+def poll_boot_id(
+    context: MachineContext, seconds: float, condition: Callable[[str | None], bool], doing: str
+) -> datetime | None:
+    """Ask for the boot id (None: no answer) until the condition holds; return when, or None at the deadline."""
+    clock = context.run_context.clock
+    deadline = Deadline.after(clock, seconds)
+    while True:
+        if condition(read_boot_id(context)):
+            return clock.now()
+        if deadline.has_passed(clock):
+            return None
+        report_reboot_progress(context, f"{doing}: {max(0.0, deadline.remaining_seconds(clock)):.0f} s left")
+        clock.sleep(POLL_SECONDS)
+
+
+def read_boot_id(context: MachineContext) -> str | None:
+    """Return the boot id, or None when no login works. A stranger's host key is not a sign of life: it is raised."""
+    clock = context.run_context.clock
+    try:
+        return read_facts(context.transport, clock, Deadline.after(clock, LOGIN_TIMEOUT_SECONDS)).boot_id
+    except FleetpatchError as error:
+        context.transport.close()
+        if is_still_booting(error):
+            if isinstance(error, AuthenticationFailed):
+                clock.sleep(LOGIN_REFUSED_PAUSE_SECONDS)
+            return None
+        raise
+
+
+def is_still_booting(error: FleetpatchError) -> bool:
+    """Whether it can be taken for a machine on its way down or up.
+
+    Logins are refused for a moment at both ends (pam_nologin), and scripts are cut off in the middle.
+    """
+    return error.transient or isinstance(error, _BOOTING_ERRORS)
+
+
+def report_reboot_progress(context: MachineContext, message: str) -> None:
+    """Report the progress of the reboot step."""
+    context.run_context.listener.on_progress(context.name, Step.REBOOT, None, message)

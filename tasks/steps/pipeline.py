@@ -1,0 +1,200 @@
+"""The order of the steps, in one place. Plain functions and Prefect tasks both follow it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from tasks.errors import FleetpatchError, InternalError, RecordsError
+from tasks.model import Assessment, ErrorInfo, StepRecord
+from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.steps.assess import assess, plan_updates
+from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.hooks import run_after_hooks
+from tasks.steps.install import install
+from tasks.steps.machine.auto_updaters import restore_updaters
+from tasks.steps.machine.machine_lock import release_lock
+from tasks.steps.precheck import precheck
+from tasks.steps.reboot import reboot
+from tasks.steps.start_checks import check_stop_requested, check_time_left, is_pending_reboot_first, is_visit_needed
+from tasks.steps.validate import validate
+
+logger = logging.getLogger(__name__)
+
+StepFunction = Callable[[MachineContext], MachineState]
+
+
+_STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
+    RebootState.FAILED: OperationState.FAILED,
+    RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # wanted, and not taken
+    RebootState.STARTED: OperationState.COMPLETED_WITH_WARNINGS,
+}
+
+
+def assess_and_plan(context: MachineContext) -> MachineState:
+    """Assess, and decide at once what would be done, unless nothing is going to be: one visit to the machine."""
+    context.state = assess(context)
+    return context.state if context.run_context.run.kind == "assess" else plan_updates(context)
+
+
+STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
+    Step.ASSESS: assess_and_plan,
+    Step.PRECHECK: precheck,
+    Step.INSTALL: install,
+    Step.REBOOT: reboot,
+    Step.VALIDATE: validate,
+}
+
+
+def find_next_step(machine_state: MachineState, options: PatchOptions) -> Step:
+    """Return the step that comes next on a machine; REPORT when nothing is left to do on it. Pure."""
+    if machine_state.error is not None or machine_state.halted:
+        return Step.REPORT
+    if machine_state.assessment is None or machine_state.plan is None:
+        return Step.ASSESS
+    if machine_state.install is None and not is_visit_needed(machine_state, options):
+        return Step.REPORT
+    return (
+        _find_step_before_install(machine_state, options)
+        if machine_state.install is None
+        else _find_step_after_install(machine_state, options)
+    )
+
+
+def execute_step(context: MachineContext, step: Step) -> MachineState:
+    """Execute one step as a plain function. The result is in ``context.state`` even when the caller is gone."""
+    context.state = STEP_FUNCTIONS[step](context)
+    return context.state
+
+
+def run_steps(
+    context: MachineContext, execute: Callable[[MachineContext, Step], MachineState], *, last: Step = Step.REPORT
+) -> MachineState:
+    """Take a machine from where it is through all the steps that it needs, and never raise for what goes wrong on it.
+
+    Args:
+        context: of the machine; its ``state`` is kept up to date.
+        execute: how a step is executed: ``execute_step`` of this module, or a Prefect task.
+        last: stop after this step; REPORT goes to the end.
+    """
+    try:
+        while (step := find_next_step(context.state, context.run_context.options)) is not Step.REPORT:
+            run_step(context, step, execute)
+            if step is last or context.state.halted:
+                break
+        if last is Step.REPORT:
+            restore_updaters(context)
+            run_after_hooks(context)
+            release_lock(context)
+    finally:
+        context.transport.close()
+    return context.state
+
+
+def clean_up_machine(context: MachineContext) -> None:
+    """Undo what an earlier process of the run left on a machine that runs no more steps: pause, hooks, lock."""
+    try:
+        restore_updaters(context)
+        run_after_hooks(context)
+        release_lock(context)
+    finally:
+        context.transport.close()
+
+
+def run_step(context: MachineContext, step: Step, execute: Callable[[MachineContext, Step], MachineState]) -> None:
+    """Carry one step out if it may begin, with its record; an error becomes part of the machine's run.
+
+    When the records fail, the whole run is asked to stop: it holds rather than go on unrecorded.
+    """
+    clock, listener = context.run_context.clock, context.run_context.listener
+    began = clock.now()
+    try:
+        halted = _check_step_may_start(context, step)
+        if halted:
+            context.state = replace(context.state, halted=halted, halted_as=OperationState.NOT_STARTED)
+            return
+        listener.on_progress(context.name, step, 0.0, "")
+        context.state = execute(context, step)
+        state, message = evaluate_step(context.state, step)
+        if step is not Step.ASSESS:
+            save_checkpoint(context, step)
+    except FleetpatchError as error:
+        if isinstance(error, RecordsError):
+            context.run_context.stop_token.request_stop(f"the records failed: {error.message}")
+        info = ErrorInfo.from_error(error)
+        state, message = _record_failure(context, step, began, info)
+    except Exception as error:  # a fault of ours must cost one machine its run, never the fleet its report
+        logger.exception("%s: %s failed in a way that was not foreseen", context.name, step)
+        hint = "This is a fault in fleetpatch; its log has the details."
+        info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
+        state, message = _record_failure(context, step, began, info)
+    context.state = context.state.with_step(StepRecord(step, began, clock.now(), state, message))
+    listener.on_step_finished(context.name, step, state.value, message)
+
+
+def save_checkpoint(context: MachineContext, step: Step) -> None:
+    """Store how far the machine has come, so that another process could go on from here.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    journal.record_end(context, step, CHECKPOINT_ACT, step.value, build_checkpoint(context.state))
+
+
+def _record_failure(
+    context: MachineContext, step: Step, began: datetime, info: ErrorInfo
+) -> tuple[OperationState, str]:
+    context.state = replace(context.state, error=info)
+    if step is Step.ASSESS and context.state.assessment is None:  # why a machine gave no answer is worth keeping too
+        seconds = (context.run_context.clock.now() - began).total_seconds()
+        unanswered = Assessment(context.name, began, seconds, error=info, run_id=context.run_context.run.id)
+        context.state = replace(context.state, assessment=unanswered)
+    return OperationState.FAILED, info.message
+
+
+def evaluate_step(machine_state: MachineState, step: Step) -> tuple[OperationState, str]:
+    """Return how a step that raised nothing has ended, and in a word why. Pure."""
+    if machine_state.halted:
+        return OperationState.FAILED, machine_state.halted
+    if step is Step.REBOOT and machine_state.reboots:
+        result = machine_state.reboots[-1]
+        return _STATES_AFTER_REBOOT.get(result.state, OperationState.SUCCEEDED), f"{result.state}: {result.reason}"
+    if step is Step.INSTALL and machine_state.install is not None:
+        failed_updates = [r.update.name for r in machine_state.install.results if r.state is UpdateState.FAILED]
+        if failed_updates:
+            return OperationState.FAILED, f"failed: {', '.join(failed_updates[:10])}"
+    if step is Step.VALIDATE and machine_state.validation is not None and not machine_state.validation.is_healthy:
+        return OperationState.FAILED, "; ".join(
+            f"{finding.check}: {finding.message}" for finding in machine_state.validation.blocking_findings
+        )
+    return OperationState.SUCCEEDED, ""
+
+
+def _find_step_before_install(machine_state: MachineState, options: PatchOptions) -> Step:
+    if machine_state.baseline is None:
+        return Step.PRECHECK
+    if machine_state.early_reboot is None:
+        return Step.REBOOT if is_pending_reboot_first(machine_state, options) else Step.INSTALL
+    return Step.REPORT if machine_state.early_reboot.state is RebootState.FAILED else Step.INSTALL
+
+
+def _find_step_after_install(machine_state: MachineState, options: PatchOptions) -> Step:
+    if options.download_only:
+        return Step.REPORT
+    if machine_state.reboot is None:
+        return Step.REBOOT
+    over = machine_state.reboot.state is RebootState.FAILED or machine_state.validation is not None
+    return Step.REPORT if over else Step.VALIDATE
+
+
+def _check_step_may_start(context: MachineContext, step: Step) -> str:
+    """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
+    if context.state.install is not None or context.state.was_started:
+        return ""
+    if why := check_stop_requested(context):
+        return why
+    return "" if step is Step.ASSESS else context.run_context.check_failure_budget() or check_time_left(context)

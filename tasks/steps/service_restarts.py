@@ -1,0 +1,204 @@
+"""Restart services that run replaced files, when that was asked for: in one detached job, journalled, once a run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from tasks.errors import ManagerBusy, ScriptFailed
+from tasks.model import Finding, PackageState, RestartResult
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.rules.machine_checks.service_restarts import (
+    SERVICE_RESTART_CHECK,
+    build_protected_unit_masks,
+    find_restartable_services,
+    join_first_services,
+)
+from tasks.rules.timing.time_fit import check_time_fit
+from tasks.states import FindingLevel, Step
+from tasks.steps.context import journal
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.hooks import run_before_hooks
+from tasks.steps.jobs.recovery import find_submitted_restarts
+from tasks.steps.jobs.submission import submit_job
+from tasks.steps.jobs.watch import EndedJob, watch_job
+from tasks.steps.machine.machine_lock import with_lock_token
+from tasks.steps.start_checks import check_stop_requested
+
+RESTART_ACT = "restart"
+"""The act of journal entries about it; their key is the job's id."""
+RESTART_SECONDS_PER_SERVICE = 30.0
+"""Part of the window that one service needs."""
+_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970, in the year 5138
+_SKIP_REASONS = {
+    "window": "no time was left",
+    "stop": "the run was asked to stop",
+    "inactive": "it does not run",
+    "oneshot": "it is no service that keeps running",
+    "keep": "that would take along",
+    "lock": "packages are being changed by",
+    "packages": "packages are half done:",
+    "manager": "the service manager does not answer",
+}
+
+
+def is_restart_wanted(context: MachineContext) -> bool:
+    """Whether this run restarts services."""
+    return context.run_context.options.restart_services == "IfRequired"
+
+
+def restart_services(context: MachineContext) -> None:
+    """Restart what runs replaced files, as far as the window holds it; what became of it is told by findings.
+
+    Like a reboot: the hooks before the machine come first, the journal knows of it before it begins, and the machine
+    compares the order with its lock. A process that resumes the run attaches to the same job.
+
+    Raises:
+        RecordsError: it can't be journalled, or the run is somebody else's: nothing was begun from here.
+        ConnectionLost, DeadlineExceeded, JobLost: the end of the job was not seen.
+    """
+    if not is_restart_wanted(context) or context.state.restarts is not None:
+        return
+    submitted_units = find_submitted_restarts(context, RESTART_ACT)
+    units = submitted_units or _find_services_to_restart(context)
+    if not units:
+        return
+    obstacle = "" if submitted_units else _check_restart_allowed(context)
+    if not obstacle and not submitted_units and not run_before_hooks(context):
+        obstacle = context.state.halted
+    if obstacle:
+        _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {obstacle}")
+        return
+    job_id = journal.build_job_id(context.run_context.run.id, context.name, RESTART_ACT, 0)
+    journal.record_start(context, Step.REBOOT, RESTART_ACT, job_id, {"units": list(units)})
+    context.run_context.listener.on_progress(
+        context.name, Step.REBOOT, None, f"restarting {join_first_services(units)}"
+    )
+    try:
+        submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
+    except (ManagerBusy, ScriptFailed) as error:  # the machine answered, and would not
+        journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, {"error": error.message})
+        _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {error.message}")
+        return
+    _record_results(
+        context, job_id, watch_job(context, job_id, lambda _: None, _build_watch_deadline(context, len(units))), units
+    )
+
+
+def resume_service_restarts(context: MachineContext) -> None:
+    """Follow what an earlier process of the run has begun to restart, before a reboot could come in between."""
+    if is_restart_wanted(context) and find_submitted_restarts(context, RESTART_ACT):
+        restart_services(context)
+
+
+def _find_services_to_restart(context: MachineContext) -> tuple[str, ...]:
+    return find_restartable_services(
+        _find_latest_packages(context), context.run_context.options.restart_services_exclude
+    )
+
+
+def _find_latest_packages(context: MachineContext) -> PackageState:
+    return context.state.packages_after or context.packages
+
+
+def _check_restart_allowed(context: MachineContext) -> str:
+    """Return why nothing may be restarted, or ""."""
+    window = context.run_context.window
+    check = check_time_fit(
+        context.run_context.clock.now(),
+        RESTART_SECONDS_PER_SERVICE,
+        window.end,
+        "restarting a service",
+        "the end of the window",
+        zone=window.zone,
+    )
+    problems = _find_latest_packages(context).problems
+    if problems:  # what is half set up may not start again
+        return f"its packages are in a broken state: {'; '.join(problems)}"
+    return check_stop_requested(context) or ("" if check.fits else check.explanation)
+
+
+def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Script:
+    keep = build_protected_unit_masks(context.run_context.options.restart_services_exclude)
+    masks = tuple(form for mask in keep for form in (mask, *([] if mask.endswith("*") else [f"{mask}.service"])))
+    params: dict[str, ScriptParameter] = {
+        "work": RESTART_ACT,
+        "units": units,
+        "keep": masks,
+        "latest": _format_latest_start(context),
+    }
+    return Script("restart_services", params, read_only=False)
+
+
+def _format_latest_start(context: MachineContext) -> str:
+    """Return the last moment at which a service may be restarted, by the machine's own clock."""
+    last = context.run_context.window.end.timestamp() - RESTART_SECONDS_PER_SERVICE
+    return str(math.floor(last + context.facts.clock_skew_seconds))
+
+
+def _build_watch_deadline(context: MachineContext, count: int) -> Deadline:
+    """Until when the job is watched: it may end late, and the machine may be out of touch for a while."""
+    now, window = context.run_context.clock.now(), context.run_context.window
+    seconds = context.run_context.options.max_unreachable_seconds + count * RESTART_SECONDS_PER_SERVICE
+    return Deadline(max(now, window.end) + timedelta(seconds=seconds))
+
+
+def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, units: tuple[str, ...]) -> None:
+    """Keep what the job did, by its own records; what it does not tell of a unit is not known to be done."""
+    ends = {str(e.get("unit")): e for e in ended_job.events if e.get("kind") == "restart_ended"}
+    left = {str(e.get("unit")): _describe_skip(e) for e in ended_job.events if e.get("kind") == "restart_left"}
+    good = tuple(unit for unit in units if unit in ends and _is_running_again(ends[unit]))
+    failed = {unit: _describe_failure(end) for unit, end in ends.items() if unit in units and unit not in good}
+    cut = ended_job.phase is JobPhase.LOST or bool(ended_job.exit_code)
+    unseen = [unit for unit in units if unit not in ends and unit not in left]
+    moments = [
+        at for end in ends.values() if (at := _parse_record_time(end, context.facts.clock_skew_seconds)) is not None
+    ]
+    context.state = replace(context.state, restarts=RestartResult(good, max(moments, default=None)))
+    if good:
+        _add_finding(context, FindingLevel.GOOD, f"restarted: {', '.join(good)}")
+    if failed:
+        why = "; ".join(f"{unit}: {told}" for unit, told in failed.items())
+        _add_finding(context, FindingLevel.WARN, f"could not be restarted: {why}", "Read their logs on the machine.")
+    if left:
+        why = "; ".join(f"{unit}: {told}" for unit, told in left.items())
+        _add_finding(context, FindingLevel.WARN, f"not restarted: {why}")
+    if unseen or cut:
+        why = "the job that restarts services was cut short" if cut else "the job told nothing of them"
+        _add_finding(
+            context,
+            FindingLevel.WARN,
+            f"{why}: {join_first_services(unseen or units)}",
+            "Look at these services on the machine.",
+        )
+    detail: dict[str, object] = {"restarted": list(good), "failed": failed, "left": left, "unseen": unseen}
+    journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, detail)
+
+
+def _is_running_again(end: ScriptRecord) -> bool:
+    return end.get("exit_code") == 0 and end.get("active") == "active"
+
+
+def _describe_failure(end: ScriptRecord) -> str:
+    words = str(end.get("error") or "").strip()[-300:]
+    return f"it is {end.get('active') or 'in an unknown state'} now" + (f" ({words})" if words else "")
+
+
+def _describe_skip(event: ScriptRecord) -> str:
+    why, detail = str(event.get("why")), str(event.get("detail") or "")
+    return f"{_SKIP_REASONS.get(why, why)} {detail}".strip()
+
+
+def _parse_record_time(event: Mapping[str, object], skew: float) -> datetime | None:
+    at = event.get("at")
+    usable = isinstance(at, int | float) and not isinstance(at, bool)
+    return datetime.fromtimestamp(at - skew, UTC) if usable and 0 < at - skew < _MAX_EPOCH_SECONDS else None  # type: ignore[operator]  # usable is what says so
+
+
+def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:
+    """Keep a finding, once."""
+    remedy = remedy or ("" if level is FindingLevel.GOOD else "Restart them by hand, or in another window.")
+    finding = Finding(SERVICE_RESTART_CHECK, level, message, remedy)
+    if finding not in context.state.findings:
+        context.state = replace(context.state, findings=(*context.state.findings, finding))

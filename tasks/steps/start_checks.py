@@ -1,0 +1,69 @@
+"""Whether a machine's turn is worth it, and may still begin: the run goes on, and the window holds something."""
+
+from datetime import datetime
+
+from tasks.rules.machine_checks.service_restarts import find_restartable_services
+from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off
+from tasks.rules.timing.time_fit import check_time_fit
+from tasks.states import RebootPolicy, YesNoUnknown
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.patch_options import PatchOptions
+
+
+def check_may_start(context: MachineContext) -> str:
+    """Return why nothing may be begun on a machine any more, or ""."""
+    return check_stop_requested(context) or check_time_left(context)
+
+
+def check_stop_requested(context: MachineContext) -> str:
+    """Return that the run was asked to stop, with the reason, or ""."""
+    stop_token = context.run_context.stop_token
+    return f"the run was asked to stop: {stop_token.reason}" if stop_token.is_stopping else ""
+
+
+def check_time_left(context: MachineContext) -> str:
+    """Return the arithmetic that shows that not even the shortest installation fits into the window, or ""."""
+    options, window = context.run_context.options, context.run_context.window
+    check = check_time_fit(
+        context.run_context.clock.now(),
+        context.rates.transaction_seconds,
+        find_machine_cut_off(context),
+        "the shortest installation",
+        describe_cut_off(window, options.reboot, context.reboot_reserve_seconds),
+        zone=window.zone,
+    )
+    return "" if check.fits else check.explanation
+
+
+def find_machine_cut_off(context: MachineContext) -> datetime:
+    """Return the moment by which installing must be over."""
+    return compute_cut_off(
+        context.run_context.window, context.run_context.options.reboot, context.reboot_reserve_seconds
+    )
+
+
+def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
+    """Whether there is anything to do on a machine that was planned for."""
+    if machine_state.plan is None:
+        return False
+    packages = machine_state.assessment.packages if machine_state.assessment else None
+    broken = packages is not None and bool(packages.problems)
+    return (
+        bool(machine_state.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
+        or is_pending_reboot_first(machine_state, options)
+        or _has_services_to_restart(machine_state, options)
+    )
+
+
+def _has_services_to_restart(machine_state: MachineState, options: PatchOptions) -> bool:
+    packages = machine_state.assessment.packages if machine_state.assessment else None
+    wanted = options.restart_services == "IfRequired" and not options.download_only
+    return wanted and bool(find_restartable_services(packages, options.restart_services_exclude))
+
+
+def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:
+    """Whether a reboot that was pending before we came is taken before anything is installed."""
+    packages = machine_state.assessment.packages if machine_state.assessment else None
+    pending = packages is not None and packages.reboot.answer is YesNoUnknown.YES
+    return pending and options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER

@@ -1,0 +1,171 @@
+"""What became of logins in one run, so that a credential that was refused is not sent again: accounts get locked.
+
+A refusal is remembered for its machine, user and credential. A password is also counted for the whole fleet, for its
+account may be one of a directory, which is locked for all machines after some refusals. Nobody can tell such an account
+from one that each machine has for itself, so the count is the directory's own: refusals in a row, ended by a login that
+works.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from inventory.credentials import Credential, CredentialKind
+from tasks.errors import DeadlineExceeded
+from tasks.protocols.clock import Clock, Deadline
+
+MAX_REFUSALS_UNPROVEN: Final = 2
+"""Machines in a row that may refuse a password that has worked nowhere in this run."""
+MAX_REFUSALS_PROVEN: Final = 5
+"""The same once it has worked: it is right, unless it is changed while the run goes on."""
+MAX_REFUSALS_AFTER_SUCCESS: Final = 3
+"""Refusals in a row by a machine that took the password before: while it boots, what it asks may not be up yet."""
+REFUSAL_RETRY_DELAY: Final = timedelta(seconds=30)
+"""Between two of these."""
+
+
+class CredentialWithheld(Exception):
+    """A credential was not sent, for what became of it before.
+
+    Attributes:
+        message: why, for people.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(slots=True)
+class LoginAttempt:
+    """One login that is under way.
+
+    Attributes:
+        accepted_agent_keys: of an agent: names of keys that were taken, the latest first; whoever logs in adds to them.
+        is_refused: whether the machine said no.
+        is_interrupted: whether the line ended after the credential was sent, and before an answer.
+    """
+
+    accepted_agent_keys: list[str]
+    is_refused: bool = False
+    is_interrupted: bool = False
+
+
+@dataclass(slots=True)
+class _RefusalCount:
+    count: int
+    last_refused_at: datetime
+
+
+@dataclass(slots=True)
+class _CredentialState:
+    """A user and a credential, wherever they are used."""
+
+    probe_lock: threading.Lock = field(default_factory=threading.Lock)
+    accepting_machines: set[str] = field(default_factory=set)
+    refusals_by_machine: dict[str, _RefusalCount] = field(default_factory=dict)
+    consecutive_refusals: list[str] = field(default_factory=list)
+    accepted_agent_keys: list[str] = field(default_factory=list)
+
+
+class LockoutGuard:
+    """The logins of one run. For many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._accounts: dict[tuple[str, Credential], _CredentialState] = {}
+
+    @contextmanager
+    def open_attempt(
+        self, machine: str, user: str, credential: Credential, *, clock: Clock, deadline: Deadline
+    ) -> Iterator[LoginAttempt]:
+        """Log in within this context, and say in the attempt when it was refused or cut.
+
+        While a password has worked nowhere, it is sent to one machine at a time.
+
+        Args:
+            machine: its name.
+            user: the login.
+            credential: what will be sent.
+            clock: tells the time.
+            deadline: of the wait for another machine's answer.
+
+        Raises:
+            CredentialWithheld: it must not be sent.
+            DeadlineExceeded: another machine's answer did not come in time.
+        """
+        with self._lock:
+            account = self._accounts.setdefault((user, credential), _CredentialState())
+        is_password = credential.kind is CredentialKind.PASSWORD
+        with ExitStack() as stack:
+            if is_password and not account.accepting_machines:
+                if not account.probe_lock.acquire(timeout=max(0.0, deadline.remaining_seconds(clock))):
+                    raise DeadlineExceeded(f"no machine said in time whether the password of {user} is right")
+                turn = stack.enter_context(ExitStack())
+                turn.callback(account.probe_lock.release)
+                if account.accepting_machines:  # by now: nobody has to wait for this one
+                    turn.close()
+            with self._lock:
+                self._require_permitted(account, machine, user, credential, clock.now())
+                attempt = LoginAttempt(account.accepted_agent_keys)
+            worked = False
+            try:
+                yield attempt
+                worked = True
+            finally:
+                with self._lock:
+                    _record_attempt(account, machine, attempt, clock.now(), password=is_password, worked=worked)
+
+    def _require_permitted(
+        self, account: _CredentialState, machine: str, user: str, credential: Credential, now: datetime
+    ) -> None:
+        what = f"the {credential.kind.value} of {user}"
+        mine = account.refusals_by_machine.get(machine)
+        if mine is not None and machine in account.accepting_machines:
+            if mine.count >= MAX_REFUSALS_AFTER_SUCCESS:
+                raise CredentialWithheld(
+                    f"{what} was taken before in this run, then refused {mine.count} times; it is not sent again",
+                    "Was it changed, or the account locked? Correct it, and start again.",
+                )
+            if now < mine.last_refused_at + REFUSAL_RETRY_DELAY:
+                raise CredentialWithheld(
+                    f"{what} was taken before in this run, and has just been refused", "It is sent again soon."
+                )
+        elif mine is not None:
+            raise CredentialWithheld(
+                f"it refused {what} earlier in this run; it is not sent again",
+                "Correct the credential, or the account on the machine, and start again.",
+            )
+        others = [name for name in account.consecutive_refusals if name != machine]
+        if machine not in account.accepting_machines and len(others) >= (
+            MAX_REFUSALS_PROVEN if account.accepting_machines else MAX_REFUSALS_UNPROVEN
+        ):
+            raise CredentialWithheld(
+                f"{what} is not sent any more: {', '.join(others)} refused it one after the other",
+                "A shared account would be locked. Correct the password, or give those machines a credential of their "
+                "own or leave them out, and start again.",
+            )
+
+
+def _record_attempt(
+    account: _CredentialState, machine: str, attempt: LoginAttempt, now: datetime, *, password: bool, worked: bool
+) -> None:
+    if worked:
+        account.accepting_machines.add(machine)
+        account.refusals_by_machine.pop(machine, None)
+        account.consecutive_refusals.clear()
+        return
+    known = machine in account.accepting_machines
+    # A line that was cut says little. Of a password that never worked there it counts as a refusal, to be safe.
+    counts = attempt.is_refused or (attempt.is_interrupted and password and not known)
+    if not counts or (known and not password):  # no account is locked by a key, and a machine that boots refuses it
+        return
+    before = account.refusals_by_machine.get(machine)
+    account.refusals_by_machine[machine] = _RefusalCount(1 if before is None else before.count + 1, now)
+    if password and machine not in account.consecutive_refusals:
+        account.consecutive_refusals.append(machine)

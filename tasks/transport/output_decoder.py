@@ -1,0 +1,275 @@
+"""Reads the output of a script as it arrives, and separates its framed records from all other output."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.errors import ProtocolViolation
+from tasks.protocols.transport import ScriptRecord
+from tasks.transport.framing import build_frame_mark
+
+MAX_LINE_BYTES: Final = 1024 * 1024
+"""Bytes that one framed line may have; prelude.sh cuts its pieces at 60 000."""
+
+
+MAX_RECORDS_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that all records of one exchange may have together."""
+
+
+MAX_UNFRAMED_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of what is no answer that are read, on both streams together: a start-up file may print without end."""
+
+
+MAX_INTEGER_DIGITS: Final = 20
+"""Of a whole number, its sign included: those of 64 bits have no more."""
+
+
+UNFRAMED_HEAD_BYTES: Final = 8 * 1024
+
+
+UNFRAMED_TAIL_BYTES: Final = 56 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptOutput:
+    """A whole answer.
+
+    Attributes:
+        records: bytes that are no UTF-8 are in there as lone surrogates (``surrogateescape``), so that lengths in
+            bytes can still be told; ``replace_invalid_utf8`` makes them fit for people.
+        unframed_output: everything that was not framed, the middle left out when it was long.
+    """
+
+    records: tuple[ScriptRecord, ...]
+    exit_code: int
+    unframed_output: str
+
+
+def replace_invalid_utf8(value: object) -> object:
+    """Return a record (or a part of one) with bytes that are no UTF-8 replaced by U+FFFD."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if isinstance(value, Mapping):
+        return {str(replace_invalid_utf8(key)): replace_invalid_utf8(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_invalid_utf8(item) for item in value]
+    return value
+
+
+def parse_record(line: bytes) -> ScriptRecord:
+    """Read one record from a line of JSON.
+
+    Raises:
+        ValueError: it is no JSON object with a text named "kind".
+    """
+    try:
+        text = line.decode("utf-8", "surrogateescape")
+        record = json.loads(text, parse_constant=_reject_number, parse_float=_parse_float, parse_int=_parse_integer)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not (isinstance(record, dict) and isinstance(record.get("kind"), str)):
+        raise ValueError("not an object that says its kind")  # noqa: TRY004 (it is the text that is wrong)
+    _require_valid_unicode(record)
+    return record
+
+
+def _reject_number(constant: str) -> float:
+    raise ValueError(f"{constant} is no number that can be used")
+
+
+def _parse_float(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _reject_number(digits)
+
+
+def _parse_integer(digits: str) -> int:
+    # what no column of a database or a report could hold, no machine means
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else int(_reject_number(f"{digits[:20]}…"))
+
+
+def _require_valid_unicode(value: object) -> None:
+    # JSON may name half a character (\ud800), which is neither text nor an escaped byte
+    if isinstance(value, str):
+        if not value.isascii():
+            value.encode("utf-8", "surrogateescape")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _require_valid_unicode(key)
+            _require_valid_unicode(item)
+    elif isinstance(value, list):
+        for item in value:
+            _require_valid_unicode(item)
+
+
+class UnframedOutput:
+    """Text for people: the first and the last of what came, whatever its length.
+
+    Args:
+        secret: never to be shown: what goes before a script may be echoed by a shell that was not asked for it.
+
+    Attributes:
+        byte_count: bytes that came, those left out included.
+    """
+
+    def __init__(self, secret: bytes = b"") -> None:
+        self._secret = secret.strip()
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped_bytes = 0
+        self.byte_count = 0
+
+    def add(self, data: bytes) -> None:
+        """Take more in."""
+        self.byte_count += len(data)
+        room = UNFRAMED_HEAD_BYTES - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        self._tail += data[-UNFRAMED_TAIL_BYTES:]
+        self._dropped_bytes += max(0, len(data) - UNFRAMED_TAIL_BYTES)
+        if len(self._tail) > UNFRAMED_TAIL_BYTES:
+            self._dropped_bytes += len(self._tail) - UNFRAMED_TAIL_BYTES
+            del self._tail[:-UNFRAMED_TAIL_BYTES]
+
+    def render(self) -> str:
+        """Return it all, with a note where bytes were left out."""
+        gap = f"\n[{self._dropped_bytes} bytes left out]\n".encode() if self._dropped_bytes else b""
+        whole = bytes(self._head + gap + self._tail)
+        if self._secret:
+            whole = whole.replace(self._secret, b"***")
+        return whole.decode("utf-8", "replace").strip("\n")
+
+
+class ScriptOutputDecoder:
+    """Reads an answer as it comes in, in chunks of any size. Hostile output costs bounded memory.
+
+    Args:
+        nonce: of the frame.
+        secret: masked in unframed output.
+    """
+
+    def __init__(self, nonce: str, secret: bytes = b"") -> None:
+        self._mark = build_frame_mark(nonce).encode()
+        self._incomplete_line = bytearray()
+        self._record_fragments = bytearray()
+        self._record_bytes = 0
+        self._records: list[ScriptRecord] = []
+        self._unframed_output = UnframedOutput(secret)
+        self._exit_code: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end record was seen; nothing that follows it counts."""
+        return self._exit_code is not None
+
+    def feed_stdout(self, data: bytes) -> bool:
+        """Take in bytes of stdout; returns whether the answer is complete.
+
+        Raises:
+            ProtocolViolation: what is framed makes no sense, or is too much.
+        """
+        start = max(0, len(self._incomplete_line) - 1)
+        self._incomplete_line += data
+        begin = 0
+        while not self.is_complete and (newline := self._incomplete_line.find(b"\n", max(start, begin))) >= 0:
+            self._decode_line(bytes(self._incomplete_line[begin:newline]))
+            begin = newline + 1
+        del self._incomplete_line[:begin]
+        self._trim_incomplete_line()
+        self._require_unframed_within_limit()
+        return self.is_complete
+
+    def feed_stderr(self, data: bytes) -> None:
+        """Take in bytes of stderr.
+
+        Raises:
+            ProtocolViolation: it is too much.
+        """
+        self._unframed_output.add(data)
+        self._require_unframed_within_limit()
+
+    def build_output(self) -> ScriptOutput:
+        """Return the whole answer.
+
+        Raises:
+            ProtocolViolation: the end record is missing.
+        """
+        if self._exit_code is None:
+            raise self._build_violation("the answer has no end")
+        return ScriptOutput(tuple(self._records), self._exit_code, self._unframed_output.render())
+
+    def render_unframed_output(self) -> str:
+        """Return what was not framed, so far."""
+        return self._unframed_output.render()
+
+    def _require_unframed_within_limit(self) -> None:
+        if self._unframed_output.byte_count > MAX_UNFRAMED_BYTES and not self.is_complete:
+            raise self._build_violation(f"more than {MAX_UNFRAMED_BYTES} bytes came that are no answer")
+
+    def _trim_incomplete_line(self) -> None:
+        if self.is_complete:
+            self._incomplete_line.clear()
+            return
+        if len(self._incomplete_line) <= MAX_LINE_BYTES:
+            return
+        if self._mark in self._incomplete_line:
+            raise self._build_violation(f"a line has more than {MAX_LINE_BYTES} bytes")
+        keep = len(self._mark) - 1  # the mark may have begun in there
+        self._unframed_output.add(bytes(self._incomplete_line[:-keep]))
+        del self._incomplete_line[:-keep]
+
+    def _decode_line(self, line: bytes) -> None:
+        at = line.find(self._mark)
+        if at < 0:
+            if line:
+                self._unframed_output.add(line + b"\n")
+            return
+        if at:  # unframed output that had no line break at its end
+            self._unframed_output.add(line[:at] + b"\n")
+        body = line[at + len(self._mark) :].removesuffix(b"\r")
+        if len(body) > MAX_LINE_BYTES:
+            raise self._build_violation(f"a line has more than {MAX_LINE_BYTES} bytes")
+        kind, content = body[:2], body[2:]
+        if kind == b"! ":
+            self._decode_end(content)
+        elif kind in {b"+ ", b"= "}:
+            self._decode_fragment(content, last=kind == b"= ")
+        else:
+            raise self._build_violation(f"a framed line is neither a record nor an end: {_quote_bytes(body)}")
+
+    def _decode_end(self, content: bytes) -> None:
+        if self._record_fragments:
+            raise self._build_violation(f"a record has no end: {_quote_bytes(bytes(self._record_fragments))}")
+        if not content.isdigit() or len(content) > 3:
+            raise self._build_violation(f"no exit code: {_quote_bytes(content)}")
+        self._exit_code = int(content)
+
+    def _decode_fragment(self, content: bytes, *, last: bool) -> None:
+        self._record_bytes += len(content)
+        if self._record_bytes > MAX_RECORDS_BYTES:
+            raise self._build_violation(f"the records have more than {MAX_RECORDS_BYTES} bytes")
+        self._record_fragments += content
+        if not last:
+            return
+        line = bytes(self._record_fragments)
+        self._record_fragments.clear()
+        try:
+            self._records.append(parse_record(line))
+        except ValueError as error:
+            raise self._build_violation(f"a record can't be read ({error}): {_quote_bytes(line)}") from error
+
+    def _build_violation(self, why: str) -> ProtocolViolation:
+        noise = self._unframed_output.render()[-500:]
+        seen = f"; it also said: {noise}" if noise else ""
+        return ProtocolViolation(
+            f"the machine's answer can't be understood: {why}{seen}",
+            hint="Look at what the login's start-up files (.bashrc, .profile) and /bin/sh do on that machine.",
+        )
+
+
+def _quote_bytes(data: bytes) -> str:
+    return repr(data[:200].decode("utf-8", "replace"))

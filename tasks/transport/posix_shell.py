@@ -1,0 +1,186 @@
+"""How scripts and jobs are put to a POSIX shell, whatever line it is reached through."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final, cast
+
+from tasks.errors import (
+    FleetpatchError,
+    PrivilegeError,
+    RequestError,
+)
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptParameter, ScriptRecord, ScriptResult
+from tasks.transport.framing import build_job_script, build_script_stdin, encode_params, generate_nonce
+from tasks.transport.job_records import MAX_EVENTS_BYTES, find_job_record, find_section, parse_events, raise_if_refused
+from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
+from tasks.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalator
+from tasks.transport.script_library import ScriptLoader, load_script
+from tasks.transport.shell_channel import ShellChannel
+
+JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+MAX_LOG_BYTES: Final = 256 * 1024
+# scripts that need functions of another one, put before them
+_REQUIRED_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim", "lock"), ("job_common",)),
+    **dict.fromkeys(
+        ("reboot_obstacles", "apt_assess", "apt_installed", "apt_job", "restart_services"), ("package_locks",)
+    ),
+    "reboot": ("job_common", "package_locks"),
+    "apt_updaters": ("job_common", "apt_updaters_back"),
+}
+# scripts that start something on the machine which needs the text of another one, by the parameter that brings it
+_SCRIPTS_AS_PARAMETERS: Final[Mapping[str, Mapping[str, str]]] = {
+    "reboot": {"guard": "package_locks"},
+    "apt_updaters": {"undo": "apt_updaters_back"},
+}
+
+
+def require_valid_job_id(job_id: str) -> str:
+    """Return a job's id.
+
+    Raises:
+        RequestError: it could not be the name of a directory and a unit everywhere.
+    """
+    if not JOB_ID_PATTERN.fullmatch(job_id):
+        raise RequestError(f"{job_id!r} can't be a job's id", hint="Use 1 to 80 letters, digits, - and _.")
+    return job_id
+
+
+class PosixShell:
+    """A machine behind an open line; a Transport without reconnecting (session.py does that).
+
+    Args:
+        channel: open way to the machine.
+        machine: its name, for errors.
+        privilege: how its login becomes root.
+        clock: for wall times.
+        job_root: directory of jobs on the machine; "" for /var/lib/fleetpatch/jobs.
+        script_loader: gives a script's text by its name.
+    """
+
+    def __init__(
+        self,
+        channel: ShellChannel,
+        *,
+        machine: str,
+        privilege: PrivilegeEscalator,
+        clock: Clock,
+        job_root: str = "",
+        script_loader: ScriptLoader = load_script,
+    ) -> None:
+        self._channel = channel
+        self._machine = machine
+        self._privilege = privilege
+        self._clock = clock
+        self._job_root = job_root
+        self._script_loader = script_loader
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another call may be tried on this connection."""
+        return self._channel.is_open
+
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        """Run a script and wait for its end."""
+        began = self._clock.now()
+        answer = self._execute_script(script, deadline)
+        return ScriptResult(
+            records=tuple(cast("ScriptRecord", replace_invalid_utf8(record)) for record in answer.records),
+            exit_code=answer.exit_code,
+            unframed_output=answer.unframed_output,
+            seconds=(self._clock.now() - began).total_seconds(),
+        )
+
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
+        """Start a job, or attach to it when its id is there already.
+
+        Raises:
+            ManagerBusy: another job runs on the machine.
+            ScriptFailed: the machine could not start it.
+        """
+        params: dict[str, ScriptParameter] = {
+            "id": require_valid_job_id(job.id),
+            "label": job.script.name,
+            "wrapper": load_script("job_run"),
+            "program": build_job_script(self._build_script_text(job.script.name)),
+            "token": encode_params(job.script.params),
+        }
+        answer = self._execute_script(Script("job_start", params=params), deadline)
+        with self._add_machine_to_errors():
+            for record in answer.records:
+                raise_if_refused(record, answer)
+            view = find_job_record(answer)
+        return JobStatus(job.id, view.phase, exit_code=view.exit_code, attached=view.attached)
+
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+        """Look at a job. Of one that is finished, all events from the offset on are there."""
+        require_valid_job_id(job_id)
+        view, more = self._poll_job_once(job_id, deadline, events_from, log_from)
+        while more and view.phase in {JobPhase.FINISHED, JobPhase.LOST}:
+            rest, more = self._poll_job_once(job_id, deadline, view.events_offset, view.log_offset, log_limit=0)
+            view = replace(view, events=view.events + rest.events, events_offset=rest.events_offset)
+        return view
+
+    def close(self) -> None:
+        """Give the line up. Jobs go on."""
+        self._channel.close()
+
+    def _poll_job_once(
+        self, job_id: str, deadline: Deadline, events_from: int, log_from: int, *, log_limit: int = MAX_LOG_BYTES
+    ) -> tuple[JobStatus, bool]:
+        """Return what one look shows, and whether there were more events than fit in it."""
+        params = {
+            "id": job_id,
+            "events_from": str(events_from),
+            "events_limit": str(MAX_EVENTS_BYTES),
+            "log_from": str(log_from),
+            "log_limit": str(log_limit),
+        }
+        answer = self._execute_script(Script("job_look", params=params), deadline)
+        with self._add_machine_to_errors():
+            view = find_job_record(answer)
+            raw = find_section(answer, "events")
+            events, events_offset = parse_events(raw, events_from)
+            log = find_section(answer, "log")
+        text = log.decode("utf-8", "replace")
+        seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, text, log_from + len(log))
+        return seen, len(raw) >= MAX_EVENTS_BYTES
+
+    def _build_script_text(self, name: str) -> str:
+        """Return a script with what it needs of others before it."""
+        return "\n".join([*map(load_script, _REQUIRED_SCRIPTS.get(name, ())), self._script_loader(name)])
+
+    def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
+        with self._add_machine_to_errors():
+            text = self._build_script_text(script.name)
+            params: dict[str, ScriptParameter] = {**script.params}
+            if "job_common" in _REQUIRED_SCRIPTS.get(script.name, ()):
+                params = {"root": self._job_root, **params}
+            params |= {name: load_script(other) for name, other in _SCRIPTS_AS_PARAMETERS.get(script.name, {}).items()}
+            escalation = (
+                self._privilege.find_escalation(self._channel, deadline=deadline)
+                if script.privileged
+                else NO_ESCALATION
+            )
+            nonce = generate_nonce()
+            decoder = ScriptOutputDecoder(nonce, secret=escalation.stdin_prefix)
+            stdin = escalation.stdin_prefix + build_script_stdin(text, params, nonce)
+            status = self._channel.execute(escalation.command, stdin, decoder, deadline=deadline)
+            if status == 1 and not decoder.is_complete and escalation.program:
+                said = " ".join(decoder.render_unframed_output().split())[-300:]
+                raise PrivilegeError(
+                    f"{escalation.program} refused to run a shell: {said}",
+                    hint="The login must be allowed to run /bin/sh as root.",
+                )
+            return decoder.build_output()
+
+    @contextmanager
+    def _add_machine_to_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FleetpatchError as error:
+            error.machine = error.machine or self._machine
+            raise

@@ -1,0 +1,191 @@
+"""How a login becomes root: already root, ``sudo -n``, sudo with a password, ``doas -n``, in this order.
+
+A sudo that wants a terminal (requiretty) gets one from ``script``, on the machine and for itself alone: what goes to
+the shell and what comes back still goes through pipes, so that nothing is echoed, cut or mixed.
+
+What was found is remembered for the machine, over reconnects; a refusal too, for a wrong password that is tried again
+and again locks the account.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from inventory.credentials import Credential
+from inventory.machine import PrivilegeMethod
+from tasks.errors import PrivilegeError, ProtocolViolation
+from tasks.protocols.clock import Deadline
+from tasks.transport.framing import build_script_stdin, generate_nonce
+from tasks.transport.lockout_guard import CredentialWithheld, LoginAttempt
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.script_library import load_script
+from tasks.transport.shell_channel import ShellChannel
+
+SHELL_COMMAND: Final = ("/bin/sh", "-s")
+SUDO_COMMAND: Final = ("sudo", "-n", "--", *SHELL_COMMAND)
+SUDO_PASSWORD_COMMAND: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL_COMMAND)
+# Asks for the password alone: before a script, a wrong one would make sudo read on and take script lines for passwords.
+SUDO_VALIDATE_COMMAND: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
+DOAS_COMMAND: Final = ("doas", "-n", *SHELL_COMMAND)
+_REQUIRETTY_MESSAGE: Final = "you must have a tty"
+_NOT_PERMITTED_MESSAGES: Final = (
+    "not in the sudoers",
+    "may not run",
+    "not allowed to",
+)  # what sudo says to a right one
+
+LoginAttemptOpener = Callable[[str, Credential, Deadline], AbstractContextManager[LoginAttempt]]
+"""Opens an attempt of a user with a password, as Logins.attempt does."""
+
+
+class _PrivilegeProbe(BaseModel):
+    uid: int
+    user: str
+    sudo: str
+    doas: str
+    terminal: bool = False
+    sudo_said: str = ""
+    doas_said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """How to get a root shell.
+
+    Attributes:
+        command: the command.
+        stdin_prefix: what goes before the script: a password line.
+        program: the program that gives the privileges, or "".
+    """
+
+    command: tuple[str, ...]
+    stdin_prefix: bytes = b""
+    program: str = ""
+
+    def __repr__(self) -> str:
+        return f"Escalation(command={self.command!r})"  # what goes before may be a password
+
+
+NO_ESCALATION: Final = Escalation(SHELL_COMMAND)
+
+
+class PrivilegeEscalator:
+    """The way to root on one machine, found at first need.
+
+    Args:
+        method: what the machine's owner says; AUTO probes.
+        read_password: gives the password for sudo, or None when there is none. Asked for only when sudo wants it.
+        open_attempt: keep a password that was refused from being sent again, here and on other machines.
+    """
+
+    def __init__(
+        self,
+        method: PrivilegeMethod,
+        *,
+        read_password: Callable[[], Credential] | None = None,
+        open_attempt: LoginAttemptOpener = lambda _user, _credential, _deadline: nullcontext(LoginAttempt([])),
+    ) -> None:
+        self._method = method
+        self._read_password = read_password
+        self._open_attempt = open_attempt
+        self._escalation: Escalation | None = NO_ESCALATION if method is PrivilegeMethod.NONE else None
+        self._refusal: PrivilegeError | None = None
+
+    def find_escalation(self, channel: ShellChannel, *, deadline: Deadline) -> Escalation:
+        """Return the way to root.
+
+        Raises:
+            PrivilegeError: there is none; the hint has the line that sudoers lacks.
+        """
+        if self._refusal is not None:
+            raise PrivilegeError(self._refusal.message, hint=self._refusal.hint)
+        if self._escalation is None:
+            try:
+                self._escalation = self._choose_escalation(channel, deadline)
+            except CredentialWithheld as kept:  # may be sent later: when another machine has taken it
+                raise PrivilegeError(kept.message, hint=kept.hint) from kept
+            except PrivilegeError as refusal:
+                self._refusal = refusal
+                raise
+        return self._escalation
+
+    def _choose_escalation(self, channel: ShellChannel, deadline: Deadline) -> Escalation:
+        probe = _probe_privileges(channel, deadline)
+        wanted = self._method
+        auto = wanted is PrivilegeMethod.AUTO
+        if probe.uid == 0:
+            return NO_ESCALATION
+        if wanted is PrivilegeMethod.ROOT:
+            self._raise_cannot_escalate(probe, "the inventory says it logs in as root")
+        if auto or wanted is PrivilegeMethod.SUDO:
+            if probe.sudo == "yes":
+                return Escalation(
+                    build_terminal_command(SUDO_COMMAND) if probe.terminal else SUDO_COMMAND, program="sudo"
+                )
+            if probe.sudo != "absent" and self._read_password is not None:
+                return self._escalate_with_password(self._read_password(), probe, channel, deadline)
+        if probe.doas == "yes" and (auto or wanted is PrivilegeMethod.DOAS):
+            return Escalation(DOAS_COMMAND, program="doas")
+        said = [probe.sudo_said or f"sudo is {probe.sudo}", probe.doas_said or f"doas is {probe.doas}"]
+        return self._raise_cannot_escalate(probe, "; ".join(" ".join(text.split())[-200:] for text in said))
+
+    def _escalate_with_password(
+        self, credential: Credential, probe: _PrivilegeProbe, channel: ShellChannel, deadline: Deadline
+    ) -> Escalation:
+        password = credential.secret.reveal() if credential.secret is not None else ""
+        if "\n" in password or "\r" in password:
+            self._raise_cannot_escalate(probe, "the password for sudo has a line break in it")
+        typed = f"{password}\n".encode()
+        decoder = ScriptOutputDecoder(generate_nonce())
+        ask = build_terminal_command(SUDO_VALIDATE_COMMAND) if probe.terminal else SUDO_VALIDATE_COMMAND
+        shell = build_terminal_command(SUDO_PASSWORD_COMMAND) if probe.terminal else SUDO_PASSWORD_COMMAND
+        with self._open_attempt(probe.user, credential, deadline) as attempt:
+            if channel.execute(ask, typed, decoder, deadline=deadline) == 0:
+                return Escalation(shell, typed, program="sudo")
+            # some systems' sudo repeats what was typed when there is no terminal
+            said = " ".join(decoder.render_unframed_output().replace(password, "***").split())[-200:]
+            attempt.is_refused = not any(words in said for words in _NOT_PERMITTED_MESSAGES)
+            raise PrivilegeError(
+                f"sudo refused the password of {probe.user}: {said}",
+                hint=f"Correct what privilege_password refers to, or add to sudoers: {_build_sudoers_line(probe.user)}",
+            )
+
+    def _raise_cannot_escalate(self, probe: _PrivilegeProbe, why: str) -> NoReturn:
+        raise PrivilegeError(
+            f"the login {probe.user} (uid {probe.uid}) can't become root: {why}",
+            hint=f"Add to /etc/sudoers.d/fleetpatch on the machine: {_build_sudoers_hint(probe)}",
+        )
+
+
+def build_terminal_command(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command that runs another one with a controlling terminal, while its stdin and outputs stay pipes."""
+    inner = " ".join(word or ":" for word in command)  # the empty word is sudo's prompt
+    wrapped = f'script -qec "{inner} <&3 >&4 2>&5" /dev/null 3<&0 4>&1 5>&2 </dev/null >/dev/null'
+    return ("/bin/sh", "-c", f"exec env SHELL=/bin/sh {wrapped}")
+
+
+def _build_sudoers_hint(probe: _PrivilegeProbe) -> str:
+    """Return the line that sudoers lacks."""
+    if _REQUIRETTY_MESSAGE in probe.sudo_said:
+        return f"Defaults:{probe.user} !requiretty (read after the line with requiretty), or install `script`"
+    return _build_sudoers_line(probe.user)
+
+
+def _build_sudoers_line(user: str) -> str:
+    return f"{user} ALL=(root) NOPASSWD: ALL"
+
+
+def _probe_privileges(channel: ShellChannel, deadline: Deadline) -> _PrivilegeProbe:
+    nonce = generate_nonce()
+    decoder = ScriptOutputDecoder(nonce)
+    channel.execute(SHELL_COMMAND, build_script_stdin(load_script("privilege"), {}, nonce), decoder, deadline=deadline)
+    for record in decoder.build_output().records:
+        if record["kind"] == "privilege":
+            try:
+                return _PrivilegeProbe.model_validate(record)
+            except ValidationError as error:
+                raise ProtocolViolation(f"the machine's answer about privileges makes no sense: {error}") from error
+    raise ProtocolViolation("the machine did not say which privileges the login has")

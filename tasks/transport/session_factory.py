@@ -1,0 +1,154 @@
+"""From a machine of the inventory to its Session: one table of the kinds of transport."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from inventory.credentials import Credential, resolve_credential
+from inventory.errors import CredentialError
+from inventory.machine import Inventory, Machine, TransportKind
+from tasks.errors import UnsupportedSystem
+from tasks.protocols.clock import Clock, Deadline
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.lockout_guard import LockoutGuard, LoginAttempt
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.transport.script_library import ScriptLoader, load_script
+from tasks.transport.session import Connection, ConnectionOpener, Session
+from tasks.transport.shell_channel import ShellChannel
+from tasks.transport.ssh.channel import SshShellChannel
+from tasks.transport.ssh.connection import SshSettings, connect
+from tasks.transport.ssh.jump_hosts import JumpHostPool
+
+CredentialResolver = Callable[[str], Credential]
+
+SHARED_JUMP_HOSTS: Final = JumpHostPool()
+"""The jump hosts of this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionRequest:
+    """All that a row of the table may need."""
+
+    machine: Machine
+    inventory: Inventory
+    clock: Clock
+    resolve_credential: CredentialResolver
+    jump_hosts: JumpHostPool
+    lockout_guard: LockoutGuard
+    job_root: str
+    script_loader: ScriptLoader
+
+
+def build_session(
+    machine: Machine,
+    inventory: Inventory,
+    *,
+    clock: Clock,
+    resolve_credential: CredentialResolver = resolve_credential,
+    jump_hosts: JumpHostPool = SHARED_JUMP_HOSTS,
+    lockout_guard: LockoutGuard | None = None,
+    job_root: str = "",
+    script_loader: ScriptLoader = load_script,
+) -> Session:
+    """Return a Session for a machine. Nothing is connected before its first call.
+
+    Args:
+        machine: who.
+        inventory: where its jump hosts and the host keys are found.
+        clock: for deadlines and waits.
+        resolve_credential: fetches a credential by its reference; give ``functools.partial(resolve, blocks=…)`` where
+            Prefect blocks can be read.
+        jump_hosts: the jump hosts in use, shared by all sessions of a process.
+        lockout_guard: what became of logins, shared by all sessions of a run; None: nothing is known of others.
+        job_root: where jobs are kept on the machine; "" for the usual place.
+        script_loader: gives a script's text by its name.
+
+    Raises:
+        UnsupportedSystem: its kind of transport is not there yet.
+        InventoryError: its jump hosts make no sense, or known_hosts can't be read.
+    """
+    build_opener = _OPENER_BUILDERS.get(machine.transport)
+    if build_opener is None:
+        known = ", ".join(sorted(kind.value for kind in _OPENER_BUILDERS))
+        raise UnsupportedSystem(
+            f"there is no transport '{machine.transport.value}' in this version",
+            machine=machine.name,
+            hint=f"Reach it by one of: {known}; or take it out of the scope.",
+        )
+    request = _SessionRequest(
+        machine,
+        inventory,
+        clock,
+        resolve_credential,
+        jump_hosts,
+        lockout_guard or LockoutGuard(),
+        job_root,
+        script_loader,
+    )
+    return Session(build_opener(request), machine=machine.name, clock=clock)
+
+
+def _build_ssh_opener(request: _SessionRequest) -> ConnectionOpener:
+    settings = SshSettings(
+        request.inventory.host_keys, request.resolve_credential, request.clock, request.lockout_guard
+    )
+    dial = request.jump_hosts.build_dialer(request.machine, request.inventory, settings)
+    privilege = _build_privilege_escalator(request)
+
+    def open_connection(deadline: Deadline) -> Connection:
+        transport = connect(request.machine, dial, settings, deadline=deadline)
+        return _build_posix_shell(SshShellChannel(transport, request.clock), request, privilege)
+
+    return open_connection
+
+
+def _build_local_opener(request: _SessionRequest) -> ConnectionOpener:
+    privilege = _build_privilege_escalator(request)
+
+    def open_connection(deadline: Deadline) -> Connection:  # noqa: ARG001  # there is nothing to wait for
+        return _build_posix_shell(LocalShellChannel(request.clock), request, privilege)
+
+    return open_connection
+
+
+_OPENER_BUILDERS: Final[Mapping[TransportKind, Callable[[_SessionRequest], ConnectionOpener]]] = MappingProxyType(
+    {TransportKind.SSH: _build_ssh_opener, TransportKind.LOCAL: _build_local_opener}
+)
+
+
+def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privilege: PrivilegeEscalator) -> PosixShell:
+    return PosixShell(
+        channel,
+        machine=request.machine.name,
+        privilege=privilege,
+        clock=request.clock,
+        job_root=request.job_root,
+        script_loader=request.script_loader,
+    )
+
+
+def _build_privilege_escalator(request: _SessionRequest) -> PrivilegeEscalator:
+    """Return the way to root, made once for a session, so that what was found outlives a reconnect."""
+    reference = request.machine.privilege_password
+    if reference is None:
+        return PrivilegeEscalator(request.machine.privilege)
+
+    def read_password() -> Credential:
+        credential = request.resolve_credential(reference)
+        if credential.kind != "password" or credential.secret is None:
+            raise CredentialError(
+                "privilege_password is no password",
+                machine=request.machine.name,
+                hint="Write env:NAME, file:PATH or prefect:BLOCK.",
+            )
+        return credential
+
+    def open_attempt(user: str, credential: Credential, deadline: Deadline) -> AbstractContextManager[LoginAttempt]:
+        return request.lockout_guard.open_attempt(
+            request.machine.name, user, credential, clock=request.clock, deadline=deadline
+        )
+
+    return PrivilegeEscalator(request.machine.privilege, read_password=read_password, open_attempt=open_attempt)

@@ -1,0 +1,133 @@
+"""An open SSH connection as a line: one channel for each command, both streams drained, every wait bounded."""
+
+import select
+import shlex
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import paramiko
+
+from tasks.errors import ConnectionLost, DeadlineExceeded
+from tasks.protocols.clock import Clock, Deadline
+from tasks.transport.output_decoder import ScriptOutputDecoder
+
+_CHUNK_BYTES: Final = 65_536
+_POLL_SECONDS: Final = 1.0
+"""Longest single wait, in seconds; the deadline is looked at in between."""
+
+
+class SshShellChannel:
+    """Commands over one authenticated connection.
+
+    Args:
+        transport: it, already logged in.
+        clock: for deadlines.
+    """
+
+    def __init__(self, transport: paramiko.Transport, clock: Clock) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._closed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is still up, as far as one can tell without asking."""
+        return not self._closed and self._transport.is_active()
+
+    def execute(
+        self, command: Sequence[str], stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+    ) -> int | None:
+        """Run a command in a channel of its own. See Line."""
+        with self._translate_errors(deadline):
+            channel = self._transport.open_session(timeout=self._require_seconds_left(deadline))
+            try:
+                # the login shell may be csh or fish: plain words, and others in single quotes, mean the same in all
+                _start_command(channel, shlex.join(command), self._require_seconds_left(deadline))
+                return self._exchange_streams(channel, stdin, decoder, deadline)
+            finally:
+                channel.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        if not self._closed:
+            self._closed = True
+            self._transport.close()
+
+    def _exchange_streams(
+        self, channel: paramiko.Channel, stdin: bytes, decoder: ScriptOutputDecoder, deadline: Deadline
+    ) -> int | None:
+        unsent = memoryview(stdin)
+        poller = select.poll()
+        poller.register(channel.fileno(), select.POLLIN)
+        while True:
+            channel.settimeout(self._require_seconds_left(deadline))
+            quiet = True
+            if unsent and channel.send_ready():
+                unsent = unsent[channel.send(bytes(unsent[:_CHUNK_BYTES])) :]
+                quiet = False
+                if not unsent:
+                    channel.shutdown_write()
+            if channel.recv_stderr_ready():  # first: the end of the answer is on stdout, and nothing is read behind it
+                quiet = False
+                decoder.feed_stderr(channel.recv_stderr(_CHUNK_BYTES))
+            if channel.recv_ready():
+                quiet = False
+                if decoder.feed_stdout(channel.recv(_CHUNK_BYTES)):
+                    return None
+            if not quiet:
+                continue
+            if channel.eof_received or channel.closed:
+                if channel.recv_ready() or channel.recv_stderr_ready():
+                    continue  # it came in between
+                return self._read_exit_status(channel, deadline)
+            # while input is left, the window opens without a sign on the poller
+            poller.poll(1000 * min(self._require_seconds_left(deadline), 0.05 if unsent else _POLL_SECONDS))
+
+    def _read_exit_status(self, channel: paramiko.Channel, deadline: Deadline) -> int:
+        while not channel.exit_status_ready():
+            channel.status_event.wait(min(self._require_seconds_left(deadline), _POLL_SECONDS))
+            if channel.closed and not self._transport.is_active():
+                break
+        status = channel.exit_status
+        if status < 0:  # a line that was cut, or a command that a signal ended
+            raise ConnectionLost("the command was cut off before its end")
+        return status
+
+    def _require_seconds_left(self, deadline: Deadline) -> float:
+        left = deadline.remaining_seconds(self._clock)
+        if left <= 0:
+            raise DeadlineExceeded("the machine did not answer in the time it was given")
+        return left
+
+    @contextmanager
+    def _translate_errors(self, deadline: Deadline) -> Iterator[None]:
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            # a timeout of the library is our deadline, or the line is dead
+            if deadline.has_passed(self._clock):
+                self.close()
+                raise DeadlineExceeded("the machine did not answer in the time it was given") from error
+            if isinstance(error, paramiko.ChannelException):
+                raise ConnectionLost(
+                    f"the machine opened no further session: {error.text}",
+                    hint="MaxSessions in its sshd_config may be too low, or the login may run no commands.",
+                ) from error
+            self.close()
+            raise ConnectionLost(f"the line was cut: {error or type(error).__name__}") from error
+        except DeadlineExceeded:
+            self.close()  # whatever comes late must not be taken for the next answer
+            raise
+
+
+def _start_command(channel: paramiko.Channel, command: str, seconds: float) -> None:
+    """Ask for a command. The library waits for the machine's nod without a bound: closing the channel is one."""
+    guard = threading.Timer(seconds, channel.close)
+    guard.daemon = True
+    guard.start()
+    try:
+        channel.exec_command(command)
+    finally:
+        guard.cancel()

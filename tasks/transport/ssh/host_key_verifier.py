@@ -1,0 +1,209 @@
+"""Whether a host is who it says: pinned keys, keys learned at first contact, and host certificates.
+
+Host certificates follow OpenSSH's PROTOCOL.certkeys; paramiko verifies none of it, so it is done here.
+"""
+
+import base64
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    SSHCertificateType,
+    load_ssh_public_identity,
+)
+
+from inventory.errors import HostKeyConflict
+from inventory.files.paths import expand_home
+from inventory.host_keys import HostKeyStore, PinnedKey, render_known_hosts_name
+from inventory.machine import HostKeyPolicy, HostKeySettings
+from tasks.errors import HostKeyMismatch, HostKeyUnknown
+from tasks.transport.ssh.algorithms import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS
+
+_DEFAULT_KNOWN_HOSTS: Final = Path("~/.ssh/known_hosts")
+_stores: Final[dict[Path, HostKeyStore]] = {}
+_stores_lock: Final = threading.Lock()
+
+
+def find_known_hosts(host_keys: HostKeySettings) -> Path:
+    """Return where an inventory's host keys are pinned.
+
+    Raises:
+        InventoryError: it lies in a home folder that nobody has.
+    """
+    return expand_home(host_keys.known_hosts or _DEFAULT_KNOWN_HOSTS)
+
+
+def load_host_key_store(host_keys: HostKeySettings) -> HostKeyStore:
+    """Return the store of an inventory's known_hosts; read again only when the file has changed.
+
+    Raises:
+        InventoryError: the file can't be read.
+    """
+    path = find_known_hosts(host_keys)
+    with _stores_lock:
+        store = _stores.setdefault(path, HostKeyStore(path))
+    store.reload_if_changed()
+    return store
+
+
+class HostKeyVerifier:
+    """The rules for one host.
+
+    Args:
+        policy: what is trusted.
+        store: where keys are pinned.
+        host: as the inventory has it; known_hosts and certificates name it so.
+        port: port of its SSH server.
+        now: the present moment, for the validity of certificates.
+    """
+
+    def __init__(
+        self, policy: HostKeyPolicy, store: HostKeyStore, *, host: str, port: int, now: Callable[[], datetime]
+    ) -> None:
+        self._policy = policy
+        self._store = store
+        self._host = host
+        self._port = port
+        self._now = now
+
+    @property
+    def requires_certificate(self) -> bool:
+        """Whether plain keys won't do."""
+        return self._policy is HostKeyPolicy.CA
+
+    def select_algorithms(self) -> tuple[str, ...]:
+        """Return the kinds of host key to ask for: those that are pinned first, so that the host shows one of them.
+
+        Raises:
+            HostKeyUnknown: no authority vouches for this host.
+        """
+        if self._policy is HostKeyPolicy.CA:
+            if not self._store.find_authorities(self._host, self._port):
+                raise HostKeyUnknown(
+                    f"no @cert-authority line of {self._store.path} covers {self._address}",
+                    hint=f"Add one: @cert-authority {self._address} KEY-TYPE BASE64",
+                )
+            return HOST_CERTIFICATE_ALGORITHMS
+        pinned = {key.type for key in self._store.find_keys(self._host, self._port)}
+        if "ssh-rsa" in pinned:
+            pinned |= {"rsa-sha2-512", "rsa-sha2-256"}
+        return tuple(sorted(HOST_KEY_ALGORITHMS, key=lambda name: name not in pinned))  # sorting is stable
+
+    def verify_host_key(self, blob: bytes) -> None:
+        """Return when the host may be talked to.
+
+        Args:
+            blob: the public key or certificate that it showed (and proved to have).
+
+        Raises:
+            HostKeyMismatch: it must not be trusted.
+            HostKeyUnknown: nobody has vouched for it yet.
+        """
+        if self._policy is HostKeyPolicy.CA:
+            self._verify_certificate(blob)
+        else:
+            self._verify_plain_key(_parse_host_key(blob))
+
+    @property
+    def _address(self) -> str:
+        return render_known_hosts_name(self._host, self._port)
+
+    def _verify_plain_key(self, shown: PinnedKey) -> None:
+        fingerprint = HostKeyStore.compute_fingerprint(shown.base64)
+        self._require_not_revoked(shown)
+        pinned = self._store.find_keys(self._host, self._port)
+        if shown in pinned:
+            return
+        if pinned:
+            known = ", ".join(f"{key.type} {HostKeyStore.compute_fingerprint(key.base64)}" for key in pinned)
+            raise HostKeyMismatch(
+                f"it shows the host key {shown.type} {fingerprint}, but pinned is {known}",
+                hint="Somebody may be in between, or the machine was installed anew. When sure, remove its line: "
+                f"ssh-keygen -R '{self._address}' -f {self._store.path}",
+            )
+        if self._policy is not HostKeyPolicy.LEARN:
+            raise HostKeyUnknown(
+                f"nobody has vouched for its host key {shown.type} {fingerprint}",
+                hint=f"Compare it with the machine's own, then add to {self._store.path}: "
+                f"{self._address} {shown.type} {shown.base64}",
+            )
+        try:
+            self._store.pin_first_key(self._host, self._port, shown.type, shown.base64)
+        except HostKeyConflict as conflict:  # somebody else learned another one in the meantime
+            raise HostKeyMismatch(conflict.message, hint=conflict.hint) from conflict
+
+    def _require_not_revoked(self, key: PinnedKey) -> None:
+        if self._store.is_revoked(key.type, key.base64):
+            raise HostKeyMismatch(
+                f"its key {key.type} {HostKeyStore.compute_fingerprint(key.base64)} is revoked",
+                hint="Give the machine a new host key. A revoked key is never trusted again.",
+            )
+
+    def _verify_certificate(self, blob: bytes) -> None:
+        certificate = _parse_certificate(blob)
+        authority = _parse_openssh_key(certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+        fingerprint = HostKeyStore.compute_fingerprint(authority.base64)
+        self._require_not_revoked(authority)
+        self._require_not_revoked(
+            _parse_openssh_key(certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+        )
+        self._require_not_revoked(_parse_host_key(blob))
+        if authority not in self._store.find_authorities(self._host, self._port):
+            raise HostKeyMismatch(
+                f"its host certificate is signed by {fingerprint}, which vouches for no such host",
+                hint=f"Look at the @cert-authority lines of {self._store.path}, and at what answers there.",
+            )
+        wrong = _describe_certificate_fault(certificate, self._host, self._now())
+        if wrong:
+            raise HostKeyMismatch(
+                f"its host certificate '{certificate.key_id.decode('utf-8', 'replace')}' is no good: {wrong}",
+                hint="Issue a new one: ssh-keygen -s CA -h -n NAME … on the authority.",
+            )
+
+
+def _describe_certificate_fault(certificate: SSHCertificate, host: str, now: datetime) -> str:
+    try:
+        certificate.verify_cert_signature()
+    except InvalidSignature:
+        return "the authority's signature is wrong"
+    if certificate.type is not SSHCertificateType.HOST:
+        return "it is a user's, not a host's"
+    if not certificate.valid_after <= now.timestamp() < certificate.valid_before:
+        return "it is not valid now"
+    if certificate.critical_options:  # none are defined for hosts; an unknown one must be obeyed, so it is refused
+        return "it has critical options that nobody knows"
+    names = [name.decode("utf-8", "replace").lower() for name in certificate.valid_principals]
+    if host.lower() not in names:  # one without names would be good for any host: refused as well
+        return f"it is for {', '.join(names) or 'no named host'}, not for {host}"
+    return ""
+
+
+def _parse_certificate(blob: bytes) -> SSHCertificate:
+    shown = _parse_host_key(blob)
+    try:
+        certificate = load_ssh_public_identity(f"{shown.type} {shown.base64}".encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise HostKeyMismatch(f"its host certificate can't be read: {error}") from error
+    if not isinstance(certificate, SSHCertificate):
+        raise HostKeyMismatch(
+            f"it shows a plain {shown.type} key, and the inventory asks for host certificates (policy ca)",
+            hint="Set HostCertificate in its sshd_config, or use the policy pinned.",
+        )
+    return certificate
+
+
+def _parse_host_key(blob: bytes) -> PinnedKey:
+    size = int.from_bytes(blob[:4], "big")
+    return PinnedKey(blob[4 : 4 + size].decode("ascii", "replace"), base64.b64encode(blob).decode("ascii"))
+
+
+def _parse_openssh_key(openssh: bytes) -> PinnedKey:
+    name, blob = openssh.decode("ascii").split()[:2]
+    return PinnedKey(name, blob)
