@@ -157,20 +157,20 @@ def ahead(**told: Any) -> tuple[ScheduleStatus, ...]:
 
 
 def test_a_schedule_without_a_run_is_red() -> None:
-    finding = found("scheduler", upcoming=ahead(next=NOW + timedelta(hours=9)))
+    finding = found("scheduler", upcoming=ahead(next_date=NOW + timedelta(hours=9)))
     assert finding.level is BLOCK
     assert "patch-fleet/nightly" in finding.message
 
 
 def test_a_schedule_that_was_just_made_may_have_none_yet() -> None:
     fresh = deployed(updated=ago(seconds=30))
-    assert found("scheduler", upcoming=ahead(deployment=fresh, next=NOW + timedelta(hours=9))).level is GOOD
+    assert found("scheduler", upcoming=ahead(deployment=fresh, next_date=NOW + timedelta(hours=9))).level is GOOD
 
 
 def test_a_schedule_beyond_the_horizon_or_at_its_end_has_none() -> None:
-    assert found("scheduler", upcoming=ahead(next=NOW + timedelta(days=101))).level is GOOD
-    assert found("scheduler", upcoming=ahead(next=None)).level is GOOD
-    assert found("scheduler", upcoming=ahead(next=NOW + timedelta(days=99))).level is BLOCK
+    assert found("scheduler", upcoming=ahead(next_date=NOW + timedelta(days=101))).level is GOOD
+    assert found("scheduler", upcoming=ahead(next_date=None)).level is GOOD
+    assert found("scheduler", upcoming=ahead(next_date=NOW + timedelta(days=99))).level is BLOCK
 
 
 def test_a_schedule_that_cannot_be_read_is_red() -> None:
