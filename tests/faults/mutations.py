@@ -92,14 +92,14 @@ def _by_exit_code(inner: Any) -> Any:
 def _unrecorded(inner: Any) -> Any:
     def append(self: Any, entry: Any) -> None:
         try:
-            self._inner.append(entry)
+            self._inner.append_entry(entry)
         except RecordsUnavailable:
             return
 
     return append
 
 
-_UNBOUND = (RecordsLine, "held", lambda self, *_: self)
+_UNBOUND = (RecordsLine, "with_lease", lambda self, *_: self)
 """The records write without a look at the lease."""
 
 
@@ -134,7 +134,7 @@ def _repaired_again(inner: Any) -> Any:
         inner(work, tally)
         part = Transaction(0, (), install._find_latest_start(work, 60), 60)
         watching = install._build_watch_deadline(work)
-        tally.add(package_job.run_job(work, Kind.REPAIR, 1, (part,), watching, submitted_jobs=tally.jobs))
+        tally.add_job_result(package_job.run_job(work, Kind.REPAIR, 1, (part,), watching, submitted_jobs=tally.jobs))
 
     return repair
 

@@ -164,7 +164,9 @@ def test_a_schedule_without_a_run_is_red() -> None:
 
 def test_a_schedule_that_was_just_made_may_have_none_yet() -> None:
     fresh = deployed(updated=ago(seconds=30))
-    assert found("scheduler", schedule_statuses=ahead(deployment=fresh, next_date=NOW + timedelta(hours=9))).level is GOOD
+    assert (
+        found("scheduler", schedule_statuses=ahead(deployment=fresh, next_date=NOW + timedelta(hours=9))).level is GOOD
+    )
 
 
 def test_a_schedule_beyond_the_horizon_or_at_its_end_has_none() -> None:
