@@ -180,9 +180,8 @@ def _convert_updates(
 def _convert_update_selection(azure_name: str, parameters: AzureObject, result: AzureImport) -> ConfigurationData:
     for key in sorted(set(parameters) - _PATCH_PARAMETERS):
         if parameters[key]:
-            result.notes.append(
-                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over: {format_value(parameters[key])}"
-            )
+            value = format_value(parameters[key])
+            result.notes.append(f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over: {value}")
     selection: ConfigurationData = {"classifications": read_list(parameters, "classificationsToInclude")}
     include = read_list(parameters, "packageNameMasksToInclude") + read_kb_numbers(parameters, "kbNumbersToInclude")
     # Azure's agent looks at the name alone when it excludes.
@@ -218,8 +217,9 @@ def _note_unsupported_properties(
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS_BY_PARAMETERS_KEY}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
+            shown = format_value(patches[key])
             result.notes.append(
-                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over{hint}: {format_value(patches[key])}"
+                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over{hint}: {shown}"
             )
     for key, value in to_object(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):

@@ -73,7 +73,8 @@ def _check_request(configuration: Configuration, configurations: Configurations)
         )
     if form.reboot is not RebootPolicy.NEVER and form.reboot_reserve_minutes >= configuration.window_minutes:
         kept = format_duration(form.reboot_reserve_minutes * 60)
-        message = f"{kept} of its {format_duration(configuration.window_minutes * 60)} are kept for a reboot, so that nothing can be installed"
+        length = format_duration(configuration.window_minutes * 60)
+        message = f"the reboot reserve takes {kept} of the window's {length}: nothing can be installed"
         remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
         yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "window", message, remedy)
     if form.approval.required and not configuration.lead_minutes:

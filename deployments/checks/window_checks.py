@@ -1,4 +1,4 @@
-"""TODO."""
+"""Checks of one configuration's windows: its schedule, its freezes, and when its runs start."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ _MAX_NAMES = 8
 def check_windows(
     configuration: Configuration, inventories: Inventories, now: datetime
 ) -> Iterator[ConfigurationFinding]:
+    """Give the findings about a configuration's windows, in each zone in which it has machines."""
     for zone in find_known_zones(configuration, inventories):
         schedule = configuration.build_schedule(zone)
         zone_suffix = f" ({zone})" if configuration.zone == MACHINE_ZONE else ""
@@ -104,7 +105,7 @@ def _check_staging(
             message = (
                 f"the download for the window of {window.local_start:%Y-%m-%d %H:%M} may last from "
                 f"{to_wall_time(starts, zone):%Y-%m-%d %H:%M} to {to_wall_time(ends, zone):%H:%M} and meets the window "
-                f"of {overlapping.local_start:%Y-%m-%d %H:%M}: a machine that still downloads is left alone by that window's run"
+                f"of {overlapping.local_start:%Y-%m-%d %H:%M}: that window's run skips a machine that still downloads"
             )
             yield ConfigurationFinding(
                 configuration.name,

@@ -1,7 +1,7 @@
 """What may stand in a file of maintenance configurations: the keys, their types, and the rules of each value.
 
-Whatever a patch run can be asked is defined once, in ``flows/request/patch_request.py``; here it is taken over with its limits, its
-default and its description.
+``flows/request/patch_request.py`` defines the options of a patch run. Here they are copied, with their limits, defaults
+and descriptions.
 """
 
 import re
@@ -46,7 +46,10 @@ def _copy_request_field(name: str) -> Any:  # noqa: ANN401  # of the type that i
 
 def _validate_name(value: str) -> str:
     if not _NAME_PATTERN.fullmatch(value) or len(value) > _MAX_NAME_CHARACTERS:
-        remedy = f"Use up to {_MAX_NAME_CHARACTERS} small letters and digits, with '-', '_' or '.' between them: web-servers."
+        remedy = (
+            f"Use up to {_MAX_NAME_CHARACTERS} small letters and digits, with '-', '_' or '.' between them, "
+            "such as web-servers."
+        )
         raise build_validation_error(f"{value[:80]!r} is no usable name for a configuration", remedy)
     if value in RESERVED_NAMES:
         remedy = f"Choose another name; fleetpatch itself uses {', '.join(sorted(RESERVED_NAMES))}."

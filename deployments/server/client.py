@@ -1,4 +1,4 @@
-"""TODO."""
+"""A client of the Prefect server that is configured, and the errors for what goes wrong with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +92,7 @@ def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavai
     if status >= 500:
         return ServerUnavailable(
             f"the Prefect server at {url} fails (status {status})",
-            hint="Its log says why. A busy SQLite database is the usual reason: take PostgreSQL (docs/how-to/server.md).",
+            hint="Read its log. The usual reason is a busy SQLite database: use PostgreSQL (docs/how-to/server.md).",
         )
     return ServerUnavailable(
         f"the Prefect server at {url} answers with status {status}", hint="Is PREFECT_API_URL right (…/api)?"

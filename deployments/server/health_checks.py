@@ -140,7 +140,7 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     found = []
     stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
     if stuck:
-        words = f"{len(stuck)} runs are stuck Pending, and keep later ones from starting: {_join_run_names(snapshot, stuck)}"
+        words = f"{len(stuck)} runs stay Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
         remedy = "Cancel or delete them in the UI, and see the worker's log for why they did not start."
         found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
     late = [
@@ -155,7 +155,8 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     for deployment, runs in groupby(sorted(snapshot.runs_over_limit, key=_get_deployment_id), key=_get_deployment_id):
         some = list(runs)
         if len(some) > 1 or stuck:
-            words = f"{len(some)} runs of one deployment were cancelled as another held its place: {_join_run_names(snapshot, some)}"
+            names = _join_run_names(snapshot, some)
+            words = f"Prefect cancelled {len(some)} runs of one deployment, because another run was active: {names}"
             name = _find_deployment_name(snapshot, deployment) or deployment
             remedy = f"Look for a Running or Pending run of that deployment ({name}) which is over, and end it."
             found.append(Finding("limit", FindingLevel.WARN, words, remedy))
@@ -167,7 +168,8 @@ def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
     if not snapshot.missed_windows:
         return [_build_good_finding("missed", "every window of the last days that is known had its run")]
     last = snapshot.missed_windows[-1]
-    words = f"{len(snapshot.missed_windows)} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
+    count = len(snapshot.missed_windows)
+    words = f"{count} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
     remedy = f"fleetpatch show {last.run_id}; start a run by hand with window.start, or wait for the next window."
     return [Finding("missed", FindingLevel.WARN, words, remedy)]
 

@@ -31,7 +31,7 @@ MIN_PASSWORD_CHARACTERS = 12
 TLS_ADVICE = (
     "The API speaks plain HTTP: on a network, passwords and plans can be read on the way. Let the server stay on "
     "127.0.0.1, put a reverse proxy with a certificate before it (Caddy: `fleet.example.org { reverse_proxy "
-    "127.0.0.1:4200 }`), and start with --public-url https://fleet.example.org. docs/how-to/server.md has nginx as well."
+    "127.0.0.1:4200 }`), and start with --public-url https://fleet.example.org. docs/how-to/server.md has nginx too."
 )
 _REDIS_PACKAGE_HINT = (
     "Install it beside fleetpatch: pip install --no-deps --require-hashes -r deployments/compose/redis.txt "

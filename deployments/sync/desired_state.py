@@ -60,13 +60,13 @@ def build_desired_state(
         configurations: all of them, the disabled ones too: those stand there paused.
         inventories: by a configuration's name: its machines, where each machine's own zone counts.
         now: the present moment.
-        inventory_paths: by a configuration's name: where its inventory is. A run starts in a folder of its own, where none is
-            found, so each is told.
+        inventory_paths: by a configuration's name: where its inventory is. A run starts in a folder of its own, so each
+            request names it.
         fleet: names the set of configurations.
         pool: the work pool that carries everything.
         inventory: of the machines that are assessed on a schedule.
-        current_schedules: what Prefect was told before, by full name of the deployment and schedule slug. What still says what is
-            meant stays as it is.
+        current_schedules: what Prefect has, by full name of the deployment and schedule slug. A schedule that still
+            means the same stays as it is.
 
     Raises:
         RequestError: two of them would have the same name.

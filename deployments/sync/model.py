@@ -1,7 +1,7 @@
 """What there is in Prefect, or should be: deployments with their schedules, a work pool, automations.
 
-What is wanted (wanted.py) and what was found (found.py) are told in the same words, so that comparing them is a pure
-function (changes.py).
+The desired state (desired_state.py) and the actual state (actual_state.py) have the same types. So a pure function
+compares them (diff.py).
 """
 
 from collections.abc import Mapping
@@ -170,7 +170,7 @@ class DeploymentSet:
         prefect_ids: Prefect's, of what was found: by kind and name.
         waiting_runs: flow runs of what was found.
         duplicate_automations: Prefect's ids of automations that are there more than once, by name.
-        former_names: full names under which earlier releases had deployments that are wanted: they go, whatever is kept.
+        former_names: full names that earlier releases gave to these deployments. They are removed in any case.
     """
 
     deployments: tuple[Deployment, ...] = ()

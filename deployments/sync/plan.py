@@ -64,7 +64,7 @@ class SyncPlan:
         """Let nothing be changed while a configuration that is switched on can't work as it is.
 
         Args:
-            findings: see ``findings``.
+            findings: see ``find_blocking_findings``.
 
         Raises:
             RequestError: there is one, and something would be changed.
@@ -73,8 +73,8 @@ class SyncPlan:
         affected = sorted({each.configuration for each in findings if each.configuration in names})
         if affected and not self.is_up_to_date:
             raise RequestError(
-                f"nothing was changed: {', '.join(affected)} can't work as {'it is' if len(affected) == 1 else 'they are'}",
-                hint="Mend what is said above (`fleetpatch config check` says it too), or write `enabled: false`.",
+                f"nothing was changed: {', '.join(affected)} can't work as written",
+                hint="Mend the faults above (`fleetpatch config check` shows them too), or write `enabled: false`.",
             )
 
     def apply(self, client: "SyncPrefectClient", report_change: Callable[[Change], None]) -> None:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""How far the run of an open window is: none, waiting or started."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
-"""Prefect's process worker, bound to who has started it: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
+"""Prefect's process worker, bound to its parent: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
 
-Whoever is killed can't end its children. A worker that went on without `fleetpatch deploy --serve` would take runs that
-nobody expects to be carried out there, with code and settings that are old by then. Once its parent is gone it takes no
-more, and ends when those that it carries are over: they would die with it, as their output goes through it.
+A killed process can't end its children. A worker without its `fleetpatch deploy --serve` would start runs with old code
+and old settings, where no one expects them. So a worker whose parent is gone starts no more runs. It ends when its own
+runs are over: they would die with it, because their output goes through it.
 """
 
 import asyncio

@@ -109,7 +109,8 @@ def _print_windows(window_calendar: WindowCalendar) -> None:
     parts += [f"{frozen} frozen"] * bool(frozen) + [f"{overlapping} overlapping"] * bool(overlapping)
     print_to_stdout(
         to_safe_text(
-            f"{', '.join(parts)}, from {_to_local_time(window_calendar.now):%Y-%m-%d %H:%M %Z} on{_describe_machine(window_calendar)}"
+            f"{', '.join(parts)}, from {_to_local_time(window_calendar.now):%Y-%m-%d %H:%M %Z} on"
+            f"{_describe_machine(window_calendar)}"
         )
     )
 
@@ -184,7 +185,8 @@ def _render_gap(gap: WindowGap) -> Text:
         return to_safe_text(f"{gap.name} has no window after {_to_local_time(gap.start):%Y-%m-%d %H:%M}")
     length = format_duration((gap.end - gap.start).total_seconds())
     return to_safe_text(
-        f"{gap.name} has no window for {length}: {_to_local_time(gap.start):%Y-%m-%d} to {_to_local_time(gap.end):%Y-%m-%d}"
+        f"{gap.name} has no window for {length}: "
+        f"{_to_local_time(gap.start):%Y-%m-%d} to {_to_local_time(gap.end):%Y-%m-%d}"
     )
 
 

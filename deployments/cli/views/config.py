@@ -159,7 +159,7 @@ def _print_check_summary(
     warned = len(findings) - blocked + len(inventories.errors)
     parts = [f"{format_count(blocked, 'fault')}"] * bool(blocked) + [format_count(warned, "warning")] * bool(warned)
     mark = ("✗ ", "bold red") if blocked else ("✓ ", "green")
-    counts = f": {format_count(len(configurations.all_configurations), 'configuration')}{', ' if parts else ''}{', '.join(parts)}"
+    counts = ": " + ", ".join((format_count(len(configurations.all_configurations), "configuration"), *parts))
     if findings or inventories.errors:
         print_to_stdout("")
     print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))

@@ -94,7 +94,8 @@ def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
         if started_changes:
             at = f"{started_changes[-1].action} {started_changes[-1].kind} {started_changes[-1].name}"
             print_to_stderr(
-                f"{len(started_changes) - 1} of {count} changes were made; this one failed: {at}. Deploying again does the rest."
+                f"{len(started_changes) - 1} of {count} changes were made; this one failed: {at}. "
+                "Deploy again: it makes the others."
             )
         raise
     print_to_stderr(f"{count} changes were made.")
@@ -120,7 +121,7 @@ def print_next_windows(
     if date_ends:
         print_to_stdout(
             to_safe_text(
-                f"Prefect knows dates until {_format_date(min(date_ends))}; its refresh-schedules flow writes later ones."
+                f"Prefect has dates until {_format_date(min(date_ends))}. The flow refresh-schedules writes later ones."
             )
         )
     for each in next_windows:
@@ -174,8 +175,9 @@ def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:
         Text.assemble(
             ("! ", "yellow"),
             to_safe_text(
-                f"{next_windows.configuration.name}: Prefect starts no run for the window {_format_window(window, next_windows)}: it was due at "
-                f"{due:%H:%M}, and Prefect makes none in the past. To patch in what is left of the window, start it:"
+                f"{next_windows.configuration.name}: Prefect starts no run for the window "
+                f"{_format_window(window, next_windows)}: the run was due at {due:%H:%M}, and Prefect makes no runs in "
+                "the past. To use the rest of the window, start the run:"
             ),
         )
     )

@@ -26,7 +26,7 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
     ("more", "severity", "key", "words"),
     [
         ("updates: {classifications: []}", FindingSeverity.BLOCKS, "updates", "it chooses no updates"),
-        ("reboot_reserve_minutes: 120", FindingSeverity.BLOCKS, "window", "2 h of its 2 h are kept for a reboot"),
+        ("reboot_reserve_minutes: 120", FindingSeverity.BLOCKS, "window", "the reboot reserve takes 2 h of the window's 2 h"),
         ("approval: {required: true}", FindingSeverity.WARNS, "lead", "only while its window is open"),
         ("stage_ahead: 1h\nstage: false", FindingSeverity.WARNS, "stage_ahead", "`stage` is off"),
         ("updates: {as_in_run: 'last:b'}", FindingSeverity.WARNS, "updates", "the configuration 'b', which isn't here"),

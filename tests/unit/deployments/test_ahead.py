@@ -260,7 +260,7 @@ def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) ->
         each = replace(examined(read(tmp_path, hourly, f"lead: 120\ninventory: {where}\n{more}")), changes=todo)
         each.require_no_blocking_findings(each.find_blocking_findings())
 
-    with pytest.raises(RequestError, match="nothing was changed: web can't work as it is"):
+    with pytest.raises(RequestError, match="nothing was changed: web can't work as written"):
         refuse("updates: {classifications: []}")
     refuse("", ())  # it stands there as it is: whoever serves it goes on
     refuse("enabled: false\nupdates: {classifications: []}")

@@ -273,11 +273,12 @@ def test_every_run_is_named_with_its_deployment() -> None:
     """Prefect makes a run's name up; that of its deployment is the configuration's."""
     gone = {"deployment_id": "of-another-project"}
     both = tuple(run(name, "CANCELLED", OLD) for name in ("owl", "elk"))
+    abandoned = RunningFlowRun(run("owl", "RUNNING", OLD), RunLeaseState.ABANDONED)
     for check, words, told in (
         ("pending", "owl of patch-fleet/nightly", {"pending": (run("owl", "PENDING", OLD),)}),
         ("late", "owl of patch-fleet/nightly", {"late": (run("owl", "SCHEDULED", OLD, expected_start_time=OLD),)}),
         ("limit", "owl of patch-fleet/nightly, elk of", {"limited": both}),
-        ("running", "owl of patch-fleet/nightly", {"running": (RunningFlowRun(run("owl", "RUNNING", OLD), RunLeaseState.ABANDONED),)}),
+        ("running", "owl of patch-fleet/nightly", {"running": (abandoned,)}),
         ("pending", ": owl", {"pending": (run("owl", "PENDING", OLD, **gone),)}),
     ):  # fmt: skip
         finding = found(check, **told)
