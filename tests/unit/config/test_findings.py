@@ -26,7 +26,12 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
     ("more", "severity", "key", "words"),
     [
         ("updates: {classifications: []}", FindingSeverity.BLOCKS, "updates", "it chooses no updates"),
-        ("reboot_reserve_minutes: 120", FindingSeverity.BLOCKS, "window", "the reboot reserve takes 2 h of the window's 2 h"),
+        (
+            "reboot_reserve_minutes: 120",
+            FindingSeverity.BLOCKS,
+            "window",
+            "the reboot reserve takes 2 h of the window's 2 h",
+        ),
         ("approval: {required: true}", FindingSeverity.WARNS, "lead", "only while its window is open"),
         ("stage_ahead: 1h\nstage: false", FindingSeverity.WARNS, "stage_ahead", "`stage` is off"),
         ("updates: {as_in_run: 'last:b'}", FindingSeverity.WARNS, "updates", "the configuration 'b', which isn't here"),
@@ -195,7 +200,7 @@ def test_downloads_that_meet_an_earlier_window(folder: Folder, more: str, words:
     found = [each for each in found if each.key != "freezes"]
     assert [(each.key, each.severity) for each in found] == [("stage_ahead", FindingSeverity.WARNS)] * bool(words)
     assert all(words in each.message for each in found), found
-    assert all("meets the window of 2026-12-05 22:00: a machine" in each.message for each in found)
+    assert all("meets the window of 2026-12-05 22:00: that window's run skips" in each.message for each in found)
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_people_are_told_what_was_deployed_too_late_and_what_to_do(tmp_path: Pat
 
     late = told(configurations, started=False)
 
-    assert "Prefect starts no run for the window Fri 2026-11-20 12:30 to 14:30 UTC: it was due at 12:30" in late
+    assert "Prefect starts no run for the window Fri 2026-11-20 12:30 to 14:30 UTC: the run was due at 12:30" in late
     assert "prefect deployment run patch-fleet/web --params" in late
     assert "its run has started" in told(configurations, started=True)
     assert "prefect deployment run" not in told(configurations, started=True)
