@@ -6,6 +6,7 @@ from prefect import flow
 
 from deployments.server.client import open_server_client
 from deployments.sync.model import Change
+from deployments.sync.plan import CLIENT_RETRIES, build_plan
 from flows.ports.caller import current_caller
 from flows.prefect_runtime.run_log import log_to_flow_run
 from tasks.errors import PatchError
@@ -33,8 +34,6 @@ def refresh_schedules(
     Raises:
         PatchError: something else differs.
     """
-    from deployments.sync.plan import CLIENT_RETRIES, build_plan
-
     log_message = log_to_flow_run(current_caller()).listener.on_message
     written: list[str] = []
 
@@ -43,9 +42,8 @@ def refresh_schedules(
         log_message(f"{change.name}: later dates")
 
     with open_server_client(CLIENT_RETRIES) as client:
-        other_changes = build_plan(client, configurations, inventory, fleet=fleet, pool=pool).extend_dates(
-            client, report_change
-        )
+        plan = build_plan(client, configurations, inventory, fleet=fleet, pool=pool, refresh_flow=refresh_schedules)
+        other_changes = plan.extend_dates(client, report_change)
     if other_changes:
         names = ", ".join(f"{change.name} ({change.action})" for change in other_changes[:10])
         raise PatchError(

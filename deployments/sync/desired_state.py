@@ -10,9 +10,11 @@ from deployments.configuration.model import Configuration, Configurations, Sched
 from deployments.configuration.prefect_names import build_stage_slug
 from deployments.sync.automations import build_automations
 from deployments.sync.builtin_deployments import (
+    AnyFlow,
     build_builtin_deployments,
     build_deployment,
     build_interval_schedule,
+    build_refresh_deployment,
     find_former_names,
 )
 from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
@@ -53,6 +55,7 @@ def build_desired_state(
     pool: str,
     inventory: Path | None,
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
+    refresh_flow: AnyFlow,
 ) -> DeploymentSet:
     """Return what should be there.
 
@@ -67,6 +70,7 @@ def build_desired_state(
         inventory: of the machines that are assessed on a schedule.
         current_schedules: what Prefect has, by full name of the deployment and schedule slug. A schedule that still
             means the same stays as it is.
+        refresh_flow: writes later dates into Prefect.
 
     Raises:
         RequestError: two of them would have the same name.
@@ -84,7 +88,8 @@ def build_desired_state(
             current_schedules,
         )
     ]
-    builtin = build_builtin_deployments(fleet, pool, inventory, configurations.source_path.absolute())
+    refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, configurations.source_path.absolute())
+    builtin = (*build_builtin_deployments(fleet, pool, inventory), refresh)
     made = (*builtin, *window_deployments)
     _require_unique_names(made)
     return DeploymentSet(

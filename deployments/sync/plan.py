@@ -15,6 +15,7 @@ from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import find_configurations, load_configurations
 from deployments.configuration.model import Configurations
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
+from deployments.sync.builtin_deployments import AnyFlow
 from deployments.sync.change_applier import apply_changes
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
@@ -123,6 +124,7 @@ def build_plan(
     *,
     fleet: str,
     pool: str,
+    refresh_flow: AnyFlow,
     prune: bool = True,
     clock: Clock | None = None,
 ) -> SyncPlan:
@@ -134,6 +136,7 @@ def build_plan(
         inventory: of the machines; None: what a configuration names, or else where it usually is.
         fleet: names this set of configurations on the server.
         pool: the work pool.
+        refresh_flow: writes later dates into Prefect; it is one of the deployments.
         prune: whether what is not wanted any more is removed.
         clock: tells the present.
 
@@ -162,6 +165,7 @@ def build_plan(
         pool=pool,
         inventory=default_inventory,
         current_schedules=current_schedules,
+        refresh_flow=refresh_flow,
     )
     actual = _adopt_deployments(client, desired, actual, fleet)
     required_changes = find_changes(desired, actual, prune=prune)

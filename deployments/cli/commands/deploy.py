@@ -49,6 +49,7 @@ def deploy(
     from prefect.settings import get_current_settings
 
     from deployments.cli.views import deploy as view
+    from deployments.refresh_schedules import refresh_schedules
     from deployments.server.client import open_server_client
     from deployments.sync.plan import CLIENT_RETRIES, build_plan, require_fleet_name
     from deployments.sync.run_status import find_run_statuses
@@ -58,7 +59,15 @@ def deploy(
     from tasks.protocols.clock import SystemClock
 
     with open_server_client(CLIENT_RETRIES) as client:
-        plan = build_plan(client, path, inventory, fleet=require_fleet_name(fleet), pool=pool, prune=prune)
+        plan = build_plan(
+            client,
+            path,
+            inventory,
+            fleet=require_fleet_name(fleet),
+            pool=pool,
+            refresh_flow=refresh_schedules,
+            prune=prune,
+        )
         blocking_findings = plan.find_blocking_findings()
         if as_json:
             print_json(view.build_plan_json(plan, blocking_findings))
