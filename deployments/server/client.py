@@ -10,8 +10,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from pydantic import ValidationError
 
-from flows.cli.runtime.errors import CannotRun
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
+from tasks.errors import CannotRun
 
 REQUEST_TIMEOUT_SECONDS: Final = 15.0
 

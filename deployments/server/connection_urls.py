@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
-from flows.cli.runtime.errors import CannotRun
 from inventory.files.paths import expand_home
+from tasks.errors import CannotRun
 
 SQLITE_DRIVER: Final = "sqlite+aiosqlite"
 POSTGRESQL_DRIVER: Final = "postgresql+asyncpg"

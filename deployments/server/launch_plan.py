@@ -20,11 +20,10 @@ from deployments.server.connection_urls import (
     require_redis_url,
 )
 from deployments.server.loopback import is_loopback
-from flows.cli.runtime.errors import CannotRun
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.credentials import resolve_credential
 from inventory.files.paths import expand_home, find_user_directory
-from tasks.errors import RequestError
+from tasks.errors import CannotRun, RequestError
 
 HIDDEN_VALUE = "(hidden)"
 MIN_PASSWORD_CHARACTERS = 12

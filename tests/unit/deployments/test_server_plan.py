@@ -17,9 +17,9 @@ from deployments.server.connection_urls import (
 )
 from deployments.server.launch_plan import LaunchPlan, ServerOptions, UnsafeServerOptions, build_launch_plan
 from deployments.server.settings import PREFECT_SETTINGS
-from flows.cli.runtime.errors import CannotRun
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.errors import CredentialError
+from tasks.errors import CannotRun
 
 HOME = Path("/srv/prefect")
 LOGIN = "u:geheim"
