@@ -54,6 +54,13 @@ class ScheduleSpec:
         return PrefectSchedule(kind, self.rule, self.zone, None, every, self.anchor)
 
 
+FORMER_ENTRYPOINTS: Mapping[str, str] = {
+    "flows.maintenance.prune_records": "flows.upkeep.prune_records",
+    "flows.maintenance.report_fleet": "flows.upkeep.report_fleet",
+    "flows.maintenance.stage_fleet": "flows.upkeep.stage_fleet",
+    "deployments.refresh_schedules.refresh_schedules": "deployments.deploying.refresh.refresh_schedules",
+}
+"""By entrypoint: the entrypoint that deployments from before 2026-11-22 have. A deployment with it is ours."""
 DEFAULT_COMMAND_TEMPLATE = "{{ command }}"
 """How a pool's template says that processes are started as Prefect does by itself."""
 DEFAULT_START_OPTIONS: Mapping[str, object] = {

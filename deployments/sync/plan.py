@@ -20,7 +20,14 @@ from deployments.sync.change_applier import apply_changes
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
 from deployments.sync.flow_run_cancellation import cancel_waiting_run
-from deployments.sync.model import Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
+from deployments.sync.model import (
+    FORMER_ENTRYPOINTS,
+    Change,
+    ChangeAction,
+    Deployment,
+    DeploymentSet,
+    ScheduleSpec,
+)
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from flows.prefect_api.tags import DEFAULT_FLEET, MANAGED_TAG, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
@@ -224,8 +231,8 @@ def require_names_not_taken(
                 f"{what} to the fleet {theirs!r} on this server, and not to {fleet_name!r}",
                 hint=f"Deploy with --fleet {theirs}, or give the configuration another name.",
             )
-        each = existing[name]
-        if MANAGED_TAG not in each.tags or each.entrypoint != missing[name].entrypoint:
+        each, entrypoint = existing[name], missing[name].entrypoint
+        if MANAGED_TAG not in each.tags or each.entrypoint not in {entrypoint, FORMER_ENTRYPOINTS.get(entrypoint)}:
             raise RequestError(
                 f"{name} is there in Prefect, and was not put there by fleetpatch",
                 hint=f"Give the configuration another name; or remove that one: prefect deployment delete '{name}'",
