@@ -37,7 +37,7 @@ def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> lis
             kept.append(label)
         else:
             result.notes.append(
-                f"{azure_name}: the tag {format_value(label)} can't be carried over: it holds a blank or a sign"
+                f"{azure_name}: the tag {format_value(label)} can't be imported: it holds a blank or a sign"
             )
     return kept
 

@@ -53,7 +53,7 @@ def _validate_name(value: str) -> str:
         raise build_validation_error(f"{value[:80]!r} is no usable name for a configuration", remedy)
     if value in RESERVED_NAMES:
         remedy = f"Choose another name; fleetpatch itself uses {', '.join(sorted(RESERVED_NAMES))}."
-        raise build_validation_error(f"{value!r} is what fleetpatch calls something of its own in Prefect", remedy)
+        raise build_validation_error(f"{value!r} is reserved: fleetpatch uses this name in Prefect", remedy)
     return value
 
 
@@ -148,7 +148,7 @@ class FreezeForm(StrictModel):
         for moment in (self.date, self.start, self.end):
             if moment is not None and moment.year not in _ALLOWED_YEARS:  # further away, zones have no clocks
                 raise build_validation_error(
-                    f"the year {moment.year} can't be meant",
+                    f"the year {moment.year} is out of range",
                     f"Give {_ALLOWED_YEARS.start} to {_ALLOWED_YEARS.stop - 1}.",
                 )
         return self
@@ -215,7 +215,7 @@ class ConfigurationForm(StrictModel):
     @model_validator(mode="after")
     def _require_machines(self) -> "ConfigurationForm":
         if self.scope is None and not self.machines:
-            raise build_validation_error("it says no machines", "Add `scope:` (`*` is all of them) or `machines:`.")
+            raise build_validation_error("it names no machines", "Add `scope:` (`*` is all of them) or `machines:`.")
         return self
 
 

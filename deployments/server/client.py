@@ -33,8 +33,8 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
     settings = get_current_settings()
     if not settings.api.url:
         raise ServerUnavailable(
-            "PREFECT_API_URL is not set: it is not known which server to ask",
-            hint="Start one with `fleetpatch server`; it says what to export.",
+            "PREFECT_API_URL is not set: the server is unknown",
+            hint="Start one with `fleetpatch server`. It prints the variable to export.",
         )
     try:
         url = httpx.URL(str(settings.api.url))
@@ -58,8 +58,8 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
         ) from error
     except ValidationError as error:
         raise ServerUnavailable(
-            f"the Prefect server at {safe_url} answers what can't be understood: {error.errors()[0]['msg']}",
-            hint="Is it of the same release as this one?",
+            f"the Prefect server at {safe_url} sends an answer that can't be read: {error.errors()[0]['msg']}",
+            hint="Install the same release of Prefect on both.",
         ) from error
 
 
@@ -72,8 +72,8 @@ def _require_healthy(answer: httpx.Response, url: str) -> None:
     if answer.content.strip() != HEALTHY_RESPONSE:
         kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]
         raise ServerUnavailable(
-            f"what answers at {url} is no Prefect server: asked for its health it answers {kind:.100}",
-            hint="Is PREFECT_API_URL right (…/api)? A proxy before the server has to pass on what is below /api.",
+            f"{url} is no Prefect server: its health check answers {kind:.100}",
+            hint="Check PREFECT_API_URL (…/api). A proxy must forward everything below /api.",
         )
 
 
@@ -81,13 +81,13 @@ def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavai
     status = error.response.status_code
     if status in {401, 403}:
         return ServerUnavailable(
-            f"the Prefect server at {url} asks for a password, and ours is not the right one",
+            f"the Prefect server at {url} needs a password, and ours is wrong",
             hint="Set PREFECT_API_AUTH_STRING=user:password to what the server has as PREFECT_SERVER_API_AUTH_STRING.",
         )
     if status in {409, 422}:
         return ServerUnavailable(
-            f"the Prefect server at {url} refuses what it was told (status {status}): {error.response.text[:500]}",
-            hint="Is it of the same release as this one?",
+            f"the Prefect server at {url} refuses a request (status {status}): {error.response.text[:500]}",
+            hint="Install the same release of Prefect on both.",
         )
     if status >= 500:
         return ServerUnavailable(
@@ -95,5 +95,5 @@ def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavai
             hint="Read its log. The usual reason is a busy SQLite database: use PostgreSQL (docs/how-to/server.md).",
         )
     return ServerUnavailable(
-        f"the Prefect server at {url} answers with status {status}", hint="Is PREFECT_API_URL right (…/api)?"
+        f"the Prefect server at {url} answers with status {status}", hint="Check PREFECT_API_URL (…/api)."
     )

@@ -109,7 +109,5 @@ def _split_url(given: str, source: str, hint: str) -> SplitResult:
 def _build_sqlite_url(rest: str, source: str) -> str:
     path, _, options = rest.removeprefix("///").partition("?")
     if not rest.startswith("///") or not path or options or ":memory:" in path:
-        raise InvalidConnectionUrl(
-            f"{source} names no file: a server that forgets everything is of no use", hint=_DATABASE_URL_HINT
-        )
+        raise InvalidConnectionUrl(f"{source} names no file: the server would lose all data", hint=_DATABASE_URL_HINT)
     return f"{SQLITE_DRIVER}:///{expand_home(Path(path), InvalidConnectionUrl).absolute()}"

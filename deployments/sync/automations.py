@@ -22,19 +22,19 @@ def build_automations(fleet: str) -> tuple[Automation, ...]:
     return (
         _build_crash_automation(
             f"{build_automation_prefix(fleet)}silent runs",
-            "A flow run that has not been heard of for ten minutes is crashed: its process is gone.",
+            "Marks a flow run as crashed after ten minutes without a heartbeat: its process is gone.",
             after="prefect.flow-run.heartbeat",
             expect=("prefect.flow-run.heartbeat", *_END_EVENTS),
             seconds=MAX_SILENT_SECONDS,
-            state_message="nothing was heard of its process for ten minutes; reconcile-fleet goes on with the run",
+            state_message="no heartbeat for ten minutes; reconcile-fleet continues the run",
         ),
         _build_crash_automation(
             f"{build_automation_prefix(fleet)}runs stuck before their start",
-            "A flow run that is pending for a quarter of an hour is crashed: it would keep later ones from starting.",
+            "Marks a flow run as crashed after 15 minutes in Pending: it would prevent later runs.",
             after="prefect.flow-run.Pending",
             expect=("prefect.flow-run.Running", *_END_EVENTS),
             seconds=MAX_PENDING_SECONDS,
-            state_message="its process did not start within a quarter of an hour",
+            state_message="its process did not start within 15 minutes",
         ),
     )
 

@@ -102,7 +102,7 @@ def _require_unique_names(deployments: Sequence[Deployment]) -> None:
     if duplicate_names:
         name = duplicate_names[0].partition("/")[2]
         raise RequestError(
-            f"two deployments would be named {duplicate_names[0]}: Prefect would keep the one that comes last",
+            f"two deployments would be named {duplicate_names[0]}: Prefect would keep only the last one",
             hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
         )
 

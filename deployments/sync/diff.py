@@ -81,11 +81,11 @@ def find_outdated_runs(
 
 def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deployment) -> str:
     if desired.paused:
-        return "" if actual.paused else "its deployment is switched off"
+        return "" if actual.paused else "its deployment is disabled"
     outdated_fields = set(find_changed_fields(actual.parameters, desired.parameters)) - set(
         find_changed_fields(run.parameters, actual.parameters)
     )
-    return f"its deployment asks something else now ({', '.join(sorted(outdated_fields))})" if outdated_fields else ""
+    return f"its deployment has another request now ({', '.join(sorted(outdated_fields))})" if outdated_fields else ""
 
 
 def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:

@@ -234,7 +234,7 @@ def require_names_not_taken(
         each, entrypoint = existing[name], missing[name].entrypoint
         if MANAGED_TAG not in each.tags or each.entrypoint not in {entrypoint, FORMER_ENTRYPOINTS.get(entrypoint)}:
             raise RequestError(
-                f"{name} is there in Prefect, and was not put there by fleetpatch",
+                f"{name} exists in Prefect, and fleetpatch did not create it",
                 hint=f"Give the configuration another name; or remove that one: prefect deployment delete '{name}'",
             )
 

@@ -43,7 +43,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
             return runs
         if not messages:
             messages.append(
-                "What started this worker is gone: it takes no more runs, and ends with those that it carries."
+                "The parent of this worker is gone. It starts no more runs, and ends when its own runs are over."
             )
             print(messages[0], flush=True)  # noqa: T201 - as the worker itself says what it does
         if not worker.limiter.borrowed_tokens:

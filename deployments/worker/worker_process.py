@@ -1,4 +1,4 @@
-"""Carry runs out on this machine: Prefect's own process worker, in our interpreter."""
+"""A worker on this machine: Prefect's own process worker, in our interpreter."""
 
 import os
 import signal

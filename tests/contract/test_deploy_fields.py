@@ -177,7 +177,7 @@ def narrowed(nights: Nights) -> str:
     nights.place.write(nightly(nights.due, "scope: name=web-1").replace("scope: env=prod", ""), nights.name)
     text = nights.place.folder / "configurations" / f"{nights.name}.yaml"
     text.write_text(text.read_text().replace("scope: env=prod\n", ""))
-    return "its deployment asks something else now (scope)"
+    return "its deployment has another request now (scope)"
 
 
 def never_rebooted(nights: Nights) -> str:
@@ -187,7 +187,7 @@ def never_rebooted(nights: Nights) -> str:
 
 def switched_off(nights: Nights) -> str:
     nights.place.write(nightly(nights.due, "enabled: false"), nights.name)
-    return "its deployment is switched off"
+    return "its deployment is disabled"
 
 
 def frozen(nights: Nights) -> str:
@@ -322,7 +322,7 @@ def test_a_persons_own_deployment_of_the_same_name_is_refused(place: Place) -> N
     known = client.create_deployment(client.create_flow_from_name("patch-fleet"), "mine", tags=["fleetpatch"])
     place.write(WEB, "mine")
     try:
-        with pytest.raises(RequestError, match="patch-fleet/mine is there in Prefect, and was not put there by"):
+        with pytest.raises(RequestError, match="patch-fleet/mine exists in Prefect, and fleetpatch did not create it"):
             place.examined()
         assert client.read_deployment(known).tags == ["fleetpatch"]
     finally:

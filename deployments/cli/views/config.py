@@ -129,7 +129,7 @@ def print_check_result(
             name,
             to_safe_text(describe_windows(one, inventories)),
             Text(NO_FIGURE if count is None else str(count), justify="right"),
-            Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "switched off" if not one.is_enabled else NO_FIGURE),
+            Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "disabled" if not one.is_enabled else NO_FIGURE),
         )
     print_to_stdout(grid, "")
     for finding in findings:
@@ -137,7 +137,7 @@ def print_check_result(
     for path, error in inventories.errors.items():
         what = f"the inventory {path}" if path else "no inventory"
         print_to_stdout(
-            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps were not looked at"))
+            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps are not checked"))
         )
         print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
     _print_check_summary(configurations, findings, inventories)

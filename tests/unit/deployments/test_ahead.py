@@ -234,7 +234,7 @@ def test_people_are_told_what_was_deployed_too_late_and_what_to_do(tmp_path: Pat
 def test_people_are_told_of_what_is_over_or_switched_off(tmp_path: Path) -> None:
     over = "start: 2026-11-20 09:00, length: 2h, zone: UTC"
     assert told(read(tmp_path, over), started=True) == "web, 2 machines: no window is left"
-    assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: switched off, its windows don't open"
+    assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: disabled, its windows do not open"
 
 
 def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> None:
@@ -290,6 +290,6 @@ def test_people_are_told_who_carries_runs_out_and_where_they_are_seen(*, serve: 
     with screen() as said:
         print_run_location("fleetpatch", "http://127.0.0.1:4200", serve=serve)
     text = " ".join(said.get().split())
-    assert ("here, until Ctrl-C" in text) is serve
+    assert ("here until Ctrl-C" in text) is serve
     assert ("deploy --serve" in text) is not serve
     assert text.endswith("See them at http://127.0.0.1:4200")

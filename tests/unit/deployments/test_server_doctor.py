@@ -198,13 +198,13 @@ def test_nothing_deployed_is_said() -> None:
 @pytest.mark.parametrize(
     ("pools", "workers", "level", "words"),
     [
-        ((), {}, BLOCK, "not there"),
+        ((), {}, BLOCK, "does not exist"),
         (({"is_paused": True},), {}, BLOCK, "paused"),
         (({"concurrency_limit": 0},), {}, BLOCK, "limit is 0"),
-        (({},), {}, BLOCK, "never was one"),
+        (({},), {}, BLOCK, "never one"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
-        (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never was one"),
+        (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never one"),
     ],
 )
 def test_pools(pools: Any, workers: Any, level: FindingLevel, words: str) -> None:

@@ -130,7 +130,7 @@ def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
 def test_no_password_is_taken_from_an_argument() -> None:
     with pytest.raises(UnsafeServerOptions, match="--auth"):
         plan(auth=SECRET)
-    with pytest.raises(UnsafeServerOptions, match="--database carries a password"):
+    with pytest.raises(UnsafeServerOptions, match="--database contains a password"):
         plan(database=f"postgresql://{LOGIN}@db/prefect")
 
 
