@@ -1,4 +1,4 @@
-"""Azure's maintenance configurations as ours. What can't be imported is said; nothing is dropped in silence.
+"""Azure's maintenance configurations as ours. Notes name what can't be imported.
 
 Source of the names and their meaning: the REST reference of Microsoft.Maintenance/maintenanceConfigurations
 (api-version 2023-10-01-preview) and "How to programmatically manage updates for Azure VMs". Read are a resource, a list

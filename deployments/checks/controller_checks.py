@@ -1,6 +1,6 @@
-"""What configurations need on the machine that carries their runs out: folders, programs, functions, files.
+"""Checks of what configurations need on the machine of their worker: folders, programs, functions, files.
 
-It is looked at here: most often that is the same machine. Nothing is imported or run for that.
+The checks look at this machine: most often it is the same one. They import and run nothing.
 """
 
 import ast

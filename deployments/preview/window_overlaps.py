@@ -87,7 +87,7 @@ def find_common_machines(one: ZoneSchedule, other: ZoneSchedule) -> tuple[str, .
 
 
 def find_overlap_starts(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datetime]:
-    """Give the moments from which on a window of ours and one of theirs are open at once. Both are in order."""
+    """Give the moments at which a window of each list is open and the second opens. Both lists are in order."""
     first = 0
     for window in ours:
         while first < len(theirs) and theirs[first].end <= window.start:

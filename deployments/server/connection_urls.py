@@ -75,7 +75,7 @@ def require_redis_url(given: str, source: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Return whether a URL carries a password; one that can't be read may."""
+    """Return whether a URL contains a password. A URL that can't be read may contain one."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a look at the server means for the fleet. Pure: it asks nobody, and knows no clock."""
+"""Checks of a server snapshot: what it means for the fleet. Pure: no input, no output, no clock."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -59,7 +59,7 @@ def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """SQLite locks out whoever writes second; under load that stalls runs for a minute."""
+    """SQLite has one writer at a time; under load, others stall for a minute."""
     driver = str(snapshot.get_setting("server.database.driver") or "")
     if driver.startswith("postgresql"):
         return [_build_good_finding("database", "PostgreSQL")]
@@ -75,7 +75,7 @@ def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Deployments look ready while nothing is ever scheduled: only a run that lies ahead shows that it works."""
+    """Deployments look ready although nothing is scheduled. Only a scheduled run proves that the scheduler works."""
     if not snapshot.schedule_statuses:
         return [_build_good_finding("scheduler", "no deployment has an active schedule")]
     dead = [each for each in snapshot.schedule_statuses if not each.run_count and _is_run_due(snapshot, each)]
@@ -129,7 +129,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """A run that only seems to go on holds its deployment's place: later windows are cancelled."""
+    """A dead run that is Running in Prefect uses its deployment's limit: Prefect cancels later runs."""
     dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
     if not dead:
         return [_build_good_finding("running", f"{len(snapshot.running_runs)} runs, each with a live process")]
@@ -142,7 +142,7 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Runs that should have started, and runs that were cancelled because another held their place."""
+    """Runs that should have started, and runs that Prefect cancelled because another was active."""
     found = []
     stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
     if stuck:
@@ -191,11 +191,11 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_waiting_runs,
     check_missed_windows,
 )
-"""Every check, in the order in which it is told. Another part of this room adds its own here."""
+"""Every check, in the order of the output."""
 
 
 def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
-    """Return what a look at the server means."""
+    """Return the findings of all checks."""
     reachable = _build_good_finding("server", f"{snapshot.url} answers")
     return (reachable, *(finding for judge in SERVER_CHECKS for finding in judge(snapshot)))
 

@@ -1,4 +1,4 @@
-"""What `fleetpatch server` would start: its words, its environment and why. Starts nothing, and changes nothing."""
+"""The plan of `fleetpatch server`: its command, its environment and why. Starts and changes nothing."""
 
 import importlib.util
 import ipaddress

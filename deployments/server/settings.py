@@ -1,4 +1,4 @@
-"""What a Prefect server and its workers are told, so that they lose no records. Units and compose obey this table."""
+"""Settings of Prefect servers and workers, so that they lose no records. Units and compose follow this table."""
 
 from flows.prefect_api.server_settings import BATCH_SETTINGS, PrefectSetting, SettingTarget
 
@@ -80,5 +80,5 @@ SECRET_VARIABLES = frozenset(
 
 
 def build_environment(part: SettingTarget) -> dict[str, str]:
-    """Return what a part is told, as an environment."""
+    """Return the environment of servers or of workers."""
     return {each.name: each.value for each in PREFECT_SETTINGS if each.target in {part, SettingTarget.BOTH}}

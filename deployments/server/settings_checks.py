@@ -1,4 +1,4 @@
-"""Settings with which a server loses records or lets windows pass, as its own API tells them. Pure."""
+"""Checks of the settings that a server reports: those that lose records or miss windows. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class SettingRule:
 
 
 def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Does the server keep what it is told, and does it do what windows need?"""
+    """Give a finding for each setting that loses records or misses windows."""
     if snapshot.settings is None:
         remedy = "Check whether a proxy blocks /api/admin."
         return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]

@@ -1,4 +1,4 @@
-"""What the server itself looks after: runs that it would take for alive, or for about to start, for ever.
+"""Automations of the server: they crash runs that Prefect would keep in Running or Pending for ever.
 
 Prefect keeps a flow run whose process and worker died in Running, and one whose start failed half-way in Pending. Each
 holds its deployment's place, so that every later window would be cancelled. Both are set to Crashed here; our own
@@ -42,7 +42,7 @@ def build_automations(fleet: str) -> tuple[Automation, ...]:
 def _build_crash_automation(
     name: str, description: str, *, after: str, expect: tuple[str, ...], seconds: int, state_message: str
 ) -> Automation:
-    """Return an automation that crashes runs of ours for which something expected does not come."""
+    """Return an automation that crashes runs of ours when an expected event does not come."""
     return Automation(
         name=name,
         description=description,

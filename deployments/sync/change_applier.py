@@ -1,4 +1,4 @@
-"""Carry changes out in Prefect."""
+"""Make changes in Prefect."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
+"""The desired state: a deployment for each configuration and zone, and the built-in deployments."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,9 +38,9 @@ from tasks.rules.calendar.time_format import format_duration
 DATE_LIST_REACH = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
 SCHEDULE_LOOKBACK = timedelta(days=7)
-"""How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
+"""How far schedules in Prefect reach back: the date of a waiting run identifies it."""
 RULE_COMPARISON_REACH = timedelta(days=730)
-"""How far a rule is compared with what is meant by it."""
+"""How far a rule is compared with the dates of its windows."""
 MAX_CONCURRENT_RUNS = 1
 """Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
 
@@ -57,7 +57,7 @@ def build_desired_state(
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
     refresh_flow: AnyFlow,
 ) -> DeploymentSet:
-    """Return what should be there.
+    """Return the Prefect objects that a fleet should have.
 
     Args:
         configurations: all of them, the disabled ones too: those stand there paused.
@@ -121,7 +121,7 @@ def _build_window_deployments(
     pool: str,
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
 ) -> Iterator[Deployment]:
-    """Return the deployments of one opening: its run, and the download ahead of it where that is wanted."""
+    """Return the deployments of one scheduled request: its run, and its download ahead if it has one."""
     window_description = f"{describe_schedule(scheduled_request.schedule)}, for {configuration.scope}."
     stage_ahead_minutes = configuration.stage_ahead_minutes
     kinds = [
@@ -172,7 +172,7 @@ def build_window_schedule(
     slug: str,
     lead: timedelta,
 ) -> ScheduleSpec | None:
-    """Return an opening's windows as Prefect can be told of them, so that its runs start ``lead`` before they open.
+    """Return a schedule for Prefect, so that runs start ``lead`` before their windows open.
 
     None: no window opens any more.
     """

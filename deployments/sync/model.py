@@ -1,4 +1,4 @@
-"""What there is in Prefect, or should be: deployments with their schedules, a work pool, automations.
+"""The Prefect objects of a fleet: deployments with their schedules, a work pool, automations.
 
 The desired state (desired_state.py) and the actual state (actual_state.py) have the same types. So a pure function
 compares them (diff.py).
@@ -48,7 +48,7 @@ class ScheduleSpec:
 
     @property
     def prefect_schedule(self) -> PrefectSchedule:
-        """As Prefect is told of it."""
+        """As a schedule of Prefect's."""
         every = timedelta(seconds=self.every) if self.every is not None else None
         kind = PrefectScheduleKind.RRULE if every is None else PrefectScheduleKind.INTERVAL
         return PrefectSchedule(kind, self.rule, self.zone, None, every, self.anchor)
@@ -143,7 +143,7 @@ class WorkPool:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A flow run of a deployment, made and not begun.
+    """A flow run of a deployment that has not started.
 
     Attributes:
         id: Prefect's.
@@ -171,7 +171,7 @@ class WaitingRun:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSet:
-    """All of it.
+    """All Prefect objects of a fleet, desired or actual.
 
     Attributes:
         prefect_ids: Prefect's, of what was found: by kind and name.
@@ -190,7 +190,7 @@ class DeploymentSet:
 
 
 class ChangeAction(StrEnum):
-    """What becomes of one thing."""
+    """What happens to one Prefect object."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -201,7 +201,7 @@ class ChangeAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be done with one thing, and what is different about it.
+    """One change of a Prefect object, and the differences behind it.
 
     Attributes:
         kind: "deployment", "automation", "work pool" or "flow run".

@@ -1,4 +1,4 @@
-"""Deploying from files to a server, in one object: examined first, applied when that is wanted."""
+"""The plan of a deploy: it compares configurations with a server, and makes the changes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ CLIENT_RETRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What the files want, what the server has, and what has to be done."""
+    """The desired state, the actual state, and the changes."""
 
     configurations: Configurations
     inventories: Mapping[str, Inventory]  # by a configuration's name
@@ -149,8 +149,8 @@ def build_plan(
 
     Raises:
         InventoryError: the configurations or the inventory can't be used.
-        RequestError: a configuration's windows can't be told, two deployments would have one name, or somebody else
-            has a deployment of such a name.
+        RequestError: Prefect can't have a configuration's windows, two deployments would have one name, or others have
+            a deployment of such a name.
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
@@ -212,7 +212,7 @@ def _adopt_deployments(
 def require_names_not_taken(
     missing: Mapping[str, Deployment], existing: Mapping[str, Deployment], fleet_name: str
 ) -> None:
-    """Refuse to take over what others have deployed: Prefect tells deployments apart by their names alone.
+    """Refuse to replace deployments of others: Prefect identifies deployments by their names alone.
 
     Args:
         missing: what is not there yet, by full name.

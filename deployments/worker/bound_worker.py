@@ -23,7 +23,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
 
     Args:
         parent: process id.
-        pool: whose runs it carries out.
+        pool: whose runs it executes.
         name: its own.
     """
     heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())

@@ -1,4 +1,4 @@
-"""The calendar on the screen and as JSON. Times are shown in the window's zone, and in that of whoever looks."""
+"""The calendar on the screen and as JSON. Times are in the window's zone and in the reader's."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

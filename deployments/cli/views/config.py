@@ -29,7 +29,7 @@ _MAX_FROZEN_WINDOWS = 200
 def to_check_exit_code(
     inventories: Inventories, findings: Sequence[ConfigurationFinding], inventory: Path | None
 ) -> ExitCode:
-    """Return the exit code of a check. An inventory that is missing matters when somebody named it."""
+    """Return the exit code of a check. A missing inventory counts if it was named."""
     if any(each.severity is FindingSeverity.BLOCKS for each in findings):
         return ExitCode.BAD_INPUT
     named = [path for path in inventories.errors if path is not None or inventory is not None]
@@ -114,7 +114,7 @@ def _build_configuration_json(
 def print_check_result(
     configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
 ) -> None:
-    """Show configurations in a table, and below it what a person should know."""
+    """Show configurations in a table, and below it the findings."""
     grid = build_table(
         build_unwrapped_column("configuration"),
         "when",
@@ -144,7 +144,7 @@ def print_check_result(
 
 
 def print_finding(finding: ConfigurationFinding) -> None:
-    """Show what a person should know about a configuration, and the remedy."""
+    """Show a finding about a configuration, and the remedy."""
     blocks = finding.severity is FindingSeverity.BLOCKS
     mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
     name = to_safe_text(finding.configuration, style="bold")
@@ -166,7 +166,7 @@ def _print_check_summary(
 
 
 def count_machines(configuration: Configuration, inventories: Inventories) -> int | None:
-    """Return for how many machines it is, or None when nobody can say."""
+    """Return the number of its machines, or None without an inventory."""
     if inventories.get_inventory(configuration) is None:
         return None
     try:
