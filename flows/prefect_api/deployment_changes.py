@@ -65,12 +65,12 @@ def find_outdated_reason(
         paused: whether the deployment starts nothing.
     """
     if paused:
-        return "its deployment is switched off"
+        return "its deployment is disabled"
     coming = [each for each in schedules if each.has_occurrence_at(due)]
     if not coming:
         return f"no schedule starts a run at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC any more"
     differences = [find_changed_fields(made, {**asked, **each.parameters}) for each in coming]
-    return "" if not all(differences) else f"its deployment asks something else now ({', '.join(differences[0])})"
+    return "" if not all(differences) else f"its deployment has another request now ({', '.join(differences[0])})"
 
 
 def find_changed_fields(made: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:

@@ -73,10 +73,10 @@ def carried_out_after(served: Served, change: Change) -> FlowRun:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (now_asks(scope="name=web"), "its deployment asks something else now (scope)"),
+        (now_asks(scope="name=web"), "its deployment has another request now (scope)"),
         (now_asks(reboot=RebootPolicy.NEVER, assess_at_once=1), "(assess_at_once, reboot)"),
         (now_asks(freezes=[{"start": "2026-12-24", "end": "2026-12-27"}]), "(freezes)"),
-        (paused, "its deployment is switched off"),
+        (paused, "its deployment is disabled"),
         (moved, "no schedule starts a run at"),
         (removed, "its deployment was removed"),
     ],
