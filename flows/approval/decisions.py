@@ -1,6 +1,6 @@
 """Approve or reject a run, and find the runs that wait. No Prefect: the records decide, whoever answers where.
 
-from flows.approval.decisions import approve_run, find_waiting_runs
+from flows.approval import approve_run, find_waiting_runs
 
 for each in find_waiting_runs():
     print(each.run.id, each.approval.expires_at, sum(len(plan.chosen) for plan in each.plans))

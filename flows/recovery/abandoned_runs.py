@@ -52,6 +52,11 @@ class AbandonedRun:
             return self.wait_reason or f"stopped to the end: {self.suspension.reason}"
         return "resumed"
 
+    @property
+    def settle(self) -> str:
+        """The name of ``finalize_reason`` before the renaming."""
+        return self.finalize_reason
+
     def signal_stop(self, stop_token: StopToken) -> None:
         """Let whoever takes it up know that nothing more is to be begun, if that is so."""
         if self.finalize_reason:

@@ -33,6 +33,8 @@ class CancelRequest:
         """Whether a live process carries the run out, and so reads the request."""
         return self.lease is not None and self.lease.is_held
 
+    carried = has_active_holder  # the name before the renaming
+
 
 def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = None) -> CancelRequest:
     """Ask a run to begin nothing more. Its process reads this within seconds; nothing is killed.

@@ -32,6 +32,11 @@ class ReconcileResult:
     report: RunReport | None = None
     error: FleetpatchError | None = None
 
+    @property
+    def left(self) -> AbandonedRun:
+        """The name of ``abandoned_run`` before the renaming."""
+        return self.abandoned_run
+
 
 def reconcile_runs(
     caller: Caller | None = None, recover: Callable[[AbandonedRun, Caller], RunReport] | None = None
