@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from flows.execution import RunnerFactory, resume_execution
+from flows.execution import RunnerFactory, execute
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned, find_abandoned_runs
@@ -102,11 +102,9 @@ def _stop_all_runs(abandoned_runs: Sequence[AbandonedRun], callers: Sequence[Cal
 def recover_run(
     abandoned_run: AbandonedRun, caller: Caller, build_runner: RunnerFactory | None = None, *, flow_run_id: str = ""
 ) -> RunReport:
-    """Take one run up that was left: see ``reconcile_runs`` for how, and ``resume_execution`` for what it raises."""
+    """Take one run up that was left: see ``reconcile_runs`` for how, and ``execute`` for what it raises."""
     abandoned_run.signal_stop(caller.stop_token)
-    return resume_execution(
-        abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id
-    )
+    return execute(abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id)
 
 
 def recover_if_abandoned(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from flows.engine.lease_renewer import LEASE_SECONDS
 from flows.engine.resume_state import require_resumable
-from flows.execution import resume_execution
+from flows.execution import execute
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from tasks.errors import LeaseHeld
@@ -48,7 +48,7 @@ def resume_run(run_id: str, *, settle: bool = False, caller: Caller | None = Non
         wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
     if settle:
         caller.stop_token.request_stop("the run is only settled")
-    return resume_execution(run.id, caller, build_reporting_runner)
+    return execute(run.id, caller, build_reporting_runner)
 
 
 def wait_for_lease_expiry(
