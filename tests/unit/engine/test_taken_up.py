@@ -93,7 +93,7 @@ def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
     )
     web = fleet.machines["web"]
     web.on_start(
-        "stage", 0.0, lambda: setattr(web.world["later"], "check_controller", ("sibling",))
+        "stage", 0.0, lambda: setattr(web.world["later"], "needs", ("sibling",))
     )  # after it was planned for
 
     outcome = outcome_of(fleet.patch(), "web")
