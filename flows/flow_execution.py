@@ -139,7 +139,7 @@ def continue_earlier_run(run: RunInfo, caller: Caller) -> RunReport:
         return cast_to_report(
             build_final_state(run, state_message, was_cancelled=was_flow_run_cancelled(str(flow_run.get_id() or "")))
         )
-    caller.listener.on_message(f"started again: going on with run {run.id}")
+    caller.listener.on_message(f"started again: continuing run {run.id}")
     return execute_in_flow(run.id, caller)
 
 

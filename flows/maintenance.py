@@ -129,6 +129,6 @@ def prune_records(days: Annotated[float, Field(ge=MIN_RETENTION_DAYS, le=36600)]
     caller = log_to_flow_run(current_caller())
     with open_records(caller.records_url) as records:
         pruned = prune_history(records, SystemClock().now() - timedelta(days=days))
-    done = f"{pruned.runs} runs and {pruned.assessments} assessments were forgotten: older than {days:g} days"
+    done = f"{pruned.runs} runs and {pruned.assessments} assessments were deleted: older than {days:g} days"
     caller.listener.on_message(done)
     return done

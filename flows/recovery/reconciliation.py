@@ -74,7 +74,7 @@ def recover_runs(
         try:
             return ReconcileResult(abandoned_run, report=recover(abandoned_run, run_caller))
         except FleetpatchError as error:
-            logger.warning("run %s could not be taken up: %s", abandoned_run.run.id, error)
+            logger.warning("run %s could not be recovered: %s", abandoned_run.run.id, error)
             return ReconcileResult(abandoned_run, error=error)
 
     with ThreadPoolExecutor(len(abandoned_runs), thread_name_prefix="run") as pool:
@@ -86,7 +86,7 @@ def recover_runs(
                     _stop_all_runs(abandoned_runs, callers, caller.stop_token.reason)
         except BaseException as error:  # leaving the pool waits for the runs: they begin nothing new
             _stop_all_runs(
-                abandoned_runs, callers, f"the process that took it up was interrupted: {type(error).__name__}"
+                abandoned_runs, callers, f"the process that recovered it was interrupted: {type(error).__name__}"
             )
             raise
     return tuple(future.result() for future in futures)

@@ -83,6 +83,6 @@ def wait_for_lease_expiry(
         if (renewed and not wait_for_live_holder) or waited >= seconds:
             raise LeaseHeld(run_id, holder=lease.holder, until=lease.until)
         if lease is first:
-            print_message(f"run {run_id} was last carried out by {lease.holder}: waiting whether its lease runs out")
+            print_message(f"run {run_id} was last executed by {lease.holder}: waiting until its lease expires")
         clock.sleep(LEASE_POLL_SECONDS)
         lease = leases.find_lease(run_id)

@@ -167,7 +167,7 @@ def narrowed(nights: Nights) -> str:
     nights.place.write(nightly(nights.due, "scope: name=web-1").replace("scope: env=prod", ""), nights.name)
     text = nights.place.folder / "configurations" / f"{nights.name}.yaml"
     text.write_text(text.read_text().replace("scope: env=prod\n", ""))
-    return "its deployment asks something else now (scope)"
+    return "its deployment has other parameters now (scope)"
 
 
 def never_rebooted(nights: Nights) -> str:

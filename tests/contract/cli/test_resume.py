@@ -96,7 +96,7 @@ def test_whoever_lives_keeps_the_run(stage: Stage, monkeypatch: pytest.MonkeyPat
     assert said.code == 5
     assert said.json["error"]["kind"] == "LeaseHeld"
     assert "anne on hilltop (pid 4711)" in said.json["error"]["message"]
-    assert "waiting whether its lease runs out" in said.err
+    assert "waiting until its lease expires" in said.err
 
 
 def test_a_lease_of_a_process_that_died_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
