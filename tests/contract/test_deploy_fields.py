@@ -14,7 +14,6 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
-from deployments.refresh_schedules import refresh_schedules
 from deployments.sync import actual_state as listings
 from deployments.sync.change_applier import put_deployment
 from deployments.sync.flow_run_cancellation import cancel_waiting_run
@@ -45,16 +44,7 @@ class Place:
 
     def examined(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> SyncPlan:
         path, clock = self.folder / "configurations", FakeClock(datetime.now(UTC) - ago)
-        return build_plan(
-            self.offered.client,
-            path,
-            None,
-            fleet=fleet,
-            pool=POOL,
-            refresh_flow=refresh_schedules,
-            prune=prune,
-            clock=clock,
-        )
+        return build_plan(self.offered.client, path, None, fleet=fleet, pool=POOL, prune=prune, clock=clock)
 
     def deploy(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> list[Change]:
         done: list[Change] = []
@@ -177,7 +167,7 @@ def narrowed(nights: Nights) -> str:
     nights.place.write(nightly(nights.due, "scope: name=web-1").replace("scope: env=prod", ""), nights.name)
     text = nights.place.folder / "configurations" / f"{nights.name}.yaml"
     text.write_text(text.read_text().replace("scope: env=prod\n", ""))
-    return "its deployment has another request now (scope)"
+    return "its deployment has other parameters now (scope)"
 
 
 def never_rebooted(nights: Nights) -> str:
@@ -187,7 +177,7 @@ def never_rebooted(nights: Nights) -> str:
 
 def switched_off(nights: Nights) -> str:
     nights.place.write(nightly(nights.due, "enabled: false"), nights.name)
-    return "its deployment is disabled"
+    return "its deployment is switched off"
 
 
 def frozen(nights: Nights) -> str:
@@ -322,7 +312,7 @@ def test_a_persons_own_deployment_of_the_same_name_is_refused(place: Place) -> N
     known = client.create_deployment(client.create_flow_from_name("patch-fleet"), "mine", tags=["fleetpatch"])
     place.write(WEB, "mine")
     try:
-        with pytest.raises(RequestError, match="patch-fleet/mine exists in Prefect, and fleetpatch did not create it"):
+        with pytest.raises(RequestError, match="patch-fleet/mine is there in Prefect, and was not put there by"):
             place.examined()
         assert client.read_deployment(known).tags == ["fleetpatch"]
     finally:

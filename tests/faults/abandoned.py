@@ -19,11 +19,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Crashed, Failed, Running, Scheduled
 
 import flows.reconcile
+import flows.recovery.abandoned_runs
+import flows.recovery.reconciliation
 from flows.engine.resume_state import read_resume_state
 from flows.execution import _execute_with_lease
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
-from flows.recovery import abandoned_runs, reconciliation, resumption
 from flows.recovery.abandoned_runs import find_finalize_reason
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
@@ -285,13 +286,16 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
             request, who, lambda *_: LocalRunner(), world._ports(controller), run_id, "", read_resume_state=past
         )
 
-    recovery = (abandoned_runs, reconciliation, resumption)
     with ExitStack() as stack:
         for where, name, what in (
-            *((module, "open_records", opened) for module in recovery),
-            *((module, "History", lambda _: FakeHistory(world.records)) for module in recovery),
-            *((module, "SystemClock", lambda: ControllerClock(owner())) for module in (*recovery, flows.reconcile)),
-            *((module, "resume_execution", take_up) for module in (reconciliation, resumption)),
+            (flows.recovery.abandoned_runs, "open_records", opened),
+            (flows.recovery.abandoned_runs, "History", lambda _records: FakeHistory(world.records)),
+            (flows.recovery.abandoned_runs, "SystemClock", lambda: ControllerClock(owner())),
+            (flows.recovery.reconciliation, "open_records", opened),
+            (flows.recovery.reconciliation, "History", lambda _records: FakeHistory(world.records)),
+            (flows.recovery.reconciliation, "SystemClock", lambda: ControllerClock(owner())),
+            (flows.recovery.reconciliation, "execute", take_up),
+            (flows.reconcile, "SystemClock", lambda: ControllerClock(owner())),
             (flows.reconcile, "get_client", lambda **_: prefect),
         ):
             stack.enter_context(patch.object(where, name, what))
