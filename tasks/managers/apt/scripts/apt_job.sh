@@ -6,6 +6,7 @@
 # download is ended, by default the latest start), allowed (list: other packages that may change), excluded (list: masks of packages that must not be installed), allow_removals ("yes"), lock_wait_seconds.
 # Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began (made anew whenever packages are
 # about to change), apt-done, and lists.
+# Requires: package_locks
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 
