@@ -14,7 +14,7 @@ from inventory.machine import PrivilegeMethod
 from tasks.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
 from tasks.model import Facts
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
 from tasks.steps.machine.facts import read_facts
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
@@ -35,8 +35,8 @@ EXTRA = {
 }
 
 
-def all_scripts(name: str) -> str:
-    return EXTRA[name] if name in EXTRA else scripts(name)
+def all_scripts(name: str, package: str = SHARED_SCRIPTS) -> str:
+    return EXTRA[name] if name in EXTRA else scripts(name, package)
 
 
 @pytest.fixture
