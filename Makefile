@@ -19,7 +19,8 @@ COVERED ?= tests/unit tests/contract/cli
 PACKAGES := deployments/bootstrap/packages.sh
 
 help:  ## say what there is to make
-	@sed -nE 's/^([a-z-]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | sed -E 's/ \(.*//; s/;.*//' | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*##[ ]*(.*)/  make \1\t\2/p' Makefile | sed -E 's/ \(.*//; s/;.*//' | expand -t 18 | \
+	  sed -E '/^.{101,}/s/^(.{1,100}),.*/\1/'
 	@echo 'What follows "(" or ";" is in the Makefile. CONTRIBUTING.md says what to run when.'
 
 setup:  ## make .venv from requirements.lock (all other targets do so first)

@@ -13,6 +13,10 @@ install_interrupt_handler()
 
 from flows.cli.main import main
 
+import deployments.cli.commands.config
+import deployments.cli.commands.calendar
+import deployments.cli.commands.deploy
+import deployments.cli.commands.server  # noqa: F401
 
 restore_interrupt_handler()
 

@@ -56,7 +56,7 @@ class NextWindows:
 def find_next_windows(
     configurations: Configurations,
     inventories: Mapping[str, Inventory],
-    requests: Mapping[str, Mapping[str, object]],
+    scheduled_requests: Mapping[str, Mapping[str, object]],
     now: datetime,
 ) -> tuple[NextWindows, ...]:
     """Return what is ahead of the configurations that are switched on, the earliest window first.
@@ -64,11 +64,11 @@ def find_next_windows(
     Args:
         configurations: all of them.
         inventories: their machines, by a configuration's name.
-        requests: what a run is asked, by its deployment's full name.
+        scheduled_requests: what a run is asked, by its deployment's full name.
         now: aware.
     """
     next_windows = [
-        _build_next_windows(configuration, opening, inventories[configuration.name], requests, now)
+        _build_next_windows(configuration, opening, inventories[configuration.name], scheduled_requests, now)
         for configuration in configurations.enabled_configurations
         for opening in configuration.build_scheduled_requests(inventories[configuration.name])
     ]
@@ -84,7 +84,7 @@ def _build_next_windows(
     configuration: Configuration,
     scheduled_request: ScheduledRequest,
     inventory: Inventory,
-    requests: Mapping[str, Mapping[str, object]],
+    scheduled_requests: Mapping[str, Mapping[str, object]],
     now: datetime,
 ) -> NextWindows:
     name = f"{patch_fleet.name}/{scheduled_request.slug}"
@@ -104,7 +104,9 @@ def _build_next_windows(
         machine_count=len(Scope.parse(scheduled_request.request.scope).select_machines(inventory)),
         due_window=due_window,
         next_window=next_window,
-        start_command=_build_start_command(name, requests.get(name, {}), due_window) if due_window is not None else "",
+        start_command=_build_start_command(name, scheduled_requests.get(name, {}), due_window)
+        if due_window is not None
+        else "",
     )
 
 

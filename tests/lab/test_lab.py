@@ -142,7 +142,7 @@ def test_cut_host_is_silent_and_keeps_running(host: LabHost) -> None:
     with pytest.raises((LabError, subprocess.TimeoutExpired)):
         host.sh("true", timeout=12)
     host.mend()
-    host.wait_login(30)
+    host.wait_login()
     assert host.boot_id() == first
 
 

@@ -95,14 +95,14 @@ def test_a_healthy_server_is_green_throughout() -> None:
 def test_whatever_is_not_green_has_a_remedy() -> None:
     sick = view(
         version="2.0.0",
-        skew=None,
+        clock_skew=None,
         settings=None,
-        upcoming=(ScheduleStatus(deployed(), NIGHTLY, run_count=0, next_date=NOW + timedelta(hours=9)),),
+        schedule_statuses=(ScheduleStatus(deployed(), NIGHTLY, run_count=0, next_date=NOW + timedelta(hours=9)),),
         workers={},
-        pending=(run("stuck", "PENDING", ago(hours=1)),),
-        late=(run("late", "SCHEDULED", ago(hours=1), expected_start_time=ago(hours=1)),),
-        limited=(run("kept-out", "CANCELLED", ago(hours=1)),),
-        running=(RunningFlowRun(run("zombie", "RUNNING", ago(hours=1)), RunLeaseState.ABANDONED),),
+        pending_runs=(run("stuck", "PENDING", ago(hours=1)),),
+        late_runs=(run("late", "SCHEDULED", ago(hours=1), expected_start_time=ago(hours=1)),),
+        runs_over_limit=(run("kept-out", "CANCELLED", ago(hours=1)),),
+        running_runs=(RunningFlowRun(run("zombie", "RUNNING", ago(hours=1)), RunLeaseState.ABANDONED),),
     )
     red = [each for each in run_server_checks(sick) if each.level is not GOOD]
     assert len(red) >= 9
@@ -118,12 +118,12 @@ def test_version(version: str, level: FindingLevel) -> None:
     ("seconds", "level"), [(0, GOOD), (4.9, GOOD), (-4.9, GOOD), (5, WARN), (-59, WARN), (60, BLOCK), (-3600, BLOCK)]
 )
 def test_clock(seconds: float, level: FindingLevel) -> None:
-    assert found("clock", skew=timedelta(seconds=seconds)).level is level
+    assert found("clock", clock_skew=timedelta(seconds=seconds)).level is level
 
 
 def test_which_clock_is_ahead_is_said() -> None:
-    assert "30 s ahead of ours" in found("clock", skew=timedelta(seconds=30)).message
-    assert "30 s behind ours" in found("clock", skew=timedelta(seconds=-30)).message
+    assert "30 s ahead of ours" in found("clock", clock_skew=timedelta(seconds=30)).message
+    assert "30 s behind ours" in found("clock", clock_skew=timedelta(seconds=-30)).message
 
 
 def test_sqlite_is_for_one_machine() -> None:
@@ -145,7 +145,7 @@ def test_each_wrong_setting_is_found(wrong: Any) -> None:
     for step in reversed(wrong.path.split(".")):
         told = {step: told}
     finding = found("settings", settings=told)
-    assert (finding.level, finding.message) == (wrong.level, wrong.words)
+    assert (finding.level, finding.message) == (wrong.level, wrong.message)
 
 
 # ---------------------------------------------------------------- the scheduler
@@ -153,28 +153,28 @@ def test_each_wrong_setting_is_found(wrong: Any) -> None:
 
 def ahead(**told: Any) -> tuple[ScheduleStatus, ...]:
     deployment = told.pop("deployment", deployed())
-    return (ScheduleStatus(deployment, NIGHTLY, **{"runs": 0, **told}),)
+    return (ScheduleStatus(deployment, NIGHTLY, **{"run_count": 0, **told}),)
 
 
 def test_a_schedule_without_a_run_is_red() -> None:
-    finding = found("scheduler", upcoming=ahead(next=NOW + timedelta(hours=9)))
+    finding = found("scheduler", schedule_statuses=ahead(next_date=NOW + timedelta(hours=9)))
     assert finding.level is BLOCK
     assert "patch-fleet/nightly" in finding.message
 
 
 def test_a_schedule_that_was_just_made_may_have_none_yet() -> None:
     fresh = deployed(updated=ago(seconds=30))
-    assert found("scheduler", upcoming=ahead(deployment=fresh, next=NOW + timedelta(hours=9))).level is GOOD
+    assert found("scheduler", schedule_statuses=ahead(deployment=fresh, next_date=NOW + timedelta(hours=9))).level is GOOD
 
 
 def test_a_schedule_beyond_the_horizon_or_at_its_end_has_none() -> None:
-    assert found("scheduler", upcoming=ahead(next=NOW + timedelta(days=101))).level is GOOD
-    assert found("scheduler", upcoming=ahead(next=None)).level is GOOD
-    assert found("scheduler", upcoming=ahead(next=NOW + timedelta(days=99))).level is BLOCK
+    assert found("scheduler", schedule_statuses=ahead(next_date=NOW + timedelta(days=101))).level is GOOD
+    assert found("scheduler", schedule_statuses=ahead(next_date=None)).level is GOOD
+    assert found("scheduler", schedule_statuses=ahead(next_date=NOW + timedelta(days=99))).level is BLOCK
 
 
 def test_a_schedule_that_cannot_be_read_is_red() -> None:
-    finding = found("scheduler", upcoming=ahead(fault="its schedule can't be read: x"))
+    finding = found("scheduler", schedule_statuses=ahead(error="its schedule can't be read: x"))
     assert finding.level is BLOCK
     assert "can't be read" in finding.message
 
@@ -183,7 +183,7 @@ def test_only_active_schedules_count() -> None:
     assert deployed().active_schedules == (NIGHTLY,)
     assert deployed(paused=True).active_schedules == ()
     assert deployed(schedules=[{"id": "s", "active": False}]).active_schedules == ()
-    assert found("scheduler", upcoming=()).level is GOOD
+    assert found("scheduler", schedule_statuses=()).level is GOOD
 
 
 # ---------------------------------------------------------------- workers, and who serves
@@ -242,43 +242,44 @@ def test_served_deployments_need_a_process_that_serves() -> None:
 )
 def test_zombies(carried: RunLeaseState, minutes: int, heartbeat: bool | None, level: FindingLevel) -> None:
     running = RunningFlowRun(run("odd-owl", "RUNNING", ago(minutes=minutes)), carried, heartbeat, "20261120-1")
-    finding = found("running", running=(running,))
+    finding = found("running", running_runs=(running,))
     assert finding.level is level
     assert ("odd-owl of patch-fleet/nightly (run 20261120-1)" in finding.message) is (level is BLOCK)
 
 
 def test_pending_for_long_is_red() -> None:
-    assert found("waiting", pending=(run("fresh", "PENDING", ago(minutes=2)),)).level is GOOD
-    finding = found("pending", pending=(run("stuck", "PENDING", ago(minutes=6)),))
+    assert found("waiting", pending_runs=(run("fresh", "PENDING", ago(minutes=2)),)).level is GOOD
+    finding = found("pending", pending_runs=(run("stuck", "PENDING", ago(minutes=6)),))
     assert finding.level is BLOCK
     assert "stuck" in finding.message
 
 
 def test_late_runs_are_told() -> None:
-    assert found("late", late=(run("slow", "SCHEDULED", OLD, expected_start_time=ago(minutes=2)),)).level is WARN
+    assert found("late", late_runs=(run("slow", "SCHEDULED", OLD, expected_start_time=ago(minutes=2)),)).level is WARN
     just = (run("slow", "SCHEDULED", OLD, expected_start_time=ago(seconds=30)),)
-    assert found("waiting", late=just).level is GOOD
+    assert found("waiting", late_runs=just).level is GOOD
 
 
 def test_windows_that_a_stuck_run_kept_out_are_told() -> None:
     once = (run("a", "CANCELLED", OLD),)
     assert (
-        found("waiting", limited=once).level is GOOD
+        found("waiting", runs_over_limit=once).level is GOOD
     )  # a second run for the same window: that is what the limit is for
-    assert found("limit", limited=(*once, run("b", "CANCELLED", OLD))).level is WARN
-    assert found("limit", limited=once, pending=(run("stuck", "PENDING", OLD),)).level is WARN
+    assert found("limit", runs_over_limit=(*once, run("b", "CANCELLED", OLD))).level is WARN
+    assert found("limit", runs_over_limit=once, pending_runs=(run("stuck", "PENDING", OLD),)).level is WARN
 
 
 def test_every_run_is_named_with_its_deployment() -> None:
     """Prefect makes a run's name up; that of its deployment is the configuration's."""
     gone = {"deployment_id": "of-another-project"}
     both = tuple(run(name, "CANCELLED", OLD) for name in ("owl", "elk"))
+    abandoned = RunningFlowRun(run("owl", "RUNNING", OLD), RunLeaseState.ABANDONED)
     for check, words, told in (
-        ("pending", "owl of patch-fleet/nightly", {"pending": (run("owl", "PENDING", OLD),)}),
-        ("late", "owl of patch-fleet/nightly", {"late": (run("owl", "SCHEDULED", OLD, expected_start_time=OLD),)}),
-        ("limit", "owl of patch-fleet/nightly, elk of", {"limited": both}),
-        ("running", "owl of patch-fleet/nightly", {"running": (RunningFlowRun(run("owl", "RUNNING", OLD), RunLeaseState.ABANDONED),)}),
-        ("pending", ": owl", {"pending": (run("owl", "PENDING", OLD, **gone),)}),
+        ("pending", "owl of patch-fleet/nightly", {"pending_runs": (run("owl", "PENDING", OLD),)}),
+        ("late", "owl of patch-fleet/nightly", {"late_runs": (run("owl", "SCHEDULED", OLD, expected_start_time=OLD),)}),
+        ("limit", "owl of patch-fleet/nightly, elk of", {"runs_over_limit": both}),
+        ("running", "owl of patch-fleet/nightly", {"running_runs": (abandoned,)}),
+        ("pending", ": owl", {"pending_runs": (run("owl", "PENDING", OLD, **gone),)}),
     ):  # fmt: skip
         finding = found(check, **told)
         assert words in finding.message
@@ -287,7 +288,7 @@ def test_every_run_is_named_with_its_deployment() -> None:
 
 def test_long_lists_are_cut() -> None:
     many = tuple(run(f"run-{n}", "PENDING", OLD) for n in range(9))
-    assert found("pending", pending=many).message.endswith("run-4 of patch-fleet/nightly and 4 more")
+    assert found("pending", pending_runs=many).message.endswith("run-4 of patch-fleet/nightly and 4 more")
 
 
 def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
@@ -295,7 +296,7 @@ def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
         WindowClaim("web", ago(days=days), WindowStatus.MISSED, f"run-{days}", "no run had the window", NOW)
         for days in (3, 1)
     )
-    finding = found("missed", missed=missed)
+    finding = found("missed", missed_windows=missed)
     assert finding.level is WARN
     assert "2 windows of the last days had no run; the last one of web: no run had the window" in finding.message
     assert "fleetpatch show run-1" in finding.remedy
