@@ -171,7 +171,7 @@ class EphemeralPrefectServer:
         self.stop()
         raise CannotRun(
             f"Prefect's server does not start: {log[-1] if log else 'it does not answer'}",
-            hint="`fleetpatch doctor` checks the installation; --plain patches without Prefect.",
+            hint="`fleetpatch doctor` checks the installation; --no-prefect patches without Prefect.",
         )
 
 
@@ -183,7 +183,7 @@ def _require_prefect_server(url: str) -> None:
     if fault:
         raise CannotRun(
             f"the Prefect server at {_redact_url(url)} {fault}",
-            hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --plain to patch without Prefect.",
+            hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --no-prefect to patch without Prefect.",
         )
 
 
