@@ -1,4 +1,4 @@
-"""Addresses: which texts lead to the same place."""
+"""Compares addresses: decides when two texts mean the same endpoint."""
 
 import ipaddress
 import socket
@@ -12,7 +12,7 @@ Endpoint = tuple[TransportKind, str, int | None, tuple[str, ...]]
 
 
 def canonicalize_address(address: str) -> str:
-    """Return the one way to write an address: small letters, no dot at the end, IP addresses as short as can be."""
+    """Return the canonical form of an address: lower case, no dot at the end, IP addresses in their shortest form."""
     bare = address.lower().removeprefix("[").removesuffix("]")
     try:
         found = ipaddress.ip_address(bare)
@@ -23,7 +23,7 @@ def canonicalize_address(address: str) -> str:
 
 
 def parse_legacy_ipv4(address: str) -> str | None:
-    """Return the IPv4 address that a text like ``0x7f.1`` is to the system's resolver; None for anything else."""
+    """Return the IPv4 address that the system's resolver reads from a text such as ``0x7f.1``, or None."""
     try:
         return socket.inet_ntoa(socket.inet_aton(address))
     except (OSError, ValueError):
@@ -31,7 +31,7 @@ def parse_legacy_ipv4(address: str) -> str | None:
 
 
 def build_endpoint(machine: Machine) -> Endpoint:
-    """Return how a machine is reached; two machines for which it is the same are one."""
+    """Return how a machine is reached. Two machines with the same endpoint are one machine."""
     port = machine.port or DEFAULT_PORTS.get(machine.transport)
     address = canonicalize_address(machine.address)
     is_controller = address in _LOOPBACK_ADDRESSES and (machine.transport, port, machine.jump) == (

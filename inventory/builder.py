@@ -1,4 +1,4 @@
-"""From checked settings to machines: layers are merged, ranges spread, and machines checked against each other."""
+"""Builds machines from checked settings: merges layers, expands ranges, compares machines with each other."""
 
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from inventory.schema.entries import CheckEntry, HostKeysEntry, LimitsEntry, Mac
 from inventory.schema.validation import validate_mapping
 
 SettingsLayer = Mapping[str, object]
-"""Settings as they were written: only the keys that are there. None takes back what a wider layer said."""
+"""Settings as written: only the keys that are in the file. None resets the value of a weaker layer."""
 
 _MAX_REPORTED_CYCLES = 5
 _CONVERTED_KEYS = frozenset(
@@ -27,13 +27,13 @@ _CONVERTED_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MachineDraft:
-    """A machine as one file has it, before it is held against the others."""
+    """A machine from one file. It is not yet compared with the other machines."""
 
     machine: Machine
     source: LocatedData
 
     def locate(self, key: str) -> SourceLocation:
-        """Return where a key of it stands, or the machine itself when the key comes from a group or default."""
+        """Return the place of a key. Return the place of the machine if a group or a default sets the key."""
         return (
             self.source.locate((key,))
             if isinstance(self.source.data, dict) and key in self.source.data
@@ -42,25 +42,25 @@ class MachineDraft:
 
     @property
     def location(self) -> SourceLocation:
-        """Where the machine stands."""
+        """The place of the machine's entry."""
         return self.source.locate()
 
 
 @dataclass(frozen=True, slots=True)
 class InventoryFragment:
-    """What one file says."""
+    """The content of one file."""
 
     drafts: tuple[MachineDraft, ...] = ()
     host_keys: tuple[HostKeySettings, SourceLocation] | None = None
 
 
 def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:
-    """Return the keys that a checked map really holds."""
+    """Return the keys that are in a checked map. Keys with default values are left out."""
     return {key: getattr(settings, key) for key in settings.model_fields_set} if settings else {}
 
 
 def merge_layers(layers: Sequence[SettingsLayer]) -> SettingsLayer:
-    """Merge layers, the last one strongest. Tags and limits are merged key by key; everything else is replaced."""
+    """Merge layers; the last one is the strongest. Tags and limits merge by key. Other values are replaced."""
     result: dict[str, object] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -75,7 +75,7 @@ def merge_layers(layers: Sequence[SettingsLayer]) -> SettingsLayer:
 
 
 def expand_machine_entries(entries: Iterable[LocatedData], problems: ProblemCollector) -> list[LocatedData]:
-    """Return one map for each machine that entries stand for; none when they are more than any fleet has."""
+    """Return one map for each machine that the entries describe. Return none if there are more than MAX_MACHINES."""
     found: list[LocatedData] = []
     for entry in entries:
         found += expand_machine_entry(entry, problems)
@@ -87,7 +87,7 @@ def expand_machine_entries(entries: Iterable[LocatedData], problems: ProblemColl
 
 
 def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> Iterator[LocatedData]:
-    """Give one map for each machine that a name with ranges stands for; addresses with ranges go along."""
+    """Yield one map for each machine of a name with ranges. An address with ranges is expanded in parallel."""
     data = located.data
     name = data.get("name") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(name, str) or not has_range(name):
@@ -114,12 +114,12 @@ def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> It
 def build_machine_draft(
     located: LocatedData, inherited_layers: Sequence[SettingsLayer], entry: MachineEntry
 ) -> MachineDraft:
-    """Make a machine from its entry and the layers around it.
+    """Build a machine from its entry and the layers around it.
 
     Args:
-        located: where the entry stands.
+        located: the entry with its places.
         inherited_layers: defaults and groups, the strongest last.
-        entry: the machine's own, checked keys.
+        entry: the checked keys of the machine itself.
     """
     own = collect_explicit_fields(entry)
     values = {key: value for key, value in merge_layers([*inherited_layers, own]).items() if value is not None}
@@ -143,7 +143,7 @@ def build_machine_draft(
 def build_host_key_settings(
     located: LocatedData, problems: ProblemCollector
 ) -> tuple[HostKeySettings, SourceLocation] | None:
-    """Check the map `host_keys`, and take its path from where it stands."""
+    """Check the map `host_keys`. A relative path starts at the folder of the file."""
     entry = validate_mapping(HostKeysEntry, located, problems)
     if entry is None:
         return None
@@ -157,10 +157,10 @@ def build_host_key_settings(
 
 
 def build_inventory(fragments: Sequence[InventoryFragment], source: Path, problems: ProblemCollector) -> Inventory:
-    """Put all files together and hold the machines against each other.
+    """Join all files and check the machines against each other.
 
     Raises:
-        InvalidInventory: with everything that is wrong, here and before.
+        InvalidInventory: there are problems, found here or before. The error lists all of them.
     """
     drafts = [draft for fragment in fragments for draft in fragment.drafts]
     by_name = _check_duplicates(drafts, problems)
@@ -196,7 +196,7 @@ def _to_absolute_reference(value: object, directory: Path) -> str | None:
 
 
 def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> dict[str, MachineDraft]:
-    """Refuse what stands there twice: one machine under two names would be patched twice at once."""
+    """Report duplicate machines. One machine with two names would be patched twice at the same time."""
     by_name: dict[str, MachineDraft] = {}
     lower: dict[str, MachineDraft] = {}
     by_endpoint: dict[Endpoint, MachineDraft] = {}
@@ -243,7 +243,7 @@ def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], 
 
 
 def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
-    """Tell of each circle of jump hosts once, and not of many: one is found, told and taken out."""
+    """Report each cycle of jump hosts once, up to a limit. After the report, the cycle leaves the graph."""
     graph = {name: {jump for jump in one.machine.jump if jump != name} for name, one in by_name.items()}
     for _ in range(_MAX_REPORTED_CYCLES):
         try:

@@ -1,15 +1,15 @@
-"""Credentials by reference: what an inventory may say instead of a secret, and how it becomes one.
+"""Credential references: what an inventory contains instead of a secret, and how fleetpatch resolves it.
 
-The grammar, whole::
+The complete grammar::
 
-    agent                       the keys that the SSH agent holds
+    agent                       the keys of the SSH agent
     key:PATH                    a private key file
-    key:PATH?passphrase=REF     the same, its passphrase given by an env:, file: or prefect: reference
+    key:PATH?passphrase=REF     a private key file with a passphrase: an env:, file: or prefect: reference
     env:NAME                    a password in an environment variable of the process that opens the connection
     file:PATH                   a password in a file that only its owner can read
-    prefect:BLOCK               a password in a Prefect Secret block (read by a callable that is handed in)
+    prefect:BLOCK               a password in a Prefect Secret block (the caller passes the function that reads it)
 
-A text that is none of these may be a password that somebody wrote down by mistake. So no error in here repeats it.
+A text that is not a reference may be a password that was written by mistake. So no error in this module repeats it.
 """
 
 import difflib
@@ -29,9 +29,9 @@ MAX_SECRET_BYTES = 64 * 1024
 """A password file longer than this is not a password file."""
 
 PrefectBlockReader = Callable[[str], str]
-"""Gives the text of a Prefect Secret block; raises LookupError or ValueError when there is none of that name."""
+"""Returns the text of a Prefect Secret block. Raises LookupError or ValueError if the block does not exist."""
 
-_PASSPHRASE = "?passphrase="  # noqa: S105  # the word, not one of them
+_PASSPHRASE = "?passphrase="  # noqa: S105  # a keyword, not a secret
 _ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BLOCK_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _REFERENCE_FORMS = "agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK"
@@ -39,7 +39,7 @@ _LITERAL_SECRET_HINT = f"A secret never stands in an inventory: write a referenc
 
 
 class ReferenceKind(StrEnum):
-    """Where a credential is kept."""
+    """Where a credential is stored."""
 
     AGENT = "agent"
     KEY = "key"
@@ -49,18 +49,18 @@ class ReferenceKind(StrEnum):
 
 
 class CredentialKind(StrEnum):
-    """What a credential is, once it was fetched."""
+    """What a resolved credential is."""
 
     AGENT = "agent"
     KEY = "key"
-    PASSWORD = "password"  # noqa: S105  # the word, not one of them
+    PASSWORD = "password"  # noqa: S105  # a keyword, not a secret
 
 
 class Secret:
-    """A text that shows itself to nobody who does not ask for it by name.
+    """A secret text that only ``reveal`` returns.
 
-    It has no repr, str or format that tells, refuses to be pickled (so that it can't end in a result store or a
-    log), and is no string (so that it can't be joined into one).
+    Its repr, str and format hide the value. Pickling raises TypeError, so the secret can't get into a result store or a
+    log. It is not a str, so that no code can join it into a text.
     """
 
     __slots__ = ("_value",)
@@ -69,7 +69,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the secret itself. For the transport, at the moment it logs in."""
+        """Return the secret. Only the transport calls this, at login."""
         return self._value
 
     def __repr__(self) -> str:
@@ -99,12 +99,12 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class CredentialReference:
-    """A parsed reference; ``str()`` gives it back as it is written.
+    """A parsed credential reference. ``str()`` returns the written form.
 
     Attributes:
-        kind: where the credential is kept.
+        kind: where the credential is stored.
         target: path, variable or block; "" for the agent.
-        passphrase: of a key: where its passphrase is kept.
+        passphrase: reference to the passphrase of a key, or None.
     """
 
     kind: ReferenceKind
@@ -118,7 +118,7 @@ class CredentialReference:
         return f"{self.kind}:{self.target}{tail}"
 
     def to_absolute(self, directory: Path) -> "CredentialReference":
-        """Return the same reference with relative paths taken from ``directory``; ``~`` stays for who resolves it."""
+        """Return the reference with its relative paths joined to ``directory``. ``~`` stays until it is resolved."""
         inner = self.passphrase.to_absolute(directory) if self.passphrase else None
         if self.kind not in {ReferenceKind.KEY, ReferenceKind.FILE} or self.target.startswith(("/", "~")):
             return replace(self, passphrase=inner)
@@ -127,12 +127,12 @@ class CredentialReference:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What to log in with.
+    """The resolved credential for a login.
 
     Attributes:
         kind: key, password or agent.
-        path: of a key: its file.
-        secret: the password; of a key: its passphrase, or None when it has none.
+        path: the key file; None for other kinds.
+        secret: the password, or the passphrase of a key; None if the key has no passphrase.
     """
 
     kind: CredentialKind
@@ -141,16 +141,16 @@ class Credential:
 
 
 def parse_reference(text: str) -> CredentialReference:
-    """Read a reference.
+    """Parse a credential reference.
 
     Args:
-        text: as it stands in an inventory or a request.
+        text: the text from an inventory or a request.
 
     Returns:
-        The reference, its paths as written.
+        The reference, with its paths as written.
 
     Raises:
-        CredentialError: it is none. The message does not repeat the text.
+        CredentialError: the text is not a reference. The message does not repeat the text.
     """
     text = text.strip()
     if text == "agent":
@@ -162,15 +162,15 @@ def parse_reference(text: str) -> CredentialReference:
 
 
 def resolve_credential(reference: str, *, read_block: PrefectBlockReader | None = None) -> Credential:
-    """Fetch what a reference stands for. Call it as late as can be: when the connection opens.
+    """Resolve a credential reference. Call it only when the connection opens, so that secrets stay in memory briefly.
 
     Args:
-        reference: in the grammar above; relative paths are taken from the working directory (inventory loaders
-            have made them absolute already).
-        read_block: reads Prefect Secret blocks; None where there is no Prefect.
+        reference: a reference in the grammar of this module. Relative paths start at the working directory; inventory
+            loaders have made them absolute already.
+        read_block: reads Prefect Secret blocks; None without Prefect.
 
     Raises:
-        CredentialError: it is no reference, or leads nowhere; the hint says what to do.
+        CredentialError: the text is not a reference, or it can't be resolved. The hint says what to do.
     """
     parsed = parse_reference(reference)
     if parsed.kind is ReferenceKind.AGENT:
@@ -202,7 +202,7 @@ def _build_reference(kind: ReferenceKind, target: str) -> CredentialReference:
                 f"the passphrase of a key can't be a reference of kind {inner.kind.value!r}",
                 hint="Give the passphrase as env:NAME, file:PATH or prefect:BLOCK.",
             )
-    # What stands after env: or prefect: is repeated in no message: "env:hunter2!" is somebody's password.
+    # No message repeats the text after env: or prefect:. "env:hunter2!" contains a password.
     if not target or any(ord(character) < 32 for character in target):
         raise CredentialError(f"there is nothing usable after '{kind}:'", hint=f"Write one of {_REFERENCE_FORMS}.")
     if kind is ReferenceKind.ENV and not _ENV_NAME_PATTERN.fullmatch(target):
@@ -259,9 +259,9 @@ def _read_prefect_block(name: str, read_block: PrefectBlockReader | None) -> str
 
 
 def _open_private_file(path: Path, what: str) -> int:
-    """Open a file for reading and make sure, on the open file itself, that nobody else can read it."""
+    """Open a file for reading. Check on the open file that no other user can read it."""
     try:
-        # Not blocking: a named pipe in its place must not hang the run.
+        # O_NONBLOCK: a named pipe at this path must not block the run.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise CredentialError(f"there is no {what} file {path}", hint="Correct the path, or create it.") from error
@@ -293,4 +293,4 @@ def _read_private_file(path: Path) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise CredentialError(f"{path} is no UTF-8 text", hint="Save the password file as UTF-8.") from None
-    return text.removesuffix("\n").removesuffix("\r")  # editors end files with one; passwords don't
+    return text.removesuffix("\n").removesuffix("\r")  # editors add a newline at the end of a file

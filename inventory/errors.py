@@ -1,4 +1,4 @@
-"""The root of all errors, and those of the inventory. The whole tree is drawn in tasks/errors.py."""
+"""The base class of all errors, and the errors of the inventory. tasks/errors.py shows the whole tree."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import ClassVar
 
 
 class FleetpatchError(Exception):
-    """Base of every error that fleetpatch raises on purpose.
+    """Base class of every error that fleetpatch raises on purpose.
 
     Attributes:
-        machine: name of the machine that it is about, or None.
-        hint: what a person can do about it, one or two sentences; empty when there is nothing to do.
-        transient: whether asking again, unchanged, may succeed.
+        machine: name of the machine with the error, or None.
+        hint: what a person can do, in one or two sentences; empty if there is nothing to do.
+        transient: whether the same operation may succeed later without a change.
     """
 
     transient: ClassVar[bool] = False
@@ -27,12 +27,12 @@ class FleetpatchError(Exception):
 
 
 class InventoryError(FleetpatchError):
-    """An inventory, a scope or a credential reference that can't be used as it stands.
+    """An inventory, a scope or a credential reference is invalid.
 
     Attributes:
-        file: where it was read, or None when it came from a request.
-        line: 1-based line in the file, or None when the format has no lines.
-        key: dotted path of the offending key (``machines.3.port``), or None.
+        file: the file with the error, or None if the value is from a request.
+        line: 1-based line in the file, or None if the format has no lines.
+        key: dotted path of the wrong key (``machines.3.port``), or None.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class InventoryError(FleetpatchError):
 
 
 class InvalidInventory(InventoryError):
-    """Everything that is wrong with an inventory, found in one pass; file, line and key are those of the first fault.
+    """All problems of an inventory, found in one pass. File, line and key are those of the first problem.
 
     Attributes:
-        problems: the faults, in the order of the files; each has its own place and hint.
+        problems: the problems in the order of the files; each has its place and its hint.
     """
 
     def __init__(self, problems: Sequence[InventoryError]) -> None:
@@ -68,15 +68,15 @@ class InvalidInventory(InventoryError):
 
 
 class EmptyScopeError(InventoryError):
-    """A scope that matches no machine: a typing error would otherwise look like a success."""
+    """A scope matches no machine. It is an error because a typing error would otherwise look like a success."""
 
 
 class HostKeyConflict(InventoryError):
-    """A key that must not be learned: another one is pinned for the machine, or this one is revoked."""
+    """A host key must not be pinned: another key is pinned for the machine, or this key is revoked."""
 
 
 class CredentialError(FleetpatchError):
-    """A credential reference that leads nowhere: no such file, variable or block."""
+    """A credential reference can't be resolved: the file, variable or block does not exist or can't be used."""
 
 
 def _render_problems(problems: Sequence[InventoryError]) -> str:

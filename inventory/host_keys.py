@@ -1,13 +1,13 @@
-"""Pinned host keys, in OpenSSH's known_hosts syntax (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"). Plain text only.
+"""Pinned host keys in OpenSSH's known_hosts syntax (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"). Plain text only.
 
-Read: names with ``*``, ``?`` and ``!``, ``[host]:port``, hashed names (``|1|salt|hash``), ``@cert-authority``,
-``@revoked``, comments. Where this store decides for itself, it decides for the stricter side:
+It reads names with ``*``, ``?`` and ``!``, ``[host]:port``, hashed names (``|1|salt|hash``), ``@cert-authority``,
+``@revoked`` and comments. Where it differs from OpenSSH, it is stricter:
 
-* A line that makes no sense trusts nobody: it is kept in the file, listed in ``invalid_lines`` and otherwise ignored.
-  A ``@revoked`` line that makes no sense is an error, as ignoring it would trust a key that somebody gave up.
-* A revoked key is revoked for every host, whatever names stand before it.
-* A key pinned for ``host`` says nothing of ``[host]:2222``. (OpenSSH falls back to it.)
-* A host with any pinned key learns no other: a different type would be a way around the pin.
+* An invalid line trusts no key. It stays in the file, is listed in ``invalid_lines`` and is otherwise ignored.
+  An invalid ``@revoked`` line is an error, because without it fleetpatch would trust a revoked key.
+* A revoked key is revoked for every host, whatever names are on the line.
+* A key that is pinned for ``host`` does not count for ``[host]:2222``. (OpenSSH uses it as a fallback.)
+* A host with a pinned key learns no other key. Otherwise a key of another type would bypass the pin.
 """
 
 import base64
@@ -48,7 +48,7 @@ _KEY_TYPE_PATTERN = re.compile(r"[A-Za-z0-9@._-]+")
 
 @dataclass(frozen=True, slots=True)
 class InvalidLine:
-    """A line that was not understood, and so trusts nobody."""
+    """A line that can't be parsed. It trusts no key."""
 
     number: int
     reason: str
@@ -60,11 +60,11 @@ _MAX_APPEND_ATTEMPTS = 5
 
 
 class HostKeyStore:
-    """The keys of one known_hosts file. Safe to share between threads, and the file between processes.
+    """The keys of one known_hosts file. Threads may share an object, and processes may share the file.
 
     Attributes:
         path: the file; it need not exist yet.
-        invalid_lines: lines that were not understood, as of the last read.
+        invalid_lines: lines that the last read could not parse.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,17 +77,17 @@ class HostKeyStore:
 
     @classmethod
     def load(cls, path: Path) -> "HostKeyStore":
-        """Read a file; one that does not exist is an empty store.
+        """Load a file. A file that does not exist is an empty store.
 
         Raises:
-            InventoryError: it can't be read, everybody may write to it, or a @revoked line makes no sense.
+            InventoryError: the file can't be read, everyone may write to it, or a @revoked line is invalid.
         """
         store = cls(expand_home(path))
         store.reload_if_changed()
         return store
 
     def reload_if_changed(self) -> None:
-        """Read the file anew if it was changed, by others or by hand, since it was read.
+        """Read the file again if it was changed since the last read.
 
         Raises:
             InventoryError: as for ``load``.
@@ -103,25 +103,25 @@ class HostKeyStore:
                 self._index, self._file_version = KnownHostsIndex(entries), version
 
     def find_keys(self, host: str, port: int = DEFAULT_SSH_PORT) -> tuple[PinnedKey, ...]:
-        """Return the keys that the machine at this address may show, without revoked ones."""
+        """Return the trusted keys of the machine at this address, without revoked keys."""
         return self._index.find_keys("", render_known_hosts_name(host, port))
 
     def find_authorities(self, host: str, port: int = DEFAULT_SSH_PORT) -> tuple[PinnedKey, ...]:
-        """Return the keys that may sign this machine's host certificate, without revoked ones."""
+        """Return the keys that may sign the host certificate of this machine, without revoked keys."""
         return self._index.find_keys(CERT_AUTHORITY_MARKER, render_known_hosts_name(host, port))
 
     def is_revoked(self, type: str, base64: str) -> bool:
-        """Return whether a key must not be trusted, whoever shows it. Ask for a certificate's authority as well."""
+        """Return whether a key is revoked, for any host. For a certificate, check the key of its authority as well."""
         return self._index.is_revoked(PinnedKey(type, base64))
 
     def pin_first_key(self, host: str, port: int, type: str, base64: str) -> None:
-        """Pin the first key seen of a machine. A key that is pinned already is left alone.
+        """Pin the first key of a machine. A key that is already pinned stays as it is.
 
-        It is appended under a lock, after what others have written meanwhile was read.
+        The method takes a lock, reads what other processes have written, and appends the key.
 
         Raises:
-            HostKeyConflict: another key is pinned for this machine, or this key is revoked. Nothing is changed.
-            InventoryError: host or key make no sense, or the file can't be written.
+            HostKeyConflict: another key is pinned for this machine, or this key is revoked. The file is unchanged.
+            InventoryError: host or key is invalid, or the file can't be written.
         """
         new = PinnedKey(type, base64)
         _require_pinnable(host, port, new)
@@ -135,7 +135,7 @@ class HostKeyStore:
 
     @staticmethod
     def compute_fingerprint(base64: str) -> str:
-        """Return the fingerprint of a key's blob as ssh-keygen -l shows it: "SHA256:" and base64 without padding."""
+        """Return the fingerprint of a key as ssh-keygen -l shows it: "SHA256:" and base64 without padding."""
         return f"SHA256:{_encode_base64(hashlib.sha256(_decode_key(base64)).digest()).rstrip('=')}"
 
     def _is_already_pinned(self, host: str, port: int, new: PinnedKey) -> bool:
@@ -158,7 +158,7 @@ class HostKeyStore:
 
 
 def render_known_hosts_name(host: str, port: int = DEFAULT_SSH_PORT) -> str:
-    """Return the name that known_hosts has for an address: ``host``, or ``[host]:port`` off the usual port."""
+    """Return the name of an address in known_hosts: ``host``, or ``[host]:port`` for a port other than 22."""
     host = host.lower()
     return host if port == DEFAULT_SSH_PORT else f"[{host}]:{port}"
 
@@ -166,7 +166,7 @@ def render_known_hosts_name(host: str, port: int = DEFAULT_SSH_PORT) -> str:
 def _parse_known_hosts(
     path: Path, text: str, known: Mapping[str, KnownHostsEntry | str] = MappingProxyType({})
 ) -> tuple[tuple[KnownHostsEntry, ...], tuple[InvalidLine, ...], dict[str, KnownHostsEntry | str]]:
-    """Return what a file's lines say; ``known`` has lines that were understood before, as the last item has these."""
+    """Parse the lines of a file. ``known`` has the lines parsed before; the last item returned has these lines."""
     entries: list[KnownHostsEntry] = []
     problems: list[InvalidLine] = []
     lines: dict[str, KnownHostsEntry | str] = {}
@@ -190,7 +190,7 @@ def _parse_known_hosts(
 
 
 def _parse_entry(fields: list[str]) -> KnownHostsEntry | str:
-    """Return the entry that a line's fields make, or what is wrong with them."""
+    """Return the entry of a line, or the reason why the line is invalid."""
     marker = ""
     if fields[0].startswith("@"):
         marker, fields = fields[0], fields[1:]
@@ -243,7 +243,7 @@ def _encode_base64(raw: bytes) -> str:
 
 
 def _require_pinnable(host: str, port: int, key: PinnedKey) -> None:
-    # A name with blanks, commas or wildcards would write something else into the file than one machine's line.
+    # A name with blanks, commas or wildcards would match more than one machine.
     if not _HOST_PATTERN.fullmatch(host) or not 1 <= port <= 65535:
         raise InventoryError(f"{host!r} port {port} is no address to learn a key for", hint="Correct the address.")
     if wrong := _describe_invalid_key(key.type, key.base64):
@@ -263,7 +263,7 @@ def _read_file_version(path: Path) -> _FileVersion:
 
 def _read_known_hosts(path: Path) -> tuple[str, _FileVersion]:
     try:
-        # Not blocking: a named pipe in its place must not hang the run.
+        # O_NONBLOCK: a named pipe at this path must not block the run.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             status = os.fstat(stream.fileno())
             if stat.S_ISDIR(status.st_mode):
@@ -281,13 +281,13 @@ def _read_known_hosts(path: Path) -> tuple[str, _FileVersion]:
         raise InventoryError("everybody may write to these known hosts", file=path, hint=f"Run: chmod 600 {path}")
     if len(raw) > MAX_KNOWN_HOSTS_BYTES:
         raise InventoryError("this file is too large for known hosts", file=path, hint="The limit is 10 MiB.")
-    # What isn't text is kept as it is.
+    # Bytes that are not UTF-8 stay as they are.
     return raw.decode("utf-8", "surrogateescape"), _to_file_version(status)
 
 
 @contextmanager
 def _lock_known_hosts(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file; the file itself can't carry it, as it is replaced."""
+    """Hold a lock file beside the file. The file itself can't be the lock, because programs replace it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -301,19 +301,20 @@ def _lock_known_hosts(path: Path) -> Iterator[None]:
 
 
 def _append_line(path: Path, line: str, version_read: _FileVersion) -> _FileVersion:
-    """Add a line and see it on the disk; return the file's version, if it holds that line and what was read before.
+    """Append a line, sync it to disk, and return the new version of the file.
 
-    Others may have written in between (OpenSSH takes no lock): then the file counts as never read.
+    OpenSSH takes no lock, so another process may write at the same time. Then the result is _NEVER_READ, and the next
+    call reads the file again.
     """
     for _ in range(_MAX_APPEND_ATTEMPTS):
         try:
-            # Not blocking, as above; a link stays a link.
+            # O_NONBLOCK: as in the read above. A symbolic link is followed and stays a link.
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(path, flags, 0o600), "rb+", buffering=0) as stream:
                 before, after, added = _write_line(stream, line.encode())
         except OSError as error:
             raise _build_write_error(path, error) from error
-        if _read_file_version(path)[-1] == after.st_ino:  # nobody has put another file in its place
+        if _read_file_version(path)[-1] == after.st_ino:  # no other process has replaced the file
             break
     if before.st_size == 0:
         _sync_directory(path.resolve().parent)
@@ -329,7 +330,7 @@ def _write_line(stream: FileIO, line: bytes) -> tuple[os.stat_result, os.stat_re
     gap = b"\n" if before.st_size and os.pread(handle, 1, before.st_size - 1) != b"\n" else b""
     added = gap + line
     written = stream.write(added) or 0
-    if written < len(added):  # the disk is full: half a line helps nobody
+    if written < len(added):  # the disk is full: remove the partial line
         if os.fstat(handle).st_size == before.st_size + written:
             os.ftruncate(handle, before.st_size)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,7 +1,7 @@
-"""Finds the lines of a known_hosts file that name an address, without looking at all of them.
+"""Index of a known_hosts file: finds the lines for an address without a scan of all lines.
 
-A plain name is looked up. Patterns are tried one by one. A hashed name says nothing of itself but whether it is a given
-one, so each takes an HMAC, as in OpenSSH; an address is hashed with each line's salt once, and the answer kept.
+Plain names are looked up. Patterns are tested one by one. A hashed name can only be compared with a given name, and
+each comparison needs an HMAC, as in OpenSSH. The index hashes an address once for each salt and caches the result.
 """
 
 import base64
@@ -16,7 +16,7 @@ REVOKED_MARKER = "@revoked"
 
 @dataclass(frozen=True, slots=True)
 class PinnedKey:
-    """A public key as known_hosts has it: "ssh-ed25519" and the like, and its blob in base64."""
+    """A public key as in known_hosts: its type, such as "ssh-ed25519", and its base64 blob."""
 
     type: str
     base64: str
@@ -24,7 +24,7 @@ class PinnedKey:
 
 @dataclass(frozen=True, slots=True)
 class KnownHostsEntry:
-    """A line that was understood: its marker or "", its names as they stand there, and its key."""
+    """A parsed line: its marker or "", its names as written, and its key."""
 
     marker: str
     names: str
@@ -35,7 +35,7 @@ _NumberedEntry = tuple[int, KnownHostsEntry]
 
 
 class KnownHostsIndex:
-    """The entries of one file, in its order. Entries are added only; another file's content takes another index."""
+    """The entries of one file, in order. Entries are only added. A changed file needs a new index."""
 
     def __init__(self, entries: Iterable[KnownHostsEntry] = ()) -> None:
         self._entry_count = 0
@@ -48,7 +48,7 @@ class KnownHostsIndex:
             self._add_entry(entry)
 
     def add_host(self, name: str, key: PinnedKey) -> None:
-        """Add the line of one plain name at the end."""
+        """Add a line with one plain name at the end."""
         self._add_entry(KnownHostsEntry("", name, key))
 
     def is_revoked(self, key: PinnedKey) -> bool:
@@ -56,7 +56,7 @@ class KnownHostsIndex:
         return key in self._revoked_keys
 
     def find_keys(self, marker: str, address: str) -> tuple[PinnedKey, ...]:
-        """Return the unrevoked keys of lines with that marker that name the address, in the order of the file."""
+        """Return the keys of lines with this marker that match the address, in file order, without revoked keys."""
         found = [*self._entries_by_name.get(address, ()), *self._find_hashed_entries(address)]
         found += [numbered for numbered, patterns in self._pattern_entries if _matches_patterns(patterns, address)]
         keys = (entry.key for _, entry in sorted(found, key=lambda each: each[0]) if entry.marker == marker)
@@ -73,7 +73,7 @@ class KnownHostsIndex:
                 for numbered, salt, digest in self._hashed_entries
                 if hmac.compare_digest(hmac.digest(salt, raw, "sha1"), digest)
             )
-            self._hashed_matches[address] = known  # plain lines only are added later, so it stays true
+            self._hashed_matches[address] = known  # later lines have only plain names, so the cache stays valid
         return known
 
     def _add_entry(self, entry: KnownHostsEntry) -> None:
@@ -106,6 +106,6 @@ def _matches_patterns(patterns: list[tuple[bool, re.Pattern[str]]], address: str
 
 
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
-    # Only * and ? are special in known_hosts; the brackets of [host]:port are not.
+    # In known_hosts only * and ? are special; the brackets of [host]:port are not.
     collapsed = re.sub(r"\*+", "*", pattern)
     return re.compile("".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in collapsed))

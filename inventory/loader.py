@@ -1,4 +1,4 @@
-"""The way in: find an inventory, read it whatever its format, and say everything that is wrong with it at once."""
+"""Finds and loads an inventory in any format, and reports all its problems at once."""
 
 import os
 from contextlib import suppress
@@ -19,43 +19,43 @@ DEFAULT_FILE_NAME = "fleet.yaml"
 
 
 def load_inventory(path: Path) -> Inventory:
-    """Read an inventory.
+    """Load an inventory.
 
     Args:
         path: a file (fleet.yaml, CSV, an Ansible inventory in INI or YAML), or a directory of such files.
 
     Returns:
-        Its machines, in the order of the file; files of a directory in the order of their names.
+        The machines in the order of the file. Files of a directory are read in the order of their names.
 
     Raises:
-        InvalidInventory: with every fault, its place and its remedy.
+        InvalidInventory: the inventory has problems. The error has each problem with its place and its hint.
     """
     path = expand_home(path)
     if not path.is_absolute():
-        _find_working_directory()  # which says when there is none: paths are taken from it
+        _find_working_directory()  # raises a clear error if the directory was removed; relative paths need it
     problems = ProblemCollector()
     found = read_inventory_directory(path, problems) if _is_directory(path) else [read_inventory_file(path, problems)]
     return build_inventory(_join_ansible_files(found, path, problems), path, problems)
 
 
 def find_inventory(explicit: Path | None = None) -> Path:
-    """Return the inventory to use.
+    """Return the path of the inventory.
 
     Args:
-        explicit: what the person named; wins when given.
+        explicit: the path from the user, or None.
 
     Returns:
-        The first of: ``explicit``, $FLEETPATCH_INVENTORY, ./fleet.yaml, fleet.yaml in the user's configuration.
+        The first of: ``explicit``, $FLEETPATCH_INVENTORY, ./fleet.yaml, fleet.yaml in the user's configuration folder.
 
     Raises:
-        InventoryError: what was named does not exist, or there is nothing anywhere.
+        InventoryError: the named path does not exist, or there is no inventory in any place.
     """
     if explicit is not None:
         return _require_existing_path(explicit, "named on the command line or in the request")
     if named := os.environ.get(INVENTORY_VARIABLE):
         return _require_existing_path(Path(named), f"named by {INVENTORY_VARIABLE}")
     places = [_find_working_directory() / DEFAULT_FILE_NAME]
-    with suppress(InventoryError):  # who has no home has one place less
+    with suppress(InventoryError):  # a user without a home directory has no configuration folder
         places.append(
             find_user_directory(platformdirs.user_config_path, InventoryError, "name the inventory") / DEFAULT_FILE_NAME
         )
@@ -77,7 +77,7 @@ def _find_working_directory() -> Path:
     """Return the working directory.
 
     Raises:
-        InventoryError: it was removed.
+        InventoryError: the directory was removed.
     """
     try:
         return Path.cwd()
@@ -96,7 +96,7 @@ def _require_existing_path(path: Path, origin: str) -> Path:
 def _join_ansible_files(
     found: list[InventoryFragment | AnsibleFile], path: Path, problems: ProblemCollector
 ) -> list[InventoryFragment]:
-    """Join the files that are Ansible's: they make one inventory."""
+    """Join all Ansible files into one fragment, because Ansible reads them as one inventory."""
     files = [each for each in found if isinstance(each, AnsibleFile)]
     fragments = [each for each in found if isinstance(each, InventoryFragment)]
     if files:

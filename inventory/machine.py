@@ -1,4 +1,4 @@
-"""Who is patched: machines, how they are reached, and what their owners ask for."""
+"""The inventory model: machines, how they are reached, and what their owners allow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class TransportKind(StrEnum):
 
 
 class OsFamily(StrEnum):
-    """What kind of system a machine runs; the exact distribution is a fact asked of the machine."""
+    """The system family of a machine. The exact distribution is a fact that assess reads from the machine."""
 
     LINUX = "linux"
     WINDOWS = "windows"
@@ -24,56 +24,56 @@ class OsFamily(StrEnum):
 class PatchOwner(StrEnum):
     """Who may patch a machine, and when: its orchestration mode (see tasks/rules/runs/patch_ownership.py).
 
-    fleetpatch only ever changes machines that it owns.
+    fleetpatch changes only machines that it owns.
     """
 
-    FLEETPATCH = "fleetpatch"  # in the windows of its owner's configurations, or when a person asks
-    MANAGED = "managed"  # fleetpatch too, but never in a configuration's window
-    OS = "os"  # the system's own updater
-    MANUAL = "manual"  # people
+    FLEETPATCH = "fleetpatch"  # in the windows of configurations, or when a person starts a run
+    MANAGED = "managed"  # by fleetpatch, but never in the window of a configuration
+    OS = "os"  # by the updater of the system
+    MANUAL = "manual"  # by people
 
     @property
     def is_patchable(self) -> bool:
-        """Whether fleetpatch may ever change such a machine."""
+        """Whether fleetpatch may change the machine."""
         return self in {PatchOwner.FLEETPATCH, PatchOwner.MANAGED}
 
 
 class PrivilegeMethod(StrEnum):
-    """How a login becomes root (or administrator). AUTO probes in the order of this list."""
+    """How a login gets root or administrator rights. AUTO tries the methods in the order of this list."""
 
     AUTO = "auto"
     ROOT = "root"
     SUDO = "sudo"
     DOAS = "doas"
-    NONE = "none"  # read-only work only; for tests and for assessing without rights
+    NONE = "none"  # read-only work: for tests, and to assess without root rights
 
 
 class CheckLevel(StrEnum):
-    """What a failing check does to its machine."""
+    """The effect of a failed check on its machine."""
 
     BLOCK = "block"
     WARN = "warn"
 
 
 class CheckKind(StrEnum):
-    """What a check does: a command on the machine (good when it exits 0), or a question from the controller."""
+    """What a check does: run a command on the machine (good: exit code 0), or connect from the controller."""
 
     COMMAND = "command"
-    TCP = "tcp"  # target is "host:port" or "port"
-    HTTP = "http"  # target is a URL; good is a status of 200 to 399
+    TCP = "tcp"  # the target is "host:port" or "port"
+    HTTP = "http"  # the target is a URL; good: status 200 to 399
 
 
 class HostKeyPolicy(StrEnum):
-    """What is trusted when a machine shows its host key."""
+    """Which host keys are trusted."""
 
     PINNED = "pinned"  # only keys in known_hosts
-    LEARN = "learn"  # the first key seen is pinned; the owner switches this on
-    CA = "ca"  # host certificates signed by a @cert-authority line of known_hosts
+    LEARN = "learn"  # fleetpatch pins the first key of a machine; the owner must select this policy
+    CA = "ca"  # host certificates that a @cert-authority line of known_hosts signs
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question its owner wants asked of a machine, before patching (pre-check) or after (probe)."""
+    """A test of the owner on a machine. A pre-check runs before patching; a probe runs before and after."""
 
     name: str
     kind: CheckKind
@@ -84,12 +84,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a machine's owner allows; None means: as the run says.
+    """Limits that the owner of a machine sets. None: the value of the run applies.
 
     Attributes:
-        reboot_reserve_minutes: part of the window that is kept for a reboot.
-        reboot_timeout_minutes: how long the machine may take to go down and come back.
-        max_reboots: reboots in one run.
+        reboot_reserve_minutes: the reboot reserve at the end of the window.
+        reboot_timeout_minutes: how long the machine may take to shut down and start again.
+        max_reboots: maximum number of reboots in one run.
     """
 
     reboot_reserve_minutes: float | None = None
@@ -99,17 +99,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine of the fleet, as its inventory describes it. No secret is in here, only references.
+    """One machine of the inventory. It contains no secrets, only references.
 
     Attributes:
         credential: a reference such as ``key:~/.ssh/id_ed25519``, ``agent``, ``env:NAME``, ``file:/path`` or
             ``prefect:block-name`` (see inventory/credentials.py).
-        privilege_password: a reference to the password for sudo, when it asks for one.
-        jump: names of machines to go through, nearest to the controller first.
+        privilege_password: a reference to the password for sudo, if sudo needs one.
+        jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.
-        location: site or availability zone; waves keep apart what must not fail together.
-        pre_checks: asked before patching.
-        probes: asked before and after; what was good before must be good after.
+        location: site or availability zone; waves separate machines that must not fail together.
+        pre_checks: checks that run before patching.
+        probes: checks that run before and after patching. A check that was good before must be good after.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Machine:
     zone: str = "UTC"
     environment: str = ""
     location: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)  # a plain map: a proxy can't be pickled or copied
+    tags: Mapping[str, str] = field(default_factory=dict)  # a dict: MappingProxyType can't be pickled or copied
     groups: tuple[str, ...] = ()
     owner: PatchOwner = PatchOwner.FLEETPATCH
     legacy_crypto: bool = False
@@ -136,7 +136,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class HostKeySettings:
-    """Where host keys are pinned, and what to do with one that isn't."""
+    """The known_hosts file, and the policy for host keys that are not pinned."""
 
     policy: HostKeyPolicy = HostKeyPolicy.PINNED
     known_hosts: Path | None = None  # None: ~/.ssh/known_hosts
@@ -144,13 +144,13 @@ class HostKeySettings:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All machines that one file (or set of files) describes.
+    """All machines of one file or one set of files.
 
     Attributes:
         machines: in the order of the files.
-        host_keys: how they are known.
+        host_keys: the settings for host keys.
         source: the file or folder.
-        machine_indexes: kept for scopes: for each of their keys, the numbers of the machines that have a word there.
+        machine_indexes: cache for scopes: for each key and value, the indexes of the machines with that value.
     """
 
     machines: tuple[Machine, ...]
@@ -161,10 +161,10 @@ class Inventory:
     )
 
     def find_machine(self, name: str) -> Machine:
-        """Return the machine of that name.
+        """Return the machine with this name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no machine with this name.
         """
         for machine in self.machines:
             if machine.name == name:

@@ -1,32 +1,32 @@
-"""Ranges in names, as Ansible has them: ``web-[01:20]``, ``db-[a:c]``, ``[1:9:2]``. Both ends are included."""
+"""Expands ranges in names as Ansible does: ``web-[01:20]``, ``db-[a:c]``, ``[1:9:2]``. Both ends are included."""
 
 import itertools
 import re
 from collections.abc import Iterable
 
 MAX_NAMES_PER_ENTRY = 10_000
-"""One line of an inventory describes at most this many machines; a slip of the finger would describe more."""
+"""Maximum number of machines in one entry. It protects against typing errors in a range."""
 
 MAX_MACHINES = 100_000
-"""A whole inventory describes at most this many."""
+"""Maximum number of machines in one inventory."""
 
 _RANGE_PATTERN = re.compile(r"\[([0-9]{0,18}|[A-Za-z]):([0-9]{1,18}|[A-Za-z])(?::([0-9]{1,18}))?\]")
 
 
 class InvalidRange(ValueError):
-    """A range that makes no sense; the text says why."""
+    """A range is invalid. The message says why."""
 
 
 def has_range(text: str) -> bool:
-    """Return whether a text holds a range."""
+    """Return whether a text contains a range."""
     return _RANGE_PATTERN.search(text) is not None
 
 
 def expand_ranges(text: str) -> tuple[str, ...]:
-    """Return all texts that a text with ranges stands for; just itself when it holds none.
+    """Return all texts of a text with ranges. A text without a range returns only itself.
 
     Raises:
-        InvalidRange: a range that runs backwards, mixes letters and digits, or is too long.
+        InvalidRange: a range is reversed, mixes letters and digits, or is too long.
     """
     pieces: list[Iterable[str]] = []
     total, position = 1, 0

@@ -1,16 +1,16 @@
-"""Dynamic scopes: which machines, said by what they are. Resolved when a run starts, not when it is written.
+"""Dynamic scopes: expressions that select machines by their properties. They are resolved when a run starts.
 
 The grammar::
 
-    scope  = part { " or " part }             one part must hold
-    part   = term { "," term }                all terms must hold
-    term   = [ "!" ] [ key "=" ] values       "!" turns it round; key "!=" values does so, too
-    values = value { "|" value }              one of them must hold
+    scope  = part { " or " part }             one part must match
+    part   = term { "," term }                all terms must match
+    term   = [ "!" ] [ key "=" ] values       "!" negates; key "!=" values negates, too
+    values = value { "|" value }              one value must match
     key    = name | env | environment | os | group | location | owner | transport | address | zone | tag.NAME | NAME
 
-A value is a shell-style mask (fnmatch, case counts). Any other key is a tag; ``tag.NAME`` is for tags named like a
-key. ``address`` also takes a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and ``all`` are
-everything. ``env=*`` is "has an environment".
+A value is a shell-style mask (fnmatch, case-sensitive). Any other key is a tag; ``tag.NAME`` is for tags with the name
+of a key. ``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and
+``all`` match every machine. ``env=*`` matches machines that have an environment.
 """
 
 import ipaddress
@@ -53,12 +53,12 @@ _OR_PATTERN = re.compile(r"\s+or\s+")
 
 @dataclass(frozen=True, slots=True)
 class ScopeTerm:
-    """One condition.
+    """One condition of a scope.
 
     Attributes:
         key: one of KEYS, ``tag.NAME``, or "" for a word that is a machine or a group.
         values: masks; one of them must match.
-        negated: whether it holds where none of them does.
+        negated: whether the term matches if no mask matches.
     """
 
     key: str
@@ -66,17 +66,17 @@ class ScopeTerm:
     negated: bool = False
 
     def matches(self, machine: Machine) -> bool:
-        """Return whether it holds for a machine."""
+        """Return whether the term matches a machine."""
         return self._matches_any_value(machine) is not self.negated
 
     def suggest_values(self, machines: Iterable[Machine]) -> str:
-        """Return what could have been meant, when it matches none of these machines."""
+        """Return a suggestion for a term that matches none of these machines."""
         here = sorted({text for machine in machines for text in self._read_values(machine) if text})
         listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
         return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
 
     def find_in_inventory(self, inventory: Inventory) -> Sequence[Machine]:
-        """Return the machines of an inventory that it holds for. Large ones are asked for hundreds of scopes."""
+        """Return the machines of an inventory that match. It uses an index, because hundreds of scopes may ask."""
         words, masks = _separate_masks(self.key, self.values)
         if masks or self.negated:
             return self.filter_machines(inventory.machines)
@@ -87,7 +87,7 @@ class ScopeTerm:
         return [inventory.machines[number] for number in sorted(numbers)]
 
     def filter_machines(self, machines: Sequence[Machine]) -> list[Machine]:
-        """Return those of some machines that it holds for, in order."""
+        """Return the machines that match, in their order."""
         words, masks = _separate_masks(self.key, self.values)
         if masks:
             return [machine for machine in machines if self.matches(machine)]
@@ -95,7 +95,7 @@ class ScopeTerm:
         return [machine for machine in machines if words.isdisjoint(given(machine)) is self.negated]
 
     def _matches_any_value(self, machine: Machine) -> bool:
-        # What is not there matches no mask, so that `env=*` asks whether there is one.
+        # A missing value matches no mask. So `env=*` means: the machine has an environment.
         words, masks = _separate_masks(self.key, self.values)
         given = self._read_values(machine)
         if not words.isdisjoint(given):
@@ -113,11 +113,11 @@ class ScopeTerm:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Conditions that all must hold, or those of another part. ``str()`` gives a text that parses to the same scope.
+    """A scope. A machine must match all terms, or one of the alternatives. ``parse(str(scope))`` is the same scope.
 
     Attributes:
-        terms: all of them must hold,
-        alternatives: or one of these.
+        terms: conditions that must all match.
+        alternatives: other scopes; one match is enough.
     """
 
     terms: tuple[ScopeTerm, ...]
@@ -125,10 +125,10 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
-        """Read a scope.
+        """Parse a scope.
 
         Raises:
-            InventoryError: it makes no sense; the hint says how to write it.
+            InventoryError: the scope is invalid. The hint shows the syntax.
         """
         if not text.strip():
             raise InventoryError("the scope is empty", hint="Write `all` for every machine, or for example env=prod.")
@@ -136,17 +136,17 @@ class Scope:
         return cls(first.terms, tuple(others))
 
     def matches(self, machine: Machine) -> bool:
-        """Return whether a machine is in it. Knows nothing of typing errors: ``select_machines`` does."""
+        """Return whether a machine matches. This does not detect typing errors; ``select_machines`` does."""
         return all(term.matches(machine) for term in self.terms) or any(
             each.matches(machine) for each in self.alternatives
         )
 
     def select_machines(self, inventory: Inventory) -> tuple[Machine, ...]:
-        """Return the machines that are in it, in the order of the inventory.
+        """Return the machines that match, in the order of the inventory.
 
         Raises:
-            InventoryError: it asks for a tag that no machine carries at all.
-            EmptyScopeError: no machine is in it; the message counts what each term left.
+            InventoryError: no machine has the tag of a term.
+            EmptyScopeError: no machine matches. The message says how many machines each term leaves.
         """
         machines = inventory.machines
         for term in (*self.terms, *(term for each in self.alternatives for term in each.terms)):
@@ -166,7 +166,7 @@ class Scope:
         return tuple(found)
 
     def _find_matching_all_terms(self, inventory: Inventory) -> Sequence[Machine]:
-        """Return the machines that all terms hold for."""
+        """Return the machines that match all terms."""
         first, *others = self.terms
         machines = first.find_in_inventory(inventory)
         for term in others:
@@ -251,7 +251,7 @@ def _build_error(message: str, scope: str, hint: str) -> InventoryError:
 
 @lru_cache(maxsize=4096)
 def _separate_masks(key: str, values: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the values that are plain words, which need no more than a look-up, and the others."""
+    """Split values into plain words and masks. Plain words need only a look-up."""
     masks = tuple(value for value in values if _MASK_CHARACTERS & set(value) or (key == "address" and "/" in value))
     return frozenset(values).difference(masks, {""}), masks
 
@@ -266,7 +266,7 @@ def _build_value_index(key: str, inventory: Inventory) -> dict[str, list[int]]:
 
 @lru_cache(maxsize=1024)
 def _find_value_reader(key: str) -> Callable[[Machine], tuple[str, ...]]:
-    """Return what gives a machine's texts for a key."""
+    """Return the function that reads the values of a key from a machine."""
     if not key.startswith(_TAG_PREFIX):
         return _FIELD_READERS[key]
     name = key.removeprefix(_TAG_PREFIX)
@@ -278,12 +278,12 @@ def _matches_mask(key: str, value: str, text: str) -> bool:
         try:
             return ipaddress.ip_address(text) in ipaddress.ip_network(value, strict=False)
         except ValueError:
-            return False  # a host name is in no network that we could tell
+            return False  # a host name belongs to no network that fleetpatch knows
     return fnmatchcase(text, value)
 
 
 def _require_known_tag(term: ScopeTerm, machines: Iterable[Machine]) -> None:
-    """A tag that nobody carries is a typing error; a scope that silently matches nothing, or all, would hide it."""
+    """Raise if no machine has the tag. Otherwise a typing error would silently match nothing, or everything."""
     name = term.key.removeprefix(_TAG_PREFIX)
     if not term.key.startswith(_TAG_PREFIX):
         return

@@ -1,8 +1,7 @@
-"""YAML text → plain data that knows where it stands.
+"""YAML parser that returns plain data and the place of each value.
 
-Nothing is constructed but maps, lists, strings and None: no tag can make an object, and a scalar stays the text that
-was written. So ``environment: no`` is the word "no", ``ring: 1.10`` keeps its zero, and the schema alone decides what
-is a number.
+It builds only maps, lists, strings and None. No tag can create an object, and each scalar stays text. So
+``environment: no`` is the word "no", and ``ring: 1.10`` keeps its zero. Only the schema decides what is a number.
 """
 
 from collections.abc import Mapping
@@ -15,19 +14,19 @@ from inventory.files.source_location import KeyPath, LocatedData, SourceLocation
 
 MAX_DEPTH = 100
 MAX_ALIASED_VALUES = 100_000
-"""Values that aliases may add. A small file can otherwise describe more than a machine's memory holds."""
+"""Maximum number of values that aliases may add. Without it, a small file could fill the memory."""
 
 VAULTED = object()
-"""Stands for a value that Ansible's vault keeps, where those are no fault by themselves."""
+"""Replaces a value that Ansible Vault encrypts, where such values are allowed."""
 
 
 class TypedScalar(str):
-    """A plain scalar that YAML 1.1 takes for a number, a truth, a time or nothing: still its text, and the tag."""
+    """A plain scalar that YAML 1.1 reads as a number, boolean, time or null. It keeps its text and its tag."""
 
     tag: str
 
     def __new__(cls, text: str, tag: str) -> "TypedScalar":
-        """Make one from its text and YAML's tag for it."""
+        """Build a scalar from its text and its YAML tag."""
         scalar = super().__new__(cls, text)
         scalar.tag = tag
         return scalar
@@ -44,16 +43,17 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bool = False) -> LocatedData | None:
-    """Read a YAML document.
+    """Parse a YAML document.
 
     Args:
         path: the file, for messages.
         text: its content.
-        problems: takes syntax errors, duplicate keys, unknown tags, and aliases that blow up.
-        ansible: allow Ansible's own tags; what is vaulted becomes VAULTED, and what is no text for YAML is Typed.
+        problems: collects syntax errors, duplicate keys, unknown tags and excessive aliases.
+        ansible: allow Ansible's tags. An encrypted value becomes VAULTED; a scalar that is not text in YAML becomes
+            TypedScalar.
 
     Returns:
-        The data, or None when there is none (an empty document, or a syntax error that was noted).
+        The data, or None for an empty document or a syntax error (which is added to ``problems``).
     """
     try:
         if not _is_depth_allowed(text):
@@ -71,7 +71,7 @@ def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bo
 
 
 def _is_depth_allowed(text: str) -> bool:
-    """Look at the events before anything is composed: composing recurses."""
+    """Return whether the nesting depth is allowed. It checks the parser's events, because composing is recursive."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -87,14 +87,14 @@ def _describe_syntax_error(path: Path, error: yaml.YAMLError) -> tuple[SourceLoc
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     parts = [str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
     what = ", ".join(parts) or type(error).__name__
-    if "alias" in what:  # its name may be a password that begins with *, so it is not repeated
+    if "alias" in what:  # an alias name may be a password that begins with *: do not show it
         what = "an alias (*) that no anchor (&) stands for"
     hint = "Mind the indentation (no tabs), and quote values that begin with one of * & ! { [ @ ` or hold ': '."
     return SourceLocation(path, mark.line + 1 if mark else None), f"this is no valid YAML: {what}", hint
 
 
 class _LocatedDataBuilder:
-    """One walk over a composed document."""
+    """Builds plain data from a composed document in one pass."""
 
     def __init__(self, path: Path, problems: ProblemCollector, ansible: bool) -> None:
         self.path = path
@@ -107,7 +107,7 @@ class _LocatedDataBuilder:
         self._aliased_values = 0
 
     def build_value(self, node: yaml.Node, path: KeyPath, place: SourceLocation | None = None) -> object:
-        """Return a node's plain value, and note its place."""
+        """Return the plain value of a node, and record its place."""
         place = place or self._locate(node, path)
         self.locations[path] = place
         if node.tag not in _PLAIN_TAGS:
@@ -123,7 +123,7 @@ class _LocatedDataBuilder:
             self._open_nodes.discard(id(node))
 
     def _build_text(self, node: yaml.ScalarNode) -> str:
-        """Return a scalar's text; with the type that it has for Ansible, where that matters."""
+        """Return the text of a scalar; as TypedScalar where Ansible gives it another type."""
         return TypedScalar(node.value, node.tag) if self.ansible and node.tag != _STRING_TAG else str(node.value)
 
     def _locate(self, node: yaml.Node, path: KeyPath) -> SourceLocation:
@@ -135,13 +135,13 @@ class _LocatedDataBuilder:
         if self.ansible and node.tag == "!unsafe" and isinstance(node, yaml.ScalarNode):
             return str(node.value)
         hint = "Write plain YAML, without tags; a secret is given as env:NAME, file:PATH or prefect:BLOCK."
-        # Only known tags are repeated: "!hunter2" is somebody's password.
+        # Show only known tags. "!hunter2" may be a password.
         named = f"the tag {node.tag!r}" if node.tag.startswith(_KNOWN_TAGS) else "a tag (!)"
         self.problems.add(place, f"{named} is not allowed here", hint)
         return None
 
     def _may_enter(self, node: yaml.Node, place: SourceLocation) -> bool:
-        """Refuse aliases that contain themselves, and those that multiply."""
+        """Return whether a node may be read. Reject recursive aliases and aliases that multiply the data."""
         if id(node) in self._open_nodes:
             self.problems.add(place, "this alias contains itself", "Write the value out.")
             return False
@@ -185,7 +185,7 @@ class _LocatedDataBuilder:
         return None
 
     def _build_merged_map(self, node: yaml.Node, path: KeyPath) -> Mapping[str, object]:
-        """Return what ``<<`` brings in. What is merged keeps the place where it was written first."""
+        """Return the merged map of ``<<``. A merged value keeps the place where it is written."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         found: dict[str, object] = {}
         for source in sources:

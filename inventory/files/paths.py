@@ -1,4 +1,4 @@
-"""Paths of files: fills in ``~``, and finds the user's own folders."""
+"""Paths: expands ``~`` and finds the user's folders."""
 
 import os
 from collections.abc import Callable
@@ -10,14 +10,14 @@ _MAX_PATH_BYTES = 4096
 
 
 def expand_home(path: Path, error_type: type[FleetpatchError] = InventoryError) -> Path:
-    """Return a path with ``~`` filled in.
+    """Return a path with ``~`` expanded.
 
     Args:
-        path: as a person wrote it.
-        error_type: what to raise.
+        path: the path as written.
+        error_type: the class of the error.
 
     Raises:
-        FleetpatchError: nobody knows whose home that is, or no file can have such a path.
+        FleetpatchError: the home directory is unknown, or the path is invalid.
     """
     try:
         if "\0" in str(path) or len(os.fsencode(path)) >= _MAX_PATH_BYTES:
@@ -35,15 +35,15 @@ def expand_home(path: Path, error_type: type[FleetpatchError] = InventoryError) 
 
 
 def find_user_directory(find_directory: Callable[[str], Path], error_type: type[FleetpatchError], remedy: str) -> Path:
-    """Return the user's folder of a kind.
+    """Return a folder of the user.
 
     Args:
-        find_directory: one of platformdirs' functions.
-        error_type: what to raise.
-        remedy: for a user who has no home.
+        find_directory: a function of platformdirs.
+        error_type: the class of the error.
+        remedy: the hint for a user without a home directory.
 
     Raises:
-        FleetpatchError: the user has none: a made-up one of a container, without HOME.
+        FleetpatchError: the user has no home directory, for example a container user without HOME.
     """
     try:
         return find_directory("fleetpatch")

@@ -1,4 +1,4 @@
-"""Places in files, and data that knows the place of each of its parts."""
+"""Places in files, and data with the place of each part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class SourceLocation:
-    """A place in a file. ``key`` is a dotted path, a column or a variable, as the format has it."""
+    """A place in a file. ``key`` is a dotted path, a column or a variable; the format decides which."""
 
     file: Path
     line: int | None = None
@@ -18,12 +18,12 @@ class SourceLocation:
 
 @dataclass(frozen=True, slots=True)
 class LocatedData:
-    """Plain data (maps, lists, strings, None) together with where each part of it stands.
+    """Plain data (maps, lists, strings, None) with the place of each part.
 
     Attributes:
-        data: scalars are the text as written; the schema decides what they are.
-        locations: by path inside the whole file.
-        base_path: path of ``data`` inside the whole file.
+        data: the data; scalars are text as written, and the schema decides their type.
+        locations: places by path in the whole file.
+        base_path: path of ``data`` in the whole file.
     """
 
     data: object
@@ -31,7 +31,7 @@ class LocatedData:
     base_path: KeyPath = ()
 
     def locate(self, path: KeyPath = ()) -> SourceLocation:
-        """Return where a path inside ``data`` stands, or the nearest thing around it when it stands nowhere itself."""
+        """Return the place of a path in ``data``. Return the nearest enclosing place if the path has none."""
         full = (*self.base_path, *path)
         for length in range(len(full), -1, -1):
             if (place := self.locations.get(full[:length])) is not None:
@@ -40,6 +40,6 @@ class LocatedData:
         raise KeyError(full)
 
     def get_child(self, key: str | int) -> "LocatedData":
-        """Return what a map holds under a key, or a list at an index; it must be there."""
-        data = self.data[key]  # type: ignore[index]  # who asks has looked
+        """Return the value of a key in a map or of an index in a list. The key must exist."""
+        data = self.data[key]  # type: ignore[index]  # the caller has checked the type
         return LocatedData(data, self.locations, (*self.base_path, key))

@@ -1,4 +1,4 @@
-"""Reads the text files and directories of an inventory. Size and time are limited."""
+"""Reads the text files and directories of an inventory, with limits for size and time."""
 
 import os
 import select
@@ -10,31 +10,31 @@ from inventory.files.problems import ProblemCollector
 from inventory.files.source_location import SourceLocation
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
-"""No inventory is longer than this; what is, was not meant to be one."""
+"""Maximum size of a file. A larger file is not an inventory."""
 
 
 PIPE_SILENCE_TIMEOUT_SECONDS = 10.0
-"""How long a pipe may be silent: one that nobody writes to would be waited for without end."""
+"""How long a pipe may send nothing. Without it, fleetpatch would wait forever for a pipe without a writer."""
 
 
 PIPE_TOTAL_TIMEOUT_SECONDS = 60.0
-"""How long writing into a pipe may take."""
+"""How long the writer of a pipe may take in total."""
 
 
 def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: bool = False) -> str | None:
     """Read a file of an inventory.
 
     Args:
-        path: the file; a pipe that somebody writes to will do.
-        problems: takes why it can't be read.
-        must_be_regular: whether it must be a regular file, as nobody named it.
+        path: the file, or a pipe with a writer.
+        problems: collects the reason why the file can't be read.
+        must_be_regular: whether it must be a regular file, because the user did not name it.
 
     Returns:
-        Its text, or None when it can't be read.
+        The text, or None if the file can't be read.
     """
     try:
         raw = _read_bytes(path, MAX_FILE_BYTES + 1, must_be_regular)
-    except (OSError, ValueError) as error:  # a ValueError is a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         problems.add(SourceLocation(path), f"this file can't be read: {why}", hint)
@@ -45,7 +45,7 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
         )
         return None
     try:
-        return raw.decode("utf-8-sig")  # spreadsheets put a byte order mark before CSV
+        return raw.decode("utf-8-sig")  # spreadsheet programs write a byte order mark into CSV files
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         problems.add(SourceLocation(path, line), "this file is no UTF-8 text", "Save it as UTF-8.")
@@ -53,12 +53,13 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
 
 
 def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:
-    """Read so many bytes of a file or a pipe (``<(generate)``); a silent or slow pipe is given up.
+    """Read up to ``limit`` bytes of a file or a pipe (``<(generate)``). A silent or slow pipe times out.
 
     Raises:
-        OSError: it can't be read, or is a device; TimeoutError when nothing comes.
+        OSError: the file can't be read, or is a device; TimeoutError: the pipe is silent or slow.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else opening a pipe waits for its writer
+    # Without O_NONBLOCK, open() waits for the writer of a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb", buffering=0) as stream:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
@@ -84,14 +85,14 @@ def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:
 def list_directory_names(
     folder: Path, problems: ProblemCollector, *, max_entries: int, unreadable_hint: str, too_many_hint: str
 ) -> list[str]:
-    """Return the names in a directory, sorted; none when it can't be read or holds too many.
+    """Return the sorted names in a directory. Return none if it can't be read or has too many entries.
 
     Args:
         folder: the directory.
-        problems: takes what is wrong with it.
-        max_entries: how many it may hold.
-        unreadable_hint: the remedy when it can't be read.
-        too_many_hint: the remedy when it holds more.
+        problems: collects the problems of the directory.
+        max_entries: maximum number of entries.
+        unreadable_hint: the hint if the directory can't be read.
+        too_many_hint: the hint if it has too many entries.
     """
     try:
         names = [item.name for item in folder.iterdir()]

@@ -1,4 +1,4 @@
-"""From one file to what it holds: the format is told by the name, and where the name is silent, by the content."""
+"""Detects the format of an inventory file: by its name, or else by its content."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ _FORMATS_HINT = "An inventory is a fleet.yaml, a CSV whose header has `name`, or
 
 @dataclass(frozen=True, slots=True)
 class AnsibleFile:
-    """A file of an Ansible inventory: INI as its text, YAML as what was parsed. All files make one inventory."""
+    """A file of an Ansible inventory: INI as text, YAML as parsed data. All such files make one inventory."""
 
     path: Path
     content: str | LocatedData
@@ -30,12 +30,12 @@ class AnsibleFile:
 def read_inventory_file(
     path: Path, problems: ProblemCollector, *, must_be_regular: bool = False
 ) -> InventoryFragment | AnsibleFile:
-    """Read a file that is named as an inventory.
+    """Read a file of an inventory.
 
     Args:
         path: the file.
-        problems: takes what is wrong with it. What is no inventory is not quoted: it may hold secrets.
-        must_be_regular: whether it must be a regular file, as nobody named it.
+        problems: collects problems. They do not quote a file that is not an inventory, because it may contain secrets.
+        must_be_regular: whether it must be a regular file, because the user did not name it.
     """
     what, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_INVENTORY_HINT
     if path.suffix in YAML_SUFFIXES or path.suffix == ".csv" or not is_script(path):
@@ -59,7 +59,7 @@ def read_inventory_file(
 
 
 def read_file_if_ansible(path: Path) -> AnsibleFile | None:
-    """Read a file that is no inventory by its name, and return it when Ansible would take it for one."""
+    """Read a file whose name is not that of an inventory. Return it if Ansible would read it as an inventory."""
     text = read_text_file(path, ProblemCollector(), must_be_regular=True)
     if text is None:
         return None
@@ -71,14 +71,14 @@ def read_file_if_ansible(path: Path) -> AnsibleFile | None:
 
 
 def is_script(path: Path) -> bool:
-    """Return whether a file is a script: Ansible would run it."""
+    """Return whether a file is a script, which Ansible would run."""
     try:
-        if not path.is_file():  # looking into a pipe would wait for its writer, and take from it
+        if not path.is_file():  # opening a pipe would wait for its writer and consume its data
             return False
         with path.open("rb") as stream:
             return stream.read(2) == b"#!" or (path.suffix in {".py", ".sh"} and path.stat().st_mode & 0o111 != 0)
     except OSError:
-        return False  # reading it as an inventory will say why it can't be read
+        return False  # read_inventory_file reports why the file can't be read
 
 
 def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment | AnsibleFile:
@@ -97,13 +97,13 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
     ):
         problems.extend(noted)
         return AnsibleFile(path, located)
-    if "!vault" in text or "!unsafe" in text:  # Ansible's tags, but not Ansible's format: those are faults here
+    if "!vault" in text or "!unsafe" in text:  # Ansible tags without Ansible's format: an error here
         noted = ProblemCollector()
         located = parse_yaml(path, text, noted)
     if located is not None and _is_unrelated_document(located.data):
         problems.add(
             SourceLocation(path), "this is no inventory", _FORMATS_HINT
-        )  # what is wrong with it is nobody's business
+        )  # ignore the problems of a file that is not an inventory
         return InventoryFragment()
     problems.extend(noted)
     if located is None:
@@ -116,7 +116,7 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
 
 
 def _is_unrelated_document(data: object) -> bool:
-    """Return whether a document is no fleet.yaml, not even one with a typing error in its keys."""
+    """Return whether a document has no key of fleet.yaml, not even a misspelled one."""
     if not isinstance(data, dict) or not data or data.keys() & set(FLEET_FILE_KEYS):
         return False
     return not any(did_you_mean(key, FLEET_FILE_KEYS) for key in list(data)[:100])

@@ -1,4 +1,4 @@
-"""Which files of a directory are an inventory: as Ansible has it where Ansible's files are in it."""
+"""Reads an inventory directory. With Ansible files in it, Ansible's rules decide which files count."""
 
 import logging
 from collections.abc import Iterator
@@ -25,18 +25,18 @@ MAX_DIRECTORY_DEPTH = 10
 
 _INVENTORY_SUFFIXES = frozenset({*YAML_SUFFIXES, ".csv", ".ini"})
 _INVENTORY_FILE_NAMES = frozenset({"hosts", "inventory"})
-# Neither Ansible nor fleetpatch ever takes these for an inventory: documented in docs/reference/inventory.md.
+# Neither Ansible nor fleetpatch reads files with these suffixes. See docs/reference/inventory.md.
 _IGNORED_SUFFIXES = (".md", ".txt", ".rst", ".bak", ".orig", ".retry", ".rpm", ".pyc", ".pyo", ".swp", "~")
 _IGNORED_NAMES = frozenset({"group_vars", "host_vars", "ansible.cfg"})
 _SILENTLY_IGNORED_SUFFIXES = frozenset({".lock", ".pub"})
 
 
 def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[InventoryFragment | AnsibleFile]:
-    """Read a directory, in the order of the names. What is left out of it is told.
+    """Read the files of a directory in the order of their names. Report the files that are not read.
 
     Args:
         folder: the directory.
-        problems: takes everything that is wrong.
+        problems: collects all problems.
     """
     found: dict[Path, InventoryFragment | AnsibleFile] = {}
     others: list[Path] = []
@@ -62,18 +62,18 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
 
 
 class _UnrecognizedFiles:
-    """The files that are no inventory by their names; Ansible asks what is in them."""
+    """Files whose names are not those of an inventory. Ansible decides by their content."""
 
     def __init__(self, problems: ProblemCollector) -> None:
         self._problems = problems
         self._bytes_read = 0
 
     def has_ansible_inventory(self, items: list[Path]) -> bool:
-        """Return whether one of them is an Ansible inventory."""
+        """Return whether one of the files is an Ansible inventory."""
         return any(not item.is_dir() and self._read_if_ansible(item) is not None for item in items)
 
     def read_ansible_files(self, items: list[Path], depth: int) -> dict[Path, InventoryFragment | AnsibleFile]:
-        """Read those that Ansible reads, in directories below as well."""
+        """Read the files that Ansible reads, in subdirectories as well."""
         found: dict[Path, InventoryFragment | AnsibleFile] = {}
         for item in items:
             if self._bytes_read > MAX_TOTAL_BYTES or depth > MAX_DIRECTORY_DEPTH:
@@ -98,7 +98,7 @@ class _UnrecognizedFiles:
         return found
 
     def report_skipped_files(self, items: list[Path]) -> None:
-        """Say what is not read of a directory without Ansible's files."""
+        """Report the skipped files of a directory without Ansible files."""
         for item in items:
             if is_script(item):
                 what = "this is a program, and fleetpatch runs no dynamic inventories"
@@ -114,7 +114,7 @@ class _UnrecognizedFiles:
             self._problems.add(SourceLocation(source.path), what, "Rename it to .ini, or move it out of the directory.")
 
     def _read_if_ansible(self, path: Path) -> AnsibleFile | None:
-        try:  # what lies in /proc has no length: whatever is empty is not looked at
+        try:  # files in /proc have size 0: skip empty files
             size = path.stat().st_size if path.is_file() else 0
         except OSError:
             return None
@@ -130,7 +130,7 @@ class _UnrecognizedFiles:
 
 
 def _list_candidates(folder: Path, problems: ProblemCollector) -> Iterator[Path]:
-    """Give what in a directory may be an inventory, in Ansible's order; directories as well."""
+    """Yield files and directories that may belong to the inventory, in Ansible's order."""
     unreadable = "Correct the path, and make it readable for the user who runs fleetpatch."
     more = "Give a directory that holds nothing but inventories."
     for name in list_directory_names(

@@ -1,4 +1,4 @@
-"""CSV: the header names keys, `tag:NAME` columns are tags, lists are separated by blanks or semicolons."""
+"""Parser for CSV inventories: columns are keys or `tag:NAME`; blanks or semicolons separate the items of a list."""
 
 import csv
 import io
@@ -17,12 +17,12 @@ COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS
 
 
 def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment:
-    """Read a CSV file. Separator is a comma, or a semicolon when the header has no comma.
+    """Parse a CSV file. The separator is a comma, or a semicolon if the header has no comma.
 
     Args:
         path: the file.
         text: its content.
-        problems: takes everything that is wrong with it; the key of a place is the column.
+        problems: collects all problems; the key of a place is the column.
     """
     first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
     delimiter = ";" if ";" in first and "," not in first else ","
@@ -33,7 +33,7 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
         for cells in reader:
             if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
                 rows.append((line, [cell.strip() for cell in cells]))
-            line = reader.line_num + 1  # of the next row's beginning: a quoted cell may span lines
+            line = reader.line_num + 1  # first line of the next row: a quoted cell may contain line breaks
     except csv.Error as error:
         hint = 'Put cells with commas or line ends in "double quotes", and double the quotes inside.'
         problems.add(SourceLocation(path, reader.line_num), f"this is no valid CSV: {error}", hint)
@@ -59,7 +59,7 @@ def _is_valid_header(place: SourceLocation, header: list[str], problems: Problem
     good = "name" in header
     if not good:
         problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
-        # A file of another kind is not repeated: it may be secret.
+        # Do not quote a file of another kind: it may contain secrets.
         header = [column for column in header if did_you_mean(column, COLUMNS)]
     for index, column in enumerate(header):
         spot = SourceLocation(place.file, place.line, column or f"column {index + 1}")
@@ -94,7 +94,7 @@ def _parse_row(
             path = ("limits", column)
         places[path] = SourceLocation(place.file, place.line, column)
         if not cell:
-            continue  # an empty cell says nothing
+            continue  # an empty cell sets no value
         if path[0] == "tags":
             tags[str(path[1])] = cell
         elif path[0] == "limits":

@@ -1,4 +1,4 @@
-"""fleet.yaml, the inventory's own format: `defaults`, `groups`, `machines`, `host_keys`."""
+"""Parser for fleet.yaml, fleetpatch's own format: `defaults`, `groups`, `machines`, `host_keys`."""
 
 from inventory.builder import (
     InventoryFragment,
@@ -18,14 +18,14 @@ FLEET_FILE_KEYS = tuple(FleetFile.model_fields)
 
 
 def parse_fleet_yaml(located: LocatedData, problems: ProblemCollector) -> InventoryFragment:
-    """Read a parsed fleet.yaml.
+    """Build machine drafts from a parsed fleet.yaml.
 
     Args:
         located: the document.
-        problems: takes everything that is wrong with it.
+        problems: collects all problems.
 
     Returns:
-        What could be made of it, so that the rest of the checks see it as well.
+        Everything that is valid, so that later checks can use it.
     """
     data = located.data
     if not isinstance(data, dict):
@@ -44,7 +44,7 @@ def parse_fleet_yaml(located: LocatedData, problems: ProblemCollector) -> Invent
 
 
 def _build_group_layers(located: LocatedData, problems: ProblemCollector) -> dict[str, SettingsLayer] | None:
-    """Return the settings of each group, or None when the file has no list of groups."""
+    """Return the settings of each group, or None if the file has no list of groups."""
     data = located.data["groups"] if isinstance(located.data, dict) and "groups" in located.data else None
     if data is None:
         return None
@@ -53,7 +53,7 @@ def _build_group_layers(located: LocatedData, problems: ProblemCollector) -> dic
             located.locate(("groups",)), "`groups` is a map", "Write each group's name, and its settings under it."
         )
         return None
-    # The names are checked as those of a list of groups are: by the same schema.
+    # The same schema checks these names and the names in a machine's list of groups.
     part = located.get_child("groups")
     for name in data:
         validate_mapping(
@@ -93,7 +93,7 @@ def _build_machine_drafts(
 
 
 def _to_named_entry(located: LocatedData) -> LocatedData:
-    """Take a bare word in the list for a machine's name."""
+    """Turn a bare word of the list into an entry with that machine name."""
     if isinstance(located.data, str):
         return LocatedData({"name": located.data}, located.locations, located.base_path)
     return located

@@ -1,7 +1,7 @@
-"""The form of inventory files. The public name: their JSON Schema."""
+"""The schema of inventory files. The public function returns the JSON Schema."""
 
 from inventory.schema.entries import build_json_schema
 
-json_schema = build_json_schema  # the name before the renaming
+json_schema = build_json_schema  # former public name
 
 __all__ = ["build_json_schema", "json_schema"]

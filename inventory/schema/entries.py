@@ -1,6 +1,6 @@
-"""What may stand in an inventory: its maps, their keys, and the rules between them.
+"""The schema of an inventory: the maps, their keys, and the rules between keys.
 
-Errors that these models raise carry a message and a remedy; inventory/schema/validation.py gives them their place.
+Errors of these models have a message and a hint. inventory/schema/validation.py adds the place.
 """
 
 from collections import Counter
@@ -35,11 +35,11 @@ from inventory.schema.value_types import (
 )
 
 MAX_CHECK_TARGET_LENGTH = 16_000
-"""Characters of a check's command: it travels to the machine as one argument, and those have a limit."""
+"""Maximum length of a check's command. The command is one argument on the machine, and arguments have a limit."""
 
 
 class StrictModel(BaseModel):
-    """A map in which no unknown key may stand."""
+    """Base class of maps that reject unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -75,7 +75,8 @@ def _describe_invalid_target(kind: CheckKind, target: str, why: str) -> tuple[st
     if kind is CheckKind.TCP:
         return f"{target[:200]!r} is no TCP target: {why}", "Give host:port, or a port of the machine itself."
     path, _, query = target.partition("?")
-    named = "this" if "@" in query else render_without_login(path)  # neither a login nor a query is repeated
+    # Do not show a login or a query: they may contain secrets.
+    named = "this" if "@" in query else render_without_login(path)
     return (
         f"{named} is no URL that can be asked: {why}",
         "Give one that begins with http:// or https://, such as http://host:8080/health.",

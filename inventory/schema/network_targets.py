@@ -1,4 +1,4 @@
-"""URLs and TCP targets, parsed when they are read: what can't work is told then, and not in a window."""
+"""Parses URLs and TCP targets at load time, so that errors appear before the window and not in it."""
 
 import ipaddress
 import re
@@ -11,17 +11,17 @@ _MAX_HOST_LENGTH = 253
 
 
 def parse_url(text: str) -> SplitResult:
-    """Return the parts of a URL that can be asked for.
+    """Return the parts of a URL.
 
     Raises:
-        ValueError: it can't; why, in words that repeat nothing of it, as passwords and tokens stand there.
+        ValueError: the URL can't be used. The message does not repeat the URL, because it may contain secrets.
     """
     plain = text.isascii() and text.isprintable() and " " not in text
     try:
         parts = urlsplit(text)
         port = parts.port
         host = parts.hostname or ""
-    except ValueError as error:  # a port that is no number or too large, a bracket that is left open
+    except ValueError as error:  # an invalid or too large port, or an open bracket
         raise ValueError("its host or port makes no sense") from error
     if parts.scheme not in {"http", "https"}:
         raise ValueError("it does not begin with http:// or https://")
@@ -38,10 +38,10 @@ def parse_url(text: str) -> SplitResult:
 
 
 def parse_tcp_target(text: str) -> tuple[str, int]:
-    """Return host and port of a TCP target; the host is empty for the machine itself.
+    """Return host and port of a TCP target. The host is empty for the machine itself.
 
     Raises:
-        ValueError: it is none; why, in words.
+        ValueError: the text is not a TCP target. The message says why.
     """
     host, _, port = text.strip().rpartition(":")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
@@ -54,18 +54,18 @@ def parse_tcp_target(text: str) -> tuple[str, int]:
 
 
 def require_valid_host(host: str) -> None:
-    """Refuse what can be no host.
+    """Check that a text can be a host.
 
     Args:
-        host: a name, as Unicode too, or an IP address; without brackets.
+        host: a name (Unicode is allowed) or an IP address, without brackets.
 
     Raises:
-        ValueError: why, in words.
+        ValueError: the text can't be a host. The message says why.
     """
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        pass  # then it must be a name
+        pass  # it is not an IP address: check it as a name
     else:
         return
     try:

@@ -1,4 +1,4 @@
-"""Checks data against the schema, and says what is wrong in words: the place, what stands there, and the remedy."""
+"""Validates data against the schema, and describes each problem: the place, the value and the hint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ValidationMessages:
-    """How the faults of a kind of file are told.
+    """The texts for the problems of one kind of file.
 
     Attributes:
-        describe_error: message and remedy for what pydantic found.
-        describe_keys: some keys of a model, for whoever wrote none.
+        describe_error: returns message and hint for an error of pydantic.
+        describe_keys: names some keys of a model, for a map without keys.
     """
 
     describe_error: Callable[[type[BaseModel], ErrorDetails], tuple[str, str]]
@@ -33,17 +33,17 @@ class ValidationMessages:
 def validate_mapping(
     model: type[Model], located: LocatedData, problems: ProblemCollector, messages: ValidationMessages | None = None
 ) -> Model | None:
-    """Check one map of an inventory, or of another file that is described by a model.
+    """Validate one map of an inventory, or of another file with a model.
 
     Args:
-        model: what it should be.
+        model: the expected model.
         located: the map, with its places.
-        problems: takes every fault.
-        messages: how faults are told; None: an inventory's.
+        problems: collects all problems.
+        messages: the texts for problems; None: the texts for an inventory.
 
     Returns:
-        The checked map, without the keys that were at fault, so that what is right can be checked further; None when
-        nothing usable is left.
+        The validated map without its invalid keys, so that later checks can use the valid keys. None if nothing usable
+        is left.
     """
     messages, data = messages or _INVENTORY_MESSAGES, located.data
     if not isinstance(data, dict):
@@ -64,16 +64,16 @@ def validate_mapping(
     try:
         return model.model_validate({key: value for key, value in data.items() if key not in at_fault})
     except ValidationError:
-        return None  # what it can't do without was at fault, and that was noted above
+        return None  # a required key is invalid; the problem is already in the list
 
 
 def _find_key_path(detail: ErrorDetails) -> KeyPath:
-    location = tuple(step for step in detail["loc"] if step != "[key]")  # pydantic's mark for a key, not a value
+    location = tuple(step for step in detail["loc"] if step != "[key]")  # pydantic's mark for a key instead of a value
     return location[:-1] if detail["type"] == "missing" else location
 
 
 def describe_unknown_key(key: str, known: list[str]) -> tuple[str, str]:
-    """Return message and remedy for a key that does not exist."""
+    """Return message and hint for an unknown key."""
     key = key[:80]
     if any(word in key.lower() for word in _SECRET_KEY_WORDS):
         hint = "A secret never stands in an inventory: use `credential` or `privilege_password` with a reference "
@@ -120,14 +120,14 @@ def _describe_wrong_value(kind: str, value_text: str, context: dict[str, object]
 
 
 def describe_invalid_choice(given: object, expected: str) -> tuple[str, str]:
-    """Return message and remedy for a value that is none of a closed set, as pydantic names it."""
+    """Return message and hint for a value that is not an allowed choice. ``expected`` is pydantic's list of choices."""
     options = expected.replace(" or ", ", ").replace("'", "").split(", ")
     near = did_you_mean(str(given), options) if isinstance(given, str) else ""
     return f"{render_value(given)} is not one of {', '.join(options)}", f"{near}Write one of {', '.join(options)}."
 
 
 def find_known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """Return the keys that a model knows at a path inside it."""
+    """Return the keys of a model at a path in it."""
     current = model
     for step in path:
         field = current.model_fields.get(step) if isinstance(step, str) else None
@@ -148,7 +148,7 @@ def _describe_some_keys(model: type[BaseModel]) -> str:
 
 
 def describe_type(value: object) -> str:
-    """Return what a value is, in words, without showing it."""
+    """Return the type of a value in words, without the value."""
     if value is None:
         return "nothing"
     names = (("a map", dict), ("a list", list), ("text", str))
@@ -156,7 +156,7 @@ def describe_type(value: object) -> str:
 
 
 def render_value(value: object) -> str:
-    """Return a value as a message may show it."""
+    """Return a value for a message."""
     if isinstance(value, (dict, list)) or value is None:
         return describe_type(value)
     return repr(str(value.value if isinstance(value, Enum) else value)[:80])

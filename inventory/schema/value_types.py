@@ -1,4 +1,4 @@
-"""The types of single values in an inventory: names, addresses, labels, users, time zones and credentials."""
+"""Types of single values in an inventory: names, addresses, labels, users, time zones and credentials."""
 
 import ipaddress
 import re
@@ -38,8 +38,8 @@ _FORBIDDEN_IN_LABELS = ",|*?[]"
 
 
 def build_validation_error(message: str, hint: str) -> PydanticCustomError:
-    """Return an error that carries its remedy along."""
-    # The template takes both from the context, as braces in a value must not be taken for fields.
+    """Return a validation error with a hint."""
+    # The template reads both texts from the context. Otherwise pydantic would read braces in a value as fields.
     return PydanticCustomError("inventory", "{message}", {"message": message, "hint": hint})
 
 
@@ -51,19 +51,19 @@ def _validate_name(value: str) -> str:
 
 
 def validate_address(value: str) -> str:
-    """Return the host without brackets: a name, an IPv4 or an IPv6 address. An error says the remedy."""
+    """Return a host without brackets: a name, an IPv4 or an IPv6 address. An error has a hint."""
     host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
-        pass  # then it must be a host name
+        pass  # it is not an IP address: check it as a host name
     if not _HOST_PATTERN.fullmatch(host) or re.fullmatch(r"[0-9.]+", host) or parse_legacy_ipv4(host):
         raise build_validation_error(f"{render_without_login(value)} is no address", _build_address_hint(value))
     return host
 
 
 def render_without_login(value: str) -> str:
-    """Return a value that may be a URL for a message, without the login: it may hold a password."""
+    """Return a value for a message. If it is a URL, remove its login, which may contain a password."""
     _, at, rest = value.rpartition("@")
     return repr(f"***@{rest}"[:200] if at else value[:200])
 
@@ -92,7 +92,11 @@ def _validate_label(value: str) -> str:
 
 
 def validate_tag_key(value: str) -> str:
-    """Return the name of a tag, or raise what is wrong with it."""
+    """Return a valid tag name.
+
+    Raises:
+        PydanticCustomError: the name is invalid.
+    """
     if not _TAG_KEY_PATTERN.fullmatch(value):
         raise build_validation_error(
             f"{value[:80]!r} is no usable tag name", "Use letters, digits, '.', '_', '/' and '-'."
@@ -101,7 +105,11 @@ def validate_tag_key(value: str) -> str:
 
 
 def validate_user(value: str) -> str:
-    """Return a login name, or raise what is wrong with it."""
+    """Return a valid login name.
+
+    Raises:
+        PydanticCustomError: the name is invalid.
+    """
     if not value.strip() or value.startswith("-") or not value.isprintable() or len(value) > 256:
         raise build_validation_error(
             f"{value[:80]!r} is no usable user name", "Give the login name; DOMAIN\\user and user@domain are fine."
@@ -115,7 +123,11 @@ def _load_zone_names() -> frozenset[str]:
 
 
 def validate_zone(value: str) -> str:
-    """Return the name of a time zone of the IANA, or raise what is wrong with it."""
+    """Return a valid IANA time zone name.
+
+    Raises:
+        PydanticCustomError: there is no such zone.
+    """
     if value not in _load_zone_names():
         near = did_you_mean(value, _load_zone_names())
         raise build_validation_error(
@@ -125,7 +137,11 @@ def validate_zone(value: str) -> str:
 
 
 def validate_credential(value: str) -> str:
-    """Return a reference to a credential as it is written in full, or raise what is wrong with it."""
+    """Return a valid credential reference in its full form.
+
+    Raises:
+        PydanticCustomError: the text is not a reference.
+    """
     try:
         return str(parse_reference(value))
     except CredentialError as error:
@@ -139,12 +155,12 @@ def _validate_password_reference(value: str) -> str:
 
 
 def _split_names(value: object) -> object:
-    """Take one name, or several in one text, for a list of names."""
+    """Return a list of names. The value may be one text with several names."""
     return re.split(r"[;\s]+", value.strip(" ;")) if isinstance(value, str) and value.strip(" ;") else value
 
 
 def _to_owner(value: object) -> object:
-    """Take Azure's word, customer managed schedules, for what is called fleetpatch here."""
+    """Translate Azure's term for customer managed schedules into ``fleetpatch``."""
     return PatchOwner.FLEETPATCH if value == _AZURE_SCHEDULES_OWNER else value
 
 

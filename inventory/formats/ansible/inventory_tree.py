@@ -1,4 +1,4 @@
-"""Hosts and groups of an Ansible inventory, as all of its files together make them."""
+"""The hosts and groups of an Ansible inventory, joined from all its files."""
 
 import graphlib
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Variables = dict[str, LocatedData]
 ALL_GROUP = "all"
 UNGROUPED_GROUP = "ungrouped"
 READ_VARIABLE_PREFIXES = ("ansible_", "fleetpatch_")
-"""How the variables begin that are looked at; all others are for playbooks, and are not even kept."""
+"""Prefixes of the variables that are read. Other variables are for playbooks and are dropped."""
 
 MAX_REPORTED_CYCLES = 5
 _PRIORITY_VARIABLE = "ansible_group_priority"
@@ -21,7 +21,7 @@ _PRIORITY_VARIABLE = "ansible_group_priority"
 
 @dataclass(slots=True)
 class Group:
-    """A group: its own hosts, its child groups with the place that names them, and its variables."""
+    """A group: its hosts, its child groups with their places, and its variables."""
 
     name: str
     place: SourceLocation
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(slots=True)
 class Host:
-    """A host, where it was named first, and the variables given with it."""
+    """A host, the place that names it first, and its own variables."""
 
     name: str
     place: SourceLocation
@@ -42,33 +42,33 @@ class Host:
 
 @dataclass(slots=True)
 class InventoryTree:
-    """What the files of one inventory say, in the order in which Ansible reads them."""
+    """The content of all files of one inventory, in Ansible's reading order."""
 
     groups: dict[str, Group] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     host_name_count: int = 0
-    """Names that were read so far, again and again the same ones counted as well."""
+    """Number of host names read so far, duplicates included."""
 
     @classmethod
     def build_empty(cls, folder: Path) -> "InventoryTree":
-        """Return the tree that every inventory begins with."""
+        """Return a tree with only Ansible's built-in groups."""
         tree = cls()
         tree.get_or_add_group(ALL_GROUP, SourceLocation(folder))
         tree.get_or_add_group(UNGROUPED_GROUP, SourceLocation(folder))
         return tree
 
     def get_or_add_group(self, name: str, place: SourceLocation) -> Group:
-        """Return a group, made when it is new."""
+        """Return a group. Create it if it is new."""
         return self.groups.setdefault(name, Group(name, place))
 
     def add_host(self, name: str, place: SourceLocation, group: Group, port: LocatedData | None = None) -> None:
-        """Put a host into a group. The port that stands with its name counts where the host is named first."""
+        """Add a host to a group. A port in the host pattern counts only where the host is named first."""
         if name not in self.hosts:
             self.hosts[name] = Host(name, place, {"ansible_port": port} if port else {})
         group.hosts[name] = None
 
     def set_variable(self, name: str, key: str, value: LocatedData, problems: ProblemCollector) -> None:
-        """Give a variable to a group or host. A name that is both is taken for the group, as Ansible does."""
+        """Set a variable of a group or host. Ansible reads a name that is both as the group; so does this method."""
         if not key.startswith(READ_VARIABLE_PREFIXES):
             return
         group = self.groups.get(name)
@@ -81,7 +81,7 @@ class InventoryTree:
             (group or self.hosts[name]).variables[key] = value
 
     def check_groups(self, problems: ProblemCollector) -> None:
-        """Note groups that contain themselves, and what Ansible's own two groups can't be."""
+        """Report groups that contain themselves, and invalid uses of Ansible's groups `all` and `ungrouped`."""
         for group in self.groups.values():
             for child, place in group.children.items():
                 if (
@@ -105,7 +105,7 @@ class InventoryTree:
             try:
                 graphlib.TopologicalSorter(graph).prepare()
             except graphlib.CycleError as error:
-                below, above = error.args[1][:2]  # each is contained in the one after it
+                below, above = error.args[1][:2]  # graphlib: each group is contained in the next one
                 message = f"the group {below!r} contains itself, by way of {above!r}"
                 place = self.groups[above].children.get(below) or self.groups[above].place
                 problems.add(place, message, "Take one of the two out of the other's children.")

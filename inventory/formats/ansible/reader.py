@@ -1,4 +1,4 @@
-"""From the files of an Ansible inventory to drafts of machines."""
+"""Reads the files of an Ansible inventory and builds machine drafts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +22,13 @@ from inventory.schema.validation import validate_mapping
 def read_ansible_inventory(
     sources: Sequence[AnsibleFile], folder: Path, problems: ProblemCollector
 ) -> InventoryFragment:
-    """Read files as the one inventory that they are to Ansible.
+    """Read several files as one inventory, as Ansible does.
 
     Args:
         sources: the files, in Ansible's order.
-        folder: where group_vars/ and host_vars/ may be: beside a file, inside a directory of files.
-        problems: takes everything that is wrong or can't be carried over.
+        folder: the folder that may contain group_vars/ and host_vars/: the folder of a single file, or the inventory
+            directory.
+        problems: collects errors, and everything that can't be converted.
     """
     tree = InventoryTree.build_empty(folder)
     noted = ProblemCollector()
@@ -48,7 +49,7 @@ def read_ansible_inventory(
     except GroupsTooComplex as error:
         problems.add(SourceLocation(folder), str(error), "Make the groups fewer, or flatter.")
         return InventoryFragment()
-    except ValueError:  # groups in a circle, which was noted
+    except ValueError:  # a cycle of groups, which is already reported
         return InventoryFragment()
     hosts = {name: precedence.resolve_variables(name) for name in tree.hosts}
     check_ignored_configuration(tree, hosts, folder, problems)

@@ -1,4 +1,4 @@
-"""Which groups an Ansible host is in, and which value of a variable wins."""
+"""Resolves the groups of an Ansible host and the precedence of its variables."""
 
 import graphlib
 from collections.abc import Iterator, Mapping
@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping
 from inventory.formats.ansible.inventory_tree import ALL_GROUP, UNGROUPED_GROUP, InventoryTree, Variables
 
 MAX_GROUP_LEVELS = 100
-"""Levels of groups below each other."""
+"""Maximum depth of nested groups."""
 
 
 MAX_GROUP_MEMBERSHIPS = 1_000_000
-"""Groups of all groups, together: groups that contain each other crosswise multiply."""
+"""Maximum number of group memberships in total. Groups that contain each other crosswise multiply."""
 
 
 class GroupsTooComplex(ValueError):
-    """Groups that nest so deep, or contain each other so often, that no person wrote them."""
+    """Groups are nested too deeply, or have too many memberships."""
 
 
 class VariablePrecedence:
-    """Answers, for a tree without faults, which groups a host is in and which variable wins.
+    """Finds the groups and the variables of each host. The tree must have no errors.
 
-    The order is Ansible's: the weakest first are the variables of `all`, those of groups (parents before children,
-    then by priority and name), then the files group_vars/all and group_vars/*, then the host's own, then host_vars.
+    Ansible's order, weakest first: variables of `all`; variables of groups (parents before children, then by priority
+    and name); the files group_vars/all and group_vars/*; the variables of the host; host_vars.
 
     Raises:
         GroupsTooComplex: there are too many levels or memberships.
@@ -43,7 +43,7 @@ class VariablePrecedence:
         self._variables_by_groups: dict[tuple[str, ...], Variables] = {}
 
     def find_groups(self, host: str) -> list[str]:
-        """Return all groups of a host but `all`, the weakest first."""
+        """Return all groups of a host except `all`, the weakest first."""
         found: set[str] = set()
         for name in self._groups_by_host.get(host, ()):
             found |= {name, *self._ancestors[name]}
@@ -54,7 +54,7 @@ class VariablePrecedence:
         return sorted(found or {UNGROUPED_GROUP}, key=lambda name: (self._depths[name], groups[name].priority, name))
 
     def resolve_variables(self, host: str) -> Variables:
-        """Return the variables of a host, each from where it is given with the greatest weight."""
+        """Return the variables of a host. Each value is from its strongest source."""
         groups = tuple(self.find_groups(host))
         if groups not in self._variables_by_groups:
             self._variables_by_groups[groups] = {
@@ -71,7 +71,7 @@ class VariablePrecedence:
         yield from (self._group_files.get(name, {}) for name in (ALL_GROUP, *groups))
 
     def _compute_ancestors(self) -> None:
-        """Find each group's depth and all that contain it, parents before children."""
+        """Compute the depth and the ancestors of each group, parents before children."""
         groups = self._tree.groups
         parents: dict[str, set[str]] = {name: set() if name == ALL_GROUP else {ALL_GROUP} for name in groups}
         for group in groups.values():

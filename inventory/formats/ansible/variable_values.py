@@ -1,8 +1,7 @@
-"""Values of Ansible's variables, as far as they can be told without running Ansible.
+"""Evaluates values of Ansible variables as far as this is possible without Ansible.
 
-Ansible gives values a type: YAML 1.1 has numbers in base 8 and 60 and words that are truths, and its INI reader takes
-values for Python's literals. A value that it would turn into another text than the one that stands there is refused
-where it says how a machine is reached.
+Ansible gives values a type: YAML 1.1 has octal and sexagesimal numbers and words for booleans, and the INI reader
+evaluates values as Python literals. If Ansible would change the text of a connection variable, the value is rejected.
 """
 
 import ast
@@ -21,21 +20,21 @@ _ENV_LOOKUP_TEMPLATE = re.compile(
 _TEMPLATE_PATTERN = re.compile(r"\{\{|\{%|\{#")
 _LITERAL_START_PATTERN = re.compile(r"[\"'0-9.+({\[-]|[bBrRuU]{1,2}[\"']|(?:None|True|False)\b|set\(")
 _NON_LITERAL_PATTERN = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[1-9][0-9]{0,4}")
-"""IPv4 addresses and ports, of which there are many: none is read as another text."""
+"""IPv4 addresses and ports. They are frequent, and their text never changes; so they need no evaluation."""
 _JSON_NUMBER_PATTERN = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]+")
 _MAX_VALUE_LENGTH = 10_000
-"""Characters of a value; the machine's name fits many times."""
+"""Maximum number of characters in a value. A value may contain the machine's name many times."""
 _INTEGER_PATTERN = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 class IniValue(str):
-    """A value of an INI inventory as it stands there."""
+    """A value of an INI inventory as written."""
 
     __slots__ = ()
 
 
 class UnreadableValue(ValueError):
-    """A value that only Ansible could tell; carries a remedy.
+    """A value that only Ansible can evaluate.
 
     Attributes:
         hint: what to write instead.
@@ -47,23 +46,24 @@ class UnreadableValue(ValueError):
 
 
 class _UnsafeLiteral(ValueError):
-    """A literal that is too long, too deep, or has a key that no map can have."""
+    """A literal is too long, too deep, or has an invalid key."""
 
 
 def resolve_value(value: LocatedData, host: str, variable: str) -> object:
     """Return a value with ``{{ inventory_hostname }}`` filled in, in maps and lists as well.
 
     Raises:
-        Unreadable: it is vaulted, holds another template, or is an ``ansible_`` variable of another type than text.
+        UnreadableValue: the value is encrypted, contains another template, or is an ``ansible_`` variable that is not
+            text.
     """
     return _fill_in_host_name(_convert_scalar(value.data, variable), host, variable)
 
 
 def parse_secret_reference(value: LocatedData, variable: str, replacement_variable: str) -> str | None:
-    """Return the reference that a password variable stands for: ``{{ lookup('env', 'X') }}`` is ``env:X``.
+    """Return the credential reference of a password variable: ``{{ lookup('env', 'X') }}`` becomes ``env:X``.
 
     Raises:
-        Unreadable: it is anything else. The message does not repeat it.
+        UnreadableValue: the value has another form. The message does not repeat it.
     """
     if value.data is None or (isinstance(value.data, IniValue) and value.data == "None"):
         return None
@@ -80,10 +80,10 @@ def parse_secret_reference(value: LocatedData, variable: str, replacement_variab
 
 
 def parse_structure(value: object, variable: str) -> object:
-    """Return the map or list that a text in an INI inventory stands for; ``a=1,b=2`` is a map.
+    """Return the map or list of a text in an INI inventory. ``a=1,b=2`` is a map.
 
     Raises:
-        Unreadable: it begins like one and is none.
+        UnreadableValue: the text begins like a map or list but is invalid.
     """
     if not isinstance(value, str) or not value.strip():
         return value
@@ -103,7 +103,7 @@ def parse_priority(value: LocatedData) -> int:
     """Return the priority of a group.
 
     Raises:
-        Unreadable: it is no whole number, or not written as one is.
+        UnreadableValue: the value is not a whole number in its usual form.
     """
     text = resolve_value(value, "", "ansible_group_priority")
     if isinstance(text, str) and text.isascii() and _INTEGER_PATTERN.fullmatch(text):
@@ -112,7 +112,7 @@ def parse_priority(value: LocatedData) -> int:
 
 
 def _convert_scalar(data: object, variable: str) -> object:
-    """Return the text that Ansible makes of a scalar, or None."""
+    """Return the text that Ansible makes from a scalar, or None."""
     if not isinstance(data, (IniValue, TypedScalar)):
         if isinstance(data, str) and variable.startswith("ansible_") and _JSON_NUMBER_PATTERN.fullmatch(data):
             raise _build_misread_error(variable, "a number")
@@ -120,7 +120,7 @@ def _convert_scalar(data: object, variable: str) -> object:
     read = _parse_ini_value(data, variable) if isinstance(data, IniValue) else _construct_yaml_scalar(data)
     if read is None or isinstance(read, str):
         return read
-    ours = variable.startswith("fleetpatch_")  # the schema decides what is a number there: words are words
+    ours = variable.startswith("fleetpatch_")  # there the schema decides what is a number, and words stay words
     if isinstance(read, (dict, list, tuple, set)):
         if ours:
             return str(data)
@@ -147,10 +147,10 @@ def _parse_ini_value(data: str, variable: str) -> object:
 
 
 def _evaluate_literal(text: str) -> object:
-    """Evaluate one of Python's literals.
+    """Evaluate a Python literal.
 
     Raises:
-        ValueError, SyntaxError: it is none; _UnsafeLiteral when no person wrote it.
+        ValueError, SyntaxError: the text is not a literal. _UnsafeLiteral: the literal is too complex.
     """
     if len(text) > _MAX_VALUE_LENGTH:
         raise _UnsafeLiteral("too long")
@@ -174,7 +174,7 @@ def _construct_yaml_scalar(data: TypedScalar) -> object:
 def _render_value(read: object) -> str:
     try:
         return "a value that it can't take" if read is ... else str(read)[:100]
-    except ValueError:  # thousands of digits
+    except ValueError:  # a number with thousands of digits
         return "a number"
 
 

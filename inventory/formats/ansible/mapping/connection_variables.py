@@ -1,7 +1,7 @@
-"""Which of Ansible's variables say how a machine is reached, for each of its ways to connect.
+"""The Ansible variables that describe the connection, for each connection type.
 
-Where several variables say the same thing, Ansible takes the last of these that is given, wherever the others were
-given. The tests hold this against what Ansible's own connection plugins declare.
+If several variables have the same meaning, Ansible uses the last one in the list, whatever the place of the others.
+The tests compare this table with the declarations of Ansible's connection plugins.
 """
 
 import re
@@ -16,7 +16,7 @@ CONNECTION_TYPES = {
     "winrm": "winrm",
     "psrp": "psrp",
 }
-"""The names of ansible_connection, and what they are here."""
+"""Values of ansible_connection, and the connection type of each."""
 TRANSPORT_BY_CONNECTION = {"ssh": "ssh", "paramiko": "ssh", "local": "local", "winrm": "winrm", "psrp": "winrm"}
 CONNECTION_COLLECTIONS = frozenset({"", "ansible.builtin", "ansible.legacy", "ansible.netcommon"})
 
@@ -54,7 +54,7 @@ CONNECTION_VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 BECOME_PASSWORD_VARIABLES = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
 SSH_ARGUMENT_VARIABLES = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
-"""In the order in which Ansible hands them to ssh, for which the first word counts."""
+"""In the order in which Ansible passes them to ssh. ssh uses the first value of an option."""
 OTHER_READ_VARIABLES = ("ansible_connection", "ansible_become_method", "ansible_shell_type")
 IRRELEVANT_VARIABLES = frozenset(
     {
@@ -67,7 +67,7 @@ IRRELEVANT_VARIABLES = frozenset(
         "ansible_ssh_pipelining",
     }
 )
-"""What only matters to Ansible's own modules and their speed."""
+"""Variables that only affect Ansible's own modules and their speed."""
 
 _DESTINATION_VARIABLE_PATTERN = re.compile(r"ansible_(\w+_)?(host|port|proxy|proxy_command|ssh_executable|remote_addr)")
 _ALL_CONNECTION_VARIABLES = frozenset(
@@ -76,12 +76,12 @@ _ALL_CONNECTION_VARIABLES = frozenset(
 
 
 def may_change_destination(variable: str) -> bool:
-    """Return whether a variable that is not read may change which machine is reached."""
+    """Return whether a variable that fleetpatch does not read may change which machine is reached."""
     return _DESTINATION_VARIABLE_PATTERN.fullmatch(variable) is not None and variable not in _ALL_CONNECTION_VARIABLES
 
 
 def is_variable_read(variable: str, connection: str) -> bool:
-    """Return whether a variable is used with a way to connect, or does not matter."""
+    """Return whether fleetpatch reads a variable for this connection type, or may ignore it."""
     used = {name for names in CONNECTION_VARIABLES[connection].values() for name in names}
     return (
         variable in {*used, *BECOME_PASSWORD_VARIABLES, *SSH_ARGUMENT_VARIABLES, *OTHER_READ_VARIABLES}

@@ -1,7 +1,7 @@
-"""What Ansible reads from around an inventory, depending on how it is called, and fleetpatch does not.
+"""Checks files around an inventory that Ansible may read and fleetpatch does not read.
 
-Nobody can tell from the files with which ansible.cfg, or for which playbook, Ansible is run. So what lies near is
-looked at, and it is a fault where it would change which machine is reached, or what its owner says of it.
+The files do not show which ansible.cfg or which playbook Ansible uses. So these checks read the nearby files. It is an
+error if they would change which machine is reached, or what its owner allows.
 """
 
 import configparser
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def _list_option_variables(what: str) -> tuple[str, ...]:
-    """Return the variables that say it, for any way to connect."""
+    """Return the variables of an option for all connection types."""
     return tuple(dict.fromkeys(name for options in CONNECTION_VARIABLES.values() for name in options[what]))
 
 
@@ -52,7 +52,7 @@ _VARIABLES_BY_SETTING: dict[tuple[str, str], tuple[str, ...]] = {
     ("inventory", "ignore_patterns"): (),
     ("inventory", "enable_plugins"): (),
 }
-"""What in ansible.cfg decides who is reached and as whom, and variables which say it instead."""
+"""Settings of ansible.cfg that decide the host and the user, and the variables that replace each setting."""
 _REMOVE_HINT = "Remove it, or let Ansible write it down: ansible-inventory -i FILE --list --yaml > hosts.yml"
 _HARMLESS_VALUES = {
     "hash_behaviour": {"replace"},
@@ -77,13 +77,13 @@ _LOGIN_VARIABLES = frozenset(
 def check_ignored_configuration(
     tree: InventoryTree, hosts: Mapping[str, Variables], folder: Path, problems: ProblemCollector
 ) -> None:
-    """Note what lies near an inventory and would make Ansible read it otherwise.
+    """Report files near an inventory that change how Ansible reads it.
 
     Args:
         tree: the inventory.
         hosts: the variables of its hosts.
-        folder: where it lies.
-        problems: takes what is found.
+        folder: the folder of the inventory.
+        problems: collects the problems.
     """
     near = [folder.absolute(), *folder.absolute().parents][:3]
     for place in near:
@@ -96,7 +96,7 @@ def check_ignored_configuration(
 
 
 def _has_playbooks(folder: Path) -> bool:
-    """Return whether a folder looks like one of playbooks, with variables beside them."""
+    """Return whether a folder looks like a playbook folder with variables beside the playbooks."""
     if not any((folder / name).is_dir() for name in ("group_vars", "host_vars")):
         return False
     return (folder / "ansible.cfg").is_file() or any(folder.glob("*.yml")) or any(folder.glob("*.yaml"))
@@ -118,7 +118,7 @@ def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: Pro
     text = read_text_file(path, problems, must_be_regular=True)
     if text is None:
         return
-    # Ansible, too, takes what comes after a semicolon for a comment.
+    # Ansible also reads text after a semicolon as a comment.
     settings = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
     try:
         settings.read_string(text)
@@ -137,7 +137,7 @@ def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: Pro
 
 
 def _is_setting_relevant(key: str, own: Variables) -> bool:
-    """Return whether a setting says anything of a host, by its way to connect."""
+    """Return whether a setting affects a host, given the host's connection type."""
     said = own.get("fleetpatch_transport") or own.get("ansible_connection")
     way = CONNECTION_TYPES.get(str(said.data).rpartition(".")[2], "ssh") if said is not None else "ssh"
     transport = TRANSPORT_BY_CONNECTION[way]
@@ -153,7 +153,7 @@ def _find_relevant_settings(settings: configparser.ConfigParser) -> Iterator[tup
 
 
 def _may_change_destination(arguments: str) -> bool:
-    """Return whether arguments for ssh lead to another place."""
+    """Return whether ssh arguments may lead to another host."""
     try:
         parsed = parse_ssh_arguments(arguments)
     except UnsupportedProxy:

@@ -1,4 +1,4 @@
-"""Which machines of the inventory are the jump hosts that Ansible would have ssh go through."""
+"""Finds the machines of the inventory that Ansible's ssh arguments use as jump hosts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _JUMP_HOST_HINT = "Use -J HOST or -o ProxyJump=HOST, or set fleetpatch_jump to n
 
 @dataclass(frozen=True, slots=True)
 class _SshEndpoint:
-    """How ssh gets to a machine."""
+    """The address, port and user that ssh uses for a machine."""
 
     address: str
     port: str
@@ -30,7 +30,7 @@ class _SshEndpoint:
 
 
 class JumpHostResolver:
-    """Reads the arguments for ssh, and finds the machines that they name."""
+    """Reads ssh arguments and finds the machines that they name as jump hosts."""
 
     def __init__(self, hosts: Mapping[str, Variables], problems: ProblemCollector) -> None:
         self._hosts = hosts
@@ -40,7 +40,7 @@ class JumpHostResolver:
         """Set the jump hosts of a machine.
 
         Returns:
-            Variables that hold arguments which are not used, each with words for a warning.
+            The variables with arguments that are not used, each with a text for a warning.
         """
         if connection not in {"ssh", "paramiko"}:
             return []
@@ -95,7 +95,7 @@ class JumpHostResolver:
         return found
 
     def _find_machine_name(self, spec: JumpHostSpec, place: SourceLocation) -> str:
-        """Return the name of the machine that a jump host is, and see that it is reached in the same way."""
+        """Return the machine name of a jump host. Check that its connection settings are the same."""
         there = self._names_by_address.get(canonicalize_address(spec.host), [])
         there = sorted(there, key=lambda name: (self._matches_spec(name, spec), name == spec.host), reverse=True)
         if there:

@@ -1,4 +1,4 @@
-"""A machine's keys while they are gathered from the variables of an Ansible host."""
+"""Collects the keys of a machine from the variables of an Ansible host."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from inventory.formats.ansible.variable_values import UnreadableValue, parse_sec
 
 
 class MachineEntryBuilder:
-    """The variables of one host, and the keys that became of them."""
+    """The variables of one host, and the keys that are set from them."""
 
     def __init__(self, name: str, place: SourceLocation, variables: Variables, problems: ProblemCollector) -> None:
         self.name = name
@@ -19,12 +19,12 @@ class MachineEntryBuilder:
         self._problems = problems
 
     def set_key(self, key: str, value: object, place: SourceLocation) -> None:
-        """Set a key, and say where it comes from."""
+        """Set a key and its place."""
         self.data[key] = value
         self.locations[key,] = place
 
     def read_value(self, variable: str) -> object:
-        """Return a variable's value; None when there is none, or it was noted as unreadable."""
+        """Return the value of a variable; None if it is not set or unreadable. An unreadable value is reported."""
         if variable not in self.variables:
             return None
         try:
@@ -37,16 +37,16 @@ class MachineEntryBuilder:
         return value
 
     def read_text(self, variable: str) -> str | None:
-        """Return a variable's text; None when there is none."""
+        """Return the text of a variable, or None."""
         value = self.read_value(variable)
         return value if isinstance(value, str) else None
 
     def find_last_variable(self, variables: Sequence[str]) -> str | None:
-        """Return the last of some variables that has a value: for Ansible, that one counts."""
+        """Return the last of these variables that has a value. Ansible uses that one."""
         return next((variable for variable in reversed(variables) if self.read_value(variable) is not None), None)
 
     def set_from_last_variable(self, variables: Sequence[str], key: str, convert: Callable[[object], object]) -> None:
-        """Set a key from the last of some variables that has a value."""
+        """Set a key from the last of these variables that has a value."""
         variable = self.find_last_variable(variables)
         if variable is not None:
             place = self.variables[variable].locate()
@@ -56,7 +56,7 @@ class MachineEntryBuilder:
                 self._problems.add(place, str(error), error.hint)
 
     def set_secret_reference(self, variables: Sequence[str], key: str, replacement_variable: str) -> None:
-        """Set a key to the reference that the last of some password variables stands for."""
+        """Set a key to the credential reference of the last password variable that has a value."""
         for variable in variables:
             if variable in self.variables:
                 place = self.variables[variable].locate()
@@ -69,7 +69,7 @@ class MachineEntryBuilder:
                         self.set_key(key, reference, place)
 
     def set_choice(self, variable: str, key: str, value: str | None, given: str, hint: str) -> None:
-        """Set a key to one of the words that are known; note a word that isn't."""
+        """Set a key to a known choice. Report an unknown one."""
         place = self.variables[variable].locate()
         if value is None:
             self._problems.add(place, f"{variable} is {given[:80]!r}, which fleetpatch does not know", hint)

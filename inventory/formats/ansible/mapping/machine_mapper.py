@@ -1,4 +1,4 @@
-"""Variables of one Ansible host → the keys of one machine."""
+"""Converts the variables of one Ansible host into the keys of one machine."""
 
 import logging
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _VAULT_HINT = (
 
 
 class MachineMapper:
-    """Maps hosts, with an eye on all of them: jump hosts are named by address, and warnings are given once."""
+    """Maps hosts to machines. It sees all hosts, to find jump hosts by address and to give each warning once."""
 
     def __init__(self, hosts: Mapping[str, Variables], problems: ProblemCollector) -> None:
         self._hosts = hosts
@@ -45,7 +45,7 @@ class MachineMapper:
         self._jump_host_resolver = JumpHostResolver(hosts, problems)
 
     def build_machine_entry(self, name: str, place: SourceLocation, groups: list[str]) -> LocatedData:
-        """Return the keys of the machine that a host is."""
+        """Return the machine entry of a host."""
         builder = MachineEntryBuilder(name, place, self._hosts[name], self._problems)
         builder.set_key("name", name, place)
         builder.set_key("groups", list(groups), replace(place, key="groups"))
@@ -68,7 +68,7 @@ class MachineMapper:
         return LocatedData(builder.data, builder.locations)
 
     def _set_connection(self, builder: MachineEntryBuilder) -> str:
-        """Return the way to connect, and set what it says of the machine."""
+        """Return the connection type, and set the keys that follow from it."""
         given = builder.read_text("ansible_connection")
         kind = "ssh"
         if given is not None:
@@ -97,7 +97,7 @@ class MachineMapper:
         method = builder.read_text("ansible_become_method")
         if method is not None:
             short = method.rpartition(".")[2]
-            if short == "runas":  # Windows: an administrator's login is one already
+            if short == "runas":  # Windows: an administrator login needs no elevation
                 return
             hint = "fleetpatch knows sudo and doas. Set fleetpatch_privilege=auto, and let the login use one of them."
             builder.set_choice(
@@ -145,5 +145,5 @@ def _keep_unchanged(data: object) -> object:
 
 
 def _merge_tags(single: object, tags: object) -> object:
-    """Join fleetpatch_tags with single tags, which are the stronger ones."""
+    """Merge fleetpatch_tags with single tags. Single tags win."""
     return {**tags, **single} if isinstance(tags, dict) and isinstance(single, dict) else tags

@@ -1,4 +1,4 @@
-"""The jump hosts in Ansible's ansible_ssh_common_args: `-J`, `-o ProxyJump=`, and the simple forms of ProxyCommand."""
+"""Parses jump hosts in ansible_ssh_common_args: `-J`, `-o ProxyJump=`, and the simple forms of ProxyCommand."""
 
 import re
 import shlex
@@ -13,16 +13,16 @@ _HARMLESS_FLAGS = frozenset("aACkKqTvx46")
 _FLAGS_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 _DESTINATION_FLAGS = frozenset("FlpW")
 _DESTINATION_OPTIONS = frozenset({"hostname", "port", "user", "canonicalizehostname", "canonicaldomains", "include"})
-"""Options that change where ssh goes: it takes the first that it is given, and Ansible's own come later."""
+"""Options that change the destination. ssh uses the first value, and Ansible's own options come later."""
 
 
 class UnsupportedProxy(ValueError):
-    """A way through jump hosts that is not one of the simple forms."""
+    """A proxy option that is not one of the supported simple forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class JumpHostSpec:
-    """A jump host as ssh takes it: ``user@host:port``."""
+    """A jump host in ssh's syntax: ``user@host:port``."""
 
     host: str
     user: str | None = None
@@ -31,12 +31,12 @@ class JumpHostSpec:
 
 @dataclass(frozen=True, slots=True)
 class SshArguments:
-    """What arguments say.
+    """Parsed ssh arguments.
 
     Attributes:
-        jump_routes: through jump hosts, each nearest to the controller first; an empty one is "none".
-        destination_overrides: what leads elsewhere than address, port and user say.
-        unused: what fleetpatch has no use for.
+        jump_routes: lists of jump hosts, nearest to the controller first; an empty list means "none".
+        destination_overrides: arguments that change the destination from the given address, port and user.
+        unused: arguments that fleetpatch does not use.
     """
 
     jump_routes: tuple[tuple[JumpHostSpec, ...], ...]
@@ -45,10 +45,10 @@ class SshArguments:
 
 
 def parse_ssh_arguments(text: str) -> SshArguments:
-    """Read arguments for ssh.
+    """Parse ssh arguments.
 
     Raises:
-        UnsupportedProxy: they can't be split, or name a proxy in a form that is not known.
+        UnsupportedProxy: the arguments can't be split, or a proxy has an unsupported form.
     """
     jump_routes: list[tuple[JumpHostSpec, ...]] = []
     destination_overrides: list[str] = []
@@ -69,7 +69,7 @@ def parse_ssh_arguments(text: str) -> SshArguments:
 
 
 def _parse_option(text: str) -> tuple[str, str]:
-    """Return the name, in small letters, and the value of what stands behind ``-o``."""
+    """Return the lower-case name and the value of an ``-o`` option."""
     name, _, given = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
     return name.lower(), given
 
@@ -82,7 +82,7 @@ def _split_words(text: str) -> list[str]:
 
 
 def _parse_flags(words: list[str]) -> list[tuple[str, str]]:
-    """Pair options with their values; a word that is no option has the flag ""."""
+    """Pair options with their values. A word that is not an option has the flag ""."""
     found: list[tuple[str, str]] = []
     ahead = list(reversed(words))
     while ahead:
@@ -111,7 +111,7 @@ def _parse_jump_host(text: str) -> JumpHostSpec:
 
 
 def _parse_proxy_command(text: str) -> tuple[JumpHostSpec, ...]:
-    """Read ``ssh -W %h:%p [-q] [-p PORT] [-l USER] [-J ...] [user@]host``, in any order."""
+    """Parse ``ssh -W %h:%p [-q] [-p PORT] [-l USER] [-J ...] [user@]host``, in any order."""
     words = _split_words(text)
     if text.strip().lower() == "none":
         return ()

@@ -1,4 +1,4 @@
-"""Names of hosts as Ansible's INI and YAML have them: with ranges, and with a port."""
+"""Parses host patterns of Ansible inventories: names with ranges and ports."""
 
 import ipaddress
 import re
@@ -15,22 +15,22 @@ _HOST_PATTERN = re.compile(rf"(?:[A-Za-z0-9._-]|{_RANGE_EXPRESSION})+(?::[0-9]+)
 _HOST_WITH_PORT_PATTERN = re.compile(r"((?:[^:\[\]]|\[[^\]]*\])*):([0-9]+)")
 _DNS_NAME_PATTERN = re.compile(r"\w(?:[\w-]*\w)?(?<!_)(?:\.\w(?:[\w-]*\w)?(?<!_))*")
 _MAX_PATTERN_LENGTH = 1000
-"""Characters of a name with ranges."""
+"""Maximum number of characters in a pattern."""
 
 
 def is_host_pattern(word: str) -> bool:
-    """Return whether a word looks like a host's name, with or without ranges and a port, or is an IP address."""
+    """Return whether a word can be a host pattern: a name with optional ranges and port, or an IP address."""
     return len(word) <= _MAX_PATTERN_LENGTH and (_HOST_PATTERN.fullmatch(word) is not None or _is_ip_address(word))
 
 
 def add_hosts(
     tree: InventoryTree, group: Group, pattern: str, place: SourceLocation, problems: ProblemCollector
 ) -> tuple[str, ...]:
-    """Put the hosts that a pattern (``web-[01:20]:2222``) stands for into a group.
+    """Add the hosts of a pattern (``web-[01:20]:2222``) to a group.
 
     Returns:
-        Their names; none when the pattern makes no sense, which was noted. It is repeated only when it is an IP
-        address: a line of another kind of file may be a password.
+        The host names; none if the pattern is invalid, which is reported. The report repeats the pattern only if it is
+        an IP address, because a line of another kind of file may be a password.
     """
     with_port = _HOST_WITH_PORT_PATTERN.fullmatch(pattern)
     bare, port = with_port.groups() if with_port else (pattern, "")

@@ -1,4 +1,4 @@
-"""Ansible's INI format: hosts with variables in one line, `[group]`, `[group:children]`, `[group:vars]`."""
+"""Parser for Ansible's INI format: host lines with variables, `[group]`, `[group:children]`, `[group:vars]`."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ _BLANKS_PATTERN = re.compile(r"[ \t]+")
 
 
 def looks_like_ini(text: str) -> bool:
-    """Return whether a text has the form of an INI inventory: a section, or else nothing but hosts."""
+    """Return whether a text looks like an INI inventory: it has a section, or it has only hosts."""
     lines = [line.strip() for line in text.splitlines()]
     meant = [line for line in lines if line and not line.startswith(("#", ";"))]
     if any(_SECTION_PATTERN.fullmatch(line) for line in meant):
@@ -28,7 +28,7 @@ def looks_like_ini(text: str) -> bool:
 
 
 def is_unlike_ini(text: str) -> bool:
-    """Return whether hardly anything in a text is as in an INI inventory, so that none of it needs to be told."""
+    """Return whether almost nothing in a text looks like an INI inventory. Then its single lines are not reported."""
     meant = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", ";"))]
     hosts = sum(is_host_pattern(line.split(maxsplit=1)[0]) for line in meant)
     return hosts * 2 < len(meant) and not any(line.startswith("[") for line in meant)
@@ -40,19 +40,19 @@ def _is_host_line(line: str) -> bool:
 
 
 def parse_ini_inventory(path: Path, text: str, tree: InventoryTree, problems: ProblemCollector) -> None:
-    """Read an INI inventory into a tree.
+    """Parse an INI inventory into a tree.
 
     Args:
         path: the file.
         text: its content.
-        tree: what files before this one made.
-        problems: takes every line that makes no sense.
+        tree: the tree from the files before this one.
+        problems: collects each invalid line.
     """
     _IniParser(path, tree, problems).parse(text)
 
 
 class _IniParser:
-    """One file while it is read. Groups that it names must stand in it, or in a file before it."""
+    """Parser for one file. A group that it names must be in this file or in a file before it."""
 
     def __init__(self, path: Path, tree: InventoryTree, problems: ProblemCollector) -> None:
         self._path = path
@@ -62,7 +62,7 @@ class _IniParser:
         self._referenced_groups: dict[str, SourceLocation] = {}
         self._current_group: Group | None = tree.get_or_add_group(
             UNGROUPED_GROUP, SourceLocation(path, 1)
-        )  # None below a heading that makes no sense
+        )  # None below an invalid heading
         self._section_kind = ""
 
     def parse(self, text: str) -> None:
@@ -128,7 +128,7 @@ class _IniParser:
         for pair in words[1:]:
             key, equals, value = pair.partition("=")
             if not equals or not key:
-                # The word is not repeated: it may be the second half of a password with a blank in it.
+                # Do not show the word. It may be the second half of a password that contains a blank.
                 hint = "Write name=value, and quote values with blanks."
                 self._problems.add(place, "a word here is no variable", hint)
                 return
@@ -137,7 +137,7 @@ class _IniParser:
 
 
 def _is_bracketed_host(line: str) -> bool:
-    """A line that begins with a bracket may be a host, too: a range, or an IPv6 address."""
+    """Return whether a line with a leading bracket is a host: a range or an IPv6 address."""
     head = line.split(maxsplit=1)[0]
     return _SECTION_PATTERN.fullmatch(line) is None and re.match(r"\[[0-9A-Za-z]*:[0-9A-Za-z:.]*\].", head) is not None
 

@@ -1,4 +1,4 @@
-"""The files group_vars/* and host_vars/* beside an inventory."""
+"""Reads the files group_vars/* and host_vars/* of an inventory."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -14,21 +14,21 @@ from inventory.formats.ansible.parsing.yaml_inventory import collect_variables
 _VARIABLE_FILE_SUFFIXES = ("", ".yml", ".yaml", ".json")
 _VAULT_HEADER = "$ANSIBLE_VAULT"
 VAULTED_FILE_VARIABLE = "fleetpatch_vaulted_files"
-"""The owner's word on files that are vaulted as a whole. With a path behind it: such a file."""
+"""The owner's setting for completely encrypted files. In the result of a read, its value is the path of such a file."""
 _MAX_DIRECTORY_DEPTH = 10
 _MAX_ENTRIES = 100_000
 
 
 def read_variable_files(directory: Path, names: Iterable[str], problems: ProblemCollector) -> dict[str, Variables]:
-    """Read what a directory says of hosts or groups.
+    """Read the variables of hosts or groups from a directory.
 
     Args:
-        directory: ``group_vars`` or ``host_vars``; need not exist.
-        names: of the hosts or groups. Names with a slash have no file.
-        problems: takes what can't be read.
+        directory: ``group_vars`` or ``host_vars``; it need not exist.
+        names: names of hosts or groups. A name with a slash has no file.
+        problems: collects files that can't be read.
 
     Returns:
-        Variables by name. A file that is vaulted as a whole has one, VAULTED_FILE_VARIABLE and its path.
+        Variables by name. A completely encrypted file sets only VAULTED_FILE_VARIABLE, with its path.
     """
     if not directory.is_dir():
         return {}
@@ -51,7 +51,7 @@ def _list_entries(directory: Path, problems: ProblemCollector) -> list[str]:
 
 
 def _find_variable_files(directory: Path, name: str, there: set[str], problems: ProblemCollector) -> Iterator[Path]:
-    """Give what Ansible reads for a name: the first of these that exists, and no other."""
+    """Yield the files that Ansible reads for a name: only the first candidate that exists."""
     first = next((f"{name}{suffix}" for suffix in _VARIABLE_FILE_SUFFIXES if f"{name}{suffix}" in there), None)
     if first is not None:
         yield from (

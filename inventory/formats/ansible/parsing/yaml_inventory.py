@@ -1,4 +1,4 @@
-"""Ansible's YAML format: groups that hold `hosts`, `vars` and `children`."""
+"""Parser for Ansible's YAML format: groups with `hosts`, `vars` and `children`."""
 
 from inventory.files.located_yaml import TypedScalar
 from inventory.files.problems import ProblemCollector, did_you_mean
@@ -10,19 +10,19 @@ GROUP_KEYS = ("hosts", "vars", "children")
 
 
 def looks_like_yaml_inventory(data: object) -> bool:
-    """Return whether a document has the form of an Ansible inventory."""
+    """Return whether a document looks like an Ansible inventory."""
     if not isinstance(data, dict):
         return False
     return "all" in data or any(isinstance(group, dict) and group.keys() & set(GROUP_KEYS) for group in data.values())
 
 
 def parse_yaml_inventory(located: LocatedData, tree: InventoryTree, problems: ProblemCollector) -> None:
-    """Read a parsed YAML inventory into a tree.
+    """Add a parsed YAML inventory to a tree.
 
     Args:
         located: the document, a map of groups.
-        tree: what files before this one made.
-        problems: takes everything that has no place in it.
+        tree: the tree from the files before this one.
+        problems: collects everything that the format does not allow.
     """
     _add_groups(tree, located, None, problems)
 
@@ -63,7 +63,7 @@ def _check_name_is_text(name: str, located: LocatedData, problems: ProblemCollec
 
 
 def collect_variables(located: LocatedData, problems: ProblemCollector) -> Variables:
-    """Return the variables of a map that matter here, each with its place."""
+    """Return the variables of a map that fleetpatch reads, each with its place."""
     return {
         name: located.get_child(name)
         for name in _list_keys(located, "variables", problems)
