@@ -7,6 +7,7 @@ FleetpatchError                     inventory/errors.py
 │   ├── EmptyScopeError             the scope matches no machine
 │   └── HostKeyConflict             a key that must not be learned
 ├── CredentialError                 a reference that leads nowhere
+├── CannotRun                       the environment of fleetpatch itself lacks something
 └── PatchError
     ├── RequestError                a request that can't be carried out as written
     ├── TransportError
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationFailed",
     "BrokenPackages",
+    "CannotRun",
     "ConnectionLost",
     "CredentialError",
     "DeadlineExceeded",
@@ -88,6 +90,10 @@ __all__ = [
     "UnsupportedSystem",
     "WindowClosed",
 ]
+
+
+class CannotRun(FleetpatchError):
+    """fleetpatch itself can't run here: its environment lacks something."""
 
 
 class PatchError(FleetpatchError):

@@ -62,7 +62,7 @@ def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = N
         if run.state is OperationState.UNKNOWN:
             raise RequestError(
                 f"run {run.id} is abandoned: no process executes it",
-                hint=f"`fleetpatch resume {run.id} --settle` records what became of each machine.",
+                hint=f"`fleetpatch resume {run.id} --finalize` records what became of each machine.",
             )
         asked = records.leases.request_stop(run.id, find_starter_name(caller), reason)
         return CancelRequest(run, asked, records.leases.find_lease(run.id))

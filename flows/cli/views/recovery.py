@@ -42,7 +42,7 @@ def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
         f"Run {run.id} is not carried out by anybody: {_describe_last_holder(lease)}. Nothing more is begun in it."
     )
     if not wait:
-        _print_unwrapped(f"To record what became of each machine: fleetpatch resume {run.id} --settle")
+        _print_unwrapped(f"To record what became of each machine: fleetpatch resume {run.id} --finalize")
 
 
 def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:

@@ -84,7 +84,7 @@ class Stage:
     def left_half_way(self, *words: str, dies_at: int = 30) -> str:
         """Patch, and have the process die at one of its calls. Returns the run that nobody carries out any more."""
         self.life = Life(dies_at=dies_at)
-        self.run("patch", "*", "--plain", "--yes", *words)
+        self.run("patch", "*", "--no-prefect", "--yes", *words)
         assert self.life.dead
         self.life = Life()
         (left,) = find_abandoned_runs(self.url)

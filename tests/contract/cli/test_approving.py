@@ -230,7 +230,7 @@ def test_an_approved_run_is_resumed_and_its_report_says_by_whom(
 
     monkeypatch.setattr("flows.execution.open_ports", ports)
     waiting.run("approve", RUN, "--plan", _mark(waiting), "--remark", "seen")
-    said = waiting.run("resume", RUN, "--plain")
+    said = waiting.run("resume", RUN, "--no-prefect")
     assert said.code == 0, said.err
     with open_records(waiting.url) as records:
         report = History(records).read_report(RUN)

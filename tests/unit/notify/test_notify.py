@@ -147,7 +147,9 @@ def test_a_service_that_refuses_is_said(listener: Listener, monkeypatch: pytest.
     notifier = AppriseNotifier([asked()], resolve_credential, lambda _: None)
     notifier(NotificationEvent.FINISHED, make.make_report())
     notifier.close()
-    assert notifier.undelivered == ["env:OPS_URL was not notified that the run is finished: the service did not accept it"]
+    assert notifier.undelivered == [
+        "env:OPS_URL was not notified that the run is finished: the service did not accept it"
+    ]
 
 
 def test_a_service_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
