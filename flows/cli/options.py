@@ -47,4 +47,5 @@ ReportOption = Annotated[
 NoRefreshOption = Annotated[
     bool, typer.Option("--no-refresh", help="Don't have the machines read their repositories anew first.")
 ]
+OldNoPrefectOption = Annotated[bool, typer.Option("--plain", hidden=True)]  # the former name of --no-prefect
 ALL_MACHINES = "*"

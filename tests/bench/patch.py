@@ -29,7 +29,10 @@ from tests.lab.fleet import Lab, LabHost
 from tests.lab.mirror import bookworm, read_sources
 
 Pins = Mapping[str, str]
-_SERVER = "from flows.cli.runtime.prefect_server import OwnServer; s = OwnServer(); s.begin(); s.wait(); s.stop()"
+_SERVER = (
+    "from flows.cli.runtime.prefect_server import EphemeralPrefectServer as Server; "
+    "s = Server(); s.start(); s.wait_until_healthy(); s.stop()"
+)
 
 
 def python_packages(host: LabHost, folder: Path) -> list[Path]:
@@ -116,8 +119,8 @@ def _fleetpatch(host: LabHost, work: Path, verb: str, *words: str) -> Contender:
 def fleetpatch(hosts: list[LabHost], work: Path, pins: Pins, *, is_plain: bool) -> Contender:
     """The command that people use; all machines in one wave, as the others do it."""
     words = ["--yes", "--json", "--reboot", "never", "--wave-percent", "100", "--at-once", str(PARALLEL)]
-    way = _fleetpatch(hosts[0], work, "patch", *words, *(["--plain"] if is_plain else []))
-    name = "fleetpatch --plain" if is_plain else "fleetpatch (with Prefect and its own server)"
+    way = _fleetpatch(hosts[0], work, "patch", *words, *(["--no-prefect"] if is_plain else []))
+    name = "fleetpatch --no-prefect" if is_plain else "fleetpatch (with Prefect and its own server)"
     # no host is rebooted, so services still run the old libc: fleetpatch warns of that
     with_warnings = frozenset({ExitCode.SUCCESS, ExitCode.WARNINGS})
     return Contender(name, way.command, lambda _: _installed(hosts, pins), way.environment, with_warnings)

@@ -50,7 +50,7 @@ ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"FLEETPATCH_RECORDS_URL": "sqlite:////proc/x.db"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "postgresql://u:" + WORD + "@127.0.0.1:1/x"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/proc"}, ("runs",), 5),
-    ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--plain", "--yes"), 5),
+    ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--no-prefect", "--yes"), 5),
     ({"PREFECT_API_URL": "http://127.0.0.1:1/api"}, ("patch", "web", "--yes"), 5),
     ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
     ({"PREFECT_API_URL": "http://[::1/api"}, ("patch", "web", "--yes"), 5),
@@ -107,7 +107,7 @@ def assert_plain(done: subprocess.CompletedProcess[bytes], code: int) -> str:
     return told
 
 
-@pytest.mark.parametrize(("words", "code"), [("assess", 2), ("patch web --yes --plain", 2), ("config check", 5)])
+@pytest.mark.parametrize(("words", "code"), [("assess", 2), ("patch web --yes --no-prefect", 2), ("config check", 5)])
 def test_a_folder_that_is_gone(place: Path, words: str, code: int) -> None:
     told = assert_plain(ran(place, words.split(), 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'), code)
     assert "the folder that this was started in is gone" in told
@@ -128,8 +128,8 @@ STREAMS = [
     ('"$@" 2>&-', ("plan", "nobody"), 2),
     ('"$@" 2>/dev/full', ("plan", "nobody"), 2),
     ('"$@" >&- 2>&- <&-', ("plan", "nobody"), 2),
-    ('"$@" <&-', ("patch", "web", "--plain"), 2),
-    ('"$@" </dev/null', ("patch", "web", "--plain"), 2),
+    ('"$@" <&-', ("patch", "web", "--no-prefect"), 2),
+    ('"$@" </dev/null', ("patch", "web", "--no-prefect"), 2),
     ('"$@" >/dev/full', ("machines",), 5),
     ('"$@" >/dev/full', ("machines", "--json"), 5),
     ('"$@" >/dev/full', ("inventory", "schema"), 5),
@@ -154,7 +154,7 @@ def test_streams_that_nobody_holds(place: Path, shell: str, words: Sequence[str]
     ("words", "code", "told"),
     [
         (("runs",), 5, "no home"),
-        (("patch", "web", "--plain", "--yes"), 5, "no home"),
+        (("patch", "web", "--no-prefect", "--yes"), 5, "no home"),
         (("machines", "--records", "sqlite:////proc/x.db"), 5, "/proc/x.db"),
         (("version",), 0, "fleetpatch"),
     ],
@@ -191,7 +191,7 @@ def test_records_of_a_newer_fleetpatch_are_left_alone(place: Path) -> None:
         other.execute(f"UPDATE {table} SET version_num = 'v9999'")
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = (place / "records.db").read_bytes()
-    assert "newer" in assert_plain(ran(place, ("patch", "web", "--plain", "--yes")), 5)
+    assert "newer" in assert_plain(ran(place, ("patch", "web", "--no-prefect", "--yes")), 5)
     assert (place / "records.db").read_bytes() == before
 
 

@@ -1,6 +1,6 @@
 """The command over a fake fleet whose clock is real: a program to send signals to.
 
-    python -m tests.flows.cli_on_fakes patch '*' --plain --yes
+    python -m tests.flows.cli_on_fakes patch '*' --no-prefect --yes
 
 Its two machines each have three updates that take two seconds and a bit each.
 """

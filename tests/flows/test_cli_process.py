@@ -83,7 +83,7 @@ PATCH = ("patch", "*", "--yes", "--json", "--wave-size", "1", "--no-stage")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_stops_the_run_and_watches_it_to_its_end(start, number: signal.Signals) -> None:
-    process = start(*PATCH, "--plain")
+    process = start(*PATCH, "--no-prefect")
     process.wait_for("first: precheck")
     time.sleep(1.5)
     process.popen.send_signal(number)
@@ -99,7 +99,7 @@ def test_the_first_signal_stops_the_run_and_watches_it_to_its_end(start, number:
 
 @pytest.mark.slow
 def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: dict[str, str]) -> None:
-    process = start(*PATCH, "--plain")
+    process = start(*PATCH, "--no-prefect")
     process.wait_for("first: precheck")
     time.sleep(1.5)
     process.popen.send_signal(signal.SIGINT)
@@ -121,7 +121,7 @@ def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: d
 @pytest.mark.slow
 def test_nobody_reading_along_does_not_end_a_run(tmp_path: Path, surroundings: dict[str, str]) -> None:
     with subprocess.Popen(
-        [*ON_FAKES, "patch", "first", "--yes", "--plain", "--no-stage"],
+        [*ON_FAKES, "patch", "first", "--yes", "--no-prefect", "--no-stage"],
         cwd=tmp_path,
         env=surroundings,
         stdin=subprocess.DEVNULL,
@@ -164,7 +164,7 @@ def test_a_prefect_server_that_is_not_there_is_said_at_once(start, surroundings:
     code, out, said = start(*PATCH).end()
     assert code == 5
     assert json.loads(out)["error"]["kind"] == "CannotRun"
-    assert "--plain" in said
+    assert "--no-prefect" in said
 
 
 def test_nothing_heavy_is_loaded_for_help() -> None:

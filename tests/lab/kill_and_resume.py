@@ -70,7 +70,7 @@ def attempt(number: int, hosts: Sequence[LabHost], place: Path, chance: random.R
     try:
         for n in range(times):
             moment = chance.uniform(1.0, LONGEST)
-            process = controllers.patch() if n == 0 else controllers.start("resume", "last", "--plain", "--json")
+            process = controllers.patch() if n == 0 else controllers.start("resume", "last", "--no-prefect", "--json")
             time.sleep(moment if n == 0 else 60 + moment / 2)  # the second one first waits for the lease
             process.kill()
             told.killed.append(moment)

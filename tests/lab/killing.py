@@ -75,11 +75,11 @@ class Controllers:
             self.fleet.describe()
         request = self.fleet.place / f"request-{len(self.begun)}.json"
         request.write_text(json.dumps(REQUEST | changes))
-        return self.start("patch", "--request", str(request), "--plain", "--yes", "--json", records=records)
+        return self.start("patch", "--request", str(request), "--no-prefect", "--yes", "--json", records=records)
 
     def resume(self, *words: str) -> "Told":
         """Take the newest run up, to its end."""
-        return self.start("resume", "last", "--plain", "--json", *words).end()
+        return self.start("resume", "last", "--no-prefect", "--json", *words).end()
 
     def journal(self) -> tuple[JournalEntry, ...]:
         """The journal of the newest run; empty before there is one."""

@@ -235,7 +235,7 @@ def _carry_out(spill: Spill) -> None:
             agent=agent.path,
         )
         spill.fleetpatch(
-            "plain", *PATCH, "--plain", "--json", "--include", "lab-conffile", *reports,
+            "plain", *PATCH, "--no-prefect", "--json", "--include", "lab-conffile", *reports,
             umask=0, agent=agent.path, FLEETPATCH_RECORDS_URL=with_password,
         )  # fmt: skip
         for name, url in (("unreachable records", unreachable), ("garbled records", garbled)):

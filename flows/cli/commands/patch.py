@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.app import app
+from flows.cli.options import OldNoPrefectOption
 from flows.cli.patch_options import POLICY_PANEL, RUN_PANEL, build_patch_request, with_patch_options
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ YesOption = Annotated[
 ]
 NoPrefectOption = Annotated[
     bool | None,
-    typer.Option("--plain", rich_help_panel=RUN_PANEL, help="Without Prefect: quicker to start, not seen in its UI."),
+    typer.Option(
+        "--no-prefect",
+        rich_help_panel=RUN_PANEL,
+        help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
+    ),
 ]
 AsFlowOption = Annotated[
     bool | None, typer.Option("--flow", rich_help_panel=RUN_PANEL, help="As a Prefect flow, to be seen in its UI.")
@@ -43,11 +48,19 @@ def plan(options: dict[str, Any]) -> None:
 
 
 @app.command("patch", rich_help_panel="Patch")
-@with_patch_options({"dry_run": DryRunOption, "yes": YesOption, "plain": NoPrefectOption, "details": DetailsOption})
+@with_patch_options(
+    {
+        "dry_run": DryRunOption,
+        "yes": YesOption,
+        "no_prefect": NoPrefectOption,
+        "plain": OldNoPrefectOption,
+        "details": DetailsOption,
+    }
+)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
     request = build_patch_request(options)
-    _run_patch(request, options, as_flow=not options["plain"], yes=bool(options["yes"]))
+    _run_patch(request, options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))
 
 
 def _run_patch(request: "PatchRequest", options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:

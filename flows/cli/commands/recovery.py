@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption
+from flows.cli.options import JsonOption, OldNoPrefectOption, RecordsOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,18 +20,22 @@ RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
 ]
 NoPrefectOption = Annotated[
-    bool, typer.Option("--plain", help="Without Prefect: quicker to start, not seen in its UI.")
+    bool, typer.Option("--no-prefect", help="Run without Prefect. Starts faster. Prefect's UI does not show it.")
 ]
 
 
 @app.command("resume", rich_help_panel=PANEL)
 def resume(
     run: RunArgument,
-    settle: Annotated[
+    finalize: Annotated[
         bool,
-        typer.Option("--settle", help="Begin nothing new; see what runs to its end, and record what became of it."),
+        typer.Option(
+            "--finalize", help="Begin nothing more. Wait for jobs that run, and record each machine's result."
+        ),
     ] = False,
-    plain: NoPrefectOption = False,
+    settle: Annotated[bool, typer.Option("--settle", hidden=True)] = False,  # the former name of --finalize
+    no_prefect: NoPrefectOption = False,
+    plain: OldNoPrefectOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,8 +46,9 @@ def resume(
 
     history = open_history(records)
     found = require_resumable(find_run(history, run))
-    finalize_reason = "it was resumed only to be settled" if settle else ""
-    result = _recover_run(history, found, finalize_reason=finalize_reason, plain=plain, records=records)
+    finalize_reason = "it was resumed with --finalize" if finalize or settle else ""
+    as_flow = not (no_prefect or plain)
+    result = _recover_run(history, found, finalize_reason=finalize_reason, as_flow=as_flow, records=records)
     print_patch_result(result, _find_report_root(found), as_json=as_json, details=False)
     raise typer.Exit(int(result.exit_code))
 
@@ -86,7 +91,7 @@ def cancel(
             print_json(build_cancel_request_json(cancel_request))
         return
     result = wait_for_run_end(history, cancel_request, records) or _recover_run(
-        history, found, finalize_reason=reason, plain=True, records=records
+        history, found, finalize_reason=reason, as_flow=False, records=records
     )
     print_patch_result(result, _find_report_root(found), as_json=as_json, details=False)
     raise typer.Exit(int(result.exit_code))
@@ -95,7 +100,8 @@ def cancel(
 @app.command("reconcile", rich_help_panel=PANEL)
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs those are.")] = False,
-    plain: NoPrefectOption = False,
+    no_prefect: NoPrefectOption = False,
+    plain: OldNoPrefectOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -125,7 +131,7 @@ def reconcile(
             print_json({"runs": [build_abandoned_run_json(each, None) for each in abandoned_runs], "exitCode": 0})
         return
     names = dict.fromkeys(name for left in due for name in _find_machine_names(open_history(records), left.run))
-    results = recover_runs_in_session(due, list(names), as_flow=not plain, records=records)
+    results = recover_runs_in_session(due, list(names), as_flow=not (no_prefect or plain), records=records)
     for left, result in results:
         print_recovery_result(left, result)
     code = max(to_recovery_exit_code(result) for _, result in results)
@@ -137,7 +143,7 @@ def reconcile(
 
 
 def _recover_run(
-    history: "History", run: "RunInfo", *, finalize_reason: str, plain: bool, records: str | None
+    history: "History", run: "RunInfo", *, finalize_reason: str, as_flow: bool, records: str | None
 ) -> "RunResult":
     from flows.cli.runtime.output import print_to_stderr
     from flows.cli.runtime.run_session import resume_run_in_session
@@ -147,7 +153,7 @@ def _recover_run(
     with open_records(records) as records_database:
         wait_for_lease_expiry(records_database.leases, run.id, print_message=print_to_stderr)
     return resume_run_in_session(
-        run, _find_machine_names(history, run), finalize_reason=finalize_reason, as_flow=not plain, records=records
+        run, _find_machine_names(history, run), finalize_reason=finalize_reason, as_flow=as_flow, records=records
     )
 
 

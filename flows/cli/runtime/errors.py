@@ -10,10 +10,6 @@ from inventory.errors import FleetpatchError, InventoryError
 from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
 
 
-class CannotRun(FleetpatchError):
-    """fleetpatch itself can't run here: its environment lacks something."""
-
-
 @dataclass(frozen=True, slots=True)
 class ErrorDescription:
     """An error as it is reported: what, what to do about it, and the exit code."""

@@ -63,7 +63,7 @@ def print_detached(run_ids: Sequence[str], running: Sequence[JournalEntry] | Non
     _print_show_commands(run_ids)
     for run_id in run_ids:
         get_stderr_console().print(
-            Text(f"To record what became of each machine: fleetpatch resume {run_id} --settle"), soft_wrap=True
+            Text(f"To record what became of each machine: fleetpatch resume {run_id} --finalize"), soft_wrap=True
         )
 
 

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from flows.cli.runtime.errors import CannotRun
 from flows.cli.runtime.output import configure_logging, print_to_stderr
 from flows.prefect_api.server_settings import BATCH_SETTINGS, HEALTHY_RESPONSE
+from tasks.errors import CannotRun
 
 QUIET_PREFECT_SETTINGS: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not over our screen
@@ -171,7 +171,7 @@ class EphemeralPrefectServer:
         self.stop()
         raise CannotRun(
             f"Prefect's server does not start: {log[-1] if log else 'it does not answer'}",
-            hint="`fleetpatch doctor` checks the installation; --plain patches without Prefect.",
+            hint="`fleetpatch doctor` checks the installation; --no-prefect patches without Prefect.",
         )
 
 
@@ -183,7 +183,7 @@ def _require_prefect_server(url: str) -> None:
     if fault:
         raise CannotRun(
             f"the Prefect server at {_redact_url(url)} {fault}",
-            hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --plain to patch without Prefect.",
+            hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --no-prefect to patch without Prefect.",
         )
 
 

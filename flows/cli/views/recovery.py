@@ -32,7 +32,7 @@ def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
     run, lease = cancel_request.run, cancel_request.lease
     if lease is not None and lease.is_held:
         _print_unwrapped(
-            f"Run {run.id} was asked to stop. It is carried out by {lease.holder}, who hears it within some seconds:"
+            f"Run {run.id} was asked to stop. It is executed by {lease.holder}, who hears it within some seconds:"
         )
         _print_unwrapped("nothing new is begun then, and jobs on machines end after their transaction.")
         if not wait:
@@ -42,7 +42,7 @@ def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
         f"Run {run.id} is not carried out by anybody: {_describe_last_holder(lease)}. Nothing more is begun in it."
     )
     if not wait:
-        _print_unwrapped(f"To record what became of each machine: fleetpatch resume {run.id} --settle")
+        _print_unwrapped(f"To record what became of each machine: fleetpatch resume {run.id} --finalize")
 
 
 def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
@@ -137,7 +137,7 @@ def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str |
     for run_id, lease in leases.items():
         stop_request = f", and was asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
         if lease is not None and lease.is_held:
-            _print_unwrapped(f"{run_id} is carried out by {lease.holder}{stop_request}")
+            _print_unwrapped(f"{run_id} is executed by {lease.holder}{stop_request}")
             continue
         with open_records(records) as records_database:
             suspension = find_suspension(records_database.read_entries(run_id, ""))

@@ -84,7 +84,7 @@ class Stage:
     def left_half_way(self, *words: str, dies_at: int = 30) -> str:
         """Patch, and have the process die at one of its calls. Returns the run that nobody carries out any more."""
         self.life = Life(dies_at=dies_at)
-        self.run("patch", "*", "--plain", "--yes", *words)
+        self.run("patch", "*", "--no-prefect", "--yes", *words)
         assert self.life.dead
         self.life = Life()
         (left,) = find_abandoned_runs(self.url)
@@ -114,7 +114,8 @@ def stage(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("flows.recovery.abandoned_runs.SystemClock", lambda: made.fleet.clock)
+    for name in ("abandoned_runs", "reconciliation", "resumption"):
+        monkeypatch.setattr(f"flows.recovery.{name}.SystemClock", lambda: made.fleet.clock)
     for module in (flows.execution, flows.composition):
         monkeypatch.setattr(module, "open_ports", lambda _request, who: nullcontext(made.ports(who)))
     return made

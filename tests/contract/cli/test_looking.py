@@ -31,20 +31,20 @@ def test_a_machine_with_broken_packages_is_not_compliant(stage: Stage) -> None:
         shown = (stage.run(*words, "--json").json["machines"] for words in (("show", "last"), ("machines",)))
         return [row["complianceState"] for (row,) in shown]
 
-    assert stage.run("patch", "*", "--plain", "--yes", "-c", "Other").code == 1
+    assert stage.run("patch", "*", "--no-prefect", "--yes", "-c", "Other").code == 1
     assert compliance() == ["NonCompliant", "NonCompliant"]
     assert stage.run("machines", "--json").json["machines"][0]["criticalAndSecurityPatchCount"] == 0
     said = stage.run("assess")
     assert "NonCompliant" in said.out
     assert compliance() == ["NonCompliant", "NonCompliant"]
     web.world["vim"].fails = ""
-    assert stage.run("patch", "*", "--plain", "--yes", "--repair").code == 0
+    assert stage.run("patch", "*", "--no-prefect", "--yes", "--repair").code == 0
     assert compliance() == ["Compliant", "Compliant"]
 
 
 def test_why_names_broken_packages_and_what_to_do(stage: Stage) -> None:
     stage.add("web", FakePackage("vim", fails="disk on fire"))
-    stage.run("patch", "*", "--plain", "--yes", "-c", "Other")
+    stage.run("patch", "*", "--no-prefect", "--yes", "-c", "Other")
     said = stage.run("why", "web").out
     assert "vim 2.0 is half-configured" in said
     assert "--repair" in said
@@ -161,7 +161,7 @@ def test_runs_and_show(stage: Stage) -> None:
     assert "no run yet" in stage.run("runs").out
     assert stage.run("show").code == 2
     stage.run("assess")
-    stage.run("patch", "*", "--plain", "--yes")
+    stage.run("patch", "*", "--no-prefect", "--yes")
     listed = stage.run("runs", "--json").json["runs"]
     assert sorted(run["kind"] for run in listed) == ["assess", "patch"]
     patched = next(run["maintenanceRunId"] for run in listed if run["kind"] == "patch")
@@ -178,7 +178,7 @@ def test_runs_and_show(stage: Stage) -> None:
 def test_show_says_which_updates_somebody_else_installed(stage: Stage) -> None:
     web = stage.add("web", FakePackage("mine"), FakePackage("theirs"))
     web.on_start("stage", 1, lambda: setattr(web.world["theirs"], "installed", "2.0"))
-    stage.run("patch", "*", "--plain", "--yes", "-c", "Other")
+    stage.run("patch", "*", "--no-prefect", "--yes", "-c", "Other")
     lines = stage.run("show", "last", "--machine", "web").out.splitlines()
     assert [" ".join(line.split()) for line in lines if "→" in line and "before" not in line] == [
         "mine Other 1.0 → 2.0",
@@ -199,7 +199,7 @@ def test_what_is_not_there_is_bad_input(stage: Stage, words: tuple[str, ...]) ->
 
 def test_why(stage: Stage) -> None:
     stage.add("web", security("openssl"), FakePackage("vim"))
-    stage.run("patch", "*", "--plain", "--yes")
+    stage.run("patch", "*", "--no-prefect", "--yes")
     assert "classification Other is not selected" in stage.run("why", "web", "vim").out
     states = {each["installationState"] for each in stage.run("why", "web", "openssl", "--json").json["explanations"]}
     assert "Installed" in states
@@ -211,7 +211,7 @@ def test_why_tells_the_newest_reason_of_each_update_and_of_a_named_one_all(stage
     stage.add("web", security("openssl"), FakePackage("vim"))
     for _ in range(2):
         stage.run("assess")
-        stage.run("patch", "*", "--plain", "--yes")
+        stage.run("patch", "*", "--no-prefect", "--yes")
     stage.run("assess")
     every = stage.run("why", "web").out
     assert "only assessed" not in every
@@ -225,7 +225,7 @@ def test_why_tells_the_newest_reason_of_each_update_and_of_a_named_one_all(stage
 
 def test_report(stage: Stage, tmp_path: Path) -> None:
     stage.add("web", security("openssl"))
-    stage.run("patch", "*", "--plain", "--yes")
+    stage.run("patch", "*", "--no-prefect", "--yes")
     said = stage.run("report", "last", "--to", str(tmp_path / "out"), "--format", "html", "--json")
     assert said.code == 0
     page = Path(said.json["files"]["html"])
@@ -282,7 +282,7 @@ def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> 
 
 def test_services_that_run_replaced_files_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> None:
     stage.add("web", security("openssl", used_by=("nginx.service", "cron.service")))
-    said = stage.run("patch", "*", "--plain", "--yes")
+    said = stage.run("patch", "*", "--no-prefect", "--yes")
     assert said.code == 3
     words = "2 services still run files that updates have replaced: nginx.service, cron.service"
     assert words in " ".join(said.out.split())
@@ -294,6 +294,6 @@ def test_services_that_run_replaced_files_are_shown_where_the_fleet_is_looked_at
     assert stage.run("why", "web", "--json").json["servicesToRestart"] == ["nginx.service", "cron.service"]
     (row,) = stage.run("show", "last", "--json").json["machines"]
     assert row["servicesToRestart"] == ["nginx.service", "cron.service"]
-    said = stage.run("patch", "*", "--plain", "--yes", "--restart-services")
+    said = stage.run("patch", "*", "--no-prefect", "--yes", "--restart-services")
     assert said.code == 0, said.out
     assert stage.run("machines", "--json").json["machines"][0]["servicesToRestart"] == []

@@ -75,12 +75,12 @@ def test_a_plan_says_what_they_would_refuse_and_a_patch_run_then_refuses_it(stag
     assert "quiet: command no-jobs: exit code 7: 3 jobs run" in " ".join(planned.out.split())
     assert "pre-check would warn: backup" in " ".join(stage.run("plan", "web", "--details").out.split())
     assert web.installs() == []
-    assert stage.run("patch", "web", "--plain", "--yes").code == 1
+    assert stage.run("patch", "web", "--no-prefect", "--yes").code == 1
     assert web.installs() == []
 
 
 def test_a_run_that_patches_asks_them_only_before_it_changes_something(stage: Stage) -> None:
     web = answers(stage.add("web", security("openssl"), probes=(GOOD,)))
-    assert stage.run("patch", "web", "--plain", "--yes").code == 0
+    assert stage.run("patch", "web", "--no-prefect", "--yes").code == 0
     order = [call.name for call in web.calls]
     assert order.index("probe") > order.index("claim")

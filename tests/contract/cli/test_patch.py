@@ -9,7 +9,7 @@ import pytest
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 
-QUICK = ("--plain", "--yes")
+QUICK = ("--no-prefect", "--yes")
 
 
 def test_a_patch_that_goes_well_ends_with_0(stage: Stage) -> None:
@@ -69,14 +69,14 @@ def test_a_plan_says_that_the_window_is_too_short(stage: Stage) -> None:
 
 def test_a_dry_run_needs_no_confirmation(stage: Stage) -> None:
     web = stage.add("web", security("openssl"))
-    assert stage.run("patch", "*", "--plain", "--dry-run").code == 0
+    assert stage.run("patch", "*", "--no-prefect", "--dry-run").code == 0
     assert web.installs() == []
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_done(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     web = stage.add("web", security("openssl"))
-    said = stage.run("patch", "*", "--plain")
+    said = stage.run("patch", "*", "--no-prefect")
     assert said.code == 2
     assert "--yes" in said.err
     assert web.calls == []
@@ -90,7 +90,7 @@ def test_at_a_terminal_only_a_yes_is_a_yes(
     typed.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", typed)
     web = stage.add("web", security("openssl"))
-    said = stage.run("patch", "*", "--plain", "--minutes", "90", "--exclude", "linux-*")
+    said = stage.run("patch", "*", "--no-prefect", "--minutes", "90", "--exclude", "linux-*")
     assert said.code == 0
     assert web.world["openssl"].installed == installed
     assert "1: web" in said.err

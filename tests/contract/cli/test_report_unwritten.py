@@ -35,7 +35,7 @@ def _is_told(said: Said, stage: Stage, code: int) -> None:
     assert "Report: " not in said.err
 
 
-@pytest.mark.parametrize("how", [("--plain",), ()], ids=["plain", "as a flow"])
+@pytest.mark.parametrize("how", [("--no-prefect",), ()], ids=["plain", "as a flow"])
 def test_a_patch_is_done_and_ends_with_5(
     stage: Stage, tmp_path: Path, how: tuple[str, ...], full_disk: Callable[[], None]
 ) -> None:
@@ -57,7 +57,7 @@ def test_an_assessment_is_kept_and_ends_with_5(stage: Stage, tmp_path: Path, ful
 def test_a_failed_machine_is_worse(stage: Stage, tmp_path: Path, full_disk: Callable[[], None]) -> None:
     stage.add("bad", security("openssl", fails="no"))
     full_disk()
-    _is_told(stage.run("patch", "*", "--yes", "--plain", "--report", str(tmp_path / "reports")), stage, 1)
+    _is_told(stage.run("patch", "*", "--yes", "--no-prefect", "--report", str(tmp_path / "reports")), stage, 1)
 
 
 def test_the_document_says_so_too(stage: Stage, tmp_path: Path, full_disk: Callable[[], None]) -> None:
@@ -74,7 +74,7 @@ def test_a_run_that_is_taken_up_ends_with_5(stage: Stage, verb: tuple[str, ...],
     web = stage.add("web", security("openssl"))
     stage.left_half_way()
     full_disk()
-    said = stage.run(*verb, "--plain")
+    said = stage.run(*verb, "--no-prefect")
     _is_told(said, stage, 5)
     assert web.world["openssl"].installed == "2.0"
 
@@ -88,7 +88,7 @@ def test_a_folder_that_is_in_the_way_when_the_run_has_ended(stage: Stage, tmp_pa
         reports.write_text("mine")
 
     web.on_start("install", 1, take_away)
-    said = stage.run("patch", "*", "--yes", "--plain", "--report", str(reports))
+    said = stage.run("patch", "*", "--yes", "--no-prefect", "--report", str(reports))
     assert said.code == 5
     assert "could not be written" in said.err
     assert "File exists" in said.err or "Not a directory" in said.err

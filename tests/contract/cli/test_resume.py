@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.engine.suspension import record_suspension
-from flows.execution import resume_execution
+from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery.resumption import wait_for_lease_expiry
@@ -41,7 +41,7 @@ def left(stage: Stage) -> str:
 
 def test_resume_goes_on_where_the_run_was_left(stage: Stage) -> None:
     run = left(stage)
-    said = stage.run("resume", run, "--plain", "--json")
+    said = stage.run("resume", run, "--no-prefect", "--json")
     assert said.code == 0, said.err
     assert said.json["run"]["maintenanceRunId"] == run
     assert {row["machineName"]: row["status"] for row in said.json["machines"]} == dict.fromkeys(
@@ -53,22 +53,33 @@ def test_resume_goes_on_where_the_run_was_left(stage: Stage) -> None:
     assert Path(said.json["reportFiles"]["html"]).exists()
 
 
-def test_settle_begins_nothing_more_and_says_what_became(stage: Stage) -> None:
+def test_finalize_begins_nothing_more_and_records_the_result(stage: Stage) -> None:
     run = left(stage)
     begun = {name for name, machine in stage.fleet.machines.items() if machine.installs()}
-    said = stage.run("resume", run, "--settle", "--plain", "--json")
+    said = stage.run("resume", run, "--finalize", "--no-prefect", "--json")
     assert said.code in (3, 4)
     rows = {row["machineName"]: row for row in said.json["machines"]}
     assert begun == {name for name, machine in stage.fleet.machines.items() if machine.installs()}
     assert rows["second"]["status"] == "NotStarted"
-    assert "settled" in rows["second"]["reason"]
+    assert "resumed with --finalize" in rows["second"]["reason"]
+
+
+def test_the_former_names_of_options_still_work(stage: Stage) -> None:
+    run = left(stage)
+    assert "--settle" not in stage.run("resume", "--help").out
+    assert "--plain" not in stage.run("patch", "--help").out
+    said = stage.run("resume", run, "--settle", "--plain", "--json")
+    assert {row["status"] for row in said.json["machines"]} >= {"NotStarted"}
+    assert stage.run("reconcile", "--plain").code == 0
+    assert stage.run("patch", "*", "--plain", "--yes").code == 0
+    assert "starting one for this run" not in said.err
 
 
 @pytest.mark.parametrize("verb", ["resume", "cancel"])
 def test_a_run_that_is_over_is_told_so(stage: Stage, verb: str) -> None:
     two(stage)
-    stage.run("patch", "*", "--plain", "--yes")
-    said = stage.run(verb, "last", *(["--plain"] if verb == "resume" else []))
+    stage.run("patch", "*", "--no-prefect", "--yes")
+    said = stage.run(verb, "last", *(["--no-prefect"] if verb == "resume" else []))
     assert said.code == 2
     assert "over" in said.err
 
@@ -76,7 +87,7 @@ def test_a_run_that_is_over_is_told_so(stage: Stage, verb: str) -> None:
 def test_a_run_that_only_looked_can_neither_be_resumed_nor_cancelled(stage: Stage) -> None:
     two(stage)
     stage.run("assess")
-    assert "only looked" in stage.run("resume", "last", "--plain").err
+    assert "only looked" in stage.run("resume", "last", "--no-prefect").err
     assert "only looks" in stage.run("cancel", "last").err
 
 
@@ -92,11 +103,11 @@ def test_whoever_lives_keeps_the_run(stage: Stage, monkeypatch: pytest.MonkeyPat
             slept(seconds)
 
         monkeypatch.setattr(stage.fleet.clock, "sleep", renewed)
-        said = stage.run("resume", run, "--plain", "--json")
+        said = stage.run("resume", run, "--no-prefect", "--json")
     assert said.code == 5
     assert said.json["error"]["kind"] == "LeaseHeld"
     assert "anne on hilltop (pid 4711)" in said.json["error"]["message"]
-    assert "waiting whether its lease runs out" in said.err
+    assert "waiting until its lease expires" in said.err
 
 
 def test_a_lease_of_a_process_that_died_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +145,7 @@ def test_cancel_of_a_run_that_nobody_carries_names_the_way(stage: Stage) -> None
     run = left(stage)
     said = stage.run("cancel", run)
     assert said.code == 0
-    assert f"fleetpatch resume {run} --settle" in said.out
+    assert f"fleetpatch resume {run} --finalize" in said.out
     document = stage.run("cancel", run, "--json").json
     assert (document["carried"], document["stopReason"]) == (False, "cancelled")
 
@@ -145,14 +156,14 @@ def test_cancel_and_wait_settles_a_run_that_nobody_carries(stage: Stage) -> None
     rows = {row["machineName"]: row for row in said.json["machines"]}
     assert "the wrong fleet" in rows["second"]["reason"]
     assert said.code in (3, 4)
-    assert stage.run("resume", run, "--plain").code == 2
+    assert stage.run("resume", run, "--no-prefect").code == 2
 
 
 def test_a_request_to_stop_stands_for_whoever_resumes(stage: Stage) -> None:
     run = left(stage)
     stage.run("cancel", run, "--reason", "the wrong fleet")
     begun = {name for name, machine in stage.fleet.machines.items() if machine.installs()}
-    said = stage.run("resume", run, "--plain", "--json")
+    said = stage.run("resume", run, "--no-prefect", "--json")
     assert begun == {name for name, machine in stage.fleet.machines.items() if machine.installs()}
     assert "the wrong fleet" in said.out
 
@@ -169,7 +180,7 @@ def test_reconcile_resumes_while_the_window_is_open(stage: Stage) -> None:
     looked = stage.run("reconcile", "--dry-run", "--json").json["runs"]
     assert [(each["maintenanceRunId"], each["action"]) for each in looked] == [(run, "resume")]
     assert "resumed" in stage.run("reconcile", "--dry-run").out
-    said = stage.run("reconcile", "--plain", "--json")
+    said = stage.run("reconcile", "--no-prefect", "--json")
     assert said.code == 0, said.err
     assert [each["status"] for each in said.json["runs"]] == ["Succeeded"]
     assert stage.fleet.machines["second"].world["openssl"].installed == "2.0"
@@ -179,7 +190,7 @@ def test_reconcile_resumes_while_the_window_is_open(stage: Stage) -> None:
 def test_reconcile_settles_when_the_window_is_over(stage: Stage) -> None:
     left(stage)
     stage.fleet.clock.advance(timedelta(hours=24).total_seconds())
-    said = stage.run("reconcile", "--plain", "--json")
+    said = stage.run("reconcile", "--no-prefect", "--json")
     (told,) = said.json["runs"]
     assert told["action"] == "settle"
     assert "window was over" in told["reason"]
@@ -192,7 +203,7 @@ def test_reconcile_goes_on_after_a_run_that_can_not_be_taken_up(stage: Stage) ->
         run = History(records).find_run(first)
         bad = replace(run, id="20250101-000000-bad", request={"scope": 1}, started_at=run.started_at)
         records.save(bad)
-    said = stage.run("reconcile", "--plain", "--json")
+    said = stage.run("reconcile", "--no-prefect", "--json")
     told = {each["maintenanceRunId"]: each for each in said.json["runs"]}
     assert told["20250101-000000-bad"]["error"]["kind"] == "RequestError"
     assert told[first]["status"] == "Succeeded"
@@ -209,10 +220,10 @@ def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.Monkey
 
     def all_begun(run_id: str, *words: Any) -> RunReport:
         together.wait()  # one after the other, the first would wait for ever
-        return resume_execution(run_id, *words)
+        return execute(run_id, *words)
 
-    monkeypatch.setattr("flows.cli.runtime.run_session.resume_execution", all_begun)
-    told = stage.run("reconcile", "--plain", "--json").json["runs"]
+    monkeypatch.setattr("flows.cli.runtime.run_session.execute", all_begun)
+    told = stage.run("reconcile", "--no-prefect", "--json").json["runs"]
     assert len(told) == 3
     assert all(each["status"] in ("Succeeded", "CompletedWithWarnings", "NotStarted") for each in told), told
     assert stage.run("reconcile", "--dry-run", "--json").json["runs"] == []
@@ -256,7 +267,7 @@ def test_failed_machines_end_a_resumed_run_with_1(stage: Stage) -> None:
     stage.add("first", security("openssl", seconds=20, fails="no"))
     stage.add("second", FakePackage("vim"))
     run = stage.left_half_way("--wave-size", "1", "--failure-budget", "2", dies_at=20)
-    assert stage.run("resume", run, "--plain").code == 1
+    assert stage.run("resume", run, "--no-prefect").code == 1
 
 
 def test_a_run_that_is_suspended_is_named_and_left_alone(stage: Stage) -> None:
@@ -267,14 +278,14 @@ def test_a_run_that_is_suspended_is_named_and_left_alone(stage: Stage) -> None:
     shown, listed, taken = (
         stage.run("show", run),
         stage.run("reconcile", "--dry-run"),
-        stage.run("reconcile", "--plain"),
+        stage.run("reconcile", "--no-prefect"),
     )
     assert f"{run} was suspended in Prefect" in shown.out
     assert "abandoned" not in shown.out
     assert "left alone: suspended in Prefect" in " ".join(listed.out.split())
     assert taken.code == 0
     assert not stage.fleet.machines["second"].installs()
-    assert stage.run("resume", run, "--plain").code == 0  # somebody goes on with it
+    assert stage.run("resume", run, "--no-prefect").code == 0  # somebody goes on with it
     assert stage.fleet.machines["second"].installs()
 
 
@@ -292,7 +303,7 @@ def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
 
     with monkeypatch.context() as patch:
         patch.setattr(stage, "ports", ports)
-        stage.run("patch", "*", "--plain", "--yes", "--wave-size", "1")
+        stage.run("patch", "*", "--no-prefect", "--yes", "--wave-size", "1")
     assert stage.fleet.machines["first"].installs()
     assert not stage.fleet.machines["second"].installs()
 
@@ -308,7 +319,7 @@ def test_what_a_suspended_run_did_is_told_and_what_it_left_is_told_as_well(
         stage.run("assess")
     assert stage.run("why", "second", "--json").json["openMaintenanceRunIds"] == [run.id]
 
-    assert stage.run("resume", run.id, "--plain").code == 3  # the first still asks for a reboot
+    assert stage.run("resume", run.id, "--no-prefect").code == 3  # the first still asks for a reboot
     after = stage.run("why", "second", "openssl").out
     assert "Installed" in after
     assert "suspended" not in after

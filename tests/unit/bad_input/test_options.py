@@ -89,9 +89,9 @@ WORDS = [
     (("plan", "web", "--only-included", "-c", "Security", "--include", "x"), "--classification"),
     (("plan", "web", "--window-start", "2027-03-28 02:30", "--zone", "Europe/Berlin"), "does not exist"),
     (("plan", "web", "--published-before", "2026-03-29 02:30", "--zone", "Europe/Berlin"), "does not exist"),
-    (("patch", "web", "--plain", "--yes", "--minutes", "0"), "--minutes"),
-    (("patch", "nobody", "--plain", "--yes"), "nobody"),
-    (("patch", "--plain", "--yes"), "scope"),
+    (("patch", "web", "--no-prefect", "--yes", "--minutes", "0"), "--minutes"),
+    (("patch", "nobody", "--no-prefect", "--yes"), "nobody"),
+    (("patch", "--no-prefect", "--yes"), "scope"),
     (("assess", "web", "--at-once", "0"), "--at-once"),
     (("assess", "web", "--at-once", "many"), "--at-once"),
     (("assess", "nobody"), "nobody"),
@@ -181,7 +181,7 @@ def test_a_run_in_the_past(stage: Stage, refused: Refused) -> None:
         refused(*words, told=told)
 
 
-@pytest.mark.parametrize("verb", [("patch", "web", "--plain", "--yes"), PLAN, ("assess", "web")])
+@pytest.mark.parametrize("verb", [("patch", "web", "--no-prefect", "--yes"), PLAN, ("assess", "web")])
 @pytest.mark.parametrize("place", ["fleet.yaml", "fleet.yaml/x", "/proc/nowhere", "~nobody-at-all/x"])
 def test_a_report_that_could_not_be_written_is_told_before_anything_is_done(
     refused: Refused, verb: tuple[str, ...], place: str
@@ -210,6 +210,6 @@ def test_an_option_given_badly_is_told_to_programs_too(stage: Stage) -> None:
 
 
 def test_a_mistyped_option_does_not_reach_the_folder(stage: Stage) -> None:
-    stage.run("patch", "web", "--plain", "--yes", "--report", "")
+    stage.run("patch", "web", "--no-prefect", "--yes", "--report", "")
     stage.run("runs", "--records", "sqlite:///~nobody-at-all/records.db")
     assert {path.name for path in Path(stage.folder).iterdir()} <= {"fleet.yaml", "records.db"}

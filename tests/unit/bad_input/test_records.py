@@ -77,7 +77,7 @@ def patched(stage: Stage, kept: dict[str, bytes]) -> Stage:
     stage.add("web", security("openssl"))
     database = stage.folder / "records.db"
     if not kept:
-        assert stage.run("patch", "*", "--plain", "--yes").code == 0
+        assert stage.run("patch", "*", "--no-prefect", "--yes").code == 0
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         kept["database"] = database.read_bytes()
@@ -126,7 +126,7 @@ def test_a_database_that_is_torn(patched: Stage, cut: int) -> None:
     database = patched.folder / "records.db"
     torn = database.read_bytes()[:cut] + b"\xff" * cut
     database.write_bytes(torn)
-    for verb in (("runs",), RUN, ("patch", "web", "--plain", "--yes")):
+    for verb in (("runs",), RUN, ("patch", "web", "--no-prefect", "--yes")):
         said = patched.run(*verb)
         assert said.code == 5
         assert said.err.count("error: ") == 1

@@ -332,7 +332,7 @@ def test_a_machine_s_words_reach_no_terminal_page_or_file_unwashed(stage: Stage,
     bad = stage.add("bad", security("../../etc/" + "x" * 20), security("openssl", fails=NASTY))
     saying("os", [{"id": NASTY, "version": NASTY, "name": NASTY}])(bad)
     place = tmp_path / "reports"
-    told = [stage.run("patch", "*", "--plain", "--yes", "--report", str(place))]
+    told = [stage.run("patch", "*", "--no-prefect", "--yes", "--report", str(place))]
     views = ((), ("--machine", "bad"), ("--log",), ("--journal",), ("--json",))
     told += [stage.run("show", "last", *more) for more in views]
     told += [stage.run(*words) for words in (("why", "bad"), ("machines",), ("updates", "--by", "machine"))]
