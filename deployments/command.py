@@ -1,7 +1,7 @@
 """The console command: the verbs of ``flows``, and those that say when and where it all runs.
 
-``flows`` knows nothing of this room, so the two meet here: each module below hangs its verbs into the one typer app
-while it is imported. All are imported for every call, so what is heavy they load inside of their functions.
+``flows`` does not import this package, so the two meet here: each module below adds its verbs to the one typer app
+when it is imported. Every call imports all of them, so their functions load what is heavy.
 """
 
 # ruff: noqa: I001, E402 - importing is what adds the verbs, and those of the flows stand first in --help

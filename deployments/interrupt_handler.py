@@ -10,7 +10,7 @@ INTERRUPTED_EXIT_CODE: Final = 130  # flows/cli/runtime/exit_codes.py has it too
 
 
 def install_interrupt_handler() -> None:
-    """Let Ctrl-C end the process at once and quietly, unless whoever started it wants it ignored."""
+    """Let Ctrl-C end the process at once and quietly, unless the parent process ignores it."""
     if threading.current_thread() is threading.main_thread() and (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):

@@ -1,4 +1,4 @@
-"""refresh_schedules: keep Prefect told of dates that its schedules can't express, and say what was changed by hand."""
+"""The flow refresh-schedules: it writes later dates of windows into Prefect, and reports other differences."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from prefect import flow
 
 from deployments.server.client import open_server_client
 from deployments.sync.model import Change
+from deployments.sync.plan import CLIENT_RETRIES, build_plan
 from flows.ports.caller import current_caller
 from flows.prefect_runtime.run_log import log_to_flow_run
 from tasks.errors import PatchError
@@ -15,11 +16,11 @@ from tasks.errors import PatchError
 def refresh_schedules(
     configurations: Path, inventory: Path | None = None, fleet: str = "default", pool: str = "fleetpatch"
 ) -> list[str]:
-    """Write later dates where Prefect is told of windows date by date, and look for what was changed by hand.
+    """Write later dates of windows into Prefect, and report what was changed by hand.
 
-    Where neither a rule nor a time zone says when windows open (a change of the clocks, an offset beyond the month),
-    Prefect is told the dates. They end; this flow goes on with them. What else differs from the configurations is not
-    touched: this run fails and names it, and `fleetpatch deploy` mends it.
+    Prefect gets a list of dates where neither a rule nor a time zone describes the windows (a change of the clocks, an
+    offset beyond the month). The list ends; this flow extends it. It changes nothing else: where other Prefect objects
+    differ from the configurations, the run fails and names them. `fleetpatch deploy` corrects them.
 
     Args:
         configurations: file or folder, on the machine that runs the flow.
@@ -33,8 +34,6 @@ def refresh_schedules(
     Raises:
         PatchError: something else differs.
     """
-    from deployments.sync.plan import CLIENT_RETRIES, build_plan
-
     log_message = log_to_flow_run(current_caller()).listener.on_message
     written: list[str] = []
 
@@ -43,13 +42,12 @@ def refresh_schedules(
         log_message(f"{change.name}: later dates")
 
     with open_server_client(CLIENT_RETRIES) as client:
-        other_changes = build_plan(client, configurations, inventory, fleet=fleet, pool=pool).extend_dates(
-            client, report_change
-        )
+        plan = build_plan(client, configurations, inventory, fleet=fleet, pool=pool, refresh_flow=refresh_schedules)
+        other_changes = plan.extend_dates(client, report_change)
     if other_changes:
         names = ", ".join(f"{change.name} ({change.action})" for change in other_changes[:10])
         raise PatchError(
-            f"{len(other_changes)} things in Prefect are not as the configurations say: {names}",
-            hint="See `fleetpatch deploy --check`, and mend them with `fleetpatch deploy`.",
+            f"{len(other_changes)} Prefect objects differ from the configurations: {names}",
+            hint="`fleetpatch deploy --check` shows the differences; `fleetpatch deploy` corrects them.",
         )
     return written

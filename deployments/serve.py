@@ -1,7 +1,7 @@
 """Offer the flows as deployments of this process: ``python -m deployments.serve``.
 
-Runs are started from the forms in the Prefect UI (or its API) and carried out here, each in a process of its own.
-Runs whose process died are looked for every few minutes, and taken up.
+The forms in the Prefect UI (or its API) start runs; each run has a process of its own here.
+Every few minutes reconcile-fleet looks for runs whose process died, and continues or settles them.
 """
 
 from pathlib import Path

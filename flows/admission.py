@@ -186,7 +186,7 @@ class _AdmissionCheck:
         why = self._origin.read_outdated_reason(self._caller.listener.on_message)
         if why:
             return AdmissionRefusal(
-                WindowStatus.REPLACED, f"the run was made before something was changed, and does not begin: {why}"
+                WindowStatus.REPLACED, f"the run was scheduled before a change and does not begin: {why}"
             )
         return SqlWindowClaims(records.database).claim_window(
             self._schedule_key, self._window.start, self._run_id, self._origin.flow_run_id, self._clock.now()
@@ -231,5 +231,5 @@ def retry_while_records_unavailable(call: Callable[[], T], caller: Caller, clock
         except RecordsUnavailable as error:
             if clock.now() >= until:
                 raise
-            caller.listener.on_message(f"holding: the records are away ({error.message})")
+            caller.listener.on_message(f"waiting: records database unavailable ({error.message})")
             clock.sleep(RETRY_SECONDS)

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.execution import execute_request
+from flows.execution import execute
 from flows.ports.caller import current_caller
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
@@ -27,7 +27,7 @@ def assess_fleet(request: AssessRequest) -> RunReport:
         FleetPatchFailed: some machine could not be assessed; its ``report`` is the whole report.
         InventoryError: the inventory or the scope can't be used.
     """
-    report = execute_request(
+    report = execute(
         request, log_to_flow_run(current_caller()), build_prefect_runner, flow_run_id=str(flow_run.get_id() or "")
     )
     failed = report.count_machines(OperationState.FAILED)

@@ -113,10 +113,10 @@ def _prune_history(records: SqlRecords, clock: Clock, caller: Caller) -> None:
     try:
         pruned = apply_retention(records, clock.now(), lambda: clock.now() < until)
     except RecordsError as error:
-        logger.warning("old history could not be forgotten: %s", error.message)
+        logger.warning("old history could not be deleted: %s", error.message)
         return
     if pruned.runs or pruned.assessments:
         caller.listener.on_message(
-            f"forgot {pruned.runs} old runs and {pruned.assessments} old assessments: "
+            f"deleted {pruned.runs} old runs and {pruned.assessments} old assessments: "
             "`fleetpatch history` shows how long they are kept"
         )

@@ -146,7 +146,7 @@ def check_machines(
 def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
     """Return what an assessment means for patching its machine. Pure: also for one from long ago."""
     if assessment.error is not None or assessment.facts is None or assessment.packages is None:
-        error = assessment.error or ErrorInfo.from_error(ProtocolViolation("the machine gave no full answer"))
+        error = assessment.error or ErrorInfo.from_error(ProtocolViolation("the machine did not answer completely"))
         return _build_failure_findings(_CHECKS_BY_ERROR_KIND.get(error.kind, "facts"), error)
     return (*_build_passed_findings("clock"), *_check_state(assessment.facts, assessment.packages))
 
@@ -179,7 +179,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     except FleetpatchError as error:
         return _build_failure_findings(_find_failed_check(error), _build_error_info(error))
     except Exception as error:  # one machine's oddity must not hide what the others said
-        logger.exception("%s: looking at it failed in a way that was not foreseen", machine.name)
+        logger.exception("%s: the check failed unexpectedly", machine.name)
         hint = "This is a fault in fleetpatch; --debug shows more."
         return _build_failure_findings(
             "facts", ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
@@ -187,7 +187,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     finally:
         transport.close()
     if run.assessment is None:
-        return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine gave no answer")))
+        return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
     return (*check_assessment(run.assessment), *own, *([_build_no_privilege_finding()] if without_rights else []))
 

@@ -1,7 +1,8 @@
 """Execute a run, or resume one: under a lease, with records that it can rely on."""
 
+import functools
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 
 from flows.composition import open_ports
@@ -21,87 +22,65 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reporting.report_directory import require_writable_directory
 
-RunnerFactory = Callable[[PatchRequest | AssessRequest, Ports], Runner]
+RunRequest = PatchRequest | AssessRequest
+RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
 
-def execute_request(
-    request: PatchRequest | AssessRequest,
+def execute(
+    run: RunRequest | str,
     caller: Caller,
     build_runner: RunnerFactory,
     *,
     ports: Ports | None = None,
     flow_run_id: str = "",
 ) -> RunReport:
-    """Do what was asked, from its beginning.
+    """Begin the run that a request asks for, or resume a run by its id. It returns at the end of the run.
+
+    A resumed run keeps its window. Machines are asked first: jobs that still run are attached to, finished ones are
+    read, boot ids are compared. Only then anything is begun. When the caller's ``stop_token`` is stopped before, the
+    run is finalized: nothing new is begun, jobs that run are watched to their end, each machine's state is recorded.
 
     Args:
-        request: what is to be done.
+        run: a request, or the id of a run, or a beginning of it that no other run has.
         caller: on whose behalf.
-        build_runner: says how the work is spread.
-        ports: the way out; the real one by default.
-        flow_run_id: Prefect's id of the run.
-
-    Raises:
-        InventoryError: the inventory or the scope can't be used.
-        RecordsError: history can't be kept.
-        ReportError: reports can't be written where the request wants them. Nothing was begun.
-    """
-    if request.report_directory is not None:
-        require_writable_directory(request.report_directory)
-    with open_ports(request, caller) if ports is None else nullcontext(ports) as run_ports:
-        request = _with_inventory_path(request, run_ports.inventory)
-        run_id = caller.run_id or build_run_id(run_ports.clock.now())
-        return _execute_with_lease(
-            request, caller, build_runner, run_ports, run_id, flow_run_id, read_resume_state=None
-        )
-
-
-def resume_execution(
-    run_id: str, caller: Caller, build_runner: RunnerFactory, *, ports: Ports | None = None, flow_run_id: str = ""
-) -> RunReport:
-    """Go on with a run that nobody carries any more, from where it was left, within its own window.
-
-    Machines are asked first: jobs that still run are attached to, finished ones are read, boot ids are compared; only
-    then is anything begun.
-
-    Args:
-        run_id: its id, or a beginning of it that no other run has.
-        caller: on whose behalf. With a ``stop_token`` that was stopped before, nothing new is begun: what runs is seen
-            to its end, and each machine's true state is recorded.
-        build_runner: says how the work is spread.
+        build_runner: returns the runner: Prefect's or the local one.
         ports: the way out; the real one by default.
         flow_run_id: Prefect's id of this attempt.
 
     Raises:
-        LeaseHeld: somebody carries it.
-        RequestError: it is over, or only looked at machines.
+        InventoryError: the inventory or the scope can't be used.
+        LeaseHeld: another process has the run to resume.
         RecordsError: there is no such run, or history can't be kept.
+        ReportError: reports can't be written where the request wants them. Nothing was begun.
+        RequestError: the run to resume is over, or only looked at machines.
     """
-    with open_records(caller.records_url) as records:
-        history = History(records)
-        run = history.find_run(run_id)
-        request = parse_recorded_request(run)
-        with open_ports(request, caller) if ports is None else nullcontext(ports) as run_ports:
-            return _execute_with_lease(
-                request,
-                caller,
-                build_runner,
-                run_ports,
-                run.id,
-                flow_run_id,
-                read_resume_state=lambda: read_resume_state(history, run.id),
-            )
+    with ExitStack() as stack:
+        request: RunRequest
+        read_state: Callable[[], ResumeState] | None = None
+        if isinstance(run, str):
+            history = History(stack.enter_context(open_records(caller.records_url)))
+            recorded_run = history.find_run(run)
+            request, run_id = parse_recorded_request(recorded_run), recorded_run.id
+            read_state = functools.partial(read_resume_state, history, run_id)
+            ports = ports or stack.enter_context(open_ports(request, caller))
+        else:
+            if run.report_directory is not None:
+                require_writable_directory(run.report_directory)
+            ports = ports or stack.enter_context(open_ports(run, caller))
+            request = _with_inventory_path(run, ports.inventory)
+            run_id = caller.run_id or build_run_id(ports.clock.now())
+        return _execute_with_lease(request, caller, build_runner, ports, run_id, flow_run_id, read_state)
 
 
-def _with_inventory_path(request: PatchRequest | AssessRequest, inventory: Inventory) -> PatchRequest | AssessRequest:
-    """Return a request that names its inventory, so that whoever resumes it elsewhere doesn't find another one."""
+def _with_inventory_path(request: RunRequest, inventory: Inventory) -> RunRequest:
+    """Return a request that names its inventory, so that a process that resumes it elsewhere finds the same one."""
     if inventory.source is None:
         return request
     return request.model_copy(update={"inventory": inventory.source.absolute()})
 
 
 def _execute_with_lease(
-    request: PatchRequest | AssessRequest,
+    request: RunRequest,
     caller: Caller,
     build_runner: RunnerFactory,
     ports: Ports,
@@ -109,28 +88,29 @@ def _execute_with_lease(
     flow_run_id: str,
     read_resume_state: Callable[[], ResumeState] | None,
 ) -> RunReport:
+    starter = find_starter_name(caller)
     with ExitStack() as stack:
         still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
         if isinstance(request, PatchRequest) and not request.dry_run:
-            holder = build_holder(find_starter_name(caller))
+            holder = build_holder(starter)
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
             ports = replace(ports, records=ports.records.with_lease(run_id, holder))
-        resume_state = (
-            read_resume_state() if read_resume_state is not None else None
-        )  # read only now that the run is ours: nobody adds to it
+        # Read only now: with the lease nobody else adds to the run.
+        resume_state = read_resume_state() if read_resume_state is not None else None
         window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())
         until = window.end if window is not None else None
-        if caller.report_errors is not None:
-            ports = replace(ports, handle_report_error=caller.report_errors.__setitem__)
         ports = replace(
-            ports, records=RetryingRecords(ports.records, ports.clock, until, ports.listener, still_holds_lease)
+            ports,
+            records=RetryingRecords(ports.records, ports.clock, until, ports.listener, still_holds_lease),
+            handle_report_error=ports.handle_report_error
+            if caller.report_errors is None
+            else caller.report_errors.__setitem__,
         )
-        runner, starter = build_runner(request, ports), find_starter_name(caller)
         fleet_run = FleetRun(
             request,
             ports,
-            runner,
+            build_runner(request, ports),
             run_id=run_id,
             flow_run_id=flow_run_id,
             started_by=starter,

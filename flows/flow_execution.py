@@ -1,24 +1,24 @@
-"""Begin, resume or recover a run inside a Prefect flow run, and return its result as the flow's state."""
+"""Begin, resume or recover a run inside a Prefect flow run. The result is that of the flow."""
 
 import functools
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import cast
 
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
-from flows.admission import AdmittedRun, RefusedRun, retry_while_records_unavailable
+from flows.admission import AdmittedRun, RefusedRun, admit_run, retry_while_records_unavailable
 from flows.engine.lease_renewer import LEASE_SECONDS
 from flows.engine.suspension import find_suspension, record_suspend_request
-from flows.execution import execute_request, resume_execution
+from flows.execution import execute
 from flows.ports.caller import Caller
+from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
-from flows.recovery.reconciliation import recover_run
 from flows.recovery.resumption import LEASE_GRACE_SECONDS, wait_for_lease_expiry
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetPatchFailed
@@ -27,56 +27,64 @@ from tasks.protocols.clock import SystemClock
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failure
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 
-def execute_in_flow(admitted: AdmittedRun, caller: Caller) -> RunReport:
-    """Carry out a run that may begin, as this flow run."""
+def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
+    """Begin the run that is asked for, or continue the run that this flow run has begun. Return the flow's result.
+
+    Raises:
+        LeaseHeld: the flow run was started again, and another process has its run.
+        RequestError: its window makes no sense.
+    """
+    earlier_run = None if request.dry_run else _find_earlier_run(request, caller)
+    if earlier_run is not None:
+        return continue_earlier_run(earlier_run, caller)
+    origin = read_flow_run_origin()
+    admission = admit_run(request, caller, origin)
+    if isinstance(admission, RefusedRun):
+        return cast_to_report(Cancelled(message=admission.refusal.reason))
+    # Prefect does not know people: whoever pressed the button, it was not the user whom the worker runs as.
+    somebody = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
+    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name or somebody)
+    return execute_in_flow(admission, caller)
+
+
+def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> RunReport:
+    """Execute a run as this flow run: begin an admitted one, recover an abandoned one, or resume one by its id.
+
+    Returns:
+        The flow's result: the report of a run that ended well or is suspended, or else a failed state that has it.
+        A caller of the flow gets FleetPatchFailed raised. Prefect shows a state with a message, and logs no traceback.
+    """
     flow_run_id = str(flow_run.get_id() or "")
-    return _run_with_signals(
-        functools.partial(execute_request, admitted.request, caller, build_prefect_runner),
-        admitted.run_id,
-        caller,
-        flow_run_id,
-    )
-
-
-def recover_in_flow(abandoned_run: AbandonedRun, caller: Caller) -> RunReport:
-    """Take up a run that was left, as part of this flow run; see ``recover_run``."""
-    caller.listener.on_message(f"run {abandoned_run.run.id} is {abandoned_run.planned_action}")
-    flow_run_id = str(flow_run.get_id() or "")
-    return _run_with_signals(
-        functools.partial(recover_run, abandoned_run, caller, build_prefect_runner),
-        abandoned_run.run.id,
-        caller,
-        flow_run_id,
-    )
-
-
-def resume_in_flow(run_id: str, caller: Caller) -> RunReport:
-    """Take up a run that the caller has named, as part of this flow run; see ``resume_execution``."""
-    flow_run_id = str(flow_run.get_id() or "")
-    return _run_with_signals(
-        functools.partial(resume_execution, run_id, caller, build_prefect_runner), run_id, caller, flow_run_id
-    )
-
-
-def _run_with_signals(body: Callable[..., RunReport], run_id: str, caller: Caller, flow_run_id: str) -> RunReport:
-    return run_with_signals(
-        functools.partial(body, flow_run_id=flow_run_id),
+    request: PatchRequest | str
+    if isinstance(run, AdmittedRun):
+        request, run_id = run.request, run.run_id
+    else:
+        request = run_id = run if isinstance(run, str) else run.run.id
+    if isinstance(run, AbandonedRun):
+        caller.listener.on_message(f"run {run_id} is {run.planned_action}")
+        run.signal_stop(caller.stop_token)
+    report = run_with_signals(
+        functools.partial(execute, request, caller, build_prefect_runner, flow_run_id=flow_run_id),
         caller.stop_token,
         functools.partial(record_stop_request, run_id, caller),
         functools.partial(record_suspend_request, run_id, caller, flow_run_id),
     )
+    if report.run.state is OperationState.IN_PROGRESS:
+        return report
+    if caller.stop_token.is_suspended:  # and nothing was left to be gone on with
+        correct_flow_run_state(flow_run_id, report.run)
+    try:
+        return _require_success(report)
+    except FleetPatchFailed as failed:
+        return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
 
 
-def build_cancelled_state(refused: RefusedRun) -> RunReport:
-    """Who called the flow gets CancelledRun raised."""
-    return cast_to_report(Cancelled(message=refused.refusal.reason))
-
-
-def find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:
+def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:
     """Return the run that this flow run had begun before it was started again; None at its first start.
 
     Prefect's own count of starts does not tell: it is not raised when a flow run that was suspended is resumed.
@@ -131,23 +139,8 @@ def continue_earlier_run(run: RunInfo, caller: Caller) -> RunReport:
         return cast_to_report(
             build_final_state(run, state_message, was_cancelled=was_flow_run_cancelled(str(flow_run.get_id() or "")))
         )
-    caller.listener.on_message(f"started again: going on with run {run.id}")
-    return to_flow_result(resume_in_flow(run.id, caller), caller)
-
-
-def to_flow_result(report: RunReport, caller: Caller) -> RunReport:
-    """Return the report of a run that has ended well, or that is suspended; else a failed state that has it.
-
-    Who called the flow gets FleetPatchFailed raised. Prefect shows a state with a message, and logs no traceback.
-    """
-    if report.run.state is OperationState.IN_PROGRESS:
-        return report
-    if caller.stop_token.is_suspended:  # and nothing was left to be gone on with
-        correct_flow_run_state(str(flow_run.get_id() or ""), report.run)
-    try:
-        return require_success(report)
-    except FleetPatchFailed as failed:
-        return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
+    caller.listener.on_message(f"started again: continuing run {run.id}")
+    return execute_in_flow(run.id, caller)
 
 
 def cast_to_report(state: object) -> RunReport:
@@ -155,7 +148,7 @@ def cast_to_report(state: object) -> RunReport:
     return cast("RunReport", state)
 
 
-def require_success(report: RunReport) -> RunReport:
+def _require_success(report: RunReport) -> RunReport:
     """Return the report of a run that has not failed.
 
     Raises:

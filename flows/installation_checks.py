@@ -90,10 +90,10 @@ def _check_records(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...
         return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
     good = Finding("records", FindingLevel.GOOD, "they can be read and written")
     if not abandoned_runs:
-        return good, Finding("runs", FindingLevel.GOOD, "none was left half-way")
+        return good, Finding("runs", FindingLevel.GOOD, "none is abandoned")
     names = ", ".join(each.run.id for each in abandoned_runs[:_MAX_NAMES])
     more = f" and {len(abandoned_runs) - _MAX_NAMES} more" if len(abandoned_runs) > _MAX_NAMES else ""
     message = f"{len(abandoned_runs)} abandoned: {names}{more}"
     return good, Finding(
-        "runs", FindingLevel.WARN, message, "fleetpatch reconcile takes them up; --dry-run only looks."
+        "runs", FindingLevel.WARN, message, "fleetpatch reconcile recovers them; --dry-run only lists them."
     )

@@ -1,13 +1,13 @@
 """Runs without Prefect: the same engine, in this process, from the same requests."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flows.execution import execute_request, resume_execution
+from flows.execution import RunRequest, execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports, ReportErrorHandler, log_report_error
 from flows.ports.report_directory import find_report_directory
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import PatchError
 from tasks.model import Outcome, RunReport, Wave
@@ -60,7 +60,7 @@ class LocalRunner:
             self._handle_report_error(report.run.id, error)
 
 
-def execute_locally(request: PatchRequest | AssessRequest, caller: Caller) -> RunReport:
+def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
     """Do what was asked, without Prefect. Report files are written where the request names a directory.
 
     Unlike the flows, it does not raise when a machine failed: the report says so.
@@ -72,25 +72,13 @@ def execute_locally(request: PatchRequest | AssessRequest, caller: Caller) -> Ru
     """
     if isinstance(request, PatchRequest):
         request.require_window()
-    return execute_request(request, caller, _build_local_runner)
+    return execute(request, caller, functools.partial(_build_local_runner, request.report_directory))
 
 
-def resume_locally(run_id: str, caller: Caller) -> RunReport:
-    """Go on with a run that nobody carries any more, without Prefect (see flows/execution.py).
-
-    Raises:
-        LeaseHeld: somebody carries it.
-        RequestError: it is over, or only looked at machines.
-        RecordsError: there is no such run, or history can't be kept.
-    """
-    return resume_execution(run_id, caller, _build_local_runner)
-
-
-def _build_local_runner(request: PatchRequest | AssessRequest, ports: Ports) -> LocalRunner:
-    return LocalRunner(request.report_directory, request.report_formats, ports.read_logs, ports.handle_report_error)
-
-
-def build_reporting_runner(request: PatchRequest | AssessRequest, ports: Ports) -> LocalRunner:
+def build_reporting_runner(request: RunRequest, ports: Ports) -> LocalRunner:
     """Return a runner without Prefect that writes the report where it was asked, or else in the user's data folder."""
-    directory = find_report_directory(request.report_directory)
+    return _build_local_runner(find_report_directory(request.report_directory), request, ports)
+
+
+def _build_local_runner(directory: Path | None, request: RunRequest, ports: Ports) -> LocalRunner:
     return LocalRunner(directory, request.report_formats, ports.read_logs, ports.handle_report_error)

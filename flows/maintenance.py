@@ -1,6 +1,5 @@
 """What is done beside the windows: download ahead of one, write a run's report again, and forget what is old."""
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -8,17 +7,9 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.admission import RefusedRun, admit_run
-from flows.flow_execution import (
-    build_cancelled_state,
-    continue_earlier_run,
-    execute_in_flow,
-    find_earlier_run,
-    to_flow_result,
-)
+from flows.flow_execution import begin_in_flow
 from flows.ports.caller import current_caller
 from flows.ports.report_directory import find_report_directory
-from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.request.base import ReportFormat
@@ -61,15 +52,7 @@ def stage_fleet(request: PatchRequest) -> RunReport:
         FleetPatchFailed: some machine could not be assessed, or has failed otherwise.
         InventoryError: the inventory or the scope can't be used.
     """
-    caller = log_to_flow_run(current_caller())
-    earlier_run = find_earlier_run(request, caller)
-    if earlier_run is not None:
-        return continue_earlier_run(earlier_run, caller)
-    admission = admit_run(build_staging_request(request), caller, read_flow_run_origin())
-    if isinstance(admission, RefusedRun):
-        return build_cancelled_state(admission)
-    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name)
-    return to_flow_result(execute_in_flow(admission, caller), caller)
+    return begin_in_flow(build_staging_request(request), log_to_flow_run(current_caller()))
 
 
 def build_staging_request(request: PatchRequest) -> PatchRequest:
@@ -146,6 +129,6 @@ def prune_records(days: Annotated[float, Field(ge=MIN_RETENTION_DAYS, le=36600)]
     caller = log_to_flow_run(current_caller())
     with open_records(caller.records_url) as records:
         pruned = prune_history(records, SystemClock().now() - timedelta(days=days))
-    done = f"{pruned.runs} runs and {pruned.assessments} assessments were forgotten: older than {days:g} days"
+    done = f"{pruned.runs} runs and {pruned.assessments} assessments were deleted: older than {days:g} days"
     caller.listener.on_message(done)
     return done

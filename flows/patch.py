@@ -1,26 +1,18 @@
 """patch_fleet: patch machines inside a window. resume_fleet: go on with a run that was left."""
 
-from dataclasses import replace
-
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.admission import RefusedRun, admit_run
 from flows.engine.suspension import find_suspension
 from flows.flow_execution import (
-    build_cancelled_state,
+    begin_in_flow,
     cast_to_report,
     continue_earlier_run,
     execute_in_flow,
-    find_earlier_run,
-    recover_in_flow,
-    resume_in_flow,
-    to_flow_result,
     wait_for_earlier_process,
 )
 from flows.ports.caller import Caller, current_caller
-from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.recovery.reconciliation import recover_if_abandoned
@@ -28,7 +20,6 @@ from flows.request.patch_request import PatchRequest
 from tasks.model import RunInfo, RunReport
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.states import UNFINISHED_RUN_STATES
 
 
@@ -63,18 +54,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
         LeaseHeld: the flow run was started again, and somebody carries its run.
         RequestError: the flow run was started again, and its run is over; or its window makes no sense.
     """
-    caller = log_to_flow_run(current_caller())
-    earlier_run = None if request.dry_run else find_earlier_run(request, caller)
-    if earlier_run is not None:
-        return continue_earlier_run(earlier_run, caller)
-    origin = read_flow_run_origin()
-    admission = admit_run(request, caller, origin)
-    if isinstance(admission, RefusedRun):
-        return build_cancelled_state(admission)
-    # Prefect does not know people: whoever pressed the button, it was not the user whom the worker runs as.
-    somebody = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
-    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name or somebody)
-    return to_flow_result(execute_in_flow(admission, caller), caller)
+    return begin_in_flow(request, log_to_flow_run(current_caller()))
 
 
 @flow(
@@ -110,12 +90,11 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
         return continue_earlier_run(run, caller)
     if not if_abandoned:
-        return to_flow_result(resume_in_flow(run.id, caller), caller)
-    flow_run_id = str(flow_run.get_id() or "")
-    report = recover_if_abandoned(run_id, caller, recover_in_flow, flow_run_id=flow_run_id)
+        return execute_in_flow(run.id, caller)
+    report = recover_if_abandoned(run_id, caller, execute_in_flow, flow_run_id=str(flow_run.get_id() or ""))
     if isinstance(report, str):
-        return _build_skipped_state(report)
-    return to_flow_result(report, caller)
+        return cast_to_report(Completed(message=f"nothing to resume: {report}"))
+    return report
 
 
 def _find_run_to_resume(run_id: str, caller: Caller) -> RunInfo:
@@ -131,7 +110,3 @@ def _find_run_to_resume(run_id: str, caller: Caller) -> RunInfo:
         ):
             wait_for_earlier_process(records, history, run, caller)
         return history.find_run(run.id)
-
-
-def _build_skipped_state(why: str) -> RunReport:
-    return cast_to_report(Completed(message=f"nothing to take up: {why}"))

@@ -66,7 +66,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         else _recover_in_process(abandoned_runs, caller)
     )
     if failed:
-        raise PatchError(f"{len(failed)} of {len(abandoned_runs)} runs could not be taken up: {'; '.join(failed)}")
+        raise PatchError(f"{len(failed)} of {len(abandoned_runs)} runs could not be recovered: {'; '.join(failed)}")
     return [left.run.id for left in abandoned_runs]
 
 
@@ -115,7 +115,8 @@ def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller
     """Take all up here; return which could not be, and why. That somebody else has taken one up is as good."""
     if abandoned_runs and deployment.get_id():
         caller.listener.on_message(
-            f"there is no deployment {RESUME_DEPLOYMENT}: runs are taken up here; `fleetpatch deploy` makes it"
+            f"there is no deployment {RESUME_DEPLOYMENT}: this flow run recovers the runs; "
+            "`fleetpatch deploy` creates it"
         )
 
     def recover(abandoned_run: AbandonedRun, run_caller: Caller) -> RunReport:

@@ -7,6 +7,7 @@ FleetpatchError                     inventory/errors.py
 │   ├── EmptyScopeError             the scope matches no machine
 │   └── HostKeyConflict             a key that must not be learned
 ├── CredentialError                 a reference that leads nowhere
+├── CannotRun                       the environment of fleetpatch itself lacks something
 └── PatchError
     ├── RequestError                a request that can't be carried out as written
     ├── TransportError
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationFailed",
     "BrokenPackages",
+    "CannotRun",
     "ConnectionLost",
     "CredentialError",
     "DeadlineExceeded",
@@ -88,6 +90,10 @@ __all__ = [
     "UnsupportedSystem",
     "WindowClosed",
 ]
+
+
+class CannotRun(FleetpatchError):
+    """fleetpatch itself can't run here: its environment lacks something."""
 
 
 class PatchError(FleetpatchError):
@@ -217,7 +223,7 @@ class LeaseHeld(PatchError):
 
     def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
         super().__init__(
-            f"run {run_id} is carried out by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
+            f"run {run_id} is executed by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
             hint="Ask that run to stop, or wait: when its process died, its lease runs out by itself.",
         )
         self.run_id = run_id

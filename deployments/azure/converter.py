@@ -1,4 +1,4 @@
-"""Azure's maintenance configurations as ours. What can't be carried over is said; nothing is dropped in silence.
+"""Azure's maintenance configurations as ours. Notes name what can't be imported.
 
 Source of the names and their meaning: the REST reference of Microsoft.Maintenance/maintenanceConfigurations
 (api-version 2023-10-01-preview) and "How to programmatically manage updates for Azure VMs". Read are a resource, a list
@@ -109,14 +109,14 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
         return
     window = _convert_window(azure_name, to_object(properties.get("maintenanceWindow")) or properties, result)
     patches = to_object(properties.get("installPatches"))
-    base: ConfigurationData = {"name": name, "description": f"Taken over from Azure's {azure_name}"}
+    base: ConfigurationData = {"name": name, "description": f"Imported from Azure's {azure_name}"}
     if tags := convert_tags(azure_name, to_object(resource.get("tags")), result):
         base["tags"] = tags
     if scope is None:
         base["enabled"] = False
         result.notes.append(
-            f"{azure_name}: switched off: which machines it is for stands in Azure's configuration assignments; "
-            f"correct `scope`, and remove `enabled: false`"
+            f"{azure_name}: disabled, because Azure's configuration assignments name its machines; correct `scope`, "
+            "and remove `enabled: false`"
         )
     _note_unsupported_properties(azure_name, properties, patches, result)
     policies: ConfigurationData = {"window": window, "reboot": _convert_reboot_setting(azure_name, patches)}
@@ -166,7 +166,7 @@ def _convert_updates(
         for system, parameters in parameters_by_system.items()
     }
     if not updates_by_system:
-        result.notes.append(f"{azure_name}: it says no updates; Critical and Security were written")
+        result.notes.append(f"{azure_name}: it selects no updates; the import selects Critical and Security")
         yield "", "", {"classifications": ["Critical", "Security"]}
     elif len(updates_by_system) == 2 and updates_by_system["linux"] == updates_by_system["windows"]:
         yield "", "", updates_by_system["linux"]
@@ -174,15 +174,16 @@ def _convert_updates(
         for system, updates in updates_by_system.items():
             yield system if len(updates_by_system) > 1 else "", f"os={system}", updates
         if len(updates_by_system) > 1:
-            result.notes.append(f"{azure_name}: became two, as it wants other updates on Linux than on Windows")
+            result.notes.append(
+                f"{azure_name}: it becomes two configurations: it selects other updates on Linux than on Windows"
+            )
 
 
 def _convert_update_selection(azure_name: str, parameters: AzureObject, result: AzureImport) -> ConfigurationData:
     for key in sorted(set(parameters) - _PATCH_PARAMETERS):
         if parameters[key]:
-            result.notes.append(
-                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over: {format_value(parameters[key])}"
-            )
+            value = format_value(parameters[key])
+            result.notes.append(f"{azure_name}: installPatches.{shorten_text(key)} can't be imported: {value}")
     selection: ConfigurationData = {"classifications": read_list(parameters, "classificationsToInclude")}
     include = read_list(parameters, "packageNameMasksToInclude") + read_kb_numbers(parameters, "kbNumbersToInclude")
     # Azure's agent looks at the name alone when it excludes.
@@ -212,19 +213,16 @@ def _note_unsupported_properties(
     flat = {*_WINDOW_PROPERTIES, "id", "name", "type", "location", "tags", "systemData", "resourceGroup"}
     for key in sorted(set(properties) - _CONVERTED_PROPERTIES - _IGNORED_PROPERTIES - flat):
         if properties[key]:
-            result.notes.append(
-                f"{azure_name}: {shorten_text(key)} can't be carried over: {format_value(properties[key])}"
-            )
+            result.notes.append(f"{azure_name}: {shorten_text(key)} can't be imported: {format_value(properties[key])}")
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS_BY_PARAMETERS_KEY}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
-            result.notes.append(
-                f"{azure_name}: installPatches.{shorten_text(key)} can't be carried over{hint}: {format_value(patches[key])}"
-            )
+            shown = format_value(patches[key])
+            result.notes.append(f"{azure_name}: installPatches.{shorten_text(key)} can't be imported{hint}: {shown}")
     for key, value in to_object(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
             result.notes.append(
-                f"{azure_name}: extensionProperties.{shorten_text(key)} can't be carried over: {format_value(value)}"
+                f"{azure_name}: extensionProperties.{shorten_text(key)} can't be imported: {format_value(value)}"
             )
 
 
@@ -242,5 +240,5 @@ def _build_unique_name(azure_name: str, result: AzureImport) -> str:
     while unique in taken or {f"{unique}-linux", f"{unique}-windows"} & taken:
         unique, number = f"{slug}-{number}", number + 1
     if unique != azure_name:
-        result.notes.append(f"{azure_name}: is called {unique!r} here")
+        result.notes.append(f"{azure_name}: its name here is {unique!r}")
     return unique

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Readers of single fields of Azure's maintenance configurations."""
 
 import re
 from datetime import datetime, timedelta
@@ -24,10 +24,12 @@ _TIME_PATTERN = re.compile(
 
 
 def read_kb_numbers(parameters: AzureObject, key: str) -> list[str]:
+    """Return the KB numbers under a key, each with its ``KB``."""
     return [f"KB{number.strip().upper().removeprefix('KB')}" for number in read_list(parameters, key)]
 
 
 def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> list[str]:
+    """Return Azure's tags as ``key=value``; note those that can't be tags here."""
     kept = []
     for key, value in tags.items():
         label = f"{key}={value}"
@@ -35,12 +37,17 @@ def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> lis
             kept.append(label)
         else:
             result.notes.append(
-                f"{azure_name}: the tag {format_value(label)} can't be carried over: it holds a blank or a sign"
+                f"{azure_name}: the tag {format_value(label)} can't be imported: it holds a blank or a sign"
             )
     return kept
 
 
 def read_time_zone(azure_name: str, window: AzureObject) -> str:
+    """Return the IANA name of a window's zone; UTC when it names none.
+
+    Raises:
+        InventoryError: there is no such zone.
+    """
     name = read_text_value(azure_name, window, "timeZone") or "UTC"
     try:
         zone = parse_time_zone(name)
@@ -83,6 +90,11 @@ def parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: Azu
 
 
 def read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
+    """Return the text under a key; empty when there is none.
+
+    Raises:
+        InventoryError: it is an expression of an ARM template.
+    """
     value = values.get(key)
     text = "" if value is None else str(value).strip()
     if text.startswith("[") and text.endswith("]"):
@@ -94,6 +106,7 @@ def read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
 
 
 def shorten_text(text: str) -> str:
+    """Return a text as a note shows it: not too long."""
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"
 
 
@@ -103,9 +116,11 @@ def format_value(value: object) -> str:
 
 
 def read_list(values: AzureObject, key: str) -> list[str]:
+    """Return the texts under a key, where Azure may have one or a list."""
     value = values.get(key) or []
     return [str(each).strip() for each in value] if isinstance(value, list) else [str(value).strip()]
 
 
 def to_object(value: object) -> AzureObject:
+    """Return a value if it is an object; else an empty one."""
     return value if isinstance(value, dict) else {}

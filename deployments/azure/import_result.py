@@ -1,4 +1,4 @@
-"""TODO."""
+"""The result of an import from Azure: configurations and notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

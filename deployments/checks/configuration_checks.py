@@ -63,7 +63,7 @@ def _check_configuration(
 def _check_request(configuration: Configuration, configurations: Configurations) -> Iterator[ConfigurationFinding]:
     form = configuration.form
     if not form.updates.classifications and not form.updates.include and not form.updates.as_in_run:
-        message = "it chooses no updates: no classifications, and none by name"
+        message = "it selects no updates: no classification and no name"
         yield ConfigurationFinding(
             configuration.name,
             FindingSeverity.BLOCKS,
@@ -73,11 +73,12 @@ def _check_request(configuration: Configuration, configurations: Configurations)
         )
     if form.reboot is not RebootPolicy.NEVER and form.reboot_reserve_minutes >= configuration.window_minutes:
         kept = format_duration(form.reboot_reserve_minutes * 60)
-        message = f"{kept} of its {format_duration(configuration.window_minutes * 60)} are kept for a reboot, so that nothing can be installed"
+        length = format_duration(configuration.window_minutes * 60)
+        message = f"the reboot reserve takes {kept} of the window's {length}: nothing can be installed"
         remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
         yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "window", message, remedy)
     if form.approval.required and not configuration.lead_minutes:
-        message = "people can approve only while its window is open: the run starts with it"
+        message = "people can approve only while its window is open: the run starts with the window"
         yield ConfigurationFinding(
             configuration.name, FindingSeverity.WARNS, "lead", message, "Give it a `lead`, such as 8h."
         )
@@ -97,7 +98,7 @@ def _check_update_source(
     names = [each.name for each in configurations.all_configurations]
     if source.startswith(_LAST_RUN_PREFIX) and source.removeprefix(_LAST_RUN_PREFIX).strip() not in names:
         source_name = source.removeprefix(_LAST_RUN_PREFIX).strip()
-        message = f"it takes over the updates of the configuration {source_name!r}, which isn't here"
+        message = f"it uses the updates of the configuration {source_name!r}, which does not exist"
         yield ConfigurationFinding(
             configuration.name,
             FindingSeverity.WARNS,
@@ -138,13 +139,11 @@ def _check_machines(
                 if len(foreign_machines) == len(machines)
                 else f"{len(foreign_machines)} of its {len(machines)} machines"
             )
-            message = (
-                f"{share} are patched by somebody else and will only be looked at: {', '.join(foreign_machines[:5])}"
-            )
+            message = f"{share} have another patch owner, and are only assessed: {', '.join(foreign_machines[:5])}"
             yield ConfigurationFinding(
                 configuration.name,
                 FindingSeverity.WARNS,
                 "scope",
                 message,
-                "Add `owner=fleetpatch` to its scope, if that is meant.",
+                "If you want that, add `owner=fleetpatch` to its scope.",
             )

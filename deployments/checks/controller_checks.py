@@ -1,6 +1,6 @@
-"""What configurations need on the machine that carries their runs out: folders, programs, functions, files.
+"""Checks of what configurations need on the machine of their worker: folders, programs, functions, files.
 
-It is looked at here: most often that is the same machine. Nothing is imported or run for that.
+The checks look at this machine: most often it is the same one. They import and run nothing.
 """
 
 import ast
@@ -19,7 +19,7 @@ from tasks.model import Hook
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.states import HookKind
 
-_OTHER_MACHINE_HINT = "Ignore this if its runs happen on another machine that has it."
+_OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has it."
 
 
 def check_controller(configurations: Configurations) -> tuple[ConfigurationFinding, ...]:
@@ -32,7 +32,7 @@ def _check_configuration(configuration: Configuration) -> Iterator[Configuration
         problem := _find_folder_problem(configuration.form.report_directory)
     ):
         message = f"reports can't be written to {str(configuration.form.report_directory)[:200]}: {problem}"
-        yield _build_warning(configuration, "report_directory", message, "Name a folder, or one that can be made.")
+        yield _build_warning(configuration, "report_directory", message, "Name a folder that exists or can be created.")
     for hook in configuration.form.hooks.to_hooks():
         if problem := _find_hook_problem(hook):
             yield _build_warning(
@@ -73,7 +73,7 @@ def _find_hook_problem(hook: Hook) -> str:
         if "/" in program and not program.startswith(("/", "~")):
             return f"{program} is a relative path, and a run starts in a folder of its own"
         if shutil.which(program) is None:
-            return f"there is no program {program} that can be run"
+            return f"there is no executable program {program}"
     return ""
 
 

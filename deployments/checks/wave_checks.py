@@ -17,7 +17,7 @@ def check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]:
         message = "`go_on_after_failed_canary` is on, but there are no canaries"
         yield _build_warning(configuration, message, "Give `canary_count` or `canary_percent`, or leave it out.")
     if waves.failure_budget_count is not None and "failure_budget_percent" in given:
-        message = "`failure_budget_percent` has no effect, since `failure_budget_count` is given"
+        message = "`failure_budget_percent` has no effect, because `failure_budget_count` is given"
         yield _build_warning(configuration, message, "Leave one of the two out.")
 
 
@@ -28,14 +28,14 @@ def check_canaries(configuration: Configuration, machine_count: int) -> Iterator
     if not canaries:
         return
     if canaries >= machine_count > 1:
-        message = f"all of its {machine_count} machines are canaries, so that they spare no other machine"
+        message = f"all of its {machine_count} machines are canaries: they protect no other machine"
         yield _build_warning(configuration, message, "Make `canary_count` or `canary_percent` smaller.")
     elif canaries < machine_count:
         failed = {OutcomeClass.FAILED: canaries}
         run, wave = OutcomeTally(machine_count, failed), OutcomeTally(canaries, failed)
         if not check_failures(policy.budget, run, wave, canary=True):
             failed_canaries = "its canary fails" if canaries == 1 else f"all of its {canaries} canaries fail"
-            message = f"when {failed_canaries}, the run goes on with the other machines: canaries decide nothing"
+            message = f"when {failed_canaries}, the run continues with the other machines: canaries have no effect"
             remedy = "Leave out `go_on_after_failed_canary`, or let fewer machines fail (`failure_budget_count`)."
             yield _build_warning(configuration, message, remedy)
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Checks of one configuration's windows: its schedule, its freezes, and when its runs start."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ _MAX_NAMES = 8
 def check_windows(
     configuration: Configuration, inventories: Inventories, now: datetime
 ) -> Iterator[ConfigurationFinding]:
+    """Give the findings about a configuration's windows, in each zone in which it has machines."""
     for zone in find_known_zones(configuration, inventories):
         schedule = configuration.build_schedule(zone)
         zone_suffix = f" ({zone})" if configuration.zone == MACHINE_ZONE else ""
@@ -55,7 +56,7 @@ def _check_freezes(configuration: Configuration, schedule: Schedule, now: dateti
     if windows and freezes and all(find_freeze(window, freezes) for window in windows):
         reason = find_freeze(windows[0], freezes)
         named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
-        message = f"freezes take away all of its {len(windows)} windows of the coming year{named}"
+        message = f"freezes cover all of its {len(windows)} windows of the coming year{named}"
         yield ConfigurationFinding(
             configuration.name, FindingSeverity.WARNS, "freezes", message, "Move the windows, or end the freezes."
         )
@@ -87,7 +88,7 @@ def _build_cancelled_run_finding(
     message = (
         f"a run takes {format_duration(run_minutes * 60)} (its lead and its window), and the next one is due "
         f"{format_duration(period.total_seconds())} after it: Prefect cancels the run of the window of "
-        f"{following.local_start:%Y-%m-%d %H:%M}, as the run before it still goes on"
+        f"{following.local_start:%Y-%m-%d %H:%M}, because the earlier run is still active"
     )
     return ConfigurationFinding(
         configuration.name, FindingSeverity.BLOCKS, "lead", message, "Make `lead` or the window shorter."
@@ -103,15 +104,15 @@ def _check_staging(
         if overlapping is not None:
             message = (
                 f"the download for the window of {window.local_start:%Y-%m-%d %H:%M} may last from "
-                f"{to_wall_time(starts, zone):%Y-%m-%d %H:%M} to {to_wall_time(ends, zone):%H:%M} and meets the window "
-                f"of {overlapping.local_start:%Y-%m-%d %H:%M}: a machine that still downloads is left alone by that window's run"
+                f"{to_wall_time(starts, zone):%Y-%m-%d %H:%M} to {to_wall_time(ends, zone):%H:%M} and overlaps the "
+                f"window of {overlapping.local_start:%Y-%m-%d %H:%M}: its run skips machines that still download"
             )
             yield ConfigurationFinding(
                 configuration.name,
                 FindingSeverity.WARNS,
                 "stage_ahead",
                 message,
-                "Let it start after that window's end.",
+                "Make `stage_ahead` shorter: begin the download after that window.",
             )
             return
 
@@ -130,7 +131,7 @@ def check_overlaps(
         others = [repr(other.second) for other in overlaps if other is not each]
         message = f"its windows overlap those of {each.second!r} on {_join_names(each.machines)}: at {shown}{often}"
         message += f"; and those of {_join_names(others, _MAX_NAMES)}" if others else ""
-        remedy = "One of the two patches such a machine, the other leaves it alone. Move one, or part their scopes."
+        remedy = "One run patches such a machine, the other skips it. Move one window, or separate the scopes."
         yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)
 
 

@@ -1,7 +1,7 @@
 """What may stand in a file of maintenance configurations: the keys, their types, and the rules of each value.
 
-Whatever a patch run can be asked is defined once, in ``flows/request/patch_request.py``; here it is taken over with its limits, its
-default and its description.
+``flows/request/patch_request.py`` defines the options of a patch run. Here they are copied, with their limits, defaults
+and descriptions.
 """
 
 import re
@@ -46,11 +46,14 @@ def _copy_request_field(name: str) -> Any:  # noqa: ANN401  # of the type that i
 
 def _validate_name(value: str) -> str:
     if not _NAME_PATTERN.fullmatch(value) or len(value) > _MAX_NAME_CHARACTERS:
-        remedy = f"Use up to {_MAX_NAME_CHARACTERS} small letters and digits, with '-', '_' or '.' between them: web-servers."
+        remedy = (
+            f"Use up to {_MAX_NAME_CHARACTERS} small letters and digits, with '-', '_' or '.' between them, "
+            "such as web-servers."
+        )
         raise build_validation_error(f"{value[:80]!r} is no usable name for a configuration", remedy)
     if value in RESERVED_NAMES:
         remedy = f"Choose another name; fleetpatch itself uses {', '.join(sorted(RESERVED_NAMES))}."
-        raise build_validation_error(f"{value!r} is what fleetpatch calls something of its own in Prefect", remedy)
+        raise build_validation_error(f"{value!r} is reserved: fleetpatch uses this name in Prefect", remedy)
     return value
 
 
@@ -145,7 +148,7 @@ class FreezeForm(StrictModel):
         for moment in (self.date, self.start, self.end):
             if moment is not None and moment.year not in _ALLOWED_YEARS:  # further away, zones have no clocks
                 raise build_validation_error(
-                    f"the year {moment.year} can't be meant",
+                    f"the year {moment.year} is out of range",
                     f"Give {_ALLOWED_YEARS.start} to {_ALLOWED_YEARS.stop - 1}.",
                 )
         return self
@@ -212,7 +215,7 @@ class ConfigurationForm(StrictModel):
     @model_validator(mode="after")
     def _require_machines(self) -> "ConfigurationForm":
         if self.scope is None and not self.machines:
-            raise build_validation_error("it says no machines", "Add `scope:` (`*` is all of them) or `machines:`.")
+            raise build_validation_error("it names no machines", "Add `scope:` (`*` is all of them) or `machines:`.")
         return self
 
 

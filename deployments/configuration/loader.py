@@ -232,12 +232,12 @@ def _check_names(configurations: Sequence[Configuration], problems: ProblemColle
                 if twin.source_location.line
                 else twin.source_location.file.name
             )
-            message = f"the configuration {one.name!r} stands here again, first in {spot}"
+            message = f"the configuration {one.name!r} is here a second time, first in {spot}"
             problems.add(one.source_location, message, "Rename or remove one of the two.")
     staging = [one.name for one in configurations if one.stage_ahead_minutes is not None]
     for one in configurations:
         if (owner := find_name_conflict(one.name, staging)) is not None:
-            message = f"{one.name!r} is what the downloads of {owner!r} are called in Prefect (`stage_ahead`)"
+            message = f"{one.name!r} is the name of the downloads of {owner!r} in Prefect (`stage_ahead`)"
             problems.add(one.source_location, message, "Choose another name for one of the two.")
 
 

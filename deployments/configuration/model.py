@@ -76,7 +76,7 @@ class Configuration:
 
     @property
     def zone(self) -> str:
-        """IANA name, or MACHINE."""
+        """IANA name, or MACHINE_ZONE."""
         return self.form.window.zone
 
     @property
@@ -136,7 +136,7 @@ class Configuration:
         """Return what a run is asked.
 
         Args:
-            zone: the zone of the window; only for MACHINE, where the scope is narrowed to that zone's machines.
+            zone: the zone of the window; only for MACHINE_ZONE, where the scope is narrowed to that zone's machines.
         """
         shared_values = {key: getattr(self.form, key) for key in SHARED_FIELDS}
         uses_machine_zones = self.zone == MACHINE_ZONE

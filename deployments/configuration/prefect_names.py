@@ -1,4 +1,4 @@
-"""Names in Prefect: which ones deploying makes by itself, so that no configuration may bear them.
+"""Names in Prefect, and those that are reserved: `fleetpatch deploy` uses them itself.
 
 Prefect tells deployments apart by their names, and fleetpatch tells schedules apart by their slugs. A configuration
 gives its name to both: the same name twice would be one thing with two meanings.
@@ -9,14 +9,14 @@ from collections.abc import Collection
 ON_DEMAND_NAME = "on-demand"
 """Name of deployments that people start."""
 SCHEDULED_NAME = "scheduled"
-"""Name of deployments that run of themselves, whatever configurations there are."""
+"""Name of deployments with a schedule that do not depend on configurations."""
 RECONCILE_SLUG = "reconcile"
 ASSESS_SLUG = "assess"
 REFRESH_SLUG = "refresh"
 """Slugs of the schedules of those."""
 
 RESERVED_NAMES = frozenset({ON_DEMAND_NAME, SCHEDULED_NAME, RECONCILE_SLUG, ASSESS_SLUG, REFRESH_SLUG})
-"""What deploying makes for itself."""
+"""Names that no configuration may have."""
 
 STAGE_SUFFIX = "-stage"
 """Tells the slug of a download's schedule from that of its run."""
@@ -39,7 +39,7 @@ def build_stage_slug(slug: str) -> str:
 
 
 def find_name_conflict(name: str, staging: Collection[str]) -> str | None:
-    """Return the configuration whose downloads bear the name of another one, or None.
+    """Return the configuration whose downloads have the name of another one, or None.
 
     Args:
         name: the other one's.

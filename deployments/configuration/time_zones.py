@@ -164,7 +164,7 @@ _ZONES_BY_LOWER_NAME = {name.lower(): zone for name, zone in WINDOWS_ZONES.items
 
 
 def parse_time_zone(text: str) -> str:
-    """Return the IANA name of a zone, or MACHINE.
+    """Return the IANA name of a zone, or MACHINE_ZONE.
 
     Args:
         text: an IANA name, a Windows name (case doesn't count), or ``machine``.

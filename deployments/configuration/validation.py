@@ -47,7 +47,7 @@ def validate_form(form: type[FormType], located: LocatedData, problems: ProblemC
 
 def _describe_error(form: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
-    if kind == "inventory":  # what fault() makes
+    if kind == "inventory":  # what build_validation_error() makes
         return str(context["message"]), str(context["hint"])
     if kind == "extra_forbidden":
         return validation.describe_unknown_key(

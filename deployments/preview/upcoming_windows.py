@@ -25,7 +25,8 @@ class UpcomingWindow:
         is_started_by_prefect: whether what Prefect is told now starts a run just then.
         is_start_past: whether that moment is over.
         freeze: what takes the window away, or None.
-        overlapping_configurations: names of configurations that have a window open at the same time on a machine of this one.
+        overlapping_configurations: names of configurations whose windows are open at the same time on a machine of this
+            one.
         is_open: whether it is open already.
     """
 
@@ -50,17 +51,18 @@ def find_upcoming_windows(
         count: so many, those that a freeze takes away included.
     """
     now = now.astimezone(UTC)
-    streams = [_iterate_windows(lane, number, now) for number, lane in enumerate(zone_schedules)]
+    streams = [_iterate_windows(zone_schedule, number, now) for number, zone_schedule in enumerate(zone_schedules)]
     merged = heapq.merge(*streams, key=lambda pair: (pair[0].start, pair[1]))
     chosen = [(zone_schedules[number], window) for (window, number), _ in zip(merged, range(count), strict=False)]
-    schedules_by_id = {id(lane): lane for lane, _ in chosen}
-    starts = {key: _find_prefect_starts(lane, now, chosen) for key, lane in schedules_by_id.items()}
+    schedules_by_id = {id(zone_schedule): zone_schedule for zone_schedule, _ in chosen}
+    starts = {key: _find_prefect_starts(zone_schedule, now, chosen) for key, zone_schedule in schedules_by_id.items()}
     others = {
-        key: [other for other in zone_schedules if find_common_machines(lane, other)]
-        for key, lane in schedules_by_id.items()
+        key: [other for other in zone_schedules if find_common_machines(zone_schedule, other)]
+        for key, zone_schedule in schedules_by_id.items()
     }
     return tuple(
-        _build_upcoming_window(lane, window, now, starts[id(lane)], others[id(lane)]) for lane, window in chosen
+        _build_upcoming_window(zone_schedule, window, now, starts[id(zone_schedule)], others[id(zone_schedule)])
+        for zone_schedule, window in chosen
     )
 
 

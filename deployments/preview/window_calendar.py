@@ -58,8 +58,8 @@ def build_calendar(
     zone_schedules = build_zone_schedules(configurations, inventories)
     if machine:
         _require_machine(inventories, machine)
-        zone_schedules = tuple(lane for lane in zone_schedules if machine in lane.machines)
-    resolved_names = {lane.configuration.name for lane in zone_schedules}
+        zone_schedules = tuple(zone_schedule for zone_schedule in zone_schedules if machine in zone_schedule.machines)
+    resolved_names = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     return WindowCalendar(
         now=now,
         machine=machine or "",
@@ -93,12 +93,12 @@ def _find_gaps(zone_schedules: Sequence[ZoneSchedule], now: datetime, machine: s
     if machine:
         yield from find_window_gaps(zone_schedules, machine, now)
         return
-    for lane in zone_schedules:
-        yield from find_window_gaps([lane], lane.configuration.name, now)
+    for zone_schedule in zone_schedules:
+        yield from find_window_gaps([zone_schedule], zone_schedule.configuration.name, now)
 
 
 def _find_unassigned_machines(zone_schedules: Sequence[ZoneSchedule], inventories: Inventories) -> Iterator[str]:
-    assigned_names = {name for lane in zone_schedules for name in lane.machines}
+    assigned_names = {name for zone_schedule in zone_schedules for name in zone_schedule.machines}
     for machine in inventories.iterate_machines():
         if machine.owner is PatchOwner.FLEETPATCH and machine.name not in assigned_names:
             yield machine.name

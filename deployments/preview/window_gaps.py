@@ -1,4 +1,4 @@
-"""TODO."""
+"""Long times in which a configuration or a machine has no window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class WindowGap:
 
 
 def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: datetime) -> tuple[WindowGap, ...]:
-    """Return the long times of the coming year in which none of some lanes has a window, freezes taken into account.
+    """Return the long times of the coming year in which none of these zone schedules has a window. Freezes count.
 
     Args:
         zone_schedules: of one configuration in one zone, or all those of one machine.
@@ -37,9 +37,11 @@ def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: dat
     """
     now = now.astimezone(UTC)
     until = now + timedelta(days=366)
-    longest = timedelta(minutes=max((lane.schedule.minutes for lane in zone_schedules), default=0))
+    longest = timedelta(minutes=max((zone_schedule.schedule.minutes for zone_schedule in zone_schedules), default=0))
     windows = sorted(
-        (w.start, w.end) for lane in zone_schedules for w in lane.find_windows(now - longest, until + LONG_GAP)
+        (w.start, w.end)
+        for zone_schedule in zone_schedules
+        for w in zone_schedule.find_windows(now - longest, until + LONG_GAP)
     )
     spans = [(now, now), *windows]
     gaps = [
@@ -53,5 +55,5 @@ def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: dat
 
 
 def _find_next_start(zone_schedules: Sequence[ZoneSchedule], moment: datetime) -> datetime | None:
-    windows = (lane.find_windows(moment, moment + SEARCH_HORIZON) for lane in zone_schedules)
+    windows = (zone_schedule.find_windows(moment, moment + SEARCH_HORIZON) for zone_schedule in zone_schedules)
     return min((each[0].start for each in windows if each), default=None)

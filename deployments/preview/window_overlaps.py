@@ -1,4 +1,4 @@
-"""TODO."""
+"""Windows of two configurations that are open at the same time on the same machines."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,14 +53,14 @@ def find_overlaps(
 
 
 def _find_shared_machines(zone_schedules: Sequence[ZoneSchedule]) -> dict[tuple[int, int], list[str]]:
-    """Return the pairs of lanes of two configurations that share machines, in order, and those machines.
+    """Return the pairs of zone schedules of two configurations that share machines, in order, and those machines.
 
-    Machines that are in the same lanes are looked at together: most of a large fleet is in few combinations of them.
+    Machines in the same zone schedules are one group: most machines of a large fleet are in few groups.
     """
     numbers: dict[tuple[Path | None, str], list[int]] = {}
-    for number, lane in enumerate(zone_schedules):
-        for name in lane.machines:
-            numbers.setdefault((lane.configuration.inventory_path, name), []).append(number)
+    for number, zone_schedule in enumerate(zone_schedules):
+        for name in zone_schedule.machines:
+            numbers.setdefault((zone_schedule.configuration.inventory_path, name), []).append(number)
     names_by_numbers: dict[tuple[int, ...], list[str]] = {}
     for (_, name), those in numbers.items():
         names_by_numbers.setdefault(tuple(those), []).append(name)
@@ -87,7 +87,7 @@ def find_common_machines(one: ZoneSchedule, other: ZoneSchedule) -> tuple[str, .
 
 
 def find_overlap_starts(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datetime]:
-    """Give the moments from which on a window of ours and one of theirs are open at once. Both are in order."""
+    """Give the moments at which a window of each list is open and the second opens. Both lists are in order."""
     first = 0
     for window in ours:
         while first < len(theirs) and theirs[first].end <= window.start:

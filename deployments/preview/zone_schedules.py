@@ -1,4 +1,4 @@
-"""Lanes: the windows of a configuration by the clocks of one zone, and the machines that go by them."""
+"""Zone schedules: the windows of a configuration by the clocks of one zone, and its machines there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ class ZoneSchedule:
 
 
 def build_zone_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
-    """Return the lanes of the configurations that are switched on.
+    """Return the zone schedules of the configurations that are switched on.
 
-    One for each machine's own zone, whose machines aren't known, has none: nobody can say when it opens.
+    A configuration for each machine's own zone has none while its machines are unknown.
     """
     return tuple(
-        lane
+        zone_schedule
         for one in configurations.enabled_configurations
-        for lane in _build_configuration_schedules(one, inventories)
+        for zone_schedule in _build_configuration_schedules(one, inventories)
     )
 
 
@@ -51,7 +51,7 @@ def _build_configuration_schedules(configuration: Configuration, inventories: In
     try:
         machines = inventories.select_machines(configuration)
     except InventoryError:
-        machines = ()  # told by findings.py, where scopes are looked at
+        machines = ()  # checks/configuration_checks.py reports it
     for machine in machines:
         by_zone.setdefault(machine.zone if configuration.zone == MACHINE_ZONE else configuration.zone, []).append(
             machine.name

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A client of the Prefect server that is configured, and the errors for what goes wrong with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from pydantic import ValidationError
 
-from flows.cli.runtime.errors import CannotRun
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
+from tasks.errors import CannotRun
 
 REQUEST_TIMEOUT_SECONDS: Final = 15.0
 
@@ -33,8 +33,8 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
     settings = get_current_settings()
     if not settings.api.url:
         raise ServerUnavailable(
-            "PREFECT_API_URL is not set: it is not known which server to ask",
-            hint="Start one with `fleetpatch server`; it says what to export.",
+            "PREFECT_API_URL is not set: the server is unknown",
+            hint="Start one with `fleetpatch server`. It prints the variable to export.",
         )
     try:
         url = httpx.URL(str(settings.api.url))
@@ -58,8 +58,8 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
         ) from error
     except ValidationError as error:
         raise ServerUnavailable(
-            f"the Prefect server at {safe_url} answers what can't be understood: {error.errors()[0]['msg']}",
-            hint="Is it of the same release as this one?",
+            f"the Prefect server at {safe_url} sends an answer that can't be read: {error.errors()[0]['msg']}",
+            hint="Install the same release of Prefect on both.",
         ) from error
 
 
@@ -72,8 +72,8 @@ def _require_healthy(answer: httpx.Response, url: str) -> None:
     if answer.content.strip() != HEALTHY_RESPONSE:
         kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]
         raise ServerUnavailable(
-            f"what answers at {url} is no Prefect server: asked for its health it answers {kind:.100}",
-            hint="Is PREFECT_API_URL right (…/api)? A proxy before the server has to pass on what is below /api.",
+            f"{url} is no Prefect server: its health check answers {kind:.100}",
+            hint="Check PREFECT_API_URL (…/api). A proxy must forward everything below /api.",
         )
 
 
@@ -81,19 +81,19 @@ def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavai
     status = error.response.status_code
     if status in {401, 403}:
         return ServerUnavailable(
-            f"the Prefect server at {url} asks for a password, and ours is not the right one",
+            f"the Prefect server at {url} needs a password, and ours is wrong",
             hint="Set PREFECT_API_AUTH_STRING=user:password to what the server has as PREFECT_SERVER_API_AUTH_STRING.",
         )
     if status in {409, 422}:
         return ServerUnavailable(
-            f"the Prefect server at {url} refuses what it was told (status {status}): {error.response.text[:500]}",
-            hint="Is it of the same release as this one?",
+            f"the Prefect server at {url} refuses a request (status {status}): {error.response.text[:500]}",
+            hint="Install the same release of Prefect on both.",
         )
     if status >= 500:
         return ServerUnavailable(
             f"the Prefect server at {url} fails (status {status})",
-            hint="Its log says why. A busy SQLite database is the usual reason: take PostgreSQL (docs/how-to/server.md).",
+            hint="Read its log. The usual reason is a busy SQLite database: use PostgreSQL (docs/how-to/server.md).",
         )
     return ServerUnavailable(
-        f"the Prefect server at {url} answers with status {status}", hint="Is PREFECT_API_URL right (…/api)?"
+        f"the Prefect server at {url} answers with status {status}", hint="Check PREFECT_API_URL (…/api)."
     )

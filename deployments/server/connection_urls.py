@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
-from flows.cli.runtime.errors import CannotRun
 from inventory.files.paths import expand_home
+from tasks.errors import CannotRun
 
 SQLITE_DRIVER: Final = "sqlite+aiosqlite"
 POSTGRESQL_DRIVER: Final = "postgresql+asyncpg"
@@ -75,7 +75,7 @@ def require_redis_url(given: str, source: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Return whether a URL carries a password; one that can't be read may."""
+    """Return whether a URL contains a password. A URL that can't be read may contain one."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -109,7 +109,5 @@ def _split_url(given: str, source: str, hint: str) -> SplitResult:
 def _build_sqlite_url(rest: str, source: str) -> str:
     path, _, options = rest.removeprefix("///").partition("?")
     if not rest.startswith("///") or not path or options or ":memory:" in path:
-        raise InvalidConnectionUrl(
-            f"{source} names no file: a server that forgets everything is of no use", hint=_DATABASE_URL_HINT
-        )
+        raise InvalidConnectionUrl(f"{source} names no file: the server would lose all data", hint=_DATABASE_URL_HINT)
     return f"{SQLITE_DRIVER}:///{expand_home(Path(path), InvalidConnectionUrl).absolute()}"

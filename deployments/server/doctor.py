@@ -1,4 +1,4 @@
-"""doctor --server: does the server do what windows need? Asks, and has what it hears judged. Changes nothing."""
+"""doctor --server: reads a snapshot of the server and checks it. Changes nothing."""
 
 from deployments.server.client import ServerUnavailable
 from deployments.server.health_checks import run_server_checks

@@ -1,4 +1,4 @@
-"""What a look at the server means for the fleet. Pure: it asks nobody, and knows no clock."""
+"""Checks of a server snapshot: what it means for the fleet. Pure: no input, no output, no clock."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -35,8 +35,8 @@ _MAX_NAMES = 5
 def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Server and client have to be of one release: what was tested together."""
     if snapshot.version == snapshot.client_version:
-        return [_build_good_finding("version", f"Prefect {snapshot.version}, as here")]
-    words = f"the server is Prefect {snapshot.version}, here is {snapshot.client_version}"
+        return [_build_good_finding("version", f"Prefect {snapshot.version} on both sides")]
+    words = f"the server has Prefect {snapshot.version}, this machine has {snapshot.client_version}"
     remedy = "Install fleetpatch of the same release on both: pip install --require-hashes -r requirements.lock"
     same_major = snapshot.version.partition(".")[0] == snapshot.client_version.partition(".")[0]
     return [Finding("version", FindingLevel.WARN if same_major else FindingLevel.BLOCK, words, remedy)]
@@ -45,66 +45,72 @@ def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
 def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """A window begins by the server's clock and ends by the worker's."""
     if snapshot.clock_skew is None:
-        return [Finding("clock", FindingLevel.WARN, "the server tells no time", "Is a proxy removing its Date header?")]
+        return [
+            Finding(
+                "clock", FindingLevel.WARN, "the server sends no time", "Check whether a proxy removes the Date header."
+            )
+        ]
     seconds = snapshot.clock_skew.total_seconds()
     if abs(snapshot.clock_skew) < CLOCK_SKEW_WARNING:
-        return [_build_good_finding("clock", "it agrees with ours")]
+        return [_build_good_finding("clock", "it agrees with this machine's")]
     level = FindingLevel.BLOCK if abs(snapshot.clock_skew) >= CLOCK_SKEW_BLOCKING else FindingLevel.WARN
     words = f"the server's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours"
-    return [Finding("clock", level, words, "Let both follow NTP: a window would begin or end at another moment.")]
+    return [Finding("clock", level, words, "Use NTP on both: otherwise windows open or close at the wrong time.")]
 
 
 def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """SQLite locks out whoever writes second; under load that stalls runs for a minute."""
+    """SQLite has one writer at a time; under load, others stall for a minute."""
     driver = str(snapshot.get_setting("server.database.driver") or "")
     if driver.startswith("postgresql"):
         return [_build_good_finding("database", "PostgreSQL")]
     if driver.startswith("sqlite"):
         workers = sum(len(_find_online_workers(snapshot, each.name)) for each in snapshot.pools)
         if workers <= 1 and is_loopback(urlsplit(snapshot.url).hostname or ""):
-            return [_build_good_finding("database", "SQLite: it does for one machine with one worker")]
-        words = "SQLite, for more than one machine: who writes second is locked out, and runs stall"
+            return [_build_good_finding("database", "SQLite: enough for one machine with one worker")]
+        words = "SQLite with more than one machine: writers lock each other out, and runs stall"
         remedy = "Move to PostgreSQL: fleetpatch server --database postgresql://… (docs/how-to/server.md)."
         return [Finding("database", FindingLevel.WARN, words, remedy)]
     remedy = "Start it with `fleetpatch server`, or set PREFECT_SERVER_DATABASE_DRIVER there."
-    return [Finding("database", FindingLevel.WARN, "the server doesn't say of which kind it is", remedy)]
+    return [Finding("database", FindingLevel.WARN, "the server does not name its kind of database", remedy)]
 
 
 def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Deployments look ready while nothing is ever scheduled: only a run that lies ahead shows that it works."""
+    """Deployments look ready although nothing is scheduled. Only a scheduled run proves that the scheduler works."""
     if not snapshot.schedule_statuses:
         return [_build_good_finding("scheduler", "no deployment has an active schedule")]
     dead = [each for each in snapshot.schedule_statuses if not each.run_count and _is_run_due(snapshot, each)]
     if not dead:
         waiting = sum(not each.run_count for each in snapshot.schedule_statuses)
-        rest = f"; {waiting} have none to come, or are too new" if waiting else ""
+        rest = f"; {waiting} have no date left, or are too new" if waiting else ""
         return [
             _build_good_finding(
-                "scheduler", f"runs lie ahead for {len(snapshot.schedule_statuses) - waiting} active schedules{rest}"
+                "scheduler", f"{len(snapshot.schedule_statuses) - waiting} active schedules have runs{rest}"
             )
         ]
     faults = [each for each in dead if each.error]
     names = _join_names([snapshot.get_deployment_name(each.deployment) for each in dead])
     if faults:
-        words = f"no run lies ahead of {names}: {faults[0].error}"
+        words = f"no run is scheduled for {names}: {faults[0].error}"
         return [Finding("scheduler", FindingLevel.BLOCK, words, "Deploy it again with a schedule that can be read.")]
-    words = f"no run lies ahead for {len(dead)} of {len(snapshot.schedule_statuses)} active schedules: {names}"
+    words = f"{len(dead)} of {len(snapshot.schedule_statuses)} active schedules have no run: {names}"
     remedy = (
-        "Its windows will not happen. Is the scheduler on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED), are "
-        "its libraries those of requirements.lock (SQLAlchemy 2.1 breaks it silently)? See the server's log."
+        "Their windows do not open. Check that the scheduler is on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED) and "
+        "has the libraries of requirements.lock (SQLAlchemy 2.1 breaks it silently). Read the server's log."
     )
     return [Finding("scheduler", FindingLevel.BLOCK, words, remedy)]
 
 
 def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Who would carry the runs out?"""
+    """Which worker or process executes the runs?"""
     managed = [each for each in snapshot.deployments if each.is_managed]
     if not managed:
-        remedy = "fleetpatch deploy puts configurations there; python -m deployments.serve offers the forms."
-        return [Finding("deployments", FindingLevel.WARN, "nothing of fleetpatch's is deployed there", remedy)]
+        remedy = (
+            "`fleetpatch deploy` makes deployments of configurations; python -m deployments.serve offers the forms."
+        )
+        return [Finding("deployments", FindingLevel.WARN, "the server has no deployment of fleetpatch", remedy)]
     pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
     found = [
-        _build_good_finding("deployments", f"{len(managed)} of fleetpatch's"),
+        _build_good_finding("deployments", f"{len(managed)} deployments of fleetpatch"),
         *(_check_pool(snapshot, name) for name in pools),
     ]
     served = [each for each in managed if not each.work_pool_name]
@@ -113,35 +119,35 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if silent:
         names = _join_names([snapshot.get_deployment_name(each) for each in silent])
-        remedy = "Start what serves them: python -m deployments.serve (fleetpatch-serve.service), or remove them."
-        found.append(Finding("served", FindingLevel.BLOCK, f"nobody serves {names}: their runs will not start", remedy))
+        remedy = "Start the process: python -m deployments.serve (fleetpatch-serve.service), or remove them."
+        found.append(
+            Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
+        )
     elif served:
-        found.append(_build_good_finding("served", f"{len(served)} deployments, by a process that is alive"))
+        found.append(_build_good_finding("served", f"a live process serves {len(served)} deployments"))
     return found
 
 
 def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """A run that only seems to go on holds its deployment's place: later windows are cancelled."""
+    """A dead run that is Running in Prefect uses its deployment's limit: Prefect cancels later runs."""
     dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
     if not dead:
-        return [_build_good_finding("running", f"{len(snapshot.running_runs)}, and somebody carries each")]
+        return [_build_good_finding("running", f"{len(snapshot.running_runs)} runs, each with a live process")]
     names = _join_names(
         [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in dead]
     )
-    words = f"{len(dead)} runs are Running in Prefect, and nobody carries them out: {names}"
-    remedy = (
-        "fleetpatch reconcile takes up what was left; then end them in the UI (Cancel), or their place stays taken."
-    )
+    words = f"{len(dead)} runs are Running in Prefect, but no process executes them: {names}"
+    remedy = "`fleetpatch reconcile` settles them. Then cancel them in the UI: they prevent later runs."
     return [Finding("running", FindingLevel.BLOCK, words, remedy)]
 
 
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Runs that should have started, and runs that were cancelled because another held their place."""
+    """Runs that should have started, and runs that Prefect cancelled because another was active."""
     found = []
     stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
     if stuck:
-        words = f"{len(stuck)} runs are stuck Pending, and keep later ones from starting: {_join_run_names(snapshot, stuck)}"
-        remedy = "Cancel or delete them in the UI, and see the worker's log for why they did not start."
+        words = f"{len(stuck)} runs stay Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
+        remedy = "Cancel or delete them in the UI. The worker's log says why they did not start."
         found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
     late = [
         each
@@ -150,24 +156,26 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if late:
         words = f"{len(late)} runs are late: {_join_run_names(snapshot, late)}"
-        remedy = "Is their worker running, and has its pool room? What starts late patches only in what is left."
+        remedy = "Check that their worker runs and its pool has room. A late run has only the rest of its window."
         found.append(Finding("late", FindingLevel.WARN, words, remedy))
     for deployment, runs in groupby(sorted(snapshot.runs_over_limit, key=_get_deployment_id), key=_get_deployment_id):
         some = list(runs)
         if len(some) > 1 or stuck:
-            words = f"{len(some)} runs of one deployment were cancelled as another held its place: {_join_run_names(snapshot, some)}"
+            names = _join_run_names(snapshot, some)
+            words = f"Prefect cancelled {len(some)} runs of one deployment, because another run was active: {names}"
             name = _find_deployment_name(snapshot, deployment) or deployment
-            remedy = f"Look for a Running or Pending run of that deployment ({name}) which is over, and end it."
+            remedy = f"Look for a dead run of that deployment ({name}) that is Running or Pending, and cancel it."
             found.append(Finding("limit", FindingLevel.WARN, words, remedy))
-    return found or [_build_good_finding("waiting", "nothing is stuck Pending, late or kept out")]
+    return found or [_build_good_finding("waiting", "no run stays Pending, is late or was cancelled by a limit")]
 
 
 def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Windows of the last days that no run had, as they are recorded."""
     if not snapshot.missed_windows:
-        return [_build_good_finding("missed", "every window of the last days that is known had its run")]
+        return [_build_good_finding("missed", "every known window of the last days had its run")]
     last = snapshot.missed_windows[-1]
-    words = f"{len(snapshot.missed_windows)} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
+    count = len(snapshot.missed_windows)
+    words = f"{count} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
     remedy = f"fleetpatch show {last.run_id}; start a run by hand with window.start, or wait for the next window."
     return [Finding("missed", FindingLevel.WARN, words, remedy)]
 
@@ -183,11 +191,11 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_waiting_runs,
     check_missed_windows,
 )
-"""Every check, in the order in which it is told. Another part of this room adds its own here."""
+"""Every check, in the order of the output."""
 
 
 def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
-    """Return what a look at the server means."""
+    """Return the findings of all checks."""
     reachable = _build_good_finding("server", f"{snapshot.url} answers")
     return (reachable, *(finding for judge in SERVER_CHECKS for finding in judge(snapshot)))
 
@@ -211,18 +219,18 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     pool = next((each for each in snapshot.pools if each.name == name), None)
     if pool is None:
         return Finding(
-            check, FindingLevel.BLOCK, "deployments name it, and it is not there", "fleetpatch deploy makes it."
+            check, FindingLevel.BLOCK, "deployments name it, and it does not exist", "`fleetpatch deploy` creates it."
         )
     if pool.is_paused:
         return Finding(check, FindingLevel.BLOCK, "it is paused", f"prefect work-pool resume {name}")
     if pool.concurrency_limit == 0:
         remedy = f"prefect work-pool clear-concurrency-limit {name}"
-        return Finding(check, FindingLevel.BLOCK, "its limit is 0: nothing starts", remedy)
+        return Finding(check, FindingLevel.BLOCK, "its limit is 0: no run starts", remedy)
     workers = snapshot.workers.get(name, ())
     beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
     if online := _find_online_workers(snapshot, name):
         return _build_good_finding(check, f"online: {_join_names([each.name for each in online])}")
-    last = f"the last was heard of {_format_age(snapshot.now - max(beats))} ago" if beats else "there never was one"
+    last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
     remedy = f"Start one: systemctl start fleetpatch-worker@{name}, or prefect worker start --pool {name}"
     return Finding(check, FindingLevel.BLOCK, f"no worker is online; {last}", remedy)
 

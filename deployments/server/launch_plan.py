@@ -1,4 +1,4 @@
-"""What `fleetpatch server` would start: its words, its environment and why. Starts nothing, and changes nothing."""
+"""The plan of `fleetpatch server`: its command, its environment and why. Starts and changes nothing."""
 
 import importlib.util
 import ipaddress
@@ -20,18 +20,17 @@ from deployments.server.connection_urls import (
     require_redis_url,
 )
 from deployments.server.loopback import is_loopback
-from flows.cli.runtime.errors import CannotRun
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.credentials import resolve_credential
 from inventory.files.paths import expand_home, find_user_directory
-from tasks.errors import RequestError
+from tasks.errors import CannotRun, RequestError
 
 HIDDEN_VALUE = "(hidden)"
 MIN_PASSWORD_CHARACTERS = 12
 TLS_ADVICE = (
-    "The API speaks plain HTTP: on a network, passwords and plans can be read on the way. Let the server stay on "
+    "The API uses plain HTTP: others on the network can read passwords and plans. Keep the server on "
     "127.0.0.1, put a reverse proxy with a certificate before it (Caddy: `fleet.example.org { reverse_proxy "
-    "127.0.0.1:4200 }`), and start with --public-url https://fleet.example.org. docs/how-to/server.md has nginx as well."
+    "127.0.0.1:4200 }`), and start with --public-url https://fleet.example.org. docs/how-to/server.md has nginx too."
 )
 _REDIS_PACKAGE_HINT = (
     "Install it beside fleetpatch: pip install --no-deps --require-hashes -r deployments/compose/redis.txt "
@@ -99,7 +98,7 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     """Work out what to start. What the environment says stands, unless an option says otherwise.
 
     Raises:
-        Refused: it would be open to others without a password, or a password was given as an argument.
+        UnsafeServerOptions: it would be open to others without a password, or an argument contains a password.
         CredentialError: a reference leads nowhere.
         CannotRun: an address can't be used, or Redis was asked for and its part of Prefect is not installed.
     """
@@ -109,7 +108,7 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     builder.set_default(
         settings.UI_DIRECTORY_VARIABLE,
         str(home / "ui"),
-        "the UI's files are unpacked here: the installation may be read-only",
+        "Prefect writes the UI's files here: the installation may be read-only",
     )
     _set_database(options, builder, home)
     if options.redis is not None:
@@ -166,7 +165,7 @@ def _resolve_option(given: str, option: str) -> str:
     """Return what an option stands for: itself, or what its reference leads to.
 
     Raises:
-        Refused: it carries a password, which everybody on the machine sees in the list of processes.
+        UnsafeServerOptions: it contains a password, which every user of the machine sees in the list of processes.
     """
     if given.startswith(("env:", "file:")):
         secret = resolve_credential(given).secret
@@ -174,9 +173,9 @@ def _resolve_option(given: str, option: str) -> str:
         return secret.reveal().strip()
     if has_password(given):
         raise UnsafeServerOptions(
-            f"{option} carries a password, and everybody on this machine can read the arguments of its programs",
-            hint=f"Put the whole URL into a variable or a file of mode 0600, and say {option} env:NAME or file:PATH; "
-            "for PostgreSQL, ~/.pgpass will do as well.",
+            f"{option} contains a password, and every user of this machine can read the arguments of programs",
+            hint=f"Put the whole URL into a variable or a file of mode 0600, and give {option} env:NAME or file:PATH. "
+            "For PostgreSQL, ~/.pgpass works too.",
         )
     return given
 
@@ -190,11 +189,12 @@ def _set_database(options: ServerOptions, builder: _EnvironmentBuilder, home: Pa
         url, source = build_database_url(given, name), "environment"
     else:
         url, source = f"{SQLITE_DRIVER}:///{home / 'prefect.db'}", "worked out"
+    builder.set(settings.DATABASE_URL_VARIABLE, url, "SQLite is for one machine; use PostgreSQL otherwise", source)
     builder.set(
-        settings.DATABASE_URL_VARIABLE, url, "SQLite does for one person's machine; PostgreSQL for all else", source
-    )
-    builder.set(
-        settings.DATABASE_DRIVER_VARIABLE, url.partition(":")[0], "so that `doctor --server` can read its kind", source
+        settings.DATABASE_DRIVER_VARIABLE,
+        url.partition(":")[0],
+        "`doctor --server` reads the kind of database here",
+        source,
     )
 
 
@@ -217,13 +217,13 @@ def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str
         )
     own = f"http://{_to_url_host(options.host)}:{options.port}"
     ui = public or own
-    builder.set_default(settings.UI_URL_VARIABLE, ui, "links in messages lead here")
+    builder.set_default(settings.UI_URL_VARIABLE, ui, "links in messages point here")
     builder.set_default(settings.UI_API_URL_VARIABLE, f"{ui}/api", "where a browser finds the API")
     origins = {ui, own} | ({f"http://localhost:{options.port}"} if is_loopback(options.host) else set())
     builder.set_default(
         settings.ALLOWED_ORIGINS_VARIABLE,
         ",".join(sorted(origins)),
-        "other web pages may not read the API by your browser",
+        "other web pages can't read the API through your browser",
     )
     exposed = not is_loopback(options.host) or (bool(public) and not is_loopback(urlsplit(public).hostname or ""))
     return builder.environment[settings.UI_URL_VARIABLE], exposed
@@ -232,15 +232,15 @@ def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str
 def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder, *, exposed: bool) -> None:
     if options.auth is not None:
         if not options.auth.startswith(("env:", "file:")):
-            raise UnsafeServerOptions("--auth is no reference: a password never stands in an argument", hint=_AUTH_HINT)
-        builder.set(
-            settings.AUTH_VARIABLE, _resolve_option(options.auth, "--auth"), "who asks has to know it", "--auth"
-        )
+            raise UnsafeServerOptions(
+                "--auth is no reference: an argument must not contain a password", hint=_AUTH_HINT
+            )
+        builder.set(settings.AUTH_VARIABLE, _resolve_option(options.auth, "--auth"), "every client needs it", "--auth")
     elif settings.AUTH_VARIABLE in builder.environment:
         builder.set(
             settings.AUTH_VARIABLE,
             builder.environment[settings.AUTH_VARIABLE].strip(),
-            "who asks has to know it",
+            "every client needs it",
             "environment",
         )
     auth = builder.environment.get(settings.AUTH_VARIABLE, "")
@@ -249,7 +249,7 @@ def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder, *, exposed: 
         return
     if not auth:
         raise UnsafeServerOptions(
-            f"whoever reaches {options.host}:{options.port} could patch and reboot the fleet: there is no password",
+            f"there is no password: everyone who reaches {options.host}:{options.port} could reboot the fleet",
             hint=f"{_AUTH_HINT} {TLS_ADVICE}",
         )
     user, colon, password = auth.partition(":")

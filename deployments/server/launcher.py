@@ -5,7 +5,7 @@ import sys
 from typing import NoReturn
 
 from deployments.server.launch_plan import LaunchPlan
-from flows.cli.runtime.errors import CannotRun
+from tasks.errors import CannotRun
 
 
 def exec_server(plan: LaunchPlan) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Asks a Prefect server how it stands. Changes nothing there."""
+"""Reads a snapshot from a Prefect server. Changes nothing there."""
 
 import asyncio
 import logging
@@ -168,7 +168,7 @@ def _find_schedule_statuses(
 
 
 def compute_next_date(schedule: ScheduleInfo, now: datetime) -> tuple[datetime | None, str]:
-    """Return a schedule's next date by Prefect's own arithmetic, and why it can't be told when it can't."""
+    """Return a schedule's next date by Prefect's own arithmetic, or None and the error."""
     try:
         rule = _SCHEDULE_ADAPTER.validate_python(dict(schedule.schedule))
         dates = asyncio.run(rule.get_dates(n=1, start=now))
@@ -215,7 +215,7 @@ def _read_running_runs(
 
 
 def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> dict[str, tuple[RunLeaseState, str]]:
-    """Return who carries each, by our own records. Where they can't be read nothing is known: doctor says so itself."""
+    """Return the lease state of each run. Without records it is unknown; doctor reports that itself."""
     if not flow_run_ids:
         return {}
     states = {}
@@ -242,7 +242,7 @@ def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> 
 
 
 def _has_recent_heartbeat(client: SyncPrefectClient, flow_run_id: str, now: datetime) -> bool:
-    """Return whether a flow run has given a sign of life lately."""
+    """Return whether a flow run sent a heartbeat lately."""
     since, until = now - HEARTBEAT_PERIOD, now + timedelta(minutes=1)
     event_filter = {
         "occurred": {"since": since.isoformat(), "until": until.isoformat()},

@@ -1,4 +1,4 @@
-"""What a Prefect server and its workers are told, so that they lose no records. Units and compose obey this table."""
+"""Settings of Prefect servers and workers, so that they lose no records. Units and compose follow this table."""
 
 from flows.prefect_api.server_settings import BATCH_SETTINGS, PrefectSetting, SettingTarget
 
@@ -9,36 +9,40 @@ PREFECT_SETTINGS = (
     PrefectSetting(
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED",
         "events,flow_runs",
-        "Old runs are removed as well as old events; else the database grows until the scheduler stalls.",
+        "Removes old runs as well as old events; otherwise the database grows until the scheduler stalls.",
     ),
     PrefectSetting(
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD",
         "7776000",
-        "Runs stay for 90 days in Prefect (seconds). fleetpatch's own records are kept apart, and longer.",
+        "Prefect keeps runs for 90 days (in seconds). fleetpatch keeps its own records longer.",
     ),
     PrefectSetting(
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD",
         "P7D",
-        "Events stay for 7 days: they are most of the database.",
+        "Prefect keeps events for 7 days: they are most of the database.",
     ),
     # Nobody is told anything.
     PrefectSetting(
-        "PREFECT_SERVER_ANALYTICS_ENABLED", "false", "Nothing is sent to Prefect's makers.", SettingTarget.BOTH
+        "PREFECT_SERVER_ANALYTICS_ENABLED", "false", "The server sends nothing to Prefect's makers.", SettingTarget.BOTH
     ),
-    PrefectSetting("PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY", "false", "Nor by flows.", SettingTarget.BOTH),
-    PrefectSetting("DO_NOT_TRACK", "1", "Nor by whatever else honours this.", SettingTarget.BOTH),
-    PrefectSetting("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false", "The UI shows your fleet, and no banners."),
+    PrefectSetting(
+        "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY", "false", "Flows send nothing either.", SettingTarget.BOTH
+    ),
+    PrefectSetting(
+        "DO_NOT_TRACK", "1", "Other programs that know this variable send nothing either.", SettingTarget.BOTH
+    ),
+    PrefectSetting("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false", "The UI shows no banners."),
     # Workers, and everything else that carries runs out.
     PrefectSetting(
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
         "30",
-        "A run says every 30 s (the least that there is) that it lives; by default only every three minutes.",
+        "A run sends a heartbeat every 30 s (the minimum); the default is three minutes.",
         SettingTarget.WORKER,
     ),
     PrefectSetting(
         "PREFECT_TASKS_DEFAULT_NO_CACHE",
         "true",
-        "A machine that is asked twice answers twice; a cached answer would be yesterday's.",
+        "Every task asks its machine; a cached answer would be old.",
         SettingTarget.WORKER,
     ),
 )
@@ -76,5 +80,5 @@ SECRET_VARIABLES = frozenset(
 
 
 def build_environment(part: SettingTarget) -> dict[str, str]:
-    """Return what a part is told, as an environment."""
+    """Return the environment of servers or of workers."""
     return {each.name: each.value for each in PREFECT_SETTINGS if each.target in {part, SettingTarget.BOTH}}

@@ -1,4 +1,4 @@
-"""Settings with which a server loses records or lets windows pass, as its own API tells them. Pure."""
+"""Checks of the settings that a server reports: those that lose records or miss windows. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ class SettingRule:
 
 
 def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Does the server keep what it is told, and does it do what windows need?"""
+    """Give a finding for each setting that loses records or misses windows."""
     if snapshot.settings is None:
-        remedy = "Is a proxy keeping /api/admin from you?"
-        return [Finding("settings", FindingLevel.WARN, "the server doesn't tell its settings", remedy)]
+        remedy = "Check whether a proxy blocks /api/admin."
+        return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]
     found = [
         Finding("settings", each.level, each.message, each.remedy)
         for each in SETTING_RULES
         if (value := snapshot.get_setting(each.path)) is not None and each.is_wrong(value)
     ]
-    return found or [Finding("settings", FindingLevel.GOOD, "none that loses records")]
+    return found or [Finding("settings", FindingLevel.GOOD, "no setting loses records")]
 
 
 def _is_batch_too_small(value: object) -> bool:
@@ -49,21 +49,21 @@ def _is_off(value: object) -> bool:
     return value is False
 
 
-_RESTART_HINT = "Start it with `fleetpatch server`, whose settings keep all (docs/how-to/server.md)."
+_RESTART_HINT = "Start it with `fleetpatch server` (docs/how-to/server.md)."
 _SERVICE_PREFIX = "PREFECT_SERVER_SERVICES"
 SETTING_RULES = (
     SettingRule(
         "server.services.scheduler.enabled",
         _is_off,
         FindingLevel.BLOCK,
-        "the scheduler is off: no window will ever begin",
+        "the scheduler is off: no window opens",
         f"Unset {_SERVICE_PREFIX}_SCHEDULER_ENABLED there, or run `prefect server services start` beside it.",
     ),
     SettingRule(
         "server.services.task_run_recorder.enabled",
         _is_off,
         FindingLevel.BLOCK,
-        "the recorder is off: no task run is kept",
+        "the recorder is off: the server keeps no task run",
         f"Unset {_SERVICE_PREFIX}_TASK_RUN_RECORDER_ENABLED there.",
     ),
     SettingRule(
@@ -84,21 +84,21 @@ SETTING_RULES = (
         "server.services.triggers.enabled",
         _is_off,
         FindingLevel.WARN,
-        "automations are off: runs that died stay Running, and nobody is told",
+        "automations are off: dead runs stay Running",
         f"Unset {_SERVICE_PREFIX}_TRIGGERS_ENABLED there.",
     ),
     SettingRule(
         "server.services.late_runs.enabled",
         _is_off,
         FindingLevel.WARN,
-        "late runs are not marked: what does not start is not seen",
+        "late runs are not marked: you do not see runs that do not start",
         f"Unset {_SERVICE_PREFIX}_LATE_RUNS_ENABLED there.",
     ),
     SettingRule(
         "server.services.event_persister.enabled",
         _is_off,
         FindingLevel.WARN,
-        "events are not kept: what a run went through is not seen",
+        "events are not kept: the history of runs is lost",
         f"Unset {_SERVICE_PREFIX}_EVENT_PERSISTER_ENABLED there.",
     ),
     SettingRule(
@@ -112,7 +112,7 @@ SETTING_RULES = (
         "server.analytics_enabled",
         lambda value: value is True,
         FindingLevel.WARN,
-        "it tells Prefect's makers how it is used",
+        "the server sends usage data to Prefect's makers",
         _RESTART_HINT,
     ),
 )

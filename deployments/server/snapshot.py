@@ -15,7 +15,7 @@ MANAGED_TAG = "fleetpatch"
 
 
 class _PrefectInfo(BaseModel):
-    """Prefect tells more than is needed here, and more with each release."""
+    """An object of Prefect's. Prefect sends more fields than are needed here, and adds some with each release."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,7 +30,7 @@ class ScheduleInfo(_PrefectInfo):
 
 
 class DeploymentInfo(_PrefectInfo):
-    """A deployment. ``last_polled``: when somebody last asked for its runs."""
+    """A deployment. ``last_polled``: when a process last asked for its runs."""
 
     id: str
     name: str
@@ -101,12 +101,12 @@ class WorkerInfo(_PrefectInfo):
 
 
 class RunLeaseState(StrEnum):
-    """Who carries a flow run out, by our own records."""
+    """Whether a process executes a flow run, by our own records."""
 
-    HELD = "held"  # somebody, who is alive
-    ABANDONED = "left"  # nobody any more
-    ENDED = "over"  # nobody: it has ended
-    UNKNOWN = "untold"  # they don't say: it only looks, or is no run of ours
+    HELD = "held"  # a live process has the lease
+    ABANDONED = "left"  # its process died
+    ENDED = "over"  # the run has ended
+    UNKNOWN = "untold"  # no lease in the records: it changes no machine, or is not ours
 
 
 @dataclass(frozen=True, slots=True)

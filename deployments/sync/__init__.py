@@ -1,1 +1,1 @@
-"""From maintenance configurations to Prefect: what should be there, what is, and how the one becomes the other."""
+"""From maintenance configurations to Prefect: desired state, actual state, and the changes between them."""

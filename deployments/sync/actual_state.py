@@ -1,4 +1,4 @@
-"""What is there in Prefect, told in our own words (model.py)."""
+"""The actual state: the objects in Prefect, as the types of model.py."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 ItemType = TypeVar("ItemType")
 PrefectJson = dict[str, Any]
-"""A thing as the server tells of it."""
+"""An object as the server sends it."""
 
 
 def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -> DeploymentSet:
-    """Return what one set of configurations has put there.
+    """Return the Prefect objects of one fleet.
 
     Args:
         client: of the server.
@@ -70,7 +70,7 @@ def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -
 def find_foreign_deployments(
     client: "SyncPrefectClient", names: Collection[str], fleet: str
 ) -> dict[str, tuple[str, Deployment]]:
-    """Return deployments that have a name of ours, and that this set of configurations has not put there.
+    """Return deployments with one of our names that do not belong to this fleet.
 
     Args:
         client: of the server.
@@ -116,7 +116,7 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
 
     for run in read_all_pages(read_page):
         expected_start = run["expected_start_time"] or run["next_scheduled_start_time"]
-        # A run that was started once is taken up where it was left, and is no longer about to begin.
+        # A run that was started once is resumed; it is not about to begin.
         if run["run_count"] == 0 and expected_start is not None and run["deployment_id"] in names:
             yield WaitingRun(
                 id=run["id"],
@@ -157,7 +157,7 @@ def build_automation_prefix(fleet: str) -> str:
 
 
 def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployment:
-    """Return a deployment as the server tells of it.
+    """Return a deployment from the server's answer.
 
     Args:
         answer: its answer, as it came: Prefect's own classes take seconds to read some hundreds.
@@ -257,7 +257,7 @@ def _to_deployment_schedule(answer: PrefectJson) -> ScheduleSpec:
 
 
 def to_automation(answer: TheirAutomation) -> Automation:
-    """Return an automation as the server tells of it."""
+    """Return an automation from the server's answer."""
     return Automation(
         name=answer.name,
         description=answer.description,

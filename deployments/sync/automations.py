@@ -1,4 +1,4 @@
-"""What the server itself looks after: runs that it would take for alive, or for about to start, for ever.
+"""Automations of the server: they crash runs that Prefect would keep in Running or Pending for ever.
 
 Prefect keeps a flow run whose process and worker died in Running, and one whose start failed half-way in Pending. Each
 holds its deployment's place, so that every later window would be cancelled. Both are set to Crashed here; our own
@@ -22,19 +22,19 @@ def build_automations(fleet: str) -> tuple[Automation, ...]:
     return (
         _build_crash_automation(
             f"{build_automation_prefix(fleet)}silent runs",
-            "A flow run that has not been heard of for ten minutes is crashed: its process is gone.",
+            "Marks a flow run as crashed after ten minutes without a heartbeat: its process is gone.",
             after="prefect.flow-run.heartbeat",
             expect=("prefect.flow-run.heartbeat", *_END_EVENTS),
             seconds=MAX_SILENT_SECONDS,
-            state_message="nothing was heard of its process for ten minutes; reconcile-fleet goes on with the run",
+            state_message="no heartbeat for ten minutes; reconcile-fleet continues the run",
         ),
         _build_crash_automation(
             f"{build_automation_prefix(fleet)}runs stuck before their start",
-            "A flow run that is pending for a quarter of an hour is crashed: it would keep later ones from starting.",
+            "Marks a flow run as crashed after 15 minutes in Pending: it would prevent later runs.",
             after="prefect.flow-run.Pending",
             expect=("prefect.flow-run.Running", *_END_EVENTS),
             seconds=MAX_PENDING_SECONDS,
-            state_message="its process did not start within a quarter of an hour",
+            state_message="its process did not start within 15 minutes",
         ),
     )
 
@@ -42,7 +42,7 @@ def build_automations(fleet: str) -> tuple[Automation, ...]:
 def _build_crash_automation(
     name: str, description: str, *, after: str, expect: tuple[str, ...], seconds: int, state_message: str
 ) -> Automation:
-    """Return an automation that crashes runs of ours for which something expected does not come."""
+    """Return an automation that crashes runs of ours when an expected event does not come."""
     return Automation(
         name=name,
         description=description,

@@ -17,7 +17,6 @@ from deployments.configuration.prefect_names import (
     REFRESH_SLUG,
     SCHEDULED_NAME,
 )
-from deployments.refresh_schedules import refresh_schedules
 from deployments.sync.model import CANCEL_NEW_LIMIT, INTERVAL_ANCHOR, Deployment, ScheduleSpec
 from flows.assess import assess_fleet
 from flows.maintenance import prune_records, report_fleet, stage_fleet
@@ -33,16 +32,13 @@ ASSESS_INTERVAL_SECONDS = 3 * 3600
 """Azure's interval for Linux machines (its older Automation Update Management: three hours)."""
 
 
-def build_builtin_deployments(
-    fleet: str, pool: str, inventory: Path | None, configurations: Path | None = None
-) -> tuple[Deployment, ...]:
-    """Return them.
+def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:
+    """Return the deployments that need no configuration.
 
     Args:
         fleet: names the set of configurations.
-        pool: the work pool that carries them; "" when a process serves them.
+        pool: the work pool that runs them; "" when a process serves them.
         inventory: of the machines that are assessed on a schedule; None: there is no such schedule.
-        configurations: whose dates Prefect is told of again and again; None: there are none.
     """
     on_demand_name, scheduled_name = (
         build_deployment_name(ON_DEMAND_NAME, fleet),
@@ -78,22 +74,32 @@ def build_builtin_deployments(
                 at_once=1,
             )
         )
-    if configurations is not None:
-        refresh_parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
-        refresh_parameters |= {"inventory": str(inventory)} if inventory is not None else {}
-        deployment_schedules = [build_interval_schedule(REFRESH_SLUG, REFRESH_INTERVAL_SECONDS)]
-        deployments.append(
-            build_deployment(
-                refresh_schedules,
-                scheduled_name,
-                fleet,
-                pool,
-                parameters=refresh_parameters,
-                schedules=deployment_schedules,
-                at_once=1,
-            )
-        )
     return tuple(deployments)
+
+
+def build_refresh_deployment(
+    refresh_flow: AnyFlow, fleet: str, pool: str, inventory: Path | None, configurations: Path
+) -> Deployment:
+    """Return the deployment that writes later dates of configurations into Prefect, every day.
+
+    Args:
+        refresh_flow: does it.
+        fleet: names the set of configurations.
+        pool: the work pool that runs it.
+        inventory: of the machines.
+        configurations: file or folder, absolute.
+    """
+    parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
+    parameters |= {"inventory": str(inventory)} if inventory is not None else {}
+    return build_deployment(
+        refresh_flow,
+        build_deployment_name(SCHEDULED_NAME, fleet),
+        fleet,
+        pool,
+        parameters=parameters,
+        schedules=[build_interval_schedule(REFRESH_SLUG, REFRESH_INTERVAL_SECONDS)],
+        at_once=1,
+    )
 
 
 def find_former_names(builtin_deployments: Sequence[Deployment], fleet: str) -> frozenset[str]:

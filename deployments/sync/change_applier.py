@@ -1,4 +1,4 @@
-"""Carry changes out in Prefect."""
+"""Make changes in Prefect."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +165,7 @@ def _put_pool(client: "SyncPrefectClient", pool: WorkPool, *, is_new: bool) -> N
         return
     actual = client.read_work_pool(pool.name)
     if actual.type != pool.kind:
-        hint = "Name another pool with --pool; `deploy` makes it."
+        hint = "Name another pool with --pool; `deploy` creates it."
         raise RequestError(f"the work pool {pool.name} is of the kind {actual.type}, not {pool.kind}", hint=hint)
     changed_fields: dict[str, Any] = {
         "is_paused": False,

@@ -1,4 +1,4 @@
-"""What should be in Prefect: a deployment for each window of each configuration, and what every fleet has."""
+"""The desired state: a deployment for each configuration and zone, and the built-in deployments."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +10,11 @@ from deployments.configuration.model import Configuration, Configurations, Sched
 from deployments.configuration.prefect_names import build_stage_slug
 from deployments.sync.automations import build_automations
 from deployments.sync.builtin_deployments import (
+    AnyFlow,
     build_builtin_deployments,
     build_deployment,
     build_interval_schedule,
+    build_refresh_deployment,
     find_former_names,
 )
 from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
@@ -36,9 +38,9 @@ from tasks.rules.calendar.time_format import format_duration
 DATE_LIST_REACH = timedelta(days=90)
 """How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
 SCHEDULE_LOOKBACK = timedelta(days=7)
-"""How far what Prefect is told reaches back: a run that waits for a worker is known by its date."""
+"""How far schedules in Prefect reach back: the date of a waiting run identifies it."""
 RULE_COMPARISON_REACH = timedelta(days=730)
-"""How far a rule is compared with what is meant by it."""
+"""How far a rule is compared with the dates of its windows."""
 MAX_CONCURRENT_RUNS = 1
 """Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
 
@@ -53,20 +55,22 @@ def build_desired_state(
     pool: str,
     inventory: Path | None,
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
+    refresh_flow: AnyFlow,
 ) -> DeploymentSet:
-    """Return what should be there.
+    """Return the Prefect objects that a fleet should have.
 
     Args:
         configurations: all of them, the disabled ones too: those stand there paused.
         inventories: by a configuration's name: its machines, where each machine's own zone counts.
         now: the present moment.
-        inventory_paths: by a configuration's name: where its inventory is. A run starts in a folder of its own, where none is
-            found, so each is told.
+        inventory_paths: by a configuration's name: where its inventory is. A run starts in a folder of its own, so each
+            request names it.
         fleet: names the set of configurations.
         pool: the work pool that carries everything.
         inventory: of the machines that are assessed on a schedule.
-        current_schedules: what Prefect was told before, by full name of the deployment and schedule slug. What still says what is
-            meant stays as it is.
+        current_schedules: what Prefect has, by full name of the deployment and schedule slug. A schedule that still
+            means the same stays as it is.
+        refresh_flow: writes later dates into Prefect.
 
     Raises:
         RequestError: two of them would have the same name.
@@ -84,7 +88,8 @@ def build_desired_state(
             current_schedules,
         )
     ]
-    builtin = build_builtin_deployments(fleet, pool, inventory, configurations.source_path.absolute())
+    refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, configurations.source_path.absolute())
+    builtin = (*build_builtin_deployments(fleet, pool, inventory), refresh)
     made = (*builtin, *window_deployments)
     _require_unique_names(made)
     return DeploymentSet(
@@ -97,7 +102,7 @@ def _require_unique_names(deployments: Sequence[Deployment]) -> None:
     if duplicate_names:
         name = duplicate_names[0].partition("/")[2]
         raise RequestError(
-            f"two deployments would be named {duplicate_names[0]}: Prefect would keep the one that comes last",
+            f"two deployments would be named {duplicate_names[0]}: Prefect would keep only the last one",
             hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
         )
 
@@ -116,7 +121,7 @@ def _build_window_deployments(
     pool: str,
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
 ) -> Iterator[Deployment]:
-    """Return the deployments of one opening: its run, and the download ahead of it where that is wanted."""
+    """Return the deployments of one scheduled request: its run, and its download ahead if it has one."""
     window_description = f"{describe_schedule(scheduled_request.schedule)}, for {configuration.scope}."
     stage_ahead_minutes = configuration.stage_ahead_minutes
     kinds = [
@@ -167,7 +172,7 @@ def build_window_schedule(
     slug: str,
     lead: timedelta,
 ) -> ScheduleSpec | None:
-    """Return an opening's windows as Prefect can be told of them, so that its runs start ``lead`` before they open.
+    """Return a schedule for Prefect, so that runs start ``lead`` before their windows open.
 
     None: no window opens any more.
     """

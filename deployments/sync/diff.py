@@ -1,4 +1,4 @@
-"""What has to be done so that what is there becomes what is wanted. Pure."""
+"""The changes that turn the actual state into the desired state. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _MAX_VALUE_CHARACTERS = 80  # characters of a value in a difference
 
 
 def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True) -> tuple[Change, ...]:
-    """Return what has to be done, in an order in which it can be: pools before deployments, what is gone last.
+    """Return the changes, in an order that works: pools before deployments, removals last.
 
     Flow runs that wait for a worker with what was asked before come first of all: any moment one may take them.
 
@@ -81,11 +81,11 @@ def find_outdated_runs(
 
 def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deployment) -> str:
     if desired.paused:
-        return "" if actual.paused else "its deployment is switched off"
+        return "" if actual.paused else "its deployment is disabled"
     outdated_fields = set(find_changed_fields(actual.parameters, desired.parameters)) - set(
         find_changed_fields(run.parameters, actual.parameters)
     )
-    return f"its deployment asks something else now ({', '.join(sorted(outdated_fields))})" if outdated_fields else ""
+    return f"its deployment has another request now ({', '.join(sorted(outdated_fields))})" if outdated_fields else ""
 
 
 def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:

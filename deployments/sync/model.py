@@ -1,7 +1,7 @@
-"""What there is in Prefect, or should be: deployments with their schedules, a work pool, automations.
+"""The Prefect objects of a fleet: deployments with their schedules, a work pool, automations.
 
-What is wanted (wanted.py) and what was found (found.py) are told in the same words, so that comparing them is a pure
-function (changes.py).
+The desired state (desired_state.py) and the actual state (actual_state.py) have the same types. So a pure function
+compares them (diff.py).
 """
 
 from collections.abc import Mapping
@@ -48,12 +48,19 @@ class ScheduleSpec:
 
     @property
     def prefect_schedule(self) -> PrefectSchedule:
-        """As Prefect is told of it."""
+        """As a schedule of Prefect's."""
         every = timedelta(seconds=self.every) if self.every is not None else None
         kind = PrefectScheduleKind.RRULE if every is None else PrefectScheduleKind.INTERVAL
         return PrefectSchedule(kind, self.rule, self.zone, None, every, self.anchor)
 
 
+FORMER_ENTRYPOINTS: Mapping[str, str] = {
+    "flows.maintenance.prune_records": "flows.upkeep.prune_records",
+    "flows.maintenance.report_fleet": "flows.upkeep.report_fleet",
+    "flows.maintenance.stage_fleet": "flows.upkeep.stage_fleet",
+    "deployments.refresh_schedules.refresh_schedules": "deployments.deploying.refresh.refresh_schedules",
+}
+"""By entrypoint: the entrypoint that deployments from before 2026-11-22 have. A deployment with it is ours."""
 DEFAULT_COMMAND_TEMPLATE = "{{ command }}"
 """How a pool's template says that processes are started as Prefect does by itself."""
 DEFAULT_START_OPTIONS: Mapping[str, object] = {
@@ -136,7 +143,7 @@ class WorkPool:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A flow run of a deployment, made and not begun.
+    """A flow run of a deployment that has not started.
 
     Attributes:
         id: Prefect's.
@@ -164,13 +171,13 @@ class WaitingRun:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSet:
-    """All of it.
+    """All Prefect objects of a fleet, desired or actual.
 
     Attributes:
         prefect_ids: Prefect's, of what was found: by kind and name.
         waiting_runs: flow runs of what was found.
         duplicate_automations: Prefect's ids of automations that are there more than once, by name.
-        former_names: full names under which earlier releases had deployments that are wanted: they go, whatever is kept.
+        former_names: full names that earlier releases gave to these deployments. They are removed in any case.
     """
 
     deployments: tuple[Deployment, ...] = ()
@@ -183,7 +190,7 @@ class DeploymentSet:
 
 
 class ChangeAction(StrEnum):
-    """What becomes of one thing."""
+    """What happens to one Prefect object."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -194,7 +201,7 @@ class ChangeAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be done with one thing, and what is different about it.
+    """One change of a Prefect object, and the differences behind it.
 
     Attributes:
         kind: "deployment", "automation", "work pool" or "flow run".

@@ -1,4 +1,4 @@
-"""Deploying from files to a server, in one object: examined first, applied when that is wanted."""
+"""The plan of a deploy: it compares configurations with a server, and makes the changes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,19 @@ from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import find_configurations, load_configurations
 from deployments.configuration.model import Configurations
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
+from deployments.sync.builtin_deployments import AnyFlow
 from deployments.sync.change_applier import apply_changes
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
 from deployments.sync.flow_run_cancellation import cancel_waiting_run
-from deployments.sync.model import Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
+from deployments.sync.model import (
+    FORMER_ENTRYPOINTS,
+    Change,
+    ChangeAction,
+    Deployment,
+    DeploymentSet,
+    ScheduleSpec,
+)
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from flows.prefect_api.tags import DEFAULT_FLEET, MANAGED_TAG, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
@@ -37,7 +45,7 @@ CLIENT_RETRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What the files want, what the server has, and what has to be done."""
+    """The desired state, the actual state, and the changes."""
 
     configurations: Configurations
     inventories: Mapping[str, Inventory]  # by a configuration's name
@@ -64,7 +72,7 @@ class SyncPlan:
         """Let nothing be changed while a configuration that is switched on can't work as it is.
 
         Args:
-            findings: see ``findings``.
+            findings: see ``find_blocking_findings``.
 
         Raises:
             RequestError: there is one, and something would be changed.
@@ -73,8 +81,8 @@ class SyncPlan:
         affected = sorted({each.configuration for each in findings if each.configuration in names})
         if affected and not self.is_up_to_date:
             raise RequestError(
-                f"nothing was changed: {', '.join(affected)} can't work as {'it is' if len(affected) == 1 else 'they are'}",
-                hint="Mend what is said above (`fleetpatch config check` says it too), or write `enabled: false`.",
+                f"nothing was changed: {', '.join(affected)} can't work as written",
+                hint="Mend the faults above (`fleetpatch config check` shows them too), or write `enabled: false`.",
             )
 
     def apply(self, client: "SyncPrefectClient", report_change: Callable[[Change], None]) -> None:
@@ -123,6 +131,7 @@ def build_plan(
     *,
     fleet: str,
     pool: str,
+    refresh_flow: AnyFlow,
     prune: bool = True,
     clock: Clock | None = None,
 ) -> SyncPlan:
@@ -134,13 +143,14 @@ def build_plan(
         inventory: of the machines; None: what a configuration names, or else where it usually is.
         fleet: names this set of configurations on the server.
         pool: the work pool.
+        refresh_flow: writes later dates into Prefect; it is one of the deployments.
         prune: whether what is not wanted any more is removed.
         clock: tells the present.
 
     Raises:
         InventoryError: the configurations or the inventory can't be used.
-        RequestError: a configuration's windows can't be told, two deployments would have one name, or somebody else
-            has a deployment of such a name.
+        RequestError: Prefect can't have a configuration's windows, two deployments would have one name, or others have
+            a deployment of such a name.
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
@@ -162,6 +172,7 @@ def build_plan(
         pool=pool,
         inventory=default_inventory,
         current_schedules=current_schedules,
+        refresh_flow=refresh_flow,
     )
     actual = _adopt_deployments(client, desired, actual, fleet)
     required_changes = find_changes(desired, actual, prune=prune)
@@ -201,7 +212,7 @@ def _adopt_deployments(
 def require_names_not_taken(
     missing: Mapping[str, Deployment], existing: Mapping[str, Deployment], fleet_name: str
 ) -> None:
-    """Refuse to take over what others have deployed: Prefect tells deployments apart by their names alone.
+    """Refuse to replace deployments of others: Prefect identifies deployments by their names alone.
 
     Args:
         missing: what is not there yet, by full name.
@@ -220,10 +231,10 @@ def require_names_not_taken(
                 f"{what} to the fleet {theirs!r} on this server, and not to {fleet_name!r}",
                 hint=f"Deploy with --fleet {theirs}, or give the configuration another name.",
             )
-        each = existing[name]
-        if MANAGED_TAG not in each.tags or each.entrypoint != missing[name].entrypoint:
+        each, entrypoint = existing[name], missing[name].entrypoint
+        if MANAGED_TAG not in each.tags or each.entrypoint not in {entrypoint, FORMER_ENTRYPOINTS.get(entrypoint)}:
             raise RequestError(
-                f"{name} is there in Prefect, and was not put there by fleetpatch",
+                f"{name} exists in Prefect, and fleetpatch did not create it",
                 hint=f"Give the configuration another name; or remove that one: prefect deployment delete '{name}'",
             )
 

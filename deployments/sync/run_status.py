@@ -1,4 +1,4 @@
-"""TODO."""
+"""How far the run of an open window is: none, waiting or started."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class RunStatus(StrEnum):
     """How far the run of a window has come."""
 
     NONE = "none"  # there is none, or it was cancelled before it began
-    WAITING = "waits"  # no worker has taken it
+    WAITING = "waits"  # no worker has started it
     STARTED = "begun"
 
 

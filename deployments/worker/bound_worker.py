@@ -1,8 +1,8 @@
-"""Prefect's process worker, bound to who has started it: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
+"""Prefect's process worker, bound to its parent: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
 
-Whoever is killed can't end its children. A worker that went on without `fleetpatch deploy --serve` would take runs that
-nobody expects to be carried out there, with code and settings that are old by then. Once its parent is gone it takes no
-more, and ends when those that it carries are over: they would die with it, as their output goes through it.
+A killed process can't end its children. A worker without its `fleetpatch deploy --serve` would start runs with old code
+and old settings, where no one expects them. So a worker whose parent is gone starts no more runs. It ends when its own
+runs are over: they would die with it, because their output goes through it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
 
     Args:
         parent: process id.
-        pool: whose runs it carries out.
+        pool: whose runs it executes.
         name: its own.
     """
     heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())
@@ -43,7 +43,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
             return runs
         if not messages:
             messages.append(
-                "What started this worker is gone: it takes no more runs, and ends with those that it carries."
+                "The parent of this worker is gone. It starts no more runs, and ends when its own runs are over."
             )
             print(messages[0], flush=True)  # noqa: T201 - as the worker itself says what it does
         if not worker.limiter.borrowed_tokens:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The deployments that ``python -m deployments.serve`` offers."""
 
 from collections.abc import Mapping
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Carry runs out on this machine: Prefect's own process worker, in our interpreter."""
+"""A worker on this machine: Prefect's own process worker, in our interpreter."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ from inventory.loader import INVENTORY_VARIABLE
 WORKER_POLL_SECONDS = 5
 """How often the worker asks for runs. Prefect's own 15 s are a good part of a short window's lead."""
 STOP_SECONDS = 15.0
-"""How long a worker that was told to end, and carries no run, may take."""
+"""How long a worker without runs may take to stop."""
 STOP_SECONDS_WITH_RUNS = 60.0
-"""The same of one that carries runs: Prefect gives each half a minute."""
+"""How long a worker with runs may take to stop: Prefect gives each run half a minute."""
 _POLL_SECONDS = 0.5
 
 
@@ -30,7 +30,7 @@ def run_worker(pool: str, inventory: Path) -> int:
     that it had started are over.
 
     Args:
-        pool: whose runs are carried out.
+        pool: whose runs the worker executes.
         inventory: of runs that name none, such as those that are started from a form: each run has a folder of its
             own, where none is found. What the environment says stands.
 
@@ -55,16 +55,16 @@ def supervise_worker(
     stop_seconds: float = STOP_SECONDS,
     stop_seconds_with_runs: float = STOP_SECONDS_WITH_RUNS,
 ) -> int:
-    """Run a worker until it ends, or until this process is told to end: then the worker is as well.
+    """Run a worker until it ends, or until this process gets a signal to stop: then stop the worker.
 
     Args:
         command: of the worker.
         environment: whole.
-        stop_seconds: how long it may take to end once it was told to, when it has no processes of its own.
-        stop_seconds_with_runs: the same when it has some.
+        stop_seconds: how long it may take to stop when it has no child processes.
+        stop_seconds_with_runs: how long it may take to stop when it has some.
 
     Returns:
-        Its exit code; 0 when it was told to end and had to be killed.
+        Its exit code; 0 when it did not stop in time and was killed.
     """
     stop_times: list[float] = []
     # Before there is a worker: a signal in between would leave it behind, to take runs with what is old by then.
@@ -85,7 +85,7 @@ def supervise_worker(
                     process.kill()
                     process.wait()
                     return 0
-            except KeyboardInterrupt:  # the terminal told the worker as well
+            except KeyboardInterrupt:  # the worker got the signal from the terminal too
                 stop_times.append(time.monotonic())
                 is_forwarded = True
     finally:

@@ -1,6 +1,6 @@
 """Approve or reject a run, and find the runs that wait. No Prefect: the records decide, whoever answers where.
 
-from flows.approval.decisions import approve_run, find_waiting_runs
+from flows.approval import approve_run, find_waiting_runs
 
 for each in find_waiting_runs():
     print(each.run.id, each.approval.expires_at, sum(len(plan.chosen) for plan in each.plans))
@@ -127,7 +127,7 @@ def _record_decision(
             _require_same_plan(records, waiting_approval, plan)
         why = find_approval_objection(parse_recorded_request(run), run.started_by, *names, answer=answer)
         if why:
-            raise RequestError(f"run {run.id}: {why}", hint="Let somebody else decide.")
+            raise RequestError(f"run {run.id}: {why}", hint="Ask another person to decide.")
         caller = sanitize_to_one_line(format_person(*names), MAX_NAME_LENGTH)
         decided = approvals.decide(
             run.id, waiting_approval.digest, answer, caller, sanitize_to_one_line(remark, MAX_REMARK_LENGTH)
@@ -186,7 +186,7 @@ def _require_same_plan(records: SqlRecords, approval: Approval, seen_digest: str
     recorded = compute_plan_digest(collect_planned_updates(History(records).read_report(approval.run_id).plans))
     if recorded != approval.digest:
         raise RequestError(
-            f"the recorded plan of run {approval.run_id} is not the one that was put up for approval",
+            f"the recorded plan of run {approval.run_id} is not the plan that waits for approval",
             hint=f"Look at it (fleetpatch show {approval.run_id}), reject it and start a new run.",
         )
     if seen_digest and not recorded.startswith(seen_digest.strip().lower()):

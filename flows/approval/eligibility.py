@@ -10,13 +10,13 @@ def find_approval_objection(
 ) -> str:
     """Return why these names of one person can't decide on a run, or "". Pure."""
     if not any(name.strip() for name in names):
-        return "whoever decides has to give a name"
+        return "a decision needs the name of a person"
     if answer is ApprovalDecision.APPROVED and (why := find_approval_deadlock(request, started_by)):
         return why
     known = started_by.strip().casefold()
     own = known and known in {name.strip().casefold() for name in names}
     if request.approval.not_by_starter and own and answer is ApprovalDecision.APPROVED:
-        return f"{started_by} started it, and whoever starts a run may not approve it"
+        return f"{started_by} started it and may not approve it"
     return ""
 
 
@@ -26,6 +26,6 @@ def find_approval_deadlock(request: PatchRequest, started_by: str) -> str:
         return ""
     by = f" (only {started_by!r})" if started_by.strip() else ""
     return (
-        f"it is not known who started it{by}, and whoever did may not approve it, so nobody can. Start it with "
-        "fleetpatch patch, let its schedule start it, or ask for it without not_by_starter"
+        f"it is not known who started it{by}, and the starter may not approve it, so no approval is possible. "
+        "Start it with fleetpatch patch, let its schedule start it, or ask for it without not_by_starter"
     )

@@ -132,7 +132,7 @@ class ApprovalGate:
             RecordsError: the records can't be used, and waiting does not help.
         """
         if not self._is_approval_needed(planned):
-            return GateDecision(notes=("approval: nobody was asked, since nothing would be changed",))
+            return GateDecision(notes=("approval: not requested, because nothing would be changed",))
         items = collect_planned_updates(planned.plans)
         if stop_token.is_stopping:  # before it came here: a run that is only settled asks nobody any more
             found = self._read_earlier_decision(planned.run.id, stop_token)
@@ -208,7 +208,7 @@ class ApprovalGate:
         try:
             self._notify(NotificationEvent.WAITING, planned)
         except Exception:
-            logger.exception("run %s: people could not be told that it waits for them", planned.run.id)
+            logger.exception("run %s: the notification that it waits for approval failed", planned.run.id)
 
     def _wait_for_decision(
         self, pending: PendingApproval, stop_token: StopToken, source: AnswerSource
@@ -246,7 +246,7 @@ class ApprovalGate:
         answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
         why = find_approval_objection(self._request, pending.planned.run.started_by, submitted.who, answer=answer)
         if why:
-            self._print_message(f"an answer was not taken: {why}")
+            self._print_message(f"an answer was not accepted: {why}")
             source.reject_answer(why)
             return None
         return submitted
@@ -266,7 +266,7 @@ class ApprovalGate:
                 return self._approvals.decide(run_id, mark, ApprovalDecision.EXPIRED, "")
             return self._approvals.find_approval(run_id)
         except RecordsUnavailable as error:
-            logger.warning("whether run %s is approved can't be read now: %s", run_id, error.message)
+            logger.warning("the approval of run %s can't be read now: %s", run_id, error.message)
             return None
 
     def _withdraw_request(self, run_id: str, mark: str, stop_token: StopToken) -> None:
@@ -278,7 +278,7 @@ class ApprovalGate:
                 run_id, mark, ApprovalDecision.EXPIRED, "", f"the run was stopped: {stop_token.reason}"
             )
         except RecordsUnavailable as error:
-            logger.warning("that run %s waits no more is not in the records: %s", run_id, error.message)
+            logger.warning("the end of run %s's wait for approval is not in the records: %s", run_id, error.message)
 
     def _retry_while_unavailable(self, call: Callable[[], T], stop_token: StopToken, until: datetime) -> T | None:
         held = False
@@ -287,7 +287,7 @@ class ApprovalGate:
                 return call()
             except RecordsUnavailable as error:
                 if not held:
-                    self._print_message(f"holding before approval: the records are away ({error.message})")
+                    self._print_message(f"waiting before approval: records database unavailable ({error.message})")
                 held = True
                 self._clock.sleep(RECORDS_POLL_SECONDS)
         return None
@@ -325,7 +325,9 @@ class ApprovalGate:
 def _build_undecided(stop_token: StopToken) -> GateDecision:
     if stop_token.is_stopping:
         return GateDecision(refusal=f"the run was stopped while it waited for approval: {stop_token.reason}")
-    return GateDecision(refusal="the records were away until the window's end, so nobody's approval could be read")
+    return GateDecision(
+        refusal="the records database was unavailable until the window's end: no approval could be read"
+    )
 
 
 def _require_window(planned: RunReport) -> Window:

@@ -58,12 +58,12 @@ WaitForDecision = Callable[[AnswerSource], Approval | None]
 class ApprovalForm(RunInput):
     """The form in Prefect's UI."""
 
-    decision: Literal["approve", "reject"] = Field(description="Let the run go on as planned, or end it.")
+    decision: Literal["approve", "reject"] = Field(description="Let the run continue as planned, or end it.")
     name: str = Field(
         min_length=1, max_length=MAX_NAME_LENGTH, description="Your name, for the records and the report."
     )
     remark: str = Field(
-        default="", max_length=MAX_REMARK_LENGTH, description="Anything that should be remembered with it."
+        default="", max_length=MAX_REMARK_LENGTH, description="A remark for the records and the report."
     )
 
 
@@ -133,7 +133,7 @@ def _build_end_state(session: _ApprovalSession) -> State[None]:
     approval, run = session.approval, session.pending.planned.run
     if approval is None:
         return Cancelled(
-            message=f"not waited for any more: {session.stop_token.reason or session.error or 'the window is over'}"
+            message=f"no longer waiting: {session.stop_token.reason or session.error or 'the window is over'}"
         )
     message = describe_approval(approval, run.window.zone if run.window else "UTC")
     match approval.decision:
@@ -199,10 +199,12 @@ class PrefectForm:
                     self._serve_form(client)
             except _PREFECT_ERRORS as error:
                 if not self._is_prefect_unreachable:
-                    logger.warning("Prefect can't be asked for an approval now: %s; the records still can", error)
+                    logger.warning(
+                        "Prefect can't show the approval form now: %s; fleetpatch approve still works", error
+                    )
                 self._is_prefect_unreachable = True
             except Exception:
-                logger.exception("the form of run %s is given up; the records still can be asked", run_id)
+                logger.exception("the approval form of run %s failed; fleetpatch approve still works", run_id)
                 return
             self._stop_event.wait(POLL_SECONDS)
 
@@ -214,7 +216,7 @@ class PrefectForm:
                 self._is_plan_published = True
             self._poll_flow_runs(client)
             if self._is_prefect_unreachable:
-                logger.info("Prefect is back: the form of run %s is looked at again", self._pending.planned.run.id)
+                logger.info("Prefect answers again: the approval form of run %s works", self._pending.planned.run.id)
                 self._is_prefect_unreachable = False
             self._stop_event.wait(POLL_SECONDS)
 
@@ -253,7 +255,7 @@ class PrefectForm:
     def _build_description(self) -> str:
         planned = self._pending.planned
         zone = planned.run.window.zone if planned.run.window else "UTC"
-        again = f"**Not taken: {escape_markdown(self._rejection_reason)}.**\n\n" if self._rejection_reason else ""
+        again = f"**Not accepted: {escape_markdown(self._rejection_reason)}.**\n\n" if self._rejection_reason else ""
         until = escape_markdown(format_moment(self._pending.expires_at, zone))
         artifacts = "The whole plan is among the artifacts of this flow run."
         return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}"
@@ -282,7 +284,7 @@ class PrefectForm:
         for each in client.read_flow_runs(flow_run_filter=same):
             self._collect_earlier_answers(client, each.id)
             if each.id != self._form_flow_run_id and (each.state is None or not each.state.is_final()):
-                client.set_flow_run_state(each.id, Cancelled(message="asked anew in another flow run"), force=True)
+                client.set_flow_run_state(each.id, Cancelled(message="asked again in another flow run"), force=True)
 
     def _collect_earlier_answers(self, client: SyncPrefectClient, earlier: UUID) -> None:
         prefix = f"paused-{self._pending.digest[:12]}-"

@@ -22,7 +22,7 @@ def describe_approval(approval: Approval, zone: str) -> str:
             return f"{approval.decision} by {approval.who} on {when}{remark}"
         case ApprovalDecision.EXPIRED:
             expired = format_moment(approval.expires_at, zone)
-            return f"not approved: {approval.remark}" if approval.remark else f"nobody approved it until {expired}"
+            return f"not approved: {approval.remark}" if approval.remark else f"no approval until {expired}"
         case ApprovalDecision.WAITING:
             return f"waits for approval until {format_moment(approval.expires_at, zone)}"
 

@@ -109,10 +109,10 @@ class RetryingRecords:
                 if self._clock.now() >= deadline:
                     raise
                 if not held:
-                    self._listener.on_message(f"holding: the records are away ({error.message})")
+                    self._listener.on_message(f"waiting: records database unavailable ({error.message})")
                 held = True
                 self._clock.sleep(RETRY_SECONDS)
                 continue
             if held:
-                self._listener.on_message("the records are back: going on")
+                self._listener.on_message("records database available again: the run continues")
             return result

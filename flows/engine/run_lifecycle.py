@@ -105,7 +105,7 @@ class RunLifecycle:
         try:
             self._ports.notify(occasion, report)
         except Exception:
-            logger.exception("run %s: people could not be told that it is %s", report.run.id, occasion)
+            logger.exception("run %s: the notification that it is %s failed", report.run.id, occasion)
 
     def notify_planned(self) -> None:
         """Tell people what is going to be done, once."""
@@ -127,14 +127,12 @@ class RunLifecycle:
             decision = self._ports.gate(self._build_report(), self._ports.stop_token)
         except RecordsError as error:
             self._stop_on_records_error(error)
-            decision = GateDecision(refusal=f"whether it may go on could not be found out: {error.message}")
+            decision = GateDecision(refusal=f"the approval could not be checked: {error.message}")
         except FleetpatchError as error:
-            decision = GateDecision(refusal=f"whether it may go on could not be found out: {error.message}")
+            decision = GateDecision(refusal=f"the approval could not be checked: {error.message}")
         except Exception as error:
-            logger.exception("run %s: whether it may go on could not be found out", self._run_context.run.id)
-            decision = GateDecision(
-                refusal=f"whether it may go on could not be found out: {type(error).__name__}: {error}"
-            )
+            logger.exception("run %s: the approval could not be checked", self._run_context.run.id)
+            decision = GateDecision(refusal=f"the approval could not be checked: {type(error).__name__}: {error}")
         self.notes = decision.notes
         return decision
 

@@ -61,7 +61,7 @@ def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason
         with open_records(caller.records_url) as records:
             record_suspension(records, run_id, JournalMark.BEFORE, SystemClock().now(), reason, flow_run_id)
     except FleetpatchError as error:
-        logger.info("that run %s was told to suspend is not in the records: %s", run_id, error.message)
+        logger.info("the suspension of run %s is not in the records: %s", run_id, error.message)
 
 
 def record_suspension(

@@ -14,7 +14,7 @@ def send_with_apprise(url: str, message: Message) -> bool:
     asset = apprise.AppriseAsset(async_mode=False, app_id="fleetpatch", app_desc="fleetpatch", app_url="")
     service = apprise.Apprise(asset=asset)
     if not service.add(url):
-        raise CredentialError("what its reference stands for is no URL that Apprise knows")
+        raise CredentialError("its reference does not lead to a URL that Apprise knows")
     kind = apprise.NotifyType.FAILURE if message.is_failure else apprise.NotifyType.INFO
     text = apprise.NotifyFormat.TEXT
     return bool(service.notify(body=message.body, title=message.title, notify_type=kind, body_format=text))

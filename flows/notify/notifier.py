@@ -96,15 +96,15 @@ class AppriseNotifier:
             if over:
                 return
             if why:
-                self._record_failure(f"{shown} was not told that the run {_describe_occasion(occasion)}: {why}")
+                self._record_failure(f"{shown} was not notified that the run {_describe_occasion(occasion)}: {why}")
 
     def _send_message(self, target: NotifyRequest, message: Message) -> str:
         """Send it, and return why that failed, or ""."""
         try:
             found = self._read_credential(_to_credential_reference(target.to))
             if found.secret is None:
-                return "its reference is no text"
-            return "" if self._send(found.secret.reveal(), message) else "the service did not take it"
+                return "its reference does not lead to text"
+            return "" if self._send(found.secret.reveal(), message) else "the service did not accept it"
         except FleetpatchError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - whatever Apprise and its services raise must not cost the run

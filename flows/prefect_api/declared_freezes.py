@@ -49,7 +49,7 @@ class DeclaredFreezes:
         except (*NO_ANSWER_ERRORS, RequestError, ValidationError) as error:
             self._retry_at = self._clock.now() + RETRY_INTERVAL
             why = type(error).__name__
-            self._print_message(f"could not ask Prefect for new freezes ({why}); those that are known hold")
+            self._print_message(f"Prefect did not return new freezes ({why}); known freezes apply")
         return self._known_freezes
 
     def _read_from_prefect(self) -> tuple[Freeze, ...]:

@@ -70,7 +70,7 @@ def find_outdated_reason(
     if not coming:
         return f"no schedule starts a run at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC any more"
     differences = [find_changed_fields(made, {**asked, **each.parameters}) for each in coming]
-    return "" if not all(differences) else f"its deployment asks something else now ({', '.join(differences[0])})"
+    return "" if not all(differences) else f"its deployment has other parameters now ({', '.join(differences[0])})"
 
 
 def find_changed_fields(made: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def read_outdated_reason(
             if time.monotonic() >= until:
                 why = type(error).__name__
                 print_message(
-                    f"could not ask Prefect whether the configuration was changed ({why}): going by what was asked"
+                    f"Prefect did not say whether the configuration changed ({why}): the run uses its own request"
                 )
                 return ""
             sleep(RETRY_SECONDS)

@@ -105,11 +105,11 @@ class ApiMonitor:
         answered = _is_api_reachable(client, self._flow_run_id)
         if not answered and self._unreachable_since is None:
             self._unreachable_since = time.monotonic()
-            logger.warning("the Prefect server does not answer; the run goes on without it, and tells when it is back")
+            logger.warning("the Prefect server does not answer; the run continues without it")
         elif answered and self._unreachable_since is not None:
             away = time.monotonic() - self._unreachable_since
             self._earlier_unreachable_seconds, self._unreachable_since = self.unreachable_seconds, None
-            logger.warning("the Prefect server answers again, after %.0f s; it is told what it did not hear", away)
+            logger.warning("the Prefect server answers again after %.0f s; it gets what it missed", away)
         return answered
 
 

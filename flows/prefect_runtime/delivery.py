@@ -44,7 +44,7 @@ class BackgroundCall:
             call()
         except BaseException as error:  # noqa: BLE001 - it is said below; Prefect's own signals are no Exceptions
             self._error = error
-            logger.warning("Prefect did not hear of %s: %s: %s", self.description, type(error).__name__, error)
+            logger.warning("Prefect did not receive %s: %s: %s", self.description, type(error).__name__, error)
         finally:
             self._finished.set()
 

@@ -66,7 +66,7 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
         flow_run_id: of the flow run that had begun the run.
         run: as it ended.
     """
-    message = f"its process was ended; run {run.id} was taken up: {run.state}"
+    message = f"its process ended; run {run.id} was resumed: {run.state}"
     with get_client(sync_client=True) as client:
         try:
             first = client.read_flow_run(UUID(flow_run_id))
@@ -93,7 +93,7 @@ def close_stale_waves(flow_run_id: UUID, own_wave_ids: Collection[UUID]) -> None
             if not _has_ended(wave) and wave.id not in own_wave_ids
         ]
         if open_waves:
-            _mark_crashed(client, open_waves, "its process was ended; another has gone on")
+            _mark_crashed(client, open_waves, "its process ended; another process continues")
 
 
 def _mark_crashed(client: SyncPrefectClient, waves: Sequence[FlowRun], message: str, *others: UUID) -> None:
@@ -124,7 +124,7 @@ def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") ->
     except ObjectNotFound:
         pass
     except NO_ANSWER_ERRORS as error:
-        logger.warning("Prefect does not hear that run %s is %s: %s", run.id, run.state, error)
+        logger.warning("Prefect did not receive that run %s is %s: %s", run.id, run.state, error)
 
 
 def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None:

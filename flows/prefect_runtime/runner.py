@@ -87,7 +87,7 @@ class PrefectRunner:
             else:
                 self._unshown_steps.append(name)
         except Exception:  # Prefect's own: what a step raises is within the state
-            logger.warning("Prefect can't show %s; it is done all the same", name, exc_info=True)
+            logger.warning("Prefect can't show %s; the run continues", name, exc_info=True)
             self._unshown_steps.append(name)
         finally:
             CURRENT_ATTEMPT.reset(token)
@@ -119,7 +119,7 @@ class PrefectRunner:
         undelivered = self._find_undelivered(report)
         if not undelivered:
             return
-        note = f"Prefect did not hear of {', '.join(undelivered)}. The records and this report are whole."
+        note = f"Prefect did not receive {', '.join(undelivered)}. The records and this report are complete."
         self._ports.listener.on_message(note)
         message = f"{report.run.message}; {note}" if report.run.message else note
         report = replace(report, run=replace(report.run, message=message))
@@ -127,7 +127,7 @@ class PrefectRunner:
         try:
             self._ports.records.save(report)
         except RecordsError as error:
-            logger.error("what Prefect did not hear of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
+            logger.error("what Prefect did not receive of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
 
     def _write_files(self, report: RunReport, logs: Mapping[str, str]) -> None:
         if self._directory is None:
@@ -163,7 +163,7 @@ class PrefectRunner:
             more = ", …" if len(steps) > MAX_NAMED_STEPS else ""
             undelivered.append(f"{len(steps)} steps ({', '.join(steps[:MAX_NAMED_STEPS])}{more})")
         if self._api_monitor.unreachable_seconds >= LOG_RETRY_SECONDS:
-            undelivered.append(f"some log lines (it was away for {self._api_monitor.unreachable_seconds:.0f} s)")
+            undelivered.append(f"some log lines (it was unavailable for {self._api_monitor.unreachable_seconds:.0f} s)")
         return undelivered
 
     def _publish_to_prefect(self, report: RunReport) -> None:

@@ -109,7 +109,7 @@ def _wait_for_end(
             except TerminationSignal as raised:
                 end_signal = end_signal or raised
             except asyncio.CancelledError:
-                logger.warning("Prefect's limit can't be kept while its server is away; the run goes on all the same")
+                logger.warning("Prefect's limit can't be renewed while its server is unavailable; the run continues")
     finally:
         signal.signal(signal.SIGTERM, handler)
 

@@ -1,0 +1,40 @@
+"""Find, resume, cancel and reconcile runs whose process is gone. The public names, without Prefect."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__all__ = [
+    "AbandonedRun",
+    "CancelRequest",
+    "ReconcileResult",
+    "cancel_run",
+    "find_abandoned_runs",
+    "left_runs",
+    "reconcile_runs",
+    "resume_run",
+]
+
+if TYPE_CHECKING:
+    from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
+    from flows.recovery.abandoned_runs import find_abandoned_runs as left_runs
+    from flows.recovery.cancellation import CancelRequest, cancel_run
+    from flows.recovery.reconciliation import ReconcileResult, reconcile_runs
+    from flows.recovery.resumption import resume_run
+else:
+    _HOMES = {
+        "AbandonedRun": ("abandoned_runs", "AbandonedRun"),
+        "find_abandoned_runs": ("abandoned_runs", "find_abandoned_runs"),
+        "CancelRequest": ("cancellation", "CancelRequest"),
+        "cancel_run": ("cancellation", "cancel_run"),
+        "ReconcileResult": ("reconciliation", "ReconcileResult"),
+        "reconcile_runs": ("reconciliation", "reconcile_runs"),
+        "resume_run": ("resumption", "resume_run"),
+        "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # the name before the renaming
+    }
+
+    def __getattr__(name: str) -> object:
+        """Load what is asked for only now: it takes a second that others save."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, attribute = _HOMES[name]
+        return getattr(import_module(f"{__name__}.{module}"), attribute)

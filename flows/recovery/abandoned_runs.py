@@ -52,6 +52,11 @@ class AbandonedRun:
             return self.wait_reason or f"stopped to the end: {self.suspension.reason}"
         return "resumed"
 
+    @property
+    def settle(self) -> str:
+        """The name of ``finalize_reason`` before the renaming."""
+        return self.finalize_reason
+
     def signal_stop(self, stop_token: StopToken) -> None:
         """Let whoever takes it up know that nothing more is to be begun, if that is so."""
         if self.finalize_reason:
@@ -107,7 +112,7 @@ def check_abandoned(history: History, leases: SqlLeases, run_id: str, now: datet
     if run.state not in UNFINISHED_RUN_STATES:
         return f"run {run.id} is over: {run.state}"
     if lease is not None and lease.is_held:
-        return f"run {run.id} is carried out by {lease.holder}"
+        return f"run {run.id} is executed by {lease.holder}"
     since = lease.until if lease is not None and lease.until is not None else run.started_at
     return _build_abandoned_run(history, run, lease, lease.holder if lease is not None else None, since, now)
 

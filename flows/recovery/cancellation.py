@@ -33,6 +33,8 @@ class CancelRequest:
         """Whether a live process carries the run out, and so reads the request."""
         return self.lease is not None and self.lease.is_held
 
+    carried = has_active_holder  # the name before the renaming
+
 
 def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = None) -> CancelRequest:
     """Ask a run to begin nothing more. Its process reads this within seconds; nothing is killed.
@@ -59,7 +61,7 @@ def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = N
         require_resumable(run)
         if run.state is OperationState.UNKNOWN:
             raise RequestError(
-                f"run {run.id} was left, and nobody carries it out any more",
+                f"run {run.id} is abandoned: no process executes it",
                 hint=f"`fleetpatch resume {run.id} --finalize` records what became of each machine.",
             )
         asked = records.leases.request_stop(run.id, find_starter_name(caller), reason)
@@ -75,4 +77,4 @@ def record_stop_request(run_id: str, caller: Caller, reason: str) -> None:
         with open_records(caller.records_url) as records:
             records.leases.request_stop(run_id, find_starter_name(caller), reason)
     except FleetpatchError as error:
-        logger.info("that run %s was told to stop is not in the records: %s", run_id, error.message)
+        logger.info("the stop request of run %s is not in the records: %s", run_id, error.message)

@@ -73,7 +73,7 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
     words += ["--flow-run", flow_run_id] if flow_run_id else []
     with log.open("ab") as out:
         subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
-    logger.info("whatever of run %s is not finished is looked after by another process; its log: %s", run_name, log)
+    logger.info("another process finishes run %s; its log: %s", run_name, log)
     return log
 
 
@@ -95,9 +95,9 @@ def finalize_run(run_name: str, *, stop: str = "", caller: Caller | None = None)
     with open_records(caller.records_url) as records:
         run = _find_run(records, run_name)
         if run is None:
-            return f"no run of {run_name} is in the records: nothing was begun"
+            return f"the records have no run {run_name}: nothing was begun"
         if not run.may_change_machines or run.state not in UNFINISHED_RUN_STATES:
-            return f"run {run.id} needs nothing: {run.state}"
+            return f"nothing to do for run {run.id}: {run.state}"
         if stop:
             _request_stop(records, run.id, caller.name or "Prefect", stop)
         abandoned_run = _wait_until_abandoned(records, run.id)
@@ -115,7 +115,7 @@ def _wait_until_abandoned(records: SqlRecords, run_id: str) -> AbandonedRun | st
     try:
         wait_for_lease_expiry(records.leases, run_id, wait_for_live_holder=True, seconds=LEASE_WAIT_SECONDS)
     except LeaseHeld as held:
-        return f"somebody else looks after it: {held.message}"
+        return f"another process has the run: {held.message}"
     return check_abandoned(History(records), records.leases, run_id, SystemClock().now())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from flows.execution import RunnerFactory, resume_execution
+from flows.execution import RunnerFactory, execute
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned, find_abandoned_runs
@@ -31,6 +31,11 @@ class ReconcileResult:
     abandoned_run: AbandonedRun
     report: RunReport | None = None
     error: FleetpatchError | None = None
+
+    @property
+    def left(self) -> AbandonedRun:
+        """The name of ``abandoned_run`` before the renaming."""
+        return self.abandoned_run
 
 
 def reconcile_runs(
@@ -69,7 +74,7 @@ def recover_runs(
         try:
             return ReconcileResult(abandoned_run, report=recover(abandoned_run, run_caller))
         except FleetpatchError as error:
-            logger.warning("run %s could not be taken up: %s", abandoned_run.run.id, error)
+            logger.warning("run %s could not be recovered: %s", abandoned_run.run.id, error)
             return ReconcileResult(abandoned_run, error=error)
 
     with ThreadPoolExecutor(len(abandoned_runs), thread_name_prefix="run") as pool:
@@ -81,7 +86,7 @@ def recover_runs(
                     _stop_all_runs(abandoned_runs, callers, caller.stop_token.reason)
         except BaseException as error:  # leaving the pool waits for the runs: they begin nothing new
             _stop_all_runs(
-                abandoned_runs, callers, f"the process that took it up was interrupted: {type(error).__name__}"
+                abandoned_runs, callers, f"the process that recovered it was interrupted: {type(error).__name__}"
             )
             raise
     return tuple(future.result() for future in futures)
@@ -97,11 +102,9 @@ def _stop_all_runs(abandoned_runs: Sequence[AbandonedRun], callers: Sequence[Cal
 def recover_run(
     abandoned_run: AbandonedRun, caller: Caller, build_runner: RunnerFactory | None = None, *, flow_run_id: str = ""
 ) -> RunReport:
-    """Take one run up that was left: see ``reconcile_runs`` for how, and ``resume_execution`` for what it raises."""
+    """Take one run up that was left: see ``reconcile_runs`` for how, and ``execute`` for what it raises."""
     abandoned_run.signal_stop(caller.stop_token)
-    return resume_execution(
-        abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id
-    )
+    return execute(abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id)
 
 
 def recover_if_abandoned(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from flows.engine.lease_renewer import LEASE_SECONDS
 from flows.engine.resume_state import require_resumable
-from flows.execution import resume_execution
+from flows.execution import execute
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from tasks.errors import LeaseHeld
@@ -48,7 +48,7 @@ def resume_run(run_id: str, *, settle: bool = False, caller: Caller | None = Non
         wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
     if settle:
         caller.stop_token.request_stop("the run is only settled")
-    return resume_execution(run.id, caller, build_reporting_runner)
+    return execute(run.id, caller, build_reporting_runner)
 
 
 def wait_for_lease_expiry(
@@ -83,6 +83,6 @@ def wait_for_lease_expiry(
         if (renewed and not wait_for_live_holder) or waited >= seconds:
             raise LeaseHeld(run_id, holder=lease.holder, until=lease.until)
         if lease is first:
-            print_message(f"run {run_id} was last carried out by {lease.holder}: waiting whether its lease runs out")
+            print_message(f"run {run_id} was last executed by {lease.holder}: waiting until its lease expires")
         clock.sleep(LEASE_POLL_SECONDS)
         lease = leases.find_lease(run_id)

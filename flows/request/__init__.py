@@ -1,0 +1,24 @@
+"""What can be asked for: the models of requests, which are also Prefect's forms and the files' keys."""
+
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.policies import (
+    ApprovalRequest,
+    FreezeRequest,
+    HookRequest,
+    HooksRequest,
+    NotifyRequest,
+)
+
+__all__ = [
+    "ApprovalRequest",
+    "AssessRequest",
+    "FreezeRequest",
+    "HookRequest",
+    "HooksRequest",
+    "NotifyRequest",
+    "PatchRequest",
+    "UpdatesRequest",
+    "WavesRequest",
+    "WindowRequest",
+]

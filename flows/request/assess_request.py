@@ -8,10 +8,10 @@ from flows.request.base import CheckedPath, ReportFormat, ScopeRequest
 class AssessRequest(ScopeRequest):
     """Look at machines; change nothing."""
 
-    refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
+    refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
     report_directory: CheckedPath | None = Field(default=None, description="Where to write a report. Empty: none.")
     report_formats: list[ReportFormat] = Field(
         default=["html", "csv", "parquet", "json"],
-        description="What the report is written as: a page, tables, or everything for programs.",
+        description="Formats of the report: a page (html), tables (csv, parquet), everything for programs (json).",
     )

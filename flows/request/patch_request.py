@@ -19,7 +19,7 @@ Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 
 
 class WindowRequest(StrictModel):
-    """When changes may be made."""
+    """When machines may be changed."""
 
     start: datetime | None = Field(
         default=None, description="When it opens; without an offset it is read in the zone below. Empty: now."
@@ -30,13 +30,13 @@ class WindowRequest(StrictModel):
         default=0,
         ge=0,
         le=7 * 24 * 60,
-        description="How long before its window a scheduled run starts: for its plan, its approval and the hooks "
-        "before it. The window opens so long after the scheduled time.",
+        description="Minutes from the scheduled start of a run to the opening of its window: time for its plan, its "
+        "approval and the hooks before the run.",
     )
 
 
 class WavesRequest(StrictModel):
-    """In what order, and when to stop going on."""
+    """In what order machines are patched, and when the run stops."""
 
     canary_count: int = Field(default=0, ge=0, le=1000, description="Machines in a first wave of their own.")
     canary_percent: float = Field(default=0, ge=0, le=100, description="The same as a share of all machines.")
@@ -57,12 +57,12 @@ class WavesRequest(StrictModel):
         title="Machines At Once",
         description="Machines worked on at the same time within a wave.",
     )
-    pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Rest between waves.")
+    pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Pause between waves, in minutes.")
     failure_budget_count: int | None = Field(
         default=None,
         ge=0,
         le=10_000,
-        description="Machines that may fail in the whole run. With more, no further machine is begun.",
+        description="Machines that may fail in the whole run. With more, no further machine starts.",
     )
     failure_budget_percent: float = Field(
         default=20,
@@ -76,13 +76,13 @@ class WavesRequest(StrictModel):
         ge=0,
         le=100,
         description="Share of all machines that may be unreachable, rounded down. They don't count as failed. With "
-        "more, no further machine is begun.",
+        "more, no further machine starts.",
     )
     go_on_after_failed_canary: bool = Field(
         default=False,
         title="Go On After A Failed Canary",
-        description="Count failed canaries as other machines are. Else no further machine is begun once a canary has "
-        "failed, however many may fail.",
+        description="Count failed canaries like other machines. Otherwise no further machine starts after a canary "
+        "failed.",
     )
     keep_locations_apart: bool = Field(default=False, description="Never patch two locations in the same wave.")
 
@@ -104,7 +104,7 @@ class WavesRequest(StrictModel):
 
 
 class UpdatesRequest(StrictModel):
-    """Which of the pending updates."""
+    """Which pending updates are installed."""
 
     classifications: list[Classification] = Field(
         default=[Classification.CRITICAL, Classification.SECURITY],
@@ -113,28 +113,32 @@ class UpdatesRequest(StrictModel):
     include: list[Mask] = Field(
         default=[],
         max_length=500,
-        description="Masks of updates wanted besides, e.g. `linux-image-*` or `nginx=1.22*`.",
+        description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`.",
     )
     exclude: list[Mask] = Field(
-        default=[], max_length=500, description="Masks of updates never wanted; they win over everything."
+        default=[],
+        max_length=500,
+        description="Masks of updates that are never installed. They override everything else.",
     )
-    exclude_requiring_reboot: bool = Field(default=False, description="Leave out what is known to need a reboot.")
+    exclude_requiring_reboot: bool = Field(
+        default=False, description="Leave out updates that are known to need a reboot."
+    )
     newest: bool = Field(
         default=False,
-        description="Where only security fixes are wanted: take the newest version of all, not the newest one that a "
-        "repository of security fixes offers.",
+        description="Where only security fixes are wanted: install the newest version of all, not the newest version "
+        "that a repository of security fixes offers.",
     )
     published_before: datetime | None = Field(
         default=None,
-        description="Leave out what was published later, where the machine knows when that was. "
-        "Without an offset it is read in the window's zone.",
+        description="Leave out updates that were published later, if the machine knows the date. Without an offset it "
+        "is read in the window's zone.",
     )
     as_in_run: str = Field(
         default="",
         max_length=100,
         title="Same As In Run",
-        description="Only updates and versions that an earlier run (its id, or `last:` and a configuration's name) "
-        "has installed or planned: what one ring has tested is carried to the next.",
+        description="Only updates and versions that an earlier run (its id, or `last:` and a configuration's name) has "
+        "installed or planned, e.g. in a test ring.",
     )
 
 
@@ -143,47 +147,56 @@ class PatchRequest(ScopeRequest):
 
     dry_run: bool = Field(
         default=False,
-        description="Only say what would be done: waves, updates, what is skipped and why, minutes, reboots.",
+        description="Only plan: show waves, updates, skipped updates with reasons, minutes, reboots.",
     )
-    updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which of the pending updates.")
-    window: WindowRequest = Field(default=WindowRequest(), description="When changes may be made.")
+    updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which pending updates are installed.")
+    window: WindowRequest = Field(default=WindowRequest(), description="When machines may be changed.")
     reboot: RebootPolicy = Field(
         default=RebootPolicy.IF_REQUIRED, description="IfRequired, Never or Always after the installation."
     )
-    waves: WavesRequest = Field(default=WavesRequest(), description="In what order, and when to stop going on.")
-    approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person has to agree.")
-    hooks: HooksRequest = Field(default=HooksRequest(), description="What of yours is run before and after.")
-    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is told of what.")
+    waves: WavesRequest = Field(
+        default=WavesRequest(), description="In what order machines are patched, and when the run stops."
+    )
+    approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person must approve the plan.")
+    hooks: HooksRequest = Field(default=HooksRequest(), description="Your hooks before and after.")
+    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is notified of what.")
     freezes: list[FreezeRequest] = Field(
-        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
+        default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
     )
     reboot_pending_first: bool = Field(
-        default=False, description="Take a reboot that is pending from before, before anything is installed."
+        default=False, description="If a reboot is pending, reboot before anything is installed."
     )
     reboot_reserve_minutes: float = Field(
-        default=15, ge=0, le=240, description="Part of the window kept for a reboot; nothing is installed in it."
+        default=15,
+        ge=0,
+        le=240,
+        description="Minutes of the window that are reserved for a reboot. Nothing is installed in them.",
     )
-    max_reboots: int = Field(default=2, ge=0, le=10, description="Reboots a machine may see in this run.")
-    going_down_minutes: float = Field(default=10, gt=0, le=120, description="Time a reboot may take to go down.")
-    coming_up_minutes: float = Field(default=30, gt=0, le=240, description="Time it may take from then to a login.")
+    max_reboots: int = Field(default=2, ge=0, le=10, description="Maximum reboots of a machine in this run.")
+    going_down_minutes: float = Field(
+        default=10, gt=0, le=120, description="Minutes that a machine may take to shut down."
+    )
+    coming_up_minutes: float = Field(
+        default=30, gt=0, le=240, description="Minutes that it may take from then to a login."
+    )
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
     native_updaters: Literal["leave", "pause"] = Field(
         default="leave",
         title="System's Own Updaters",
-        description="What becomes of updaters of the system's own (apt-daily, unattended-upgrades): `leave` them "
-        "alone, or `pause` them from a machine's first package transaction to the end of its turn.",
+        description="The system's own updaters (apt-daily, unattended-upgrades): `leave` them alone, or `pause` them "
+        "from a machine's first package transaction to the end of its turn.",
     )
     restart_services: Literal["Never", "IfRequired"] = Field(
         default="Never",
-        description="Whether services that run files which updates have replaced are restarted after the installation, "
-        "on machines that are not rebooted: `Never` (they are a warning), or `IfRequired`. Logins, the network, "
-        "containers and virtual machines are never interrupted by that.",
+        description="Whether services that still run replaced files are restarted after the installation, on machines "
+        "that are not rebooted: `Never` (they are a warning), or `IfRequired`. Logins, the network, "
+        "containers and virtual machines are never interrupted.",
     )
     restart_services_exclude: list[Mask] = Field(
         default=[],
         max_length=500,
-        description="Masks of units that are not restarted, nor taken along, e.g. `postgresql*`.",
+        description="Masks of units that are not restarted, not even as a dependency, e.g. `postgresql*`.",
     )
     stage: bool = Field(
         default=True, title="Download First", description="Download everything before the first installation."
@@ -191,28 +204,31 @@ class PatchRequest(ScopeRequest):
     download_only: bool = Field(
         default=False, description="Only download, ahead of a window: install nothing and reboot nothing."
     )
-    refresh: bool = Field(default=True, description="Have the machines read their repositories anew first.")
+    refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     settle_seconds: float = Field(
-        default=90, ge=0, le=3600, description="Time services may take to come back before they count as gone."
+        default=90,
+        ge=0,
+        le=3600,
+        description="Seconds that services may take to come back before they count as stopped.",
     )
     assess_at_once: int = Field(default=50, ge=1, le=500, description="Machines assessed at the same time.")
     configuration: str = Field(
         default="",
         max_length=100,
-        description="Name of the maintenance configuration that this run belongs to: for reports, and for who may "
-        "patch a machine. Nothing else is taken from it. Empty: a run of your own.",
+        description="Name of the maintenance configuration that this run belongs to. It stands in reports and decides "
+        "who may patch a machine. Nothing else of it applies. Empty: a run without a configuration.",
     )
     outside_window: bool = Field(
         default=False,
-        description="Let a run of a configuration that no schedule started open its window now. Without it such a run "
-        "needs `window.start`, or has to be scheduled for a time.",
+        description="Open the window now for a run of a configuration that no schedule started. Otherwise such a run "
+        "needs `window.start` or a scheduled time.",
     )
     report_directory: CheckedPath | None = Field(
         default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
     )
     report_formats: list[ReportFormat] = Field(
         default=["html", "csv", "parquet", "json"],
-        description="What the report is written as: a page, tables, or everything for programs.",
+        description="Formats of the report: a page (html), tables (csv, parquet), everything for programs (json).",
     )
 
     def require_window(self) -> None:

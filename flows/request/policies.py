@@ -21,7 +21,7 @@ OccasionName = Literal["planned", "waiting", "started", "finished", "failed", "m
 class HookRequest(StrictModel):
     """Something of yours that is run before or after."""
 
-    name: HookName = Field(description="What it is called in reports.")
+    name: HookName = Field(description="Its name in reports.")
     kind: HookKind = Field(
         description="What it is: a command on each machine or on the controller, an HTTP call, a Python function, "
         "or a Prefect deployment."
@@ -34,11 +34,12 @@ class HookRequest(StrictModel):
     timeout_minutes: float = Field(default=5, gt=0, le=240, description="After that it counts as failed.")
     mode: HookMode = Field(
         default=HookMode.MUST_SUCCEED,
-        description="What its failure means: must_succeed stops what it stands before, warn is told, ignore is not.",
+        description="What its failure does: must_succeed stops what comes next, warn adds a warning, ignore does "
+        "nothing.",
     )
     repeatable: bool = Field(
         default=False,
-        description="Whether it may be run again when a run that was interrupted can't know whether it ran.",
+        description="Whether a resumed run may run it again when it can't know whether it ran.",
     )
 
 
@@ -48,17 +49,17 @@ class HooksRequest(StrictModel):
     before_run: list[HookRequest] = Field(
         default=[],
         max_length=20,
-        description="Once, when the plan stands and was approved, before any machine is changed. With a lead: "
-        "before the window opens.",
+        description="Once, after the plan was made and approved, before any machine is changed. With a lead: before "
+        "the window opens.",
     )
     after_run: list[HookRequest] = Field(
-        default=[], max_length=20, description="Once, at the end, when what is before the run had its turn."
+        default=[], max_length=20, description="Once, at the end, when `before_run` had its turn."
     )
     before_wave: list[HookRequest] = Field(
         default=[], max_length=20, description="Once a wave, before its first machine."
     )
     after_wave: list[HookRequest] = Field(
-        default=[], max_length=20, description="Once a wave that was begun, after its last machine."
+        default=[], max_length=20, description="Once a wave that was started, after its last machine."
     )
     before_machine: list[HookRequest] = Field(
         default=[],
@@ -116,24 +117,27 @@ class ApprovalRequest(StrictModel):
     model_config = ConfigDict(json_schema_extra=_restrict_property_names)
 
     required: bool = Field(
-        default=False, title="Wait For Approval", description="Wait for a person's word before anything is changed."
+        default=False,
+        title="Wait For Approval",
+        description="Wait until a person approves the plan, before anything is changed.",
     )
     expires_minutes: float | None = Field(
         default=None,
         gt=0,
         le=31 * 24 * 60,
-        description="How long it is waited for, from the plan on. Empty: as long as the window holds anything.",
+        description="Minutes to wait for the approval, from the plan on. Empty: as long as anything fits into the "
+        "window.",
     )
     changed: Literal["refuse", "trim"] = Field(
         default="trim",
         title="When The Plan Has Changed",
-        description="When what is pending is no longer what was approved: trim installs only what was approved and "
-        "still stands, refuse leaves the machine alone.",
+        description="When pending updates differ from the approved plan: trim installs only approved updates that are "
+        "still pending, refuse leaves the machine alone.",
     )
     not_by_starter: bool = Field(
         default=False,
-        title="Not By Whoever Started It",
-        description="Whoever started the run may not approve it: two pairs of eyes.",
+        title="Not By The Starter",
+        description="The person who started the run may not approve it.",
     )
 
 
@@ -154,7 +158,7 @@ class NotifyRequest(StrictModel):
         default=["waiting", "failed", "missed", "finished"],
         min_length=1,
         title="When",
-        description="At which occasions.",
+        description="At which events.",
     )
 
 

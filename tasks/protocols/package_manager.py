@@ -88,7 +88,7 @@ class PackageManager(Protocol):
     Numbers, times (seconds since the epoch) and exit codes are JSON numbers. An error's parts, with "; " between, name
     the packages that they are about; "NAME is not set up because OTHER failed": NAME only waits for another one.
 
-    The script named by ``updaters_script`` pauses what updates the system by itself while a run works on it, or
+    The script ``updaters_script`` pauses what updates the system by itself while a run works on it, or
     restores it (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that does
     not have the machine lock, and writes: ``paused`` {unit}, ``back`` {unit, how}, ``failed`` {unit, why},
     ``left`` {unit, why}, ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. What it pauses,
@@ -96,13 +96,13 @@ class PackageManager(Protocol):
 
     Attributes:
         name: of the package manager.
-        updaters_script: stem of that script, or "" when there is none.
+        updaters_script: that script, or None when there is none.
         lock_files: files that whoever changes packages locks (fcntl), in the order in which they are locked: a machine
             refuses to reboot while somebody has one, and keeps them itself from then on until it is down.
     """
 
     name: str
-    updaters_script: str
+    updaters_script: Script | None
     lock_files: tuple[str, ...]
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:

@@ -2,6 +2,7 @@
 
 A script has one name and one set of parameters on every system: ``facts`` is scripts/posix/facts.sh behind a
 POSIX shell and scripts/windows/facts.ps1 behind PowerShell. What both print is the contract: framed JSON records.
+A package manager brings scripts of its own, in its package. A script itself says which others it needs.
 
 A job is a script that outlives its connection. It runs detached on the machine under an id that its starter chose,
 writes its records to a file there, and is read by offset. Starting an id a second time attaches to the first.
@@ -11,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from tasks.protocols.clock import Deadline
 
 ScriptParameter: TypeAlias = str | tuple[str, ...]
 ScriptRecord: TypeAlias = Mapping[str, object]  # always has "kind": str
+
+SHARED_SCRIPTS: Final = "tasks"
+"""The package whose scripts everybody may use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +28,18 @@ class Script:
     """A script by name, with its parameters.
 
     Attributes:
-        name: stem of a script's file, in tasks/scripts/posix/ or in a package manager's folder.
+        name: stem of a script's file; the label of a job that runs it.
         params: strings and lists of strings; they travel as one JSON token, never as script text.
         read_only: whether it may be run again when the connection was lost half-way.
         privileged: whether it needs root.
+        package: the Python package that has it in its folder ``scripts``; the shared scripts are looked at after that.
     """
 
     name: str
     params: Mapping[str, ScriptParameter] = field(default_factory=lambda: MappingProxyType({}))
     read_only: bool = True
     privileged: bool = True
+    package: str = SHARED_SCRIPTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
 
+forget = prune_history  # the name before the renaming
+
+
 def read_retention(records: SqlRecords) -> Retention:
     """Return how long this history is kept.
 

@@ -1,7 +1,7 @@
 """How scripts and jobs are put to a POSIX shell, whatever line it is reached through."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, cast
@@ -17,25 +17,18 @@ from tasks.transport.framing import build_job_script, build_script_stdin, encode
 from tasks.transport.job_records import MAX_EVENTS_BYTES, find_job_record, find_section, parse_events, raise_if_refused
 from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
 from tasks.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalator
-from tasks.transport.script_library import ScriptLoader, load_script
+from tasks.transport.script_library import (
+    ScriptLoader,
+    compose_script,
+    find_required_scripts,
+    load_script,
+    load_script_parameters,
+)
 from tasks.transport.shell_channel import ShellChannel
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 MAX_LOG_BYTES: Final = 256 * 1024
-# scripts that need functions of another one, put before them
-_REQUIRED_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("job_start", "job_look", "job_stop", "job_list", "claim", "lock"), ("job_common",)),
-    **dict.fromkeys(
-        ("reboot_obstacles", "apt_assess", "apt_installed", "apt_job", "restart_services"), ("package_locks",)
-    ),
-    "reboot": ("job_common", "package_locks"),
-    "apt_updaters": ("job_common", "apt_updaters_back"),
-}
-# scripts that start something on the machine which needs the text of another one, by the parameter that brings it
-_SCRIPTS_AS_PARAMETERS: Final[Mapping[str, Mapping[str, str]]] = {
-    "reboot": {"guard": "package_locks"},
-    "apt_updaters": {"undo": "apt_updaters_back"},
-}
+_SCRIPT_OF_JOBS: Final = "job_common"  # what requires it is told where jobs are kept
 
 
 def require_valid_job_id(job_id: str) -> str:
@@ -105,7 +98,7 @@ class PosixShell:
             "id": require_valid_job_id(job.id),
             "label": job.script.name,
             "wrapper": load_script("job_run"),
-            "program": build_job_script(self._build_script_text(job.script.name)),
+            "program": build_job_script(compose_script(job.script, self._script_loader)),
             "token": encode_params(job.script.params),
         }
         answer = self._execute_script(Script("job_start", params=params), deadline)
@@ -149,17 +142,13 @@ class PosixShell:
         seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, text, log_from + len(log))
         return seen, len(raw) >= MAX_EVENTS_BYTES
 
-    def _build_script_text(self, name: str) -> str:
-        """Return a script with what it needs of others before it."""
-        return "\n".join([*map(load_script, _REQUIRED_SCRIPTS.get(name, ())), self._script_loader(name)])
-
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
         with self._add_machine_to_errors():
-            text = self._build_script_text(script.name)
+            text = compose_script(script, self._script_loader)
             params: dict[str, ScriptParameter] = {**script.params}
-            if "job_common" in _REQUIRED_SCRIPTS.get(script.name, ()):
+            if _SCRIPT_OF_JOBS in find_required_scripts(text):
                 params = {"root": self._job_root, **params}
-            params |= {name: load_script(other) for name, other in _SCRIPTS_AS_PARAMETERS.get(script.name, {}).items()}
+            params |= load_script_parameters(script, self._script_loader)
             escalation = (
                 self._privilege.find_escalation(self._channel, deadline=deadline)
                 if script.privileged

@@ -1,29 +1,63 @@
-"""The text of a script that runs on POSIX machines, found by its name."""
+"""Finds the text of scripts for POSIX machines, and puts before a script what it needs of others.
 
-from collections.abc import Callable
+A script says in its first comment what it needs::
+
+    # Requires: job_common, package_locks      functions of these scripts; their text is put before it
+    # Brings: guard=package_locks              its parameter "guard" holds the text of that script
+"""
+
+import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from tasks.errors import RequestError
+from tasks.protocols.transport import SHARED_SCRIPTS, Script
 
-SCRIPT_FOLDERS: Final = ("scripts/posix", "managers/apt/scripts")
-"""Folders of the package ``tasks`` that hold scripts. A name is in one of them only."""
+_FOLDERS: Final = ("scripts/posix", "scripts")
+"""Folders of a package that hold its scripts for POSIX machines."""
+_REQUIRES_PATTERN: Final = re.compile(r"^# Requires: (.+)$", re.MULTILINE)
+_BRINGS_PATTERN: Final = re.compile(r"^# Brings: (.+)$", re.MULTILINE)
+
+
+class ScriptLoader(Protocol):
+    """Gives a script's text by its name and its package; raises RequestError when there is none."""
+
+    def __call__(self, name: str, package: str = SHARED_SCRIPTS) -> str:
+        """Return the text."""
+        ...
 
 
 @cache
-def load_script(name: str) -> str:
-    """Return the text of the script <name>.sh.
+def load_script(name: str, package: str = SHARED_SCRIPTS) -> str:
+    """Return the text of the script <name>.sh of a package, or of the shared ones when the package has none.
 
     Raises:
         RequestError: there is no such script.
     """
-    places = [files("tasks").joinpath(*folder.split("/"), f"{name}.sh") for folder in SCRIPT_FOLDERS]
+    packages = dict.fromkeys((package, SHARED_SCRIPTS))
+    places = [files(each).joinpath(*folder.split("/"), f"{name}.sh") for each in packages for folder in _FOLDERS]
     source = next((place for place in places if place.is_file()), None)
     if "/" in name or source is None:
         raise RequestError(f"there is no script named '{name}' for POSIX systems")
     return source.read_text(encoding="utf-8")
 
 
-ScriptLoader: TypeAlias = Callable[[str], str]
-"""Gives a script's text by its name; raises RequestError when there is none."""
+def find_required_scripts(text: str) -> tuple[str, ...]:
+    """Return the names of the scripts that a script needs before it, in order."""
+    return tuple(name for line in _REQUIRES_PATTERN.findall(text) for name in line.split(", "))
+
+
+def load_script_parameters(script: Script, loader: ScriptLoader = load_script) -> Mapping[str, str]:
+    """Return the parameters of a script that hold the texts of others."""
+    lines = _BRINGS_PATTERN.findall(loader(script.name, script.package))
+    pairs = [pair.partition("=") for line in lines for pair in line.split(", ")]
+    return {parameter: load_script(other, script.package) for parameter, _, other in pairs}
+
+
+def compose_script(script: Script, loader: ScriptLoader = load_script) -> str:
+    """Return a script with what it needs of others before it."""
+    text = loader(script.name, script.package)
+    required = (load_script(name, script.package) for name in find_required_scripts(text))
+    return "\n".join([*required, text])

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.managers.apt.manager import ASSESS_SCRIPT
+from tasks.protocols.transport import Script
 from tasks.transport.framing import build_frame_mark, build_script_stdin
-from tasks.transport.script_library import load_script
+from tasks.transport.script_library import compose_script
 from tests.lab.fleet import LabHost
 
 PARALLEL = 50
-SCRIPTS = ("facts", "apt_assess")
+SCRIPTS = (Script("facts"), ASSESS_SCRIPT)
 _NONCE = "0" * 32
 _SHELL = "sudo -n /bin/sh -s"
 FLEETPATCH = Path(sys.executable).with_name("fleetpatch")
@@ -53,7 +55,7 @@ def _ends(file: Path) -> int:
 
 def payload() -> bytes:
     """What an assessment sends: both scripts in one go, which saves the others a connection."""
-    scripts = [load_script(name) for name in SCRIPTS]
+    scripts = [compose_script(script) for script in SCRIPTS]
     return build_script_stdin("\n".join(f"(\n{text}\n)" for text in scripts), {"refresh": "yes"}, _NONCE)
 
 

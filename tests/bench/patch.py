@@ -29,7 +29,10 @@ from tests.lab.fleet import Lab, LabHost
 from tests.lab.mirror import bookworm, read_sources
 
 Pins = Mapping[str, str]
-_SERVER = "from flows.cli.runtime.prefect_server import OwnServer; s = OwnServer(); s.begin(); s.wait(); s.stop()"
+_SERVER = (
+    "from flows.cli.runtime.prefect_server import EphemeralPrefectServer as Server; "
+    "s = Server(); s.start(); s.wait_until_healthy(); s.stop()"
+)
 
 
 def python_packages(host: LabHost, folder: Path) -> list[Path]:

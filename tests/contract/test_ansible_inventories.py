@@ -82,7 +82,7 @@ def _differences(machine: Machine, host: dict[str, Any], machines: dict[str, Mac
     if machine.user != (way["user"] if given else None):
         yield f"user {machine.user} here, {way['user'] if given else None} there"
     key = next((word.partition("=")[2].strip('"') for word in host["ssh"] if word.startswith("IdentityFile=")), None)
-    # ssh would look for a relative one where Ansible is called; docs/reference/inventory.md says where it is looked for here
+    # ssh looks for a relative one where Ansible is called; docs/reference/inventory.md says where it is looked for here
     ours = str(Path(machine.credential.removeprefix("key:")).expanduser())
     if not ours.endswith(key or "agent"):
         yield f"credential {machine.credential} here, {key} there"

@@ -8,7 +8,7 @@ from inventory.machine import PrivilegeMethod
 from tasks.errors import ScriptFailed
 from tasks.managers.apt.manager import ASSESS_SCRIPT, AptManager
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script, ScriptResult
+from tasks.protocols.transport import ScriptResult
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import PrivilegeEscalator
@@ -42,7 +42,7 @@ class Machine:
             machine="here",
             privilege=PrivilegeEscalator(PrivilegeMethod.NONE),
             clock=CLOCK,
-            script_loader=lambda name: load_script(name).replace("/var/lib/dpkg/", f"{place}/database/"),
+            script_loader=lambda name, *of: load_script(name, *of).replace("/var/lib/dpkg/", f"{place}/database/"),
         )
 
     def tool(self, name: str, text: str) -> None:
@@ -56,7 +56,7 @@ class Machine:
 
     def assess(self) -> ScriptResult:
         """Run the script of an assessment."""
-        return self.transport.run_script(Script(ASSESS_SCRIPT), deadline=Deadline.after(CLOCK, 60))
+        return self.transport.run_script(ASSESS_SCRIPT, deadline=Deadline.after(CLOCK, 60))
 
     def installed(self) -> dict[str, str]:
         """Ask for what is installed."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from inventory.machine import PrivilegeMethod
 from tasks.errors import ManagerBusy, ScriptFailed
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import PrivilegeEscalator
@@ -30,8 +30,8 @@ LATER, PAST = "9999999999", "1000000000"
 JOBS = ("one", "two")
 
 
-def script_text(name: str) -> str:
-    return EXTRA[name] if name in EXTRA else scripts(name)
+def script_text(name: str, package: str = SHARED_SCRIPTS) -> str:
+    return EXTRA[name] if name in EXTRA else scripts(name, package)
 
 
 class Machine:

@@ -101,7 +101,7 @@ def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, 
         privilege=way,
         clock=CLOCK,
         job_root=root,
-        script_loader=lambda name: ASK_TWICE if name == "ask" else scripts(name),
+        script_loader=lambda name, *of: ASK_TWICE if name == "ask" else scripts(name, *of),
     )
     params = told(time.time() - uptime()) if known else {}
     soon = Deadline.after(CLOCK, 60)

@@ -111,7 +111,7 @@ def test_deployed_twice_is_deployed_once(place: Place) -> None:
     assert place.differences() == {}
     before = place.window("night")
 
-    assert "as they should be" in place.deploy("--yes")
+    assert "match the configurations" in place.deploy("--yes")
 
     assert place.window("night").updated == before.updated
 
@@ -258,7 +258,7 @@ def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(plac
     until(lambda: place.client.read_flow_run(run.id).state_type is StateType.COMPLETED)
     until(lambda: not is_there(worker))
     assert place.client.read_flow_run(later.id).state_type is StateType.SCHEDULED
-    assert "What started this worker is gone" in (tmp_path / "log").read_text()
+    assert "The parent of this worker is gone" in (tmp_path / "log").read_text()
     place.client.delete_deployment(known)
 
 

@@ -14,6 +14,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
+from deployments.refresh_schedules import refresh_schedules
 from deployments.sync import actual_state as listings
 from deployments.sync.change_applier import put_deployment
 from deployments.sync.flow_run_cancellation import cancel_waiting_run
@@ -44,7 +45,8 @@ class Place:
 
     def examined(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> SyncPlan:
         path, clock = self.folder / "configurations", FakeClock(datetime.now(UTC) - ago)
-        return build_plan(self.offered.client, path, None, fleet=fleet, pool=POOL, prune=prune, clock=clock)
+        options: dict[str, Any] = {"fleet": fleet, "pool": POOL, "prune": prune, "clock": clock}
+        return build_plan(self.offered.client, path, None, refresh_flow=refresh_schedules, **options)
 
     def deploy(self, fleet: str = "fields", *, prune: bool = True, ago: timedelta = timedelta()) -> list[Change]:
         done: list[Change] = []
@@ -167,7 +169,7 @@ def narrowed(nights: Nights) -> str:
     nights.place.write(nightly(nights.due, "scope: name=web-1").replace("scope: env=prod", ""), nights.name)
     text = nights.place.folder / "configurations" / f"{nights.name}.yaml"
     text.write_text(text.read_text().replace("scope: env=prod\n", ""))
-    return "its deployment asks something else now (scope)"
+    return "its deployment has other parameters now (scope)"
 
 
 def never_rebooted(nights: Nights) -> str:

@@ -16,7 +16,7 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.errors import DeadlineExceeded, ScriptFailed
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, Script
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import PrivilegeEscalator
@@ -50,11 +50,11 @@ class Late:
             line, machine="here", privilege=way, clock=CLOCK, job_root=root, script_loader=self.text
         )
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, package: str = SHARED_SCRIPTS) -> str:
         if name in WORK:
             return WORK[name]
         systemd = self.place / ("systemd" if self.runner == "systemd" else "none")
-        text = scripts(name).replace("/run/systemd/system", str(systemd))
+        text = scripts(name, package).replace("/run/systemd/system", str(systemd))
         return text.replace("\npatience=40\n", f"\npatience={self.patience}\n")
 
     def start(self, job_id: str = "one") -> bool:
@@ -241,7 +241,7 @@ def test_a_lock_that_another_start_holds_is_no_refusal(tmp_path: Path) -> None:
     here = Late(tmp_path, "setsid")
     (tmp_path / "jobs").mkdir(mode=0o700)
     short = scripts("job_start").replace("fp_lock ||", "flock() { return 1; }; sleep() { :; }; fp_lock ||")
-    here.text = lambda name: short if name == "job_start" else Late.text(here, name)  # type: ignore[method-assign]
+    here.text = lambda name, *_: short if name == "job_start" else Late.text(here, name)  # type: ignore[method-assign]
     here.shell._script_loader = here.text
     with pytest.raises(DeadlineExceeded, match=r"another process has held .*\.lock for 20 seconds"):
         here.start()

@@ -42,7 +42,7 @@ class TestTaking:
         assert isinstance(error, PatchError)
         assert (error.run_id, error.holder, error.until) == (RUN, ANNE, START + timedelta(seconds=60))
         assert str(error) == (
-            f"run {RUN} is carried out by anne on ctl-1 (pid 4711), whose lease lasts until 2026-03-10 01:01:00 UTC"
+            f"run {RUN} is executed by anne on ctl-1 (pid 4711), whose lease lasts until 2026-03-10 01:01:00 UTC"
         )
         assert error.hint
         assert not error.transient

@@ -9,8 +9,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.server.client import ServerUnavailable, open_server_client
-from flows.cli.runtime.errors import CannotRun
 from flows.cli.runtime.prefect_server import _require_prefect_server, print_elapsed_time
+from tasks.errors import CannotRun
 
 ANSWERS = [
     (200, "text/html", b"<html><body>Welcome!</body></html>"),

@@ -20,7 +20,7 @@ from tasks.records.setup import open_records
 from tests.support.builders import make_journal_entry
 records = open_records(sys.argv[1])
 for number in range(3):
-    records.append(make_journal_entry(key=str(number)))
+    records.append_entry(make_journal_entry(key=str(number)))
 print("appended", flush=True)
 time.sleep(60)
 """

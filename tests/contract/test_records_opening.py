@@ -198,7 +198,7 @@ from tests.support.builders import make_journal_entry
 def work(machine):
     with open_records(sys.argv[1]) as records:
         for number in range(20):
-            records.append(make_journal_entry(machine=machine, key=str(number)))
+            records.append_entry(make_journal_entry(machine=machine, key=str(number)))
 
 waiting, go = os.pipe()
 children = []

@@ -37,18 +37,18 @@ _RACE = f"""
 import multiprocessing, os, sys
 from tasks.errors import LeaseHeld
 from tasks.records.setup import open_records
-from tasks.protocols.leases import Holder
+from tasks.protocols.leases import LeaseHolder
 
 together = multiprocessing.get_context("fork").Barrier(3)
 
 def race(number):
-    me = Holder(f"token-{{number}}", "ctl", os.getpid(), "racer")
+    me = LeaseHolder(f"token-{{number}}", "ctl", os.getpid(), "racer")
     won = []
     with open_records(sys.argv[1]) as records:
         for run in range({RUNS}):
             together.wait(60)  # so that they ask at the same moment, run by run
             try:
-                records.leases.take(f"run-{{run}}", me, 600)
+                records.leases.acquire(f"run-{{run}}", me, 600)
                 won.append(f"run-{{run}}={{number}}\\n")
             except LeaseHeld as error:
                 assert error.holder.id != me.id
@@ -92,17 +92,17 @@ def test_of_processes_that_race_for_a_lease_exactly_one_gets_it(url: str, expire
 _HOLD = """
 import os, sys, time
 from tasks.records.setup import open_records
-from tasks.protocols.leases import Holder
+from tasks.protocols.leases import LeaseHolder
 from tasks.states import OperationState
 from tests.support import builders as make
 records = open_records(sys.argv[1])
-me = Holder("token-killed", "ctl-9", os.getpid(), "victim")
-records.leases.take(make.RUN_ID, me, 2.0)
+me = LeaseHolder("token-killed", "ctl-9", os.getpid(), "victim")
+records.leases.acquire(make.RUN_ID, me, 2.0)
 records.save(make.make_run(state=OperationState.IN_PROGRESS))
 print("held", flush=True)
 for _ in range(600):
     time.sleep(0.1)
-    assert records.leases.renew(make.RUN_ID, me, 2.0).kept
+    assert records.leases.renew(make.RUN_ID, me, 2.0).is_kept
 """
 
 
@@ -138,7 +138,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 
 with open_records(sys.argv[1]) as records:
-    print(" ".join(run.id for run in History(records).runs(9)))
+    print(" ".join(run.id for run in History(records).read_runs(9)))
 """
 
 

@@ -14,7 +14,7 @@ from inventory.machine import PrivilegeMethod
 from tasks.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
 from tasks.model import Facts
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
 from tasks.steps.machine.facts import read_facts
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
@@ -35,8 +35,8 @@ EXTRA = {
 }
 
 
-def all_scripts(name: str) -> str:
-    return EXTRA[name] if name in EXTRA else scripts(name)
+def all_scripts(name: str, package: str = SHARED_SCRIPTS) -> str:
+    return EXTRA[name] if name in EXTRA else scripts(name, package)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def ended(shell: PosixShell, job_id: str) -> JobStatus:
 
 
 def test_a_jobs_files_are_its_owners_alone_and_its_work_is_not(shell, root):
-    shell.start(Job("j", Script("quick", {"value": "x"})), deadline=soon())
+    shell.start_job(Job("j", Script("quick", {"value": "x"})), deadline=soon())
     view = ended(shell, "j")
     assert view.exit_code == 5
     assert view.log == "0022\n"
@@ -79,25 +79,25 @@ def test_a_jobs_files_are_its_owners_alone_and_its_work_is_not(shell, root):
 
 
 def test_a_job_has_what_its_script_needs_of_others(shell, root):
-    shell.start(Job("j", Script("restart_services", {"units": ()})), deadline=soon())
+    shell.start_job(Job("j", Script("restart_services", {"units": ()})), deadline=soon())
     assert ended(shell, "j").exit_code == 0
     assert "fp_each_holder() {" in (root / "j" / "script").read_text()
 
 
 def test_a_finished_job_shows_all_its_events_and_its_log_piece_by_piece(shell):
-    shell.start(Job("j", Script("loud")), deadline=soon())
+    shell.start_job(Job("j", Script("loud")), deadline=soon())
     view = ended(shell, "j")
     assert [len(str(event["text"])) for event in view.events] == [700_000] * 3
     log = b""
     while view.log:
         log += view.log.encode()
         assert view.log_offset == len(log)
-        view = shell.look("j", deadline=soon(), events_from=view.events_offset, log_from=view.log_offset)
+        view = shell.poll_job("j", deadline=soon(), events_from=view.events_offset, log_from=view.log_offset)
     assert log == b"a line of the log\n" * 30_000
 
 
 def test_a_torn_event_is_never_read_as_whole(shell, root):
-    shell.start(Job("j", Script("torn")), deadline=soon())
+    shell.start_job(Job("j", Script("torn")), deadline=soon())
     view = ended(shell, "j")
     assert view.phase is JobPhase.LOST
     assert view.events == ({"kind": "whole"},)
@@ -105,14 +105,14 @@ def test_a_torn_event_is_never_read_as_whole(shell, root):
 
 
 def test_an_event_that_cannot_be_read_says_so_and_hides_nothing(shell):
-    shell.start(Job("j", Script("garbage")), deadline=soon())
+    shell.start_job(Job("j", Script("garbage")), deadline=soon())
     events = ended(shell, "j").events
     assert [event["kind"] for event in events] == ["garbled", "garbled", "after"]
     assert events[0]["text"] == "not json"
 
 
 def test_offsets_count_bytes_whatever_the_bytes_are(shell, root):
-    shell.start(Job("j", Script("binary")), deadline=soon())
+    shell.start_job(Job("j", Script("binary")), deadline=soon())
     view = ended(shell, "j")
     assert view.events[0]["text"] == "b\ufffd\ufffd"
     assert view.events_offset == (root / "j/events").stat().st_size
@@ -138,35 +138,35 @@ def test_a_process_of_the_same_number_is_not_the_job(shell: PosixShell, root: Pa
 
 
 def test_a_job_whose_shell_was_killed_runs_until_its_last_process_has_ended(shell, root):
-    shell.start(Job("j", Script("endless")), deadline=soon())
+    shell.start_job(Job("j", Script("endless")), deadline=soon())
     began = soon()
-    while not shell.look("j", deadline=soon()).events:
+    while not shell.poll_job("j", deadline=soon()).events:
         assert not began.has_passed(CLOCK)
     os.kill(int((root / "j/meta").read_text().split()[0]), signal.SIGKILL)
-    assert shell.look("j", deadline=soon()).phase is JobPhase.RUNNING
+    assert shell.poll_job("j", deadline=soon()).phase is JobPhase.RUNNING
     with pytest.raises(ManagerBusy):
-        shell.start(Job("another", Script("quick")), deadline=soon())
-    shell.run(Script("job_stop", {"id": "j"}), deadline=soon())
+        shell.start_job(Job("another", Script("quick")), deadline=soon())
+    shell.run_script(Script("job_stop", {"id": "j"}), deadline=soon())
     view = ended(shell, "j")
     assert (view.phase, view.exit_code) == (JobPhase.LOST, None)
     assert view.events[-1]["kind"] == "stopped"
 
 
 def test_an_unfinished_exit_code_counts_for_nothing(shell, root):
-    shell.start(Job("j", Script("endless")), deadline=soon())
+    shell.start_job(Job("j", Script("endless")), deadline=soon())
     (root / "j" / "rc").write_text("")
-    assert shell.look("j", deadline=soon()).phase is JobPhase.RUNNING
-    shell.run(Script("job_stop", {"id": "j"}), deadline=soon())
+    assert shell.poll_job("j", deadline=soon()).phase is JobPhase.RUNNING
+    shell.run_script(Script("job_stop", {"id": "j"}), deadline=soon())
     assert ended(shell, "j").exit_code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_asks_a_job_to_end_is_waited_through(shell, root, number):
-    shell.start(Job("j", Script("endless")), deadline=soon())
+    shell.start_job(Job("j", Script("endless")), deadline=soon())
     os.kill(int((root / "j/meta").read_text().split()[0]), number)
     CLOCK.sleep(0.3)
-    assert shell.look("j", deadline=soon()).phase is JobPhase.RUNNING
-    shell.run(Script("job_stop", {"id": "j"}), deadline=soon())
+    assert shell.poll_job("j", deadline=soon()).phase is JobPhase.RUNNING
+    shell.run_script(Script("job_stop", {"id": "j"}), deadline=soon())
     view = ended(shell, "j")
     assert (view.exit_code, view.events[-1]["kind"]) == (0, "stopped")
 
@@ -174,13 +174,13 @@ def test_a_signal_that_asks_a_job_to_end_is_waited_through(shell, root, number):
 def test_a_start_that_was_cut_half_way_is_finished_by_the_next(shell, root):
     (root / "j").mkdir(parents=True)
     (root / "j" / "script.new").write_text("half")
-    view = shell.start(Job("j", Script("quick")), deadline=soon())
+    view = shell.start_job(Job("j", Script("quick")), deadline=soon())
     assert not view.attached
     assert ended(shell, "j").exit_code == 5
 
 
 def test_a_job_that_was_launched_twice_runs_once(shell, root):
-    shell.start(Job("j", Script("quick")), deadline=soon())
+    shell.start_job(Job("j", Script("quick")), deadline=soon())
     ended(shell, "j")
     assert os.waitstatus_to_exitcode(os.system(f"/bin/sh {root}/j/run {root}/j")) == 75
     assert len(ended(shell, "j").events) == 2
@@ -195,9 +195,9 @@ def test_the_last_twenty_finished_jobs_are_kept(shell, root):
             (job / "rc").write_text("5 100\n")
         (job / "label").write_text("old\n")
         os.utime(job, (number, number))
-    shell.start(Job("j22", Script("quick")), deadline=soon())
+    shell.start_job(Job("j22", Script("quick")), deadline=soon())
     ended(shell, "j22")
-    listed = shell.run(Script("job_list"), deadline=soon()).of_kind("job")
+    listed = shell.run_script(Script("job_list"), deadline=soon()).find_records("job")
     assert [record["id"] for record in listed] == [f"j{number:02}" for number in range(3, 23)]
     assert {(record["phase"], record["exit_code"]) for record in listed} == {("finished", 5), ("lost", None)}
     assert {record["label"] for record in listed} == {"old", "quick"}
@@ -206,13 +206,13 @@ def test_the_last_twenty_finished_jobs_are_kept(shell, root):
 def test_a_place_that_cannot_be_written_is_an_error_that_says_so(shell, root):
     root.write_text("a file where a directory is due")
     with pytest.raises(ScriptFailed, match="cannot write") as caught:
-        shell.start(Job("j", Script("quick")), deadline=soon())
+        shell.start_job(Job("j", Script("quick")), deadline=soon())
     assert caught.value.machine == "here"
 
 
 def test_a_probe_tells_its_exit_code_and_its_last_words(shell):
     def ask(command: str, timeout: str = "5"):
-        (record,) = shell.run(Script("probe", {"command": command, "timeout": timeout}), deadline=soon()).records
+        (record,) = shell.run_script(Script("probe", {"command": command, "timeout": timeout}), deadline=soon()).records
         return record["exit_code"], record["text"]
 
     assert ask("echo fine; echo 'and \"well\"' >&2; exit 4") == (4, 'fine\nand "well"')
@@ -223,16 +223,18 @@ def test_a_probe_tells_its_exit_code_and_its_last_words(shell):
 
 
 def test_a_reboot_is_refused_when_it_was_done_already(shell):
-    (record,) = shell.run(Script("reboot", {"expected_boot_id": "another", "delay": "60"}), deadline=soon()).records
+    (record,) = shell.run_script(
+        Script("reboot", {"expected_boot_id": "another", "delay": "60"}), deadline=soon()
+    ).records
     assert record["kind"] == "refused"
     assert "rebooted already" in str(record["why"])
 
 
 def test_a_reboot_is_refused_while_a_job_runs(shell):
-    shell.start(Job("j", Script("endless")), deadline=soon())
+    shell.start_job(Job("j", Script("endless")), deadline=soon())
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    (record,) = shell.run(Script("reboot", {"expected_boot_id": boot, "delay": "600"}), deadline=soon()).records
-    shell.run(Script("job_stop", {"id": "j"}), deadline=soon())
+    (record,) = shell.run_script(Script("reboot", {"expected_boot_id": boot, "delay": "600"}), deadline=soon()).records
+    shell.run_script(Script("job_stop", {"id": "j"}), deadline=soon())
     assert record["kind"] == "refused"
     assert "still running" in str(record["why"]) or "not root" in str(record["why"])
 
@@ -253,7 +255,7 @@ def test_the_facts_of_this_machine_make_sense(shell):
 def test_who_listens_is_named_and_the_kernels_range_of_ports_is_told(shell):
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
-        records = shell.run(Script("facts"), deadline=soon()).of_kind
+        records = shell.run_script(Script("facts"), deadline=soon()).find_records
         names = {f"tcp/{tcp.getsockname()[1]}", f"udp/{udp.getsockname()[1]}"}
         ours = [each for each in records("socket") if each["name"] in names]
         program = Path("/proc/self/comm").read_text().strip()

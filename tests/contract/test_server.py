@@ -169,7 +169,7 @@ def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
     assert found["database"][1].startswith("SQLite")
 
     deploy(server)
-    ahead = ("good", "runs lie ahead for 1 active schedules")
+    ahead = ("good", "1 active schedules have runs")
     code, found = until(server, "scheduler", ahead)  # it looks at new deployments every five seconds
     assert found["scheduler"] == ahead
     assert (code, found["pool fleetpatch"][0]) == (5, "block")
@@ -216,7 +216,7 @@ def test_a_scheduler_that_is_off_is_red(server: Server) -> None:
     deploy(server)
     code, found = server.doctor()
     assert code == 5
-    assert found["settings"] == ("block", "the scheduler is off: no window will ever begin")
+    assert found["settings"] == ("block", "the scheduler is off: no window opens")
     with asking(server):
         view = probe_server(now=datetime.now(UTC) + timedelta(minutes=5))
     (scheduler,) = (each for each in run_server_checks(view) if each.check == "scheduler")

@@ -95,7 +95,7 @@ def test_settings_are_shown_with_their_reasons() -> None:
     assert done.returncode == 0, done.stderr
     assert "Workers, beside PREFECT_API_URL" in done.stdout
     assert {each.name for each in PREFECT_SETTINGS if each.name not in done.stdout} == set()
-    assert "Nothing is sent to Prefect's makers." in done.stdout
+    assert "The server sends nothing to Prefect's makers." in done.stdout
 
 
 def test_doctor_needs_to_know_which_server() -> None:

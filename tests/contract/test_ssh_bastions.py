@@ -150,7 +150,7 @@ def test_who_has_less_time_than_the_jump_host_takes_leaves_the_others_waiting(wo
     bastion, good, (first, *_) = behind(world, silent=True)
     second = world.session(good, name="second", jump=("bastion",))
     told: list[object] = []
-    waiting = threading.Thread(target=lambda: told.append(second.run(GREET, deadline=soon()).exit_code))
+    waiting = threading.Thread(target=lambda: told.append(second.run_script(GREET, deadline=soon()).exit_code))
     began = time.monotonic()
     waiting.start()
     with pytest.raises(DeadlineExceeded):

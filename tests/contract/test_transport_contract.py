@@ -96,7 +96,7 @@ def finish(subject: Subject, transport: Transport, job_id: str) -> None:
 def test_a_script_gives_its_records_exit_code_and_noise(subject):
     odd = 'it\'s "odd" $(id) `id` \\n ünï\n'
     script = Script("greet", {"name": odd, "list": ("one", "two words", "")})
-    result = subject.transport().run(script, deadline=soon(subject))
+    result = subject.transport().run_script(script, deadline=soon(subject))
     assert result.records == (
         {"kind": "greeting", "name": f"{odd}\n.", "n": 42},
         {"kind": "item", "value": "one"},
@@ -104,7 +104,7 @@ def test_a_script_gives_its_records_exit_code_and_noise(subject):
         {"kind": "item", "value": ""},
     )
     assert result.exit_code == 7
-    assert "said on stdout" in result.noise
+    assert "said on stdout" in result.unframed_output
     assert result.seconds >= 0
 
 
@@ -112,7 +112,7 @@ def test_what_is_said_on_stderr_is_noise_too(subject):
     transport = subject.transport()  # sshd may send it behind the answer's end, which nobody waits for: hence again
 
     def noise() -> str:
-        return str(transport.run(Script("greet", {"name": "x"}), deadline=soon(subject)).noise)
+        return str(transport.run_script(Script("greet", {"name": "x"}), deadline=soon(subject)).unframed_output)
 
     assert any("said on stderr" in noise() for _ in range(20))
 
@@ -120,46 +120,46 @@ def test_what_is_said_on_stderr_is_noise_too(subject):
 def test_one_transport_runs_many_scripts(subject):
     transport = subject.transport()
     names = [
-        transport.run(Script("greet", {"name": str(number)}), deadline=soon(subject)).records[0]["name"]
+        transport.run_script(Script("greet", {"name": str(number)}), deadline=soon(subject)).records[0]["name"]
         for number in range(5)
     ]
     assert names == [f"{number}\n." for number in range(5)]
 
 
 def test_four_megabytes_on_stderr_hide_nothing(subject):
-    result = subject.transport().run(Script("torrent"), deadline=soon(subject))
-    assert result.of_kind("after") == ({"kind": "after"},)
-    assert 0 < len(result.noise) < 200_000
+    result = subject.transport().run_script(Script("torrent"), deadline=soon(subject))
+    assert result.find_records("after") == ({"kind": "after"},)
+    assert 0 < len(result.unframed_output) < 200_000
 
 
 def test_a_deadline_is_honoured_and_the_transport_still_works(subject):
     transport = subject.transport()
     began = subject.clock.now()
     with pytest.raises(DeadlineExceeded) as caught:
-        transport.run(Script("sleepy"), deadline=soon(subject, 1.0))
+        transport.run_script(Script("sleepy"), deadline=soon(subject, 1.0))
     assert (subject.clock.now() - began).total_seconds() < 3
     assert caught.value.machine == "subject"
-    assert transport.run(Script("greet", {"name": "x"}), deadline=soon(subject)).exit_code == 7
+    assert transport.run_script(Script("greet", {"name": "x"}), deadline=soon(subject)).exit_code == 7
 
 
 def test_a_passed_deadline_asks_nothing(subject):
     with pytest.raises(DeadlineExceeded):
-        subject.transport().run(Script("greet", {"name": "x"}), deadline=soon(subject, -1.0))
+        subject.transport().run_script(Script("greet", {"name": "x"}), deadline=soon(subject, -1.0))
 
 
 def test_an_unknown_script_is_a_request_error(subject):
     with pytest.raises(RequestError, match="no-such"):
-        subject.transport().run(Script("no-such"), deadline=soon(subject))
+        subject.transport().run_script(Script("no-such"), deadline=soon(subject))
 
 
 def test_a_job_is_read_by_offsets_to_its_end(subject):
     transport = subject.transport()
-    started = transport.start(Job("job-1", Script("work")), deadline=soon(subject))
+    started = transport.start_job(Job("job-1", Script("work")), deadline=soon(subject))
     assert started.phase is JobPhase.RUNNING
     assert not started.attached
     events, log, events_at, log_at = [], "", 0, 0
     for _ in range(100):
-        view = transport.look("job-1", deadline=soon(subject), events_from=events_at, log_from=log_at)
+        view = transport.poll_job("job-1", deadline=soon(subject), events_from=events_at, log_from=log_at)
         assert view.events_offset >= events_at
         events += view.events
         log += view.log
@@ -171,36 +171,36 @@ def test_a_job_is_read_by_offsets_to_its_end(subject):
     assert view.exit_code == 3
     assert events == [{"kind": "begun"}, {"kind": "done", "text": 'ünï"'}]
     assert log == "working\nworked\n"
-    whole = transport.look("job-1", deadline=soon(subject))
+    whole = transport.poll_job("job-1", deadline=soon(subject))
     assert (list(whole.events), whole.log, whole.events_offset) == (events, log, events_at)
-    nothing = transport.look("job-1", deadline=soon(subject), events_from=events_at, log_from=log_at)
+    nothing = transport.poll_job("job-1", deadline=soon(subject), events_from=events_at, log_from=log_at)
     assert (nothing.events, nothing.log) == ((), "")
 
 
 def test_started_twice_is_started_once(subject):
     job = Job("job-2", Script("work"))
-    first = subject.transport().start(job, deadline=soon(subject))
-    second = subject.transport().start(job, deadline=soon(subject))
+    first = subject.transport().start_job(job, deadline=soon(subject))
+    second = subject.transport().start_job(job, deadline=soon(subject))
     assert (first.attached, second.attached) == (False, True)
     assert second.phase is JobPhase.RUNNING
     view = ended(subject, subject.transport(), "job-2")
     assert [event["kind"] for event in view.events] == ["begun", "done"]
-    third = subject.transport().start(job, deadline=soon(subject))
+    third = subject.transport().start_job(job, deadline=soon(subject))
     assert (third.attached, third.phase, third.exit_code) == (True, JobPhase.FINISHED, 3)
 
 
 def test_a_second_job_is_refused_while_one_runs(subject):
     transport = subject.transport()
-    transport.start(Job("job-3", Script("endless")), deadline=soon(subject))
+    transport.start_job(Job("job-3", Script("endless")), deadline=soon(subject))
     with pytest.raises(ManagerBusy, match="job-3") as caught:
-        transport.start(Job("job-4", Script("work")), deadline=soon(subject))
+        transport.start_job(Job("job-4", Script("work")), deadline=soon(subject))
     assert caught.value.machine == "subject"
-    assert transport.look("job-4", deadline=soon(subject)).phase is JobPhase.ABSENT
+    assert transport.poll_job("job-4", deadline=soon(subject)).phase is JobPhase.ABSENT
     finish(subject, transport, "job-3")
 
 
 def test_an_unknown_job_is_absent(subject):
-    view = subject.transport().look("never-started", deadline=soon(subject))
+    view = subject.transport().poll_job("never-started", deadline=soon(subject))
     assert view.phase is JobPhase.ABSENT
     assert view.exit_code is None
 
@@ -208,9 +208,9 @@ def test_an_unknown_job_is_absent(subject):
 def test_a_job_whose_process_is_gone_is_lost_and_not_started_again(subject):
     transport = subject.transport()
     job = Job("job-5", Script("endless"))
-    transport.start(job, deadline=soon(subject))
+    transport.start_job(job, deadline=soon(subject))
     for _ in range(100):  # its first record is there
-        if transport.look("job-5", deadline=soon(subject)).events:
+        if transport.poll_job("job-5", deadline=soon(subject)).events:
             break
         subject.clock.sleep(0.1)
     subject.kill("job-5")
@@ -218,32 +218,32 @@ def test_a_job_whose_process_is_gone_is_lost_and_not_started_again(subject):
     assert view.phase is JobPhase.LOST
     assert view.exit_code is None
     assert view.events == ({"kind": "begun"},)
-    again = transport.start(job, deadline=soon(subject))
+    again = transport.start_job(job, deadline=soon(subject))
     assert (again.attached, again.phase) == (True, JobPhase.LOST)
 
 
 def test_closing_leaves_the_job_running(subject):
     transport = subject.transport()
-    transport.start(Job("job-6", Script("work")), deadline=soon(subject))
+    transport.start_job(Job("job-6", Script("work")), deadline=soon(subject))
     transport.close()
     transport.close()
     assert ended(subject, subject.transport(), "job-6").exit_code == 3
-    assert transport.look("job-6", deadline=soon(subject)).phase is JobPhase.FINISHED
+    assert transport.poll_job("job-6", deadline=soon(subject)).phase is JobPhase.FINISHED
 
 
 def test_a_job_is_asked_to_stop(subject):
     transport = subject.transport()
-    transport.start(Job("job-7", Script("endless")), deadline=soon(subject))
-    (record,) = transport.run(Script("job_stop", {"id": "job-7"}), deadline=soon(subject)).of_kind("job")
+    transport.start_job(Job("job-7", Script("endless")), deadline=soon(subject))
+    (record,) = transport.run_script(Script("job_stop", {"id": "job-7"}), deadline=soon(subject)).find_records("job")
     assert record["phase"] == "running"
     assert record["asked"] is True
-    (record,) = transport.run(Script("job_stop", {"id": "unknown"}), deadline=soon(subject)).of_kind("job")
+    (record,) = transport.run_script(Script("job_stop", {"id": "unknown"}), deadline=soon(subject)).find_records("job")
     assert (record["phase"], record["asked"]) == ("absent", False)
 
 
 @pytest.mark.parametrize("job_id", ["", "a/b", "..", "a b", "a" * 81, "ünï", "$(id)", "a\n"])
 def test_an_id_that_can_be_no_directory_and_unit_is_refused(subject, job_id):
     with pytest.raises(RequestError, match="job's id"):
-        subject.transport().start(Job(job_id, Script("work")), deadline=soon(subject))
+        subject.transport().start_job(Job(job_id, Script("work")), deadline=soon(subject))
     with pytest.raises(RequestError, match="job's id"):
-        subject.transport().look(job_id, deadline=soon(subject))
+        subject.transport().poll_job(job_id, deadline=soon(subject))

@@ -4,14 +4,16 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.managers.apt.manager import UPDATERS_SCRIPT
 from tasks.protocols.transport import ScriptRecord
 from tasks.transport.framing import build_script_stdin, generate_nonce
 from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import load_script
+from tasks.transport.script_library import compose_script, load_script_parameters
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
@@ -82,9 +84,8 @@ class Machine:
     def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
         params = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
         nonce = generate_nonce()
-        undo = load_script("apt_updaters_back")
-        script = f"{load_script('job_common')}\n{undo}\n{load_script('apt_updaters')}"
-        text = build_script_stdin(script, {**params, "undo": undo}, nonce)
+        script = replace(UPDATERS_SCRIPT, params=params)
+        text = build_script_stdin(compose_script(script), {**params, **load_script_parameters(script)}, nonce)
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:/usr/bin:/bin"}
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)

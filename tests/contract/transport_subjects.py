@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tasks.protocols.clock import Clock
-from tasks.protocols.transport import ScriptResult, Transport
+from tasks.protocols.transport import SHARED_SCRIPTS, ScriptResult, Transport
 from tasks.transport.script_library import load_script
 from tests.support.fake_transport import FakeTransport, SimulatedJob
 
@@ -21,9 +21,9 @@ SCRIPTS = {
 }
 
 
-def scripts(name: str) -> str:
+def scripts(name: str, package: str = SHARED_SCRIPTS) -> str:
     """The contract's own scripts, and the product's."""
-    return SCRIPTS[name] if name in SCRIPTS else load_script(name)
+    return SCRIPTS[name] if name in SCRIPTS else load_script(name, package)
 
 
 @dataclass

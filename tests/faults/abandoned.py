@@ -20,6 +20,7 @@ from prefect.states import Completed, Crashed, Failed, Running, Scheduled
 
 import flows.reconcile
 import flows.recovery.abandoned_runs
+import flows.recovery.reconciliation
 from flows.engine.resume_state import read_resume_state
 from flows.execution import _execute_with_lease
 from flows.local_run import LocalRunner
@@ -266,7 +267,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         return task.owner
 
     class Leases(LeasesLine):
-        def lease(self, run_id: str) -> Any:
+        def find_lease(self, run_id: str) -> Any:
             return self._ask("lease", lambda: world.leases.find_lease(run_id))
 
     @contextmanager
@@ -290,7 +291,10 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
             (flows.recovery.abandoned_runs, "open_records", opened),
             (flows.recovery.abandoned_runs, "History", lambda _records: FakeHistory(world.records)),
             (flows.recovery.abandoned_runs, "SystemClock", lambda: ControllerClock(owner())),
-            (flows.recovery.abandoned_runs, "take_up", take_up),
+            (flows.recovery.reconciliation, "open_records", opened),
+            (flows.recovery.reconciliation, "History", lambda _records: FakeHistory(world.records)),
+            (flows.recovery.reconciliation, "SystemClock", lambda: ControllerClock(owner())),
+            (flows.recovery.reconciliation, "execute", take_up),
             (flows.reconcile, "SystemClock", lambda: ControllerClock(owner())),
             (flows.reconcile, "get_client", lambda **_: prefect),
         ):

@@ -233,7 +233,7 @@ STRIKES: dict[str, Make] = {
     "lists locked": _on_machine(_lists_locked, 20, 2000),
     "lock lifted by somebody": _on_machine(lambda machine, _: machine.lift_lock()),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
-    "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late_runs", s), 5, 15, 35, 60, 300),
+    "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 35, 60, 300),
     "start of a job stalls": _stall,
     "machine's clock set back": _on_machine(_skew, -3600, -600, -60),
 }

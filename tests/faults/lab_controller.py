@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import flows.engine.lease_renewer
-from flows.execution import execute_request, resume_execution
+from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest
@@ -162,7 +162,7 @@ def _take_up(run_id: str, who: Caller) -> None:
     patience = time.monotonic() + PATIENCE
     while True:
         try:
-            resume_execution(run_id, who, lambda request, ports: LocalRunner())
+            execute(run_id, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             if time.monotonic() > patience:
                 raise
@@ -185,7 +185,7 @@ def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     try:
         if verb == "begin":
             request = PatchRequest.model_validate_json((folder / "request.json").read_text())
-            execute_request(request, who, lambda request, ports: LocalRunner())
+            execute(request, who, lambda request, ports: LocalRunner())
         else:
             _take_up(run_id, who)
     except LeaseHeld as error:

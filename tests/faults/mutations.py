@@ -6,7 +6,7 @@ A mutant is the engine with one line of reason taken out. Schedules are played a
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -34,6 +34,7 @@ from tasks.steps.context.stop_token import StopToken
 from tasks.steps.jobs import install_result, package_job, recovery, watch
 from tasks.steps.machine import machine_lock
 from tasks.steps.machine.machine_lock import LockResult
+from tests.faults.breaks import Break, apply_all, replace_attribute, wrap_attribute
 from tests.faults.controller import Controller, Keeper, RecordsLine, current_hub
 from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
@@ -43,24 +44,6 @@ from tests.faults.simulated import soak
 from tests.support.fake_jobs import JobRun
 
 SLICE = 25  # cases that are played before it is asked whether one has complained
-
-Break = Callable[[ExitStack], None]
-
-
-def _put(where: Any, name: str, what: Any) -> Break:
-    return lambda stack: stack.enter_context(patch.object(where, name, what)) and None
-
-
-def _around(where: Any, name: str, wrap: Callable[[Any], Any]) -> Break:
-    return lambda stack: stack.enter_context(patch.object(where, name, wrap(getattr(where, name)))) and None
-
-
-def _all(*breaks: Break) -> Break:
-    def do(stack: ExitStack) -> None:
-        for each in breaks:
-            each(stack)
-
-    return do
 
 
 def _id_of_this_attempt(inner: Any) -> Any:
@@ -92,14 +75,14 @@ def _by_exit_code(inner: Any) -> Any:
 def _unrecorded(inner: Any) -> Any:
     def append(self: Any, entry: Any) -> None:
         try:
-            self._inner.append(entry)
+            self._inner.append_entry(entry)
         except RecordsUnavailable:
             return
 
     return append
 
 
-_UNBOUND = (RecordsLine, "held", lambda self, *_: self)
+_UNBOUND = (RecordsLine, "with_lease", lambda self, *_: self)
 """The records write without a look at the lease."""
 
 
@@ -134,7 +117,7 @@ def _repaired_again(inner: Any) -> Any:
         inner(work, tally)
         part = Transaction(0, (), install._find_latest_start(work, 60), 60)
         watching = install._build_watch_deadline(work)
-        tally.add(package_job.run_job(work, Kind.REPAIR, 1, (part,), watching, submitted_jobs=tally.jobs))
+        tally.add_job_result(package_job.run_job(work, Kind.REPAIR, 1, (part,), watching, submitted_jobs=tally.jobs))
 
     return repair
 
@@ -180,101 +163,106 @@ def _freed(inner: Any) -> Any:
 
 MUTANTS: dict[str, tuple[str, Break]] = {
     **RECOVERY_MUTANTS,
-    "the journal is skipped": ("3", _put(journal, "record_start", lambda *_: None)),
+    "the journal is skipped": ("3", replace_attribute(journal, "record_start", lambda *_: None)),
     "a job's id is made of chance": (
         "3",
-        _put(journal, "build_job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
+        replace_attribute(journal, "build_job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
     ),
     "an installation is retried under a new id": (
         "3",
-        _around(journal, "build_job_id", _id_of_this_attempt),
+        wrap_attribute(journal, "build_job_id", _id_of_this_attempt),
     ),
-    "the end of the window is ignored": ("2", _around(install, "find_machine_cut_off", _later)),
-    "the machine's own clock is ignored": ("2", _around(install, "divide", _unskewed)),
+    "the end of the window is ignored": ("2", wrap_attribute(install, "find_machine_cut_off", _later)),
+    "the machine's own clock is ignored": ("2", wrap_attribute(install, "divide", _unskewed)),
     "a transaction begins whenever its download ends": (
         "2",
-        _all(
-            _put(JobRun, "download_end", lambda self, number: self._at() + 1e5),
-            _put(JobRun, "downloaded_in_time", lambda *_: True),
+        apply_all(
+            replace_attribute(JobRun, "download_end", lambda self, number: self._at() + 1e5),
+            replace_attribute(JobRun, "downloaded_in_time", lambda *_: True),
         ),
     ),
     "a download goes on when nothing can be installed any more": (
         "2",
-        _put(JobRun, "download_end", lambda self, number: self._at() + 1e5),
+        replace_attribute(JobRun, "download_end", lambda self, number: self._at() + 1e5),
     ),
     "downloading ahead goes on when the window is over": (
         "2",
-        _around(install, "_find_staging_end", lambda inner: lambda *words: inner(*words) + 3600),
+        wrap_attribute(install, "_find_staging_end", lambda inner: lambda *words: inner(*words) + 3600),
     ),
     "a reboot is ordered whether or not it fits, and its order says no last moment": (
         "2",
-        _all(  # and the order does not say how long it is good for: the machine would refuse it
-            _put(reboot, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
-            _put(reboot, "_format_latest_start", lambda work: "9999999999"),
+        apply_all(  # and the order does not say how long it is good for: the machine would refuse it
+            replace_attribute(reboot, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
+            replace_attribute(reboot, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
     "a reboot that was ordered is forgotten": (
         "3",
-        _put(reboot, "find_ordered_reboot", lambda *_, **__: ""),
+        replace_attribute(reboot, "find_ordered_reboot", lambda *_, **__: ""),
     ),
-    "a reboot is believed without another boot id": ("5", _put(reboot, "watch_reboot", _said_to_be_back)),
-    "a stop kills the job": ("1", _put(watch, "request_job_stop", _kill_on_stop)),
+    "a reboot is believed without another boot id": ("5", replace_attribute(reboot, "watch_reboot", _said_to_be_back)),
+    "a stop kills the job": ("1", replace_attribute(watch, "request_job_stop", _kill_on_stop)),
     "a stop is not heard": ("1", _deaf),
-    "a freeze that was declared later is not looked for": ("2", _put(RunLifecycle, "_stop_if_frozen", lambda self: "")),
-    "the exit code is trusted": ("5", _around(install_result, "build_update_results", _by_exit_code)),
-    "an outcome is dropped": ("one outcome a machine", _around(WaveSequence, "_run_wave", _fewer)),
-    "it goes on while the records are away": ("3", _around(RetryingRecords, "append_entry", _unrecorded)),
+    "a freeze that was declared later is not looked for": (
+        "2",
+        replace_attribute(RunLifecycle, "_stop_if_frozen", lambda self: ""),
+    ),
+    "the exit code is trusted": ("5", wrap_attribute(install_result, "build_update_results", _by_exit_code)),
+    "an outcome is dropped": ("one outcome a machine", wrap_attribute(WaveSequence, "_run_wave", _fewer)),
+    "it goes on while the records are away": ("3", wrap_attribute(RetryingRecords, "append_entry", _unrecorded)),
     "a lease that somebody has is ignored, and the records let it": (
         "one carrier",
-        _all(_around(Keeper, "__enter__", _without_its_lease), _put(*_UNBOUND)),
+        apply_all(wrap_attribute(Keeper, "__enter__", _without_its_lease), replace_attribute(*_UNBOUND)),
     ),
     "a lost lease is not noticed, and the records let it": (
         "one carrier",
-        _all(_put(Keeper, "still_holds_lease", lambda self: True), _put(*_UNBOUND)),
+        apply_all(replace_attribute(Keeper, "still_holds_lease", lambda self: True), replace_attribute(*_UNBOUND)),
     ),
-    "writing is not bound to the lease": ("one carrier", _put(*_UNBOUND)),
+    "writing is not bound to the lease": ("one carrier", replace_attribute(*_UNBOUND)),
     "a run that was taken over gives its claims back, and the machine lets it": (
         "one run a machine",
-        _all(
-            _put(StopToken, "mark_lease_lost", lambda self: self.stop("somebody else has taken this run over")),
-            _put(machine_lock, "_find_attempt_number", lambda work: 1),
-            _put(FaultyMachine, "minds", lambda self: ""),
+        apply_all(
+            replace_attribute(
+                StopToken, "mark_lease_lost", lambda self: self.stop("somebody else has taken this run over")
+            ),
+            replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
+            replace_attribute(FaultyMachine, "minds", lambda self: ""),
         ),
     ),
     "an order does not say of which attempt it is": (
         "one carrier",
-        _put(package_job, "with_lock_token", lambda work, script: script),
+        replace_attribute(package_job, "with_lock_token", lambda work, script: script),
     ),
     "the machine does not compare an order with its claim": (
         "one carrier",
-        _put(FaultyMachine, "refusal", lambda *_, **__: ""),
+        replace_attribute(FaultyMachine, "refusal", lambda *_, **__: ""),
     ),
     "a reboot's order does not say of which attempt it is": (
         "one carrier",
-        _put(reboot, "with_lock_token", lambda work, script: script),
+        replace_attribute(reboot, "with_lock_token", lambda work, script: script),
     ),
     "the machine does not compare a reboot's order with its claim": (
         "one carrier",
-        _put(FaultyMachine, "reboot_refusal", lambda *_: ""),
+        replace_attribute(FaultyMachine, "reboot_refusal", lambda *_: ""),
     ),
     "all attempts have one number": (
         "one carrier",
-        _put(machine_lock, "_find_attempt_number", lambda work: 1),
+        replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
     ),
-    "no claim is asked for": ("one run a machine", _put(precheck, "acquire_lock", _claimed)),
+    "no claim is asked for": ("one run a machine", replace_attribute(precheck, "acquire_lock", _claimed)),
     "the claim is given back too early": (
         "one run a machine",
-        _around(package_job, "submit_job", _freed),
+        wrap_attribute(package_job, "submit_job", _freed),
     ),
     "the claim is never given back": (
         "one run a machine",
-        _put(pipeline, "release_lock", lambda work: None),
+        replace_attribute(pipeline, "release_lock", lambda work: None),
     ),
-    "a job that was refused is not withdrawn": ("3", _put(LateJobs, "withdraw", lambda self, job: None)),
-    "a lock that an earlier order has counts as a refusal": ("3", _put(LateJobs, "locked_out", _refused)),
+    "a job that was refused is not withdrawn": ("3", replace_attribute(LateJobs, "withdraw", lambda self, job: None)),
+    "a lock that an earlier order has counts as a refusal": ("3", replace_attribute(LateJobs, "locked_out", _refused)),
     "an attempt of which the machine has not heard counts as heard": (
         "3",
-        _put(
+        replace_attribute(
             recovery,
             "announce_attempt",
             lambda work: machine_lock._request_lock(work) and None,
@@ -282,45 +270,48 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "an order does not say what the machine's clock was": (
         "2",
-        _put(machine_lock, "_build_clock_params", lambda facts: {}),
+        replace_attribute(machine_lock, "_build_clock_params", lambda facts: {}),
     ),
     "the machine believes a clock that was set back": (
         "2",
-        _put(FaultyMachine, "lasting_skew", lambda self, script: float("-inf")),
+        replace_attribute(FaultyMachine, "lasting_skew", lambda self, script: float("-inf")),
     ),
-    "a stop is not heard in the wait for a lock": ("1", _around(JobRun, "_got_the_lock", _deaf_at_a_lock)),
-    "a repair is done twice": ("3", _around(install, "_repair_packages", _repaired_again)),
+    "a stop is not heard in the wait for a lock": ("1", wrap_attribute(JobRun, "_got_the_lock", _deaf_at_a_lock)),
+    "a repair is done twice": ("3", wrap_attribute(install, "_repair_packages", _repaired_again)),
     "a wave is begun with the budget spent": (
         "7",
-        _put(failure_counter, "check_failures", lambda *_, **__: ""),
+        replace_attribute(failure_counter, "check_failures", lambda *_, **__: ""),
     ),
     "a machine is begun after its wave has spent the budget": (
         "7",
-        _put(FailureCounter, "add_outcome", lambda *_: None),
+        replace_attribute(FailureCounter, "add_outcome", lambda *_: None),
     ),
     "unreachable machines are not counted": (
         "7",
-        _put(failure_counter, "check_unreachable", lambda *_: ""),
+        replace_attribute(failure_counter, "check_unreachable", lambda *_: ""),
     ),
-    "a plan that is made in a wave is not stored": ("3", _put(FleetRun, "_save_late_plan", lambda *_: None)),
+    "a plan that is made in a wave is not stored": (
+        "3",
+        replace_attribute(FleetRun, "_save_late_plan", lambda *_: None),
+    ),
     "a failed pre-check is not heeded": ("7", _unheeded),
     "services that run replaced files are not told": (
         "what is reported is true",
-        _all(
-            _put(validate, "check_outdated_services", lambda *_: ()),
-            _put(report, "check_outdated_services", lambda *_: ()),
+        apply_all(
+            replace_attribute(validate, "check_outdated_services", lambda *_: ()),
+            replace_attribute(report, "check_outdated_services", lambda *_: ()),
         ),
     ),
     "packages that could not be judged are taken for good": (
         "what is reported is true",
-        _all(
-            _put(validate, "check_concurrent_changes", lambda *_: ()),
-            _put(report, "check_concurrent_changes", lambda *_: ()),
+        apply_all(
+            replace_attribute(validate, "check_concurrent_changes", lambda *_: ()),
+            replace_attribute(report, "check_concurrent_changes", lambda *_: ()),
         ),
     ),
     "somebody's half done packages are taken for results": (
         "what is reported is true",
-        _put(
+        replace_attribute(
             install_result,
             "wait_for_idle_packages",
             lambda work, step, until, read: replace(read(work), at_work=""),
@@ -328,14 +319,14 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "services are restarted whether or not the window holds it": (
         "2",
-        _all(
-            _put(service_restarts, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
-            _put(service_restarts, "_format_latest_start", lambda work: "9999999999"),
+        apply_all(
+            replace_attribute(service_restarts, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
+            replace_attribute(service_restarts, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
     "services that hold logins are restarted": (
         "what a run leaves alone",
-        _put(
+        replace_attribute(
             service_restarts,
             "find_restartable_services",
             lambda packages, exclude: packages.services_to_restart,
@@ -343,7 +334,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "services are restarted under a new id": (
         "3",
-        _around(
+        wrap_attribute(
             journal,
             "build_job_id",
             lambda inner: lambda *w: _id_of_this_attempt(inner)(*w) if "restart" in w else inner(*w),
@@ -351,13 +342,13 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "services are restarted though nobody asked for it": (
         "7",
-        _put(service_restarts, "is_restart_wanted", lambda work: True),
+        replace_attribute(service_restarts, "is_restart_wanted", lambda work: True),
     ),
     "a root that has become read-only is not seen": (
         "what is reported is true",
-        _all(
-            _put(validate, "check_mounts_writable", lambda *_: ()),
-            _put(reboot, "check_mounts_writable", lambda *_: ()),
+        apply_all(
+            replace_attribute(validate, "check_mounts_writable", lambda *_: ()),
+            replace_attribute(reboot, "check_mounts_writable", lambda *_: ()),
         ),
     ),
     **REBOOT_MUTANTS,

@@ -14,11 +14,8 @@ from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
 from tasks.model import RunInfo
+from tests.faults.breaks import replace_attribute
 from tests.faults.controller import Controller, Steps, current_hub
-
-
-def _put(where: Any, name: str, what: Any) -> Callable[[ExitStack], None]:
-    return lambda stack: stack.enter_context(patch.object(where, name, what)) and None
 
 
 def _carried_here(client: Any, _resume: object, left: AbandonedRun, _now: object) -> Any:
@@ -64,15 +61,15 @@ RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
     "a download's claim lasts as long as an installation's": ("one run a machine", _one_more_hour),
     "abandoned runs are carried to their end one after the other": (
         "recovery",
-        _put(flows.reconcile, "start_resume_flow_run", _carried_here),
+        replace_attribute(flows.reconcile, "start_resume_flow_run", _carried_here),
     ),
     "a flow run is started for a run although one is on its way": (
         "3",
-        _put(flows.recovery.resume_flow_run, "may_still_resume", lambda *_: False),
+        replace_attribute(flows.recovery.resume_flow_run, "may_still_resume", lambda *_: False),
     ),
     "a flow run whose process died is waited for": (
         "recovery",
-        _put(
+        replace_attribute(
             flows.recovery.resume_flow_run,
             "may_still_resume",
             lambda run, *_: run.state is not None and not run.state.is_final(),
@@ -80,7 +77,7 @@ RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
     ),
     "what was left is not judged anew when its turn comes": (
         "recovery",
-        _put(flows.recovery.abandoned_runs, "find_finalize_reason", lambda *_: ""),
+        replace_attribute(flows.recovery.abandoned_runs, "find_finalize_reason", lambda *_: ""),
     ),
 }
 """By name: the law that it breaks, and how."""

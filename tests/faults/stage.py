@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from flows.execution import execute_request, resume_execution
+from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
@@ -111,7 +111,7 @@ class Stage:
         """Patch the hosts in this process, and let the fault strike at a step."""
         watch = Strikes(at, then)
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
-        report = execute_request(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
+        report = execute(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
         if at and not watch.struck.is_set():
             raise Broken(f"the run never came to {at}, so that nothing struck")
         return report
@@ -159,7 +159,7 @@ class Stage:
         """Try to take the run up while its lease is held."""
         who = Caller(records_url=self.records_url)
         try:
-            resume_execution(RUN, who, lambda request, ports: LocalRunner())
+            execute(RUN, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             return
         raise Broken("the run was taken up while its lease was held")

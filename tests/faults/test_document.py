@@ -1,4 +1,4 @@
-"""What docs/explanation/faults.md promises is shown by what it links to: every cell has a link, and every link leads to a case."""
+"""docs/explanation/faults.md proves what it promises: every cell has a link, and every link leads to a case."""
 
 import re
 

@@ -267,7 +267,7 @@ def test_cancelled_in_prefect_it_waits_no_more(stage: Stage) -> None:
 def test_when_nobody_answers_it_expires_by_our_clock_and_says_so(stage: Stage) -> None:
     state, report = stage.run(stage.question, expires_minutes=0.5)
     assert state.is_completed(), state.message
-    assert "nobody approved it until" in outcome_of(report, "web").reason
+    assert "no approval until" in outcome_of(report, "web").reason
     assert stage.ended().name == "Expired"
 
 

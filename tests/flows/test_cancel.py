@@ -202,7 +202,7 @@ def test_settling_asks_waits_and_records(stage: Stage) -> None:
         report = History(records).read_report(run.id)
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     assert "cancelled in Prefect" in outcome_of(report, "second").reason
-    assert "needs nothing" in finalizer.finalize_run(run.flow_run_id)
+    assert "nothing to do for run" in finalizer.finalize_run(run.flow_run_id)
 
 
 def test_settling_a_run_that_died_without_a_word_resumes_it(stage: Stage) -> None:

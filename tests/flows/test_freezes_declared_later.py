@@ -69,7 +69,7 @@ def test_what_can_not_be_read_or_asked_holds_nothing_up(
     said: list[str] = []
     deployed(served, name, {"start": "soon", "end": "late"})
     assert DeclaredFreezes(name, "UTC", said.append, FakeClock())() == ()
-    assert "could not ask Prefect for new freezes (ValidationError)" in said[0]
+    assert "Prefect did not return new freezes (ValidationError)" in said[0]
 
 
 def test_a_server_that_gives_no_answer_is_asked_again_after_a_while_and_what_is_known_holds(
@@ -92,7 +92,7 @@ def test_a_server_that_gives_no_answer_is_asked_again_after_a_while_and_what_is_
         clock.sleep(RETRY_INTERVAL.total_seconds())
         assert freezes() == known
     assert len(asked) == len(said) == 2
-    assert "(OSError); those that are known hold" in said[1]
+    assert "(OSError); known freezes apply" in said[1]
 
     clock.sleep(RETRY_INTERVAL.total_seconds())
     assert freezes() == known

@@ -138,8 +138,8 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
 
     assert time.monotonic() - began < 120
     note = kept(fleet).run.message
-    assert note.startswith("Prefect did not hear of wave-1, wave-2, the ends of up to ")
-    assert note.endswith("the artifacts, how the flow run ended. The records and this report are whole.")
+    assert note.startswith("Prefect did not receive wave-1, wave-2, the ends of up to ")
+    assert note.endswith("the artifacts, how the flow run ended. The records and this report are complete.")
     assert sorted(calls) == sorted({f"{step} {name}" for step in STEPS for name in ("web", "bad")} & set(calls))
     assert len([call for call in calls if call.startswith("install")]) == 2
 
@@ -250,7 +250,7 @@ def test_a_step_is_done_once_wherever_prefect_breaks_around_it(
     assert len(calls) == len(set(calls))
     assert {call.split()[0] for call in calls} == set(STEPS)
     note = report.run.message
-    assert "Prefect did not hear of" in note
+    assert "Prefect did not receive" in note
     assert " steps (" in note
 
 
@@ -264,7 +264,7 @@ def test_artifacts_that_cannot_be_shown_are_told_of_and_files_are_there(
 
     assert calls
     report = kept(fleet)
-    assert report.run.message == "Prefect did not hear of the artifacts. The records and this report are whole."
+    assert report.run.message == "Prefect did not receive the artifacts. The records and this report are complete."
     written = {path.name for path in (tmp_path / "reports" / report.run.id).iterdir()}
     assert {"report.html", "report.json"} <= written
 

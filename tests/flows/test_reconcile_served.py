@@ -153,7 +153,7 @@ def test_a_server_that_fails_for_one_costs_the_others_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(reconcile, "start_resume_flow_run", fails)
-        with pytest.raises(PatchError, match=f"1 of 2 runs could not be taken up: {first.id}.*hung up"):
+        with pytest.raises(PatchError, match=f"1 of 2 runs could not be recovered: {first.id}.*hung up"):
             reconcile_fleet()
     assert len(successors(client, second)) == 1
 

@@ -73,7 +73,7 @@ def carried_out_after(served: Served, change: Change) -> FlowRun:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (now_asks(scope="name=web"), "its deployment asks something else now (scope)"),
+        (now_asks(scope="name=web"), "its deployment has other parameters now (scope)"),
         (now_asks(reboot=RebootPolicy.NEVER, assess_at_once=1), "(assess_at_once, reboot)"),
         (now_asks(freezes=[{"start": "2026-12-24", "end": "2026-12-27"}]), "(freezes)"),
         (paused, "its deployment is switched off"),
@@ -154,5 +154,5 @@ def test_a_server_that_gives_no_answer_is_asked_again_and_then_it_is_said(
 
     assert read_outdated_reason(run, said.append, lambda _seconds: None) == ""
     assert said == [
-        "could not ask Prefect whether the configuration was changed (ConnectError): going by what was asked"
+        "Prefect did not say whether the configuration changed (ConnectError): the run uses its own request"
     ]

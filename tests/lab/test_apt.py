@@ -11,7 +11,7 @@ from tasks.managers.apt.manager import AptManager
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.package_manager import JobKind, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script
+from tasks.protocols.transport import Job, JobPhase, JobStatus
 from tasks.states import Classification
 from tests.contract.manager_subjects import Subject, apt_subject, patiently
 from tests.lab.fleet import LabHost
@@ -34,7 +34,7 @@ def updates_of(subject: Subject) -> dict[str, Update]:
 
 def install(subject: Subject, *updates: Update, job_id: str = "job", lock_wait: str = "300") -> JobStatus:
     script = APT.build_job_script(JobKind.INSTALL, [Transaction(0, updates, time.time() + 600, 10.0)])
-    return subject.carry_out(job_id, Script(script.name, {**script.params, "lock_wait_seconds": lock_wait}))
+    return subject.carry_out(job_id, replace(script, params={**script.params, "lock_wait_seconds": lock_wait}))
 
 
 def ending(view: JobStatus) -> tuple[object, str]:

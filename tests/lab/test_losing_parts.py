@@ -352,7 +352,7 @@ def test_a_server_that_is_away_in_the_middle_has_heard_all_in_the_end(story: Sto
     told = (
         story.report.run.message
     )  # a busy machine's server takes its time to start, and log lines are not kept for long
-    assert told == "" or told.startswith("Prefect did not hear of some log lines (")
+    assert told == "" or told.startswith("Prefect did not receive some log lines (")
 
 
 @about(tell_of_a_server_and_database_that_die)
@@ -369,7 +369,7 @@ def test_a_database_that_dies_with_the_server_loses_nothing(story: Story) -> Non
 def test_a_server_that_never_comes_back_is_done_without_and_told_of(story: Story) -> None:
     assert story.faults() == []
     run = story.report.run
-    assert run.message.startswith("Prefect did not hear of wave-1, wave-2, ")
+    assert run.message.startswith("Prefect did not receive wave-1, wave-2, ")
     assert "how the flow run ended" in run.message
     for name in ("report.html", "report.json"):
         assert run.message in (story.reports / run.id / name).read_text()
@@ -391,5 +391,5 @@ def test_a_worker_that_dies_with_its_flow_is_followed_by_whoever_reconciles(stor
     assert story.reconciled == ["Completed"] * 3
     seen = story.seen(tasks=4)  # as far as it had come: two assessed, one being installed
     assert seen.run.state_name == "Completed"  # as its run did
-    assert f"run {story.report.run.id} was taken up: Succeeded" in str(seen.run.state and seen.run.state.message)
+    assert f"run {story.report.run.id} was resumed: Succeeded" in str(seen.run.state and seen.run.state.message)
     assert ends(seen) == {"Completed", "Crashed"}

@@ -95,21 +95,21 @@ def test_another_host_key_is_quarantined_before_any_login(host, session, tmp_pat
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(new)], check=True)
     known.write_text(f"{host.address} {new.with_suffix('.pub').read_text()}")
     with pytest.raises(HostKeyMismatch, match="but pinned is") as caught:
-        session(host, keys=HostKeySettings(known_hosts=known)).run(LIST, deadline=soon())
+        session(host, keys=HostKeySettings(known_hosts=known)).run_script(LIST, deadline=soon())
     assert caught.value.machine == host.name
     with pytest.raises(HostKeyUnknown):
-        session(host, keys=HostKeySettings(known_hosts=tmp_path / "none")).run(LIST, deadline=soon())
+        session(host, keys=HostKeySettings(known_hosts=tmp_path / "none")).run_script(LIST, deadline=soon())
     learned = HostKeySettings(HostKeyPolicy.LEARN, tmp_path / "learned")
-    assert session(host, keys=learned).run(LIST, deadline=soon()).exit_code == 0
+    assert session(host, keys=learned).run_script(LIST, deadline=soon()).exit_code == 0
     pinned = HostKeySettings(HostKeyPolicy.PINNED, tmp_path / "learned")
-    assert session(host, keys=pinned).run(LIST, deadline=soon()).exit_code == 0
+    assert session(host, keys=pinned).run_script(LIST, deadline=soon()).exit_code == 0
 
 
 def test_a_login_without_sudo_is_told_what_sudoers_lacks(host, session):
     with pytest.raises(PrivilegeError, match="the login nosudo") as caught:
-        session(host, user="nosudo").run(LIST, deadline=soon())
+        session(host, user="nosudo").run_script(LIST, deadline=soon())
     assert "nosudo ALL=(root) NOPASSWD: ALL" in caught.value.hint
-    assert session(host, user="nosudo").run(replace(LIST, privileged=False), deadline=soon()).exit_code == 0
+    assert session(host, user="nosudo").run_script(replace(LIST, privileged=False), deadline=soon()).exit_code == 0
 
 
 def test_sudo_with_a_password(host, session):
@@ -120,15 +120,17 @@ def test_sudo_with_a_password(host, session):
 
     right = session(host, user="pwsudo", privilege_password="env:lab-password", secrets=secrets)
     assert read_facts(right, CLOCK, soon()).privilege == "sudo"
-    right.start(Job("with-password", Script("work")), deadline=soon())
-    view = patient(lambda: right.look("with-password", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
+    right.start_job(Job("with-password", Script("work")), deadline=soon())
+    view = patient(
+        lambda: right.poll_job("with-password", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED
+    )
     assert view.exit_code == 3
     with pytest.raises(PrivilegeError):
-        session(host, user="pwsudo").run(LIST, deadline=soon())
+        session(host, user="pwsudo").run_script(LIST, deadline=soon())
     wrong = session(host, user="pwsudo", privilege_password="env:not-it", secrets=secrets)
     for _ in range(3):
         with pytest.raises(PrivilegeError, match="refused the password of pwsudo") as caught:
-            wrong.run(LIST, deadline=soon())
+            wrong.run_script(LIST, deadline=soon())
         assert "not-it" not in f"{caught.value} {caught.value.hint}"
     journal = host.sh("journalctl --no-pager", root=True)
     assert journal.count("1 incorrect password attempt") == 1, "a wrong password locks accounts when it is tried again"
@@ -153,24 +155,24 @@ def test_a_sudo_that_wants_a_terminal(host, session):
 
     plain = session(host)
     assert read_facts(plain, CLOCK, soon()).privilege == "sudo"
-    plain.start(Job("on-terminal", Script("work")), deadline=soon())
-    view = patient(lambda: plain.look("on-terminal", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
+    plain.start_job(Job("on-terminal", Script("work")), deadline=soon())
+    view = patient(lambda: plain.poll_job("on-terminal", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
     assert view.exit_code == 3
     secrets = lambda reference: password if reference.startswith("env:") else resolve_credential(reference)  # noqa: E731
     right = session(host, user="pwsudo", privilege_password="env:x", secrets=secrets)
     assert read_facts(right, CLOCK, soon()).privilege == "sudo"
 
-    plain.run(Script("probe", {"command": WITHOUT_SCRIPT, "timeout": "5"}), deadline=soon())
+    plain.run_script(Script("probe", {"command": WITHOUT_SCRIPT, "timeout": "5"}), deadline=soon())
     with pytest.raises(PrivilegeError) as caught:
-        session(host).run(LIST, deadline=soon())
+        session(host).run_script(LIST, deadline=soon())
     assert REMEDY in caught.value.hint
     host.sh("touch /tmp/go; until [ -e /tmp/done ]; do sleep 0.2; done", timeout=30)
-    assert session(host).run(LIST, deadline=soon()).exit_code == 0
+    assert session(host).run_script(LIST, deadline=soon()).exit_code == 0
 
 
 def test_passwords_and_refused_logins(host, session):
     with pytest.raises(AuthenticationFailed):
-        session(host, user="nobody-there").run(LIST, deadline=soon())
+        session(host, user="nobody-there").run_script(LIST, deadline=soon())
 
 
 def test_through_a_jump_host(hosts, session):
@@ -187,17 +189,17 @@ def test_through_a_jump_host(hosts, session):
 
 def test_a_job_outlives_a_restart_of_sshd_and_its_login(host, session):
     it = session(host)
-    it.start(Job("outlives", Script("endless")), deadline=soon())
+    it.start_job(Job("outlives", Script("endless")), deadline=soon())
     drop_logins(host)
-    view = it.look("outlives", deadline=soon())
+    view = it.poll_job("outlives", deadline=soon())
     assert (view.phase, view.events) == (JobPhase.RUNNING, ({"kind": "begun"},))
     assert "fleetpatch-outlives.service" in host.sh("systemctl list-units --no-legend 'fleetpatch-*'")
     assert "job outlives" in host.sh("systemd-inhibit --list --no-pager")
     host.sh("systemctl stop --no-block fleetpatch-outlives", root=True)  # asked to end, it is waited for
     CLOCK.sleep(0.5)
-    assert it.look("outlives", deadline=soon()).phase is JobPhase.RUNNING
-    it.run(Script("job_stop", {"id": "outlives"}), deadline=soon())
-    view = patient(lambda: it.look("outlives", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
+    assert it.poll_job("outlives", deadline=soon()).phase is JobPhase.RUNNING
+    it.run_script(Script("job_stop", {"id": "outlives"}), deadline=soon())
+    view = patient(lambda: it.poll_job("outlives", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
     assert [event["kind"] for event in view.events] == ["begun", "stopped"]
     inhibitors = "systemd-inhibit --list --no-pager --no-legend | grep fleetpatch || true"
     assert patient(lambda: host.sh(inhibitors), lambda left: not left) == ""  # looks every two seconds whether it ended
@@ -206,28 +208,28 @@ def test_a_job_outlives_a_restart_of_sshd_and_its_login(host, session):
 def test_a_cut_network_loses_nothing_and_who_comes_back_attaches(host, session):
     it = session(host)
     job = Job("cut", Script("work"))
-    assert not it.start(job, deadline=soon()).attached
+    assert not it.start_job(job, deadline=soon()).attached
     host.cut()
     began = CLOCK.now()
     with pytest.raises((ConnectionLost, Unreachable)) as caught:
-        it.look("cut", deadline=soon(4))
+        it.poll_job("cut", deadline=soon(4))
     assert caught.value.transient
     assert (CLOCK.now() - began).total_seconds() < 8
     with pytest.raises((ConnectionLost, Unreachable, DeadlineExceeded)):
-        it.start(Job("never", Script("work")), deadline=soon(3))
+        it.start_job(Job("never", Script("work")), deadline=soon(3))
     host.mend()
-    view = patient(lambda: it.look("cut", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
+    view = patient(lambda: it.poll_job("cut", deadline=soon()), lambda view: view.phase is JobPhase.FINISHED)
     assert (view.exit_code, [event["kind"] for event in view.events]) == (3, ["begun", "done"])
-    assert it.start(job, deadline=soon()).attached
+    assert it.start_job(job, deadline=soon()).attached
 
 
 def test_a_power_cut_loses_the_job_and_says_so(host, session):
     it = session(host)
     before = read_facts(it, CLOCK, soon())
-    it.start(Job("crashed", Script("endless")), deadline=soon())
+    it.start_job(Job("crashed", Script("endless")), deadline=soon())
     host.sh("sync", root=True)
     host.crash()
-    view = patient(lambda: it.look("crashed", deadline=soon(10)), lambda view: view.phase is not JobPhase.RUNNING)
+    view = patient(lambda: it.poll_job("crashed", deadline=soon(10)), lambda view: view.phase is not JobPhase.RUNNING)
     assert view.phase is JobPhase.LOST
     assert read_facts(it, CLOCK, soon()).boot_id != before.boot_id
 
@@ -238,10 +240,10 @@ def test_a_reboot_is_ordered_once(host, session):
     assert facts.can_reboot
     assert facts.job_runner == "systemd"
     order = Script("reboot", {"expected_boot_id": facts.boot_id, "delay": "1"}, read_only=False)
-    assert [it.run(order, deadline=soon()).records[0]["kind"] for _ in range(2)] == ["ordered", "ordered"]
+    assert [it.run_script(order, deadline=soon()).records[0]["kind"] for _ in range(2)] == ["ordered", "ordered"]
     now = host.wait_reboot(facts.boot_id)
     assert now != facts.boot_id
-    (again,) = it.run(replace(order, read_only=True), deadline=soon()).records
+    (again,) = it.run_script(replace(order, read_only=True), deadline=soon()).records
     assert again["kind"] == "refused"
     assert read_facts(it, CLOCK, soon()).boot_id == now
 
@@ -267,7 +269,7 @@ def test_certificates_of_hosts_and_users(host, session, tmp_path):
     known.write_text(f"@cert-authority {host.address} {authority.with_suffix('.pub').read_text()}")
     keys = HostKeySettings(HostKeyPolicy.CA, known)
     with pytest.raises(HostKeyUnknown, match="no host certificate"):
-        session(host, keys=keys).run(LIST, deadline=soon())
+        session(host, keys=keys).run_script(LIST, deadline=soon())
     for kind in ("ed25519", "ecdsa"):
         public = host.root / f"etc/ssh/ssh_host_{kind}_key.pub"
         keygen("-s", authority, "-h", "-I", "lab", "-n", host.address, "-V", "-1h:+1h", public)
@@ -283,7 +285,7 @@ def test_certificates_of_hosts_and_users(host, session, tmp_path):
         )
         host.sh("systemctl reload ssh; sleep 0.5", root=True)
         it = session(host, keys=keys, credential=f"key:{user}")
-        assert it.run(LIST, deadline=soon()).exit_code == 0
+        assert it.run_script(LIST, deadline=soon()).exit_code == 0
     keygen(
         "-s",
         authority,
@@ -298,7 +300,7 @@ def test_certificates_of_hosts_and_users(host, session, tmp_path):
     )
     host.sh("systemctl reload ssh; sleep 0.5", root=True)
     with pytest.raises(HostKeyMismatch, match="it is for elsewhere"):
-        session(host, keys=keys).run(LIST, deadline=soon())
+        session(host, keys=keys).run_script(LIST, deadline=soon())
 
 
 @pytest.mark.parametrize(
@@ -316,10 +318,10 @@ def test_algorithms_are_those_that_are_allowed(host, session, config, legacy, wo
     host.sh("systemctl reload ssh; sleep 0.5", root=True)
     it = session(host, legacy_crypto=legacy)
     if works:
-        assert it.run(LIST, deadline=soon()).exit_code == 0
+        assert it.run_script(LIST, deadline=soon()).exit_code == 0
     else:
         with pytest.raises(TransportError, match="none of the algorithms"):
-            it.run(LIST, deadline=soon())
+            it.run_script(LIST, deadline=soon())
 
 
 def test_many_sessions_through_one_jump_host_at_once(hosts, session):

@@ -89,7 +89,7 @@ def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connecti
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     inner.sh(f"systemd-run -q perl -e '{SILENT}'; sleep 1", root=True)
     healthy = open_to(inner, bastion, name="healthy", jump=("bastion",))
-    healthy.run(GREET, deadline=soon())
+    healthy.run_script(GREET, deadline=soon())
     before = accepted(outer)
     sick = [open_to(inner, bastion, name=f"off{n}", port=7000, jump=("bastion",)) for n in range(5)]
     sick += [open_to(inner, bastion, name=f"closed{n}", port=1 + n, jump=("bastion",)) for n in range(5)]
@@ -99,7 +99,7 @@ def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connecti
     assert {type(error) for error in told} == {Unreachable}
     assert ["no answer in 6 s" in str(error) for error in told] == [True] * 5 + [False] * 5
     assert ["Connect failed: Connection refused" in str(error) for error in told] == [False] * 5 + [True] * 5
-    healthy.run(replace(GREET, read_only=False), deadline=soon())  # on the very line that it had
+    healthy.run_script(replace(GREET, read_only=False), deadline=soon())  # on the very line that it had
     assert accepted(outer) == before
 
 
@@ -115,13 +115,13 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatc
     # the connection's own process hangs: its kernel still takes what is sent
     outer.sh("pkill -STOP -u nosudo sshd", root=True)
     late = open_to(inner, bastion, name="late", jump=("bastion",))
-    late.run(GREET, deadline=soon(40))
+    late.run_script(GREET, deadline=soon(40))
     outer.sh("pkill -KILL -u nosudo sshd", root=True)
 
     configured(outer, "AllowTcpForwarding no")
     outer.sh("pkill -KILL -u nosudo sshd || true", root=True)
     with pytest.raises(Unreachable, match="Administratively prohibited"):
-        open_to(inner, bastion, name="forbidden", jump=("bastion",)).run(GREET, deadline=soon())
+        open_to(inner, bastion, name="forbidden", jump=("bastion",)).run_script(GREET, deadline=soon())
 
     # and the one that takes connections and never greets
     configured(outer, "AllowTcpForwarding yes")
@@ -155,13 +155,13 @@ def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to,
     monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
     configured(host, "PasswordAuthentication no", "KbdInteractiveAuthentication yes")
     fields = {"user": "pwsudo", "credential": f"env:{PASSWORD}"}
-    open_to(host, **fields).run(GREET, deadline=soon())
+    open_to(host, **fields).run_script(GREET, deadline=soon())
     with pytest.raises(AuthenticationFailed, match="refused the password of pwsudo"):
-        open_to(host, **{**fields, "credential": "env:hunter2"}).run(GREET, deadline=soon())
+        open_to(host, **{**fields, "credential": "env:hunter2"}).run_script(GREET, deadline=soon())
     configured(host, "PasswordAuthentication no", "KbdInteractiveAuthentication no")
     before = logged(host, "password")
     with pytest.raises(AuthenticationFailed, match="takes no password of pwsudo; it takes: publickey"):
-        open_to(host, name="other", **fields).run(GREET, deadline=soon())
+        open_to(host, name="other", **fields).run_script(GREET, deadline=soon())
     assert logged(host, "password") == before
 
     host.sh(
@@ -171,13 +171,13 @@ def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to,
     )
     refused: FleetpatchError | None = None
     try:
-        open_to(host, name="booting", user="nosudo").run(GREET, deadline=soon())
+        open_to(host, name="booting", user="nosudo").run_script(GREET, deadline=soon())
     except FleetpatchError as error:
         refused = error
     assert isinstance(refused, Unreachable), refused
     assert "nobody may log in there for now: System is booting up" in refused.message
     time.sleep(5)
-    open_to(host, name="booting", user="nosudo").run(GREET, deadline=soon())
+    open_to(host, name="booting", user="nosudo").run_script(GREET, deadline=soon())
 
 
 def test_an_agent_with_five_keys_at_a_server_that_allows_four(host, open_to, monkeypatch, tmp_path: Path):
@@ -196,12 +196,12 @@ def test_an_agent_with_five_keys_at_a_server_that_allows_four(host, open_to, mon
         configured(host, "MaxAuthTries 4", "LogLevel VERBOSE")
         for words in ("Too many authentication failures", "earlier in this run"):
             with pytest.raises(AuthenticationFailed, match=words):
-                open_to(host, name="five", credential="agent").run(GREET, deadline=soon())
+                open_to(host, name="five", credential="agent").run_script(GREET, deadline=soon())
         assert logged(host, "Too many authentication failures") == 1
         subprocess.run(["ssh-add", "-q", "-d", str(wrong[0])], check=True, stderr=subprocess.DEVNULL)
-        open_to(host, name="four", credential="agent").run(GREET, deadline=soon())
+        open_to(host, name="four", credential="agent").run_script(GREET, deadline=soon())
         before = logged(host, "Failed publickey")
-        open_to(host, name="again", credential="agent").run(GREET, deadline=soon())
+        open_to(host, name="again", credential="agent").run_script(GREET, deadline=soon())
         assert logged(host, "Failed publickey") == before  # the key that was taken goes first
     finally:
         agent.kill()

@@ -254,7 +254,7 @@ class FakeManager:
     """A PackageManager like any other: it holds no state and asks the transport, whose machine is a PackageWorld."""
 
     name = "fake"
-    updaters_script = "fake_updaters"
+    updaters_script: Script | None = Script("fake_updaters", read_only=False)
     lock_files: tuple[str, ...] = ("/fake/lock",)
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:

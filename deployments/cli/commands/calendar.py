@@ -28,7 +28,7 @@ def show_calendar(
     inventory: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the next windows, when their runs start, and what is in their way. Changes nothing."""
+    """List the next windows, when their runs start, and what prevents them. Changes nothing."""
     from deployments.cli.views.calendar import build_calendar_json, print_calendar
     from deployments.configuration.inventories import load_inventories
     from deployments.configuration.loader import find_configurations, load_configurations

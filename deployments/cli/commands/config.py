@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deployments.azure.import_result import AzureImport
 
 config_app = typer.Typer(
-    help="Maintenance configurations: check them, describe them to an editor, take Azure's over.", no_args_is_help=True
+    help="Check maintenance configurations, print their JSON Schema, import Azure's.", no_args_is_help=True
 )
 app.add_typer(config_app, name="config", rich_help_panel="Schedule")
 
@@ -32,7 +32,7 @@ OutputOption = Annotated[
 
 @config_app.command("check")
 def check_config(path: PathArgument = None, inventory: InventoryOption = None, as_json: JsonOption = False) -> None:
-    """Say everything that is wrong with configurations, and what will surprise."""
+    """Show all faults and warnings of configurations. Changes nothing."""
     from deployments.checks.configuration_checks import check_configurations
     from deployments.checks.controller_checks import check_controller
     from deployments.cli.views.config import (
@@ -94,11 +94,11 @@ def import_azure_config(
     ],
     scope: Annotated[
         str | None,
-        typer.Option("--scope", metavar="SCOPE", help="Which machines; Azure keeps that in its assignments."),
+        typer.Option("--scope", metavar="SCOPE", help="Which machines. Azure has this in its assignments."),
     ] = None,
     output: OutputOption = None,
 ) -> None:
-    """Write Azure's maintenance configurations as ours, and say what can't be carried over."""
+    """Convert Azure's maintenance configurations, and list what can't be imported."""
     from deployments.azure.file_import import import_azure_files, render_configurations
     from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_to_stderr, print_to_stdout, to_safe_text
@@ -113,6 +113,6 @@ def import_azure_config(
         print_to_stdout(text.rstrip("\n"))
     else:
         output.write_text(text, encoding="utf-8")
-        print_to_stderr(f"written to {output}; look at it, and run `fleetpatch config check {output}`")
+        print_to_stderr(f"written to {output}; read it, and run `fleetpatch config check {output}`")
     if azure_import.notes:
         raise typer.Exit(int(ExitCode.WARNINGS))

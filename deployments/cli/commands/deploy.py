@@ -1,4 +1,4 @@
-"""deploy: put the maintenance configurations into Prefect, see what was changed there by hand, and mend it."""
+"""deploy: write maintenance configurations to Prefect, and correct what was changed there by hand."""
 
 import os
 from pathlib import Path
@@ -31,24 +31,25 @@ def deploy(
     fleet: Annotated[
         str, typer.Option("--fleet", metavar="NAME", help="Names this set of configurations on its Prefect server.")
     ] = "default",
-    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Work pool whose workers do it.")] = "fleetpatch",
+    pool: Annotated[
+        str, typer.Option("--pool", metavar="NAME", help="Work pool whose workers execute the runs.")
+    ] = "fleetpatch",
     check: Annotated[
-        bool, typer.Option("--check", help="Only say what differs; exit code 3 when something does.")
+        bool, typer.Option("--check", help="Only show what differs; exit code 3 if something does.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before changing anything.")] = False,
-    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration wants any more.")] = (
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Make the changes without asking.")] = False,
+    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration has any more.")] = (
         True
     ),
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Stay, and carry the runs out on this machine until stopped.")
-    ] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Then run a worker on this machine until stopped.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put maintenance configurations into Prefect: deployments, schedules, work pool, automations."""
+    """Write maintenance configurations to Prefect: deployments, schedules, work pool, automations."""
     os.environ.setdefault("DO_NOT_TRACK", "1")  # before Prefect is loaded, which else tells its makers so
     from prefect.settings import get_current_settings
 
     from deployments.cli.views import deploy as view
+    from deployments.refresh_schedules import refresh_schedules
     from deployments.server.client import open_server_client
     from deployments.sync.plan import CLIENT_RETRIES, build_plan, require_fleet_name
     from deployments.sync.run_status import find_run_statuses
@@ -58,7 +59,15 @@ def deploy(
     from tasks.protocols.clock import SystemClock
 
     with open_server_client(CLIENT_RETRIES) as client:
-        plan = build_plan(client, path, inventory, fleet=require_fleet_name(fleet), pool=pool, prune=prune)
+        plan = build_plan(
+            client,
+            path,
+            inventory,
+            fleet=require_fleet_name(fleet),
+            pool=pool,
+            refresh_flow=refresh_schedules,
+            prune=prune,
+        )
         blocking_findings = plan.find_blocking_findings()
         if as_json:
             print_json(view.build_plan_json(plan, blocking_findings))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @app.command("server", rich_help_panel="Set up")
 def start_server(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Beyond this machine only with a password.")
+        str, typer.Option("--host", help="Address to listen on. One that other machines reach needs a password.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 4200,
     database: Annotated[
@@ -42,7 +42,7 @@ def start_server(
         ),
     ] = None,
     public_url: Annotated[
-        str | None, typer.Option("--public-url", metavar="URL", help="Where browsers find it, when behind a proxy.")
+        str | None, typer.Option("--public-url", metavar="URL", help="Address for browsers, behind a proxy.")
     ] = None,
     auth: Annotated[
         str | None,
@@ -52,9 +52,7 @@ def start_server(
             help="user:password for everyone, as env:NAME or file:PATH. Default: $PREFECT_SERVER_API_AUTH_STRING.",
         ),
     ] = None,
-    show: Annotated[
-        bool, typer.Option("--show", help="Only print the settings it would have, and those of workers.")
-    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Only print the settings of the server and of workers.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start Prefect's server (API, UI, scheduler) with settings that lose no records. Ctrl-C or SIGTERM ends it."""

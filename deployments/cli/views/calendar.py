@@ -1,4 +1,4 @@
-"""The calendar on the screen and as JSON. Times are shown in the window's zone, and in that of whoever looks."""
+"""The calendar on the screen and as JSON. Times are in the window's zone and in the reader's."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -60,27 +60,25 @@ def _build_window_json(upcoming: UpcomingWindow) -> dict[str, object]:
 def print_calendar(window_calendar: WindowCalendar) -> None:
     """Show the calendar."""
     for fault in window_calendar.inventory_errors:
-        print_to_stderr(Text.assemble(("machines are not known: ", "yellow"), to_safe_text(fault)))
+        print_to_stderr(Text.assemble(("machines are unknown: ", "yellow"), to_safe_text(fault)))
     if window_calendar.windows:
         _print_windows(window_calendar)
     else:
-        print_to_stdout(to_safe_text(f"{window_calendar.machine or 'nothing'} has no window ahead"))
+        print_to_stdout(to_safe_text(f"no next window{_describe_machine(window_calendar)}"))
     for gap in window_calendar.gaps:
         print_to_stdout(Text.assemble(("! ", "yellow"), _render_gap(gap)))
     if window_calendar.unassigned_machines:
         names = ", ".join(shorten_list(window_calendar.unassigned_machines, _MAX_NAMES))
-        print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(f"in no configuration: {names}")))
+        print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(f"machines without a configuration: {names}")))
     for name in window_calendar.unresolved_configurations:
         print_to_stdout(
             Text.assemble(
-                ("! ", "yellow"), to_safe_text(f"{name} opens by its machines' clocks, and there are no machines")
+                ("! ", "yellow"), to_safe_text(f"{name} uses the time zones of its machines, and it has no machines")
             )
         )
     if window_calendar.disabled_configurations:
         print_to_stdout(
-            Text.assemble(
-                "switched off: ", to_safe_text(", ".join(window_calendar.disabled_configurations)), style="dim"
-            )
+            Text.assemble("disabled: ", to_safe_text(", ".join(window_calendar.disabled_configurations)), style="dim")
         )
 
 
@@ -109,7 +107,8 @@ def _print_windows(window_calendar: WindowCalendar) -> None:
     parts += [f"{frozen} frozen"] * bool(frozen) + [f"{overlapping} overlapping"] * bool(overlapping)
     print_to_stdout(
         to_safe_text(
-            f"{', '.join(parts)}, from {_to_local_time(window_calendar.now):%Y-%m-%d %H:%M %Z} on{_describe_machine(window_calendar)}"
+            f"{', '.join(parts)}, from {_to_local_time(window_calendar.now):%Y-%m-%d %H:%M %Z} on"
+            f"{_describe_machine(window_calendar)}"
         )
     )
 
@@ -172,9 +171,9 @@ def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:
     if upcoming.overlapping_configurations:
         yield f"overlaps {', '.join(upcoming.overlapping_configurations)}", "yellow"
     if upcoming.is_start_past:
-        yield "its run has started by now, or Prefect starts none for it any more", "yellow"
+        yield "its run has started, or Prefect no longer starts one", "yellow"
     elif not upcoming.is_started_by_prefect:
-        yield "Prefect can't be told of it yet: `fleetpatch deploy` has to run again before", "yellow"
+        yield "Prefect has no date for it yet: run `fleetpatch deploy` before it", "yellow"
     if upcoming.window.note:
         yield upcoming.window.note, "yellow"
 
@@ -184,7 +183,8 @@ def _render_gap(gap: WindowGap) -> Text:
         return to_safe_text(f"{gap.name} has no window after {_to_local_time(gap.start):%Y-%m-%d %H:%M}")
     length = format_duration((gap.end - gap.start).total_seconds())
     return to_safe_text(
-        f"{gap.name} has no window for {length}: {_to_local_time(gap.start):%Y-%m-%d} to {_to_local_time(gap.end):%Y-%m-%d}"
+        f"{gap.name} has no window for {length}: "
+        f"{_to_local_time(gap.start):%Y-%m-%d} to {_to_local_time(gap.end):%Y-%m-%d}"
     )
 
 

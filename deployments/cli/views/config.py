@@ -29,7 +29,7 @@ _MAX_FROZEN_WINDOWS = 200
 def to_check_exit_code(
     inventories: Inventories, findings: Sequence[ConfigurationFinding], inventory: Path | None
 ) -> ExitCode:
-    """Return the exit code of a check. An inventory that is missing matters when somebody named it."""
+    """Return the exit code of a check. A missing inventory counts if it was named."""
     if any(each.severity is FindingSeverity.BLOCKS for each in findings):
         return ExitCode.BAD_INPUT
     named = [path for path in inventories.errors if path is not None or inventory is not None]
@@ -114,7 +114,7 @@ def _build_configuration_json(
 def print_check_result(
     configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
 ) -> None:
-    """Show configurations in a table, and below it what a person should know."""
+    """Show configurations in a table, and below it the findings."""
     grid = build_table(
         build_unwrapped_column("configuration"),
         "when",
@@ -129,7 +129,7 @@ def print_check_result(
             name,
             to_safe_text(describe_windows(one, inventories)),
             Text(NO_FIGURE if count is None else str(count), justify="right"),
-            Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "switched off" if not one.is_enabled else NO_FIGURE),
+            Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "disabled" if not one.is_enabled else NO_FIGURE),
         )
     print_to_stdout(grid, "")
     for finding in findings:
@@ -137,14 +137,14 @@ def print_check_result(
     for path, error in inventories.errors.items():
         what = f"the inventory {path}" if path else "no inventory"
         print_to_stdout(
-            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps were not looked at"))
+            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps are not checked"))
         )
         print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
     _print_check_summary(configurations, findings, inventories)
 
 
 def print_finding(finding: ConfigurationFinding) -> None:
-    """Show what a person should know about a configuration, and the remedy."""
+    """Show a finding about a configuration, and the remedy."""
     blocks = finding.severity is FindingSeverity.BLOCKS
     mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
     name = to_safe_text(finding.configuration, style="bold")
@@ -159,14 +159,14 @@ def _print_check_summary(
     warned = len(findings) - blocked + len(inventories.errors)
     parts = [f"{format_count(blocked, 'fault')}"] * bool(blocked) + [format_count(warned, "warning")] * bool(warned)
     mark = ("✗ ", "bold red") if blocked else ("✓ ", "green")
-    counts = f": {format_count(len(configurations.all_configurations), 'configuration')}{', ' if parts else ''}{', '.join(parts)}"
+    counts = ": " + ", ".join((format_count(len(configurations.all_configurations), "configuration"), *parts))
     if findings or inventories.errors:
         print_to_stdout("")
     print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))
 
 
 def count_machines(configuration: Configuration, inventories: Inventories) -> int | None:
-    """Return for how many machines it is, or None when nobody can say."""
+    """Return the number of its machines, or None without an inventory."""
     if inventories.get_inventory(configuration) is None:
         return None
     try:

@@ -56,7 +56,7 @@ def print_changes(changes: Sequence[Change]) -> None:
                     words,
                 )
         print_to_stdout(grid)
-    print_to_stdout(to_safe_text(f"{kept} of {len(changes)} are as they should be."))
+    print_to_stdout(to_safe_text(f"{kept} of {len(changes)} Prefect objects match the configurations."))
 
 
 def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
@@ -75,8 +75,8 @@ def confirm_changes(count: int) -> None:
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise RequestError(
-            f"{count} things would be changed in Prefect, and nobody is at a terminal to confirm that",
-            hint="Add --yes, or --check to see what differs.",
+            f"{count} changes in Prefect need a confirmation, and there is no terminal",
+            hint="Add --yes to confirm them, or --check to see what differs.",
         )
     get_stderr_console().print(f"Make these {count} changes? [y/N] ", end="", markup=False)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
@@ -94,7 +94,8 @@ def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
         if started_changes:
             at = f"{started_changes[-1].action} {started_changes[-1].kind} {started_changes[-1].name}"
             print_to_stderr(
-                f"{len(started_changes) - 1} of {count} changes were made; this one failed: {at}. Deploying again does the rest."
+                f"{len(started_changes) - 1} of {count} changes were made; this one failed: {at}. "
+                "Deploy again to make the others."
             )
         raise
     print_to_stderr(f"{count} changes were made.")
@@ -115,12 +116,12 @@ def print_next_windows(
         print_to_stdout(_render_next_windows(each, run_statuses.get(each.deployment, RunStatus.NONE), now))
     for configuration in plan.configurations.all_configurations:
         if not configuration.is_enabled:
-            print_to_stdout(to_safe_text(f"{configuration.name}: switched off, its windows don't open", style="dim"))
+            print_to_stdout(to_safe_text(f"{configuration.name}: disabled, its windows do not open", style="dim"))
     date_ends = [line.until for each in plan.desired.deployments for line in each.schedules if line.until is not None]
     if date_ends:
         print_to_stdout(
             to_safe_text(
-                f"Prefect knows dates until {_format_date(min(date_ends))}; its refresh-schedules flow writes later ones."
+                f"Prefect has dates until {_format_date(min(date_ends))}. The flow refresh-schedules writes later ones."
             )
         )
     for each in next_windows:
@@ -129,14 +130,14 @@ def print_next_windows(
 
 
 def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
-    """Say where the runs are seen, and who carries them out."""
+    """Say where the runs are shown, and which worker executes them."""
     seen = f" See them at {ui_url}" if ui_url else ""
     if serve:
-        print_to_stdout(to_safe_text(f"Runs of the work pool {pool} are carried out here, until Ctrl-C.{seen}"))
+        print_to_stdout(to_safe_text(f"A worker of the work pool {pool} runs here until Ctrl-C.{seen}"))
     else:
         print_to_stdout(
             to_safe_text(
-                f"Runs are carried out by workers of the work pool {pool}: `fleetpatch deploy --serve` is one.{seen}"
+                f"Workers of the work pool {pool} execute the runs. `fleetpatch deploy --serve` starts one.{seen}"
             )
         )
 
@@ -144,8 +145,8 @@ def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
 def print_worker_stopped() -> None:
     """Say what becomes of runs that were under way when the worker stopped."""
     print_to_stderr(
-        "Stopped. If a run was under way here, what it began on machines goes on; the next `fleetpatch deploy --serve` "
-        "takes it up within minutes. `fleetpatch runs` says which."
+        "Stopped. Jobs on machines keep running. The next `fleetpatch deploy --serve` continues interrupted runs "
+        "within minutes. `fleetpatch runs` lists them."
     )
 
 
@@ -174,8 +175,9 @@ def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:
         Text.assemble(
             ("! ", "yellow"),
             to_safe_text(
-                f"{next_windows.configuration.name}: Prefect starts no run for the window {_format_window(window, next_windows)}: it was due at "
-                f"{due:%H:%M}, and Prefect makes none in the past. To patch in what is left of the window, start it:"
+                f"{next_windows.configuration.name}: Prefect starts no run for the window "
+                f"{_format_window(window, next_windows)}: the run was due at {due:%H:%M}, and Prefect makes no runs in "
+                "the past. To use the rest of the window, start the run:"
             ),
         )
     )

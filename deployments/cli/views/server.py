@@ -35,7 +35,7 @@ def print_startup(plan: LaunchPlan) -> None:
     database = next(row.value for row in plan.planned_settings if row.name.endswith("DATABASE_CONNECTION_URL"))
     print_to_stdout(f"UI        {plan.ui_url}", f"database  {database}", f"home      {plan.home}")
     if AUTH_VARIABLE in plan.environment:
-        print_to_stdout("password  asked of everyone; clients and workers have it in PREFECT_API_AUTH_STRING")
-    print_to_stdout(f"Tell the command and workers: export PREFECT_API_URL={plan.environment['PREFECT_UI_API_URL']}")
+        print_to_stdout("password  required; clients and workers need it in PREFECT_API_AUTH_STRING")
+    print_to_stdout(f"For the command and workers: export PREFECT_API_URL={plan.environment['PREFECT_UI_API_URL']}")
     if plan.is_exposed and plan.ui_url.startswith("http://"):
         print_to_stderr(TLS_ADVICE)

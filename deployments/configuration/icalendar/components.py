@@ -75,7 +75,7 @@ class CalendarComponent:
         if len(found) > 1:
             hint = "Keep the one that is meant, or export the calendar anew."
             raise build_line_error(
-                found[1].line_number, f"{name} stands here again, first in line {found[0].line_number}", hint
+                found[1].line_number, f"{name} is here a second time, first in line {found[0].line_number}", hint
             )
         return found[0] if found else None
 

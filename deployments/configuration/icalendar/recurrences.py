@@ -1,4 +1,4 @@
-"""TODO."""
+"""Recurrence rules of calendar events (RRULE), expanded into dates within a limit of work."""
 
 import re
 from collections.abc import Iterator

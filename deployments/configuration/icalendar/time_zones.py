@@ -96,7 +96,9 @@ class TimeZoneRegistry:
             )
         if iana is not None:
             return ZoneInfo(iana)
-        message = f"{line.name} names the time zone {shorten_value(name)}, which is not known and which the file does not define"
+        message = (
+            f"{line.name} names the time zone {shorten_value(name)}: it is unknown, and the file does not define it"
+        )
         hint = "Export the calendar with its time zones (VTIMEZONE), or name an IANA zone such as Europe/Berlin."
         raise build_line_error(line.line_number, message, hint)
 

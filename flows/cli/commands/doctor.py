@@ -93,7 +93,7 @@ def _confirm_reading_package_lists(count: int) -> bool:
 
 
 def _check_server(records: str | None) -> "tuple[Finding, ...]":
-    from flows.cli.runtime.errors import CannotRun
+    from tasks.errors import CannotRun
 
     if not _REGISTERED_SERVER_CHECKERS:
         raise CannotRun("this program cannot check a Prefect server", hint="Use the command `fleetpatch`.")

@@ -10,10 +10,6 @@ from inventory.errors import FleetpatchError, InventoryError
 from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
 
 
-class CannotRun(FleetpatchError):
-    """fleetpatch itself cannot run: its environment lacks something."""
-
-
 @dataclass(frozen=True, slots=True)
 class ErrorDescription:
     """An error as the command reports it."""

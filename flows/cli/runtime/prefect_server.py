@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from flows.cli.runtime.errors import CannotRun
 from flows.cli.runtime.output import configure_logging, print_to_stderr
 from flows.prefect_api.server_settings import BATCH_SETTINGS, HEALTHY_RESPONSE
+from tasks.errors import CannotRun
 
 QUIET_PREFECT_SETTINGS: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not to the terminal

@@ -17,7 +17,7 @@ from flows.cli.runtime.output import print_to_stderr
 from flows.cli.runtime.progress import build_display
 from flows.cli.runtime.run_lookup import find_unfinished_acts, read_full_report
 from flows.engine.run_info import build_run_id
-from flows.execution import resume_execution
+from flows.execution import execute
 from flows.local_run import build_reporting_runner, execute_locally
 from flows.ports.caller import Caller, use_caller
 from flows.recovery.abandoned_runs import AbandonedRun
@@ -174,7 +174,7 @@ def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as
     if finalize_reason:
         caller.stop_token.request_stop(finalize_reason)
     if not as_flow:
-        return resume_execution(run_id, caller, build_reporting_runner)
+        return execute(run_id, caller, build_reporting_runner)
     from flows.patch import resume_fleet
 
     return resume_fleet(run_id, settle=bool(finalize_reason))

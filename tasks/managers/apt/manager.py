@@ -16,11 +16,12 @@ from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
 from tasks.protocols.transport import Script, ScriptParameter, Transport
 
-ASSESS_SCRIPT: Final = "apt_assess"
-SIMULATE_SCRIPT: Final = "apt_rehearse"
-INSTALLED_SCRIPT: Final = "apt_installed"
-JOB_SCRIPT: Final = "apt_job"
-UPDATERS_SCRIPT: Final = "apt_updaters"
+_PACKAGE: Final = "tasks.managers.apt"
+ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
+SIMULATE_SCRIPT: Final = Script("apt_rehearse", package=_PACKAGE)
+INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
+JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
+UPDATERS_SCRIPT: Final = Script("apt_updaters", read_only=False, package=_PACKAGE)
 
 LOCK_FILES: Final = (
     "/var/lib/dpkg/lock-frontend",
@@ -46,7 +47,7 @@ class AptManager:
     """The PackageManager of Debian's family."""
 
     name = "apt"
-    updaters_script = UPDATERS_SCRIPT
+    updaters_script: Script | None = UPDATERS_SCRIPT
     lock_files: tuple[str, ...] = LOCK_FILES
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
@@ -60,12 +61,12 @@ class AptManager:
             ManagerError: apt can't work at all.
         """
         params = {"refresh": "yes", "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS} if refresh else {}
-        state = parse_assessment(transport.run_script(Script(ASSESS_SCRIPT, params), deadline=deadline))
+        state = parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline))
         for _ in range(MAX_REREADS):
             if state.at_work != JUST_ENDED_PROCESS:
                 break
             try:
-                again = parse_assessment(transport.run_script(Script(ASSESS_SCRIPT), deadline=deadline))
+                again = parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline))
             except DeadlineExceeded:  # the first reading took most of the time, and its answer says what it is worth
                 break
             state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
@@ -76,9 +77,8 @@ class AptManager:
 
         def simulate_set(wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
             params = {"packages": tuple(build_package_spec(update) for update in wanted), "uris": "yes" if uris else ""}
-            sections = parse_sections(
-                transport.run_script(Script(SIMULATE_SCRIPT, params), deadline=deadline), SIMULATE_SCRIPT, "simulation"
-            )
+            result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
+            sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
             fetch = sections["uris"].text if "uris" in sections else None
             return SimulationAnswer(parse_simulation(sections["simulation"].text), fetch)
 
@@ -91,11 +91,11 @@ class AptManager:
         if not updates:
             return {}
         names = tuple(dict.fromkeys(_require_package_name(update) for update in updates))
-        result = transport.run_script(Script(INSTALLED_SCRIPT, {"packages": names}), deadline=deadline)
-        sections = parse_sections(result, INSTALLED_SCRIPT, "packages")
+        result = transport.run_script(replace(INSTALLED_SCRIPT, params={"packages": names}), deadline=deadline)
+        sections = parse_sections(result, INSTALLED_SCRIPT.name, "packages")
         states = result.find_records("state")
         if not states:
-            raise ProtocolViolation(f"{INSTALLED_SCRIPT} did not say the machine's architecture")
+            raise ProtocolViolation(f"{INSTALLED_SCRIPT.name} did not say the machine's architecture")
         whole = parse_installed_packages(sections["packages"].text, require_text(states[0], "native"))
         return {update.id: whole[update.id] for update in updates if update.id in whole}
 
@@ -132,7 +132,7 @@ class AptManager:
             params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
             if transaction.stop_at is not None:
                 params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
-        return Script(JOB_SCRIPT, params, read_only=False)
+        return replace(JOB_SCRIPT, params=params)
 
 
 def _require_package_name(update: Update) -> str:

@@ -269,6 +269,9 @@ class History:
             told += explain_outcome(outcome)
         return tuple(each for each in told if has_matching_name(update_mask, each.update))
 
+    runs = read_runs  # the names before the renaming
+    why = explain_updates
+
 
 def _read_document(connection: Connection, table: Table, where: ColumnElement[bool]) -> str | None:
     return connection.execute(select(table.c.document).where(where)).scalar_one_or_none()

@@ -4,6 +4,7 @@
 # until (epoch seconds: when the claim ends by itself), release ("yes").
 # Records: claimed (it is ours), released, kept (it is ours, and is not given back while that job runs), taken (run, by,
 # until, attempt: whose it is; job: what runs), or refused (why).
+# Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 run=$(fp_param run) attempt=$(fp_number "$(fp_param attempt)") until=$(fp_number "$(fp_param until)")

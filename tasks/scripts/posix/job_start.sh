@@ -5,6 +5,7 @@
 # claim_until (epoch seconds) prolongs that claim.
 # Records: job; or busy (another job runs here), or refused (it could not be started, or may not be; about: claim, room,
 # "unsure": it may begin all the same, or ""). A job that was refused never begins, however late its start comes.
+# Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 id=$(fp_param id) label=$(fp_param label)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Asks a job to stop between two transactions; never inside one. One that is still to begin, since its start is held up
 # here, begins nothing then. Parameter: id. Record: job; asked tells whether it finds the wish.
+# Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 id=$(fp_param id)

@@ -3,6 +3,7 @@
 # Parameters: lift ("yes"), by (who lifts it), and of the lock as it was seen before: run, attempt, until.
 # Records: lock (run, by, until, attempt: whose it is, "" and 0 when nobody has it; job, label, began: what runs; now),
 # and after that lifted, or changed (it is not the lock that was seen), or refused (why). Nothing is lifted while a job runs.
+# Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 umask 077

@@ -5,6 +5,8 @@
 # (a file to say in what became of the order). Record: ordered, or refused with why and about: claim, window, room, lock,
 # packages or inhibitor (somebody changes packages, has left them half done, or wants the machine to stay up), or "".
 # Asked twice, it is done once: the boot id is another one then. The answer is out before the machine goes down.
+# Requires: job_common, package_locks
+# Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
 expected=$(fp_param expected_boot_id) delay=$(fp_param delay)

@@ -3,6 +3,7 @@
 # packages locks), note (as for reboot.sh).
 # Records: boot (boot_id), obstacle (about, why: as in reboot.sh) when there is one, given_up (about, why) when the last
 # order in this boot was given up again after it had been taken on. An order that is being carried out is no obstacle.
+# Requires: package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and package_locks.sh
 
 note=$(fp_param note) note=${note:-/run/fleetpatch-reboot} boot=''

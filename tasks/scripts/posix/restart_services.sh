@@ -5,6 +5,7 @@
 # machine's clock: one that has not begun by then is left).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at, why: window,
 # stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
+# Requires: package_locks
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 set -f              # masks are no file names

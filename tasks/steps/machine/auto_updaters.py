@@ -7,10 +7,10 @@ machine's own when the lock ends: no machine whose run never ended stays without
 import logging
 from dataclasses import replace
 
-from tasks.errors import FleetpatchError, RecordsError, ScriptFailed
+from tasks.errors import FleetpatchError, RecordsError, ScriptFailed, UnsupportedSystem
 from tasks.model import ErrorInfo, Finding
 from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script, ScriptResult
+from tasks.protocols.transport import ScriptResult
 from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
 from tasks.states import FindingLevel, Step
 from tasks.steps.context import journal
@@ -52,7 +52,7 @@ def pause_updaters(context: MachineContext) -> None:
     """
     if not is_pause_wanted(context):
         return
-    if not context.manager.updaters_script:
+    if context.manager.updaters_script is None:
         _add_finding(
             context, FindingLevel.GOOD, f"nothing is known of {context.manager.name} that updates a system by itself"
         )
@@ -131,9 +131,13 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
         RecordsError: somebody else has taken the run over.
         ScriptFailed: the machine refused.
         TransportError: it stayed out of touch.
+        UnsupportedSystem: its package manager knows no such script.
     """
     clock = context.run_context.clock
-    script = with_lock_token(context, Script(context.manager.updaters_script, {"work": action}, read_only=False))
+    updaters_script = context.manager.updaters_script
+    if updaters_script is None:
+        raise UnsupportedSystem(f"nothing is known of {context.manager.name} that updates a system by itself")
+    script = with_lock_token(context, replace(updaters_script, params={"work": action}))
 
     def run_script() -> ScriptResult:
         if (

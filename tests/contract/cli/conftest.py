@@ -114,8 +114,8 @@ def stage(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    for room in ("abandoned_runs", "reconciliation", "resumption"):
-        monkeypatch.setattr(f"flows.recovery.{room}.SystemClock", lambda: made.fleet.clock)
+    for name in ("abandoned_runs", "reconciliation", "resumption"):
+        monkeypatch.setattr(f"flows.recovery.{name}.SystemClock", lambda: made.fleet.clock)
     for module in (flows.execution, flows.composition):
         monkeypatch.setattr(module, "open_ports", lambda _request, who: nullcontext(made.ports(who)))
     return made

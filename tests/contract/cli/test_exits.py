@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.errors import CannotRun, describe_error
+from flows.cli.runtime.errors import describe_error
 from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.errors import EmptyScopeError, InventoryError
-from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, Unreachable, WindowClosed
+from tasks.errors import (
+    CannotRun,
+    CredentialError,
+    FleetPatchFailed,
+    RecordsError,
+    RequestError,
+    Unreachable,
+    WindowClosed,
+)
 from tasks.model import Outcome
 from tasks.states import OperationState as S
 from tests.ci.tree import TOP

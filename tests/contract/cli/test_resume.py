@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.engine.suspension import record_suspension
-from flows.execution import resume_execution
+from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery.resumption import wait_for_lease_expiry
@@ -107,7 +107,7 @@ def test_whoever_lives_keeps_the_run(stage: Stage, monkeypatch: pytest.MonkeyPat
     assert said.code == 5
     assert said.json["error"]["kind"] == "LeaseHeld"
     assert "anne on hilltop (pid 4711)" in said.json["error"]["message"]
-    assert "waiting whether its lease runs out" in said.err
+    assert "waiting until its lease expires" in said.err
 
 
 def test_a_lease_of_a_process_that_died_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +220,9 @@ def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.Monkey
 
     def all_begun(run_id: str, *words: Any) -> RunReport:
         together.wait()  # one after the other, the first would wait for ever
-        return resume_execution(run_id, *words)
+        return execute(run_id, *words)
 
-    monkeypatch.setattr("flows.cli.runtime.run_session.resume_execution", all_begun)
+    monkeypatch.setattr("flows.cli.runtime.run_session.execute", all_begun)
     told = stage.run("reconcile", "--no-prefect", "--json").json["runs"]
     assert len(told) == 3
     assert all(each["status"] in ("Succeeded", "CompletedWithWarnings", "NotStarted") for each in told), told

@@ -50,7 +50,7 @@ class TestDesk:
         with _at(scene, desk):
             scene.run(scene.request(not_by_starter=True))
         assert scene.standing().who == "anna"
-        assert desk.refused == ["bob started it, and whoever starts a run may not approve it"]
+        assert desk.refused == ["bob started it and may not approve it"]
 
     def test_what_was_said_while_the_records_were_away_is_not_lost(self, scene: Scene) -> None:
         scene.add("web", "openssl")

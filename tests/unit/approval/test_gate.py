@@ -68,7 +68,7 @@ def test_it_expires_so_many_minutes_after_it_was_asked(scene: Scene) -> None:
     scene.add("web", "openssl")
     began = scene.clock.now()
     report = scene.run(scene.request(expires_minutes=30))
-    assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 01:30 UTC"
+    assert outcome_of(report, "web").reason == "no approval until 2026-03-10 01:30 UTC"
     assert scene.clock.now() - began < timedelta(minutes=31)
     assert scene.answer() is ApprovalDecision.EXPIRED
     with pytest.raises(RequestError, match="expired on 2026-03-10 01:30 UTC"):
@@ -78,7 +78,7 @@ def test_it_expires_so_many_minutes_after_it_was_asked(scene: Scene) -> None:
 def test_it_expires_at_the_latest_when_the_window_holds_nothing_any_more(scene: Scene) -> None:
     scene.add("web", "openssl")
     report = scene.run(scene.request(minutes=60, expires_minutes=600))
-    assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 01:45 UTC"
+    assert outcome_of(report, "web").reason == "no approval until 2026-03-10 01:45 UTC"
     assert scene.touched() == []
 
 
@@ -86,7 +86,7 @@ def test_without_reboots_the_whole_window_is_waited_for(scene: Scene) -> None:
     scene.add("web", "openssl")
     request = scene.request(minutes=60).model_copy(update={"reboot": RebootPolicy.NEVER})
     report = scene.run(request)
-    assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 02:00 UTC"
+    assert outcome_of(report, "web").reason == "no approval until 2026-03-10 02:00 UTC"
 
 
 def test_a_window_that_opens_later_can_be_approved_before(scene: Scene) -> None:
@@ -122,7 +122,7 @@ def test_a_run_that_somebody_else_took_over_leaves_the_question_open(scene: Scen
 def test_where_nothing_would_be_changed_nobody_is_asked(scene: Scene) -> None:
     scene.add("web")
     report = scene.run(scene.request())
-    assert report.notes == ("approval: nobody was asked, since nothing would be changed",)
+    assert report.notes == ("approval: not requested, because nothing would be changed",)
     assert scene.approvals.find_approval(RUN) is None
     assert outcome_of(report, "web").state is OperationState.SUCCEEDED
 
@@ -157,7 +157,7 @@ class TestAfterACrash:
             scene.run(request)
         scene.clock.advance(600)
         report = scene.resume(request)
-        assert outcome_of(report, "web").reason == "nobody approved it until 2026-03-10 02:00 UTC"
+        assert outcome_of(report, "web").reason == "no approval until 2026-03-10 02:00 UTC"
 
     def test_what_was_rejected_stays_rejected(self, scene: Scene) -> None:
         scene.add("web", "openssl")

@@ -76,7 +76,7 @@ def test_other_updates_for_each_system_make_two(folder: Folder) -> None:
         datetime(2021, 8, 20, 19, 48, tzinfo=UTC),
         datetime(2021, 8, 21, 19, 48, tzinfo=UTC),
     ]
-    assert any("became two" in note for note in imported.notes)
+    assert any("becomes two" in note for note in imported.notes)
     assert load_configurations(folder.path, TODAY).all_configurations[0].expires == wall("2221-05-19 03:30")
 
 
@@ -86,7 +86,7 @@ def test_what_az_prints(folder: Folder) -> None:
     assert list(asked) == ["myconfig-linux", "myconfig-windows"]
     assert asked["myconfig-windows"].updates.include == asked["myconfig-windows"].updates.exclude == ["KB123456"]
     assert load_configurations(folder.path, TODAY).all_configurations[0].tags == ("cost=42",)
-    assert any("'team=linux ops' can't be carried over" in note for note in imported.notes)
+    assert any("'team=linux ops' can't be imported" in note for note in imported.notes)
     assert starts(folder, imported, 2)[1] == datetime(2023, 1, 19, 15, tzinfo=UTC)
 
 
@@ -132,18 +132,18 @@ def test_the_same_for_both_systems_stays_one(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("properties", "note"),
     [
-        ({"installPatches": {"tasks": {"preTasks": [{"source": "x"}]}}}, "tasks can't be carried over; write hooks"),
+        ({"installPatches": {"tasks": {"preTasks": [{"source": "x"}]}}}, "tasks can't be imported; write hooks"),
         (
             {"installPatches": {"linuxParameters": {"maintenanceRunId": "7"}}},
-            "maintenanceRunId can't be carried over: '7'",
+            "maintenanceRunId can't be imported: '7'",
         ),
-        ({"overrides": [{"endDateTime": "x"}]}, "overrides can't be carried over"),
+        ({"overrides": [{"endDateTime": "x"}]}, "overrides can't be imported"),
         (
             {"extensionProperties": {"InGuestPatchMode": "Platform"}},
-            "InGuestPatchMode can't be carried over: 'Platform'",
+            "InGuestPatchMode can't be imported: 'Platform'",
         ),
-        ({"installPatches": None}, "it says no updates; Critical and Security were written"),
-        ({"somethingNew": 5}, "somethingNew can't be carried over: 5"),
+        ({"installPatches": None}, "it selects no updates; the import selects Critical and Security"),
+        ({"somethingNew": 5}, "somethingNew can't be imported: 5"),
         ({"maintenanceWindow": {"startDateTime": "2026-12-01 10:00"}}, "it has no duration; 03:55"),
     ],
 )
@@ -272,4 +272,4 @@ def test_the_kind_is_read_in_any_case(scope: str) -> None:
 def test_names_that_are_reserved_are_not_written(folder: Folder, name: str) -> None:
     imported = convert_azure_document({**azure(), "name": name}, "x", "*")
     assert len(requests(folder, imported)) == 1
-    assert any("is called" in note for note in imported.notes)
+    assert any("its name here is" in note for note in imported.notes)

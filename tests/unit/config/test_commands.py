@@ -72,7 +72,7 @@ def test_a_check_shows_all_and_warns(run: Run) -> None:
     assert said.code == 3
     assert "every month on the second Tuesday plus 4 days, 22:00" in said.out
     assert "in each machine's own zone" in said.out
-    assert "switched off" in said.out
+    assert "disabled" in said.out
     assert "! web: window: its windows overlap those of 'db' on web-1: at 2026-12-12 23:30 UTC" in said.out
     assert "configurations.yaml: 4 configurations, 1 warning" in said.out
 
@@ -121,7 +121,7 @@ def test_no_inventory_is_said(run: Run, tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").unlink()
     said = run("config", "check")
     assert said.code == 3
-    assert "no inventory: machines, scopes and overlaps were not looked at" in said.out
+    assert "no inventory: machines, scopes and overlaps are not checked" in said.out
     named = run("config", "check", "--inventory", "none.yaml")
     assert named.code == 2
     assert "none.yaml" in named.out
@@ -147,8 +147,8 @@ def test_the_calendar(run: Run, width: int) -> None:
     assert "overlaps db" in said.out
     assert "Sat 23:50" in said.out, "the run of db starts 40 minutes before midnight and a half"
     assert "9 windows, 3 frozen, 2 overlapping, from 2026-11-20 07:00 EST on" in said.out
-    assert "in no configuration: alone" in said.out
-    assert "switched off: off" in said.out
+    assert "machines without a configuration: alone" in said.out
+    assert "disabled: off" in said.out
 
 
 def test_the_calendar_where_one_is_has_no_second_clock(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +181,8 @@ def test_machines_that_nobody_knows(run: Run, tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").unlink()
     said = run("calendar")
     assert said.code == 0
-    assert "machines are not known: there is no inventory" in said.err
-    assert "shops opens by its machines' clocks" in said.out
+    assert "machines are unknown: there is no inventory" in said.err
+    assert "shops uses the time zones of its machines" in said.out
 
 
 def test_long_waits_are_told(run: Run, tmp_path: Path) -> None:

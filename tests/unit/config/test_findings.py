@@ -25,11 +25,21 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("more", "severity", "key", "words"),
     [
-        ("updates: {classifications: []}", FindingSeverity.BLOCKS, "updates", "it chooses no updates"),
-        ("reboot_reserve_minutes: 120", FindingSeverity.BLOCKS, "window", "2 h of its 2 h are kept for a reboot"),
+        ("updates: {classifications: []}", FindingSeverity.BLOCKS, "updates", "it selects no updates"),
+        (
+            "reboot_reserve_minutes: 120",
+            FindingSeverity.BLOCKS,
+            "window",
+            "the reboot reserve takes 2 h of the window's 2 h",
+        ),
         ("approval: {required: true}", FindingSeverity.WARNS, "lead", "only while its window is open"),
         ("stage_ahead: 1h\nstage: false", FindingSeverity.WARNS, "stage_ahead", "`stage` is off"),
-        ("updates: {as_in_run: 'last:b'}", FindingSeverity.WARNS, "updates", "the configuration 'b', which isn't here"),
+        (
+            "updates: {as_in_run: 'last:b'}",
+            FindingSeverity.WARNS,
+            "updates",
+            "the configuration 'b', which does not exist",
+        ),
         ("waves: {go_on_after_failed_canary: true}", FindingSeverity.WARNS, "waves", "there are no canaries"),
         (
             "waves: {failure_budget_count: 1, failure_budget_percent: 10}",
@@ -43,7 +53,7 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
             "waves: {canary_count: 1, failure_budget_count: 1, go_on_after_failed_canary: true}",
             FindingSeverity.WARNS,
             "waves",
-            "when its canary fails, the run goes on",
+            "when its canary fails, the run continues",
         ),
         ("machines: [wbe-1]", FindingSeverity.WARNS, "machines", "no machine 'wbe-1'"),
         (
@@ -85,8 +95,8 @@ def test_what_is_meant(folder: Folder, more: str) -> None:
     [
         ("env=prd", FindingSeverity.WARNS, "no machine is in the scope"),
         ("rnig=a", FindingSeverity.BLOCKS, "no machine has a tag 'rnig'"),
-        ("env=old", FindingSeverity.WARNS, "all of its machines are patched by somebody else"),
-        ("env=prod,web or env=old", FindingSeverity.WARNS, "1 of its 3 machines are patched by somebody else"),
+        ("env=old", FindingSeverity.WARNS, "all of its machines have another patch owner"),
+        ("env=prod,web or env=old", FindingSeverity.WARNS, "1 of its 3 machines have another patch owner"),
     ],
 )
 def test_scopes(folder: Folder, scope: str, severity: FindingSeverity, words: str) -> None:
@@ -195,7 +205,7 @@ def test_downloads_that_meet_an_earlier_window(folder: Folder, more: str, words:
     found = [each for each in found if each.key != "freezes"]
     assert [(each.key, each.severity) for each in found] == [("stage_ahead", FindingSeverity.WARNS)] * bool(words)
     assert all(words in each.message for each in found), found
-    assert all("meets the window of 2026-12-05 22:00: a machine" in each.message for each in found)
+    assert all("overlaps the window of 2026-12-05 22:00: its run skips" in each.message for each in found)
 
 
 @pytest.mark.parametrize(

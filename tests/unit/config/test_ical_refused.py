@@ -133,7 +133,7 @@ def test_an_event(event: str, words: str) -> None:
 def test_what_stands_twice(line: str) -> None:
     name, start = line.partition(":")[0], "\nDTSTART:20260101"
     error = refusal(calendar(f"SUMMARY:Closing\n{line}\n{line}{'' if name == 'DTSTART' else start}"))
-    assert f"the event 'Closing': line 7: {name} stands here again, first in line 6" in error.message
+    assert f"the event 'Closing': line 7: {name} is here a second time, first in line 6" in error.message
 
 
 @pytest.mark.parametrize(("rule", "words"), RULES)
@@ -181,7 +181,7 @@ ZONE = "BEGIN:STANDARD\nDTSTART:16010101T000000\nTZOFFSETFROM:+0530\nTZOFFSETTO:
         (ZONE.replace("END:", "RRULE:FREQ=DAILY\nEND:"), "more than 2000 times"),
         (ZONE.replace("END:", "RRULE:BYMONTH=13\nEND:"), "FREQ="),
         (ZONE.replace("END:", "RDATE:soon\nEND:"), "is no date or time"),
-        (ZONE.replace("END:", "DTSTART:16010101T000000\nEND:"), "stands here again"),
+        (ZONE.replace("END:", "DTSTART:16010101T000000\nEND:"), "is here a second time"),
     ],
 )
 def test_a_zone_whose_definition_makes_no_sense(body: str, words: str) -> None:

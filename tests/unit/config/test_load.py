@@ -103,7 +103,7 @@ def test_a_fault_names_its_file(folder: Folder) -> None:
         ("freezes: []\n", "no configuration here"),
         ("configurations: []\nfreeze: []\n", "unknown key 'freeze'"),
         ("name: [a\n", "no valid YAML"),
-        (f"name: a\n{WEEKLY}\n", "it says no machines"),
+        (f"name: a\n{WEEKLY}\n", "it names no machines"),
         (f"name: a\nname: b\nscope: '*'\n{WEEKLY}\n", "stands here twice"),
         (f"name: a\nscope: '*'\n{WEEKLY}\nconfigurations: []\n", "unknown key"),
         (f"name: {'a' * 64}\nscope: '*'\n{WEEKLY}\n", "no usable name"),
@@ -150,7 +150,7 @@ def test_a_folder_is_its_files(folder: Folder) -> None:
 def test_names_are_unique_across_files(folder: Folder) -> None:
     folder.write({"a.yaml": f"name: a\nscope: '*'\n{WEEKLY}\n", "b.yaml": f"\nname: a\nscope: '*'\n{WEEKLY}\n"})
     with pytest.raises(
-        InvalidConfigurations, match=r"b\.yaml:2: name: the configuration 'a' stands here again, first in a\.yaml:1"
+        InvalidConfigurations, match=r"b\.yaml:2: name: the configuration 'a' is here a second time, first in a\.yaml:1"
     ):
         load_configurations(folder.path, TODAY)
 

@@ -7,14 +7,17 @@ from zoneinfo import available_timezones
 import pytest
 
 from deployments.configuration.prefect_names import RESERVED_NAMES, build_slug, build_stage_slug
-from deployments.sync.builtin_deployments import build_builtin_deployments
+from deployments.refresh_schedules import refresh_schedules
+from deployments.sync.builtin_deployments import build_builtin_deployments, build_refresh_deployment
 from tests.unit.config.folder import WEEKLY, Folder
 
 USABLE = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
 def test_everything_that_deploying_makes_for_itself_is_reserved() -> None:
-    made = build_builtin_deployments("main", "pool", Path("/fleet.yaml"), Path("/configurations"))
+    fleet = ("main", "pool", Path("/fleet.yaml"))
+    refresh = build_refresh_deployment(refresh_schedules, *fleet, Path("/configurations"))
+    made = (*build_builtin_deployments(*fleet), refresh)
     names = {each.name for each in made} | {line.slug for each in made for line in each.schedules}
     assert len(made) > 5
     assert {name for name in names if USABLE.fullmatch(name)} <= RESERVED_NAMES
@@ -24,7 +27,7 @@ def test_everything_that_deploying_makes_for_itself_is_reserved() -> None:
 def test_a_reserved_name_is_refused_where_it_stands(folder: Folder, name: str) -> None:
     ((line, key, words),) = folder.faults(f"name: {name}\nscope: '*'\n{WEEKLY}\n")
     assert (line, key) == (1, "name")
-    assert f"{name!r} is what fleetpatch calls something of its own" in words
+    assert f"{name!r} is reserved" in words
     assert "Choose another name" in words
 
 
@@ -39,7 +42,7 @@ def test_the_name_of_another_ones_downloads_is_refused(folder: Folder, zone: str
         text = two(first, second).replace("Europe/Berlin", zone)
         whole = text.replace("- name: web\n", "- name: web\n  stage_ahead: 1d\n")
         ((found, _, words),) = folder.faults(whole)
-        assert "'web-stage' is what the downloads of 'web' are called" in words
+        assert "'web-stage' is the name of the downloads of 'web'" in words
         assert found == line + (first == "web")
 
 

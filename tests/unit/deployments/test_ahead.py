@@ -225,7 +225,7 @@ def test_people_are_told_what_was_deployed_too_late_and_what_to_do(tmp_path: Pat
 
     late = told(configurations, started=False)
 
-    assert "Prefect starts no run for the window Fri 2026-11-20 12:30 to 14:30 UTC: it was due at 12:30" in late
+    assert "Prefect starts no run for the window Fri 2026-11-20 12:30 to 14:30 UTC: the run was due at 12:30" in late
     assert "prefect deployment run patch-fleet/web --params" in late
     assert "its run has started" in told(configurations, started=True)
     assert "prefect deployment run" not in told(configurations, started=True)
@@ -234,7 +234,7 @@ def test_people_are_told_what_was_deployed_too_late_and_what_to_do(tmp_path: Pat
 def test_people_are_told_of_what_is_over_or_switched_off(tmp_path: Path) -> None:
     over = "start: 2026-11-20 09:00, length: 2h, zone: UTC"
     assert told(read(tmp_path, over), started=True) == "web, 2 machines: no window is left"
-    assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: switched off, its windows don't open"
+    assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: disabled, its windows do not open"
 
 
 def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) ->
         each = replace(examined(read(tmp_path, hourly, f"lead: 120\ninventory: {where}\n{more}")), changes=todo)
         each.require_no_blocking_findings(each.find_blocking_findings())
 
-    with pytest.raises(RequestError, match="nothing was changed: web can't work as it is"):
+    with pytest.raises(RequestError, match="nothing was changed: web can't work as written"):
         refuse("updates: {classifications: []}")
     refuse("", ())  # it stands there as it is: whoever serves it goes on
     refuse("enabled: false\nupdates: {classifications: []}")
@@ -290,6 +290,6 @@ def test_people_are_told_who_carries_runs_out_and_where_they_are_seen(*, serve: 
     with screen() as said:
         print_run_location("fleetpatch", "http://127.0.0.1:4200", serve=serve)
     text = " ".join(said.get().split())
-    assert ("here, until Ctrl-C" in text) is serve
+    assert ("here until Ctrl-C" in text) is serve
     assert ("deploy --serve" in text) is not serve
     assert text.endswith("See them at http://127.0.0.1:4200")

@@ -115,7 +115,9 @@ def test_another_fleets_deployments_are_not_taken_over() -> None:
     [WEB, replace(WEB, tags=("mine",)), replace(WEB, tags=("fleetpatch",), entrypoint="mine.patch")],
 )
 def test_a_persons_own_deployment_is_not_taken_over(theirs: Deployment) -> None:
-    with pytest.raises(RequestError, match="patch-fleet/web is there in Prefect, and was not put there by") as caught:
+    with pytest.raises(
+        RequestError, match="patch-fleet/web exists in Prefect, and fleetpatch did not create it"
+    ) as caught:
         require_names_not_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": theirs}, "default")
 
     assert "prefect deployment delete 'patch-fleet/web'" in (caught.value.hint or "")

@@ -164,7 +164,8 @@ def test_a_schedule_without_a_run_is_red() -> None:
 
 def test_a_schedule_that_was_just_made_may_have_none_yet() -> None:
     fresh = deployed(updated=ago(seconds=30))
-    assert found("scheduler", schedule_statuses=ahead(deployment=fresh, next_date=NOW + timedelta(hours=9))).level is GOOD
+    later = ahead(deployment=fresh, next_date=NOW + timedelta(hours=9))
+    assert found("scheduler", schedule_statuses=later).level is GOOD
 
 
 def test_a_schedule_beyond_the_horizon_or_at_its_end_has_none() -> None:
@@ -197,13 +198,13 @@ def test_nothing_deployed_is_said() -> None:
 @pytest.mark.parametrize(
     ("pools", "workers", "level", "words"),
     [
-        ((), {}, BLOCK, "not there"),
+        ((), {}, BLOCK, "does not exist"),
         (({"is_paused": True},), {}, BLOCK, "paused"),
         (({"concurrency_limit": 0},), {}, BLOCK, "limit is 0"),
-        (({},), {}, BLOCK, "never was one"),
+        (({},), {}, BLOCK, "never one"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
-        (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never was one"),
+        (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never one"),
     ],
 )
 def test_pools(pools: Any, workers: Any, level: FindingLevel, words: str) -> None:

@@ -17,9 +17,9 @@ from deployments.server.connection_urls import (
 )
 from deployments.server.launch_plan import LaunchPlan, ServerOptions, UnsafeServerOptions, build_launch_plan
 from deployments.server.settings import PREFECT_SETTINGS
-from flows.cli.runtime.errors import CannotRun
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.errors import CredentialError
+from tasks.errors import CannotRun
 
 HOME = Path("/srv/prefect")
 LOGIN = "u:geheim"
@@ -130,7 +130,7 @@ def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
 def test_no_password_is_taken_from_an_argument() -> None:
     with pytest.raises(UnsafeServerOptions, match="--auth"):
         plan(auth=SECRET)
-    with pytest.raises(UnsafeServerOptions, match="--database carries a password"):
+    with pytest.raises(UnsafeServerOptions, match="--database contains a password"):
         plan(database=f"postgresql://{LOGIN}@db/prefect")
 
 

@@ -14,6 +14,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configuration, Configurations
+from deployments.refresh_schedules import refresh_schedules
 from deployments.sync.actual_state import to_deployment
 from deployments.sync.change_applier import _to_prefect_schedule
 from deployments.sync.desired_state import DATE_LIST_REACH, build_desired_state, build_window_schedule
@@ -160,6 +161,7 @@ def aim(configurations: Configurations, now: datetime, found: DeploymentSet) -> 
         pool="p",
         inventory=PLACE,
         current_schedules=lines,
+        refresh_flow=refresh_schedules,
     )
 
 
@@ -174,7 +176,15 @@ def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
 
     with pytest.raises(RequestError, match="two deployments would be named patch-fleet/on-demand") as caught:
         build_desired_state(
-            every, names, NOW, inventory_paths=places, fleet="default", pool="p", inventory=PLACE, current_schedules={}
+            every,
+            names,
+            NOW,
+            inventory_paths=places,
+            fleet="default",
+            pool="p",
+            inventory=PLACE,
+            current_schedules={},
+            refresh_flow=refresh_schedules,
         )
 
     assert "'on-demand' another name" in (caught.value.hint or "")

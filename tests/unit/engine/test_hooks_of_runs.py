@@ -107,7 +107,7 @@ def test_a_gate_that_breaks_lets_nothing_through(error: Exception) -> None:
 
     assert untouched(fleet)
     assert states(report) == [NOT_STARTED] * 2
-    assert "could not be found out" in outcome_of(report, "first").reason
+    assert "could not be checked" in outcome_of(report, "first").reason
 
 
 def test_people_who_can_not_be_told_stop_nothing() -> None:

@@ -100,7 +100,7 @@ def test_a_lease_that_nobody_renews_is_waited_for_and_said() -> None:
 
 @pytest.mark.parametrize("now", [held(65), held(60, US)])
 def test_a_holder_that_lives_is_named_at_once(now: LeaseStatus) -> None:
-    with pytest.raises(LeaseHeld, match="is carried out by"):
+    with pytest.raises(LeaseHeld, match="is executed by"):
         wait(_Looks(held(60), held(60), now))
 
 

@@ -92,9 +92,7 @@ def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
         FakePackage("innocent"),
     )
     web = fleet.machines["web"]
-    web.on_start(
-        "stage", 0.0, lambda: setattr(web.world["later"], "check_controller", ("sibling",))
-    )  # after it was planned for
+    web.on_start("stage", 0.0, lambda: setattr(web.world["later"], "needs", ("sibling",)))  # after it was planned for
 
     outcome = outcome_of(fleet.patch(), "web")
 

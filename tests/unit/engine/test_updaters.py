@@ -168,7 +168,7 @@ def test_a_machine_without_such_updaters_has_nothing_to_pause_and_says_so() -> N
 
 
 def test_a_package_manager_that_knows_of_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeManager, "updaters_script", "")
+    monkeypatch.setattr(FakeManager, "updaters_script", None)
     fleet = one()
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
     assert found(outcome) == [

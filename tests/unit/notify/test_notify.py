@@ -122,7 +122,7 @@ def test_what_can_not_be_sent_is_said_without_its_secret(
     with open_notifier([asked()], resolve_credential, said.append) as tell:
         tell(NotificationEvent.FINISHED, make.make_report())
     (line,) = said
-    assert line.startswith("env:OPS_URL was not told that the run is finished: ")
+    assert line.startswith("env:OPS_URL was not notified that the run is finished: ")
     assert why in line
     assert SECRET not in line + heard.text
 
@@ -137,7 +137,7 @@ def test_a_url_in_the_place_of_a_reference_is_neither_used_nor_repeated(
     with open_notifier([unchecked], resolve_credential, said.append) as tell:
         tell(NotificationEvent.FINISHED, make.make_report())
     assert listener.got == []
-    assert said == ["notification 1 was not told that the run is finished: this is no credential reference"]
+    assert said == ["notification 1 was not notified that the run is finished: this is no credential reference"]
     assert SECRET not in heard.text
 
 
@@ -147,7 +147,9 @@ def test_a_service_that_refuses_is_said(listener: Listener, monkeypatch: pytest.
     notifier = AppriseNotifier([asked()], resolve_credential, lambda _: None)
     notifier(NotificationEvent.FINISHED, make.make_report())
     notifier.close()
-    assert notifier.undelivered == ["env:OPS_URL was not told that the run is finished: the service did not take it"]
+    assert notifier.undelivered == [
+        "env:OPS_URL was not notified that the run is finished: the service did not accept it"
+    ]
 
 
 def test_a_service_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +185,7 @@ def test_what_a_service_raises_costs_nothing_and_its_words_are_not_repeated(
     notifier(NotificationEvent.FINISHED, make.make_report())
     notifier.close()
     assert len(sent) == 2
-    assert said == ["env:OPS_URL was not told that the run is finished: OSError while sending"] * 2
+    assert said == ["env:OPS_URL was not notified that the run is finished: OSError while sending"] * 2
     assert SECRET not in heard.text
 
 

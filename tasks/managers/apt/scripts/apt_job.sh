@@ -1,29 +1,21 @@
 # shellcheck shell=sh
 # A detached job: download, install or repair, one transaction after the other. Nothing in here ever ends apt or dpkg
 # while packages change. A download changes none, so it is ended when its time is over or the run is to stop.
-# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_packages (list of name=version), tx_N_present (list:
-# those names of them that were installed when they were chosen), tx_N_latest_start and tx_N_stop_at (epoch seconds; when a
-# download is ended, by default the latest start), allowed (list: other packages that may change), excluded (list: masks of packages that must not be installed), allow_removals ("yes"), lock_wait_seconds.
+# Parameters: those of transactions.sh, tx_N_packages (list of name=version), tx_N_present (list: those names of them that were
+# installed when they were chosen), allowed (list: other packages that may change), excluded (list: masks of packages that
+# must not be installed), allow_removals ("yes").
 # Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began (made anew whenever packages are
 # about to change), apt-done, and lists.
+# Requires: package_locks, transactions
+# shellcheck disable=SC2154  # variables of transactions.sh
 
-trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
-
-status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done log=$FP_JOB_DIR/log
-work=$(fp_param work)
-lock_wait=$(fp_param lock_wait_seconds)
+status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
 removals=--no-remove
 [ "$(fp_param allow_removals)" != yes ] || removals=
 
 lines() { printf '%s\n' "$@"; }
 among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: stdin's lines that it has, too
 without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: stdin's lines that it lacks
-last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
-
-not_attempted() { fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"; }
-order_now() { fp_now; } # the clock that moments of the order are compared with: one that is set back makes nothing late
-seconds_until() { echo $(($1 - $(order_now))); }
-is_over() { [ "$(seconds_until "$1")" -lt 0 ]; }
 
 # ---- progress: apt writes to a file, where nobody's death can end it; a reader looks at its last line twice a second,
 # and more often at first, for apt's end is the reader's too, and may come at once
@@ -49,20 +41,13 @@ watch_apt() {
     seen=$line
     lines "$line" | awk -F : -v work="$work" "$read_progress" | {
       read -r percent && IFS= read -r name && IFS= read -r action &&
-        fp_emit progress number:="$number" percent:="$percent" update="$name" action="$action"
+        fp_progress "$percent" "$name" "$action"
     }
   done
 }
 
-patience() { # how long to wait for somebody's lock from now on: never past the latest start
-  wait_for=$(seconds_until "$latest")
-  [ "$wait_for" -lt "${lock_wait:-0}" ] || wait_for=${lock_wait:-0}
-  [ "$wait_for" -gt 0 ] || wait_for=0
-  until=$(($(order_now) + wait_for))
-}
-
 exec_apt() { # WORDS…
-  wait_for=$(seconds_until "$until") # for a lock; a negative one would be without an end
+  wait_for=$(fp_seconds_until "$until") # for a lock; a negative one would be without an end
   [ "$wait_for" -gt 0 ] || wait_for=0
   case " $* " in # what changes packages: apt that waits begins by itself, and hears of no stop nor looks at what was changed
     *' --download-only '* | *' update '*) ;;
@@ -73,23 +58,8 @@ exec_apt() { # WORDS…
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $pending "$@" 5>>"$status" 3>&-
 }
 
-while_in_time() { # COMMAND…, one that changes no package: it is ended when it is time to stop, and ended_for says why
-  ended_for=''
-  "$@" &
-  fetching=$! naps=0
-  while kill -0 "$fetching" 2>/dev/null; do
-    if [ $((naps % 5)) = 0 ]; then
-      if is_over "$stop_at"; then ended_for=window; elif fp_stop_requested; then ended_for=stop; fi
-      [ -z "$ended_for" ] || { kill -TERM "$fetching" 2>/dev/null; break; }
-    fi
-    naps=$((naps + 1))
-    sleep 0.2 2>/dev/null || sleep 1
-  done
-  wait "$fetching"
-}
-
 apt_began() { grep -q '^pm' "$status" 2>/dev/null; } # whether apt has changed packages: it tells of that from the first on
-locked_out() { last_words | grep -q 'Could not get lock' && ! apt_began; } # whether apt could not begin for somebody's lock
+locked_out() { fp_last_words | grep -q 'Could not get lock' && ! apt_began; } # whether apt could not begin for somebody's lock
 
 run_apt() { # WORDS…: apt-get, with its progress told; a download is ended when it is time to stop
   : >"$status"
@@ -97,20 +67,20 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
   watch_apt &
   watcher=$!
   ended_for=''
-  patience
+  fp_limit_lock_wait
   while :; do # apt before 1.9.11 doesn't wait for dpkg's lock, and none waits for that of its archives
     case $1 in
-      --download-only) while_in_time exec_apt "$@" ;;
+      --download-only) fp_while_in_time exec_apt "$@" ;;
       *) : >"$began"; (exec_apt "$@") ;;
     esac
     code=$?
     if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! locked_out; then break; fi
-    [ "$(seconds_until "$until")" -ge 3 ] || break
+    [ "$(fp_seconds_until "$until")" -ge 3 ] || break
     sleep 2
     if fp_stop_requested; then ended_for=stop; break; fi
     if [ -n "$wishes" ] && ! look; then ended_for=unwanted; break; fi # somebody has changed packages since the last look
-    ! is_over "$until" || break
-    log_from=$(wc -c <"$log")
+    ! fp_is_over "$until" || break
+    fp_mark_log
   done
   : >"$finished"
   wait "$watcher"
@@ -131,11 +101,11 @@ configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't w
     [ "$code" -ne 0 ] || return 0
     [ -n "$("$@")" ] || return 0
     tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' || return "$code"
-    [ "$(seconds_until "$until")" -ge 2 ] || { kept_out=yes; return "$code"; }
+    [ "$(fp_seconds_until "$until")" -ge 2 ] || { kept_out=yes; return "$code"; }
     sleep 2
     [ "$work" = repair ] || continue
     if fp_stop_requested; then ended_for=stop; return "$code"; fi # a repair has not begun yet; an installation has
-    log_from=$(wc -c <"$log") # what it may fail of from now on is not this lock
+    fp_mark_log # what it may fail of from now on is not this lock
   done
 }
 
@@ -144,7 +114,7 @@ configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't w
 changed_something() { [ -n "$set_up" ] || apt_began; }
 
 complaint() {
-  words=$(last_words) changed=no
+  words=$(fp_last_words) changed=no
   if changed_something; then changed=yes; fi
   case $changed:$words in
     *'dpkg was interrupted'*) kind=interrupted ;;
@@ -173,7 +143,7 @@ complaint() {
 ended() { # CODE
   error=
   [ "$1" -eq 0 ] || error=$(complaint)
-  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="${error%%:*}" error="$error"
+  fp_transaction_ended "$1" "${error%%:*}" "$error"
 }
 
 # ---- installing
@@ -228,7 +198,7 @@ note_ours() { # what our apt has left half done, as soon as it has ended; it is 
 the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # not what somebody else, who has the lock now, has half done
 
 set_up_the_rest() { # one failing package must not leave the others half done
-  until=$(($(order_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
+  until=$(($(fp_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
   configure the_rest
 }
 
@@ -266,13 +236,13 @@ download() { # NAME=VERSION…: what is missing; returns 1 when the packages' tu
   run_apt --download-only install "$@"; result=$?
   if [ "$result" -ne 0 ] && [ -z "$ended_for" ]; then
     case $(complaint) in fetch:*) # what moved meanwhile is found again
-      while_in_time exec_apt update
-      [ -n "$ended_for" ] || { log_from=$(wc -c <"$log"); run_apt --download-only install "$@"; result=$?; } ;;
+      fp_while_in_time exec_apt update
+      [ -n "$ended_for" ] || { fp_mark_log; run_apt --download-only install "$@"; result=$?; } ;;
     esac
   fi
   case $ended_for in
-    window) not_attempted download '' ;;
-    stop) not_attempted stop 'asked to stop' ;;
+    window) fp_not_attempted download '' ;;
+    stop) fp_not_attempted stop 'asked to stop' ;;
     *) return 0 ;;
   esac
   return 1
@@ -287,20 +257,20 @@ forbid_download() { # WORDS… of apt-get: prints the option that keeps it from 
 }
 
 install() { # NAME=VERSION…
-  fp_emit download_started number:="$number" at:="$(fp_now)"
+  fp_download_started
   download "$@" || return 0
   if [ "$result" -ne 0 ]; then ended "$result"; return; fi
-  if fp_stop_requested; then not_attempted stop 'asked to stop'; return; fi
+  if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return; fi
   wishes=$*
-  if ! look; then not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
-  if is_over "$latest"; then not_attempted download ''; return; fi
-  fp_emit transaction_started number:="$number" at:="$(fp_now)"
-  log_from=$(wc -c <"$log")
+  if ! look; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi
+  fp_transaction_started
+  fp_mark_log
   # shellcheck disable=SC2046,SC2086  # words, or none
   run_apt $(forbid_download $removals install "$@") $removals install "$@"; result=$?
   case $ended_for in
-    stop) not_attempted stop 'asked to stop'; return ;;
-    unwanted) not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
+    stop) fp_not_attempted stop 'asked to stop'; return ;;
+    unwanted) fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
   esac
   if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # what is half done now is not ours
   note_ours
@@ -319,16 +289,16 @@ install() { # NAME=VERSION…
 }
 
 stage() { # NAME=VERSION…
-  fp_emit transaction_started number:="$number" at:="$(fp_now)"
+  fp_transaction_started
   download "$@" || return 0
   ended "$result"
 }
 
 repair() {
-  patience
-  fp_emit transaction_started number:="$number" at:="$(fp_now)"
+  fp_limit_lock_wait
+  fp_transaction_started
   configure lines --pending; result=$?
-  if [ -n "$ended_for" ]; then not_attempted stop 'asked to stop'; return; fi
+  if [ -n "$ended_for" ]; then fp_not_attempted stop 'asked to stop'; return; fi
   note_conffiles
   simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
   case "
@@ -340,7 +310,7 @@ Remv "*)
     *"
 Inst "*) # what is only to be set up has just been tried
       run_apt --download-only --no-remove -f install; result=$?
-      if [ -n "$ended_for" ] || is_over "$latest"; then
+      if [ -n "$ended_for" ] || fp_is_over "$latest"; then
         case $ended_for in stop) why='the run was asked to stop' ;; *) why='its download was not over in time' ;; esac
         lines "E: $why, so that nothing was installed for the repair"
         result=100
@@ -350,22 +320,16 @@ Inst "*) # what is only to be set up has just been tried
         note_conffiles
       fi ;;
   esac
-  if [ "$ended_for" = stop ] && ! changed_something; then not_attempted stop 'asked to stop'; return; fi
+  if [ "$ended_for" = stop ] && ! changed_something; then fp_not_attempted stop 'asked to stop'; return; fi
   kept_conffiles
   ended "$result"
 }
 
-# ---- one after the other; before each: asked to stop? still in time?
-
 native=$(dpkg --print-architecture)
-for number in $(fp_param numbers); do
-  latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
-  stop_at=${stop_at:-$latest} wishes='' pending='' ended_for='' set_up=''
+transaction() {
+  wishes='' pending='' set_up=''
   : >"$status"
   : >"$FP_JOB_DIR/apt-kept"
-  log_from=$(wc -c <"$log")
-  if fp_stop_requested; then not_attempted stop 'asked to stop'; continue; fi
-  if is_over "$latest"; then not_attempted window ''; continue; fi
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/apt-own"
   sed 's/=.*//' "$FP_JOB_DIR/apt-own" >"$FP_JOB_DIR/apt-names"
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
@@ -374,5 +338,6 @@ for number in $(fp_param numbers); do
     install) install $(cat "$FP_JOB_DIR/apt-own") ;;
     repair) repair ;;
   esac
-done
-fp_emit finished at:="$(fp_now)"
+}
+
+fp_each_transaction transaction

@@ -7,6 +7,8 @@
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why: it is not ours to change), running (unit),
 # untimed (why: they are back after a reboot, or when the run ends, only), nothing (why), refused (why). What was masked by
 # which run, in which boot, stands in a file beside the claim.
+# Requires: job_common, apt_updaters_back
+# Brings: undo=apt_updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and apt_updaters_back.sh
 
 work=$(fp_param work) run=$(fp_param claim_run) attempt=$(fp_number "$(fp_param claim_attempt)")

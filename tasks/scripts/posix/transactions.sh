@@ -1,0 +1,61 @@
+#!/bin/sh
+# What the jobs of all package managers share: the loop over a job's transactions, and the records about them. A manager's
+# script defines a function that does one transaction, and ends with "fp_each_transaction FUNCTION". Nothing in here ends
+# a command that changes packages.
+# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds; when a
+# download is ended, by default the latest start), lock_wait_seconds.
+# The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction begins in it).
+# shellcheck disable=SC2034  # used by the scripts that this is put before
+
+trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
+
+log=$FP_JOB_DIR/log
+work=$(fp_param work)
+lock_wait=$(fp_param lock_wait_seconds)
+
+fp_seconds_until() { echo $(($1 - $(fp_now))); } # by the clock that an order's moments are compared with: it is never set back
+fp_is_over() { [ "$(fp_seconds_until "$1")" -lt 0 ]; }
+fp_mark_log() { log_from=$(wc -c <"$log"); } # from here on, what the log holds is of what begins now
+fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
+
+fp_not_attempted() { fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"; }
+fp_download_started() { fp_emit download_started number:="$number" at:="$(fp_now)"; }
+fp_transaction_started() { fp_emit transaction_started number:="$number" at:="$(fp_now)"; }
+fp_transaction_ended() { # CODE CAUSE ERROR
+  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="$2" error="$3"
+}
+fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
+
+fp_limit_lock_wait() { # until becomes the moment up to which somebody's lock is waited for: never past the latest start
+  wait_for=$(fp_seconds_until "$latest")
+  [ "$wait_for" -lt "${lock_wait:-0}" ] || wait_for=${lock_wait:-0}
+  [ "$wait_for" -gt 0 ] || wait_for=0
+  until=$(($(fp_now) + wait_for))
+}
+
+fp_while_in_time() { # COMMAND…, one that changes no package: it is ended when it is time to stop, and ended_for says why
+  ended_for=''
+  "$@" &
+  fetching=$! naps=0
+  while kill -0 "$fetching" 2>/dev/null; do
+    if [ $((naps % 5)) = 0 ]; then
+      if fp_is_over "$stop_at"; then ended_for=window; elif fp_stop_requested; then ended_for=stop; fi
+      [ -z "$ended_for" ] || { kill -TERM "$fetching" 2>/dev/null; break; }
+    fi
+    naps=$((naps + 1))
+    sleep 0.2 2>/dev/null || sleep 1
+  done
+  wait "$fetching"
+}
+
+fp_each_transaction() { # FUNCTION: one after the other; before each: asked to stop? still in time?
+  for number in $(fp_param numbers); do
+    latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
+    stop_at=${stop_at:-$latest} ended_for=''
+    fp_mark_log
+    if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; continue; fi
+    if fp_is_over "$latest"; then fp_not_attempted window ''; continue; fi
+    "$1"
+  done
+  fp_emit finished at:="$(fp_now)"
+}

@@ -1,0 +1,70 @@
+"""Names that documents give to users of Python: each can be imported from its place, old ones as well."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from tests.ci import tree
+
+PAGE = tree.TOP / "docs/reference/python.md"
+IMPORT = re.compile(r"^ *(?:\|.*`)?from ((?:flows|tasks|inventory|deployments)[\w.]*) import ([\w, ]+)", re.MULTILINE)
+
+FORMER = {  # as the documents of the version before the renaming gave them
+    "flows.patch": "patch_fleet resume_fleet",
+    "flows.reconcile": "reconcile_fleet",
+    "flows.request": "PatchRequest WindowRequest ApprovalRequest",
+    "flows.approval": "approve_run reject_run waiting_runs",
+    "flows.recovery": "cancel_run left_runs reconcile_runs resume_run",
+    "flows.hooks.event": "HookEvent",
+    "tasks.errors": "FleetPatchFailed",
+    "tasks.records.history": "History",
+    "tasks.records.opening": "open_records",
+    "tasks.records.retention": "forget",
+    "tasks.reporting.frames": "frames",
+    "tasks.reporting.write": "write_report",
+    "inventory.schema": "json_schema",
+}
+
+
+def _listed() -> list[tuple[str, str]]:
+    rows = [row.split("|")[1:3] for row in PAGE.read_text().splitlines() if row.startswith("| `")]
+    return [(where.strip(" `"), name) for where, names in rows for name in re.findall(r"`(\w+)`", names)]
+
+
+def _shown() -> list[tuple[str, str]]:
+    texts = [tree.TOP / "README.md", *(tree.TOP / "docs").rglob("*.md")]
+    found = [match for text in texts for match in IMPORT.findall(text.read_text())]
+    return [(where, name.strip()) for where, names in found for name in names.split(",")]
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    sorted({*_listed(), *_shown(), *((where, name) for where, names in FORMER.items() for name in names.split())}),
+)
+def test_documented_name_can_be_imported(where: str, name: str) -> None:
+    assert getattr(import_module(where), name) is not None
+
+
+def test_the_page_lists_all_that_packages_export() -> None:
+    packages = ("flows.request", "flows.approval", "flows.recovery", "flows.hooks", "flows.ports")
+    former = {"left_runs", "waiting_runs"}
+    for package in (*packages, "tasks.records", "tasks.reporting"):
+        exported = set(import_module(package).__all__) - former
+        assert exported == {name for where, name in _listed() if where == package}
+
+
+def test_examples_import_what_the_page_lists() -> None:
+    assert set(_shown()) <= set(_listed())
+    assert len(_shown()) > 10
+
+
+def test_packages_load_their_modules_only_when_they_are_asked() -> None:
+    code = (
+        "import sys, flows.recovery, flows.approval, tasks.records, tasks.reporting, flows.request, flows.hooks\n"
+        "print([name for name in ('prefect', 'sqlalchemy', 'pandas', 'paramiko') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs parcels. Parameters: those of transactions.sh, tx_N_parcels (list of NAME#VERSION).
+# Requires: transactions
+# shellcheck disable=SC2154  # variables of transactions.sh
+
+transaction() {
+  fp_transaction_started
+  code=0 error=''
+  [ "$work" != stage ] || { fp_transaction_ended 0 '' ''; return; } # parcels are not downloaded
+  for parcel in $(fp_param "tx_${number}_parcels"); do
+    fp_progress 50 "${parcel%#*}" putting
+    parcel put "$parcel" || { code=$?; error=$(fp_last_words | tail -n 1); }
+  done
+  fp_transaction_ended "$code" "${error:+failed}" "${error:+failed: $error}"
+}
+
+fp_each_transaction transaction

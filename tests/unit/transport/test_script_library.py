@@ -1,0 +1,47 @@
+"""What a script says that it needs of others, and where scripts are found."""
+
+import pytest
+
+from tasks.errors import RequestError
+from tasks.managers.apt.manager import ASSESS_SCRIPT, UPDATERS_SCRIPT
+from tasks.protocols.transport import Script
+from tasks.transport.script_library import (
+    compose_script,
+    find_required_scripts,
+    load_script,
+    load_script_parameters,
+)
+from tests.ci.tree import TOP
+
+ALL_SCRIPTS = sorted((TOP / "tasks").rglob("*.sh"))
+
+
+def test_a_script_that_needs_no_other_stays_as_it_is() -> None:
+    assert compose_script(Script("facts")) == load_script("facts")
+    assert load_script_parameters(Script("facts")) == {}
+
+
+def test_what_a_script_requires_is_put_before_it_in_order() -> None:
+    needed = [load_script(name) for name in ("job_common", "package_locks", "reboot")]
+    assert compose_script(Script("reboot")) == "\n".join(needed)
+
+
+def test_a_script_brings_the_text_of_another_one_as_a_parameter() -> None:
+    assert load_script_parameters(Script("reboot")) == {"guard": load_script("package_locks")}
+    back = load_script("apt_updaters_back", UPDATERS_SCRIPT.package)
+    assert load_script_parameters(UPDATERS_SCRIPT) == {"undo": back}
+
+
+def test_a_managers_scripts_are_found_in_its_package_only() -> None:
+    assert load_script(ASSESS_SCRIPT.name, ASSESS_SCRIPT.package)
+    with pytest.raises(RequestError, match="no script named 'apt_assess'"):
+        load_script(ASSESS_SCRIPT.name)
+
+
+@pytest.mark.parametrize("path", ALL_SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_script_says_that_it_needs_is_there(path: object) -> None:
+    package = "tasks" if "posix" in str(path) else ".".join(path.relative_to(TOP).parts[:-2])  # type: ignore[attr-defined]
+    script = Script(path.stem, package=package)  # type: ignore[attr-defined]
+    for name in find_required_scripts(compose_script(script)):
+        assert load_script(name, package) in compose_script(script)
+    load_script_parameters(script)
