@@ -37,9 +37,8 @@ FleetpatchError                     inventory/errors.py
     └── FleetPatchFailed            raised once, at the end of a run; carries the whole report
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from inventory.errors import (
     CredentialError,
@@ -245,23 +244,3 @@ class FleetPatchFailed(PatchError):
     def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.report = report
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorInfo:
-    """An error as it is kept in records: its kind (the name of its class), its text and what a person can do."""
-
-    kind: str
-    message: str
-    hint: str = ""
-    transient: bool = False
-
-    @classmethod
-    def from_error(cls, error: FleetpatchError) -> Self:
-        """Return an error as it is kept."""
-        return cls(type(error).__name__, error.message, error.hint, error.transient)
-
-    def is_a(self, *kinds: type[FleetpatchError]) -> bool:
-        """Whether it was an error of one of these classes, or of a class below them."""
-        names = {kind.__name__ for kind in kinds}
-        return self.kind in names or any(self.is_a(*kind.__subclasses__()) for kind in kinds if kind.__subclasses__())

@@ -99,11 +99,13 @@ class PackageManager(Protocol):
         updaters_script: that script, or None when there is none.
         lock_files: files that whoever changes packages locks (fcntl), in the order in which they are locked: a machine
             refuses to reboot while somebody has one, and keeps them itself from then on until it is down.
+        change_lock_files: those of them that are locked only while packages change: no service is restarted meanwhile.
     """
 
     name: str
     updaters_script: Script | None
     lock_files: tuple[str, ...]
+    change_lock_files: tuple[str, ...]
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Ask for everything that is pending. With ``refresh``, repositories are read anew first."""
