@@ -1,7 +1,7 @@
-"""The console command: the verbs of ``flows``, and those that say when and where it all runs.
+"""The console command: the commands of ``flows`` and the commands of this package.
 
-``flows`` does not import this package, so the two meet here: each module below adds its verbs to the one typer app
-when it is imported. Every call imports all of them, so their functions load what is heavy.
+``flows`` does not import this package, so this module joins them: each module below adds its commands to the typer app
+when it is imported. Every call imports all of them, so their functions import slow modules only when they need them.
 """
 
 # ruff: noqa: I001, E402 - importing is what adds the verbs, and those of the flows stand first in --help

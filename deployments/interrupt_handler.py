@@ -1,4 +1,4 @@
-"""Ctrl-C while the command is still being loaded: it ends as it does later, and not with a list of imports."""
+"""Handles Ctrl-C while the command is still loading: it ends with the usual message and without a traceback."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ import threading
 from types import FrameType
 from typing import Final
 
-INTERRUPTED_EXIT_CODE: Final = 130  # flows/cli/runtime/exit_codes.py has it too, and takes its time to load
+INTERRUPTED_EXIT_CODE: Final = 130  # same as in flows/cli/runtime/exit_codes.py, which loads slowly
 
 
 def install_interrupt_handler() -> None:
-    """Let Ctrl-C end the process at once and quietly, unless the parent process ignores it."""
+    """End the process at once on Ctrl-C, unless the parent process ignores SIGINT."""
     if threading.current_thread() is threading.main_thread() and (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
@@ -18,7 +18,7 @@ def install_interrupt_handler() -> None:
 
 
 def restore_interrupt_handler() -> None:
-    """Let Ctrl-C be what it is in every Python program."""
+    """Restore Python's default handler for Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is _exit_on_interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""The flow refresh-schedules: it writes later dates of windows into Prefect, and reports other differences."""
+"""The flow refresh-schedules: writes later window dates into Prefect, and reports other differences."""
 
 from pathlib import Path
 

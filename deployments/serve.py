@@ -1,7 +1,7 @@
-"""Offer the flows as deployments of this process: ``python -m deployments.serve``.
+"""Serves the flows as deployments of this process: ``python -m deployments.serve``.
 
-The forms in the Prefect UI (or its API) start runs; each run has a process of its own here.
-Every few minutes reconcile-fleet looks for runs whose process died, and continues or settles them.
+People start runs in the forms of the Prefect UI (or through its API). Each run has its own process on this machine.
+Every few minutes, reconcile-fleet finds runs whose process died, and resumes or finalizes them.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from deployments.worker.served_deployments import build_served_deployments
 
 
 def main() -> None:
-    """Serve until stopped."""
+    """Serve the deployments until the process is stopped."""
     print(f"serving from {Path.cwd()}; stop with Ctrl-C")  # noqa: T201 - said to the person who started it
     serve(*build_served_deployments())
 

@@ -1,9 +1,9 @@
-"""Azure's maintenance configurations as ours. Notes name what can't be imported.
+"""Converts Azure's maintenance configurations into fleetpatch configurations. Notes list what can't be imported.
 
 Source of the names and their meaning: the REST reference of Microsoft.Maintenance/maintenanceConfigurations
-(api-version 2023-10-01-preview) and "How to programmatically manage updates for Azure VMs". Read are a resource, a list
-of them, ``{"value": […]}`` as the REST API answers, an ARM template, and what ``az maintenance configuration show``
-prints.
+(api-version 2023-10-01-preview) and "How to programmatically manage updates for Azure VMs". The input is a resource, a
+list of resources, ``{"value": […]}`` from the REST API, an ARM template, or the output of
+``az maintenance configuration show``.
 """
 
 import re
@@ -57,17 +57,17 @@ _DEFAULT_WINDOW_LENGTH = "03:55"
 def convert_azure_document(
     document: object, default_name: str, scope: str | None = None, result: AzureImport | None = None
 ) -> AzureImport:
-    """Return our configurations for those in a JSON document.
+    """Convert the configurations in a JSON document.
 
     Args:
         document: decoded JSON.
-        default_name: the name of a configuration that has none of its own, as in the body of a request.
-        scope: the machines; Azure keeps them elsewhere (configuration assignments). None: what comes out is switched
-            off.
-        result: takes them beside those of other files, whose names are then avoided.
+        default_name: the name for a configuration without a name, as in the body of a request.
+        scope: the scope of the machines; Azure keeps it in configuration assignments. None: the new configurations are
+            disabled.
+        result: the result of other files; new configurations are added, and their names do not repeat.
 
     Raises:
-        InventoryError: there is no configuration in it, or one that makes no sense; with a hint.
+        InventoryError: the document has no configuration, or an invalid one. The error has a hint.
     """
     result = AzureImport() if result is None else result
     resources = list(_iterate_resources(document))
@@ -96,7 +96,7 @@ def _iterate_resources(document: object) -> Iterator[AzureObject]:
 
 
 def _convert_resource(resource: AzureObject, default_name: str, scope: str | None, result: AzureImport) -> None:
-    # `az` prints the properties flat, with those of the window among them.
+    # `az` prints the properties flat, together with those of the window.
     properties = to_object(resource.get("properties")) or {
         k: v for k, v in resource.items() if k not in {"id", "systemData"}
     }
@@ -155,7 +155,7 @@ def _convert_window(azure_name: str, window: AzureObject, result: AzureImport) -
 def _convert_updates(
     azure_name: str, patches: AzureObject, result: AzureImport
 ) -> Iterator[tuple[str, str, ConfigurationData]]:
-    """Give for each system what is chosen: a suffix for the name, the system's term of a scope, and the updates."""
+    """Yield for each system: a suffix for the name, the scope term of the system, and the selected updates."""
     parameters_by_system = {
         system: to_object(patches.get(key))
         for key, system in _SYSTEMS_BY_PARAMETERS_KEY.items()
@@ -186,7 +186,7 @@ def _convert_update_selection(azure_name: str, parameters: AzureObject, result: 
             result.notes.append(f"{azure_name}: installPatches.{shorten_text(key)} can't be imported: {value}")
     selection: ConfigurationData = {"classifications": read_list(parameters, "classificationsToInclude")}
     include = read_list(parameters, "packageNameMasksToInclude") + read_kb_numbers(parameters, "kbNumbersToInclude")
-    # Azure's agent looks at the name alone when it excludes.
+    # Azure's agent compares only the package name when it excludes.
     exclude = [mask.partition("=")[0].strip() for mask in read_list(parameters, "packageNameMasksToExclude")]
     exclude += read_kb_numbers(parameters, "kbNumbersToExclude")
     for key, masks in (("include", include), ("exclude", exclude)):

@@ -1,4 +1,4 @@
-"""Readers of single fields of Azure's maintenance configurations."""
+"""Readers for single fields of Azure's maintenance configurations."""
 
 import re
 from datetime import datetime, timedelta
@@ -24,12 +24,12 @@ _TIME_PATTERN = re.compile(
 
 
 def read_kb_numbers(parameters: AzureObject, key: str) -> list[str]:
-    """Return the KB numbers under a key, each with its ``KB``."""
+    """Return the KB numbers of a key, each with the prefix ``KB``."""
     return [f"KB{number.strip().upper().removeprefix('KB')}" for number in read_list(parameters, key)]
 
 
 def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> list[str]:
-    """Return Azure's tags as ``key=value``; note those that can't be tags here."""
+    """Return Azure's tags as ``key=value``. Add a note for tags that fleetpatch can't use."""
     kept = []
     for key, value in tags.items():
         label = f"{key}={value}"
@@ -43,7 +43,7 @@ def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> lis
 
 
 def read_time_zone(azure_name: str, window: AzureObject) -> str:
-    """Return the IANA name of a window's zone; UTC when it names none.
+    """Return the IANA name of a window's time zone; UTC if Azure gives none.
 
     Raises:
         InventoryError: there is no such zone.
@@ -61,7 +61,7 @@ def read_time_zone(azure_name: str, window: AzureObject) -> str:
 
 
 def parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: AzureImport) -> datetime:
-    """Return a wall clock time in the window's zone, to the minute. A time with an offset is moved into that zone."""
+    """Return a wall clock time in the window's zone, to the minute. A time with an offset is converted to the zone."""
     match = _TIME_PATTERN.fullmatch(text)
     try:
         if match is None:
@@ -90,10 +90,10 @@ def parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: Azu
 
 
 def read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
-    """Return the text under a key; empty when there is none.
+    """Return the text of a key; empty if the key is missing.
 
     Raises:
-        InventoryError: it is an expression of an ARM template.
+        InventoryError: the value is an expression of an ARM template.
     """
     value = values.get(key)
     text = "" if value is None else str(value).strip()
@@ -106,21 +106,21 @@ def read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
 
 
 def shorten_text(text: str) -> str:
-    """Return a text as a note shows it: not too long."""
+    """Return a text, shortened for a note."""
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"
 
 
 def format_value(value: object) -> str:
-    """Return a value as a note shows it."""
+    """Return a value as text for a note."""
     return shorten_text(repr(value))
 
 
 def read_list(values: AzureObject, key: str) -> list[str]:
-    """Return the texts under a key, where Azure may have one or a list."""
+    """Return the texts of a key. Azure writes one text or a list."""
     value = values.get(key) or []
     return [str(each).strip() for each in value] if isinstance(value, list) else [str(value).strip()]
 
 
 def to_object(value: object) -> AzureObject:
-    """Return a value if it is an object; else an empty one."""
+    """Return the value if it is an object, otherwise an empty object."""
     return value if isinstance(value, dict) else {}

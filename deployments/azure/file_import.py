@@ -1,4 +1,4 @@
-"""Reads Azure's files for `config import-azure`, and makes sure that what is written can be read again."""
+"""Reads Azure's files for `config import-azure`, and checks that the result can be loaded."""
 
 import json
 import tempfile
@@ -18,11 +18,10 @@ from tasks.protocols.clock import SystemClock
 
 
 def import_azure_files(files: Sequence[Path], scope: str | None) -> AzureImport:
-    """Return our configurations for those in files.
+    """Convert the configurations in files.
 
     Raises:
-        InventoryError: a file can't be read, is no JSON, or has no configuration that makes sense; or the scope
-            makes none.
+        InventoryError: a file can't be read, is not JSON, or has no valid configuration; or the scope is invalid.
     """
     if scope is not None:
         Scope.parse(scope)
@@ -44,24 +43,24 @@ def import_azure_files(files: Sequence[Path], scope: str | None) -> AzureImport:
 def _parse_json(text: str) -> object:
     try:
         data: object = json.loads(text)
-        json.dumps(data, ensure_ascii=False).encode()  # half a character can't be written to a file
+        json.dumps(data, ensure_ascii=False).encode()  # an unpaired surrogate can't be written to a file
     except UnicodeEncodeError as error:
         raise InventoryError("it holds half a character (\\ud800)", hint="Correct that name or value.") from error
     except json.JSONDecodeError as error:
         raise InventoryError(
             f"line {error.lineno}: this is no JSON: {error.msg}", hint="Print it with -o json."
         ) from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         hint = "Correct that number; Azure writes none that is so long."
         raise InventoryError(f"this is no JSON that can be used: {error}", hint=hint) from error
     return data
 
 
 def render_configurations(azure_import: AzureImport, output: Path | None) -> str:
-    """Return the file for what was imported, read back once.
+    """Return the YAML file of the imported configurations. Load it once to check it.
 
     Raises:
-        InvalidConfigurations: Azure's configuration holds something that makes no sense here.
+        InvalidConfigurations: Azure's configuration has a value that fleetpatch rejects.
     """
     text = render_yaml(azure_import.configurations, azure_import.notes)
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +74,7 @@ def render_configurations(azure_import: AzureImport, output: Path | None) -> str
 
 
 def _with_source_file(problem: InventoryError, azure_import: AzureImport) -> InventoryError:
-    """Return a fault with Azure's file as its place: the one that was read back is a temporary one."""
+    """Return a problem with the place in Azure's file. The check has loaded a temporary file."""
     message = problem.message.partition(f"{problem.key}: ")[2] or problem.message
     _, number, *_ = *(problem.key or "").split("."), "", ""
     place = azure_import.source_files[int(number)] if number.isdigit() else azure_import.source_files[0]

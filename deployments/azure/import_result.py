@@ -12,12 +12,12 @@ ConfigurationData = dict[str, object]
 
 @dataclass(slots=True)
 class AzureImport:
-    """What became of Azure's configurations.
+    """The converted configurations and the notes of an import.
 
     Attributes:
-        configurations: ours, as they are written to a file.
-        notes: what could not be carried over, or was decided here; each names its configuration.
-        source_files: the file of each configuration, when they were read from files.
+        configurations: fleetpatch configurations in the form of their file.
+        notes: values that were not converted, and decisions of the import; each note names its configuration.
+        source_files: the source file of each configuration, if the import read files.
     """
 
     configurations: list[ConfigurationData] = field(default_factory=list)

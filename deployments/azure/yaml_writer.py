@@ -1,4 +1,4 @@
-"""Configurations as YAML text."""
+"""Writes configurations as YAML text."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ SCHEMA_COMMENT = "# yaml-language-server: $schema={}"
 
 
 class _ConfigurationDumper(yaml.SafeDumper):
-    """Writes as people do: lists are indented, and what stands twice is written twice."""
+    """YAML dumper that indents lists and writes no anchors or aliases."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        """Return that nothing gets an anchor."""
+        """Return True, so that no value gets an anchor."""
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
-        """Never write a list as far left as its key."""
+        """Indent each list deeper than its key."""
         super().increase_indent(flow, False)  # noqa: FBT003
 
 
 def render_yaml(configurations: Sequence[dict[str, object]], remarks: Sequence[str]) -> str:
-    """Return a file of configurations.
+    """Return the YAML file of configurations.
 
     Args:
-        configurations: as their files have them.
-        remarks: comments at its beginning.
+        configurations: configurations in the form of their file.
+        remarks: comments at the top of the file.
     """
     lines = [f"# {' '.join(remark.split())}" for remark in remarks]
     data = configurations[0] if len(configurations) == 1 else {"configurations": list(configurations)}

@@ -1,4 +1,4 @@
-"""What a person should know about configurations before a night shows it. Pure: files were read before."""
+"""Checks of configurations that find errors before the first window. They read no files."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,12 +22,12 @@ _LAST_RUN_PREFIX = "last:"
 def check_configurations(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> tuple[ConfigurationFinding, ...]:
-    """Return what is wrong or surprising, in the order of the configurations.
+    """Return the findings about configurations, in the order of the configurations.
 
     Args:
-        configurations: checked ones, those that are switched off as well.
-        inventories: their machines; what could not be read is not looked at.
-        now: aware.
+        configurations: loaded configurations, disabled ones included.
+        inventories: their machines; checks skip inventories that could not be read.
+        now: the present time, aware.
     """
     result = [
         finding
@@ -40,7 +40,7 @@ def check_configurations(
 def find_blocking_findings(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> tuple[ConfigurationFinding, ...]:
-    """Return what keeps configurations from being deployed; see ``check_configurations``."""
+    """Return the findings that prevent a deployment; see ``check_configurations``."""
     found = (
         finding
         for one in configurations.all_configurations

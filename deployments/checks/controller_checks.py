@@ -1,6 +1,6 @@
-"""Checks of what configurations need on the machine of their worker: folders, programs, functions, files.
+"""Checks that the controller has what configurations need: folders, programs, functions, files.
 
-The checks look at this machine: most often it is the same one. They import and run nothing.
+The checks look at this machine, which is usually the machine of the worker. They import and run nothing.
 """
 
 import ast
@@ -23,7 +23,7 @@ _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has 
 
 
 def check_controller(configurations: Configurations) -> tuple[ConfigurationFinding, ...]:
-    """Return what configurations name and what is not there, in their order."""
+    """Return findings for everything that configurations name and that does not exist, in their order."""
     return tuple(finding for one in configurations.all_configurations for finding in _check_configuration(one))
 
 
@@ -78,7 +78,7 @@ def _find_hook_problem(hook: Hook) -> str:
 
 
 def _find_function_problem(module: str, function: str) -> str:
-    """Return why a function can't be called, as far as can be seen without importing anything, or ""."""
+    """Return why a function can't be called, or "". The check reads the source and imports nothing."""
     folders: Sequence[str] | None = None
     spec = None
     for number in range(1, len(module.split(".")) + 1):
@@ -88,7 +88,7 @@ def _find_function_problem(module: str, function: str) -> str:
             return f"there is no module {part} that can be imported"
         folders = list(spec.submodule_search_locations or ())
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ""  # a compiled module: its functions can't be read here
+        return ""  # the source of a compiled module can't be read
     try:
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -97,7 +97,7 @@ def _find_function_problem(module: str, function: str) -> str:
 
 
 def _find_bound_names(tree: ast.Module) -> set[str]:
-    """Return the names that a module may have: those that are bound anywhere in it, as `if` and `try` may bind them."""
+    """Return all names that a module binds anywhere, because `if` and `try` may bind names, too."""
     found = {
         each.name for each in ast.walk(tree) if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     }

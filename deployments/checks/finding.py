@@ -1,4 +1,4 @@
-"""Something about a configuration that a person should know."""
+"""The finding type of configuration checks."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from tasks.rules.calendar.checks import FindingSeverity
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationFinding:
-    """Something about a configuration.
+    """A finding about a configuration.
 
     Attributes:
-        configuration: its name.
-        severity: whether it can be deployed at all.
-        key: what it is about, as it stands in the file: "window", "scope", "freezes".
-        message: what is so.
-        remedy: what to do about it.
+        configuration: the name of the configuration.
+        severity: a blocking finding prevents a deployment.
+        key: the key in the file, such as "window", "scope" or "freezes".
+        message: the observation.
+        remedy: what a person can do.
     """
 
     configuration: str

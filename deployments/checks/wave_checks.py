@@ -1,4 +1,4 @@
-"""What contradicts itself in a configuration's waves, canaries and failure budget."""
+"""Checks for contradictions between waves, canaries and failure budget of a configuration."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tasks.rules.runs.waves import count_canaries
 
 
 def check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]:
-    """Tell of keys of which one takes the effect from another, whatever machines there are."""
+    """Yield findings for keys that have no effect because of another key. The number of machines does not matter."""
     waves = configuration.form.waves
     given = waves.model_fields_set
     if waves.go_on_after_failed_canary and not (waves.canary_count or waves.canary_percent):
@@ -22,7 +22,7 @@ def check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]:
 
 
 def check_canaries(configuration: Configuration, machine_count: int) -> Iterator[ConfigurationFinding]:
-    """Tell of canaries that spare no machine, or whose failure stops nothing, among so many machines."""
+    """Yield findings for canaries that protect no machine, or that can't stop the run, for this number of machines."""
     policy = configuration.form.waves.to_wave_policy()
     canaries = count_canaries(machine_count, policy)
     if not canaries:

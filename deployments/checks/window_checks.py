@@ -18,7 +18,7 @@ from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 from tasks.rules.calendar.time_format import format_duration
 
 CHECK_HORIZON = timedelta(days=366)
-"""How far configurations are looked at. Every window that is not rarer than yearly is seen."""
+"""How far ahead the checks look. It covers each window that opens at least once a year."""
 
 
 _MAX_NAMES = 8
@@ -27,7 +27,7 @@ _MAX_NAMES = 8
 def check_windows(
     configuration: Configuration, inventories: Inventories, now: datetime
 ) -> Iterator[ConfigurationFinding]:
-    """Give the findings about a configuration's windows, in each zone in which it has machines."""
+    """Yield the findings about a configuration's windows, for each zone of its machines."""
     for zone in find_known_zones(configuration, inventories):
         schedule = configuration.build_schedule(zone)
         zone_suffix = f" ({zone})" if configuration.zone == MACHINE_ZONE else ""
@@ -40,7 +40,7 @@ def check_windows(
 
 
 def find_known_zones(configuration: Configuration, inventories: Inventories) -> tuple[str, ...]:
-    """Return the zones by whose clocks its windows open; UTC stands for those of machines that aren't known."""
+    """Return the zones of the configuration's windows. If its machines are unknown, return UTC for their zones."""
     if configuration.zone != MACHINE_ZONE:
         return (configuration.zone,)
     try:
@@ -65,7 +65,7 @@ def _check_freezes(configuration: Configuration, schedule: Schedule, now: dateti
 def _check_run_starts(
     configuration: Configuration, schedule: Schedule, now: datetime
 ) -> Iterator[ConfigurationFinding]:
-    """Look at when runs start: a run may not start while the one before it goes on, nor may a download."""
+    """Yield findings if a run or a download may start before the previous run ends."""
     freezes = configuration.build_freezes(schedule.zone)
     windows = [
         each for each in find_occurrences(schedule, now, now + CHECK_HORIZON) if find_freeze(each, freezes) is None
@@ -120,7 +120,7 @@ def _check_staging(
 def check_overlaps(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> Iterator[ConfigurationFinding]:
-    """Give one finding for each configuration that overlaps others. A line for each pair would be thousands."""
+    """Yield one finding for each configuration with overlaps. A finding for each pair could make thousands."""
     by_first: dict[str, list[WindowOverlap]] = {}
     for each in find_overlaps(build_zone_schedules(configurations, inventories), now, now + CHECK_HORIZON):
         by_first.setdefault(each.first, []).append(each)

@@ -1,4 +1,4 @@
-"""What is wrong with configurations. The whole tree of errors is drawn in tasks/errors.py."""
+"""Errors of configurations. tasks/errors.py shows the whole tree of errors."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ from inventory.errors import InventoryError
 
 
 class InvalidConfigurations(InventoryError):
-    """Everything that is wrong with configurations, found in one pass; file, line and key are those of the first fault.
+    """All problems of configurations, found in one pass. File, line and key are those of the first problem.
 
     Attributes:
-        problems: the faults, in the order of the files; each has its own place and hint.
+        problems: the problems in the order of the files; each has its place and its hint.
     """
 
     def __init__(self, problems: Sequence[InventoryError]) -> None:

@@ -1,7 +1,7 @@
-"""What may stand in a file of maintenance configurations: the keys, their types, and the rules of each value.
+"""The format of configuration files: the keys, their types, and the rules for each value.
 
-``flows/request/patch_request.py`` defines the options of a patch run. Here they are copied, with their limits, defaults
-and descriptions.
+``flows/request/patch_request.py`` defines the options of a patch run. This module copies them with their limits,
+defaults and descriptions.
 """
 
 import re
@@ -146,7 +146,7 @@ class FreezeForm(StrictModel):
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise build_validation_error("this freeze ends before it starts", "Correct `start` or `end`.")
         for moment in (self.date, self.start, self.end):
-            if moment is not None and moment.year not in _ALLOWED_YEARS:  # further away, zones have no clocks
+            if moment is not None and moment.year not in _ALLOWED_YEARS:  # time zone data does not cover other years
                 raise build_validation_error(
                     f"the year {moment.year} is out of range",
                     f"Give {_ALLOWED_YEARS.start} to {_ALLOWED_YEARS.stop - 1}.",
@@ -233,7 +233,7 @@ SHARED_FIELDS = tuple(
     for name in ConfigurationForm.model_fields
     if name in PatchRequest.model_fields and name not in {"scope", "inventory", "window", "freezes"}
 )
-"""Keys that mean the same in a configuration and in a patch request."""
+"""Keys with the same meaning in a configuration and in a patch request."""
 
 
 SCHEMA_FILE = "configuration.schema.json"

@@ -1,4 +1,4 @@
-"""Freezes of a configuration: what its file says becomes what a run is asked, one time after the other."""
+"""Converts the freezes of a configuration file into the freezes of a request: one start and end for each."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -17,9 +17,9 @@ EXPANSION_YEARS = 2
 
 
 def build_expansion_period(today: date) -> tuple[date, date]:
-    """Return from when until when events that recur are spelt out: this calendar year and the next two.
+    """Return the period in which recurring events are expanded: this calendar year and the next two.
 
-    It moves once a year. Were it counted from today, what is deployed would differ from its file every day.
+    It changes once a year. If it depended on today, the deployed freezes would differ from the file every day.
     """
     return date(today.year, 1, 1), date(today.year + EXPANSION_YEARS + 1, 1, 1)
 
@@ -27,13 +27,13 @@ def build_expansion_period(today: date) -> tuple[date, date]:
 def build_freeze_requests(
     form: FreezeForm, located: LocatedData, today: date, problems: ProblemCollector
 ) -> Iterator[FreezeRequest]:
-    """Give what one entry means.
+    """Yield the freezes of one entry.
 
     Args:
-        form: the checked entry.
-        located: where it stands.
-        today: for the horizon.
-        problems: takes what is wrong with an iCalendar file.
+        form: the validated entry.
+        located: the entry with its places.
+        today: today's date, for the expansion period.
+        problems: collects the problems of an iCalendar file.
     """
     if form.date is not None:
         yield FreezeRequest(start=form.date - timedelta(days=1), end=form.date, reason=form.reason)
@@ -54,14 +54,14 @@ def _load_calendar_freezes(
         file_problems.raise_if_any()
         for event in parse_events(text or "", *build_expansion_period(today)):
             yield FreezeRequest(start=event.start, end=event.end, reason=form.reason or event.summary)
-    except InvalidInventory as error:  # names the file itself
+    except InvalidInventory as error:  # this error names the file itself
         problems.add(place, error.message, error.hint)
     except InventoryError as error:
         problems.add(place, f"{file}: {error.message}", error.hint)
 
 
 def deduplicate_freezes(freezes: Iterator[FreezeRequest]) -> tuple[FreezeRequest, ...]:
-    """Return freezes in order of their beginning, each once."""
+    """Return the freezes without duplicates, sorted by start."""
     unique = {(freeze.start.isoformat(), freeze.end.isoformat(), freeze.reason): freeze for freeze in freezes}
     return tuple(sorted(unique.values(), key=_build_sort_key))
 

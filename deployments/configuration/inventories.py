@@ -1,4 +1,4 @@
-"""The machines behind configurations: each inventory that they name is read once."""
+"""Loads the inventories that configurations name, each one once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from inventory.machine import Inventory, Machine
 
 @dataclass(frozen=True, slots=True)
 class Inventories:
-    """Inventories by the path that configurations name.
+    """Inventories by the path in the configurations.
 
     Attributes:
-        by_path: what could be read; None is the key of the one that every command finds.
-        errors: why the others couldn't be.
+        by_path: the loaded inventories; None is the key of the default inventory of all commands.
+        errors: the errors of the others.
     """
 
     by_path: dict[Path | None, Inventory] = field(default_factory=dict)
@@ -26,16 +26,16 @@ class Inventories:
     )
 
     def get_inventory(self, configuration: Configuration) -> Inventory | None:
-        """Return the inventory of a configuration, or None when it can't be read."""
+        """Return the inventory of a configuration, or None if it can't be read."""
         return self.by_path.get(configuration.inventory_path)
 
     def select_machines(self, configuration: Configuration) -> tuple[Machine, ...]:
-        """Return the machines that a configuration is for; none where its inventory can't be read.
+        """Return the machines of a configuration; none if its inventory can't be read.
 
-        A scope is looked for once: it is asked for again and again, and a fleet may be large.
+        The result is cached, because checks ask for the same scope many times and a fleet may be large.
 
         Raises:
-            InventoryError: there is none, or no machine has the tag that the scope asks for.
+            InventoryError: no machine matches, or no machine has a tag of the scope.
         """
         key = (configuration.inventory_path, configuration.scope)
         if key not in self._machines_by_scope:
@@ -50,17 +50,17 @@ class Inventories:
         return found
 
     def iterate_machines(self) -> Iterator[Machine]:
-        """Give every machine of every inventory."""
+        """Yield each machine of each inventory."""
         for inventory in self.by_path.values():
             yield from inventory.machines
 
 
 def load_inventories(configurations: Configurations, explicit: Path | None = None) -> Inventories:
-    """Read the inventories that configurations name.
+    """Load the inventories that configurations name.
 
     Args:
-        configurations: those whose machines are wanted.
-        explicit: used in place of the one that every command finds.
+        configurations: the configurations whose machines are needed.
+        explicit: replaces the default inventory.
     """
     inventories = Inventories()
     for path in dict.fromkeys(one.inventory_path for one in configurations.all_configurations):

@@ -1,4 +1,4 @@
-"""The way in: find configurations, read them, and say everything that is wrong with them at once."""
+"""Finds and loads configurations, and reports all their problems at once."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -36,24 +36,24 @@ _FILE_KEYS = frozenset(FileForm.model_fields)
 
 
 def find_configurations(explicit: Path | None = None) -> Path:
-    """Return the file or folder to use.
+    """Return the file or folder of the configurations.
 
     Args:
-        explicit: what the person named; wins when given.
+        explicit: the path from the user, or None.
 
     Returns:
         The first of: ``explicit``, $FLEETPATCH_CONFIGURATIONS, ./configurations/, ./configurations.yaml, and the same
-        two in the user's configuration.
+        two in the user's configuration folder.
 
     Raises:
-        InventoryError: what was named does not exist, or there is nothing anywhere.
+        InventoryError: the named path does not exist, or there are no configurations in any place.
     """
     if explicit is not None:
         return _require_existing(explicit, "named on the command line")
     if named := os.environ.get(CONFIGURATIONS_VARIABLE):
         return _require_existing(Path(named), f"named by {CONFIGURATIONS_VARIABLE}")
     folders = [Path.cwd()]
-    with suppress(InventoryError):  # who has no home has one place less
+    with suppress(InventoryError):  # a user without a home directory has no configuration folder
         folders.append(find_user_directory(platformdirs.user_config_path, InventoryError, "name the configurations"))
     for place in (folder / name for folder in folders for name in DEFAULT_FILE_NAMES):
         if place.exists():
@@ -65,17 +65,17 @@ def find_configurations(explicit: Path | None = None) -> Path:
 
 
 def load_configurations(path: Path, today: date) -> Configurations:
-    """Read configurations.
+    """Load configurations.
 
     Args:
-        path: a file, or a folder of files (.yaml, .yml, .json); its subfolders are not read.
-        today: events of iCalendar files are spelt out from this year on.
+        path: a file, or a folder of files (.yaml, .yml, .json); subfolders are not read.
+        today: events of iCalendar files are expanded from the start of this year.
 
     Returns:
-        All of them, in the order of the files' names.
+        All configurations, in the order of the file names.
 
     Raises:
-        InvalidConfigurations: with every fault, its place and its remedy.
+        InvalidConfigurations: there are problems. The error has each problem with its place and its hint.
     """
     problems = ProblemCollector()
     try:
@@ -98,14 +98,14 @@ def load_configurations(path: Path, today: date) -> Configurations:
 
 @dataclass(frozen=True, slots=True)
 class _FileContent:
-    """What one file says."""
+    """The content of one file."""
 
     configurations: Sequence[Configuration] = ()
     freezes: Sequence[FreezeRequest] = ()
 
 
 def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
-    """Return faults in the order of the files and lines that they stand in."""
+    """Return the problems in the order of files and lines."""
     files = list(dict.fromkeys(problem.file for problem in problems))
     return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
 
@@ -159,7 +159,7 @@ def _build_file_content(
 
 
 def _build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
-    """Return what is under `freezes`. Each entry is looked at, so that a fault in one hides none in another."""
+    """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
     forms = [
         (validate_form(FreezeForm, each, problems), each) for each in _iterate_entries(located, "freezes", problems)
     ]
@@ -188,7 +188,7 @@ def _build_configuration(located: LocatedData, today: date, problems: ProblemCol
 
 
 def _resolve_paths(form: ConfigurationForm, located: LocatedData, problems: ProblemCollector) -> ConfigurationForm:
-    """Return a form whose paths no longer depend on where one happens to be."""
+    """Return the form with absolute paths, so that the working directory does not matter."""
     base = located.locate().file.parent.absolute()
     paths: dict[str, object] = {}
     for key in ("inventory", "report_directory"):
@@ -208,7 +208,7 @@ def _resolve_paths(form: ConfigurationForm, located: LocatedData, problems: Prob
 def _resolve_notification_path(
     notification: NotifyRequest, number: int, base: Path, located: LocatedData, problems: ProblemCollector
 ) -> NotifyRequest:
-    """Return whom to tell, by a file whose path is absolute: a run starts in a folder of its own."""
+    """Return the notification with an absolute path. A run starts in its own folder, so a relative path would fail."""
     kind, _, target = notification.to.partition(":")
     if kind != "file" or target.startswith(("/", "~")):
         return notification
@@ -242,7 +242,7 @@ def _check_names(configurations: Sequence[Configuration], problems: ProblemColle
 
 
 def _check_request(configuration: Configuration, problems: ProblemCollector) -> None:
-    """Make once what a run will be made of, so that nothing is left to be found at night."""
+    """Build the request and the schedules of a configuration once, to find errors now and not in the window."""
     zone = "UTC" if configuration.zone == MACHINE_ZONE else configuration.zone
     place = replace(
         configuration.source_location, key=configuration.source_location.key.removesuffix("name") + "window"

@@ -1,4 +1,4 @@
-"""A maintenance configuration, checked: what a run of it is asked, and when its windows open."""
+"""The model of a loaded configuration: the requests of its runs, and the schedules of its windows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,13 +20,13 @@ from tasks.rules.recurrence.parser import parse_recurrence
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRequest:
-    """The windows of a configuration by the clocks of one zone, and what a run in them is asked.
+    """The windows of a configuration in one zone, and the request of their runs.
 
     Attributes:
-        slug: stable and unique among all openings of loaded configurations: for names of schedules.
+        slug: the name of the schedule in Prefect; stable, and unique among all loaded configurations.
         zone: IANA name.
         schedule: the windows. Prefect starts a run ``build_request.window.lead_minutes`` earlier.
-        request: without a window's start: that comes from the schedule.
+        request: the request without the start of a window, which comes from the schedule.
     """
 
     slug: str
@@ -37,12 +37,12 @@ class ScheduledRequest:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One maintenance configuration.
+    """A maintenance configuration.
 
     Attributes:
-        form: what its file says; paths are absolute.
-        source_location: where its name stands.
-        freezes: its own and the common ones, those of iCalendar files spelt out.
+        form: the content of its file, with absolute paths.
+        source_location: the place of its name.
+        freezes: its own and the shared freezes; the events of iCalendar files are expanded.
     """
 
     form: ConfigurationForm
@@ -51,12 +51,12 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """Unique among those that were loaded together."""
+        """Name, unique among the configurations that are loaded together."""
         return self.form.name
 
     @property
     def description(self) -> str:
-        """What it is for, for people."""
+        """Description for people."""
         return self.form.description
 
     @property
@@ -66,12 +66,12 @@ class Configuration:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Labels for its deployments and runs."""
+        """Tags of its deployments and runs in Prefect."""
         return tuple(dict.fromkeys(self.form.tags))
 
     @property
     def inventory_path(self) -> Path | None:
-        """Absolute; None: the one that every command finds."""
+        """Absolute path of its inventory; None: the default inventory of all commands."""
         return self.form.inventory
 
     @property
@@ -81,62 +81,62 @@ class Configuration:
 
     @property
     def window_minutes(self) -> float:
-        """How long a window is open."""
+        """Length of a window in minutes."""
         return self.form.window.length
 
     @property
     def lead_minutes(self) -> float:
-        """How long before its window a run starts."""
+        """Minutes from the start of a run to its window."""
         return self.form.lead
 
     @property
     def stage_ahead_minutes(self) -> float | None:
-        """How long before its window updates are downloaded; None: inside it."""
+        """Minutes from the start of the download to the window; None: the download is in the window."""
         return self.form.stage_ahead
 
     @property
     def recurrence(self) -> str:
-        """As it was written; "Once" when it was not."""
+        """The recurrence as written; "Once" if there is none."""
         return self.form.window.recurrence
 
     @property
     def start(self) -> datetime:
-        """Wall time in its zone, naive."""
+        """Start of the first window: wall time in its zone, naive."""
         return self.form.window.start
 
     @property
     def expires(self) -> datetime | None:
-        """Wall time in its zone, naive."""
+        """End of the schedule: wall time in its zone, naive; None: it does not end."""
         return self.form.window.expires
 
     @property
     def scope(self) -> str:
-        """The dynamic expression and the static machines as one scope."""
+        """The scope that joins the dynamic expression and the static machines."""
         return self._build_scope("")
 
     def select_machines(self, inventory: Inventory) -> tuple[Machine, ...]:
-        """Return the machines that it is for, as of now.
+        """Return the machines that the scope selects now.
 
         Raises:
-            InventoryError: there is none, or no machine has the tag that the scope asks for.
+            InventoryError: no machine matches, or no machine has a tag of the scope.
         """
         return Scope.parse(self.scope).select_machines(inventory)
 
     def find_zones(self, inventory: Inventory) -> tuple[str, ...]:
-        """Return the zones by whose clocks its windows open.
+        """Return the zones of its windows.
 
         Raises:
-            InventoryError: it is for each machine's own, and there is no machine.
+            InventoryError: the windows use each machine's own zone, and there is no machine.
         """
         if self.zone != MACHINE_ZONE:
             return (self.zone,)
         return tuple(sorted({machine.zone for machine in self.select_machines(inventory)}))
 
     def build_request(self, zone: str = "") -> PatchRequest:
-        """Return what a run is asked.
+        """Return the request of a run.
 
         Args:
-            zone: the zone of the window; only for MACHINE_ZONE, where the scope is narrowed to that zone's machines.
+            zone: the zone of the window. Only for MACHINE_ZONE: the scope is limited to the machines of this zone.
         """
         shared_values = {key: getattr(self.form, key) for key in SHARED_FIELDS}
         uses_machine_zones = self.zone == MACHINE_ZONE
@@ -154,22 +154,22 @@ class Configuration:
         )
 
     def build_schedule(self, zone: str) -> Schedule:
-        """Return its windows by the clocks of a zone.
+        """Return the schedule of its windows in a zone.
 
         Raises:
-            RequestError: they can't be meant.
+            RequestError: the values of the window are invalid.
         """
         return Schedule(parse_recurrence(self.recurrence), self.start, self.window_minutes, zone, self.expires)
 
     def build_freezes(self, zone: str) -> tuple[Freeze, ...]:
-        """Return its freezes; those without an offset by the clocks of a zone."""
+        """Return its freezes. A freeze without an offset is in this zone."""
         return tuple(one.to_freeze(zone) for one in self.freezes)
 
     def build_scheduled_requests(self, inventory: Inventory) -> tuple[ScheduledRequest, ...]:
         """Return its windows and requests, one for each zone.
 
         Raises:
-            InventoryError: it is for each machine's own zone, and there is no machine.
+            InventoryError: the windows use each machine's own zone, and there is no machine.
         """
         return tuple(
             ScheduledRequest(self._build_slug(zone), zone, self.build_schedule(zone), self.build_request(zone))
@@ -177,10 +177,10 @@ class Configuration:
         )
 
     def build_schedules(self, inventory: Inventory) -> tuple[Schedule, ...]:
-        """Return its windows, one schedule for each zone.
+        """Return its schedules, one for each zone.
 
         Raises:
-            InventoryError: it is for each machine's own zone, and there is no machine.
+            InventoryError: the windows use each machine's own zone, and there is no machine.
         """
         return tuple(opening.schedule for opening in self.build_scheduled_requests(inventory))
 
@@ -195,7 +195,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Configurations:
-    """All configurations that a file or a folder describes, those that are switched off as well.
+    """All configurations of a file or folder, disabled ones included.
 
     Attributes:
         all_configurations: in the order of the files.
@@ -207,14 +207,14 @@ class Configurations:
 
     @property
     def enabled_configurations(self) -> tuple[Configuration, ...]:
-        """Those whose windows open."""
+        """The configurations whose windows open."""
         return tuple(each for each in self.all_configurations if each.is_enabled)
 
     def get_configuration(self, name: str) -> Configuration:
-        """Return the configuration of that name.
+        """Return the configuration with this name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no configuration with this name.
         """
         for each in self.all_configurations:
             if each.name == name:

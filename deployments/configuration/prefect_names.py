@@ -1,48 +1,48 @@
-"""Names in Prefect, and those that are reserved: `fleetpatch deploy` uses them itself.
+"""Names of deployments and schedules in Prefect, and the reserved names that `fleetpatch deploy` uses itself.
 
-Prefect tells deployments apart by their names, and fleetpatch tells schedules apart by their slugs. A configuration
-gives its name to both: the same name twice would be one thing with two meanings.
+Prefect identifies deployments by name, and fleetpatch identifies schedules by slug. Both come from the name of the
+configuration, so each name may exist only once.
 """
 
 from collections.abc import Collection
 
 ON_DEMAND_NAME = "on-demand"
-"""Name of deployments that people start."""
+"""Name of deployments that people start by hand."""
 SCHEDULED_NAME = "scheduled"
-"""Name of deployments with a schedule that do not depend on configurations."""
+"""Name of scheduled deployments that need no configuration."""
 RECONCILE_SLUG = "reconcile"
 ASSESS_SLUG = "assess"
 REFRESH_SLUG = "refresh"
-"""Slugs of the schedules of those."""
+"""Slugs of the schedules of these deployments."""
 
 RESERVED_NAMES = frozenset({ON_DEMAND_NAME, SCHEDULED_NAME, RECONCILE_SLUG, ASSESS_SLUG, REFRESH_SLUG})
-"""Names that no configuration may have."""
+"""Names that a configuration may not have."""
 
 STAGE_SUFFIX = "-stage"
-"""Tells the slug of a download's schedule from that of its run."""
+"""Suffix of the slug of a download's schedule."""
 
 
 def build_slug(name: str, zone: str = "") -> str:
-    """Return what the windows of a configuration are called in Prefect.
+    """Return the slug of a configuration's windows in Prefect.
 
     Args:
-        name: the configuration's.
-        zone: IANA name, where they open by each machine's own clocks. No name of a configuration holds the sign
-            before it.
+        name: the name of the configuration.
+        zone: IANA name, if the windows use each machine's own zone. The separator before it can't be in a name of a
+            configuration.
     """
     return f"{name}@{zone.lower().replace('/', '-').replace('_', '-')}" if zone else name
 
 
 def build_stage_slug(slug: str) -> str:
-    """Return what the downloads ahead of windows are called."""
+    """Return the slug of the downloads before these windows."""
     return f"{slug}{STAGE_SUFFIX}"
 
 
 def find_name_conflict(name: str, staging: Collection[str]) -> str | None:
-    """Return the configuration whose downloads have the name of another one, or None.
+    """Return the configuration whose download slug equals this name, or None.
 
     Args:
-        name: the other one's.
-        staging: names of configurations that download ahead of their windows.
+        name: the name of another configuration.
+        staging: names of the configurations that download before their windows.
     """
     return next((each for each in staging if build_stage_slug(each) == name), None)

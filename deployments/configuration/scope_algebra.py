@@ -1,4 +1,4 @@
-"""Scopes put together: the union of several, and each part of one narrowed."""
+"""Operations on scopes: union, and a further condition."""
 
 from collections.abc import Iterable
 
@@ -6,19 +6,19 @@ from inventory.scope import Scope
 
 
 def build_union(scopes: Iterable[str]) -> str:
-    """Return the scope of all machines that are in one of some scopes."""
+    """Return a scope that matches each machine of these scopes."""
     return " or ".join(scopes)
 
 
 def narrow_scope(scope: str, term: str) -> str:
-    """Return a scope with one more condition, which has to hold on every side of its `or`.
+    """Return the scope with one more condition. The condition applies to each part of an `or`.
 
     Args:
-        scope: any.
-        term: such as ``zone=Europe/Berlin``.
+        scope: any scope.
+        term: a term such as ``zone=Europe/Berlin``.
 
     Raises:
-        InventoryError: either makes no sense.
+        InventoryError: the scope or the term is invalid.
     """
     whole, (extra,) = Scope.parse(scope), Scope.parse(term).terms
     return str(Scope((*whole.terms, extra), tuple(Scope((*part.terms, extra)) for part in whole.alternatives)))

@@ -1,4 +1,4 @@
-"""Times as people write them in a configuration: wall clock times, and lengths such as 01:55, 2h or 90."""
+"""Parsers for times in a configuration: wall clock times, and durations such as 01:55, 2h or 90."""
 
 import re
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from inventory.schema.value_types import build_validation_error
 
 MINUTES_PER_DAY = 24 * 60
 CALENDAR_END = datetime(9999, 12, 31)  # noqa: DTZ001  # wall time
-"""Where calendars end. Azure writes it for "never expires"."""
+"""The last supported date. Azure writes it for "never expires"."""
 
 _CLOCK_PATTERN = re.compile(r"(\d{1,3}):([0-5]\d)")
 _UNITS_PATTERN = re.compile(
@@ -23,17 +23,17 @@ _WINDOW_OFFSET_HINT = "Leave the offset out; the zone stands under `zone`."
 FREEZE_OFFSET_HINT = (
     "Leave the offset out: it is read by the clocks of each window. For one instant everywhere, give an iCalendar file."
 )
-"""What to do about the offset of a freeze, which has no zone of its own."""
+"""The hint for a freeze with an offset. A freeze has no zone of its own."""
 
 
 def parse_minutes(value: object) -> float:
-    """Return a length in minutes.
+    """Return a duration in minutes.
 
     Args:
         value: "01:55" (hours and minutes), "2h", "1h 30m", "1d", or a number of minutes.
 
     Raises:
-        PydanticCustomError: it is none of these; it carries its remedy.
+        PydanticCustomError: the value has another form. The error has a hint.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -51,14 +51,14 @@ def parse_minutes(value: object) -> float:
 
 
 def parse_local_time(value: object, offset_hint: str = _WINDOW_OFFSET_HINT) -> datetime:
-    """Return a wall clock time, without a zone.
+    """Return a wall clock time without a zone.
 
     Args:
-        value: "2026-12-05 22:00", or a date alone, which is its midnight.
-        offset_hint: what to do about an offset.
+        value: "2026-12-05 22:00", or only a date, which means its midnight.
+        offset_hint: the hint for a time with an offset.
 
     Raises:
-        PydanticCustomError: it is none, or it has an offset; it carries its remedy.
+        PydanticCustomError: the value is not a time, or it has an offset. The error has a hint.
     """
     if isinstance(value, datetime) and value.tzinfo is None:
         return value
@@ -76,7 +76,7 @@ def parse_local_time(value: object, offset_hint: str = _WINDOW_OFFSET_HINT) -> d
 
 
 def parse_end_time(value: object, offset_hint: str = _WINDOW_OFFSET_HINT) -> datetime:
-    """Return a wall clock time at which something ends; a date alone is meant to its last moment."""
+    """Return a wall clock time for the end of something. A date alone means the end of that day."""
     moment = parse_local_time(value, offset_hint)
     whole_day = isinstance(value, str) and _DATE_PATTERN.fullmatch(value.strip())
     return moment + timedelta(days=1) if whole_day and moment < CALENDAR_END else moment

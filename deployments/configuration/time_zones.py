@@ -1,8 +1,8 @@
-"""Time zones by their Windows names, which is what Azure has in its ``timeZone``: ``W. Europe Standard Time``.
+"""Time zones by their Windows names, which Azure uses in ``timeZone``: ``W. Europe Standard Time``.
 
-Source: Unicode CLDR, supplemental/windowsZones.xml, the zone that it gives for territory 001 ("the world"). CLDR keeps
-some names of the tz database that were changed since (Asia/Calcutta); here the present ones stand. A Windows zone and
-its namesake agree about the clocks of today, not about those of former decades.
+Source: Unicode CLDR, supplemental/windowsZones.xml, the zones for territory 001 ("the world"). CLDR keeps some old
+names of the tz database (Asia/Calcutta); this table has the current names. A Windows zone and its IANA zone have the
+same offsets today, but not always in past decades.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from inventory.files.problems import did_you_mean
 from inventory.schema.value_types import build_validation_error
 
 MACHINE_ZONE = "machine"
-"""Stands for each machine's own zone."""
+"""Means each machine's own zone."""
 
 WINDOWS_ZONES: Mapping[str, str] = {
     "AUS Central Standard Time": "Australia/Darwin",
@@ -167,10 +167,10 @@ def parse_time_zone(text: str) -> str:
     """Return the IANA name of a zone, or MACHINE_ZONE.
 
     Args:
-        text: an IANA name, a Windows name (case doesn't count), or ``machine``.
+        text: an IANA name, a Windows name (upper or lower case), or ``machine``.
 
     Raises:
-        PydanticCustomError: there is no such zone; it carries its remedy.
+        PydanticCustomError: there is no such zone. The error has a hint.
     """
     if text == MACHINE_ZONE or text in _list_iana_zones():
         return text

@@ -1,4 +1,4 @@
-"""Checks a map of a file against its form, and says what is wrong: the place, what stands there, the remedy."""
+"""Validates a map of a file against its form, and describes each problem: the place, the value and the hint."""
 
 from typing import TypeVar
 
@@ -41,13 +41,13 @@ _BOUND_PHRASES = {
 
 
 def validate_form(form: type[FormType], located: LocatedData, problems: ProblemCollector) -> FormType | None:
-    """Check one map, as ``inventory.schema.validation.validate_mapping`` does, in the words of configurations."""
+    """Validate one map with ``inventory.schema.validation.validate_mapping`` and the texts for configurations."""
     return validation.validate_mapping(form, located, problems, _ERROR_DESCRIPTIONS)
 
 
 def _describe_error(form: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
-    if kind == "inventory":  # what build_validation_error() makes
+    if kind == "inventory":  # an error from build_validation_error()
         return str(context["message"]), str(context["hint"])
     if kind == "extra_forbidden":
         return validation.describe_unknown_key(
@@ -70,7 +70,7 @@ def _describe_wrong_value(kind: str, shown: str, context: dict[str, object], def
         return f"{shown} is not {_TYPE_NAMES[kind]}", f"Give {_TYPE_NAMES[kind]}."
     if kind == "string_pattern_mismatch":
         return f"{shown} is no usable name", "Use letters, digits, blanks, '.', '_' and '-'."
-    if kind == "value_error":  # the form's own words say what it is about
+    if kind == "value_error":  # the form's own message names the key
         return default_message.removeprefix("Value error, "), "Correct it."
     return f"{shown}: {default_message}", "Correct the value."
 

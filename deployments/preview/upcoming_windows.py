@@ -1,4 +1,4 @@
-"""The next windows of all configurations: when they open, when their runs start, and what is in their way."""
+"""Finds the next windows of all configurations: when they open, when their runs start, what prevents them."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,18 +16,18 @@ SEARCH_HORIZON = timedelta(days=5 * 366)
 
 @dataclass(frozen=True, slots=True)
 class UpcomingWindow:
-    """One window.
+    """A window that is open or will open.
 
     Attributes:
-        zone_schedule: whose it is.
-        window: UTC.
-        run_start: when its run should start: so much before as the configuration's lead says; UTC.
-        is_started_by_prefect: whether what Prefect is told now starts a run just then.
-        is_start_past: whether that moment is over.
-        freeze: what takes the window away, or None.
-        overlapping_configurations: names of configurations whose windows are open at the same time on a machine of this
-            one.
-        is_open: whether it is open already.
+        zone_schedule: the configuration and zone of the window.
+        window: start and end, in UTC.
+        run_start: when its run should start (the window's start minus the lead), in UTC.
+        is_started_by_prefect: whether the present Prefect schedule starts a run at that time.
+        is_start_past: whether that time is past.
+        freeze: the freeze that cancels the window, or None.
+        overlapping_configurations: names of configurations with a window at the same time on a machine of this
+            configuration.
+        is_open: whether the window is open now.
     """
 
     zone_schedule: ZoneSchedule
@@ -43,12 +43,12 @@ class UpcomingWindow:
 def find_upcoming_windows(
     zone_schedules: Sequence[ZoneSchedule], now: datetime, count: int
 ) -> tuple[UpcomingWindow, ...]:
-    """Return the next windows, those that are open now first.
+    """Return the next windows. Open windows come first.
 
     Args:
-        zone_schedules: what to look at.
-        now: aware.
-        count: so many, those that a freeze takes away included.
+        zone_schedules: the zone schedules to search.
+        now: the present time, aware.
+        count: maximum number of windows, windows in a freeze included.
     """
     now = now.astimezone(UTC)
     streams = [_iterate_windows(zone_schedule, number, now) for number, zone_schedule in enumerate(zone_schedules)]

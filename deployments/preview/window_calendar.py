@@ -1,4 +1,4 @@
-"""What `fleetpatch calendar` shows: the next windows, long times without one, and machines that have none at all."""
+"""The data of `fleetpatch calendar`: the next windows, long gaps, and machines without windows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from inventory.machine import PatchOwner
 
 @dataclass(frozen=True, slots=True)
 class WindowCalendar:
-    """The coming time.
+    """The calendar of the next windows.
 
     Attributes:
-        now: when it was looked at.
-        machine: the one that it is about, or "" for all.
-        windows: the next ones.
+        now: the time of the calendar.
+        machine: the only machine of the calendar, or "" for all.
+        windows: the next windows.
         gaps: long times without a window.
-        unassigned_machines: machines that fleetpatch owns and no configuration is for.
-        disabled_configurations: names of configurations whose windows don't open.
-        unresolved_configurations: names of configurations whose windows can't be said, as their machines aren't known.
+        unassigned_machines: machines that fleetpatch owns and no configuration selects.
+        disabled_configurations: names of configurations whose windows do not open.
+        unresolved_configurations: names of configurations with unknown windows, because their machines are unknown.
         inventory_errors: why inventories could not be read.
     """
 
@@ -43,17 +43,17 @@ class WindowCalendar:
 def build_calendar(
     configurations: Configurations, inventories: Inventories, now: datetime, count: int, machine: str | None = None
 ) -> WindowCalendar:
-    """Look ahead.
+    """Build the calendar.
 
     Args:
-        configurations: all of them.
+        configurations: all configurations.
         inventories: their machines.
-        now: aware.
-        count: how many windows.
-        machine: only those that this machine is in.
+        now: the present time, aware.
+        count: maximum number of windows.
+        machine: show only windows of this machine.
 
     Raises:
-        InventoryError: there is no such machine, or no inventory to find it in.
+        InventoryError: there is no such machine, or no inventory that could contain it.
     """
     zone_schedules = build_zone_schedules(configurations, inventories)
     if machine:

@@ -1,4 +1,4 @@
-"""Long times in which a configuration or a machine has no window."""
+"""Finds long times in which a configuration or a machine has no window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from deployments.preview.upcoming_windows import SEARCH_HORIZON
 from deployments.preview.zone_schedules import ZoneSchedule
 
 LONG_GAP = timedelta(days=35)
-"""A machine that has no window for so long falls behind: vendors publish every month, and people need some days."""
+"""A machine without a window for this time gets updates too late: vendors publish them each month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class WindowGap:
     """A long time without a window.
 
     Attributes:
-        name: of the configuration or machine.
-        start: UTC.
-        end: UTC; None when no window comes after it, as far as anybody can see.
+        name: the configuration or machine.
+        start: in UTC.
+        end: in UTC; None if no later window is known.
     """
 
     name: str
@@ -28,12 +28,12 @@ class WindowGap:
 
 
 def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: datetime) -> tuple[WindowGap, ...]:
-    """Return the long times of the coming year in which none of these zone schedules has a window. Freezes count.
+    """Return the long gaps of the next year in which no zone schedule has a window. Windows in a freeze do not count.
 
     Args:
-        zone_schedules: of one configuration in one zone, or all those of one machine.
-        name: whose gaps they are.
-        now: aware.
+        zone_schedules: those of one configuration in one zone, or all those of one machine.
+        name: the configuration or machine.
+        now: the present time, aware.
     """
     now = now.astimezone(UTC)
     until = now + timedelta(days=366)

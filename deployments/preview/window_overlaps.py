@@ -1,4 +1,4 @@
-"""Windows of two configurations that are open at the same time on the same machines."""
+"""Finds windows of two configurations that are open at the same time on the same machines."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from tasks.rules.calendar.schedule import Occurrence
 
 @dataclass(frozen=True, slots=True)
 class WindowOverlap:
-    """Two configurations whose windows overlap on machines that both are for.
+    """Two configurations whose windows overlap on shared machines.
 
     Attributes:
-        first: name of the one that stands first in the files.
-        second: name of the other.
-        machines: names of the machines.
-        start: when they overlap for the first time, UTC.
-        count: how often a machine sees that, at most.
+        first: name of the configuration that is first in the files.
+        second: name of the other configuration.
+        machines: names of the shared machines.
+        start: start of the first overlap, in UTC.
+        count: maximum number of overlaps on one machine.
     """
 
     first: str
@@ -32,7 +32,7 @@ class WindowOverlap:
 def find_overlaps(
     zone_schedules: tuple[ZoneSchedule, ...], since: datetime, until: datetime
 ) -> tuple[WindowOverlap, ...]:
-    """Return every pair of configurations that meet on a machine between two moments (aware)."""
+    """Return each pair of configurations with an overlap on a machine between two moments (aware)."""
     windows: dict[int, list[Occurrence]] = {}
     overlaps: dict[tuple[str, str], WindowOverlap] = {}
     for (first, second), common in _find_shared_machines(zone_schedules).items():
@@ -53,9 +53,9 @@ def find_overlaps(
 
 
 def _find_shared_machines(zone_schedules: Sequence[ZoneSchedule]) -> dict[tuple[int, int], list[str]]:
-    """Return the pairs of zone schedules of two configurations that share machines, in order, and those machines.
+    """Return the pairs of zone schedules from different configurations with shared machines, and these machines.
 
-    Machines in the same zone schedules are one group: most machines of a large fleet are in few groups.
+    It compares groups of machines with the same zone schedules, because a large fleet has only a few such groups.
     """
     numbers: dict[tuple[Path | None, str], list[int]] = {}
     for number, zone_schedule in enumerate(zone_schedules):
@@ -77,7 +77,7 @@ def _find_shared_machines(zone_schedules: Sequence[ZoneSchedule]) -> dict[tuple[
 
 
 def find_common_machines(one: ZoneSchedule, other: ZoneSchedule) -> tuple[str, ...]:
-    """Return the machines that two configurations share. Two inventories are taken for two fleets."""
+    """Return the machines that two configurations share. Machines of different inventories are different machines."""
     if one.configuration.name == other.configuration.name:
         return ()
     if one.configuration.inventory_path != other.configuration.inventory_path:
@@ -87,13 +87,13 @@ def find_common_machines(one: ZoneSchedule, other: ZoneSchedule) -> tuple[str, .
 
 
 def find_overlap_starts(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datetime]:
-    """Give the moments at which a window of each list is open and the second opens. Both lists are in order."""
+    """Yield the start of each overlap of a window in one list with a window in the other. Both lists are sorted."""
     first = 0
     for window in ours:
         while first < len(theirs) and theirs[first].end <= window.start:
             first += 1
         number = first
-        while number < len(theirs) and theirs[number].start < window.end:  # no slice: it would copy the rest of a year
+        while number < len(theirs) and theirs[number].start < window.end:  # a slice would copy the rest of the list
             if theirs[number].end > window.start:
                 yield max(window.start, theirs[number].start)
             number += 1

@@ -1,4 +1,4 @@
-"""Zone schedules: the windows of a configuration by the clocks of one zone, and its machines there."""
+"""Zone schedules: the windows of a configuration in one zone, with its machines in that zone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class ZoneSchedule:
     """The windows of one configuration in one zone.
 
     Attributes:
-        configuration: whose they are.
+        configuration: the configuration.
         schedule: the windows.
-        freezes: take windows away.
-        machines: names; empty when they aren't known.
+        freezes: freezes that cancel windows.
+        machines: names of the machines; empty if they are unknown.
     """
 
     configuration: Configuration
@@ -29,15 +29,15 @@ class ZoneSchedule:
     machines: tuple[str, ...]
 
     def find_windows(self, since: datetime, until: datetime) -> list[Occurrence]:
-        """Return the windows between two moments that no freeze takes away."""
+        """Return the windows between two moments, without those that a freeze cancels."""
         windows = find_occurrences(self.schedule, since, until)
         return [window for window in windows if find_freeze(window, self.freezes) is None]
 
 
 def build_zone_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
-    """Return the zone schedules of the configurations that are switched on.
+    """Return the zone schedules of the enabled configurations.
 
-    A configuration for each machine's own zone has none while its machines are unknown.
+    A configuration with each machine's own zone has none if its machines are unknown.
     """
     return tuple(
         zone_schedule

@@ -1,4 +1,4 @@
-"""config check, schema and import-azure: are the maintenance configurations right, and what may stand in them?"""
+"""config check, schema and import-azure: check configurations, print their schema, import Azure's."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

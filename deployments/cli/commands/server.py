@@ -84,7 +84,7 @@ def _check_server(records: str | None) -> "tuple[Finding, ...]":
         os.environ.setdefault(name, value)
     from deployments.server.doctor import check_server
 
-    configure_logging()  # Prefect has set logging up to its own liking
+    configure_logging()  # the import of Prefect has changed the logging
     return check_server(records)
 
 

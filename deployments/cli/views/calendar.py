@@ -1,4 +1,4 @@
-"""The calendar on the screen and as JSON. Times are in the window's zone and in the reader's."""
+"""Prints the calendar, or returns it as JSON. Times are in the window's zone and in the reader's zone."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -58,7 +58,7 @@ def _build_window_json(upcoming: UpcomingWindow) -> dict[str, object]:
 
 
 def print_calendar(window_calendar: WindowCalendar) -> None:
-    """Show the calendar."""
+    """Print the calendar."""
     for fault in window_calendar.inventory_errors:
         print_to_stderr(Text.assemble(("machines are unknown: ", "yellow"), to_safe_text(fault)))
     if window_calendar.windows:
@@ -133,11 +133,11 @@ def _format_local_start(moment: datetime, upcoming: UpcomingWindow, is_wide: boo
         moment.date() == upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).date()
     )
     shown = f"{moment:%H:%M}" if same_day else f"{moment:%a %H:%M}"
-    return f"{shown} {moment:%Z}" if is_wide else shown  # which clocks are yours stands below as well
+    return f"{shown} {moment:%Z}" if is_wide else shown  # a line below the table also names the reader's zone
 
 
 def _format_run_start(upcoming: UpcomingWindow) -> str:
-    """Return when the run starts by the window's clocks; whether Prefect starts it is said beside it."""
+    """Return the start of the run in the window's zone. A remark in the table says whether Prefect starts the run."""
     if upcoming.run_start == upcoming.window.start:
         return "with it"
     zone = get_time_zone(upcoming.zone_schedule.schedule.zone)
@@ -150,7 +150,7 @@ def _render_configuration(upcoming: UpcomingWindow, style: str) -> Text:
     name = configuration.name
     text = Text.assemble(
         to_safe_text(name, style=style or "bold")
-    )  # a style of the whole would hold for what follows too
+    )  # a style of the whole text would also apply to the text after it
     if configuration.zone == MACHINE_ZONE:
         text.append_text(Text.assemble(" ", to_safe_text(f"({upcoming.zone_schedule.schedule.zone})", style="dim")))
     if upcoming.zone_schedule.machines:

@@ -1,4 +1,4 @@
-"""Configurations and what was found about them, on the screen and as JSON."""
+"""Prints configurations and findings, or returns them as JSON."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,13 +23,13 @@ from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.schedule import iterate_occurrences
 
 _MAX_FROZEN_WINDOWS = 200
-"""Windows that are looked through for one that no freeze takes away."""
+"""Maximum number of windows that are searched for one without a freeze."""
 
 
 def to_check_exit_code(
     inventories: Inventories, findings: Sequence[ConfigurationFinding], inventory: Path | None
 ) -> ExitCode:
-    """Return the exit code of a check. A missing inventory counts if it was named."""
+    """Return the exit code of a check. A missing inventory is an error only if the user named it."""
     if any(each.severity is FindingSeverity.BLOCKS for each in findings):
         return ExitCode.BAD_INPUT
     named = [path for path in inventories.errors if path is not None or inventory is not None]
@@ -39,7 +39,7 @@ def to_check_exit_code(
 
 
 def build_problems_json(place: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
-    """Return the faults of files as JSON data."""
+    """Return the problems of files as JSON data."""
     faults = [
         {
             "file": str(each.file) if each.file else None,
@@ -54,7 +54,7 @@ def build_problems_json(place: Path, problems: Sequence[InventoryError]) -> dict
 
 
 def print_problems(place: Path, problems: Sequence[InventoryError]) -> None:
-    """Show every fault with its place and remedy."""
+    """Print each problem with its place and its hint."""
     for each in problems:
         print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))
         if each.hint:
@@ -114,7 +114,7 @@ def _build_configuration_json(
 def print_check_result(
     configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
 ) -> None:
-    """Show configurations in a table, and below it the findings."""
+    """Print a table of configurations, and the findings below it."""
     grid = build_table(
         build_unwrapped_column("configuration"),
         "when",
@@ -144,7 +144,7 @@ def print_check_result(
 
 
 def print_finding(finding: ConfigurationFinding) -> None:
-    """Show a finding about a configuration, and the remedy."""
+    """Print a finding and its remedy."""
     blocks = finding.severity is FindingSeverity.BLOCKS
     mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
     name = to_safe_text(finding.configuration, style="bold")
@@ -166,7 +166,7 @@ def _print_check_summary(
 
 
 def count_machines(configuration: Configuration, inventories: Inventories) -> int | None:
-    """Return the number of its machines, or None without an inventory."""
+    """Return the number of machines of a configuration, or None without an inventory."""
     if inventories.get_inventory(configuration) is None:
         return None
     try:
@@ -176,14 +176,14 @@ def count_machines(configuration: Configuration, inventories: Inventories) -> in
 
 
 def describe_windows(configuration: Configuration, inventories: Inventories) -> str:
-    """Return when its windows open, in plain words."""
+    """Return a sentence about when the windows open."""
     zone = find_known_zones(configuration, inventories)[0]
     words = describe_schedule(configuration.build_schedule(zone))
     return words.replace(f" {zone}", " in each machine's own zone", 1) if configuration.zone == MACHINE_ZONE else words
 
 
 def find_next_window(configuration: Configuration, inventories: Inventories, now: datetime) -> datetime | None:
-    """Return when the next window opens that no freeze takes away, in whichever of its zones that is first."""
+    """Return the start of the next window without a freeze. With several zones, return the earliest."""
     found = []
     for zone in find_known_zones(configuration, inventories):
         freezes = configuration.build_freezes(zone)

@@ -1,4 +1,4 @@
-"""How a deployment's plan looks in a terminal, and as JSON."""
+"""Prints the plan of a deploy, or returns it as JSON."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ _ACTION_STYLES = {
 
 
 def print_changes(changes: Sequence[Change]) -> None:
-    """Show what has to be done; what stays as it is in a single line."""
+    """Print the changes. Unchanged objects are counted in one line."""
     kept = sum(change.action is ChangeAction.KEEP for change in changes)
     if kept < len(changes):
         grid = build_table(
@@ -60,7 +60,7 @@ def print_changes(changes: Sequence[Change]) -> None:
 
 
 def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
-    """Show what is wrong with configurations."""
+    """Print the findings that prevent the deploy."""
     for each in findings:
         print_finding(each)
     if findings:
@@ -68,10 +68,10 @@ def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
 
 
 def confirm_changes(count: int) -> None:
-    """Ask the person at the terminal.
+    """Ask the person at the terminal for confirmation.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no terminal.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise RequestError(
@@ -86,7 +86,7 @@ def confirm_changes(count: int) -> None:
 
 @contextmanager
 def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
-    """Give what is to be called before each change; say how many were made, and at which one it ended if it did."""
+    """Yield the function to call before each change. At the end, print the number of changes, or the failed change."""
     started_changes: list[Change] = []
     try:
         yield started_changes.append
@@ -104,13 +104,13 @@ def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
 def print_next_windows(
     plan: SyncPlan, next_windows: Sequence[NextWindows], run_statuses: Mapping[str, RunStatus], now: datetime
 ) -> None:
-    """Say when the next windows open, and which of them Prefect will not start any more.
+    """Print when the next windows open, and which windows Prefect will not start.
 
     Args:
-        plan: what was deployed.
-        next_windows: what is ahead of each configuration.
-        run_statuses: how far the run of each present window has come, by deployment.
-        now: aware.
+        plan: the deployed plan.
+        next_windows: the next windows of each configuration.
+        run_statuses: the status of the run of each due window, by deployment.
+        now: the present time, aware.
     """
     for each in next_windows:
         print_to_stdout(_render_next_windows(each, run_statuses.get(each.deployment, RunStatus.NONE), now))
@@ -130,7 +130,7 @@ def print_next_windows(
 
 
 def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
-    """Say where the runs are shown, and which worker executes them."""
+    """Print where to see the runs, and which worker executes them."""
     seen = f" See them at {ui_url}" if ui_url else ""
     if serve:
         print_to_stdout(to_safe_text(f"A worker of the work pool {pool} runs here until Ctrl-C.{seen}"))
@@ -143,7 +143,7 @@ def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
 
 
 def print_worker_stopped() -> None:
-    """Say what becomes of runs that were under way when the worker stopped."""
+    """Print what happens to runs that were active when the worker stopped."""
     print_to_stderr(
         "Stopped. Jobs on machines keep running. The next `fleetpatch deploy --serve` continues interrupted runs "
         "within minutes. `fleetpatch runs` lists them."
@@ -183,7 +183,7 @@ def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:
     )
     get_stdout_console().print(
         to_safe_text(f"  {next_windows.start_command}"), soft_wrap=True
-    )  # one line, to be copied
+    )  # one line, so that it can be copied
 
 
 def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
@@ -197,7 +197,7 @@ def _format_date(moment: datetime) -> str:
 
 
 def build_plan_json(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> dict[str, object]:
-    """Return what has to be done as JSON data, and what is wrong with configurations."""
+    """Return the changes and the findings as JSON data."""
     return {
         "settled": plan.is_up_to_date,
         "changes": [

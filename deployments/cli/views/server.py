@@ -1,4 +1,4 @@
-"""The server's settings on the screen, and what is said when it starts."""
+"""Prints the settings of the server, and its startup message."""
 
 from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
 from deployments.server.settings import AUTH_VARIABLE, PREFECT_SETTINGS
@@ -8,7 +8,7 @@ from flows.prefect_api.server_settings import SettingTarget
 
 
 def print_launch_plan(plan: LaunchPlan) -> None:
-    """Show the environment that the server would have, and what workers want. Passwords are hidden."""
+    """Print the environment of the server and of workers. Passwords are hidden."""
     grid = build_table(
         build_unwrapped_column("variable"), "value", build_unwrapped_column("from"), "why", title="The server"
     )
@@ -22,7 +22,7 @@ def print_launch_plan(plan: LaunchPlan) -> None:
 
 
 def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:
-    """Return it as JSON data. Passwords are hidden."""
+    """Return the plan as JSON data. Passwords are hidden."""
     rows = [{"name": r.name, "value": r.value, "source": r.source, "why": r.why} for r in plan.planned_settings]
     workers = {
         each.name: each.value for each in PREFECT_SETTINGS if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}
@@ -31,7 +31,7 @@ def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:
 
 
 def print_startup(plan: LaunchPlan) -> None:
-    """Say where everything will be, before the server says its own."""
+    """Print the addresses and paths of the server before the server's own output."""
     database = next(row.value for row in plan.planned_settings if row.name.endswith("DATABASE_CONNECTION_URL"))
     print_to_stdout(f"UI        {plan.ui_url}", f"database  {database}", f"home      {plan.home}")
     if AUTH_VARIABLE in plan.environment:

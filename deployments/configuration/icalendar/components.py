@@ -1,4 +1,4 @@
-"""iCalendar's outer form (RFC 5545, section 3.1): lines that may be folded, with parameters, in nested components."""
+"""Parser for iCalendar's syntax (RFC 5545, section 3.1): folded lines with parameters, in nested components."""
 
 import re
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ _EXPORT_HINT = "Export it anew as .ics."
 
 
 def build_line_error(number: int, message: str, hint: str) -> InventoryError:
-    """Return the error for a line of a calendar."""
+    """Return an error for a line of a calendar."""
     return InventoryError(f"line {number}: {message}", hint=hint)
 
 
 def shorten_value(text: str, max_characters: int = 80) -> str:
-    """Return a value as a message may show it."""
+    """Return a value, shortened for a message."""
     return repr(text if len(text) <= max_characters else f"{text[:max_characters]}…")
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarProperty:
-    """One property.
+    """A property of a component.
 
     Attributes:
-        line_number: of its first line in the file.
-        name: in capital letters.
-        parameters: by their names in capital letters, without quotes.
-        value: as it stands.
+        line_number: number of its first line in the file.
+        name: in upper case.
+        parameters: values without quotes, by names in upper case.
+        value: as written.
     """
 
     line_number: int
@@ -40,7 +40,7 @@ class CalendarProperty:
     value: str
 
     def decode_text(self) -> str:
-        """Return a value of type TEXT, as people read it."""
+        """Return a value of type TEXT without its escapes."""
         plain = _ESCAPE_PATTERN.sub(lambda match: " " if match[1] in "nN" else match[1], self.value)
         return " ".join("".join(sign if sign.isprintable() else " " for sign in plain).split())
 
@@ -50,8 +50,8 @@ class CalendarComponent:
     """A part of a calendar between BEGIN and END.
 
     Attributes:
-        line_number: of the line that it begins in.
-        name: in capital letters.
+        line_number: number of its BEGIN line.
+        name: in upper case.
         properties: its properties.
         components: the components in it.
     """
@@ -62,14 +62,14 @@ class CalendarComponent:
     components: list["CalendarComponent"] = field(default_factory=list)
 
     def find_properties(self, name: str) -> list[CalendarProperty]:
-        """Return the properties of a name."""
+        """Return all properties with this name."""
         return [line for line in self.properties if line.name == name]
 
     def find_property(self, name: str) -> CalendarProperty | None:
-        """Return the property of a name that may stand there once, or None.
+        """Return the property with this name, or None. It may occur only once.
 
         Raises:
-            InventoryError: it stands there twice.
+            InventoryError: it occurs more than once.
         """
         found = self.find_properties(name)
         if len(found) > 1:
@@ -84,7 +84,7 @@ def parse_calendars(text: str) -> list[CalendarComponent]:
     """Return the calendars of a file.
 
     Raises:
-        InventoryError: it is none, or it is cut off; with the line.
+        InventoryError: the text is not a calendar, or it is incomplete. The error has the line.
     """
     calendars: list[CalendarComponent] = []
     open_components: list[CalendarComponent] = []
@@ -115,7 +115,7 @@ def parse_calendars(text: str) -> list[CalendarComponent]:
 
 
 def _unfold_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Give each line with the number of its first one. Only CR and LF end lines, whatever else Unicode knows."""
+    """Yield each unfolded line with the number of its first line. Only CR and LF end a line, not Unicode separators."""
     first, parts = 0, [""]
     for number, raw in enumerate(re.split(r"\r\n|\n|\r", text), 1):
         if raw[:1] in {" ", "\t"} and first:

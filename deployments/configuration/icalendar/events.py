@@ -1,9 +1,9 @@
-"""iCalendar files (RFC 5545) as freezes: every event is a time in which nothing may be changed.
+"""Reads iCalendar files (RFC 5545) as freezes: each event is a time in which nothing may be changed.
 
-Read are DTSTART with DTEND or DURATION, whole days, RRULE, RDATE, EXDATE, changed events of a series (RECURRENCE-ID),
-and time zones by their IANA names, by Windows names as Exchange writes them, or as the file defines them. A cancelled
-event is none. Times without a zone, and whole days, are read in the window's zone. What can't be read as it is meant is
-refused: a freeze that is missed is a night in which machines are changed.
+It reads DTSTART with DTEND or DURATION, whole days, RRULE, RDATE, EXDATE, changed events of a series (RECURRENCE-ID),
+and time zones: IANA names, Windows names (from Exchange), and definitions in the file. It skips cancelled events. Times
+without a zone, and whole days, are in the window's zone. Anything that it can't read exactly is an error: a missed
+freeze would allow changes in a forbidden night.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,12 +41,12 @@ _ReadType = TypeVar("_ReadType")
 
 @dataclass(frozen=True, slots=True)
 class CalendarEvent:
-    """One time that something lasts.
+    """The start and end of one event.
 
     Attributes:
-        start: naive when it is meant in whatever zone the reader is in; else in UTC.
-        end: the same; the first moment after it.
-        summary: what it is called.
+        start: naive if it is in the reader's zone; otherwise in UTC.
+        end: exclusive; naive or in UTC like ``start``.
+        summary: the title of the event.
     """
 
     start: datetime
@@ -55,16 +55,16 @@ class CalendarEvent:
 
 
 def parse_events(text: str, since: date, until: date) -> tuple[CalendarEvent, ...]:
-    """Return the events of an iCalendar text that lie between two days, those that recur spelt out.
+    """Return the events of an iCalendar text between two days. Recurring events are expanded.
 
     Args:
-        text: the file's content.
-        since: events that end before this day are left out.
-        until: events that start on this day or later are left out.
+        text: the content of the file.
+        since: events that end before this day are skipped.
+        until: events that start on this day or later are skipped.
 
     Raises:
-        InventoryError: it is no calendar, it has no event or more than MAX_EVENTS, an event is wrong or its zone is
-            unknown, or its series take too much work. The error has the line, the event and a hint.
+        InventoryError: the text is not a calendar, has no event or more than MAX_EVENTS, has an invalid event or an
+            unknown zone, or its series need too much work. The error has the line, the event and a hint.
     """
     calendars = parse_calendars(text)
     components = [part for each in calendars for part in each.components if part.name == "VEVENT"]
@@ -78,7 +78,7 @@ def parse_events(text: str, since: date, until: date) -> tuple[CalendarEvent, ..
 
 
 class _EventReader:
-    """Reads the events of one file."""
+    """Reader for the events of one file."""
 
     def __init__(self, zones: TimeZoneRegistry, expander: RecurrenceExpander, since: date, until: date) -> None:
         self._zones = zones
@@ -88,7 +88,7 @@ class _EventReader:
         self._overridden_instances: set[_InstanceKey] = set()
 
     def read_events(self, components: list[CalendarComponent]) -> tuple[CalendarEvent, ...]:
-        """Return those of all components."""
+        """Return the events of all components."""
         self._overridden_instances = {
             self._read_with_event_name(each, self._build_instance_key)
             for each in components
@@ -105,7 +105,7 @@ class _EventReader:
     def _read_with_event_name(
         self, component: CalendarComponent, read: Callable[[CalendarComponent], _ReadType]
     ) -> _ReadType:
-        """Read something of an event, and name that event in what is wrong with it."""
+        """Read a part of an event. Add the name of the event to an error."""
         try:
             return read(component)
         except OverflowError as error:  # year 1, or a duration of a million years
@@ -168,7 +168,7 @@ class _EventReader:
     def _iterate_starts(
         self, component: CalendarComponent, start: CalendarMoment, length: CalendarDuration, lookback: timedelta
     ) -> Iterator[tuple[datetime, CalendarDuration]]:
-        """Yield the wall times at which an event begins; a series is followed by the clocks of its own zone."""
+        """Yield the wall times at which an event starts. A series uses the clocks of its own zone."""
         if component.find_properties("EXRULE"):
             raise build_line_error(
                 component.find_properties("EXRULE")[0].line_number, "EXRULE is not read", "List the dates under EXDATE."
@@ -179,7 +179,7 @@ class _EventReader:
             if start.wall_time < since
             else since - 2 * _DAY
         )
-        until += 2 * _DAY  # zones are apart by more than a day
+        until += 2 * _DAY  # two zones can differ by more than a day
         durations_by_start = {start.wall_time: length, **dict(self._iterate_added_dates(component, start, length))}
         excluded_starts = {
             self._to_wall_time(start.zone, each)
@@ -200,7 +200,7 @@ class _EventReader:
     def _iterate_added_dates(
         self, component: CalendarComponent, start: CalendarMoment, length: CalendarDuration
     ) -> Iterator[tuple[datetime, CalendarDuration]]:
-        """Give what RDATE adds; a period has a length of its own."""
+        """Yield the dates of RDATE. A period has its own duration."""
         for line in component.find_properties("RDATE"):
             for text in _split_values(line):
                 first, slash, rest = text.partition("/")
@@ -224,7 +224,7 @@ class _EventReader:
 
     @staticmethod
     def _to_wall_time(zone: tzinfo | None, moment: CalendarMoment) -> datetime:
-        """Return the wall time of a moment by the clocks of a series."""
+        """Return the wall time of a date in the zone of a series."""
         return (
             moment.to_utc().astimezone(zone).replace(tzinfo=None, fold=0) if zone and moment.zone else moment.wall_time
         )
@@ -245,7 +245,7 @@ def _add_event_to_error(component: CalendarComponent, error: InventoryError) -> 
 
 
 def _split_values(line: CalendarProperty) -> list[str]:
-    return line.value.split(",") if line.value.strip() else []  # some programs write an EXDATE without any date
+    return line.value.split(",") if line.value.strip() else []  # some programs write an EXDATE without a date
 
 
 def _get_summary(component: CalendarComponent) -> str:

@@ -1,4 +1,4 @@
-"""Recurrence rules of calendar events (RRULE), expanded into dates within a limit of work."""
+"""Expands recurrence rules (RRULE) of calendar events into dates, with a limit of work."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tasks.rules.recurrence.model import Frequency, RecurrenceRule
 from tasks.rules.recurrence.rrule import parse_rrule
 
 MAX_EXPANSION_DAYS = 300_000
-"""Days that all series of a file are looked through: some seconds at most. What wants more was not meant as freezes."""
+"""Days to search for all series of a file: some seconds at most. A file that needs more is not a list of freezes."""
 
 
 _SUBDAILY_PATTERN = re.compile(r"FREQ=(SECONDLY|MINUTELY|HOURLY)(;|$)", re.IGNORECASE)
@@ -28,7 +28,7 @@ _MAX_DAYS_PER_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 
 
 class RecurrenceExpander:
-    """Spells rules out, and gives up when all of them together want too much work."""
+    """Expands the rules of one file. It raises an error if all rules together need too much work."""
 
     def __init__(self) -> None:
         self._searched_days = 0
@@ -36,17 +36,17 @@ class RecurrenceExpander:
     def expand(
         self, line: CalendarProperty, start: datetime, zone: tzinfo | None, since: datetime, until: datetime
     ) -> Iterator[datetime]:
-        """Yield the wall times that an RRULE names from ``since`` up to ``until``.
+        """Yield the wall times of an RRULE from ``since`` up to ``until``.
 
         Args:
             line: the property.
-            start: the wall time that it counts from.
-            zone: whose clocks; an UNTIL in UTC is read by them.
+            start: the wall time of the first date.
+            zone: the zone of the wall times; an UNTIL in UTC is converted to it.
             since: wall time.
             until: wall time.
 
         Raises:
-            InventoryError: the rule makes no sense, recurs within a day, or wants too much work.
+            InventoryError: the rule is invalid, recurs more than once a day, or needs too much work.
         """
         rule = self._parse_rule(line, zone)
         last = min((rule.until, until) if rule.until else (until,))
@@ -98,7 +98,7 @@ def _has_no_date_in_month(rule: RecurrenceRule, month: int) -> bool:
 
 
 def _has_date_in_every_period(rule: RecurrenceRule) -> bool:
-    """Whether each period has a date, so that so many dates take no more than so many periods."""
+    """Return whether every period has a date. Then N dates need at most N periods."""
     if rule.months or rule.month_days or rule.positions:
         return False
     if rule.frequency is Frequency.DAILY:

@@ -1,6 +1,6 @@
-"""Time zones of iCalendar files: by IANA's names, as the file defines them (VTIMEZONE), or by Windows' names.
+"""Time zones of iCalendar files: IANA names, definitions in the file (VTIMEZONE), and Windows names.
 
-A name that none of these knows is refused: read by other clocks, a freeze would begin and end at other times.
+An unknown name is an error. In a wrong zone, a freeze would start and end at wrong times.
 """
 
 from bisect import bisect_right
@@ -24,42 +24,42 @@ from inventory.errors import InventoryError
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall time
 _EXPANSION_MARGIN = timedelta(days=3 * 366)
 MAX_ZONE_CHANGES = 2000
-"""Changes of the clocks in a zone; in the busiest one there were two a year."""
+"""Maximum number of clock changes in a zone. The zone with the most changes has about two a year."""
 
 
 class FileTimeZone(tzinfo):
-    """A zone as a file defines it."""
+    """A time zone that a file defines."""
 
     def __init__(self, name: str, changes: Sequence[tuple[datetime, timedelta, timedelta]]) -> None:
-        """Take the changes of the clocks, in order: the wall time by the old ones, the old offset, the new one."""
+        """Store the clock changes, in order: the wall time before the change, the old offset, the new offset."""
         self._name = name
         self._walls = [wall for wall, _, _ in changes]
         self._instants = [wall - old for wall, old, _ in changes]
         self._offsets = [changes[0][1], *(new for _, _, new in changes)]
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
-        """Return by how much the clock on the wall is ahead of UTC."""
+        """Return the offset from UTC."""
         wall = moment.replace(tzinfo=None) if moment is not None else _EPOCH
         return self._offsets[bisect_right(self._walls, wall)]
 
     def dst(self, _moment: datetime | None) -> timedelta:
-        """Return nothing: files say what the offset is, not what part of it is summer time."""
+        """Return zero. A file has the total offset, not its daylight saving part."""
         return timedelta()
 
     def tzname(self, _moment: datetime | None) -> str:
-        """Return the file's own name."""
+        """Return the name from the file."""
         return self._name
 
     def fromutc(self, moment: datetime) -> datetime:
-        """Return what the clock on the wall shows; the moment bears this zone and UTC's time."""
+        """Return the wall time of a moment in UTC. As ``tzinfo`` requires, the moment has this zone as its tzinfo."""
         return moment + self._offsets[bisect_right(self._instants, moment.replace(tzinfo=None))]
 
 
 class TimeZoneRegistry:
-    """The zones that a file's events may name."""
+    """The zones that the events of a file may use."""
 
     def __init__(self, definitions: Sequence[CalendarComponent], until: datetime, expander: RecurrenceExpander) -> None:
-        """Take the file's VTIMEZONEs. One is read when it is asked for: what is wrong with others does no harm."""
+        """Store the VTIMEZONE components. A zone is parsed at its first use, so errors in unused zones do no harm."""
         self._definitions: dict[str, CalendarComponent] = {}
         for each in definitions:
             name = each.find_property("TZID")
@@ -73,10 +73,10 @@ class TimeZoneRegistry:
         self._zones: dict[str, tzinfo] = {}
 
     def __call__(self, name: str, line: CalendarProperty) -> tzinfo:
-        """Return the zone of a name that stands in a line.
+        """Return the zone with this name. ``line`` is the property that names it.
 
         Raises:
-            InventoryError: the zone is unknown, or the file defines it wrongly.
+            InventoryError: the zone is unknown, or its definition in the file is invalid.
         """
         name = name.strip()
         if name not in self._zones:
@@ -129,7 +129,7 @@ class TimeZoneRegistry:
         for line in part.find_properties("RDATE"):
             walls |= {_parse_wall_time(each, line) for each in line.value.split(",")}
         for line in part.find_properties("RRULE"):
-            clocks = FileTimeZone("", [(first, before, before)])  # an UNTIL in UTC is read by the clocks before it
+            clocks = FileTimeZone("", [(first, before, before)])  # an UNTIL in UTC uses the offset before the change
             walls |= set(
                 self._expander.expand(line, first, clocks, _EPOCH - _EXPANSION_MARGIN, self._until + _EXPANSION_MARGIN)
             )
@@ -145,7 +145,7 @@ def _find_iana_name(name: str) -> str | None:
 
 
 def _parse_wall_time(text: str, line: CalendarProperty) -> datetime:
-    """Return a time that has to stand without a zone."""
+    """Return a wall time. A time with a zone is an error."""
 
     def refuse_zone(_name: str, line: CalendarProperty) -> tzinfo:
         raise build_line_error(

@@ -21,9 +21,9 @@ class CalendarMoment:
     """A day, or a time of a day.
 
     Attributes:
-        wall_time: what the clock shows; midnight of a whole day.
-        zone: whose clock; None: the reader's.
-        is_whole_day: whether it is a day.
+        wall_time: the wall time; midnight for a whole day.
+        zone: the zone of the wall time; None: the reader's zone.
+        is_whole_day: whether it is a whole day.
     """
 
     wall_time: datetime
@@ -31,32 +31,32 @@ class CalendarMoment:
     is_whole_day: bool
 
     def to_utc(self) -> datetime:
-        """Return the instant; without a zone, as if the clock showed UTC."""
+        """Return the instant. A moment without a zone is read as UTC."""
         return to_utc(self.wall_time, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarDuration:
-    """How long something lasts: days by the clocks on the wall, and real time."""
+    """A duration: calendar days in wall time, and exact time."""
 
     days: int
     time: timedelta
 
 
 ZoneFinder: TypeAlias = Callable[[str, CalendarProperty], tzinfo]
-"""Returns the zone of a name that a line gives, or raises InventoryError."""
+"""Returns the zone with a name that a property gives, or raises InventoryError."""
 
 
 def to_utc(wall: datetime, zone: tzinfo | None) -> datetime:
-    """Return the instant that a clock on the wall shows; without a zone, as if it showed UTC."""
+    """Return the instant of a wall time. A wall time without a zone is read as UTC."""
     return wall.replace(tzinfo=zone or UTC).astimezone(UTC)
 
 
 def parse_moment(text: str, line: CalendarProperty, find_zone: ZoneFinder) -> CalendarMoment:
-    """Return a DATE or DATE-TIME.
+    """Parse a DATE or DATE-TIME.
 
     Raises:
-        InventoryError: it is none, or its zone is not known.
+        InventoryError: the text is invalid, or its zone is unknown.
     """
     kind = line.parameters.get("VALUE", "").upper()
     day, match = _DATE_PATTERN.fullmatch(text.strip()), _MOMENT_PATTERN.fullmatch(text.strip())
@@ -77,10 +77,10 @@ def parse_moment(text: str, line: CalendarProperty, find_zone: ZoneFinder) -> Ca
 
 
 def parse_duration(text: str, line: CalendarProperty) -> CalendarDuration:
-    """Return a DURATION.
+    """Parse a DURATION.
 
     Raises:
-        InventoryError: it is none.
+        InventoryError: the text is invalid.
     """
     match = _DURATION_PATTERN.fullmatch(text.strip().upper())
     if match is None or not any(match.groups()[1:]):
@@ -93,10 +93,10 @@ def parse_duration(text: str, line: CalendarProperty) -> CalendarDuration:
 
 
 def parse_utc_offset(line: CalendarProperty) -> timedelta:
-    """Return a UTC-OFFSET.
+    """Parse a UTC-OFFSET.
 
     Raises:
-        InventoryError: it is none.
+        InventoryError: the text is invalid.
     """
     match = _OFFSET_PATTERN.fullmatch(line.value.strip())
     if match is None or int(match[2]) > 23:
