@@ -1,4 +1,4 @@
-"""A client of the Prefect server that is configured, and the errors for what goes wrong with it."""
+"""A client for the configured Prefect server, and its errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +17,18 @@ REQUEST_TIMEOUT_SECONDS: Final = 15.0
 
 
 class ServerUnavailable(CannotRun):
-    """The server can't be asked."""
+    """The server can't be used."""
 
 
 @contextmanager
 def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
-    """Give a client of the server that is configured; never of one that Prefect would start for us.
+    """Yield a client for the configured server. It never starts Prefect's temporary server.
 
     Args:
-        retries: how often it asks again when the server is busy or away.
+        retries: how often to retry if the server is busy or does not answer.
 
     Raises:
-        ServerUnavailable: none is configured, it doesn't answer, refuses us, or answers what can't be understood.
+        ServerUnavailable: no server is configured, it does not answer, it rejects the login, or its answer is invalid.
     """
     settings = get_current_settings()
     if not settings.api.url:
@@ -64,10 +64,10 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
 
 
 def _require_healthy(answer: httpx.Response, url: str) -> None:
-    """Refuse to go on with what is no Prefect server: a proxy's page, say, is answered with status 200 as well.
+    """Check that the answer is from a Prefect server. A proxy's page also has status 200.
 
     Raises:
-        ServerUnavailable: it is none.
+        ServerUnavailable: the answer is from something else.
     """
     if answer.content.strip() != HEALTHY_RESPONSE:
         kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]

@@ -1,4 +1,4 @@
-"""Databases and Redis as people write them, in Prefect's spelling; and both without their secrets. Pure."""
+"""Converts database and Redis URLs into Prefect's form, and hides their passwords. No I/O."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,18 +32,18 @@ _DATABASE_OPTIONS_HINT = (
 
 
 class InvalidConnectionUrl(CannotRun):
-    """A database or Redis URL that can't be used. The message never shows the URL itself."""
+    """A database or Redis URL is invalid. The message never shows the URL."""
 
 
 def build_database_url(given: str, source: str) -> str:
-    """Return a database URL as Prefect wants it.
+    """Return a database URL in Prefect's form.
 
     Args:
-        given: as PostgreSQL's own programs take it, or ``sqlite:///path``; Prefect's spelling stays as it is.
-        source: where it was given, for the message.
+        given: a URL in PostgreSQL's usual form, or ``sqlite:///path``. A URL in Prefect's form stays as it is.
+        source: where the URL was given, for the message.
 
     Raises:
-        InvalidConnectionUrl: it can't be used.
+        InvalidConnectionUrl: the URL can't be used.
     """
     parts = _split_url(given, source, _DATABASE_URL_HINT)
     driver = _DRIVERS.get(parts.scheme)
@@ -63,10 +63,10 @@ def build_database_url(given: str, source: str) -> str:
 
 
 def require_redis_url(given: str, source: str) -> str:
-    """Return a Redis URL, checked.
+    """Return a Redis URL after a check.
 
     Raises:
-        InvalidConnectionUrl: it can't be used.
+        InvalidConnectionUrl: the URL can't be used.
     """
     example = "Example: redis://redis.example.org:6379/0; rediss:// speaks TLS."
     if _split_url(given, source, example).scheme not in _REDIS_SCHEMES:
@@ -75,7 +75,7 @@ def require_redis_url(given: str, source: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Return whether a URL contains a password. A URL that can't be read may contain one."""
+    """Return whether a URL contains a password. If the URL can't be parsed, return True."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -84,7 +84,7 @@ def has_password(url: str) -> bool:
 
 
 def hide_password(url: str) -> str:
-    """Return a URL for people: its password is stars, its options are left out."""
+    """Return a URL for people: stars replace its password, and its options are removed."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""

@@ -1,4 +1,4 @@
-"""doctor --server: reads a snapshot of the server and checks it. Changes nothing."""
+"""doctor --server: reads a snapshot of the server and checks it. It changes nothing."""
 
 from deployments.server.client import ServerUnavailable
 from deployments.server.health_checks import run_server_checks
@@ -8,13 +8,13 @@ from tasks.states import FindingLevel
 
 
 def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
-    """Look at the server that is configured.
+    """Check the configured server.
 
     Args:
-        records_url: where our own runs are remembered; None: as usual.
+        records_url: URL of the records; None: the default.
 
     Returns:
-        A finding for each check; one alone, that blocks, when the server can't be asked.
+        The findings of all checks; only one blocking finding if the server does not answer.
     """
     try:
         return run_server_checks(probe_server(records_url))

@@ -1,4 +1,4 @@
-"""Checks of a server snapshot: what it means for the fleet. Pure: no input, no output, no clock."""
+"""Checks of a server snapshot. They report problems for the fleet. No I/O, no clock."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -22,9 +22,9 @@ ServerCheck = Callable[[ServerSnapshot], Sequence[Finding]]
 
 CLOCK_SKEW_WARNING = timedelta(seconds=5)
 CLOCK_SKEW_BLOCKING = timedelta(seconds=60)
-SCHEDULER_HORIZON = timedelta(days=100)  # the server's own: PREFECT_SERVER_SERVICES_SCHEDULER_MAX_SCHEDULED_TIME
-SCHEDULER_INTERVAL = timedelta(minutes=2)  # it looks every 60 s, and at new deployments every 5 s
-MAX_WORKER_SILENCE = timedelta(seconds=90)  # three heartbeats of 30 s, as the server counts
+SCHEDULER_HORIZON = timedelta(days=100)  # the server's default: PREFECT_SERVER_SERVICES_SCHEDULER_MAX_SCHEDULED_TIME
+SCHEDULER_INTERVAL = timedelta(minutes=2)  # it runs every 60 s, and every 5 s for new deployments
+MAX_WORKER_SILENCE = timedelta(seconds=90)  # three heartbeats of 30 s, as on the server
 MAX_SERVE_SILENCE = timedelta(seconds=90)  # a serving process polls every 10 s
 MAX_PENDING_TIME = timedelta(minutes=5)  # a process worker needs 6 to 12 s on two cores
 MAX_RUN_SILENCE = timedelta(minutes=10)  # three heartbeats at Prefect's default of 180 s
@@ -33,7 +33,7 @@ _MAX_NAMES = 5
 
 
 def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Server and client have to be of one release: what was tested together."""
+    """Check that server and client have the same release. Only equal releases are tested together."""
     if snapshot.version == snapshot.client_version:
         return [_build_good_finding("version", f"Prefect {snapshot.version} on both sides")]
     words = f"the server has Prefect {snapshot.version}, this machine has {snapshot.client_version}"
@@ -43,7 +43,7 @@ def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """A window begins by the server's clock and ends by the worker's."""
+    """Check the clock skew. A window starts by the server's clock and ends by the worker's clock."""
     if snapshot.clock_skew is None:
         return [
             Finding(
@@ -59,7 +59,7 @@ def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """SQLite has one writer at a time; under load, others stall for a minute."""
+    """Check the database. SQLite allows one writer; under load, other writers wait up to a minute."""
     driver = str(snapshot.get_setting("server.database.driver") or "")
     if driver.startswith("postgresql"):
         return [_build_good_finding("database", "PostgreSQL")]
@@ -75,7 +75,7 @@ def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Deployments look ready although nothing is scheduled. Only a scheduled run proves that the scheduler works."""
+    """Check that runs are scheduled. A deployment can be ready although the scheduler makes no runs."""
     if not snapshot.schedule_statuses:
         return [_build_good_finding("scheduler", "no deployment has an active schedule")]
     dead = [each for each in snapshot.schedule_statuses if not each.run_count and _is_run_due(snapshot, each)]
@@ -101,7 +101,7 @@ def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Which worker or process executes the runs?"""
+    """Check that a worker or a serving process executes the runs."""
     managed = [each for each in snapshot.deployments if each.is_managed]
     if not managed:
         remedy = (
@@ -129,7 +129,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """A dead run that is Running in Prefect uses its deployment's limit: Prefect cancels later runs."""
+    """Check for dead runs that Prefect shows as Running. They use their deployment's limit and block later runs."""
     dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
     if not dead:
         return [_build_good_finding("running", f"{len(snapshot.running_runs)} runs, each with a live process")]
@@ -142,7 +142,7 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Runs that should have started, and runs that Prefect cancelled because another was active."""
+    """Check for runs that start late, and for runs that Prefect cancelled because another run was active."""
     found = []
     stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
     if stuck:
@@ -170,7 +170,7 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Windows of the last days that no run had, as they are recorded."""
+    """Check the records for recent windows without a run."""
     if not snapshot.missed_windows:
         return [_build_good_finding("missed", "every known window of the last days had its run")]
     last = snapshot.missed_windows[-1]
@@ -191,11 +191,11 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_waiting_runs,
     check_missed_windows,
 )
-"""Every check, in the order of the output."""
+"""All checks, in the order of the output."""
 
 
 def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
-    """Return the findings of all checks."""
+    """Run all checks and return their findings."""
     reachable = _build_good_finding("server", f"{snapshot.url} answers")
     return (reachable, *(finding for judge in SERVER_CHECKS for finding in judge(snapshot)))
 
@@ -205,10 +205,10 @@ def _build_good_finding(check: str, words: str) -> Finding:
 
 
 def _is_run_due(snapshot: ServerSnapshot, schedule_status: ScheduleStatus) -> bool:
-    """Whether the scheduler should have a run of this schedule by now."""
+    """Return whether the scheduler should have made a run of this schedule by now."""
     changed = schedule_status.deployment.updated
     if changed is not None and snapshot.now - changed < SCHEDULER_INTERVAL:
-        return False  # it may not have had its turn yet
+        return False  # the scheduler may not have run since the change
     return bool(schedule_status.error) or (
         schedule_status.next_date is not None and schedule_status.next_date - snapshot.now < SCHEDULER_HORIZON
     )
@@ -249,7 +249,7 @@ def _is_zombie(snapshot: ServerSnapshot, running_run: RunningFlowRun) -> bool:
             return False
         case RunLeaseState.ABANDONED:
             return True
-        case RunLeaseState.ENDED:  # its report may still be on the way to Prefect
+        case RunLeaseState.ENDED:  # Prefect may not have received the end of the run yet
             return (
                 snapshot.now - running_run.run.state.timestamp > MAX_RUN_SILENCE
                 and running_run.has_heartbeat is not True
@@ -269,7 +269,7 @@ def _join_run_names(snapshot: ServerSnapshot, runs: Sequence[FlowRunInfo]) -> st
 
 
 def _describe_run(snapshot: ServerSnapshot, run: FlowRunInfo) -> str:
-    """Return a run's name, which Prefect makes up, and that of its deployment, which has the configuration's."""
+    """Return the names of a run and its deployment. Prefect invents the run's name; the deployment's name is known."""
     deployment_name = _find_deployment_name(snapshot, run.deployment_id)
     return f"{run.name} of {deployment_name}" if deployment_name else run.name
 

@@ -1,4 +1,4 @@
-"""The plan of `fleetpatch server`: its command, its environment and why. Starts and changes nothing."""
+"""The plan of `fleetpatch server`: the command, the environment and the reasons. It starts and changes nothing."""
 
 import importlib.util
 import ipaddress
@@ -43,16 +43,16 @@ _AUTH_HINT = (
 
 
 class UnsafeServerOptions(RequestError):
-    """The server would be open to others as it was asked for."""
+    """The options would make the server insecure."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """What was asked for. ``database``, ``redis`` and ``auth`` may be references: env:NAME or file:PATH.
+    """Options of `fleetpatch server`. ``database``, ``redis`` and ``auth`` may be references: env:NAME or file:PATH.
 
     Attributes:
-        public_url: what people write into their browser, when that is another address: of a proxy.
-        home: Prefect's folder; None: the environment's, or one in the user's data folder.
+        public_url: the URL for browsers, if it differs from the address (behind a proxy).
+        home: Prefect's folder; None: the value of the environment, or a folder in the user's data folder.
     """
 
     host: str = "127.0.0.1"
@@ -66,7 +66,7 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSetting:
-    """A variable as it would be, safe to show."""
+    """An environment variable of the plan. Its value is safe to show."""
 
     name: str
     value: str
@@ -76,14 +76,14 @@ class PlannedSetting:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """What would be started.
+    """The command and environment of the server.
 
     Attributes:
-        command: the program and its arguments; no secret is in them.
-        environment: whole; secrets and all.
-        planned_settings: the part of it that matters here, safe to show.
-        ui_url: where the UI is.
-        is_exposed: whether others than this machine reach it.
+        command: the program and its arguments, without secrets.
+        environment: the complete environment, with secrets.
+        planned_settings: the settings that matter here, safe to show.
+        ui_url: URL of the UI.
+        is_exposed: whether other machines can reach the server.
     """
 
     command: tuple[str, ...]
@@ -95,12 +95,13 @@ class LaunchPlan:
 
 
 def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> LaunchPlan:
-    """Work out what to start. What the environment says stands, unless an option says otherwise.
+    """Build the plan. A value of the environment stays, unless an option replaces it.
 
     Raises:
-        UnsafeServerOptions: it would be open to others without a password, or an argument contains a password.
-        CredentialError: a reference leads nowhere.
-        CannotRun: an address can't be used, or Redis was asked for and its part of Prefect is not installed.
+        UnsafeServerOptions: other machines could reach the server without a password, or an argument contains a
+            password.
+        CredentialError: a reference can't be resolved.
+        CannotRun: an address is invalid, or Redis is requested and Prefect's Redis package is not installed.
     """
     builder = _EnvironmentBuilder(environ)
     home = _find_home(options, environ)
@@ -126,24 +127,24 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
 
 
 class _EnvironmentBuilder:
-    """An environment that remembers what was said about it, and why."""
+    """An environment that records each change and its reason."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environment = dict(environ)
         self.planned_settings: list[PlannedSetting] = []
 
     def set(self, name: str, value: str, why: str, source: str = "worked out") -> None:
-        """Set a variable, whatever it was."""
+        """Set a variable. Replace its value if it has one."""
         self.environment[name] = value
         self.planned_settings.append(PlannedSetting(name, _hide_secret(name, value), source, why))
 
     def set_default(self, name: str, value: str, why: str) -> None:
-        """Set a variable unless the environment has it."""
+        """Set a variable if it is not set."""
         source = "environment" if name in self.environment else "fleetpatch"
         self.set(name, self.environment.get(name, value), why, source)
 
     def remove(self, name: str) -> str | None:
-        """Forget a variable. Returns what it was."""
+        """Remove a variable and return its value."""
         return self.environment.pop(name, None) or None
 
 
@@ -162,10 +163,10 @@ def _find_home(options: ServerOptions, environ: Mapping[str, str]) -> Path:
 
 
 def _resolve_option(given: str, option: str) -> str:
-    """Return what an option stands for: itself, or what its reference leads to.
+    """Return the value of an option. Resolve it if it is a reference.
 
     Raises:
-        UnsafeServerOptions: it contains a password, which every user of the machine sees in the list of processes.
+        UnsafeServerOptions: the option contains a password. Every user of the machine can see it in the process list.
     """
     if given.startswith(("env:", "file:")):
         secret = resolve_credential(given).secret
@@ -209,7 +210,7 @@ def _set_redis(given: str, builder: _EnvironmentBuilder) -> None:
 
 
 def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str, bool]:
-    """Say where the UI is found. Returns that, and whether others than this machine reach it."""
+    """Set the URLs of API and UI. Return the UI's URL, and whether other machines can reach the server."""
     public = (options.public_url or "").rstrip("/")
     if public and (urlsplit(public).scheme not in {"http", "https"} or not urlsplit(public).hostname):
         raise UnsafeServerOptions(
@@ -245,7 +246,7 @@ def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder, *, exposed: 
         )
     auth = builder.environment.get(settings.AUTH_VARIABLE, "")
     if not auth and not exposed:
-        builder.remove(settings.AUTH_VARIABLE)  # set and empty, Prefect would ask for an empty password
+        builder.remove(settings.AUTH_VARIABLE)  # with an empty value, Prefect would ask for an empty password
         return
     if not auth:
         raise UnsafeServerOptions(
@@ -265,6 +266,6 @@ def _to_url_host(host: str) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
-    if address.is_unspecified:  # no browser can go there
+    if address.is_unspecified:  # a browser can't open this address
         return socket.gethostname()
     return f"[{host}]" if address.version == 6 else host

@@ -1,4 +1,4 @@
-"""Becomes the Prefect server: the process is replaced, so that signals and the exit code are the server's own."""
+"""Starts the Prefect server with exec: it replaces this process, so signals and exit code are those of the server."""
 
 import os
 import sys
@@ -9,23 +9,23 @@ from tasks.errors import CannotRun
 
 
 def exec_server(plan: LaunchPlan) -> NoReturn:
-    """Become the server.
+    """Replace this process with the server.
 
     Raises:
-        CannotRun: its home can't be made or written.
+        CannotRun: the home directory can't be created or written.
     """
     create_home_directory(plan)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.umask(0o077)  # its database holds reports and encrypted secrets, and its home the key to them
+    os.umask(0o077)  # the database has reports and encrypted secrets, and the home directory has their key
     os.execve(plan.command[0], plan.command, dict(plan.environment))  # noqa: S606 - no shell; our own interpreter
 
 
 def create_home_directory(plan: LaunchPlan) -> None:
-    """Make the server's home, for its owner alone.
+    """Create the home directory of the server. Only its owner can read it.
 
     Raises:
-        CannotRun: it can't be made or written.
+        CannotRun: the directory can't be created or written.
     """
     try:
         plan.home.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Is an address this machine's own?"""
+"""Checks whether an address belongs to this machine only."""
 
 import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a host. A name other than localhost may lead anywhere, tomorrow."""
+    """Return whether only this machine can reach a host. Names except localhost return False: they may change later."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Reads a snapshot from a Prefect server. Changes nothing there."""
+"""Reads a snapshot from a Prefect server. It changes nothing there."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ from tasks.rules.timing.admission import WindowClaim, WindowStatus
 
 logger = logging.getLogger(__name__)
 
-PAGE_SIZE: Final = 200  # the most that the server gives at once
+PAGE_SIZE: Final = 200  # the server's maximum
 MAX_PAGES: Final = 50
 LOOKBACK_PERIOD: Final = timedelta(days=7)
 HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
@@ -50,14 +50,14 @@ _FilterPath = Literal[
 
 
 def probe_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerSnapshot:
-    """Ask the server everything that doctor judges.
+    """Read everything that doctor checks.
 
     Args:
-        records_url: where our own runs are remembered; None: as usual.
-        now: our clock.
+        records_url: URL of the records; None: the default.
+        now: the present time; None: the controller's clock.
 
     Raises:
-        ServerUnavailable: it can't be asked.
+        ServerUnavailable: the server can't be used.
     """
     with open_server_client() as client:
         skew, version = _read_clock_and_version(client)
@@ -87,7 +87,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
 
 
 def _read_clock_and_version(client: SyncPrefectClient) -> tuple[timedelta | None, str]:
-    """Return how far its clock is ahead of ours, to a second, and its version."""
+    """Return how far the server's clock is ahead of the controller's, to one second, and the server's version."""
     before = datetime.now(UTC)
     answer = client.request("GET", "/admin/version")
     middle = before + (datetime.now(UTC) - before) / 2
@@ -96,7 +96,7 @@ def _read_clock_and_version(client: SyncPrefectClient) -> tuple[timedelta | None
     if date is None:
         return None, version
     server_time = parsedate_to_datetime(date)
-    # The header is cut to whole seconds: half a second is what is lost on the average.
+    # The Date header has whole seconds. On average, half a second is lost.
     return server_time + timedelta(seconds=0.5) - middle, version
 
 
@@ -112,7 +112,7 @@ def _read_settings(client: SyncPrefectClient) -> Mapping[str, Any] | None:
 def _read_rows(
     client: SyncPrefectClient, path: _FilterPath, body: Mapping[str, Any], **path_params: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield everything that a filter finds."""
+    """Yield all objects that match a filter, page by page."""
     for page in range(MAX_PAGES):
         rows = client.request(
             "POST", path, path_params=path_params, json={**body, "limit": PAGE_SIZE, "offset": page * PAGE_SIZE}
@@ -136,7 +136,7 @@ def _read_objects(
 def _read_runs(
     client: SyncPrefectClient, deployment_ids: set[str], run_filter: Mapping[str, Any]
 ) -> tuple[FlowRunInfo, ...]:
-    """Return flow runs of some deployments."""
+    """Return the flow runs of these deployments."""
     if not deployment_ids:
         return ()
     body = {"flow_runs": run_filter, "deployments": {"id": {"any_": sorted(deployment_ids)}}}
@@ -168,7 +168,7 @@ def _find_schedule_statuses(
 
 
 def compute_next_date(schedule: ScheduleInfo, now: datetime) -> tuple[datetime | None, str]:
-    """Return a schedule's next date by Prefect's own arithmetic, or None and the error."""
+    """Return the next date of a schedule, computed with Prefect's code. On an error, return None and its message."""
     try:
         rule = _SCHEDULE_ADAPTER.validate_python(dict(schedule.schedule))
         dates = asyncio.run(rule.get_dates(n=1, start=now))
@@ -190,7 +190,7 @@ def _read_runs_over_limit(
 
 
 def _read_missed_windows(now: datetime, records_url: str | None) -> tuple[WindowClaim, ...]:
-    """Return the windows of the last days that no run had. Where the records can't be read nothing is known."""
+    """Return the windows of the last days without a run. If the records can't be read, return none."""
     try:
         with open_records(records_url) as records:
             known = SqlWindowClaims(records.database).find_claims_between(now - LOOKBACK_PERIOD, now)
@@ -215,7 +215,7 @@ def _read_running_runs(
 
 
 def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> dict[str, tuple[RunLeaseState, str]]:
-    """Return the lease state of each run. Without records it is unknown; doctor reports that itself."""
+    """Return the lease state of each run. Without records, it is unknown; another check of doctor reports that."""
     if not flow_run_ids:
         return {}
     states = {}
@@ -242,7 +242,7 @@ def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> 
 
 
 def _has_recent_heartbeat(client: SyncPrefectClient, flow_run_id: str, now: datetime) -> bool:
-    """Return whether a flow run sent a heartbeat lately."""
+    """Return whether a flow run sent a heartbeat recently."""
     since, until = now - HEARTBEAT_PERIOD, now + timedelta(minutes=1)
     event_filter = {
         "occurred": {"since": since.isoformat(), "until": until.isoformat()},

@@ -1,11 +1,11 @@
-"""Settings of Prefect servers and workers, so that they lose no records. Units and compose follow this table."""
+"""Settings of Prefect servers and workers that keep all records. Units and compose files use the same values."""
 
 from flows.prefect_api.server_settings import BATCH_SETTINGS, PrefectSetting, SettingTarget
 
 PREFECT_SETTINGS = (
     *BATCH_SETTINGS,
-    # Retention: about 15 KB for each task run. What became of machines is in fleetpatch's own records, which it never
-    # touches. Prefect's default removes events alone, and its database grows until schedules stop.
+    # Retention: each task run needs about 15 KB. fleetpatch's own records keep the outcomes; Prefect's retention never
+    # deletes from them. By default, Prefect removes only events, and its database grows until schedules stop.
     PrefectSetting(
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED",
         "events,flow_runs",
@@ -21,7 +21,7 @@ PREFECT_SETTINGS = (
         "P7D",
         "Prefect keeps events for 7 days: they are most of the database.",
     ),
-    # Nobody is told anything.
+    # No telemetry and no banners.
     PrefectSetting(
         "PREFECT_SERVER_ANALYTICS_ENABLED", "false", "The server sends nothing to Prefect's makers.", SettingTarget.BOTH
     ),
@@ -32,7 +32,7 @@ PREFECT_SETTINGS = (
         "DO_NOT_TRACK", "1", "Other programs that know this variable send nothing either.", SettingTarget.BOTH
     ),
     PrefectSetting("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false", "The UI shows no banners."),
-    # Workers, and everything else that carries runs out.
+    # Workers, and other processes that execute runs.
     PrefectSetting(
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
         "30",
@@ -47,7 +47,7 @@ PREFECT_SETTINGS = (
     ),
 )
 
-# What `fleetpatch server` itself works out from its options.
+# `fleetpatch server` computes these from its options.
 DATABASE_URL_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 LEGACY_DATABASE_URL_VARIABLE = "PREFECT_API_DATABASE_CONNECTION_URL"
 DATABASE_DRIVER_VARIABLE = "PREFECT_SERVER_DATABASE_DRIVER"
@@ -56,8 +56,8 @@ AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 ALLOWED_ORIGINS_VARIABLE = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 UI_API_URL_VARIABLE = "PREFECT_UI_API_URL"
 UI_URL_VARIABLE = "PREFECT_UI_URL"
-# Prefect unpacks the UI into its own installation. Where that can't be written (a unit, a container) it says so in its
-# log alone and there is no UI; and two servers of one installation take each other's away.
+# Prefect unpacks the UI into its own installation. If that is read-only (a unit, a container), there is no UI, and only
+# the log says so. Two servers of one installation overwrite each other's UI.
 UI_DIRECTORY_VARIABLE = "PREFECT_UI_STATIC_DIRECTORY"
 REDIS_URL_VARIABLE = "PREFECT_REDIS_MESSAGING_URL"
 DOCKET_URL_VARIABLE = "PREFECT_SERVER_DOCKET_URL"
@@ -80,5 +80,5 @@ SECRET_VARIABLES = frozenset(
 
 
 def build_environment(part: SettingTarget) -> dict[str, str]:
-    """Return the environment of servers or of workers."""
+    """Return the environment variables of servers or of workers."""
     return {each.name: each.value for each in PREFECT_SETTINGS if each.target in {part, SettingTarget.BOTH}}

@@ -1,4 +1,4 @@
-"""Checks of the settings that a server reports: those that lose records or miss windows. Pure."""
+"""Checks for server settings that lose records or miss windows. No I/O."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from deployments.server.snapshot import ServerSnapshot
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
-MIN_BATCH_SIZE: Final = 20  # by default 1; fleetpatch sets 200
+MIN_BATCH_SIZE: Final = 20  # Prefect's default is 1; fleetpatch sets 200
 
 
 @dataclass(frozen=True, slots=True)
 class SettingRule:
-    """A setting that may be wrong.
+    """A rule for one setting.
 
     Attributes:
-        path: in what ``/admin/settings`` answers.
-        is_wrong: whether a value is wrong.
-        message: what comes of it.
+        path: dotted path in the answer of ``/admin/settings``.
+        is_wrong: returns whether a value is wrong.
+        message: the effect of a wrong value.
     """
 
     path: str
@@ -29,7 +29,7 @@ class SettingRule:
 
 
 def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Give a finding for each setting that loses records or misses windows."""
+    """Return a finding for each setting that loses records or misses windows."""
     if snapshot.settings is None:
         remedy = "Check whether a proxy blocks /api/admin."
         return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]

@@ -1,4 +1,4 @@
-"""What a look at a Prefect server shows: its answers, read with as little trust as any other text from outside."""
+"""The data that the checks need from a Prefect server. Each answer of the server is validated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from tasks.rules.timing.admission import WindowClaim
 
 MANAGED_TAG = "fleetpatch"
-"""The tag of everything that this project puts into Prefect."""
+"""The tag of all Prefect objects that fleetpatch creates."""
 
 
 class _PrefectInfo(BaseModel):
-    """An object of Prefect's. Prefect sends more fields than are needed here, and adds some with each release."""
+    """Base class of Prefect's objects. Unknown fields are ignored, because each release of Prefect adds some."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -45,24 +45,24 @@ class DeploymentInfo(_PrefectInfo):
 
     @property
     def is_managed(self) -> bool:
-        """Whether this project put it there."""
+        """Whether fleetpatch created the deployment."""
         return MANAGED_TAG in self.tags
 
     @property
     def active_schedules(self) -> tuple[ScheduleInfo, ...]:
-        """Its schedules that are to start runs."""
+        """Its active schedules."""
         return () if self.paused else tuple(each for each in self.schedules if each.active)
 
 
 class CreatorInfo(_PrefectInfo):
-    """Who made a run."""
+    """The creator of a run."""
 
     id: str | None = None
     type: str | None = None
 
 
 class StateInfo(_PrefectInfo):
-    """A state of a run, since when."""
+    """A state of a run, and the time of the change to it."""
 
     type: str
     name: str
@@ -101,21 +101,21 @@ class WorkerInfo(_PrefectInfo):
 
 
 class RunLeaseState(StrEnum):
-    """Whether a process executes a flow run, by our own records."""
+    """Whether a process executes a flow run, according to the records."""
 
-    HELD = "held"  # a live process has the lease
-    ABANDONED = "left"  # its process died
+    HELD = "held"  # a live process has the run lease
+    ABANDONED = "left"  # the process died
     ENDED = "over"  # the run has ended
-    UNKNOWN = "untold"  # no lease in the records: it changes no machine, or is not ours
+    UNKNOWN = "untold"  # no lease in the records: the run changes no machine, or is not from fleetpatch
 
 
 @dataclass(frozen=True, slots=True)
 class RunningFlowRun:
-    """A run that Prefect calls Running.
+    """A run that is Running in Prefect.
 
     Attributes:
-        has_heartbeat: whether one came lately; None when it was not looked for.
-        run_id: the run's id in our records, where it is there.
+        has_heartbeat: whether it sent a heartbeat recently; None if that was not checked.
+        run_id: the id in the records, if the run is there.
     """
 
     run: FlowRunInfo
@@ -126,11 +126,11 @@ class RunningFlowRun:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleStatus:
-    """What is scheduled for one schedule.
+    """The runs that Prefect has scheduled for one schedule.
 
     Attributes:
-        run_count: that lie ahead and came from it.
-        next_date: its next date by its own rule, computed here where there are no runs; None when it has none any more.
+        run_count: number of future runs from this schedule.
+        next_date: the next date of its rule, computed here if there are no runs; None if no date is left.
         error: why the date can't be computed.
     """
 
@@ -143,18 +143,18 @@ class ScheduleStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """Everything that the server was asked.
+    """Everything that was read from the server.
 
     Attributes:
-        now: our clock, when it was asked.
-        url: of its API.
-        version: of its Prefect.
-        client_version: of ours.
-        clock_skew: how far its clock is ahead of ours; None when it told no time.
-        settings: what it says of its own settings; None when it doesn't.
-        runs_over_limit: runs that the limit of their deployment cancelled lately.
-        missed_windows: windows of the last days that no run had, by our own records.
-        flow_names: of flows, by their id.
+        now: the controller's time of the snapshot.
+        url: URL of the server's API.
+        version: Prefect version of the server.
+        client_version: Prefect version of the client.
+        clock_skew: how far the server's clock is ahead of the controller's; None if the server gave no time.
+        settings: the settings that the server reports; None if it reports none.
+        runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
+        missed_windows: recent windows without a run, from the records.
+        flow_names: names of flows by id.
     """
 
     now: datetime
@@ -175,12 +175,12 @@ class ServerSnapshot:
     flow_names: Mapping[str, str] = field(default_factory=dict)
 
     def get_setting(self, path: str) -> object:
-        """Return a setting of the server's by its dotted path; None when it doesn't tell."""
+        """Return a server setting by its dotted path; None if the server does not report it."""
         value: object = self.settings
         for step in path.split("."):
             value = value.get(step) if isinstance(value, Mapping) else None
         return value
 
     def get_deployment_name(self, deployment: DeploymentInfo) -> str:
-        """Return a deployment's name as Prefect writes it: flow/deployment."""
+        """Return a deployment's full name in Prefect: flow/deployment."""
         return f"{self.flow_names.get(deployment.flow_id, '?')}/{deployment.name}"

@@ -1,1 +1,1 @@
-"""From maintenance configurations to Prefect: desired state, actual state, and the changes between them."""
+"""Writes configurations to Prefect: compares desired and actual state, and applies the changes."""

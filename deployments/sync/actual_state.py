@@ -1,4 +1,4 @@
-"""The actual state: the objects in Prefect, as the types of model.py."""
+"""The actual state: the objects in Prefect, converted into the types of model.py."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 ItemType = TypeVar("ItemType")
 PrefectJson = dict[str, Any]
-"""An object as the server sends it."""
+"""An object in the server's JSON."""
 
 
 def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -> DeploymentSet:
     """Return the Prefect objects of one fleet.
 
     Args:
-        client: of the server.
-        fleet: names the set.
-        pool_name: the work pool that the set uses.
+        client: client of the server.
+        fleet: the name of the fleet.
+        pool_name: the work pool of the fleet.
     """
     pools, queue = _read_pool(client, pool_name)
     deployments_by_name = _read_deployments(client, {"tags": {"all_": [build_fleet_tag(fleet)]}})
@@ -70,15 +70,15 @@ def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -
 def find_foreign_deployments(
     client: "SyncPrefectClient", names: Collection[str], fleet: str
 ) -> dict[str, tuple[str, Deployment]]:
-    """Return deployments with one of our names that do not belong to this fleet.
+    """Return deployments that have one of these names and do not belong to this fleet.
 
     Args:
-        client: of the server.
+        client: client of the server.
         names: full names.
-        fleet: names the set.
+        fleet: the name of the fleet.
 
     Returns:
-        By full name: Prefect's id, and the deployment.
+        Prefect's id and the deployment, by full name.
     """
     foreign = {}
     name_filter = {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}
@@ -89,18 +89,18 @@ def find_foreign_deployments(
 
 
 def find_fleet(deployment: Deployment) -> str | None:
-    """Return the fleet that a deployment says it is of; None: it says none."""
+    """Return the fleet of a deployment, from its tags; None if no tag names one."""
     tag_prefix = build_fleet_tag("")
     return next((tag.removeprefix(tag_prefix) for tag in deployment.tags if tag.startswith(tag_prefix)), None)
 
 
 def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
-    """Give the flow runs of a fleet's deployments that were made and have not begun.
+    """Yield the flow runs of a fleet's deployments that have not started.
 
     Args:
-        client: of the server.
-        tag: of the fleet.
-        names: of its deployments, by Prefect's id.
+        client: client of the server.
+        tag: the tag of the fleet.
+        names: full names of its deployments, by Prefect's id.
     """
 
     def read_page(limit: int, offset: int) -> list[PrefectJson]:
@@ -116,7 +116,7 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
 
     for run in read_all_pages(read_page):
         expected_start = run["expected_start_time"] or run["next_scheduled_start_time"]
-        # A run that was started once is resumed; it is not about to begin.
+        # A run with run_count > 0 has started before and is a resumed run.
         if run["run_count"] == 0 and expected_start is not None and run["deployment_id"] in names:
             yield WaitingRun(
                 id=run["id"],
@@ -130,7 +130,7 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
 
 
 def _read_pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[WorkPool, ...], str | None]:
-    """Return the pool, if it is there, and the queue that it has by itself."""
+    """Return the pool, if it exists, and the name of its default queue."""
     try:
         answer = client.read_work_pool(name)
         queue = client.read_work_queue(answer.default_queue_id)
@@ -152,7 +152,7 @@ def _read_pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[WorkPool, 
 
 
 def build_automation_prefix(fleet: str) -> str:
-    """Return what the names of a fleet's automations begin with: they have no tags that could be asked for."""
+    """Return the prefix of the names of a fleet's automations. Automations have no tags to filter by."""
     return f"{build_fleet_tag(fleet)}: "
 
 
@@ -160,9 +160,9 @@ def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployme
     """Return a deployment from the server's answer.
 
     Args:
-        answer: its answer, as it came: Prefect's own classes take seconds to read some hundreds.
-        flow: its flow's name.
-        queue: the one that the pool has by itself: a deployment in it needs no other word.
+        answer: the JSON. Prefect's own classes need seconds for some hundred deployments.
+        flow: the name of its flow.
+        queue: the default queue of the pool; a deployment in this queue has an empty queue name.
     """
     limit = answer["global_concurrency_limit"]
     is_default_queue = queue is not None and answer["work_queue_id"] == queue
@@ -194,7 +194,7 @@ def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployme
 
 
 def _to_limit(answer: PrefectJson) -> dict[str, object]:
-    """Return how a deployment's limit works; nothing without one."""
+    """Return the settings of a deployment's concurrency limit; an empty dict if it has none."""
     limit, options = answer["global_concurrency_limit"], answer["concurrency_options"] or {}
     if limit is None:
         return {}
@@ -208,7 +208,7 @@ def _to_limit(answer: PrefectJson) -> dict[str, object]:
 
 
 def build_limit_name(deployment_id: UUID | str) -> str:
-    """Return the name that Prefect gives to the limit of one deployment."""
+    """Return Prefect's name for the concurrency limit of one deployment."""
     return f"deployment:{deployment_id}"
 
 
@@ -250,7 +250,7 @@ def _to_deployment_schedule(answer: PrefectJson) -> ScheduleSpec:
             return replace(deployment_schedule, rule=rule)
         case {"interval": seconds, "anchor_date": anchor}:
             return replace(deployment_schedule, every=float(seconds), anchor=datetime.fromisoformat(anchor))
-        case {"cron": cron}:  # somebody's own: never ours
+        case {"cron": cron}:  # a schedule that a person made: fleetpatch makes no cron schedules
             return replace(deployment_schedule, rule=f"cron {cron}")
         case _:
             return replace(deployment_schedule, rule=", ".join(schedule))
@@ -270,7 +270,7 @@ def to_automation(answer: TheirAutomation) -> Automation:
 
 
 def normalize_document(document: Mapping[str, Any]) -> dict[str, object]:
-    """Return what a part of an automation says, without ids and empty values, and with sets in order."""
+    """Return a part of an automation without ids and empty values, and with sorted sets."""
     kept: dict[str, object] = {}
     for key, value in document.items():
         if key == "id" or value in (None, {}, []):

@@ -1,8 +1,9 @@
-"""Automations of the server: they crash runs that Prefect would keep in Running or Pending for ever.
+"""Automations on the server: they set dead runs to Crashed that Prefect would keep Running or Pending forever.
 
-Prefect keeps a flow run whose process and worker died in Running, and one whose start failed half-way in Pending. Each
-holds its deployment's place, so that every later window would be cancelled. Both are set to Crashed here; our own
-records don't follow Prefect's state but the run's lease, and reconcile-fleet takes up what was left on machines.
+If process and worker of a flow run die, Prefect keeps the run in Running. If its start fails half-way, Prefect keeps it
+in Pending. Each such run uses the limit of its deployment, so Prefect would cancel every later run. The automations set
+both to Crashed. The records follow the run lease and not Prefect's state, and reconcile-fleet finalizes or resumes the
+run.
 """
 
 from deployments.sync.actual_state import build_automation_prefix
@@ -10,9 +11,9 @@ from deployments.sync.model import Automation
 from flows.prefect_api.tags import MANAGED_TAG
 
 MAX_SILENT_SECONDS = 600
-"""How long a running flow may be silent. Prefect's own heartbeats come every 180 s unless they are set to be denser."""
+"""How long a running flow may send no heartbeat. Prefect's default interval is 180 s."""
 MAX_PENDING_SECONDS = 900
-"""How long starting a process may take."""
+"""How long the start of a process may take."""
 
 _END_EVENTS = tuple(f"prefect.flow-run.{state}" for state in ("Cancelled", "Completed", "Crashed", "Failed"))
 
@@ -42,7 +43,7 @@ def build_automations(fleet: str) -> tuple[Automation, ...]:
 def _build_crash_automation(
     name: str, description: str, *, after: str, expect: tuple[str, ...], seconds: int, state_message: str
 ) -> Automation:
-    """Return an automation that crashes runs of ours when an expected event does not come."""
+    """Return an automation that sets a run to Crashed if an expected event does not occur."""
     return Automation(
         name=name,
         description=description,

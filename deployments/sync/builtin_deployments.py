@@ -1,4 +1,4 @@
-"""The deployments that every fleet has, whatever its configurations: on demand, and what runs of itself."""
+"""The built-in deployments of every fleet: those that people start, and those with their own schedule."""
 
 import functools
 import json
@@ -29,16 +29,16 @@ AnyFlow = Flow[..., Any]
 RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
 ASSESS_INTERVAL_SECONDS = 3 * 3600
-"""Azure's interval for Linux machines (its older Automation Update Management: three hours)."""
+"""Azure's interval for Linux machines (in its older Automation Update Management: three hours)."""
 
 
 def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:
     """Return the deployments that need no configuration.
 
     Args:
-        fleet: names the set of configurations.
-        pool: the work pool that runs them; "" when a process serves them.
-        inventory: of the machines that are assessed on a schedule; None: there is no such schedule.
+        fleet: the name of the fleet.
+        pool: the work pool of the deployments; "" if a process serves them.
+        inventory: the inventory of the scheduled assessment; None: no scheduled assessment.
     """
     on_demand_name, scheduled_name = (
         build_deployment_name(ON_DEMAND_NAME, fleet),
@@ -50,7 +50,7 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
         build_deployment(resume_fleet, on_demand_name, fleet, pool),
         build_deployment(stage_fleet, on_demand_name, fleet, pool),
         build_deployment(report_fleet, on_demand_name, fleet, pool),
-        build_deployment(prune_records, on_demand_name, fleet, pool),  # on a schedule only when its owner gives it one
+        build_deployment(prune_records, on_demand_name, fleet, pool),  # has a schedule only if its owner adds one
         build_deployment(
             reconcile_fleet,
             scheduled_name,
@@ -80,13 +80,13 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
 def build_refresh_deployment(
     refresh_flow: AnyFlow, fleet: str, pool: str, inventory: Path | None, configurations: Path
 ) -> Deployment:
-    """Return the deployment that writes later dates of configurations into Prefect, every day.
+    """Return the deployment that writes later dates of configurations into Prefect every day.
 
     Args:
-        refresh_flow: does it.
-        fleet: names the set of configurations.
-        pool: the work pool that runs it.
-        inventory: of the machines.
+        refresh_flow: the flow of the deployment.
+        fleet: the name of the fleet.
+        pool: the work pool of the deployment.
+        inventory: the inventory of the machines.
         configurations: file or folder, absolute.
     """
     parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
@@ -103,7 +103,7 @@ def build_refresh_deployment(
 
 
 def find_former_names(builtin_deployments: Sequence[Deployment], fleet: str) -> frozenset[str]:
-    """Return what these deployments were called by releases that allowed one fleet on a server."""
+    """Return the names of these deployments in releases that allowed only one fleet on a server."""
     base_names = {build_deployment_name(name, fleet): name for name in (ON_DEMAND_NAME, SCHEDULED_NAME)}
     former = {f"{each.flow}/{base_names[each.name]}" for each in builtin_deployments if each.name in base_names}
     return frozenset(former - {each.full_name for each in builtin_deployments})
@@ -111,7 +111,7 @@ def find_former_names(builtin_deployments: Sequence[Deployment], fleet: str) -> 
 
 @functools.cache
 def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
-    """Return the schema of a flow's parameters as it comes back from Prefect: tuples as lists. Making it takes long."""
+    """Return the parameter schema of a flow as Prefect returns it, with lists for tuples. Cached, as it is slow."""
     schema: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
     return schema
 
@@ -119,7 +119,7 @@ def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
 def build_interval_schedule(
     slug: str, seconds: float, anchor: datetime = INTERVAL_ANCHOR, *, active: bool = True
 ) -> ScheduleSpec:
-    """Return a schedule that comes again and again."""
+    """Return a schedule with a fixed interval."""
     return ScheduleSpec(slug, "", "UTC", active, seconds, anchor)
 
 
@@ -136,7 +136,7 @@ def build_deployment(
     at_once: int | None = None,
     paused: bool = False,
 ) -> Deployment:
-    """Return a flow as a deployment of a fleet. Its form is the flow's parameters, its description the flow's own."""
+    """Return a deployment of a flow in a fleet. Its form shows the flow's parameters."""
     return Deployment(
         flow=flow.name,
         name=name,

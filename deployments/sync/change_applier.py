@@ -1,4 +1,4 @@
-"""Make changes in Prefect."""
+"""Applies changes to Prefect."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -44,16 +44,16 @@ def apply_changes(
     actual: DeploymentSet,
     report_change: Callable[[Change], None],
 ) -> None:
-    """Do what has to be done. Done again, it does no harm: everything is created or replaced by its name.
+    """Apply the changes. A second call does no harm, because each object is created or replaced by its name.
 
-    Replacing a deployment has Prefect forget the runs that it had scheduled ahead, and schedule them anew. Runs that
-    wait for a worker with what was asked before are cancelled; runs that have begun are not touched.
+    If a deployment is replaced, Prefect deletes its scheduled runs and schedules them again. Runs that wait with the
+    old request are cancelled. Runs that have started are not changed.
 
     Args:
-        client: of the server.
+        client: client of the server.
         changes: the changes.
-        desired: what they lead to.
-        actual: what is there now.
+        desired: the state after the changes.
+        actual: the state now.
         report_change: called before each change.
     """
     applier = _ChangeApplier(client, desired, actual)
@@ -64,7 +64,7 @@ def apply_changes(
 
 
 class _ChangeApplier:
-    """Makes the changes, one after the other."""
+    """Applies the changes one by one."""
 
     def __init__(self, client: "SyncPrefectClient", desired: DeploymentSet, actual: DeploymentSet) -> None:
         self._client, self._actual = client, actual
@@ -103,7 +103,7 @@ class _ChangeApplier:
 
 
 def _detach_shared_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
-    """Part a deployment from a limit that it shares: replacing the deployment would change the limit of others."""
+    """Detach a deployment from a shared limit. Otherwise replacing it would change the limit of other deployments."""
     try:
         own_limit_id = client.read_global_concurrency_limit_by_name(build_limit_name(deployment)).id
     except ObjectNotFound:
@@ -113,7 +113,7 @@ def _detach_shared_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
 
 
 def _reset_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
-    """Set right what replacing a deployment leaves as it was: its limit is a thing of its own in Prefect."""
+    """Reset the limit of a deployment. Prefect stores it separately, so replacing the deployment does not reset it."""
     limit = client.read_deployment(deployment).global_concurrency_limit
     if limit is not None:
         usual = GlobalConcurrencyLimitUpdate(active=True, slot_decay_per_second=0.0)
@@ -121,7 +121,7 @@ def _reset_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
 
 
 def put_deployment(client: "SyncPrefectClient", flow_id: UUID, deployment: Deployment) -> UUID:
-    """Create a deployment of a flow, or replace the one that has its name; return Prefect's id of it."""
+    """Create a deployment of a flow, or replace the deployment with the same name. Return its id in Prefect."""
     return client.create_deployment(
         flow_id=flow_id,
         name=deployment.name,
@@ -148,17 +148,17 @@ def put_deployment(client: "SyncPrefectClient", flow_id: UUID, deployment: Deplo
 
 def _to_prefect_schedule(schedule: ScheduleSpec) -> RRuleSchedule | IntervalSchedule:
     if schedule.every is not None:
-        # The clients' Interval takes an anchor of None for "now", and then the same schedule would differ every time.
+        # For an anchor of None, Prefect's client uses the present time. Then the same schedule would differ each time.
         anchor = schedule.anchor or INTERVAL_ANCHOR
         return IntervalSchedule(interval=timedelta(seconds=schedule.every), anchor_date=anchor, timezone=schedule.zone)
     return RRuleSchedule(rrule=schedule.rule, timezone=schedule.zone)
 
 
 def _put_pool(client: "SyncPrefectClient", pool: WorkPool, *, is_new: bool) -> None:
-    """Make a work pool, or let it and its own queue start runs again.
+    """Create a work pool, or allow the pool and its default queue to start runs again.
 
     Raises:
-        RequestError: there is one of another kind.
+        RequestError: a pool with this name has another type.
     """
     if is_new:
         client.create_work_pool(WorkPoolCreate(name=pool.name, type=pool.kind), overwrite=False)
@@ -182,7 +182,7 @@ def _put_pool(client: "SyncPrefectClient", pool: WorkPool, *, is_new: bool) -> N
 
 
 def _reset_template_command(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a template by which processes are started with Prefect's own command."""
+    """Return the template with Prefect's own start command."""
     result: dict[str, Any] = copy.deepcopy(dict(template))
     if result.get("job_configuration", {}).get("command"):
         result["job_configuration"]["command"] = DEFAULT_COMMAND_TEMPLATE
@@ -212,7 +212,7 @@ def _put_automation(client: "SyncPrefectClient", automation: Automation, automat
 def _remove_object(client: "SyncPrefectClient", change: Change, actual: DeploymentSet) -> None:
     some = actual.duplicate_automations.get(change.name, ()) if change.kind == "automation" else ()
     for known in some or (actual.prefect_ids[f"{change.kind} {change.name}"],):
-        with suppress(ObjectNotFound):  # somebody else was quicker; gone is gone
+        with suppress(ObjectNotFound):  # the object is already deleted
             if change.kind == "deployment":
                 client.delete_deployment(UUID(known))
             else:

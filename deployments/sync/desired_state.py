@@ -36,13 +36,13 @@ from tasks.rules.calendar.schedule import iterate_occurrences
 from tasks.rules.calendar.time_format import format_duration
 
 DATE_LIST_REACH = timedelta(days=90)
-"""How far a list of dates has to reach: Prefect's scheduler looks no further than 100 days ahead."""
+"""How far a list of dates must reach. Prefect's scheduler looks at most 100 days ahead."""
 SCHEDULE_LOOKBACK = timedelta(days=7)
-"""How far schedules in Prefect reach back: the date of a waiting run identifies it."""
+"""How far back schedules in Prefect reach, so that a waiting run still matches one of the dates."""
 RULE_COMPARISON_REACH = timedelta(days=730)
 """How far a rule is compared with the dates of its windows."""
 MAX_CONCURRENT_RUNS = 1
-"""Runs of one configuration at a time. A second one is cancelled and not queued: it would begin outside its window."""
+"""Concurrent runs of one configuration. Prefect cancels a second run; queued, it would start outside its window."""
 
 
 def build_desired_state(
@@ -60,20 +60,20 @@ def build_desired_state(
     """Return the Prefect objects that a fleet should have.
 
     Args:
-        configurations: all of them, the disabled ones too: those stand there paused.
-        inventories: by a configuration's name: its machines, where each machine's own zone counts.
-        now: the present moment.
-        inventory_paths: by a configuration's name: where its inventory is. A run starts in a folder of its own, so each
-            request names it.
-        fleet: names the set of configurations.
-        pool: the work pool that carries everything.
-        inventory: of the machines that are assessed on a schedule.
-        current_schedules: what Prefect has, by full name of the deployment and schedule slug. A schedule that still
-            means the same stays as it is.
-        refresh_flow: writes later dates into Prefect.
+        configurations: all configurations. Deployments of disabled ones are paused.
+        inventories: inventories by the name of the configuration, for the zones of the machines.
+        now: the present time.
+        inventory_paths: paths of inventories by the name of the configuration. A run starts in its own folder, so each
+            request has the path.
+        fleet: the name of the fleet.
+        pool: the work pool of all deployments.
+        inventory: the inventory of the scheduled assessment.
+        current_schedules: schedules in Prefect, by full name of the deployment and schedule slug. A schedule with the
+            same windows stays as it is.
+        refresh_flow: the flow that writes later dates into Prefect.
 
     Raises:
-        RequestError: two of them would have the same name.
+        RequestError: two deployments would have the same name.
     """
     window_deployments = [
         deployments
@@ -121,7 +121,7 @@ def _build_window_deployments(
     pool: str,
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
 ) -> Iterator[Deployment]:
-    """Return the deployments of one scheduled request: its run, and its download ahead if it has one."""
+    """Yield the deployments of one scheduled request: its run, and its download before the window if it has one."""
     window_description = f"{describe_schedule(scheduled_request.schedule)}, for {configuration.scope}."
     stage_ahead_minutes = configuration.stage_ahead_minutes
     kinds = [
@@ -158,7 +158,7 @@ def _build_window_deployments(
 
 
 def _shorten_staging_request(request: PatchRequest, ahead: float) -> PatchRequest:
-    """Return a download's request with no more time than there is until the window opens: then it has no machine."""
+    """Return a download's request whose window ends at the latest when the real window opens."""
     minutes = min(request.window.minutes, ahead)
     return request.model_copy(update={"window": request.window.model_copy(update={"minutes": minutes})})
 
@@ -172,10 +172,7 @@ def build_window_schedule(
     slug: str,
     lead: timedelta,
 ) -> ScheduleSpec | None:
-    """Return a schedule for Prefect, so that runs start ``lead`` before their windows open.
-
-    None: no window opens any more.
-    """
+    """Return a Prefect schedule that starts runs ``lead`` before their windows open, or None if no window is left."""
     freezes = configuration.build_freezes(scheduled_request.zone)
     if current_schedule is not None:
         comparison_end = now + (DATE_LIST_REACH if current_schedule.is_date_list else RULE_COMPARISON_REACH)

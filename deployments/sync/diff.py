@@ -1,4 +1,4 @@
-"""The changes that turn the actual state into the desired state. Pure."""
+"""Computes the changes from the actual state to the desired state. No I/O."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,18 +16,18 @@ from deployments.sync.model import (
 )
 from flows.prefect_api.deployment_changes import ActiveSchedule, find_changed_fields, find_outdated_reason
 
-_MAX_VALUE_CHARACTERS = 80  # characters of a value in a difference
+_MAX_VALUE_CHARACTERS = 80  # maximum length of a value in a difference
 
 
 def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True) -> tuple[Change, ...]:
-    """Return the changes, in an order that works: pools before deployments, removals last.
+    """Return the changes in a valid order: pools before deployments, removals last.
 
-    Flow runs that wait for a worker with what was asked before come first of all: any moment one may take them.
+    Cancellations of waiting runs with the old request come first, because a worker may start such a run at any time.
 
     Args:
-        desired: what should be there.
-        actual: what is there and belongs to the same fleet.
-        prune: whether what is not wanted any more is removed. Work pools never are: others may use them.
+        desired: the objects that should exist.
+        actual: the existing objects of the same fleet.
+        prune: whether to remove unwanted objects. Work pools always stay, because others may use them.
     """
     result = [
         *_build_cancellations(desired, actual, prune=prune),
@@ -48,16 +48,16 @@ def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool =
 def find_outdated_runs(
     desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True
 ) -> Iterator[tuple[WaitingRun, str]]:
-    """Give the flow runs that wait and should not begin, and why.
+    """Yield the waiting flow runs that must not start, each with the reason.
 
-    A run that a schedule has made has to be what its schedule would make now. One that a person started is that
-    person's business, unless its configuration is switched off now, or it asks in some point what the deployment asked
-    until now, and asks no more.
+    A run from a schedule must be what its schedule would make now. A run from a person stays, with two exceptions: its
+    configuration is disabled now; or one of its values equals the deployment's old value, and the deployment has a new
+    value.
 
     Args:
-        desired: what should be there.
-        actual: what is there, with the flow runs that wait.
-        prune: whether deployments that are not wanted any more are removed.
+        desired: the objects that should exist.
+        actual: the existing objects, with the waiting flow runs.
+        prune: whether unwanted deployments are removed.
     """
     ours, theirs = ({each.full_name: each for each in setup.deployments} for setup in (desired, actual))
     for run in actual.waiting_runs:
@@ -89,7 +89,7 @@ def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deploy
 
 
 def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:
-    """Return those to cancel, without what Prefect forgets by itself as their deployment is replaced or removed."""
+    """Return the cancellations. Skip runs that Prefect deletes itself with the replaced or removed deployment."""
     ours = {each.full_name: each for each in desired.deployments}
     unchanged_names = {each.full_name for each in actual.deployments if ours.get(each.full_name) == each}
     return [
@@ -100,7 +100,7 @@ def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune
 
 
 def is_up_to_date(changes: Sequence[Change]) -> bool:
-    """Whether nothing has to be done."""
+    """Return whether there are no changes."""
     return all(change.action is ChangeAction.KEEP for change in changes)
 
 
@@ -164,7 +164,7 @@ def _describe_schedule_differences(desired: Sequence[ScheduleSpec], actual: Sequ
 def _describe_key_differences(
     field_name: str, desired: Mapping[str, object], actual: Mapping[str, object], path: str = ""
 ) -> list[str]:
-    """Return the keys that differ, down to the deepest: a form's whole content is no help."""
+    """Return the different keys at the deepest level. A whole form would be too long to read."""
     differences: list[str] = []
     for key in sorted(desired.keys() | actual.keys()):
         ours, theirs, key_path = desired.get(key), actual.get(key), f"{path}.{key}" if path else key
@@ -178,7 +178,7 @@ def _describe_key_differences(
 
 
 def _summarize_form_differences(differences: Sequence[str]) -> str:
-    """Return a form's differences in a line: they come by the dozen with another release, and hide what people did."""
+    """Summarize the differences of a form in one line. A new release causes dozens, which would hide manual changes."""
     more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
     return f"form: {differences[0].strip()}{more}"
 

@@ -1,4 +1,4 @@
-"""Cancel flow runs that wait with what was asked before, so that no worker begins them."""
+"""Cancels waiting flow runs that have an old request, so that no worker starts them."""
 
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -16,15 +16,15 @@ _WAITING_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING})
 
 
 def cancel_waiting_run(client: "SyncPrefectClient", run: WaitingRun, reason: str) -> bool:
-    """Cancel a flow run that has not begun, and return whether that was done.
+    """Cancel a flow run that has not started. Return whether it was cancelled.
 
-    Prefect can't be asked to cancel a run only if it still waits. Where a worker has let it begin in between, Prefect
-    is told again that it runs. It then decides by itself, as its first step, whether it is what is asked now.
+    Prefect has no operation "cancel if it still waits". If a worker starts the run in the meantime, this function sets
+    the run back to Running. The run itself then compares its request with the current one, as its first step.
 
     Args:
-        client: of the server.
-        run: it waited when it was looked at.
-        reason: for people.
+        client: client of the server.
+        run: a run that was waiting when the state was read.
+        reason: the reason for people.
     """
     run_id = UUID(run.id)
     try:
@@ -33,7 +33,7 @@ def cancel_waiting_run(client: "SyncPrefectClient", run: WaitingRun, reason: str
             return False
         client.set_flow_run_state(run_id, Cancelled(message=f"cancelled by fleetpatch deploy: {reason}"))
         states = client.read_flow_run_states(run_id)
-    except (ObjectNotFound, Abort):  # somebody else was quicker
+    except (ObjectNotFound, Abort):  # another program has deleted or changed the run
         return False
     running = [state for state in states if state.type is StateType.RUNNING]
     if running and states[-1].type is StateType.CANCELLED:

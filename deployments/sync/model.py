@@ -1,7 +1,6 @@
 """The Prefect objects of a fleet: deployments with their schedules, a work pool, automations.
 
-The desired state (desired_state.py) and the actual state (actual_state.py) have the same types. So a pure function
-compares them (diff.py).
+Desired state (desired_state.py) and actual state (actual_state.py) use the same types. diff.py compares them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from enum import StrEnum
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 
 INTERVAL_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
-"""What intervals count from: any moment will do, as long as it is always the same."""
+"""The anchor of interval schedules. Any constant time is suitable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +19,15 @@ class ScheduleSpec:
     """One schedule of a deployment.
 
     Attributes:
-        slug: names it within its deployment.
+        slug: its name in the deployment.
         rule: an RRULE or RDATEs with their DTSTART; "" for an interval.
-        zone: that the rule is read in.
-        active: whether Prefect schedules runs by it.
-        every: seconds of an interval; None for a rule.
-        anchor: a moment at which the interval comes.
-        until: when a list of dates ends and has to be written anew; None when it never does. Never read back.
-        parameters: its own; its runs would have them in place of the deployment's.
-        most: how many runs Prefect makes ahead by it; None: as many as by others.
+        zone: the zone of the rule.
+        active: whether Prefect schedules runs from it.
+        every: interval in seconds; None for a rule.
+        anchor: a time from which the interval counts.
+        until: end of a list of dates, which must be extended before; None if it does not end. Never read from Prefect.
+        parameters: parameters of the schedule; its runs use them instead of the deployment's.
+        most: how many runs Prefect schedules ahead; None: Prefect's default.
     """
 
     slug: str
@@ -43,12 +42,12 @@ class ScheduleSpec:
 
     @property
     def is_date_list(self) -> bool:
-        """Whether it is a list of dates, which comes to an end."""
+        """Whether it is a list of dates, which ends."""
         return "RDATE" in self.rule
 
     @property
     def prefect_schedule(self) -> PrefectSchedule:
-        """As a schedule of Prefect's."""
+        """The schedule in Prefect's form."""
         every = timedelta(seconds=self.every) if self.every is not None else None
         kind = PrefectScheduleKind.RRULE if every is None else PrefectScheduleKind.INTERVAL
         return PrefectSchedule(kind, self.rule, self.zone, None, every, self.anchor)
@@ -60,9 +59,9 @@ FORMER_ENTRYPOINTS: Mapping[str, str] = {
     "flows.maintenance.stage_fleet": "flows.upkeep.stage_fleet",
     "deployments.refresh_schedules.refresh_schedules": "deployments.deploying.refresh.refresh_schedules",
 }
-"""By entrypoint: the entrypoint that deployments from before 2026-11-22 have. A deployment with it is ours."""
+"""Former entrypoints (before 2026-11-22) by present entrypoint. A deployment with one belongs to fleetpatch."""
 DEFAULT_COMMAND_TEMPLATE = "{{ command }}"
-"""How a pool's template says that processes are started as Prefect does by itself."""
+"""Means in a pool's template that Prefect's own command starts the processes."""
 DEFAULT_START_OPTIONS: Mapping[str, object] = {
     "enforce_parameter_schema": True,
     "infrastructure_document_id": None,
@@ -71,7 +70,7 @@ DEFAULT_START_OPTIONS: Mapping[str, object] = {
     "pull_steps": [],
     "storage_document_id": None,
 }
-"""How a worker starts our runs: our module in its own interpreter, with nothing fetched, added or replaced."""
+"""How a worker starts a run: a module in the worker's interpreter. It fetches, adds and replaces nothing."""
 CANCEL_NEW_LIMIT: Mapping[str, object] = {
     "active": True,
     "collision_strategy": "CANCEL_NEW",
@@ -79,37 +78,37 @@ CANCEL_NEW_LIMIT: Mapping[str, object] = {
     "own": True,
     "slot_decay_per_second": 0.0,
 }
-"""How a deployment's limit works: for it alone; what does not fit is cancelled, and never kept for later."""
+"""The concurrency limit of a deployment: for it alone. Prefect cancels runs over the limit and never queues them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployment: a flow, with what it is started with and when."""
+    """A deployment: a flow with its parameters and schedules."""
 
     flow: str
     name: str
-    entrypoint: str  # a module path: it is the same from a checkout and from a wheel
+    entrypoint: str  # a module path: the same in a checkout and in a wheel
     description: str = ""
     tags: tuple[str, ...] = ()
     parameters: Mapping[str, object] = field(default_factory=dict)
-    schema: Mapping[str, object] = field(default_factory=dict)  # of the parameters: the form in the UI
+    schema: Mapping[str, object] = field(default_factory=dict)  # schema of the parameters: the form in the UI
     schedules: tuple[ScheduleSpec, ...] = ()
-    at_once: int | None = None  # runs at a time; one more is cancelled, since it would start outside its window
+    at_once: int | None = None  # concurrent runs; Prefect cancels one more, as it would start outside its window
     paused: bool = False
     pool: str = ""  # work pool; "" when a process serves it
-    queue: str = ""  # within the pool; "": the one that a pool has by itself
+    queue: str = ""  # queue of the pool; "": the default queue
     start: Mapping[str, object] = field(default_factory=lambda: DEFAULT_START_OPTIONS)
-    limit: Mapping[str, object] = field(default_factory=dict)  # how at_once is kept
+    limit: Mapping[str, object] = field(default_factory=dict)  # settings of the limit for at_once
 
     @property
     def full_name(self) -> str:
-        """As Prefect writes it."""
+        """The full name in Prefect: flow/deployment."""
         return f"{self.flow}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Automation:
-    """An automation: when something happens, or fails to, something is done."""
+    """An automation: it runs an action when an event occurs or does not occur."""
 
     name: str
     description: str
@@ -122,14 +121,14 @@ class Automation:
 
 @dataclass(frozen=True, slots=True)
 class WorkPool:
-    """A work pool whose workers start each run as a process of their own.
+    """A work pool whose workers start each run as a separate process.
 
     Attributes:
-        closed: it has a limit of 0, so that nothing starts. Any other limit is its owner's choice.
-        queue_paused: the same of the queue that our runs wait in.
-        queue_closed: that queue has a limit of 0.
-        command: what its processes are started with in place of Prefect's own command; "": nothing. The rest of its
-            template is its owner's: environment, folder, output.
+        closed: it has a limit of 0, so nothing starts. Any other limit is its owner's choice.
+        queue_paused: whether the queue of these runs is paused.
+        queue_closed: whether that queue has a limit of 0.
+        command: a command that replaces Prefect's own start command; "": none. The owner may set the rest of the
+            template: environment, folder, output.
     """
 
     name: str
@@ -146,13 +145,13 @@ class WaitingRun:
     """A flow run of a deployment that has not started.
 
     Attributes:
-        id: Prefect's.
-        name: Prefect's.
-        deployment: full name.
-        state: Prefect's name for it: Scheduled, Late, Pending, AwaitingConcurrencySlot.
-        expected_start: when it was to start.
-        parameters: that it was made with.
-        is_scheduled: whether a schedule made it; otherwise a person or a program did.
+        id: Prefect's id.
+        name: Prefect's name.
+        deployment: full name of the deployment.
+        state: Prefect's name of the state: Scheduled, Late, Pending, AwaitingConcurrencySlot.
+        expected_start: the planned start.
+        parameters: the parameters of the run.
+        is_scheduled: whether a schedule created it; otherwise a person or a program did.
     """
 
     id: str
@@ -165,7 +164,7 @@ class WaitingRun:
 
     @property
     def title(self) -> str:
-        """Tells it from all others, for people."""
+        """A unique title for people."""
         return f"{self.deployment} of {self.expected_start:%Y-%m-%d %H:%M} UTC, {self.name} ({self.state})"
 
 
@@ -174,10 +173,10 @@ class DeploymentSet:
     """All Prefect objects of a fleet, desired or actual.
 
     Attributes:
-        prefect_ids: Prefect's, of what was found: by kind and name.
-        waiting_runs: flow runs of what was found.
-        duplicate_automations: Prefect's ids of automations that are there more than once, by name.
-        former_names: full names that earlier releases gave to these deployments. They are removed in any case.
+        prefect_ids: Prefect's ids of existing objects, by kind and name.
+        waiting_runs: waiting flow runs of existing deployments.
+        duplicate_automations: Prefect's ids of duplicate automations, by name.
+        former_names: full names of these deployments in earlier releases. Such deployments are always removed.
     """
 
     deployments: tuple[Deployment, ...] = ()
@@ -190,7 +189,7 @@ class DeploymentSet:
 
 
 class ChangeAction(StrEnum):
-    """What happens to one Prefect object."""
+    """The action on one Prefect object."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -201,11 +200,11 @@ class ChangeAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a Prefect object, and the differences behind it.
+    """One change of a Prefect object, with the differences that cause it.
 
     Attributes:
         kind: "deployment", "automation", "work pool" or "flow run".
-        differences: in words, one a difference; empty when it is created, kept or removed.
+        differences: one text for each difference; empty if the object is created, kept or removed.
     """
 
     action: ChangeAction

@@ -1,7 +1,7 @@
-"""What comes after a deployment: the next window of each configuration, and those that Prefect starts no run for.
+"""Finds the next window of each configuration after a deploy, and windows for which Prefect starts no run.
 
-Prefect's scheduler makes no runs in the past. A window whose run should have started before it was deployed gets none,
-although it may be open for hours yet: somebody has to start that run, and is told how.
+Prefect's scheduler creates no runs in the past. If the run of a window should have started before the deploy, Prefect
+starts none, even if the window stays open for hours. A person must start that run; the output shows the command.
 """
 
 import json
@@ -22,20 +22,20 @@ from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.timing.admission import compute_last_start
 
 SCHEDULER_DELAY = timedelta(seconds=20)
-"""A run that is due so soon may be missed by a scheduler that looks for new deployments every few seconds."""
+"""A run that is due within this time may be missed: the scheduler looks for new deployments every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextWindows:
-    """What is ahead of one deployment of windows.
+    """The next windows of one deployment.
 
     Attributes:
         deployment: full name in Prefect.
-        configuration: whose windows they are.
-        zone: by whose clocks they open.
-        machine_count: how many it is for now.
-        due_window: the window whose run should have started, or starts within seconds, and that still holds something.
-        next_window: the next one after it; None: none comes.
+        configuration: the configuration.
+        zone: the zone of the windows.
+        machine_count: number of machines now.
+        due_window: a window whose run is due or starts within seconds, and that still has enough time left for changes.
+        next_window: the window after it; None: there is none.
         start_command: the command that starts the run of ``due_window``.
     """
 
@@ -49,7 +49,7 @@ class NextWindows:
 
     @property
     def lead(self) -> timedelta:
-        """How long before its window a run starts."""
+        """The time from the start of a run to its window."""
         return timedelta(minutes=self.configuration.lead_minutes)
 
 
@@ -59,13 +59,13 @@ def find_next_windows(
     scheduled_requests: Mapping[str, Mapping[str, object]],
     now: datetime,
 ) -> tuple[NextWindows, ...]:
-    """Return what is ahead of the configurations that are switched on, the earliest window first.
+    """Return the next windows of the enabled configurations, sorted by start.
 
     Args:
-        configurations: all of them.
-        inventories: their machines, by a configuration's name.
-        scheduled_requests: what a run is asked, by its deployment's full name.
-        now: aware.
+        configurations: all configurations.
+        inventories: inventories by the name of the configuration.
+        scheduled_requests: the request of each run, by full name of the deployment.
+        now: the present time, aware.
     """
     next_windows = [
         _build_next_windows(configuration, opening, inventories[configuration.name], scheduled_requests, now)
@@ -113,7 +113,7 @@ def _build_next_windows(
 def _iterate_windows(
     configuration: Configuration, scheduled_request: ScheduledRequest, now: datetime
 ) -> Iterator[Occurrence]:
-    """Give the windows that are not over, freezes taken into account."""
+    """Yield the windows that are not over. Windows in a freeze are skipped."""
     freezes = configuration.build_freezes(scheduled_request.zone)
     length = timedelta(minutes=scheduled_request.schedule.minutes)
     for window in iterate_occurrences(scheduled_request.schedule, now - length):
@@ -128,7 +128,7 @@ def _has_time_left(scheduled_request: ScheduledRequest, window: Occurrence, now:
 
 
 def _build_start_command(deployment: str, request_values: Mapping[str, object], window: Occurrence) -> str:
-    """Return how a person starts the run of a window: within that window, as its configuration says."""
+    """Return the command that starts the run of a window, with the request of its configuration."""
     request: dict[str, Any] = dict(json.loads(json.dumps(request_values)))
     request["window"] = {**request.get("window", {}), "start": window.start.isoformat()}
     parameters = json.dumps({"request": request}, separators=(",", ":"), ensure_ascii=False)

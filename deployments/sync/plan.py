@@ -1,4 +1,4 @@
-"""The plan of a deploy: it compares configurations with a server, and makes the changes."""
+"""The plan of a deploy: compares configurations with a server, and applies the changes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 CLIENT_RETRIES = 5
-"""How often the server is asked again when it is busy: everything here may be done twice."""
+"""How often a request is retried if the server is busy. A repeated request does no harm here."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """The desired state, the actual state, and the changes."""
+    """Desired state, actual state, and the changes between them."""
 
     configurations: Configurations
-    inventories: Mapping[str, Inventory]  # by a configuration's name
-    default_inventory: Path  # of what is not about one configuration
+    inventories: Mapping[str, Inventory]  # by the name of the configuration
+    default_inventory: Path  # for deployments that need no configuration
     desired: DeploymentSet
     actual: DeploymentSet
     changes: tuple[Change, ...]
@@ -58,24 +58,24 @@ class SyncPlan:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether nothing has to be done."""
+        """Whether there are no changes."""
         return is_up_to_date(self.changes)
 
     def find_blocking_findings(self) -> tuple[ConfigurationFinding, ...]:
-        """Return what `config check` calls a fault."""
+        """Return the blocking findings of `config check`."""
         inventories = Inventories(
             {each.inventory_path: self.inventories[each.name] for each in self.configurations.all_configurations}
         )
         return find_blocking_findings(self.configurations, inventories, self.now)
 
     def require_no_blocking_findings(self, findings: Sequence[ConfigurationFinding]) -> None:
-        """Let nothing be changed while a configuration that is switched on can't work as it is.
+        """Prevent changes while an enabled configuration has a blocking finding.
 
         Args:
             findings: see ``find_blocking_findings``.
 
         Raises:
-            RequestError: there is one, and something would be changed.
+            RequestError: there is such a finding, and the plan has changes.
         """
         names = {each.name for each in self.configurations.enabled_configurations}
         affected = sorted({each.configuration for each in findings if each.configuration in names})
@@ -86,7 +86,7 @@ class SyncPlan:
             )
 
     def apply(self, client: "SyncPrefectClient", report_change: Callable[[Change], None]) -> None:
-        """Do it, and cancel what Prefect's scheduler has made with the old request meanwhile."""
+        """Apply the changes. Then cancel runs that Prefect's scheduler made with the old request in the meantime."""
         apply_changes(client, self.changes, self.desired, self.actual, report_change)
         names = {
             self.actual.prefect_ids[f"deployment {each.full_name}"]: each.full_name for each in self.actual.deployments
@@ -98,15 +98,15 @@ class SyncPlan:
             cancel_waiting_run(client, run, reason)
 
     def find_next_windows(self, now: datetime) -> tuple[NextWindows, ...]:
-        """Return the next window of each configuration."""
+        """Return the next windows of each configuration."""
         requests = {each.full_name: _get_request(each) for each in self.desired.deployments}
         return find_next_windows(self.configurations, self.inventories, requests, now)
 
     def extend_dates(self, client: "SyncPrefectClient", report_change: Callable[[Change], None]) -> tuple[Change, ...]:
-        """Write only anew what time itself has changed: the dates of deployments whose rest is as it should be.
+        """Apply only changes that extend the dates of schedules in otherwise unchanged deployments.
 
         Returns:
-            The other changes, which are a person's business.
+            The other changes, which a person must apply.
         """
         date_changes = [change for change in self.changes if self._is_date_extension(change)]
         apply_changes(client, date_changes, self.desired, self.actual, report_change)
@@ -135,22 +135,22 @@ def build_plan(
     prune: bool = True,
     clock: Clock | None = None,
 ) -> SyncPlan:
-    """Compare configurations with what a server has. Changes nothing.
+    """Compare configurations with a server. This changes nothing.
 
     Args:
-        client: of the server.
-        path: of the configurations; None: where they usually are.
-        inventory: of the machines; None: what a configuration names, or else where it usually is.
-        fleet: names this set of configurations on the server.
+        client: client of the server.
+        path: path of the configurations; None: the default places.
+        inventory: path of the inventory; None: the one that a configuration names, or else the default places.
+        fleet: the name of the fleet on the server.
         pool: the work pool.
-        refresh_flow: writes later dates into Prefect; it is one of the deployments.
-        prune: whether what is not wanted any more is removed.
-        clock: tells the present.
+        refresh_flow: the flow that writes later dates into Prefect; it gets a deployment.
+        prune: whether to remove unwanted objects.
+        clock: returns the present time.
 
     Raises:
         InventoryError: the configurations or the inventory can't be used.
-        RequestError: Prefect can't have a configuration's windows, two deployments would have one name, or others have
-            a deployment of such a name.
+        RequestError: Prefect can't represent the windows of a configuration, two deployments would have one name, or a
+            deployment with such a name belongs to another fleet or a person.
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
@@ -180,10 +180,10 @@ def build_plan(
 
 
 def require_fleet_name(fleet: str) -> str:
-    """Return a fleet's name, which is a part of deployments' names.
+    """Return the name of a fleet if it is valid. It is a part of the names of deployments.
 
     Raises:
-        RequestError: Prefect takes no such name.
+        RequestError: Prefect does not allow the name.
     """
     if not fleet.strip() or set(fleet) & set(BANNED_CHARACTERS):
         hint = f"Leave out {' '.join(BANNED_CHARACTERS)}, and don't leave it empty."
@@ -194,7 +194,7 @@ def require_fleet_name(fleet: str) -> str:
 def _adopt_deployments(
     client: "SyncPrefectClient", desired: DeploymentSet, actual: DeploymentSet, fleet: str
 ) -> DeploymentSet:
-    """Return what is there with what `python -m deployments.serve` has put there: from now on it is the fleet's.
+    """Return the actual state with the deployments of `python -m deployments.serve`. The fleet takes them over.
 
     Raises:
         RequestError: see ``require_names_not_taken``.
@@ -212,15 +212,15 @@ def _adopt_deployments(
 def require_names_not_taken(
     missing: Mapping[str, Deployment], existing: Mapping[str, Deployment], fleet_name: str
 ) -> None:
-    """Refuse to replace deployments of others: Prefect identifies deployments by their names alone.
+    """Prevent the replacement of deployments of others. Prefect identifies deployments only by name.
 
     Args:
-        missing: what is not there yet, by full name.
-        existing: what is there under such a name, and was not put there by this fleet.
-        fleet_name: ours.
+        missing: desired deployments that this fleet does not have yet, by full name.
+        existing: deployments with such a name that this fleet did not create.
+        fleet_name: the name of this fleet.
 
     Raises:
-        RequestError: one of them is another fleet's, or a person's own.
+        RequestError: one of them belongs to another fleet or to a person.
     """
     fleets = {name: find_fleet(each) for name, each in existing.items()}
     for name, theirs in fleets.items():
@@ -240,11 +240,11 @@ def require_names_not_taken(
 
 
 def _has_extended_dates(desired: Deployment, actual: Deployment, now: datetime) -> bool:
-    """Whether two deployments' schedules differ in nothing but how far lists of dates reach."""
+    """Return whether the schedules of two deployments differ only in the end of their date lists."""
     if [(line.slug, line.active) for line in desired.schedules] != [
         (line.slug, line.active) for line in actual.schedules
     ]:
-        return False  # taken away, or switched off: by somebody
+        return False  # a person has removed or disabled a schedule
     return all(
         mine == told or (told.is_date_list and _is_date_prefix(mine, told, now))
         for mine, told in zip(desired.schedules, actual.schedules, strict=True)
@@ -252,11 +252,11 @@ def _has_extended_dates(desired: Deployment, actual: Deployment, now: datetime) 
 
 
 def _is_date_prefix(desired: ScheduleSpec, actual: ScheduleSpec, now: datetime) -> bool:
-    """Whether all dates that are left of a list are the first ones of another: it was not changed, it ends."""
+    """Return whether the remaining dates of a list are the first dates of the other list: nobody changed it."""
     far = now + RULE_COMPARISON_REACH
     try:
         remaining_dates = list(_iterate_dates(actual, now, far))
-    except (ValueError, TypeError):  # what dateutil raises for texts that it can't read, or whose times don't match
+    except (ValueError, TypeError):  # dateutil can't parse the text, or it mixes naive and aware times
         return False
     return remaining_dates == list(islice(_iterate_dates(desired, now, far), len(remaining_dates)))
 
@@ -273,9 +273,9 @@ def _get_request(deployment: Deployment) -> Mapping[str, object]:
 
 
 def _find_default_inventory(configurations: Configurations, inventory: Path | None) -> Path:
-    """Return the inventory of what is not about one configuration: the one that was named, or that others fall back to.
+    """Return the inventory for deployments that need no configuration: the named one, or the default of the others.
 
-    `refresh-schedules` is given it as the named one, so it has to be that of every configuration that names none.
+    `refresh-schedules` gets it as the named inventory, so it must fit every configuration that names none.
     """
     own_inventories = [
         each.inventory_path for each in configurations.all_configurations if each.inventory_path is not None

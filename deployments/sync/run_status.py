@@ -1,4 +1,4 @@
-"""How far the run of an open window is: none, waiting or started."""
+"""Finds the status of the run of an open window: none, waiting or started."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ _NOT_STARTED_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING, StateTy
 
 
 class RunStatus(StrEnum):
-    """How far the run of a window has come."""
+    """The status of the run of a window."""
 
-    NONE = "none"  # there is none, or it was cancelled before it began
+    NONE = "none"  # there is no run, or it was cancelled before it started
     WAITING = "waits"  # no worker has started it
     STARTED = "begun"
 
@@ -38,13 +38,13 @@ def find_run_statuses(
     clock: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, RunStatus]:
-    """Return how far the run of each current window has come, by deployment.
+    """Return the status of the run of each due window, by deployment.
 
     Args:
-        client: of the server, where the deployments stand.
-        next_windows: what is ahead.
-        clock: tells the present; of a run that is due within seconds it is waited whether the scheduler makes it.
-        sleep: waits.
+        client: client of the server with the deployments.
+        next_windows: the next windows.
+        clock: returns the present time. If a run is due within seconds, the function waits for the scheduler.
+        sleep: waits for some seconds.
     """
     deadline = clock() + SCHEDULER_DELAY
     statuses = {each.deployment: _find_run_status(client, each) for each in next_windows if each.due_window is not None}
@@ -67,14 +67,13 @@ def _compute_run_start(next_windows: NextWindows) -> datetime:
 
 
 def _find_run_status(client: "SyncPrefectClient", next_windows: NextWindows) -> RunStatus:
-    """Return how far the runs are that a schedule or a person has made since the window's run was due."""
+    """Return the status of the runs that a schedule or a person made since the window's run was due."""
     deployment = client.read_deployment_by_name(next_windows.deployment)
     assert next_windows.due_window is not None  # noqa: S101 - for the type checker
     last = next_windows.due_window.end
     if next_windows.next_window is not None:
-        last = min(
-            last, next_windows.next_window.start - next_windows.lead - timedelta(seconds=1)
-        )  # that run is the next window's
+        # A run from that time on belongs to the next window.
+        last = min(last, next_windows.next_window.start - next_windows.lead - timedelta(seconds=1))
     span = FlowRunFilterExpectedStartTime.model_validate(
         {"after_": _compute_run_start(next_windows) - timedelta(seconds=1), "before_": last}
     )
@@ -82,7 +81,7 @@ def _find_run_status(client: "SyncPrefectClient", next_windows: NextWindows) -> 
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=FlowRunFilter(expected_start_time=span),
     )
-    # Its start time is no sign: Prefect sets one when a run ends that never began.
+    # The start time proves nothing: Prefect also sets it when a run ends without a start.
     if any(run.run_count or run.state_type not in _NOT_STARTED_STATES for run in runs):
         return RunStatus.STARTED
     is_waiting = any(run.state_type is not StateType.CANCELLED for run in runs)

@@ -1,8 +1,8 @@
 """Prefect's process worker, bound to its parent: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
 
-A killed process can't end its children. A worker without its `fleetpatch deploy --serve` would start runs with old code
-and old settings, where no one expects them. So a worker whose parent is gone starts no more runs. It ends when its own
-runs are over: they would die with it, because their output goes through it.
+A killed process can't stop its children. Without its parent (`fleetpatch deploy --serve`), a worker would start runs
+with old code and old settings. So a worker without its parent starts no more runs. It ends after its active runs: they
+would die with it, because their output goes through the worker.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ _RUN_LIMIT = 100_000
 
 
 def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
-    """Return a worker that asks for no runs once its parent is gone.
+    """Return a worker that accepts no more runs after its parent ends.
 
     Args:
-        parent: process id.
-        pool: whose runs it executes.
-        name: its own.
+        parent: process id of the parent.
+        pool: the work pool.
+        name: the name of the worker.
     """
     heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())
     worker: Any = ProcessWorker(
         pool,
         name=name,
-        limit=_RUN_LIMIT,  # only a worker with a limit counts its runs
+        limit=_RUN_LIMIT,  # Prefect counts the runs only of a worker with a limit
         create_pool_if_not_found=False,
         heartbeat_interval_seconds=heartbeat,
     )
@@ -56,7 +56,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
 
 
 def main(parent: str, pool: str, name: str) -> None:
-    """Work until stopped, or until the parent is gone."""
+    """Work until the process is stopped or the parent ends."""
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     try:
         asyncio.run(build_bound_worker(int(parent), pool, name).start())

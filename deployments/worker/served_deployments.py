@@ -1,4 +1,4 @@
-"""The deployments that ``python -m deployments.serve`` offers."""
+"""The deployments of ``python -m deployments.serve``."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -19,7 +19,7 @@ _SCHEDULE_INTERVALS: Mapping[str, timedelta] = {reconcile_fleet.name: RECONCILE_
 
 
 def build_served_deployments() -> list[RunnerDeployment]:
-    """Return what is offered: one deployment a flow. Only reconcile-fleet has a schedule: the others are asked for."""
+    """Return one deployment for each flow. Only reconcile-fleet has a schedule; people start the others."""
     flows: tuple[Flow[Any, Any], ...] = (assess_fleet, patch_fleet, resume_fleet, reconcile_fleet)
     deployments = (
         flow.to_deployment(

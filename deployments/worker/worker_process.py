@@ -1,4 +1,4 @@
-"""A worker on this machine: Prefect's own process worker, in our interpreter."""
+"""A worker on this machine: Prefect's process worker in the same interpreter."""
 
 import os
 import signal
@@ -14,28 +14,27 @@ from flows.prefect_api.server_settings import SettingTarget
 from inventory.loader import INVENTORY_VARIABLE
 
 WORKER_POLL_SECONDS = 5
-"""How often the worker asks for runs. Prefect's own 15 s are a good part of a short window's lead."""
+"""How often the worker asks for runs. Prefect's default of 15 s is a large part of a short window's lead."""
 STOP_SECONDS = 15.0
 """How long a worker without runs may take to stop."""
 STOP_SECONDS_WITH_RUNS = 60.0
-"""How long a worker with runs may take to stop: Prefect gives each run half a minute."""
+"""How long a worker with runs may take to stop. Prefect gives each run 30 s."""
 _POLL_SECONDS = 0.5
 
 
 def run_worker(pool: str, inventory: Path) -> int:
-    """Work until stopped.
+    """Run a worker until it is stopped.
 
-    The worker is Prefect's; it starts each run as a process of its own. Stopping it stops those as well, at once; what
-    runs on machines does not notice. Where this process is killed, its worker takes no more runs, and ends when those
-    that it had started are over.
+    The worker is Prefect's. It starts each run as a separate process, and stops these processes when it stops. Jobs on
+    machines continue. If this process is killed, its worker accepts no more runs and ends after its active runs.
 
     Args:
-        pool: whose runs the worker executes.
-        inventory: of runs that name none, such as those that are started from a form: each run has a folder of its
-            own, where none is found. What the environment says stands.
+        pool: the work pool.
+        inventory: the inventory of runs that name none, for example runs from a form. Each run starts in its own
+            folder, where no inventory is found. A value in the environment has priority.
 
     Returns:
-        Its exit code.
+        The exit code of the worker.
     """
     name = f"fleetpatch-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-m", "deployments.worker.bound_worker", str(os.getpid()), pool, name]
@@ -55,19 +54,19 @@ def supervise_worker(
     stop_seconds: float = STOP_SECONDS,
     stop_seconds_with_runs: float = STOP_SECONDS_WITH_RUNS,
 ) -> int:
-    """Run a worker until it ends, or until this process gets a signal to stop: then stop the worker.
+    """Run a worker until it ends. If this process gets a stop signal, stop the worker.
 
     Args:
-        command: of the worker.
-        environment: whole.
-        stop_seconds: how long it may take to stop when it has no child processes.
-        stop_seconds_with_runs: how long it may take to stop when it has some.
+        command: the command of the worker.
+        environment: the complete environment.
+        stop_seconds: how long the worker may take to stop without child processes.
+        stop_seconds_with_runs: how long the worker may take to stop with child processes.
 
     Returns:
-        Its exit code; 0 when it did not stop in time and was killed.
+        The exit code of the worker; 0 if it did not stop in time and was killed.
     """
     stop_times: list[float] = []
-    # Before there is a worker: a signal in between would leave it behind, to take runs with what is old by then.
+    # Install the handler before the worker starts. Otherwise a signal could leave a worker behind that runs old code.
     previous_handler = signal.signal(signal.SIGTERM, lambda _number, _frame: stop_times.append(time.monotonic()))
     process = subprocess.Popen(command, env=environment)
     is_forwarded = False
@@ -85,7 +84,7 @@ def supervise_worker(
                     process.kill()
                     process.wait()
                     return 0
-            except KeyboardInterrupt:  # the worker got the signal from the terminal too
+            except KeyboardInterrupt:  # the terminal sends the signal to the worker, too
                 stop_times.append(time.monotonic())
                 is_forwarded = True
     finally:
@@ -93,7 +92,7 @@ def supervise_worker(
 
 
 def _has_children(process_id: int) -> bool:
-    """Whether a process has started others that are alive; where the system does not tell, it may have."""
+    """Return whether a process has live child processes. Return True if the system can't tell."""
     try:
         return bool(Path(f"/proc/{process_id}/task/{process_id}/children").read_text(encoding="ascii").strip())
     except OSError:

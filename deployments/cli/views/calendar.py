@@ -148,9 +148,8 @@ def _format_run_start(upcoming: UpcomingWindow) -> str:
 def _render_configuration(upcoming: UpcomingWindow, style: str) -> Text:
     configuration = upcoming.zone_schedule.configuration
     name = configuration.name
-    text = Text.assemble(
-        to_safe_text(name, style=style or "bold")
-    )  # a style of the whole text would also apply to the text after it
+    # A style of the whole text would also apply to the text after it.
+    text = Text.assemble(to_safe_text(name, style=style or "bold"))
     if configuration.zone == MACHINE_ZONE:
         text.append_text(Text.assemble(" ", to_safe_text(f"({upcoming.zone_schedule.schedule.zone})", style="dim")))
     if upcoming.zone_schedule.machines:

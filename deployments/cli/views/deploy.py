@@ -181,9 +181,8 @@ def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:
             ),
         )
     )
-    get_stdout_console().print(
-        to_safe_text(f"  {next_windows.start_command}"), soft_wrap=True
-    )  # one line, so that it can be copied
+    # One line, so that it can be copied.
+    get_stdout_console().print(to_safe_text(f"  {next_windows.start_command}"), soft_wrap=True)
 
 
 def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
