@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The programs that are Debian packages and that tests or the demo use. Root gets them installed; anybody else, and who
-# is not on Debian, is told what will stay untested. Never fails for want of rights: the tests say themselves what they skip.
+# Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
+# Missing rights are no error: the tests print what they skip.
 #
 #   packages.sh [lab] [postgresql] [browser]
 set -euo pipefail
@@ -19,7 +19,7 @@ has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || c
 lab() {
   local why
   if may_install; then
-    command -v sysctl >/dev/null || install procps  # a minimal Debian has none
+    command -v sysctl >/dev/null || install procps  # a minimal Debian does not have it
     quietly tests/lab/lab.sh deps
   fi
   why=$(tests/lab/lab.sh can 2>/dev/null) || say "without real machines, as the lab can't run here: ${why:-unknown reason}"
@@ -29,7 +29,7 @@ postgresql() {
   has_postgresql && return
   if may_install; then
     say "installing Debian's postgresql (its programs: the tests start servers of their own)"
-    # create_main_cluster=false: no server is wanted, and none is started
+    # create_main_cluster=false: do not create or start a server
     mkdir -p /etc/postgresql-common/createcluster.d
     echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/fleetpatch.conf
     install postgresql

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes .venv with exactly what requirements.lock names, every file checked against its hash, and this checkout in it.
-# Needs python3 (3.11 or newer) and, where Python came without pip (a fresh Debian), apt: as root it installs what lacks;
-# anybody else gets pip from Debian's package, unpacked beside the venv and not installed. Does nothing when all is there.
+# Creates .venv with this checkout and exactly the packages of requirements.lock. pip checks the hash of every file.
+# Needs python3 (3.11 or newer). If Python has no pip (a fresh Debian), it also needs apt: as root it installs the missing
+# packages; otherwise it unpacks pip from Debian's package beside the venv. Does nothing if everything is up to date.
 #
-#   venv.sh              make it, or bring it up to date
+#   venv.sh              create or update .venv
 #   PYTHON=… venv.sh     with another interpreter
 set -euo pipefail
 umask 022; export LC_ALL=C
@@ -25,7 +25,7 @@ new_enough() {
     die "$("$PYTHON" -V) is too old: 3.11 is the oldest that works. Say PYTHON=/path/to/a/newer/python3"
 }
 
-# ---------------------------------------------------------------- pip, where Python came without it
+# ---------------------------------------------------------------- pip, if Python has none
 
 has_pip() { "$VENV/bin/python" -m pip --version >/dev/null 2>&1; }
 can_give_pip() { "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; }
@@ -36,9 +36,9 @@ install_packages() { # as root: Debian's venv module and certificates
   DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -y --no-install-recommends install python3-venv ca-certificates
 }
 
-fetch_packages() { # folder: pip's wheel and the certificates out of Debian's packages; nothing is installed
+fetch_packages() { # folder: unpacks pip's wheel and the certificates from Debian's packages; installs nothing
   local out=$1 apt; mkdir -p "$out"/{lists/partial,cache/archives/partial}
-  # lists of its own: a fresh machine has none, and only root may fetch the machine's
+  # separate package lists: a fresh machine has none, and only root may update the system's
   apt=(apt-get -qq -o "Dir::State::lists=$out/lists" -o "Dir::Cache=$out/cache" -o Acquire::Languages=none -o Debug::NoLocking=true)
   say "getting pip from Debian's package, as there is none here and $(id -un) can't install it"
   "${apt[@]}" update
@@ -47,11 +47,11 @@ fetch_packages() { # folder: pip's wheel and the certificates out of Debian's pa
   rm -rf "$out"/{lists,cache} "$out"/*.deb
 }
 
-certificates() { # Debian's pip trusts this machine's certificates alone: where there are none, those that were fetched
+certificates() { # Debian's pip trusts only the system's certificates. Without them, use the fetched ones
   local bundle=$VENV/ca-certificates.crt
   [ -s "$bundle" ] && [ ! -s "$SYSTEM_CERTIFICATES" ] || return 0
-  local chosen; chosen=$(pip config list | sed -n '/[.]cert=/p') # no grep -q: it would end pip with a broken pipe
-  [ -z "${REQUESTS_CA_BUNDLE:-}${CURL_CA_BUNDLE:-}$chosen" ] || return 0 # somebody chose
+  local chosen; chosen=$(pip config list | sed -n '/[.]cert=/p') # no grep -q: pip would fail with a broken pipe
+  [ -z "${REQUESTS_CA_BUNDLE:-}${CURL_CA_BUNDLE:-}$chosen" ] || return 0 # the user has set a bundle
   export PIP_CERT=$bundle
 }
 
@@ -74,14 +74,14 @@ make_venv() {
   fi
 }
 
-# ---------------------------------------------------------------- what goes into it
+# ---------------------------------------------------------------- packages and checkout
 
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 names() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\1/p' | tr 'A-Z_.' 'a-z\-\-' | sort -u; }
 
 install_lock() {
   say "installing what requirements.lock names (a minute or two)"
-  # The lock is whole, so nothing is resolved; wheels only, so nothing is built.
+  # The lock file is complete, so pip resolves nothing. Only wheels are allowed, so pip builds nothing.
   pip install -qq --no-deps --only-binary :all: --require-hashes -r requirements.lock
   local strays; mapfile -t strays < <(comm -13 <(names < requirements.lock) <(pip freeze --exclude-editable | names))
   [ ${#strays[@]} = 0 ] || { say "removing what the lock doesn't name: ${strays[*]}"; pip uninstall --quiet -y "${strays[@]}"; }
@@ -102,7 +102,7 @@ main() {
   [ -z "${what:-}" ] || say "ready: .venv has $what"
 }
 
-# One at a time: two makes may start together. Python holds the lock, as not every system has flock(1).
+# Only one at a time, because two makes may start together. Python holds the lock: not every system has flock(1).
 if [ -z "${FLEETPATCH_BOOTSTRAP_LOCKED:-}" ]; then
   new_enough
   FLEETPATCH_BOOTSTRAP_LOCKED=1 exec "$PYTHON" - "$PWD/.venv.lock" bash "$PWD/deployments/bootstrap/venv.sh" "$@" <<'PYTHON'

@@ -1,6 +1,7 @@
--- Two databases and who uses them: "prefect" the server's, "records" the workers'. Neither gets at the other's: whoever has
--- the server can't write an approval. Run by psql as superuser when PostgreSQL makes its data. Run once more it changes
--- passwords to those of the environment; what another superuser had made in the two databases becomes theirs.
+-- Two databases and their roles: the server uses "prefect", the workers use "records". No role can read the other
+-- database, so an attacker on the server can't write an approval. psql runs this file as superuser when PostgreSQL
+-- creates its data. A second run sets the passwords from the environment, and gives the objects in each database to its
+-- role.
 \set ON_ERROR_STOP on
 \getenv prefect_password PREFECT_DB_PASSWORD
 \getenv records_password RECORDS_DB_PASSWORD
@@ -17,7 +18,7 @@ ALTER DATABASE prefect OWNER TO prefect;
 ALTER DATABASE fleetpatch OWNER TO records;
 REVOKE ALL ON DATABASE prefect, fleetpatch, postgres, template1 FROM PUBLIC;
 
--- Members of extensions stay the superuser's; a sequence that belongs to a table goes with it.
+-- Objects of extensions stay with the superuser. A sequence of a table follows its table.
 SELECT $$
 SELECT format('ALTER %s %s OWNER TO %I', CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN
               'MATERIALIZED VIEW' ELSE 'TABLE' END, oid::regclass, pg_get_userbyid((SELECT datdba FROM pg_database
