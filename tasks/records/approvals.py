@@ -94,8 +94,8 @@ class SqlApprovals:
         """Store a decision on a plan. Return the stored approval; None if the run has no approval.
 
         If several persons decide at the same time, exactly one decision is stored. Nothing is stored if there is a
-        decision already, if the digest is of another plan, or if the approval expired (only EXPIRED can be stored then). The
-        caller must compare the returned approval with its own decision.
+        decision already, if the digest is of another plan, or if the approval expired (only EXPIRED can be stored
+        then). The caller must compare the returned approval with its own decision.
 
         Raises:
             RecordsError: the database cannot be reached.

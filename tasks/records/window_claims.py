@@ -66,7 +66,7 @@ class SqlWindowClaims:
 
         Args:
             claim: the claim to store.
-            instead_of: a stored claim that had no result. It is replaced if it has not changed meanwhile.
+            instead_of: a stored claim whose run was never recorded. It is replaced if it has not changed meanwhile.
 
         Returns:
             The stored claim.
