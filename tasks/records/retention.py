@@ -57,7 +57,7 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
 
-forget = prune_history  # the name before the renaming
+forget = prune_history  # old name, kept for compatibility
 
 
 def read_retention(records: SqlRecords) -> Retention:

@@ -270,7 +270,7 @@ class History:
             told += explain_outcome(outcome)
         return tuple(each for each in told if has_matching_name(update_mask, each.update))
 
-    runs = read_runs  # the names before the renaming
+    runs = read_runs  # old names, kept for compatibility
     why = explain_updates
 
 

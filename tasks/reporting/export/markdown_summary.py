@@ -30,7 +30,7 @@ _SPECIAL_CHARACTERS: Final = re.compile(
     r"|^-|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= )|(?<=^\d\d\d)\.(?= )",  # a cell that begins with it would become a list
     re.IGNORECASE,
 )
-# Prefect's UI does not decode numeric references (&#43;). It does decode backslashes and these names.
+# Prefect's UI shows numeric references (&#43;) undecoded. Backslash escapes and these named references work.
 _HTML_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;"}
 _MAX_ERROR_GROUPS: Final = 10
 _MAX_NAMES: Final = 8
