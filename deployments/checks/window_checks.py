@@ -18,7 +18,7 @@ from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 from tasks.rules.calendar.time_format import format_duration
 
 CHECK_HORIZON = timedelta(days=366)
-"""How far ahead the checks look. It covers each window that opens at least once a year."""
+"""How far ahead the checks look. One year contains at least one window of every yearly schedule."""
 
 
 _MAX_NAMES = 8

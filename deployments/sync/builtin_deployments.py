@@ -29,7 +29,7 @@ AnyFlow = Flow[..., Any]
 RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
 ASSESS_INTERVAL_SECONDS = 3 * 3600
-"""Azure's interval for Linux machines (in its older Automation Update Management: three hours)."""
+"""Azure's interval for Linux machines: three hours in its older Automation Update Management."""
 
 
 def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:

@@ -84,7 +84,7 @@ def _describe_invalid_target(kind: CheckKind, target: str, why: str) -> tuple[st
 
 
 class LimitsEntry(StrictModel):
-    """What the owner allows; what is left out is as the run says."""
+    """Limits of the owner. For a missing limit, the value of the run applies."""
 
     reboot_reserve_minutes: Minutes | None = None
     """Part of the window that is kept for a reboot."""
@@ -105,7 +105,7 @@ CheckList = Annotated[list[CheckEntry], AfterValidator(_validate_unique_names)]
 
 
 class MachineSettings(StrictModel):
-    """What `defaults`, a group and a machine may say. An empty value takes back what a wider one said."""
+    """Settings for `defaults`, a group or a machine. An empty value resets the value of a weaker level."""
 
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Default: 22 for ssh, 5986 for winrm."""
@@ -136,7 +136,7 @@ class MachineSettings(StrictModel):
 
 
 class MachineEntry(MachineSettings):
-    """One machine, or with a range in its name (web-[01:20]) several."""
+    """One machine. A name with a range (web-[01:20]) describes several."""
 
     name: MachineName
     address: Annotated[str, AfterValidator(validate_address)] | None = None
@@ -154,7 +154,7 @@ class MachineEntry(MachineSettings):
 
 
 class HostKeysEntry(StrictModel):
-    """Where host keys are pinned, and what to do with one that isn't."""
+    """The known_hosts file, and the policy for host keys that are not pinned."""
 
     policy: HostKeyPolicy = HostKeyPolicy.PINNED
     known_hosts: Annotated[str, Field(min_length=1)] | None = None

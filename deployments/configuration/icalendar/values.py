@@ -1,4 +1,4 @@
-"""Values of iCalendar (RFC 5545, section 3.3): moments, lengths, offsets and rules."""
+"""Values of iCalendar (RFC 5545, section 3.3): dates, durations, offsets and rules."""
 
 import re
 from collections.abc import Callable
