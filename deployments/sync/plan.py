@@ -252,7 +252,7 @@ def _has_extended_dates(desired: Deployment, actual: Deployment, now: datetime) 
 
 
 def _is_date_prefix(desired: ScheduleSpec, actual: ScheduleSpec, now: datetime) -> bool:
-    """Return whether the remaining dates of a list are the first dates of the other list. Then nobody has changed it."""
+    """Return whether the remaining dates of a list are the first dates of the other list, so it is unchanged."""
     far = now + RULE_COMPARISON_REACH
     try:
         remaining_dates = list(_iterate_dates(actual, now, far))

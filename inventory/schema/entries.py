@@ -45,7 +45,7 @@ class StrictModel(BaseModel):
 
 
 class CheckEntry(StrictModel):
-    """A question asked of a machine before patching (pre-check), or before and after (probe)."""
+    """A check of a machine: before patching (pre-check), or before and after (probe)."""
 
     name: Label
     """Its name in reports."""
