@@ -83,10 +83,14 @@ class _Context:
 @pytest.mark.parametrize(
     ("later", "auto", "expected"),
     [
-        (timedelta(), False, {"asked_for": True, "is_timed": False}),
-        (timedelta(seconds=30), False, {"asked_for": True, "is_timed": False}),  # another clock said "now"
-        (timedelta(seconds=-30), False, {"asked_for": True, "is_timed": False}),
-        (timedelta(hours=4), False, {"asked_for": True, "is_timed": True}),
+        (timedelta(), False, {"requested_start": True, "has_chosen_start": False}),
+        (
+            timedelta(seconds=30),
+            False,
+            {"requested_start": True, "has_chosen_start": False},
+        ),  # another clock said "now"
+        (timedelta(seconds=-30), False, {"requested_start": True, "has_chosen_start": False}),
+        (timedelta(hours=4), False, {"requested_start": True, "has_chosen_start": True}),
         (timedelta(days=3), True, {"scheduled_for": True}),
     ],
 )
@@ -98,9 +102,11 @@ def test_a_chosen_time_is_told_from_now(
     run = FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), **fields)
     monkeypatch.setattr(FlowRunContext, "get", classmethod(lambda cls: _Context(run)))
     monkeypatch.setattr("flows.prefect_runtime.flow_run_origin.deployment.get_name", lambda: "web")
-    moments: dict[str, Any] = {name: made + later for name in ("asked_for", "scheduled_for") if expected.get(name)}
+    moments: dict[str, Any] = {
+        name: made + later for name in ("requested_start", "scheduled_for") if expected.get(name)
+    }
     assert read_flow_run_origin() == FlowRunOrigin(
-        str(run.id), deployment="web", has_chosen_start=bool(expected.get("is_timed")), **moments
+        str(run.id), deployment="web", has_chosen_start=bool(expected.get("has_chosen_start")), **moments
     )
 
 
