@@ -30,9 +30,8 @@ from tasks.transport.lockout_guard import LockoutGuard
 
 logger = logging.getLogger(__name__)
 
-PRUNE_TIMEOUT_SECONDS = (
-    10.0  # a finished run does not wait longer for the deletion of old history; the next run deletes the rest
-)
+PRUNE_TIMEOUT_SECONDS = 10.0
+"""The time limit of a finished run for the deletion of old history. The next run deletes the rest."""
 
 
 def read_prefect_secret(block: str) -> str:

@@ -38,8 +38,7 @@ def execute(
 
     A resumed run keeps its window. The machines are read first: the run waits for jobs that still run, reads finished
     jobs and compares boot ids. Only then it begins something new. If the caller's ``stop_token`` is already stopped,
-    the
-    run is finalized: nothing new begins, it waits for jobs that run, and it records each machine's state.
+    the run is finalized: nothing new begins, it waits for jobs that run, and it records each machine's state.
 
     Args:
         run: a request, or the id of a run, or a unique prefix of the id.

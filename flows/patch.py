@@ -36,9 +36,8 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     and allowed, and validated. With dry_run nothing changes, and the result is the plan.
 
     If a schedule started the run, the window opens at the scheduled time plus the window's lead, never later. A run
-    that
-    starts late does what still fits, or ends as cancelled. A second run for the same window, and a run whose window
-    touches a freeze, end as cancelled.
+    that starts late does what still fits, or ends as cancelled. A second run for the same window, and a run whose
+    window touches a freeze, end as cancelled.
 
     If Prefect starts the flow run again after its process died, it resumes the run that it had begun.
 
@@ -72,9 +71,8 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
     Args:
         run_id: the run's id, or a unique prefix of it.
         settle: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
-        if_abandoned: check the run first, as reconcile-fleet needs it. A run that is over, or that a process
-            executes, is
-            not changed. A run whose window is over, or that was asked to stop, is only finalized.
+        if_abandoned: check the run first, as reconcile-fleet needs it. A run that is over, or that a process executes,
+            is not changed. A run whose window is over, or that was asked to stop, is only finalized.
 
     Returns:
         The complete report. A completed state with the reason if there was nothing to resume.

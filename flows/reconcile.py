@@ -35,8 +35,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
 
     A run that was asked to stop is finalized too. A suspended run is not changed until its window is over, unless its
     flow run was cancelled or deleted. Finalizing begins nothing new: it waits for jobs that run on machines, and
-    records
-    each machine's true state.
+    records each machine's true state.
 
     Windows of the last days without a run (Prefect cancelled it, or no worker started it) are recorded as missed. One
     notification is sent for each.

@@ -131,9 +131,8 @@ def _record_decision(
             run.id, waiting_approval.digest, answer, caller, sanitize_to_one_line(remark, MAX_REMARK_LENGTH)
         )
         if decided is None or (decided.decision, decided.who) != (answer, replace_unstorable(caller)):
-            _require_waiting(
-                run, decided, approvals.read_current_time()
-            )  # another person decided first: the error has the name
+            # Another person decided first: the error has the name.
+            _require_waiting(run, decided, approvals.read_current_time())
             raise RequestError(f"the plan of run {run.id} has just been replaced", hint="Look at the new one first.")
         return decided
 

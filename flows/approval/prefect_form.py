@@ -247,9 +247,8 @@ class PrefectForm:
         state.state_details.run_input_keyset = {str(name): key for name, key in keys.items()}
         state.message = describe_plan(self._pending.planned)
         form = ApprovalForm.with_initial_data(description=self._build_description())
-        form.save(
-            keys, flow_run_id=self._form_flow_run_id
-        )  # saved before the pause, so that the paused form always has its fields
+        # Saved before the pause, so that the paused form always has its fields.
+        form.save(keys, flow_run_id=self._form_flow_run_id)
         accepted = client.set_flow_run_state(self._form_flow_run_id, state)
         if accepted.state is not None and accepted.state.is_paused():
             self._response_key, self._is_form_needed = keys["response"], False

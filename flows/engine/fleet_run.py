@@ -95,8 +95,8 @@ class FleetRun:
                 started_at=earlier_run.started_at,
                 window=earlier_run.window,
                 started_by=earlier_run.started_by,
-                flow_run_id=earlier_run.flow_run_id
-                or flow_run_id,  # the first one: Prefect's retry of that flow run finds the run by it
+                # The first one: Prefect's retry of that flow run finds the run by it.
+                flow_run_id=earlier_run.flow_run_id or flow_run_id,
             )
         self._run_context = RunContext(
             run=self._run_info,
@@ -129,8 +129,7 @@ class FleetRun:
         """Execute the request and return the complete report. Errors of single machines never raise.
 
         If the records fail during the run, nothing more begins. The run waits for what is already running, publishes
-        the
-        report, and then raises.
+        the report, and then raises.
 
         Raises:
             InventoryError: the scope or the inventory is not usable; no machine was contacted.
@@ -197,10 +196,8 @@ class FleetRun:
         if request.dry_run:
             return self._finish_report((*map(build_dry_run_outcome, self._contexts), *refused_outcomes))
         if self._ports.stop_token.is_suspended and not (self._resume_state is not None and self._resume_state.waves):
-            self._contexts, self._waves = (
-                [],
-                (),
-            )  # drop the plans: the process that resumes the run assesses all machines again
+            # Drop the plans: the process that resumes the run assesses all machines again.
+            self._contexts, self._waves = [], ()
             return self._suspend_run(len(allowed_machines))
         for outcome in refused_outcomes:
             self._save(outcome)
@@ -288,9 +285,9 @@ class FleetRun:
     def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:
         """Assess all machines, and plan them.
 
-        If the window is open, no machine waits for machines that don't answer: those are tried again in their own
-        wave. The
-        run waits for them only before the window opens, in a dry run, or if a person must approve the complete plan.
+        If the window is open, no machine waits for machines that don't answer: those are tried again in their own wave.
+        The run waits for them only before the window opens, in a dry run, or if a person must approve the complete
+        plan.
         """
         contexts = [
             MachineContext(self._run_context, self._connect(machine), MachineState(machine)) for machine in machines

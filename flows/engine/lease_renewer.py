@@ -32,10 +32,8 @@ class LeaseRenewer:
     """Holds a run lease inside a ``with`` block, and renews it in a separate thread.
 
     If another process has taken the lease, the run begins nothing more. If the lease can't be renewed because the
-    records
-    are unavailable, the run does not stop: no other process can reach the records and take the lease. The run waits
-    before
-    its next change anyway.
+    records are unavailable, the run does not stop: no other process can reach the records and take the lease. The run
+    waits before its next change anyway.
 
     Args:
         leases: the store of leases.

@@ -140,8 +140,7 @@ class RunLifecycle:
         """Run the hooks before the run and wait for the window. Return why nothing may begin, or "".
 
         With a lead, the hooks run before the window opens and share the lead time. Without a lead they run in the
-        window.
-        Freezes are checked again, because one may have been declared while the run waited.
+        window. Freezes are checked again, because one may have been declared while the run waited.
         """
         window, clock = self._run_context.window, self._ports.clock
         if self._lead_time:

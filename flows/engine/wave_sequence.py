@@ -115,9 +115,8 @@ class WaveSequence:
         if not is_left_open(context):
             return self._record_outcome(context)
         try:
-            save_checkpoint(
-                context, Step.PRECHECK
-            )  # its machine lock was released: the next process repeats the pre-check
+            # Its machine lock was released: the next process repeats the pre-check.
+            save_checkpoint(context, Step.PRECHECK)
         except RecordsError:
             return self._record_outcome(context)
         self.open_machines.add(context.name)
@@ -135,9 +134,8 @@ class WaveSequence:
         if self._ports.stop_token.is_stopping or self._ports.clock.now() >= context.run_context.window.end:
             return
         context.forget_assessment()
-        context.is_retry_disabled = (
-            not self._is_first
-        )  # no retries in later waves: it had enough time since its first assessment
+        # No retries in later waves: the machine had enough time since its first assessment.
+        context.is_retry_disabled = not self._is_first
         run_steps(context, self._runner.run_step, last=Step.ASSESS)
         if context.state.plan is not None:
             self._save_late_plan(context)

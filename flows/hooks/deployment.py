@@ -26,9 +26,8 @@ def run_deployment_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadlin
     """Run a deployment. Return whether its flow run ended Completed, and how it ended.
 
     The event's id is the flow run's idempotency key: a repeated request returns the flow run that already exists. So
-    the
-    call is repeated while the server is unavailable. A flow run that takes too long is cancelled and counts as failed:
-    otherwise it could later undo what comes after the hook. A flow with a parameter ``event`` gets the event.
+    the call is repeated while the server is unavailable. A flow run that takes too long is cancelled and counts as
+    failed: otherwise it could later undo what comes after the hook. A flow with a parameter ``event`` gets the event.
 
     Raises:
         HookWaitAborted: it took too long.

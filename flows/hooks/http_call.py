@@ -30,9 +30,8 @@ _NO_REDIRECT_OPENER = build_opener(_NoRedirectHandler)
 def run_http_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str, str]:
     """Post the event. Return whether the status was 2xx, the answer's text, and why the answer cancels the run.
 
-    The request is repeated until the deadline while no connection is possible. A request that may have been
-    delivered is
-    not sent again.
+    The request is repeated until the deadline while no connection is possible. A request that may have been delivered
+    is not sent again.
 
     Raises:
         HookWaitAborted: there was no answer in time.

@@ -14,9 +14,8 @@ def send_with_apprise(url: str, message: Message) -> bool:
     """
     import apprise  # noqa: PLC0415 - takes a while to load, and most runs tell nobody
 
-    logging.getLogger("apprise").setLevel(
-        logging.CRITICAL + 1
-    )  # Apprise logs URLs that it can't use, with their secrets
+    # Apprise logs URLs that it can't use, with their secrets.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     asset = apprise.AppriseAsset(async_mode=False, app_id="fleetpatch", app_desc="fleetpatch", app_url="")
     service = apprise.Apprise(asset=asset)
     if not service.add(url):

@@ -81,10 +81,8 @@ class ApiMonitor:
         """Stop every wait for Prefect: of callers here, of the end of the flow run, and of its process.
 
         Prefect retries each of a flow run's last states and log lines for a minute, and each event of a task run for
-        eight
-        seconds. With hundreds of machines that takes hours. Prefect has no setting for it, so this method changes
-        private
-        attributes. A client that never had an answer tries only once. Unsent items are dropped.
+        eight seconds. With hundreds of machines that takes hours. Prefect has no setting for it, so this method changes
+        private attributes. A client that never had an answer tries only once. Unsent items are dropped.
         """
         self._gave_up.set()
         logs = APILogWorker.instance()

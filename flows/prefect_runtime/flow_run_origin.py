@@ -27,8 +27,7 @@ class FlowRunOrigin:
             it.
         deployment: its deployment's name; "" without one.
         requested_start: the start time of a run of a deployment that no schedule created, even if it waited for a
-            worker;
-            None: it began when it was called.
+            worker; None: it began when it was called.
         has_chosen_start: whether a person chose that time; False: it is the time of the request.
         read_outdated_reason: returns why a scheduled run is outdated, or "". Its argument prints messages.
     """

@@ -172,9 +172,8 @@ class PrefectRunner:
         if first and first != self._flow_run_id:
             close_stale_flow_run(first, report.run)
         own_wave_ids = [each.id for each in self._wave_subflows if each.id is not None]
-        if len(own_wave_ids) == len(
-            self._wave_subflows
-        ):  # a subflow that is created now looks like one of an earlier process
+        # Only if all ids are known: a subflow that is created now looks like one of an earlier process.
+        if len(own_wave_ids) == len(self._wave_subflows):
             close_stale_waves(UUID(self._flow_run_id), own_wave_ids)
         publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"))
 

@@ -80,14 +80,11 @@ def _wait_for_end(
 
     It sleeps and does not join: if an exception interrupts a join, Python 3.11 regards the thread as ended. Prefect's
     own handler must stay until the first signal: without it, Prefect regards a cancellation as a crash. The handler
-    raises
-    for every signal at any place in this thread, and Prefect's runner may send two at once. So there is a second
-    ``try``,
-    and after the first signal a handler that does nothing.
+    raises for every signal at any place in this thread, and Prefect's runner may send two at once. So there is a second
+    ``try``, and after the first signal a handler that does nothing.
 
     A deployment with a concurrency limit has a lease in Prefect. If its server is unavailable for minutes, Prefect
-    raises
-    ``CancelledError`` in this thread. It is ignored: machine locks keep runs apart.
+    raises ``CancelledError`` in this thread. It is ignored: machine locks keep runs apart.
     """
     end_signal: EndSignal | None = None
     handler: Any = signal.getsignal(signal.SIGTERM)

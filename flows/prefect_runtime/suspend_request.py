@@ -18,9 +18,8 @@ def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str
     """Ask a run to suspend if its flow run is suspended, inside a ``with`` block.
 
     Otherwise Prefect ends each new task and subflow with an exception, in the middle of a machine's steps. Inside the
-    block they do not see the request. The flow itself still ends as suspended: its engine checks the request when
-    the flow
-    returns.
+    block they do not see the request. The flow itself still ends as suspended: its engine checks the request when the
+    flow returns.
 
     Args:
         stop_token: the stop token of the run.

@@ -46,9 +46,8 @@ def reconcile_runs(
     A suspended run is not changed until its window is over.
 
     All runs are recovered at the same time: no run waits for another, and an error of one run does not affect the
-    others.
-    A run that another process recovers in the meantime is left to that process. The function returns when all have
-    ended.
+    others. A run that another process recovers in the meantime is left to that process. The function returns when all
+    have ended.
 
     Args:
         caller: the caller. If its ``stop_token`` is stopped, every run is stopped.
@@ -68,9 +67,8 @@ def recover_runs(
     abandoned_runs = [each for each in abandoned_runs if not each.wait_reason]
     if not abandoned_runs:
         return ()
-    callers = [
-        replace(caller, stop_token=StopToken()) for _ in abandoned_runs
-    ]  # a stop request is for one run, not for all
+    # A stop request is for one run, not for all.
+    callers = [replace(caller, stop_token=StopToken()) for _ in abandoned_runs]
 
     def recover_one(abandoned_run: AbandonedRun, run_caller: Caller) -> ReconcileResult:
         try:

@@ -37,8 +37,7 @@ def start_resume_flow_run(
     """Create a flow run that resumes a run, unless one is already waiting or starting.
 
     Processes that ask at the same time get the same flow run: the id of the flow run before it is in the idempotency
-    key.
-    The new flow run decides itself what to do when it begins, because it may wait long for a worker.
+    key. The new flow run decides itself what to do when it begins, because it may wait long for a worker.
 
     Args:
         client: the client of Prefect's server.
@@ -68,9 +67,8 @@ def start_resume_flow_run(
 def may_still_resume(resume_flow_run: FlowRun, abandoned_run: AbandonedRun, now: datetime) -> bool:
     """Return whether a flow run may still resume the run that it was created for. Pure.
 
-    A flow run that waits for a worker may, without a time limit. After its process has started it has some minutes
-    to take
-    the run lease. If that lease has ended again, or was never taken, its process is dead.
+    A flow run that waits for a worker may, without a time limit. After its process has started it has some minutes to
+    take the run lease. If that lease has ended again, or was never taken, its process is dead.
     """
     state = resume_flow_run.state
     if state is None or state.is_final():
