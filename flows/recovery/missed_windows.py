@@ -108,10 +108,8 @@ def read_own_fleet_tags() -> frozenset[str]:
     run = context.flow_run if context is not None else None
     if run is None or run.deployment_id is None:
         return frozenset()
-    with (
-        get_client(sync_client=True) as client,
-        suppress(ObjectNotFound),
-    ):  # the deployment may have been deleted in the meantime
+    # The deployment may have been deleted in the meantime.
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         return filter_fleet_tags(client.read_deployment(run.deployment_id).tags)
     return frozenset()
 
