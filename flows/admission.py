@@ -1,4 +1,4 @@
-"""The window is law: may this flow run begin, and in which window? Asked first thing by patch_fleet."""
+"""Admission: decide whether a flow run may begin now, and in which window. patch_fleet calls it first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 2.0
 DOWNLOAD_SUFFIX = " (download)"
-"""Tells the windows of a configuration's downloads from those of its patch runs. No configuration has such a name."""
+"""Separates windows of a configuration's downloads from windows of its patch runs. No configuration has such a name."""
 MIN_RETRY_TIME = timedelta(seconds=60)
-"""How long records that are away are waited for when the window is over: a missed window is worth recording."""
+"""How long to wait for unavailable records after the window is over. A missed window must be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRun:
-    """The run may begin: as asked, with its window's start written down, under this id, in the name of its schedule.
+    """The decision that a run may begin: its request with the window's start, its id, and the schedule that started it.
 
-    ``started_by`` is "" of a run that no schedule started.
+    ``started_by`` is "" if no schedule started the run.
     """
 
     request: PatchRequest
@@ -49,14 +49,14 @@ class AdmittedRun:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRun:
-    """The run may not begin; its report has no machines in it, and says why."""
+    """The decision that a run may not begin. The report has the reason and no machines."""
 
     refusal: AdmissionRefusal
     report: RunReport
 
     @property
     def occasion(self) -> NotificationEvent:
-        """What people are told of. A window that another run has is missed by this one."""
+        """The event that is notified. A window that another run has claimed is a missed window for this run."""
         return (
             NotificationEvent.MISSED
             if self.refusal.status in {WindowStatus.MISSED, WindowStatus.CLAIMED}
@@ -65,11 +65,11 @@ class RefusedRun:
 
 
 def build_schedule_key(request: PatchRequest, deployment: str) -> str:
-    """Return whose windows those of a deployment are: its configuration's, or one zone's part of it.
+    """Return the key of a deployment's window claims: its configuration, or one zone's part of it.
 
-    A configuration whose windows open by each machine's own clock has a deployment for each zone, named
-    ``configuration@zone``. Two zones may open theirs at the same moment, for different machines. A run that only
-    downloads has windows of its own: it may start at the moment at which another window of its configuration opens.
+    A configuration whose windows open by each machine's local time has one deployment for each zone, named
+    ``configuration@zone``. Two zones may open their windows at the same time, for different machines. A run that only
+    downloads has its own windows: it may start at the time at which another window of its configuration opens.
     """
     name = request.configuration
     whose = deployment if not name or deployment.startswith(f"{name}@") else name
@@ -79,21 +79,22 @@ def build_schedule_key(request: PatchRequest, deployment: str) -> str:
 def admit_run(
     request: PatchRequest, caller: Caller, origin: FlowRunOrigin, clock: Clock | None = None
 ) -> AdmittedRun | RefusedRun:
-    """Say whether a run may begin now, and write its window down.
+    """Decide whether a run may begin now, and record its window.
 
-    The window of a run that a schedule started opens at the scheduled time and the request's lead, never from now.
-    Such a window belongs to one run of its configuration; that is recorded, and so is why a window has no run. A run
-    that a person asked for opens its window when it was to start, however long it waited for a worker.
+    If a schedule started the run, the window opens at the scheduled time plus the request's lead, never at the present
+    time. Such a window belongs to one run of its configuration. The claim is recorded, and so is the reason if a window
+    has no run. If a person started the run, its window opens at the requested start time, even if it waited for a
+    worker.
 
     Args:
-        request: what is asked for.
-        caller: on whose behalf, with its records.
-        origin: how the flow run came to be.
-        clock: tells the present moment.
+        request: the request of the run.
+        caller: the caller, with the URL of the records.
+        origin: how the flow run was started.
+        clock: the clock; the system's by default.
 
     Raises:
-        RequestError: the window or a freeze makes no sense, or the run of a configuration has no window of its own.
-        RecordsError: the records can't be asked, so nothing may begin.
+        RequestError: the window or a freeze is not valid, or the run of a configuration has no window.
+        RecordsError: the records can't be read, so nothing may begin.
     """
     clock = clock or SystemClock()
     now = clock.now()
@@ -107,7 +108,7 @@ def admit_run(
 
 
 def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime | None:
-    """Return when the window opens by how the run was started; None: as the request says.
+    """Return when the window opens if the start of the flow run decides it; None if the request decides it.
 
     Raises:
         RequestError: a run of a configuration was started without a window.
@@ -120,7 +121,7 @@ def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime
 
 
 class _AdmissionCheck:
-    """One run at the door."""
+    """The admission check of one run."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class _AdmissionCheck:
         has_start_time: bool,
     ) -> None:
         self._request = request
-        self._has_start_time = has_start_time  # at which it was to start, so that being late matters
+        self._has_start_time = has_start_time  # the run has a start time, so a late start matters
         self._caller = caller
         self._origin = origin
         self._clock = clock
@@ -182,7 +183,7 @@ class _AdmissionCheck:
         )
 
     def _claim_window(self, records: SqlRecords) -> WindowClaim | AdmissionRefusal:
-        """Claim the window, unless the run was made from what is asked no more."""
+        """Claim the window, unless the run comes from an outdated version of its deployment."""
         why = self._origin.read_outdated_reason(self._caller.listener.on_message)
         if why:
             return AdmissionRefusal(
@@ -193,7 +194,7 @@ class _AdmissionCheck:
         )
 
     def _record_refusal(self, records: SqlRecords, refusal: AdmissionRefusal, run: RunInfo) -> bool:
-        """Record the refusal, and return whether it is news: people hear of a window once."""
+        """Record the refusal. Return whether it is new: only one notification is sent for a window."""
         records.save(run)
         if self._origin.scheduled_for is None or refusal.status in {WindowStatus.CLAIMED, WindowStatus.REPLACED}:
             return True
@@ -211,7 +212,7 @@ class _AdmissionCheck:
         return RunReport(run, ())
 
     def _retry_within_window(self, call: Callable[[], T]) -> T:
-        """Wait for records that are away, as long as the window may still hold something."""
+        """Call the records, and wait while they are unavailable, as long as something may still begin in the window."""
         request = self._request
         last = compute_last_start(self._window, request.reboot, request.reboot_reserve_minutes * 60)
         return retry_while_records_unavailable(
@@ -220,10 +221,10 @@ class _AdmissionCheck:
 
 
 def retry_while_records_unavailable(call: Callable[[], T], caller: Caller, clock: Clock, until: datetime) -> T:
-    """Ask the records something, again and again while they are away, until that moment.
+    """Call the records, and repeat the call while they are unavailable, until the given time.
 
     Raises:
-        RecordsUnavailable: they are away still.
+        RecordsUnavailable: they are still unavailable.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""assess_fleet: look at machines and remember what is pending; change nothing."""
+"""The flow assess_fleet: read machines and record their pending updates. It changes nothing."""
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -15,17 +15,17 @@ from tasks.states import OperationState
 
 @flow(name="assess-fleet", persist_result=False)
 def assess_fleet(request: AssessRequest) -> RunReport:
-    """Ask machines what they are and what is pending on them.
+    """Read the facts and the pending updates of machines.
 
     Args:
-        request: which machines, and whether they read their repositories anew first.
+        request: which machines, and whether they refresh their package lists first.
 
     Returns:
-        The whole report.
+        The complete report.
 
     Raises:
-        FleetPatchFailed: some machine could not be assessed; its ``report`` is the whole report.
-        InventoryError: the inventory or the scope can't be used.
+        FleetPatchFailed: a machine could not be assessed; ``report`` of the error is the complete report.
+        InventoryError: the inventory or the scope is not usable.
     """
     report = execute(
         request, log_to_flow_run(current_caller()), build_prefect_runner, flow_run_id=str(flow_run.get_id() or "")

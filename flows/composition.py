@@ -1,4 +1,4 @@
-"""Put the real parts together: inventory, records, transports and package managers."""
+"""Composition root: build inventory, records, transports and package managers for a run."""
 
 import functools
 import logging
@@ -30,16 +30,15 @@ from tasks.transport.lockout_guard import LockoutGuard
 
 logger = logging.getLogger(__name__)
 
-PRUNE_TIMEOUT_SECONDS = (
-    10.0  # a run that is over does not wait longer for old history to go; the rest goes after the next one
-)
+PRUNE_TIMEOUT_SECONDS = 10.0
+"""The time limit of a finished run for the deletion of old history. The next run deletes the rest."""
 
 
 def read_prefect_secret(block: str) -> str:
     """Return the value of a Prefect Secret block.
 
     Raises:
-        CredentialError: there is no such block, or Prefect can't be asked.
+        CredentialError: the block does not exist, or Prefect can't be reached.
     """
     from prefect.blocks.system import Secret  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
 
@@ -48,7 +47,7 @@ def read_prefect_secret(block: str) -> str:
     except ValueError as error:
         hint = f"Create it: prefect block create secret, with the name {block!r}."
         raise CredentialError(f"there is no Prefect secret block {block!r}", hint=hint) from error
-    if not isinstance(loaded, Secret):  # within an event loop Prefect hands out a coroutine instead
+    if not isinstance(loaded, Secret):  # inside an event loop Prefect returns a coroutine
         raise CredentialError(f"Prefect secret block {block!r} can't be read from asynchronous code")
     return str(loaded.get())
 
@@ -58,7 +57,7 @@ def _read_credential(reference: str) -> Credential:
 
 
 def open_run_notifier(request: AssessRequest | PatchRequest, caller: Caller) -> AbstractContextManager[Notifier]:
-    """Give a way to tell the people that a request names; what is still to be sent has some seconds at the end."""
+    """Return a context manager of a request's notifier. On exit it waits some seconds for unsent messages."""
     asked = request.notify if isinstance(request, PatchRequest) else ()
     return open_notifier(asked, _read_credential, caller.listener.on_message)
 
@@ -73,7 +72,7 @@ def _build_freeze_source(request: AssessRequest | PatchRequest, caller: Caller, 
 
 @contextmanager
 def open_ports(request: AssessRequest | PatchRequest, caller: Caller) -> Iterator[Ports]:
-    """Give the way out of a run on real machines, and close its records when the block is left.
+    """Open the ports of a run on real machines. Close the records at the end of the block.
 
     Raises:
         InventoryError: the inventory can't be found or used.
@@ -108,7 +107,7 @@ def open_ports(request: AssessRequest | PatchRequest, caller: Caller) -> Iterato
 
 
 def _prune_history(records: SqlRecords, clock: Clock, caller: Caller) -> None:
-    """Forget what history keeps no longer. The run is over: what goes wrong here is said, and no more."""
+    """Delete history that is past its retention. The run is over, so an error is only logged."""
     until = clock.now() + timedelta(seconds=PRUNE_TIMEOUT_SECONDS)
     try:
         pruned = apply_retention(records, clock.now(), lambda: clock.now() < until)

@@ -1,4 +1,4 @@
-"""Readiness: may a machine be patched as it stands? Changes nothing."""
+"""Readiness checks: whether a machine can be patched in its present state. They change nothing."""
 
 import contextvars
 import functools
@@ -43,10 +43,10 @@ logger = logging.getLogger(__name__)
 
 
 PACKAGE_LISTS_CHECK = "package lists"
-"""The check of whether the machine has ever read the lists of its repositories. What comes after it needs them."""
+"""The check whether the machine has ever read its package lists. The checks after it need them."""
 
 CUSTOM_CHECK_PREFIX = "own: "
-"""Stands before the name of a check that the machine's owner has written."""
+"""The prefix of the names of checks that the machine's owner wrote."""
 
 CHECK_NAMES = (
     "reach",
@@ -64,7 +64,7 @@ CHECK_NAMES = (
     "auto-updater",
     "held",
 )
-"""Everything that is asked of a machine, in the order in which one needs the other before it."""
+"""All checks of a machine. Each check needs the ones before it."""
 
 _CHECKS_BY_ERROR: tuple[tuple[type[FleetpatchError], str], ...] = (
     (Unreachable, "reach"),
@@ -92,24 +92,24 @@ _CHECKS_BY_ERROR_KIND = {kind.__name__: check for kind, check in _CHECKS_BY_ERRO
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What was found on one machine. Checks that could not be reached have no finding."""
+    """The findings of one machine. A check that was not reached has no finding."""
 
     machine: str
     findings: tuple[Finding, ...]
 
     @property
     def level(self) -> FindingLevel:
-        """The worst of its findings."""
+        """The worst level of the findings."""
         return find_worst_level(self.findings)
 
     @property
     def has_unread_lists(self) -> bool:
-        """Whether the machine has never read its package lists, so that the rest of it was not judged."""
+        """Whether the machine has never read its package lists. The checks that need them were not done."""
         return any(finding.check == PACKAGE_LISTS_CHECK for finding in self.findings)
 
 
 def find_worst_level(findings: Sequence[Finding]) -> FindingLevel:
-    """Return the worst level among findings; good when there are none."""
+    """Return the worst level among findings, or GOOD if there are none."""
     levels = {finding.level for finding in findings}
     order = (FindingLevel.BLOCK, FindingLevel.WARN)
     return next((level for level in order if level in levels), FindingLevel.GOOD)
@@ -118,13 +118,13 @@ def find_worst_level(findings: Sequence[Finding]) -> FindingLevel:
 def check_machines(
     machines: Sequence[Machine], ports: Ports, *, at_once: int, refresh: bool = False
 ) -> tuple[Readiness, ...]:
-    """Look at machines, so many at once.
+    """Check machines in parallel.
 
     Args:
-        machines: whom to ask.
-        ports: the way to them; its listener gets every machine that is done.
-        at_once: how many side by side.
-        refresh: whether they read their repositories anew first: the only thing that this may change on them.
+        machines: the machines to check.
+        ports: the connection to them; its listener is called after each machine.
+        at_once: how many machines are checked at the same time.
+        refresh: whether they refresh their package lists first. This is the only change that the check can make.
     """
     run = RunInfo(id="", kind="doctor", started_at=ports.clock.now(), state=OperationState.IN_PROGRESS)
     run_context = RunContext(
@@ -144,7 +144,7 @@ def check_machines(
 
 
 def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
-    """Return what an assessment means for patching its machine. Pure: also for one from long ago."""
+    """Return the findings of an assessment. Pure: an old assessment works too."""
     if assessment.error is not None or assessment.facts is None or assessment.packages is None:
         error = assessment.error or ErrorInfo.from_error(ProtocolViolation("the machine did not answer completely"))
         return _build_failure_findings(_CHECKS_BY_ERROR_KIND.get(error.kind, "facts"), error)
@@ -178,7 +178,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
             return _build_unread_findings(context, error)
     except FleetpatchError as error:
         return _build_failure_findings(_find_failed_check(error), _build_error_info(error))
-    except Exception as error:  # one machine's oddity must not hide what the others said
+    except Exception as error:  # an unexpected error of one machine must not hide the findings of the others
         logger.exception("%s: the check failed unexpectedly", machine.name)
         hint = "This is a fault in fleetpatch; --debug shows more."
         return _build_failure_findings(
@@ -193,7 +193,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
 
 
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:
-    """Return what can be said of a machine that has never read its package lists: that is no fault."""
+    """Return the findings of a machine that has never read its package lists. This is a warning, not a failure."""
     facts = read_facts(context.transport, context.run_context.clock, context.build_read_deadline())
     remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
     return (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds), remark)
@@ -213,12 +213,12 @@ def _build_error_info(error: FleetpatchError) -> ErrorInfo:
 
 
 def _build_failure_findings(check: str, error: ErrorInfo) -> tuple[Finding, ...]:
-    """Return that all went well until a check, and this there."""
+    """Return good findings for the checks before the failed one, and a blocking finding for the failed one."""
     return (*_build_passed_findings(check), Finding(check, FindingLevel.BLOCK, error.message, error.hint))
 
 
 def _build_passed_findings(failed_check: str) -> tuple[Finding, ...]:
-    """Return that the checks before one went well: that it could be asked is their proof."""
+    """Return good findings for the checks before the given one. That it could be done proves that they passed."""
     names = CHECK_NAMES[: CHECK_NAMES.index(failed_check)]
     return tuple(Finding(name, FindingLevel.GOOD, _PASSED_MESSAGES[name]) for name in names if name in _PASSED_MESSAGES)
 

@@ -1,4 +1,4 @@
-"""Execute a run, or resume one: under a lease, with records that it can rely on."""
+"""Execute or resume a run, with a run lease and with records that are retried."""
 
 import functools
 from collections.abc import Callable
@@ -34,25 +34,25 @@ def execute(
     ports: Ports | None = None,
     flow_run_id: str = "",
 ) -> RunReport:
-    """Begin the run that a request asks for, or resume a run by its id. It returns at the end of the run.
+    """Begin the run of a request, or resume a run by its id. Return at the end of the run.
 
-    A resumed run keeps its window. Machines are asked first: jobs that still run are attached to, finished ones are
-    read, boot ids are compared. Only then anything is begun. When the caller's ``stop_token`` is stopped before, the
-    run is finalized: nothing new is begun, jobs that run are watched to their end, each machine's state is recorded.
+    A resumed run keeps its window. The machines are read first: the run waits for jobs that still run, reads finished
+    jobs and compares boot ids. Only then it begins something new. If the caller's ``stop_token`` is already stopped,
+    the run is finalized: nothing new begins, it waits for jobs that run, and it records each machine's state.
 
     Args:
-        run: a request, or the id of a run, or a beginning of it that no other run has.
-        caller: on whose behalf.
+        run: a request, or the id of a run, or a unique prefix of the id.
+        caller: the caller.
         build_runner: returns the runner: Prefect's or the local one.
-        ports: the way out; the real one by default.
+        ports: the connections to the outside; the real ones by default.
         flow_run_id: Prefect's id of this attempt.
 
     Raises:
-        InventoryError: the inventory or the scope can't be used.
-        LeaseHeld: another process has the run to resume.
-        RecordsError: there is no such run, or history can't be kept.
-        ReportError: reports can't be written where the request wants them. Nothing was begun.
-        RequestError: the run to resume is over, or only looked at machines.
+        InventoryError: the inventory or the scope is not usable.
+        LeaseHeld: another process has the lease of the run.
+        RecordsError: the run does not exist, or the records are not usable.
+        ReportError: the report directory of the request is not writable. Nothing has begun.
+        RequestError: the run to resume is over, or it only assessed machines.
     """
     with ExitStack() as stack:
         request: RunRequest
@@ -73,7 +73,7 @@ def execute(
 
 
 def _with_inventory_path(request: RunRequest, inventory: Inventory) -> RunRequest:
-    """Return a request that names its inventory, so that a process that resumes it elsewhere finds the same one."""
+    """Return the request with the path of its inventory, so that a process that resumes the run uses the same one."""
     if inventory.source is None:
         return request
     return request.model_copy(update={"inventory": inventory.source.absolute()})
@@ -96,7 +96,7 @@ def _execute_with_lease(
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
             ports = replace(ports, records=ports.records.with_lease(run_id, holder))
-        # Read only now: with the lease nobody else adds to the run.
+        # Read the state with the lease held: no other process changes the run then.
         resume_state = read_resume_state() if read_resume_state is not None else None
         window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())
         until = window.end if window is not None else None

@@ -1,4 +1,4 @@
-"""Begin, resume or recover a run inside a Prefect flow run. The result is that of the flow."""
+"""Begin, resume or recover a run inside a Prefect flow run, and return the flow's result."""
 
 import functools
 from dataclasses import replace
@@ -33,11 +33,11 @@ from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 
 def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
-    """Begin the run that is asked for, or continue the run that this flow run has begun. Return the flow's result.
+    """Begin the requested run, or resume the run that this flow run has begun. Return the flow's result.
 
     Raises:
-        LeaseHeld: the flow run was started again, and another process has its run.
-        RequestError: its window makes no sense.
+        LeaseHeld: the flow run was started again, and another process executes its run.
+        RequestError: the window is not valid.
     """
     earlier_run = None if request.dry_run else _find_earlier_run(request, caller)
     if earlier_run is not None:
@@ -46,18 +46,19 @@ def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
     admission = admit_run(request, caller, origin)
     if isinstance(admission, RefusedRun):
         return cast_to_report(Cancelled(message=admission.refusal.reason))
-    # Prefect does not know people: whoever pressed the button, it was not the user whom the worker runs as.
+    # Prefect does not know who started the deployment. It was not the user of the worker process.
     somebody = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
     caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name or somebody)
     return execute_in_flow(admission, caller)
 
 
 def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> RunReport:
-    """Execute a run as this flow run: begin an admitted one, recover an abandoned one, or resume one by its id.
+    """Execute a run in this flow run: begin an admitted one, recover an abandoned one, or resume one by its id.
 
     Returns:
-        The flow's result: the report of a run that ended well or is suspended, or else a failed state that has it.
-        A caller of the flow gets FleetPatchFailed raised. Prefect shows a state with a message, and logs no traceback.
+        The flow's result: the report if the run ended well or is suspended, otherwise a failed state that holds the
+        report.
+        The caller of the flow gets FleetPatchFailed. Prefect shows a state with a message, and logs no traceback.
     """
     flow_run_id = str(flow_run.get_id() or "")
     request: PatchRequest | str
@@ -76,7 +77,7 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
     )
     if report.run.state is OperationState.IN_PROGRESS:
         return report
-    if caller.stop_token.is_suspended:  # and nothing was left to be gone on with
+    if caller.stop_token.is_suspended:  # the run is over, so nothing can be resumed
         correct_flow_run_state(flow_run_id, report.run)
     try:
         return _require_success(report)
@@ -87,11 +88,11 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
 def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:
     """Return the run that this flow run had begun before it was started again; None at its first start.
 
-    Prefect's own count of starts does not tell: it is not raised when a flow run that was suspended is resumed.
+    Prefect's run count does not tell this: it does not increase when a suspended flow run is resumed.
 
     Raises:
-        LeaseHeld: somebody carries it.
-        RecordsError: the records can't be asked.
+        LeaseHeld: another process executes the run.
+        RecordsError: the records can't be read.
     """
     flow_run_id, clock = str(flow_run.get_id() or ""), SystemClock()
     until = clock.now() + timedelta(minutes=request.window.minutes)
@@ -109,10 +110,10 @@ def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:
 
 
 def wait_for_earlier_process(records: SqlRecords, history: History, run: RunInfo, caller: Caller) -> None:
-    """Wait until the earlier process is gone. One that was suspended ends what it has begun, however long that takes.
+    """Wait until the earlier process has ended. A suspended one first completes what it began, without a time limit.
 
     Raises:
-        LeaseHeld: it lives, and was not suspended.
+        LeaseHeld: the process lives, and it was not suspended.
     """
     suspended = find_suspension(history.read_journal(run.id)) is not None
     left = (run.window.end - SystemClock().now()).total_seconds() if run.window is not None else 0.0
@@ -127,10 +128,10 @@ def wait_for_earlier_process(records: SqlRecords, history: History, run: RunInfo
 
 
 def continue_earlier_run(run: RunInfo, caller: Caller) -> RunReport:
-    """Go on with the run that this flow run had begun; one that is over stays as it ended.
+    """Resume the run that this flow run had begun. If the run is over, return its recorded result.
 
     Raises:
-        LeaseHeld: somebody carries it.
+        LeaseHeld: another process executes the run.
     """
     if run.state not in UNFINISHED_RUN_STATES:
         message = f"run {run.id} of this flow run is over: {run.state}"
@@ -144,7 +145,7 @@ def continue_earlier_run(run: RunInfo, caller: Caller) -> RunReport:
 
 
 def cast_to_report(state: object) -> RunReport:
-    """Prefect takes a state that a flow returns for its own."""
+    """Return a state with the flow's return type. Prefect uses a state that a flow returns as the flow's own state."""
     return cast("RunReport", state)
 
 
@@ -152,7 +153,7 @@ def _require_success(report: RunReport) -> RunReport:
     """Return the report of a run that has not failed.
 
     Raises:
-        FleetPatchFailed: some machine failed, or a hook around them that must succeed.
+        FleetPatchFailed: a machine failed, or a hook that must succeed.
     """
     failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]
     if failed:

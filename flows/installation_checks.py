@@ -1,4 +1,4 @@
-"""Checks of fleetpatch itself: its packages, its libraries and its records."""
+"""Checks of the fleetpatch installation: its packages, its libraries and its records."""
 
 import importlib.metadata
 import importlib.util
@@ -27,7 +27,7 @@ _MAX_NAMES = 5
 
 
 def check_installation(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
-    """Look at fleetpatch itself.
+    """Check the installation of fleetpatch.
 
     Args:
         open_records: opens the records, or raises RecordsError.
@@ -36,7 +36,10 @@ def check_installation(open_records: Callable[[], SqlRecords]) -> tuple[Finding,
 
 
 def _check_package_location() -> Finding:
-    """The packages have plain names: another distribution's `tasks` before ours would be used without a word."""
+    """Check that all packages come from one installation.
+
+    The packages have common names: `tasks` of another distribution earlier on the path would be used silently.
+    """
     places = {name: _find_parent_directory(name) for name in PACKAGE_NAMES}
     if len(set(places.values())) == 1:
         return Finding("packages of fleetpatch", FindingLevel.GOOD, f"all in {places[PACKAGE_NAMES[0]]}")
@@ -51,7 +54,7 @@ def _find_parent_directory(name: str) -> Path | None:
 
 
 def _check_requirements() -> list[Finding]:
-    """Whether every library has a version that fleetpatch works with: some others only seem to work."""
+    """Check that every library has a supported version. Other versions may seem to work and fail later."""
     try:
         wanted = importlib.metadata.requires(DISTRIBUTION_NAME) or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Runs without Prefect: the same engine, in this process, from the same requests."""
+"""Runs without Prefect: the same engine and the same requests, in this process."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +18,13 @@ from tasks.steps.pipeline import execute_step
 
 
 class LocalRunner:
-    """Everything in this process, without Prefect.
+    """A runner that does everything in this process, without Prefect.
 
     Args:
-        directory: where report files go; None: there are none.
-        formats: of the report files.
-        read_logs: finds the raw output of each machine's jobs.
-        handle_report_error: hears of a report that can't be written.
+        directory: the directory of report files; None: no files.
+        formats: the formats of the report files.
+        read_logs: returns the raw output of each machine's jobs.
+        handle_report_error: is called with the error if a report can't be written.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LocalRunner:
         return body()
 
     def publish(self, report: RunReport) -> None:
-        """Write files. A report that can't be written does not make a run fail: it is said."""
+        """Write the report files. If that fails, the error is reported and the run does not fail."""
         if self._directory is None:
             return
         from tasks.reporting.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
@@ -61,14 +61,14 @@ class LocalRunner:
 
 
 def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
-    """Do what was asked, without Prefect. Report files are written where the request names a directory.
+    """Execute a request without Prefect. Write report files if the request names a directory.
 
-    Unlike the flows, it does not raise when a machine failed: the report says so.
+    Unlike the flows, this function does not raise if a machine failed. The report has the failure.
 
     Raises:
-        InventoryError: the inventory or the scope can't be used.
+        InventoryError: the inventory or the scope is not usable.
         RequestError: it is a run of a configuration without a window.
-        RecordsError: history can't be kept.
+        RecordsError: the records are not usable.
     """
     if isinstance(request, PatchRequest):
         request.require_window()
@@ -76,7 +76,7 @@ def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
 
 
 def build_reporting_runner(request: RunRequest, ports: Ports) -> LocalRunner:
-    """Return a runner without Prefect that writes the report where it was asked, or else in the user's data folder."""
+    """Return a runner without Prefect that writes the report to the request's directory or the user's data folder."""
     return _build_local_runner(find_report_directory(request.report_directory), request, ports)
 
 

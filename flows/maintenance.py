@@ -1,4 +1,4 @@
-"""What is done beside the windows: download ahead of one, write a run's report again, and forget what is old."""
+"""Flows outside of windows: download updates before a window, write reports again, delete old records."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from tasks.records.setup import open_records
 from tasks.reporting.writer import write_report
 from tasks.rules.retention import MIN_RETENTION_DAYS
 
-MAX_RUNS = 1000  # that are looked at for those of the last days
+MAX_RUNS = 1000  # runs that report_fleet reads to find those of the last days
 
 
 @flow(
@@ -33,36 +33,36 @@ MAX_RUNS = 1000  # that are looked at for those of the last days
     on_crashed=[finalize_crashed_flow_run],
 )
 def stage_fleet(request: PatchRequest) -> RunReport:
-    """Download ahead of a window what a run would install. Nothing is installed, and no machine is rebooted.
+    """Download what a run would install. Install nothing and reboot nothing.
 
-    Give it the request of the run to come; what of it is not about choosing and downloading is left aside (hooks,
-    approval, notifications, freezes, reboots, the configuration's name). It has as much time as the window is long,
-    from its own scheduled time on. Let it end before the window opens: a machine that still downloads is left alone by
-    the run then.
+    Use the request of the later run. This flow ignores the parts that do not select or download updates: hooks,
+    approval, notifications, freezes, reboots, the configuration's name. It may take as long as the window is, counted
+    from its own scheduled time. It must end before the window opens: the run does not patch a machine that still
+    downloads.
 
-    A flow run that is started again after its process died goes on with the run that it had begun.
+    If Prefect starts the flow run again after its process died, it resumes the run that it had begun.
 
     Args:
-        request: what would be installed, and where.
+        request: what a run would install, and on which machines.
 
     Returns:
-        The whole report; a cancelled state when it started too late.
+        The complete report. A cancelled state if it started too late.
 
     Raises:
-        FleetPatchFailed: some machine could not be assessed, or has failed otherwise.
-        InventoryError: the inventory or the scope can't be used.
+        FleetPatchFailed: a machine could not be assessed, or failed otherwise.
+        InventoryError: the inventory or the scope is not usable.
     """
     return begin_in_flow(build_staging_request(request), log_to_flow_run(current_caller()))
 
 
 def build_staging_request(request: PatchRequest) -> PatchRequest:
-    """Return a request to download what this one would install, and to do nothing else."""
+    """Return a request that only downloads what this request would install."""
     asked = request.window
     return request.model_copy(
         update={
             "download_only": True,
             "dry_run": False,
-            "configuration": "",  # this is none of its windows
+            "configuration": "",  # the download does not use a window of the configuration
             "hooks": HooksRequest(),
             "approval": ApprovalRequest(),
             "notify": [],
@@ -79,21 +79,22 @@ def report_fleet(
     directory: Path | None = None,
     formats: list[ReportFormat] = ["html", "csv", "parquet", "json"],  # noqa: B006 - never changed; a form's default
 ) -> list[str]:
-    """Write reports of recorded runs again: HTML for people, CSV, Parquet and JSON for programs.
+    """Write reports of recorded runs again: HTML to read, CSV, Parquet and JSON for programs.
 
-    Runs that only assessed are written when they are named.
+    A run that only assessed is included only if its id is given.
 
     Args:
-        run_id: of one run, or a beginning of it that no other run has. Empty: the runs that began in the last days.
-        days: how far back, when no run is named.
-        directory: where they go, each in a folder named for its run. Empty: the user's data folder.
-        formats: of the files.
+        run_id: the id of one run, or a unique prefix of it. Empty: the runs that began in the last days.
+        days: how many days back, if there is no run_id.
+        directory: the directory of the reports; each report gets a folder named after its run. Empty: the user's data
+            folder.
+        formats: the formats of the files.
 
     Returns:
         The folders that were written.
 
     Raises:
-        RecordsError: there is no such run, or the records can't be read.
+        RecordsError: the run does not exist, or the records can't be read.
         ReportError: a report can't be written.
     """
     caller, place = log_to_flow_run(current_caller()), find_report_directory(directory)
@@ -112,19 +113,19 @@ def report_fleet(
 
 @flow(name="prune-records", persist_result=False)
 def prune_records(days: Annotated[float, Field(ge=MIN_RETENTION_DAYS, le=36600)] = 400) -> str:
-    """Forget runs and assessments that are older than so many days, for good, whatever `fleetpatch history` keeps.
+    """Delete runs and assessments that are older than this number of days. They can't be restored.
 
-    Kept, however old: each machine's newest assessments, and what was learned about how long things take. Reports that
-    were written to files stay.
+    The retention that `fleetpatch history` shows does not apply. Each machine's newest assessments and the learned
+    durations are always kept. Report files are kept.
 
     Args:
-        days: how old a run has to be; 45 at least.
+        days: the minimum age of a run in days; at least 45.
 
     Returns:
-        How much was forgotten, in words.
+        A sentence that says how much was deleted.
 
     Raises:
-        RecordsError: the records can't be used; nothing was deleted then.
+        RecordsError: the records are not usable; nothing was deleted.
     """
     caller = log_to_flow_run(current_caller())
     with open_records(caller.records_url) as records:

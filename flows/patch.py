@@ -1,4 +1,4 @@
-"""patch_fleet: patch machines inside a window. resume_fleet: go on with a run that was left."""
+"""The flows patch_fleet and resume_fleet: patch machines inside a window, and resume a run whose process ended."""
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -30,29 +30,28 @@ from tasks.states import UNFINISHED_RUN_STATES
     on_crashed=[finalize_crashed_flow_run],
 )
 def patch_fleet(request: PatchRequest) -> RunReport:
-    """Assess machines, and patch them in waves inside a maintenance window.
+    """Assess machines and patch them in waves inside a maintenance window.
 
-    Every machine in scope gets exactly one outcome, whatever happens to it. Machines are worked on in waves; each is
-    pre-checked, patched, rebooted where needed and allowed, and validated. With dry_run nothing is changed, and the
-    result is the plan.
+    Every machine in scope gets exactly one outcome. Each machine of a wave is pre-checked, patched, rebooted if needed
+    and allowed, and validated. With dry_run nothing changes, and the result is the plan.
 
-    The window of a run that a schedule started opens at its scheduled time (and the window's lead), never later: a run
-    that starts late does what still fits, or ends as cancelled. So does a second run for the same window, and one whose
-    window touches a freeze.
+    If a schedule started the run, the window opens at the scheduled time plus the window's lead, never later. A run
+    that starts late does what still fits, or ends as cancelled. A second run for the same window, and a run whose
+    window touches a freeze, end as cancelled.
 
-    A flow run that is started again after its process died goes on with the run that it had begun.
+    If Prefect starts the flow run again after its process died, it resumes the run that it had begun.
 
     Args:
-        request: what is to be done, to which machines, and when.
+        request: what to do, on which machines, and when.
 
     Returns:
-        The whole report; a cancelled state that says why when the run may not begin in its window.
+        The complete report. A cancelled state with the reason if the run may not begin in its window.
 
     Raises:
-        FleetPatchFailed: some machine failed; its ``report`` is the whole report.
-        InventoryError: the inventory or the scope can't be used.
-        LeaseHeld: the flow run was started again, and somebody carries its run.
-        RequestError: the flow run was started again, and its run is over; or its window makes no sense.
+        FleetPatchFailed: a machine failed; ``report`` of the error is the complete report.
+        InventoryError: the inventory or the scope is not usable.
+        LeaseHeld: the flow run was started again, and another process executes its run.
+        RequestError: the flow run was started again and its run is over, or the window is not valid.
     """
     return begin_in_flow(request, log_to_flow_run(current_caller()))
 
@@ -64,24 +63,24 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     on_crashed=[finalize_crashed_flow_run],
 )
 def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) -> RunReport:
-    """Go on with a run that nobody carries any more, from where it was left and within its own window.
+    """Resume a run whose process ended, from its recorded state and within its own window.
 
-    Machines are asked first: jobs that still run are attached to, finished ones are read, boot ids are compared; only
-    then is anything begun.
+    The machines are read first: the flow waits for jobs that still run, reads finished jobs and compares boot ids. Only
+    then it begins something new.
 
     Args:
-        run_id: the run's id, or a beginning of it that no other run has.
-        settle: begin nothing new; see what runs to its end, and record each machine's true state.
-        if_abandoned: look first, as reconcile-fleet wants it: a run that is over, or that somebody carries, is left
-            alone; one whose window is over, or that was asked to stop, is only settled.
+        run_id: the run's id, or a unique prefix of it.
+        settle: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
+        if_abandoned: check the run first, as reconcile-fleet needs it. A run that is over, or that a process executes,
+            is not changed. A run whose window is over, or that was asked to stop, is only finalized.
 
     Returns:
-        The whole report; a completed state that says why when there was nothing to take up.
+        The complete report. A completed state with the reason if there was nothing to resume.
 
     Raises:
-        FleetPatchFailed: some machine failed; its ``report`` is the whole report.
-        LeaseHeld: somebody carries the run.
-        RequestError: the run is over, or only looked at machines.
+        FleetPatchFailed: a machine failed; ``report`` of the error is the complete report.
+        LeaseHeld: another process executes the run.
+        RequestError: the run is over, or it only assessed machines.
     """
     caller = log_to_flow_run(current_caller())
     if settle:
@@ -98,7 +97,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
 
 
 def _find_run_to_resume(run_id: str, caller: Caller) -> RunInfo:
-    """Return the run that resume_fleet was given. If that was suspended in this flow run, its process has ended."""
+    """Return the run to resume. If this flow run suspended it, wait until its process has ended."""
     with open_records(caller.records_url) as records:
         history = History(records)
         run = history.find_run(run_id)

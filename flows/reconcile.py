@@ -1,4 +1,4 @@
-"""reconcile_fleet: have the runs taken up that nobody carries out any more. For a schedule."""
+"""The flow reconcile_fleet: recover abandoned runs. A schedule starts it."""
 
 import functools
 from contextlib import suppress
@@ -25,31 +25,32 @@ from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
 
 RESUME_DEPLOYMENT = "resume-fleet/on-demand"
-"""The deployment that takes up each run. Whoever deploys this flow deploys that one beside it."""
+"""The deployment that resumes one run. `fleetpatch deploy` creates it together with the deployment of reconcile_fleet.
+"""
 
 
 @flow(name="reconcile-fleet", persist_result=False)
 def reconcile_fleet(dry_run: bool = False) -> list[str]:
-    """Have runs taken up whose process died: resumed while their window is open, settled when it is over.
+    """Recover runs whose process died: resume them while their window is open, finalize them when it is over.
 
-    A run that was asked to stop is settled as well, and one that was suspended is left alone until its window is over,
-    unless its flow run was cancelled or deleted. Settling begins nothing new: what runs on machines is seen to its
-    end, and each machine's true state is recorded.
+    A run that was asked to stop is finalized too. A suspended run is not changed until its window is over, unless its
+    flow run was cancelled or deleted. Finalizing begins nothing new: it waits for jobs that run on machines, and
+    records each machine's true state.
 
-    Windows of the last days that no run had (Prefect cancelled it, no worker took it) are recorded as missed, and
-    people are told, once.
+    Windows of the last days without a run (Prefect cancelled it, or no worker started it) are recorded as missed. One
+    notification is sent for each.
 
-    As a deployment it only starts a flow run of ``resume-fleet`` for each, and ends: no run waits for another one's
-    end. Called as a function it takes all of them up itself, at once, and returns when all have ended.
+    As a deployment this flow only starts one flow run of ``resume-fleet`` for each run and ends, so no run waits for
+    another run. As a function it recovers all runs itself, at the same time, and returns when all have ended.
 
     Args:
-        dry_run: only say which runs those are.
+        dry_run: only list these runs.
 
     Returns:
         The ids of the runs.
 
     Raises:
-        PatchError: some run could not be taken up; all the others were.
+        PatchError: a run could not be recovered; all others were.
     """
     caller = log_to_flow_run(current_caller())
     abandoned_runs = find_abandoned_runs(caller.records_url)
@@ -71,7 +72,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
 
 
 def _find_resume_deployment() -> DeploymentResponse | None:
-    """Return the fleet's own deployment that takes runs up; one that says no fleet is everybody's."""
+    """Return the deployment that resumes runs of this fleet. A deployment without a fleet tag serves every fleet."""
     own_fleet_tags = read_own_fleet_tags()
     names = [
         build_deployment_name(RESUME_DEPLOYMENT, tag.removeprefix(FLEET_TAG_PREFIX)) for tag in sorted(own_fleet_tags)
@@ -89,7 +90,7 @@ def _find_resume_deployment() -> DeploymentResponse | None:
 def _start_resume_flow_runs(
     abandoned_runs: tuple[AbandonedRun, ...], resume: DeploymentResponse, caller: Caller
 ) -> list[str]:
-    """Start a flow run for each; return which could not be started, and why. The next reconcile tries again."""
+    """Start a flow run for each run. Return the failures with their reasons; the next reconcile tries them again."""
     failed, now = [], SystemClock().now()
     with get_client(sync_client=True) as client:
         for left in abandoned_runs:
@@ -112,7 +113,7 @@ def _start_resume_flow_runs(
 
 
 def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller) -> list[str]:
-    """Take all up here; return which could not be, and why. That somebody else has taken one up is as good."""
+    """Recover all runs in this process. Return the failures with their reasons; LeaseHeld is no failure."""
     if abandoned_runs and deployment.get_id():
         caller.listener.on_message(
             f"there is no deployment {RESUME_DEPLOYMENT}: this flow run recovers the runs; "
@@ -123,7 +124,7 @@ def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller
         run_caller.listener.on_message(f"run {abandoned_run.run.id} is {abandoned_run.planned_action}")
         return recover_run(abandoned_run, run_caller, build_prefect_runner)
 
-    # What is asked of this process is noted by each of the runs on its own.
+    # Each run records a stop request to this process separately.
     done = run_with_signals(functools.partial(recover_runs, abandoned_runs, caller, recover), caller.stop_token)
     errors = [(each.abandoned_run.run.id, each.error) for each in done if each.error is not None]
     return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]

@@ -1,4 +1,4 @@
-"""Approve or reject runs that wait for a person. The public names, without Prefect."""
+"""Approve or reject runs that wait for approval. The public names, without Prefect."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -22,11 +22,11 @@ else:
         "find_waiting_runs": ("decisions", "find_waiting_runs"),
         "read_approval": ("decisions", "read_approval"),
         "reject_run": ("decisions", "reject_run"),
-        "waiting_runs": ("decisions", "find_waiting_runs"),  # the name before the renaming
+        "waiting_runs": ("decisions", "find_waiting_runs"),  # former name
     }
 
     def __getattr__(name: str) -> object:
-        """Load what is asked for only now: it takes a second that others save."""
+        """Load a public name on first use: the import takes a second."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, attribute = _HOMES[name]

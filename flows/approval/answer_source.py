@@ -1,4 +1,4 @@
-"""The question that a person is asked about a plan, the answer, and the sources from which an answer can come."""
+"""The approval that a person is asked for, the answer, and the sources of answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tasks.steps.context.stop_token import StopToken
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAnswer:
-    """What a person said about a plan."""
+    """A person's answer to an approval."""
 
     is_approval: bool
     who: str
@@ -20,34 +20,34 @@ class ApprovalAnswer:
 
 
 class AnswerSource(Protocol):
-    """A place besides the records where a person may answer. Its methods don't block and don't raise."""
+    """A source of answers other than the records. Its methods don't block and don't raise."""
 
     def read_answer(self) -> ApprovalAnswer | None:
         """Return an answer, once; None while there is none."""
         ...
 
     def reject_answer(self, why: str) -> None:
-        """The answer can't be taken: say why, and ask again."""
+        """Refuse the answer: show the reason, and ask again."""
         ...
 
 
 class NoAnswerSource:
-    """Nobody can answer but by the records."""
+    """The source if only the records can hold an answer."""
 
     def read_answer(self) -> ApprovalAnswer | None:
-        """There never is an answer."""
+        """Return None: there is never an answer."""
         return None
 
     def reject_answer(self, why: str) -> None:
-        """Nobody answered here."""
+        """Do nothing: there is no answer to refuse."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
-    """What a person is asked.
+    """The approval that a person is asked for.
 
     Attributes:
-        expires_at: when it expires, by the run's own clock.
+        expires_at: when it expires, by the run's clock.
     """
 
     planned: RunReport
@@ -56,7 +56,7 @@ class PendingApproval:
 
 
 ApprovalPresenter = Callable[[PendingApproval, StopToken, Callable[[AnswerSource], Approval | None]], Approval | None]
-"""Puts a question where people see it, and has it waited for there by calling the last argument once."""
+"""Shows an approval to people, and calls the last argument once to wait for the decision."""
 
 
 MAX_NAME_LENGTH, MAX_REMARK_LENGTH = 200, 2000

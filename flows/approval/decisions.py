@@ -1,6 +1,4 @@
-"""Approve or reject a run, and find the runs that wait. No Prefect: the records decide, whoever answers where.
-
-from flows.approval import approve_run, find_waiting_runs
+"""Approve or reject a run, and find the runs that wait for approval. No Prefect: the decision is in the records.
 
 for each in find_waiting_runs():
     print(each.run.id, each.approval.expires_at, sum(len(plan.chosen) for plan in each.plans))
@@ -30,7 +28,7 @@ from tasks.states import UNFINISHED_RUN_STATES
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run that waits for a person, and what it would do."""
+    """A run that waits for approval, with its plans."""
 
     run: RunInfo
     approval: Approval
@@ -47,24 +45,24 @@ def approve_run(
     records_url: str | None = None,
     clock: Clock | None = None,
 ) -> Approval:
-    """Let a waiting run go on.
+    """Approve a run that waits for approval.
 
     Args:
-        run_id: the run's id, or a beginning of it that no other run has.
-        who: whoever approves, for the records and the report.
-        remark: their words.
-        plan: the digest of the plan that they have seen, or its beginning; "" for the one that is recorded.
-        login: under which name they are logged in, when that is another one.
-        records_url: where runs are remembered; None: as usual.
-        clock: judges times; the database's by default.
+        run_id: the run's id, or a unique prefix of it.
+        who: the name of the person who approves, for the records and the report.
+        remark: the person's remark.
+        plan: the digest of the plan that the person has read, or a prefix of it; "" for the recorded plan.
+        login: the person's login name, if it differs from ``who``.
+        records_url: the URL of the records; None: the default.
+        clock: the clock for the expiry; the database's by default.
 
     Returns:
-        What stands now.
+        The recorded approval.
 
     Raises:
-        RequestError: there is no such run, it doesn't wait for approval (any more), its plan is another one, or this
-            person may not approve it.
-        RecordsError: the records can't be used.
+        RequestError: the run does not exist, it does not wait for approval (any more), its plan is a different one, or
+            this person may not approve it.
+        RecordsError: the records are not usable.
     """
     return _record_decision(run_id, ApprovalDecision.APPROVED, (who, login), remark, plan, records_url, clock)
 
@@ -79,12 +77,12 @@ def reject_run(
     records_url: str | None = None,
     clock: Clock | None = None,
 ) -> Approval:
-    """Have a waiting run end without beginning anything. See ``approve_run``; whoever started it may do this."""
+    """Reject a run that waits for approval, so that it begins nothing. See ``approve_run``. Its starter may do it."""
     return _record_decision(run_id, ApprovalDecision.REJECTED, (who, login), remark, plan, records_url, clock)
 
 
 def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[WaitingRun, ...]:
-    """Return the runs that wait for a person; what expires first comes first.
+    """Return the runs that wait for approval, the earliest expiry first.
 
     Raises:
         RecordsError: the records can't be read.
@@ -97,11 +95,11 @@ def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = N
 
 
 def read_approval(run_id: str, records_url: str | None = None) -> Approval | None:
-    """Return what stands of a run's approval; None when it was never asked for.
+    """Return the approval of a run; None if no approval was requested.
 
     Args:
-        run_id: its whole id.
-        records_url: where runs are remembered; None: as usual.
+        run_id: the run's complete id.
+        records_url: the URL of the records; None: the default.
 
     Raises:
         RecordsError: the records can't be read.
@@ -133,7 +131,8 @@ def _record_decision(
             run.id, waiting_approval.digest, answer, caller, sanitize_to_one_line(remark, MAX_REMARK_LENGTH)
         )
         if decided is None or (decided.decision, decided.who) != (answer, replace_unstorable(caller)):
-            _require_waiting(run, decided, approvals.read_current_time())  # somebody was quicker: it says who
+            # Another person decided first: the error has the name.
+            _require_waiting(run, decided, approvals.read_current_time())
             raise RequestError(f"the plan of run {run.id} has just been replaced", hint="Look at the new one first.")
         return decided
 
@@ -151,10 +150,10 @@ def _find_patch_run(records: SqlRecords, run_id: str) -> RunInfo:
 
 
 def _require_waiting(run: RunInfo, approval: Approval | None, now: datetime) -> Approval:
-    """Return an approval that may still be decided on.
+    """Return an approval that still waits for a decision.
 
     Raises:
-        RequestError: it may not, and why.
+        RequestError: it does not wait, with the reason.
     """
     zone = run.window.zone if run.window else "UTC"
     if approval is None:
@@ -178,10 +177,10 @@ def _require_waiting(run: RunInfo, approval: Approval | None, now: datetime) -> 
 
 
 def _require_same_plan(records: SqlRecords, approval: Approval, seen_digest: str) -> None:
-    """Refuse to decide on another plan than the one that was put up.
+    """Refuse a decision on a plan that differs from the one of the approval.
 
     Raises:
-        RequestError: the plan that is recorded, or that the person has seen, is another one.
+        RequestError: the recorded plan, or the plan that the person has read, is a different one.
     """
     recorded = compute_plan_digest(collect_planned_updates(History(records).read_report(approval.run_id).plans))
     if recorded != approval.digest:

@@ -1,4 +1,4 @@
-"""Who may approve or reject a run, and why somebody may not. Pure."""
+"""Whether a person may approve or reject a run, and why not. Pure."""
 
 from flows.request.patch_request import PatchRequest
 from tasks.records.approvals import ApprovalDecision
@@ -8,7 +8,7 @@ from tasks.rules.runs.approval import is_starter_known
 def find_approval_objection(
     request: PatchRequest, started_by: str, *names: str, answer: ApprovalDecision = ApprovalDecision.APPROVED
 ) -> str:
-    """Return why these names of one person can't decide on a run, or "". Pure."""
+    """Return why a person with these names may not decide on a run, or "". Pure."""
     if not any(name.strip() for name in names):
         return "a decision needs the name of a person"
     if answer is ApprovalDecision.APPROVED and (why := find_approval_deadlock(request, started_by)):
@@ -21,7 +21,7 @@ def find_approval_objection(
 
 
 def find_approval_deadlock(request: PatchRequest, started_by: str) -> str:
-    """Return why nobody can approve a run, whoever they are, or "". Pure."""
+    """Return why nobody can approve a run, or "". Pure."""
     if not request.approval.not_by_starter or is_starter_known(started_by):
         return ""
     by = f" (only {started_by!r})" if started_by.strip() else ""

@@ -1,7 +1,7 @@
-"""The gate of a run that a person has to approve: it waits for an answer, from wherever that comes.
+"""The approval gate of a run: it waits for a decision in the records.
 
-The records decide: whoever answers writes there, and the run reads it there. So it makes no difference where an answer
-comes from, one of several wins, and a run that is taken up after a crash finds what was decided.
+Every answer, from any source, is written to the records, and the run reads it there. So all sources are equal, the
+first answer wins, and a resumed run finds the decision.
 """
 
 import logging
@@ -46,11 +46,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RECORDS_POLL_SECONDS = 2.0  # how often the records are asked whether somebody has decided
-STOP_POLL_SECONDS = 0.5  # how soon a waiting run hears that it is to stop
+RECORDS_POLL_SECONDS = 2.0  # how often the records are read for a decision
+STOP_POLL_SECONDS = 0.5  # how soon a waiting run sees a stop request
 _RECORDS_POLL_INTERVAL = timedelta(seconds=RECORDS_POLL_SECONDS)
 APPROVAL_ACT = "approval"
-"""The act of the journal entry that holds what was shown; its key is the digest. It belongs to no machine."""
+"""The act of the journal entry with the plan that was shown. Its key is the digest. It belongs to no machine."""
 
 
 def _wait_on_records(
@@ -62,8 +62,8 @@ def _wait_on_records(
 
 
 def choose_presenter() -> ApprovalPresenter:
-    """Return how a question is put: in Prefect's UI within a flow run, and elsewhere by the records alone."""
-    context = sys.modules.get("prefect.context")  # without it loaded, this can't be a flow run
+    """Return the presenter: Prefect's UI inside a flow run, otherwise the records alone."""
+    context = sys.modules.get("prefect.context")  # if it is not loaded, this is no flow run
     if context is None or context.FlowRunContext.get() is None:
         return _wait_on_records
     from flows.approval.prefect_form import present_in_prefect  # noqa: PLC0415 - loads Prefect
@@ -72,9 +72,9 @@ def choose_presenter() -> ApprovalPresenter:
 
 
 def add_approval_gate(ports: Ports, request: AssessRequest | PatchRequest, approvals: SqlApprovals) -> Ports:
-    """Return the way out of a run whose plan a person has to approve, where its request says so.
+    """Return the ports with an approval gate, if the request requires an approval.
 
-    A gate that is there already comes first, and what it refuses nobody is asked about.
+    An existing gate comes first. If it refuses the run, no approval is requested.
     """
     if not isinstance(request, PatchRequest) or not request.approval.required:
         return ports
@@ -94,16 +94,16 @@ def add_approval_gate(ports: Ports, request: AssessRequest | PatchRequest, appro
 
 
 class ApprovalGate:
-    """The gate of a run that a person has to approve (see flows/ports/ports.py).
+    """The gate of a run that requires an approval (see flows/ports/ports.py).
 
     Args:
-        request: of the run.
-        approvals: where decisions are kept.
-        records: where what was shown is kept.
-        clock: of the run.
-        print_message: told what goes on.
-        notify: tells people that they are waited for.
-        presenter: puts the question; by default where the run is.
+        request: the request of the run.
+        approvals: the store of decisions.
+        records: the records, for the plan that was shown.
+        clock: the clock of the run.
+        print_message: gets progress messages.
+        notify: sends the notification that the run waits.
+        presenter: shows the approval; by default where the run executes.
     """
 
     def __init__(
@@ -126,15 +126,15 @@ class ApprovalGate:
         self._presenter = presenter
 
     def __call__(self, planned: RunReport, stop_token: StopToken) -> GateDecision:
-        """Wait for a person's word about a plan, and return what it means for the run.
+        """Wait for the decision on a plan, and return its result for the run.
 
         Raises:
-            RecordsError: the records can't be used, and waiting does not help.
+            RecordsError: the records are not usable, and waiting does not help.
         """
         if not self._is_approval_needed(planned):
             return GateDecision(notes=("approval: not requested, because nothing would be changed",))
         items = collect_planned_updates(planned.plans)
-        if stop_token.is_stopping:  # before it came here: a run that is only settled asks nobody any more
+        if stop_token.is_stopping:  # stopped before the approval: a run that is finalized does not ask
             found = self._read_earlier_decision(planned.run.id, stop_token)
             return (
                 self._build_gate_decision(found, planned, items) if found is not None else _build_undecided(stop_token)
@@ -153,7 +153,7 @@ class ApprovalGate:
         return self._build_gate_decision(approval, planned, items)
 
     def _read_earlier_decision(self, run_id: str, stop_token: StopToken) -> Approval | None:
-        """Return what was decided before; None when nothing was, or it can't be read."""
+        """Return the earlier decision; None if there is none, or if it can't be read."""
         try:
             found = self._approvals.find_approval(run_id)
         except RecordsUnavailable:
@@ -164,13 +164,13 @@ class ApprovalGate:
         return found
 
     def _is_approval_needed(self, planned: RunReport) -> bool:
-        """Whether there is anything to approve: without an update a machine is visited for these reasons only."""
+        """Return whether there is anything to approve: an update, or a reason to change a machine without an update."""
         asked = self._request
         visits = asked.reboot is RebootPolicy.ALWAYS or asked.reboot_pending_first or asked.repair
         return visits or any(plan.chosen for plan in planned.plans)
 
     def _request_approval(self, planned: RunReport, items: ApprovedUpdates) -> tuple[Approval, datetime]:
-        """Put the plan up for approval, and return what stands and when it expires by our clock."""
+        """Request the approval of the plan. Return the approval, and when it expires by the run's clock."""
         now, window, mark = self._clock.now(), _require_window(planned), compute_plan_digest(items)
         until = compute_cut_off(window, self._request.reboot, self._request.reboot_reserve_minutes * 60)
         if self._request.approval.expires_minutes is not None:
@@ -186,7 +186,7 @@ class ApprovalGate:
             )
         approval = self._approvals.request_approval(planned.run.id, mark, max(0.0, (until - now).total_seconds()))
         left = approval.expires_at - self._approvals.read_current_time()
-        # Nobody is asked when it is too late, nor when no answer could be taken.
+        # Do not ask if it is too late, or if nobody may approve the run.
         why = find_approval_deadlock(self._request, planned.run.started_by)
         if approval.decision is ApprovalDecision.WAITING and (why or left <= timedelta()):
             approval = self._approvals.decide(planned.run.id, mark, ApprovalDecision.EXPIRED, "", why) or approval
@@ -202,7 +202,7 @@ class ApprovalGate:
         return host(pending, stop_token, lambda desk: self._wait_for_decision(pending, stop_token, desk))
 
     def _notify_waiting(self, planned: RunReport) -> None:
-        """Tell them; that this can't be done is no reason not to wait for them."""
+        """Send the notification. If it fails, wait for approval anyway."""
         if self._notify is None:
             return
         try:
@@ -213,7 +213,7 @@ class ApprovalGate:
     def _wait_for_decision(
         self, pending: PendingApproval, stop_token: StopToken, source: AnswerSource
     ) -> Approval | None:
-        """Wait for a decision; None when the run was stopped first, or the records stayed away to the window's end."""
+        """Wait for a decision. Return None if the run was stopped, or the records stayed unavailable."""
         run, answer, end = pending.planned.run, None, _require_window(pending.planned).end
         looked: datetime | None = None
         while not stop_token.is_stopping:
@@ -229,7 +229,7 @@ class ApprovalGate:
                 found = self._save_or_read_decision(pending, answer)
                 if found is not None and found.decision is not ApprovalDecision.WAITING:
                     return found
-                if found is not None and answer is not None:  # its time was over, by the database's clock
+                if found is not None and answer is not None:  # the approval had expired, by the database's clock
                     answer = None
                 if found is None and now >= end:
                     return None
@@ -240,7 +240,7 @@ class ApprovalGate:
     def _accept_answer(
         self, submitted: ApprovalAnswer | None, pending: PendingApproval, source: AnswerSource
     ) -> ApprovalAnswer | None:
-        """Return a word that may count; one that may not is given back with the reason."""
+        """Return an answer that is allowed. Refuse any other answer with the reason."""
         if submitted is None:
             return None
         answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
@@ -252,7 +252,7 @@ class ApprovalGate:
         return submitted
 
     def _save_or_read_decision(self, pending: PendingApproval, submitted: ApprovalAnswer | None) -> Approval | None:
-        """Write down what was said, or that time is over, and return what stands; None while the records are away."""
+        """Record the answer or the expiry, and return the approval; None while the records are unavailable."""
         run_id, mark = pending.planned.run.id, pending.digest
         try:
             if submitted is not None:
@@ -270,7 +270,7 @@ class ApprovalGate:
             return None
 
     def _withdraw_request(self, run_id: str, mark: str, stop_token: StopToken) -> None:
-        """A run that is stopped waits for nobody any more; one that is suspended or somebody else's still does."""
+        """Expire the approval of a stopped run. Keep it if the run is suspended or another process has its lease."""
         if stop_token.is_lease_lost or stop_token.is_suspended:
             return
         try:
@@ -311,7 +311,7 @@ class ApprovalGate:
         return GateDecision(plans=plans, notes=(describe_approval(approval, zone), *cut))
 
     def _read_approved_items(self, approval: Approval) -> ApprovedUpdates | None:
-        """Return what stood in the plan that was approved."""
+        """Return the updates of the approved plan from the journal."""
         for entry in self._records.read_entries(approval.run_id, ""):
             if entry.act == APPROVAL_ACT and entry.key == approval.digest:
                 recorded_items = entry.detail.get("shown")

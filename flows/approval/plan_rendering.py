@@ -1,4 +1,4 @@
-"""A plan as it is shown to whoever is to approve it: Markdown and a table for the Prefect UI. Pure."""
+"""Render a plan for approval in the Prefect UI: Markdown and a table. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ MAX_NAMES = 12
 
 
 def describe_plan(planned: RunReport) -> str:
-    """Return a plan in a sentence: how much, how urgent, what it fixes, reboots, and the longest machine."""
+    """Return a plan in one sentence: updates, urgency, CVEs, reboots, and the slowest machine."""
     figures = compute_plan_figures(planned.plans)
     parts = (
         f"{format_count(figures.updates, 'update')} on {format_count(figures.machines, 'machine')} "
@@ -37,13 +37,13 @@ def describe_plan(planned: RunReport) -> str:
 
 
 def find_service_restarts(planned: RunReport) -> dict[str, tuple[str, ...]]:
-    """Return the services of each machine that already run on files which were replaced under them."""
+    """Return the services of each machine that already run with replaced files."""
     found = {each.machine: each.packages.services_to_restart for each in planned.assessments if each.packages}
     return {machine: services for machine, services in found.items() if services}
 
 
 def group_identical_plans(plans: Iterable[MachinePlan]) -> list[tuple[list[str], MachinePlan]]:
-    """Return plans with the names of all machines that have the same: the machines of a fleet are often twins."""
+    """Return plans grouped by content, with their machines. Many machines of a fleet have identical plans."""
     groups: dict[tuple[object, ...], tuple[list[str], MachinePlan]] = {}
     for plan in plans:
         groups.setdefault((plan.chosen, plan.skipped, plan.notes), ([], plan))[0].append(plan.machine)
@@ -51,7 +51,7 @@ def group_identical_plans(plans: Iterable[MachinePlan]) -> list[tuple[list[str],
 
 
 def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
-    """Return the names of updates that are not installed, by why."""
+    """Return the names of skipped updates, grouped by reason."""
     groups: dict[str, list[str]] = defaultdict(list)
     for result in skipped:
         groups[f"{result.state}: {result.reason}"].append(result.update.name)
@@ -59,17 +59,17 @@ def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
 
 
 def join_names(names: Sequence[str], most: int = MAX_NAMES) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
-    """Return the whole plan as Markdown that shows every text of a machine as it is.
+    """Return the complete plan as Markdown. All texts from machines are escaped.
 
     Args:
         planned: the run with its plans.
-        digest: of what would be installed.
-        until: when nobody may approve it any more, in words.
+        digest: the digest of the plan.
+        until: when the approval expires, as text.
     """
     run = planned.run
     lines = [f"## Plan of run {escape_markdown(run.id)}", "", describe_plan(planned), ""]
@@ -102,7 +102,7 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
 
 
 def build_machine_table(planned: RunReport) -> list[dict[str, TableValue]]:
-    """Return a row a machine, in the order of the waves."""
+    """Return one row for each machine, in the order of the waves."""
     plans = {plan.machine: plan for plan in planned.plans}
     return [
         {

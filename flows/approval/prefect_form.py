@@ -1,12 +1,12 @@
-"""Approval in Prefect's UI: a flow run of its own that is paused on a form, inside the run that waits.
+"""Approval in Prefect's UI: a separate flow run that is paused on a form, inside the run that waits.
 
-Not the patch run itself is paused. Prefect takes a deployment's concurrency slot from a run that leaves Running and
-never gives it back; the engine of that run can't renew its lease then, and kills it within minutes (prefect 3.8.8:
-ReleaseFlowConcurrencySlots, maintain_concurrency_lease). So the parent stays Running, and its part ``approve-plan`` is
-what waits, is resumed with the form, and says how it ended.
+The patch run itself is not paused. Prefect takes a deployment's concurrency slot from a run that leaves Running and
+never returns it. Then the engine of that run can't renew its concurrency lease, and kills it within minutes (prefect
+3.8.8: ReleaseFlowConcurrencySlots, maintain_concurrency_lease). So the parent stays Running, and its subflow
+``approve-plan`` waits, is resumed with the form, and shows the result.
 
-Prefect is talked to in a thread of its own: when it is away, the records are looked at all the same, and a run that is
-to stop hears it at once.
+A separate thread calls Prefect. While Prefect is unavailable, the run still reads the records, and sees a stop request
+at once.
 """
 
 import contextvars
@@ -68,7 +68,7 @@ class ApprovalForm(RunInput):
 
 
 class _ApprovalSession:
-    """What a question's flow run needs, and what came of it. Handed over beside the flow's parameters."""
+    """The input and the result of an approval's flow run. It is not one of the flow's parameters."""
 
     def __init__(self, pending: PendingApproval, stop_token: StopToken, wait: WaitForDecision) -> None:
         self.pending = pending
@@ -80,7 +80,7 @@ class _ApprovalSession:
         self.error: BaseException | None = None
 
     def wait_for_decision(self, source: AnswerSource) -> None:
-        """Wait, once."""
+        """Wait for the decision, once."""
         self.has_waited = True
         try:
             self.approval = self.wait(source)
@@ -92,7 +92,7 @@ _CURRENT_SESSION: ContextVar[_ApprovalSession] = ContextVar("fleetpatch_approval
 
 
 def present_in_prefect(pending: PendingApproval, stop_token: StopToken, wait: WaitForDecision) -> Approval | None:
-    """Have a question waited for in a flow run of its own, or without one where Prefect can't be asked for it.
+    """Wait for a decision in a separate flow run, or without one if Prefect is unavailable.
 
     Raises:
         RecordsError: as ``wait`` does.
@@ -114,12 +114,12 @@ def present_in_prefect(pending: PendingApproval, stop_token: StopToken, wait: Wa
 
 @flow(name="approve-plan", flow_run_name="approval of {run_id}", persist_result=False, validate_parameters=False)
 def approve_plan(run_id: str, plan: str, what: str) -> State[None]:  # noqa: ARG001 - shown in the UI
-    """Wait for a person's word about a plan. Only ever run as a part of patch_fleet or resume_fleet.
+    """Wait for a person's decision on a plan. Only patch_fleet and resume_fleet start this flow, as a subflow.
 
     Args:
-        run_id: of the run that waits.
-        plan: the beginning of the plan's digest.
-        what: the plan in a sentence.
+        run_id: the id of the run that waits.
+        plan: a prefix of the plan's digest.
+        what: the plan in one sentence.
     """
     session = _CURRENT_SESSION.get()
     form = PrefectForm(session.pending, session.parent_flow_run_id, UUID(str(flow_run.get_id())), session.stop_token)
@@ -129,7 +129,7 @@ def approve_plan(run_id: str, plan: str, what: str) -> State[None]:  # noqa: ARG
 
 
 def _build_end_state(session: _ApprovalSession) -> State[None]:
-    """Return the state that tells the truth about a question."""
+    """Return the end state of the flow run of an approval."""
     approval, run = session.approval, session.pending.planned.run
     if approval is None:
         return Cancelled(
@@ -146,13 +146,13 @@ def _build_end_state(session: _ApprovalSession) -> State[None]:
 
 
 class PrefectForm:
-    """A form on a paused flow run, looked after by a thread within a ``with`` block.
+    """A form on a paused flow run. A thread serves it inside a ``with`` block.
 
     Args:
-        pending: what is asked.
-        parent_flow_run_id: the flow run that waits; when it is cancelled, the run is stopped.
+        pending: the approval that is asked for.
+        parent_flow_run_id: the flow run that waits; if it is cancelled, the run stops.
         form_flow_run_id: the flow run that is paused.
-        stop_token: of the run.
+        stop_token: the stop token of the run.
     """
 
     def __init__(
@@ -165,20 +165,20 @@ class PrefectForm:
         self._stop_event = threading.Event()
         self._answers: list[ApprovalAnswer] = []
         self._rejection_reason = ""
-        self._is_form_needed = True  # whether a form is to be shown now
-        self._response_key = ""  # key of the answer to the form that is shown
+        self._is_form_needed = True  # whether a form must be shown now
+        self._response_key = ""  # key of the answer to the shown form
         self._is_plan_published = False
         self._is_prefect_unreachable = False
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run_form_thread,), name="approval", daemon=True)
 
     def __enter__(self) -> "PrefectForm":
-        """Begin to show the form."""
+        """Start the thread that shows the form."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop looking after it."""
+        """Stop the thread."""
         self._stop_event.set()
         self._thread.join(STOP_TIMEOUT_SECONDS)
 
@@ -187,11 +187,11 @@ class PrefectForm:
         return self._answers.pop(0) if self._answers else None
 
     def reject_answer(self, why: str) -> None:
-        """Ask again."""
+        """Show the form again, with the reason."""
         self._rejection_reason, self._is_form_needed = why, True
 
     def _run_form_thread(self) -> None:
-        """Show the form and read the answers, again and again as long as Prefect comes and goes."""
+        """Show the form and read the answers until stopped. Reconnect if Prefect was unavailable."""
         run_id = self._pending.planned.run.id
         while not self._stop_event.is_set():
             try:
@@ -221,7 +221,7 @@ class PrefectForm:
             self._stop_event.wait(POLL_SECONDS)
 
     def _poll_flow_runs(self, client: SyncPrefectClient) -> None:
-        """Look once at the flow runs, and do what they ask for."""
+        """Read both flow runs once, and act on their states."""
         parent, own = (
             client.read_flow_run(self._parent_flow_run_id).state,
             client.read_flow_run(self._form_flow_run_id).state,
@@ -232,7 +232,7 @@ class PrefectForm:
                 return
         if own is None or own.is_final() or own.is_paused():
             return
-        if self._response_key:  # it was resumed
+        if self._response_key:  # the flow run was resumed
             answer = _read_form_answer(client, self._form_flow_run_id, self._response_key)
             self._response_key, self._is_form_needed = "", answer is None
             if answer is not None:
@@ -241,13 +241,14 @@ class PrefectForm:
             self._pause_on_form(client)
 
     def _pause_on_form(self, client: SyncPrefectClient) -> None:
-        """Put the flow run on the form. Without a time limit of Prefect's: the records say when it is too late."""
+        """Pause the flow run on the form. Prefect gets no time limit: the records decide when the approval expires."""
         state: State[Any] = Paused(pause_key=f"{self._pending.digest[:12]}-{secrets.token_hex(4)}", reschedule=False)
         keys = keyset_from_paused_state(state)
         state.state_details.run_input_keyset = {str(name): key for name, key in keys.items()}
         state.message = describe_plan(self._pending.planned)
         form = ApprovalForm.with_initial_data(description=self._build_description())
-        form.save(keys, flow_run_id=self._form_flow_run_id)  # before it is paused: nobody finds a form without fields
+        # Saved before the pause, so that the paused form always has its fields.
+        form.save(keys, flow_run_id=self._form_flow_run_id)
         accepted = client.set_flow_run_state(self._form_flow_run_id, state)
         if accepted.state is not None and accepted.state.is_paused():
             self._response_key, self._is_form_needed = keys["response"], False
@@ -261,7 +262,7 @@ class PrefectForm:
         return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}"
 
     def _publish_plan(self, client: SyncPrefectClient) -> None:
-        """Put the plan among the artifacts of the flow run with the form."""
+        """Add the plan to the artifacts of the form's flow run."""
         planned = self._pending.planned
         zone = planned.run.window.zone if planned.run.window else "UTC"
         text = render_plan_markdown(planned, self._pending.digest, format_moment(self._pending.expires_at, zone))
@@ -278,7 +279,7 @@ class PrefectForm:
             )
 
     def _close_earlier_forms(self, client: SyncPrefectClient) -> None:
-        """Take answers that came while no process read them, and close forms that are not needed any more."""
+        """Collect answers that no process has read yet, and close forms that are no longer needed."""
         run_id = self._pending.planned.run.id
         same = FlowRunFilter(name=FlowRunFilterName(any_=[f"approval of {run_id}"]))
         for each in client.read_flow_runs(flow_run_filter=same):
@@ -298,7 +299,7 @@ class PrefectForm:
 
 
 def _read_form_answer(client: SyncPrefectClient, of: UUID, key: str) -> ApprovalAnswer | None:
-    """Return what somebody put into the form; None when it was resumed without it."""
+    """Return the answer in the form; None if the flow run was resumed without the form."""
     try:
         value = orjson.loads(client.read_flow_run_input(flow_run_id=of, key=key))
         form = ApprovalForm.model_validate(value)

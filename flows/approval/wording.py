@@ -1,4 +1,4 @@
-"""Sentences about approvals: who decided, what, and when. Pure."""
+"""Sentences about approvals: who decided what, and when. Pure."""
 
 from datetime import datetime
 
@@ -8,13 +8,13 @@ from tasks.rules.calendar.time_format import format_time_with_zone
 
 
 def format_person(who: str, login: str = "") -> str:
-    """Return how a person stands in the records. Pure."""
+    """Return a person's name for the records. Pure."""
     who, login = who.strip(), login.strip()
     return f"{who} (login {login})" if who and login and login != who else who or login
 
 
 def describe_approval(approval: Approval, zone: str) -> str:
-    """Return what was decided in a sentence, for reports. Pure."""
+    """Return a decision in one sentence, for reports. Pure."""
     remark = f": {approval.remark}" if approval.remark else ""
     when = format_moment(approval.decided_at or approval.expires_at, zone)
     match approval.decision:
@@ -28,6 +28,6 @@ def describe_approval(approval: Approval, zone: str) -> str:
 
 
 def format_moment(at: datetime, zone: str) -> str:
-    """Return a moment as people read it: "2026-11-21 02:45 CET". Pure."""
+    """Return a time as text: "2026-11-21 02:45 CET". Pure."""
     local = at.replace(microsecond=0).astimezone(load_zone_or_utc(zone))
     return f"{local:%Y-%m-%d} {format_time_with_zone(local)}"

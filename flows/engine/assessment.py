@@ -1,4 +1,4 @@
-"""Assess and plan for all machines of a run, before its first wave."""
+"""Assess and plan all machines of a run, before its first wave."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from tasks.steps.pipeline import run_steps
 
 
 def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
-    """Ask all machines, so many at once. The runner tries machines that don't answer again, if it does so at all."""
+    """Assess all machines in parallel. The runner retries machines that don't answer, if it supports retries."""
     run_concurrently(contexts, at_once, lambda work: run_steps(work, runner.run_step, last=Step.ASSESS), stop_token)
 
 
 def assess_machines_once(
     contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken, budget: FailureBudget
 ) -> None:
-    """Ask all machines, each once: those that answer don't wait while the others are tried again.
+    """Assess all machines once, so that machines that answer don't wait for retries of the others.
 
-    When so many don't answer that nothing would be begun, those are tried again at once.
+    If too many machines don't answer for the run to begin, those machines are tried again at once.
     """
     for work in contexts:
         work.is_retry_disabled = True
@@ -37,5 +37,5 @@ def assess_machines_once(
 
 
 def may_retry_assessment(context: MachineContext) -> bool:
-    """Whether a machine has no plan, and asking it again may go better."""
+    """Return whether a machine has no plan, and a new assessment may succeed."""
     return context.state.plan is None and context.state.error is not None and context.state.error.transient

@@ -1,4 +1,4 @@
-"""The failures of one run so far, against its failure budget. Many threads add to it and ask it."""
+"""The failures of a run, compared with its failure budget. Safe for use by many threads."""
 
 import functools
 import threading
@@ -20,11 +20,11 @@ from tasks.rules.runs.failure_budget import (
 
 
 class FailureCounter:
-    """Counts what became of a run's machines, and says when no further machine may be begun.
+    """Counts the outcomes of a run's machines, and decides when no further machine may begin.
 
     Args:
-        budget: what is allowed.
-        only_downloads: whether the run downloads updates and installs none.
+        budget: the failure budget.
+        only_downloads: whether the run only downloads updates.
     """
 
     def __init__(self, budget: FailureBudget, *, only_downloads: bool = False) -> None:
@@ -44,8 +44,8 @@ class FailureCounter:
 
         Args:
             order: all waves of the run.
-            outcomes: of machines that an earlier process has finished.
-            unreachable: names of machines that could not be reached when they were assessed.
+            outcomes: the outcomes of machines that an earlier process has finished.
+            unreachable: names of machines that could not be reached during the assessment.
         """
         waves = list(order)
         with self._lock:
@@ -55,14 +55,14 @@ class FailureCounter:
             self._run_counts = Counter(self._verdicts.values())
 
     def start_wave(self, wave: Wave) -> None:
-        """A wave begins: its machines are counted for themselves too."""
+        """Begin a wave: its machines are also counted separately."""
         with self._lock:
             self._wave, self._wave_machines = wave, frozenset(wave.machines)
             self._wave_counts = Counter(self._verdicts[name] for name in wave.machines if name in self._verdicts)
             self._check_budget()
 
     def end_wave(self) -> None:
-        """The wave is over. A canary wave has to have shown something."""
+        """End the wave. After a canary wave, check that it has tested anything."""
         with self._lock:
             if self._wave.canary and not self._stop_reason:
                 self._stop_reason = check_canary_wave(
@@ -70,7 +70,7 @@ class FailureCounter:
                 )
 
     def add_outcome(self, outcome: Outcome) -> None:
-        """Count what became of a machine of the current wave."""
+        """Count the outcome of a machine of the current wave."""
         with self._lock:
             name, verdict = outcome.machine, self._find_verdict(outcome)
             before = self._verdicts.get(name)
@@ -85,14 +85,14 @@ class FailureCounter:
 
     @property
     def stop_reason(self) -> str:
-        """Why no further machine may be begun, or ""."""
+        """Why no further machine may begin, or ""."""
         with self._lock:
             return self._stop_reason or check_unreachable(
                 self._budget, OutcomeTally(self._machine_count, self._run_counts)
             )
 
     def _check_budget(self) -> None:
-        """A failure stays one, so what failures have stopped stays so. An unreachable machine may answer later."""
+        """Check the failures. Their stop reason is final. Machines that are unreachable may answer later."""
         if not self._stop_reason:
             run, here = (
                 OutcomeTally(self._machine_count, self._run_counts),
@@ -103,7 +103,7 @@ class FailureCounter:
 
 
 def build_failure_counter(request: PatchRequest | AssessRequest) -> FailureCounter:
-    """Return the counter for a request. An assessment has no failure budget: it never stops for failures."""
+    """Return the counter for a request. An assessment has no failure budget, so failures never stop it."""
     if isinstance(request, AssessRequest):
         return FailureCounter(FailureBudget())
     return FailureCounter(request.to_wave_policy().budget, only_downloads=request.download_only)

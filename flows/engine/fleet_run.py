@@ -1,4 +1,4 @@
-"""How a fleet moves: scope, assess, select, budget, waves, machines, report. The one engine; it knows no Prefect."""
+"""The engine of a run: scope, assess, select, budget, waves, machines, report. It does not depend on Prefect."""
 
 import logging
 from collections.abc import Sequence
@@ -42,16 +42,16 @@ logger = logging.getLogger(__name__)
 
 
 class FleetRun:
-    """One run over a fleet.
+    """One run on the machines of a scope.
 
     Args:
-        request: what was asked for.
-        ports: the way out.
-        runner: how the work is spread.
-        run_id: of the run; a new one by default.
-        flow_run_id: Prefect's id of it, for people who look there.
-        started_by: who asked, for the records.
-        resume_state: what an earlier process of the same run has left; the run goes on from there, in its own window.
+        request: the request of the run.
+        ports: the connections to the outside.
+        runner: executes steps and waves.
+        run_id: the id of the run; a new one by default.
+        flow_run_id: Prefect's id of the flow run, for a look-up in Prefect.
+        started_by: who started the run, for the records.
+        resume_state: the state that an earlier process of the same run left. The run resumes from it in its own window.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class FleetRun:
                 started_at=earlier_run.started_at,
                 window=earlier_run.window,
                 started_by=earlier_run.started_by,
-                flow_run_id=earlier_run.flow_run_id
-                or flow_run_id,  # the first: when Prefect retries that one, it is known
+                # The first one: Prefect's retry of that flow run finds the run by it.
+                flow_run_id=earlier_run.flow_run_id or flow_run_id,
             )
         self._run_context = RunContext(
             run=self._run_info,
@@ -126,15 +126,15 @@ class FleetRun:
         return self._run_info.id
 
     def execute(self) -> RunReport:
-        """Do what was asked and return the whole report. What goes wrong on a machine never raises.
+        """Execute the request and return the complete report. Errors of single machines never raise.
 
-        When the records fail half-way, nothing more is begun, what runs is seen to its end, the report is published,
-        and only then it raises.
+        If the records fail during the run, nothing more begins. The run waits for what is already running, publishes
+        the report, and then raises.
 
         Raises:
-            InventoryError: the scope or the inventory can't be used; nothing was asked of any machine.
-            RequestError: the waves can't be made; nothing was asked of any machine.
-            RecordsError: history can't be kept, so nothing more was begun.
+            InventoryError: the scope or the inventory is not usable; no machine was contacted.
+            RequestError: the waves can't be built; no machine was contacted.
+            RecordsError: the records are not usable, so nothing more has begun.
         """
         machines = Scope.parse(self._request.scope).select_machines(self._ports.inventory)
         self._ports.records.save(self._run_info)
@@ -196,11 +196,12 @@ class FleetRun:
         if request.dry_run:
             return self._finish_report((*map(build_dry_run_outcome, self._contexts), *refused_outcomes))
         if self._ports.stop_token.is_suspended and not (self._resume_state is not None and self._resume_state.waves):
-            self._contexts, self._waves = [], ()  # what was planned is of no use: whoever goes on asks all machines
+            # Drop the plans: the process that resumes the run assesses all machines again.
+            self._contexts, self._waves = [], ()
             return self._suspend_run(len(allowed_machines))
         for outcome in refused_outcomes:
             self._save(outcome)
-        self._save(self._build_report(()))  # what may be resumed, before anything is done
+        self._save(self._build_report(()))  # saved before any change, so that the run can be resumed
         refusal = self._start_or_refuse()
         sequence = WaveSequence(
             self._ports,
@@ -222,7 +223,7 @@ class FleetRun:
         return self._finish_report((*self._outcomes, *left))
 
     def _suspend_run(self, left_open: int) -> RunReport:
-        """Leave the run open, for whoever goes on with it in its window."""
+        """Leave the run open, so that it can be resumed in its window."""
         stop_token, until = self._ports.stop_token, self._run_context.window.end
         left = f"{format_count(left_open, 'machine')} not begun"
         how = f"resumed until {until:%Y-%m-%d %H:%M} UTC, it goes on: fleetpatch resume {self.run_id}"
@@ -240,23 +241,21 @@ class FleetRun:
         return finished
 
     def _start_or_refuse(self) -> str:
-        """Let people know, ask whether the run may go on, and open it; return why nothing may be begun, or ""."""
+        """Notify, wait for approval, and start the run. Return why nothing may begin, or ""."""
         self._lifecycle.notify_planned()
         decision = self._lifecycle.await_approval()
         for work in self._contexts:
             if work.name in decision.plans and not work.state.was_started:
                 work.state = replace(work.state, plan=decision.plans[work.name])
         if decision.plans or decision.notes:
-            self._save(self._build_report(()))  # whoever takes the run up does only what was agreed to
+            self._save(self._build_report(()))  # so a process that resumes the run does only what was approved
         refusal = decision.refusal or self._lifecycle.start_run()
         if refusal and any(is_under_way(work) for work in self._contexts):
-            self._ports.stop_token.request_stop(
-                refusal
-            )  # what an earlier process has begun is seen to its end, and no more
+            self._ports.stop_token.request_stop(refusal)  # complete what an earlier process has begun, and no more
         return refusal
 
     def _restore_machines(self, resume_state: ResumeState) -> tuple[dict[str, MachineContext], list[Outcome]]:
-        """Return the machines that are not done yet, as far as they had come, and the outcomes of the others."""
+        """Return the unfinished machines in their recorded state, and the outcomes of the finished ones."""
         done = list(resume_state.outcomes)
         hooks = self._run_context.options.hooks
         finished = {outcome.machine for outcome in done}
@@ -284,10 +283,11 @@ class FleetRun:
         return contexts, done
 
     def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:
-        """Assess (and plan for) all machines.
+        """Assess all machines, and plan them.
 
-        Once the window is open, no machine waits for those that don't answer: they are tried again in their own wave.
-        The run waits for them when that costs no time of the window, and when a person has to approve the whole plan.
+        If the window is open, no machine waits for machines that don't answer: those are tried again in their own wave.
+        The run waits for them only before the window opens, in a dry run, or if a person must approve the complete
+        plan.
         """
         contexts = [
             MachineContext(self._run_context, self._connect(machine), MachineState(machine)) for machine in machines
@@ -302,14 +302,14 @@ class FleetRun:
         return contexts
 
     def _connect(self, machine: Machine) -> Transport:
-        """Return the way to a machine; one that can't even be tried costs that machine its run, not the fleet."""
+        """Return the connection to a machine. If none can be tried, only this machine fails."""
         try:
             return self._ports.connect(machine)
         except FleetpatchError as error:
             return UnavailableTransport(error)
 
     def _record_outcome(self, context: MachineContext) -> Outcome:
-        """Return a machine's outcome and keep it; a fault of ours in making it costs one machine, not the fleet."""
+        """Save and return a machine's outcome. An internal error fails only this machine."""
         try:
             return report(context)
         except RecordsError as error:
@@ -323,9 +323,9 @@ class FleetRun:
             return outcome
 
     def _save_late_plan(self, context: MachineContext) -> None:
-        """Store a plan that was made after all others: a process that resumes the run must not make another one."""
+        """Save a plan that was made after all others. A process that resumes the run must not make a new one."""
         own = context.state.assessment
-        with self._plan_lock:  # the last one that writes has all plans
+        with self._plan_lock:  # so that the last report that is saved has all plans
             self._save(replace(self._build_report(()), assessments=() if own is None else (own,)))
 
     def _save(self, item: Outcome | RunReport | RunInfo) -> None:
@@ -335,7 +335,7 @@ class FleetRun:
             self._stop_on_records_error(error)
 
     def _stop_on_records_error(self, error: RecordsError) -> None:
-        """History can't be kept: begin nothing more, and raise that in the end."""
+        """Stop the run because the records failed. The error is raised at its end."""
         self._records_error = self._records_error or error
         self._ports.stop_token.request_stop(f"the records failed: {error.message}")
 
@@ -347,7 +347,7 @@ class FleetRun:
             determine_run_state(outcomes), self._lifecycle.results, stopped=self._ports.stop_token.is_stopping
         )
         if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED:
-            state = OperationState.SUCCEEDED  # that nothing was begun is what a plan is for
+            state = OperationState.SUCCEEDED  # a plan is not supposed to begin anything
         self._end_run(state, self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else "")
         finished = self._build_report(outcomes)
         self._save(finished)
@@ -357,7 +357,7 @@ class FleetRun:
         return finished
 
     def _build_interim_report(self, machine: str = "") -> RunReport:
-        """Return the report as far as the run has come; of a machine, whose turn is not over, it has that one alone."""
+        """Return the report so far. With a machine, return the part of this unfinished machine only."""
         for context in self._contexts if machine else ():
             if context.name == machine:
                 return build_machine_report(context, self._waves, self._lifecycle.results)

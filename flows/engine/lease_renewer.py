@@ -1,4 +1,4 @@
-"""Keep a run's lease while the run goes on, and pass a request to stop on to it."""
+"""Renew the run lease while the run executes, and pass stop requests to it."""
 
 import logging
 import os
@@ -15,29 +15,31 @@ from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 60.0  # how long a run counts as carried after its process was last heard of
-RENEW_SECONDS = 5.0  # so that a request to stop is heard soon
+LEASE_SECONDS = 60.0  # how long a lease is valid after its last renewal
+RENEW_SECONDS = 5.0  # short, so that the run sees a stop request soon
 STOPPING_LEASE_SECONDS = 15.0
-"""How long a lease lasts once its run is stopping: it begins nothing more, so whoever settles it may come sooner."""
+"""How long a lease is valid while its run stops. The run begins nothing more, so another process may finalize it
+sooner.
+"""
 
 
 def build_holder(user: str) -> LeaseHolder:
-    """Return who this process is, as the holder of one attempt at a run."""
+    """Return this process as the holder of a lease, for one attempt."""
     return LeaseHolder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user)
 
 
 class LeaseRenewer:
-    """Holds a run's lease within a ``with`` block, and renews it in a thread of its own.
+    """Holds a run lease inside a ``with`` block, and renews it in a separate thread.
 
-    A run whose lease was taken over by somebody else begins nothing more. A lease that can't be renewed because the
-    records are away is no reason to stop: whoever wanted to take the run over can't reach them either, and the run
-    holds by itself before its next act.
+    If another process has taken the lease, the run begins nothing more. If the lease can't be renewed because the
+    records are unavailable, the run does not stop: no other process can reach the records and take the lease. The run
+    waits before its next change anyway.
 
     Args:
-        leases: where it is kept.
-        run_id: of the run.
-        stop_token: of the run, told when it should stop.
-        holder: who carries the run.
+        leases: the store of leases.
+        run_id: the id of the run.
+        stop_token: the run's stop token.
+        holder: the holder of the lease.
     """
 
     def __init__(self, leases: Leases, run_id: str, stop_token: StopToken, holder: LeaseHolder) -> None:
@@ -52,10 +54,10 @@ class LeaseRenewer:
         self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the lease, and hear at once of a request to stop that stands since before.
+        """Take the lease, and read an earlier stop request.
 
         Raises:
-            LeaseHeld: somebody else carries this run.
+            LeaseHeld: another process executes this run.
             RecordsError: the records can't be reached.
         """
         asked = time.monotonic()
@@ -67,9 +69,9 @@ class LeaseRenewer:
         return self
 
     def still_holds_lease(self) -> bool:
-        """Whether the run is still this process' to carry out; asks when it was not heard for as long as a lease lasts.
+        """Return whether this process holds the lease. Renew it first if its last renewal is too old.
 
-        A process that was stopped and goes on after its lease was over does not know yet that somebody took the run.
+        A process that was paused past the end of its lease does not know yet whether another process has taken it.
         """
         if not self._lost.is_set() and time.monotonic() - self._renewed_at > self._lease_seconds:
             self._renew()
@@ -78,7 +80,7 @@ class LeaseRenewer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give it back; one that can't be given back ends by itself."""
+        """Release the lease. If that fails, the lease expires."""
         self._stop_event.set()
         self._thread.join()
         try:
@@ -92,7 +94,7 @@ class LeaseRenewer:
 
     def _renew(self) -> None:
         lasts = STOPPING_LEASE_SECONDS if self._stop_token.is_stopping else LEASE_SECONDS
-        asked = time.monotonic()  # not when the answer is read: a process may be stopped in between
+        asked = time.monotonic()  # before the call, because the process may be paused before it reads the answer
         try:
             renewal = self._leases.renew(self._run_id, self._holder, lasts)
         except RecordsError as error:

@@ -1,4 +1,4 @@
-"""Many machines side by side, each in a thread."""
+"""Execute a function for many machines in parallel threads."""
 
 import contextvars
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ T = TypeVar("T")
 def run_concurrently(
     contexts: Sequence[MachineContext], at_once: int, body: Callable[[MachineContext], T], stop_token: StopToken
 ) -> list[T]:
-    """Call the body for each machine, so many at once, each in a copy of this context: Prefect's run is there.
+    """Call the body for each machine in parallel, each in a copy of this context, which holds Prefect's flow run.
 
-    When a body raises, the run is asked to stop, the other bodies are waited for, and the error is raised.
+    If a body raises, ask the run to stop, wait for the other bodies, and raise the error.
     """
     if not contexts:
         return []
@@ -24,6 +24,6 @@ def run_concurrently(
         futures = [pool.submit(contextvars.copy_context().run, body, work) for work in contexts]
         try:
             return [future.result() for future in futures]
-        except BaseException as error:  # leaving the pool waits for the others: they begin nothing new
+        except BaseException as error:  # the exit of the pool waits for the others; they begin nothing new
             stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             raise

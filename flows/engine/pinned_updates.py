@@ -1,4 +1,4 @@
-"""A frozen set: what one run has tested is what the next may install. Finds it in the records."""
+"""Pinned updates: a run installs only what an earlier run has tested. Find them in the records."""
 
 from collections.abc import Callable
 
@@ -11,24 +11,24 @@ from tasks.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 
 LAST_RUN_PREFIX = "last:"
 MAX_RUNS_SEARCHED = 1000
-"""Among so many of the newest runs the last one of a configuration is looked for."""
+"""How many of the newest runs are searched for the last run of a configuration."""
 
 
 def resolve_pinned_updates(
     request: PatchRequest | AssessRequest, find_updates: Callable[[str], PinnedUpdates], *, has_plans: bool = False
 ) -> tuple[PatchRequest | AssessRequest, PinnedUpdates | None]:
-    """Return the request with the run named whose updates are to be taken over, and what that run has installed.
+    """Return the request with the id of the run whose updates are pinned, and the updates of that run.
 
-    ``last:…`` becomes that run's id, so that whoever resumes the run means the same one.
+    ``last:…`` is replaced by that run's id, so that a resumed run uses the same one.
 
     Args:
-        request: what is asked for.
-        find_updates: looks a run up.
-        has_plans: the plans stand already. A run that can't be found any more must not keep others from finishing then:
-            nothing is chosen anew.
+        request: the request.
+        find_updates: finds the updates of a run.
+        has_plans: whether the run already has plans. Then nothing is selected again, and a pinned run that no longer
+            exists does not prevent the run from finishing.
 
     Raises:
-        RequestError: there is no such run, or nothing can be taken over from it.
+        RequestError: the pinned run does not exist, or it has no updates to pin.
         RecordsError: the records can't be read.
     """
     if not isinstance(request, PatchRequest) or not request.updates.as_in_run:
@@ -44,15 +44,15 @@ def resolve_pinned_updates(
 
 
 def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
-    """Return what an earlier run has installed somewhere; what it chose, when it was only a plan.
+    """Return the updates that an earlier run has installed on any machine, or has selected if it was only a plan.
 
     Args:
         history: the records.
-        run_name: the run's id, a beginning of it that no other run has, or ``last:CONFIGURATION``: the newest run of
-            that configuration which is over and began anything.
+        run_name: the run's id, a unique prefix of it, or ``last:CONFIGURATION``: the newest run of that configuration
+            that is over and began anything.
 
     Raises:
-        RequestError: there is no such run, it has not come to its end, or it only assessed machines.
+        RequestError: the run does not exist, is not over, or only assessed machines.
         RecordsError: the records can't be read.
     """
     run = (

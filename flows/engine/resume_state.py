@@ -1,4 +1,4 @@
-"""What an earlier process of a run has left behind, for the one that takes it up again."""
+"""The state that an earlier process of a run left, for the process that resumes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from tasks.states import UNFINISHED_RUN_STATES
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """A run as far as it had come.
+    """The state of a run that is resumed.
 
     Attributes:
-        waves: empty when it did not come to them: nothing was changed then, and it begins anew.
-        plans: by machine.
-        assessments: by machine, those that the plans were made from.
-        outcomes: of machines that are done.
-        journal: by machine, oldest first.
+        waves: empty if the run had no waves yet: then nothing was changed, and it begins again.
+        plans: the plans by machine.
+        assessments: by machine, the assessments behind the plans.
+        outcomes: the outcomes of finished machines.
+        journal: the entries by machine, the oldest first.
     """
 
     run: RunInfo
@@ -32,10 +32,10 @@ class ResumeState:
 
 
 def require_resumable(run: RunInfo) -> RunInfo:
-    """Return a run that may be taken up.
+    """Return the run if it can be resumed.
 
     Raises:
-        RequestError: it may not, and why.
+        RequestError: it can't, with the reason.
     """
     if not run.may_change_machines:
         raise RequestError(f"run {run.id} only looked at machines", hint="There is nothing to resume; start it again.")
@@ -47,15 +47,15 @@ def require_resumable(run: RunInfo) -> RunInfo:
 
 
 def read_resume_state(history: History, run_id: str) -> ResumeState:
-    """Return what is known of a run that is to be taken up again.
+    """Return the recorded state of a run that is to be resumed.
 
     Args:
         history: the records.
-        run_id: its id, or a beginning of it that no other run has.
+        run_id: the run's id, or a unique prefix of it.
 
     Raises:
-        RecordsError: there is no such run, or it can't be read.
-        RequestError: it is over, or it never changed anything.
+        RecordsError: the run does not exist, or it can't be read.
+        RequestError: the run is over, or it only read machines.
     """
     report = history.read_report(run_id)
     run = report.run
@@ -78,7 +78,7 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
 
 
 def parse_recorded_request(run: RunInfo) -> PatchRequest:
-    """Return what a recorded run was asked to do.
+    """Return the request of a recorded run.
 
     Raises:
         RequestError: this version can't read it.

@@ -1,4 +1,4 @@
-"""Records that a run relies on: it waits for a database that is away, and is silent once the run is somebody else's."""
+"""Records that wait while the database is unavailable, and that refuse to write once the run lease is lost."""
 
 import functools
 from collections.abc import Callable
@@ -18,18 +18,18 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 2.0
 MIN_RETRY_TIME = timedelta(seconds=60)
-"""How long a database may be away when the window is over: outcomes are still worth a minute's wait."""
+"""How long to wait for the database after the window is over. Outcomes must still be recorded."""
 
 
 class RetryingRecords:
-    """Records behind a run: what is about to be done waits until it can be stored, for as long as the window lasts.
+    """Records of a run. A change waits until its journal entry is stored, at most until the window's end.
 
     Args:
-        inner: where runs are remembered.
-        clock: of the run.
+        inner: the records.
+        clock: the clock of the run.
         until: the end of the run's window.
-        listener: told when the run holds, and when it goes on.
-        still_holds_lease: says whether the run is still this process' to carry out.
+        listener: gets a message when the run waits, and when it continues.
+        still_holds_lease: returns whether this process still holds the run lease.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class RetryingRecords:
         def append_entry() -> None:
             self._require_lease()
             self._inner.append_entry(entry)
-            self._require_lease()  # the act comes next, and storing may have taken longer than the lease lasts
+            self._require_lease()  # the change comes next, and storing may have taken longer than the lease is valid
 
         self._retry_while_unavailable(append_entry)
 
@@ -71,10 +71,9 @@ class RetryingRecords:
         self._retry_while_unavailable(save_item)
 
     def read_measure(self, machine: str, measure: str) -> float | None:
-        """See Records. Asked once a run: it must not change in its midst.
+        """See Records. The value is read once in a run, because it must not change during the run.
 
-        How long the machine's reboots take is waited for: a window that is to hold one depends on it. Other measures
-        have defaults that do no harm.
+        Only the reboot time is waited for, because the reboot reserve depends on it. Other measures have safe defaults.
         """
         key = machine, measure
         if key in self._cached_measures:
@@ -93,7 +92,7 @@ class RetryingRecords:
         return RetryingRecords(inner, self._clock, self._until, self._listener, self._still_holds_lease)
 
     def _require_lease(self) -> None:
-        """Asked before each try: while the records were away the lease may have ended, and somebody have taken it."""
+        """Check the lease before each try: while the records were unavailable, another process may have taken it."""
         if not self._still_holds_lease():
             raise build_lease_lost_error()
 

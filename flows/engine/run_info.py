@@ -11,12 +11,12 @@ from tasks.states import OperationState
 
 
 def build_run_id(now: datetime) -> str:
-    """Return an id that sorts by time and that nobody else takes."""
+    """Return a new unique id that sorts by time."""
     return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def find_run_kind(request: PatchRequest | AssessRequest) -> str:
-    """Return the kind of the run that a request asks for: assess, plan, stage or patch. Pure."""
+    """Return the kind of the run: assess, plan, stage or patch. Pure."""
     if isinstance(request, AssessRequest):
         return "assess"
     if request.dry_run:
@@ -25,7 +25,7 @@ def find_run_kind(request: PatchRequest | AssessRequest) -> str:
 
 
 def build_window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
-    """Return the window that a request asks for; None when it only looks at machines."""
+    """Return the window of a request; None if it only reads machines."""
     if isinstance(request, AssessRequest):
         return None
     return open_window(request.window.start, request.window.minutes, request.window.zone, now)
@@ -34,7 +34,7 @@ def build_window(request: PatchRequest | AssessRequest, now: datetime) -> Window
 def build_unstarted_run(
     request: PatchRequest, window: Window, run_id: str, reason: str, now: datetime, started_by: str, flow_run_id: str
 ) -> RunInfo:
-    """Return the record of a run that did not begin, with the reason, the moment, who wanted it, and Prefect's id."""
+    """Return the record of a run that did not begin, with the reason."""
     return RunInfo(
         id=run_id,
         kind="patch",

@@ -1,4 +1,4 @@
-"""What surrounds a run's machines: who is told, who has to agree, what its owner runs before and after."""
+"""Everything of a run around its machines: notifications, approval, freezes, and hooks."""
 
 import functools
 import logging
@@ -25,34 +25,34 @@ from tasks.steps.report import build_outcome
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0  # how often a waiting run looks whether it was asked to stop
-RUN_SUBJECT = "run"  # the subject of a run's own hooks
+POLL_SECONDS = 1.0  # how often a waiting run checks its stop token
+RUN_SUBJECT = "run"  # the subject of the run's own hooks
 
 
 def build_wave_subject(wave: Wave) -> str:
-    """Return what a wave is called in its hooks' results."""
+    """Return the subject of a wave's hooks."""
     return f"wave {wave.number}"
 
 
 def _was_wave_started(resume_state: ResumeState, wave: Wave) -> bool:
-    """Whether a machine of a wave was begun with; that somebody lifted its lock is nothing that the run did."""
+    """Return whether a machine of a wave has begun. An unlock by a person does not count."""
     return any(entry.act != UNLOCK_ACT for name in wave.machines for entry in resume_state.journal.get(name, ()))
 
 
 class RunLifecycle:
-    """What surrounds the machines of one run. Nothing of it raises for what others do wrong.
+    """Everything of one run around its machines. Errors of hooks, notifications and the approval do not raise.
 
     Args:
-        ports: the way out.
-        run_context: of the run.
-        request: what was asked for.
-        resume_state: what an earlier process of the run has left.
-        build_report: gives the run's report as far as it has come.
-        stop_on_records_error: told that the records failed.
+        ports: the connections to the outside.
+        run_context: the context of the run.
+        request: the request of the run.
+        resume_state: the state that an earlier process of the run left.
+        build_report: returns the run's report so far.
+        stop_on_records_error: is called if the records fail.
 
     Attributes:
-        results: what came of the hooks of the run and its waves, and what an earlier process has of all others.
-        notes: for the report: who agreed to what.
+        results: the results of hooks of the run and its waves, and all hook results of an earlier process.
+        notes: who approved what, for the report.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class RunLifecycle:
         self.notes: tuple[str, ...] = ()
 
     def restore_hook_results(self) -> None:
-        """Take in what an earlier process of the run has left of its hooks.
+        """Restore the hook results of an earlier process of the run.
 
         Raises:
-            RecordsError: the journal can't be understood.
+            RecordsError: the journal can't be parsed.
         """
         if self._resume_state is None or not self._hooks:
             return
@@ -99,7 +99,7 @@ class RunLifecycle:
                 self.results += find_recorded_results(hooks, subject, entries)
 
     def notify(self, occasion: NotificationEvent, report: RunReport) -> None:
-        """Tell people, unless the run is somebody else's by now."""
+        """Send a notification, unless another process has the run lease."""
         if self._ports.stop_token.is_lease_lost:
             return
         try:
@@ -108,12 +108,12 @@ class RunLifecycle:
             logger.exception("run %s: the notification that it is %s failed", report.run.id, occasion)
 
     def notify_planned(self) -> None:
-        """Tell people what is going to be done, once."""
+        """Send the notification with the plan, once."""
         if self._resume_state is None or not self._resume_state.waves:
             self.notify(NotificationEvent.PLANNED, self._build_report())
 
     def notify_end(self, report: RunReport, *, failed: bool) -> None:
-        """Tell people how the run has ended; ``failed``: not as its report says, for history could not be kept."""
+        """Send the notification that the run has ended. ``failed``: the records failed, so the report is incomplete."""
         if failed or report.run.state is OperationState.FAILED:
             occasion = NotificationEvent.FAILED
         else:
@@ -122,7 +122,7 @@ class RunLifecycle:
         self.notify(occasion, report)
 
     def await_approval(self) -> GateDecision:
-        """Wait until the run may go on, or may not. A gate that breaks lets nothing through."""
+        """Wait for the decision whether the run may begin. If the gate fails, the run is refused."""
         try:
             decision = self._ports.gate(self._build_report(), self._ports.stop_token)
         except RecordsError as error:
@@ -137,10 +137,10 @@ class RunLifecycle:
         return decision
 
     def start_run(self) -> str:
-        """Run what comes before the run, wait for the window, and return why nothing may be begun, or "".
+        """Run the hooks before the run and wait for the window. Return why nothing may begin, or "".
 
-        With a lead, the hooks have it for themselves, and all of it together; without one they run in the window.
-        Freezes are looked at again: one may have been declared while the run waited.
+        With a lead, the hooks run before the window opens and share the lead time. Without a lead they run in the
+        window. Freezes are checked again, because one may have been declared while the run waited.
         """
         window, clock = self._run_context.window, self._ports.clock
         if self._lead_time:
@@ -162,35 +162,35 @@ class RunLifecycle:
         return ""
 
     def start_wave(self, wave: Wave) -> str:
-        """Run what comes before a wave; return why neither it nor a later one may begin, or ""."""
+        """Run the hooks before a wave. Return why neither this wave nor a later one may begin, or ""."""
         return self._stop_if_frozen() or self._run_hooks_before(
             HookPoint.BEFORE_WAVE, build_wave_subject(wave), self._run_context.window.end
         )
 
     def finish_wave(self, wave: Wave) -> str:
-        """Run what comes after a wave if its turn came, now or before; return why no later one may begin, or ""."""
+        """Run the hooks after a wave, if it was started now or earlier. Return why no later wave may begin, or ""."""
         if self._resume_state is not None and _was_wave_started(self._resume_state, wave):
             self._started_subjects.add(build_wave_subject(wave))
         return self._run_hooks_after(HookPoint.AFTER_WAVE, build_wave_subject(wave))
 
     def finish_run(self) -> None:
-        """Run what comes after the run, if what comes before it had its turn."""
+        """Run the hooks after the run, if the hooks before it were started."""
         self._run_hooks_after(HookPoint.AFTER_RUN, RUN_SUBJECT)
 
     def describe_failed_hooks(self) -> str:
-        """Return which hooks of the run and its waves failed that must succeed, or ""."""
+        """Return the failures of hooks of the run and its waves that must succeed, or ""."""
         own = [result for result in self.results if result.hook.place not in MACHINE_PLACES]
         return "; ".join(describe_blocking_failure(result) for result in own if is_blocking_failure(result))
 
     def wait_until(self, until: datetime) -> None:
-        """Let time pass until that moment or the window's end, or until the run is asked to stop."""
+        """Wait until the given time, the window's end, or a stop request."""
         clock, stop_token = self._ports.clock, self._ports.stop_token
         until = min(until, self._run_context.window.end)
         while not stop_token.is_stopping and (left := (until - clock.now()).total_seconds()) > 0:
             clock.sleep(min(POLL_SECONDS, left))
 
     def _stop_if_frozen(self) -> str:
-        """Return why a freeze takes the window away by now, and stop the run for it; "" when none does."""
+        """Stop the run if its window touches a freeze now. Return the reason, or ""."""
         stop_token, window = self._ports.stop_token, self._run_context.window
         if not self._checks_freezes or stop_token.is_stopping:
             return ""
@@ -209,12 +209,15 @@ class RunLifecycle:
             self.wait_until(start)
 
     def _find_earlier_subjects(self) -> set[str]:
-        """Return which of the run and its waves an earlier process has run hooks for."""
+        """Return the subjects (the run, its waves) for which an earlier process has run hooks."""
         entries = self._resume_state.journal.get("", ()) if self._resume_state is not None else ()
         return {entry.key.rpartition("/")[2] for entry in entries if entry.act == HOOK_ACT}
 
     def _run_hooks_before(self, place: HookPoint, subject: str, until: datetime) -> str:
-        """Run hooks before something until one stops it. Once the run is asked to stop, its machines say so."""
+        """Run hooks before something until one fails that must succeed. Return its failure, or "".
+
+        If the run was asked to stop, return "": its machines report the reason.
+        """
         stop_token = self._ports.stop_token
         if stop_token.is_stopping:
             return ""
@@ -230,7 +233,7 @@ class RunLifecycle:
         return ""
 
     def _run_hooks_after(self, place: HookPoint, subject: str) -> str:
-        """Run hooks after something: all of them, whatever came of the others."""
+        """Run all hooks after something, even if one of them fails."""
         why: list[str] = []
         for hook in self._find_hooks(place) if subject in self._started_subjects else ():
             if self._ports.stop_token.is_lease_lost:
@@ -268,7 +271,7 @@ def _build_result_key(result: HookResult) -> tuple[HookPoint, str, str]:
 def merge_hook_results(
     run_results: Sequence[HookResult], machine_results: Sequence[HookResult]
 ) -> tuple[HookResult, ...]:
-    """Return each hook's result once, oldest first."""
+    """Return each hook's result once, the oldest first."""
     by_identity = {_build_result_key(result): result for result in (*run_results, *machine_results)}
     return tuple(sorted(by_identity.values(), key=lambda result: result.started_at))
 
@@ -276,7 +279,7 @@ def merge_hook_results(
 def build_machine_report(
     context: MachineContext, order: Sequence[Wave], run_results: Sequence[HookResult]
 ) -> RunReport:
-    """Return the report of one machine whose turn is not over: with its part of its wave, and hooks that concern it."""
+    """Return the report of one unfinished machine, with its part of the wave and the hooks that concern it."""
     name, run = context.name, context.state
     concern = [result for result in run_results if result.subject == name or result.hook.place not in MACHINE_PLACES]
     return RunReport(
@@ -292,7 +295,7 @@ def build_machine_report(
 def build_hook_caller(
     ports: Ports, build_report: Callable[[str], RunReport]
 ) -> Callable[[Hook, str, Deadline], HookResult]:
-    """Return how a hook that is no command on a machine is run in this run."""
+    """Return the function that runs a hook of this run that is not a command on a machine."""
     return functools.partial(_call_hook, ports, build_report)
 
 

@@ -1,7 +1,7 @@
-"""A run that was suspended: what the journal says of it, so that it is gone on with in the same window. No Prefect.
+"""Suspension of a run in the journal, so that the run can be resumed in the same window. No Prefect.
 
-A run that is suspended stops as a cancelled one does, and leaves open what was not begun. The journal has two entries
-for it: before it stops, and after it has stopped. A third one says that somebody went on.
+A suspended run stops like a cancelled one, but leaves open what has not begun. The journal has two entries for it: one
+before the run stops, and one after. A third entry says that the run was resumed.
 """
 
 import logging
@@ -25,13 +25,13 @@ RESUME_ACT: Final = "go on"
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """That a run is suspended.
+    """The suspension of a run.
 
     Attributes:
-        at: when it was asked for, or had stopped.
+        at: when it was requested, or when the run had stopped.
         reason: why.
-        flow_run_id: Prefect's id of the flow run that was suspended; "" without one.
-        is_complete: the run has stopped; otherwise its process died before that.
+        flow_run_id: Prefect's id of the flow run that was suspended; "" if there is none.
+        is_complete: whether the run has stopped; False: its process died before that.
     """
 
     at: datetime
@@ -41,7 +41,7 @@ class Suspension:
 
 
 def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
-    """Return a run's suspension by its journal; None when there is none, or somebody went on since. Pure."""
+    """Return a run's suspension from its journal; None if there is none, or if the run was resumed after it. Pure."""
     last = None
     for entry in entries:
         if not entry.machine and entry.act in {SUSPEND_ACT, RESUME_ACT}:
@@ -53,9 +53,9 @@ def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
 
 
 def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason: str) -> None:
-    """Keep in the records that a run was told to suspend, for whoever comes when this process is ended.
+    """Record that a run was asked to suspend, in case this process is killed.
 
-    Raises nothing: the run itself has heard it already, and notes it once more when it has stopped.
+    Raises nothing. The run itself already has the request, and records it again when it has stopped.
     """
     try:
         with open_records(caller.records_url) as records:
@@ -67,19 +67,19 @@ def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason
 def record_suspension(
     records: Records, run_id: str, mark: JournalMark, now: datetime, reason: str, flow_run_id: str
 ) -> None:
-    """Write down that a run is about to stop, or has stopped, since it was suspended.
+    """Record that a run is about to stop, or has stopped, because it was suspended.
 
     Raises:
-        RecordsError: it can't be stored.
+        RecordsError: the entry can't be stored.
     """
     _append_entry(records, run_id, mark, SUSPEND_ACT, now, {"reason": reason, "flow_run_id": flow_run_id})
 
 
 def record_resumption(records: Records, run_id: str, now: datetime, who: str) -> None:
-    """Write down that somebody goes on with a run that was suspended.
+    """Record that a suspended run was resumed.
 
     Raises:
-        RecordsError: it can't be stored.
+        RecordsError: the entry can't be stored.
     """
     _append_entry(records, run_id, JournalMark.AFTER, RESUME_ACT, now, {"who": who})
 

@@ -1,4 +1,4 @@
-"""The waves of one run, one after the other: who is begun, who is tried again, and who is held back."""
+"""The waves of a run in sequence: which machines begin, which are tried again, and which are skipped."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -24,20 +24,20 @@ UNAPPROVED_REASON = "it could not be reached when the plan was made, so what wou
 
 
 class WaveSequence:
-    """Takes the machines of a run through its waves.
+    """Executes the waves of a run.
 
     Args:
-        ports: the way out.
-        runner: how the work is spread.
-        lifecycle: what surrounds the waves.
-        request: what was asked for.
+        ports: the connections to the outside.
+        runner: executes steps and waves.
+        lifecycle: runs hooks before and after waves.
+        request: the request of the run.
         failure_counter: the run's failures so far.
-        outcomes: of the machines that are done; the others' are added.
-        record_outcome: makes a machine's outcome and keeps it.
-        save_late_plan: stores a plan that was made after all others, before anything is done on its machine.
+        outcomes: the outcomes of finished machines; new outcomes are appended.
+        record_outcome: builds and saves a machine's outcome.
+        save_late_plan: saves a plan that was made after all others, before its machine begins.
 
     Attributes:
-        open_machines: the machines that a suspended run leaves for whoever goes on with it; they have no outcome yet.
+        open_machines: the machines that a suspended run leaves open; they have no outcome yet.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class WaveSequence:
         self.open_machines: set[str] = set()
 
     def run_waves(self, waves: Sequence[Wave], contexts: dict[str, MachineContext], refusal: str) -> None:
-        """Run one wave after the other. Once ``refusal`` says why, no further machine begins."""
+        """Run the waves in sequence. If there is a ``refusal``, no further machine begins."""
         lifecycle = self._lifecycle
         unreachable = [name for name, work in contexts.items() if is_unreachable(work.state.error)]
         self._failure_counter.start_run(waves, self._outcomes, unreachable)
@@ -85,18 +85,18 @@ class WaveSequence:
             if refusal:
                 wave_contexts = self._skip_waiting(wave_contexts, refusal)
             if wave_contexts:
-                rest = replace(wave, machines=tuple(work.name for work in wave_contexts))  # the others are done
+                rest = replace(wave, machines=tuple(work.name for work in wave_contexts))  # the other machines are done
                 self._ports.listener.on_message(f"wave {wave.number} of {len(waves)}: {', '.join(rest.machines)}")
                 self._outcomes += self._runner.run_wave(rest, functools.partial(self._run_wave, wave_contexts))
                 self._is_first = False
             self._failure_counter.end_wave()
             if self.open_machines.intersection(wave.machines):
-                continue  # what comes after a wave comes when all of it is done
+                continue  # the hooks after a wave run when all its machines are done
             closed = lifecycle.finish_wave(wave)
             refusal = refusal or closed
 
     def _run_wave(self, contexts: Sequence[MachineContext]) -> list[Outcome]:
-        """Start the machines of one wave. Those that did not answer yet come last, so that the others don't wait."""
+        """Run the machines of one wave. Machines that have not answered come last, so that the others don't wait."""
         answering_first = sorted(contexts, key=lambda work: work.state.error is not None)
         return run_concurrently(answering_first, self._policy.at_once, self._run_machine, self._ports.stop_token)
 
@@ -111,19 +111,20 @@ class WaveSequence:
         return outcome
 
     def _finish_machine(self, context: MachineContext) -> Outcome:
-        """Return what became of a machine, and keep it, unless the machine is left open."""
+        """Return a machine's outcome. Save it, unless the machine is left open."""
         if not is_left_open(context):
             return self._record_outcome(context)
         try:
-            save_checkpoint(context, Step.PRECHECK)  # its claim is given back: who goes on asks its pre-check again
+            # Its machine lock was released: the next process repeats the pre-check.
+            save_checkpoint(context, Step.PRECHECK)
         except RecordsError:
             return self._record_outcome(context)
         self.open_machines.add(context.name)
         return build_outcome(context)
 
     def _plan_late_machine(self, context: MachineContext) -> None:
-        """Assess and plan for a machine that was not there when all others were assessed; it may be now."""
-        left_out = context.state.plan is None and context.state.error is None  # of a run that was resumed
+        """Assess and plan a machine that did not answer in the first assessment. It may answer now."""
+        left_out = context.state.plan is None and context.state.error is None  # no assessment in a resumed run
         if not (left_out or may_retry_assessment(context)) or is_under_way(context):
             return
         if self._must_be_approved:
@@ -133,13 +134,14 @@ class WaveSequence:
         if self._ports.stop_token.is_stopping or self._ports.clock.now() >= context.run_context.window.end:
             return
         context.forget_assessment()
-        context.is_retry_disabled = not self._is_first  # in later waves it had time enough since it was asked
+        # No retries in later waves: the machine had enough time since its first assessment.
+        context.is_retry_disabled = not self._is_first
         run_steps(context, self._runner.run_step, last=Step.ASSESS)
         if context.state.plan is not None:
             self._save_late_plan(context)
 
     def _skip_waiting(self, contexts: Sequence[MachineContext], why: str) -> list[MachineContext]:
-        """Let machines go without anything being done to them, and return those that are under way already."""
+        """Skip the machines that have not begun, and return those that have."""
         waiting = [work for work in contexts if not is_under_way(work)]
         if waiting:
             self._ports.listener.on_message(f"not begun: {', '.join(work.name for work in waiting)}: {why}")
@@ -156,13 +158,13 @@ class WaveSequence:
 
 
 def describe_spent_budget(failure_counter: FailureCounter) -> str:
-    """Return that the failure budget is spent, and how, or ""."""
+    """Return how the failure budget is spent, or ""."""
     why = failure_counter.stop_reason
     return f"the failure budget is spent: {why}" if why else ""
 
 
 def is_left_open(context: MachineContext) -> bool:
-    """Whether a suspended run leaves a machine for whoever goes on: nothing was ordered on it, and no hook has run."""
+    """Return whether a suspended run leaves a machine open: nothing has begun on it, and no hook has run for it."""
     run = context.state
     untouched = run.error is None and run.install is None and not run.was_started and not run.hooks
     held = bool(run.halted) and run.halted_as is OperationState.NOT_STARTED
@@ -171,5 +173,5 @@ def is_left_open(context: MachineContext) -> bool:
 
 
 def is_under_way(context: MachineContext) -> bool:
-    """Whether an earlier process of the run may have changed a machine, or have run hooks for it."""
+    """Return whether an earlier process of the run may have changed a machine, or has run hooks for it."""
     return context.state.was_started or context.state.before_hooks_ran

@@ -1,4 +1,4 @@
-"""Hooks before and after runs, waves and machines. The public name: what a Python hook is called with."""
+"""Hooks before and after runs, waves and machines. The public name is the event that a Python hook gets."""
 
 from flows.hooks.event import HookEvent
 

@@ -1,4 +1,4 @@
-"""Hooks that are commands on the controller: words without a shell, in a process group of their own."""
+"""Hooks that are commands on the controller. They run without a shell, in their own process group."""
 
 import os
 import shlex
@@ -18,15 +18,15 @@ from tasks.reporting.export.json_document import render_json_lines
 from tasks.rules.child_environment import build_hook_environment
 
 MAX_OUTPUT_BYTES = 4000
-TERMINATE_GRACE_SECONDS = 5.0  # how long a command and all that it started may take to end after they were told to
+TERMINATE_GRACE_SECONDS = 5.0  # time for a command and its child processes to end after SIGTERM
 GROUP_POLL_SECONDS = 0.05
 
 
 def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str]:
-    """Run a command; return whether it ended with 0, and the end of what it printed.
+    """Run a command. Return whether its exit code is 0, and the end of its output.
 
-    One that takes too long is told to end, with everything that it started and that stayed in its group; what has not
-    ended some seconds later is killed.
+    A command that takes too long gets SIGTERM, and so do all processes of its group. Processes that still live some
+    seconds later are killed.
     """
     with tempfile.TemporaryDirectory(prefix="fleetpatch-hook-") as folder, tempfile.TemporaryFile() as printed:
         report = Path(folder, "report.json")
@@ -68,7 +68,7 @@ def _build_environment(event: HookEvent, report: Path) -> dict[str, str]:
 
 
 def _wait_for_process(child: subprocess.Popen[bytes], hook_deadline: HookDeadline) -> str:
-    """Wait for a command; return why it was ended, or ""."""
+    """Wait for a command. Return why it was ended, or "" if it ended itself."""
     try:
         while child.poll() is None:
             if why := hook_deadline.find_abort_reason():
@@ -81,12 +81,12 @@ def _wait_for_process(child: subprocess.Popen[bytes], hook_deadline: HookDeadlin
 
 
 def _terminate_process_group(child: subprocess.Popen[bytes]) -> None:
-    """End a command and its group, which bears its id: also what goes on in there when the command itself has ended."""
+    """End a command's process group, even if the command itself has ended. The group id is the command's pid."""
     until = time.monotonic() + TERMINATE_GRACE_SECONDS
     os.killpg(child.pid, signal.SIGTERM)
-    with suppress(ProcessLookupError):  # nobody is left
+    with suppress(ProcessLookupError):  # no process is left in the group
         while time.monotonic() < until:
-            child.poll()  # or the command itself stays in its group
+            child.poll()  # reap the command: a zombie keeps the group alive
             os.killpg(child.pid, 0)
             time.sleep(GROUP_POLL_SECONDS)
         os.killpg(child.pid, signal.SIGKILL)

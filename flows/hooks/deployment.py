@@ -1,4 +1,4 @@
-"""Hooks that are Prefect deployments: one run of each, waited for until it ends, cancelled when it takes too long."""
+"""Hooks that are Prefect deployments: start one flow run, wait until it ends, cancel it if it takes too long."""
 
 import logging
 import threading
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0
-CANCEL_TIMEOUT_SECONDS = 10.0  # how long a flow run that is given up may take to be cancelled
+CANCEL_TIMEOUT_SECONDS = 10.0  # time for the cancellation of a flow run that took too long
 HOOK_FLOW_RUN_TAG = "fleetpatch-hook"
 
 
 def run_deployment_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str]:
-    """Run a deployment; return whether its flow run ended Completed, and how it ended.
+    """Run a deployment. Return whether its flow run ended Completed, and how it ended.
 
-    Prefect knows the flow run by the event's id: asked twice, it gives back the one that was begun. So a server that is
-    away for a moment is asked again. A flow run that takes too long is cancelled, and counts as failed: what it would
-    do later could undo what comes after the hook. A flow with a parameter ``event`` is given the event.
+    The event's id is the flow run's idempotency key: a repeated request returns the flow run that already exists. So
+    the call is repeated while the server is unavailable. A flow run that takes too long is cancelled and counts as
+    failed: otherwise it could later undo what comes after the hook. A flow with a parameter ``event`` gets the event.
 
     Raises:
         HookWaitAborted: it took too long.
@@ -38,7 +38,7 @@ def run_deployment_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadlin
     except HookWaitAborted as abort:
         hook_flow_run.stop_waiting.set()
         if hook_deadline.stop_token is not None and hook_deadline.stop_token.is_lease_lost:
-            raise  # whoever took the run over waits for the same flow run
+            raise  # the process that resumes the run waits for the same flow run
         hook_flow_run.must_cancel.set()
         hook_flow_run.finished.wait(CANCEL_TIMEOUT_SECONDS)
         raise HookWaitAborted(
@@ -52,9 +52,9 @@ class _HookFlowRun:
     """One flow run of a deployment.
 
     Attributes:
-        stop_waiting: nobody waits for its end any more.
-        must_cancel: it has to be cancelled.
-        finished: nothing more is done about it.
+        stop_waiting: set if nothing waits for its end any more.
+        must_cancel: set if it must be cancelled.
+        finished: set if its thread has ended.
     """
 
     def __init__(self, deployment_name: str, event: HookEvent) -> None:
@@ -66,7 +66,7 @@ class _HookFlowRun:
 
     @property
     def cancel_result(self) -> str:
-        """What became of a flow run that was given up, or ""."""
+        """The result of the cancellation, or "" if there is no flow run."""
         if not self._label:
             return ""
         return (
@@ -118,7 +118,7 @@ class _HookFlowRun:
         )
 
     def _retry_until_answered(self, ask: Callable[[], T]) -> T:
-        """Ask again while Prefect is away and somebody waits. All that is asked here may be asked twice."""
+        """Call Prefect, and repeat the call while Prefect is unavailable. Every call here may safely be repeated."""
         import httpx  # noqa: PLC0415 - as Prefect
 
         while True:

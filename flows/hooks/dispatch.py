@@ -1,4 +1,4 @@
-"""How each kind of hook is run that is no command on a machine."""
+"""Run hooks that are not commands on a machine, by their kind."""
 
 import logging
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from tasks.steps.context.stop_token import StopToken
 logger = logging.getLogger(__name__)
 
 StopRequestRecorder = Callable[[str, str, str], object]
-"""Stores that a run is to stop: its id, who wants it, and why. Raises RecordsError."""
+"""Records a stop request: the run's id, who requests it, and why. Raises RecordsError."""
 
 
 def build_hook_dispatcher(clock: Clock, stop_token: StopToken, record_stop_request: StopRequestRecorder) -> HookCaller:
-    """Return what runs hooks.
+    """Return the function that runs hooks.
 
     Args:
-        clock: tells the time.
-        stop_token: of the run; a hook before something is given up once the run is asked to stop.
-        record_stop_request: called when an answer cancels the run, so that whoever takes it up stops too.
+        clock: the clock.
+        stop_token: the run's stop token; a hook before something is aborted if the run is asked to stop.
+        record_stop_request: called if an answer cancels the run, so that a process that resumes the run stops too.
     """
 
     def dispatch_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:

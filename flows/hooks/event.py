@@ -1,9 +1,9 @@
-"""What a hook is told: one event, in Python as it is, and as JSON with the names that Azure's maintenance events have.
+"""The event that a hook gets: a Python object, and JSON with the names of Azure's maintenance events.
 
 Azure's ``Microsoft.Maintenance.PreMaintenanceEvent`` and ``PostMaintenanceEvent`` are Event Grid events: ``id``,
 ``eventType``, ``eventTime``, ``subject``, ``dataVersion`` and ``data`` with ``correlationId``,
 ``maintenanceConfigurationId``, ``startDateTime``, ``endDateTime``, ``cancellationCutOffDateTime`` (before only) and
-``status`` (after only). What means the same here is named the same.
+``status`` (after only). Values with the same meaning have the same name here.
 """
 
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ JsonObject = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class HookEvent:
-    """What a hook is told.
+    """The event that a hook gets.
 
     Attributes:
-        id: the same whenever the same turn of the same hook is told of.
-        hook: its name.
-        place: what it stands before or after.
+        id: the same for every call of a hook with the same place and subject in a run.
+        hook: the hook's name.
+        place: where the hook runs, before or after what.
         subject: the machine's name, "wave 2" or "run".
-        machines: names of those that it is about.
-        configuration: the maintenance configuration that the run belongs to, or "".
-        at: when it was told.
-        cancel_until: until when cancelling keeps the run from beginning; only before something.
-        state: how it went so far; only after something.
-        report: the run as it stands; before and after a machine, its part of the run.
+        machines: the names of the affected machines.
+        configuration: the configuration of the run, or "".
+        at: when the event was made.
+        cancel_until: until when a cancellation prevents the start; only before something.
+        state: the state so far; only after something.
+        report: the run so far; before and after a machine only the machine's part.
     """
 
     id: str
@@ -50,7 +50,7 @@ class HookEvent:
     report: RunReport
 
     def as_json(self) -> JsonObject:
-        """Return it as JSON data. Moments are ISO 8601 in UTC."""
+        """Return the event as JSON data. Times are ISO 8601 in UTC."""
         data: JsonObject = {
             "correlationId": self.run_id,
             "maintenanceConfigurationId": self.configuration,
@@ -75,7 +75,7 @@ class HookEvent:
 
 
 def build_event(hook: Hook, report: RunReport, subject: str, deadline: Deadline, now: datetime) -> HookEvent:
-    """Return what a hook is told. Pure."""
+    """Return the event of a hook. Pure."""
     run, before = report.run, hook.place in BEFORE_PLACES
     machine_names = _find_affected_machines(hook.place, report.waves, subject)
     outcomes = [outcome for outcome in report.outcomes if outcome.machine in machine_names]

@@ -1,4 +1,4 @@
-"""Hooks that are Python functions, called in a thread with ``event=``."""
+"""Hooks that are Python functions. They are called in a thread with ``event=``."""
 
 import importlib
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from tasks.model import Hook
 
 
 def run_function_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str]:
-    """Call a function; return whether it neither raised nor returned False, and the text that it returned, if any.
+    """Call a function. Return whether it neither raised nor returned False, and the text that it returned, if any.
 
-    A thread can't be ended: a function that takes too long counts as failed, and goes on until its process ends.
+    A thread can't be killed. A function that takes too long counts as failed, and runs on until the process ends.
 
     Raises:
         HookWaitAborted: it took too long.
@@ -24,11 +24,11 @@ def run_function_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline)
 
 
 def _load_function(target: str) -> Callable[..., object]:
-    """Return the function of that name.
+    """Return the function of a target ``module:name``.
 
     Raises:
-        ImportError: there is no such module, or it can't be loaded.
-        AttributeError: there is no such function in it.
+        ImportError: the module does not exist, or its import failed.
+        AttributeError: the module has no such function.
     """
     module, _, name = target.partition(":")
     found: Callable[..., object] = getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""How long a hook is waited for: until its deadline, and one before something no longer than the run goes on."""
+"""How long to wait for a hook: until its deadline. A hook before something also ends when the run must stop."""
 
 import contextvars
 import threading
@@ -12,22 +12,22 @@ from tasks.steps.context.stop_token import StopToken
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.1  # how often a hook is looked at
+POLL_SECONDS = 0.1  # how often a hook is polled
 
 
 class HookWaitAborted(DeadlineExceeded):
-    """A hook is not waited for any longer."""
+    """The wait for a hook was aborted."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookDeadline:
-    """Says when to stop waiting.
+    """The rule when to stop waiting for a hook.
 
     Attributes:
-        deadline: its deadline.
-        clock: tells the time.
-        stop_token: of the run; None for a hook that puts things back, which a run that stops waits for too.
-        initial_seconds: how long it had at its beginning, for people.
+        deadline: the hook's deadline.
+        clock: the clock.
+        stop_token: the run's stop token; None for a hook that restores something: a run that stops waits for it too.
+        initial_seconds: seconds to the deadline at the start, for messages.
     """
 
     deadline: Deadline
@@ -37,17 +37,17 @@ class HookDeadline:
 
     @property
     def remaining_seconds(self) -> float:
-        """Seconds that are left; never negative."""
+        """Seconds to the deadline; never negative."""
         return max(0.0, self.deadline.remaining_seconds(self.clock))
 
     def find_abort_reason(self) -> str:
-        """Return why it is waited no longer, or ""."""
+        """Return why the wait must end, or ""."""
         if self.stop_token is not None and self.stop_token.is_stopping:
             return f"given up, for the run was asked to stop: {self.stop_token.reason}"
         return f"it took longer than {self.initial_seconds:.0f} s" if self.deadline.has_passed(self.clock) else ""
 
     def sleep_until_next_poll(self) -> None:
-        """Let a moment pass."""
+        """Sleep until the next poll."""
         self.clock.sleep(min(POLL_SECONDS, self.remaining_seconds))
 
 
@@ -59,13 +59,13 @@ class _ThreadResult(Generic[T]):
 
 
 def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
-    """Call something in a thread of its own and return what it returns, for as long as there is patience.
+    """Call a function in its own thread and return its result, unless the wait is aborted.
 
-    A thread can't be ended: what is given up goes on by itself, unheard.
+    A thread can't be killed. After an abort it runs on, and its result is ignored.
 
     Raises:
-        HookWaitAborted: it was not over in time, or the run was asked to stop.
-        Exception: whatever the body raised.
+        HookWaitAborted: it took too long, or the run was asked to stop.
+        Exception: any exception of the body.
     """
     thread_result: _ThreadResult[T] = _ThreadResult()
     context = contextvars.copy_context()
@@ -85,7 +85,7 @@ def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
         hook_deadline.sleep_until_next_poll()
     if isinstance(thread_result.error, Exception):
         raise thread_result.error
-    if thread_result.error is not None:  # SystemExit of an owner's function ends its thread, not the run
+    if thread_result.error is not None:  # SystemExit in a user's function ends its thread, not the run
         raise RuntimeError(
             f"it ended with {type(thread_result.error).__name__}: {thread_result.error}"
         ) from thread_result.error

@@ -1,4 +1,4 @@
-"""Hooks that are HTTP calls: one POST of JSON. Redirects are not followed, and nothing is sent twice."""
+"""Hooks that are HTTP calls: one POST of JSON. No redirects, and no repeat of a request that was delivered."""
 
 import errno
 import http.client
@@ -14,13 +14,13 @@ from tasks.model import Hook
 from tasks.steps.machine.http_client import build_http_request, describe_http_error
 
 MAX_RESPONSE_BYTES = 64 * 1024
-MAX_MESSAGE_CHARACTERS = 300  # characters of an answer that are kept for people
+MAX_MESSAGE_CHARACTERS = 300  # characters of an answer that are kept for messages
 RETRY_PAUSE_SECONDS = 1.0
 _UNREACHABLE_ERRNOS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN})
 
 
 class _NoRedirectHandler(HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:  # None: it stays an error
+    def redirect_request(self, *_: object) -> None:  # None: a redirect stays an error
         return None
 
 
@@ -28,17 +28,17 @@ _NO_REDIRECT_OPENER = build_opener(_NoRedirectHandler)
 
 
 def run_http_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str, str]:
-    """Post the event; return whether the answer was good (2xx), what was said, and why the run is to be cancelled.
+    """Post the event. Return whether the status was 2xx, the answer's text, and why the answer cancels the run.
 
-    While nobody is there to take it, it is tried again until there is no patience left. What may have been taken is
-    not sent again.
+    The request is repeated until the deadline while no connection is possible. A request that may have been delivered
+    is not sent again.
 
     Raises:
-        HookWaitAborted: nobody answered in time.
+        HookWaitAborted: there was no answer in time.
     """
     try:
         request = build_http_request(hook.target, json.dumps(event.as_json()).encode())
-    except ValueError:  # its text would repeat a part of the URL
+    except ValueError:  # the text of the error contains a part of the URL
         return False, "the target is no http or https URL", ""
     return run_in_thread(lambda: _send_with_retries(request, hook_deadline), hook_deadline)
 
@@ -68,13 +68,13 @@ def _send_request(request: Request, seconds: float) -> tuple[bool, str, str]:
 
 
 def _is_undelivered(error: URLError) -> bool:
-    """Whether a request surely reached nobody: there was no connection, or no such name."""
+    """Return whether a request was certainly not delivered: no connection, or an unknown host name."""
     why = error.reason
     return isinstance(why, socket.gaierror) or (isinstance(why, OSError) and why.errno in _UNREACHABLE_ERRNOS)
 
 
 def _parse_cancel_reason(body: str) -> str:
-    """Return why an answer wants the run cancelled, or ""."""
+    """Return the reason if an answer cancels the run, or ""."""
     try:
         response = json.loads(body, parse_constant=_reject_json_constant)
     except (ValueError, RecursionError):

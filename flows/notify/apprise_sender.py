@@ -1,4 +1,4 @@
-"""Sends one message through Apprise, which is loaded only then."""
+"""Send one message through Apprise. Apprise is imported only when it is used."""
 
 import logging
 
@@ -7,10 +7,15 @@ from tasks.errors import CredentialError
 
 
 def send_with_apprise(url: str, message: Message) -> bool:
-    """Send one message, and return whether the service took it. A URL that Apprise doesn't know is not taken either."""
+    """Send one message. Return whether the service accepted it.
+
+    Raises:
+        CredentialError: Apprise does not support the URL.
+    """
     import apprise  # noqa: PLC0415 - takes a while to load, and most runs tell nobody
 
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs that it can't use, secrets and all
+    # Apprise logs URLs that it can't use, with their secrets.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     asset = apprise.AppriseAsset(async_mode=False, app_id="fleetpatch", app_desc="fleetpatch", app_url="")
     service = apprise.Apprise(asset=asset)
     if not service.add(url):

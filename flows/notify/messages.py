@@ -1,4 +1,4 @@
-"""What people are told of a run, in words. Pure. Text that came from machines can neither act nor address anybody."""
+"""The texts of notifications. Pure. Text from machines can neither form links nor mention people."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from tasks.rules.timing.maintenance_window import describe_window
 from tasks.states import NotificationEvent, OperationState, RebootState, UpdateState
 
 MAX_NAMES = 10
-_MAX_REASON_LENGTH = 160  # characters of a machine's own words
+_MAX_REASON_LENGTH = 160  # characters of a machine's own text
 _UNSAFE_CHARACTERS = str.maketrans("<>[]`&@", "()()'+\N{FULLWIDTH COMMERCIAL AT}")
-"""Chats take these for markup, links and the names of people and rooms to be woken."""
+"""Chat services use these characters for markup, links and mentions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message; ``is_failure`` when somebody should look."""
+    """A message. ``is_failure``: a person should look at the run."""
 
     title: str
     body: str
@@ -42,7 +42,7 @@ _PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITIN
 
 
 def build_message(occasion: NotificationEvent, report: RunReport) -> Message:
-    """Return what people are told at an occasion of a run, as far as its report has come."""
+    """Return the message for an event of a run, from the report so far."""
     run = report.run
     what = _sanitize(str(run.request.get("configuration") or "") or run.scope or run.kind, 100)
     lines = [f"Run {run.id} for {_sanitize(run.scope, 200)}"]
@@ -123,5 +123,5 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 def _sanitize(text: str, limit: int) -> str:
-    """Return text on one line, harmless on a screen and in a chat."""
+    """Return text on one line, without markup, control characters or links."""
     return sanitize_to_one_line(text, limit).translate(_UNSAFE_CHARACTERS).replace("://", ": //")

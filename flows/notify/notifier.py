@@ -1,4 +1,4 @@
-"""Tell people of a run through Apprise: in the background, in bounded time, and never at the run's expense."""
+"""Send notifications through Apprise: in the background, with a time limit, and without effect on the run."""
 
 import contextlib
 import contextvars
@@ -21,21 +21,21 @@ logger = logging.getLogger(__name__)
 CredentialReader = Callable[[str], Credential]
 
 FLUSH_TIMEOUT_SECONDS = 20.0
-"""How long the end of a run waits for messages that are not sent yet."""
+"""How long the end of a run waits for unsent messages."""
 _BLOCK_PREFIX = "block:"
 
 
 class AppriseNotifier:
-    """A Notifier: puts messages in a queue, and sends them from a thread of its own.
+    """A Notifier: it queues messages, and a separate thread sends them.
 
     Args:
-        targets: who is told of what.
-        read_credential: gives what a reference stands for.
-        print_message: told of what could not be sent, without any secret.
-        send: sends one message to one Apprise URL, and returns whether it was taken.
+        targets: the recipients and their events.
+        read_credential: resolves a reference.
+        print_message: gets the messages that could not be sent, without secrets.
+        send: sends one message to one Apprise URL, and returns whether it was accepted.
 
     Attributes:
-        undelivered: what could not be sent, in words.
+        undelivered: what could not be sent, as text.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AppriseNotifier:
         self.undelivered: list[str] = []
 
     def __call__(self, occasion: NotificationEvent, report: RunReport) -> None:
-        """Queue the messages. Returns at once, and never raises because they can't be sent."""
+        """Queue the messages. Return at once, and never raise because of a failure to send."""
         mine = [(number, each) for number, each in enumerate(self._targets, 1) if occasion.value in each.on]
         if not mine:
             return
@@ -69,12 +69,12 @@ class AppriseNotifier:
         for number, each in mine:
             self._queue.put((each, _describe_target(each.to, number), occasion, message))
         if self._thread is None:
-            run = contextvars.copy_context().run  # Prefect's settings, for secret blocks, and its log
+            run = contextvars.copy_context().run  # the thread needs Prefect's settings, for secret blocks, and its log
             self._thread = threading.Thread(target=run, args=(self._send_queued,), name="notify", daemon=True)
             self._thread.start()
 
     def close(self, seconds: float = FLUSH_TIMEOUT_SECONDS) -> None:
-        """Wait so long for messages that are not sent yet; give the rest up, and say so."""
+        """Wait this long for unsent messages. Then drop the rest and report it."""
         if self._thread is None:
             return
         self._queue.put(None)
@@ -99,7 +99,7 @@ class AppriseNotifier:
                 self._record_failure(f"{shown} was not notified that the run {_describe_occasion(occasion)}: {why}")
 
     def _send_message(self, target: NotifyRequest, message: Message) -> str:
-        """Send it, and return why that failed, or ""."""
+        """Send a message. Return why that failed, or ""."""
         try:
             found = self._read_credential(_to_credential_reference(target.to))
             if found.secret is None:
@@ -108,7 +108,7 @@ class AppriseNotifier:
         except FleetpatchError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - whatever Apprise and its services raise must not cost the run
-            # Neither its text nor its trace: Apprise's errors may repeat the URL.
+            # No error text and no traceback: Apprise's errors may contain the URL.
             return f"{type(error).__name__} while sending"
 
     def _record_failure(self, what: str) -> None:
@@ -120,7 +120,7 @@ class AppriseNotifier:
 def open_notifier(
     targets: Sequence[NotifyRequest], read_credential: CredentialReader, print_message: Callable[[str], None]
 ) -> Iterator[Notifier]:
-    """Give a way to tell people, and wait a little at the end of the block for what is still to be sent."""
+    """Give a notifier. At the end of the block, wait some seconds for unsent messages."""
     notifier = AppriseNotifier(targets, read_credential, print_message)
     try:
         yield notifier
@@ -133,7 +133,7 @@ def _to_credential_reference(to: str) -> str:
 
 
 def _describe_target(to: str, number: int) -> str:
-    """Return what a target may be called: its reference, unless it may be the secret itself."""
+    """Return the name of a target for messages: its reference, unless it may be the secret itself."""
     try:
         return str(parse_reference(_to_credential_reference(to)))
     except CredentialError:

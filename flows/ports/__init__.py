@@ -1,4 +1,4 @@
-"""What a run needs from outside. The public names: on whose behalf functions of this package's users act."""
+"""What a run needs from outside. The public names set the caller of flows that a Python program calls."""
 
 from flows.ports.caller import Caller, use_caller
 

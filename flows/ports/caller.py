@@ -1,7 +1,7 @@
-"""What the caller of a flow in this process may hand it besides the request: someone who watches, a way to stop it.
+"""The caller of a flow in the same process: a progress listener and a stop token in addition to the request.
 
-A request is all that a form or a schedule can give. The command, which runs the flow in its own process, also wants to
-draw progress and to stop it; both reach the flow through this context variable.
+A form or a schedule can only give a request. The command runs the flow in its own process. It also shows progress and
+can stop the run. Both reach the flow through this context variable.
 """
 
 import os
@@ -18,12 +18,12 @@ from tasks.steps.context.stop_token import StopToken
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling, and how it is kept informed.
+    """The caller of a flow, and how it gets progress.
 
     Attributes:
-        run_id: the id that the run gets, so that its caller can speak of it before it has ended; None: a new one.
-        report_errors: filled with why reports could not be written, by run; None: that is logged. The runs themselves
-            are whole, and recorded.
+        run_id: the id of the new run, so that the caller knows it before the run ends; None: a new id.
+        report_errors: gets the errors of reports that could not be written, by run id; None: they are logged. The runs
+            themselves are complete and recorded.
     """
 
     listener: ProgressListener = field(default_factory=LoggingListener)
@@ -38,13 +38,13 @@ _CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("fleetpatch_caller", def
 
 
 def current_caller() -> Caller:
-    """Return who called, or a silent nobody."""
+    """Return the caller, or a caller without name if none is set."""
     return _CURRENT_CALLER.get() or Caller()
 
 
 @contextmanager
 def use_caller(caller: Caller) -> Iterator[None]:
-    """Call flows as this caller."""
+    """Use this caller for the flows that are called inside the block."""
     token = _CURRENT_CALLER.set(caller)
     try:
         yield
@@ -58,8 +58,8 @@ def find_starter_name(caller: Caller) -> str:
 
 
 def read_login_name() -> str:
-    """Return the name of this process's user by the system's list of users: in LOGNAME stands whatever one likes."""
+    """Return the name of this process's user from the user database. A user can set LOGNAME to any value."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's made-up user
+    except KeyError:  # a container's user id without an entry
         return f"user {os.getuid()}"

@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Whether a planned run may go on.
+    """The decision whether a planned run may begin.
 
     Attributes:
-        refusal: why nothing may be begun; "" when the run may go on.
-        plans: plans that were cut down to what was agreed to, by machine.
-        notes: who agreed to what, for the report.
+        refusal: why nothing may begin; "" if the run may begin.
+        plans: plans that were reduced to the approved updates, by machine.
+        notes: who approved what, for the report.
     """
 
     refusal: str = ""
@@ -37,23 +37,24 @@ class GateDecision:
 
 
 Gate = Callable[[RunReport, StopToken], GateDecision]
-"""Lets a planned run go on, or not, and may take long about it: a person's approval. Ends soon when asked to stop."""
+"""Decides whether a planned run may begin. It may wait long for a person's approval. It ends soon if the run must stop.
+"""
 
 Notifier = Callable[[NotificationEvent, RunReport], None]
-"""Tells people. Never raises, and never takes long."""
+"""Sends notifications. Never raises, and never takes long."""
 
 HookCaller = Callable[[Hook, RunReport, str, Deadline], HookResult]
-"""Runs a hook that is no command on a machine: for the run as it stands, about a subject, until a deadline."""
+"""Runs a hook that is not a command on a machine. Arguments: the hook, the report so far, the subject, the deadline."""
 
 FreezeSource = Callable[[], Sequence[Freeze]]
-"""Returns the freezes that are declared by now, besides those of the request. Never raises, and never takes long."""
+"""Returns the freezes that are declared now, in addition to the request's. Never raises, and never takes long."""
 
 PinnedUpdatesFinder = Callable[[str], PinnedUpdates]
-"""Returns what an earlier run has installed, by its id or ``last:CONFIGURATION``; raises RequestError when it can't."""
+"""Returns the updates of an earlier run by its id or ``last:CONFIGURATION``. Raises RequestError if it can't."""
 
 
 ReportErrorHandler = Callable[[str, FleetpatchError], None]
-"""Takes why the report of a run could not be written."""
+"""Gets the run id and the error if a report could not be written."""
 
 
 def log_report_error(run_id: str, error: FleetpatchError) -> None:
@@ -79,7 +80,7 @@ def _refuse_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a run needs from outside, the same for all its machines."""
+    """Everything that a run needs from outside. It is the same for all machines of the run."""
 
     inventory: Inventory
     clock: Clock

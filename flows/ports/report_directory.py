@@ -1,4 +1,4 @@
-"""Finds the directory for reports: the one that was asked for, or one in the user's data folder."""
+"""Find the directory of reports: the requested one, or one in the user's data folder."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from tasks.errors import ReportError
 
 
 def find_report_directory(asked: Path | None) -> Path:
-    """Return where reports go: as asked, or in the user's data folder.
+    """Return the directory of reports: the requested one, or one in the user's data folder.
 
     Raises:
-        ReportError: the user has none.
+        ReportError: the user has no data folder.
     """
     if asked is not None:
         return asked

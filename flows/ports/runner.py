@@ -1,4 +1,4 @@
-"""The protocol of a runner: it runs steps and waves, and shows the report."""
+"""The protocol of a runner: it runs steps and waves, and publishes the report."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,16 +10,16 @@ from tasks.steps.context.machine_state import MachineState
 
 
 class Runner(Protocol):
-    """How the work of a run is spread: plainly, or as Prefect's flows and tasks."""
+    """How steps and waves are executed: as plain calls, or as Prefect's flows and tasks."""
 
     def run_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run one step of one machine."""
         ...
 
     def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
-        """Run one wave: call ``body`` once and return what it returns."""
+        """Run one wave: call ``body`` once and return its result."""
         ...
 
     def publish(self, report: RunReport) -> None:
-        """Show a finished report where people of this runner look."""
+        """Publish a finished report."""
         ...

@@ -1,4 +1,4 @@
-"""A transport for a machine to which no connection can be tried. Every script and every job raises the reason."""
+"""A transport to a machine to which no connection can be tried. Every script and every job raises the reason."""
 
 from typing import NoReturn
 
@@ -8,22 +8,22 @@ from tasks.protocols.transport import Job, Script
 
 
 class UnavailableTransport:
-    """A Transport to a machine that can't even be tried: whatever is asked of it raises why."""
+    """A Transport that raises the given error in every operation."""
 
     def __init__(self, error: FleetpatchError) -> None:
         self._error = error
 
     def run_script(self, script: Script, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise why."""
+        """Raise the error."""
         raise self._error
 
     def start_job(self, job: Job, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise why."""
+        """Raise the error."""
         raise self._error
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> NoReturn:  # noqa: ARG002
-        """Raise why."""
+        """Raise the error."""
         raise self._error
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is no connection."""

@@ -1,4 +1,4 @@
-"""Freezes that were declared after a run was admitted: what its configuration's deployments have now."""
+"""Freezes that were declared after a run was admitted: those in the present deployments of its configuration."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -16,21 +16,21 @@ from tasks.protocols.clock import Clock
 from tasks.rules.calendar.freezes import Freeze
 
 RETRY_INTERVAL = timedelta(minutes=1)
-"""How long a server that gave no answer is not asked again."""
+"""How long a server that did not answer is not asked again."""
 _MAX_DEPLOYMENTS = 200  # deployments of one configuration: one for each zone
 
 
 class DeclaredFreezes:
-    """The freezes that a configuration has now, as it is deployed.
+    """The freezes in the present deployments of a configuration.
 
-    A server that does not answer does not hold a run up: it goes on with the freezes that it knows, says so, and asks
-    again after a while only, for each question may take some seconds.
+    If the server does not answer, the run does not wait: it uses the known freezes and prints a message. It asks again
+    only after an interval, because each call may take some seconds.
 
     Args:
-        configuration: its name.
-        zone: IANA name; times without an offset are read in it.
-        print_message: told when the server could not be asked.
-        clock: tells when to ask again.
+        configuration: the configuration's name.
+        zone: the IANA zone of times without an offset.
+        print_message: gets a message if the server did not answer.
+        clock: the clock for the next call.
     """
 
     def __init__(self, configuration: str, zone: str, print_message: Callable[[str], None], clock: Clock) -> None:
@@ -39,8 +39,8 @@ class DeclaredFreezes:
         self._retry_at: datetime | None = None
 
     def __call__(self) -> tuple[Freeze, ...]:
-        """Return them. Raises nothing, and takes some seconds at most."""
-        if not get_current_settings().api.url:  # the client would start a server of its own
+        """Return the freezes. Raises nothing, and takes some seconds at most."""
+        if not get_current_settings().api.url:  # without a URL the client would start its own server
             return ()
         if self._retry_at is not None and self._clock.now() < self._retry_at:
             return self._known_freezes

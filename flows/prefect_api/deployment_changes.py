@@ -1,7 +1,7 @@
-"""Was a run made from what its deployment asks no more? It may have waited long, and deploying changes what is asked.
+"""Check whether a flow run is outdated: its deployment may have changed while the flow run waited.
 
-Prefect copies a deployment's parameters into each run when it makes the run. A run that waits for a worker keeps them,
-whatever is deployed meanwhile.
+Prefect copies a deployment's parameters into each flow run when it creates the flow run. A flow run that waits for a
+worker keeps them, even if the deployment changes.
 """
 
 import time
@@ -27,23 +27,23 @@ _ONE_SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class ActiveSchedule:
-    """A schedule that is on.
+    """A schedule that is active.
 
     Attributes:
-        prefect_schedule: its dates; None: they can't be told here, as somebody made it by hand.
-        parameters: its own, which come before those of the deployment.
+        prefect_schedule: its dates; None if they are unknown, because a person created it by hand.
+        parameters: its own parameters, which override those of the deployment.
     """
 
     prefect_schedule: PrefectSchedule | None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def has_occurrence_at(self, due: datetime) -> bool:
-        """Whether it starts a run at a moment."""
+        """Return whether it starts a run at this time."""
         if self.prefect_schedule is None:
             return True
         try:
             return next(iterate_prefect_starts(self.prefect_schedule, due, due + _ONE_SECOND), None) is not None
-        except (ValueError, TypeError):  # what dateutil raises for a rule that somebody wrote and nobody can read
+        except (ValueError, TypeError):  # dateutil raises these for a rule that it can't parse
             return False
 
 
@@ -55,14 +55,14 @@ def find_outdated_reason(
     *,
     paused: bool,
 ) -> str:
-    """Return why a run is not one that its deployment's schedules would make now; "": it is.
+    """Return why the deployment's schedules would not create this flow run now; "" if they would.
 
     Args:
-        made: the parameters that the run was made with.
-        due: when it was to start.
+        made: the parameters of the flow run.
+        due: its scheduled time.
         asked: the deployment's parameters.
-        schedules: those that are on.
-        paused: whether the deployment starts nothing.
+        schedules: the active schedules.
+        paused: whether the deployment is paused.
     """
     if paused:
         return "its deployment is switched off"
@@ -74,7 +74,7 @@ def find_outdated_reason(
 
 
 def find_changed_fields(made: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of what differs between two sets of parameters; of a request, its fields."""
+    """Return the names of parameters that differ between two sets. For a request, return its fields that differ."""
     if made == asked:
         return ()
     made_request, asked_request = _dump_request(made), _dump_request(asked)
@@ -90,7 +90,7 @@ def _find_different_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> It
 
 
 def _dump_request(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a request with all its fields: another release may have left out other ones, that say the same."""
+    """Return a request with all its fields, because releases may omit different default values."""
     try:
         return PatchRequest.model_validate(parameters.get("request")).model_dump(mode="json")
     except ValidationError:
@@ -100,13 +100,13 @@ def _dump_request(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
 def read_outdated_reason(
     run: FlowRun, print_message: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
 ) -> str:
-    """Ask Prefect why a run that a schedule made is not what its deployment asks for now; "": it is.
+    """Ask Prefect whether a scheduled flow run is outdated. Return the reason; "" if it is not.
 
-    A server that gives no answer is asked again for a minute. Then the run goes by what it was made with, and says so.
+    If the server does not answer, ask again for a minute. Then the run uses its own parameters, and prints a message.
 
     Args:
         run: the flow run.
-        print_message: told when the server gave no answer.
+        print_message: gets a message if the server did not answer.
         sleep: waits.
     """
     if run.deployment_id is None or run.expected_start_time is None:
@@ -134,7 +134,7 @@ def read_outdated_reason(
 
 
 def find_active_schedules(deployment: DeploymentResponse) -> list[ActiveSchedule]:
-    """Return the schedules of a deployment that are on."""
+    """Return the active schedules of a deployment."""
     return [
         ActiveSchedule(parse_prefect_schedule(each.schedule), each.parameters)
         for each in deployment.schedules
@@ -143,7 +143,7 @@ def find_active_schedules(deployment: DeploymentResponse) -> list[ActiveSchedule
 
 
 def parse_prefect_schedule(schedule: Any) -> PrefectSchedule | None:  # noqa: ANN401 - one of Prefect's kinds of schedules
-    """Return one of Prefect's schedules in our words; None for those that are never ours."""
+    """Convert a schedule of Prefect; return None for kinds that fleetpatch never creates."""
     zone = schedule.timezone or "UTC"
     match schedule:
         case RRuleSchedule():

@@ -1,18 +1,18 @@
-"""Prefect's API gives no more than a page of what a filter finds."""
+"""Read all pages of a result: Prefect's API returns one page at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
-PAGE_SIZE = 200  # the most that the server gives at once
+PAGE_SIZE = 200  # the server's maximum page size
 
 
 def read_all_pages(read_page: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
-    """Give everything that a filter finds, page by page.
+    """Yield all results of a filter, page by page.
 
     Args:
-        read_page: asks for so many from an offset on, always in the same order.
+        read_page: reads a page with this limit and offset, always in the same order.
     """
     offset = 0
     while True:

@@ -1,18 +1,18 @@
-"""With what a Prefect server reads and writes in batches. Every server that fleetpatch starts is told so.
+"""Settings for the batches in which a Prefect server reads and writes. Every server that fleetpatch starts gets them.
 
-Numbers that are called measured come from runs of this project against Prefect 3.8.8: 1000 to 3000 task runs mapped
-over 50 threads, on two cores, SQLite and PostgreSQL 15.
+The measured numbers come from runs of this project against Prefect 3.8.8: 1000 to 3000 task runs mapped over 50
+threads, on two cores, SQLite and PostgreSQL 15.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 HEALTHY_RESPONSE = b"true"
-"""What a Prefect server answers when it is asked for ``/health``, and what a proxy's page in its place is not."""
+"""The response of a Prefect server to ``/health``. A proxy's page differs."""
 
 
 class SettingTarget(StrEnum):
-    """Whose setting it is."""
+    """The process that needs a setting."""
 
     SERVER = "server"
     WORKER = "worker"
@@ -21,13 +21,13 @@ class SettingTarget(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PrefectSetting:
-    """A variable of the environment, and why it is set.
+    """An environment variable, and why it is set.
 
     Attributes:
-        name: as Prefect reads it.
-        value: unless the environment says otherwise.
-        reason: in a sentence.
-        target: who needs it.
+        name: the name that Prefect reads.
+        value: the value, unless the environment already has one.
+        reason: why, in one sentence.
+        target: the process that needs it.
     """
 
     name: str
@@ -37,9 +37,10 @@ class PrefectSetting:
 
 
 BATCH_SETTINGS = (
-    # Task runs reach the database through a queue in memory that drops what comes when it is full (10 000 events). With
-    # the default of one row a transaction the recorder does 10 to 40 a second: 5891 of 9300 task runs ever appeared.
-    # In batches it does more than 350 a second: 5100 of 5100. With this whole table, on SQLite: 3000 of 3000.
+    # Task runs reach the database through a queue in memory. A full queue (10 000 events) drops new events. With the
+    # default of one row for each transaction the recorder writes 10 to 40 a second: 5891 of 9300 task runs ever
+    # appeared. In batches it writes more than 350 a second: 5100 of 5100. With this whole table, on SQLite: 3000 of
+    # 3000.
     PrefectSetting(
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE",
         "200",
@@ -55,8 +56,9 @@ BATCH_SETTINGS = (
         "1",
         "An incomplete batch waits for one second, not five: states are seen when they are true.",
     ),
-    # Each consumer has such a queue of its own. Automations that miss events don't see runs that died. The persister is
-    # the slowest; 18 s after those 3000 it had kept twice as many events as with its default of one at a time.
+    # Each consumer has its own queue of this kind. Automations that miss events don't see runs that died. The persister
+    # is the slowest: 18 s after those 3000 task runs it had stored twice as many events as with its default of one at a
+    # time.
     PrefectSetting(
         "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE",
         "200",
@@ -73,4 +75,4 @@ BATCH_SETTINGS = (
         "They are read from their queue as quickly.",
     ),
 )
-"""Without these a server loses a third of a large run's task runs, and takes more than twice the CPU time."""
+"""Without these settings a server loses a third of a large run's task runs, and uses more than twice the CPU time."""

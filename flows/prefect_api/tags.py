@@ -1,18 +1,18 @@
-"""Tags of what this project puts into Prefect: whose it is, and what it is about."""
+"""Tags of fleetpatch's objects in Prefect: their fleet and their configuration."""
 
 MANAGED_TAG = "fleetpatch"
-"""Tag of everything that is ours."""
+"""The tag of every object that fleetpatch manages."""
 FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="
-"""What the tag of a fleet begins with."""
+"""The prefix of a fleet's tag."""
 
 
 def build_fleet_tag(fleet: str) -> str:
-    """Return the tag of everything that one set of configurations has put there, and may remove again."""
+    """Return the tag of all objects of one fleet (one set of configurations). A fleet may delete only its own."""
     return f"{FLEET_TAG_PREFIX}{fleet}"
 
 
 def build_configuration_tag(name: str) -> str:
-    """Return the tag of what belongs to one configuration."""
+    """Return the tag of all objects of one configuration."""
     return f"{MANAGED_TAG}:configuration={name}"
 
 
@@ -20,5 +20,5 @@ DEFAULT_FLEET = "default"
 
 
 def build_deployment_name(name: str, fleet: str) -> str:
-    """Return what a deployment that every fleet has is called: two fleets on one server each have their own."""
+    """Return the deployment's name in a fleet, so that fleets on one server each have their own deployment."""
     return name if fleet == DEFAULT_FLEET else f"{name}@{fleet}"

@@ -1,4 +1,4 @@
-"""Whether Prefect's API answers during a run. Its server may go away at any time; machines never wait for it."""
+"""Monitor whether Prefect's API answers during a run. Machines never wait for Prefect's server."""
 
 import contextvars
 import logging
@@ -20,15 +20,15 @@ from flows.prefect_api.api_client import ANSWER_TIMEOUT_SECONDS, NO_ANSWER_ERROR
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 5.0  # how often it is asked while machines are worked on
+POLL_SECONDS = 5.0  # how often the API is polled while machines are patched
 MAX_WAIT_SECONDS = 86_400.0
 
 
 class ApiMonitor:
-    """Whether Prefect answers: asked at will, and in a thread of its own within a ``with`` block.
+    """Monitors Prefect's API: on request, and in a separate thread inside a ``with`` block.
 
     Args:
-        flow_run_id: of the flow run that this is about; the API has to know it.
+        flow_run_id: the present flow run; the API must return it.
     """
 
     def __init__(self, flow_run_id: UUID) -> None:
@@ -39,7 +39,7 @@ class ApiMonitor:
         self._earlier_unreachable_seconds = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to look."""
+        """Start the thread."""
         self._stop_event = threading.Event()
         run = contextvars.copy_context().run
         threading.Thread(
@@ -50,25 +50,25 @@ class ApiMonitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Look no more. Its thread is not waited for: it may just be asking."""
+        """Stop the thread without waiting for it: a call to Prefect may be in progress."""
         self._stop_event.set()
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether Prefect was away when last looked at."""
+        """Whether Prefect was unavailable at the last check."""
         return self._unreachable_since is not None
 
     @property
     def unreachable_seconds(self) -> float:
-        """How long Prefect was seen to be away, in all."""
+        """How long Prefect was unavailable, in total."""
         since = self._unreachable_since
         return self._earlier_unreachable_seconds + (time.monotonic() - since if since is not None else 0.0)
 
     def wait_until_reachable(self, until: float | None = None) -> bool:
-        """Wait until Prefect answers, or is given up, and return whether it does.
+        """Wait until Prefect answers, or until ``give_up``. Return whether it answers.
 
         Args:
-            until: the ``time.monotonic()`` to wait until, at most; None: for as long as any run may take.
+            until: the latest ``time.monotonic()``; None: as long as any run may take.
         """
         until = time.monotonic() + MAX_WAIT_SECONDS if until is None else until
         with open_fail_fast_client() as client:
@@ -78,11 +78,11 @@ class ApiMonitor:
         return True
 
     def give_up(self) -> None:
-        """Let nothing wait for Prefect any more: not who asks here, and not the end of the flow run or its process.
+        """Stop every wait for Prefect: of callers here, of the end of the flow run, and of its process.
 
-        Prefect tries again for a minute with each of a flow run's last states and log lines, and for eight seconds with
-        each event of a task run: with hundreds of machines that takes hours. It has no setting for that, hence the
-        reach into its parts. A client that never had an answer tries but once; what waits to be sent is dropped.
+        Prefect retries each of a flow run's last states and log lines for a minute, and each event of a task run for
+        eight seconds. With hundreds of machines that takes hours. Prefect has no setting for it, so this method changes
+        private attributes. A client that never had an answer tries only once. Unsent items are dropped.
         """
         self._gave_up.set()
         logs = APILogWorker.instance()
@@ -114,10 +114,10 @@ class ApiMonitor:
 
 
 def _is_api_reachable(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
-    """Ask for something that is in its database: a server without that can only say that it is well."""
+    """Return whether the API can read the flow run. A health check is not enough: it succeeds without a database."""
     try:
         client.read_flow_run(flow_run_id)
-    except ObjectNotFound:  # somebody has deleted it
+    except ObjectNotFound:  # the flow run was deleted, but the API answers
         return True
     except NO_ANSWER_ERRORS:
         return False

@@ -1,7 +1,7 @@
-"""Calls to Prefect in background threads, and the task runs of which Prefect doesn't know the end yet.
+"""Calls to Prefect in background threads, and the task runs whose end Prefect does not have yet.
 
-Prefect's client tries again for a minute before it gives an answer up, and longer when connections hang. So a run makes
-its calls here, and looks for their result when the machines are done.
+Prefect's client retries for a minute before it fails, and longer if connections hang. So a run makes its calls here,
+and reads their results when the machines are done.
 """
 
 import contextvars
@@ -19,15 +19,15 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_f
 logger = logging.getLogger(__name__)
 
 
-_PAGE_SIZE = 200  # what Prefect's API gives at once
+_PAGE_SIZE = 200  # the page size of Prefect's API
 
 
 class BackgroundCall:
-    """A call to Prefect in a thread of its own, as part of the flow run in which it is made.
+    """A call to Prefect in a separate thread, in the context of the present flow run.
 
     Args:
-        description: in a few words, for people.
-        call: does it; may take as long as it likes, and raise.
+        description: a few words for messages.
+        call: the call; it may take long, and it may raise.
     """
 
     def __init__(self, description: str, call: Callable[[], object]) -> None:
@@ -49,18 +49,18 @@ class BackgroundCall:
             self._finished.set()
 
     def wait_until_delivered(self, until: float) -> bool:
-        """Wait for it, until that ``time.monotonic()``, and return whether Prefect has received it."""
+        """Wait for the call until this ``time.monotonic()``. Return whether it succeeded."""
         return self._finished.wait(max(0.0, until - time.monotonic())) and self._error is None
 
 
 def find_unreported_tasks(task_runs: Mapping[UUID, str], until: float) -> Sequence[str]:
-    """Return the names of the task runs of which Prefect does not know the end.
+    """Return the names of the task runs whose end Prefect does not have.
 
-    Their states reach it as events, a little later and in any order: they are waited for.
+    Their states reach Prefect as events, later and in any order. So the function waits for them.
 
     Args:
-        task_runs: the task runs, by id.
-        until: the ``time.monotonic()`` to wait until, at most.
+        task_runs: the names of the task runs, by id.
+        until: the latest ``time.monotonic()``.
     """
     unreported = dict(task_runs)
     with open_fail_fast_client() as client:

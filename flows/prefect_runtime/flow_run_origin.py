@@ -1,4 +1,4 @@
-"""How the current flow run was started: by a schedule, by a person, or by another flow."""
+"""How the present flow run was started: by a schedule, by a person, or by another flow."""
 
 import functools
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from flows.prefect_api.deployment_changes import read_outdated_reason
 from tasks.errors import RequestError
 
 MIN_SCHEDULE_DELAY = timedelta(seconds=60)
-"""A run that is to start so long after it was asked for, somebody has scheduled. Whose clock said "now" may differ."""
+"""A flow run that starts this much later than it was created has a chosen start time. Less may be a clock difference.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRunOrigin:
-    """How a flow run came to be.
+    """How a flow run was started.
 
     Attributes:
         flow_run_id: Prefect's id; "" outside of a flow run.
-        scheduled_for: the moment that its schedule named, whenever it really started; None when a person, or another
-            flow, started it.
-        deployment: its name; "" without one.
-        requested_start: the moment at which a run of a deployment that no schedule made was to start, however long it
-            waited for a worker; None: it began when it was called.
-        has_chosen_start: whether somebody chose that moment; otherwise it is when they asked.
-        read_outdated_reason: given whom to tell, says why a run that a schedule made is not what its deployment asks
-            for now; "" when it is.
+        scheduled_for: the time in its schedule, whenever it really started; None if a person or another flow started
+            it.
+        deployment: its deployment's name; "" without one.
+        requested_start: the start time of a run of a deployment that no schedule created, even if it waited for a
+            worker; None: it began when it was called.
+        has_chosen_start: whether a person chose that time; False: it is the time of the request.
+        read_outdated_reason: returns why a scheduled run is outdated, or "". Its argument prints messages.
     """
 
     flow_run_id: str = ""
@@ -41,10 +41,10 @@ class FlowRunOrigin:
 
 
 def read_flow_run_origin() -> FlowRunOrigin:
-    """Return how the present flow run came to be.
+    """Return how the present flow run was started.
 
     Raises:
-        RequestError: a person started it from a deployment that is there no more.
+        RequestError: a person started it from a deployment that was deleted.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
@@ -75,7 +75,7 @@ def read_flow_run_origin() -> FlowRunOrigin:
 
 
 def _read_deployment_name() -> str | None:
-    """Return the name of the flow run's deployment; None when that was removed."""
+    """Return the name of the flow run's deployment; None if the deployment was deleted."""
     try:
         return str(deployment.get_name() or "")
     except ObjectNotFound:
@@ -83,5 +83,5 @@ def _read_deployment_name() -> str | None:
 
 
 def _to_utc_datetime(moment: datetime) -> datetime:
-    """Return a moment without Prefect's kind of datetime: sums with it lose their zone."""
+    """Return a plain datetime. Arithmetic with Prefect's datetime type loses the zone."""
     return datetime.fromtimestamp(moment.timestamp(), UTC)

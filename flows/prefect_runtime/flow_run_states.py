@@ -1,4 +1,4 @@
-"""Flow runs of which Prefect shows another end than their run's, or none: they are set right."""
+"""Correct flow runs whose state in Prefect does not match the end of their run."""
 
 import logging
 import time
@@ -22,18 +22,18 @@ from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 logger = logging.getLogger(__name__)
 
-_PAGE_SIZE = 200  # what Prefect's API gives at once
+_PAGE_SIZE = 200  # the page size of Prefect's API
 _POLL_SECONDS = 0.5
 _CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 
 
 def build_final_state(run: RunInfo, message: str, *, was_cancelled: bool = False) -> State[Any]:
-    """Return what Prefect is to show of a run that is over. Pure.
+    """Return the state that Prefect must show for a run that is over. Pure.
 
     Args:
-        run: as it ended.
-        message: for people.
-        was_cancelled: whether its flow run was; it stays so when something was left undone.
+        run: the run at its end.
+        message: the state's message.
+        was_cancelled: whether its flow run was cancelled. It stays cancelled if the run is incomplete.
     """
     if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
         return Cancelled(message=message)
@@ -47,7 +47,7 @@ def build_final_state(run: RunInfo, message: str, *, was_cancelled: bool = False
 
 
 def was_flow_run_cancelled(flow_run_id: str) -> bool:
-    """Return whether a flow run had been cancelled when it ended the last time, as far as Prefect can be asked."""
+    """Return whether the last end of a flow run was a cancellation. False if Prefect does not answer."""
     try:
         with get_client(sync_client=True) as client:
             states = client.read_flow_run_states(UUID(flow_run_id))
@@ -58,13 +58,13 @@ def was_flow_run_cancelled(flow_run_id: str) -> bool:
 
 
 def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
-    """Let Prefect show how the run of a flow run ended whose process is gone, and its open waves and steps as crashed.
+    """Set the state of a flow run whose process died to the run's end, and mark its open waves and steps as crashed.
 
-    A flow run that is unknown there is none of this server's.
+    A flow run that this server does not have is ignored.
 
     Args:
-        flow_run_id: of the flow run that had begun the run.
-        run: as it ended.
+        flow_run_id: the flow run that had begun the run.
+        run: the run at its end.
     """
     message = f"its process ended; run {run.id} was resumed: {run.state}"
     with get_client(sync_client=True) as client:
@@ -72,7 +72,7 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
             first = client.read_flow_run(UUID(flow_run_id))
         except ObjectNotFound:
             return
-        if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # asked for once more
+        if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # it was started again
             return
         open_waves = [wave for wave in read_wave_flow_runs(client, first.id) if not _has_ended(wave)]
         _mark_crashed(client, open_waves, message, first.id)
@@ -80,11 +80,11 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
 
 
 def close_stale_waves(flow_run_id: UUID, own_wave_ids: Collection[UUID]) -> None:
-    """Let Prefect show the open waves of a flow run that was started again, and their steps, as crashed.
+    """Mark the open waves and steps of earlier processes of this flow run as crashed.
 
     Args:
-        flow_run_id: of the flow run.
-        own_wave_ids: ids of the waves that this process has begun: they tell their ends themselves.
+        flow_run_id: the flow run.
+        own_wave_ids: ids of the waves that this process has begun. They report their own end.
     """
     with get_client(sync_client=True) as client:
         open_waves = [
@@ -97,7 +97,7 @@ def close_stale_waves(flow_run_id: UUID, own_wave_ids: Collection[UUID]) -> None
 
 
 def _mark_crashed(client: SyncPrefectClient, waves: Sequence[FlowRun], message: str, *others: UUID) -> None:
-    """Show waves as crashed, and the open steps of theirs and of other flow runs."""
+    """Mark waves as crashed, and open steps of these waves and of other flow runs."""
     crashed: State[None] = Crashed(message=message)
     mine = FlowRunFilter(id=FlowRunFilterId(any_=[*others, *(wave.id for wave in waves)]))
     for task in client.read_task_runs(flow_run_filter=mine, limit=_PAGE_SIZE):
@@ -108,14 +108,14 @@ def _mark_crashed(client: SyncPrefectClient, waves: Sequence[FlowRun], message: 
 
 
 def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") -> None:
-    """Let Prefect show how a run ended where it shows otherwise, as when it was cancelled too late to change anything.
+    """Correct a flow run's state in Prefect if it does not match the run's end, as after a late cancellation.
 
-    Raises nothing: what Prefect shows changes nothing.
+    Raises nothing, because the state in Prefect has no effect on machines.
 
     Args:
-        flow_run_id: of the flow run.
-        run: as it ended.
-        message: for people; by default the run's own.
+        flow_run_id: the flow run.
+        run: the run at its end.
+        message: the state's message; the run's own by default.
     """
     try:
         with get_client(sync_client=True) as client:
@@ -128,7 +128,7 @@ def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") ->
 
 
 def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> None:
-    """Do that when Prefect shows an end, at most so many seconds from now: whoever ended the process tells it then."""
+    """Wait at most this long until Prefect shows an end, and then correct it. The runner reports it late."""
     until = time.monotonic() + seconds
     try:
         with get_client(sync_client=True) as client:
@@ -156,6 +156,6 @@ def _has_ended(run: FlowRun | TaskRun) -> bool:
 
 
 def read_wave_flow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
-    """Return the waves that Prefect shows under a flow run."""
+    """Return the flow runs of waves under a flow run."""
     parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_PAGE_SIZE)

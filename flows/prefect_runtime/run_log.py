@@ -1,4 +1,4 @@
-"""What goes on in a run, in the log of its flow run: so that the Prefect UI tells the story too."""
+"""Write the progress of a run to the log of its flow run, for the Prefect UI."""
 
 import logging
 from dataclasses import replace
@@ -14,37 +14,37 @@ from tasks.steps.context.progress_listener import ProgressListener
 
 
 class FlowRunLogger:
-    """Writes what it is told to the flow run's log, and passes it on. Only within a flow run.
+    """Writes messages to the flow run's log, and passes them on. Only inside a flow run.
 
     Args:
-        inner: who else wants to know.
+        inner: the next listener.
     """
 
     def __init__(self, inner: ProgressListener) -> None:
         self._inner = inner
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Pass it on; a log line for every percent would drown the rest."""
+        """Pass the progress on. It is not logged, because one line for each percent is too much."""
         self._inner.on_progress(machine, step, fraction, message)
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """Log the end of a step, as a warning when it went wrong."""
+        """Log the end of a step; a failed step is a warning."""
         log = get_run_logger()
         write = log.warning if state == OperationState.FAILED.value else log.info
         write("%s: %s %s%s", machine, step, state, f": {sanitize_to_one_line(message)}" if message else "")
         self._inner.on_step_finished(machine, step, state, message)
 
     def on_message(self, message: str) -> None:
-        """Log it."""
+        """Log the message and pass it on."""
         get_run_logger().info("%s", sanitize_to_one_line(message))
         self._inner.on_message(message)
 
 
 class TracebackFilter(logging.Filter):
-    """Lets Prefect tell of what we raise by its message. A traceback is for a fault of ours."""
+    """Removes tracebacks of expected errors from Prefect's log. Only an internal error needs a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take the traceback of what is no fault out; what Prefect has said of it before is not said again."""
+        """Remove the traceback of an expected error, and drop records that repeat one."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if error is None:
             record.exc_info = None
@@ -63,7 +63,7 @@ _TRACEBACK_FILTER = TracebackFilter()
 
 
 def log_to_flow_run(caller: Caller) -> Caller:
-    """Return the caller, with what it is told written to the flow run's log too."""
+    """Return the caller with a listener that also writes to the flow run's log."""
     for name in ("flow_runs", "task_runs"):
         get_logger(name).addFilter(_TRACEBACK_FILTER)
     return replace(caller, listener=FlowRunLogger(caller.listener))

@@ -1,7 +1,7 @@
 """The Prefect runner: steps as tasks, waves as subflows, reports as artifacts.
 
-Prefect shows what is done, and does none of it. Its server may go away at any moment: machines go on without it, at
-once, and what it did not hear of is said in the report.
+Prefect only shows the work. Its server may become unavailable at any time: machines continue at once, and the report
+says what Prefect did not receive.
 """
 
 import functools
@@ -39,20 +39,20 @@ from tasks.steps.pipeline import execute_step
 logger = logging.getLogger(__name__)
 
 SUBFLOW_START_SECONDS = 10.0
-"""How long a wave waits to be shown. Beyond that its steps are shown as the run's own, and the wave when it can be."""
+"""How long a wave waits for its subflow. After that its steps appear under the run, and the wave appears later."""
 DELIVERY_TIMEOUT_SECONDS = 90.0
-"""How long Prefect is waited for when the machines are done and it is away."""
-LOG_RETRY_SECONDS = 60.0  # how long Prefect keeps trying to send log lines; then they are lost to it
+"""How long to wait for an unavailable Prefect after the machines are done."""
+LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 MAX_NAMED_STEPS = 10
 
 
 class PrefectRunner:
-    """Shows a run's parts in Prefect. Only within a flow run.
+    """Shows a run's steps and waves in Prefect. Only inside a flow run.
 
     Args:
-        directory: where report files go; None: only artifacts.
-        formats: of the report files.
-        ports: of the run.
+        directory: the directory of report files; None: artifacts only.
+        formats: the formats of the report files.
+        ports: the ports of the run.
     """
 
     def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports) -> None:
@@ -63,14 +63,15 @@ class PrefectRunner:
         self._api_monitor = ApiMonitor(UUID(self._flow_run_id))
         self._background_calls: list[BackgroundCall] = []
         self._wave_subflows: list[WaveSubflow] = []
-        self._shown_task_runs: dict[UUID, str] = {}  # task runs
-        self._unshown_steps: list[str] = []  # steps that went on without one, or end otherwise in it
+        self._shown_task_runs: dict[UUID, str] = {}  # names of steps by task run id
+        self._unshown_steps: list[str] = []  # steps without a task run, or with a wrong end in Prefect
         self.written_files: dict[str, Path] = {}
 
     def run_step(self, context: MachineContext, step: Step) -> MachineState:
-        """Run the step's task, and return or raise what the step itself did: once, even when Prefect breaks.
+        """Run the step's task. Return or raise the step's own result. Run the step once, even if Prefect fails.
 
-        A task run asks nothing of the API, unless it has tags, whose limits it would wait for: it has none.
+        A task run without tags needs no call to the API. With tags it would wait for their concurrency limits, so it
+        has none.
         """
         name, attempt = f"{step} {context.name}", StepAttempt()
         token = CURRENT_ATTEMPT.set(attempt)
@@ -86,7 +87,7 @@ class PrefectRunner:
                 self._shown_task_runs[state.state_details.task_run_id] = name
             else:
                 self._unshown_steps.append(name)
-        except Exception:  # Prefect's own: what a step raises is within the state
+        except Exception:  # an error of Prefect: an error of the step is inside the state
             logger.warning("Prefect can't show %s; the run continues", name, exc_info=True)
             self._unshown_steps.append(name)
         finally:
@@ -94,7 +95,7 @@ class PrefectRunner:
         return attempt.get_result(context) if attempt.begun else execute_step(context, step)
 
     def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
-        """Do the wave's work here, as part of its subflow if that can be had."""
+        """Run the wave's work in this thread, as part of its subflow if there is one."""
         subflow = WaveSubflow(wave, self._api_monitor)
         self._wave_subflows.append(subflow)
         self._background_calls.append(BackgroundCall(f"wave-{wave.number}", subflow.run_subflow))
@@ -109,7 +110,7 @@ class PrefectRunner:
         return outcomes
 
     def publish(self, report: RunReport) -> None:
-        """Write files, then show artifacts. What can't be written or shown does not make a run fail: it is said."""
+        """Write the report files, then create artifacts. A failure is reported, and does not fail the run."""
         try:
             logs = self._ports.read_logs(report)
         except RecordsError as error:
@@ -141,7 +142,7 @@ class PrefectRunner:
             self._ports.handle_report_error(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
 
     def _find_undelivered(self, report: RunReport) -> list[str]:
-        """Show what is left to be shown, wait for Prefect to hear it all, and return what it did not hear."""
+        """Create what is missing in Prefect, wait until Prefect has everything, and return what it did not receive."""
         until = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
         if not self._api_monitor.wait_until_reachable(until):
             self._api_monitor.give_up()
@@ -171,15 +172,14 @@ class PrefectRunner:
         if first and first != self._flow_run_id:
             close_stale_flow_run(first, report.run)
         own_wave_ids = [each.id for each in self._wave_subflows if each.id is not None]
-        if len(own_wave_ids) == len(
-            self._wave_subflows
-        ):  # one that Prefect makes just now can't be told from an earlier process' own
+        # Only if all ids are known: a subflow that is created now looks like one of an earlier process.
+        if len(own_wave_ids) == len(self._wave_subflows):
             close_stale_waves(UUID(self._flow_run_id), own_wave_ids)
         publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"))
 
 
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
-    """Return the runner of a flow run. A patch run's report always goes somewhere; another's where it was asked."""
+    """Return the runner of a flow run. A patch run always writes its report, other runs only if requested."""
     directory = request.report_directory
     if isinstance(request, PatchRequest):
         directory = find_report_directory(directory)

@@ -1,4 +1,4 @@
-"""A flow in the main thread of its process: what signals ask for reaches the run without breaking into it."""
+"""Run a flow's body in a thread, so that signals to the process stop the run without interrupting it."""
 
 import asyncio
 import contextvars
@@ -25,7 +25,7 @@ EndSignal = TerminationSignal | KeyboardInterrupt
 
 @dataclass(slots=True)
 class _RunThread:
-    """A run in its thread: whether it has begun and is over, and what it came to."""
+    """A run in its thread: whether it has begun or ended, and its result."""
 
     start_lock: threading.Lock = field(default_factory=threading.Lock)
     has_started: bool = False
@@ -35,7 +35,7 @@ class _RunThread:
 
 
 def _ignore_reason(_reason: str) -> None:
-    """Nothing is kept for anybody."""
+    """Record nothing."""
 
 
 def run_with_signals(
@@ -44,25 +44,25 @@ def run_with_signals(
     record_stop: Callable[[str], None] = _ignore_reason,
     record_suspension: Callable[[str], None] = _ignore_reason,
 ) -> T:
-    """Carry a run out in a thread of its own, while this one hears what is asked of the process.
+    """Execute a run in a separate thread, while this thread receives signals.
 
-    Prefect ends a flow by an exception in the middle of its main thread. Here that asks the run to stop: it begins
-    nothing more, passes that on to the jobs on machines, and is seen to its end, if the process is left alive that
-    long. Only then the exception goes on, and Prefect gives the flow run its state.
+    Prefect ends a flow with an exception in its main thread. Here that exception asks the run to stop: the run begins
+    nothing more, passes the request to the jobs on machines, and completes, if the process lives long enough. Then the
+    exception is raised, and Prefect sets the flow run's state.
 
     Args:
-        body: carries the run out.
-        stop_token: of the run.
-        record_stop: told the reason, in a thread of its own: keeps it for whoever comes after this process.
-        record_suspension: the same when the flow run was suspended.
+        body: executes the run.
+        stop_token: the stop token of the run.
+        record_stop: is called with the reason in a separate thread; it records the reason for the process that resumes.
+        record_suspension: the same for a suspended flow run.
 
     Raises:
-        TerminationSignal: the process was told to end; the run has come to its end before.
-        KeyboardInterrupt: so has it after a first Ctrl-C; a second one leaves at once.
+        TerminationSignal: the process got SIGTERM. The run has ended before this is raised.
+        KeyboardInterrupt: the same for the first Ctrl-C. A second Ctrl-C raises at once.
     """
     with watch_for_suspension(stop_token, record_suspension):
         if threading.current_thread() is not threading.main_thread():
-            return body()  # signals don't come here
+            return body()  # signals arrive only in the main thread
         run_thread = _RunThread()
         end_signal = _wait_for_end(lambda: _start_thread(body, run_thread), run_thread, stop_token, record_stop)
     if end_signal is not None:
@@ -76,16 +76,15 @@ def run_with_signals(
 def _wait_for_end(
     start: Callable[[], None], run_thread: _RunThread, stop_token: StopToken, record_stop: Callable[[str], None]
 ) -> EndSignal | None:
-    """Start a run, wait for its end, and return the first signal that came meanwhile.
+    """Start a run, wait for its end, and return the first signal that arrived.
 
-    It sleeps, and does not join: a join that an exception breaks into takes its thread for ended (Python 3.11).
+    It sleeps and does not join: if an exception interrupts a join, Python 3.11 regards the thread as ended. Prefect's
+    own handler must stay until the first signal: without it, Prefect regards a cancellation as a crash. The handler
+    raises for every signal at any place in this thread, and Prefect's runner may send two at once. So there is a second
+    ``try``, and after the first signal a handler that does nothing.
 
-    Prefect's own handler has to stand until the first signal came: without it, Prefect takes a cancellation for a
-    crash. It raises for every signal, wherever this thread is then, and its runner may send two at once: hence the
-    second ``try``, and a handler that does nothing from then on.
-
-    A deployment with a limit of its own has a lease in Prefect. When its server is away for minutes, Prefect breaks
-    into this thread with ``CancelledError``, which nobody has asked for: machines are kept apart by their claims.
+    A deployment with a concurrency limit has a lease in Prefect. If its server is unavailable for minutes, Prefect
+    raises ``CancelledError`` in this thread. It is ignored: machine locks keep runs apart.
     """
     end_signal: EndSignal | None = None
     handler: Any = signal.getsignal(signal.SIGTERM)
@@ -122,7 +121,7 @@ def _request_stop(end_signal: EndSignal, stop_token: StopToken, record_stop: Cal
 
 
 def _start_thread(body: Callable[[], object], run_thread: _RunThread) -> None:
-    """Start the run; asked again, after a signal broke into this, it is started once all the same."""
+    """Start the run. It starts only once, even if this is called again after a signal interrupted it."""
     run = contextvars.copy_context().run
     threading.Thread(target=run, args=(_run_body, body, run_thread), name="run", daemon=True).start()
 

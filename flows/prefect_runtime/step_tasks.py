@@ -1,4 +1,4 @@
-"""The Prefect task of each step. A StepAttempt keeps what the body did, whatever Prefect makes of the task run."""
+"""The Prefect task of each step. A StepAttempt keeps the step's own result, whatever state the task run has."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ StepTask = Task[[MachineContext], MachineState | State[OpaqueMachineState]]
 
 
 class StepAttempt:
-    """One step of one machine, whatever becomes of the task run that shows it."""
+    """One execution of a step of a machine, independent of the task run that shows it."""
 
     __slots__ = ("begun", "error", "well")
 
@@ -29,7 +29,7 @@ class StepAttempt:
     def run(
         self, body: Callable[[MachineContext], MachineState | State[OpaqueMachineState]], context: MachineContext
     ) -> MachineState | State[OpaqueMachineState]:
-        """Run the body, and keep what it raises. Its result is the body's own."""
+        """Run the body and return its result. Keep the error that it raises."""
         self.begun, self.well, self.error = True, False, None
         try:
             result = body(context)
@@ -40,7 +40,7 @@ class StepAttempt:
         return result
 
     def get_result(self, context: MachineContext) -> MachineState:
-        """Return what was done, or raise what went wrong."""
+        """Return the step's result, or raise its error."""
         if self.error is not None:
             raise self.error
         return context.state
@@ -50,7 +50,7 @@ CURRENT_ATTEMPT: ContextVar[StepAttempt] = ContextVar("fleetpatch_turn")
 
 
 def wrap_step_task(task: StepTask) -> StepTask:
-    """Return the task, made to note what its body did: Prefect may fail before the body, or after it."""
+    """Return a copy of the task that keeps its body's result. Prefect may fail before or after the body."""
     wrapped_task, body = task.with_options(), task.fn
 
     @functools.wraps(body)
@@ -73,4 +73,4 @@ STEP_TASKS: Mapping[Step, StepTask] = {
 STEP_TASKS_WITHOUT_RETRY: Mapping[Step, StepTask] = {
     Step.ASSESS: wrap_step_task(assess_machine.with_options(retries=0))
 }
-"""For machines that are not waited for (see ``MachineContext.is_retry_disabled``)."""
+"""For machines without retries (see ``MachineContext.is_retry_disabled``)."""

@@ -1,4 +1,4 @@
-"""Suspend in Prefect's UI, heard in a flow's process: the run stops in its own way, and no step is broken off."""
+"""Watch for "Suspend" in Prefect's UI, so that the run stops in a controlled way and no step is interrupted."""
 
 import contextvars
 import threading
@@ -15,15 +15,16 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str], None]) -> Iterator[None]:
-    """Ask a run to suspend when its flow run is suspended, within a ``with`` block.
+    """Ask a run to suspend if its flow run is suspended, inside a ``with`` block.
 
-    Prefect would let each task and each subflow that begins from then on end by an exception, in the middle of a
-    machine's turn. Inside of the block they see nothing of it. The flow itself still ends as suspended: its engine
-    looks when it returns.
+    Otherwise Prefect ends each new task and subflow with an exception, in the middle of a machine's steps. Inside the
+    block they do not see the request. The flow itself still ends as suspended: its engine checks the request when the
+    flow returns.
 
     Args:
-        stop_token: of the run.
-        record_suspension: told the reason, in a thread of its own: keeps it for whoever comes after this process.
+        stop_token: the stop token of the run.
+        record_suspension: is called with the reason in a separate thread; it records the reason for the process that
+            resumes.
     """
     context = FlowRunContext.get()
     if context is None:

@@ -1,4 +1,4 @@
-"""The subflow that shows one wave in Prefect. It does no work: it waits in a thread of its own until the wave ends."""
+"""The subflow that shows one wave in Prefect. It does no work: it waits in a separate thread until the wave ends."""
 
 import contextvars
 import threading
@@ -23,24 +23,25 @@ from tasks.model import Wave
 
 
 class WaveSubflow:
-    """A wave's subflow: it stands beside the wave's work for as long as that takes, in a thread of its own."""
+    """A wave's subflow. It exists in a separate thread while the wave's work runs."""
 
     def __init__(self, wave: Wave, api_monitor: ApiMonitor) -> None:
         self._wave = wave
         self._api_monitor = api_monitor
-        self._started = threading.Event()  # or given up
+        self._started = threading.Event()  # or failed to start
         self._finished = threading.Event()
         self._subflow_context: Context | None = None
         self.id: UUID | None = None
         self._state: State[None] = Completed()
 
     def run_subflow(self) -> None:
-        """Run the subflow, as soon as Prefect answers and until ``finish``; report its end later if need be."""
+        """Run the subflow, from Prefect's first answer until ``finish``. Correct its end later if necessary."""
         CURRENT_SUBFLOW.set(self)
         try:
             state = self._start_subflow()
             if self.id is not None and (state is None or state.type is not self._state.type):
-                # Prefect was away for longer than its client tries, which may have told it then that the subflow failed
+                # Prefect was unavailable for longer than its client retries. The client may have reported then that the
+                # subflow failed.
                 self._require_api()
                 with get_client(sync_client=True) as client:
                     client.set_flow_run_state(self.id, self._state, force=True)
@@ -48,7 +49,7 @@ class WaveSubflow:
             self._started.set()
 
     def _start_subflow(self) -> State[Any] | None:
-        """Return the state that it ended in; None when Prefect was away by then."""
+        """Return the end state of the subflow; None if Prefect was unavailable then."""
         wave, again = self._wave, False
         for last in (False, False, True):
             self._require_api()
@@ -68,7 +69,7 @@ class WaveSubflow:
         return None
 
     def _find_existing_flow_run(self) -> FlowRun | None:
-        """Return the subflow that was made for this wave and whose body was not reached: Prefect went away before."""
+        """Return an earlier flow run of this wave whose body did not begin, because Prefect became unavailable."""
         with get_client(sync_client=True) as client:
             found = read_wave_flow_runs(client, UUID(flow_run.get_id()))
         for each in found:
@@ -81,7 +82,7 @@ class WaveSubflow:
             raise TimeoutError("Prefect was given up")
 
     def wait_in_body(self) -> State[None]:
-        """Be the subflow's body."""
+        """Wait in the subflow's body until ``finish``, and return its state."""
         self.id = UUID(flow_run.get_id())
         self._subflow_context = contextvars.copy_context()
         self._started.set()
@@ -89,18 +90,18 @@ class WaveSubflow:
         return self._state
 
     def wait_for_context(self, seconds: float) -> Context:
-        """Return the context of the subflow, once it has begun; of the caller, when it does not begin in that time."""
+        """Return the context of the subflow once it has begun. After the timeout, return the caller's context."""
         self._started.wait(seconds)
         return self._subflow_context or contextvars.copy_context()
 
     def finish(self, state: State[None]) -> None:
-        """Let the subflow end."""
+        """End the subflow with this state."""
         self._state = state
         self._finished.set()
 
 
 def run_existing_subflow(made: FlowRun, parameters: dict[str, Any]) -> State[Any] | None:
-    """Run a wave's subflow that is there already."""
+    """Run a wave's subflow whose flow run already exists."""
     return cast("State[Any] | None", run_flow_sync(patch_wave, made, parameters, return_type="state"))
 
 
@@ -109,12 +110,12 @@ CURRENT_SUBFLOW: ContextVar[WaveSubflow] = ContextVar("fleetpatch_wave")
 
 @flow(name="patch-wave", flow_run_name="wave-{number}", persist_result=False, validate_parameters=False)
 def patch_wave(number: int, machines: list[str], canary: bool = False) -> State[None]:  # noqa: ARG001
-    """Patch one wave of machines. Only ever run as a part of patch_fleet.
+    """Patch one wave of machines. Only patch_fleet and resume_fleet start this flow, as a subflow.
 
     Args:
-        number: of the wave, from 1.
-        machines: names of the machines in it.
-        canary: whether it goes before all others.
+        number: the number of the wave, from 1.
+        machines: the names of its machines.
+        canary: whether it is a canary wave.
     """
     return CURRENT_SUBFLOW.get().wait_in_body()
 
@@ -123,10 +124,10 @@ _WAVE_TASK_KEY = Task(patch_wave.fn, name=patch_wave.name).task_key
 
 
 def force_new_flow_run() -> None:
-    """Have Prefect make a flow run for the next wave.
+    """Force Prefect to create a new flow run for the next wave.
 
-    By itself it counts the waves of this process: after Resume or Retry the first one to come would be shown as the
-    first one that ever was (Prefect 3.8, ``load_subflow_run``).
+    Prefect counts the waves of this process. After Resume or Retry it would show the next wave as the first one of an
+    earlier process (Prefect 3.8, ``load_subflow_run``).
     """
     context = FlowRunContext.get()
     if context is not None:

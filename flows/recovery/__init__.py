@@ -1,4 +1,4 @@
-"""Find, resume, cancel and reconcile runs whose process is gone. The public names, without Prefect."""
+"""Find, resume, cancel and reconcile runs whose process died. The public names, without Prefect."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -29,11 +29,11 @@ else:
         "ReconcileResult": ("reconciliation", "ReconcileResult"),
         "reconcile_runs": ("reconciliation", "reconcile_runs"),
         "resume_run": ("resumption", "resume_run"),
-        "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # the name before the renaming
+        "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # former name
     }
 
     def __getattr__(name: str) -> object:
-        """Load what is asked for only now: it takes a second that others save."""
+        """Load a public name on first use: the import takes a second."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, attribute = _HOMES[name]

@@ -1,4 +1,4 @@
-"""Finds abandoned runs: runs that have no end and no live process, and what can be done with each. No Prefect."""
+"""Find abandoned runs: runs without an end and without a live process. Tell what can be done with each. No Prefect."""
 
 import logging
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AbandonedRun:
-    """A run without an end that claims machines and that nobody carries out.
+    """A run without an end that can change machines and that no process executes.
 
     Attributes:
-        holder: who did last; None when nobody ever did.
-        since: when its lease was over.
-        finalize_reason: why it is only settled and nothing more is begun; "" when it is resumed.
-        suspension: it was suspended: it goes on when a person says so, until its window is over.
+        holder: the last holder of the run lease; None if there was none.
+        since: when the run lease ended.
+        finalize_reason: why the run is only finalized; "" if it is resumed.
+        suspension: the suspension of the run; a person may resume it until its window is over.
     """
 
     run: RunInfo
@@ -36,7 +36,7 @@ class AbandonedRun:
 
     @property
     def wait_reason(self) -> str:
-        """Why it is left alone for now: it is suspended, and a person may go on with it; "" otherwise."""
+        """Why the run is not recovered now: it is suspended, and a person may resume it. "" otherwise."""
         suspension = self.suspension
         if self.finalize_reason or suspension is None or not suspension.is_complete:
             return ""
@@ -45,7 +45,7 @@ class AbandonedRun:
 
     @property
     def planned_action(self) -> str:
-        """What is done with it, in words."""
+        """What recovery does with the run, as text."""
         if self.finalize_reason:
             return f"settled: {self.finalize_reason}"
         if self.suspension is not None:
@@ -54,11 +54,11 @@ class AbandonedRun:
 
     @property
     def settle(self) -> str:
-        """The name of ``finalize_reason`` before the renaming."""
+        """Former name of ``finalize_reason``."""
         return self.finalize_reason
 
     def signal_stop(self, stop_token: StopToken) -> None:
-        """Let whoever takes it up know that nothing more is to be begun, if that is so."""
+        """Stop or suspend the token of the process that recovers this run, if nothing more may begin."""
         if self.finalize_reason:
             stop_token.request_stop(self.finalize_reason)
         elif self.suspension is not None:
@@ -66,14 +66,14 @@ class AbandonedRun:
 
 
 def find_abandoned_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[AbandonedRun, ...]:
-    """Return the runs that have no end by the records while nobody carries them out, oldest first.
+    """Return the abandoned runs, the oldest first.
 
-    Those that are suspended are among them: see ``AbandonedRun.wait_reason``. Runs that only look at machines
-    (assessments, plans) are not: they claim nothing.
+    Suspended runs are included: see ``AbandonedRun.wait_reason``. Runs that only read machines (assessments, plans) are
+    not: they change no machine.
 
     Args:
-        records_url: where runs are remembered; None: as usual.
-        clock: tells which windows are over.
+        records_url: the URL of the records; None: the default.
+        clock: the clock, to decide which windows are over.
 
     Raises:
         RecordsError: the records can't be read.
@@ -83,7 +83,7 @@ def find_abandoned_runs(records_url: str | None = None, *, clock: Clock | None =
 
 
 def read_abandoned_runs(history: History, leases: SqlLeases, now: datetime) -> tuple[AbandonedRun, ...]:
-    """Return the runs that were left, of records that are open: see ``find_abandoned_runs``."""
+    """Return the abandoned runs of open records: see ``find_abandoned_runs``."""
     found = [(history.find_run(each.run_id), each) for each in leases.find_leaseless_runs()]
     return tuple(
         _build_abandoned_run(history, run, leases.find_lease(run.id), each.holder, each.since, now)
@@ -106,7 +106,7 @@ def _build_abandoned_run(
 
 
 def check_abandoned(history: History, leases: SqlLeases, run_id: str, now: datetime) -> AbandonedRun | str:
-    """Return a run that was left, as it is by now; or in words why it is none (any more)."""
+    """Return a run in its present state if it is abandoned; otherwise the reason why it is not, as text."""
     run = history.find_run(run_id)
     lease = leases.find_lease(run.id)
     if run.state not in UNFINISHED_RUN_STATES:
@@ -118,7 +118,7 @@ def check_abandoned(history: History, leases: SqlLeases, run_id: str, now: datet
 
 
 def find_finalize_reason(run: RunInfo, lease: LeaseStatus | None, now: datetime) -> str:
-    """Return why nothing more may be begun in a run that is recovered without a person's request, or "". Pure."""
+    """Return why an automatic recovery may begin nothing more in a run, or "". Pure."""
     if lease is not None and lease.stop is not None:
         return f"{lease.stop.reason} ({lease.stop.who})"
     if run.window is not None and now >= run.window.end:

@@ -1,4 +1,4 @@
-"""Ask a run to stop. The request is kept in the records, where the process of the run reads it."""
+"""Ask a run to stop. The request is in the records, and the process of the run reads it there."""
 
 import logging
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class CancelRequest:
     """A run that was asked to stop.
 
     Attributes:
-        stop_request: the request that stands: the first one.
-        lease: who carries the run out, as far as is known.
+        stop_request: the valid stop request: the first one.
+        lease: the run lease, if it is known.
     """
 
     run: RunInfo
@@ -30,26 +30,26 @@ class CancelRequest:
 
     @property
     def has_active_holder(self) -> bool:
-        """Whether a live process carries the run out, and so reads the request."""
+        """Whether a live process executes the run and so reads the request."""
         return self.lease is not None and self.lease.is_held
 
-    carried = has_active_holder  # the name before the renaming
+    carried = has_active_holder  # former name
 
 
 def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = None) -> CancelRequest:
-    """Ask a run to begin nothing more. Its process reads this within seconds; nothing is killed.
+    """Ask a run to begin nothing more. Its process reads the request within seconds. Nothing is killed.
 
-    When nobody carries the run (``has_active_holder`` is false), the request stands for whoever takes it up:
-    ``resume_run(run_id, settle=True)`` does so at once.
+    If no process executes the run (``has_active_holder`` is false), the request is valid for the next process that
+    resumes it. ``resume_run(run_id, settle=True)`` does so at once.
 
     Args:
-        run_id: the run's id, or a beginning of it that no other run has.
-        reason: why, in words; they stand in the report.
-        caller: on whose behalf.
+        run_id: the run's id, or a unique prefix of it.
+        reason: why, as text for the report.
+        caller: the caller.
 
     Raises:
-        RequestError: the run is over, or only looks at machines.
-        RecordsError: there is no such run, or the records can't be written.
+        RequestError: the run is over, or it only reads machines.
+        RecordsError: the run does not exist, or the records can't be written.
     """
     caller = caller or Caller()
     with open_records(caller.records_url) as records:
@@ -69,9 +69,9 @@ def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = N
 
 
 def record_stop_request(run_id: str, caller: Caller, reason: str) -> None:
-    """Keep in the records that a run was asked to stop, for whoever has to finish it when this process is ended.
+    """Record a stop request, for the process that finalizes the run if this process is killed.
 
-    Raises nothing: the run itself knows it already, and a run that was not begun can't be asked.
+    Raises nothing. The run itself already has the request, and a run that has not begun needs none.
     """
     try:
         with open_records(caller.records_url) as records:

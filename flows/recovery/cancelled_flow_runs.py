@@ -1,4 +1,4 @@
-"""Finds suspended runs whose flow run was cancelled or deleted in Prefect, and asks them to stop."""
+"""Find suspended runs whose flow run was cancelled or deleted in Prefect, and ask them to stop."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,9 +13,9 @@ from flows.recovery.cancellation import record_stop_request
 
 
 def stop_runs_cancelled_in_prefect(abandoned_runs: Sequence[AbandonedRun], caller: Caller) -> Iterator[AbandonedRun]:
-    """Give runs that were left; a suspended one whose flow run was cancelled or deleted is asked to stop.
+    """Yield the abandoned runs. Ask a suspended run to stop if its flow run was cancelled or deleted.
 
-    Prefect tells no process of a flow run that is cancelled while it is suspended: there is none.
+    A flow run that is cancelled while it is suspended has no process, so Prefect can't notify one.
     """
     for left in abandoned_runs:
         if (

@@ -1,11 +1,11 @@
-"""Finish the record of a run whose process was ended: ``python -m flows.recovery.finalizer RUN``.
+"""Finish the records of a run whose process was killed: ``python -m flows.recovery.finalizer RUN``.
 
 RUN is the id of the run, or of its flow run.
 
-Prefect gives a cancelled flow half a minute, then it kills its process. A package transaction may take longer, and is
-never killed. So somebody has to look at its end: this program, which the flow's hooks start on its own, waits until
-nobody carries the run out any more, and takes it up. A run that was asked to stop is settled: nothing more is begun.
-One whose process died without a word is resumed, as long as its window lasts.
+Prefect waits half a minute after it cancels a flow, and then kills its process. A package transaction may take longer,
+and it is never killed. The flow's hooks start this program as a separate process. It waits until the run lease has
+ended, and recovers the run. A run that was asked to stop is finalized: nothing more begins. A run whose process died
+without a stop request is resumed while its window is open.
 """
 
 import argparse
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEASE_WAIT_SECONDS = 600.0
-"""How long to wait for a process that is about to end: its grace, its last lease, and a database that is busy."""
+"""How long to wait for a process that is about to end: its grace time, its last lease, and a busy database."""
 PREFECT_WAIT_SECONDS = 90.0
-"""How long Prefect is waited for to show that a flow run is over: its runner tells it after the process has ended."""
+"""How long to wait until Prefect shows that a flow run is over. Its runner reports it after the process has ended."""
 CANCEL_REASON = "cancelled in Prefect"
 
 
 def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
-    """Hook: a flow run was cancelled. Runs where the flow ran, or where its runner does."""
+    """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner."""
     start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
 
 
 def finalize_crashed_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
-    """Hook: a flow run's process came to its end without a result."""
+    """Start the finalizer after a flow run's process ended without a result. A Prefect hook."""
     start_finalizer(_find_run_name(flow_run), flow_run_id=str(flow_run.id))
 
 
 def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> Path:
-    """Start this program on its own, so that it outlives whoever starts it.
+    """Start this program as a separate process that outlives its parent.
 
     Args:
-        run_name: the run's id, or its flow run's.
-        stop: why the run is to begin nothing more; "" when nobody asked for that.
-        flow_run_id: of the flow run whose process was ended.
+        run_name: the id of the run, or of its flow run.
+        stop: why the run may begin nothing more; "" if there is no stop request.
+        flow_run_id: the flow run whose process was killed.
 
     Returns:
-        Where its log is.
+        The path of its log.
     """
     place = platformdirs.user_data_path("fleetpatch") / "logs"
     place.mkdir(parents=True, exist_ok=True)
@@ -78,18 +78,18 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
 
 
 def finalize_run(run_name: str, *, stop: str = "", caller: Caller | None = None) -> str:
-    """Wait until nobody carries a run out, and take it up.
+    """Wait until no process executes a run, and recover it.
 
     Args:
-        run_name: the run's id, or its flow run's.
-        stop: why the run is to begin nothing more; "" when nobody asked for that.
-        caller: on whose behalf.
+        run_name: the id of the run, or of its flow run.
+        stop: why the run may begin nothing more; "" if there is no stop request.
+        caller: the caller.
 
     Returns:
-        What was done, in words.
+        A sentence that says what was done.
 
     Raises:
-        FleetpatchError: it could not be taken up.
+        FleetpatchError: the run could not be recovered.
     """
     caller = caller or Caller()
     with open_records(caller.records_url) as records:
@@ -111,7 +111,7 @@ def finalize_run(run_name: str, *, stop: str = "", caller: Caller | None = None)
 
 
 def _wait_until_abandoned(records: SqlRecords, run_id: str) -> AbandonedRun | str:
-    """Return a run once nobody carries it out; or in words why there is nothing to do about it."""
+    """Wait until no process executes a run, and return it; or return why there is nothing to do, as text."""
     try:
         wait_for_lease_expiry(records.leases, run_id, wait_for_live_holder=True, seconds=LEASE_WAIT_SECONDS)
     except LeaseHeld as held:
@@ -120,12 +120,12 @@ def _wait_until_abandoned(records: SqlRecords, run_id: str) -> AbandonedRun | st
 
 
 def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None = None) -> None:
-    """Let Prefect show how a run ended, where it shows another end of the flow run whose process was ended.
+    """Correct the state in Prefect if the flow run shows another end than the run.
 
     Args:
-        run_name: the run's id, or its flow run's.
-        flow_run_id: of the flow run whose process was ended.
-        caller: on whose behalf.
+        run_name: the id of the run, or of its flow run.
+        flow_run_id: the flow run whose process was killed.
+        caller: the caller.
     """
     from flows.prefect_runtime.flow_run_states import (  # noqa: PLC0415 - loads Prefect
         correct_flow_run_state,
@@ -142,7 +142,7 @@ def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None
 
 
 def _find_run_name(flow_run: "FlowRun") -> str:
-    """Return what names the run: resume_fleet is given its id, others began it."""
+    """Return the run's id if the flow has it as a parameter (resume_fleet), otherwise the id of the flow run."""
     return str((flow_run.parameters or {}).get("run_id") or flow_run.id)
 
 
@@ -158,12 +158,12 @@ def _find_run(records: SqlRecords, run_name: str) -> RunInfo | None:
 def _request_stop(records: SqlRecords, run_id: str, who: str, reason: str) -> None:
     try:
         records.leases.request_stop(run_id, who, reason)
-    except RequestError as error:  # it has just ended, or was left before
+    except RequestError as error:  # it has just ended, or it was abandoned before
         logger.info("%s", error.message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program. Returns its exit code: 0 when the run's record is finished."""
+    """Run the program. Return its exit code: 0 if the run's records are finished."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.recovery.finalizer", description="Finish the record of a run."
     )

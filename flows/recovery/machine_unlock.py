@@ -1,4 +1,4 @@
-"""Lift the lock that a run left on a machine, for a person: only when that run is not alive and no job runs there."""
+"""Remove a machine lock that a run left behind, on a person's request. Refuse it if the run or a job is alive."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ from tasks.steps.machine.lock_removal import LockStatus, build_busy_error, read_
 
 @dataclass(frozen=True, slots=True)
 class LockDetails:
-    """A machine's lock, and what the records know of the run that has it.
+    """A machine lock, and its run in the records.
 
     Attributes:
-        run: that run; None when no run has the lock, or these records do not know it.
-        lease: whether a process carries that run now.
+        run: the run that holds the lock; None if there is none, or if these records do not have it.
+        lease: the run lease of that run.
     """
 
     lock: LockStatus
@@ -31,11 +31,11 @@ class LockDetails:
 
 
 def read_lock_details(machine: str, ports: Ports, caller: Caller) -> LockDetails:
-    """Return a machine's lock, and whose it is. Changes nothing.
+    """Return a machine's lock and the run that holds it. Change nothing.
 
     Raises:
         RequestError: the inventory has no such machine.
-        TransportError: the machine could not be asked.
+        TransportError: the machine could not be reached.
         RecordsError: the records can't be read.
     """
     transport = ports.connect(_find_machine(ports, machine))
@@ -50,11 +50,11 @@ def read_lock_details(machine: str, ports: Ports, caller: Caller) -> LockDetails
 
 
 def require_unlockable(details: LockDetails) -> None:
-    """Raise when the lock must not be lifted.
+    """Raise an error if the lock must not be removed.
 
     Raises:
         ManagerBusy: a job runs on the machine.
-        LeaseHeld: a process carries the run that has the lock.
+        LeaseHeld: a process executes the run that holds the lock.
     """
     if details.lock.job_id:
         raise build_busy_error(details.lock.machine, details.lock.job_id)
@@ -64,14 +64,14 @@ def require_unlockable(details: LockDetails) -> None:
 
 
 def unlock_machine(details: LockDetails, ports: Ports, caller: Caller) -> None:
-    """Lift the lock that was looked at, and note in its run's journal who did.
+    """Remove the lock of these details, and record in its run's journal who removed it.
 
     Raises:
         ManagerBusy: a job runs on the machine.
-        LeaseHeld: a process carries the run that has the lock.
-        RequestError: it is not the lock that was looked at.
-        RecordsError: the journal can't be written; nothing was lifted.
-        TransportError: the machine could not be asked.
+        LeaseHeld: a process executes the run that holds the lock.
+        RequestError: the lock has changed since the details were read.
+        RecordsError: the journal can't be written; the lock was not removed.
+        TransportError: the machine could not be reached.
     """
     by, lock = find_starter_name(caller), details.lock
     with open_records(caller.records_url) as records:

@@ -1,8 +1,8 @@
-"""Windows that have passed without a run: found by what Prefect was told to start, recorded and told once.
+"""Find windows that passed without a run, record them, and send one notification for each.
 
-A run that begins late says itself that its window was missed (``admit_run``). This is about runs that never begin:
-Prefect cancelled them, no worker took them, or Prefect made none. The schedules and requests are those of the
-deployments themselves, so nothing but Prefect's server and the records is needed.
+A run that begins late reports its missed window itself (``admit_run``). This module is for runs that never begin:
+Prefect cancelled them, no worker started them, or Prefect did not create them. Schedules and requests come from the
+deployments in Prefect, so only Prefect's server and the records are needed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,13 +51,13 @@ from tasks.states import NotificationEvent
 
 PATCH_FLOW_NAME = "patch-fleet"
 LOOKBACK_PERIOD = timedelta(days=7)
-"""How far back windows are looked at: a server may be off for a long weekend."""
+"""How far back windows are checked: a server may be off for a long weekend."""
 _FAILED_STATES = frozenset({StateType.FAILED, StateType.CRASHED})
 
 
 @dataclass(frozen=True, slots=True)
 class _DueWindow:
-    """A window that a deployment should have had a run for, and the runs that Prefect made for it."""
+    """A window that a deployment should have had a run for, with the flow runs that Prefect created for it."""
 
     deployment: str
     request: PatchRequest
@@ -76,15 +76,15 @@ class _DueWindow:
 def record_missed_windows(
     caller: Caller, *, fleets: frozenset[str] | None = None, clock: Clock | None = None
 ) -> tuple[RunReport, ...]:
-    """Record each window of the last days that no run had, and tell people of it. Raises nothing.
+    """Record each window of the last days that had no run, and send a notification. Raises nothing.
 
     Args:
-        caller: on whose behalf, with its records.
-        fleets: tags of the fleets whose deployments are looked at; None: those of the present flow run's deployment.
-        clock: tells the present.
+        caller: the caller, with the URL of the records.
+        fleets: the fleet tags of the deployments to check; None: those of the present flow run's deployment.
+        clock: the clock.
 
     Returns:
-        What was recorded now. What was recorded before is neither recorded nor told again.
+        The windows that were recorded now. A window that was recorded before is not recorded or notified again.
     """
     now = (clock or SystemClock()).now()
     try:
@@ -103,23 +103,24 @@ def record_missed_windows(
 
 
 def read_own_fleet_tags() -> frozenset[str]:
-    """Return the tags of the fleets that the present flow run's deployment belongs to."""
+    """Return the fleet tags of the present flow run's deployment."""
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     if run is None or run.deployment_id is None:
         return frozenset()
-    with get_client(sync_client=True) as client, suppress(ObjectNotFound):  # it may be removed meanwhile
+    # The deployment may have been deleted in the meantime.
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         return filter_fleet_tags(client.read_deployment(run.deployment_id).tags)
     return frozenset()
 
 
 def filter_fleet_tags(tags: Sequence[str]) -> frozenset[str]:
-    """Return those of some tags that name a fleet."""
+    """Return the tags that name a fleet."""
     return frozenset(tag for tag in tags if tag.startswith(FLEET_TAG_PREFIX))
 
 
 def _read_patch_deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[DeploymentResponse]:
-    """Give the deployments of patch runs that belong to one of some fleets, and are not paused."""
+    """Yield the patch deployments that belong to one of the fleets and are not paused."""
     if not fleets:
         return
     ours, flow = DeploymentFilterTags(all_=[MANAGED_TAG]), FlowFilter(name=FlowFilterName(any_=[PATCH_FLOW_NAME]))
@@ -137,8 +138,8 @@ def _find_due_windows(
     try:
         request = PatchRequest.model_validate(deployment.parameters.get("request"))
         freezes = [each.to_freeze(request.window.zone) for each in request.freezes]
-    except (ValidationError, RequestError) as error:  # it can't be started either, and says so itself
-        if deployment.schedules:  # that of the form asks for nothing by itself, and a window may have been its last
+    except (ValidationError, RequestError) as error:  # it can't start either, and fails with this error
+        if deployment.schedules:  # no schedule: an on-demand form, or its last window is over
             caller.listener.on_message(f"could not read what {deployment.name} asks for: {str(error).splitlines()[0]}")
         return
     if request.dry_run or request.download_only:
@@ -167,7 +168,7 @@ def _read_flow_runs(client: SyncPrefectClient, deployment: DeploymentResponse, n
 
 
 def _find_due_dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:
-    """Give the moments at which Prefect should have started runs since it was told of the schedules as they are."""
+    """Yield the times at which Prefect should have started runs since the present schedules were created."""
     for each in deployment.schedules:
         prefect_schedule = parse_prefect_schedule(each.schedule)
         if not each.active or prefect_schedule is None or each.created is None:
@@ -175,7 +176,7 @@ def _find_due_dates(deployment: DeploymentResponse, now: datetime) -> Iterator[d
         since = max(now - LOOKBACK_PERIOD, _to_utc_datetime(each.created))
         try:
             yield from iterate_prefect_starts(prefect_schedule, since, now)
-        except (ValueError, TypeError):  # a rule that somebody wrote, and that can't be read: doctor tells of it
+        except (ValueError, TypeError):  # a rule that can't be read; doctor reports it
             continue
 
 
@@ -185,7 +186,7 @@ def _to_scheduled_run(run: FlowRun) -> ScheduledRun:
     kind = state.type if state is not None else StateType.SCHEDULED
     if kind in _FAILED_STATES:
         how = FlowRunState.FAILED
-    elif run.run_count:  # its start time is no sign: Prefect sets one when a run ends that never began
+    elif run.run_count:  # not the start time: Prefect also sets it when a run ends that never began
         how = FlowRunState.STARTED
     elif kind is StateType.CANCELLED:
         how = FlowRunState.CANCELLED_BY_LIMIT if "concurrency limit" in message.lower() else FlowRunState.CANCELLED
@@ -234,7 +235,7 @@ def _record_missed_window(
     claim: WindowClaim | None,
     now: datetime,
 ) -> RunReport | None:
-    """Record a missed window; None when somebody else has recorded something about it meanwhile."""
+    """Record a missed window. Return None if another process has recorded this window in the meantime."""
     by = f"the schedule of {due_window.schedule_key}"
     run = build_unstarted_run(
         due_window.request, due_window.window, build_run_id(now), missed.reason, now, by, missed.flow_run_id
@@ -249,5 +250,5 @@ def _record_missed_window(
 
 
 def _to_utc_datetime(moment: datetime) -> datetime:
-    """Return a moment without Prefect's kind of datetime: sums with it lose their zone."""
+    """Return a plain datetime. Arithmetic with Prefect's datetime type loses the zone."""
     return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -21,12 +21,12 @@ from tasks.steps.context.stop_token import StopToken
 logger = logging.getLogger(__name__)
 
 
-STOP_POLL_SECONDS = 0.2  # how soon runs that are recovered at the same time learn that they are to stop
+STOP_POLL_SECONDS = 0.2  # how soon runs that are recovered at the same time see a stop request
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """What became of a run that was left: a report, or the error that kept it from being taken up."""
+    """The result of the recovery of one run: its report, or the error."""
 
     abandoned_run: AbandonedRun
     report: RunReport | None = None
@@ -34,7 +34,7 @@ class ReconcileResult:
 
     @property
     def left(self) -> AbandonedRun:
-        """The name of ``abandoned_run`` before the renaming."""
+        """Former name of ``abandoned_run``."""
         return self.abandoned_run
 
 
@@ -43,14 +43,15 @@ def reconcile_runs(
 ) -> tuple[ReconcileResult, ...]:
     """Recover every abandoned run: resume it while its window is open, finalize it otherwise.
 
-    One that is suspended is left alone until its window is over.
+    A suspended run is not changed until its window is over.
 
-    All of them at once: none waits for another's end, and one run's trouble is not another's. A run that somebody else
-    takes up meanwhile is theirs. It returns when all have ended.
+    All runs are recovered at the same time: no run waits for another, and an error of one run does not affect the
+    others. A run that another process recovers in the meantime is left to that process. The function returns when all
+    have ended.
 
     Args:
-        caller: on whose behalf. When its ``stop_token`` is stopped, so is each of the runs.
-        recover: takes one run up; plainly, without Prefect, by default.
+        caller: the caller. If its ``stop_token`` is stopped, every run is stopped.
+        recover: recovers one run; without Prefect by default.
 
     Raises:
         RecordsError: the records can't be read.
@@ -62,13 +63,12 @@ def reconcile_runs(
 def recover_runs(
     abandoned_runs: Sequence[AbandonedRun], caller: Caller, recover: Callable[[AbandonedRun, Caller], RunReport]
 ) -> tuple[ReconcileResult, ...]:
-    """Take up runs that were left, all at once, each in a thread of its own: see ``reconcile_runs``."""
+    """Recover abandoned runs at the same time, each in its own thread: see ``reconcile_runs``."""
     abandoned_runs = [each for each in abandoned_runs if not each.wait_reason]
     if not abandoned_runs:
         return ()
-    callers = [
-        replace(caller, stop_token=StopToken()) for _ in abandoned_runs
-    ]  # a request to stop is for one run, not for all
+    # A stop request is for one run, not for all.
+    callers = [replace(caller, stop_token=StopToken()) for _ in abandoned_runs]
 
     def recover_one(abandoned_run: AbandonedRun, run_caller: Caller) -> ReconcileResult:
         try:
@@ -84,7 +84,7 @@ def recover_runs(
             while wait(futures, timeout=STOP_POLL_SECONDS).not_done:
                 if caller.stop_token.is_stopping:
                     _stop_all_runs(abandoned_runs, callers, caller.stop_token.reason)
-        except BaseException as error:  # leaving the pool waits for the runs: they begin nothing new
+        except BaseException as error:  # the exit of the pool waits for the runs; they begin nothing new
             _stop_all_runs(
                 abandoned_runs, callers, f"the process that recovered it was interrupted: {type(error).__name__}"
             )
@@ -102,7 +102,7 @@ def _stop_all_runs(abandoned_runs: Sequence[AbandonedRun], callers: Sequence[Cal
 def recover_run(
     abandoned_run: AbandonedRun, caller: Caller, build_runner: RunnerFactory | None = None, *, flow_run_id: str = ""
 ) -> RunReport:
-    """Take one run up that was left: see ``reconcile_runs`` for how, and ``execute`` for what it raises."""
+    """Recover one abandoned run. See ``reconcile_runs`` for how, and ``execute`` for the errors."""
     abandoned_run.signal_stop(caller.stop_token)
     return execute(abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id)
 
@@ -110,15 +110,15 @@ def recover_run(
 def recover_if_abandoned(
     run_id: str, caller: Caller, recover: Callable[[AbandonedRun, Caller], RunReport], *, flow_run_id: str = ""
 ) -> RunReport | str:
-    """Take a run up if it is still left, judged as it is now: its window may be over by then, or it is to stop.
+    """Recover a run if it is still abandoned. Read its state again first: its window may be over.
 
-    One that is suspended is left alone, unless it was this flow run that was, which somebody has resumed.
+    A suspended run is not changed, unless this flow run was suspended and a person has resumed it.
 
     Returns:
-        The report; or in words why there was nothing to take up: somebody else has taken it up, or has ended it.
+        The report; or, as text, why nothing was done: another process has resumed the run, or it is over.
 
     Raises:
-        FleetpatchError: it is left, and could not be taken up.
+        FleetpatchError: the run is abandoned, and could not be recovered.
     """
 
     def read_current_state() -> AbandonedRun | str:
@@ -136,7 +136,7 @@ def recover_if_abandoned(
         return recover(abandoned_run, caller)
     except LeaseHeld as held:
         return held.message
-    except RequestError:  # somebody may have brought it to its end since it was looked at
+    except RequestError:  # another process may have ended the run since the check
         now = read_current_state()
         if isinstance(now, str):
             return now

@@ -1,4 +1,4 @@
-"""A flow run of its own for a run that was abandoned: one, however often and by however many it is asked for."""
+"""The flow run that resumes an abandoned run. Only one exists at a time, however many processes request it."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,16 +13,16 @@ from prefect.client.schemas.sorting import FlowRunSort
 from flows.recovery.abandoned_runs import AbandonedRun
 
 STARTUP_GRACE: Final = timedelta(minutes=10)
-"""How long the process of a flow run may take from its start to the lease of its run, on a busy machine."""
+"""The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeFlowRun:
-    """The flow run that is to take up a run.
+    """The flow run that resumes a run.
 
     Attributes:
-        is_new: whether it was started now; otherwise an earlier one is on its way.
-        since: when it was started, or has got its present state.
+        is_new: whether it was created now; False: an earlier one is waiting or starting.
+        since: when it was created, or when it got its present state.
     """
 
     name: str
@@ -34,16 +34,16 @@ class ResumeFlowRun:
 def start_resume_flow_run(
     client: SyncPrefectClient, resume: DeploymentResponse, abandoned_run: AbandonedRun, now: datetime
 ) -> ResumeFlowRun:
-    """Start a flow run that takes a run up, unless one is on its way.
+    """Create a flow run that resumes a run, unless one is already waiting or starting.
 
-    Of several who ask at the same time all get the same flow run: it is known by the one before it. What it does it
-    decides by itself when it begins: it may have waited long for a worker.
+    Processes that ask at the same time get the same flow run: the id of the flow run before it is in the idempotency
+    key. The new flow run decides itself what to do when it begins, because it may wait long for a worker.
 
     Args:
-        client: of the server.
+        client: the client of Prefect's server.
         resume: the deployment of ``resume_fleet``.
         abandoned_run: the run.
-        now: the present moment.
+        now: the present time.
 
     Raises:
         httpx.HTTPError: the server does not answer, or refuses.
@@ -65,10 +65,10 @@ def start_resume_flow_run(
 
 
 def may_still_resume(resume_flow_run: FlowRun, abandoned_run: AbandonedRun, now: datetime) -> bool:
-    """Whether a flow run may still take up the run that it was started for. Pure.
+    """Return whether a flow run may still resume the run that it was created for. Pure.
 
-    One that waits for a worker does, however long that takes. One whose process was started has some minutes to take
-    the run's lease; when that lease is over again, or was never taken, its process is dead.
+    A flow run that waits for a worker may, without a time limit. After its process has started it has some minutes to
+    take the run lease. If that lease has ended again, or was never taken, its process is dead.
     """
     state = resume_flow_run.state
     if state is None or state.is_final():

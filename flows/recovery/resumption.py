@@ -18,29 +18,29 @@ from tasks.records.setup import open_records
 logger = logging.getLogger(__name__)
 
 
-LEASE_POLL_SECONDS = 1.0  # how often a lease is looked at while somebody waits for it
+LEASE_POLL_SECONDS = 1.0  # how often a lease is read while something waits for it
 
 
-LEASE_GRACE_SECONDS = 30.0  # a holder that is alive has renewed by then, or is over
+LEASE_GRACE_SECONDS = 30.0  # a holder that is alive has renewed its lease by then, or has ended
 
 
 def resume_run(run_id: str, *, settle: bool = False, caller: Caller | None = None) -> RunReport:
-    """Go on with a run that nobody carries any more, without Prefect; ``resume_fleet`` does so as a flow.
+    """Resume a run that no process executes, without Prefect. ``resume_fleet`` does the same as a flow.
 
-    A process that died holds its lease for up to a minute more: that long it is waited for.
+    The lease of a dead process is valid for up to one more minute. The function waits until it has expired.
 
     Args:
-        run_id: the run's id, or a beginning of it that no other run has.
-        settle: begin nothing new; see what runs to its end, and record each machine's true state.
-        caller: on whose behalf.
+        run_id: the run's id, or a unique prefix of it.
+        settle: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
+        caller: the caller.
 
     Returns:
-        The whole report. That machines failed raises nothing.
+        The complete report. Failed machines raise no error.
 
     Raises:
-        LeaseHeld: somebody carries it, and is alive.
-        RequestError: it is over, or only looked at machines.
-        RecordsError: there is no such run, or history can't be kept.
+        LeaseHeld: a live process executes the run.
+        RequestError: the run is over, or it only assessed machines.
+        RecordsError: the run does not exist, or the records are not usable.
     """
     caller = caller or Caller()
     with open_records(caller.records_url) as records:
@@ -60,18 +60,18 @@ def wait_for_lease_expiry(
     seconds: float = LEASE_SECONDS + LEASE_GRACE_SECONDS,
     clock: Clock | None = None,
 ) -> None:
-    """Wait until nobody has a run's lease, as long as its holder may be dead.
+    """Wait until no process has the run lease, as long as its holder may be dead.
 
     Args:
-        leases: where it is kept.
-        run_id: of the run.
-        print_message: told why this takes a while.
-        wait_for_live_holder: wait also for a holder that lives: it is about to end.
-        seconds: how long to wait at most.
-        clock: tells how long it has been.
+        leases: the store of leases.
+        run_id: the id of the run.
+        print_message: gets the reason for the wait.
+        wait_for_live_holder: also wait for a holder that is alive, because it is about to end.
+        seconds: the maximum time to wait.
+        clock: the clock.
 
     Raises:
-        LeaseHeld: the holder is alive: it renewed its lease.
+        LeaseHeld: the holder is alive: it has renewed its lease.
         RecordsError: the records can't be read.
     """
     clock = clock or SystemClock()

@@ -1,4 +1,4 @@
-"""What can be asked for: the models of requests, which are also Prefect's forms and the files' keys."""
+"""The request models. They are also Prefect's forms and the keys of configuration files."""
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest

@@ -1,4 +1,4 @@
-"""The request for an assessment: which machines to look at, and how many at the same time."""
+"""The request for an assessment: which machines, and how many at the same time."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from flows.request.base import CheckedPath, ReportFormat, ScopeRequest
 
 
 class AssessRequest(ScopeRequest):
-    """Look at machines; change nothing."""
+    """Read the facts and pending updates of machines. Change nothing."""
 
     refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")

@@ -1,4 +1,4 @@
-"""The base of everything that can be asked for: strict forms that name what is wrong."""
+"""The base classes of requests: strict models whose errors name the wrong key."""
 
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -14,7 +14,7 @@ class StrictModel(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _reject_boolean_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse true and false where a number is due: `minutes: true` would be one minute."""
+        """Refuse true and false for a number. Otherwise `minutes: true` would be one minute."""
         annotation = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
             raise ValueError("true or false is no number")
@@ -34,7 +34,7 @@ CheckedPath = Annotated[Path, AfterValidator(_check_path)]
 
 
 class ScopeRequest(StrictModel):
-    """Which machines."""
+    """The machines of a request."""
 
     scope: str = Field(
         min_length=1,

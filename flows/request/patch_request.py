@@ -1,4 +1,4 @@
-"""The request for a patch run. The models are the forms of the Prefect UI, the command's options and the Python API."""
+"""The request for a patch run. Its models are the forms of the Prefect UI, the command's options and the Python API."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -232,10 +232,10 @@ class PatchRequest(ScopeRequest):
     )
 
     def require_window(self) -> None:
-        """Refuse to patch now what a configuration patches in its windows, unless somebody asked for just that.
+        """Refuse to patch machines of a configuration outside its windows, unless the request asks for it.
 
         Raises:
-            RequestError: it names a configuration, and neither a window's start nor ``outside_window``.
+            RequestError: the request names a configuration, and has neither a window's start nor ``outside_window``.
         """
         if not self.configuration or self.window.start is not None or self.outside_window:
             return
@@ -247,7 +247,7 @@ class PatchRequest(ScopeRequest):
         )
 
     def to_patch_options(self, pinned_updates: PinnedUpdates | None = None) -> PatchOptions:
-        """Return what the steps need to know of this request; ``updates.as_in_run`` stands for ``pinned_updates``."""
+        """Return the options of the steps. ``pinned_updates`` is the result of ``updates.as_in_run``."""
         wanted, only = self.updates, self.download_only
         return PatchOptions(
             selection=Selection(

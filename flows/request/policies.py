@@ -1,4 +1,4 @@
-"""What surrounds a run, as it can be asked for: hooks, approval, notifications, freezes."""
+"""Requests for what surrounds a run: hooks, approval, notifications, freezes."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -74,7 +74,7 @@ class HooksRequest(StrictModel):
 
     @model_validator(mode="after")
     def _check_hooks(self) -> Self:
-        """Refuse targets that can't be, and two hooks of one name in one place: the name tells them apart."""
+        """Refuse targets that are not valid, and two hooks with the same name in one place."""
         for place in HookPoint:
             asked = self._list_place(place)
             names = [each.name for each in asked]
@@ -87,7 +87,7 @@ class HooksRequest(StrictModel):
         return self
 
     def to_hooks(self) -> tuple[Hook, ...]:
-        """Return all hooks, each with its place, in the order in which those of a place are run."""
+        """Return all hooks with their places. Hooks of one place are in the order in which they run."""
         return tuple(
             Hook(each.name, place, each.kind, each.target, each.timeout_minutes * 60, each.mode, each.repeatable)
             for place in HookPoint
@@ -100,11 +100,11 @@ class HooksRequest(StrictModel):
 
 
 def _restrict_property_names(schema: JsonDict) -> None:
-    """Say "no other keys" in a way that survives Prefect, for a form with a field called ``required``.
+    """Express "no other keys" for a form that has a field called ``required``, in a way that Prefect keeps.
 
-    Prefect 3.8 checks a deployment's parameters against the schema without every key ``required`` in it
-    (``validate(ignore_required=True)``), and takes that field's own entry away with the lists of required fields. With
-    ``additionalProperties: false`` it then refuses the field: such a deployment can't be made.
+    Prefect 3.8 validates a deployment's parameters against the schema without any key ``required``
+    (``validate(ignore_required=True)``). It removes the field of this name together with the lists of required fields.
+    With ``additionalProperties: false`` it then refuses the field, and such a deployment can't be created.
     """
     fields = schema["properties"]
     del schema["additionalProperties"]
@@ -142,7 +142,7 @@ class ApprovalRequest(StrictModel):
 
 
 MAX_REFERENCE_LENGTH = 500
-"""Characters of a reference to where people are told."""
+"""The maximum length of a reference to a notification URL, in characters."""
 
 
 class NotifyRequest(StrictModel):
@@ -150,7 +150,7 @@ class NotifyRequest(StrictModel):
 
     to: str = Field(
         max_length=MAX_REFERENCE_LENGTH,
-        pattern=r"^(env|file|block|prefect):.",  # a URL in its place would stand in records and in Prefect's parameters
+        pattern=r"^(env|file|block|prefect):.",  # a URL here would appear in the records and in Prefect's parameters
         description="Reference to an Apprise URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a "
         "Prefect secret block).",
     )
@@ -170,7 +170,7 @@ class FreezeRequest(StrictModel):
     reason: str = Field(default="", max_length=200, description="Why, for reports.")
 
     def to_freeze(self, zone: str) -> Freeze:
-        """Return the instants that are meant; times without an offset are read in a zone (IANA name).
+        """Return the freeze as instants. Times without an offset are read in the zone (IANA name).
 
         Raises:
             RequestError: the zone is unknown, or the freeze ends before it begins.
