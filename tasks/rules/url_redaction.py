@@ -6,9 +6,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 REDACTED: Final = "***"
-_MIN_SECRET_SEGMENT_LENGTH: Final = (
-    8  # a shorter path segment is a word such as "hooks"; a short query value may be a PIN
-)
+_MIN_SECRET_SEGMENT_LENGTH: Final = 8  # a shorter path segment is a word ("hooks"); a short query value may be a PIN
 _MIN_SECRET_VALUE_LENGTH: Final = 4
 
 

@@ -90,9 +90,7 @@ def _check_package_lock(packages: PackageState, level: FindingLevel) -> Iterable
         if packages.at_work == packages.lock_holder:
             message += f", which changes packages: {unjudged}"
         yield Finding(PACKAGE_LOCK_CHECK, level, message, remedy)
-    if (
-        packages.at_work and packages.at_work != packages.lock_holder
-    ):  # the process that changed packages no longer holds the lock
+    if packages.at_work and packages.at_work != packages.lock_holder:  # that process no longer holds the lock
         message = f"packages were changed by {packages.at_work} as they were read: {unjudged}"
         yield Finding(
             PACKAGE_LOCK_CHECK, level, message, "Find out what changes packages on the machine, and let it finish."

@@ -47,8 +47,8 @@ def determine_state_with_hooks(
 ) -> OperationState:
     """Return a run's state, with its hooks considered.
 
-    The outcomes of machines already include the hooks of machines. When the run was asked to stop, a failed hook before
-    something does not count.
+    The outcomes of machines already include the hooks of machines. After a request to stop, failed hooks of
+    ``BEFORE_PLACES`` do not count.
 
     Args:
         state: the state from the outcomes of the machines.

@@ -20,9 +20,7 @@ class WindowStatus(StrEnum):
     MISSED = "missed"  # when its run started, the window was over or the cut-off had passed
     FROZEN = "frozen"
     CANCELLED = "cancelled"  # a person cancelled it
-    REPLACED = (
-        "replaced"  # the request changed after Prefect made the run; not recorded: another run may have the window
-    )
+    REPLACED = "replaced"  # the request changed after Prefect made the run; not recorded: another run may have it
 
 
 @dataclass(frozen=True, slots=True)

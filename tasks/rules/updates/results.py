@@ -162,9 +162,7 @@ def _describe_irregularities(update: Update, now: str, ran: TransactionResult | 
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
     if ran is None:
         notes.append(not_begun_reason)
-    elif ran.exit_code not in (0, None) and _find_messages_about(
-        update, ran
-    ):  # the exit code may only mean "reboot required"
+    elif ran.exit_code not in (0, None) and _find_messages_about(update, ran):  # the code may only mean "reboot"
         notes.append(f"installed, and its transaction complained of it: {_describe_transaction_end(ran, update)}")
     return "; ".join(notes)
 
