@@ -61,7 +61,7 @@ class Compliance(StrEnum):
 
 
 class Classification(StrEnum):
-    """The classification of an update. Linux package managers know Critical, Security, Security-ESM and Other."""
+    """What an update is for. Linux package managers know Critical, Security, Security-ESM and Other."""
 
     CRITICAL = "Critical"
     SECURITY = "Security"
@@ -84,7 +84,7 @@ URGENT_CLASSIFICATIONS = frozenset({Classification.CRITICAL, Classification.SECU
 
 
 class RebootPolicy(StrEnum):
-    """When a machine is rebooted (Azure: rebootSetting)."""
+    """Azure's rebootSetting."""
 
     IF_REQUIRED = "IfRequired"
     NEVER = "Never"
@@ -108,7 +108,7 @@ class FindingLevel(StrEnum):
 
 
 class HookKind(StrEnum):
-    """The kinds of hook."""
+    """What an owner's hook is."""
 
     MACHINE_COMMAND = "machine-command"
     CONTROLLER_COMMAND = "controller-command"
@@ -118,7 +118,7 @@ class HookKind(StrEnum):
 
 
 class HookMode(StrEnum):
-    """What the failure of a hook means for the run."""
+    """What the failure of a hook means."""
 
     MUST_SUCCEED = "must_succeed"
     WARN = "warn"
