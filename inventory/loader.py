@@ -83,7 +83,7 @@ def _find_working_directory() -> Path:
         return Path.cwd()
     except OSError as error:
         hint = "Change to a directory that exists, and give the path again."
-        raise InventoryError("the folder that this was started in is gone", hint=hint) from error
+        raise InventoryError("the current folder does not exist any more", hint=hint) from error
 
 
 def _require_existing_path(path: Path, origin: str) -> Path:

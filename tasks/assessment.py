@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from tasks.errors import ErrorInfo
+from tasks.error_info import ErrorInfo
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, YesNoUnknown
 
 

@@ -37,9 +37,8 @@ FleetpatchError                     inventory/errors.py
     └── FleetPatchFailed            raised once, at the end of a run; has the complete report
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from inventory.errors import (
     CredentialError,
@@ -245,23 +244,3 @@ class FleetPatchFailed(PatchError):
     def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.report = report
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorInfo:
-    """An error as the records store it: its class name (``kind``), its text and a hint for the user."""
-
-    kind: str
-    message: str
-    hint: str = ""
-    transient: bool = False
-
-    @classmethod
-    def from_error(cls, error: FleetpatchError) -> Self:
-        """Return the ErrorInfo of an error."""
-        return cls(type(error).__name__, error.message, error.hint, error.transient)
-
-    def is_a(self, *kinds: type[FleetpatchError]) -> bool:
-        """Return whether the error is of one of these classes or of a subclass."""
-        names = {kind.__name__ for kind in kinds}
-        return self.kind in names or any(self.is_a(*kind.__subclasses__()) for kind in kinds if kind.__subclasses__())

@@ -19,7 +19,7 @@ from tasks.assessment import (
     UnfinishedPackage,
     Update,
 )
-from tasks.errors import ErrorInfo
+from tasks.error_info import ErrorInfo
 from tasks.states import (
     Classification,
     FindingLevel,

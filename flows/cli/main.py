@@ -1,4 +1,4 @@
-"""The way in: runs a verb, and turns whatever goes wrong into a message, a hint and an exit code."""
+"""Runs a verb, and turns every error into a message, a hint and an exit code."""
 
 import sys
 import traceback
@@ -70,12 +70,12 @@ def _run_command(words: Sequence[str], *, debug: bool) -> int:
 def _print_error(error: BaseException, *, debug: bool, as_json: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    format_usage = getattr(error, "format_message", None)  # typer's errors of usage: their class moves between releases
+    format_usage = getattr(error, "format_message", None)  # typer's usage errors: their class differs between releases
     if format_usage is not None:
         return _print_usage_error(error, str(format_usage()), as_json=as_json)
     description = describe_error(error)
     if as_json:
-        with suppress(OSError):  # stdout itself may be what is wrong
+        with suppress(OSError):  # stdout itself may be the fault
             print_json(description.to_json())
     get_stderr_console().print("error:", to_safe_lines(description.message), style="bold red", soft_wrap=True)
     if description.hint:
@@ -89,7 +89,7 @@ def _print_usage_error(error: BaseException, message: str, *, as_json: bool) -> 
     hint = f"See `{path} --help`."
     if as_json:
         print_json({"error": {"kind": "Usage", "message": message, "hint": hint, "exitCode": int(ExitCode.BAD_INPUT)}})
-    if not message and context is not None:  # asked for nothing at all: that is a wish for help
+    if not message and context is not None:  # no verb: show the help
         print(context.get_help())
         return int(ExitCode.BAD_INPUT)
     get_stderr_console().print("error:", to_safe_lines(message), style="bold red", soft_wrap=True)
@@ -98,7 +98,7 @@ def _print_usage_error(error: BaseException, message: str, *, as_json: bool) -> 
 
 
 def _flush_stdout(code: int, *, debug: bool) -> int:
-    """Return the exit code, once all that was said has really been written."""
+    """Return the exit code after all output is written."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -111,7 +111,7 @@ def _flush_stdout(code: int, *, debug: bool) -> int:
 
 
 def _handle_closed_pipe() -> int:
-    """Leave quietly when the reader of our output (`| head`) has gone."""
+    """End without an error when the reader of the output (`| head`) is gone."""
     sys.stdout = None  # else the interpreter tries to flush it once more
     return int(ExitCode.SUCCESS)
 

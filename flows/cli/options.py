@@ -1,4 +1,4 @@
-"""Options that several verbs have. Nothing heavy is loaded here: --help has to be quick."""
+"""Options that several verbs have. This module loads nothing heavy: --help must be quick."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 
 def parse_path(text: str) -> Path:
-    """Return a path that a person gave; "" would mean the folder that one happens to be in: an unset variable, mostly.
+    """Return a path that a person gave. An empty text is mostly an unset variable, and would mean the current folder.
 
     Raises:
         BadParameter: it is empty.
@@ -19,7 +19,7 @@ def parse_path(text: str) -> Path:
 
 ScopeArgument = Annotated[
     str,
-    typer.Argument(metavar="SCOPE", help='Which machines, e.g. "env=prod,!ring=canary" or a name; "*" is all.'),
+    typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),
 ]
 InventoryOption = Annotated[
     Path | None,
@@ -28,24 +28,24 @@ InventoryOption = Annotated[
         "-i",
         metavar="FILE",
         parser=parse_path,
-        help="Inventory file or folder. Default: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the user's own.",
+        help="Inventory file or folder. Default: $FLEETPATCH_INVENTORY, ./fleet.yaml, or the user's configuration.",
     ),
 ]
 RecordsOption = Annotated[
     str | None,
     typer.Option(
-        "--records", metavar="URL", help="Where runs are remembered. Default: $FLEETPATCH_RECORDS_URL, or a file."
+        "--records", metavar="URL", help="Database URL of the records. Default: $FLEETPATCH_RECORDS_URL, or a file."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 ReportOption = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="DIR", parser=parse_path, help="Write a report there, in a folder named for the run."
+        "--report", metavar="DIR", parser=parse_path, help="Write a report to a subfolder with the id of the run."
     ),
 ]
 NoRefreshOption = Annotated[
-    bool, typer.Option("--no-refresh", help="Don't have the machines read their repositories anew first.")
+    bool, typer.Option("--no-refresh", help="Do not refresh the package lists of the machines first.")
 ]
 OldNoPrefectOption = Annotated[bool, typer.Option("--plain", hidden=True)]  # the former name of --no-prefect
 ALL_MACHINES = "*"

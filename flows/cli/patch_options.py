@@ -1,4 +1,4 @@
-"""Everything that can be said of a patch run, as options; and the request that they make."""
+"""The options of a patch run, and the request that they make."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,45 +14,53 @@ if TYPE_CHECKING:
     from flows.request.patch_request import PatchRequest
 
 UPDATES_PANEL, WINDOW_PANEL, WAVES_PANEL, POLICY_PANEL, RUN_PANEL = (
-    "Which updates",
-    "When",
-    "In what order",
-    "What may happen",
-    "How it is run",
+    "Updates",
+    "Window",
+    "Waves",
+    "Policies",
+    "Run",
 )
 
 OptionalScopeArgument = Annotated[
     str | None,
-    typer.Argument(metavar="SCOPE", help='Which machines, e.g. "env=prod,!ring=canary" or a name; "*" is all.'),
+    typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),
 ]
 ClassificationOption = Annotated[
     list[Classification] | None,
     typer.Option(
         "--classification",
         "-c",
+        metavar="NAME",
         case_sensitive=False,
         rich_help_panel=UPDATES_PANEL,
-        help="Kind of updates; again for more. Default: Critical and Security.",
+        help=f"{', '.join(Classification)}. Repeatable. Default: Critical and Security.",
     ),
 ]
 IncludeOption = Annotated[
     list[str] | None,
-    typer.Option("--include", metavar="MASK", rich_help_panel=UPDATES_PANEL, help="Wanted besides, e.g. nginx=1.22*."),
+    typer.Option(
+        "--include", metavar="MASK", rich_help_panel=UPDATES_PANEL, help="Also install, e.g. nginx=1.22*. Repeatable."
+    ),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude", metavar="MASK", rich_help_panel=UPDATES_PANEL, help="Never wanted; wins over everything."
+        "--exclude",
+        metavar="MASK",
+        rich_help_panel=UPDATES_PANEL,
+        help="Never install. Overrides all other options. Repeatable.",
     ),
 ]
 OnlyIncludedOption = Annotated[
     bool | None,
-    typer.Option("--only-included", rich_help_panel=UPDATES_PANEL, help="Nothing but what --include names."),
+    typer.Option("--only-included", rich_help_panel=UPDATES_PANEL, help="Install only what --include names."),
 ]
 ExcludeRequiringRebootOption = Annotated[
     bool | None,
     typer.Option(
-        "--exclude-requiring-reboot", rich_help_panel=UPDATES_PANEL, help="Leave out what is known to need a reboot."
+        "--exclude-requiring-reboot",
+        rich_help_panel=UPDATES_PANEL,
+        help="Exclude updates that are known to need a reboot.",
     ),
 ]
 NewestOption = Annotated[
@@ -60,7 +68,7 @@ NewestOption = Annotated[
     typer.Option(
         "--newest",
         rich_help_panel=UPDATES_PANEL,
-        help="Of security fixes, the newest version of all, not the newest that a security repository offers.",
+        help="Install the newest version of a security fix, even if no security repository offers it.",
     ),
 ]
 PublishedBeforeOption = Annotated[
@@ -69,7 +77,7 @@ PublishedBeforeOption = Annotated[
         "--published-before",
         metavar="WHEN",
         rich_help_panel=UPDATES_PANEL,
-        help='Leave out what was published later than, e.g., "2026-11-01", read in --zone.',
+        help='Exclude updates published after this time, e.g. "2026-11-01", in --zone.',
     ),
 ]
 WindowStartOption = Annotated[
@@ -78,7 +86,7 @@ WindowStartOption = Annotated[
         "--window-start",
         metavar="WHEN",
         rich_help_panel=WINDOW_PANEL,
-        help='When the window opens, e.g. "2026-11-21 02:00", read in --zone. Default: now.',
+        help='When the window opens, e.g. "2026-11-21 02:00", in --zone. Default: now.',
     ),
 ]
 OutsideWindowOption = Annotated[
@@ -86,11 +94,11 @@ OutsideWindowOption = Annotated[
     typer.Option(
         "--outside-window",
         rich_help_panel=WINDOW_PANEL,
-        help="Of a request file that names a configuration: patch now, outside of its windows.",
+        help="Patch now, outside the windows of the configuration that the request file names.",
     ),
 ]
 MinutesOption = Annotated[
-    float | None, typer.Option("--minutes", rich_help_panel=WINDOW_PANEL, help="How long it is open. Default: 120.")
+    float | None, typer.Option("--minutes", rich_help_panel=WINDOW_PANEL, help="Length of the window. Default: 120.")
 ]
 ZoneOption = Annotated[
     str | None, typer.Option("--zone", rich_help_panel=WINDOW_PANEL, help="IANA time zone of the window. Default: UTC.")
@@ -98,28 +106,36 @@ ZoneOption = Annotated[
 RebootReserveOption = Annotated[
     float | None,
     typer.Option(
-        "--reserve", metavar="MINUTES", rich_help_panel=WINDOW_PANEL, help="Part of it kept for a reboot. Default: 15."
+        "--reserve",
+        metavar="MINUTES",
+        rich_help_panel=WINDOW_PANEL,
+        help="Reboot reserve at the end of the window. Default: 15.",
     ),
 ]
 CanaryOption = Annotated[
     str | None,
     typer.Option(
-        "--canary", metavar="N|N%", rich_help_panel=WAVES_PANEL, help="Machines (or share of them) in a first wave."
+        "--canary",
+        metavar="N|N%",
+        rich_help_panel=WAVES_PANEL,
+        help="Machines (or share of them) in a first canary wave.",
     ),
 ]
 WaveSizeOption = Annotated[
-    int | None, typer.Option("--wave-size", rich_help_panel=WAVES_PANEL, help="Machines a wave.")
+    int | None, typer.Option("--wave-size", rich_help_panel=WAVES_PANEL, help="Machines in each wave.")
 ]
 WavePercentOption = Annotated[
     float | None,
-    typer.Option("--wave-percent", rich_help_panel=WAVES_PANEL, help="Share of machines a wave. Default: 20."),
+    typer.Option(
+        "--wave-percent", rich_help_panel=WAVES_PANEL, help="Share of machines in each wave, in percent. Default: 20."
+    ),
 ]
 AtOnceOption = Annotated[
     int | None,
-    typer.Option("--at-once", rich_help_panel=WAVES_PANEL, help="Machines side by side in a wave. Default: 20."),
+    typer.Option("--at-once", rich_help_panel=WAVES_PANEL, help="Machines of a wave at the same time. Default: 20."),
 ]
 PauseOption = Annotated[
-    float | None, typer.Option("--pause", metavar="MINUTES", rich_help_panel=WAVES_PANEL, help="Rest between waves.")
+    float | None, typer.Option("--pause", metavar="MINUTES", rich_help_panel=WAVES_PANEL, help="Pause between waves.")
 ]
 FailureBudgetOption = Annotated[
     str | None,
@@ -127,7 +143,7 @@ FailureBudgetOption = Annotated[
         "--failure-budget",
         metavar="N|N%",
         rich_help_panel=WAVES_PANEL,
-        help="Machines that may fail; with more, no further machine is begun. Default: 20%.",
+        help="How many machines may fail. With more, no further machine begins. Default: 20%.",
     ),
 ]
 UnreachablePercentOption = Annotated[
@@ -135,7 +151,7 @@ UnreachablePercentOption = Annotated[
     typer.Option(
         "--unreachable-percent",
         rich_help_panel=WAVES_PANEL,
-        help="Share of machines that may be unreachable; with more, no further machine is begun. Default: 50.",
+        help="Percent of machines that may be unreachable. With more, no further machine begins. Default: 50.",
     ),
 ]
 GoOnAfterFailedCanaryOption = Annotated[
@@ -143,39 +159,47 @@ GoOnAfterFailedCanaryOption = Annotated[
     typer.Option(
         "--go-on-after-failed-canary",
         rich_help_panel=WAVES_PANEL,
-        help="Let the failure budget alone decide. Else a failed canary is the last machine that is begun.",
+        help="Continue within the failure budget. Without it, no machine begins after a failed canary.",
     ),
 ]
 KeepLocationsApartOption = Annotated[
     bool | None,
-    typer.Option("--keep-locations-apart", rich_help_panel=WAVES_PANEL, help="Never two locations in the same wave."),
+    typer.Option(
+        "--keep-locations-apart", rich_help_panel=WAVES_PANEL, help="Never put two locations in the same wave."
+    ),
 ]
 RebootOption = Annotated[
     RebootPolicy | None,
-    typer.Option("--reboot", case_sensitive=False, rich_help_panel=POLICY_PANEL, help="Default: IfRequired."),
+    typer.Option(
+        "--reboot",
+        metavar="POLICY",
+        case_sensitive=False,
+        rich_help_panel=POLICY_PANEL,
+        help=f"{', '.join(RebootPolicy)}. Default: IfRequired.",
+    ),
 ]
 RebootPendingFirstOption = Annotated[
     bool | None,
     typer.Option(
-        "--reboot-pending-first", rich_help_panel=POLICY_PANEL, help="Take a reboot pending from before first."
+        "--reboot-pending-first", rich_help_panel=POLICY_PANEL, help="First do a reboot that was required before."
     ),
 ]
 MaxRebootsOption = Annotated[
     int | None,
-    typer.Option("--max-reboots", rich_help_panel=POLICY_PANEL, help="Reboots a machine may see. Default: 2."),
+    typer.Option("--max-reboots", rich_help_panel=POLICY_PANEL, help="Most reboots of one machine. Default: 2."),
 ]
 RestartServicesOption = Annotated[
     bool | None,
     typer.Option(
         "--restart-services",
         rich_help_panel=POLICY_PANEL,
-        help="Restart services that run replaced files, on machines that are not rebooted.",
+        help="Restart services that run replaced files, on machines that do not reboot.",
     ),
 ]
 RestartExcludeOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--restart-exclude", metavar="MASK", rich_help_panel=POLICY_PANEL, help="Units not to restart; repeatable."
+        "--restart-exclude", metavar="MASK", rich_help_panel=POLICY_PANEL, help="Units not to restart. Repeatable."
     ),
 ]
 AllowRemovalsOption = Annotated[
@@ -184,14 +208,12 @@ AllowRemovalsOption = Annotated[
 ]
 RepairOption = Annotated[
     bool | None,
-    typer.Option(
-        "--repair", rich_help_panel=POLICY_PANEL, help="Finish a package transaction that was interrupted before."
-    ),
+    typer.Option("--repair", rich_help_panel=POLICY_PANEL, help="First finish an interrupted package transaction."),
 ]
 NoStageOption = Annotated[
     bool | None,
     typer.Option(
-        "--no-stage", rich_help_panel=POLICY_PANEL, help="Don't download everything before the first installation."
+        "--no-stage", rich_help_panel=POLICY_PANEL, help="Do not download everything before the first installation."
     ),
 ]
 RequestFileOption = Annotated[
@@ -201,7 +223,7 @@ RequestFileOption = Annotated[
         metavar="FILE",
         parser=parse_path,
         rich_help_panel=RUN_PANEL,
-        help="A request as YAML or JSON; options win.",
+        help="Request file, YAML or JSON. Options override it.",
     ),
 ]
 
@@ -249,9 +271,9 @@ PATCH_OPTIONS: Mapping[str, Any] = {
 def with_patch_options(
     extra_options: Mapping[str, Any],
 ) -> Callable[[Callable[[dict[str, Any]], None]], Callable[..., None]]:
-    """Give a verb all these options, and its own besides; it is handed them as one map.
+    """Give a verb all these options and its own. It receives them as one map.
 
-    Typer reads a function's signature. Thirty parameters written out for each verb would differ one day.
+    Typer reads a function's signature. Two verbs share these parameters, so they cannot differ.
     """
 
     def decorate(body: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
@@ -275,7 +297,7 @@ def build_patch_request(options: Mapping[str, Any]) -> "PatchRequest":
     """Return the request that options, over a request file, make.
 
     Raises:
-        RequestError: it can't be carried out as written.
+        RequestError: it is not valid.
     """
     from flows.cli.runtime.request_parsing import build_request, load_request_file, merge_trees, remove_unset_values
     from flows.request.patch_request import PatchRequest
@@ -288,17 +310,17 @@ def build_patch_request(options: Mapping[str, Any]) -> "PatchRequest":
         PatchRequest, merge_trees(base, remove_unset_values(_build_request_tree(options))), source, verb
     )
     if options["only_included"] and not request.updates.include:
-        raise typer.BadParameter("--only-included leaves nothing to be installed: name it with --include")
+        raise typer.BadParameter("--only-included needs --include, which names what to install")
     return request
 
 
 def _build_request_tree(options: Mapping[str, Any]) -> dict[str, object]:
-    """Lay options out as the request has them. None is what was not given."""
+    """Return the options in the layout of the request. None: not given."""
     canary_count, canary_percent = _parse_count_or_percent("--canary", options["canary"])
     budget_count, budget_percent = _parse_count_or_percent("--failure-budget", options["failure_budget"])
     only_included = options["only_included"]
     if only_included and options["classification"]:
-        raise typer.BadParameter("--only-included and --classification contradict each other: leave one of them out")
+        raise typer.BadParameter("--only-included and --classification contradict each other: give only one of them")
     return {
         "scope": options["scope"],
         "inventory": options["inventory"],
@@ -341,7 +363,7 @@ def _build_request_tree(options: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _parse_count_or_percent(option: str, text: object) -> tuple[int | None, float | None]:
-    """Return a count or a percentage, whichever was written."""
+    """Return a count or a percentage."""
     if text is None:
         return None, None
     words = str(text).strip()

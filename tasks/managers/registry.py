@@ -1,4 +1,4 @@
-"""Which package manager speaks for a machine. A new one is one line in the table."""
+"""Which package manager speaks for a machine. A new one is a line in each table."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -11,6 +11,10 @@ from tasks.protocols.package_manager import PackageManager
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
     "apt": AptManager,
 }
+
+
+MANAGER_COMMANDS: Final = ("apt-get:apt", "dnf5:dnf", "dnf:dnf", "zypper:zypper")
+"""COMMAND:NAME, best first: a machine that has the command has that package manager, known here or not."""
 
 
 def find_manager(facts: Facts) -> PackageManager:

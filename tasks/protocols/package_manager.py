@@ -98,11 +98,14 @@ class PackageManager(Protocol):
         updaters_script: the script described above, or None when there is none.
         lock_files: files that a process locks (fcntl) before it changes packages, in the order of locking. A machine
             refuses to reboot while a process holds one of them. Then it holds them itself until it is down.
+        change_lock_files: those of ``lock_files`` that are locked only while packages change. No service is restarted
+            while a process holds one of them.
     """
 
     name: str
     updaters_script: Script | None
     lock_files: tuple[str, ...]
+    change_lock_files: tuple[str, ...]
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return all pending updates. With ``refresh``, read the repositories again first."""

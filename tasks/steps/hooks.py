@@ -34,7 +34,6 @@ UNKNOWN_RESULT_MESSAGE = (
     "this run began it and was cut short: nobody knows whether it ran. It is not run again, for it is not marked as "
     "repeatable"
 )
-TIMEOUT_EXIT_CODES = frozenset({124, 137, 143})  # what `timeout` leaves behind when it ended a command
 MAX_OUTPUT_CHARACTERS = 2000  # characters of what a hook printed that are kept
 
 HookCall = Callable[[Hook, str, Deadline], HookResult]
@@ -312,7 +311,7 @@ def _run_command_on_machine(context: MachineContext, hook: Hook, deadline: Deadl
     ).find_records("hook")
     code = answer[0].get("exit_code") if answer else None
     text = str(answer[0].get("text", "")).strip() if answer else ""
-    late = code in TIMEOUT_EXIT_CODES and (clock.now() - began).total_seconds() >= seconds - 1
+    late = bool(answer) and answer[0].get("timed_out") is True
     message = _describe_exit(code, text, seconds if late else None) if answer else "the machine gave no answer"
     return HookResult(hook, context.name, code == 0, message, began, clock.now())
 

@@ -127,6 +127,7 @@ def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Sc
         "units": units,
         "keep": masks,
         "latest": _format_latest_start(context),
+        "locks": context.manager.change_lock_files,
     }
     return Script("restart_services", params, read_only=False)
 

@@ -45,7 +45,7 @@ def run(
     params |= {"tx_0_packages": ["a=1"], "lock_wait_seconds": "300", **more}
     token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
     script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {POSIX_SCRIPTS}/prelude.sh; '
-    script += f". {POSIX_SCRIPTS}/package_locks.sh; . {POSIX_SCRIPTS}/transactions.sh; . {APT_SCRIPTS}/apt_job.sh"
+    script += f". {APT_SCRIPTS}/dpkg_query.sh; . {POSIX_SCRIPTS}/transactions.sh; . {APT_SCRIPTS}/apt_job.sh"
     script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
     environment["STAND_IN"] = str(place)

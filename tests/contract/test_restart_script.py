@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tasks.managers.apt.reboot_need import find_services_to_restart
-from tasks.protocols.transport import ScriptParameter, ScriptRecord
+from tasks.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
 from tasks.transport.framing import build_script_stdin, generate_nonce
 from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import load_script
+from tasks.transport.script_library import compose_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 SYSTEMCTL = """#!/bin/sh
@@ -65,12 +65,12 @@ class Machine:
             "units": units,
             "keep": build_protected_unit_masks(exclude),
             "latest": str(latest),
+            "locks": (str(self.place / "database/lock-frontend"), str(self.place / "database/lock")),
         }
         nonce = generate_nonce()
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}
-        script = load_script("restart_services").replace("/var/lib/dpkg/", f"{self.place}/database/")
-        script = f"{load_script('package_locks')}\n{script}"
+        script = compose_script(Script("restart_services"))
         text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + build_script_stdin(script, params, nonce)
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
         decoder = ScriptOutputDecoder(nonce)

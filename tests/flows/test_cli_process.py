@@ -103,14 +103,14 @@ def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: d
     process.wait_for("first: precheck")
     time.sleep(1.5)
     process.popen.send_signal(signal.SIGINT)
-    process.wait_for("Come back with")
+    process.wait_for("To see the run")
     left = time.monotonic()
     process.popen.send_signal(signal.SIGINT)
     code, out, said = process.end()
     assert time.monotonic() - left < 20
     assert code == 130
     assert out == ""
-    assert said.count("Come back with: fleetpatch show") == 2
+    assert said.count("To see the run: fleetpatch show") == 2
     words = [str(COMMAND), "show", "last"]
     shown = subprocess.run(words, env=surroundings, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr

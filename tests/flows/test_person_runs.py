@@ -97,7 +97,7 @@ def test_a_chosen_time_is_told_from_now(
     fields: dict[str, Any] = {"created": made, "expected_start_time": made + later, "auto_scheduled": auto}
     run = FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), **fields)
     monkeypatch.setattr(FlowRunContext, "get", classmethod(lambda cls: _Context(run)))
-    monkeypatch.setattr("flows.admission.deployment.get_name", lambda: "web")
+    monkeypatch.setattr("flows.prefect_runtime.flow_run_origin.deployment.get_name", lambda: "web")
     moments: dict[str, Any] = {name: made + later for name in ("asked_for", "scheduled_for") if expected.get(name)}
     assert read_flow_run_origin() == FlowRunOrigin(
         str(run.id), deployment="web", has_chosen_start=bool(expected.get("is_timed")), **moments

@@ -256,6 +256,7 @@ class FakeManager:
     name = "fake"
     updaters_script: Script | None = Script("fake_updaters", read_only=False)
     lock_files: tuple[str, ...] = ("/fake/lock",)
+    change_lock_files: tuple[str, ...] = lock_files
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""

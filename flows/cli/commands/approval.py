@@ -1,4 +1,4 @@
-"""approve, reject and approvals: a person's word about a run that waits for it."""
+"""approve, reject and approvals: a person decides about runs that wait for approval."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -13,19 +13,15 @@ if TYPE_CHECKING:
     from tasks.records.approvals import ApprovalDecision
 
 PANEL = "Patch"
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, or a beginning that no other has; `last` is the newest.")
-]
-ApproverOption = Annotated[
-    str, typer.Option("--as", metavar="NAME", help="Who decides. Default: whoever is logged in.")
-]
-RemarkOption = Annotated[str, typer.Option("--remark", metavar="TEXT", help="Your words; they stand in the report.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
+ApproverOption = Annotated[str, typer.Option("--as", metavar="NAME", help="Who decides. Default: your login name.")]
+RemarkOption = Annotated[str, typer.Option("--remark", metavar="TEXT", help="Your remark. The report shows it.")]
 PlanDigestOption = Annotated[
     str,
     typer.Option(
         "--plan",
         metavar="DIGEST",
-        help="Only if the plan is the one that you have seen (see approvals). Without it the plan is shown first.",
+        help="Decide only about this plan; `approvals` shows its digest. Without it: show the plan and ask.",
     ),
 ]
 
@@ -39,7 +35,7 @@ def approve(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a run go on that waits for approval: what its plan shows is installed, and nothing else."""
+    """Approve a run that waits for approval. It installs what its plan shows, and nothing else."""
     from tasks.records.approvals import ApprovalDecision
 
     _decide_approval(ApprovalDecision.APPROVED, run, name, remark, plan, records, as_json=as_json)
@@ -54,7 +50,7 @@ def reject(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a run that waits for approval, before it has begun anything."""
+    """Reject a run that waits for approval. It ends without a change."""
     from tasks.records.approvals import ApprovalDecision
 
     _decide_approval(ApprovalDecision.REJECTED, run, name, remark, plan, records, as_json=as_json)
@@ -63,12 +59,13 @@ def reject(
 @app.command("approvals", rich_help_panel=PANEL)
 def list_approvals(
     run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="Show this run's whole plan; without it, what waits.")
+        str,
+        typer.Argument(metavar="[RUN]", help="Show the whole plan of this run. Without it: list the runs that wait."),
     ] = "",
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs that wait for approval, or show the plan of one and what was decided."""
+    """List the runs that wait for approval, or show the plan and the decision of one run."""
     from flows.approval.decisions import find_waiting_runs, read_approval
     from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
@@ -124,10 +121,10 @@ def _decide_approval(
 
 
 def _confirm_plan(report: "RunReport", records: str | None, *, as_json: bool) -> str | None:
-    """Show a waiting run's plan, ask whether it may go on, and return the digest of what was shown; None: no.
+    """Show the plan of a waiting run, ask for approval, and return the digest of that plan; None: no.
 
     Raises:
-        RequestError: there is nobody to be asked.
+        RequestError: there is no terminal.
     """
     from flows.approval.decisions import read_approval
     from flows.cli.runtime.output import get_stderr_console
@@ -138,13 +135,13 @@ def _confirm_plan(report: "RunReport", records: str | None, *, as_json: bool) ->
 
     approval = read_approval(report.run.id, records)
     if approval is None or approval.decision is not ApprovalDecision.WAITING:
-        return ""  # that nothing waits is said where it is decided
+        return ""  # the decision reports that the run does not wait
     plan_digest = compute_plan_digest(collect_planned_updates(report.plans))
     if as_json or sys.stdin is None or not sys.stdin.isatty():
         approve_command = build_approve_command(report.run.id, plan_digest)
         raise RequestError(
-            f"run {report.run.id}: nobody can be shown its plan here, so say which one is approved",
-            hint=f"Look at it (fleetpatch approvals {report.run.id}), then: {approve_command}",
+            f"run {report.run.id}: there is no terminal to show its plan; name the plan that you approve",
+            hint=f"Read the plan (fleetpatch approvals {report.run.id}), then: {approve_command}",
         )
     print_plan_for_approval(report, approval)
     get_stderr_console().print("Approve this plan? [y/N] ", end="", markup=False)

@@ -1,4 +1,4 @@
-"""assess: look at machines and remember what is pending."""
+"""assess: read what is pending on machines, and record it."""
 
 from typing import Annotated
 
@@ -22,12 +22,12 @@ def assess(
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     no_refresh: NoRefreshOption = False,
-    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="Machines asked side by side.")] = 50,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")] = 50,
     report: ReportOption = None,
-    as_flow: Annotated[bool, typer.Option("--flow", help="As a Prefect flow, to be seen in its UI.")] = False,
+    as_flow: Annotated[bool, typer.Option("--flow", help="Run as a Prefect flow. Prefect's UI shows it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask machines what is pending on them. Changes nothing but their package lists."""
+    """Read pending updates and required reboots of machines. Changes only package lists."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.request_parsing import build_request, remove_unset_values
     from flows.cli.runtime.run_session import run_request_in_session

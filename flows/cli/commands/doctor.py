@@ -1,4 +1,4 @@
-"""doctor: are the machines ready, and is fleetpatch itself?"""
+"""doctor: check whether machines and fleetpatch itself are ready."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from tasks.model import Finding
 
 ServerChecker: TypeAlias = "Callable[[str | None], tuple[Finding, ...]]"
-"""Looks at the Prefect server, given the records' URL."""
+"""Checks the Prefect server, given the URL of the records."""
 
 _REGISTERED_SERVER_CHECKERS: "list[ServerChecker]" = []
 
 
 def register_server_checker(checker: ServerChecker) -> None:
-    """Say who looks at the server: what runs it is not known in this room."""
+    """Set the function that checks the server. This package does not import the code of the server."""
     _REGISTERED_SERVER_CHECKERS[:] = [checker]
 
 
@@ -30,17 +30,19 @@ def run_doctor(
     scope: ScopeArgument = ALL_MACHINES,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
-    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="Machines asked side by side.")] = 50,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")] = 50,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Have the machines read their repositories: shows those that are broken.")
+        bool,
+        typer.Option("--refresh", help="Refresh the package lists of the machines first. Shows broken repositories."),
     ] = False,
-    only_here: Annotated[bool, typer.Option("--here", help="Only fleetpatch itself; ask no machine.")] = False,
+    only_here: Annotated[bool, typer.Option("--here", help="Check only fleetpatch itself, and no machine.")] = False,
     server: Annotated[
-        bool, typer.Option("--server", help="fleetpatch itself and the Prefect server, its schedules and workers.")
+        bool,
+        typer.Option("--server", help="Check fleetpatch itself and the Prefect server, its schedules and workers."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check whether machines are ready to be patched, with the remedy for each red mark. Changes no more than lists."""
+    """Check whether machines are ready, with the remedy for each problem. Changes at most package lists."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.output import print_json
     from flows.cli.views.doctor import (
@@ -80,15 +82,13 @@ def run_doctor(
 
 
 def _confirm_reading_package_lists(count: int) -> bool:
-    """Ask the person at the terminal whether machines shall read their package lists now; False when there is none."""
+    """Ask at the terminal whether machines may read their package lists now; False without a terminal."""
     from flows.cli.runtime.output import get_stderr_console
 
     if sys.stdin is None or not sys.stdin.isatty():
         return False
     whom = "Its package lists were" if count == 1 else f"The package lists of {count} machines were"
-    get_stderr_console().print(
-        f"{whom} never read. Read them now? Nothing else is changed. [y/N] ", end="", markup=False
-    )
+    get_stderr_console().print(f"{whom} never read. Read them now? Nothing else changes. [y/N] ", end="", markup=False)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
@@ -96,7 +96,7 @@ def _check_server(records: str | None) -> "tuple[Finding, ...]":
     from tasks.errors import CannotRun
 
     if not _REGISTERED_SERVER_CHECKERS:
-        raise CannotRun("this program has no part that knows of servers", hint="Use the command `fleetpatch`.")
+        raise CannotRun("this program cannot check a Prefect server", hint="Use the command `fleetpatch`.")
     return _REGISTERED_SERVER_CHECKERS[0](records)
 
 

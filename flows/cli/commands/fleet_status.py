@@ -1,4 +1,4 @@
-"""machines and updates: how the fleet stands, by the latest assessments. Asks no machine."""
+"""machines and updates: the state of the fleet by the latest assessments. Contacts no machine."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ PANEL = "Look"
 
 
 class UpdateLayout(StrEnum):
-    """How a list of updates is laid out."""
+    """What a line of a list of updates is."""
 
     BY_MACHINE = "machine"
     BY_UPDATE = "update"
@@ -32,7 +32,7 @@ def list_machines(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List machines with their compliance, as they were last assessed. Asks no machine."""
+    """List the compliance of machines, from the last assessment. Contacts no machine."""
     from flows.cli.runtime.output import print_json
     from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
 
@@ -47,14 +47,14 @@ def list_machines(
 def list_updates(
     scope: ScopeArgument = ALL_MACHINES,
     by: Annotated[
-        UpdateLayout, typer.Option("--by", help="A line an update, or a line an update and machine.")
+        UpdateLayout, typer.Option("--by", help="One line for each update, or for each update of each machine.")
     ] = UpdateLayout.BY_UPDATE,
     urgent: Annotated[bool, typer.Option("--urgent", help="Only critical and security updates.")] = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List updates that machines lack, as they were last assessed. Asks no machine."""
+    """List missing updates, from the last assessment. Contacts no machine."""
     from flows.cli.runtime.output import print_json
     from flows.cli.views.fleet_status import (
         build_missing_updates_json,

@@ -1,4 +1,4 @@
-"""history: where it is, how large, and how long it is kept."""
+"""history: show or change how long runs are kept."""
 
 from typing import Annotated
 
@@ -21,19 +21,19 @@ def configure_history(
     keep_assessments: Annotated[
         str | None,
         typer.Option(
-            metavar="DAYS", parser=_parse_days, help="Keep runs that only looked at machines so long, or `forever`."
+            metavar="DAYS", parser=_parse_days, help="How long to keep runs that only read machines, or `forever`."
         ),
     ] = None,
     keep_runs: Annotated[
         str | None,
         typer.Option(
-            metavar="DAYS", parser=_parse_days, help="Keep all other runs and their outcomes so long, or `forever`."
+            metavar="DAYS", parser=_parse_days, help="How long to keep all other runs and their outcomes, or `forever`."
         ),
     ] = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how long history is kept, or change it. What is older is forgotten when a run ends."""
+    """Show or change how long history is kept. The end of each run deletes what is older."""
     from flows.cli.runtime.output import print_json
     from flows.cli.views.history import build_history_json, print_history_settings
     from tasks.errors import RequestError
@@ -51,7 +51,7 @@ def configure_history(
             )
             if fault := retention.find_fault():
                 raise RequestError(
-                    fault, hint=f"Give {MIN_RETENTION_DAYS} days or more, and runs no fewer than assessments."
+                    fault, hint=f"Give {MIN_RETENTION_DAYS} days or more. Keep runs at least as long as assessments."
                 )
             save_retention(records_database, retention)
         oldest = History(records_database).find_oldest_run()

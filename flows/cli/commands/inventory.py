@@ -1,4 +1,4 @@
-"""inventory check, list and schema: is the file right, and what does it say?"""
+"""inventory check, list and schema: validate an inventory, and show its machines."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from flows.cli.app import app
 from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, parse_path
 
-inventory_app = typer.Typer(help="The inventory: check it, list it, describe it to an editor.", no_args_is_help=True)
+inventory_app = typer.Typer(help="Check the inventory, list its machines, print its JSON Schema.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory", rich_help_panel="Set up")
 
 
@@ -16,12 +16,14 @@ app.add_typer(inventory_app, name="inventory", rich_help_panel="Set up")
 def check_inventory(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", parser=parse_path, help="File or folder; else what other verbs would use."),
+        typer.Argument(
+            metavar="FILE", parser=parse_path, help="File or folder. Default: the inventory that other verbs use."
+        ),
     ] = None,
     inventory: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read an inventory and say everything that is wrong with it."""
+    """Print every fault of an inventory, with line and remedy."""
     from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_json
     from flows.cli.views.inventory import build_inventory_check_json, print_inventory_problems, print_valid_inventory
@@ -49,7 +51,7 @@ def list_inventory_machines(
     inventory: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the machines of a scope as the inventory has them."""
+    """List the machines of a scope, with their entries in the inventory."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.output import print_json
     from flows.cli.views.inventory import build_inventory_list_json, print_inventory_machines

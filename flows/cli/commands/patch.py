@@ -1,4 +1,4 @@
-"""plan and patch: say what would be done, and do it."""
+"""plan and patch: show what a run would do, and do it."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 DryRunOption = Annotated[
     bool | None,
-    typer.Option("--dry-run", rich_help_panel=POLICY_PANEL, help="Only say what would be done; change nothing."),
+    typer.Option("--dry-run", rich_help_panel=POLICY_PANEL, help="Show what would be done, and change nothing."),
 ]
 YesOption = Annotated[
-    bool | None, typer.Option("--yes", "-y", rich_help_panel=RUN_PANEL, help="Don't ask before beginning.")
+    bool | None, typer.Option("--yes", "-y", rich_help_panel=RUN_PANEL, help="Do not ask before the run begins.")
 ]
 NoPrefectOption = Annotated[
     bool | None,
@@ -31,18 +31,18 @@ NoPrefectOption = Annotated[
     ),
 ]
 AsFlowOption = Annotated[
-    bool | None, typer.Option("--flow", rich_help_panel=RUN_PANEL, help="As a Prefect flow, to be seen in its UI.")
+    bool | None, typer.Option("--flow", rich_help_panel=RUN_PANEL, help="Run as a Prefect flow. Prefect's UI shows it.")
 ]
 DetailsOption = Annotated[
     bool | None,
-    typer.Option("--details", rich_help_panel=RUN_PANEL, help="Every update of every machine, however many."),
+    typer.Option("--details", rich_help_panel=RUN_PANEL, help="Show every update of every machine."),
 ]
 
 
 @app.command("plan", rich_help_panel="Patch")
 @with_patch_options({"as_flow": AsFlowOption, "details": DetailsOption})
 def plan(options: dict[str, Any]) -> None:
-    """Say what patch would do, and change nothing: waves, updates, what is skipped and why, minutes, reboots."""
+    """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
     request = build_patch_request(options | {"dry_run": True})
     _run_patch(request, options, as_flow=bool(options["as_flow"]))
 
@@ -86,15 +86,16 @@ def _confirm_patch(request: "PatchRequest", machines: "Sequence[Machine]") -> No
     """Ask the person at the terminal.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no terminal.
     """
     from flows.cli.runtime.output import get_stderr_console
     from flows.cli.views.run_result import print_patch_request
     from tasks.errors import RequestError
+    from tasks.reporting.formatting import format_count
 
     if sys.stdin is None or not sys.stdin.isatty():
         raise RequestError(
-            f"{len(machines)} machines would be patched, and nobody is at a terminal to confirm that",
+            f"patching {format_count(len(machines), 'machine')} needs a confirmation, and there is no terminal",
             hint="Add --yes, or --dry-run to see what would be done.",
         )
     print_patch_request(request, machines)

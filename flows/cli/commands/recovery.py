@@ -1,4 +1,4 @@
-"""resume, cancel and reconcile: runs that were left, and runs that are to stop."""
+"""resume, cancel and reconcile: continue, finalize or stop runs."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from tasks.records.queries.history import History
 
 PANEL = "Patch"
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
-]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
 NoPrefectOption = Annotated[
     bool, typer.Option("--no-prefect", help="Run without Prefect. Starts faster. Prefect's UI does not show it.")
 ]
@@ -39,7 +37,7 @@ def resume(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run whose process died, where it was left and within its own window. Nothing is done twice."""
+    """Continue a run whose process died, within its own window. Nothing is done twice."""
     from flows.cli.runtime.run_lookup import find_run, open_history
     from flows.cli.views.run_result import print_patch_result
     from flows.engine.resume_state import require_resumable
@@ -57,16 +55,14 @@ def resume(
 def cancel(
     run: RunArgument,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the report.")
+        str, typer.Option("--reason", metavar="TEXT", help="The reason. The report shows it.")
     ] = "cancelled",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Watch until the run has ended, and say what became of it.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run is over, and show its result.")] = False,
     now: Annotated[bool, typer.Option("--now", hidden=True)] = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a run to begin nothing more. What runs on machines is left to end; nothing is ever killed."""
+    """Ask a run to begin nothing more. Running transactions end by themselves. Nothing is killed."""
     from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import find_run, open_history
     from flows.cli.runtime.run_session import wait_for_run_end
@@ -78,8 +74,8 @@ def cancel(
 
     if now:
         raise RequestError(
-            "there is no --now: a package transaction that is killed leaves a machine half patched",
-            hint="A cancelled run ends after the transactions that it is in; --wait watches that.",
+            "there is no --now: a killed package transaction leaves a machine half patched",
+            hint="A cancelled run ends after its current transactions. --wait waits for that.",
         )
     history = open_history(records)
     found = find_run(history, run)
@@ -99,17 +95,17 @@ def cancel(
 
 @app.command("reconcile", rich_help_panel=PANEL)
 def reconcile(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs those are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List these runs, and do nothing.")] = False,
     no_prefect: NoPrefectOption = False,
     plain: OldNoPrefectOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take up every run that nobody carries out: resume it while its window is open, settle it when that is over.
+    """Resume every run without a live process while its window is open. Finalize it when the window is over.
 
-    One that was suspended in Prefect is left alone until its window is over.
+    A run that is suspended in Prefect stays suspended until its window is over.
 
-    All are taken up at once: none waits for another one's end.
+    All these runs are recovered at the same time.
     """
     from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import open_history
@@ -158,19 +154,19 @@ def _recover_run(
 
 
 def _find_machine_names(history: "History", run: "RunInfo") -> "Sequence[str]":
-    """Return the names of a run's machines, for the display; none where they can't be told."""
+    """Return the names of a run's machines, for the display; none where they are not known."""
     from inventory.errors import FleetpatchError
 
     try:
         return [name for wave in history.read_report(run.id).waves for name in wave.machines] or _select_machine_names(
             run
         )
-    except FleetpatchError:  # taking the run up says why
+    except FleetpatchError:  # resuming the run reports the error
         return ()
 
 
 def _select_machine_names(run: "RunInfo") -> "Sequence[str]":
-    """Return the names of a run's machines where it had not come to its waves yet."""
+    """Return the names of a run's machines when it has no waves yet."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.engine.resume_state import parse_recorded_request
 

@@ -1,4 +1,4 @@
-"""report: write a recorded run's report again."""
+"""report: write the report of a recorded run again."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from flows.cli.options import JsonOption, RecordsOption, parse_path
 
 
 class ReportFormat(StrEnum):
-    """What reports can be written as."""
+    """The formats of reports."""
 
     HTML = "html"
     CSV = "csv"
@@ -21,17 +21,24 @@ class ReportFormat(StrEnum):
 
 @app.command("report", rich_help_panel="Look back")
 def write_run_report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a beginning of it, or `last`.")] = "last",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")] = "last",
     to: Annotated[
-        Path, typer.Option("--to", metavar="DIR", parser=parse_path, help="Where; in a folder named for the run.")
+        Path,
+        typer.Option(
+            "--to",
+            metavar="DIR",
+            parser=parse_path,
+            help="Target folder. The report is in a subfolder with the id of the run.",
+        ),
     ] = Path(),
     formats: Annotated[
-        list[ReportFormat] | None, typer.Option("--format", "-f", help="Again for more. Default: all.")
+        list[ReportFormat] | None,
+        typer.Option("--format", "-f", help="Format of the report. Repeatable. Default: all."),
     ] = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a recorded run: HTML for people, CSV, Parquet and JSON for programs."""
+    """Write the report of a recorded run again, as HTML, CSV, Parquet and JSON."""
     from flows.cli.runtime.output import print_json, print_to_stdout
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
     from tasks.reporting.writer import write_report

@@ -1,4 +1,4 @@
-"""runs, show and why: what was recorded."""
+"""runs, show and why: show the records."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from tasks.records.queries.history import History
 
 PANEL = "Look back"
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, a beginning that no other has, or `last`.")
-]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
 
 
 @app.command("runs", rich_help_panel=PANEL)
 def list_runs(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 20,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only patch, stage, plan or assess.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs.")] = 20,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Only runs of this kind: patch, stage, plan or assess.")
+    ] = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,13 +48,15 @@ def list_runs(
 @app.command("show", rich_help_panel=PANEL)
 def show_run(
     run: RunArgument = "last",
-    machine: Annotated[str | None, typer.Option("--machine", "-m", help="All that is known of one machine.")] = None,
-    log: Annotated[bool, typer.Option("--log", help="What the package manager printed.")] = False,
-    journal: Annotated[bool, typer.Option("--journal", help="What was begun and ended, act by act.")] = False,
+    machine: Annotated[
+        str | None, typer.Option("--machine", "-m", help="Show everything about one machine of the run.")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Show the output of the package manager.")] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="Show the journal: each act that began or ended.")] = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what became of a run, or of one machine in it."""
+    """Show the result of a run, or of one machine in it."""
     from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_full_summary
     from flows.cli.views.machine import print_machine
@@ -92,11 +94,11 @@ def explain_update(
     update: Annotated[
         str, typer.Argument(metavar="UPDATE", help='Name of an update, or a mask such as "linux-*".')
     ] = "*",
-    runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to look at.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to search.")] = 5,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say why an update was installed on a machine, or was not."""
+    """Show why an update was installed on a machine, or why not."""
     from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import open_history, read_open_run_leases
     from flows.cli.views.explanation import build_why_json, print_explanations
@@ -108,7 +110,9 @@ def explain_update(
     open_leases = read_open_run_leases(history.read_unfinished_runs(), records)
     leases = {run: lease for run, lease in open_leases.items() if machine in history.read_machine_names(run)}
     if not found and latest is None and not history.explain_updates(machine):
-        raise RequestError(f"nothing is recorded of a machine {machine!r}", hint=f"fleetpatch assess name={machine}")
+        raise RequestError(
+            f"the records have no machine {machine!r}", hint=f"To assess it: fleetpatch assess name={machine}"
+        )
     if as_json:
         print_json(build_why_json(machine, found, latest) | {"openMaintenanceRunIds": list(leases)})
         return
@@ -127,7 +131,7 @@ def _require_machine_in_run(history: "History", run_id: str, machine: str) -> No
 
 
 def _print_approval(run: "RunInfo", records: str | None) -> None:
-    """Say who has let a run go on, or that it waits for somebody."""
+    """Print the approval of a run: who decided, or that it waits."""
     from flows.approval.decisions import read_approval
     from flows.cli.runtime.output import print_to_stdout
     from flows.cli.views.approval import print_approval_status
@@ -138,11 +142,11 @@ def _print_approval(run: "RunInfo", records: str | None) -> None:
         print_to_stdout("")
         print_approval_status(run, approval)
         if approval.decision is ApprovalDecision.WAITING:
-            print_to_stdout(f"Its plan: fleetpatch approvals {run.id}")
+            print_to_stdout(f"To see its plan: fleetpatch approvals {run.id}")
 
 
 def _print_unfinished_acts(history: "History", run: "RunInfo", records: str | None) -> None:
-    """Say what a run that has no end left open, and who looks after it."""
+    """Print the open acts of an unfinished run, and the process that executes it."""
     from flows.cli.runtime.output import print_to_stdout, to_safe_text
     from flows.cli.runtime.run_lookup import find_unfinished_acts, read_open_run_leases
     from tasks.states import UNFINISHED_RUN_STATES
@@ -151,7 +155,7 @@ def _print_unfinished_acts(history: "History", run: "RunInfo", records: str | No
         return
     unfinished = find_unfinished_acts(history.read_journal(run.id))
     if unfinished:
-        print_to_stdout("", "Begun, and no end is recorded (jobs on machines go on by themselves):")
+        print_to_stdout("", "Begun, and no end is recorded (jobs on machines keep running):")
         for entry in unfinished:
             print_to_stdout(
                 to_safe_text(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC")

@@ -1,4 +1,4 @@
-"""unlock: whose a machine's lock is, and lift it when its run is dead."""
+"""unlock: show the lock of a machine, and remove it when its run has no live process."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from flows.cli.options import InventoryOption, JsonOption, RecordsOption
 if TYPE_CHECKING:
     from flows.recovery.machine_unlock import LockDetails
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before the lock is lifted.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the lock is removed.")]
 
 
 @app.command("unlock", rich_help_panel="Patch")
@@ -22,7 +22,7 @@ def unlock(
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which run has the lock of a machine, and lift it. Refused while that run is alive or a job runs there."""
+    """Show which run locks a machine, and remove the lock. Refused while a process executes the run or a job runs."""
     from flows.cli.runtime.output import print_json, print_to_stderr
     from flows.cli.views.unlock import build_lock_json, print_lock_status
     from flows.composition import open_ports
@@ -40,7 +40,7 @@ def unlock(
             was_unlocked = yes or _confirm_unlock(status)
             if was_unlocked:
                 unlock_machine(status, ports, caller)
-            print_to_stderr(f"The lock of {machine} was lifted." if was_unlocked else "Nothing was done.")
+            print_to_stderr(f"The lock of {machine} is removed." if was_unlocked else "Nothing was done.")
     if as_json:
         print_json(build_lock_json(status, was_unlocked=was_unlocked))
 
@@ -49,15 +49,15 @@ def _confirm_unlock(status: "LockDetails") -> bool:
     """Ask the person at the terminal.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no terminal.
     """
     from flows.cli.runtime.output import get_stderr_console, to_safe_text
     from tasks.errors import RequestError
 
     if sys.stdin is None or not sys.stdin.isatty():
         raise RequestError(
-            f"the lock of {status.lock.machine} would be lifted, and nobody is at a terminal to confirm that",
+            f"removing the lock of {status.lock.machine} needs a confirmation, and there is no terminal",
             hint="Add --yes.",
         )
-    get_stderr_console().print(to_safe_text(f"Lift the lock of {status.lock.machine}? [y/N] "), end="")
+    get_stderr_console().print(to_safe_text(f"Remove the lock of {status.lock.machine}? [y/N] "), end="")
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,4 +1,4 @@
-"""version: which fleetpatch this is."""
+"""version: print the installed versions."""
 
 from flows.cli.app import app
 from flows.cli.options import JsonOption
@@ -6,7 +6,7 @@ from flows.cli.options import JsonOption
 
 @app.command("version", rich_help_panel="Set up")
 def print_version(as_json: JsonOption = False) -> None:
-    """Print the version of fleetpatch, and of what bites when it is another."""
+    """Print the versions of fleetpatch and of important libraries."""
     import platform
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of

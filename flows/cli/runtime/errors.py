@@ -1,4 +1,4 @@
-"""Errors as the command reports them: kind, message, remedy and exit code."""
+"""How the command reports errors: kind, message, hint and exit code."""
 
 import errno
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, Reques
 
 @dataclass(frozen=True, slots=True)
 class ErrorDescription:
-    """An error as it is reported: what, what to do about it, and the exit code."""
+    """An error as the command reports it."""
 
     kind: str
     message: str
@@ -26,20 +26,20 @@ class ErrorDescription:
         }
 
 
-_PERMISSION_REMEDY = "Give this user the right to it and to the folders above it, or choose another place."
+_PERMISSION_REMEDY = "Give this user access to it and to the folders above it, or choose another place."
 
 
 _REMEDIES_BY_ERRNO: Mapping[int | None, str] = {
     errno.ENOSPC: "Make room there, or choose another place.",
     errno.EDQUOT: "Make room there, or choose another place.",
-    errno.EROFS: "Choose another place: nothing can be written there.",
+    errno.EROFS: "Choose another place: this one is read-only.",
     errno.EACCES: _PERMISSION_REMEDY,
     errno.EPERM: _PERMISSION_REMEDY,
 }
 
 
 def describe_error(error: BaseException) -> ErrorDescription:
-    """Return how an error is reported. Errors that nobody foresaw say so."""
+    """Return how the command reports an error. An unexpected error is reported as a fault in fleetpatch."""
     kind = type(error).__name__
     if isinstance(error, FleetpatchError):
         return ErrorDescription(kind, str(error), error.hint, _to_error_exit_code(error))
@@ -47,7 +47,7 @@ def describe_error(error: BaseException) -> ErrorDescription:
         return ErrorDescription("Interrupted", "interrupted", "", ExitCode.INTERRUPTED)
     if isinstance(error, FileNotFoundError) and error.filename is None and _is_working_directory_deleted():
         return ErrorDescription(
-            kind, "the folder that this was started in is gone", "Change to one that is there.", ExitCode.CANNOT_RUN
+            kind, "the current folder does not exist any more", "Change to a folder that exists.", ExitCode.CANNOT_RUN
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return ErrorDescription(
@@ -56,12 +56,12 @@ def describe_error(error: BaseException) -> ErrorDescription:
     if isinstance(error, OSError) and error.errno in _REMEDIES_BY_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
         return ErrorDescription(kind, f"{where}{error.strerror}", _REMEDIES_BY_ERRNO[error.errno], ExitCode.CANNOT_RUN)
-    hint = "This is a fault in fleetpatch, or in its environment: `fleetpatch doctor` checks that; --debug shows more."
+    hint = "This is a fault in fleetpatch or in its environment. `fleetpatch doctor` checks it. --debug shows more."
     return ErrorDescription(kind, f"{kind}: {error}", hint, ExitCode.CANNOT_RUN)
 
 
 def _is_working_directory_deleted() -> bool:
-    """Whether this process's folder was deleted."""
+    """Whether the current folder of this process was deleted."""
     try:
         Path.cwd()
     except FileNotFoundError:

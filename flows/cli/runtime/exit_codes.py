@@ -1,4 +1,4 @@
-"""The command's exit codes, and which of them a run ends with."""
+"""The exit codes of the command, and the exit code of a run."""
 
 from enum import IntEnum
 
@@ -11,21 +11,21 @@ class ExitCode(IntEnum):
     """The command's exit codes. They are documented in docs/reference/command.md and don't change."""
 
     SUCCESS = 0
-    MACHINE_FAILED = 1  # of some machine; the report is whole
-    BAD_INPUT = 2  # the inventory, the scope or the request can't be used; nothing was done
+    MACHINE_FAILED = 1  # the report is complete
+    BAD_INPUT = 2  # inventory, scope or request is not valid; nothing was done
     WARNINGS = 3
     NOTHING_ATTEMPTED = 4  # nothing was attempted: the window was closed, or too short
-    CANNOT_RUN = 5  # fleetpatch itself can't run: records, environment
+    CANNOT_RUN = 5  # fleetpatch itself cannot run: records, environment
     INTERRUPTED = 130
 
 
 def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
-    """Return the exit code of a run that came to its end.
+    """Return the exit code of a run that is over.
 
     Args:
         report: the whole report.
-        was_stopped: whether somebody asked the run to stop. Its code says so where that kept something from being done.
-        has_report_error: whether its report could not be written. Its code says so where no machine failed.
+        was_stopped: whether the run was asked to stop. INTERRUPTED is returned if something was not done for that.
+        has_report_error: whether its report could not be written. CANNOT_RUN is returned if no machine failed.
     """
     code = _to_run_exit_code(report, was_stopped=was_stopped)
     return ExitCode.CANNOT_RUN if has_report_error and code is not ExitCode.MACHINE_FAILED else code
@@ -40,7 +40,7 @@ def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
 
 
 def _include_hooks(code: ExitCode, state: OperationState) -> ExitCode:
-    """Return the code when the hooks of the run and its waves count too: by the state that they alone would give."""
+    """Return the code that also counts the hooks of the run and its waves."""
     if state is OperationState.FAILED:
         return ExitCode.MACHINE_FAILED
     return ExitCode.WARNINGS if code is ExitCode.SUCCESS and state is OperationState.COMPLETED_WITH_WARNINGS else code

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop starting things, say what still runs where, and never pretend that leaving ends it."""
+"""Ctrl-C and SIGTERM: stop the run or detach from it, and print what still runs on machines."""
 
 import signal
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptHandler:
-    """Counts what a person asks for. Handlers only count: what follows from it is done outside of them.
+    """Records signals. The handlers only set flags; the main thread acts on them.
 
-    Python runs handlers in the main thread. So the run itself has to be in another one: there, Prefect leaves the
-    signals alone, and neither asking nor leaving can break into its work.
+    Python runs handlers in the main thread. The run is in another thread: there Prefect does not touch the signals,
+    and no signal interrupts the run.
     """
 
     def __init__(self, stop_token: StopToken) -> None:
@@ -33,7 +33,7 @@ class InterruptHandler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Hand the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
@@ -46,35 +46,31 @@ class InterruptHandler:
 
 
 def print_stopping(stop_reason: str, run_ids: Sequence[str], running: Sequence[JournalEntry] | None) -> None:
-    """Say that the run is being stopped, what still runs, and how to come back."""
+    """Print that the run stops, what still runs, and how to see the run."""
     console = get_stderr_console()
-    console.print(
-        Text(f"{stop_reason}: stopping. Nothing new is begun; what runs is watched until it ends.", "bold yellow")
-    )
+    console.print(Text(f"{stop_reason}: stopping. Nothing new begins. Waiting for jobs that run.", "bold yellow"))
     _print_running_acts(running)
-    console.print(Text("Ctrl-C (again) leaves at once: what runs on machines goes on all the same."))
+    console.print(Text("Press Ctrl-C to detach at once. Jobs on machines keep running."))
     _print_show_commands(run_ids)
 
 
 def print_detached(run_ids: Sequence[str], running: Sequence[JournalEntry] | None) -> None:
-    """Say that we leave, and what we leave behind."""
-    get_stderr_console().print(Text("Leaving. Nothing on any machine was ended.", style="bold yellow"))
+    """Print that the command detaches, and what still runs."""
+    get_stderr_console().print(Text("Detached. Jobs on machines keep running.", style="bold yellow"))
     _print_running_acts(running)
     _print_show_commands(run_ids)
     for run_id in run_ids:
-        get_stderr_console().print(
-            Text(f"To record what became of each machine: fleetpatch resume {run_id} --finalize"), soft_wrap=True
-        )
+        get_stderr_console().print(Text(f"To record the result: fleetpatch resume {run_id} --finalize"), soft_wrap=True)
 
 
 def _print_running_acts(running: Sequence[JournalEntry] | None) -> None:
     console = get_stderr_console()
     if running is None:
-        console.print(Text("What still runs is not known: the records can't be read."))
+        console.print(Text("It is not known what still runs: the records cannot be read."))
     elif not running:
-        console.print(Text("Nothing that changes a machine is running."))
+        console.print(Text("No job or reboot is running."))
     else:
-        console.print(Text("Still running, and left to end by itself:"))
+        console.print(Text("Still running:"))
         for entry in running:
             what = "reboot" if entry.act == "reboot" else f"job {entry.key}"
             console.print(to_safe_text(f"{entry.machine}  {entry.act}  {what}"), soft_wrap=True)
@@ -82,4 +78,4 @@ def _print_running_acts(running: Sequence[JournalEntry] | None) -> None:
 
 def _print_show_commands(run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
-        get_stderr_console().print(Text(f"Come back with: fleetpatch show {run_id}"), soft_wrap=True)
+        get_stderr_console().print(Text(f"To see the run: fleetpatch show {run_id}"), soft_wrap=True)

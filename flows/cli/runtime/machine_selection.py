@@ -11,7 +11,7 @@ def load_machines_in_scope(inventory: Path | None, scope: str) -> tuple[Inventor
     """Return the inventory, and the machines in a scope of it.
 
     Raises:
-        InventoryError: either can't be used, or the scope is empty.
+        InventoryError: either is not valid, or the scope selects no machine.
     """
     found = load_inventory(find_inventory(inventory))
     return found, Scope.parse(scope).select_machines(found)

@@ -1,4 +1,4 @@
-"""What the command writes: answers to stdout, everything else to stderr, and nothing that a machine said unwashed."""
+"""What the command writes: results to stdout, everything else to stderr. Text from machines is sanitized."""
 
 import io
 import json
@@ -16,8 +16,8 @@ from flows.cli.runtime.output_stream import ErrorTolerantStream
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tasks.states import FindingLevel
 
-MIN_WIDTH = 40  # COLUMNS=0 would show nothing at all
-NON_TERMINAL_WIDTH = 200  # of what goes to a file or a pipe: nobody wants its lines cut
+MIN_WIDTH = 40  # COLUMNS=0 would show nothing
+NON_TERMINAL_WIDTH = 200  # for files and pipes, which have no width
 
 _STYLES_BY_STATE: Mapping[str, str] = {
     "Succeeded": "green",
@@ -47,13 +47,13 @@ _STYLES_BY_STATE: Mapping[str, str] = {
 
 @cache
 def get_stdout_console() -> Console:
-    """Where answers go."""
+    """The console of results."""
     return _build_console(ErrorTolerantStream("stdout", BrokenPipeError))
 
 
 @cache
 def get_stderr_console() -> Console:
-    """Where everything else goes: progress, questions, errors."""
+    """The console of everything else: progress, questions, errors."""
     return _build_console(ErrorTolerantStream("stderr", OSError))
 
 
@@ -66,70 +66,70 @@ def _build_console(stream: ErrorTolerantStream) -> Console:
 
 
 def escape_unencodable_output() -> None:
-    """Let characters that stdout or stderr have no code for (LANG=C, say) be spelt out, and not end the command."""
+    """Write characters that stdout or stderr cannot encode (LANG=C, for example) as escapes, not as an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def to_safe_text(text: str, style: str = "", limit: int | None = None) -> Text:
-    """Return text that came from a machine, harmless: on one line, nothing in it obeyed by a terminal or by rich."""
+    """Return text from a machine on one line, without anything that a terminal or rich interprets."""
     return Text(sanitize_to_one_line(text, limit), style=style)
 
 
 def to_safe_lines(text: str) -> Text:
-    """Return several lines that came from a machine, harmless."""
+    """Return several lines from a machine, without anything that a terminal or rich interprets."""
     return Text(sanitize(text))
 
 
 def render_state(name: str, *, short: bool = False) -> Text:
-    """Return a state in its colour, which says nothing that its name doesn't. ``short`` is for narrow columns."""
+    """Return a state in its colour. ``short`` is for narrow columns."""
     shown = "Warnings" if short and name == "CompletedWithWarnings" else name
     return Text(shown, style=_STYLES_BY_STATE.get(name, ""))
 
 
 def render_count(value: int, style: str = "") -> Text:
-    """Return a count; none at all is pale."""
+    """Return a count; zero is dim."""
     return Text(str(value), style=style if value else "dim", justify="right")
 
 
 def print_to_stdout(*lines: RenderableType) -> None:
-    """Print answers."""
+    """Print results."""
     for line in lines:
         get_stdout_console().print(Text(line) if isinstance(line, str) else line)
 
 
 def print_to_stderr(line: RenderableType) -> None:
-    """Print something that isn't the answer."""
+    """Print something that is not a result."""
     get_stderr_console().print(Text(line) if isinstance(line, str) else line)
 
 
 def print_json(document: object) -> None:
-    """Print the one document of --json. It is plain ASCII, so that no terminal obeys what machines say."""
+    """Print the one document of --json. It is ASCII, so that no terminal interprets text from machines."""
     stream = get_stdout_console().file
     stream.write(json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
     stream.flush()
 
 
 def shorten_list(texts: Iterable[str], limit: int) -> Sequence[str]:
-    """Return the first texts, and how many more there are."""
+    """Return the first texts, and the number of further ones."""
     all_texts = list(texts)
     more = [f"… and {len(all_texts) - limit} more"] if len(all_texts) > limit else []
     return [*all_texts[:limit], *more]
 
 
 class ConsoleLogHandler(logging.Handler):
-    """Log records through the same console as the progress display, which they would tear otherwise."""
+    """Prints log records on the console of the progress display, so that they do not break it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print warnings and worse; Prefect's own go to its server."""
+        """Print warnings and errors. Prefect's own go to its server."""
         if not record.name.startswith(("prefect", "httpx", "uvicorn")):
             style = "red" if record.levelno >= logging.ERROR else "yellow"
             print_to_stderr(Text.assemble((f"{record.levelname.lower()}: ", style), to_safe_text(record.getMessage())))
 
 
 def configure_logging() -> None:
-    """Send warnings of all rooms to stderr, whoever set logging up before."""
+    """Send all warnings to stderr, and replace other handlers."""
     logging.basicConfig(level=logging.WARNING, handlers=[ConsoleLogHandler(logging.WARNING)], force=True)
 
 

@@ -1,4 +1,4 @@
-"""Output that may lose its reader without taking the run along: `| head`, a closed terminal, a full disk for a log."""
+"""Output whose loss does not end the run: `| head`, a closed terminal, a full disk."""
 
 import io
 import os
@@ -10,13 +10,13 @@ from typing import TextIO
 
 
 class ErrorTolerantStream(io.TextIOBase):
-    """Writes to stdout or stderr, whichever they are at that moment; some errors end the output, and nothing else.
+    """Writes to the current stdout or stderr. Tolerated errors end the output, and nothing else.
 
-    A run reports its progress from many threads. None of them may fail because nobody reads that any more.
+    A run reports its progress from many threads. None of them may fail because the reader is gone.
 
     Args:
         name: "stdout" or "stderr".
-        tolerated_error: errors that mean that there is no reader.
+        tolerated_error: the class of errors that mean that the reader is gone.
     """
 
     def __init__(self, name: str, tolerated_error: type[OSError]) -> None:
@@ -26,26 +26,26 @@ class ErrorTolerantStream(io.TextIOBase):
     @property
     def _stream(self) -> TextIO:
         stream = getattr(sys, self._name)
-        if stream is None:  # closed before we came (>&-)
+        if stream is None:  # closed before the start (>&-)
             return _open_devnull()
-        proxied: TextIO = getattr(stream, "rich_proxied_file", stream)  # rich stands before it while it draws
+        proxied: TextIO = getattr(stream, "rich_proxied_file", stream)  # rich replaces it while it draws
         return proxied
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute up there
-        """What rich draws its lines for."""
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute in the base class
+        """The encoding that rich draws for."""
         return self._stream.encoding or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether a person looks."""
+        """Whether it is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """The file below."""
+        """The file descriptor."""
         return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write, as long as somebody reads."""
+        """Write, as long as there is a reader."""
         try:
             return self._stream.write(text)
         except self._tolerated_error:
@@ -53,14 +53,14 @@ class ErrorTolerantStream(io.TextIOBase):
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written, as long as somebody reads."""
+        """Flush, as long as there is a reader."""
         try:
             self._stream.flush()
         except self._tolerated_error:
             self._redirect_to_devnull()
 
     def _redirect_to_devnull(self) -> None:
-        """Let the rest go nowhere: Python tries to write it once more when it ends."""
+        """Discard the rest: Python writes it once more at exit."""
         with suppress(OSError, ValueError):
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, self._stream.fileno())

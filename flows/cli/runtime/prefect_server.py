@@ -1,4 +1,4 @@
-"""Prefect within the command: quiet, and with a server of its own where no other is configured."""
+"""Prefect in the command: without its log on the terminal, and with an ephemeral server where none is configured."""
 
 import atexit
 import http.client
@@ -22,7 +22,7 @@ from flows.prefect_api.server_settings import BATCH_SETTINGS, HEALTHY_RESPONSE
 from tasks.errors import CannotRun
 
 QUIET_PREFECT_SETTINGS: Final = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not over our screen
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not to the terminal
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
@@ -32,51 +32,51 @@ START_TIMEOUT_SECONDS = 120.0
 WAIT_MESSAGE_SECONDS = 4.0
 _HEALTH_TIMEOUT_SECONDS = 5.0
 _STOP_TIMEOUT_SECONDS = 10.0
-_MAX_HEALTH_BYTES = 10_000  # bytes of an answer that should be one word
+_MAX_HEALTH_BYTES = 10_000  # the answer should be one word
 
 
 def ensure_prefect_server() -> None:
-    """Load Prefect, and see to it that its server answers. What the user's environment says stands.
+    """Load Prefect, and make sure that its server answers. Settings of the user's environment win.
 
     Raises:
-        CannotRun: the configured server does not answer, or one of our own does not start.
+        CannotRun: the configured server does not answer, or the ephemeral server does not start.
     """
     for name, value in QUIET_PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     server = EphemeralPrefectServer()
-    atexit.register(server.stop)  # before Prefect registers anything: its last messages still want a server
+    atexit.register(server.stop)  # before Prefect registers anything: its last messages still need a server
     _EPHEMERAL_SERVERS.append(server)
     try:
         from prefect.context import refresh_global_settings_context
         from prefect.settings import get_current_settings
-    except ValueError as error:  # pydantic's, of its settings
+    except ValueError as error:  # pydantic's error about the settings
         error_lines = [line.strip() for line in str(error).splitlines()]
         raise CannotRun(
-            f"Prefect can't read its settings: {'; '.join(error_lines[1:3])[:300]}",
-            hint="Correct PREFECT_API_URL, and whatever else there is of Prefect's in the environment and its profile.",
+            f"Prefect cannot read its settings: {'; '.join(error_lines[1:3])[:300]}",
+            hint="Correct PREFECT_API_URL and the other settings of Prefect, in the environment and in its profile.",
         ) from error
 
     url = get_current_settings().api.url
     if url:
         _require_prefect_server(str(url))
     else:
-        print_to_stderr("No Prefect server is configured: starting one for this run (10 to 20 seconds) …")
+        print_to_stderr("No Prefect server is configured. Starting one for this run (10 to 20 seconds) …")
         os.environ["PREFECT_API_URL"] = server.start()
         refresh_global_settings_context()
     with print_elapsed_time("waiting for Prefect"):
-        import flows.patch  # noqa: F401 - takes as long as the server does, so both are waited for together
+        import flows.patch  # noqa: F401 - loads while the server starts
 
         server.wait_until_healthy()
-    configure_logging()  # Prefect has set logging up to its own liking
+    configure_logging()  # Prefect has changed the logging
 
 
 @contextmanager
 def print_elapsed_time(activity: str, interval_seconds: float = WAIT_MESSAGE_SECONDS) -> Iterator[None]:
-    """Say now and then, in the block, that it goes on and for how long it has: nobody is to think that it hangs.
+    """Print now and then how long the block has taken.
 
     Args:
-        activity: what is done.
-        interval_seconds: how often that is said, in seconds.
+        activity: what the block does.
+        interval_seconds: time between two lines.
     """
     finished, started_at = threading.Event(), time.monotonic()
 
@@ -94,7 +94,7 @@ def print_elapsed_time(activity: str, interval_seconds: float = WAIT_MESSAGE_SEC
 
 
 def stop_ephemeral_servers() -> None:
-    """End our own server, if there is one: the process is about to go without its exit handlers."""
+    """End the ephemeral servers. For a process that ends without its exit handlers."""
     for server in _EPHEMERAL_SERVERS:
         server.stop()
 
@@ -102,8 +102,8 @@ def stop_ephemeral_servers() -> None:
 class EphemeralPrefectServer:
     """A Prefect server for the time of one run, with the user's Prefect database.
 
-    Prefect would start one by itself, but in the terminal's own process group: the first Ctrl-C would end it, and
-    with it the run's tasks.
+    Prefect's own ephemeral server is in the process group of the terminal: the first Ctrl-C would end it and the
+    tasks of the run.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class EphemeralPrefectServer:
         self._url = ""
 
     def start(self) -> str:
-        """Start it, without waiting for it.
+        """Start it, and do not wait for it.
 
         Returns:
             The URL of its API.
@@ -142,7 +142,7 @@ class EphemeralPrefectServer:
         return self._url
 
     def stop(self) -> None:
-        """End it. Safe to ask twice."""
+        """End it. May be called twice."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGTERM)
@@ -155,10 +155,10 @@ class EphemeralPrefectServer:
             self._log.unlink(missing_ok=True)
 
     def wait_until_healthy(self) -> None:
-        """Wait until it answers, if it was begun.
+        """Wait until it answers, if it was started.
 
         Raises:
-            CannotRun: it ended instead, or says nothing.
+            CannotRun: it ended, or it does not answer.
         """
         if self._process is None:
             return
@@ -170,8 +170,8 @@ class EphemeralPrefectServer:
         log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
         self.stop()
         raise CannotRun(
-            f"Prefect's server does not start: {log[-1] if log else 'it does not answer'}",
-            hint="`fleetpatch doctor` checks the installation; --no-prefect patches without Prefect.",
+            f"the Prefect server does not start: {log[-1] if log else 'it does not answer'}",
+            hint="`fleetpatch doctor` checks the installation. --no-prefect patches without Prefect.",
         )
 
 
@@ -188,7 +188,7 @@ def _require_prefect_server(url: str) -> None:
 
 
 def _redact_url(url: str) -> str:
-    """Return a URL without a name and password that stand in it."""
+    """Return a URL without its name and password."""
     scheme, found, rest = url.partition("://")
     return f"{scheme}{found}{rest.rpartition('@')[2]}"
 
@@ -198,18 +198,18 @@ def _is_healthy(url: str) -> bool:
 
 
 def _find_server_fault(url: str) -> str:
-    """Return why a URL can't be used as that of a Prefect server, as the end of a sentence, or ""."""
+    """Return why a URL is not that of a usable Prefect server, as the end of a sentence, or ""."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=_HEALTH_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the user's own setting
             kind, text = answer.headers.get_content_type(), answer.read(_MAX_HEALTH_BYTES)
     except urllib.error.HTTPError as error:
-        # Somebody is there, and wants a login that Prefect's client has.
-        return "" if error.code in {401, 403} else f"answers {error.code} {error.reason}: is the URL that of its API?"
+        # It answers, and wants the login that Prefect's client has.
+        return "" if error.code in {401, 403} else f"answers {error.code} {error.reason}. Is this the URL of its API?"
     except (OSError, http.client.HTTPException):
         return "does not answer"
-    except ValueError:  # a URL that can't be
+    except ValueError:  # not a URL
         return "does not answer"
-    return "" if text.strip() == HEALTHY_RESPONSE else f"is no Prefect server: asked for its health it answers {kind}"
+    return "" if text.strip() == HEALTHY_RESPONSE else f"is not a Prefect server: /health answers {kind}"
 
 
 def _find_free_port() -> int:

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a picture that moves, or plain lines where there is no terminal."""
+"""The progress of a run: a live display on a terminal, plain lines elsewhere."""
 
 import threading
 from collections.abc import Iterable
@@ -20,43 +20,43 @@ from tasks.reporting.formatting import format_count, format_known_duration
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.states import OperationState, Step
 
-REFRESHES_PER_SECOND = 4  # a second
+REFRESHES_PER_SECOND = 4
 BAR_WIDTH = 14
-INTERRUPT_ECHO_WIDTH = 3  # a terminal writes ^C where the cursor is; in a full line that would shift the whole picture
-HEADER_ROWS = 4  # what the picture needs beside its machines
+INTERRUPT_ECHO_WIDTH = 3  # a terminal writes ^C at the cursor; a full line would then wrap
+HEADER_ROWS = 4  # lines of the display that are not machines
 
 
 class ProgressDisplay(Protocol):
-    """A Watcher that is switched on and off, and that can be told what the whole run is about."""
+    """A ProgressListener that shows progress between its start and its end."""
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """See Watcher."""
+        """See ProgressListener."""
         ...
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """See Watcher."""
+        """See ProgressListener."""
         ...
 
     def on_message(self, message: str) -> None:
-        """See Watcher."""
+        """See ProgressListener."""
         ...
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the display."""
         ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Show nothing more."""
+        """End the display."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MachineProgress:
-    """How far a machine is.
+    """The progress of one machine.
 
     Attributes:
-        fraction: of the step, 0 to 1; None when nobody can tell.
-        end_state: the state in which the step ended, or "" while it goes on.
+        fraction: of the step, 0 to 1; None when it is not known.
+        end_state: the state in which the step ended, or "" while it runs.
     """
 
     machine: str
@@ -67,7 +67,7 @@ class MachineProgress:
 
     @property
     def display_rank(self) -> int:
-        """Where it stands when there is no room for all: failures first, then what moves, then what rests."""
+        """Its order when there is no room for all: failures, then working machines, then the others."""
         if self.end_state == OperationState.FAILED:
             return 0
         if self.step is None:
@@ -78,21 +78,21 @@ class MachineProgress:
 
 
 def build_display(machines: Iterable[str], window: Window | None, title: str) -> ProgressDisplay:
-    """Return the display that fits where stderr goes."""
+    """Return the display that fits stderr."""
     return LiveDisplay(machines, window, title) if get_stderr_console().is_terminal else LineDisplay()
 
 
 class LineDisplay:
-    """One plain line for each step that has ended: for logs, pipes and CI."""
+    """Prints one line for each step that has ended: for logs, pipes and CI."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Nothing to take down."""
+        """Do nothing."""
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Say nothing: only ends are told."""
+        """Do nothing: only the end of a step is printed."""
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """Print the end of a step."""
@@ -100,7 +100,7 @@ class LineDisplay:
         self._print_line(f"{sanitize_to_one_line(machine)}: {step} {state}{detail}")
 
     def on_message(self, message: str) -> None:
-        """Print what concerns the whole run."""
+        """Print a message of the whole run."""
         self._print_line(sanitize_to_one_line(message))
 
     def _print_line(self, line: str) -> None:
@@ -108,7 +108,7 @@ class LineDisplay:
 
 
 class LiveDisplay:
-    """A line for each machine, redrawn in place, with the time that is left in the window on top."""
+    """Shows a line for each machine, redrawn in place, below the time that is left in the window."""
 
     def __init__(self, machines: Iterable[str], window: Window | None, title: str) -> None:
         self._rows = {name: MachineProgress(name) for name in machines}
@@ -128,18 +128,18 @@ class LiveDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Take the picture away."""
+        """Remove the display."""
         self._live.stop()
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Move a machine's line."""
+        """Update the line of a machine."""
         with self._lock:
             before = self._rows.get(machine, MachineProgress(machine))
             shown_message = message or (before.message if before.step is step else "")
             self._rows[machine] = MachineProgress(machine, step, fraction, shown_message)
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """End a step on a machine's line; a failure is also told above the picture, where it stays."""
+        """End a step in the line of a machine. Print a failure above the display, where it stays."""
         with self._lock:
             before = self._rows.get(machine, MachineProgress(machine))
             self._rows[machine] = replace(before, step=step, fraction=1.0, message=message, end_state=state)
@@ -151,11 +151,11 @@ class LiveDisplay:
             )
 
     def on_message(self, message: str) -> None:
-        """Show it above the picture, where it stays."""
+        """Print it above the display, where it stays."""
         print_to_stderr(to_safe_text(message, "dim"))
 
     def build_renderable(self) -> RenderableType:
-        """Return the picture as it is now."""
+        """Return the current display."""
         with self._lock:
             rows = list(self._rows.values())
         max_rows = max(3, get_stderr_console().height - HEADER_ROWS)
@@ -182,12 +182,12 @@ class LiveDisplay:
         if self._window is not None:
             parts.append(describe_time_left(self._window, datetime.now(UTC)))
         working = sum(row.step is not None and not row.end_state for row in rows)
-        parts.append(f"{format_count(len(rows), 'machine')}, {working} at work")
+        parts.append(f"{format_count(len(rows), 'machine')}, {working} working")
         return Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def describe_time_left(window: Window, now: datetime) -> str:
-    """Return how much of a window is left, in words."""
+    """Return in words how much of a window is left."""
     if now < window.start:
         return f"the window opens in {format_known_duration((window.start - now).total_seconds())}"
     left = (window.end - now).total_seconds()
@@ -216,5 +216,5 @@ def _render_progress_bar(row: MachineProgress) -> RenderableType:
 def _describe_hidden_rows(rows: list[MachineProgress]) -> str:
     waiting = sum(row.step is None for row in rows)
     ended = sum(bool(row.end_state) for row in rows)
-    parts = [(len(rows) - waiting - ended, "at work"), (ended, "between steps or done"), (waiting, "waiting")]
+    parts = [(len(rows) - waiting - ended, "working"), (ended, "between steps or done"), (waiting, "waiting")]
     return f"… and {len(rows)} more: " + ", ".join(f"{count} {words}" for count, words in parts if count)

@@ -1,4 +1,4 @@
-"""From options (and a request file) to a request: what is wrong is told with the option or key that it stands in."""
+"""Builds a request from options and a request file. Errors name the option or the key."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ RequestType = TypeVar("RequestType", bound=BaseModel)
 RequestTree = dict[str, object]
 
 MAX_FAULTS = 10
-"""Of a request; nobody reads on, and the next try tells the rest."""
+"""The most faults that one error lists."""
 
 _OPTIONS_BY_KEY: Mapping[str, str] = {
     "updates.classifications": "--classification",
@@ -51,10 +51,10 @@ def load_request_file(path: Path) -> RequestTree:
     """Return what a request file (YAML or JSON) says. Values of YAML stay the text that was written.
 
     Raises:
-        RequestError: it can't be read, or isn't one.
+        RequestError: it cannot be read, or is not a request.
     """
     path = expand_home(path, RequestError)
-    problems = ProblemCollector()  # read with the same care as inventories: pipes, sizes, depths, aliases, twins
+    problems = ProblemCollector()  # the same checks as for inventories: pipes, sizes, depths, aliases, duplicate keys
     text = read_text_file(path, problems)
     data = _parse_request_text(path, text, problems) if text is not None else None
     try:
@@ -64,7 +64,9 @@ def load_request_file(path: Path) -> RequestTree:
         and_more = f" (and {format_count(len(more), 'more fault')})" if more else ""
         raise RequestError(f"{first}{and_more}", hint=first.hint or "Correct it at that place.") from error
     if not isinstance(data, dict):
-        raise RequestError(f"{path} holds no request", hint="Write keys such as `scope:` and `window: {minutes: 120}`.")
+        raise RequestError(
+            f"{path} contains no request", hint="Write keys such as `scope:` and `window: {minutes: 120}`."
+        )
     return data
 
 
@@ -75,22 +77,22 @@ def _parse_request_text(path: Path, text: str, problems: ProblemCollector) -> ob
     try:
         return json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except RecursionError as error:
-        raise RequestError(f"{path} nests too deeply", hint="Write it flatter.") from error
+        raise RequestError(f"{path} nests too deeply", hint="Use fewer levels.") from error
     except ValueError as error:
-        raise RequestError(f"{path} is no JSON that can be used: {error}", hint="Correct it at that place.") from error
+        raise RequestError(f"{path} is not valid JSON: {error}", hint="Correct it at that place.") from error
 
 
 def _reject_duplicate_keys(pairs: Sequence[tuple[str, object]]) -> RequestTree:
     found: RequestTree = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {key!r} stands there twice")
+            raise ValueError(f"the key {key!r} is given twice")
         found[key] = value
     return found
 
 
 def merge_trees(base: RequestTree, over: RequestTree) -> RequestTree:
-    """Return the base with what is given over it; maps are merged key by key, everything else is replaced."""
+    """Return the base, overridden by the other tree. Maps are merged key by key; other values are replaced."""
     result = dict(base)
     for key, value in over.items():
         base_value = result.get(key)
@@ -101,7 +103,7 @@ def merge_trees(base: RequestTree, over: RequestTree) -> RequestTree:
 
 
 def remove_unset_values(tree: Mapping[str, object]) -> RequestTree:
-    """Return a tree without what was not given (None) and without branches that are empty for that."""
+    """Return a tree without unset values (None), and without branches that are then empty."""
     result: RequestTree = {}
     for key, value in tree.items():
         kept = remove_unset_values(value) if isinstance(value, dict) else value
@@ -118,11 +120,11 @@ def build_request(
     Args:
         kind: of request.
         tree: keys and values.
-        source: the file that the tree began with.
-        verb: the command that was asked for it.
+        source: the request file, if there is one.
+        verb: the command.
 
     Raises:
-        RequestError: with every key that is wrong, and the option that sets it.
+        RequestError: it names every wrong key, and the option that sets it.
     """
     try:
         return kind.model_validate(tree)
@@ -132,7 +134,7 @@ def build_request(
         if len(found) > MAX_FAULTS:
             faults.append(f"and {len(found) - MAX_FAULTS} more")
         where = f"{source}, with the options: " if source else ""
-        hint = f"`fleetpatch {verb} --help` lists what is possible."
+        hint = f"`fleetpatch {verb} --help` lists the possible values."
         raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error
 
 

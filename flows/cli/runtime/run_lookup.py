@@ -1,4 +1,4 @@
-"""Which run is meant: by its id, by a beginning of it, or the last one."""
+"""Finds a run by its id, by a unique beginning of it, or as the last one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,43 +20,42 @@ def open_history(records: str | None) -> History:
     """Open the records for reading.
 
     Raises:
-        RecordsError: they can't be reached.
+        RecordsError: they cannot be reached.
     """
     return History(open_records(records))
 
 
 def find_run(history: History, run: str) -> RunInfo:
-    """Return the run that is meant.
+    """Return the run with this id, or with this beginning of an id, or the last run.
 
     Raises:
-        RequestError: there is none, or it may be several.
+        RequestError: there is none, or there are several.
         RecordsError: the records can't be read.
     """
     newest = history.read_runs(1)
     if not newest:
-        raise RequestError("there is no run yet", hint="Begin with: fleetpatch assess")
+        raise RequestError("there is no run yet", hint="Start with: fleetpatch assess")
     if run == LAST_RUN:
         return newest[0]
-    if not run.isascii():  # no run has such an id, and not every database can be asked for any text
+    if not run.isascii():  # no run has such an id, and some databases refuse such text
         raise RequestError(f"there is no run {run!r}", hint="`fleetpatch runs` lists them.")
     try:
         return history.find_run(run)
-    except RecordsError as error:  # the records were read a moment ago, so it is what was asked for
+    except RecordsError as error:  # the records were readable a moment ago, so the id is wrong
         raise RequestError(error.message, hint="`fleetpatch runs` lists them.") from error
 
 
 def read_full_report(history: History, run_id: str, machine: str | None = None) -> RunReport:
-    """Return a run's report, or a machine's part of it, in which every machine that was looked at has an outcome.
+    """Return a run's report, or a machine's part of it, in which every assessed machine has an outcome.
 
-    A run that was left, or that is still under way, has machines without one. What becomes of them is not known, and
-    that is said: nothing else would be true.
+    A run that is abandoned or in progress has machines without an outcome. Their outcome here is Unknown or InProgress.
     """
     report = history.read_report(run_id, machine)
     return replace(report, outcomes=(*report.outcomes, *_build_open_outcomes(report)))
 
 
 def read_full_summary(history: History, run_id: str) -> RunSummary:
-    """Return a run's summary, in which every machine that was looked at has an outcome: see ``read_full_report``."""
+    """Return a run's summary, in which every assessed machine has an outcome: see ``read_full_report``."""
     found = history.read_summary(run_id)
     open_outcomes = _build_open_outcomes(found.report)
     report = replace(found.report, outcomes=(*found.report.outcomes, *open_outcomes))
@@ -76,7 +75,9 @@ def _build_open_outcomes(report: RunReport) -> list[Outcome]:
 
 def _build_open_outcome(run: RunInfo, assessment: Assessment) -> Outcome:
     under_way = run.state is OperationState.IN_PROGRESS
-    why = "the run has not come to its end" if under_way else "the run was left before it saw this machine's end"
+    why = (
+        "the run is not over" if under_way else "the process of the run ended before it recorded this machine's result"
+    )
     packages = assessment.packages
     updates = tuple(
         UpdateResult(update, UpdateState.PENDING, why, update.installed)
@@ -87,7 +88,7 @@ def _build_open_outcome(run: RunInfo, assessment: Assessment) -> Outcome:
 
 
 def read_open_run_leases(runs: Sequence[RunInfo], records: str | None) -> Mapping[str, LeaseStatus | None]:
-    """Return who carries out those of the runs that change machines and have no end."""
+    """Return the run leases of those runs that change machines and are not over."""
     open_runs = [run for run in runs if run.may_change_machines and run.state in UNFINISHED_RUN_STATES]
     if not open_runs:
         return {}
@@ -96,7 +97,7 @@ def read_open_run_leases(runs: Sequence[RunInfo], records: str | None) -> Mappin
 
 
 def find_unfinished_acts(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
-    """Return the acts that were begun and whose end nobody has seen yet, oldest first."""
+    """Return the acts that began and have no recorded end, oldest first."""
     ended = {(e.machine, e.act, e.key) for e in entries if e.mark is JournalMark.AFTER}
     begun = {(e.machine, e.act, e.key): e for e in entries if e.mark is JournalMark.BEFORE}
     return [entry for key, entry in begun.items() if key not in ended]

@@ -1,4 +1,4 @@
-"""Carry a run out while somebody watches: the run in a thread of its own, signals and screen in the main one."""
+"""Executes runs in a thread, and handles signals and the display in the main thread."""
 
 import contextvars
 import functools
@@ -37,7 +37,7 @@ from tasks.rules.timing.maintenance_window import build_window as open_window
 from tasks.states import OperationState
 from tasks.steps.context.stop_token import StopToken
 
-POLL_SECONDS = 0.1  # how soon a Ctrl-C is answered
+POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0
 
 RunRequest = PatchRequest | AssessRequest
@@ -49,7 +49,7 @@ class _DetachRequested(BaseException):
 
 @dataclass(slots=True)
 class _ThreadResult:
-    """What a run in a thread came to."""
+    """The result or the error of a run in a thread."""
 
     result: Any = None
     error: BaseException | None = None
@@ -57,11 +57,11 @@ class _ThreadResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that came to its end.
+    """A run that is over.
 
     Attributes:
-        exit_code: the exit code that this means.
-        was_interrupted: whether a person here asked it to stop.
+        exit_code: the exit code of the command.
+        was_interrupted: whether a signal to this process stopped it.
         report_error: why its report could not be written; None when it was, or when there is none.
     """
 
@@ -74,16 +74,16 @@ class RunResult:
 def run_request_in_session(
     request: RunRequest, machine_names: Sequence[str], *, as_flow: bool, records: str | None
 ) -> RunResult:
-    """Carry a request out, show its progress on stderr, and mind Ctrl-C and SIGTERM.
+    """Execute a request, show its progress on stderr, and handle Ctrl-C and SIGTERM.
 
     Args:
-        request: what is to be done.
+        request: the request.
         machine_names: of the machines in its scope, for the display.
         as_flow: as a Prefect flow; otherwise without Prefect.
         records: URL of the records.
 
     Raises:
-        FleetpatchError: the run could not be carried out. That machines failed is no error: the report says so.
+        FleetpatchError: the run could not be executed. Failed machines are no error: the report shows them.
     """
     run_id = build_run_id(SystemClock().now())
     changes_machines = isinstance(request, PatchRequest) and not request.dry_run
@@ -96,7 +96,7 @@ def run_request_in_session(
 def resume_run_in_session(
     run: RunInfo, machine_names: Sequence[str], *, finalize_reason: str = "", as_flow: bool, records: str | None
 ) -> RunResult:
-    """Take a run up that nobody carries out any more, in the same way.
+    """Resume or finalize a run without a live process, in the same way.
 
     Args:
         run: the run.
@@ -106,7 +106,7 @@ def resume_run_in_session(
         records: URL of the records.
 
     Raises:
-        FleetpatchError: it could not be taken up: somebody carries it, say.
+        FleetpatchError: it could not be resumed: another process executes it, for example.
     """
     runs = _SessionRuns(
         (run.id,), machine_names, run.window, must_record_stop=True, is_finalize_only=bool(finalize_reason)
@@ -122,7 +122,7 @@ def resume_run_in_session(
 def recover_runs_in_session(
     abandoned_runs: Sequence[AbandonedRun], machine_names: Sequence[str], *, as_flow: bool, records: str | None
 ) -> Sequence[tuple[AbandonedRun, RunResult | FleetpatchError]]:
-    """Take up runs that nobody carries out any more, all at once, in the same way.
+    """Resume or finalize runs without a live process, all at the same time, in the same way.
 
     Args:
         abandoned_runs: the runs.
@@ -141,7 +141,7 @@ def recover_runs_in_session(
 
     runs = _SessionRuns(
         tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
-    )  # each run is noted on its own
+    )  # each run records its own stop request
     thread_result, was_interrupted, report_errors = _run_in_session(
         runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
     )
@@ -182,7 +182,7 @@ def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as
 
 @dataclass(frozen=True, slots=True)
 class _SessionRuns:
-    """What the display shows of a run (or some), and whether a wish to stop it is noted for whoever comes after us."""
+    """What the display shows of one or several runs, and whether a stop request is recorded for the next attempt."""
 
     run_ids: Sequence[str]
     machine_names: Sequence[str]
@@ -218,10 +218,10 @@ def _run_in_session(
     records: str | None,
     stop_token: StopToken | None = None,
 ) -> tuple[_ThreadResult, bool, Mapping[str, FleetpatchError]]:
-    """Do it in a thread, and show how it goes.
+    """Execute the body in a thread, and show its progress.
 
     Returns:
-        What it came to, whether a person here asked it to stop, and which runs' reports could not be written.
+        Its result, whether a signal to this process stopped it, and the runs whose reports could not be written.
     """
     if as_flow:
         prefect_server.ensure_prefect_server()
@@ -273,7 +273,7 @@ def _start_thread(body: Callable[[], object], thread_result: _ThreadResult) -> t
             thread_result.result = body()
         except FleetPatchFailed as failure:
             thread_result.result = failure.report
-        except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it again
             thread_result.error = error
 
     context = contextvars.copy_context()
@@ -291,9 +291,7 @@ def _wait_for_thread(
         if interrupts.stop_reason and not is_stop_printed:
             is_stop_printed = True
             print_stopping(interrupts.stop_reason, runs.run_ids, _read_running_acts(runs.run_ids, caller.records_url))
-            for run_id in (
-                runs.run_ids if runs.must_record_stop else ()
-            ):  # it stands for whoever finishes what this one can't
+            for run_id in runs.run_ids if runs.must_record_stop else ():  # the next attempt reads it
                 record_stop = functools.partial(record_stop_request, run_id, caller, interrupts.stop_reason)
                 threading.Thread(target=record_stop, name="note", daemon=True).start()
         if interrupts.is_detach_requested:
@@ -311,7 +309,7 @@ def _read_running_acts(run_ids: Sequence[str], records: str | None) -> list[Jour
 
 
 def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
-    """End this process now. Its threads are in the middle of things that only the machines know the end of."""
+    """End this process now, without waiting for its threads. Jobs on machines keep running."""
     print_detached(run_ids, _read_running_acts(run_ids, records))
     recording = threading.Thread(target=_record_detach, args=(run_ids, records), daemon=True)
     recording.start()
@@ -323,19 +321,19 @@ def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
 
 
 def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
-    """Keep in the records that nobody watches these runs any more. One that has ended meanwhile keeps its end."""
+    """Record that no process executes these runs any more. A run that is over meanwhile keeps its state."""
     from tasks.records.queries.history import History
 
     try:
         with open_records(records) as records_database:
             for run_id in run_ids:
                 run = History(records_database).find_run(run_id)
-                message = "left by a second Ctrl-C; what ran on machines went on"
+                message = "detached by a second Ctrl-C; jobs on machines kept running"
                 detached_run = replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now())
                 if run.state is OperationState.IN_PROGRESS:
                     records_database.save(detached_run)
     except RecordsError:
-        return  # it was said on screen where to look
+        return  # the command printed how to see the run
 
 
 RUN_POLL_SECONDS = 1.0
@@ -345,14 +343,14 @@ WAIT_MESSAGE_SECONDS = 10.0
 
 
 def wait_for_run_end(history: History, cancel_request: CancelRequest, records: str | None) -> RunResult | None:
-    """Wait until a run has ended that somebody else carries out; None when nobody does (any more)."""
+    """Wait until a run of another process is over; None when no process executes it."""
     run_id, printed_at = cancel_request.run.id, 0.0
     with open_records(records) as records_database:
         while True:
             lease = records_database.leases.find_lease(run_id)
             if (
                 history.find_run(run_id).state is not OperationState.IN_PROGRESS
-            ):  # read after the lease, which is given back last of all
+            ):  # read after the lease, which is released last
                 report = read_full_report(history, run_id)
                 return RunResult(report, to_exit_code(report))
             if lease is None or not lease.is_held:

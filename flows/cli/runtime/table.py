@@ -1,4 +1,4 @@
-"""Tables of thousands of rows: rich measures and wraps each cell, which takes seconds where no cell needs it."""
+"""Tables. Rich needs seconds for thousands of rows, because it measures and wraps each cell."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -15,9 +15,9 @@ FAST_RENDER_MIN_ROWS = 50
 
 
 class FastTable(Table):
-    """A rich table that writes its rows itself when they are many and each fits on one line.
+    """A rich table that writes its rows itself when there are many and each fits on one line.
 
-    What it writes is what rich writes; a smaller table, and one that is too wide, is left to rich.
+    The output is the same as that of rich. Rich writes smaller tables, and tables that are too wide.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -33,7 +33,7 @@ class FastTable(Table):
             yield from lines
 
     def _render_fast(self, console: Console, max_width: int) -> list[Segment] | None:
-        cells = [[_to_single_line_text(console, cell) for cell in column._cells] for column in self.columns]  # noqa: SLF001 - no other way
+        cells = [[_to_single_line_text(console, cell) for cell in column._cells] for column in self.columns]  # noqa: SLF001 - there is no public way
         header_texts = [_to_single_line_text(console, column.header) for column in self.columns]
         if any(text is None for column in (*cells, header_texts) for text in column):
             return None
@@ -78,13 +78,13 @@ def _has_width_limits(column: Column) -> bool:
 
 
 def _to_single_line_text(console: Console, cell: object) -> Text | None:
-    """Return a cell's text; None when it takes more than a line, or is something else."""
+    """Return the text of a cell; None when it has several lines or is not text."""
     text = console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
     return text if isinstance(text, Text) and not ({"\n", "\t"} & set(text.plain)) else None
 
 
 def build_table(*columns: str | Column, title: str = "") -> FastTable:
-    """Return an empty table that is read at 80 columns as well as at 140."""
+    """Return an empty table for terminals of 80 and more columns."""
     result = FastTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", title_justify="left")
     result.padding = (0, 1, 0, 0)
     result.title = Text(title, style="bold") if title else None
@@ -105,10 +105,10 @@ def build_table(*columns: str | Column, title: str = "") -> FastTable:
 
 
 def build_number_column(header: str) -> Column:
-    """Return a column of figures."""
+    """Return a column of numbers."""
     return Column(header, justify="right", no_wrap=True)
 
 
 def build_unwrapped_column(header: str) -> Column:
-    """Return a column that isn't broken into lines: names and states."""
+    """Return a column that does not wrap: names and states."""
     return Column(header, no_wrap=True, overflow="ellipsis")

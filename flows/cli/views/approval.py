@@ -1,4 +1,4 @@
-"""What waits for approval on the screen: the plan, machine by machine, and what was decided."""
+"""Prints runs that wait for approval, their plans and decisions, and builds their JSON."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ from tasks.states import URGENT_CLASSIFICATIONS
 
 
 def print_waiting_runs(waiting_runs: Sequence[WaitingRun]) -> None:
-    """Show the runs that wait, what expires first on top."""
+    """Print the runs that wait, the first to expire on top."""
     if not waiting_runs:
         print_to_stdout("No run waits for approval.")
         return
@@ -55,12 +55,12 @@ def print_waiting_runs(waiting_runs: Sequence[WaitingRun]) -> None:
             to_safe_text(run.started_by, limit=20),
         )
     print_to_stdout(grid)
-    _print_unwrapped(f"The plan: fleetpatch approvals {waiting_runs[0].run.id}")
-    _print_unwrapped(f"Let it go on: {build_approve_command(waiting_runs[0].run.id, waiting_runs[0].approval.digest)}")
+    _print_unwrapped(f"To see the plan: fleetpatch approvals {waiting_runs[0].run.id}")
+    _print_unwrapped(f"To approve it: {build_approve_command(waiting_runs[0].run.id, waiting_runs[0].approval.digest)}")
 
 
 def print_plan_for_approval(report: RunReport, approval: Approval | None) -> None:
-    """Show the whole plan of a run, and what was decided about it."""
+    """Print the whole plan of a run, and its approval."""
     run = report.run
     print_to_stdout(Text.assemble(("Plan of run ", "bold"), (run.id, "bold"), f": {describe_plan(report)}"))
     if run.window is not None:
@@ -75,33 +75,33 @@ def print_plan_for_approval(report: RunReport, approval: Approval | None) -> Non
     for machine, services in find_service_restarts(report).items():
         print_to_stdout(
             Text.assemble(
-                to_safe_text(machine), " already runs on replaced files: ", to_safe_text(join_names(services))
+                to_safe_text(machine), ": services that run replaced files: ", to_safe_text(join_names(services))
             )
         )
 
 
 def print_approval_status(run: RunInfo, approval: Approval | None) -> None:
-    """Say what stands of a run's approval, and how to decide."""
+    """Print the approval of a run, and how to approve it."""
     if approval is None:
-        print_to_stdout("It does not wait for approval.")
+        print_to_stdout("The run does not wait for approval.")
         return
     what = describe_approval(approval, _find_zone_name(run))
     print_to_stdout(
         Text.assemble(to_safe_text(what[:1].upper() + what[1:]), (f" (plan {approval.digest[:12]})", "dim"))
     )
     if approval.decision is ApprovalDecision.WAITING:
-        _print_unwrapped(f"Let it go on: {build_approve_command(run.id, approval.digest)}")
+        _print_unwrapped(f"To approve it: {build_approve_command(run.id, approval.digest)}")
 
 
 def print_decision(approval: Approval, run: RunInfo, lease: LeaseStatus | None) -> None:
-    """Say what a decision means."""
+    """Print a decision and its effect."""
     _print_unwrapped(f"Run {run.id}: {describe_approval(approval, _find_zone_name(run))}")
     if lease is None or not lease.is_held:
-        _print_unwrapped(f"Nobody carries it out now; whoever takes it up finds this: fleetpatch resume {run.id}")
+        _print_unwrapped(f"No process executes the run now. To continue it: fleetpatch resume {run.id}")
     elif approval.decision is ApprovalDecision.APPROVED:
-        _print_unwrapped("It goes on within some seconds, and begins when its window is open.")
+        _print_unwrapped("It continues within seconds, and begins when its window is open.")
     else:
-        _print_unwrapped("It ends within some seconds; nothing was begun.")
+        _print_unwrapped("It ends within seconds. Nothing was begun.")
 
 
 def build_waiting_run_json(waiting_run: WaitingRun) -> dict[str, object]:
@@ -116,7 +116,7 @@ def build_waiting_run_json(waiting_run: WaitingRun) -> dict[str, object]:
 
 
 def build_approval_json(report: RunReport, approval: Approval | None) -> dict[str, object]:
-    """Return a run's plan and what was decided about it as JSON data."""
+    """Return a run's plan and its approval as JSON data."""
     part = (
         _build_approval_fields(approval)
         if approval is not None
@@ -208,4 +208,4 @@ def _find_zone_name(run: RunInfo) -> str:
 
 
 def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # a command in it is copied as it stands
+    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it

@@ -1,4 +1,4 @@
-"""Readiness on the screen: a mark for each check of each machine, and below it what is wrong and the remedy."""
+"""Prints readiness: a mark for each check of each machine, then each problem and its remedy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -33,13 +33,13 @@ _READINESS_LABELS = {FindingLevel.GOOD: "ready", FindingLevel.WARN: "ready", Fin
 
 
 def render_readiness(level: FindingLevel) -> Text:
-    """Return whether a machine is ready, in a word."""
+    """Return in a word whether a machine is ready."""
     text = render_state(_READINESS_LABELS[level])
     return Text.assemble(text, (" !", "yellow")) if level is FindingLevel.WARN else text
 
 
 def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Readiness]) -> ExitCode:
-    """Return the exit code: what is worst decides."""
+    """Return the exit code of the worst finding."""
     if find_worst_level(own_findings) is FindingLevel.BLOCK:
         return ExitCode.CANNOT_RUN
     levels = {each.level for each in machines} | {find_worst_level(own_findings)}
@@ -69,11 +69,11 @@ def build_doctor_json(
 
 
 def print_installation_findings(findings: Sequence[Finding]) -> None:
-    """Show what was found of fleetpatch itself: all of it only when something is wrong."""
+    """Print the findings about fleetpatch itself; one line when all are good."""
     if find_worst_level(findings) is FindingLevel.GOOD:
         print_to_stdout(
             Text.assemble(
-                render_finding_mark(FindingLevel.GOOD), " fleetpatch itself: libraries, packages and records are fine"
+                render_finding_mark(FindingLevel.GOOD), " fleetpatch itself: libraries, packages and records are good"
             )
         )
         return
@@ -81,7 +81,7 @@ def print_installation_findings(findings: Sequence[Finding]) -> None:
 
 
 def print_server_findings(findings: Sequence[Finding]) -> None:
-    """Show what was found of the Prefect server: all of it, as each line is another part that has to work."""
+    """Print all findings about the Prefect server."""
     _print_findings(findings)
 
 
@@ -95,7 +95,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
 
 
 def print_machine_readiness(machines: Sequence[Readiness]) -> None:
-    """Show machines as a table of marks, then every warning and fault once, with the machines that have it."""
+    """Print machines as a table of marks, then each warning and fault once, with its machines."""
     has_custom_checks = any(_find_custom_check_findings(each) for each in machines)
     shorts = (*_CHECKS_BY_COLUMN, *(["own"] if has_custom_checks else []))
     grid = build_table(
@@ -103,7 +103,7 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
         build_unwrapped_column(""),
         *(Column(short, justify="center", no_wrap=True) for short in shorts),
     )
-    grid.padding = (0, 0, 0, 0)  # a dozen columns of one mark each
+    grid.padding = (0, 0, 0, 0)  # a dozen columns with one mark each
     for each in machines:
         custom_findings = _find_custom_check_findings(each)
         marks = (
@@ -129,12 +129,12 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
 
 
 def _find_custom_check_findings(machine: Readiness) -> list[Finding]:
-    """Return what the checks of the machine's owner answered."""
+    """Return the findings of the user's own checks."""
     return [each for each in machine.findings if each.check.startswith(CUSTOM_CHECK_PREFIX)]
 
 
 def _render_check_marks(machine: Readiness) -> list[Text]:
-    """Return a mark for each check; a dot where it could not be asked."""
+    """Return a mark for each check; a dot where it could not run."""
     findings = machine.findings
     reached = max((CHECK_NAMES.index(each.check) for each in findings if each.check in CHECK_NAMES), default=-1)
     blocked = any(each.level is FindingLevel.BLOCK and CHECK_NAMES.index("facts") >= reached for each in findings)
@@ -153,7 +153,7 @@ def _render_check_marks(machine: Readiness) -> list[Text]:
 
 
 def _group_findings(machines: Iterable[Readiness]) -> dict[tuple[str, FindingLevel, str, str], list[str]]:
-    """Return what is not good, faults first, with the names of the machines that share it."""
+    """Return warnings and faults, faults first, with the names of their machines."""
     groups: dict[tuple[str, FindingLevel, str, str], list[str]] = {}
     for each in machines:
         for finding in each.findings:

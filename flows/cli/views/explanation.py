@@ -1,4 +1,4 @@
-"""Why updates were installed or not, on the screen and as JSON."""
+"""Prints why updates were installed or not, and builds the JSON."""
 
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
@@ -40,7 +40,7 @@ def build_explanation_json(explanation: Explanation) -> dict[str, object]:
 def build_why_json(
     machine: str, explanations: Sequence[Explanation], assessment: Assessment | None
 ) -> dict[str, object]:
-    """Return reasons, and how the machine stood when it was last looked at, as JSON data."""
+    """Return reasons, and the latest assessment of the machine, as JSON data."""
     packages, error = (assessment.packages, assessment.error) if assessment else (None, None)
     return {
         "machine": machine,
@@ -53,7 +53,7 @@ def build_why_json(
 
 
 def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
-    """Say why a machine could not be assessed, or what is wrong with its packages and services."""
+    """Print why a machine could not be assessed, or the problems of its packages and services."""
     packages, error = assessment.packages, assessment.error
     when = format_moment(assessment.at, _UTC)
     if packages is None:
@@ -67,8 +67,8 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         )
         if error and error.hint:
             print_to_stdout(Text.assemble("  ", to_safe_text(error.hint, "dim")))
-        rest = "What is known is older." if older else "What is pending there is not known."
-        print_to_stdout(f"  {rest} Once that is mended: fleetpatch assess name={assessment.machine}", "")
+        rest = "The data below is older." if older else "Its pending updates are not known."
+        print_to_stdout(f"  {rest} After the repair: fleetpatch assess name={assessment.machine}", "")
         return
     broken = check_package_problems(packages, repair_allowed=False)
     for finding in (*broken, *check_concurrent_changes(packages), *check_outdated_services(packages)):
@@ -81,13 +81,13 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
                 to_safe_text(finding.message),
             )
         )
-        print_to_stdout(Text.assemble("  ", to_safe_text(f"{finding.remedy} Assessed, {when} UTC.", "dim")), "")
+        print_to_stdout(Text.assemble("  ", to_safe_text(f"{finding.remedy} Assessed on {when} UTC.", "dim")), "")
 
 
 def print_explanations(
     machine: str, mask: str, explanations: Sequence[Explanation], assessment: Assessment | None = None, *, runs: int = 5
 ) -> None:
-    """Show how the machine stands, and reasons: of named updates all, newest first; else each update's newest one."""
+    """Print the problems of the machine, and reasons: all reasons of named updates, else the newest of each update."""
     if assessment is not None:
         _print_assessment_problems(assessment, older=bool(explanations))
     if not explanations and assessment is not None and assessment.packages is None:
@@ -115,21 +115,23 @@ def print_explanations(
     if mask == ALL_UPDATES_MASK and len(explanations) > len(by_update):
         print_to_stdout(
             "",
-            Text(f"Earlier reasons of an update: fleetpatch why {sanitize_to_one_line(machine)} UPDATE", style="dim"),
+            Text(
+                f"To see all reasons of an update: fleetpatch why {sanitize_to_one_line(machine)} UPDATE", style="dim"
+            ),
         )
 
 
 def _format_version_change(each: Explanation) -> str:
-    """Return "old → new"; what was repaired has stayed the version that it was."""
+    """Return "old → new", or one version: a repair does not change it."""
     old, new = each.update.installed or NO_FIGURE, each.update.available
     return new if old == new else f"{old} → {new}"
 
 
 def choose_explanation(explanations: Sequence[Explanation]) -> Explanation:
-    """Return the newest reason of one update: why a run left it is told before that it is available. Pure.
+    """Return the newest reason of one update. The reason of a run precedes "available". Pure.
 
     Args:
-        explanations: of the same update; what was assessed first, then what runs did, newest first.
+        explanations: of the same update: the assessment first, then runs, newest first.
     """
     first, *rest = explanations
     if first.reason != AVAILABLE_REASON or not rest:

@@ -1,4 +1,4 @@
-"""How the fleet stands, on the screen and as JSON."""
+"""Prints the state of the fleet, and builds its JSON."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ MissingUpdates = Sequence[tuple[Machine, Update]]
 
 
 def build_machine_status_json(machine: Machine, assessment: Assessment | None) -> dict[str, object]:
-    """Return a machine and how it stands as JSON data."""
+    """Return a machine and its state as JSON data."""
     facts = assessment.facts if assessment else None
     known = assessment is not None and assessment.packages is not None
     return {
@@ -47,7 +47,7 @@ def build_machine_status_json(machine: Machine, assessment: Assessment | None) -
 
 
 def print_machine_statuses(machines: Sequence[Machine], latest: Mapping[str, Assessment]) -> None:
-    """Show machines as a table."""
+    """Print machines as a table."""
     now, names = datetime.now(UTC), [machine.name for machine in machines]
     grid = build_table(
         build_unwrapped_column("machine"),
@@ -79,20 +79,18 @@ def print_machine_statuses(machines: Sequence[Machine], latest: Mapping[str, Ass
         )
     print_to_stdout(grid)
     if any(mine.packages and mine.packages.services_to_restart for mine in map(latest.get, names) if mine):
-        print_to_stdout(
-            "", "restart: services that still run files which updates have replaced; fleetpatch why MACHINE names them."
-        )
+        print_to_stdout("", "restart: number of services that run replaced files. fleetpatch why MACHINE names them.")
     never = [name for name in names if name not in latest]
     if never:
         print_to_stdout(
-            "", f"Never assessed: {', '.join(shorten_list(never, MAX_NAMES))}. Do it with: fleetpatch assess"
+            "", f"Never assessed: {', '.join(shorten_list(never, MAX_NAMES))}. To assess them: fleetpatch assess"
         )
 
 
 def find_missing_updates(
     machines: Sequence[Machine], latest: Mapping[str, Assessment], *, urgent: bool
 ) -> MissingUpdates:
-    """Return every update that a machine lacks, in the machines' order."""
+    """Return every missing update of every machine, in the order of the machines."""
     return [
         (machine, update)
         for machine in machines
@@ -127,12 +125,12 @@ def build_missing_updates_json(missing_updates: MissingUpdates) -> dict[str, obj
 def print_missing_by_update(
     missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
 ) -> None:
-    """Show a line for each update and version, with the machines that lack it: security first, then the widest."""
+    """Print a line for each update and version, with its machines: security first, then the most machines."""
     groups: dict[tuple[str, str], list[tuple[Machine, Update]]] = {}
     for machine, update in missing_updates:
         groups.setdefault((update.name, update.available), []).append((machine, update))
     grid = build_table(
-        "update", build_unwrapped_column("classification"), "new version", build_number_column("machines"), "which"
+        "update", build_unwrapped_column("classification"), "new version", build_number_column("machines"), "names"
     )
     for (name, version), every in sorted(
         groups.items(),
@@ -152,7 +150,7 @@ def print_missing_by_update(
 def print_missing_by_machine(
     missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
 ) -> None:
-    """Show a line for each update of each machine."""
+    """Print a line for each update of each machine."""
     grid = build_table(
         build_unwrapped_column("machine"), "update", build_unwrapped_column("classification"), "installed → new", ""
     )
@@ -183,11 +181,11 @@ def _print_missing_table(
     if grid is not None:
         print_to_stdout(grid, "")  # type: ignore[arg-type]  # a table
     print_to_stdout(
-        f"{count} on {format_count(len(known), 'assessed machine')}." if grid is not None else "Nothing is missing."
+        f"{count} on {format_count(len(known), 'assessed machine')}." if grid is not None else "No update is missing."
     )
     unknown = [machine.name for machine in machines if machine.name not in latest]
     if unknown:
-        print_to_stdout(f"Not known, as they were never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
+        print_to_stdout(f"Not known, because never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
 
 
 def _render_classification(update: Update) -> Text:

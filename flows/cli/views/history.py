@@ -1,4 +1,4 @@
-"""How long history is kept, on the screen and as JSON."""
+"""Prints how long history is kept, and builds its JSON."""
 
 from rich.text import Text
 
@@ -19,17 +19,17 @@ def build_history_json(place: str, retention: Retention, oldest: RunInfo | None)
 
 
 def print_history_settings(place: str, retention: Retention, oldest: RunInfo | None) -> None:
-    """Show it."""
+    """Print it."""
     print_to_stdout(Text.assemble(("Records ", "bold"), to_safe_text(place)))
     assessments_kept = _format_retention_days(retention.assessments_days)
-    print_to_stdout(f"Runs that only look at machines, and superseded assessments: kept {assessments_kept}.")
+    print_to_stdout(f"Runs that only read machines, and superseded assessments: kept {assessments_kept}.")
     print_to_stdout(f"All other runs, with outcomes and journal: kept {_format_retention_days(retention.runs_days)}.")
-    print_to_stdout("Each machine's newest assessment and what was learned about its speed are always kept.")
+    print_to_stdout("The newest assessment and the measured speed of each machine are always kept.")
     if oldest is not None:
         print_to_stdout(f"The oldest run began at {oldest.started_at:%Y-%m-%d %H:%M} UTC.")
     if retention.is_forever:
         print_to_stdout(
-            "", "Nothing is ever forgotten. To change that: fleetpatch history --keep-assessments 90 --keep-runs 730"
+            "", "Nothing is ever deleted. To change this: fleetpatch history --keep-assessments 90 --keep-runs 730"
         )
 
 

@@ -1,4 +1,4 @@
-"""Inventories on the screen and as JSON."""
+"""Prints inventories, and builds their JSON."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def build_inventory_check_json(
 
 
 def print_inventory_problems(path: Path, problems: Sequence[InventoryError]) -> None:
-    """Show every fault with its place and remedy."""
+    """Print every fault with its place and remedy."""
     for each in problems:
         print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))
         if each.hint:
@@ -46,7 +46,7 @@ def print_inventory_problems(path: Path, problems: Sequence[InventoryError]) -> 
 
 
 def print_valid_inventory(path: Path, inventory: Inventory) -> None:
-    """Show that an inventory is right, and what is in it."""
+    """Print that an inventory is valid, and what it contains."""
     print_to_stdout(
         Text.assemble(("✓ ", "green"), to_safe_text(str(path)), f": {format_count(len(inventory.machines), 'machine')}")
     )
@@ -56,7 +56,7 @@ def print_valid_inventory(path: Path, inventory: Inventory) -> None:
     )
     others = sum(not machine.owner.is_patchable for machine in inventory.machines)
     if others:
-        print_to_stdout(f"  {others} of them are patched by somebody else, and only looked at")
+        print_to_stdout(f"  {others} of them: another tool patches, fleetpatch only assesses")
     keys = inventory.host_keys
     print_to_stdout(
         Text.assemble("  host keys: ", keys.policy, ", ", to_safe_text(str(keys.known_hosts or "~/.ssh/known_hosts")))
@@ -64,7 +64,7 @@ def print_valid_inventory(path: Path, inventory: Inventory) -> None:
 
 
 def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine]) -> dict[str, object]:
-    """Return machines as JSON data: references to secrets are in there, no secret is."""
+    """Return machines as JSON data. It has references to secrets, and no secret."""
     return {
         "inventory": str(inventory.source) if inventory.source else None,
         "machines": [
@@ -91,11 +91,11 @@ def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine])
 
 
 def print_inventory_machines(machines: Sequence[Machine]) -> None:
-    """Show machines as a table."""
+    """Print machines as a table."""
     grid = build_table(
         build_unwrapped_column("machine"),
         "address",
-        build_unwrapped_column("by"),
+        build_unwrapped_column("via"),
         build_unwrapped_column("user"),
         build_unwrapped_column("env"),
         "groups",

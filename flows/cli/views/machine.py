@@ -1,4 +1,4 @@
-"""One machine of a run on the screen: everything that is known of it."""
+"""Prints one machine of a run."""
 
 from rich.text import Text
 
@@ -11,7 +11,7 @@ from tasks.states import FindingLevel, UpdateState
 
 
 def print_machine(report: RunReport, machine: str) -> None:
-    """Show a machine's outcome, steps, findings, and updates with their reasons."""
+    """Print the outcome, steps, findings and updates of a machine."""
     outcome = next((each for each in report.outcomes if each.machine == machine), None)
     plan = next((each for each in report.plans if each.machine == machine), None)
     print_to_stdout(Text.assemble(to_safe_text(machine, "bold"), f" in run {report.run.id}"))
@@ -22,7 +22,7 @@ def print_machine(report: RunReport, machine: str) -> None:
     elif outcome is not None:
         _print_updates(outcome)
     elif plan is None:
-        print_to_stdout("Nothing has become of it yet.")
+        print_to_stdout("It has no result yet.")
 
 
 def _print_outcome(report: RunReport, outcome: Outcome) -> None:
@@ -36,7 +36,7 @@ def _print_outcome(report: RunReport, outcome: Outcome) -> None:
     if outcome.steps:
         grid = build_table(
             build_unwrapped_column("step"),
-            build_unwrapped_column(f"began ({zone.key})"),
+            build_unwrapped_column(f"started ({zone.key})"),
             build_number_column("took"),
             build_unwrapped_column("state"),
             "",
@@ -93,12 +93,12 @@ def _print_updates(outcome: Outcome) -> None:
             version_change = render_version_change(each.update, each.version_after)
             grid.add_row(to_safe_text(each.update.name), each.update.classification, version_change, *note)
         print_to_stdout("", grid)
-    rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]  # what was repaired, too
+    rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]  # also repaired packages
     if rest:
         print_to_stdout("")
         print_updates_by_reason(rest)
     install = outcome.install
     for path in install.conffiles if install else ():
-        print_to_stdout(Text.assemble("kept as edited, the new one is beside it: ", to_safe_text(path)))
+        print_to_stdout(Text.assemble("edited file kept, the new version is beside it: ", to_safe_text(path)))
     for change in install.unasked if install else ():
-        print_to_stdout(Text.assemble("came along: ", to_safe_text(change)))
+        print_to_stdout(Text.assemble("also changed: ", to_safe_text(change)))

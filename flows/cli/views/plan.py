@@ -1,4 +1,4 @@
-"""Plans on the screen: the machines of each wave, their updates, and why other updates are skipped."""
+"""Prints plans: the machines of each wave, their updates, and why other updates are skipped."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from tasks.rules.runs.figures import REBOOT_LABELS, predict_reboot
 from tasks.rules.timing.maintenance_window import compute_window_seconds, describe_window
 from tasks.states import URGENT_CLASSIFICATIONS, OperationState, YesNoUnknown
 
-MAX_DETAILED_PLANS = 4  # up to so many machines, plans show every update by themselves
+MAX_DETAILED_PLANS = 4  # with more, a plan lists updates only on request
 
 
 MAX_NAMES = 6
@@ -29,7 +29,7 @@ _BYTE_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def print_plan(report: RunReport, *, details: bool = False) -> None:
-    """Show what would be done, and why the rest would not."""
+    """Print what a run would do, and why it skips updates."""
     plans = {plan.machine: plan for plan in report.plans}
     run = report.run
     print_to_stdout(Text.assemble(("Plan ", "bold"), (run.id, "bold"), ": nothing was changed"))
@@ -66,7 +66,7 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
                 render_reboot_expectation(predict_reboot(plan)),
             )
     print_to_stdout(grid)
-    print_to_stdout("", f"In all: {describe_plan(report)}")
+    print_to_stdout("", f"Total: {describe_plan(report)}")
     _print_machines_beyond_window(report)
     unplanned_rows = [
         row for row in report_tables.machines if row.state != OperationState.NOT_STARTED or row.wave is None
@@ -77,11 +77,11 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
         for names, plan in groups:
             print_machine_plan(plan, names)
     else:
-        print_to_stdout("", f"Every update: --details, or fleetpatch show {run.id} --machine NAME")
+        print_to_stdout("", f"To see every update: --details, or fleetpatch show {run.id} --machine NAME")
 
 
 def _print_machines_beyond_window(report: RunReport) -> None:
-    """Say which machines are predicted to take longer than the whole window."""
+    """Print the machines that are predicted to take longer than the whole window."""
     window = report.run.window
     if window is None:
         return
@@ -93,11 +93,11 @@ def _print_machines_beyond_window(report: RunReport) -> None:
     ]
     if too_long:
         what = f"Longer than the window of {format_duration(length)}: {', '.join(shorten_list(too_long, MAX_NAMES))}."
-        print_to_stdout("", Text(f"{what} What does not fit is not attempted.", style="yellow"))
+        print_to_stdout("", Text(f"{what} Updates that do not fit are not attempted.", style="yellow"))
 
 
 def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
-    """Show every update that is chosen on a machine (or on several that are alike), and the others by their reason."""
+    """Print the chosen updates of a machine (or of several with the same plan), and the skipped ones by reason."""
     whom = ", ".join(sanitize_to_one_line(name) for name in shorten_list(names or [plan.machine], MAX_NAMES))
     print_to_stdout("")
     grid = build_table(
@@ -133,7 +133,7 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
 
 
 def print_updates_by_reason(results: Iterable[UpdateResult]) -> None:
-    """Show updates that are not installed, grouped by why."""
+    """Print updates that are not installed, grouped by reason."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for result in results:
         groups[result.state.value, result.reason].append(result.update.name)
@@ -153,7 +153,7 @@ def render_version_change(update: Update, after: str | None = None) -> Text:
 
 
 def render_size(count: int | None) -> str:
-    """Return bytes for people."""
+    """Return a size in bytes, kB, MB or GB."""
     if count is None:
         return NO_FIGURE
     if count < 1000:
@@ -165,7 +165,7 @@ def render_size(count: int | None) -> str:
 
 
 def render_reboot_expectation(answer: YesNoUnknown) -> Text:
-    """Return whether a reboot is to be expected."""
+    """Return whether a reboot is expected."""
     return Text(REBOOT_LABELS[answer], style={YesNoUnknown.YES: "yellow", YesNoUnknown.NO: "dim"}.get(answer, ""))
 
 

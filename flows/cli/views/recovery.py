@@ -1,4 +1,4 @@
-"""Runs that were asked to stop, and runs that nobody carries out: what is said of them."""
+"""Prints stop requests, abandoned runs and run leases, and builds their JSON."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,21 +28,17 @@ from tasks.reporting.sanitizing import sanitize_to_one_line
 
 
 def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
-    """Say what a request to stop means for the run."""
+    """Print the effect of a stop request on the run."""
     run, lease = cancel_request.run, cancel_request.lease
     if lease is not None and lease.is_held:
-        _print_unwrapped(
-            f"Run {run.id} was asked to stop. It is executed by {lease.holder}, who hears it within some seconds:"
-        )
-        _print_unwrapped("nothing new is begun then, and jobs on machines end after their transaction.")
+        _print_unwrapped(f"Run {run.id} is running as {lease.holder}. It stops within seconds.")
+        _print_unwrapped("Nothing new begins. Jobs on machines end after their current transaction.")
         if not wait:
-            _print_unwrapped(f"What becomes of it: fleetpatch show {run.id}")
+            _print_unwrapped(f"To see the result: fleetpatch show {run.id}")
         return
-    _print_unwrapped(
-        f"Run {run.id} is not carried out by anybody: {_describe_last_holder(lease)}. Nothing more is begun in it."
-    )
+    _print_unwrapped(f"Run {run.id} has no live process ({_describe_last_holder(lease)}). Nothing more begins.")
     if not wait:
-        _print_unwrapped(f"To record what became of each machine: fleetpatch resume {run.id} --finalize")
+        _print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
 
 
 def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
@@ -57,7 +53,7 @@ def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object
 
 
 def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
-    """Return who carries a run out as JSON data."""
+    """Return the process that executes a run as JSON data."""
     return {
         "carried": lease is not None and lease.is_held,
         "carriedBy": str(lease.holder) if lease is not None and lease.is_held else None,
@@ -66,18 +62,18 @@ def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
 
 
 def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
-    """Show the runs that nobody carries out."""
+    """Print the runs without a live process."""
     if not abandoned_runs:
         print_to_stdout(
-            "No run was left half-way. One whose process has died is seen a minute later, when its lease is over."
+            "No run is abandoned. A run whose process died is listed a minute later, when its run lease has expired."
         )
         return
     grid = build_table(
         build_unwrapped_column("run"),
         build_unwrapped_column("scope"),
-        build_unwrapped_column("left since (UTC)"),
-        "last carried out by",
-        "is",
+        build_unwrapped_column("abandoned (UTC)"),
+        "last process",
+        "action",
     )
     for abandoned_run in abandoned_runs:
         grid.add_row(
@@ -91,8 +87,8 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
 
 
 def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | FleetpatchError) -> None:
-    """Say in a line what became of a run that was taken up."""
-    what = "settled" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
+    """Print the result of a recovered run in one line."""
+    what = "finalized" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
     if isinstance(result, RunResult):
         print_to_stderr(Text(f"run {abandoned_run.run.id} was {what}: {result.report.run.state}"))
         print_report_error(result)
@@ -107,7 +103,7 @@ def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | Fleet
 
 
 def to_recovery_exit_code(result: RunResult | FleetpatchError) -> int:
-    """Return what taking a run up means for the exit code. That somebody else did so meanwhile is as good."""
+    """Return the exit code of a recovered run. A run that another process recovered meanwhile counts as success."""
     if isinstance(result, LeaseHeld):
         return int(ExitCode.SUCCESS)
     return int(result.exit_code if isinstance(result, RunResult) else describe_error(result).exit_code)
@@ -116,7 +112,7 @@ def to_recovery_exit_code(result: RunResult | FleetpatchError) -> int:
 def build_abandoned_run_json(
     abandoned_run: AbandonedRun, result: RunResult | FleetpatchError | None
 ) -> dict[str, object]:
-    """Return a run that was left, and what became of it, as JSON data."""
+    """Return an abandoned run, and its result, as JSON data."""
     document: dict[str, object] = {
         "maintenanceRunId": abandoned_run.run.id,
         "scope": abandoned_run.run.scope,
@@ -133,29 +129,29 @@ def build_abandoned_run_json(
 
 
 def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str | None) -> None:
-    """Say of runs without an end who carries them out, and what to do where nobody does."""
+    """Print the process of each unfinished run, or how to resume a run without a live process."""
     for run_id, lease in leases.items():
-        stop_request = f", and was asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
+        stop_request = f"; asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
         if lease is not None and lease.is_held:
-            _print_unwrapped(f"{run_id} is executed by {lease.holder}{stop_request}")
+            until = f" until {lease.until:%Y-%m-%d %H:%M:%S} UTC" if lease.until else ""
+            _print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
             continue
         with open_records(records) as records_database:
             suspension = find_suspension(records_database.read_entries(run_id, ""))
         what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
-        _print_unwrapped(
-            f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}: fleetpatch resume {run_id}"
-        )
+        state = f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}"
+        _print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
 
 
 def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # a command in it is copied as it stands
+    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it
 
 
 def _describe_last_holder(lease: LeaseStatus | None) -> str:
     if lease is None or lease.holder is None or lease.until is None:
-        return "nobody is known to have begun it"
-    return f"last by {lease.holder}, until {lease.until:%Y-%m-%d %H:%M:%S} UTC"
+        return "its process is not known"
+    return f"last process: {lease.holder}, until {lease.until:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _format_holder(holder: LeaseHolder | None) -> str:
-    return str(holder) if holder is not None else "nobody"
+    return str(holder) if holder is not None else "not known"

@@ -1,4 +1,4 @@
-"""What is said before a run begins, and when it has ended."""
+"""Prints a request before a run, and the result after it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ MAX_MACHINE_NAMES = 12
 
 
 def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> None:
-    """Say what is about to be done, before anybody says yes to it."""
+    """Print what the run will do, before the confirmation."""
     patched_machines = [machine for machine in machines if machine.owner.is_patchable]
     names = ", ".join(machine.name for machine in patched_machines[:MAX_MACHINE_NAMES])
     more = f" and {len(patched_machines) - MAX_MACHINE_NAMES} more" if len(patched_machines) > MAX_MACHINE_NAMES else ""
@@ -51,14 +51,14 @@ def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> N
         "Machines": f"{len(patched_machines)}: {names}{more}",
         "Updates": (kinds or "none") + exclusions,
         "Window": window,
-        "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min kept for it",
+        "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min reserved",
     }
     for key, value in rows.items():
         get_stderr_console().print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
 
 
 def print_patch_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool) -> None:
-    """Say what a run came to, or would come to."""
+    """Print the result of a run or of a plan."""
     report = result.report
     report_files = find_report_files(report, directory)
     if as_json:
@@ -71,7 +71,7 @@ def print_patch_result(result: RunResult, directory: Path | None, *, as_json: bo
 
 
 def print_assess_result(result: RunResult, directory: Path | None, *, as_json: bool) -> None:
-    """Say what is pending."""
+    """Print what is pending."""
     report_files = find_report_files(result.report, directory)
     if as_json:
         print_json(_build_result_json(result, report_files))
@@ -81,7 +81,7 @@ def print_assess_result(result: RunResult, directory: Path | None, *, as_json: b
 
 
 def find_report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
-    """Return where the parts of a report are that are there."""
+    """Return the paths of the written parts of a report."""
     if directory is None:
         return {}
     run_directory = expand_home(directory, ReportError) / to_safe_file_name(report.run.id)
@@ -94,12 +94,12 @@ def find_report_files(report: RunReport, directory: Path | None) -> dict[str, st
 
 
 def print_report_error(result: RunResult) -> None:
-    """Say that a run's report could not be written, why, and how to have it all the same."""
+    """Print why a run's report could not be written, and how to write it again."""
     if result.report_error is None:
         return
     run_id, error = result.report.run.id, result.report_error
     message = f"the report of run {run_id} could not be written: {error.message}"
-    hint = f"{error.hint} The run is recorded; its report: fleetpatch report {run_id} --to DIR".strip()
+    hint = f"{error.hint} The run is recorded. To write its report: fleetpatch report {run_id} --to DIR".strip()
     get_stderr_console().print("error:", to_safe_text(message), style="bold red", soft_wrap=True)
     get_stderr_console().print("hint:", to_safe_text(hint), soft_wrap=True)
 
@@ -122,7 +122,7 @@ def _print_report_files(result: RunResult, report_files: dict[str, str], *, as_j
 
 
 def print_run(report: RunReport) -> None:
-    """Show a run as fits its kind."""
+    """Print a run according to its kind."""
     if report.run.kind == "plan":
         print_plan(report)
     else:

@@ -1,4 +1,4 @@
-"""Runs on the screen and as JSON: lists, one run with its machines, journals and logs."""
+"""Prints runs, their machines, journals and logs, and builds their JSON."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -51,15 +51,15 @@ def build_run_json(run: RunInfo) -> dict[str, object]:
 
 
 def print_runs(runs: Sequence[RunInfo]) -> None:
-    """Show runs as a table."""
+    """Print runs as a table."""
     if not runs:
-        print_to_stdout("There is no run yet. Begin with: fleetpatch assess")
+        print_to_stdout("There is no run yet. Start with: fleetpatch assess")
         return
     grid = build_table(
         build_unwrapped_column("run"),
         build_unwrapped_column("kind"),
         build_unwrapped_column("state"),
-        build_unwrapped_column("began (UTC)"),
+        build_unwrapped_column("started (UTC)"),
         build_number_column("took"),
         build_unwrapped_column("scope"),
         "by",
@@ -81,7 +81,7 @@ def print_runs(runs: Sequence[RunInfo]) -> None:
 def build_show_json(
     history: History, report: RunReport, machine: str | None, *, log: bool, journal: bool
 ) -> dict[str, object]:
-    """Return a run (or one machine of it) as JSON data; with its journal and logs where they are asked for."""
+    """Return a run (or one machine of it) as JSON data, with its journal and logs on request."""
     report_json = build_document(build_tables(report))
     if machine is not None:
         rows = report_json["machines"]
@@ -99,9 +99,9 @@ def build_show_json(
 
 
 def print_journal(entries: Sequence[JournalEntry]) -> None:
-    """Show a journal."""
+    """Print a journal."""
     if not entries:
-        print_to_stdout("The journal is empty: nothing that changes a machine was begun.")
+        print_to_stdout("The journal is empty: the run began nothing that changes a machine.")
         return
     grid = build_table(
         build_unwrapped_column("at (UTC)"),
@@ -124,12 +124,12 @@ def print_journal(entries: Sequence[JournalEntry]) -> None:
 
 
 def print_job_logs(history: History, run_id: str, machine: str | None) -> None:
-    """Show what package managers printed, made harmless, a machine at a time."""
+    """Print the sanitized output of package managers, machine by machine."""
     logs = history.open_job_logs(run_id, machine)
     for name, text in logs.items():
         print_to_stdout(Text.assemble("== ", to_safe_text(name, "bold")), to_safe_lines(sanitize_log(text)))
     if not logs:
-        print_to_stdout("No output is recorded: no job was run.")
+        print_to_stdout("No output is recorded: the run started no job.")
     logs.require_readable()
 
 
@@ -149,13 +149,13 @@ MAX_HOOKS = 12
 
 
 def print_run_summary(summary: RunSummary) -> None:
-    """Show a run that is no plan, by its summary."""
+    """Print the summary of a run that is not a plan."""
     print_report = print_assessments if summary.report.run.kind == "assess" else print_patch_run
     print_report(summary.report, summary)
 
 
 def print_assessments(report: RunReport, summary: RunSummary | None = None) -> None:
-    """Show what is pending on machines; ``summary`` has the numbers of a report without updates."""
+    """Print what is pending on machines; ``summary`` has the numbers of a report without updates."""
     report_tables = build_tables(report, summary.results if summary else None)
     pending = summary.pending if summary else count_pending_updates(report)
     grid = build_table(
@@ -186,7 +186,7 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
 
 
 def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> None:
-    """Show what became of machines; ``summary`` has the numbers of a report without updates."""
+    """Print the results of machines; ``summary`` has the numbers of a report without updates."""
     report_tables = build_tables(report, summary.results if summary else None)
     grid = build_table(
         build_unwrapped_column("machine"),
@@ -218,7 +218,7 @@ def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> Non
 
 
 def print_machine_reasons(rows: Iterable[MachineRow], findings: Iterable[FindingRow] = ()) -> None:
-    """Say why machines are not simply well, and what can be done."""
+    """Print the reason of each machine that did not succeed, and the remedy."""
     remedies: dict[str, list[str]] = defaultdict(list)
     for finding in findings:
         if finding.level == FindingLevel.BLOCK and finding.remedy:
@@ -237,7 +237,7 @@ def print_machine_reasons(rows: Iterable[MachineRow], findings: Iterable[Finding
 
 
 def _print_notes_and_hooks(report: RunReport) -> None:
-    """Say what people agreed to, and how the owner's hooks went that are about more than one machine, or failed."""
+    """Print the notes, the hooks of the run and its waves, and the failed hooks of machines."""
     for note in report.notes:
         print_to_stdout("", Text.assemble("note: ", to_safe_text(note)))
     shown_results = [
@@ -255,7 +255,7 @@ def _print_notes_and_hooks(report: RunReport) -> None:
         )
     if len(shown_results) > MAX_HOOKS:
         print_to_stdout(
-            Text(f"and {format_count(len(shown_results) - MAX_HOOKS, 'more hook')}: see the report", style="dim")
+            Text(f"{format_count(len(shown_results) - MAX_HOOKS, 'more hook')}: see the report", style="dim")
         )
 
 

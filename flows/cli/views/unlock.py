@@ -1,4 +1,4 @@
-"""A machine's lock on the screen and as JSON data."""
+"""Prints the lock of a machine, and builds its JSON."""
 
 from flows.cli.runtime.output import get_stdout_console, to_safe_text
 from flows.recovery.machine_unlock import LockDetails
@@ -7,14 +7,15 @@ from tasks.states import OperationState
 
 
 def print_lock_status(status: LockDetails) -> None:
-    """Say whose the lock is, until when, what became of that run, and what runs on the machine."""
+    """Print which run locks the machine and until when, the state of that run, and the job that runs."""
     lock = status.lock
     if not lock.run_id:
-        _print_unwrapped(f"No run has the lock of {lock.machine}.")
+        _print_unwrapped(f"{lock.machine} is not locked.")
     else:
-        when = f"{lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lock.expires_at else "an unknown moment"
-        end = f"it ended at {when}, and no other run has taken it" if lock.is_expired else f"until {when}"
-        _print_unwrapped(f"{lock.machine} is locked by run {lock.run_id} ({lock.started_by or 'unknown'}): {end}.")
+        when = f"{lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lock.expires_at else "an unknown time"
+        by = f"by run {lock.run_id} ({lock.started_by or 'unknown'}) until {when}"
+        expired = f"{lock.machine} was locked {by}. The lock has expired."
+        _print_unwrapped(expired if lock.is_expired else f"{lock.machine} is locked {by}.")
         _print_unwrapped(_describe_lock_run(status))
     if lock.job_id:
         since = f" since {lock.job_started_at:%Y-%m-%d %H:%M:%S} UTC" if lock.job_started_at else ""
@@ -26,12 +27,12 @@ def print_lock_status(status: LockDetails) -> None:
 def _describe_lock_run(status: LockDetails) -> str:
     run, lease = status.run, status.lease
     if run is None:
-        return "These records do not know that run. Ask who started it whether it is alive, before you lift its lock."
+        return "These records do not know the run. Ask its owner whether it still runs before you remove the lock."
     if lease is not None and lease.is_held:
-        return f"That run is alive: {lease.holder} carries it out."
+        return f"It is running as {lease.holder}."
     if run.state is OperationState.IN_PROGRESS:
-        return f"That run was left half-way. To go on with it: fleetpatch resume {run.id}"
-    return f"That run is over: {run.state}."
+        return f"The run has no live process. To continue it: fleetpatch resume {run.id}"
+    return f"The run is over: {run.state}."
 
 
 def build_lock_json(status: LockDetails, *, was_unlocked: bool) -> dict[str, object]:
@@ -53,4 +54,4 @@ def build_lock_json(status: LockDetails, *, was_unlocked: bool) -> dict[str, obj
 
 
 def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # a command in it is copied as it stands
+    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it

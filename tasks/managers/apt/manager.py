@@ -23,12 +23,8 @@ INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
 JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
 UPDATERS_SCRIPT: Final = Script("apt_updaters", read_only=False, package=_PACKAGE)
 
-LOCK_FILES: Final = (
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-    "/var/cache/apt/archives/lock",
-)
+CHANGE_LOCK_FILES: Final = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 
 LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long an assessment waits for another process that reads apt's lists."""
@@ -49,6 +45,7 @@ class AptManager:
     name = "apt"
     updaters_script: Script | None = UPDATERS_SCRIPT
     lock_files: tuple[str, ...] = LOCK_FILES
+    change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Ask for everything that is pending, in one round trip; again when packages were changed meanwhile.

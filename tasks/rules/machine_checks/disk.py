@@ -114,7 +114,7 @@ def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tupl
     was = {disk.mount: disk.read_only for disk in before}
     by_role = {disk.role: disk.read_only for disk in before}
     turned = {d.mount for d in after if d.read_only and not was.get(d.mount, by_role.get(d.role, True))}
-    remedy = "Look at its kernel log and /etc/fstab for why (often a disk error), mend that, and mount it writable."
+    remedy = "Look at the system's log for why (often a disk error), mend that, and mount it writable."
     return tuple(
         build_blocker("disk", f"{mount} is mounted read-only, and was writable before", remedy)
         for mount in sorted(turned)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tells what the machine is. Records: os, kernel, clock, privilege, manager (one each, best first), runner, disk (one each
+# Tells what the machine is. Parameter: managers (list of COMMAND:NAME, best first). Records: os, kernel, clock, privilege, manager (one each, best first), runner, disk (one each
 # role), service, socket (one each and program that holds it), ports, services. Nothing is changed; only /proc, df and
 # systemctl are read.
 
@@ -27,7 +27,7 @@ uid=$(id -u) way=root
 [ "$uid" = 0 ] || way=none
 fp_emit privilege "uid:=$uid" "way=$way"
 
-for manager in apt-get:apt dnf5:dnf dnf:dnf zypper:zypper; do
+for manager in $(fp_param managers); do
   if command -v "${manager%%:*}" >/dev/null; then fp_emit manager "name=${manager#*:}"; fi
 done
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs an owner's hook. Parameters: command, timeout (whole seconds), run, machine, place, name, state (of the machine so
-# far; only after it). Record: hook, with the exit code and the end of all that was printed.
-# A command that takes too long is ended with all its children (exit code 124, 137 or 143): it is no package transaction.
+# far; only after it). Record: hook, with the exit code, the end of all that was printed, and whether it took too long.
+# A command that takes too long is ended with all its children: it is no package transaction.
 
 seconds=$(fp_param timeout)
 case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would be none at all
@@ -16,6 +16,8 @@ elif command -v timeout >/dev/null; then limit="timeout $seconds"; fi
 
 # shellcheck disable=SC2086  # words of our own
 hook() { cd / && $limit /bin/sh -c "$command"; }
+fp_note_clock
+began=$(fp_now)
 # the exit code comes first, behind it the tail of the text
 answer=$(
   exec 6>&1
@@ -24,4 +26,6 @@ answer=$(
 code=${answer%%
 *}
 text=${answer#"$code"}
-fp_emit hook "exit_code:=$code" "text=${text#?}"
+late=false
+case $limit:$code in ?*:124 | ?*:137 | ?*:143) [ "$(($(fp_now) - began))" -lt "$((seconds - 1))" ] || late=true ;; esac
+fp_emit hook "exit_code:=$code" "text=${text#?}" "timed_out:=$late"

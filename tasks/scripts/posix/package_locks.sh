@@ -20,17 +20,6 @@ fp_each_holder() {
   done
 }
 
-# fp_dpkg_query WORDS…: dpkg-query, asked again when it can't read: dpkg may just have taken a file of its journal away
-fp_dpkg_query() {
-  for fp_try in 1 2 3 4; do
-    fp_found=$(dpkg-query "$@"); fp_asked=$?
-    [ "$fp_asked" -gt 1 ] && [ "$fp_try" -lt 4 ] || break # 1: it knows no such package
-    sleep 1
-  done
-  [ -z "$fp_found" ] || printf '%s\n' "$fp_found"
-  return "$fp_asked"
-}
-
 # fp_name PID: the name of a process' command. Its arguments may hold passwords, so they stay on the machine.
 fp_name() {
   if [ "$1" = 0 ]; then printf 'a process outside of this container'; else cat "/proc/$1/comm" 2>/dev/null; fi

@@ -1,8 +1,9 @@
 # shellcheck shell=sh
 # A detached job: restarts services that run replaced files, one after the other. What is stopped stays stopped; how long
 # a service may take is the service manager's matter, and nothing is ended by us.
-# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down along with one), latest (epoch seconds by this
-# machine's clock: one that has not begun by then is left).
+# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down along with one), latest (epoch
+# seconds by this machine's clock: one that has not begun by then is left), locks (list: files that are locked while packages
+# change).
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at, why: window,
 # stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
 # Requires: package_locks
@@ -40,7 +41,8 @@ kept_along() { # UNIT: the first that runs, must not go down, and would
 find_change() { # who changes packages, or which are half done: a service that is restarted then may find half of its files
   fp_obstacle='' fp_who=''
   set +f # a process' open files are found by a mask
-  fp_each_holder fp_held /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock
+  # shellcheck disable=SC2046  # paths are words
+  fp_each_holder fp_held $(fp_param locks)
   set -f
   [ -n "$fp_obstacle" ] || fp_unfinished
 }

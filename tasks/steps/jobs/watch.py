@@ -24,13 +24,13 @@ POLL_TIMEOUT_SECONDS = 60.0  # one look at a job, reconnecting included
 SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = (
     1.0,
     4.0,
-)  # while a job tells of its progress: each look is a session of sudo's
+)  # while a job tells of its progress: each look is a login's session
 STOPPING_PAUSE_SECONDS = (
     2.0  # of a run that was asked to stop: somebody waits for its end, or is about to end this process
 )
 STOP_CHECK_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
 MAX_UNEXPECTED_ERRORS = 3
-"""Looks in a row that may end in a refused login or nonsense: while sudo, PAM or the C library are being replaced, that
+"""Looks in a row that may end in a refused login or nonsense: while what logins need is being replaced, that
 passes. More often would lock accounts."""
 MAX_LOG_CHARACTERS = 4 * 1024 * 1024  # what is kept of a job's raw output
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ProtocolViolation
+from tasks.managers.registry import MANAGER_COMMANDS
 from tasks.model import Disk, Facts, Services
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptResult, Transport
@@ -92,7 +93,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         ProtocolViolation: what it said makes no sense; the message names the record.
     """
     asked = clock.now()
-    answer = transport.run_script(Script("facts"), deadline=deadline)
+    answer = transport.run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=deadline)
     answered = clock.now()
     system = _parse_single_record(answer, "os", _OsRecord)
     kernel = _parse_single_record(answer, "kernel", _KernelRecord)

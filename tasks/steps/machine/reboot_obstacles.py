@@ -24,7 +24,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
 STOP_CHECK_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
 LOCK_RENEWAL_INTERVAL = IDLE_LOCK_DURATION / 3
 MAX_UNFINISHED_SECONDS = 120.0
-"""How long packages may be half done and no process changes them: "apt-get -f install" often follows "dpkg -i"."""
+"""How long packages may be half done and no process changes them: a second command often finishes a first one."""
 
 
 @dataclass(frozen=True, slots=True)

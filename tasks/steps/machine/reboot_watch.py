@@ -149,7 +149,7 @@ def read_boot_id(context: MachineContext) -> str | None:
 def is_still_booting(error: FleetpatchError) -> bool:
     """Whether it can be taken for a machine on its way down or up.
 
-    Logins are refused for a moment at both ends (pam_nologin), and scripts are cut off in the middle.
+    Logins are refused for a moment at both ends, and scripts are cut off in the middle.
     """
     return error.transient or isinstance(error, _BOOTING_ERRORS)
 

@@ -144,7 +144,7 @@ def test_it_is_rejected(waiting: Stage) -> None:
             "bob started it and may not approve it",
         ),
         (("approve", RUN, "--plan", "abc"), ", and not abc"),
-        (("approve", RUN), "say which one is approved"),
+        (("approve", RUN), "name the plan that you approve"),
         (("approvals", "nonsense"), "there is no run 'nonsense'"),
     ],
 )

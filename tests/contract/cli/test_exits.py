@@ -77,8 +77,8 @@ def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ..
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EACCES, "the right to it"),
-        (errno.EPERM, "the right to it"),
+        (errno.EACCES, "access to it"),
+        (errno.EPERM, "access to it"),
         (errno.ENOSPC, "Make room"),
         (errno.EDQUOT, "Make room"),
         (errno.EROFS, "another place"),

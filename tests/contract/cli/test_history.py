@@ -80,7 +80,7 @@ def test_the_command_shows_and_changes_it(stage: Stage) -> None:
     said = stage.run("history", "--keep-runs", "forever", "--json")
     assert (said.json["keepAssessmentsDays"], said.json["keepRunsDays"]) == (90, None)
     said = stage.run("history", "--keep-assessments", "forever")
-    assert "Nothing is ever forgotten" in said.out
+    assert "Nothing is ever deleted" in said.out
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> 
     assert said.code == 0
     assert "web could not be assessed on " in said.out
     assert "no answer from web" in said.out
-    assert "What is pending there is not known" in said.out
+    assert "Its pending updates are not known" in said.out
     assert "Nothing is pending" not in said.out
     assert stage.run("why", "web", "--json").json["assessmentError"] == "no answer from web"
     stage.fleet.clock.advance(120)
@@ -276,7 +276,7 @@ def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> 
     web.cut(60)
     stage.run("assess")
     said = stage.run("why", "web", "openssl")
-    assert "What is known is older" in said.out
+    assert "The data below is older" in said.out
     assert "Pending: a newer version is available" in said.out
 
 

@@ -61,7 +61,7 @@ def test_plan_changes_nothing_and_says_what_and_why_not(stage: Stage) -> None:
 
 def test_a_plan_says_that_the_window_is_too_short(stage: Stage) -> None:
     stage.add("web", security("openssl"))
-    assert "Longer than the window of 1 min: web. What does not fit" in " ".join(
+    assert "Longer than the window of 1 min: web. Updates that do not fit" in " ".join(
         stage.run("plan", "*", "--minutes", "1").out.split()
     )
     assert "Longer than the window" not in stage.run("plan", "*", "--minutes", "120").out

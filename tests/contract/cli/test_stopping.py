@@ -54,6 +54,6 @@ def test_both_say_what_runs_and_how_to_come_back(capsys) -> None:
 
 def test_nothing_running_and_nothing_known_are_not_the_same(capsys) -> None:
     print_stopping("SIGTERM", ("run-1",), [])
-    assert "Nothing that changes a machine is running" in capsys.readouterr().err
+    assert "No job or reboot is running" in capsys.readouterr().err
     print_stopping("SIGTERM", ("run-1",), None)
     assert "not known" in capsys.readouterr().err

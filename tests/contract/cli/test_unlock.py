@@ -45,7 +45,7 @@ def known(stage: Stage, run: str = RUN) -> None:
 
 def test_a_machine_without_a_lock_says_so(stage: Stage, machine: Machine) -> None:
     said = unlock(stage)
-    assert (said.code, said.out) == (0, "No run has the lock of web.\nNo job is running on it.\n")
+    assert (said.code, said.out) == (0, "web is not locked.\nNo job is running on it.\n")
     assert not (machine.place / "claim").exists()
     assert unlock(stage, "--json").json["locked"] is False
 
@@ -60,9 +60,9 @@ def test_a_lock_is_shown_and_lifted_and_the_run_learns_who_did_it(
     said = unlock(stage, "--yes")
 
     assert said.code == 0
-    assert f"web is locked by run {RUN} (somebody): until 2286-11-20 17:46" in said.out
+    assert f"web is locked by run {RUN} (somebody) until 2286-11-20 17:46" in said.out
     assert f"fleetpatch resume {RUN}" in said.out
-    assert "The lock of web was lifted." in said.err
+    assert "The lock of web is removed." in said.err
     with pytest.raises(ScriptFailed, match=rf"run {RUN} has no claim on this machine any more: it was lifted by olga"):
         machine.start(run=RUN)
     assert machine.claim("other")["kind"] == "claimed"
@@ -112,7 +112,7 @@ def test_the_lock_of_a_run_that_is_alive_is_not_lifted(stage: Stage, machine: Ma
     said = unlock(stage, "--yes")
 
     assert said.code == 5
-    assert "alive: anne on hilltop (pid 4711)" in said.out
+    assert "running as anne on hilltop (pid 4711)" in said.out
     assert "lease" in said.err
     assert (machine.place / "claim").read_text() == before
 
@@ -140,7 +140,7 @@ def test_a_person_is_asked(
     said = unlock(stage)
 
     assert said.code == 0
-    assert "Lift the lock of web? [y/N]" in said.err
+    assert "Remove the lock of web? [y/N]" in said.err
     assert (machine.claim("other")["kind"] == "claimed") is lifted
 
 
@@ -168,7 +168,7 @@ def test_a_lock_that_has_changed_since_it_was_shown_is_not_lifted(
 def test_a_lock_that_is_over_is_told_as_such(stage: Stage, machine: Machine) -> None:
     machine.claim(RUN, until=PAST)
     said = unlock(stage, "--yes")
-    assert "it ended at 2001-09-09 01:46" in said.out
+    assert "until 2001-09-09 01:46:40 UTC. The lock has expired." in said.out
     assert unlock(stage, "--json").json["locked"] is False
 
 

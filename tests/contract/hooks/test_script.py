@@ -33,6 +33,7 @@ def test_it_tells_the_exit_code_and_the_last_words(shell: str) -> None:
         "kind": "hook",
         "exit_code": 4,
         "text": 'fine\nand "well"',
+        "timed_out": False,
     }
     assert asked(shell, "true")["exit_code"] == 0
     assert len(str(asked(shell, "yes | head -c 100000")["text"])) <= 4000
@@ -59,6 +60,7 @@ def test_what_takes_too_long_is_ended_with_its_children(shell: str, tmp_path: Pa
     began = time.monotonic()
     record = asked(shell, f"sleep 60 & echo $! > {tmp_path}/child; echo begun; wait", timeout="1")
     assert record["exit_code"] in {124, 143}
+    assert record["timed_out"] is True
     assert record["text"] == "begun"
     assert time.monotonic() - began < 40
     child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
@@ -67,3 +69,9 @@ def test_what_takes_too_long_is_ended_with_its_children(shell: str, tmp_path: Pa
             return
         time.sleep(0.1)
     pytest.fail("its child lives on")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_command_that_ends_early_with_such_an_exit_code_was_not_ended(shell: str) -> None:
+    record = asked(shell, "exit 124", timeout="30")
+    assert (record["exit_code"], record["timed_out"]) == (124, False)

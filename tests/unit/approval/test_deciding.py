@@ -68,7 +68,7 @@ class TestDeciding:
     def test_of_another_plan_than_was_put_up_is_refused(self, waiting: Scene) -> None:
         report = waiting.history.read_report(RUN)
         waiting.records.save(replace(report, plans=tuple(replace(plan, chosen=()) for plan in report.plans)))
-        with pytest.raises(RequestError, match="is not the one that was put up"):
+        with pytest.raises(RequestError, match="is not the plan that waits for approval"):
             waiting.approve()
         assert waiting.reject().decision is ApprovalDecision.REJECTED
 
@@ -86,7 +86,7 @@ class TestDeciding:
         assert waiting.reject("bob").decision is ApprovalDecision.REJECTED
 
     def test_without_a_name_is_refused(self, waiting: Scene) -> None:
-        with pytest.raises(RequestError, match="has to give a name"):
+        with pytest.raises(RequestError, match="needs the name of a person"):
             waiting.approve("  ")
 
     def test_under_another_name_than_the_login_says_both(self, waiting: Scene) -> None:

@@ -268,7 +268,7 @@ class TestRecordsAway:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 100, 1e9)
         report = scene.run(scene.request(), away)
-        assert "the records were away until the window's end" in outcome_of(report, "web").reason
+        assert "the records database was unavailable until the window's end" in outcome_of(report, "web").reason
         assert scene.touched() == []
 
     def test_it_is_stopped_all_the_same(self, scene: Scene) -> None:

@@ -105,9 +105,9 @@ def test_a_file_and_a_block_are_references_too(listener: Listener, tmp_path: Pat
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        (f"nosuch://{SECRET}", "no URL that Apprise knows"),
-        (f"json://{SECRET}@127.0.0.1:9", "did not take it"),
-        (SECRET, "no URL that Apprise knows"),
+        (f"nosuch://{SECRET}", "not lead to a URL that Apprise knows"),
+        (f"json://{SECRET}@127.0.0.1:9", "did not accept it"),
+        (SECRET, "not lead to a URL that Apprise knows"),
         (None, "env:OPS_URL is not set, or empty"),
     ],
 )

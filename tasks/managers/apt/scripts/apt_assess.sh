@@ -2,7 +2,7 @@
 # All that an assessment asks of apt and dpkg, in one go. Changes nothing but apt's lists, and those only with "refresh".
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the lists).
 # apt is started five times (four without refresh), needrestart, systemctl and pro once each where they are there.
-# Requires: package_locks
+# Requires: package_locks, dpkg_query
 
 refresh_lists() { # DPkg::Lock::Timeout means nothing to "update": wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # What dpkg's database has of packages; one that it doesn't know is no failure. Parameters: packages (list of names).
 # Records: state {native}, section "packages": name, architecture, error flag, status and version, parted by tabs.
-# Requires: package_locks
+# Requires: dpkg_query
 
 fp_emit state native="$(dpkg --print-architecture)"
 # shellcheck disable=SC2046,SC2016  # names have no blanks and no wildcards; dpkg's $, not the shell's

@@ -6,7 +6,7 @@
 # must not be installed), allow_removals ("yes").
 # Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began (made anew whenever packages are
 # about to change), apt-done, and lists.
-# Requires: package_locks, transactions
+# Requires: dpkg_query, transactions
 # shellcheck disable=SC2154  # variables of transactions.sh
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
