@@ -1,4 +1,4 @@
-"""The nouns for what machines say of themselves. All of tasks/model.py's are these and what is made of them."""
+"""The data types for what machines report about themselves. tasks/model.py builds on these types."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,19 +9,19 @@ from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, Yes
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Free room on the file system that holds ``mount`` (a mount point or a drive)."""
+    """Free space of the file system at ``mount`` (a mount point or a drive)."""
 
     mount: str
-    role: str  # "system", "packages", "boot": what it is needed for, whatever its path
+    role: str  # "system", "packages" or "boot": its purpose, independent of its path
     total_bytes: int
     free_bytes: int
-    free_inodes: int | None  # None where the file system has no fixed number of them
+    free_inodes: int | None  # None when the file system has no fixed number of inodes
     read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A program that listens on "protocol/port", and its systemd unit. Both may be "": not known."""
+    """A program that listens on "protocol/port", and its systemd unit. Program and unit are "" when unknown."""
 
     name: str
     program: str = ""
@@ -30,29 +30,29 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What runs: failed service units, and what services listen on as "protocol/port".
+    """The failed service units, and the ports that services listen on, as "protocol/port".
 
     Attributes:
-        listening: of services only: neither ephemeral ports nor users' own programs.
-        listeners: the same with their programs; empty in records of earlier versions.
+        listening: ports of services only, without ephemeral ports and users' own programs.
+        listeners: the same ports with their programs; empty in records of earlier versions.
     """
 
     failed: tuple[str, ...] = ()
     listening: tuple[str, ...] = ()
-    known: bool = True  # False when the machine has no way to tell
+    known: bool = True  # False when the machine can't report its services
     listeners: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a machine says of itself.
+    """The facts that a machine reports about itself.
 
     Attributes:
-        managers: package managers found, best first: "apt", "dnf", "zypper", "windows_update".
-        clock_skew_seconds: machine's clock minus ours, half the round trip taken off.
-        can_reboot: False in containers that their host must restart.
-        boot_epoch: what its clock would have said at its boot (seconds since 1970), by the clock as it was when it was
-            asked; None when the machine can't tell how long it has been up, or an older version asked.
+        managers: package managers of the machine, best first: "apt", "dnf", "zypper", "windows_update".
+        clock_skew_seconds: the machine's clock minus the controller's clock, corrected by half the round trip.
+        can_reboot: False in containers that only their host can restart.
+        boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
+            None when the machine does not know its uptime, or when an older version made the query.
     """
 
     os_id: str
@@ -77,20 +77,20 @@ class Update:
     """One pending update on one machine.
 
     Attributes:
-        id: identity within the machine: name and architecture, or a GUID.
-        name: what masks match.
-        installed: version now, or None when the update brings a new package along.
-        available: version that would be installed.
-        origins: where newer versions come from, for people.
-        cves: what it fixes; None when the machine can't tell (which is not the same as none).
+        id: unique id on the machine: name and architecture, or a GUID.
+        name: the name that masks match.
+        installed: installed version; None when the update installs a new package.
+        available: the version to install.
+        origins: the origins of newer versions, for display.
+        cves: the CVEs that the update fixes; None when unknown (an empty tuple means none).
         size_bytes: download size; None when unknown.
-        group: updates of one group belong in one transaction; "" for none.
-        held: its administrator pinned it; it is never un-held by us.
-        blocked: why the machine can't install it as it stands ("UA_ESM_REQUIRED …"), or "".
-        requires_reboot: None when it isn't known beforehand.
-        replaces: older pending updates that this one includes.
-        security_version: the newest version that an origin of security fixes offers; "" when that is ``available``.
-        vendor_change: who published what is installed, and who publishes ``available``, where these differ: "A -> B".
+        group: updates of one group must be in one transaction; "" for no group.
+        held: the machine's administrator holds the package. fleetpatch never releases a hold.
+        blocked: why the machine can't install the update now ("UA_ESM_REQUIRED …"), or "".
+        requires_reboot: None when unknown before the installation.
+        replaces: older pending updates that this update includes.
+        security_version: the newest version from an origin of security fixes; "" when that is ``available``.
+        vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
     """
 
     id: str
@@ -116,7 +116,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class RebootNeed:
-    """Whether a machine asks for a reboot, and why it thinks so."""
+    """Whether a machine needs a reboot, and the reasons it gives."""
 
     answer: YesNoUnknown
     reasons: tuple[str, ...] = ()
@@ -124,11 +124,11 @@ class RebootNeed:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedPackage:
-    """A package that is there and not set up: its installation was interrupted, or failed.
+    """A package that is unpacked but not configured: its installation was interrupted, or failed.
 
     Attributes:
-        id: as an update of it has it.
-        status: in the package manager's words: "half-configured".
+        id: the id that an update of this package has.
+        status: status from the package manager, for example "half-configured".
     """
 
     id: str
@@ -140,17 +140,17 @@ class UnfinishedPackage:
 
 @dataclass(frozen=True, slots=True)
 class PackageState:
-    """What the package manager says.
+    """The package state that the package manager reports.
 
     Attributes:
-        problems: what is broken (interrupted transactions, unmet dependencies); empty when it is healthy.
-        repairable: whether finishing what was interrupted may mend the problems.
+        problems: faults (interrupted transactions, unmet dependencies); empty when the state is healthy.
+        repairable: whether finishing the interrupted transaction may repair the problems.
         unfinished: packages among the problems that are only half installed.
-        lock_holder: process that holds the lock now, or "".
-        auto_updaters: the system's own updaters that may act: (name, seconds until it does or None).
-        warnings: repositories that could not be read, and the like.
-        services_to_restart: run on files that were replaced under them.
-        at_work: who was changing packages at that moment, so that their state was not judged; "" for nobody.
+        lock_holder: the process that holds the package manager's lock now, or "".
+        auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
+        warnings: for example repositories that could not be read.
+        services_to_restart: services that use files which updates have replaced.
+        at_work: the process that changed packages during the query, so that they were not checked; "" for none.
     """
 
     manager: str
@@ -169,7 +169,7 @@ class PackageState:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What is pending on one machine, or why that is not known."""
+    """The pending updates of one machine, or why they are unknown."""
 
     machine: str
     at: datetime
@@ -181,7 +181,7 @@ class Assessment:
 
     @property
     def urgent_count(self) -> int:
-        """Number of critical and security updates."""
+        """Return the number of critical and security updates."""
         return (
             sum(update.classification in URGENT_CLASSIFICATIONS for update in self.packages.updates)
             if self.packages
@@ -190,12 +190,12 @@ class Assessment:
 
     @property
     def other_count(self) -> int:
-        """Number of all other updates."""
+        """Return the number of all other updates."""
         return len(self.packages.updates) - self.urgent_count if self.packages else 0
 
     @property
     def compliance(self) -> Compliance:
-        """Compliant when no critical or security update is pending and no package is broken."""
+        """Return Compliant when no critical or security update is pending and no package is broken."""
         if self.packages is None:
             return Compliance.NOT_ASSESSED
         if self.urgent_count or self.packages.problems:

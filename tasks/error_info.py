@@ -1,4 +1,4 @@
-"""An error as records and reports keep it."""
+"""An error as the records and reports store it."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +8,7 @@ from inventory.errors import FleetpatchError
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as it is kept in records: its kind (the name of its class), its text and what a person can do."""
+    """An error as the records store it: its class name (``kind``), its text and a hint for the user."""
 
     kind: str
     message: str
@@ -17,10 +17,10 @@ class ErrorInfo:
 
     @classmethod
     def from_error(cls, error: FleetpatchError) -> Self:
-        """Return an error as it is kept."""
+        """Return the ErrorInfo of an error."""
         return cls(type(error).__name__, error.message, error.hint, error.transient)
 
     def is_a(self, *kinds: type[FleetpatchError]) -> bool:
-        """Whether it was an error of one of these classes, or of a class below them."""
+        """Return whether the error is of one of these classes or of a subclass."""
         names = {kind.__name__ for kind in kinds}
         return self.kind in names or any(self.is_a(*kind.__subclasses__()) for kind in kinds if kind.__subclasses__())

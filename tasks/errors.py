@@ -1,40 +1,40 @@
-"""The tree of errors. Each carries its machine, a hint for the person, and whether it is transient.
+"""The tree of errors. Each error has a machine, a hint for the user, and a flag: transient or not.
 
 FleetpatchError                     inventory/errors.py
 ├── InventoryError                  bad inventory or scope: file, line, key
-│   ├── InvalidInventory            everything that is wrong with one, found in one pass
-│   ├── InvalidConfigurations       the same for configurations (deployments/configuration/errors.py)
+│   ├── InvalidInventory            all faults of one inventory, found in one pass
+│   ├── InvalidConfigurations       all faults of configurations (deployments/configuration/errors.py)
 │   ├── EmptyScopeError             the scope matches no machine
-│   └── HostKeyConflict             a key that must not be learned
-├── CredentialError                 a reference that leads nowhere
-├── CannotRun                       the environment of fleetpatch itself lacks something
+│   └── HostKeyConflict             a host key that must not be learned
+├── CredentialError                 a credential reference that leads to nothing
+├── CannotRun                       the environment of fleetpatch lacks something
 └── PatchError
-    ├── RequestError                a request that can't be carried out as written
+    ├── RequestError                a request that can't be executed as written
     ├── TransportError
     │   ├── Unreachable             (transient) no answer, or no SSH at that address
-    │   ├── ConnectionLost          (transient) the line was cut; what ran on the machine goes on
-    │   ├── AuthenticationFailed    never retried: accounts get locked
+    │   ├── ConnectionLost          (transient) the connection was lost; jobs on the machine continue
+    │   ├── AuthenticationFailed    never retried: the account could be locked
     │   ├── HostKeyMismatch         never retried: the machine is quarantined
-    │   ├── HostKeyUnknown          never retried: nobody vouched for this key yet
-    │   ├── PrivilegeError          the login can't become root
-    │   └── DeadlineExceeded        the time that was handed down is over
-    ├── ProtocolViolation           the machine did not speak our JSON
-    ├── ScriptFailed                a script ended with an exit code that it should not have
+    │   ├── HostKeyUnknown          never retried: the key is not pinned yet
+    │   ├── PrivilegeError          the login user can't become root
+    │   └── DeadlineExceeded        the deadline has passed
+    ├── ProtocolViolation           the machine's answer is not the expected JSON
+    ├── ScriptFailed                a script ended with an unexpected exit code
     ├── ManagerError
     │   ├── ManagerBusy             (transient) another process holds the package manager's lock
     │   ├── RepositoryError         (transient) repositories can't be read
     │   │   └── ListsUnread         the machine has never read its package lists
-    │   ├── BrokenPackages          interrupted or inconsistent package state
-    │   └── UnsupportedSystem       no package manager that we know
-    ├── JobLost                     a job's process is gone and it left no result
-    ├── WindowClosed                no time left
+    │   ├── BrokenPackages          the package state is interrupted or inconsistent
+    │   └── UnsupportedSystem       the machine has no supported package manager
+    ├── JobLost                     a job's process ended without a result
+    ├── WindowClosed                no time is left in the window
     ├── RebootFailed                the machine did not go down, or did not come back
-    ├── RecordsError                history can't be read or written
-    │   └── RecordsUnavailable      (transient) the database is away, busy or full for now
-    ├── LeaseHeld                   another process carries this run out
-    ├── ReportError                 a report can't be written; no half file is left
+    ├── RecordsError                the records can't be read or written
+    │   └── RecordsUnavailable      (transient) the database is unreachable, busy or full
+    ├── LeaseHeld                   another process executes this run
+    ├── ReportError                 a report can't be written; no partial file remains
     ├── InternalError               a fault in fleetpatch itself
-    └── FleetPatchFailed            raised once, at the end of a run; carries the whole report
+    └── FleetPatchFailed            raised once, at the end of a run; has the complete report
 """
 
 from datetime import datetime
@@ -92,63 +92,63 @@ __all__ = [
 
 
 class CannotRun(FleetpatchError):
-    """fleetpatch itself can't run here: its environment lacks something."""
+    """fleetpatch can't run here: its environment lacks something."""
 
 
 class PatchError(FleetpatchError):
-    """Something went wrong while looking at or patching a machine."""
+    """An error during the assessment or the patching of a machine."""
 
 
 class RequestError(PatchError):
-    """A request that can't be carried out as written."""
+    """A request that can't be executed as written."""
 
 
 class TransportError(PatchError):
-    """The way to the machine failed. Library errors become these, once, at the transport's edge."""
+    """The connection to the machine failed. The transport converts library errors into these errors."""
 
 
 class Unreachable(TransportError):
-    """Nobody answers at the machine's address, or not with the protocol we speak."""
+    """The machine's address does not answer, or does not answer with SSH."""
 
     transient: ClassVar[bool] = True
 
 
 class ConnectionLost(TransportError):
-    """The line was cut. A job on the machine goes on without us."""
+    """The connection was lost. A job on the machine continues."""
 
     transient: ClassVar[bool] = True
 
 
 class AuthenticationFailed(TransportError):
-    """The machine refused the login. Never retried: accounts get locked."""
+    """The machine refused the login. Never retried: the account could be locked."""
 
 
 class HostKeyMismatch(TransportError):
-    """The machine shows another key than the pinned one. Never retried: the machine is quarantined."""
+    """The machine's host key is not the pinned key. Never retried: the machine is quarantined."""
 
 
 class HostKeyUnknown(TransportError):
-    """The machine's key is not pinned, and learning was not switched on."""
+    """The machine's host key is not pinned, and learning is off."""
 
 
 class PrivilegeError(TransportError):
-    """The login can't become root."""
+    """The login user can't become root."""
 
 
 class DeadlineExceeded(TransportError):
-    """The time that was handed down is over."""
+    """The deadline has passed."""
 
 
 class ProtocolViolation(PatchError):
-    """The machine did not speak our JSON."""
+    """The machine's answer is not the expected JSON."""
 
 
 class ScriptFailed(PatchError):
-    """A script ended with an exit code that it should not have.
+    """A script ended with an unexpected exit code.
 
     Attributes:
-        exit_code: as the machine gave it.
-        output_tail: the last of what it printed, for the person.
+        exit_code: exit code of the script, as the machine returned it.
+        output_tail: the end of the script's output, for display.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ScriptFailed(PatchError):
 
 
 class ManagerError(PatchError):
-    """The package manager can't do what was asked."""
+    """The package manager can't execute the request."""
 
 
 class ManagerBusy(ManagerError):
@@ -170,54 +170,54 @@ class ManagerBusy(ManagerError):
 
 
 class RepositoryError(ManagerError):
-    """Repositories can't be read, in whole or in part."""
+    """All or some repositories can't be read."""
 
     transient: ClassVar[bool] = True
 
 
 class ListsUnread(RepositoryError):
-    """The machine has repositories, and has never read their package lists: what is pending is not known."""
+    """The machine has never read the package lists of its repositories. Its pending updates are unknown."""
 
     transient: ClassVar[bool] = False
 
 
 class BrokenPackages(ManagerError):
-    """Interrupted or inconsistent package state."""
+    """The package state is interrupted or inconsistent."""
 
 
 class UnsupportedSystem(ManagerError):
-    """The machine has no package manager that we know."""
+    """The machine has no supported package manager."""
 
 
 class JobLost(PatchError):
-    """A job's process is gone and it left no result; what it did is asked of the package database."""
+    """A job's process ended without a result. The package database shows what the job did."""
 
 
 class WindowClosed(PatchError):
-    """No time left in the window."""
+    """No time is left in the window."""
 
 
 class RebootFailed(PatchError):
-    """The machine did not go down, or did not come back, in the time it was given."""
+    """The machine did not go down, or did not come back, within the allowed time."""
 
 
 class RecordsError(PatchError):
-    """History can't be read or written."""
+    """The records can't be read or written."""
 
 
 class RecordsUnavailable(RecordsError):
-    """The database is away, busy or full for now. What was asked may or may not have been stored; ask again."""
+    """The database is unreachable, busy or full. The write may or may not be stored; repeat it."""
 
     transient: ClassVar[bool] = True
 
 
 class LeaseHeld(PatchError):
-    """Another process carries this run out.
+    """Another process executes this run.
 
     Attributes:
-        run_id: the run.
-        holder: who has its lease.
-        until: when the lease is over unless it is renewed, by the clock of the records.
+        run_id: id of the run.
+        holder: the process that has the lease.
+        until: when the lease expires if it is not renewed, by the clock of the records.
     """
 
     def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
@@ -231,15 +231,15 @@ class LeaseHeld(PatchError):
 
 
 class ReportError(PatchError):
-    """A report can't be written; no half file is left."""
+    """A report can't be written. No partial file remains."""
 
 
 class InternalError(PatchError):
-    """A fault in fleetpatch itself: an exception that nothing expected."""
+    """A fault in fleetpatch itself: an unexpected exception."""
 
 
 class FleetPatchFailed(PatchError):
-    """Some machine failed. Raised once, at the end of a run; carries the whole report."""
+    """At least one machine failed. Raised once, at the end of a run; has the complete report."""
 
     def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -1,7 +1,7 @@
-"""The nouns: what is known about a machine, what is planned for it, and what became of it.
+"""The data types: what is known about a machine, what is planned for it, and its result.
 
-``Machine → Facts → Assessment → Plan → InstallResult → RebootResult → Validation → Outcome → RunReport``. All of them
-are frozen; every datetime is aware. The states they can be in stand in tasks/states.py.
+``Machine → Facts → Assessment → Plan → InstallResult → RebootResult → Validation → Outcome → RunReport``. All
+types are frozen; every datetime is aware. tasks/states.py defines the states.
 """
 
 from collections.abc import Mapping
@@ -69,11 +69,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class PinnedUpdates:
-    """What an earlier run has installed (or, when it was only a plan, planned): no other update or version is wanted.
+    """The updates that an earlier run installed (or planned, if it was a plan). Only these may be installed.
 
     Attributes:
-        run_id: of that run.
-        updates: (name, version) of each.
+        run_id: id of the earlier run.
+        updates: (name, version) of each update.
     """
 
     run_id: str
@@ -82,20 +82,20 @@ class PinnedUpdates:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which pending updates are wanted. Masks are shell-style; an exclude wins over everything."""
+    """Which pending updates a request selects. Masks are shell-style. An exclude mask always wins."""
 
     classifications: frozenset[Classification] = frozenset({Classification.CRITICAL, Classification.SECURITY})
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     exclude_requiring_reboot: bool = False
-    newest: bool = False  # of a security fix, the newest version of all, not the newest that a security origin offers
+    newest: bool = False  # for a security fix: the newest version of any origin, not the newest of a security origin
     published_before: datetime | None = None
     pinned_updates: PinnedUpdates | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A maintenance window: from ``start`` (included) to ``end`` (excluded), shown in ``zone``."""
+    """A maintenance window from ``start`` (included) to ``end`` (excluded), displayed in ``zone``."""
 
     start: datetime
     end: datetime
@@ -104,7 +104,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What became of one update, and why. Every update that was pending has exactly one."""
+    """The result of one update: its state and a reason. Every pending update has exactly one."""
 
     update: Update
     state: UpdateState
@@ -114,7 +114,7 @@ class UpdateResult:
 
 @dataclass(frozen=True, slots=True)
 class DurationPrediction:
-    """Expected seconds per phase on one machine; ``basis`` says where the figures come from."""
+    """Predicted seconds per phase on one machine. ``basis`` names the source of the figures."""
 
     stage: float = 0.0
     install: float = 0.0
@@ -124,13 +124,13 @@ class DurationPrediction:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds from start to end."""
+        """Return the sum of all phases, in seconds."""
         return self.stage + self.install + self.reboot + self.validate
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found, and the remedy."""
+    """One observation of a check about a machine, and the remedy."""
 
     check: str
     level: FindingLevel
@@ -140,7 +140,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class MachinePlan:
-    """What would be done on one machine. ``chosen`` and ``skipped`` together are all that is pending."""
+    """What a run would do on one machine. ``chosen`` and ``skipped`` together are all pending updates."""
 
     machine: str
     chosen: tuple[Update, ...]
@@ -148,14 +148,14 @@ class MachinePlan:
     prediction: DurationPrediction = DurationPrediction()
     reboot_expected: YesNoUnknown = YesNoUnknown.UNKNOWN
     notes: tuple[str, ...] = ()
-    download_bytes: int | None = None  # still to be fetched; None when the package manager can't tell
-    assessed_at: datetime | None = None  # tells the assessment that it was made from; None in records of before
-    refusals: tuple[Finding, ...] = ()  # what the pre-check would refuse as things stand
+    download_bytes: int | None = None  # not downloaded yet; None when unknown
+    assessed_at: datetime | None = None  # the time of its assessment; None in older records
+    refusals: tuple[Finding, ...] = ()  # what the pre-check would refuse now
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Machines that are patched side by side, by name."""
+    """Machines that are patched in parallel, by name."""
 
     number: int
     machines: tuple[str, ...]
@@ -164,7 +164,7 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class TransactionResult:
-    """One package transaction, as the machine's own job told it. Times are the controller's clock."""
+    """One package transaction, as the job on the machine reported it. Times are by the controller's clock."""
 
     number: int
     updates: tuple[str, ...]
@@ -176,20 +176,20 @@ class TransactionResult:
 
 @dataclass(frozen=True, slots=True)
 class InstallResult:
-    """The install step.
+    """The result of the install step.
 
     Attributes:
-        results: what the package database says afterwards.
-        staged_bytes: downloaded for it by staging; 0 when all was there already, None when that isn't known.
-        staged_seconds: how long the staging took; None when that isn't known.
+        results: results of the updates, from the package database after the step.
+        staged_bytes: bytes that staging downloaded; 0 when all files existed already, None when unknown.
+        staged_seconds: duration of the staging; None when unknown.
     """
 
     results: tuple[UpdateResult, ...]
     transactions: tuple[TransactionResult, ...] = ()
     job_ids: tuple[str, ...] = ()
     conffiles: tuple[str, ...] = ()
-    unasked: tuple[str, ...] = ()  # changes that came along as dependencies: "name old -> new"
-    overrun_seconds: float = 0.0  # by how much the last transaction passed the window's end
+    unasked: tuple[str, ...] = ()  # changes of dependencies: "name old -> new"
+    overrun_seconds: float = 0.0  # seconds by which the last transaction exceeded the window's end
     error: ErrorInfo | None = None
     staged_bytes: int | None = None
     staged_seconds: float | None = None
@@ -197,20 +197,25 @@ class InstallResult:
 
 @dataclass(frozen=True, slots=True)
 class RebootResult:
-    """The reboot step."""
+    """The result of the reboot step."""
 
     state: RebootState
     reason: str = ""
     boot_id_before: str = ""
     boot_id_after: str = ""
-    down_seconds: float | None = None  # from the order until it stopped answering
-    up_seconds: float | None = None  # from then until a login worked
+    down_seconds: float | None = None  # from the reboot command until the machine stopped answering
+    up_seconds: float | None = None  # from then until a login succeeded
     count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RestartResult:
-    """Services that were restarted since they ran replaced files, and when the last restart ended (None: none did)."""
+    """The services that were restarted because they used replaced files.
+
+    Attributes:
+        restarted: names of the services.
+        ended_at: when the last restart ended; None when there was no restart.
+    """
 
     restarted: tuple[str, ...] = ()
     ended_at: datetime | None = None
@@ -218,29 +223,29 @@ class RestartResult:
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """What is so afterwards: findings, and what is still pending."""
+    """The result of the validate step: findings and the updates that are still pending."""
 
     findings: tuple[Finding, ...]
     assessment: Assessment | None = None
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing blocks."""
+        """Return whether no finding blocks."""
         return not self.blocking_findings
 
     @property
     def blocking_findings(self) -> tuple[Finding, ...]:
-        """The findings that fail the machine."""
+        """Return the findings that make the machine fail."""
         return tuple(finding for finding in self.findings if finding.level is FindingLevel.BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Something of the owner's that is run before or after.
+    """The owner's action before or after a run, a wave or a machine.
 
     Attributes:
-        target: a command line, a URL, ``package.module:function`` or ``flow/deployment``, by its kind.
-        repeatable: it may be run again when nobody knows whether it ran.
+        target: a command line, a URL, ``package.module:function`` or ``flow/deployment``; ``kind`` decides which.
+        repeatable: whether it may run again when it is unknown whether it ran.
     """
 
     name: str
@@ -254,7 +259,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class HookResult:
-    """How a hook went. ``subject`` is the machine's name, "wave 2" or "run"."""
+    """The result of a hook. ``subject`` is the machine's name, "wave 2" or "run"."""
 
     hook: Hook
     subject: str
@@ -266,7 +271,7 @@ class HookResult:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """When a step ran on a machine, and how it ended."""
+    """The times and the result of one step on one machine."""
 
     step: Step
     started_at: datetime
@@ -277,7 +282,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class JobOutput:
-    """The raw output of one job, as the package manager printed it (untrusted text)."""
+    """The raw output of one job from the package manager (untrusted text)."""
 
     run_id: str
     machine: str
@@ -287,7 +292,7 @@ class JobOutput:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one machine. Every machine in scope has exactly one."""
+    """The result of one machine in one run. Every machine in scope has exactly one."""
 
     run_id: str
     machine: str
@@ -306,20 +311,20 @@ class Outcome:
     reboot_result: RebootResult | None = None
     facts: Facts | None = None
     error: ErrorInfo | None = None
-    services_to_restart: tuple[str, ...] = ()  # what ran replaced files when it was last looked at
+    services_to_restart: tuple[str, ...] = ()  # services that used replaced files at the last check
 
     def count_updates(self, state: UpdateState) -> int:
-        """Number of updates in that state."""
+        """Return the number of updates in that state."""
         return sum(result.state is state for result in self.updates)
 
 
 READ_ONLY_RUN_KINDS = frozenset({"assess", "plan"})
-"""Kinds of run that only read from machines. Every other kind claims them."""
+"""The kinds of run that only read from machines. Every other kind takes the machine lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run: what was asked, when, and how it ended. ``request`` is the request as JSON data, free of secrets."""
+    """A run: its request, its times and its state. ``request`` is JSON data without secrets."""
 
     id: str
     kind: str  # "patch", "assess", "plan", "stage"
@@ -335,13 +340,13 @@ class RunInfo:
 
     @property
     def may_change_machines(self) -> bool:
-        """Whether it claims machines and runs jobs on them. Such a run has a lease, and recovery has to find it."""
+        """Return whether the run can change machines. Such a run has a run lease, and recovery must find it."""
         return self.kind not in READ_ONLY_RUN_KINDS
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A whole run, as it is handed to callers and to the reports."""
+    """A complete run with all its results, for callers and reports."""
 
     run: RunInfo
     outcomes: tuple[Outcome, ...]
@@ -349,8 +354,8 @@ class RunReport:
     plans: tuple[MachinePlan, ...] = ()
     assessments: tuple[Assessment, ...] = ()
     hooks: tuple[HookResult, ...] = ()
-    notes: tuple[str, ...] = ()  # who approved, what was told to nobody, what the window was
+    notes: tuple[str, ...] = ()  # the approver, failed notifications, the window
 
     def count_machines(self, state: OperationState) -> int:
-        """Number of machines in that state."""
+        """Return the number of machines in that state."""
         return sum(outcome.state is state for outcome in self.outcomes)

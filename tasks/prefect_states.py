@@ -1,4 +1,7 @@
-"""What Prefect's task runs say of a machine: red when it failed there, although nothing is raised through the fleet."""
+"""The Prefect states of a machine's steps.
+
+The task run of a failed step is Failed (red) in Prefect. No exception is raised, so the other machines continue.
+"""
 
 from typing import Any
 
@@ -13,7 +16,7 @@ from tasks.steps.pipeline import evaluate_step
 
 
 class OpaqueMachineState:
-    """A machine's run within a Failed state. Prefect writes such data to its log, and a whole run would drown it."""
+    """A machine state in a Failed state, with a short repr: Prefect logs this data, and the full state is very long."""
 
     __slots__ = ("state",)
 
@@ -25,7 +28,7 @@ class OpaqueMachineState:
 
 
 def to_prefect_state(machine_state: MachineState, step: Step) -> MachineState | State[OpaqueMachineState]:
-    """Return a step's result: as it is, or within a Failed state when the step found or left the machine wanting."""
+    """Return the result of a step; in a Prefect Failed state when the step failed."""
     state, message = evaluate_step(machine_state, step)
     if state is OperationState.FAILED:
         return Failed(message=message, data=OpaqueMachineState(machine_state))
@@ -33,6 +36,6 @@ def to_prefect_state(machine_state: MachineState, step: Step) -> MachineState | 
 
 
 def is_transient_failure(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
-    """Return whether a failed task run may go better if it is tried again: by the error's kind, never by its text."""
+    """Return whether a retry of a failed task run may succeed. The kind of the error decides, never its text."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, FleetpatchError) and error.transient

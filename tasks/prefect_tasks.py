@@ -29,9 +29,9 @@ from tasks.steps.pipeline import execute_step
     persist_result=False,
 )
 def assess_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Ask a machine what it is and what is pending, and decide what would be done about it.
+    """Read the facts and pending updates of a machine, and make its plan.
 
-    Read-only, so it is tried again after transient errors.
+    It only reads, so Prefect retries it after transient errors.
     """
     return to_prefect_state(execute_step(work, Step.ASSESS), Step.ASSESS)
 
@@ -47,9 +47,9 @@ def assess_machine(work: MachineContext) -> MachineState | State[OpaqueMachineSt
     persist_result=False,
 )
 def precheck_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Look whether a machine may be patched now.
+    """Check whether a machine may be patched now.
 
-    Read-only, so it is tried again after transient errors.
+    It only reads, so Prefect retries it after transient errors.
     """
     return to_prefect_state(execute_step(work, Step.PRECHECK), Step.PRECHECK)
 
@@ -62,9 +62,9 @@ def precheck_machine(work: MachineContext) -> MachineState | State[OpaqueMachine
     persist_result=False,
 )
 def install_updates(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Install what was chosen, as a detached job on the machine.
+    """Install the chosen updates in a detached job on the machine.
 
-    It changes the machine, so Prefect never tries it again: asked twice must be done once.
+    It changes the machine, so Prefect never retries it: a repeated request must have one effect.
     """
     return to_prefect_state(execute_step(work, Step.INSTALL), Step.INSTALL)
 
@@ -77,9 +77,9 @@ def install_updates(work: MachineContext) -> MachineState | State[OpaqueMachineS
     persist_result=False,
 )
 def reboot_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Reboot a machine when policy, need and window say so.
+    """Reboot a machine when the policy, the reboot need and the window allow it.
 
-    It changes the machine, so Prefect never tries it again: asked twice must be done once.
+    It changes the machine, so Prefect never retries it: a repeated request must have one effect.
     """
     return to_prefect_state(execute_step(work, Step.REBOOT), Step.REBOOT)
 
@@ -95,9 +95,9 @@ def reboot_machine(work: MachineContext) -> MachineState | State[OpaqueMachineSt
     persist_result=False,
 )
 def validate_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Look at a machine afterwards and compare with what was promised.
+    """Assess a machine after the installation and compare its state with the state before.
 
-    Read-only, so it is tried again after transient errors.
+    It only reads, so Prefect retries it after transient errors.
     """
     return to_prefect_state(execute_step(work, Step.VALIDATE), Step.VALIDATE)
 
@@ -107,12 +107,13 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
     """Show the report as artifacts of the flow run.
 
     Args:
-        run_id: of the run.
-        report: of the run.
-        directory: where its files are, on this machine. It is named and not linked to: no browser opens such a link.
+        run_id: id of the run.
+        report: report of the run.
+        directory: folder of the report files on the controller. The text names it without a link, because browsers do
+            not open links to local files.
     """
     files = f"{directory} on {platform.node()}" if directory else ""
-    key = f"fleetpatch-{report.report.run.kind}"  # one key for all runs: Prefect keeps the history of a key together
+    key = f"fleetpatch-{report.report.run.kind}"  # one key for all runs: Prefect keeps a history per key
     create_markdown_artifact(render_summary(report.report), key=f"{key}-summary", description=f"Run {run_id}")
     create_markdown_artifact(
         render_markdown_report(report.report, files), key=f"{key}-report", description=f"Whole report of {run_id}"
@@ -126,7 +127,7 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
 
 
 class OpaqueReport:
-    """A report that Prefect does not look into: it goes through dataclasses among a task's parameters."""
+    """A wrapper that hides a report from Prefect, which traverses dataclasses in task parameters."""
 
     __slots__ = ("report",)
 

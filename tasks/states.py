@@ -1,10 +1,10 @@
-"""The states: what steps, runs, updates and reboots can be in, with the names that Azure Update Manager gives them."""
+"""The states of steps, runs, updates and reboots. The names are those of Azure Update Manager where it has one."""
 
 from enum import StrEnum
 
 
 class Step(StrEnum):
-    """The six steps. Their order stands in tasks/steps/pipeline.py."""
+    """The six steps of a machine. tasks/steps/pipeline.py defines their order."""
 
     ASSESS = "assess"
     PRECHECK = "precheck"
@@ -15,7 +15,7 @@ class Step(StrEnum):
 
 
 class OperationState(StrEnum):
-    """State of a run, or of one machine in it."""
+    """The state of a run, or of one machine in a run."""
 
     UNKNOWN = "Unknown"
     NOT_STARTED = "NotStarted"
@@ -26,11 +26,11 @@ class OperationState(StrEnum):
 
 
 class UpdateState(StrEnum):
-    """What became of one update on one machine."""
+    """The state of one update on one machine."""
 
     PENDING = "Pending"
     INSTALLED = "Installed"
-    REPAIRED = "Repaired"  # no update: a package that was half installed before the run, and is whole now
+    REPAIRED = "Repaired"  # not an update: a package that was half installed before the run and is complete now
     FAILED = "Failed"
     EXCLUDED = "Excluded"
     NOT_SELECTED = "NotSelected"
@@ -38,11 +38,11 @@ class UpdateState(StrEnum):
 
 
 SUCCESSFUL_UPDATE_STATES = frozenset({UpdateState.INSTALLED, UpdateState.REPAIRED})
-"""The states that leave nothing to do."""
+"""The states in which nothing remains to do."""
 
 
 class RebootState(StrEnum):
-    """Where a machine stands with rebooting."""
+    """The reboot state of a machine (Azure: rebootStatus)."""
 
     UNKNOWN = "Unknown"
     NOT_NEEDED = "NotNeeded"
@@ -53,7 +53,7 @@ class RebootState(StrEnum):
 
 
 class Compliance(StrEnum):
-    """Whether a machine lacks critical or security updates."""
+    """Whether a machine lacks critical or security updates, or has broken packages."""
 
     COMPLIANT = "Compliant"
     NON_COMPLIANT = "NonCompliant"
@@ -77,7 +77,7 @@ class Classification(StrEnum):
 
 
 UNFINISHED_RUN_STATES = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
-"""The states of a run that has no end yet. NotStarted is an end: the window held nothing, for instance."""
+"""The states of a run that has not ended. A NotStarted run has ended: for example, the window was too short."""
 
 URGENT_CLASSIFICATIONS = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
 """The classifications that decide compliance."""
@@ -92,7 +92,7 @@ class RebootPolicy(StrEnum):
 
 
 class YesNoUnknown(StrEnum):
-    """Yes, no, or the machine could not tell."""
+    """Yes, no, or unknown: the machine could not tell."""
 
     YES = "yes"
     NO = "no"
@@ -100,7 +100,7 @@ class YesNoUnknown(StrEnum):
 
 
 class FindingLevel(StrEnum):
-    """What a finding means for its machine."""
+    """The level of a finding: what it means for its machine."""
 
     GOOD = "good"
     WARN = "warn"
@@ -126,7 +126,7 @@ class HookMode(StrEnum):
 
 
 class HookPoint(StrEnum):
-    """What a hook stands before or after."""
+    """The points at which hooks run."""
 
     BEFORE_RUN = "before_run"
     AFTER_RUN = "after_run"
@@ -137,12 +137,12 @@ class HookPoint(StrEnum):
 
 
 class NotificationEvent(StrEnum):
-    """What people are told of."""
+    """The events that cause a notification."""
 
     PLANNED = "planned"
-    WAITING = "waiting"  # for a person's approval
+    WAITING = "waiting"  # the run waits for an approval
     STARTED = "started"
     FINISHED = "finished"
     FAILED = "failed"
-    MISSED = "missed"  # a run did not begin in its window: it came too late, another has it, or Prefect cancelled it
+    MISSED = "missed"  # a run did not begin in its window: too late, another run has it, or Prefect cancelled it
     CANCELLED = "cancelled"

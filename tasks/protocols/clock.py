@@ -1,4 +1,4 @@
-"""The Clock protocol, and the Deadline that goes down to every wait."""
+"""The Clock protocol, and the Deadline that limits every wait."""
 
 import time
 from dataclasses import dataclass
@@ -7,48 +7,48 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where time comes from. Code never asks the system itself, so that tests can own time."""
+    """The source of time. Code never reads the system clock directly, so that tests can control time."""
 
     def now(self) -> datetime:
-        """Return the present moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for that many seconds."""
         ...
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The system clock of the controller."""
 
     def now(self) -> datetime:
-        """Return the present moment in UTC."""
+        """Return the current time in UTC."""
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Block this thread."""
+        """Block this thread for that many seconds."""
         time.sleep(max(0.0, seconds))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deadline:
-    """A moment after which nothing more may be waited for."""
+    """The time at which a wait must end."""
 
     expires_at: datetime
 
     @classmethod
     def after(cls, clock: Clock, seconds: float) -> "Deadline":
-        """Return the deadline that many seconds from now."""
+        """Return the deadline that is that many seconds from now."""
         return cls(clock.now() + timedelta(seconds=seconds))
 
     def remaining_seconds(self, clock: Clock) -> float:
-        """Return the seconds left; negative when it has passed."""
+        """Return the seconds that remain; negative when the deadline has passed."""
         return (self.expires_at - clock.now()).total_seconds()
 
     def has_passed(self, clock: Clock) -> bool:
-        """Return whether it is over."""
+        """Return whether the deadline has passed."""
         return self.remaining_seconds(clock) <= 0
 
     def limit_to(self, clock: Clock, seconds: float) -> "Deadline":
-        """Return the earlier of this deadline and that many seconds from now."""
+        """Return the earlier one: this deadline, or that many seconds from now."""
         return min(self, Deadline.after(clock, seconds))

@@ -1,4 +1,7 @@
-"""The Leases protocol: which process holds a run now. Others can find, stop and resume the run when that one died."""
+"""The Leases protocol: which process holds a run now.
+
+When that process dies, another process can find, stop or resume the run.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,13 +10,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """One process' attempt at a run.
+    """One process that executes a run (an attempt).
 
     Attributes:
-        id: a random token, new for every attempt; it alone decides whether two holders are the same.
-        host: where the process runs, for people.
-        pid: of the process, for people.
-        user: who started it, for people.
+        id: a random token, new for every attempt. Two holders with the same id are the same holder.
+        host: the host on which the process runs, for display.
+        pid: the process id, for display.
+        user: the user who started the process, for display.
     """
 
     id: str
@@ -27,12 +30,12 @@ class LeaseHolder:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """Somebody wants a run to begin nothing more.
+    """A request that a run begins nothing more.
 
     Attributes:
-        who: a person, for records and reports.
-        reason: why, in their words.
-        at: when it was asked.
+        who: the person who asks, for records and reports.
+        reason: the person's reason.
+        at: the time of the request.
     """
 
     who: str
@@ -42,12 +45,12 @@ class StopRequest:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewal:
-    """What a holder learns when it renews.
+    """The result of a lease renewal.
 
     Attributes:
-        is_kept: False when the lease is no longer its own: somebody took the run over, or it was given back. Such a
-            holder begins nothing more and writes nothing more about the run.
-        stop: the request to stop, when there is one.
+        is_kept: False when the holder no longer has the lease: another process took it, or it was released. The
+            holder then begins nothing more and writes nothing more about the run.
+        stop: the request to stop, or None.
     """
 
     is_kept: bool
@@ -56,11 +59,11 @@ class LeaseRenewal:
 
 @dataclass(frozen=True, slots=True)
 class LeaselessRun:
-    """A run that is in progress by its records, while nobody carries it out.
+    """A run that is in progress in the records, but that no process executes.
 
     Attributes:
-        holder: who did last; None when its lease was never taken.
-        since: when the lease was over or given back; the start of a run whose lease was never taken.
+        holder: the last holder; None when the lease was never acquired.
+        since: when the lease expired or was released; when the run started, if the lease was never acquired.
     """
 
     run_id: str
@@ -70,13 +73,13 @@ class LeaselessRun:
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """A look at a run's lease.
+    """The current state of a run lease.
 
     Attributes:
-        holder: who has it, or had it last; None when it was never taken.
-        is_held: whether it is held now: neither over nor given back.
-        until: when it is over, or was; None when it was never taken.
-        stop: the request to stop, when there is one.
+        holder: the current or last holder; None when the lease was never acquired.
+        is_held: whether the lease is held now: it is neither expired nor released.
+        until: when the lease expires, or expired; None when it was never acquired.
+        stop: the request to stop, or None.
     """
 
     run_id: str
@@ -87,33 +90,34 @@ class LeaseStatus:
 
 
 class Leases(Protocol):
-    """Who carries out which run. Every method raises RecordsError when the store can't be reached.
+    """The run leases. Every method raises RecordsError when the store can't be reached.
 
-    Times are judged by one clock, the store's own where it has one: the clocks of controllers may differ. All of
-    them may be asked again when an answer was lost.
+    One clock decides whether a lease has expired: the store's own clock, where it has one. The clocks of controllers
+    may differ. Every method is safe to repeat when its answer was lost.
     """
 
     def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
-        """Take a run's lease for that long: when nobody has it, its time is over, or it is the holder's already.
+        """Acquire a run's lease for that many seconds.
 
-        Of several who ask at once exactly one gets it.
+        It succeeds when the lease is free or expired, or when this holder has it already. When several processes ask
+        at once, exactly one gets the lease.
 
         Raises:
-            LeaseHeld: somebody else has it; the error says who and until when.
+            LeaseHeld: another process has the lease. The error names the process and the expiry.
         """
         ...
 
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
-        """Make the lease last that long from now, and hear whether somebody asked the run to stop.
+        """Extend the lease to that many seconds from now, and return whether a stop was requested.
 
-        A lease whose time is over is renewed as well, as long as nobody took it meanwhile.
+        An expired lease is renewed too, unless another process has taken it.
         """
         ...
 
     def release(self, run_id: str, holder: LeaseHolder) -> None:
-        """End the lease now. Nothing happens when it isn't the holder's (any more)."""
+        """End the lease now. Do nothing when this holder does not have it."""
         ...
 
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
-        """Return the runs without an end (in progress, or left) that nobody holds, oldest first."""
+        """Return the unfinished runs (in progress or unknown) that no process holds, oldest first."""
         ...

@@ -1,4 +1,4 @@
-"""The PackageManager protocol: what an apt, dnf, zypper or Windows Update can be asked."""
+"""The PackageManager protocol: one interface for apt, dnf, zypper and Windows Update."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,41 +11,41 @@ from tasks.protocols.transport import Script, Transport
 
 
 class JobKind(StrEnum):
-    """What a job of the package manager does."""
+    """The kinds of package job."""
 
-    STAGE = "stage"  # download only; nothing on the machine changes
+    STAGE = "stage"  # download only; no package changes
     INSTALL = "install"
-    REPAIR = "repair"  # finish what was interrupted
+    REPAIR = "repair"  # finish an interrupted transaction
 
 
 class FailureCause(StrEnum):
-    """Why a transaction ended badly, as far as its job can tell: the field "cause" of its record."""
+    """Why a transaction failed, as far as its job can tell: the field "cause" of its record."""
 
-    INTERRUPTED = "interrupted"  # dpkg was interrupted before
-    LOCK = "lock"  # another process had the package manager's lock all the time: nothing was begun
+    INTERRUPTED = "interrupted"  # an earlier run of dpkg was interrupted
+    LOCK = "lock"  # another process kept the package manager's lock: nothing began
     SPACE = "space"
     HELD = "held"
     CONFFILE = "conffile"
     SCRIPT = "maintainer-script"
     FETCH = "fetch"
-    GONE = "gone"  # the repositories do not have that version any more
+    GONE = "gone"  # the repositories no longer have that version
     REFUSED = "refused"
-    FAILED = "failed"  # anything else
+    FAILED = "failed"  # any other cause
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Updates that are installed together, and the last moment at which that may begin.
+    """Updates that are installed together, and the latest time at which the installation may begin.
 
-    What is missing is downloaded first. A download changes no package: it is ended at ``stop_at``, and an installation
-    begins only when its download is over by ``latest_start``.
+    Missing files are downloaded first. A download changes no package: it is stopped at ``stop_at``. The installation
+    begins only when the download ends by ``latest_start``.
 
     Attributes:
         number: 0-based, in the order of the run.
-        updates: what is asked for by name and exact version.
+        updates: the updates to install, by name and exact version.
         latest_start: seconds since the epoch, by the machine's own clock.
-        predicted_seconds: how long it is expected to take, without a download; for the arithmetic in reports.
-        stop_at: when a download that is under way is ended, in the same clock; None: at the latest start.
+        predicted_seconds: predicted duration without the download; reports show it in the calculation.
+        stop_at: when a running download is stopped, by the same clock; None: at ``latest_start``.
     """
 
     number: int
@@ -57,15 +57,14 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What the package manager would do, were it asked for a set of updates now.
+    """What the package manager would do if it installed a set of updates now.
 
     Attributes:
-        changes: update id -> version that would be there afterwards; more than was asked for when
-            dependencies come along.
-        removals: names of packages that would be removed.
-        refused: update id (or "" for the whole set) -> why the package manager would not do it.
-        download_bytes: still to be fetched, or None when it can't tell.
-        download_count: files still to be fetched, or None.
+        changes: update id -> version after the installation; dependencies are included.
+        removals: names of packages that it would remove.
+        refused: update id (or "" for the whole set) -> why the package manager would refuse.
+        download_bytes: bytes that are not downloaded yet; None when unknown.
+        download_count: files that are not downloaded yet; None when unknown.
     """
 
     changes: Mapping[str, str]
@@ -76,30 +75,31 @@ class SimulationResult:
 
 
 class PackageManager(Protocol):
-    """What a package manager can be asked. Implementations hold no state and are given a transport.
+    """The interface of a package manager. Implementations hold no state and receive a transport.
 
-    Job scripts made by ``build_job_script`` write these records, whatever the system:
-    ``download_started`` {number, at} (of what an installation lacks), ``transaction_started`` {number, at} (packages
-    change from then on, unless it only downloads), ``on_progress`` {number, percent, update, action},
-    ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: its download failed),
+    Job scripts from ``build_job_script`` write these records on every system:
+    ``download_started`` {number, at} (the download of an installation), ``transaction_started`` {number, at} (packages
+    change from then on, except when the job only downloads), ``on_progress`` {number, percent, update, action},
+    ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: the download failed),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "anew" |
-    "unexpected" | "excluded", detail} ("download": it was not over in time), ``conffile`` {path, kept_as},
+    "unexpected" | "excluded", detail} ("download": it did not end in time), ``conffile`` {path, kept_as},
     ``finished`` {at}.
-    Numbers, times (seconds since the epoch) and exit codes are JSON numbers. An error's parts, with "; " between, name
-    the packages that they are about; "NAME is not set up because OTHER failed": NAME only waits for another one.
+    Numbers, times (seconds since the epoch) and exit codes are JSON numbers. The parts of an error are separated by
+    "; ". Each part names its packages. "NAME is not set up because OTHER failed" means: NAME only waits for OTHER.
 
-    The script ``updaters_script`` pauses what updates the system by itself while a run works on it, or
-    restores it (its parameter ``work``: "pause" or "restore"). It is safe to ask twice, refuses an attempt that does
-    not have the machine lock, and writes: ``paused`` {unit}, ``back`` {unit, how}, ``failed`` {unit, why},
-    ``left`` {unit, why}, ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. What it pauses,
-    the machine brings back by itself when its lock ends; ``untimed`` says that it can't.
+    The script ``updaters_script`` pauses the system's own updaters during a run, or restores them (its parameter
+    ``work``: "pause" or "restore"). It is safe to repeat. It refuses an attempt that does not have the machine lock.
+    It writes: ``paused`` {unit}, ``back`` {unit, how}, ``failed`` {unit, why}, ``left`` {unit, why},
+    ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. The machine itself restores paused
+    updaters when its machine lock ends; ``untimed`` says that it can't.
 
     Attributes:
-        name: of the package manager.
-        updaters_script: that script, or None when there is none.
-        lock_files: files that whoever changes packages locks (fcntl), in the order in which they are locked: a machine
-            refuses to reboot while somebody has one, and keeps them itself from then on until it is down.
-        change_lock_files: those of them that are locked only while packages change: no service is restarted meanwhile.
+        name: name of the package manager.
+        updaters_script: the script described above, or None when there is none.
+        lock_files: files that a process locks (fcntl) before it changes packages, in the order of locking. A machine
+            refuses to reboot while a process holds one of them. Then it holds them itself until it is down.
+        change_lock_files: those of ``lock_files`` that are locked only while packages change. No service is restarted
+            while a process holds one of them.
     """
 
     name: str
@@ -108,17 +108,20 @@ class PackageManager(Protocol):
     change_lock_files: tuple[str, ...]
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
-        """Ask for everything that is pending. With ``refresh``, repositories are read anew first."""
+        """Return all pending updates. With ``refresh``, read the repositories again first."""
         ...
 
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
-        """Ask what installing exactly these would do. Changes nothing."""
+        """Return what the installation of exactly these updates would do. Change nothing."""
         ...
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
     ) -> Mapping[str, str]:
-        """Ask the package database for what is there now: update id -> version, only whole and configured ones."""
+        """Return the installed versions from the package database: update id -> version.
+
+        Only packages that are completely installed and configured are included.
+        """
         ...
 
     def build_job_script(
@@ -130,10 +133,13 @@ class PackageManager(Protocol):
         allow_removals: bool = False,
         excluded: Sequence[str] = (),
     ) -> Script:
-        """Return the script of a detached job that does this work, one transaction after the other.
+        """Return the script of a detached job that executes the transactions, one after the other.
 
-        A transaction that would change an installed package outside of ``allowed`` (and its own updates), remove one
-        without ``allow_removals``, install anew one of its own that was removed after it was chosen, or install a new
-        package (or remove one) whose name a mask of ``excluded`` matches, is not begun and says so.
+        The job does not begin a transaction, and reports it as ``not_attempted``, in these cases:
+
+        - It would change an installed package that is neither in ``allowed`` nor in its own updates.
+        - It would remove a package, and ``allow_removals`` is False.
+        - One of its own packages was removed after the selection, and it would install that package again.
+        - It would install a new package, or remove one, and a mask of ``excluded`` matches the name.
         """
         ...

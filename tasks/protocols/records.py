@@ -1,4 +1,4 @@
-"""The Records protocol: the journal and the history that a run keeps."""
+"""The Records protocol: the journal and the history of runs."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +12,7 @@ from tasks.states import Step
 
 
 class JournalMark(StrEnum):
-    """Whether an entry stands before an act or after it."""
+    """Whether an entry is written before an act or after it."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -20,12 +20,12 @@ class JournalMark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One line of the journal: written, and safely stored, before its act begins.
+    """One entry of the journal. It is safely stored before its act begins.
 
     Attributes:
-        act: what is about to be done, or was done: "install", "stage", "repair", "reboot" …
-        key: tells acts of the same kind in one step apart (the job id; the boot id before a reboot).
-        detail: small JSON facts for people and for whoever takes the run up again.
+        act: the act that begins or has ended: "install", "stage", "repair", "reboot" …
+        key: distinguishes acts of the same kind in one step (the job id; the boot id before a reboot).
+        detail: small JSON facts for people and for the process that resumes the run.
     """
 
     run_id: str
@@ -39,7 +39,7 @@ class JournalEntry:
 
 
 def build_lease_lost_error() -> RecordsError:
-    """Return the error of who writes about a run that is no longer its own."""
+    """Return the error for a process that writes about a run whose lease it has lost."""
     return RecordsError(
         "somebody else has taken this run over, so nothing more is written about it from here",
         hint="See the run: its new holder goes on with it.",
@@ -47,34 +47,33 @@ def build_lease_lost_error() -> RecordsError:
 
 
 class Records(Protocol):
-    """Where runs are remembered. Every method raises RecordsError when the store can't be reached."""
+    """The store of runs. Every method raises RecordsError when the store can't be reached."""
 
     def append_entry(self, entry: JournalEntry) -> None:
-        """Store an entry; returns once it would survive a power cut. The same entry sent again is stored once."""
+        """Store an entry. Return when it would survive a power cut. The same entry sent again is stored once."""
         ...
 
     def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
-        """Return a run's journal (or one machine's part of it), oldest first."""
+        """Return the journal of a run (or of one machine in it), oldest entry first."""
         ...
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
-        """Store or replace a run, an assessment, an outcome, a job's output, or a whole report with its plans."""
+        """Store or replace a run, an assessment, an outcome, a job's output, or a complete report with its plans."""
         ...
 
     def read_measure(self, machine: str, measure: str) -> float | None:
-        """Return the exponentially weighted mean of a measure of this machine's past runs.
+        """Return the exponentially weighted mean of a measure over past runs of this machine.
 
         Measures: ``install_seconds_per_update``, ``transaction_seconds``, ``download_bytes_per_second``,
-        ``reboot_seconds``. None when nothing was learned yet.
+        ``reboot_seconds``. None when there is no value yet.
         """
         ...
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "Records":
-        """Return the same records, which write only as long as a run's lease is this holder's.
+        """Return these records, limited to writes while this holder has the lease of the run.
 
-        The store checks the lease and writes in one step. So the next holder finds all that this one has written, and
-        this one writes nothing after that, even if its process was stopped in the middle of a write:
-        ``append_entry`` and ``save`` raise RecordsError. A lease whose time is over still counts until another holder
-        takes it.
+        The store checks the lease and writes in one step. So the next holder finds everything that this holder has
+        written, and this holder can write nothing later, even if its process was paused during a write: then
+        ``append_entry`` and ``save`` raise RecordsError. An expired lease is valid until another holder acquires it.
         """
         ...

@@ -1,11 +1,12 @@
 """The Transport protocol: how scripts and jobs reach a machine.
 
-A script has one name and one set of parameters on every system: ``facts`` is scripts/posix/facts.sh behind a
-POSIX shell and scripts/windows/facts.ps1 behind PowerShell. What both print is the contract: framed JSON records.
-A package manager brings scripts of its own, in its package. A script itself says which others it needs.
+A script has one name and one set of parameters on every system: ``facts`` is scripts/posix/facts.sh for a POSIX shell
+and scripts/windows/facts.ps1 for PowerShell. Their output is the contract: framed JSON records. A package manager has
+its own scripts in its package. A script declares which other scripts it needs.
 
-A job is a script that outlives its connection. It runs detached on the machine under an id that its starter chose,
-writes its records to a file there, and is read by offset. Starting an id a second time attaches to the first.
+A job is a script that continues without its connection. It runs detached on the machine, under an id that the caller
+chooses. It writes its records to a file on the machine; callers read the file by offset. A second start with the same
+id attaches to the first job.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ ScriptParameter: TypeAlias = str | tuple[str, ...]
 ScriptRecord: TypeAlias = Mapping[str, object]  # always has "kind": str
 
 SHARED_SCRIPTS: Final = "tasks"
-"""The package whose scripts everybody may use."""
+"""The package with the scripts that all package managers share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,11 @@ class Script:
     """A script by name, with its parameters.
 
     Attributes:
-        name: stem of a script's file; the label of a job that runs it.
-        params: strings and lists of strings; they travel as one JSON token, never as script text.
-        read_only: whether it may be run again when the connection was lost half-way.
-        privileged: whether it needs root.
-        package: the Python package that has it in its folder ``scripts``; the shared scripts are looked at after that.
+        name: file name of the script without suffix; also the label of a job that runs it.
+        params: strings and lists of strings. They are sent as one JSON token, never as script text.
+        read_only: whether the script may run again after the connection was lost.
+        privileged: whether the script needs root.
+        package: the Python package with the script in its folder ``scripts``. The shared scripts are searched next.
     """
 
     name: str
@@ -44,13 +45,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class ScriptResult:
-    """What a script gave back.
+    """The result of a script.
 
     Attributes:
-        records: its framed JSON records, in order.
-        exit_code: of the script.
-        unframed_output: the last of everything else that came over the line (banners, stderr), for people.
-        seconds: wall time.
+        records: the framed JSON records of the script, in order.
+        exit_code: exit code of the script.
+        unframed_output: the end of all other output (banners, stderr), for display.
+        seconds: duration.
     """
 
     records: tuple[ScriptRecord, ...]
@@ -64,17 +65,17 @@ class ScriptResult:
 
 
 class JobPhase(StrEnum):
-    """Where a job stands."""
+    """The phases of a job."""
 
-    ABSENT = "absent"  # the machine knows no such id
+    ABSENT = "absent"  # the machine has no job with this id
     RUNNING = "running"
-    FINISHED = "finished"  # it left an exit code
-    LOST = "lost"  # its process is gone and it left none: power cut, or killed
+    FINISHED = "finished"  # it wrote an exit code
+    LOST = "lost"  # its process ended without an exit code: power cut, or killed
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A script to run detached, under an id that is the same whenever the same work is asked for."""
+    """A script to run detached. The same work always has the same id."""
 
     id: str
     script: Script
@@ -82,14 +83,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A look at a job.
+    """The current state of a job.
 
     Attributes:
-        events: its records from the offset that was asked for.
-        events_offset: where to read on (bytes; only whole lines are counted).
-        log: raw output from the offset that was asked for, at most 256 KiB.
-        log_offset: where to read on (bytes).
-        attached: of ``start_job``: whether the job was there already, so that nothing new was started.
+        events: the records of the job from the requested offset.
+        events_offset: offset of the next read (bytes; only complete lines count).
+        log: raw output from the requested offset, at most 256 KiB.
+        log_offset: offset of the next read (bytes).
+        attached: for ``start_job``: True when the job existed already and nothing new was started.
     """
 
     job_id: str
@@ -103,24 +104,24 @@ class JobStatus:
 
 
 class Transport(Protocol):
-    """A way to one machine. Not for use by two threads at once.
+    """A connection to one machine. Not thread-safe.
 
-    Every method raises TransportError (or a leaf of it) when the way fails, and ProtocolViolation when what came
-    back makes no sense.
+    Every method raises TransportError (or a subclass) when the connection fails, and ProtocolViolation when the answer
+    is invalid.
     """
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
-        """Run a script and wait for its end."""
+        """Run a script and wait until it ends."""
         ...
 
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
-        """Start a job, or attach to it when its id is there already. Safe to ask twice."""
+        """Start a job, or attach to the job that has this id already. Safe to repeat."""
         ...
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
-        """Look at a job without waiting for it."""
+        """Return the current state of a job. Do not wait for its end."""
         ...
 
     def close(self) -> None:
-        """Give the connection up. Jobs go on. A later call opens it anew."""
+        """Close the connection. Jobs continue. A later call opens a new connection."""
         ...

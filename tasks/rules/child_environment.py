@@ -1,6 +1,6 @@
-"""Which variables of its own environment fleetpatch hands to programs that it starts here. Pure.
+"""The environment variables that fleetpatch passes to programs that it starts on the controller. Pure.
 
-The rest stays with it: URLs of databases with their passwords, API keys, and whatever else its service was given.
+It passes no other variables, because they may contain secrets: database URLs with passwords, API keys.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,18 +10,18 @@ PASSED_VARIABLES: Final = frozenset(
     {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
     | {f"XDG_{what}" for what in ("CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "RUNTIME_DIR", "STATE_HOME")}
 )
-"""These, and those of the locale (``LC_…``)."""
+"""Variables that are always passed, in addition to those of the locale (``LC_…``)."""
 EXTRA_HOOK_VARIABLES_SETTING: Final = "FLEETPATCH_HOOK_ENVIRONMENT"
-"""Names further variables for hooks, with blanks between them."""
+"""The variable that lists further variables for hooks, separated by blanks."""
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def build_child_environment(environment: Mapping[str, str], extra_names: Iterable[str] = ()) -> dict[str, str]:
-    """Return what is passed on of an environment.
+    """Return the environment for a child process.
 
     Args:
-        environment: of this process.
-        extra_names: names of variables that are passed on besides the usual ones.
+        environment: the environment of this process.
+        extra_names: names of further variables to pass.
     """
     wanted = PASSED_VARIABLES | set(extra_names)
     kept = {name: value for name, value in environment.items() if name in wanted or name.startswith("LC_")}
@@ -29,5 +29,5 @@ def build_child_environment(environment: Mapping[str, str], extra_names: Iterabl
 
 
 def build_hook_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what is passed on to hooks: the owner may name more."""
+    """Return the environment for a hook, with the variables that the owner has added."""
     return build_child_environment(environment, environment.get(EXTRA_HOOK_VARIABLES_SETTING, "").split())

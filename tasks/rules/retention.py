@@ -1,18 +1,18 @@
-"""How long history is kept. Pure."""
+"""The retention of the history. Pure."""
 
 from dataclasses import dataclass
 
 MIN_RETENTION_DAYS = 45
-"""A run may last up to 38 days (its lead and its window), and must not be forgotten while it does."""
+"""A run may last up to 38 days (its lead and its window). Retention must not delete it before it ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many days something is kept; None: forever.
+    """How many days the records are kept. None means forever.
 
     Attributes:
-        assessments_days: runs that only looked at machines, and assessments that newer ones supersede.
-        runs_days: all other runs, with outcomes, journal and the jobs' output.
+        assessments_days: for runs that only assess machines, and for superseded assessments.
+        runs_days: for all other runs, with outcomes, journal and job output.
     """
 
     assessments_days: int | None
@@ -20,11 +20,11 @@ class Retention:
 
     @property
     def is_forever(self) -> bool:
-        """Whether nothing is ever forgotten."""
+        """Return whether everything is kept forever."""
         return self.assessments_days is None and self.runs_days is None
 
     def find_fault(self) -> str:
-        """Return what is wrong with it, or ""."""
+        """Return what is wrong with the retention, or ""."""
         for what, days in (("assessments", self.assessments_days), ("runs", self.runs_days)):
             if days is not None and days < MIN_RETENTION_DAYS:
                 return f"{what} cannot be kept for {days} days only: a run may last up to 38 days"
@@ -34,4 +34,4 @@ class Retention:
 
 
 DEFAULT_RETENTION = Retention(assessments_days=90, runs_days=730)
-"""Of a new history."""
+"""The retention of new records."""

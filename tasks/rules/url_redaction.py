@@ -1,4 +1,4 @@
-"""URLs as they may be shown and logged. Pure."""
+"""Removes secrets from URLs before display and logging. Pure."""
 
 import html
 import json
@@ -6,15 +6,15 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 REDACTED: Final = "***"
-_MIN_SECRET_SEGMENT_LENGTH: Final = 8  # a shorter part of a path is a word such as "hooks"; of a query it may be a PIN
+_MIN_SECRET_SEGMENT_LENGTH: Final = 8  # a shorter path segment is a word ("hooks"); a short query value may be a PIN
 _MIN_SECRET_VALUE_LENGTH: Final = 4
 
 
 def redact_url(target: str) -> str:
-    """Return a URL for people: neither its login nor its query, where passwords and tokens stand."""
+    """Return a URL without its login and its query, which may contain passwords and tokens."""
     try:
         parts = urlsplit(target)
-        _ = parts.port  # a password with a slash in it looks like a port that is no number
+        _ = parts.port  # a password with a slash makes the port invalid: ValueError
     except ValueError:
         return "URL"
     login, at, place = parts.netloc.rpartition("@")
@@ -24,7 +24,7 @@ def redact_url(target: str) -> str:
 
 
 def redact_url_path(target: str) -> str:
-    """Return where a URL leads, for people: of one that is called, the path may be the secret as well."""
+    """Return scheme and host of a URL. The path of a webhook may be a secret too, so it is hidden."""
     try:
         parts = urlsplit(target)
         _ = parts.port
@@ -35,7 +35,7 @@ def redact_url_path(target: str) -> str:
 
 
 def redact_url_secrets(text: str, target: str) -> str:
-    """Return a text without what a URL holds besides its place, in whichever way somebody may have repeated it."""
+    """Return a text without the secrets of a URL, in plain, unquoted, HTML or JSON spelling."""
     for secret in sorted(_find_url_secrets(target), key=len, reverse=True):
         in_json = json.dumps(secret)[1:-1]
         for spelt in (secret, unquote(secret), html.escape(secret), in_json, in_json.replace("/", "\\/")):

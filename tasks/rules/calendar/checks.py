@@ -1,4 +1,4 @@
-"""Looks at schedules before the night comes: windows that collide, gaps, and what can't be meant."""
+"""Checks schedules before deployment: overlapping windows, gaps and probable mistakes. Pure."""
 
 import heapq
 import itertools
@@ -19,12 +19,12 @@ from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.recurrence.model import CronUnion, RecurrenceRule
 
 _CHECKED_PERIOD = timedelta(days=366)
-_MIN_USEFUL_MINUTES = 10  # a reboot alone is given 15 minutes; Azure starts no update with less than 15 left
+_MIN_USEFUL_MINUTES = 10  # a reboot alone gets 15 minutes; Azure starts no update with less than 15 minutes left
 _MAX_NOTES_SHOWN = 3
 
 
 class FindingSeverity(StrEnum):
-    """What a finding does to the configuration that it was found in."""
+    """The effect of a finding on its configuration."""
 
     BLOCKS = "blocks"
     WARNS = "warns"
@@ -32,13 +32,13 @@ class FindingSeverity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleFinding:
-    """Something about a schedule that a person should know before it is deployed.
+    """A finding about a schedule that a person should know before the deployment.
 
     Attributes:
-        severity: whether it can be deployed at all.
-        key: what it is about: "length", "expiry", "dates", "clocks", "start" or "days".
+        severity: whether the finding prevents the deployment.
+        key: the subject: "length", "expiry", "dates", "clocks", "start" or "days".
         message: a sentence.
-        remedy: what to do about it.
+        remedy: what to do.
     """
 
     severity: FindingSeverity
@@ -49,7 +49,7 @@ class ScheduleFinding:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOverlap:
-    """Two windows of one machine that are open at once; ``first`` opened first. The same name twice: one schedule."""
+    """Two windows of one machine that overlap. ``first`` opens first. Both names may be of the same schedule."""
 
     first: str
     second: str
@@ -59,7 +59,7 @@ class ScheduleOverlap:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleGap:
-    """A stretch in which a machine has no window (both ends in UTC)."""
+    """A period in which a machine has no window (both ends in UTC)."""
 
     start: datetime
     end: datetime
@@ -68,13 +68,13 @@ class ScheduleGap:
 def find_schedule_overlaps(
     schedules: Mapping[str, Schedule], since: datetime, until: datetime, freezes: Iterable[Freeze] = ()
 ) -> Iterator[ScheduleOverlap]:
-    """Yield every pair of windows that overlap, in the order in which they begin to.
+    """Yield each pair of overlapping windows, in order of the start of the overlap.
 
     Args:
-        schedules: by name; those that patch one machine.
-        since: aware; windows that open from here on are looked at.
-        until: aware; windows that open from here on are not.
-        freezes: windows that fall into one don't open.
+        schedules: schedules of one machine, by name.
+        since: aware; windows that open from this time on are checked.
+        until: aware; windows that open from this time on are not checked.
+        freezes: a window that overlaps a freeze does not open.
     """
     still: list[tuple[str, Occurrence]] = []
     for name, window in _iterate_open_windows(schedules, since, until, freezes):
@@ -91,7 +91,7 @@ def find_schedule_gaps(
     at_least: timedelta,
     freezes: Iterable[Freeze] = (),
 ) -> Iterator[ScheduleGap]:
-    """Yield the stretches of at least so long, between two moments, in which no window is open."""
+    """Yield the periods between ``since`` and ``until``, of length ``at_least`` or more, without an open window."""
     longest = max((timedelta(minutes=schedule.minutes) for schedule in schedules.values()), default=timedelta())
     free = since
     for _, window in _iterate_open_windows(schedules, since - longest, until, freezes):
@@ -103,15 +103,15 @@ def find_schedule_gaps(
 
 
 def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
-    """Return what is wrong, or surprising, about a schedule within the next two years.
+    """Return the faults and surprises of a schedule within the next two years.
 
     Args:
-        schedule: to look at.
-        now: aware.
+        schedule: the schedule to check.
+        now: the current time, aware.
     """
     following = find_occurrences(
         schedule, now + _CHECKED_PERIOD, now + 2 * _CHECKED_PERIOD
-    )  # who checks asks for the first year again
+    )  # separate years: callers ask for the first year again, and the result is cached
     ahead = [*find_occurrences(schedule, now, now + _CHECKED_PERIOD), *following]
     if (
         not ahead
@@ -175,7 +175,7 @@ def _check_collisions(ahead: list[Occurrence]) -> ScheduleFinding | None:
 
 
 def _check_start(schedule: Schedule) -> ScheduleFinding | None:
-    """Warn where intervals count from a start that is no window: which week is meant is then easily mistaken."""
+    """Warn when intervals count from a start without a window: then the week is easily mistaken."""
     first = next(iterate_occurrences(schedule, _find_moment_before_start(schedule)), None)
     counts = isinstance(schedule.recurrence, RecurrenceRule) and schedule.recurrence.interval > 1
     if not counts or first is None or first.local_start.date() == schedule.start.date():
@@ -206,5 +206,5 @@ def _check_clock_changes(ahead: list[Occurrence]) -> ScheduleFinding | None:
 
 
 def _find_moment_before_start(schedule: Schedule) -> datetime:
-    """Return a moment that lies before the schedule's start in every zone."""
+    """Return a time before the schedule's start in every zone."""
     return schedule.start.replace(tzinfo=UTC) - timedelta(days=2)

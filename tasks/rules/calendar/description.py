@@ -1,4 +1,4 @@
-"""A schedule in plain words: "every month on the second Tuesday plus 4 days", its hours and its zone."""
+"""Describes a schedule in words: "every month on the second Tuesday plus 4 days", its hours and its zone."""
 
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -24,7 +24,7 @@ _MAX_TIME_SPANS = 6
 
 
 def describe_schedule(schedule: Schedule) -> str:
-    """Return what a schedule means, in one line for people."""
+    """Return a schedule in words, in one line."""
     recurrence, ends = schedule.recurrence, ""
     match recurrence:
         case Once():
@@ -92,7 +92,7 @@ def _describe_weekdays(weekdays: tuple[Weekday, ...]) -> str:
 
 
 def _describe_month_days(days: tuple[int, ...]) -> str:
-    """Return the days with neighbours joined: "day 1, day 8 to 14 and the last day"."""
+    """Return the days in words, with ranges: "day 1, day 8 to 14 and the last day"."""
     words: list[str] = []
     plain = sorted(day for day in days if day > 0)
     for _, group in groupby(enumerate(plain), key=lambda pair: pair[1] - pair[0]):

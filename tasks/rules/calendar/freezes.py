@@ -1,4 +1,4 @@
-"""Freezes: times at which nothing may be patched. They win over every window."""
+"""Freezes: times in which nothing may be changed. A freeze has priority over every window. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from tasks.rules.calendar.schedule import Occurrence
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """A time without windows.
+    """A time in which no window opens.
 
     Attributes:
         start: aware.
-        end: aware; the first instant at which windows may be open again. The same as the start: a moment.
-        reason: for people: "year-end closing".
+        end: aware; the first instant at which windows may be open again. It may be equal to ``start``.
+        reason: for display, such as "year-end closing".
     """
 
     start: datetime
@@ -25,10 +25,10 @@ class Freeze:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what can't be meant.
+        """Refuse invalid times.
 
         Raises:
-            RequestError: a time without a zone, or an end before the start.
+            RequestError: a time has no zone, or the end is before the start.
         """
         named = f"the freeze {self.reason!r}" if self.reason else "a freeze"
         if self.start.tzinfo is None or self.end.tzinfo is None:
@@ -41,16 +41,16 @@ class Freeze:
 
 
 def build_freeze(start: datetime, end: datetime, zone: str, reason: str = "") -> Freeze:
-    """Return a freeze; times without an offset are read in the zone, and in doubt so that it lasts longer.
+    """Return a freeze. Times without an offset are in the zone; an ambiguous time makes the freeze longer.
 
-    In doubt are times that happen twice, and those that the clocks jump over. This is the one reader of freezes: what
-    is deployed, shown, checked and kept to by a run are the same instants.
+    Times are ambiguous when they occur twice or do not exist because of a clock change. All code builds freezes with
+    this function, so that deployment, display, checks and runs use the same instants.
 
     Args:
-        start: from when.
-        end: until when.
-        zone: IANA name.
-        reason: for people.
+        start: start of the freeze.
+        end: end of the freeze.
+        zone: IANA name of the zone.
+        reason: for display.
 
     Raises:
         RequestError: the zone is unknown, or the freeze ends before it begins.
@@ -64,15 +64,15 @@ def _list_possible_instants(moment: datetime, zone: str) -> tuple[datetime, ...]
             return (moment.astimezone(UTC),)
         here = get_time_zone(zone)
         return tuple(moment.replace(tzinfo=here, fold=fold).astimezone(UTC) for fold in (0, 1))
-    except OverflowError:  # "until the end of time", in a zone that is not there yet
+    except OverflowError:  # year 9999 in a zone where the UTC time is after the last year
         return (moment.replace(tzinfo=UTC),)
 
 
 def find_freeze(window: Occurrence | Window, freezes: Iterable[Freeze]) -> Freeze | None:
-    """Return the freeze that a window may not open for, or None; of several the one that begins first.
+    """Return the freeze that prevents a window, or None; of several freezes, the one that starts first.
 
-    Any overlap counts: a window is not shortened, since people and budgets reckon with its whole length. A freeze that
-    ends when the window opens, or begins when it ends, does no harm.
+    Any overlap counts. A window is never shortened, because people and predictions expect its full length. A freeze
+    that ends when the window opens, or starts when the window ends, does not overlap.
     """
     hits = [freeze for freeze in freezes if freeze.start < window.end and window.start < freeze.end]
     return min(hits, key=lambda freeze: freeze.start) if hits else None

@@ -1,4 +1,4 @@
-"""From the clock on the wall to an instant, in the nights that the clocks change too."""
+"""Converts between wall time and instants, also in nights with a clock change. Pure."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -7,23 +7,23 @@ from tasks.errors import RequestError
 
 
 def to_wall_time(moment: datetime, zone: str) -> datetime:
-    """Return what the clock on the wall shows at a moment, without a zone."""
+    """Return the wall time of an instant in a zone, as a naive datetime."""
     return moment.astimezone(get_time_zone(zone)).replace(tzinfo=None, fold=0)
 
 
 def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
-    """Return the instant (in UTC) that a wall time means, and in words what the clocks' change did to it.
+    """Return the instant (in UTC) of a wall time, and a note about a clock change.
 
-    A time that the clocks jump over is the first instant after the jump: a window opens neither early nor not at all.
-    (RFC 5545, section 3.3.5, reads such a time with the offset from before the jump, which ends up later than need be.)
-    A time that happens twice is the first of the two, as in RFC 5545.
+    A time that the clocks skip becomes the first instant after the change, so that a window is neither early nor lost.
+    (RFC 5545, section 3.3.5, uses the offset from before the change. That is later than necessary.) A time that occurs
+    twice becomes the first of the two, as in RFC 5545.
 
     Args:
-        wall: naive.
-        zone: IANA name.
+        wall: wall time, naive.
+        zone: IANA name of the zone.
 
     Returns:
-        The words are empty when the time happens exactly once.
+        The instant and the note. The note is empty when the time occurs exactly once.
     """
     here = get_time_zone(zone)
     first = wall.replace(tzinfo=here, fold=0).astimezone(UTC)
@@ -39,7 +39,7 @@ def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
 
 
 def _find_clock_change(here: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """Return the first instant of the new offset; the clocks change after ``before`` and no later than ``after``."""
+    """Return the first instant of the new offset. The clocks change after ``before`` and not later than ``after``."""
     old = before.astimezone(here).utcoffset()
     while after - before > timedelta(seconds=1):
         middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
@@ -55,11 +55,11 @@ def _format_shifted_time(wall: datetime, shown: datetime) -> str:
 
 
 def localize_time(naive: datetime, zone: str) -> datetime:
-    """Return a time without an offset as it is in a zone; one that happens twice is the first of the two.
+    """Return a naive time as an aware time in a zone. A time that occurs twice becomes the first of the two.
 
     Raises:
-        RequestError: the zone is unknown, or the clocks jump over that time.
-        OverflowError: the calendar ends there.
+        RequestError: the zone is unknown, or the clocks skip that time.
+        OverflowError: the time is outside the calendar.
     """
     here = get_time_zone(zone)
     local = naive.replace(tzinfo=here, fold=0)
@@ -73,10 +73,10 @@ def localize_time(naive: datetime, zone: str) -> datetime:
 
 
 def get_time_zone(name: str) -> ZoneInfo:
-    """Return a time zone.
+    """Return the time zone with an IANA name.
 
     Raises:
-        RequestError: there is none of that name.
+        RequestError: there is no zone with that name.
     """
     try:
         return ZoneInfo(name)

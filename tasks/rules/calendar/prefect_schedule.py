@@ -1,11 +1,10 @@
-"""A schedule for Prefect: an RRULE where Prefect computes exactly our dates from it, else the dates themselves.
+"""Builds a Prefect schedule: an RRULE if Prefect computes exactly the right dates from it, else a list. Pure.
 
-What Prefect 3.8 does with a schedule (measured, and held by a contract test against its own classes): the text of an
-RRULE is given to dateutil; the zone of the schedule, not of the text, is put onto each wall time by dateutil's time
-zones. These start an hour early where the clocks jump over a time, know no change of the clocks after 2037, and may
-differ from Python's own. An interval begins before its anchor when that lies in the future. So nothing is believed:
-every candidate is evaluated here as Prefect would do it, and compared with our dates up to the horizon. Where they
-differ, the instants are listed in UTC.
+Prefect 3.8 does this with a schedule (measured; a contract test checks it with Prefect's own classes): dateutil parses
+the RRULE text. Then dateutil's time zones apply the zone of the schedule, not of the text, to each wall time. These
+zones are an hour early for skipped times, have no clock changes after 2037, and may differ from Python's own zones. An
+interval with an anchor in the future begins before the anchor. So each candidate is evaluated here as Prefect would
+do it, and compared with the schedule's dates up to the horizon. If they differ, the schedule lists the instants in UTC.
 """
 
 import itertools
@@ -32,7 +31,7 @@ _PREFECT_DEFAULT_DTSTART = datetime(2020, 1, 1)  # noqa: DTZ001 - where Prefect 
 
 
 class PrefectScheduleKind(StrEnum):
-    """In which way Prefect is told."""
+    """The kinds of Prefect schedule."""
 
     RRULE = "rrule"
     RDATE = "rdate"
@@ -45,14 +44,14 @@ class PrefectSchedule:
     """A schedule for Prefect.
 
     Attributes:
-        kind: which of Prefect's schedules it is. ``rdate`` is an RRule schedule too, with dates in place of a rule;
-            ``never`` has nothing to schedule, and Prefect must be given no schedule.
-        text: what Prefect's RRule schedule takes; for an interval what it is, for people (ISO 8601).
-        zone: the schedule's time zone.
-        covered_until: up to here Prefect's dates are the same as ours; send a new schedule before. None: they are the
-            same for ever.
-        interval: of an interval.
-        anchor: of an interval; UTC.
+        kind: the kind of Prefect schedule. ``rdate`` is an RRule schedule with dates instead of a rule. ``never`` has
+            nothing to schedule: give Prefect no schedule.
+        text: text for Prefect's RRule schedule; for an interval, its description (ISO 8601) for display.
+        zone: time zone of the schedule.
+        covered_until: up to this time Prefect's dates are equal to the schedule's; send a new schedule before it. None:
+            they are always equal.
+        interval: interval, for the kind ``interval``.
+        anchor: anchor in UTC, for the kind ``interval``.
     """
 
     kind: PrefectScheduleKind
@@ -70,17 +69,17 @@ def build_prefect_schedule(
     freezes: Sequence[Freeze] = (),
     horizon: timedelta = COMPARISON_HORIZON,
 ) -> PrefectSchedule:
-    """Return how Prefect is told to start a run for every window.
+    """Return the Prefect schedule that starts a run for each window.
 
     Args:
-        schedule: the windows.
-        horizon_start: aware; runs that would start before are left out. Prefect starts none in the past.
-        lead: runs start so long before their windows open, in real time; whole seconds, not negative.
-        freezes: a window that falls into one gets no run.
-        horizon: how far dates are compared.
+        schedule: the schedule of the windows.
+        horizon_start: aware; earlier runs are left out. Prefect starts no runs in the past.
+        lead: time between the start of a run and its window, in elapsed time; whole seconds, not negative.
+        freezes: a window that overlaps a freeze gets no run.
+        horizon: period in which the dates are compared.
 
     Raises:
-        RequestError: the lead makes no sense.
+        RequestError: the lead is invalid.
     """
     if lead < timedelta() or lead % timedelta(seconds=1):
         hint = "Give whole seconds, 0 or more."
@@ -107,22 +106,22 @@ def is_schedule_current(
     lead: timedelta = timedelta(),
     freezes: Sequence[Freeze] = (),
 ) -> bool:
-    """Return whether what Prefect was told once still says what is meant, from ``begin`` up to ``end`` (aware).
+    """Return whether an earlier Prefect schedule still has the dates of a schedule, from ``begin`` to ``end`` (aware).
 
-    Texts can't be compared for that: they begin with the dates that were next when they were made. A text that Prefect
-    itself could not read, since somebody changed it, says nothing that is meant.
+    A comparison of texts is not enough: a text begins with the next date at the time when it was made. A text that
+    dateutil can't parse, because a person changed it, is not current.
     """
     expected = _ExpectedRuns(schedule, begin.astimezone(UTC), end.astimezone(UTC), lead, tuple(freezes))
     try:
         return _is_same_as_expected(sent, expected)
-    except (ValueError, TypeError):  # what dateutil raises for texts that it can't read, or whose times don't match
+    except (ValueError, TypeError):  # dateutil raises these for invalid texts, or for times that don't match
         return False
 
 
 def iterate_prefect_starts(sent: PrefectSchedule, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the instants (UTC) from ``begin`` up to ``end`` at which Prefect would start runs; both aware.
+    """Yield the instants (UTC) from ``begin`` up to ``end``, both aware, at which Prefect would start runs.
 
-    Prefect tells its dates apart by wall time: of two that show the same, as the clocks are put back, one is left.
+    Prefect identifies dates by wall time: of two instants with the same wall time (clocks put back), it keeps one.
     """
     if sent.interval is not None and sent.anchor is not None:
         anchor, every = sent.anchor, sent.interval
@@ -145,7 +144,7 @@ def iterate_prefect_starts(sent: PrefectSchedule, begin: datetime, end: datetime
 
 @dataclass(frozen=True, slots=True)
 class _ExpectedRuns:
-    """What Prefect is to be told: runs from ``begin`` on, compared up to ``end``."""
+    """The runs that Prefect must start, from ``begin`` up to ``end``."""
 
     schedule: Schedule
     begin: datetime
@@ -162,7 +161,7 @@ class _ExpectedRuns:
         )
 
     def find_frozen_runs(self) -> list[datetime]:
-        """Return the runs that freezes take away."""
+        """Return the starts of the runs that freezes prevent."""
         if not self.freezes:
             return []
         return [
@@ -172,7 +171,7 @@ class _ExpectedRuns:
         ]
 
     def find_last_run(self) -> datetime | None:
-        """Return the last run, frozen or not, when the schedule ends before the horizon does."""
+        """Return the start of the last run, frozen or not, if the schedule ends before the horizon; else None."""
         if next(iterate_occurrences(self.schedule, self.end + self.lead), None) is not None:
             return None
         *_, window = self.iterate_windows()
@@ -190,7 +189,7 @@ def _is_same_as_expected(candidate: PrefectSchedule, expected: _ExpectedRuns) ->
 
 
 def _build_interval(expected: _ExpectedRuns) -> PrefectSchedule | None:
-    """Return elapsed hours as an interval: it costs Prefect nothing, however old it gets, but it can't end or pause."""
+    """Return elapsed hours as an interval. It stays fast for Prefect at any age, but has no end and no exceptions."""
     recurrence, first = expected.schedule.recurrence, next(expected.iterate_windows()).start - expected.lead
     if (
         not isinstance(recurrence, EveryHours)
@@ -199,7 +198,7 @@ def _build_interval(expected: _ExpectedRuns) -> PrefectSchedule | None:
     ):
         return None
     every = timedelta(hours=recurrence.interval)
-    anchor = first - every  # from one in the future Prefect counts backwards too, and the comparison refuses it
+    anchor = first - every  # with an anchor in the future, Prefect also counts backwards, and the comparison fails
     text = f"R/{anchor:%Y-%m-%dT%H:%M:%SZ}/PT{recurrence.interval}H"
     return PrefectSchedule(PrefectScheduleKind.INTERVAL, text, "UTC", expected.end, every, anchor)
 
@@ -222,7 +221,7 @@ def _build_shifted_rrule(expected: _ExpectedRuns) -> PrefectSchedule | None:
 
 
 def _build_rrule_schedule(expected: _ExpectedRuns, rule: str, zone: str) -> PrefectSchedule:
-    """Return a rule with its first date, its last one when it has one, and the dates that are frozen."""
+    """Return an RRULE schedule with the first date, the last date if there is one, and the frozen dates as EXDATE."""
     first = next(expected.iterate_windows()).start - expected.lead
     last = expected.find_last_run()
     ends = f";UNTIL={_format_wall_time(last, zone)}" if last is not None else ""

@@ -1,11 +1,11 @@
-"""When windows open: a recurrence, a start, a length and a zone become instants.
+"""Computes when windows open, from a recurrence, a start, a length and a zone.
 
 - Intervals count from the start's day, week (from Monday), month or year.
-- Dates and times are wall time in the zone, across changes of the clocks, as Azure's ``maintenanceWindow`` has it. What
-  happens to a time that doesn't exist, or exists twice, is said in ``parse_local_time.wall_time_to_utc``.
-- A window's length is real, elapsed time. Recurring hours are elapsed time as well.
-- A window is an interval that includes its start and not its end. None opens at or after ``expires``; one that is open
-  then goes on to its end.
+- Dates and times are wall time in the zone, also across clock changes, as in Azure's ``maintenanceWindow``.
+  ``local_time.wall_time_to_utc`` describes times that do not exist or occur twice.
+- The length of a window is elapsed time. Recurring hours are elapsed time too.
+- A window includes its start and excludes its end. No window opens at or after ``expires``; an open window continues to
+  its end.
 """
 
 import itertools
@@ -23,20 +23,20 @@ from tasks.rules.recurrence.model import CronUnion, EveryHours, Once, Recurrence
 _MAX_WINDOW_MINUTES = 31 * 24 * 60
 _ALLOWED_YEARS = range(1970, 3000)
 _SEARCH_MARGIN = timedelta(days=2)
-"""Zones have jumped over a whole day (Pacific/Apia, 2011-12-30): a wall time may mean an instant a day later."""
+"""A zone may skip a whole day (Pacific/Apia, 2011-12-30): the instant of a wall time may be a day later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Windows that recur.
+    """The rule that says when windows open.
 
     Attributes:
-        recurrence: how; see ``parse_recurrence``.
-        start: naive wall time in ``zone``, to the minute: no window opens earlier, intervals count from here. The start
-            itself is a window only when the recurrence names it.
-        minutes: how long each window lasts, in real time; more than 0, at most 31 days.
-        zone: IANA name.
-        expires: naive wall time in ``zone``; no window opens then or later.
+        recurrence: the recurrence; see ``parse_recurrence``.
+        start: naive wall time in ``zone``, to the minute. No window opens earlier; intervals count from here. A window
+            opens at the start only when the recurrence includes it.
+        minutes: length of each window in elapsed time; more than 0, at most 31 days.
+        zone: IANA name of the zone.
+        expires: naive wall time in ``zone``; no window opens at this time or later.
     """
 
     recurrence: Recurrence
@@ -46,10 +46,10 @@ class Schedule:
     expires: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be meant.
+        """Refuse invalid values.
 
         Raises:
-            RequestError: naming it.
+            RequestError: a value is invalid; the error names it.
         """
         get_time_zone(self.zone)
         for name, moment in (("start", self.start), ("expiry", self.expires)):
@@ -73,13 +73,13 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One window.
+    """One window of a schedule.
 
     Attributes:
         start: UTC.
-        end: UTC; the first instant that no longer belongs to it.
-        local_start: the wall time in the schedule's zone that was meant, naive.
-        note: empty, or what a change of the clocks does to it.
+        end: UTC; the first instant after the window.
+        local_start: the scheduled wall time in the schedule's zone, naive.
+        note: the effect of a clock change on the window, or "".
     """
 
     start: datetime
@@ -91,16 +91,16 @@ class Occurrence:
 def iterate_occurrences(
     schedule: Schedule, after: datetime, *, until: datetime | None = None, limit: int | None = None
 ) -> Iterator[Occurrence]:
-    """Yield the windows that open from ``after`` on, in order, no two at the same instant.
+    """Yield the windows that open from ``after`` on, in order. Each start is unique.
 
     Args:
-        schedule: what recurs.
-        after: aware; a window that opens at this very instant is the first.
-        until: aware; windows that open at or after it are left out. None: no end (but nothing after the year 9990).
-        limit: at most so many.
+        schedule: the schedule.
+        after: aware; a window that opens at exactly this time is included.
+        until: aware; windows that open at or after this time are excluded. None: no end (but nothing after year 9990).
+        limit: maximum number of windows; None: no limit.
 
     Raises:
-        ValueError: a moment without a zone.
+        ValueError: a time has no zone.
     """
     for moment in (after, until):
         if moment is not None and moment.tzinfo is None:
@@ -114,12 +114,12 @@ def iterate_occurrences(
 
 @lru_cache(maxsize=2048)
 def find_occurrences(schedule: Schedule, since: datetime, until: datetime) -> tuple[Occurrence, ...]:
-    """Return the windows that open between two moments (aware). Who looks at a fleet asks for the same ones again."""
+    """Return the windows that open between two aware times. Cached: many machines have the same schedule."""
     return tuple(iterate_occurrences(schedule, since, until=until))
 
 
 def find_open_occurrence(schedule: Schedule, moment: datetime) -> Occurrence | None:
-    """Return the window that is open at a moment (aware); of several, the one that opened last."""
+    """Return the window that is open at an aware time; of several, the one that opened last."""
     before = moment.astimezone(UTC) - timedelta(minutes=schedule.minutes)
     found = None
     for occurrence in iterate_occurrences(schedule, before, until=moment.astimezone(UTC) + timedelta(microseconds=1)):
@@ -138,7 +138,7 @@ def _iterate_from(schedule: Schedule, after: datetime) -> Iterator[Occurrence]:
     for start, local, note in moments:
         if schedule.expires is not None and local >= schedule.expires:
             return
-        if start < after or start == last:  # a time that was jumped over may fall onto one that was not
+        if start < after or start == last:  # a skipped time may become the same instant as another time
             continue
         last = start
         yield Occurrence(start, start + length, local, note)

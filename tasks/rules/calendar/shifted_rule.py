@@ -1,6 +1,6 @@
-"""A rule whose dates lie earlier: for runs that start before their windows open, and for offsets that iCalendar lacks.
+"""Shifts a rule to earlier dates: for runs that start before their windows, and for offsets. Pure.
 
-What comes out is a proposal: prefect_schedule.py compares its dates before it uses them. None: no single rule says it.
+The result is a candidate: prefect_schedule.py compares its dates before use. None: no single rule expresses the dates.
 """
 
 from collections.abc import Iterable
@@ -11,27 +11,25 @@ from tasks.rules.recurrence.expansion import find_anchor, list_times_of_day, to_
 from tasks.rules.recurrence.model import Frequency, RecurrenceRule, Weekday
 
 _SHORTEST_MONTH_DAYS = 28
-"""Every month has so many days: counted within them, a moved date exists when the one that it stands for does."""
+"""Every month has these days. Within them, a shifted date exists if and only if the original date exists."""
 
 
 _REFERENCE_DAY = date(2000, 1, 15)
 
 
 def shift_rule_earlier(rule: RecurrenceRule, start: datetime, lead: timedelta) -> RecurrenceRule | None:
-    """Return the rule for dates that lie ``lead`` before those of a rule, without an offset, count and end.
+    """Return the rule for dates that are ``lead`` before the dates of a rule, without offset, count and end.
 
-    The result says its days itself. Its time of day is that of its first date, unless there are several in a day.
+    The result has explicit days. Its time of day comes from its first date, unless there are several times per day.
 
     Args:
-        rule: of the windows.
-        start: the wall time that the rule's intervals count from.
+        rule: the rule of the windows.
+        start: the wall time from which the rule's intervals count.
         lead: 0 or more.
     """
     whole = to_explicit_rule(rule, find_anchor(rule, start))
     if len({weekday.nth == 0 for weekday in rule.weekdays}) > 1:
-        return (
-            None  # dateutil reads "every Monday and the second Tuesday" as both at once, and searches to the year 9999
-        )
+        return None  # dateutil combines "every Monday and the second Tuesday" with "and", and searches to year 9999
     moved = [datetime.combine(_REFERENCE_DAY, moment) - lead for moment in list_times_of_day(rule, start)]
     days = {(moment.date() - _REFERENCE_DAY).days for moment in moved}
     minutes = {(moment.minute, moment.second, moment.microsecond) for moment in moved}
@@ -63,7 +61,7 @@ def _shift_weekdays(weekdays: Iterable[Weekday], shift: int) -> tuple[Weekday, .
 
 
 def _shift_month_rule(rule: RecurrenceRule, shift: int) -> RecurrenceRule | None:
-    """Say the n-th weekday as a weekday within seven days of the month, which can be moved."""
+    """Express the n-th weekday as a weekday within seven days of the month, and shift these days."""
     days = set(rule.month_days)
     weekdays = rule.weekdays
     if weekdays:
@@ -82,7 +80,7 @@ def _shift_month_rule(rule: RecurrenceRule, shift: int) -> RecurrenceRule | None
 
 
 def _shift_month_day(day: int, shift: int, *, whole: bool) -> int | None:
-    """Return the moved day of the month; ``whole``: it may leave its month, since every month has one."""
+    """Return the shifted day of the month. ``whole``: it may be in another month, since every month has a window."""
     moved = day + shift
     if day > 0:
         if 1 <= moved <= _SHORTEST_MONTH_DAYS and day <= _SHORTEST_MONTH_DAYS:

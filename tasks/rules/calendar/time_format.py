@@ -1,4 +1,4 @@
-"""Formats times of day and durations for people."""
+"""Formats times of day and durations for display. Pure."""
 
 from datetime import datetime
 
@@ -21,7 +21,7 @@ def format_time_of_day(local: datetime) -> str:
 def format_zone_abbreviation(local: datetime) -> str:
     """Return the abbreviation of a time's zone: "CET", or "UTC+03" where the zone has no letters."""
     name = local.tzname() or ""
-    return f"UTC{name}" if name.startswith(("+", "-")) else name  # many zones have no letters, only "+03"
+    return f"UTC{name}" if name.startswith(("+", "-")) else name  # many zones have only "+03" as a name
 
 
 def format_duration(seconds: float) -> str:
@@ -29,7 +29,7 @@ def format_duration(seconds: float) -> str:
     if seconds < 0:
         return f"minus {format_duration(-seconds)}"
     whole = round(seconds)
-    if whole >= _HOUR_SECONDS:  # nobody reads seconds beside hours, nor minutes beside days
+    if whole >= _HOUR_SECONDS:  # seconds with hours, and minutes with days, are not useful
         step = _HOUR_SECONDS if whole >= _DAY_SECONDS else _MINUTE_SECONDS
         whole = round(whole / step) * step
     parts: list[str] = []

@@ -1,4 +1,4 @@
-"""The check of a machine's clock against the controller's. Pure."""
+"""The check of a machine's clock against the controller's clock. Pure."""
 
 from tasks.model import Finding
 from tasks.rules.calendar.time_format import format_duration
@@ -7,14 +7,14 @@ from tasks.rules.machine_checks.findings import build_blocker, build_good_findin
 _SKEW_WARN_SECONDS = 5.0
 
 
-_SKEW_BLOCK_SECONDS = 300.0  # signatures and Kerberos tickets stop being valid about here
+_SKEW_BLOCK_SECONDS = 300.0  # from about here, signatures and Kerberos tickets become invalid
 
 
 def check_clock(skew_seconds: float) -> Finding:
-    """Return whether the machine's clock can be relied on. A positive skew means that it is ahead of ours.
+    """Return a finding about the machine's clock. A positive skew means that it is ahead of the controller's clock.
 
-    Jobs stop by the machine's own clock. fleetpatch takes the skew off, so a few seconds only need saying; a clock
-    that is minutes off also breaks the checking of signatures and certificates.
+    Jobs use the machine's own clock for their deadlines. fleetpatch corrects deadlines by the skew, so a few seconds
+    only warn. A skew of minutes blocks: signatures and certificates can't be checked.
     """
     apart = abs(skew_seconds)
     if apart <= _SKEW_WARN_SECONDS:

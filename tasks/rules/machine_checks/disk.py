@@ -1,4 +1,4 @@
-"""The checks of file systems: enough space for the updates before patching, still writable after it. Pure."""
+"""The checks of file systems: enough free space before patching, still writable after it. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from tasks.rules.updates.installation_order import is_boot_component
 _MIB_BYTES = 1024**2
 
 
-_MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # beside what is downloaded: for unpacked files, lists and logs
+_MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # in addition to downloads: for unpacked files, package lists and logs
 
 
 _MIN_RESERVE_BYTES = 32 * _MIB_BYTES
 
 
-_RESERVE_FACTOR = 4  # unpacked files are about so many times as large as their packages
+_RESERVE_FACTOR = 4  # unpacked files are about 4 times as large as their packages
 
 
-_DOWNLOAD_FACTOR = 1.2  # package lists and part files come on top of the packages
+_DOWNLOAD_FACTOR = 1.2  # package lists and partial files need space in addition to the packages
 
 
-_NEW_KERNEL_BYTES = 150 * _MIB_BYTES  # one more kernel with its first file system
+_NEW_KERNEL_BYTES = 150 * _MIB_BYTES  # one more kernel with its initramfs
 
 
 _MIN_FREE_INODES = 1000
@@ -49,13 +49,13 @@ def check_disk_space(
     *,
     installed_bytes_delta: int = 0,
 ) -> tuple[Finding, ...]:
-    """Return whether every file system has the room that these updates need.
+    """Return findings about whether every file system has the space that the updates need.
 
     Args:
-        facts: with the machine's disks.
-        download_bytes: still to be fetched; None: the updates' known sizes are added up.
-        updates: what is chosen.
-        installed_bytes_delta: by how much installed files grow, where the package manager can tell.
+        facts: facts of the machine, with its disks.
+        download_bytes: bytes that are not downloaded yet; None: the sum of the known sizes of the updates.
+        updates: the chosen updates.
+        installed_bytes_delta: growth of the installed files, if the package manager knows it.
     """
     if not updates:
         return ()
@@ -73,19 +73,19 @@ def check_disk_space(
         needs["boot"] = _SpaceNeed(_NEW_KERNEL_BYTES, 0, f"installing {booted or 'what asks for a reboot'}")
     mounts: dict[str, list[Disk]] = {}
     for disk in facts.disks:
-        if disk.role in needs:  # nothing is written to the others
+        if disk.role in needs:  # updates write nothing to other disks
             mounts.setdefault(disk.mount, []).append(disk)
     found = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs)]
     return tuple(found) or (build_good_finding("disk", "there is room enough"),)
 
 
 def _compute_reserve_bytes(package_bytes: int) -> int:
-    """Return the room that is kept free beside the downloads, for packages of that size."""
+    """Return the bytes to keep free in addition to the downloads, for packages of that size."""
     return min(_MAX_RESERVE_BYTES, max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * package_bytes))
 
 
 def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed]) -> Iterable[Finding]:
-    """Judge one file system, whatever roles it plays: their needs add up, the reserve is kept once."""
+    """Check one file system. The needs of its roles add up; the reserve counts once."""
     disk = disks[0]
     roles = sorted({each.role for each in disks})
     if disk.read_only:
@@ -106,10 +106,10 @@ def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed]) -
 
 
 def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tuple[Finding, ...]:
-    """Return the file systems that were writable and are read-only now: each blocks.
+    """Return a blocking finding for each file system that was writable before and is read-only now.
 
-    A mount point is compared with itself; one that was not there before, with what played its role then. What was
-    read-only before is not held against the run.
+    A mount point is compared with itself. A new mount point is compared with the earlier disk of the same role. A file
+    system that was read-only before does not count.
     """
     was = {disk.mount: disk.read_only for disk in before}
     by_role = {disk.role: disk.read_only for disk in before}

@@ -1,10 +1,10 @@
-"""Which listeners are services: what must be there again after patching. Pure.
+"""Finds the listeners that are services. A service must listen again after patching. Pure.
 
-A program that takes part in a conversation has sockets as well, and any user may open some. So these are no services:
+Clients have sockets too, and any user may open sockets. So these listeners are not services:
 
-- what stands in the range of ports that the kernel gives out by itself, but for those that its administrator reserved;
-- what a user runs: in user.slice, in the cgroup of a unit that lets users in or runs their jobs (where PAM gives
-  sessions no scope of their own), or, where there is no unit, with a user's own uid.
+- ports in the kernel's ephemeral range, except ports that the administrator reserved;
+- programs of users: in user.slice; in the cgroup of a login or cron unit (if PAM makes no session scope); or, without a
+  unit, with the uid of a user.
 """
 
 import re
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from tasks.model import Listener, Services
 
 _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
-"""Linux' own default, for records that tell no range."""
+"""The default of Linux, for records without a range."""
 _RPC_PORTS = range(512, 1024)
-"""From which RPC services take any port that is free (bindresvport), another one at each start."""
+"""RPC services take any free port of this range (bindresvport), a different port at each start."""
 _USER_UIDS = range(1000, 65534)
-"""Uids of people (UID_MIN of login.defs to nobody)."""
+"""Uids of users (from UID_MIN of login.defs up to nobody)."""
 _LOGIN_UNIT_PROGRAMS = {
     "ssh": "sshd",
     "sshd": "sshd",
@@ -27,20 +27,20 @@ _LOGIN_UNIT_PROGRAMS = {
     "anacron": "anacron",
     "atd": "atd",
 }
-"""Units in whose cgroup users' programs may run, and their own program."""
+"""Units in whose cgroup programs of users may run -> the unit's own program."""
 _TRANSIENT_UNIT_PATTERN = re.compile(r"user@\d+\.service|user-runtime-dir@\d+\.service|.+@\d+-.+-.+\.service")
-"""Units that come and go with a login, a connection or a crash of a user's program."""
+"""Units that exist only for a login, a connection or a crash of a user's program."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListeningSocket:
-    """A socket that waits for anybody, and a program that holds it.
+    """A listening socket and a program that has it open.
 
     Attributes:
         name: "protocol/port".
-        uid: of whoever opened it; None when the machine does not tell.
-        program: as the kernel calls it; "" when no process was found (the kernel's own, or it may not be seen).
-        cgroup: path below the service manager's own; "" when unknown.
+        uid: uid that opened the socket; None when unknown.
+        program: program name from the kernel; "" when no process was found (a kernel socket, or no permission).
+        cgroup: path below the cgroup of the service manager; "" when unknown.
     """
 
     name: str
@@ -55,9 +55,9 @@ def find_service_listeners(
     """Return the listeners that are services, one for each name and program.
 
     Args:
-        sockets: all that wait for anybody.
-        ephemeral: first and last port that the kernel gives out by itself, as Linux writes them; "": its default.
-        reserved: those of them that it does not, such as "8080,9148-9150".
+        sockets: all listening sockets.
+        ephemeral: first and last port of the ephemeral range, as Linux writes them (ip_local_port_range); "": default.
+        reserved: ports that are excluded from this range, such as "8080,9148-9150".
     """
     first, last = next(
         _parse_port_ranges(re.sub(r"(\d)\s+(\d)", r"\1-\2", ephemeral.strip())), _DEFAULT_EPHEMERAL_PORTS
@@ -76,14 +76,14 @@ def parse_unit(cgroup: str) -> str:
     """Return the systemd unit that a cgroup belongs to, or "".
 
     Args:
-        cgroup: its path below the service manager's own.
+        cgroup: path below the cgroup of the service manager.
     """
     parts = [part for part in cgroup.split("/") if part and not part.endswith(".slice")]
     return parts[0] if parts and parts[0].endswith((".service", ".scope")) and parts[0] != "init.scope" else ""
 
 
 def find_service_unit(uid: int | None, program: str, cgroup: str) -> str:
-    """Return the unit that a process serves, or "": it is some user's, or of no unit."""
+    """Return the unit of a service process; "" for a user's process or a process without a unit."""
     return parse_unit(cgroup) if _is_service(ListeningSocket("", uid, program, cgroup)) else ""
 
 
@@ -94,9 +94,9 @@ def parse_port(name: str) -> int:
 
 
 def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...]:
-    """Return what services listened on before and listen on no more, each with the program where it is known.
+    """Return the ports on which services listened before and do not listen now, with their programs if known.
 
-    Records of earlier versions tell only names, those of ephemeral ports among them.
+    Records of earlier versions have only names, and they include ephemeral ports. These ports do not count.
     """
     old = bool(before.listening) and not before.listeners
     gone = set(before.listening) - set(after.listening)
@@ -113,7 +113,7 @@ def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...
 
 
 def find_failed_service_units(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the failed units that are services of the machine, and not of somebody's login or connection."""
+    """Return the failed units that belong to the machine, not to a login or a connection."""
     return tuple(name for name in names if not _TRANSIENT_UNIT_PATTERN.fullmatch(name))
 
 
@@ -128,7 +128,7 @@ def _is_service(socket: ListeningSocket) -> bool:
 
 
 def _has_moved_port(name: str, before: Services, after: Services) -> bool:
-    """Whether an RPC service has just taken another port, as it does at each start."""
+    """Return whether an RPC service only changed its port. It does so at each start."""
     if parse_port(name) not in _RPC_PORTS:
         return False
     protocol, known = name.partition("/")[0], set(before.listening)

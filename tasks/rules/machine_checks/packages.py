@@ -1,4 +1,4 @@
-"""The checks of a machine's packages and package manager, before and after patching. Each finding has a remedy."""
+"""The checks of a machine's packages and package manager, before and after patching. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,14 +8,14 @@ from tasks.rules.machine_checks.findings import build_blocker, build_good_findin
 from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 
 PACKAGES_CHECK = "packages"
-"""The check of the package manager's own state."""
+"""The check of the package manager's state."""
 REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
 PACKAGE_LOCK_CHECK = "package-lock"
-"""The check of who has the package manager."""
+"""The check of other processes that use the package manager."""
 PENDING_REBOOT_CHECK = "pending-reboot"
-"""The check that warns of a reboot that was pending before; a reboot in the run settles it."""
+"""The check for a reboot that was pending before the run. A reboot in the run removes the warning."""
 AUTO_UPDATER_CHECK = "auto-updater"
-"""The check of what installs updates by itself."""
+"""The check of the system's own updaters."""
 
 
 def check_packages(
@@ -26,15 +26,15 @@ def check_packages(
     lock_level: FindingLevel = FindingLevel.WARN,
     updaters_paused: bool = False,
 ) -> tuple[Finding, ...]:
-    """Return what the package manager's own state means for patching.
+    """Return findings about the package manager's state before patching.
 
     Args:
-        packages: what the package manager says.
-        repair_allowed: whether fleetpatch may finish what was interrupted.
-        window_seconds: time until the window ends; updaters of the system's own that act later don't matter.
-            None: all of them matter.
-        lock_level: what a lock held now means. Package managers wait for it, so it warns unless told otherwise.
-        updaters_paused: whether updaters of the system's own are paused before anything is installed.
+        packages: package state of the machine.
+        repair_allowed: whether fleetpatch may finish an interrupted transaction.
+        window_seconds: seconds until the window ends. The system's own updaters that act later are ignored. None: all
+            updaters count.
+        lock_level: level of the finding for a held lock. Package managers wait for the lock, so the default is WARN.
+        updaters_paused: whether the system's own updaters are paused before the installation.
     """
     found = [
         *check_package_problems(packages, repair_allowed=repair_allowed),
@@ -53,7 +53,7 @@ def check_packages(
 
 
 def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:
-    """Yield what broken packages mean for patching, if there are any."""
+    """Yield a finding if packages are broken."""
     if not packages.problems:
         return
     message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
@@ -69,7 +69,7 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
 
 
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
-    """A hold is its administrator's wish and no fault, unless it keeps a security fix away."""
+    """Yield a finding about holds. A hold is intended and good; it warns only when it prevents a security fix."""
     held = [update for update in packages.updates if update.held or update.name in packages.held]
     urgent = sorted(update.name for update in held if update.classification in URGENT_CLASSIFICATIONS)
     if urgent:
@@ -90,7 +90,7 @@ def _check_package_lock(packages: PackageState, level: FindingLevel) -> Iterable
         if packages.at_work == packages.lock_holder:
             message += f", which changes packages: {unjudged}"
         yield Finding(PACKAGE_LOCK_CHECK, level, message, remedy)
-    if packages.at_work and packages.at_work != packages.lock_holder:  # who has changed them holds no lock any more
+    if packages.at_work and packages.at_work != packages.lock_holder:  # that process no longer holds the lock
         message = f"packages were changed by {packages.at_work} as they were read: {unjudged}"
         yield Finding(
             PACKAGE_LOCK_CHECK, level, message, "Find out what changes packages on the machine, and let it finish."
@@ -98,11 +98,11 @@ def _check_package_lock(packages: PackageState, level: FindingLevel) -> Iterable
 
 
 def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
-    """Return findings of before the installation as they stand after it: who has left by then is no warning.
+    """Return the pre-check findings with lock warnings changed to good, if the lock is free after the installation.
 
     Args:
-        findings: of the pre-check.
-        after: what the package manager said last; None when nobody looked.
+        findings: findings of the pre-check.
+        after: the last known package state; None when it was not read.
     """
     if after is None or after.lock_holder or after.at_work:
         return tuple(findings)
@@ -119,7 +119,7 @@ def _check_auto_updaters(packages: PackageState, window_seconds: float | None, *
         if seconds is not None and window_seconds is not None and seconds > window_seconds:
             continue
         when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
-        if paused and seconds != 0:  # what acts already is waited for, and worth a warning
+        if paused and seconds != 0:  # an updater that is active now causes a wait, so it warns
             yield build_good_finding(
                 AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
             )
@@ -129,7 +129,7 @@ def _check_auto_updaters(packages: PackageState, window_seconds: float | None, *
 
 
 def check_concurrent_changes(packages: PackageState) -> tuple[Finding, ...]:
-    """Return a warning when packages could not be judged, since somebody was changing them; or nothing."""
+    """Return a warning when another process changed packages, so that they could not be checked."""
     if not packages.at_work:
         return ()
     message = f"packages could not be judged: they were being changed by {packages.at_work}"
@@ -137,7 +137,7 @@ def check_concurrent_changes(packages: PackageState) -> tuple[Finding, ...]:
 
 
 def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
-    """Return a warning of updates that somebody else publishes than what is installed."""
+    """Return a warning about updates whose vendor differs from the vendor of the installed version."""
     changes = [
         f"{update.name} {update.available} ({update.vendor_change})" for update in updates if update.vendor_change
     ]
@@ -152,10 +152,10 @@ def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
 
 
 def check_kept_conffiles(kept: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Return a warning of configuration files that an update left as they are, for they were edited by hand.
+    """Return a warning about configuration files that an update did not replace because they were edited.
 
     Args:
-        kept: path -> where the update's own version lies; "" when that is not known.
+        kept: path -> path of the update's version; "" when unknown.
     """
     if not kept:
         return ()

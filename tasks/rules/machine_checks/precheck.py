@@ -1,4 +1,4 @@
-"""Runs the checks that come before an installation: clock, disk, packages and pending reboot. Pure."""
+"""The checks before an installation: clock, disk, packages and pending reboot. Pure."""
 
 from collections.abc import Sequence
 
@@ -18,15 +18,15 @@ def check_machine_state(
     reboot_first: bool = False,
     updaters_paused: bool = False,
 ) -> list[Finding]:
-    """Return what a machine's state means for installing the chosen updates. Pure.
+    """Return findings about a machine's state before the chosen updates are installed. Pure.
 
     Args:
-        facts: what the machine says of itself.
-        packages: what its package manager says.
-        chosen: what is to be installed.
-        repair: whether an interrupted transaction may be finished.
-        reboot_first: whether a pending reboot is taken before anything is installed.
-        updaters_paused: whether updaters of the system's own are paused before that.
+        facts: facts of the machine.
+        packages: package state of the machine.
+        chosen: the updates to install.
+        repair: whether the run may finish an interrupted transaction.
+        reboot_first: whether the run executes a pending reboot before the installation.
+        updaters_paused: whether the run pauses the system's own updaters before the installation.
     """
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(packages, repair_allowed=repair, updaters_paused=updaters_paused)
@@ -36,7 +36,7 @@ def check_machine_state(
         *check_vendor_changes(chosen),
         *(
             finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK
-        ),  # said once, with what is done about it
+        ),  # _check_pending_reboot reports it, with the action of this run
         _check_pending_reboot(packages.reboot, first=reboot_first),
     ]
 

@@ -1,4 +1,4 @@
-"""Services that run files which updates have replaced: which a run may restart, and what is said of the others."""
+"""Services that use files which updates have replaced: which of them a run may restart. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -8,15 +8,15 @@ from tasks.model import Finding, PackageState
 from tasks.states import FindingLevel
 
 SERVICE_RESTART_CHECK = "services-to-restart"
-"""The check of what runs replaced files, and of what became of restarting it."""
+"""The check of services that use replaced files, and of their restarts."""
 
 NEVER_RESTARTED_UNITS = (
-    # they hold logins, and the line of this run
+    # they hold logins and the connection of this run
     *("ssh.service", "ssh@*", "sshd.service", "sshd@*"),
     *("dbus*", "systemd-logind.service", "elogind.service", "user@*"),
     *("display-manager.service", "gdm*", "greetd.service", "kdm*", "lightdm*", "lxdm*", "ly.service", "nodm*", "sddm*"),
     *("slim.service", "wdm*", "xdm*", "*getty@*", "console-getty.service"),
-    # they hold the network
+    # they provide the network
     *(
         "networking.service",
         "network-manager.service",
@@ -26,30 +26,30 @@ NEVER_RESTARTED_UNITS = (
         "iwd.service",
     ),
     *("openvpn*", "*swan*", "wg-quick@*", "bird*", "frr.service", "quagga*", "tinc*"),
-    # what runs below them goes down too
+    # a restart also stops the programs below them
     *("docker*", "containerd*", "libvirt*", "virtlogd.service", "virtlockd.service", "virtqemud.service", "lxcfs*"),
     *("xendomains.service", "zfs-fuse.service"),
-    # they run once, or are at work themselves
+    # they run once, or change packages themselves
     *("emergency.service", "rescue.service", "rc-local.service", "apt-daily*", "unattended-upgrades.service", "cron-*"),
     "fleetpatch-*",
 )
-"""Masks of units that no run restarts, as needrestart leaves them alone too. A reboot renews them."""
+"""Masks of units that no run restarts (needrestart does not restart them either). A reboot restarts them."""
 
 _UNIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.service")
 _MAX_NAMES_SHOWN = 8
 
 
 def build_protected_unit_masks(exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the masks of all units that a run leaves alone: the product's own, and its owner's."""
+    """Return the masks of all units that a run does not restart: the built-in masks and the owner's masks."""
     return (*NEVER_RESTARTED_UNITS, *exclude)
 
 
 def find_restartable_services(packages: PackageState | None, exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the services that run replaced files and that a run may restart, in the machine's order.
+    """Return the services that use replaced files and that a run may restart, in the machine's order.
 
     Args:
-        packages: what the package manager says; None when it was not asked.
-        exclude: masks of units that their owner wants left alone.
+        packages: package state of the machine; None when it was not read.
+        exclude: the owner's masks of units that a run must not restart.
     """
     masks = build_protected_unit_masks(exclude)
     names = packages.services_to_restart if packages else ()
@@ -57,7 +57,7 @@ def find_restartable_services(packages: PackageState | None, exclude: Iterable[s
 
 
 def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ()) -> tuple[Finding, ...]:
-    """Return a warning of the services that run replaced files, or nothing. A reboot has restarted all of them."""
+    """Return a warning about services that use replaced files, or nothing. After a reboot there are none."""
     names = packages.services_to_restart
     if not names:
         return ()
@@ -75,7 +75,7 @@ def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ())
 
 
 def join_first_services(names: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first eight names and the number of the others."""
     every = list(names)
     more = f" and {len(every) - _MAX_NAMES_SHOWN} more" if len(every) > _MAX_NAMES_SHOWN else ""
     return ", ".join(every[:_MAX_NAMES_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""The check of services after patching: units that failed and ports that are gone. Pure."""
+"""The check of services after patching: failed units and ports without a listener. Pure."""
 
 from tasks.model import Finding, Services
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning, join_first_names
@@ -6,9 +6,9 @@ from tasks.rules.machine_checks.listeners import find_failed_service_units, find
 
 
 def check_services(before: Services, after: Services) -> tuple[Finding, ...]:
-    """Return what patching did to services: a unit that failed since, or a port that vanished, blocks.
+    """Return findings about services after patching. A newly failed unit or a missing listener blocks.
 
-    What was failed before is not held against the run, and what is new is welcome.
+    Units that had failed before do not count. New services do not count either.
     """
     if not before.known or not after.known:
         remedy = "Give this machine probes of its own, so that its health can be told."

@@ -1,11 +1,11 @@
-"""Reads Azure's words for a recurrence (``recurEvery`` of a maintenance configuration).
+"""Parses Azure's recurrence format (``recurEvery`` of a maintenance configuration).
 
-Source: the REST API's description of ``maintenanceWindow.recurEvery`` (Microsoft.Maintenance), which gives the grammar
-for days, weeks and months with examples; hours (``6Hour``) are used but not described there. What is wider here: any
-offset (Azure: -6 to 6), any number of hours (Azure: 6 and more), days of the week by their first three letters, blanks.
+Source: the REST API's description of ``maintenanceWindow.recurEvery`` (Microsoft.Maintenance). It gives the grammar for
+days, weeks and months with examples. It uses hours (``6Hour``) but does not describe them. Extensions here: any offset
+(Azure: -6 to 6), any number of hours (Azure: 6 or more), weekdays by their first three letters, blanks.
 
-What Azure leaves open is read as RFC 5545 reads the same rule: weeks begin on Monday, intervals count from the week or
-month that the start lies in, and a month without day 31 has no window for ``day31``.
+Where Azure's description is open, RFC 5545 decides: weeks begin on Monday, intervals count from the week or month of
+the start, and a month without day 31 has no window for ``day31``.
 """
 
 import re
@@ -31,15 +31,15 @@ _OFFSET_PATTERN = re.compile(r"offset\s*([+-]?\d+)", re.IGNORECASE)
 
 
 def is_azure(text: str) -> bool:
-    """Return whether a text begins like Azure's words do."""
+    """Return whether a text begins like Azure's recurrence format."""
     return _INTERVAL_PATTERN.match(text) is not None
 
 
 def parse_azure(text: str) -> RecurrenceRule | EveryHours:
-    """Return the meaning of Azure's words.
+    """Return the recurrence of a text in Azure's format.
 
     Raises:
-        RequestError: names the word that is wrong, and what would be right.
+        RequestError: the text is invalid; the error names the wrong word and the correct form.
     """
     head = _INTERVAL_PATTERN.match(text)
     if head is None:

@@ -1,12 +1,12 @@
-"""Reads cron's five fields: minute, hour, day of the month, month, day of the week. All are wall time.
+"""Parses cron's five fields: minute, hour, day of the month, month, day of the week. All are wall time.
 
-Cron knows no start: the window's start is only the moment from which the dates count. Source of the grammar: POSIX
-``crontab`` for lists and ranges, Vixie cron for steps and names, croniter for ``TUE#2`` (the second), ``L5`` or ``5L``
-(the last Friday) and ``L`` (the last day of the month).
+Cron has no start: the window's start is only the first possible time. Source of the grammar: POSIX ``crontab`` for
+lists and ranges, Vixie cron for steps and names, croniter for ``TUE#2`` (the second), ``L5`` or ``5L`` (the last
+Friday) and ``L`` (the last day of the month).
 
-Day of the month *and* day of the week, both restricted, is an *or* (POSIX): ``0 22 8-14 * 2`` means the 8th to the 14th
-and every Tuesday beside. Few mean that; ``check_schedule`` warns. Where one of the two is a step over everything
-(``*/2``), cron implementations disagree between *and* and *or*: that is refused.
+If day of the month and day of the week are both restricted, POSIX combines them with *or*: ``0 22 8-14 * 2`` means the
+8th to the 14th and also every Tuesday. Few users intend that, so ``check_schedule`` warns. If one of the two fields is
+a step over all days (``*/2``), cron implementations differ between *and* and *or*, so it is refused.
 """
 
 import re
@@ -35,15 +35,16 @@ _FORMAT_REMEDY = 'Write minute, hour, day of the month, month and day of the wee
 
 
 def is_cron(text: str) -> bool:
-    """Return whether a text can only be meant as cron."""
+    """Return whether a text looks like a cron line."""
     return text.startswith(("@", "*")) or re.match(r"\d[\d,/-]*\s", text) is not None
 
 
 def parse_cron(text: str) -> RecurrenceRule | CronUnion:
-    """Return the meaning of a line of cron.
+    """Return the recurrence of a cron line.
 
     Raises:
-        RequestError: names the field that is wrong, recurs within an hour or means other things to other crons.
+        RequestError: a field is invalid, recurs within an hour, or is ambiguous between cron implementations. The error
+            names the field.
     """
     fields = _ALIASES.get(text.lower(), text).upper().split()
     if len(fields) != 5:
@@ -67,7 +68,7 @@ def parse_cron(text: str) -> RecurrenceRule | CronUnion:
     )
     if not _is_restricted(fields[2]):
         return by_week
-    if not month_days:  # all of them are listed, so that the "or" always holds
+    if not month_days:  # all days are listed, so the "or" is always true
         return replace(by_week, frequency=Frequency.DAILY, weekdays=())
     if not _is_restricted(fields[4]):
         return by_day

@@ -1,4 +1,4 @@
-"""What is said about a recurrence that nobody can follow: the word that is wrong, and what would be understood."""
+"""The error for an invalid recurrence: the wrong word, and the accepted formats."""
 
 from tasks.errors import RequestError
 
@@ -10,12 +10,12 @@ ACCEPTED_FORMATS_HINT = (
 
 
 def build_recurrence_error(text: str, token: str, why: str, remedy: str = ACCEPTED_FORMATS_HINT) -> RequestError:
-    """Return the error for a recurrence.
+    """Return the error for an invalid recurrence.
 
     Args:
-        text: all that was written.
-        token: the part of it that is wrong.
-        why: what is wrong with it; follows the token.
+        text: the complete text.
+        token: the wrong part of the text.
+        why: what is wrong; it follows the token in the message.
         remedy: what to write instead.
     """
     place = f"recurrence {text!r}: " if token != text else "recurrence "

@@ -1,7 +1,7 @@
-"""The engine: the wall times that a recurrence names. Zones come later (schedule.py).
+"""Computes the wall times of a recurrence. schedule.py applies the zone.
 
-It goes straight to the period that is asked for, so that a start years back costs nothing; only a rule with a count is
-walked from its beginning.
+The computation begins at the requested period, so that an old start costs no time. Only a rule with a count begins at
+its start.
 """
 
 import heapq
@@ -13,19 +13,19 @@ from datetime import date, datetime, time, timedelta
 from tasks.rules.recurrence.model import CronUnion, Frequency, Once, RecurrenceRule, Weekday
 
 _MAX_YEARS_WITHOUT_DATE = 100
-"""A rule that named no date for so long never will: 29 February on a given weekday takes 40 years at most."""
+"""A rule without a date for so long has no more dates: 29 February on a given weekday recurs within 40 years."""
 _LAST_YEAR = 9990
 
 
 def iterate_wall_times(
     recurrence: Once | RecurrenceRule | CronUnion, start: datetime, since: datetime
 ) -> Iterator[datetime]:
-    """Yield the wall times from ``since`` on, in order, each once.
+    """Yield the wall times from ``since`` on, in order, without duplicates.
 
     Args:
-        recurrence: anything but hours, which are counted in elapsed time and not on the wall.
+        recurrence: any recurrence except EveryHours, which counts elapsed time and not wall time.
         start: wall time of the first possible window; intervals count from it.
-        since: the earliest wall time that is wanted.
+        since: the earliest wall time to yield.
     """
     match recurrence:
         case Once():
@@ -38,7 +38,7 @@ def iterate_wall_times(
 
 
 def to_explicit_rule(rule: RecurrenceRule, anchor: datetime) -> RecurrenceRule:
-    """Return the rule with what it takes from its start written out: the weekday, the day of the month, the month."""
+    """Return the rule with explicit weekday, day of the month and month, where they come from its start."""
     if rule.month_days or rule.weekdays:
         return rule
     match rule.frequency:
@@ -53,16 +53,16 @@ def to_explicit_rule(rule: RecurrenceRule, anchor: datetime) -> RecurrenceRule:
 
 
 def list_times_of_day(rule: RecurrenceRule, start: datetime) -> list[time]:
-    """Return the times of day at which a rule's windows start."""
+    """Return the times of day at which the windows of a rule start."""
     minute = start.minute if rule.minute is None else rule.minute
     return [time(hour, minute) for hour in rule.hours or (start.hour,)]
 
 
 def find_anchor(rule: RecurrenceRule, start: datetime) -> datetime:
-    """Return the moment whose period intervals count from: the start, or where it was before the offset moved it.
+    """Return the time from whose period intervals count: the start, or the start without the offset.
 
-    "2Months Second Tuesday Offset20" from 2 February on means January's second Tuesday, March's, May's; from 1 February
-    on it means February's, April's, June's.
+    "2Months Second Tuesday Offset20" from 2 February on means the second Tuesdays of January, March and May; from 1
+    February on it means those of February, April and June.
     """
     unmoved = start - timedelta(days=rule.offset)
     return unmoved if _is_matching_day(to_explicit_rule(rule, unmoved), unmoved.date()) else start
@@ -81,7 +81,7 @@ def _iterate_rule(rule: RecurrenceRule, start: datetime, since: datetime) -> Ite
 
 
 def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: datetime) -> Iterator[datetime]:
-    """Yield the wall times before an offset moves them: from the start on if they are counted, else from the floor."""
+    """Yield the wall times without the offset: from the start on if the rule has a count, else from ``floor`` on."""
     anchor = find_anchor(rule, start)
     whole, times = to_explicit_rule(rule, anchor), list_times_of_day(rule, start)
     shift = timedelta(days=rule.offset)
@@ -92,7 +92,7 @@ def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: dateti
         begins = _find_period_start(rule, anchor, number)
         if begins is None or begins.year > min(last + _MAX_YEARS_WITHOUT_DATE, _LAST_YEAR):
             return
-        if ends is not None and begins + shift > ends:  # a rule without any date is not followed beyond its end
+        if ends is not None and begins + shift > ends:  # do not search a rule without dates beyond its end
             return
         days = [day for day in _iterate_period_days(whole, begins) if _is_matching_day(whole, day)]
         found = [datetime.combine(day, moment) for day in days for moment in times]
@@ -103,7 +103,7 @@ def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: dateti
 
 
 def _compute_period_number(rule: RecurrenceRule, anchor: datetime, moment: datetime) -> int:
-    """Return the number of the period that a moment lies in, or of the last one before it."""
+    """Return the number of the period that contains a time, or of the last period before it."""
     if rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}:
         days = rule.interval * (7 if rule.frequency is Frequency.WEEKLY else 1)
         return (moment.date() - _find_first_period_day(rule, anchor)).days // days
@@ -120,7 +120,7 @@ def _find_first_period_day(rule: RecurrenceRule, anchor: datetime) -> date:
 
 
 def _find_period_start(rule: RecurrenceRule, anchor: datetime, number: int) -> date | None:
-    """Return the first day of a period; None beyond the end of the calendar."""
+    """Return the first day of a period; None after the end of the calendar."""
     steps = number * rule.interval
     if rule.frequency is Frequency.MONTHLY:
         years, month = divmod(anchor.month - 1 + steps, 12)
@@ -171,7 +171,7 @@ def _is_matching_weekday(rule: RecurrenceRule, weekday: Weekday, day: date) -> b
 
 
 def _count_month_days(day: date) -> int:
-    """Return how many days the month has."""
+    """Return the number of days in the month of a date."""
     if day.month == 2:
         leap = day.year % 4 == 0 and (day.year % 100 != 0 or day.year % 400 == 0)
         return 29 if leap else 28

@@ -1,7 +1,7 @@
-"""The nouns of the calendar: how a window recurs, whatever language it was written in.
+"""The data types of a recurrence, independent of its format.
 
-Azure's words, iCalendar rules and cron all become the same few kinds, so that there is one engine (expansion.py),
-one canonical text (``str``) and one Prefect schedule (prefect_schedule.py).
+Azure's format, iCalendar rules and cron all become these types. So there is one computation (expansion.py), one
+canonical text (``str``) and one Prefect schedule (prefect_schedule.py).
 ``parse_recurrence(str(recurrence)) == recurrence``.
 """
 
@@ -13,14 +13,14 @@ from typing import TypeAlias
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_CODES = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 ORDINALS = {1: "First", 2: "Second", 3: "Third", 4: "Fourth", -1: "Last"}
-"""Azure's names of the weeks of a month. A fifth week is only known to iCalendar (``BYDAY=5TU``)."""
+"""Azure's names of the weeks of a month. Only iCalendar has a fifth week (``BYDAY=5TU``)."""
 
 MAX_INTERVAL = 999
 MAX_OFFSET_DAYS = 366
 
 
 class Frequency(StrEnum):
-    """What a rule's interval counts."""
+    """The unit of a rule's interval."""
 
     DAILY = "DAILY"
     WEEKLY = "WEEKLY"
@@ -30,11 +30,11 @@ class Frequency(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Weekday:
-    """A day of the week, or the n-th such day of a month (in yearly rules without months: of the year).
+    """A weekday, or the n-th such weekday of a month (in yearly rules without months: of the year).
 
     Attributes:
         day: 0 is Monday, as in ``datetime``.
-        nth: 0: every one; 1 is the first, -1 the last.
+        nth: 0 is every such day, 1 the first, -1 the last.
     """
 
     day: int
@@ -46,7 +46,7 @@ class Weekday:
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """The start is the only window."""
+    """A recurrence with one window, at the start."""
 
     def __str__(self) -> str:
         return "Once"
@@ -54,10 +54,10 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class EveryHours:
-    """Every so many elapsed hours from the start, whatever the clocks on the wall do meanwhile.
+    """A window every ``interval`` elapsed hours from the start. Clock changes have no effect.
 
     Attributes:
-        interval: hours, 1 to 999. Azure allows no fewer than 6; here that is the user's business.
+        interval: hours, 1 to 999. Azure requires 6 or more; there is no such limit here.
     """
 
     interval: int
@@ -68,25 +68,25 @@ class EveryHours:
 
 @dataclass(frozen=True, slots=True)
 class RecurrenceRule:
-    """A rule of the calendar, with the meaning that RFC 5545 gives to its parts. Empty: not restricted.
+    """A calendar rule. Its parts have the meaning of RFC 5545. An empty part does not restrict.
 
-    Without days of any kind, the start says which: its weekday in a weekly rule, its day of the month in a monthly one,
-    its date in a yearly one. The same goes for the time of day.
+    A rule without days takes them from the start: the weekday in a weekly rule, the day of the month in a monthly rule,
+    the date in a yearly rule. The same is true for the time of day.
 
     Attributes:
-        frequency: what the interval counts.
-        interval: every how many days, weeks, months or years, counted from those that the start lies in.
+        frequency: the unit of the interval.
+        interval: a window every ``interval`` days, weeks, months or years, counted from the period of the start.
         months: 1 to 12.
-        month_days: 1 to 31, and -1 (the last) to -31. A month without such a day has no window: it is never moved.
-        weekdays: a date fits when any of them fits.
-        positions: of a period's dates, only these: 1 is the first, -1 the last (BYSETPOS).
-        hours: of the day; several make several windows a day.
-        minute: of the hour.
-        week_start: the first day of a week, for intervals of weeks.
-        offset: days that every date is moved by, after all else was decided; a date may so leave its month. Intervals
-            count from the month that the start lies in, or, when it is such a date itself, from the one it belongs to.
-        count: so many windows, and no more.
-        until: the last moment at which a window may start: wall time, or in UTC when it is aware.
+        month_days: 1 to 31, and -1 (the last) to -31. A month without such a day has no window on another day.
+        weekdays: a date matches when any of these weekdays matches.
+        positions: only these dates of each period: 1 is the first, -1 the last (BYSETPOS).
+        hours: hours of the day; several hours make several windows per day.
+        minute: minute of the hour.
+        week_start: first day of a week, for intervals of weeks.
+        offset: days to add to each date at the end; the date may then be in another month. Intervals count from the
+            month of the start. If the start is a date with the offset, they count from its month without the offset.
+        count: maximum number of windows.
+        until: the last time at which a window may start: wall time when naive, UTC when aware.
     """
 
     frequency: Frequency
@@ -108,11 +108,11 @@ class RecurrenceRule:
 
 @dataclass(frozen=True, slots=True)
 class CronUnion:
-    """Cron's "or": with both a day of the month and a day of the week, a date fits when one of the two does.
+    """Cron's "or": with a day of the month and a day of the week, a date matches when one of the two matches.
 
     Attributes:
-        rules: the one for the days of the month, the one for the days of the week.
-        cron: the canonical line that it was read from.
+        rules: the rule for the days of the month and the rule for the days of the week.
+        cron: the canonical cron line.
     """
 
     rules: tuple[RecurrenceRule, RecurrenceRule] = field(compare=False)
@@ -126,7 +126,7 @@ Recurrence: TypeAlias = Once | EveryHours | RecurrenceRule | CronUnion
 
 
 def render_rrule(rule: RecurrenceRule) -> str:
-    """Return the rule as iCalendar writes it, without ``RRULE:``. An offset has no place there and is left out."""
+    """Return the rule in iCalendar format, without ``RRULE:`` and without the offset, which iCalendar does not have."""
     parts: list[tuple[str, object]] = [("FREQ", rule.frequency.value)]
     if rule.interval > 1:
         parts.append(("INTERVAL", rule.interval))
@@ -149,7 +149,7 @@ def render_rrule(rule: RecurrenceRule) -> str:
 
 
 def _render_azure(rule: RecurrenceRule) -> str:
-    """Return the rule in Azure's words, or nothing when they can't say it."""
+    """Return the rule in Azure's format, or "" when the format can't express it."""
     if rule.months or rule.positions or rule.hours or rule.minute is not None or rule.week_start:
         return ""
     if rule.count is not None or rule.until is not None:

@@ -1,4 +1,4 @@
-"""How a window recurs, read from any of the languages that people write it in."""
+"""Parses a recurrence in any of the accepted formats."""
 
 from tasks.rules.recurrence.azure import is_azure, parse_azure
 from tasks.rules.recurrence.cron import is_cron, parse_cron
@@ -21,13 +21,13 @@ _MAX_TEXT_LENGTH = 1000
 
 
 def parse_recurrence(text: str) -> Recurrence:
-    """Return what a text means: Azure's words, ``Once``, an iCalendar rule or cron. Case and outer blanks don't matter.
+    """Return the recurrence of a text: Azure's format, ``Once``, an iCalendar rule or cron.
 
-    ``str`` of the result is the canonical text: Azure's words where they can say it, else an iCalendar rule, else cron.
-    Parsed again it gives an equal object.
+    Case and outer blanks do not matter. ``str`` of the result is the canonical text: Azure's format if it can express
+    the recurrence, else an iCalendar rule, else cron. The canonical text parses to an equal object.
 
     Raises:
-        RequestError: names the wrong word; the hint says what is understood.
+        RequestError: the text is invalid. The error names the wrong word; the hint lists the accepted formats.
     """
     plain = text.strip()
     if len(plain) > _MAX_TEXT_LENGTH:

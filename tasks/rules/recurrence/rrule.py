@@ -1,7 +1,7 @@
-"""Reads iCalendar's recurrence rules (RFC 5545, section 3.3.10), as far as windows need them.
+"""Parses iCalendar recurrence rules (RFC 5545, section 3.3.10), as far as windows need them.
 
-Left out on purpose, with an error that says so: what recurs within an hour, days and weeks counted within a year, and
-combinations that the RFC forbids but libraries read each in their own way.
+Not supported, with an error that says so: recurrence within an hour, day and week numbers of a year, and combinations
+that the RFC forbids and that libraries interpret differently.
 """
 
 import re
@@ -37,13 +37,13 @@ def is_rrule(text: str) -> bool:
 
 
 def parse_rrule(text: str) -> RecurrenceRule | EveryHours:
-    """Return the meaning of a rule, with or without ``RRULE:`` before it.
+    """Return the recurrence of a rule, with or without the prefix ``RRULE:``.
 
-    ``UNTIL`` with a date alone includes that day. The start is no part of the rule; a window opens on it only when the
-    rule says so.
+    ``UNTIL`` with only a date includes that day. The start is not part of the rule; a window opens at the start only
+    when the rule includes it.
 
     Raises:
-        RequestError: names the part that is wrong or not understood.
+        RequestError: a part is invalid or not supported; the error names it.
     """
     parts = _parse_parts(text)
     if "COUNT" in parts and "UNTIL" in parts:
@@ -114,7 +114,7 @@ def _parse_rule(text: str, frequency: Frequency, parts: dict[str, str]) -> Recur
 
 
 def _require_valid_rule(text: str, rule: RecurrenceRule) -> None:
-    """Refuse what RFC 5545 forbids and libraries read each in their own way."""
+    """Refuse combinations that RFC 5545 forbids and that libraries interpret differently."""
     if rule.frequency is Frequency.WEEKLY and rule.month_days:
         remedy = "Write FREQ=MONTHLY;BYMONTHDAY=…, or FREQ=DAILY with both."
         raise build_recurrence_error(text, "BYMONTHDAY", "is not possible with FREQ=WEEKLY", remedy)

@@ -1,4 +1,4 @@
-"""What a person approved, and what of a plan that stands: the same thing is put into digests, and compared. Pure."""
+"""Compares a plan with the approved plan, and computes plan digests. Pure."""
 
 import hashlib
 import json
@@ -15,49 +15,49 @@ ApprovedUpdates = Mapping[str, Mapping[str, str]]
 
 
 UNKNOWN_STARTER = "somebody in Prefect"
-"""Who started a run from Prefect's UI or API: it knows no people."""
+"""The starter of a run from Prefect's UI or API. Prefect does not know the person."""
 DIGEST_PREFIX_LENGTH = 12
 
 
 def is_starter_known(started_by: str) -> bool:
-    """Whether it is known who started a run, so that it can be told whether somebody else approves it."""
+    """Return whether the starter of a run is known, to check that another person approves it."""
     return bool(started_by.strip()) and not started_by.startswith(UNKNOWN_STARTER)
 
 
 def build_approve_command(run_id: str, digest_shown: str) -> str:
-    """Return the command that approves a plan: the one that was shown, and no other that came in its place."""
+    """Return the command that approves exactly the displayed plan, and no later version of it."""
     return f"fleetpatch approve {run_id} --plan {digest_shown[:DIGEST_PREFIX_LENGTH]}"
 
 
 def is_approval_required(run: RunInfo) -> bool:
-    """Return whether a run has to be approved by a person, as its request says."""
+    """Return whether the request of a run requires an approval."""
     asked = run.request.get("approval")
     return isinstance(asked, Mapping) and bool(asked.get("required"))
 
 
 def collect_planned_updates(plans: Iterable[MachinePlan]) -> dict[str, dict[str, str]]:
-    """Return what plans would install, machine by machine; also of machines on which that is nothing."""
+    """Return the updates that plans would install, for each machine; also for machines without updates."""
     return {plan.machine: {update.id: update.available for update in plan.chosen} for plan in plans}
 
 
 def compute_plan_digest(approved: ApprovedUpdates) -> str:
-    """Return a digest of what is to be installed where; the order in which it is told makes no difference.
+    """Return a digest of the updates for each machine.
 
-    Machines on which nothing is installed make none either.
+    The order does not change the digest. Machines without updates do not change it either.
     """
     rows = sorted((machine, *item) for machine, items in approved.items() for item in items.items())
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: ChangePolicy, by: str) -> MachinePlan:
-    """Return a plan that installs nothing but what was approved; the very same one when it is that already.
+    """Return a plan that installs only approved updates; the same object when nothing differs.
 
     Args:
-        plan: of one machine, as it would be carried out now.
-        approved: what was approved, for all machines.
-        change: when the plan is another one than was approved: ``refuse`` installs nothing on the machine, ``trim``
-            installs what both agree on.
-        by: who approved, for reasons.
+        plan: the current plan of one machine.
+        approved: the approved updates of all machines.
+        change: what to do when the plan differs from the approved plan: ``refuse`` installs nothing on the machine,
+            ``trim`` installs the updates that are in both plans.
+        by: the person who approved, for reasons.
     """
     items = approved.get(plan.machine, {})
     now = {update.id: update.available for update in plan.chosen}

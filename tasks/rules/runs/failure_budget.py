@@ -1,4 +1,4 @@
-"""When too many failures stop a run: asked before each machine is begun, of the whole run and of its current wave."""
+"""The failure budget: how many failures stop a run. It is checked before each machine, for the run and its wave."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tasks.model import ErrorInfo, Outcome
 from tasks.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
 
 DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
-DEFAULT_UNREACHABLE_PERCENT = 50.0  # beyond that the cause is more likely here (network, login) than on the machines
+DEFAULT_UNREACHABLE_PERCENT = 50.0  # above this, the cause is probably the controller (network, login)
 
 _LOGIN_ERROR_KINDS = frozenset(
     kind.__name__ for kind in (Unreachable, ConnectionLost, AuthenticationFailed, HostKeyMismatch, HostKeyUnknown)
@@ -19,16 +19,16 @@ _READ_ONLY_STEPS = frozenset({Step.ASSESS, Step.PRECHECK})
 
 @dataclass(frozen=True, slots=True)
 class FailureBudget:
-    """How many machines may fail before no further machine is begun. None: no limit of that kind.
+    """How many machines may fail before no further machine begins. None: no limit of that kind.
 
     Attributes:
-        count: failed machines in the whole run.
-        percent: failed machines, as a share of the run's machines and as a share of each wave's machines; both are
-            rounded down. In a wave that is no canary wave one machine may fail whatever the share of the wave is.
-        unreachable_percent: machines that can't be reached, as a share of the run's machines, rounded down. They are
-            not failed machines.
-        go_on_after_failed_canary: whether failed canaries are counted as other machines are. Else one is too many,
-            whatever the other figures allow.
+        count: allowed number of failed machines in the run.
+        percent: allowed failed machines, as a share of the run's machines and of each wave's machines, rounded down.
+            In a wave that is not a canary wave, one machine may always fail.
+        unreachable_percent: allowed unreachable machines, as a share of the run's machines, rounded down. They do not
+            count as failed machines.
+        go_on_after_failed_canary: True: failed canaries count like other machines. False: one failed canary stops the
+            run, whatever the other limits are.
     """
 
     count: int | None = None
@@ -38,7 +38,7 @@ class FailureBudget:
 
 
 class OutcomeClass(Enum):
-    """What one machine means for the budget."""
+    """How one machine counts for the failure budget."""
 
     NOT_STARTED = auto()
     PATCHED = auto()
@@ -48,11 +48,11 @@ class OutcomeClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutcomeTally:
-    """What became of a number of machines so far.
+    """The outcomes of a group of machines so far.
 
     Attributes:
-        machines: how many there are, begun or not.
-        counts: how many of them are in each class.
+        machines: number of machines, begun or not.
+        counts: number of machines in each class.
     """
 
     machines: int
@@ -60,20 +60,20 @@ class OutcomeTally:
 
 
 def is_unreachable(error: ErrorInfo | None) -> bool:
-    """Return whether an error says that no login to the machine was possible."""
+    """Return whether an error means that a login to the machine was impossible."""
     return error is not None and error.kind in _LOGIN_ERROR_KINDS
 
 
 def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> OutcomeClass:
-    """Return what a machine's outcome means for the budget.
+    """Return how a machine's outcome counts for the failure budget.
 
-    A machine is unreachable when the login failed before anything was changed. A machine that is lost later, in its
-    reboot for example, has failed, and so has one whose state is Unknown. A machine that had updates to install, and
-    on which not one was attempted, was not begun.
+    A machine is unreachable when the login failed before any change. A machine that is lost later, for example in its
+    reboot, has failed. A machine in state Unknown has failed too. A machine with updates to install, none of which was
+    attempted, has not begun.
 
     Args:
-        outcome: of the machine.
-        only_downloads: whether the run downloads updates and installs none.
+        outcome: outcome of the machine.
+        only_downloads: whether the run only downloads updates.
     """
     if outcome.state is OperationState.NOT_STARTED or _has_no_attempt(outcome, only_downloads):
         return OutcomeClass.NOT_STARTED
@@ -84,7 +84,7 @@ def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> Outco
 
 
 def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
-    """Whether a machine came to its installation, and nothing happened there: no time was left, or a lock was held."""
+    """Return whether the install step attempted nothing, because no time was left or a lock was held."""
     install = outcome.install
     if install is None or outcome.state is not OperationState.COMPLETED_WITH_WARNINGS:
         return False
@@ -96,13 +96,13 @@ def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
 def check_failures(
     budget: FailureBudget, run: OutcomeTally, wave: OutcomeTally, *, number: int = 1, canary: bool = False
 ) -> str:
-    """Return that more machines failed than may fail, with the figures, or "".
+    """Return a sentence with the figures when more machines failed than allowed, or "".
 
     Args:
-        budget: what is allowed.
-        run: the whole run's machines.
-        wave: the current wave's machines.
-        number: of that wave.
+        budget: the failure budget.
+        run: tally of the run's machines.
+        wave: tally of the current wave's machines.
+        number: number of the current wave.
         canary: whether it is a canary wave.
     """
     failed, failed_here = run.counts.get(OutcomeClass.FAILED, 0), wave.counts.get(OutcomeClass.FAILED, 0)
@@ -125,7 +125,7 @@ def check_failures(
 
 
 def check_unreachable(budget: FailureBudget, run: OutcomeTally) -> str:
-    """Return that more machines of the run can't be reached than may be missing, with the figures, or ""."""
+    """Return a sentence with the figures when more machines are unreachable than allowed, or ""."""
     unreachable = run.counts.get(OutcomeClass.UNREACHABLE, 0)
     allowed = compute_share(run.machines, budget.unreachable_percent)
     if unreachable <= allowed:
@@ -135,9 +135,9 @@ def check_unreachable(budget: FailureBudget, run: OutcomeTally) -> str:
 
 
 def check_canary_wave(wave: OutcomeTally, number: int) -> str:
-    """Return why a canary wave that is over has shown nothing, or "": not one of its machines was worked on.
+    """Return why a finished canary wave proved nothing, or "": each machine was unreachable or did not begin.
 
-    A canary that is up to date was: what is pending elsewhere may be on it already.
+    A canary without pending updates counts as patched: it may have the updates of the other machines already.
     """
     worked_on = wave.counts.get(OutcomeClass.PATCHED, 0) + wave.counts.get(OutcomeClass.FAILED, 0)
     if worked_on or not wave.machines:
@@ -146,7 +146,7 @@ def check_canary_wave(wave: OutcomeTally, number: int) -> str:
 
 
 def compute_share(machines: int, percent: float) -> int:
-    """Return that share of so many machines, rounded down: 20 % of 9 is 1."""
+    """Return a share of a number of machines, rounded down: 20 % of 9 is 1."""
     return int(machines * percent / 100 + 1e-9)  # 10 * 29.999999999999996 / 100 is 3, not 2
 
 

@@ -1,6 +1,6 @@
-"""The figures that people are told of plans and of work done: each is decided here, for every place that shows it.
+"""The figures of plans and outcomes for display. Each figure has one definition here.
 
-Pure. Notifications, the approval's page, reports and the command differ in their form, never in a figure.
+Pure. Notifications, the approval page, reports and the command show the same figures in different forms.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UN
 
 @dataclass(frozen=True, slots=True)
 class PlanFigures:
-    """What plans come to.
+    """The total figures of plans.
 
     Attributes:
-        machines: those with something to install.
-        urgent: critical and security updates among the ``updates`` that are chosen.
-        cves: different CVEs that the chosen updates fix; None when no machine can tell.
-        reboots: machines that will be rebooted, and ``possible_reboots`` those of which nobody can tell beforehand.
-        slowest_plan: the plan that takes longest; None when nothing is to be installed.
+        machines: number of machines with updates to install.
+        urgent: number of critical and security updates among the chosen ``updates``.
+        cves: number of different CVEs that the chosen updates fix; None when unknown.
+        reboots: number of machines that will be rebooted; ``possible_reboots``: of those that may be rebooted.
+        slowest_plan: the plan with the longest predicted duration; None when there is nothing to install.
     """
 
     machines: int
@@ -34,7 +34,7 @@ class PlanFigures:
 
 
 def compute_plan_figures(plans: Iterable[MachinePlan]) -> PlanFigures:
-    """Return the figures of a run's plans."""
+    """Return the total figures of a run's plans."""
     found = tuple(plans)
     busy = [plan for plan in found if plan.chosen]
     chosen = [update for plan in busy for update in plan.chosen]
@@ -52,27 +52,27 @@ def compute_plan_figures(plans: Iterable[MachinePlan]) -> PlanFigures:
 
 
 def predict_reboot(plan: MachinePlan) -> YesNoUnknown:
-    """Return whether a machine will be rebooted. Where nothing is installed no update can ask for it."""
+    """Return whether a machine will be rebooted. Without updates to install, UNKNOWN becomes NO."""
     if plan.reboot_expected is YesNoUnknown.UNKNOWN and not plan.chosen:
         return YesNoUnknown.NO
     return plan.reboot_expected
 
 
 def collect_cves(updates: Sequence[Update]) -> tuple[str, ...] | None:
-    """Return the CVEs that updates fix, each once; None when none of them can tell, which is not the same as none."""
+    """Return the CVEs that updates fix, without duplicates; None when unknown for all updates."""
     if updates and all(update.cves is None for update in updates):
         return None
     return tuple(sorted({cve for update in updates for cve in update.cves or ()}))
 
 
 def compute_min_seconds(plan: MachinePlan) -> float:
-    """Return the seconds that a machine takes when a reboot that may be needed is not."""
+    """Return the predicted seconds of a machine without a reboot that is only possible."""
     without = plan.prediction.reboot if predict_reboot(plan) is YesNoUnknown.UNKNOWN else 0.0
     return plan.prediction.total_seconds - without
 
 
 def compute_work_seconds(outcome: Outcome) -> float | None:
-    """Return for how long a machine was worked on; None when it never was. Waiting for its wave is no work."""
+    """Return the total seconds of a machine's steps, without waits between them; None without steps."""
     total, until = 0.0, None
     for step in sorted(outcome.steps, key=lambda each: each.started_at):
         begins = step.started_at if until is None else max(until, step.started_at)

@@ -1,4 +1,4 @@
-"""What an owner's hook means for what it stands before or after. Pure."""
+"""The effect of a hook's result on its run, wave or machine. Pure."""
 
 import re
 import shlex
@@ -9,9 +9,9 @@ from tasks.model import Finding, HookResult
 from tasks.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 
 BEFORE_PLACES = frozenset({HookPoint.BEFORE_RUN, HookPoint.BEFORE_WAVE, HookPoint.BEFORE_MACHINE})
-"""The places at which a hook stands before something."""
+"""The points before a run, a wave or a machine."""
 MACHINE_PLACES = frozenset({HookPoint.BEFORE_MACHINE, HookPoint.AFTER_MACHINE})
-"""The places that come once for each machine."""
+"""The points that occur once for each machine."""
 
 _FUNCTION_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FINDING_LEVELS = {
@@ -22,7 +22,7 @@ _FINDING_LEVELS = {
 
 
 def to_finding(result: HookResult) -> Finding:
-    """Return what a hook's result says of its machine: good, a warning, or something that blocks."""
+    """Return the finding for a hook's result: good, warn or block."""
     hook = result.hook
     check = f"hook {hook.name}"
     if result.succeeded:
@@ -33,26 +33,26 @@ def to_finding(result: HookResult) -> Finding:
 
 
 def is_blocking_failure(result: HookResult) -> bool:
-    """Whether what comes next may not begin: a hook failed that must succeed."""
+    """Return whether the run, wave or machine may not begin: a hook that must succeed has failed."""
     return not result.succeeded and result.hook.mode is HookMode.MUST_SUCCEED
 
 
 def describe_blocking_failure(result: HookResult) -> str:
-    """Return for reports why a failed hook lets nothing more begin."""
+    """Return why a failed hook blocks, for reports."""
     return f"hook {result.hook.name} {_render_place(result.hook.place)} failed: {result.message}"
 
 
 def determine_state_with_hooks(
     state: OperationState, results: Iterable[HookResult], *, stopped: bool = False
 ) -> OperationState:
-    """Return a run's state when its hooks count too.
+    """Return a run's state, with its hooks considered.
 
-    Those of machines are in the machines' outcomes already. A hook before something that was given up because the run
-    was asked to stop spoils nothing.
+    The outcomes of machines already include the hooks of machines. After a request to stop, failed hooks of
+    ``BEFORE_PLACES`` do not count.
 
     Args:
-        state: by the outcomes of its machines.
-        results: of all hooks.
+        state: the state from the outcomes of the machines.
+        results: results of all hooks.
         stopped: whether the run was asked to stop.
     """
     if state is OperationState.IN_PROGRESS:
@@ -72,7 +72,7 @@ def determine_state_with_hooks(
 
 
 def check_hook_target(kind: HookKind, target: str, place: HookPoint) -> str:
-    """Return what is wrong with a hook as it was written, or "". It repeats nothing of a URL: passwords stand there."""
+    """Return what is wrong with a hook's target, or "". The text never contains the URL: it may have a password."""
     if "\x00" in target:
         return "its target holds NUL"
     if not target.strip():
@@ -108,6 +108,6 @@ def _check_command(target: str) -> str:
 
 
 def _render_place(place: HookPoint) -> str:
-    """Return a place in words: "before the run"."""
+    """Return a hook point in words: "before the run"."""
     when, _, what = place.value.partition("_")
     return f"{when} the {what}"

@@ -1,4 +1,4 @@
-"""How it ended: the state of one machine, and of a whole run, with the reason in words."""
+"""Decides the state of one machine and of a run, with the reason in words."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ def determine_outcome_state(
     error: ErrorInfo | None = None,
     window_exceeded_seconds: float = 0.0,
 ) -> tuple[OperationState, str]:
-    """Return the state of one machine at the end, and why it is that.
+    """Return the final state of one machine and the reason.
 
-    Failed: an error, a finding that blocks (before or after), an update that failed, or a reboot that failed.
-    CompletedWithWarnings: not everything was attempted, a reboot is still required, the window was exceeded, or a
-    finding warns. Succeeded: all the rest, also when nothing was to be done.
+    Failed: an error, a blocking finding (before or after), a failed update, or a failed reboot.
+    CompletedWithWarnings: an update was not attempted, a reboot is still required, the window was exceeded, or a
+    finding warns. Succeeded: all other cases, also when there was nothing to do.
 
     Args:
-        results: one for each update that was pending.
-        findings: of the pre-checks.
-        hooks: what the owner's hooks came to.
-        reboot: None when no reboot was decided upon.
-        validation: None when it was not reached.
-        error: what ended the work early.
-        window_exceeded_seconds: by how much the work passed the window's end.
+        results: one result for each pending update.
+        findings: findings of the pre-checks.
+        hooks: findings from the owner's hooks.
+        reboot: result of the reboot step; None when there was no decision about a reboot.
+        validation: result of the validate step; None when the step did not run.
+        error: the error that ended the work early.
+        window_exceeded_seconds: seconds by which the work exceeded the window's end.
     """
     later = validation.findings if validation else ()
     faults = _find_faults(results, findings, later, reboot, error)
@@ -50,7 +50,7 @@ def determine_outcome_state(
 
 
 def determine_run_state(outcomes: Sequence[Outcome]) -> OperationState:
-    """Return the state of a run: Failed as soon as one machine failed (Azure), or nobody knows what became of it."""
+    """Return the state of a run. It is Failed when one machine is Failed (as in Azure) or Unknown."""
     states = {outcome.state for outcome in outcomes}
     if OperationState.IN_PROGRESS in states:
         return OperationState.IN_PROGRESS
@@ -60,7 +60,7 @@ def determine_run_state(outcomes: Sequence[Outcome]) -> OperationState:
         return OperationState.NOT_STARTED
     if states == {OperationState.SUCCEEDED}:
         return OperationState.SUCCEEDED
-    return OperationState.COMPLETED_WITH_WARNINGS  # also when some machines' turn never came
+    return OperationState.COMPLETED_WITH_WARNINGS  # also when some machines did not begin
 
 
 def _find_faults(
@@ -111,7 +111,7 @@ def _find_warnings(
 
 
 def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | None) -> str:
-    """Return what was done in one sentence: "3 updates installed, 2 excluded, rebooted"."""
+    """Return the completed work as a sentence: "3 updates installed, 2 excluded, rebooted"."""
     counts = Counter(result.state for result in results)
     installed = counts[UpdateState.INSTALLED]
     waiting = counts[UpdateState.NOT_ATTEMPTED] + counts[UpdateState.PENDING]
@@ -129,7 +129,7 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
 
 
 def _join_updates_with_reasons(results: Sequence[UpdateResult]) -> str:
-    """Return the first few updates with their reasons; a reason that all share is said once."""
+    """Return the first few updates with their reasons. A common reason appears once."""
     names = [result.update.name for result in results[:_MAX_NAMES_SHOWN]]
     more = f" and {len(results) - _MAX_NAMES_SHOWN} more" if len(results) > _MAX_NAMES_SHOWN else ""
     reasons = {result.reason for result in results}

@@ -1,6 +1,6 @@
-"""Who may patch a machine in a run: its orchestration mode against who asks. Pure.
+"""Decides whether a run may patch a machine, from its owner setting (Azure: orchestration mode). Pure.
 
-Azure's modes and what they are called here (``owner`` in an inventory):
+Azure's modes, and the values of ``owner`` in an inventory:
 
 =========================  ==============================  =========================  =============================
 Azure                      ``owner``                       a configuration's run      a run of no configuration
@@ -11,8 +11,8 @@ automatic by OS            ``os``                          prerequisites not met
 manual, image default      ``manual``                      prerequisites not met      no: people do
 =========================  ==============================  =========================  =============================
 
-In Azure's own words (patch mode orchestrated, bypassPlatformSafetyChecksOnUserSchedule, schedule): Y,T,Y runs the
-schedule; Y,T,N does nothing; Y,F,Y is the error "prerequisites not met"; Y,F,N is patched by the platform; N,*,Y is the
+Azure's own rule (patch mode orchestrated, bypassPlatformSafetyChecksOnUserSchedule, schedule): Y,T,Y runs the
+schedule; Y,T,N does nothing; Y,F,Y is the error "prerequisites not met"; Y,F,N: the platform patches; N,*,Y is the
 error; N,*,N does nothing.
 """
 
@@ -25,9 +25,9 @@ def check_patch_owner(machine: Machine, configuration: str) -> str:
     """Return why a run may not patch a machine, or "" when it may.
 
     Args:
-        machine: as its inventory describes it.
-        configuration: the maintenance configuration that the run belongs to; "" for one that belongs to none: a person
-            started it, or it is fleetpatch's own.
+        machine: the machine, from the inventory.
+        configuration: name of the run's configuration; "" for a run without one: a person or fleetpatch itself
+            started it.
     """
     if machine.owner is PatchOwner.FLEETPATCH:
         return ""

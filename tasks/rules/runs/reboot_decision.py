@@ -1,4 +1,4 @@
-"""Whether a machine is rebooted now, and where it stands when it isn't."""
+"""Decides whether a machine is rebooted now, and its reboot state if it is not."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from tasks.rules.timing.time_fit import TimeFit
 from tasks.states import RebootPolicy, RebootState, YesNoUnknown
 
 REBOOT_MEASURE = "reboot_seconds"
-"""What the records call the time from a reboot's order until a login worked."""
+"""The measure in the records: seconds from the reboot command until a login succeeded."""
 _LEARNED_TIME_FACTOR = 1.5
 _MIN_REBOOT_SECONDS = 60.0
 
@@ -16,17 +16,17 @@ def compute_reboot_reserve(reserve: float, learned: float | None) -> float:
     """Return the seconds of the window that a reboot needs.
 
     Args:
-        reserve: what the request, or the machine's entry in the inventory, keeps for it: what counts while nothing was
-            learned.
-        learned: mean of past reboots of the machine, or None. Half as much again is needed, since the next one may take
-            longer; and a minute at least, where the reserve has one.
+        reserve: the reboot reserve of the request or of the machine's inventory entry. It counts while there is no
+            learned value.
+        learned: mean duration of past reboots of the machine, or None. The result is 1.5 times this value, since the
+            next reboot may take longer, but at least 60 s (or ``reserve``, if that is less).
     """
     return reserve if learned is None else max(learned * _LEARNED_TIME_FACTOR, min(reserve, _MIN_REBOOT_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)
 class RebootDecision:
-    """The decision. ``state_without_reboot`` is the machine's reboot state when it is not rebooted (now)."""
+    """The decision. ``state_without_reboot`` is the machine's reboot state if it is not rebooted now."""
 
     reboot: bool
     state_without_reboot: RebootState
@@ -44,20 +44,20 @@ def decide_reboot(
     time_fit: TimeFit,
     reboots_since_install: int | None = None,
 ) -> RebootDecision:
-    """Return whether to reboot a machine that was worked on.
+    """Return whether to reboot a machine after the installation.
 
-    Under IfRequired only a clear yes reboots: UNKNOWN leaves the machine up, and its state says so. Always reboots once
-    after the installation, whether or not anything was installed, and again only when that is asked for.
+    IfRequired reboots only after a clear yes; after UNKNOWN it does not reboot, and the reboot state is Unknown. Always
+    reboots once after the installation, even if nothing was installed, and again only when the machine needs it.
 
     Args:
         policy: the request's reboot policy.
-        need: what the machine says.
-        installed: updates that were installed in this run.
-        can_reboot: False in containers that their host must restart.
-        reboots_so_far: in this run.
-        max_reboots: allowed in one run.
+        need: the reboot need that the machine reports.
+        installed: number of updates that this run installed.
+        can_reboot: False in containers that only their host can restart.
+        reboots_so_far: number of reboots in this run.
+        max_reboots: allowed number of reboots in one run.
         time_fit: whether a reboot fits into the window.
-        reboots_since_install: of ``reboots_so_far``; None: all of them.
+        reboots_since_install: number of ``reboots_so_far`` since the installation; None: all of them.
     """
     since = reboots_so_far if reboots_since_install is None else reboots_since_install
     state = _determine_reboot_state(need, reboots_so_far)
@@ -74,7 +74,7 @@ def decide_reboot(
 
 
 def _find_obstacle(can_reboot: bool, reboots_so_far: int, max_reboots: int, time_fit: TimeFit) -> str:
-    """Return what stands in the way of a reboot that is wanted, or ""."""
+    """Return what prevents a wanted reboot, or ""."""
     if not can_reboot:
         return "it can't reboot itself: whatever hosts it must restart it"
     if reboots_so_far >= max_reboots:

@@ -1,4 +1,4 @@
-"""In what order a fleet is patched: canaries first, then waves."""
+"""Divides machines into waves: canary waves first, then the other waves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNR
 
 @dataclass(frozen=True, slots=True)
 class WavePolicy:
-    """How a fleet is cut into waves.
+    """How machines are divided into waves.
 
     Attributes:
-        canary_count: machines that go before all others; the larger of this and ``canary_percent`` counts.
-        canary_percent: of all machines; rounded up.
+        canary_count: number of canaries. The larger of this and ``canary_percent`` counts.
+        canary_percent: share of all machines that are canaries, rounded up.
         size: machines in a wave; None: ``percent`` of all machines, rounded up, at least one (Azure: 20 %).
-        at_once: machines that are worked on side by side within a wave.
-        pause_seconds: between the end of a wave and the start of the next.
-        failure_budget_count: see FailureBudget; with neither of the two given, 20 % are allowed.
+        at_once: machines of a wave that are patched in parallel.
+        pause_seconds: pause between the end of a wave and the start of the next.
+        failure_budget_count: see FailureBudget. If count and percent are both None, 20 % are allowed.
         failure_budget_percent: see FailureBudget.
         unreachable_percent: see FailureBudget.
         go_on_after_failed_canary: see FailureBudget.
-        keep_locations_apart: no wave holds machines of two locations.
+        keep_locations_apart: whether each wave has machines of one location only.
     """
 
     canary_count: int = 0
@@ -40,10 +40,10 @@ class WavePolicy:
     keep_locations_apart: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse figures that make no sense.
+        """Refuse invalid figures.
 
         Raises:
-            RequestError: naming the figure.
+            RequestError: a figure is invalid; the error names it.
         """
         budget_count, budget_percent = self.failure_budget_count or 0, self.failure_budget_percent or 0.0
         wrong = {
@@ -63,7 +63,7 @@ class WavePolicy:
 
     @property
     def budget(self) -> FailureBudget:
-        """The failures that are allowed."""
+        """Return the failure budget."""
         percent = self.failure_budget_percent
         if self.failure_budget_count is None and percent is None:
             percent = DEFAULT_FAILURE_PERCENT
@@ -73,13 +73,13 @@ class WavePolicy:
 
 
 def build_waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
-    """Return the waves, numbered from 1: every machine once, the same for the same machines in the same order.
+    """Return the waves, numbered from 1. Each machine is in one wave. The same input gives the same waves.
 
-    Canaries are taken in turn from every location. A jump host comes in a wave after all machines that are reached
-    through it, since its reboot would cut them off; the machine that fleetpatch itself runs on comes last.
+    Canaries come from each location in turn. A jump host is in a later wave than all machines that are reached through
+    it, because its reboot would interrupt their connections. The controller itself is in the last wave.
 
     Raises:
-        RequestError: two machines have one name, or machines are reached through each other in a circle.
+        RequestError: two machines have the same name, or the jump hosts form a circle.
     """
     levels = _compute_jump_depths(machines)
     size = policy.size or _compute_share(len(machines), policy.percent)
@@ -100,12 +100,12 @@ def build_waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, 
 
 
 def count_canaries(machines: int, policy: WavePolicy) -> int:
-    """Return how many of so many machines are canaries; it may be more than there are."""
+    """Return the number of canaries; it may exceed the number of machines."""
     return max(policy.canary_count, _compute_share(machines, policy.canary_percent) if policy.canary_percent else 0)
 
 
 def _compute_share(total: int, percent: float) -> int:
-    """Return that part of the whole, rounded up, at least one."""
+    """Return a share of a number of machines, rounded up, at least one."""
     return max(1, ceil(total * percent / 100 - 1e-9))  # 10 * 30.000000000000004 / 100 is 3, not 4
 
 
@@ -121,21 +121,24 @@ def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:
 
 
 def _interleave_locations(machines: Sequence[Machine]) -> list[Machine]:
-    """Return the machines with one of each location first, then a second one of each, and so on."""
+    """Return the machines in turn by location: first one of each location, then a second one of each, and so on."""
     places = _group_by_location(machines)
     longest = max((len(place) for place in places), default=0)
     return [place[turn] for turn in range(longest) for place in places if turn < len(place)]
 
 
 def _split_by_location(machines: Sequence[Machine], policy: WavePolicy) -> list[list[Machine]]:
-    """Return the groups that waves are cut from: one, or one for each location."""
+    """Return the groups to divide into waves: one group, or one for each location."""
     if not machines:
         return []
     return _group_by_location(machines) if policy.keep_locations_apart else [list(machines)]
 
 
 def _compute_jump_depths(machines: Sequence[Machine]) -> dict[str, int]:
-    """Return for each machine how many machines deep others hang on it: 0 when none is reached through it."""
+    """Return the length of the longest jump chain behind each machine; 0 when it is no jump host.
+
+    Local machines get the highest value, so that they come last.
+    """
     behind: dict[str, set[str]] = {machine.name: set() for machine in machines}
     if len(behind) != len(machines):
         raise RequestError("two machines have the same name", hint="Give each machine a name of its own.")

@@ -1,4 +1,4 @@
-"""Whether a run may begin at all in its window: freezes, windows that are over, windows that another run has. Pure."""
+"""Decides whether a run may begin in its window: freezes, missed windows, windows of another run. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from tasks.states import RebootPolicy
 
 
 class WindowStatus(StrEnum):
-    """What became of one window of a configuration."""
+    """The status of one window of a configuration."""
 
     CLAIMED = "run"  # a run has it
-    MISSED = "missed"  # it was over, or held nothing any more, when its run started
+    MISSED = "missed"  # when its run started, the window was over or the cut-off had passed
     FROZEN = "frozen"
-    CANCELLED = "cancelled"  # a person called it off
-    REPLACED = "replaced"  # what is asked was changed after the run was made; never recorded: another run may have it
+    CANCELLED = "cancelled"  # a person cancelled it
+    REPLACED = "replaced"  # the request changed after Prefect made the run; not recorded: another run may have it
 
 
 @dataclass(frozen=True, slots=True)
 class WindowClaim:
-    """One window of a configuration, and the one run that it belongs to, or why it has none.
+    """The record of one window of a configuration: the run that has it, or why no run has it.
 
     Attributes:
-        configuration: its name.
+        configuration: name of the configuration.
         starts_at: when the window opens, or would have opened.
-        run_id: of the run that has it, or that was refused.
-        reason: why it has no run; of a run: who claimed it (the id of its flow run).
-        recorded_at: when this was recorded.
+        run_id: id of the run that has the window, or that was refused.
+        reason: why no run has the window; for a claimed window: the claimant (the id of its flow run).
+        recorded_at: when this record was written.
     """
 
     configuration: str
@@ -45,7 +45,7 @@ class WindowClaim:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRefusal:
-    """Why a run may not begin; with ``WindowStatus.CLAIMED`` another one has its window."""
+    """Why a run may not begin. With ``WindowStatus.CLAIMED``, another run has its window."""
 
     status: WindowStatus
     reason: str
@@ -62,18 +62,18 @@ def check_admission(
     claim: WindowClaim | None = None,
     claimant: str = "",
 ) -> AdmissionRefusal | None:
-    """Return why a run may not begin, or None when it may. A freeze wins over everything else.
+    """Return why a run may not begin, or None when it may. A freeze has priority over all other reasons.
 
     Args:
-        window: that the run would keep to.
-        now: the present moment, aware.
-        freezes: of the run's configuration.
-        scheduled: it was to start at a moment of its own, so that being late matters (and, of a schedule's run, being
-            the second). A person who gives a window that is over is told by each machine's outcome that nothing fits.
-        policy: whether time is kept for a reboot.
-        reserve_seconds: how much.
-        claim: what the records say of this window; None before they are asked.
-        claimant: who wants it: see ``WindowClaim.reason``.
+        window: the window of the run.
+        now: the current time, aware.
+        freezes: freezes of the run's configuration.
+        scheduled: whether the run has a scheduled start. Only then a late start matters, and a second run of the same
+            window. If a person gives a window that is over, the outcome of each machine says that no time is left.
+        policy: the reboot policy; it decides whether there is a reboot reserve.
+        reserve_seconds: the reboot reserve.
+        claim: the record of this window; None when the records were not read yet.
+        claimant: the id that wants the window, see ``WindowClaim.reason``.
     """
     freeze = find_freeze(window, freezes)
     if freeze is not None:
@@ -89,13 +89,13 @@ def check_admission(
 
 
 def compute_last_start(window: Window, policy: RebootPolicy, reserve_seconds: float) -> datetime:
-    """Return the moment from which nothing is begun any more; of a window that is all reserve, its end."""
+    """Return the time from which nothing begins: the cut-off, or the end if the reserve is the whole window."""
     until = compute_cut_off(window, policy, reserve_seconds)
     return until if until > window.start else window.end
 
 
 def describe_freeze(freeze: Freeze, window: Window) -> str:
-    """Return in words which freeze takes a window away."""
+    """Return in words which freeze prevents a window."""
     why = f"{freeze.reason}, " if freeze.reason else ""
     return (
         f"frozen: {why}from {_format_date_and_time(freeze.start, window.zone)} "

@@ -1,7 +1,7 @@
-"""Windows and their cut-offs: when patching may happen. All arithmetic is done in UTC.
+"""Windows and cut-offs: when a run may change machines. All calculations use UTC.
 
-Datetimes that share a zone are subtracted and compared by the hands of the clock, which is wrong in the night that the
-clocks change. So windows and cut-offs are kept in UTC and only shown in their zone.
+Python subtracts and compares datetimes of the same zone by wall time. That is wrong in nights with a clock change. So
+windows and cut-offs are in UTC, and only the display uses their zone.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -18,24 +18,24 @@ from tasks.rules.calendar.time_format import (
 from tasks.states import RebootPolicy
 
 _MAX_WINDOW_MINUTES = 31 * 24 * 60
-_EARLIEST_START = datetime(1970, 1, 2, tzinfo=UTC)  # every zone can show it, and so can every machine's clock
+_EARLIEST_START = datetime(1970, 1, 2, tzinfo=UTC)  # valid in every time zone and for the clock of every machine
 _MAX_TIME_AHEAD = timedelta(days=366)
-"""A run waits for its window: one that opens later than this is a year that was mistyped."""
+"""A run waits for its window. A window that opens later than this has a typing error in its year."""
 
 
 def build_window(start: datetime | None, minutes: float, zone: str, now: datetime) -> Window:
-    """Return the window that opens at ``start`` and lasts so many minutes of real time.
+    """Return the window that opens at ``start`` and lasts ``minutes`` of elapsed time.
 
     Args:
-        start: when it opens. A naive one is read in ``zone``; a time that happens twice is the first of the two.
-            None means now.
-        minutes: how long it lasts; more than 0, at most 31 days.
-        zone: IANA name of the zone that the window is read and shown in.
-        now: the present moment, aware.
+        start: when the window opens. A naive time is in ``zone``; if it occurs twice, the first one counts. None means
+            now.
+        minutes: length of the window; more than 0, at most 31 days.
+        zone: IANA name of the zone for naive times and display.
+        now: the current time, aware.
 
     Raises:
-        RequestError: the zone is unknown, the length makes no sense, the clocks jump over the start, or it lies in a
-            year that can't be meant.
+        RequestError: the zone is unknown, the length is invalid, the start does not exist because of a clock change, or
+            its year is out of range.
     """
     get_time_zone(zone)
     if not 0 < minutes <= _MAX_WINDOW_MINUTES:
@@ -55,14 +55,14 @@ def build_window(start: datetime | None, minutes: float, zone: str, now: datetim
 
 
 def compute_window_seconds(window: Window) -> float:
-    """Return how long a window is, in seconds of real time."""
+    """Return the length of a window in seconds of elapsed time."""
     return (window.end.astimezone(UTC) - window.start.astimezone(UTC)).total_seconds()
 
 
 def compute_cut_off(window: Window, policy: RebootPolicy, reserve_seconds: float) -> datetime:
-    """Return the moment (in UTC) by which installing must be over: the end, less what is kept for a reboot.
+    """Return the cut-off in UTC: the end of the window minus the reboot reserve.
 
-    Nothing is kept when the machine is never rebooted. Never before the window's start.
+    With the policy Never there is no reserve. The cut-off is never before the window's start.
     """
     if policy is RebootPolicy.NEVER:
         return window.end
@@ -70,7 +70,7 @@ def compute_cut_off(window: Window, policy: RebootPolicy, reserve_seconds: float
 
 
 def describe_cut_off(window: Window, policy: RebootPolicy, reserve_seconds: float) -> str:
-    """Return in words how ``compute_cut_off`` came about: "window ends 03:00 CET, 15 min kept for a reboot"."""
+    """Return the source of the cut-off in words: "window ends 03:00 CET, 15 min kept for a reboot"."""
     length = compute_window_seconds(window)
     if policy is not RebootPolicy.NEVER and reserve_seconds >= length:
         reserve = format_duration(reserve_seconds)
@@ -82,7 +82,7 @@ def describe_cut_off(window: Window, policy: RebootPolicy, reserve_seconds: floa
 
 
 def compute_overrun_seconds(window: Window, ended_at: datetime) -> float:
-    """Return by how many seconds ``ended_at`` passed the window's end; 0 when it did not."""
+    """Return by how many seconds ``ended_at`` exceeds the window's end; 0 when it does not."""
     return max(0.0, (ended_at.astimezone(UTC) - window.end.astimezone(UTC)).total_seconds())
 
 
@@ -91,7 +91,7 @@ def describe_window(window: Window) -> str:
     here = get_time_zone(window.zone)
     start, end = window.start.astimezone(here), window.end.astimezone(here)
     length = compute_window_seconds(window)
-    # Between two dates, or across a change of the clocks, each end needs all its parts to be understood.
+    # With two dates or a clock change, each end needs its own date or zone abbreviation.
     same_offset = start.utcoffset() == end.utcoffset()
     first = (
         format_time_of_day(start) if same_offset else f"{format_time_of_day(start)} {format_zone_abbreviation(start)}"

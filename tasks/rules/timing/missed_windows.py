@@ -1,4 +1,4 @@
-"""Windows that no run had: what became of the runs that Prefect should have started for them. Pure."""
+"""Finds windows that no run used, and why Prefect started no run for them. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.rules.timing.maintenance_window import describe_window
 
 MISSED_WINDOW_GRACE_PERIOD = timedelta(minutes=5)
-"""A run that comes at its window's last moment is given so long to say so itself."""
+"""A run that starts at the last possible time has this long to record the missed window itself."""
 
 
 class FlowRunState(StrEnum):
-    """How far Prefect came with a run."""
+    """The state of a flow run in Prefect."""
 
-    WAITING = "waiting"  # scheduled, and not started
-    PENDING = "pending"  # handed to a worker, and not started
-    STARTED = "begun"  # it runs, or came to its end
+    WAITING = "waiting"  # scheduled, not started
+    PENDING = "pending"  # given to a worker, not started
+    STARTED = "begun"  # it runs, or has ended
     CANCELLED = "cancelled"  # before it began
     CANCELLED_BY_LIMIT = "limited"  # cancelled by the limit of its deployment, before it began
-    FAILED = "failed"  # it failed or crashed, whether or not it had begun
+    FAILED = "failed"  # it failed or crashed, before or after its begin
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
-    """A run that Prefect made for a window.
+    """A flow run that Prefect made for a window.
 
     Attributes:
-        id: Prefect's.
-        name: Prefect's.
-        message: what Prefect says of its state.
+        id: id of the flow run.
+        name: name of the flow run.
+        message: Prefect's message for its state.
     """
 
     id: str
@@ -42,7 +42,7 @@ class ScheduledRun:
 
 @dataclass(frozen=True, slots=True)
 class MissedWindow:
-    """Why no run had a window, in words, and Prefect's id of the run that should have had it ("": there is none)."""
+    """Why no run used a window, and the id of the flow run that should have used it ("" when there is none)."""
 
     reason: str
     flow_run_id: str
@@ -57,15 +57,15 @@ def find_missed_window(
     *,
     is_recorded: bool = True,
 ) -> MissedWindow | None:
-    """Return why no run had a window; None when one had it, or still may.
+    """Return why no run used a window; None when a run used it, or still can.
 
     Args:
-        window: that a run should have had.
-        last_start: from which nothing is begun in it any more.
-        now: the present moment, aware.
-        runs: what Prefect made for it.
-        claim: what the records say of it.
-        is_recorded: whether the records have the run that ``claim`` names.
+        window: the window.
+        last_start: the time from which nothing begins in the window.
+        now: the current time, aware.
+        runs: the flow runs that Prefect made for the window.
+        claim: the record of the window, or None.
+        is_recorded: whether the records have the run of ``claim``.
     """
     if claim is not None and (claim.status is not WindowStatus.CLAIMED or is_recorded):
         return None

@@ -1,4 +1,4 @@
-"""Whether something fits into the time that is left, with the arithmetic as a sentence. Pure."""
+"""Checks whether work fits into the remaining time, and explains the calculation. Pure."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from tasks.rules.calendar.time_format import format_duration, format_time_with_z
 
 @dataclass(frozen=True, slots=True)
 class TimeFit:
-    """Whether something fits into the time that is left, and the sum that shows it."""
+    """Whether work fits into the remaining time, with the calculation as a sentence."""
 
     fits: bool
     explanation: str
@@ -17,15 +17,15 @@ class TimeFit:
 def check_time_fit(
     now: datetime, needed_seconds: float, until: datetime, what: str, until_reason: str, *, zone: str = ""
 ) -> TimeFit:
-    """Return whether ``needed_seconds`` fit between ``now`` and ``until``, with the arithmetic as a sentence.
+    """Return whether ``needed_seconds`` fit between ``now`` and ``until``, with the calculation as a sentence.
 
     Args:
-        now: when it would begin.
-        needed_seconds: how long it is expected to take.
-        until: when it must be over.
-        what: what needs the time, as a noun: "install of 3 updates".
-        until_reason: where ``until`` comes from (see ``describe_cut_off``); may be empty.
-        zone: IANA name that times are shown in; ``until``'s own when empty.
+        now: when the work would begin.
+        needed_seconds: predicted duration of the work.
+        until: when the work must end.
+        what: the work, as a noun: "install of 3 updates".
+        until_reason: source of ``until`` (see ``describe_cut_off``); may be empty.
+        zone: IANA name of the zone for display; the zone of ``until`` when empty.
     """
     left = (until.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
     moment = format_time_with_zone(until, zone)

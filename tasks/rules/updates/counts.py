@@ -1,4 +1,4 @@
-"""How many updates of a machine are in which state, for lists that show no single update. Pure."""
+"""Counts the updates of a machine by state, for lists without single updates. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,12 +10,12 @@ from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Class
 
 @dataclass(frozen=True, slots=True)
 class UpdateCounts:
-    """Numbers of updates.
+    """The numbers of updates of a machine.
 
     Attributes:
-        states: how many are in each state.
-        urgent: critical and security updates that are not installed.
-        unclassified: updates that are not installed and have no classification.
+        states: number of updates in each state.
+        urgent: number of critical and security updates that are not installed.
+        unclassified: number of updates without a classification that are not installed.
     """
 
     states: Mapping[UpdateState, int] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class UpdateCounts:
 
     @property
     def total(self) -> int:
-        """Number of all updates."""
+        """Return the number of all updates."""
         return sum(self.states.values())
 
     def count_in(self, *states: UpdateState) -> int:
@@ -33,12 +33,12 @@ class UpdateCounts:
 
 
 def count_results(results: Iterable[UpdateResult]) -> UpdateCounts:
-    """Return the numbers of a machine's results."""
+    """Return the counts of a machine's update results."""
     return _build_counts((result.update, result.state) for result in results)
 
 
 def count_pending(assessment: Assessment) -> UpdateCounts:
-    """Return the numbers of what an assessment found."""
+    """Return the counts of the pending updates of an assessment."""
     updates = assessment.packages.updates if assessment.packages else ()
     return _build_counts((update, UpdateState.PENDING) for update in updates)
 

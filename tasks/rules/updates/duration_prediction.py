@@ -1,4 +1,4 @@
-"""How fast a machine works, and how long its updates and its reboot will take. Pure."""
+"""Predicts how long the updates and the reboot of a machine take. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +8,16 @@ from tasks.model import DurationPrediction, RebootNeed, Update
 from tasks.rules.updates.installation_order import is_boot_component
 from tasks.states import RebootPolicy, YesNoUnknown
 
-_DEFAULT_UPDATE_BYTES = 2 * 1024**2  # bytes; the mean of an update on a Debian or Fedora server
+_DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a Debian or Fedora server
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How fast a machine works. Seconds, and bytes a second.
+    """The speed of a machine, in seconds and in bytes per second.
 
     Attributes:
-        transaction_seconds: what a transaction costs before its first update.
-        basis: where the figures come from, in words.
+        transaction_seconds: fixed duration of a transaction, without its updates.
+        basis: source of the figures, in words.
     """
 
     transaction_seconds: float
@@ -29,20 +29,20 @@ class Rates:
 
     @classmethod
     def build_default(cls, manager: str) -> "Rates":
-        """Return cautious figures for a package manager by name; the slowest known ones for a name that is unknown.
+        """Return the default rates of a package manager; the slowest rates for an unknown name.
 
-        Azure's agent reckons 90 s an update (240 s for zypper), measured installing one by one; in a batch it is far
-        less. Its 5 minutes for a machine to come back are kept.
+        Azure's agent assumes 90 s per update (240 s for zypper), because it installs updates one by one; in a batch the
+        time is much shorter. Its 5 minutes for a reboot are used here too.
         """
         return _DEFAULT_RATES.get(manager, _CAUTIOUS_RATES)
 
     @classmethod
     def build_learned(cls, manager: str, lookup: Callable[[str], float | None]) -> "Rates":
-        """Return the defaults, bettered by what the records learned about this machine.
+        """Return the default rates, replaced by learned values of this machine where they exist.
 
         Args:
             manager: name of the package manager.
-            lookup: measure (see ``Records.build_learned``) -> mean of past runs, or None.
+            lookup: measure (see ``Records.read_measure``) -> mean of past runs, or None.
         """
         rates = cls.build_default(manager)
         found = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
@@ -61,7 +61,7 @@ class Rates:
         )
 
     def predict_install_seconds(self, count: int) -> float:
-        """Return the seconds that one transaction of so many updates is predicted to take."""
+        """Return the predicted seconds of one transaction with ``count`` updates."""
         return self.transaction_seconds + count * self.install_seconds_per_update if count else 0.0
 
 
@@ -77,7 +77,7 @@ _DEFAULT_RATES = {
 
 
 def predict_reboot_need(updates: Sequence[Update], need: RebootNeed) -> YesNoUnknown:
-    """Return whether a machine will ask for a reboot once these are installed, as far as can be told beforehand."""
+    """Return whether a machine will need a reboot after these updates; UNKNOWN when it can't be predicted."""
     if need.answer is YesNoUnknown.YES or any(
         update.requires_reboot or is_boot_component(update) for update in updates
     ):
@@ -94,14 +94,14 @@ def predict_durations(
     policy: RebootPolicy,
     download_bytes: int | None = None,
 ) -> DurationPrediction:
-    """Return the seconds that patching one machine is expected to take, phase by phase.
+    """Return the predicted seconds for each phase of patching one machine.
 
     Args:
-        updates: what is chosen.
-        rates: how fast the machine works.
-        reboot: whether it is expected to ask for a reboot; UNKNOWN counts as yes when something is installed.
+        updates: the chosen updates.
+        rates: the speed of the machine.
+        reboot: whether the machine will need a reboot; with updates, UNKNOWN counts as yes.
         policy: the request's reboot policy.
-        download_bytes: still to be fetched; None: the updates' own sizes are added up.
+        download_bytes: bytes that are not downloaded yet; None: the sum of the sizes of the updates.
     """
     to_fetch = estimate_download_bytes(updates) if download_bytes is None else download_bytes
     asked = reboot is YesNoUnknown.YES or (reboot is YesNoUnknown.UNKNOWN and bool(updates))
@@ -116,7 +116,7 @@ def predict_durations(
 
 
 def estimate_download_bytes(updates: Sequence[Update]) -> float:
-    """Return the bytes to fetch; an unknown size counts as the mean of the known ones."""
+    """Return the bytes to download. An unknown size counts as the mean of the known sizes."""
     known = [update.size_bytes for update in updates if update.size_bytes is not None]
     mean = sum(known) / len(known) if known else _DEFAULT_UPDATE_BYTES
     return sum(known) + mean * (len(updates) - len(known))

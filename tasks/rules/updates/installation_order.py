@@ -1,4 +1,4 @@
-"""In which order updates are installed: what is urgent, what goes last, and what must stay together. Pure."""
+"""The order of installation: urgent updates, last updates, and groups that stay together. Pure."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -8,7 +8,7 @@ from tasks.model import Update
 from tasks.states import URGENT_CLASSIFICATIONS, Classification
 
 _BOOT_PACKAGE_MASKS = (
-    # Names of what is put into the boot file system, on any distribution that we know.
+    # Packages that change the boot file system, on all supported distributions.
     "kernel", "kernel-*", "linux-image-*", "linux-generic*", "linux-virtual*", "linux-server*", "linux-cloud-*",
     "linux-aws*", "linux-azure*", "linux-gcp*", "linux-lowlatency*", "initramfs-tools*", "dracut*", "grub*", "shim*",
     "systemd-boot*", "*-microcode", "microcode_ctl", "ucode-*", "linux-firmware*", "firmware-*",
@@ -17,11 +17,11 @@ _NON_BOOT_PACKAGE_MASKS = ("kernel-headers*", "kernel-devel*", "kernel-doc*", "k
 
 
 def is_boot_component(update: Update) -> bool:
-    """Return whether an update replaces a kernel, a boot loader or what they load."""
+    """Return whether an update replaces a kernel, a boot loader, firmware or an initramfs tool."""
     return _is_boot_package_name(update.name)
 
 
-@lru_cache(maxsize=8192)  # the machines of a fleet lack the same updates
+@lru_cache(maxsize=8192)  # many machines have the same pending updates
 def _is_boot_package_name(name: str) -> bool:
     if any(fnmatchcase(name, mask) for mask in _NON_BOOT_PACKAGE_MASKS):
         return False
@@ -29,19 +29,19 @@ def _is_boot_package_name(name: str) -> bool:
 
 
 def must_install_last(update: Update) -> bool:
-    """Return whether an update is better installed after the others: it replaces what boots, or asks for a reboot."""
+    """Return whether an update is installed after the others: a boot component, or an update that needs a reboot."""
     return update.requires_reboot is True or is_boot_component(update)
 
 
 def rank_urgency(update: Update) -> int:
-    """Return 0 for critical, 1 for security, 2 for all others: the order in which time is given out."""
+    """Return the rank of an update: 0 for critical, 1 for security, 2 for others. Lower ranks get time first."""
     if update.classification is Classification.CRITICAL:
         return 0
     return 1 if update.classification in URGENT_CLASSIFICATIONS else 2
 
 
 def group_updates(updates: Iterable[Update]) -> list[list[Update]]:
-    """Return updates as what can't be parted: each group whole, each update without a group alone. Order is kept."""
+    """Return the inseparable units: each group as one list, each update without a group alone. Keep the order."""
     units: dict[str, list[Update]] = {}
     for update in updates:
         key = f"group {update.group}" if update.group else f"alone {update.id}"

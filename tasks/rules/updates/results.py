@@ -1,4 +1,4 @@
-"""What became of each update: the package database says, whatever exit codes did."""
+"""Determines the result of each update. The package database decides, not the exit code. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Upda
 from tasks.states import Classification, UpdateState
 
 _WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
-"""How a job says that an update waits for another one (see PackageManager)."""
+"""The text of a job for an update that waits for another update (see PackageManager)."""
 _JOB_ENDED_REASON = "the job ended before its turn came"
 _INSTALLED_BY_OTHERS_REASON = "somebody else installed it"
 
@@ -23,15 +23,15 @@ def build_update_results(
 ) -> tuple[UpdateResult, ...]:
     """Return one result for each chosen update, in their order.
 
-    Versions are only compared for being the same: which of two is newer is the package manager's knowledge.
+    Versions are only compared for equality: only the package manager knows which version is newer.
 
     Args:
-        chosen: what was to be installed.
-        before: the state that it was chosen from.
-        versions_now: update id -> version, of what is whole and configured now.
-        transactions: those that the job told of.
-        not_attempted: update id -> why its transaction was not begun.
-        changed_by: who else was changing packages as ``versions_now`` was read; "" for nobody.
+        chosen: the updates to install.
+        before: the package state from which they were chosen.
+        versions_now: update id -> version of each package that is complete and configured now.
+        transactions: the transactions that the job reported.
+        not_attempted: update id -> why its transaction did not begin.
+        changed_by: another process that changed packages while ``versions_now`` was read; "" for none.
     """
     had = {update.id: update.installed for update in before.updates}
     ran = {
@@ -56,7 +56,7 @@ def build_update_results(
 
 
 def to_update(package: UnfinishedPackage) -> Update:
-    """Return a half installed package as what a result is about: the version that it was brought to."""
+    """Return the Update object for the result of a half installed package; its version is the installed one."""
     name, version = package.name, package.version
     return Update(package.id, name, package.arch, version, version, Classification.UNCLASSIFIED)
 
@@ -67,13 +67,13 @@ def add_repair_results(
     versions_now: Mapping[str, str],
     unknown_reason: str = "",
 ) -> tuple[UpdateResult, ...]:
-    """Return the results of updates, and one for each repaired package that no update is about.
+    """Return the results of updates, and a result for each repaired package without an update.
 
     Args:
-        packages: that were half installed before a repair, which helped.
-        results: of updates.
-        versions_now: id -> version, of what is whole and configured now.
-        unknown_reason: why that says nothing of what is missing from it; "" when it does.
+        packages: packages that were half installed before a successful repair.
+        results: results of updates.
+        versions_now: id -> version of each package that is complete and configured now.
+        unknown_reason: why a package that is missing in ``versions_now`` is unknown; "" when it is really missing.
     """
     ids = {package.id: package for package in packages}
     results_with_repairs = [
@@ -110,7 +110,7 @@ def _describe_repair(package: UnfinishedPackage) -> str:
 def mark_installed_dependencies(
     skipped: Sequence[UpdateResult], versions_now: Mapping[str, str]
 ) -> tuple[UpdateResult, ...]:
-    """Return the skipped updates with those that changed all the same, as dependencies, told as Installed."""
+    """Return the skipped updates. Those that changed as dependencies have the state Installed."""
     return tuple(_mark_if_changed(result, versions_now.get(result.update.id)) for result in skipped)
 
 
@@ -158,17 +158,17 @@ def _build_update_result(
 
 
 def _describe_irregularities(update: Update, now: str, ran: TransactionResult | None, not_begun_reason: str) -> str:
-    """Return what is unusual about an update that is installed now, or ""."""
+    """Return what is unusual about an installed update, or ""."""
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
     if ran is None:
         notes.append(not_begun_reason)
-    elif ran.exit_code not in (0, None) and _find_messages_about(update, ran):  # it may only say "reboot me"
+    elif ran.exit_code not in (0, None) and _find_messages_about(update, ran):  # the code may only mean "reboot"
         notes.append(f"installed, and its transaction complained of it: {_describe_transaction_end(ran, update)}")
     return "; ".join(notes)
 
 
 def _find_messages_about(update: Update, ran: TransactionResult) -> str:
-    """Return what a transaction's complaint says of one of its updates; "" when it is about others."""
+    """Return the parts of a transaction's error about one update; "" when it is about other updates."""
     if len(ran.updates) == 1:
         return ran.detail
     name = re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?![\w+-])")
@@ -180,7 +180,7 @@ def _find_messages_about(update: Update, ran: TransactionResult) -> str:
 
 
 def _describe_transaction_end(ran: TransactionResult, update: Update) -> str:
-    """Return how a transaction ended, in words: those about one update, where there are any."""
+    """Return in words how a transaction ended, with the error about this update if there is one."""
     detail = _find_messages_about(update, ran) or ran.detail
     if ran.exit_code is None:
         return detail or "its transaction began and its end was not seen"

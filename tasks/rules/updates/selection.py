@@ -1,4 +1,4 @@
-"""Which pending updates are wanted. Masks follow Azure's Linux agent: shell-style, an exclude wins over everything."""
+"""Selects pending updates. Masks are those of Azure's Linux agent: shell-style; an exclude always wins. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,17 +12,18 @@ SelectionResult = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]
 
 
 def select_updates(packages: PackageState, selection: Selection) -> SelectionResult:
-    """Return what is chosen, and what is skipped and why; together they are all that is pending.
+    """Return the chosen updates, and the skipped updates with reasons. Together they are all pending updates.
 
-    An exclude mask wins, then a hold of the machine's administrator. What is left is wanted when its classification
-    is asked for or an include mask names it; asking for Security asks for Security-ESM too. A wanted update is still
-    Excluded when the machine can't install it (``blocked``), when it is younger than ``published_before``, or when
-    it needs a reboot and those are not wanted. Where neither is known, it stays (see ``describe_unapplied_limits``).
+    An exclude mask has priority, then a hold of the machine's administrator. Other updates are selected by their
+    classification or by an include mask. Security includes Security-ESM. A selected update is still Excluded when the
+    machine can't install it (``blocked``), when it is newer than ``published_before``, or when it needs a reboot and
+    the request excludes such updates. If the date or the reboot need is unknown, the update stays chosen (see
+    ``describe_unapplied_limits``).
 
-    Who wants a security fix and nothing else of a package gets the newest version that an origin of security fixes
-    offers, unless the selection says ``newest``.
+    If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
+    unless the selection has ``newest``.
 
-    Of what is wanted, a frozen set lets only its own names and versions through.
+    With ``pinned_updates``, only their names and versions are chosen.
     """
     chosen: list[Update] = []
     skipped: dict[str, UpdateResult] = {}
@@ -44,7 +45,7 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
 
 
 def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) -> tuple[str, ...]:
-    """Return what a person should know about limits that could not be applied to chosen updates."""
+    """Return notes about limits that could not be applied to chosen updates."""
     chosen = tuple(chosen)
     notes: list[str] = []
     if selection.pinned_updates is not None:
@@ -61,13 +62,13 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
 
 
 def find_forbidden_updates(packages: PackageState, selection: Selection) -> dict[str, str]:
-    """Return the ids of pending updates that must not be installed, not even as dependencies, and why."""
+    """Return the pending updates that must not be installed, not even as dependencies: update id -> why."""
     _, skipped = select_updates(packages, selection)
     return {result.update.id: result.reason for result in skipped if result.state is UpdateState.EXCLUDED}
 
 
 def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:
-    """Return the first exclude mask that matches one of the names, or "". A version in the mask is ignored."""
+    """Return the first exclude mask that matches one of the names, or "". Ignore a version in the mask."""
     names = tuple(names)
     for mask in selection.exclude:
         wanted = _parse_mask_name(mask)
@@ -77,7 +78,7 @@ def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:
 
 
 def get_exclude_name_masks(selection: Selection) -> tuple[str, ...]:
-    """Return the exclude masks as masks of names alone, for those who compare names on the machine itself."""
+    """Return the name parts of the exclude masks, for scripts that compare names on the machine."""
     return tuple(dict.fromkeys(filter(None, map(_parse_mask_name, selection.exclude))))
 
 
@@ -86,7 +87,7 @@ def _parse_mask_name(mask: str) -> str:
 
 
 def _pin_to_security_version(update: Update, selection: Selection) -> Update:
-    """Return an update in the version that a selection of security fixes alone wants of it."""
+    """Return an update, in its security version if only security fixes are selected."""
     others_wanted = Classification.OTHER in selection.classifications
     if not update.security_version or selection.newest or others_wanted:
         return update
@@ -96,7 +97,7 @@ def _pin_to_security_version(update: Update, selection: Selection) -> Update:
 
 
 def _find_skip_result(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:
-    """Return why an update is skipped, or None when it is chosen."""
+    """Return the result of a skipped update, or None when it is chosen."""
     mask = next((mask for mask in selection.exclude if _has_matching_name(mask, update)), None)
     if mask is not None:
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
@@ -113,7 +114,7 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
 
 def _check_classification(update: Update, selection: Selection) -> str:
     wanted = selection.classifications
-    if Classification.SECURITY in wanted:  # who wants security fixes wants those of extended support too
+    if Classification.SECURITY in wanted:  # Security includes the fixes of extended support
         wanted |= {Classification.SECURITY_ESM}
     if update.classification in wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
@@ -126,7 +127,7 @@ def _check_classification(update: Update, selection: Selection) -> str:
 
 
 def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
-    """Return why a frozen set keeps an update out. Which version is newer only its package manager could tell."""
+    """Return why pinned updates exclude an update, or "". Versions are only compared for equality."""
     if frozen is None or (update.name, update.available) in frozen.updates:
         return ""
     tested = sorted(version for name, version in frozen.updates if name == update.name)
@@ -148,7 +149,7 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
 
 
 def _has_matching_name(mask: str, update: Update) -> bool:
-    """Return whether the name part of a mask matches: name, name without architecture, name:arch, or KB number."""
+    """Return whether the name part of a mask matches the name, the name without architecture, name:arch or the KB."""
     wanted = _parse_mask_name(mask)
     if not wanted:
         return False
@@ -156,7 +157,7 @@ def _has_matching_name(mask: str, update: Update) -> bool:
     for joint in (".", ":"):
         bare = bare.removesuffix(f"{joint}{update.arch}") if update.arch else bare
     names = {update.name, bare, f"{bare}:{update.arch}"}
-    if update.kb:  # such names are titles in prose: nobody remembers their capitals
+    if update.kb:  # such names are titles, so case is ignored
         number = update.kb.upper().removeprefix("KB")
         wanted, names = wanted.lower(), {name.lower() for name in names} | {number, f"kb{number}"}
     return any(fnmatchcase(name, wanted) for name in names)
@@ -168,12 +169,12 @@ def _is_included_by_mask(mask: str, update: Update) -> bool:
 
 
 def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
-    """Return the chosen updates that another chosen one includes, with the one that does.
+    """Return the chosen updates that another chosen update replaces: id of the old update -> newer update.
 
-    Only what can be reached from an update that nothing replaces is dropped, so that a catalogue which says "A
-    replaces B" and "B replaces A" loses neither.
+    The search starts from updates that no other update replaces. So if a catalogue says "A replaces B" and "B replaces
+    A", both stay.
     """
-    by_name: dict[str, list[Update]] = {}  # everybody against everybody would never end for a machine that lies
+    by_name: dict[str, list[Update]] = {}  # an index: to compare all pairs would take too long for a malicious machine
     for update in chosen:
         for name in {update.id, update.kb} - {""}:
             by_name.setdefault(name, []).append(update)
@@ -196,6 +197,6 @@ def _find_replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> li
 
 
 def _join_first_names(names: list[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first five names and the number of the others."""
     shown = ", ".join(names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

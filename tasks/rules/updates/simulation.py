@@ -1,4 +1,4 @@
-"""What a simulation shows against a choice of updates: forbidden dependencies, removals and refusals. Pure."""
+"""Checks chosen updates by simulation: forbidden dependencies, removals and refusals. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ _ARCH_INDEPENDENT = frozenset({"noarch", "all"})
 
 @dataclass(frozen=True, slots=True)
 class SimulationObjections:
-    """Why a simulated set can't be installed as it is.
+    """Why a simulated set of updates can't be installed.
 
     Attributes:
-        by_update: update id -> why, for those that the simulation itself blames.
-        to_whole_set: what can't be pinned on one update, in words; empty when there is nothing.
+        by_update: update id -> reason, for updates that the simulation names as the cause.
+        to_whole_set: reasons without a single update as the cause; empty when there are none.
     """
 
     by_update: Mapping[str, str]
@@ -29,11 +29,11 @@ class SimulationObjections:
 
 @dataclass(frozen=True, slots=True)
 class FilteredSelection:
-    """A choice that the package manager would carry out as it stands.
+    """A set of updates that the package manager can install.
 
     Attributes:
-        simulation: of exactly ``chosen``; None when nothing is left.
-        simulation_count: how often the package manager was asked.
+        simulation: the simulation of exactly ``chosen``; None when ``chosen`` is empty.
+        simulation_count: number of simulations.
     """
 
     chosen: tuple[Update, ...]
@@ -51,15 +51,16 @@ def find_objections(
     allow_removals: bool,
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> SimulationObjections:
-    """Return everything that stands against installing ``chosen``, as one simulation of exactly that set shows it.
+    """Return all objections to the installation of ``chosen`` that its simulation shows.
 
     Args:
-        chosen: what was simulated.
-        simulation: what the package manager said to it.
-        packages: the state that ``chosen`` was selected from.
-        selection: what was asked for.
+        chosen: the simulated updates.
+        simulation: the simulation of exactly these updates.
+        packages: the package state from which ``chosen`` was selected.
+        selection: the selection of the request.
         allow_removals: whether packages may be removed.
-        left_out: update id -> name, of what was chosen too and can't be installed: it must not come along either.
+        left_out: update id -> name of updates that were chosen but can't be installed. They are not allowed as
+            dependencies either.
     """
     ids = {update.id for update in chosen}
     blamed: dict[str, str] = {}
@@ -90,14 +91,14 @@ def _find_needed(simulation: SimulationResult, left_out: Iterable[str]) -> list[
 def _find_forbidden_changes(
     ids: set[str], simulation: SimulationResult, packages: PackageState, selection: Selection
 ) -> Iterable[str]:
-    """Return a sentence for each change beyond the choice that an exclude or a hold forbids."""
+    """Yield a sentence for each change of a package outside ``ids`` that an exclude or a hold forbids."""
     forbidden_reasons = find_forbidden_updates(packages, selection)
     names = {update.id: update.name for update in packages.updates}
     known_archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
     for update_id in sorted(set(simulation.changes) - ids):
         if update_id in forbidden_reasons:
             yield f"it would also change {names[update_id]}: {forbidden_reasons[update_id]}"
-        elif update_id not in names:  # not pending by itself: a new package, or one that only moves along
+        elif update_id not in names:  # not a pending update: a new package, or a dependency
             why = _check_package_names(_list_possible_names(update_id, known_archs), packages, selection)
             if why:
                 yield f"it would also change {update_id}: {why}"
@@ -106,7 +107,7 @@ def _find_forbidden_changes(
 def _find_forbidden_removals(
     simulation: SimulationResult, packages: PackageState, selection: Selection
 ) -> Iterable[str]:
-    """Return a sentence for each removal that is never allowed: of what is excluded or held."""
+    """Yield a sentence for each removal of an excluded or held package. It is never allowed."""
     archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
     for name in sorted(simulation.removals):
         why = _check_package_names(_list_possible_names(name, archs), packages, selection)
@@ -122,16 +123,16 @@ def _check_package_names(names: set[str], packages: PackageState, selection: Sel
 
 
 def _list_possible_names(update_id: str, archs: Iterable[str]) -> set[str]:
-    """Return an id, and the name in it when it ends with an architecture, whatever joins the two."""
+    """Return the id, and the id without its architecture suffix (":arch" or ".arch")."""
     ends = tuple(f"{joint}{arch}" for arch in archs if arch for joint in (":", "."))
     return {update_id} | {update_id.removesuffix(end) for end in ends if update_id.endswith(end)}
 
 
 class _SimulationFilter:
-    """Finds the updates to blame by halving, with a bounded number of questions.
+    """A search by bisection for the updates that prevent an installation, with a limited number of simulations.
 
-    What one round of ``resolve_dependencies`` leaves out is an objection in the next one: updates that need it are left
-    out as well.
+    An update that one round of ``resolve_dependencies`` leaves out is an objection in the next round: updates that need
+    it are left out too.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class _SimulationFilter:
         self.skipped: list[UpdateResult] = []
 
     def resolve_dependencies(self, units: list[list[Update]]) -> tuple[list[list[Update]], SimulationResult | None]:
-        """Return the units that can go together and need nothing that was left out, with their simulation."""
+        """Return the units that can be installed together and need no left-out update, with their simulation."""
         while True:
             units, simulation = self.find_installable(units)
             left_out = {result.update.id: result.update.name for result in self.skipped}
@@ -157,7 +158,7 @@ class _SimulationFilter:
             self._left_out = left_out
 
     def find_installable(self, units: list[list[Update]]) -> tuple[list[list[Update]], SimulationResult | None]:
-        """Return the units that can go together, and the simulation of just those. The others land in ``skipped``."""
+        """Return the units that can be installed together, and their simulation. Add the others to ``skipped``."""
         while units:
             if self._remaining_simulations <= 0:
                 self._skip_units(units, _SIMULATION_LIMIT_REASON)
@@ -187,7 +188,7 @@ class _SimulationFilter:
     def _merge_installable(
         self, installable: list[list[Update]], simulation: SimulationResult | None, more: list[list[Update]]
     ) -> tuple[list[list[Update]], SimulationResult | None]:
-        """Add to a clean set as much as goes together with it; both are clean when each is alone."""
+        """Add as many units as possible to an installable set. Each of the two sets is installable alone."""
         if self._remaining_simulations <= 0:
             self._skip_units(more, _SIMULATION_LIMIT_REASON)
             return installable, simulation
@@ -211,7 +212,7 @@ class _SimulationFilter:
         return simulation, self._check(updates, simulation, self._left_out)
 
     def _skip_blamed(self, units: list[list[Update]], blamed: Mapping[str, str]) -> list[list[Update]]:
-        """Drop whole units: what belongs together is left out together."""
+        """Remove each unit with a blamed update: a unit is left out as a whole."""
         kept: list[list[Update]] = []
         for unit in units:
             reasons = {update.id: blamed[update.id] for update in unit if update.id in blamed}
@@ -237,18 +238,18 @@ def filter_by_simulation(
     allow_removals: bool,
     max_simulations: int = 40,
 ) -> FilteredSelection:
-    """Simulate, find the updates that stand in the way by halving, and leave out only those and what needs them.
+    """Simulate, find the updates that prevent the installation, and leave out only these and updates that need them.
 
     Args:
-        chosen: what was selected.
-        simulate: asks the machine's package manager what installing a set would do.
-        packages: the state that ``chosen`` was selected from.
-        selection: what was asked for.
+        chosen: the selected updates.
+        simulate: function that simulates the installation of a set on the machine.
+        packages: the package state from which ``chosen`` was selected.
+        selection: the selection of the request.
         allow_removals: whether packages may be removed.
-        max_simulations: at most so many simulations; what is not cleared by then is left out and says so.
+        max_simulations: limit of simulations. Updates that are not cleared by then are left out with a reason.
 
     Returns:
-        The choice that may go, what was left out and why, and the simulation of exactly that choice.
+        The installable updates, the skipped updates with reasons, and the simulation of the installable updates.
     """
     simulation_filter = _SimulationFilter(
         simulate,

@@ -1,6 +1,6 @@
-"""Splits updates into transactions that fit into the time before the cut-off. Pure.
+"""Divides updates into transactions that fit into the time before the cut-off. Pure.
 
-Transactions get smaller as the cut-off comes near.
+Transactions near the cut-off are smaller.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,23 @@ from tasks.rules.updates.installation_order import group_updates, must_install_l
 from tasks.states import UpdateState
 
 MAX_TRANSACTION_UPDATES = 300
-"""Updates in one transaction, as Azure's Linux agent has it. A group that is larger stays whole all the same."""
+"""Maximum updates in one transaction, as in Azure's Linux agent. A larger group is still one transaction."""
 
 
 _MAX_TRANSACTION_TIME_SHARE = 1 / 3
-"""Part of the time left that one transaction may be predicted to take: predictions are wrong by less than that."""
+"""Share of the remaining time that one transaction may take: a prediction may be wrong by a factor of 3."""
 
 
 @dataclass(frozen=True, slots=True)
 class _UpdateCosts:
-    """What updates cost together, in seconds: their download, as far as it is still to come, and their installation."""
+    """The predicted seconds of updates: the rest of their download, and their installation."""
 
     rates: Rates
     fetch_seconds: Mapping[str, float]  # by update id
 
     @classmethod
     def build(cls, updates: Sequence[Update], rates: Rates, download_seconds: float) -> "_UpdateCosts":
-        """Divide the seconds of a download among updates, by their sizes."""
+        """Divide the download seconds among updates by size."""
         usual = estimate_download_bytes(updates) / len(updates) if updates else 0.0
         sizes = {update.id: usual if update.size_bytes is None else update.size_bytes for update in updates}
         rate = download_seconds / (sum(sizes.values()) or 1)
@@ -43,7 +43,7 @@ class _UpdateCosts:
         )
 
     def describe_work(self, unit: Sequence[Update]) -> str:
-        """Return what these seconds are for, as a noun."""
+        """Return the work of a unit, as a noun."""
         with_others = f" and the {len(unit) - 1} that go with it" if len(unit) > 1 else ""
         fetched = any(self.fetch_seconds[update.id] >= 1 for update in unit)
         return f"{'download and install' if fetched else 'install'} of {unit[0].name}{with_others}"
@@ -62,27 +62,27 @@ def plan_transactions(
     cut_off_reason: str = "",
     download_seconds: float = 0.0,
 ) -> tuple[tuple[Transaction, ...], tuple[UpdateResult, ...]]:
-    """Split updates into transactions that the time can hold, and say which updates it can't.
+    """Divide updates into transactions that fit into the time, and return the updates that do not fit.
 
-    Critical and security updates go first; what replaces the kernel or asks for a reboot goes last. Groups stay
-    whole. All go in ONE transaction when that is predicted to take under a third of the time left; else each gets
-    at most a third of what is left when it is predicted to begin, so that they shrink as the end comes near. The
-    smallest ones (one update, one group) may use all that is left.
+    Critical and security updates are first. Boot components and updates that need a reboot are last. Groups stay
+    together. All updates are in ONE transaction when its prediction is under a third of the remaining time. Otherwise
+    each transaction gets at most a third of the time that remains at its predicted start, so that transactions near the
+    cut-off are smaller. The smallest transactions (one update, one group) may use all remaining time.
 
     Args:
-        updates: what is to be installed.
-        rates: how fast the machine works.
-        now: the present moment.
-        cut_off: when the last transaction must be over.
-        skew_seconds: the machine's clock minus ours; ``latest_start`` is by the machine's own clock.
-        one_by_one: each update (or group) alone: after a transaction of many failed.
+        updates: the updates to install.
+        rates: the speed of the machine.
+        now: the current time.
+        cut_off: when the last transaction must end.
+        skew_seconds: the machine's clock minus the controller's clock; ``latest_start`` is by the machine's clock.
+        one_by_one: whether each update (or group) is alone, after a transaction with many updates failed.
         first_number: number of the first transaction.
-        zone: IANA name that times in reasons are shown in; ``cut_off``'s own when empty.
-        cut_off_reason: where the cut-off comes from, in words (see ``describe_cut_off``).
-        download_seconds: what fetching all of them is predicted to take; each transaction fetches its own part first.
+        zone: IANA name of the zone for times in reasons; the zone of ``cut_off`` when empty.
+        cut_off_reason: source of the cut-off, in words (see ``describe_cut_off``).
+        download_seconds: predicted seconds to download all updates. Each transaction downloads its own part first.
 
     Returns:
-        The transactions in their order, and a NotAttempted result with the arithmetic for every other update.
+        The transactions in order, and a NotAttempted result with the calculation for every other update.
     """
     waiting = sorted(group_updates(updates), key=_rank_unit)
     costs = _UpdateCosts.build(updates, rates, download_seconds)
@@ -109,7 +109,7 @@ def _rank_unit(unit: Sequence[Update]) -> tuple[bool, int]:
 
 
 def _count_fitting_units(units: list[list[Update]], costs: _UpdateCosts, left: float, *, one_by_one: bool) -> int:
-    """Return how many units, from the first, make the next transaction; 0 when not even the first fits."""
+    """Return how many of the first units form the next transaction; 0 when the first unit does not fit."""
     together = list(units[0])
     if costs.compute_seconds(together) > left:
         return 0
