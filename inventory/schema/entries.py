@@ -17,7 +17,7 @@ from inventory.machine import (
     PrivilegeMethod,
     TransportKind,
 )
-from inventory.schema.network_targets import parse_tcp_target, parse_url
+from inventory.network_targets import parse_tcp_target, parse_url
 from inventory.schema.value_types import (
     Label,
     MachineName,

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from inventory.schema.network_targets import parse_url
+from inventory.network_targets import parse_url
 from tasks.model import Finding, HookResult
 from tasks.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 

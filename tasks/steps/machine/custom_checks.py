@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler
 
 from inventory.machine import Check, CheckKind, CheckLevel
-from inventory.schema.network_targets import parse_tcp_target
+from inventory.network_targets import parse_tcp_target
 from tasks.errors import TransportError
 from tasks.model import Finding
 from tasks.protocols.clock import Deadline

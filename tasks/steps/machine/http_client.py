@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from inventory.schema.network_targets import parse_url
+from inventory.network_targets import parse_url
 
 
 class _SameHostRedirectHandler(HTTPRedirectHandler):

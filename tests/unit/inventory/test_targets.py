@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from flows.request.policies import HooksRequest
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
-from inventory.schema.network_targets import parse_tcp_target, parse_url
+from inventory.network_targets import parse_tcp_target, parse_url
 from tasks.steps.machine.http_client import build_http_request
 
 BAD_URLS = [
