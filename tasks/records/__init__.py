@@ -1,4 +1,4 @@
-"""History and journal of runs. The public names."""
+"""History and journal of runs: the public names."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """Load what is asked for only now: it takes a second that others save."""
+        """Load a public name on first use. The load takes about one second; importers that do not need it save that."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, attribute = _HOMES[name]

@@ -1,6 +1,6 @@
-"""Plans that a person has to approve, and what was decided: in SQLite and PostgreSQL, beside the records of the runs.
+"""Stores approvals and their decisions on SQLite and PostgreSQL.
 
-On PostgreSQL times are the server's, as with leases: whoever approves may sit at another machine than the run.
+On PostgreSQL the server's clock decides, as for run leases: a person may approve on another system than the run's.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _UNFINISHED_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRE
 
 
 class ApprovalDecision(StrEnum):
-    """What became of a plan that was put up for approval."""
+    """The decision of an approval. WAITING: there is no decision yet."""
 
     WAITING = ""
     APPROVED = "approved"
@@ -31,13 +31,13 @@ class ApprovalDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A plan that was put up for approval.
+    """An approval of a run's plan.
 
     Attributes:
-        digest: of the plan that was shown (see tasks/rules/runs/approval.py).
-        expires_at: from when on nobody may approve it any more.
-        decision: what was decided; WAITING while nobody has.
-        who: whoever decided; "" when it expired.
+        digest: the digest of the plan that was shown (see tasks/rules/runs/approval.py).
+        expires_at: from this time on, the plan cannot be approved.
+        decision: the decision; WAITING if there is none yet.
+        who: the person who decided; "" if the approval expired.
     """
 
     run_id: str
@@ -51,11 +51,11 @@ class Approval:
 
 
 class SqlApprovals:
-    """Approvals in a database. For all threads of one process.
+    """Approvals in a database. All threads of one process may share an object.
 
     Args:
-        database: that of the records.
-        clock: judges times instead of the database's own clock or, on SQLite, this machine's.
+        database: the database of the records.
+        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
@@ -64,13 +64,13 @@ class SqlApprovals:
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:
-        """Put a plan up for approval for so many seconds, and return what stands.
+        """Ask for the approval of a plan, which expires after some seconds. Return the stored approval.
 
-        Asked again for the same plan, the first time stands, and so does what was decided. Another plan of the same
-        run takes the place of one that nobody has decided on.
+        A second request for the same plan changes nothing: the first expiry and the decision are kept. A new plan of
+        the same run replaces a plan that has no decision yet.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"ask for the approval of run {run_id}") as connection:
             now = self._read_time(connection)
@@ -91,13 +91,14 @@ class SqlApprovals:
     def decide(
         self, run_id: str, digest: str, decision: ApprovalDecision, who: str, remark: str = ""
     ) -> Approval | None:
-        """Decide on a plan, and return what stands now; None when it was never put up for approval.
+        """Store a decision on a plan. Return the stored approval; None if the run has no approval.
 
-        Of several who decide at once exactly one does. What was decided before, another plan than this one, and a plan
-        whose time is over stay as they are: compare what is returned with what was meant.
+        If several persons decide at the same time, exactly one decision is stored. Nothing is stored if there is a
+        decision already, if the digest is of another plan, or if the approval expired (only EXPIRED can be stored
+        then). The caller must compare the returned approval with its own decision.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"decide on run {run_id}") as connection:
             now = self._read_time(connection)
@@ -113,20 +114,20 @@ class SqlApprovals:
         return _to_approval(row) if row is not None else None
 
     def find_approval(self, run_id: str) -> Approval | None:
-        """Return what stands of a run's approval; None when it was never asked for.
+        """Return the approval of a run; None if nothing asked for one.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("look at an approval") as connection:
             row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
         return _to_approval(row) if row is not None else None
 
     def find_pending_approvals(self) -> tuple[Approval, ...]:
-        """Return what somebody may still decide on, of runs that are not over; what expires first comes first.
+        """Return the approvals of unfinished runs that wait for a decision, the one that expires first at the start.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         query = (
             select(_APPROVALS)
@@ -139,10 +140,10 @@ class SqlApprovals:
             return tuple(_to_approval(row) for row in connection.execute(query.where(in_time)).all())
 
     def read_current_time(self) -> datetime:
-        """Return the present moment by the clock that approvals are judged by.
+        """Return the current time of the clock that decides when approvals expire.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("ask for the time") as connection:
             return self._read_time(connection)
@@ -150,7 +151,7 @@ class SqlApprovals:
     def _read_time(self, connection: Connection) -> datetime:
         if self._clock is not None:
             return self._clock.now()
-        # Not now(): that one stands still while a transaction waits for another one's row.
+        # Not now(): it returns the start of the transaction, and this transaction may wait for a row lock.
         moment: datetime = connection.execute(
             select(func.clock_timestamp(type_=_APPROVALS.c.expires_at.type))
         ).scalar_one()

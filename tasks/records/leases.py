@@ -1,7 +1,7 @@
-"""The Leases protocol on SQLite and PostgreSQL, beside the records of the runs; and asking a run to stop.
+"""Implements the Leases protocol on SQLite and PostgreSQL: run leases and stop requests.
 
-On PostgreSQL times are the server's: the clocks of controllers may differ. SQLite has no clock of its own, and all its
-controllers run on one machine.
+On PostgreSQL the server's clock decides, because the clocks of controllers may differ. SQLite has no clock; all its
+controllers run on one system and use that system's clock.
 """
 
 from datetime import datetime, timedelta
@@ -24,11 +24,11 @@ _LEASES, _STOP_REQUESTS, _RUNS = schema.leases, schema.stop_requests, schema.run
 
 
 class SqlLeases:
-    """Leases in a database. For all threads of one process.
+    """Run leases in a database. All threads of one process may share an object.
 
     Args:
-        database: that of the records.
-        clock: judges times instead of the database's own clock or, on SQLite, this machine's.
+        database: the database of the records.
+        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
     """
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
@@ -37,20 +37,21 @@ class SqlLeases:
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
-        """Take a run's lease for that long: when nobody has it, its time is over, or it is the holder's already.
+        """Take the run lease for some seconds.
 
-        Of several who ask at once exactly one gets it.
+        This succeeds if the lease is free or expired, or if this holder already has it. If several holders ask at the
+        same time, exactly one gets it.
 
         Raises:
-            LeaseHeld: somebody else has it; the error says who and until when.
-            RecordsError: the database can't be asked.
+            LeaseHeld: another holder has the lease. The error names the holder and the expiry.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"take the lease of run {run_id}") as connection:
-            # Waits for what its holder is writing at this moment: see require_lease.
+            # Wait for the current write of the present holder: see require_lease.
             connection.execute(select(_LEASES.c.run_id).where(_LEASES.c.run_id == run_id).with_for_update())
             now = self._read_time(connection)
             row = _build_lease_row(holder, now + timedelta(seconds=seconds))
-            # One statement, so that the database itself lets one win: it judges the row as it is once it is locked.
+            # One statement decides: the database checks the condition on the locked row, so only one holder can win.
             free = or_(_LEASES.c.until <= now, _LEASES.c.given_back, _LEASES.c.holder_id == holder.id)
             insertion = self._insert(_LEASES).values(row | {"run_id": run_id})
             insertion = insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=free)
@@ -60,12 +61,12 @@ class SqlLeases:
         raise LeaseHeld(run_id, holder=_to_holder(held), until=held.until)
 
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
-        """Make the lease last that long from now, and hear whether somebody asked the run to stop.
+        """Extend the lease to that many seconds from now. Return whether it was kept, and any stop request.
 
-        A lease whose time is over is renewed as well, as long as nobody took it meanwhile.
+        An expired lease can be renewed if no other holder took it.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"renew the lease of run {run_id}") as connection:
             until = self._read_time(connection) + timedelta(seconds=seconds)
@@ -74,10 +75,10 @@ class SqlLeases:
             return LeaseRenewal(kept, _find_stop_request(connection, run_id))
 
     def release(self, run_id: str, holder: LeaseHolder) -> None:
-        """End the lease now. Nothing happens when it isn't the holder's (any more).
+        """End the lease now. Do nothing if this holder does not have it.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"give the lease of run {run_id} back") as connection:
             mine = (_LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back)
@@ -85,10 +86,10 @@ class SqlLeases:
             connection.execute(update(_LEASES).where(*mine).values(ended))
 
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
-        """Return the runs without an end that nobody holds, oldest first.
+        """Return the unfinished runs whose lease is not held, oldest first.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         query = (
             select(_RUNS.c.id, _RUNS.c.started_at, _LEASES)
@@ -107,21 +108,21 @@ class SqlLeases:
         )
 
     def request_stop(self, run_id: str, who: str, reason: str) -> StopRequest:
-        """Ask a run to begin nothing more; whoever carries it out hears of it when it renews its lease.
+        """Ask a run to begin nothing more. The run's process reads the request when it renews the lease.
 
-        Asked again, the first request stands.
+        The first request is kept; a second one changes nothing.
 
         Args:
-            run_id: the whole id.
-            who: a person, for records and reports.
-            reason: why, in their words.
+            run_id: the complete id.
+            who: the person who asks, for records and reports.
+            reason: the person's reason.
 
         Returns:
-            The request that stands.
+            The stored request, which is the first one.
 
         Raises:
-            RequestError: there is no such run, or it is over.
-            RecordsError: the database can't be asked.
+            RequestError: the run does not exist, or it is over.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"ask run {run_id} to stop") as connection:
             state = connection.execute(select(_RUNS.c.state).where(_RUNS.c.id == run_id)).scalar_one_or_none()
@@ -134,14 +135,14 @@ class SqlLeases:
                 self._insert(_STOP_REQUESTS).values(asked).on_conflict_do_nothing(index_elements=["run_id"])
             )
             current = _find_stop_request(connection, run_id)
-        assert current is not None  # noqa: S101 - for the type checker; it was written a moment ago
+        assert current is not None  # noqa: S101 - for the type checker; the statement above stored it
         return current
 
     def find_lease(self, run_id: str) -> LeaseStatus | None:
-        """Return a look at a run's lease; None when it was never taken and nobody asked the run to stop.
+        """Return the status of a run lease. None: no process took it, and there is no stop request.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("look at a lease") as connection:
             now = self._read_time(connection)
@@ -152,22 +153,23 @@ class SqlLeases:
         return LeaseStatus(run_id, None, is_held=False, until=None, stop=stop) if stop else None
 
     def _read_time(self, connection: Connection) -> datetime:
-        """Return the present moment by the clock that all holders share."""
+        """Return the current time of the clock that all holders share."""
         if self._clock is not None:
             return self._clock.now()
-        # Not now(): that one stands still while a transaction waits for another one's row.
+        # Not now(): it returns the start of the transaction, and this transaction may wait for a row lock.
         moment: datetime = connection.execute(select(func.clock_timestamp(type_=_LEASES.c.until.type))).scalar_one()
         return moment
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:
-    """See to it that the lease stays this holder's until the transaction ends.
+    """Require that the holder has the lease, and lock it until the transaction ends.
 
-    Renewing goes on beside it. Who takes the lease waits for it: at most for BUSY_SECONDS, after which PostgreSQL ends
-    the transaction of a process that was stopped; on SQLite one writes at a time anyway.
+    The holder can still renew the lease. Another holder that takes the lease waits for the end of the transaction, at
+    most LOCK_TIMEOUT_SECONDS: then PostgreSQL ends the transaction of a stopped process. On SQLite only one transaction
+    writes at a time.
 
     Raises:
-        RecordsError: the lease is somebody else's, or was given back.
+        RecordsError: another holder has the lease, or it was released.
     """
     mine = select(_LEASES.c.run_id).where(
         _LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back

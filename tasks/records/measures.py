@@ -1,7 +1,7 @@
-"""What a run teaches about a machine's speed. Pure.
+"""Computes how fast a machine is from the outcomes of its runs. Pure.
 
-A measure of a machine is the exponentially weighted mean over its past runs: recent ones count most, and one odd run
-doesn't overturn it.
+A measure of a machine is the exponentially weighted mean over its past runs. Recent runs have more weight, and one
+unusual run does not change the mean much.
 """
 
 import math
@@ -12,10 +12,10 @@ from tasks.rules.updates.duration_prediction import Rates
 from tasks.states import RebootState
 
 NEWEST_SAMPLE_WEIGHT = 0.3
-"""Weight of the newest sample. After five runs on new hardware, five sixths of the mean are about it."""
+"""Weight of the newest sample. After five runs on new hardware, 5/6 of the mean come from the new hardware."""
 
 MAX_SAMPLES = 25
-"""How many samples go into a mean; those before them would weigh 0.7^25, some 0.01 percent."""
+"""Maximum number of samples in a mean. Older samples would have a weight of 0.7^25, about 0.01 percent."""
 
 INSTALL_SECONDS_PER_UPDATE = "install_seconds_per_update"
 TRANSACTION_SECONDS = "transaction_seconds"
@@ -23,11 +23,11 @@ DOWNLOAD_BYTES_PER_SECOND = "download_bytes_per_second"
 REBOOT_SECONDS = "reboot_seconds"
 
 MIN_MEASURED_DOWNLOAD_BYTES = 1_000_000
-"""Of a smaller download, most of the time is not spent downloading: its rate would make a large one look hopeless."""
+"""Smaller downloads are not measured: most of their time is overhead, so their rate is too low for a large download."""
 
 
 def compute_weighted_mean(values: Sequence[float]) -> float | None:
-    """Return the exponentially weighted mean of samples, oldest first; None when there are none."""
+    """Return the exponentially weighted mean of samples (oldest first); None if there are none."""
     if not values:
         return None
     mean = values[0]
@@ -37,17 +37,17 @@ def compute_weighted_mean(values: Sequence[float]) -> float | None:
 
 
 def compute_measures(outcome: Outcome) -> dict[str, float]:
-    """Return what an outcome measured: measure -> value.
+    """Return the measures of an outcome: name -> value.
 
-    Only work that succeeded counts: how long a failure took says nothing.
+    Only successful work counts: the duration of a failure says nothing about the speed.
 
-    - ``transaction_seconds``: what a transaction costs before its first update.
-    - ``install_seconds_per_update``: what each update adds.
-    - ``download_bytes_per_second``: of what was staged, when it was enough to tell.
-    - ``reboot_seconds``: from the order until a login worked.
+    - ``transaction_seconds``: the fixed time of a transaction, before its first update.
+    - ``install_seconds_per_update``: the additional time of each update.
+    - ``download_bytes_per_second``: of staged updates, if at least MIN_MEASURED_DOWNLOAD_BYTES were downloaded.
+    - ``reboot_seconds``: from the reboot command to the first login that works.
 
-    How the time of a transaction divides between its fixed part and its updates can't be seen from outside. It is
-    divided as the package manager's defaults have it, so that the two together predict exactly what was measured.
+    The fixed time and the time of each update cannot be measured separately. Their ratio comes from the package
+    manager's default rates; their sum is exactly the measured time.
     """
     measured: dict[str, float] = {}
     timed = [
@@ -71,7 +71,7 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
 
 
 def _find_successful_transactions(outcome: Outcome) -> tuple[TransactionResult, ...]:
-    """Return the transactions that installed something; a repair has no updates of its own."""
+    """Return the successful transactions that installed updates. A repair has no updates, so it is not included."""
     done = outcome.install.transactions if outcome.install else ()
     return tuple(t for t in done if t.exit_code == 0 and t.updates)
 
@@ -80,4 +80,4 @@ def _compute_seconds(transaction: TransactionResult) -> float | None:
     if transaction.started_at is None or transaction.ended_at is None:
         return None
     seconds = (transaction.ended_at - transaction.started_at).total_seconds()
-    return seconds if seconds >= 0 else None  # the machine's clock was set back meanwhile
+    return seconds if seconds >= 0 else None  # negative: the machine's clock was set back

@@ -1,7 +1,7 @@
-"""Forgetting what is older than its owner wants to keep.
+"""Deletes history that is older than the retention.
 
-A new history keeps what only looked at machines for some months, and what was done to them for years. A history that an
-earlier version has begun keeps everything until its owner says otherwise.
+A new history keeps assessments for months and runs that changed machines for years (DEFAULT_RETENTION). A history that
+an earlier version created keeps everything until its owner sets a retention.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,45 +26,45 @@ _TABLES_BY_RUN = (
     schema.approvals,
 )
 _READ_ONLY_RUN_KINDS: Final = ("assess", "plan")
-"""Kinds of runs that change no machine."""
+"""Kinds of runs that change no machine. The retention of assessments applies to them."""
 _RUNS_KEY, _ASSESSMENTS_KEY = "runs", "assessments"
-_BATCH_SIZE = 500  # assessments in one transaction, so that a run's journal never waits for long
+_BATCH_SIZE = 500  # assessments in one transaction: a larger one would delay journal entries
 _APPLY_INTERVAL = timedelta(hours=20)
 
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """How much was forgotten."""
+    """Numbers of deleted runs and assessments."""
 
     runs: int = 0
     assessments: int = 0
 
 
 def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
-    """Delete runs that began before that moment, with all that belongs to them, and assessments made before it.
+    """Delete runs that began before a time, with all their data, and assessments made before it.
 
-    Kept, however old: each machine's newest assessment and its newest one with an answer, what was learned, and a run
-    that a process carries. A run goes whole or not at all; others write in between.
+    Some data is kept at any age: each machine's newest assessment, its newest assessment with an answer, the measures,
+    and runs whose lease is held. Each run is deleted in one transaction. Other writers can write between transactions.
 
     Args:
-        records: where.
-        before: aware.
+        records: the records to delete from.
+        before: an aware datetime.
 
     Raises:
-        RecordsError: what was not deleted by then is still there.
+        RecordsError: the deletion stopped. Rows that are not yet deleted remain.
     """
     runs = _prune_runs(records, before, None, _always_continue)
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
 
-forget = prune_history  # the name before the renaming
+forget = prune_history  # old name, kept for compatibility
 
 
 def read_retention(records: SqlRecords) -> Retention:
-    """Return how long this history is kept.
+    """Return the retention of this history.
 
     Raises:
-        RecordsError: it can't be read.
+        RecordsError: the retention cannot be read.
     """
     table = schema.retention
     with records.database.begin_read("read how long history is kept") as connection:
@@ -73,17 +73,17 @@ def read_retention(records: SqlRecords) -> Retention:
 
 
 def save_retention(records: SqlRecords, retention: Retention) -> None:
-    """Store how long this history is kept from now on. What is older goes when a run ends.
+    """Store the retention of this history. It is applied when a run ends.
 
     Raises:
-        RecordsError: it can't be stored.
+        RecordsError: the retention cannot be stored.
     """
     with records.database.begin_write("store how long history is kept") as connection:
         replace_retention_rows(connection, retention)
 
 
 def replace_retention_rows(connection: Connection, retention: Retention) -> None:
-    """Put it in the table; its last time of being applied is forgotten with what was there."""
+    """Replace the rows of the retention table. This also clears ``applied_at``."""
     table = schema.retention
     connection.execute(delete(table))
     rows = [
@@ -94,15 +94,16 @@ def replace_retention_rows(connection: Connection, retention: Retention) -> None
 
 
 def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[], bool]) -> PruneResult:
-    """Forget what this history keeps no longer, at most once a day.
+    """Delete history that is older than the retention. Do nothing if the last time was less than 20 hours ago.
 
     Args:
-        records: where.
-        now: aware.
-        may_continue: asked before each run and each portion of assessments; what is left then goes another day.
+        records: the records to delete from.
+        now: the current time, aware.
+        may_continue: called before each run and each batch of assessments. False stops the deletion; a later call
+            deletes the rest.
 
     Raises:
-        RecordsError: what was not deleted by then is still there.
+        RecordsError: the deletion stopped. Rows that are not yet deleted remain.
     """
     kept, table = read_retention(records), schema.retention
     with records.database.begin_read("read when history was last tidied") as connection:
@@ -140,7 +141,8 @@ def _prune_runs(
         if not may_continue():
             return deleted
         lease = records.leases.find_lease(run_id)
-        if lease is not None and lease.is_held:  # it was left long ago, and is settled now; or it waits for its window
+        # A process still works on it: it finalizes an old run, or the run waits for its window.
+        if lease is not None and lease.is_held:
             continue
         with records.database.begin_write("forget an old run") as connection:
             for table in _TABLES_BY_RUN:

@@ -1,10 +1,10 @@
-"""The tables. Each keeps its object as a JSON document (see codec.py) beside columns to find it by.
+"""The tables of the records. A row has its object as a JSON document (see codec.py) and columns to search by.
 
-Lists of updates stand compressed beside the documents (see compressed_documents.py).
+Lists of updates are compressed in their own column (see compressed_documents.py).
 
-Runs, assessments, outcomes and the journal don't refer to each other by foreign key: an outcome or a journal entry is
-never turned away because something else is missing. Rows that only exist to find a document by (assessment_updates,
-update_results) do, and go with it.
+Runs, assessments, outcomes and the journal have no foreign keys to each other: an outcome or a journal entry can always
+be stored, even if another row is missing. assessment_updates and update_results exist only for searches; they have
+foreign keys and are deleted with their assessment or outcome.
 
 Changing a table here takes a migration in migrations/versions/; a test compares the two.
 """
@@ -36,10 +36,10 @@ metadata = MetaData(
 )
 
 VERSION_TABLE = "fleetpatch_version"
-"""Holds the revision. Its name is how we know our own databases: others' are called alembic_version."""
+"""Holds the schema revision. The name identifies a fleetpatch database: other programs use alembic_version."""
 
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
-"""Of rows; SQLite only counts up by itself in a column of exactly this type."""
+"""Row number. SQLite numbers rows automatically only in a column of exactly the type INTEGER."""
 
 runs = Table(
     "runs",
@@ -62,7 +62,7 @@ run_plans = Table(
     Column("run_id", KeyType, primary_key=True),
     Column("document", Text, nullable=False),
 )
-"""A run's waves, hooks and notes; in those of before, its plans too."""
+"""A run's waves, hooks and notes. Rows from before schema revision 0005 also have its plans."""
 
 machine_plans = Table(
     "machine_plans",
@@ -114,7 +114,7 @@ assessment_updates = Table(
     Column("blocked", TextType, nullable=False),
     Column("published", UtcDateTime),
 )
-"""What is pending by each machine's newest assessment that has an answer; older ones keep their documents only."""
+"""Pending updates of each machine's newest assessment that has an answer. Older assessments have only documents."""
 
 outcomes = Table(
     "outcomes",
@@ -176,7 +176,7 @@ journal = Table(
     Index(None, "digest", unique=True),
     sqlite_autoincrement=True,
 )
-"""``digest`` is of the document: an entry that is sent again, because an answer was lost, is written once."""
+"""``digest`` is the digest of the document. With it, an entry that is sent again after a lost answer is stored once."""
 
 job_outputs = Table(
     "job_outputs",
@@ -198,7 +198,7 @@ measures = Table(
     Column("value", Float, nullable=False),
     Index(None, "machine", "measure", "at"),
 )
-"""What each run measured; the mean is made when it is asked for, so that saving an outcome twice counts once."""
+"""The measures of each run. The mean is computed on reading, so an outcome that is saved twice counts once."""
 
 leases = Table(
     "leases",
@@ -211,7 +211,7 @@ leases = Table(
     Column("until", UtcDateTime, nullable=False),
     Column("given_back", Boolean, nullable=False),
 )
-"""Who carries a run out, or did last. May be there before its run is, and is never turned away for that."""
+"""The present or last holder of each run lease. A lease may exist before the row of its run."""
 
 stop_requests = Table(
     "stop_requests",
@@ -234,7 +234,7 @@ approvals = Table(
     Column("remark", TextType, nullable=False),
     Column("decided_at", UtcDateTime),
 )
-"""``decision`` is "" while a person is waited for; ``digest`` is of the plan that was shown."""
+"""``decision`` is "" before the decision; ``digest`` is the digest of the plan that was shown."""
 
 occurrences = Table(
     "occurrences",
@@ -246,8 +246,7 @@ occurrences = Table(
     Column("reason", TextType, nullable=False),
     Column("at", UtcDateTime, nullable=False),
 )
-"""The one run that a window of a configuration belongs to, or why it has none: ``what`` is "run", "missed", "frozen"
-or "cancelled"."""
+"""The one run of a configuration's window, or why it has none: ``what`` is "run", "missed", "frozen" or "cancelled"."""
 
 retention = Table(
     "retention",
@@ -256,5 +255,7 @@ retention = Table(
     Column("days", Integer),
     Column("applied_at", UtcDateTime),
 )
-"""How long runs ("runs") and what only looked at machines ("assessments") are kept; without days, or without a row:
-forever."""
+"""How many days history is kept. Without days, or without a row: forever.
+
+``what`` is "assessments" (assessments, and runs that change no machine) or "runs" (all other runs).
+"""

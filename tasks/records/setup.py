@@ -1,4 +1,4 @@
-"""Opening the records: created when they aren't there, migrated when they are older, refused when they aren't ours."""
+"""Opens the records: creates a missing database, migrates an older one, refuses the database of another program."""
 
 import threading
 from enum import Enum
@@ -16,18 +16,18 @@ from tasks.records.storage.sqlite_file import back_up_sqlite_file, ensure_sqlite
 from tasks.records.storage.url import find_records_url
 from tasks.rules.retention import DEFAULT_RETENTION
 
-if TYPE_CHECKING:  # Alembic takes longer to load than records that need no migration take to read
+if TYPE_CHECKING:  # Alembic loads slowly; records that need no migration do not need it
     from alembic.config import Config
 
 _MIGRATIONS_DIRECTORY = Path(__file__).with_name("migrations")
-_MIGRATION_LOCK_ID = 0x666C6565_74706163  # "fleetpac": any number will do, as long as every fleetpatch takes the same
+_MIGRATION_LOCK_ID = 0x666C6565_74706163  # "fleetpac": an arbitrary number; every fleetpatch must use the same one
 _OWN_DATABASE_HINT = (
     "Give fleetpatch a database of its own: CREATE DATABASE fleetpatch ENCODING 'UTF8' TEMPLATE template0."
 )
 _OWN_FILE_HINT = "That file is another program's: point FLEETPATCH_RECORDS_URL at one of fleetpatch's own."
 
 _ALEMBIC_LOCK = threading.Lock()
-"""Alembic keeps the migration that runs in a global of its module."""
+"""Only one migration at a time: Alembic keeps the current migration in a module global."""
 
 
 class _SchemaStatus(Enum):
@@ -37,17 +37,17 @@ class _SchemaStatus(Enum):
 
 
 def open_records(url: str | None = None) -> SqlRecords:
-    """Open the records, ready for use.
+    """Open the records. Create or migrate the database if that is necessary.
 
-    Several processes may do so at once: one of them migrates, the others wait. An SQLite file is copied before it is
-    migrated, to ``<name>.<revision>.bak`` beside it.
+    Several processes may call this at the same time: one migrates, the others wait. Before a migration, an SQLite file
+    is copied to ``<name>.<revision>.bak`` in the same directory.
 
     Args:
-        url: ``sqlite:///path`` or ``postgresql://…``; None: FLEETPATCH_RECORDS_URL, or else ``records.db`` in the
-            user's data directory.
+        url: ``sqlite:///path`` or ``postgresql://…``. None: FLEETPATCH_RECORDS_URL, or ``records.db`` in the user's
+            data directory if that variable is not set.
 
     Raises:
-        RecordsError: it can't be reached, holds something else, or was written by a newer fleetpatch.
+        RecordsError: the database cannot be reached, belongs to another program, or was written by a newer fleetpatch.
     """
     database = Database(find_records_url(url))
     try:
@@ -74,7 +74,7 @@ def _build_alembic_config() -> "Config":
 
 
 def find_newest_revision() -> str:
-    """Return the revision that this version of fleetpatch brings a database to, as its migrations' files are named."""
+    """Return the newest schema revision of this fleetpatch. It comes from the names of the migration files."""
     return max(path.name[1:5] for path in (_MIGRATIONS_DIRECTORY / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py"))
 
 
@@ -85,10 +85,10 @@ def _read_revision(connection: Connection) -> str | None:
 
 
 def _find_schema_status(connection: Connection, database: Database) -> _SchemaStatus:
-    """Tell how a database compares with what we need.
+    """Return whether the database is empty, older or current.
 
     Raises:
-        RecordsError: it isn't ours, is newer, or can't hold Unicode.
+        RecordsError: the database belongs to another program, is newer, or does not use UTF-8.
     """
     tables = set(inspect(connection).get_table_names())
     revision = _read_revision(connection) if VERSION_TABLE in tables else None
@@ -126,25 +126,27 @@ def _require_utf8(connection: Connection, database: Database) -> None:
 
 
 def _migrate_to_newest(database: Database) -> None:
-    """Bring the tables up to date in one transaction, which is the lock as well: all of it happens, or nothing."""
+    """Migrate the tables to the newest revision in one transaction: completely or not at all.
+
+    The transaction also holds the lock against other processes.
+    """
     with database.begin_write("migrate the records") as connection:
         if not database.is_sqlite:
-            connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process' migration may take its time
+            connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process's migration may be slow
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK_ID})
-        status = _find_schema_status(connection, database)  # again: another process may have been quicker
+        status = _find_schema_status(connection, database)  # check again: another process may have migrated
         if status is _SchemaStatus.CURRENT:
             return
         if status is _SchemaStatus.OLDER and database.is_sqlite:
             back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
         run_migrations(connection)
-        if (
-            status is _SchemaStatus.EMPTY
-        ):  # a history that is already there was begun in the belief that it is kept forever
+        # Only a new history gets the default retention: the owner of an existing one expects that it is kept forever.
+        if status is _SchemaStatus.EMPTY:
             replace_retention_rows(connection, DEFAULT_RETENTION)
 
 
 def run_migrations(connection: Connection, revision: str = "head") -> None:
-    """Run the migrations up to a revision, inside the transaction that the connection is in."""
+    """Run the migrations up to a revision, in the connection's current transaction."""
     from alembic import command  # noqa: PLC0415 - see above
 
     config = _build_alembic_config()

@@ -1,4 +1,4 @@
-"""The Records protocol on SQLite and PostgreSQL. Made by tasks/records/setup.py."""
+"""Implements the Records protocol on SQLite and PostgreSQL. tasks/records/setup.py creates the objects."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,11 @@ SavedItem = RunInfo | Assessment | Outcome | JobOutput | RunReport
 
 @dataclass(frozen=True, slots=True)
 class RunPlans:
-    """What of a report no other table holds. Plans stand there in records of before only."""
+    """The parts of a report that no other table holds.
+
+    Attributes:
+        plans: only in rows of fleetpatch before schema revision 0005; newer plans are in ``machine_plans``.
+    """
 
     run_id: str
     waves: tuple[Wave, ...] = ()
@@ -42,14 +46,14 @@ _BATCH_SIZE = 100
 
 
 class SqlRecords:
-    """Records in a database. For all threads of one process.
+    """Records in a database. All threads of one process may share an object.
 
     Args:
-        database: where they are.
-        lease_holder: a run and the holder without whose lease on it nothing is written.
+        database: the database of the records.
+        lease_holder: a run id and a lease holder. If given, each write requires that this holder has the run lease.
 
     Attributes:
-        database: where they are; tasks/records/queries/history.py reads from it.
+        database: the database of the records; tasks/records/queries/history.py reads from it.
     """
 
     def __init__(self, database: Database, lease_holder: tuple[str, LeaseHolder] | None = None) -> None:
@@ -59,31 +63,31 @@ class SqlRecords:
 
     @property
     def display_name(self) -> str:
-        """The database as it may be shown: a path, or a URL without its password."""
+        """The database's name for messages: a path, or a URL without the password."""
         return self.database.display_name
 
     @property
     def leases(self) -> SqlLeases:
-        """Who carries the runs out."""
+        """The run leases in the same database."""
         return SqlLeases(self.database)
 
     def append_entry(self, entry: JournalEntry) -> None:
-        """Store a journal entry; returns once it would survive a power cut.
+        """Store a journal entry. The entry is durable (survives a power cut) when this returns.
 
-        The very same entry, its time included, is stored once: it may be sent again when an answer was lost.
+        An identical entry (same time too) is stored only once, so a caller can send it again after a lost answer.
 
         Raises:
-            RecordsError: it can't be stored; nothing may be done then.
+            RecordsError: the entry cannot be stored. Then the caller must not change the machine.
         """
         statement = statements.build_journal_insert(self.database.engine.dialect.name)
         with self._begin_write("write the journal") as connection:
             connection.execute(statement, rows.build_journal_row(entry))
 
     def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
-        """Return a run's journal (or one machine's part of it), oldest first.
+        """Return the journal of a run, or of one machine in it, oldest entry first.
 
         Raises:
-            RecordsError: it can't be read.
+            RecordsError: the journal cannot be read.
         """
         query = statements.build_journal_query(of_machine=machine is not None)
         with self.database.begin_read("read the journal") as connection:
@@ -91,14 +95,14 @@ class SqlRecords:
         return tuple(decode(JournalEntry, document) for document in documents)
 
     def save(self, item: SavedItem) -> None:
-        """Store or replace a run, an assessment, an outcome or a job's output; or a whole report.
+        """Store or replace a run, an assessment, an outcome, a job's output or a whole report.
 
-        A report brings its waves and plans along, which are kept nowhere else. It is stored in portions, the run
-        itself last: whoever sees the run in its final state sees all of it. What of it was stored from here before,
-        and is the same, is not written again.
+        Only a report contains waves and plans. A report is stored in several transactions, the run row last: a reader
+        that sees the run's final state sees the complete report. Parts that this object already stored and that did not
+        change are not written again.
 
         Raises:
-            RecordsError: it can't be stored.
+            RecordsError: the item cannot be stored.
         """
         for portion in _split_into_batches(item, self._is_changed):
             with self._begin_write(f"save {_describe_item(item)}") as connection:
@@ -110,23 +114,22 @@ class SqlRecords:
             self._save_run_and_plans(item)
 
     def _save_run_and_plans(self, report: RunReport) -> None:
-        """Store what of a report is no machine's outcome: all of it, or nothing."""
+        """Store the run, waves, hooks, notes and plans of a report in one transaction."""
         run_id, names = report.run.id, {plan.machine for plan in report.plans}
         changed = [plan for plan in report.plans if self._is_changed(_build_cache_key(plan, run_id), plan)]
-        plan_rows = [
-            rows.build_plan_row(run_id, plan) for plan in changed
-        ]  # made first: others wait for the transaction
+        # Build the rows before the transaction: other writers wait for its end.
+        plan_rows = [rows.build_plan_row(run_id, plan) for plan in changed]
         with self._begin_write(f"save {_describe_item(report)}") as connection:
             _save_part(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
             _save_plans(connection, run_id, plan_rows, names)
             _save_part(connection, report.run)
-        stored = tuple(self._saved_parts)  # in one go: other threads add to it meanwhile
+        stored = tuple(self._saved_parts)  # a copy: other threads add keys meanwhile
         for key in [key for key in stored if key[:2] == (MachinePlan, run_id) and key[2] not in names]:
             self._saved_parts.pop(key, None)
         self._cache_parts(changed, run_id)
 
     def _is_changed(self, key: _CacheKey, part: _CachedPart) -> bool:
-        """Whether this was not stored from here already, just as it is."""
+        """Return whether the part differs from what this object stored last."""
         return self._saved_parts.get(key) != part
 
     def _cache_parts(self, parts: Iterable[_SavedPart | MachinePlan], run_id: str = "") -> None:
@@ -135,10 +138,10 @@ class SqlRecords:
                 self._saved_parts[_build_cache_key(part, run_id)] = part
 
     def read_measure(self, machine: str, measure: str) -> float | None:
-        """Return the exponentially weighted mean of a measure of this machine's past runs (see measures.py).
+        """Return the exponentially weighted mean of a measure over the machine's past runs (see measures.py).
 
         Raises:
-            RecordsError: history can't be read.
+            RecordsError: the history cannot be read.
         """
         wanted = {"of_machine": machine, "of_measure": measure}
         with self.database.begin_read("read what was learned") as connection:
@@ -146,7 +149,7 @@ class SqlRecords:
         return compute_weighted_mean(newest_first[::-1])
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "SqlRecords":
-        """Return the same records, which write only as long as a run's lease is this holder's. See Records."""
+        """Return records that write only while this holder has the run lease. See the Records protocol."""
         return SqlRecords(self.database, (run_id, holder))
 
     @contextmanager
@@ -157,7 +160,7 @@ class SqlRecords:
             yield connection
 
     def close(self) -> None:
-        """Give the connections up. A later call opens them anew."""
+        """Close the connections. A later call opens new ones."""
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -184,7 +187,7 @@ def _describe_item(item: SavedItem) -> str:
 
 
 def _build_cache_key(part: _CachedPart, run_id: str = "") -> _CacheKey:
-    """Return what tells a part of a run from its others; a plan does not say of which run it is."""
+    """Return the cache key of a part. ``run_id`` is for plans, which do not contain their run id."""
     of_run = run_id if isinstance(part, MachinePlan) else part.run_id
     return type(part), of_run, part.machine, part.at if isinstance(part, Assessment) else None
 
@@ -192,11 +195,11 @@ def _build_cache_key(part: _CachedPart, run_id: str = "") -> _CacheKey:
 def _split_into_batches(
     item: SavedItem, is_changed: Callable[[_CacheKey, _CachedPart], bool]
 ) -> Iterator[Sequence[_SavedPart]]:
-    """Give what is saved in one transaction each: a large report must not keep other writers from the journal."""
+    """Yield the parts of one transaction at a time. A large report must not block other writers' journal entries."""
     if not isinstance(item, RunReport):
         yield (item,)
         return
-    # In one order, so that two writers never wait for each other in a circle.
+    # A fixed order prevents deadlocks between two writers.
     assessments = sorted(item.assessments, key=lambda each: (each.machine, each.at))
     reported: list[Assessment | Outcome] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
     parts = [each for each in reported if is_changed(_build_cache_key(each), each)]
@@ -221,7 +224,7 @@ def _save_part(connection: Connection, item: _SavedPart) -> None:
 
 
 def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowValues], names: set[str]) -> None:
-    """Store plans that are new or others than before, and drop those of machines that have none any more."""
+    """Store new and changed plans. Delete the plans of machines that have no plan now."""
     table = schema.machine_plans
     stored = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars()
     replaced, kept = {to_index_key(row["machine"]) for row in changed}, {to_index_key(name) for name in names}
@@ -272,7 +275,7 @@ def _save_measures(connection: Connection, outcome: Outcome) -> None:
 
 
 def _upsert_row(connection: Connection, table: Table, row: rows.RowValues, key: tuple[str, ...]) -> object:
-    """Insert a row, or replace the one with the same key. Returns the first column of its primary key."""
+    """Insert a row or replace the row with the same key. Return the first column of its primary key."""
     return connection.execute(statements.build_upsert(connection.dialect.name, table, key), row).scalar_one()
 
 

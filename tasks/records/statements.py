@@ -1,4 +1,7 @@
-"""The statements that a run sends for every machine, made once: SQLAlchemy takes longer to make one than to send it."""
+"""Builds the statements that a run sends for every machine, once each.
+
+They are cached because SQLAlchemy takes longer to build one than to send it.
+"""
 
 from functools import cache
 
@@ -7,14 +10,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.records import schema
 
-_AUTO_NUMBER_COLUMN = "number"  # filled by the database
+_AUTO_NUMBER_COLUMN = "number"  # the database fills it
 
 
 @cache
 def build_upsert(dialect: str, table: Table, key: tuple[str, ...]) -> TextClause:
-    """Return what inserts a row, all of its columns given, or replaces the one with the same key.
+    """Return a statement that inserts a complete row or replaces the row with the same key.
 
-    It returns the first column of the primary key.
+    The statement returns the first column of the primary key.
     """
     made = _build_insert(dialect, table)
     changes = {name: made.excluded[name] for name in _list_bound_columns(table) if name not in key}
@@ -26,7 +29,7 @@ def build_upsert(dialect: str, table: Table, key: tuple[str, ...]) -> TextClause
 
 @cache
 def build_journal_insert(dialect: str) -> TextClause:
-    """Return what inserts a journal entry, unless the very same is there."""
+    """Return a statement that inserts a journal entry, unless an identical entry exists."""
     table = schema.journal
     return _to_text_clause(
         _build_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
@@ -43,7 +46,7 @@ def _build_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Inse
 
 
 def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> TextClause:
-    """Return a statement as text: one with ON CONFLICT has no cache key, so SQLAlchemy compiles it anew each time."""
+    """Return a statement as text. SQLAlchemy cannot cache an ON CONFLICT statement; it would compile it each time."""
     dialect_class = sqlite.dialect if dialect == "sqlite" else postgresql.dialect
     sql = str(statement.compile(dialect=dialect_class(paramstyle="named")))
     return text(sql).bindparams(
@@ -53,7 +56,7 @@ def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> Tex
 
 @cache
 def build_journal_query(*, of_machine: bool) -> Select[tuple[str]]:
-    """Return what reads the journal of the run ``of_run``, or of its machine ``of_machine``, oldest first."""
+    """Return a query for the journal of run ``of_run``, or only of its machine ``of_machine``, oldest entry first."""
     table = schema.journal
     query = select(table.c.document).where(table.c.run_id == bindparam("of_run")).order_by(table.c.number)
     return query.where(table.c.machine == bindparam("of_machine")) if of_machine else query
@@ -61,7 +64,7 @@ def build_journal_query(*, of_machine: bool) -> Select[tuple[str]]:
 
 @cache
 def build_samples_query(limit: int) -> Select[tuple[float]]:
-    """Return what reads the newest samples of ``of_measure`` of ``of_machine``, newest first."""
+    """Return a query for the newest samples of ``of_measure`` of ``of_machine``, newest first."""
     table = schema.measures
     query = select(table.c.value).where(table.c.machine == bindparam("of_machine"))
     query = query.where(table.c.measure == bindparam("of_measure"))
@@ -70,7 +73,7 @@ def build_samples_query(limit: int) -> Select[tuple[float]]:
 
 @cache
 def build_newer_assessment_query() -> Select[tuple[bool]]:
-    """Return what asks whether ``of_machine`` has an assessment with an answer that was made after ``after``."""
+    """Return a query whether ``of_machine`` has an assessment with an answer that is newer than ``after``."""
     table = schema.assessments
     newer = exists().where(table.c.machine == bindparam("of_machine"), table.c.at > bindparam("after"))
     return select(newer.where(table.c.known))
@@ -78,5 +81,5 @@ def build_newer_assessment_query() -> Select[tuple[bool]]:
 
 @cache
 def build_delete(column: Column[object]) -> Delete:
-    """Return what deletes rows whose column is ``of``."""
+    """Return a statement that deletes the rows whose column is ``of``."""
     return delete(column.table).where(column == bindparam("of"))

@@ -1,4 +1,4 @@
-"""Which run each window of a configuration belongs to, or why it has none. On SQLite and PostgreSQL."""
+"""Stores which run uses each window of a configuration, or why no run does, on SQLite and PostgreSQL."""
 
 from datetime import datetime
 from typing import Any
@@ -16,10 +16,10 @@ _FINAL_STATUSES = (WindowStatus.CLAIMED.value, WindowStatus.CANCELLED.value)
 
 
 class SqlWindowClaims:
-    """Claims of windows in a database. For all threads of one process.
+    """Window claims in a database. All threads of one process may share an object.
 
     Args:
-        database: that of the records.
+        database: the database of the records.
     """
 
     def __init__(self, database: Database) -> None:
@@ -29,28 +29,28 @@ class SqlWindowClaims:
     def claim_window(
         self, configuration: str, starts_at: datetime, run_id: str, claimant: str, at: datetime
     ) -> WindowClaim:
-        """Let a window belong to a run, unless it belongs to another one or was called off.
+        """Claim a window for a run, unless another run has it or it was cancelled.
 
-        Of several who ask at once exactly one gets it. A window that was missed or frozen may be claimed all the same:
-        whoever asks has looked again.
+        If several callers ask at the same time, exactly one gets the window. A window that is recorded as missed or
+        frozen can be claimed: the caller has checked again.
 
         Args:
-            configuration: whose window it is.
-            starts_at: when it opens.
-            run_id: of the run that wants it.
-            claimant: who wants it: a flow run's id. The same one may ask again, when its process died or an answer was
-                lost, and is told the run id that it had.
-            at: the present moment.
+            configuration: the configuration of the window.
+            starts_at: when the window opens.
+            run_id: the run that wants the window.
+            claimant: the id of the flow run that asks. The same flow run may ask again after its process died or an
+                answer was lost; then it gets its earlier run id.
+            at: the current time.
 
         Returns:
-            What stands now: the caller's own claim when it got the window.
+            The stored claim. It is the caller's own claim if the caller got the window.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         mine = WindowClaim(configuration, starts_at, WindowStatus.CLAIMED, run_id, claimant, at)
         with self._database.begin_write(f"claim a window of {configuration}") as connection:
-            # One statement, so that the database itself lets one win.
+            # One statement decides, so only one caller can win.
             row = _build_row(mine)
             insertion = self._insert(_OCCURRENCES).values(row)
             free = ~_OCCURRENCES.c.what.in_(_FINAL_STATUSES)
@@ -62,17 +62,17 @@ class SqlWindowClaims:
         return _to_window_claim(found)
 
     def record_window_without_run(self, claim: WindowClaim, *, instead_of: WindowClaim | None = None) -> WindowClaim:
-        """Record why a window has no run. One that a run has keeps it, and the first word that was said stands.
+        """Record why a window has no run. An existing claim or reason is not changed.
 
         Args:
-            claim: what is recorded.
-            instead_of: a claim that came to nothing: it gives way, unless something else stands there by now.
+            claim: the claim to store.
+            instead_of: a stored claim whose run was never recorded. It is replaced if it has not changed meanwhile.
 
         Returns:
-            What stands now.
+            The stored claim.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"note a window of {claim.configuration}") as connection:
             row, key = _build_row(claim), _match_window(claim.configuration, claim.starts_at)
@@ -86,10 +86,10 @@ class SqlWindowClaims:
         return _to_window_claim(found)
 
     def find_claim(self, configuration: str, starts_at: datetime) -> WindowClaim | None:
-        """Return what is known of one window; None when nothing is.
+        """Return the claim of one window; None if there is none.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("look at a window") as connection:
             found = connection.execute(
@@ -100,10 +100,10 @@ class SqlWindowClaims:
     def find_claims_between(
         self, start: datetime, end: datetime, configuration: str | None = None
     ) -> tuple[WindowClaim, ...]:
-        """Return what is known of the windows that open from ``start`` (included) to ``end``, oldest first.
+        """Return the claims of windows that open from ``start`` (included) to ``end`` (excluded), oldest first.
 
         Raises:
-            RecordsError: the database can't be asked.
+            RecordsError: the database cannot be reached.
         """
         query = select(_OCCURRENCES).where(_OCCURRENCES.c.starts_at >= start, _OCCURRENCES.c.starts_at < end)
         if configuration is not None:

@@ -1,4 +1,4 @@
-"""Figures in words, the same words wherever people read them."""
+"""Describes figures in words. All reports and commands use the same words."""
 
 from typing import Final
 
@@ -14,12 +14,12 @@ _FROM_EARLIER_RUNS = "from earlier runs"
 
 
 def describe_cves(count: int | None) -> str:
-    """Return how many CVEs are fixed: "3 CVEs", or "CVEs not known"."""
+    """Return the number of fixed CVEs: "3 CVEs", or "CVEs not known" for None."""
     return f"CVEs {NOT_KNOWN}" if count is None else format_count(count, "CVE")
 
 
 def describe_reboots(figures: PlanFigures) -> str:
-    """Return how many reboots are expected: "2 reboots and perhaps 3 more", "perhaps 1 reboot", "0 reboots"."""
+    """Return the expected number of reboots: "2 reboots and perhaps 3 more", "perhaps 1 reboot", "0 reboots"."""
     if not figures.possible_reboots:
         return format_count(figures.reboots, "reboot")
     if not figures.reboots:
@@ -28,18 +28,18 @@ def describe_reboots(figures: PlanFigures) -> str:
 
 
 def describe_minutes_range(least: float | None, most: float) -> str:
-    """Return predicted seconds in minutes; both ends when a reboot may be needed: "under 1 min to 7 min"."""
+    """Return predicted seconds as minutes; as a range if a reboot may be necessary: "under 1 min to 7 min"."""
     first, last = format_minutes(most if least is None else least), format_minutes(most)
     return last if first == last else f"{first} to {last}"
 
 
 def describe_prediction(plan: MachinePlan) -> str:
-    """Return how long a machine is predicted to take."""
+    """Return the predicted duration of a machine."""
     return describe_minutes_range(compute_min_seconds(plan), plan.prediction.total_seconds)
 
 
 def describe_prediction_basis(basis: str) -> str:
-    """Return how far a prediction can be trusted."""
+    """Return how reliable a prediction is."""
     if basis == "defaults":
         return "a cautious guess: no earlier run of it is known"
     if basis.startswith("defaults; learned"):
@@ -48,7 +48,7 @@ def describe_prediction_basis(basis: str) -> str:
 
 
 def describe_slowest_machine(figures: PlanFigures) -> str:
-    """Return how long the machine takes that takes longest, and how far that can be trusted; "" when there is none."""
+    """Return the predicted duration of the slowest machine and how reliable it is; "" if there is no such machine."""
     plan = figures.slowest_plan
     if plan is None:
         return ""

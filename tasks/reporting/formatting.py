@@ -1,14 +1,14 @@
-"""Formats durations, counts and moments for reports."""
+"""Formats durations, counts and times for reports."""
 
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 NO_FIGURE: Final = "\N{EN DASH}"
-"""Stands where there is no figure."""
+"""The text for a missing figure."""
 
 NOT_KNOWN: Final = "not known"
-"""Stands where no machine can tell the figure: that is not the same as none."""
+"""The text for a figure that no machine reports. It is not the same as zero."""
 
 
 def format_known_duration(seconds: float | None) -> str:
@@ -24,7 +24,7 @@ def format_known_duration(seconds: float | None) -> str:
 
 
 def format_minutes(seconds: float) -> str:
-    """Return seconds as minutes, rounded up to what a person plans with: "under 1 min", "12 min", "2 h 07 min"."""
+    """Return seconds as minutes, rounded up: "under 1 min", "12 min", "2 h 07 min"."""
     if seconds < 60:
         return "under 1 min"
     whole = -int(-seconds // 60)
@@ -32,12 +32,12 @@ def format_minutes(seconds: float) -> str:
 
 
 def format_count(number: int, singular: str, several: str | None = None) -> str:
-    """Return "1 machine", "3 machines"; thousands are grouped."""
+    """Return a number with its noun: "1 machine", "3 machines". A narrow space separates thousands."""
     return f"{number:,} {singular if number == 1 else several or singular + 's'}".replace(",", "\u202f")
 
 
 def load_zone_or_utc(name: str) -> ZoneInfo:
-    """Return that zone, or UTC when this system doesn't know it: a report is shown whatever its window says."""
+    """Return the time zone, or UTC if this system does not know it. An unknown zone must not prevent a report."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -45,15 +45,15 @@ def load_zone_or_utc(name: str) -> ZoneInfo:
 
 
 def format_iso_utc(at: datetime | None) -> str | None:
-    """Return a moment for programs, in UTC."""
+    """Return a datetime as ISO 8601 in UTC ("…Z"), for programs; None for None."""
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def format_moment(at: datetime | None, zone: ZoneInfo) -> str:
-    """Return a moment as "Fri 20 Nov 2026 02:00:05" in that zone; a dash for None."""
+    """Return a datetime as "Fri 20 Nov 2026 02:00:05" in the zone; a dash for None."""
     return NO_FIGURE if at is None else f"{at.astimezone(zone):%a %d %b %Y %H:%M:%S}"
 
 
 def format_time_of_day(at: datetime | None, zone: ZoneInfo, *, seconds: bool = True) -> str:
-    """Return a time of day in that zone, "02:00:05"; a dash for None."""
+    """Return the time of day in the zone as "02:00:05", or "02:00" without seconds; a dash for None."""
     return NO_FIGURE if at is None else at.astimezone(zone).strftime("%H:%M:%S" if seconds else "%H:%M")

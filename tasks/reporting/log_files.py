@@ -1,4 +1,4 @@
-"""Cleans a machine's log and names the file that holds it."""
+"""Sanitizes a machine's log and names its file."""
 
 import hashlib
 import re
@@ -12,13 +12,13 @@ _SAFE_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def sanitize_log(text: str) -> str:
-    """Return a log cleaned, with lines that overwrote themselves (progress bars) reduced to their last state."""
+    """Return a sanitized log. Lines that overwrite themselves (progress bars) are reduced to their last state."""
     lines = text.replace("\r\n", "\n").split("\n")
     return "\n".join(sanitize(line.rstrip("\r").rpartition("\r")[2]) for line in lines)
 
 
 def to_safe_file_name(name: str) -> str:
-    """Return a file name for what may be named anything. Two names never give the same one."""
+    """Return a safe file name for any name. Different names have different file names."""
     if _SAFE_NAME_PATTERN.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]

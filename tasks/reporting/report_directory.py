@@ -1,4 +1,4 @@
-"""Directories of reports: private, made on demand, and looked at before a run rather than after it."""
+"""Creates private directories for reports, and checks before a run that they are writable."""
 
 import errno
 import tempfile
@@ -21,10 +21,12 @@ _ERRNO_HINTS: Final = {
 
 
 def require_writable_directory(directory: Path) -> None:
-    """See to it that reports can be written into a directory, which is made when it is not there.
+    """Require that reports can be written into a directory. Create the directory if it does not exist.
+
+    A run calls this before it begins, so that it does not fail at its end.
 
     Raises:
-        ReportError: they can't. A run is told so before it begins, and not when it has ended.
+        ReportError: the directory is not writable.
     """
     place = expand_home(directory, ReportError)
     try:
@@ -36,13 +38,13 @@ def require_writable_directory(directory: Path) -> None:
 
 
 def ensure_private_directory(directory: Path) -> None:
-    """Make a directory, and those above it that are not there, for its owner alone."""
+    """Create a directory and its missing parents with mode 0700."""
     for part in reversed((directory, *directory.parents)):
         if not part.is_dir():
             part.mkdir(mode=0o700, exist_ok=True)
 
 
 def build_report_error(error: OSError, directory: Path) -> ReportError:
-    """Return an error of the system as one that says what can be done."""
+    """Return a ReportError with a hint for an OSError."""
     where, hint = error.filename or directory, _ERRNO_HINTS.get(error.errno or 0, _DEFAULT_HINT)
     return ReportError(f"the report can't be written to {where}: {error.strerror or error}", hint=hint)

@@ -1,7 +1,7 @@
-"""Makes text from machines harmless.
+"""Sanitizes text from machines.
 
-Whoever owns a machine or its repositories writes its names, versions, reasons and logs. Characters that could control a
-terminal or turn a line of text around are removed or shown as codes.
+The owner of a machine or of its repositories controls names, versions, reasons and logs. So terminal sequences are
+removed, and characters that could control a terminal or reverse the direction of text are shown as codes.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Final
 _TERMINAL_SEQUENCE: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b[\]P^_X][^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, PM, APC, SOS: titles, links, clipboards
-    r"|\x1b[ -/]*[0-~]"  # everything else that ESC begins
+    r"|\x1b[ -/]*[0-~]"  # all other sequences that begin with ESC
     r"|\x9b[0-?]*[ -/]*[@-~]"  # the same CSI as one byte
 )
 
@@ -19,7 +19,7 @@ _UNSAFE_CHARACTER: Final = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls, without tab and newline
     "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"  # invisible, and bidi overrides
-    "\ud800-\udfff"  # halves of surrogate pairs: what was no UTF-8
+    "\ud800-\udfff"  # lone surrogates: bytes that were not UTF-8
     "\U000e0000-\U000e0fff"  # tags and further variation selectors: invisible text
     "]"
 )
@@ -33,17 +33,17 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 def sanitize(text: str) -> str:
-    r"""Return the text with terminal sequences taken out and every unsafe character shown as ``\uXXXX``.
+    r"""Return the text without terminal sequences and with every unsafe character as ``\uXXXX``.
 
-    Newlines and tabs stay. The result can always be encoded as UTF-8.
+    Newlines and tabs are kept. The result can always be encoded as UTF-8.
     """
-    if text.isascii() and text.isprintable():  # nearly all of it, and by far the quickest answer
+    if text.isascii() and text.isprintable():  # true for almost all text, and fast
         return text
     return _UNSAFE_CHARACTER.sub(_escape_character, _TERMINAL_SEQUENCE.sub("", text.replace("\r\n", "\n")))
 
 
 def sanitize_to_one_line(text: str, limit: int | None = None) -> str:
-    """Return the text cleaned, on one line, and cut with "…" when it is longer than ``limit`` characters."""
+    """Return the sanitized text on one line. If it is longer than ``limit`` characters, cut it and add "…"."""
     flat = _WHITESPACE.sub(" ", sanitize(text if limit is None else text[: limit * 8])).strip()
     if limit is None or len(flat) <= limit:
         return flat

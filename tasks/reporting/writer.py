@@ -1,8 +1,8 @@
-"""Writes a run's report into a directory of its own.
+"""Writes the report of a run into its own directory.
 
-A report lists what each machine still lacks: a list of open doors. So directories are made for their owner alone
-(0700) and files too (0600). Each file appears whole or not at all: it is written beside its place and moved there.
-The page comes last, since people open it and it speaks of the others.
+A report lists the missing security updates of each machine, so it is confidential: directories have mode 0700, files
+0600. A file is complete or absent: it is written under a temporary name and then renamed. The page is written last,
+because it names the other files.
 """
 
 import os
@@ -35,22 +35,22 @@ def write_report(
     *,
     now: datetime | None = None,
 ) -> dict[str, Path]:
-    """Write the report into ``directory``/<run id>, over what an earlier call for that run left there.
+    """Write the report into ``directory``/<run id>. Overwrite the files of an earlier call for that run.
 
     Args:
-        report: the run.
-        directory: where reports are kept; made when it is not there.
-        logs: machine → raw output of its jobs. Each becomes logs/<machine>.log, made harmless for terminals.
-        formats: any of "html", "csv", "parquet", "json".
-        now: for the page, see render_html.
+        report: the report.
+        directory: the directory of all reports. It is created if it does not exist.
+        logs: machine → raw output of its jobs. Each log is sanitized and becomes logs/<machine>.log.
+        formats: one or more of "html", "csv", "parquet", "json".
+        now: the time of the page, see render_html.
 
     Returns:
-        Where things are: "directory", and of what was asked for "html", "json", "logs" (a directory), and
+        Paths by key: "directory", and for the requested formats "html", "json", "logs" (a directory), and
         "csv.<table>" and "parquet.<table>" for each table.
 
     Raises:
-        ReportError: it can't be written; no half file is left.
-        ValueError: a format that is not known.
+        ReportError: the report cannot be written. No incomplete file remains.
+        ValueError: a format is unknown.
     """
     unknown = set(formats) - set(FORMATS)
     if unknown:
@@ -73,7 +73,7 @@ def write_report(
 def _build_files(
     report: RunReport, tables: Tables, logs: Mapping[str, str], formats: Collection[str], now: datetime | None
 ) -> Iterator[tuple[str, str, bytes | Iterator[bytes]]]:
-    """Yield (key, path below the report's directory, content) of each file, one at a time: they can be big."""
+    """Yield (key, path below the report's directory, content) of each file, one at a time: files can be large."""
     for machine, text in logs.items():
         yield f"log:{machine}", f"{LOG_DIRECTORY_NAME}/{build_log_file_name(machine)}", sanitize_log(text).encode()
     if "csv" in formats or "parquet" in formats:
@@ -91,9 +91,10 @@ def _build_files(
 
 
 def _write_file(path: Path, content: bytes | Iterator[bytes], *, durable: bool) -> None:
-    """Write a file beside its place, then move it there.
+    """Write a file under a temporary name in its directory, then rename it.
 
-    ``durable`` waits until it is on the disk. Logs don't: there may be a thousand, and the records have them too.
+    ``durable`` waits until the data is on the disk. Logs are not durable: there may be a thousand, and the records have
+    them too.
     """
     ensure_private_directory(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")  # 0600

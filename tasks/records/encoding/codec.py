@@ -1,16 +1,16 @@
-"""Model objects as JSON documents, without loss.
+"""Converts model objects to JSON documents and back, without loss.
 
-Writing is our own: a document must hold whatever a machine said, and pydantic's serializer raises on lone surrogates in
-untyped data and writes infinity as null. Reading is pydantic's, by the type hints of the model: it checks every value.
+fleetpatch has its own encoder, because pydantic's serializer fails on lone surrogates in untyped data and writes
+infinity as null. pydantic decodes: it checks every value against the type hints of the model.
 
-What a reader can count on:
-- ``decode(type(item), encode(item)) == item`` for everything in tasks/model.py and for journal entries. Datetimes come
-  back as the same instant, in UTC. Untyped data (a run's request, an entry's detail) comes back as JSON has it: tuples
-  as lists, keys as strings.
-- Documents are plain ASCII: NULs and lone surrogates are escaped, so that every database takes them. (Two surrogates
-  that happen to make a pair come back as the one character that they spell.)
-- A key that the model doesn't know is passed over, and a missing one gets its default: a newer minor version may add
-  fields without a migration. A state that the model doesn't know is refused: guessing would make a report untrue.
+Guarantees:
+- ``decode(type(item), encode(item)) == item`` for every type in tasks/model.py and for journal entries. Datetimes are
+  the same instant, in UTC. Untyped data (a run's request, an entry's detail) becomes JSON data: tuples become lists,
+  keys become strings.
+- Documents are plain ASCII: NULs and lone surrogates are escaped, so every database can store them. (Two surrogates
+  that form a pair become one character.)
+- An unknown key is ignored and a missing key gets its default, so a newer minor version can add fields without a
+  migration. An unknown state is an error: a guess would make a report wrong.
 """
 
 import json
@@ -34,16 +34,16 @@ def encode(item: object) -> str:
     """Return a model object as a JSON document.
 
     Raises:
-        RecordsError: it holds a datetime without a zone, or something that JSON has no place for.
+        RecordsError: the object contains a datetime without a zone, or a value that JSON cannot represent.
     """
     return json.dumps(_to_json_value(item), allow_nan=False, separators=(",", ":"))
 
 
 def decode(kind: type[T], document: str) -> T:
-    """Return the model object that a document holds.
+    """Return the model object of a document.
 
     Raises:
-        RecordsError: the document isn't one of that kind, or has states that this version doesn't know.
+        RecordsError: the document is not of that kind, or contains a state that this version does not know.
     """
     try:
         value: T = _build_type_adapter(kind).validate_python(json.loads(document))  # type: ignore[arg-type]  # a class is hashable
@@ -57,7 +57,7 @@ def decode(kind: type[T], document: str) -> T:
 
 
 def _describe_first_error(error: ValidationError) -> str:
-    """Return the first thing that is wrong, without the value: it may be long, or confidential."""
+    """Return the first error without the value, which may be long or confidential."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 

@@ -1,8 +1,8 @@
-"""Assessments, outcomes and plans as rows hold them: a short document, and beside it the updates, compressed.
+"""Splits assessments, outcomes and plans into a short document and a compressed list of updates, and joins them again.
 
-Nine tenths of what is known of a machine are its updates, and lists of machines show none of them. So they stand in a
-column of their own, which a list does not read. Machines of a fleet are often alike: equal lists of updates are
-decoded once in one reading. Rows of before have no such column filled; their document holds everything.
+About 90 percent of a machine's data are its updates, and lists of machines do not show them. So the updates have their
+own column, which lists do not read. Machines of a fleet are often similar: one reader decodes equal lists of updates
+once. In rows from before schema revision 0005 that column is empty, and the document has everything.
 """
 
 import zlib
@@ -18,7 +18,7 @@ _DAMAGED_HINT = "It was changed by hand, or torn: restore a backup."
 
 @dataclass(frozen=True, slots=True)
 class _OutcomeUpdates:
-    """An outcome's updates, and those of its installation where they are others."""
+    """An outcome's updates. ``installed`` has the updates of its installation if they differ, else None."""
 
     updates: tuple[UpdateResult, ...]
     installed: tuple[UpdateResult, ...] | None = None
@@ -36,15 +36,15 @@ class _PlanUpdates:
 
 
 def compress_text(text: str) -> bytes:
-    """Return any text, lone surrogates and NULs included, as compressed bytes."""
+    """Return text as compressed bytes. Lone surrogates and NULs are allowed."""
     return zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
 
 
 def decompress_text(body: bytes, what: str = "output of a job") -> str:
-    """Return the text that was packed.
+    """Return the text that ``compress_text`` compressed.
 
     Raises:
-        RecordsError: the bytes are not what was packed.
+        RecordsError: the bytes are damaged.
     """
     try:
         return zlib.decompress(body).decode("utf-8", "surrogatepass")
@@ -80,7 +80,7 @@ def build_plan_columns(plan: MachinePlan) -> dict[str, object]:
 
 @dataclass(slots=True)
 class DocumentReader:
-    """Puts rows together again, for one reading."""
+    """Decodes rows into objects. One object for each read operation: it caches decoded lists of updates."""
 
     _decoded_updates: dict[tuple[type, bytes], Any] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class DocumentReader:
         """Return the assessment of a row.
 
         Raises:
-            RecordsError: it can't be understood.
+            RecordsError: the row cannot be decoded.
         """
         short = decode(Assessment, document)
         if updates is None or short.packages is None:
@@ -101,7 +101,7 @@ class DocumentReader:
         """Return the outcome of a row.
 
         Raises:
-            RecordsError: it can't be understood.
+            RecordsError: the row cannot be decoded.
         """
         short = decode(Outcome, document)
         if updates is None:
@@ -115,7 +115,7 @@ class DocumentReader:
         """Return the plan of a row.
 
         Raises:
-            RecordsError: it can't be understood.
+            RecordsError: the row cannot be decoded.
         """
         body = self._decode_updates(_PlanUpdates, updates)
         return replace(decode(MachinePlan, document), chosen=body.chosen, skipped=body.skipped)

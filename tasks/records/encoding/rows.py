@@ -1,4 +1,4 @@
-"""What of a model object stands in columns, beside the document that holds all of it. Pure."""
+"""Builds table rows from model objects: columns for searches, and the document with all data. Pure."""
 
 import hashlib
 from typing import Any
@@ -18,7 +18,7 @@ from tasks.states import UpdateState
 RowValues = dict[str, Any]
 
 MAX_OUTPUT_CHARACTERS = 64 * 1024 * 1024
-"""Of one job's output, at most; of a longer one the beginning and the end are kept."""
+"""Maximum length of one job's output. Of a longer output, the beginning and the end are kept."""
 
 
 def build_run_row(run: RunInfo) -> RowValues:
@@ -58,7 +58,7 @@ def build_assessment_row(assessment: Assessment) -> RowValues:
 
 
 def build_pending_update_rows(assessment: Assessment, number: int) -> list[RowValues]:
-    """Return a row for each pending update of the assessment that has that number."""
+    """Return a row for each pending update of an assessment. ``number`` is the assessment's row number."""
     return [
         _build_update_columns(update)
         | {
@@ -94,9 +94,9 @@ def build_outcome_row(outcome: Outcome) -> RowValues:
 
 
 def build_update_result_rows(outcome: Outcome, number: int) -> list[RowValues]:
-    """Return a row for each update of the outcome that has that number, but for those that are merely pending.
+    """Return a row for each update of an outcome that is not Pending. ``number`` is the outcome's row number.
 
-    What is pending by the newest assessments has a table of its own; a run that only looked would fill this one.
+    Pending updates are in ``assessment_updates``. Without this rule, runs that only assess would fill this table.
     """
     return [
         _build_update_columns(result.update)
@@ -147,7 +147,7 @@ def build_job_output_row(output: JobOutput) -> RowValues:
 
 
 def shorten_middle(text: str, limit: int = MAX_OUTPUT_CHARACTERS) -> str:
-    """Return text of at most about that many characters; one line in the middle says how many were left out."""
+    """Return text cut to about ``limit`` characters. A line in the middle says how many characters are left out."""
     left_out = len(text) - limit
     if left_out <= 0:
         return text

@@ -1,4 +1,4 @@
-"""Where Alembic starts: on the connection, and in the transaction, that tasks/records/setup.py hands over."""
+"""Alembic's entry point. It uses the connection and the transaction of tasks/records/setup.py."""
 
 from alembic import context
 
@@ -8,6 +8,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     version_table=VERSION_TABLE,
-    transactional_ddl=True,  # SQLite can, once the driver no longer decides where transactions begin
+    transactional_ddl=True,  # SQLite supports it, because the driver does not begin transactions here
 )
 context.run_migrations()

@@ -1,4 +1,4 @@
-"""Explains why an update is in its state on a machine, from one assessment or outcome. Pure."""
+"""Explains why an update has its state on a machine, from one assessment or outcome. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from tasks.model import Assessment, Outcome, Update, UpdateResult
 from tasks.states import UpdateState
 
 AVAILABLE_REASON = "a newer version is available"
-"""The reason of an update that is pending where nothing is known to stand in its way."""
+"""The reason of a pending update that nothing is known to block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What was seen of, or done to, one update on one machine, and why.
+    """The state of one update on one machine, and the reason.
 
     Attributes:
-        at: when it was so.
-        run_id: the run that it comes from; "" for an assessment outside of any.
-        reason: in words; never empty.
-        is_from_assessment: whether it is about what was pending, and not about what a run did.
+        at: the time of the state.
+        run_id: the run that recorded the state; "" for an assessment outside a run.
+        reason: the reason in words; never empty.
+        is_from_assessment: True: an assessment found the update pending. False: the state is the result of a run.
     """
 
     machine: str
@@ -33,12 +33,12 @@ class Explanation:
 
 
 def has_matching_name(mask: str, update: Update) -> bool:
-    """Return whether the name, the id or the KB number of an update matches a mask."""
+    """Return whether the mask matches the update's name, id or KB number."""
     return any(fnmatchcase(name, mask) for name in (update.name, update.id, update.kb) if name)
 
 
 def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:
-    """Yield why each update that an assessment found is pending."""
+    """Yield an explanation for each pending update of an assessment."""
     packages = assessment.packages
     if packages is None:
         return
@@ -60,7 +60,7 @@ def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:
 
 
 def explain_outcome(outcome: Outcome) -> Iterator[Explanation]:
-    """Yield what a run did with each update, and why."""
+    """Yield an explanation for the result of each update of an outcome."""
     at = outcome.ended_at or outcome.started_at
     for result in outcome.updates:
         reason = result.reason or _describe_result(result)
@@ -68,7 +68,7 @@ def explain_outcome(outcome: Outcome) -> Iterator[Explanation]:
 
 
 def _describe_result(result: UpdateResult) -> str:
-    """Return a reason for a result that carries none."""
+    """Return a reason for a result that has none."""
     if result.state is UpdateState.INSTALLED:
         return f"the package database has {result.version_after or result.update.available}"
     return f"{result.state.value}; no reason was recorded"

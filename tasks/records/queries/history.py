@@ -1,4 +1,4 @@
-"""Reading what was recorded: for the command, for reports, and for whoever asks why."""
+"""Reads the records: for the command, for reports, and to explain the state of updates."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -17,18 +17,18 @@ from tasks.records.queries.job_logs import JobLogs
 from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
 from tasks.records.sql_records import RunPlans, SqlRecords
 
-_MAX_NAMES_PER_QUERY = 500  # names in one statement; databases have limits
+_MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
 
 
 class History:
-    """The read side of the records. Every method raises RecordsError when they can't be read."""
+    """Read access to the records. Every method raises RecordsError if the records cannot be read."""
 
     def __init__(self, records: SqlRecords) -> None:
         self._records = records
         self._database = records.database
 
     def read_runs(self, limit: int = 20, *, kind: str | None = None) -> tuple[RunInfo, ...]:
-        """Return the newest runs, newest first; of one kind ("patch", "stage", "assess", "plan") when it is given."""
+        """Return the newest runs, newest first. ``kind`` is "patch", "stage", "assess", "plan", or None for all."""
         table = schema.runs
         query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
         if kind is not None:
@@ -36,7 +36,7 @@ class History:
         return self._read_run_list(query)
 
     def read_unfinished_runs(self) -> tuple[RunInfo, ...]:
-        """Return the runs that have no end yet by the records, newest first."""
+        """Return the runs that the records show as unfinished, newest first."""
         table = schema.runs
         query = select(table.c.document).where(table.c.state.in_(UNFINISHED_STATES)).order_by(table.c.started_at.desc())
         return self._read_run_list(query)
@@ -47,20 +47,20 @@ class History:
         return tuple(decode(RunInfo, document) for document in documents)
 
     def find_oldest_run(self) -> RunInfo | None:
-        """Return the run that began first of all that are kept; None when there is none."""
+        """Return the run with the earliest start; None if there is no run."""
         query = select(schema.runs.c.document).order_by(schema.runs.c.started_at).limit(1)
         with self._database.begin_read("look up the oldest run") as connection:
             document = connection.execute(query).scalar_one_or_none()
         return decode(RunInfo, document) if document is not None else None
 
     def find_run(self, id_or_prefix: str) -> RunInfo:
-        """Return a run by its id, or by a beginning of it that no other run has.
+        """Return a run by its id or by an unambiguous prefix of its id.
 
         Raises:
-            RecordsError: there is none, or there are several.
+            RecordsError: no run matches, or several runs match.
         """
         table = schema.runs
-        # LIKE would take "_" and "%" for wildcards, and on SQLite "a" for "A".
+        # Not LIKE: "_" and "%" are its wildcards, and on SQLite it ignores case.
         begins = func.substr(table.c.id, 1, len(id_or_prefix)) == id_or_prefix
         query = select(table.c.id, table.c.document).where(begins).order_by(table.c.started_at.desc()).limit(6)
         with self._database.begin_read("look up a run") as connection:
@@ -76,10 +76,10 @@ class History:
         raise RecordsError(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 
     def find_run_by_flow_run(self, flow_run_id: str) -> RunInfo | None:
-        """Return the newest run that a flow run of Prefect has begun; None when there is none.
+        """Return the newest run of a Prefect flow run; None if there is none.
 
         Args:
-            flow_run_id: Prefect's id of it, whole.
+            flow_run_id: the flow run's complete id.
         """
         table = schema.runs
         query = (
@@ -93,18 +93,18 @@ class History:
         return decode(RunInfo, document) if document is not None else None
 
     def read_report(self, run_id: str, machine: str | None = None) -> RunReport:
-        """Return a whole run, or what there is of it so far: its outcomes and assessments by machine.
+        """Return the report of a run, or its recorded parts if the run is not over. Outcomes are sorted by machine.
 
-        A machine's assessments stand in the order in which they were saved. Waves and plans are there once a report
-        of the run was saved, which may be before anything is done. For a run that never came to that, waves are put
-        together from its outcomes; which of them were canaries isn't known then.
+        Assessments are sorted by machine and then by the order in which they were saved. Waves and plans exist after
+        the first report of the run was saved, which may be before any change. If no report was saved, the waves are
+        rebuilt from the outcomes; then no wave is marked as a canary wave.
 
         Args:
-            run_id: the id, or an unambiguous beginning of it.
-            machine: only this one's outcome, assessments and plan are read; waves and hooks are the whole run's.
+            run_id: the id, or an unambiguous prefix of it.
+            machine: read only this machine's outcome, assessments and plan. Waves and hooks are those of the whole run.
 
         Raises:
-            RecordsError: there is no such run.
+            RecordsError: the run does not exist.
         """
         run, reader = self.find_run(run_id), DocumentReader()
         with self._database.begin_read("read a report") as connection:
@@ -121,29 +121,29 @@ class History:
         return RunReport(run, outcomes, kept.waves, plans, assessments, kept.hooks, kept.notes)
 
     def read_summary(self, run_id: str) -> RunSummary:
-        """Return a whole run without its plans, and without a single update: they are counted.
+        """Return the summary of a run: without plans, and with counts instead of updates.
 
         Args:
-            run_id: the id, or an unambiguous beginning of it.
+            run_id: the id, or an unambiguous prefix of it.
 
         Raises:
-            RecordsError: there is no such run.
+            RecordsError: the run does not exist.
         """
         run = self.find_run(run_id)
         with self._database.begin_read("read a run") as connection:
             return read_run_summary(connection, run)
 
     def read_machine_names(self, run_id: str) -> tuple[str, ...]:
-        """Return the names of the machines that a run has an outcome or an assessment of, in order."""
+        """Return the names of the machines that have an outcome or an assessment in a run, sorted."""
         run = self.find_run(run_id)
         with self._database.begin_read("list a run's machines") as connection:
             return read_recorded_machines(connection, run.id)
 
     def read_outcome(self, run_id: str, machine: str) -> Outcome:
-        """Return what became of a machine in a run.
+        """Return the outcome of a machine in a run.
 
         Raises:
-            RecordsError: nothing did, or there is no such run.
+            RecordsError: the run does not exist, or the machine has no outcome in it.
         """
         run = self.find_run(run_id)
         table = schema.outcomes
@@ -158,19 +158,19 @@ class History:
         return DocumentReader().decode_outcome(*found[0])
 
     def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
-        """Return the assessment that a machine's plan was made from; None when the run has none of it.
+        """Return the assessment from which a machine's plan was made; None if the run has none of the machine.
 
-        That is the one of the moment which the plan names: a run whose process died while it assessed has others from
-        before. Where the plan names none it is the first which the run saved; one with an answer, when there is any.
-        Saving order decides then and not time: the clock may have been set back before the machine was validated.
+        The plan gives the time of its assessment. The time is necessary because a resumed run can have older
+        assessments of the machine. Without a time, return the first saved assessment with an answer, or else the first
+        saved one. The order of saving counts, not the time: the clock may have been set back before validation.
 
         Args:
-            run_id: the id, or an unambiguous beginning of it.
-            machine: its name.
-            at: when it was made, as the plan says.
+            run_id: the id, or an unambiguous prefix of it.
+            machine: the machine's name.
+            at: the time of the assessment, from the plan.
 
         Raises:
-            RecordsError: there is no such run.
+            RecordsError: the run does not exist.
         """
         run = self.find_run(run_id)
         table = schema.assessments
@@ -185,22 +185,22 @@ class History:
         return DocumentReader().decode_assessment(*found) if found is not None else None
 
     def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
-        """Return the machines of a run's waves and plans that have no outcome yet, in the order of the waves.
+        """Return the machines of a run's waves and plans that have no outcome, in wave order.
 
         Raises:
-            RecordsError: there is no such run.
+            RecordsError: the run does not exist.
         """
         return find_machines_without_outcome(self.read_report(run_id))
 
     def read_latest_assessments(
         self, machines: Iterable[str] | None = None, *, answered: bool = False
     ) -> dict[str, Assessment]:
-        """Return the newest assessment of each machine; machines without any are left out.
+        """Return the newest assessment of each machine, without machines that have none.
 
         Args:
-            machines: their names; None for all that were ever assessed.
-            answered: pass over assessments that came to nothing (the machine did not answer, say), so that what was
-                last known of it is seen.
+            machines: the machines' names. None: all machines that have an assessment.
+            answered: ignore assessments without an answer (for example, the machine was unreachable). Then the result
+                has the last known state.
         """
         found: dict[str, Assessment] = {}
         reader = DocumentReader()
@@ -212,7 +212,7 @@ class History:
         return found
 
     def read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
-        """Return what a machine's jobs printed in a run, by job id. Untrusted: not to be printed raw to a terminal."""
+        """Return the output of a machine's jobs in a run, sorted by job id. It is untrusted: sanitize it before use."""
         run = self.find_run(run_id)
         table = schema.job_outputs
         query = (
@@ -225,7 +225,7 @@ class History:
         return tuple(JobOutput(run.id, machine, row.job_id, decompress_text(row.body)) for row in found)
 
     def open_job_logs(self, run_id: str, machine: str | None = None) -> JobLogs:
-        """Return what the jobs of a run's machines, or of one machine, printed. It is read when it is asked for."""
+        """Return the job logs of a run, or of one machine in it. Each log is read on access."""
         run, table = self.find_run(run_id), schema.job_outputs
         query = select(table.c.machine).distinct().where(table.c.run_id == run.id).order_by(table.c.machine)
         if machine is not None:
@@ -235,23 +235,24 @@ class History:
         return JobLogs(names, lambda name: self.read_job_output(run.id, name))
 
     def read_journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
-        """Return a run's journal, or a machine's part of it, oldest first.
+        """Return the journal of a run, or of one machine in it, oldest entry first.
 
         Args:
-            run_id: the id, or an unambiguous beginning of it; the whole id of a run that died before it was saved.
-            machine: its name.
+            run_id: the id, or an unambiguous prefix of it. If the run died before it was saved, only the complete id
+                works.
+            machine: the machine's name.
         """
         return self._records.read_entries(run_id, machine) or self._records.read_entries(
             self.find_run(run_id).id, machine
         )
 
     def explain_updates(self, machine: str, update_mask: str = "*", *, runs: int = 5) -> tuple[Explanation, ...]:
-        """Return what is known of a machine's updates: pending ones first, then what the latest runs did, newest first.
+        """Return explanations of a machine's updates: pending updates, then the results of runs, newest run first.
 
         Args:
-            machine: its name.
-            update_mask: shell-style, over an update's name, id and KB number.
-            runs: how many of the machine's latest runs to look at; those that only assessed it do not count.
+            machine: the machine's name.
+            update_mask: a shell-style mask for the update's name, id or KB number.
+            runs: how many of the machine's latest runs to read, without runs that only assessed it.
         """
         table, of_run = schema.outcomes, schema.runs
         looked = select(of_run.c.id).where(of_run.c.id == table.c.run_id, of_run.c.kind == "assess").exists()
@@ -269,7 +270,7 @@ class History:
             told += explain_outcome(outcome)
         return tuple(each for each in told if has_matching_name(update_mask, each.update))
 
-    runs = read_runs  # the names before the renaming
+    runs = read_runs  # old names, kept for compatibility
     why = explain_updates
 
 
@@ -289,7 +290,7 @@ def _read_documents(
 def _read_plans(
     connection: Connection, reader: DocumentReader, run_id: str, machine: str | None
 ) -> tuple[RunPlans | None, tuple[MachinePlan, ...]]:
-    """Return what was saved of a run as a whole, and its plans in the order of its waves."""
+    """Return the saved RunPlans of a run (None if none is saved), and its plans in wave order."""
     table = schema.machine_plans
     document = _read_document(connection, schema.run_plans, schema.run_plans.c.run_id == run_id)
     if document is None:
@@ -307,7 +308,7 @@ def _read_plans(
 
 
 def _build_latest_assessments_query(names: Sequence[str] | None, *, answered: bool) -> Select[tuple[str, bytes | None]]:
-    """Return a query for each machine's newest assessment: one look at an index for each, however long the history."""
+    """Return a query for each machine's newest assessment. It does one index lookup per machine."""
     table = schema.assessments
     every = select(table.c.machine).distinct()
     wanted = (every if names is None else every.where(table.c.machine.in_(names))).subquery("wanted")
@@ -319,7 +320,7 @@ def _build_latest_assessments_query(names: Sequence[str] | None, *, answered: bo
 
 
 def find_machines_without_outcome(report: RunReport) -> tuple[str, ...]:
-    """Return the machines of a report's waves and plans that have no outcome, in the order of the waves. Pure."""
+    """Return the machines of a report's waves and plans that have no outcome, in wave order. Pure."""
     finished = {outcome.machine for outcome in report.outcomes}
     waves = sorted(report.waves, key=lambda wave: wave.number)
     names = [name for wave in waves for name in wave.machines] + [plan.machine for plan in report.plans]

@@ -1,4 +1,4 @@
-"""What a run's jobs printed, by machine, read when it is asked for: all of it together may be gigabytes."""
+"""Reads the output of a run's jobs, one machine at a time: all outputs together may be gigabytes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -7,14 +7,14 @@ from tasks.model import JobOutput
 
 
 class JobLogs(Mapping[str, str]):
-    """Machines that had a job in a run, with its output.
+    """A mapping from each machine with a job in a run to its job output. An output is read on access.
 
-    An output that can't be read any more says so itself: a report is worth writing without it. Call
-    ``require_readable`` then.
+    If an output cannot be read, its value is a line that says so, so that a report can be written without it.
+    ``require_readable`` raises that error later.
 
     Args:
-        names: the machines.
-        read: reads a machine's outputs; raises RecordsError.
+        names: the machines' names.
+        read: a function that reads a machine's outputs. It raises RecordsError.
     """
 
     def __init__(self, names: Sequence[str], read: Callable[[str], Sequence[JobOutput]]) -> None:
@@ -23,10 +23,10 @@ class JobLogs(Mapping[str, str]):
         self._error: RecordsError | None = None
 
     def require_readable(self) -> None:
-        """Complain of an output that was asked for and could not be read.
+        """Raise an error if an accessed output could not be read.
 
         Raises:
-            RecordsError: the first such fault.
+            RecordsError: the first error of a read.
         """
         if self._error is not None:
             raise self._error
@@ -42,11 +42,11 @@ class JobLogs(Mapping[str, str]):
             return f"[fleetpatch cannot read this output: {error.message}]"
 
     def __contains__(self, machine: object) -> bool:
-        """Whether it had a job. Reads nothing."""
+        """Return whether the machine had a job. Reads no output."""
         return machine in self._names
 
     def __iter__(self) -> Iterator[str]:
-        """Give the machines' names."""
+        """Iterate over the machines' names."""
         return iter(self._names)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""A run as lists show it: every machine, and not a single update. Reads no list of updates."""
+"""Reads a run for lists: all machines, with counts of updates. Does not read lists of updates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,13 @@ from tasks.states import Compliance, UpdateState
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run whose updates are only counted.
+    """A run with counts of updates instead of updates.
 
     Attributes:
-        report: its outcomes and assessments have no updates, and it has no plans.
-        results: numbers of the outcomes' updates, by machine.
-        pending: numbers of what the newest assessments found, by machine; none of those that came to nothing.
+        report: the report without plans; its outcomes and assessments have no updates.
+        results: counts of the outcomes' updates, by machine.
+        pending: counts of the pending updates in the newest assessments, by machine. A machine whose newest assessment
+            has no answer is missing.
     """
 
     report: RunReport
@@ -29,10 +30,10 @@ class RunSummary:
 
 
 def read_run_summary(connection: Connection, run: RunInfo) -> RunSummary:
-    """Return a run's summary.
+    """Return the summary of a run.
 
     Raises:
-        RecordsError: it can't be understood.
+        RecordsError: a document cannot be decoded.
     """
     outcomes, results = _read_outcomes(connection, run.id)
     assessments, pending = _read_assessments(connection, run.id)
@@ -44,7 +45,7 @@ def read_run_summary(connection: Connection, run: RunInfo) -> RunSummary:
 
 
 def read_recorded_machines(connection: Connection, run_id: str) -> tuple[str, ...]:
-    """Return the machines that a run has an outcome or an assessment of, in order."""
+    """Return the names of the machines that have an outcome or an assessment in a run, sorted."""
     tables = (schema.outcomes, schema.assessments)
     names = union(*(select(table.c.machine).where(table.c.run_id == run_id) for table in tables))
     return tuple(sorted(connection.execute(names).scalars()))
@@ -57,7 +58,7 @@ def _read_outcomes(connection: Connection, run_id: str) -> tuple[tuple[Outcome, 
     results: dict[str, UpdateCounts] = {}
     for document, counts in connection.execute(query).tuples():
         outcome = decode(Outcome, document)
-        if counts is None:  # of before: its document holds the updates
+        if counts is None:  # before schema revision 0005: the document has the updates
             results[outcome.machine] = count_results(outcome.updates)
             outcome = replace(outcome, updates=())
         else:
@@ -75,7 +76,7 @@ def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assess
     pending: dict[str, UpdateCounts] = {}
     for document, apart, urgent, other, compliance in connection.execute(query).tuples():
         assessment = decode(Assessment, document)
-        pending.pop(assessment.machine, None)  # the newest counts
+        pending.pop(assessment.machine, None)  # the newest assessment replaces older ones
         if assessment.packages is not None:
             if apart:
                 unclear = compliance == Compliance.NOT_ASSESSED
@@ -89,12 +90,12 @@ def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assess
 
 
 def build_waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
-    """Return the waves as outcomes tell them; which of them were canaries isn't known. Pure."""
+    """Return the waves, rebuilt from outcomes. No wave is marked as a canary wave: outcomes do not have that. Pure."""
     numbers = sorted({outcome.wave for outcome in outcomes if outcome.wave is not None})
     return tuple(Wave(n, tuple(outcome.machine for outcome in outcomes if outcome.wave == n)) for n in numbers)
 
 
 def count_pending_updates(report: RunReport) -> dict[str, UpdateCounts]:
-    """Return the numbers of what a whole report's assessments found, by machine. Pure."""
+    """Return the counts of pending updates in a report's newest assessments, by machine. Pure."""
     newest = {each.machine: each for each in report.assessments}
     return {name: count_pending(each) for name, each in newest.items() if each.packages is not None}

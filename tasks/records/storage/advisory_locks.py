@@ -1,4 +1,4 @@
-"""Turns of those who store what is pending on the same machine at the same time."""
+"""Locks for writers that store assessments of the same machine at the same time."""
 
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -8,22 +8,22 @@ from sqlalchemy import Connection, text
 from tasks.records.storage.column_types import to_index_key
 
 _LOCK_NAMESPACE = 0x666C6565
-"""The first half of our advisory locks' names on PostgreSQL."""
+"""The first of the two keys of fleetpatch's advisory locks on PostgreSQL."""
 _LOCK_COUNT = 256
-"""So few that a transaction never fills the server's table of locks; machines that share one only wait a little."""
+"""Small enough that a transaction cannot fill the server's lock table. Machines with the same lock wait a little."""
 _LOCK_STATEMENT = text("SELECT pg_advisory_xact_lock(:ours, turn) FROM unnest(CAST(:turns AS integer[])) AS turn")
 
 
 def acquire_assessment_locks(connection: Connection, machines: Iterable[str]) -> None:
-    """Wait until nobody else stores assessments of these machines, and keep others waiting to the transaction's end.
+    """Lock the assessments of some machines for other writers until the transaction ends.
 
-    Two assessments of one machine are two rows, so that no row's lock stands between their writers: each would replace
-    the pending updates that it sees, and leave the other's. All turns are taken at once and in one order, before
-    any row is changed: nobody waits in a circle. On SQLite one writes at a time anyway.
+    Two assessments of one machine are two rows, so row locks do not separate their writers: each writer would replace
+    only the pending updates that it sees. All locks are taken in one statement, in a fixed order and before any row
+    changes, which prevents deadlocks. SQLite needs no locks here: only one transaction writes at a time.
 
     Args:
-        connection: in a transaction that has changed nothing yet.
-        machines: by name.
+        connection: a connection in a transaction that has changed nothing yet.
+        machines: the machines' names.
     """
     lock_numbers = sorted({_compute_lock_number(name) for name in machines})
     if lock_numbers and connection.dialect.name == "postgresql":

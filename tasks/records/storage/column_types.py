@@ -1,7 +1,7 @@
-"""Column types that behave the same on SQLite and PostgreSQL, whatever text a machine sends.
+"""Column types that behave the same on SQLite and PostgreSQL for all text that a machine can send.
 
-PostgreSQL refuses NUL in text, no driver encodes a lone surrogate, an index entry has room for some 2,700 bytes, and
-SQLite forgets time zones. The documents beside these columns keep what was said to the letter; columns are for finding.
+PostgreSQL rejects NUL in text. No driver encodes a lone surrogate. A PostgreSQL index entry holds about 2,700 bytes.
+SQLite does not store time zones. These columns are for searches; the documents keep the exact text.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ _KEY_HEAD_CHARACTERS = KEY_CHARACTERS - 65  # leaves room for "~" and a SHA-256 
 
 
 def replace_unstorable(text: str) -> str:
-    """Return text with U+FFFD for each character that a text column can't hold."""
+    """Return text with U+FFFD instead of each character that a text column cannot hold."""
     return _UNSTORABLE_PATTERN.sub("\ufffd", text)
 
 
 def to_index_key(text: str) -> str:
-    """Return text as an index can hold it: a long one is cut, and told apart from others by a digest at its end."""
+    """Return text that fits an index. Long or unstorable text is cut and gets a digest, which keeps it unique."""
     if len(text) <= KEY_CHARACTERS and not _UNSTORABLE_PATTERN.search(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -30,41 +30,41 @@ def to_index_key(text: str) -> str:
 
 
 class KeyType(TypeDecorator[str]):
-    """Text that is looked up: names and ids."""
+    """Text for searches: names and ids."""
 
     impl = String(KEY_CHARACTERS)
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """Make it fit the index; lookups go through here too, so that they match."""
+        """Make the value fit the index. Searched values go through here too, so they match."""
         return None if value is None else to_index_key(value)
 
 
 class TextType(TypeDecorator[str]):
-    """Text that is read: reasons and messages."""
+    """Text for readers: reasons and messages."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """Replace what no text column holds."""
+        """Replace characters that a text column cannot hold."""
         return None if value is None else replace_unstorable(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: aware on both sides, UTC in between."""
+    """An aware datetime that is stored in UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Refuse what has no zone; store the rest in UTC."""
+        """Convert an aware datetime to UTC. Raise ValueError if it has no zone."""
         if value is not None and value.utcoffset() is None:
             raise ValueError(f"the datetime {value.isoformat()} has no zone")
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give back what SQLite forgot."""
+        """Return the datetime in UTC. SQLite returns it without a zone."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""One database, made to behave: what a committed transaction holds survives a power cut, and threads take turns."""
+"""Opens the database with durable transactions: a committed transaction survives a power cut."""
 
 import sqlite3
 import threading
@@ -16,7 +16,7 @@ from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
 
 LOCK_TIMEOUT_SECONDS = 30.0
-"""How long a writer waits for another process's turn to end."""
+"""How long a writer waits for another process, in seconds."""
 _LIBPQ_TIMEOUTS = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
@@ -24,17 +24,19 @@ _LIBPQ_TIMEOUTS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds
 }
-"""libpq's options, in seconds: a server whose machine is gone without a word must not hold a run for hours."""
+"""libpq's options, in seconds if not noted. Without them, a run can wait for hours for a server that disappeared."""
 WRITER_QUEUE_SECONDS = 60.0
-"""How long a thread waits for its own process' others."""
+"""How long a thread waits for other threads of its process, in seconds."""
 _POOL_OPTIONS: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": WRITER_QUEUE_SECONDS}
 
 
 class Database:
-    """An engine with two kinds of transactions. For all threads of one process; a forked child opens its own.
+    """An SQLAlchemy engine with read and write transactions.
+
+    All threads of one process may share an object. A forked child must open its own.
 
     Attributes:
-        display_name: the database as it may be shown.
+        display_name: the database's name for messages, without a password.
     """
 
     def __init__(self, url: URL) -> None:
@@ -43,29 +45,29 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         with translate_errors("use the records", self.display_name):
             self.engine = _build_sqlite_engine(url) if self.is_sqlite else _build_postgresql_engine(url)
-        # Both are said, whatever the server's or the role's default is. A writer sees what others have stored while it
-        # waited for its turn, and is never sent again; a reader sees the moment of its first question.
+        # Both isolation levels are explicit, because the defaults of the server or the role may differ. A writer sees
+        # what others committed while it waited, and needs no retry. A reader sees the state at its first query.
         writing: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
         reading: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         if self.is_sqlite:
-            # A deferred transaction that turns into a writer half-way fails at once when another one wrote meanwhile.
+            # A deferred transaction that writes after a read fails at once if another transaction wrote meanwhile.
             writing, reading = {"begins_with": "BEGIN IMMEDIATE"}, {}
         self._write_engine, self._read_engine = (
             self.engine.execution_options(**writing),
             self.engine.execution_options(**reading),
         )
-        # SQLite lets waiting writers poll, and the unlucky ones starve; in one process they can queue instead.
+        # On SQLite, waiting writers poll, and some can starve. Within one process this lock makes them a queue.
         self._writer_lock = threading.Lock() if self.is_sqlite else None
 
     @contextmanager
     def begin_read(self, action: str) -> Iterator[Connection]:
-        """Give a connection that sees one consistent state, that of its first question, and changes nothing."""
+        """Yield a read-only connection. It sees one consistent state: the state at its first query."""
         with translate_errors(action, self.display_name), self._read_engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def begin_write(self, action: str) -> Iterator[Connection]:
-        """Give a connection whose work is on disk when the block is left, or not at all."""
+        """Yield a connection for writing. At the end of the block all changes are on disk; after an error, none."""
         with (
             self._hold_writer_lock(action),
             translate_errors(action, self.display_name),
@@ -92,7 +94,7 @@ class Database:
             self._writer_lock.release()
 
     def close(self) -> None:
-        """Give the connections up."""
+        """Close all connections."""
         self.engine.dispose()
 
 
@@ -106,7 +108,7 @@ def _build_sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        connection.isolation_level = None  # the driver must not begin transactions; _begin_transaction does
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
 
@@ -132,9 +134,10 @@ def _build_postgresql_engine(url: URL) -> Engine:
 
 
 def _set_transaction_options(connection: Connection) -> None:
-    """Wait for the disk at commit, even where the server or the role was tuned not to, and for nobody else for long.
+    """Make the commit wait for the disk, even if the server or role has that turned off, and limit lock times.
 
-    A controller that stops half-way (its machine is suspended, say) must not keep its rows from the others.
+    The idle timeout is for a controller that stops inside a transaction (for example, its system is suspended): it must
+    not hold row locks.
     """
     connection.execute(
         text(
@@ -147,10 +150,10 @@ def _set_transaction_options(connection: Connection) -> None:
 
 
 def enable_wal(database: Database) -> None:
-    """Put an SQLite file in WAL mode, where readers and a writer don't wait for each other. It stays so.
+    """Set an SQLite file to WAL mode, in which readers and a writer do not block each other. The mode is permanent.
 
     Raises:
-        RecordsError: the file system can't do it.
+        RecordsError: the file system does not support WAL mode.
     """
     give_up_at = time.monotonic() + LOCK_TIMEOUT_SECONDS
     with translate_errors("prepare the records", database.display_name), database.engine.connect() as connection:
@@ -160,7 +163,7 @@ def enable_wal(database: Database) -> None:
                 mode = bare.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
                 break
             except OperationalError as error:
-                # The busy timeout doesn't cover this statement when several processes create the file at once.
+                # The busy timeout does not cover this statement if several processes create the file at once.
                 if "locked" not in str(error.orig) or time.monotonic() > give_up_at:
                     raise
                 time.sleep(0.02)

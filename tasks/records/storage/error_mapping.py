@@ -1,4 +1,4 @@
-"""The database's errors become RecordsError here, once: whether they may pass, and what a person can do about each."""
+"""Translates the database's errors into RecordsError, with a hint. Decides which errors are transient."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from tasks.errors import RecordsError, RecordsUnavailable
 
 
 class _DriverError(NamedTuple):
-    """What a driver says, and what that means."""
+    """A known driver error, and its meaning."""
 
-    pattern: str  # in the kind of its error or in its words, in lower case
+    pattern: str  # part of the error's class name or message, in lower case
     is_transient: bool
     hint: str
 
@@ -41,7 +41,7 @@ _DRIVER_ERRORS = (
     ),
     _DriverError(
         "read-only transaction",
-        is_transient=True,  # while the primary's address moves to another server
+        is_transient=True,  # during a failover
         hint="The server is a standby: point FLEETPATCH_RECORDS_URL at the primary.",
     ),
     _DriverError(
@@ -98,20 +98,23 @@ _DRIVER_ERRORS = (
         hint="Raise max_connections on the server, or run fewer controllers at a time.",
     ),
 )
-_MAX_MESSAGE_CHARACTERS = 500  # characters; a value that is quoted may be of any length
+_MAX_MESSAGE_CHARACTERS = 500  # characters; the driver may quote a long value
 _UNREACHABLE_HINT = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it rightly?"
 _TRANSIENT_SQLSTATES = ("08", "25P03", "40", "53", "55P03", "57")
-"""SQLSTATEs, or their first two characters, of what passes: no connection, a transaction that was idle for too long,
-conflicts, no room or memory, locks, and a server that is going down, starting up or ends a statement."""
+"""SQLSTATEs, or their first two characters, of transient errors.
+
+08: no connection; 25P03: idle transaction timeout; 40: rollback after a conflict; 53: no disk space or memory;
+55P03: lock not available; 57: the server shuts down, starts, or cancels a statement.
+"""
 
 
 @contextmanager
 def translate_errors(action: str, place: str) -> Iterator[None]:
-    """Raise RecordsError for every error of the database in the block; RecordsUnavailable where it may pass by itself.
+    """Raise RecordsError for every database error in the block; RecordsUnavailable if the error is transient.
 
     Args:
-        action: what is tried, to follow "can't": "save an outcome".
-        place: the database as it may be shown (no password).
+        action: the action in words, for example "save an outcome". The message puts "can't" before it.
+        place: the database's name for messages, without a password.
     """
     try:
         yield
@@ -128,14 +131,14 @@ def translate_errors(action: str, place: str) -> Iterator[None]:
 
 
 def _read_driver_message(error: SQLAlchemyError) -> str:
-    """Return what the driver said, on one line, without the statement and its parameters."""
+    """Return the first line of the driver's message, without the statement and its parameters."""
     original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     lines = [line.strip() for line in str(original).splitlines() if line.strip()]
     return lines[0][:_MAX_MESSAGE_CHARACTERS] if lines else type(original).__name__
 
 
 def _classify_error(error: SQLAlchemyError, message: str) -> tuple[bool, str]:
-    """Return whether it may pass by itself, and what a person can do."""
+    """Return whether the error is transient, and a hint."""
     original = error.orig if isinstance(error, DBAPIError) else None
     text = f"{type(original or error).__name__} {message}".lower()
     state = getattr(original, "sqlstate", None) or ""
@@ -143,7 +146,7 @@ def _classify_error(error: SQLAlchemyError, message: str) -> tuple[bool, str]:
     for fault in _DRIVER_ERRORS:
         if fault.pattern in text:
             return fault.is_transient or is_transient, fault.hint
-    # Of a server that can't be reached, or is gone half-way, psycopg has words only; sqlite3 has no states at all.
+    # psycopg gives no SQLSTATE if the server is unreachable or the connection breaks. sqlite3 has no SQLSTATEs.
     unstated = isinstance(error, OperationalError) and hasattr(original, "sqlstate") and not state
     gone = unstated or (isinstance(error, DBAPIError) and error.connection_invalidated)
     return gone or is_transient, _UNREACHABLE_HINT if gone or state.startswith(("08", "57P")) else ""

@@ -1,4 +1,4 @@
-"""The SQLite file of the records: creates it, checks that it can be used, and backs it up before a migration."""
+"""Creates and checks the SQLite file of the records, and backs it up before a migration."""
 
 import errno
 import os
@@ -26,7 +26,11 @@ _ERRNO_HINTS = {
 
 
 def ensure_sqlite_file(path: Path) -> None:
-    """Create an empty file that only its owner reads: what machines say may be confidential."""
+    """Create the file (mode 0600) or check an existing one. Only the owner may read it: data may be confidential.
+
+    Raises:
+        RecordsError: the file cannot be used.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
@@ -43,16 +47,16 @@ def ensure_sqlite_file(path: Path) -> None:
 
 
 def _create_private_file(path: Path) -> None:
-    with suppress(FileExistsError):  # another process was quicker
+    with suppress(FileExistsError):  # another process created it
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
 
 
 def _require_usable_file(path: Path) -> None:
-    """Ask whether a file can be used, without opening it.
+    """Check that a file can be used, without opening it.
 
-    Closing a file gives up all POSIX locks that this process holds on it, whoever took them: another connection of ours
-    would go on without its lock, and a second process could remove the journal under it
-    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    To close a file drops all POSIX locks of this process on it. Another connection of this process would continue
+    without its lock, and a second process could delete its journal (https://www.sqlite.org/howtocorrupt.html,
+    section 2.2).
     """
     kind = stat.S_IFMT(path.stat().st_mode)
     if kind != stat.S_IFREG:
@@ -65,7 +69,11 @@ def _require_usable_file(path: Path) -> None:
 
 
 def back_up_sqlite_file(path: Path, revision: str) -> None:
-    """Copy the file as it is now. The caller holds the write lock, so that nothing changes meanwhile."""
+    """Copy the file to ``<name>.<revision>.bak``. The caller holds the write lock, so nothing changes meanwhile.
+
+    Raises:
+        RecordsError: the copy failed.
+    """
     backup = path.with_name(f"{path.name}.{revision}.bak")
     partial = backup.with_name(f"{backup.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""Where the records are: the URL from an argument, the environment or the default, checked and safe to show."""
+"""Finds and checks the URL of the records (argument, environment or default), and redacts it for messages."""
 
 import os
 from pathlib import Path
@@ -21,10 +21,12 @@ def find_records_url(url: str | None = None) -> URL:
     """Return the URL of the records, ready for SQLAlchemy.
 
     Args:
-        url: overrides FLEETPATCH_RECORDS_URL, which overrides ``records.db`` in the user's data directory.
+        url: the URL. None: FLEETPATCH_RECORDS_URL, or ``records.db`` in the user's data directory if that variable is
+            not set.
 
     Raises:
-        RecordsError: it isn't a URL, or of a database that we don't know. The message never shows the URL itself.
+        RecordsError: the URL is malformed, or its kind of database is not supported. The message never contains the
+            URL.
     """
     given, source = (url, "the records URL") if url is not None else (os.environ.get(URL_VARIABLE, ""), URL_VARIABLE)
     if not given and url is None:
@@ -33,7 +35,7 @@ def find_records_url(url: str | None = None) -> URL:
     try:
         parsed = make_url(given)
     except (ArgumentError, ValueError):
-        # The parser's own error may quote the URL, password and all.
+        # The parser's own message may contain the URL with its password.
         raise RecordsError(f"{source} can't be read as a URL", hint=_URL_EXAMPLES) from None
     options = [
         value for values in parsed.query.values() for value in ((values,) if isinstance(values, str) else values)
@@ -50,7 +52,7 @@ def find_records_url(url: str | None = None) -> URL:
 
 
 def redact_url(url: URL) -> str:
-    """Return the URL for people: no password, and no options, where passwords may stand as well."""
+    """Return the URL for messages, without the password and the options (they can contain passwords too)."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     bare = URL.create("postgresql", username=url.username, host=url.host, port=url.port, database=url.database)
@@ -60,7 +62,7 @@ def redact_url(url: URL) -> str:
 def _normalize_postgresql_url(url: URL, source: str) -> URL:
     if not url.database:
         raise RecordsError(f"{source} names no database", hint=_URL_EXAMPLES)
-    if "@" in url.database:  # what stands there is the rest of a password, and would be shown as the database's name
+    if "@" in url.database:  # a part of the password, which messages would show as the database's name
         raise RecordsError(
             f"{source} has an '@' after the name of its database",
             hint="In a password, write / as %2F, ? as %3F, @ as %40 and : as %3A; or keep it in ~/.pgpass.",

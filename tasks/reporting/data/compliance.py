@@ -1,4 +1,4 @@
-"""Whether a machine of a report is compliant. Pure."""
+"""Computes the compliance of a machine in a report. Pure."""
 
 from tasks.model import Assessment, Outcome
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK
@@ -7,12 +7,14 @@ from tasks.states import Compliance, FindingLevel, OperationState
 
 
 def compute_compliance(outcome: Outcome | None, assessment: Assessment | None, found: UpdateCounts) -> Compliance:
-    """Return NonCompliant while critical or security updates are missing or packages are broken.
+    """Return NonCompliant if critical or security updates are missing or packages are broken.
+
+    Return NotAssessed if the machine's updates are not known or some are unclassified, and Compliant otherwise.
 
     Args:
-        outcome: what became of the machine, if anything did.
-        assessment: what was pending on it, if that is known.
-        found: numbers of its updates.
+        outcome: the machine's outcome, or None.
+        assessment: the machine's assessment, or None.
+        found: counts of its updates.
     """
     if found.urgent or _has_broken_packages(outcome, assessment):
         return Compliance.NON_COMPLIANT
@@ -23,7 +25,7 @@ def compute_compliance(outcome: Outcome | None, assessment: Assessment | None, f
 
 
 def _has_broken_packages(outcome: Outcome | None, assessment: Assessment | None) -> bool:
-    """Whether packages are broken: after an installation as its validation saw them, else as they were assessed."""
+    """Return whether packages are broken: by validation after an installation, otherwise by the assessment."""
     findings = outcome.findings if outcome else ()
     if any(each.check == PACKAGES_CHECK and each.level is FindingLevel.BLOCK for each in findings):
         return True

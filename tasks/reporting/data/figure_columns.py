@@ -1,4 +1,4 @@
-"""The columns of figures in the lists of machines and of updates, by kind of run."""
+"""The columns of figures in lists of machines and updates, for each kind of run."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ from tasks.states import Compliance, RebootState, UpdateState, YesNoUnknown
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the list of machines; ``css_class`` is a class of its style."""
+    """A column of a list. ``css_class`` is its CSS class."""
 
     label: str
     css_class: str = "number"
@@ -21,7 +21,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure in a machine's row; ``value`` is set when it is a whole number."""
+    """One figure in a row. ``value`` is set if the figure is an integer."""
 
     text: str
     css_class: str = "number"
@@ -85,17 +85,17 @@ _COMPLIANCE_CELLS: Final = {
 
 
 def select_machine_columns(kind: str) -> tuple[Column, ...]:
-    """Return the columns that follow a machine's name."""
+    """Return the columns after a machine's name."""
     return _MACHINE_COLUMNS.get(kind, _MACHINE_COLUMNS["patch"])
 
 
 def select_update_columns(kind: str) -> tuple[Column, ...]:
-    """Return the columns that follow an update's name and class."""
+    """Return the columns after an update's name and class."""
     return tuple(map(Column, _UPDATE_COLUMNS.get(kind, _UPDATE_COLUMNS["patch"])))
 
 
 def build_update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
-    """Return an update's figures over all machines, one a column."""
+    """Return an update's figures over all machines, one for each column."""
     cves = group.cve_count
     first = (
         Cell(NOT_KNOWN, "number soft") if cves is None else _build_count_cell(cves),
@@ -124,7 +124,7 @@ def build_update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
 
 
 def build_machine_cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
-    """Return a machine's figures, one a column."""
+    """Return a machine's figures, one for each column."""
     if kind == "plan":
         return _build_plan_cells(row)
     if kind == "assess":
@@ -171,7 +171,7 @@ def _build_wave_cell(row: MachineRow) -> Cell:
 
 
 def _build_services_cell(row: MachineRow) -> Cell:
-    """Count the services that still run replaced files."""
+    """Return the number of services that still run replaced files."""
     return _build_count_cell(len(row.services_to_restart.split(", ")) if row.services_to_restart else 0, "warn")
 
 
@@ -181,5 +181,5 @@ def _build_duration_cell(row: MachineRow) -> Cell:
 
 
 def _build_count_cell(number: int, css_class: str = "") -> Cell:
-    """A zero says nothing: it stands back, so that the other figures are seen."""
+    """Return a count. Zero is a pale dash, so that the other figures are easier to see."""
     return Cell(f"{number}", f"number {css_class}".strip(), number) if number else Cell(NO_FIGURE, "number zero", 0)

@@ -1,4 +1,4 @@
-"""What the rows of a report have in common: machines with the same trouble, updates by name, reasons why not."""
+"""Groups the rows of a report: machines by error, updates by name, and updates that are not installed by reason."""
 
 import re
 from collections import Counter
@@ -18,12 +18,12 @@ _STATES_WORST_FIRST = (
     OperationState.NOT_STARTED,
     OperationState.SUCCEEDED,
 )
-_CLASSIFICATIONS_BY_URGENCY = tuple(Classification)  # its order of definition goes from Critical down to Unclassified
+_CLASSIFICATIONS_BY_URGENCY = tuple(Classification)  # the enum is defined from Critical to Unclassified
 
 
 @dataclass(slots=True)
 class ErrorGroup:
-    """Machines that did not simply succeed, for the same reason."""
+    """Machines that did not succeed, or not without warnings, for the same reason."""
 
     state: str
     reason: str
@@ -34,7 +34,7 @@ class ErrorGroup:
 
 @dataclass(slots=True)
 class UpdateGroup:
-    """One update over all machines where it was pending."""
+    """One update on all machines where it was pending."""
 
     name: str
     kb: str
@@ -49,20 +49,20 @@ class UpdateGroup:
 
     @property
     def cve_count(self) -> int | None:
-        """CVEs that it fixes; None when no machine can tell."""
+        """Number of CVEs that the update fixes; None if no machine reports them."""
         return len(self.cves) if self.has_cve_data else None
 
     @property
     def not_installed_count(self) -> int:
-        """Machines on which it is not installed."""
+        """Number of machines on which the update is not installed."""
         return len(self.rows) - sum(self.states[state] for state in SUCCESSFUL_UPDATE_STATES)
 
 
 @dataclass(slots=True)
 class ReasonGroup:
-    """Updates that were not installed, in the same state for the same reason.
+    """Updates that were not installed, with the same state and the same reason.
 
-    ``has_varying_figures``: their reasons differ in figures only.
+    ``has_varying_figures``: the reasons are equal except for numbers.
     """
 
     state: str
@@ -74,20 +74,20 @@ class ReasonGroup:
 
 
 def normalize_reason(reason: str, machine: str = "") -> str:
-    """Return what reasons have in common that differ only in their figures and in the machine's name."""
+    """Return the reason with placeholders for numbers and for the machine's name, so that similar reasons are equal."""
     return _NUMBER_PATTERN.sub("#", reason.replace(machine, "*") if machine else reason)
 
 
 def sort_worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
-    """Return machines in the order in which a person wants to see them."""
+    """Return machines sorted by state (worst first), wave and name."""
     rank = {state.value: number for number, state in enumerate(_STATES_WORST_FIRST)}
     return sorted(rows, key=lambda row: (rank[row.state], row.wave if row.wave is not None else 10**9, row.machine))
 
 
 def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
-    """Return what went wrong, worst first, then by how many machines it hit.
+    """Return the groups of machines with the same error, worst state first, then the largest group first.
 
-    Not begun because nothing was asked for (a dry run, an assessment) is no trouble.
+    NotStarted is no error in a dry run or an assessment run.
     """
     begins = kind not in READ_ONLY_RUN_KINDS
     found: dict[tuple[str, str, str], ErrorGroup] = {}
@@ -107,7 +107,11 @@ def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
 
 
 def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
-    """Return updates by name: urgent ones that are not installed everywhere first, then failures, then the widest."""
+    """Return updates by name.
+
+    Critical and security updates that are not installed everywhere come first, then failed updates. After that,
+    updates are sorted by classification and number of machines.
+    """
     found: dict[tuple[str, str], UpdateGroup] = {}
     urgent = {classification.value for classification in URGENT_CLASSIFICATIONS}
     for row in rows:
@@ -128,7 +132,7 @@ def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
 
 
 def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
-    """Return why updates were not installed, most frequent first. A planned update needs no excuse."""
+    """Return the reasons why updates were not installed, most frequent first. Planned updates are not included."""
     found: dict[tuple[str, str], ReasonGroup] = {}
     for row in rows:
         if row.state in SUCCESSFUL_UPDATE_STATES or row.planned or not row.reason:
@@ -145,7 +149,7 @@ def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
 
 
 def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:
-    """Return each machine's updates, what was not installed first and the urgent before the others."""
+    """Return each machine's updates, sorted by state (not installed first), classification and name."""
     found: dict[str, list[UpdateRow]] = {row.machine: [] for row in tables.machines}
     for row in tables.updates:
         found[row.machine].append(row)
@@ -183,5 +187,5 @@ def _rank_update_group(group: UpdateGroup) -> tuple[int, int, int, int, str]:
 
 
 def split_at_limit(names: Sequence[str], limit: int) -> tuple[list[str], int]:
-    """Return the first names and how many more there are."""
+    """Return the first ``limit`` names, and the number of the others."""
     return list(names[:limit]), max(0, len(names) - limit)

@@ -1,4 +1,4 @@
-"""What a run report holds of each machine: its outcome, plan, assessment and update results. Pure."""
+"""Collects the data of each machine in a report: outcome, plan, assessment and update results. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Opera
 
 @dataclass(frozen=True, slots=True)
 class MachineReport:
-    """Everything that a report says of one machine."""
+    """All data of one machine in a report."""
 
     run_id: str
     machine: str
@@ -20,14 +20,14 @@ class MachineReport:
 
     @property
     def wave_number(self) -> int | None:
-        """The wave it was in, or is planned for."""
+        """The number of the machine's wave, from the outcome or else from the plan; None without a wave."""
         if self.outcome is not None and self.outcome.wave is not None:
             return self.outcome.wave
         return self.wave.number if self.wave else None
 
     @property
     def state(self) -> OperationState:
-        """The outcome's state; without one, whether it could be assessed, or that nothing was begun."""
+        """The outcome's state. Without an outcome: the result of the assessment, or NotStarted."""
         if self.outcome is not None:
             return self.outcome.state
         if self.plan is not None or self.assessment is None:
@@ -36,14 +36,14 @@ class MachineReport:
 
     @property
     def error(self) -> ErrorInfo | None:
-        """What went wrong."""
+        """The error of the outcome, or of the assessment if there is no outcome; None without an error."""
         if self.outcome is not None:
             return self.outcome.error or (self.outcome.install.error if self.outcome.install else None)
         return self.assessment.error if self.assessment else None
 
 
 def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:
-    """Return all machines that the report speaks of: those with an outcome first, each in the report's order."""
+    """Return all machines of a report in the report's order, machines with an outcome first."""
     plans = {plan.machine: plan for plan in report.plans}
     assessments = {assessment.machine: assessment for assessment in report.assessments}  # the last one is the newest
     waves = {name: wave for wave in report.waves for name in wave.machines}
@@ -67,7 +67,7 @@ def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:
 
 
 def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, bool]]:
-    """Yield each update of a machine, and whether a plan chose it that is not carried out."""
+    """Yield each update of a machine, and whether it is planned: a plan chose it, and the plan was not executed."""
     outcome, plan, assessment = report.outcome, report.plan, report.assessment
     if outcome is not None and (outcome.updates or plan is None or outcome.install is not None):
         chosen = {update.id for update in plan.chosen} if plan is not None and outcome.install is None else set()
@@ -81,5 +81,5 @@ def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, b
 
 
 def is_urgent_and_missing(result: UpdateResult) -> bool:
-    """Return whether that is a critical or security update that is not installed."""
+    """Return whether the result is a critical or security update that is not installed."""
     return result.update.classification in URGENT_CLASSIFICATIONS and result.state not in SUCCESSFUL_UPDATE_STATES

@@ -1,7 +1,7 @@
-"""The tables of a report: one class a table, one field a column.
+"""The tables of a report: one class for each table, one field for each column.
 
-The field's type is the column's type, everywhere: in the pandas frames, in CSV and in Parquet. ``X | None`` means that
-the figure may be missing. Moments are in UTC, durations in seconds. Text is as the machines gave it.
+A field's type is the column's type in pandas frames, CSV and Parquet. ``X | None`` means that the value may be missing.
+Datetimes are in UTC, durations in seconds. Text from machines is unchanged.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class RunRow:
     """The run: one row.
 
     Attributes:
-        urgent_pending: critical and security updates that are not installed when the run ends, over all machines.
-        request: what was asked, as JSON text.
+        urgent_pending: critical and security updates that are not installed at the end of the run, over all machines.
+        request: the run's request, as JSON text.
     """
 
     run_id: str
@@ -55,18 +55,19 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class MachineRow:
-    """One machine: what became of it, or what is planned for it.
+    """One machine: its outcome, or its plan.
 
     Attributes:
-        planned: updates chosen for it, when the run has a plan; None otherwise.
+        planned: number of updates that the plan chose; None if the run has no plan.
         urgent_pending: critical and security updates that are not installed.
-        kept_conffiles: configuration files that were edited by hand and kept, one a line.
-        worked_seconds: how long it was worked on; ``seconds`` is from the first look at it to the end, its waiting
-            for earlier waves included.
-        predicted_least_seconds: when a reboot that may be needed is not; as ``predicted_seconds`` otherwise.
-        reboot_seconds: from the order until a login worked again.
-        reboot_expected: "yes", "no", "unknown"; "" when there is no plan.
-        services_to_restart: what still runs replaced files, separated by commas.
+        kept_conffiles: configuration files that were edited by hand and therefore kept, one on each line.
+        worked_seconds: the time of the machine's steps. ``seconds`` is the time from its first step to its end,
+            including the wait for earlier waves.
+        predicted_least_seconds: the prediction without a reboot, if it is not known whether a reboot is necessary.
+            Otherwise equal to ``predicted_seconds``.
+        reboot_seconds: from the reboot command to the first login that works.
+        reboot_expected: "yes", "no", "unknown"; "" if there is no plan.
+        services_to_restart: services that still run replaced files, separated by commas.
     """
 
     run_id: str
@@ -115,7 +116,7 @@ class MachineRow:
 
     @property
     def not_done(self) -> int:
-        """Updates that were to be installed and are not: never more than were chosen, if any were."""
+        """Number of updates that are NotAttempted or Pending; with a plan, not more than the plan chose."""
         waiting = self.not_attempted + self.pending
         return waiting if self.planned is None else min(waiting, self.planned)
 
@@ -125,8 +126,8 @@ class UpdateRow:
     """One update on one machine.
 
     Attributes:
-        planned: whether it was chosen, in a plan that is not carried out.
-        cves: separated by spaces; None when the machine can't tell.
+        planned: whether a plan chose it, and the plan was not executed.
+        cves: ids, separated by spaces; None if the machine does not report CVEs.
         origins: separated by "; ".
     """
 
@@ -184,7 +185,7 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True)
 class WaveRow:
-    """One wave: its machines by state, and from the first start to the last end."""
+    """One wave: counts of its machines by state, the first start and the last end."""
 
     run_id: str
     wave: int
@@ -201,7 +202,7 @@ class WaveRow:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step on one machine: the time line."""
+    """One step on one machine, for the timeline."""
 
     run_id: str
     machine: str
@@ -216,7 +217,7 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class HookRow:
-    """One turn of one of the owner's hooks: ``subject`` is a machine, "wave 2" or "run"."""
+    """One execution of a hook. ``subject`` is a machine, "wave 2" or "run"."""
 
     run_id: str
     hook: str
@@ -237,7 +238,7 @@ Row = RunRow | MachineRow | UpdateRow | TransactionRow | FindingRow | WaveRow | 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All tables of one report, as plain rows. No pandas is needed to make or to read them."""
+    """All tables of one report as plain rows, without pandas."""
 
     runs: tuple[RunRow, ...]
     machines: tuple[MachineRow, ...]
@@ -259,4 +260,4 @@ ROW_TYPES: dict[str, type[Row]] = {
     "timeline": StepRow,
     "hooks": HookRow,
 }
-"""The tables by name, in the order in which they are written."""
+"""The row type of each table, in the order of writing."""

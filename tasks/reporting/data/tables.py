@@ -1,7 +1,7 @@
-"""A run's report, laid out as tables. Pure: no pandas, no files.
+"""Builds the tables of a report. Pure: no pandas, no files.
 
-Each machine has one row, also when the run ended before it had an outcome: dry runs have plans, assessments have
-assessments. What a machine's updates are is taken from the first of outcome, plan and assessment that knows.
+Each machine has one row, even without an outcome: a dry run has plans, an assessment run has assessments. A machine's
+updates come from its outcome, or else from its plan, or else from its assessment.
 """
 
 import json
@@ -33,16 +33,16 @@ from tasks.states import (
     UpdateState,
 )
 
-_MAX_INTEGER = 2**63 - 1  # what an integer column holds; sizes are told by machines
+_MAX_INTEGER = 2**63 - 1  # maximum of an integer column: sizes come from machines and may be larger
 
 
 def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | None = None) -> Tables:
-    """Lay a report out as tables.
+    """Return the tables of a report.
 
     Args:
-        report: the run.
-        update_counts: numbers of updates by machine, of a report whose outcomes are without them: its table of updates
-            is empty then.
+        report: the report.
+        update_counts: counts of updates by machine, for a report whose outcomes have no updates. Then the table of
+            updates is empty.
     """
     machine_reports = build_machine_reports(report)
     listed = [tuple(find_update_results(subject)) for subject in machine_reports]
@@ -87,17 +87,17 @@ def _build_hook_row(run_id: str, result: HookResult) -> HookRow:
 
 
 def to_utc(at: datetime | None) -> datetime | None:
-    """Return the same moment in UTC."""
+    """Return the datetime in UTC; None for None."""
     return None if at is None else at.astimezone(UTC)
 
 
 def compute_seconds_between(start: datetime | None, end: datetime | None) -> float | None:
-    """Return the seconds between two moments, or None when one is missing."""
+    """Return the seconds between two datetimes; None if one is missing."""
     return None if start is None or end is None else (end - start).total_seconds()
 
 
 def to_finite(value: float | None) -> float | None:
-    """Return the figure, or None for what is none (JSON has no NaN and no infinity)."""
+    """Return the value as a float; None for None, NaN and infinity, which JSON does not have."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 

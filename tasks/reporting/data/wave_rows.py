@@ -1,4 +1,4 @@
-"""A report's waves as rows: their machines by state, and when they were at work. Pure."""
+"""Builds the rows of a report's waves: counts of machines by state, first start and last end. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from tasks.states import OperationState, Step
 
 
 def build_wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tuple[WaveRow, ...]:
-    """Return a row a wave, in their order."""
+    """Return a row for each wave, sorted by number."""
     members: dict[int, list[MachineRow]] = {wave.number: [] for wave in report.waves}
     for row in machines:
         if row.wave is not None:
@@ -24,7 +24,10 @@ def build_wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tupl
 
 
 def _find_start_times(report: RunReport) -> dict[str, datetime]:
-    """Return when each machine's turn in its wave came: all machines are assessed together, before the first wave."""
+    """Return when each machine began in its wave: its first step after assess.
+
+    The assess step does not count, because all machines are assessed together before the first wave.
+    """
     found: dict[str, datetime] = {}
     for outcome in report.outcomes:
         starts = [step.started_at for step in outcome.steps if step.step is not Step.ASSESS]

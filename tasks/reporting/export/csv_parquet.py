@@ -1,7 +1,7 @@
-"""The frames as CSV and Parquet.
+"""Renders frames as CSV and Parquet.
 
-CSV is opened with spreadsheets, and those run what begins like a formula: such values get an apostrophe in front, which
-spreadsheets take for "this is text". Parquet and JSON are read by programs and keep every value as it is.
+Spreadsheet programs open CSV files and execute values that begin like a formula. Such values get an apostrophe in
+front, which marks them as text. Programs read Parquet and JSON, so there every value is unchanged.
 """
 
 import io
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What OWASP lists under "CSV injection", with the full-width forms that some spreadsheets take for the same."""
+"""OWASP's list for "CSV injection", and the full-width forms that some spreadsheet programs accept too."""
 
 
 def render_csv(frame: "pd.DataFrame") -> bytes:
-    """Return a frame as CSV: UTF-8, CRLF (RFC 4180), a missing value is empty, moments are ISO 8601 in UTC."""
+    """Return a frame as CSV: UTF-8, CRLF (RFC 4180), missing values are empty, datetimes are ISO 8601 in UTC."""
     shown = frame.copy()
     for name in frame.columns:
         if frame[name].dtype == "string":
@@ -34,6 +34,6 @@ def render_parquet(frame: "pd.DataFrame") -> bytes:
 
 
 def escape_formula(value: str) -> str:
-    """Return text that no spreadsheet takes for a formula and no terminal obeys."""
+    """Return text that is no spreadsheet formula and has no terminal sequences."""
     text = sanitize(value)
     return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA_STARTS) else text

@@ -1,6 +1,6 @@
-"""pandas frames of a run's report: one per table, with types that hold for empty reports too.
+"""Builds pandas frames of a report: one frame for each table. Empty frames have the same column types.
 
-pandas takes most of a second to load, so it is loaded when the first frame is made, not when this is imported.
+pandas takes almost a second to load, so it is loaded when the first frame is built, not when this module is imported.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,15 @@ _PANDAS_DTYPES = {
     "bool": "boolean",
     "datetime": "datetime64[us, UTC]",
 }
-"""Column types by field type. All of them know a missing value, so that none turns an integer into a float."""
+"""Column types by field type. All of them allow missing values, so pandas does not convert integers to floats."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFrames:
     """The tables of one report as pandas frames. Their columns are the fields of the classes in rows.py.
 
-    ``timeline`` has a row per machine and step; ``waves`` a row per wave, ``hooks``
-    one per turn of a hook.
+    ``timeline`` has a row for each machine and step, ``waves`` a row for each wave, ``hooks`` a row for each execution
+    of a hook.
     """
 
     runs: "pd.DataFrame"
@@ -49,17 +49,17 @@ class ReportFrames:
 
 
 def build_frames(report: RunReport) -> ReportFrames:
-    """Make the frames of a report. Moments are in UTC; a report without machines gives typed frames without rows."""
+    """Return the frames of a report. Datetimes are in UTC. A report without machines has typed frames without rows."""
     return build_frames_from_tables(build_tables(report))
 
 
 def build_frames_from_tables(tables: Tables) -> ReportFrames:
-    """Make frames of tables that are laid out already."""
+    """Return the frames of existing tables."""
     return ReportFrames(**{name: _build_frame(row_type, getattr(tables, name)) for name, row_type in ROW_TYPES.items()})
 
 
 def find_column_dtypes(row_type: type[Row]) -> dict[str, str]:
-    """Return the pandas type of each column of that kind of row."""
+    """Return the pandas type of each column of a row type."""
     hints = get_type_hints(row_type)
     names = {}
     for field in fields(row_type):
@@ -86,7 +86,7 @@ def _read_column(rows: Sequence[Row], name: str, dtype: str) -> list[object]:
 
 
 def _replace_surrogates(value: object) -> object:
-    """Replace what can't be written as UTF-8: halves of surrogate pairs, from text that was none."""
+    """Replace lone surrogates, which cannot be encoded as UTF-8."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode("utf-8")
     return value

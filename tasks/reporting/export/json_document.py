@@ -1,8 +1,8 @@
-"""A run as one JSON document, with the names that Azure's Resource Graph gives to the same things.
+"""Renders a report as one JSON document with the names of Azure Resource Graph.
 
-``patchinstallationresults`` and ``softwarepatches`` are where the names come from: status, rebootStatus,
-installationState, patchName, classifications, the counts, maintenanceWindowExceeded. What Azure has no name for
-(waves, findings, reasons, predictions) is named in the same manner.
+The names come from ``patchinstallationresults`` and ``softwarepatches``: status, rebootStatus, installationState,
+patchName, classifications, the counts, maintenanceWindowExceeded. Things that Azure does not have (waves, findings,
+reasons, predictions) have names in the same style.
 """
 
 import json
@@ -23,7 +23,7 @@ from tasks.reporting.data.rows import (
 from tasks.reporting.formatting import format_iso_utc
 
 SCHEMA_VERSION: Final = 1
-"""Goes up when a key goes away or changes its meaning; new keys may come without that."""
+"""The version increases if a key is removed or changes its meaning. New keys do not increase it."""
 
 JsonObject = dict[str, Any]
 _R = TypeVar("_R", UpdateRow, StepRow, TransactionRow, FindingRow)
@@ -32,14 +32,14 @@ _REBOOT_BEHAVIORS: Final = {True: "AlwaysRequiresReboot", False: "NeverReboots",
 
 
 def build_document(tables: Tables) -> JsonObject:
-    """Return the run as JSON data. Moments are ISO 8601 in UTC; text is as the machines gave it."""
+    """Return the report as JSON data. Datetimes are ISO 8601 in UTC. Text from machines is unchanged."""
     return _build_head(tables) | {"machines": list(_build_machine_objects(tables))}
 
 
 def render_json_lines(tables: Tables) -> Iterator[str]:
-    """Yield the document as text, a line a machine: it can be searched and compared line by line.
+    """Yield the document as text, one line for each machine, for search and diff tools.
 
-    It is pure ASCII, so that no terminal and no viewer obeys what machines say. One machine's part is made at a time.
+    The text is pure ASCII, so it contains no terminal sequences. One machine's part is built at a time.
     """
     yield f'{json.dumps(_build_head(tables), allow_nan=False)[:-1]},\n"machines": [\n'
     before = ""

@@ -1,6 +1,6 @@
-"""The whole report as Markdown, for those who can't reach its files: an artifact that Prefect's UI shows to everybody.
+"""Renders the complete report as Markdown, for a Prefect artifact. Users of Prefect's UI need no access to the files.
 
-It is bounded in size: of a big fleet, machines that need a look come first, and how many are left out is said.
+Its size is limited. For a large fleet, machines with problems come first, and the text says how many are left out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,12 +25,12 @@ MAX_CHARACTERS: Final = 150_000
 
 @dataclass(frozen=True, slots=True)
 class _DetailLimits:
-    """How much is told.
+    """Limits of the text.
 
     Attributes:
-        table_rows: of each table.
-        machines: that are told one by one.
-        lines_per_machine: of each part of such a machine.
+        table_rows: rows in each table.
+        machines: machines with their own section.
+        lines_per_machine: lines in each part of such a section.
     """
 
     table_rows: int
@@ -48,11 +48,11 @@ _DETAIL_LEVELS: Final = (
 
 
 def render_markdown_report(report: RunReport, files: str = "") -> str:
-    """Return the report: summary, machines, reasons, updates, and one by one the machines that need a look.
+    """Return the report: summary, machines, reasons, updates, and a section for each machine with problems.
 
     Args:
-        report: the run.
-        files: where its files are, in words; "" when it has none.
+        report: the report.
+        files: the place of the report's files, as text; "" if there are no files.
     """
     text = ""
     for detail in _DETAIL_LEVELS:
@@ -102,7 +102,7 @@ def _build_reason_row(group: ReasonGroup) -> dict[str, TableValue]:
 
 
 def _render_table(title: str, rows: Sequence[dict[str, TableValue]], in_all: int) -> list[str]:
-    """Return rows as a table below its title; nothing when there are none. Their texts are escaped already."""
+    """Return a title and a table of the rows; nothing if there are no rows. The caller has escaped the texts."""
     if not rows:
         return []
     heads = list(rows[0])

@@ -1,7 +1,7 @@
-"""A run in a few lines of Markdown, and its tables as rows of text: for artifacts in the Prefect UI.
+"""Renders a short Markdown summary of a run, and rows of its tables, for artifacts in the Prefect UI.
 
-That UI reads both as Markdown, the cells of a table too. So every text is escaped for Markdown and for HTML: what a
-machine calls itself can't become a link, a picture or a heading.
+The UI renders both as Markdown, also table cells. So every text is escaped for Markdown and HTML: text from a machine
+cannot become a link, a picture or a heading.
 """
 
 import re
@@ -25,12 +25,12 @@ from tasks.states import OperationState
 TableValue = str | int
 
 _SPECIAL_CHARACTERS: Final = re.compile(
-    r"[\\`*_{}\[\]()#+!|~<>&\"'$^=@]"  # what Markdown and HTML are made of
-    r"|:(?=//)|(?<=www)\."  # bare addresses become links
-    r"|^-|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= )|(?<=^\d\d\d)\.(?= )",  # a list, when a cell begins with it
+    r"[\\`*_{}\[\]()#+!|~<>&\"'$^=@]"  # syntax of Markdown and HTML
+    r"|:(?=//)|(?<=www)\."  # bare addresses would become links
+    r"|^-|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= )|(?<=^\d\d\d)\.(?= )",  # a cell that begins with it would become a list
     re.IGNORECASE,
 )
-# Prefect's UI shows numeric references (&#43;) as they are written; backslashes and these names everybody reads.
+# Prefect's UI shows numeric references (&#43;) undecoded. Backslash escapes and these named references work.
 _HTML_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;"}
 _MAX_ERROR_GROUPS: Final = 10
 _MAX_NAMES: Final = 8
@@ -38,14 +38,14 @@ _MAX_CELL_CHARACTERS: Final = 200
 
 
 def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
-    """Return text as Markdown that shows it as it is: on one line, cut to that many characters."""
+    """Return Markdown that shows the text literally, on one line, cut to ``limit`` characters."""
     return _SPECIAL_CHARACTERS.sub(
         lambda match: _HTML_ENTITIES.get(match.group(), f"\\{match.group()}"), sanitize_to_one_line(text, limit)
     )
 
 
 def render_summary(report: RunReport) -> str:
-    """Return the run in a few lines: state, times, counts, and what went wrong with which machines."""
+    """Return the summary of a run: state, times, counts, and errors with their machines."""
     tables = build_tables(report)
     run = tables.runs[0]
     lines = [
@@ -70,7 +70,7 @@ def render_summary(report: RunReport) -> str:
 
 
 def _render_notes_and_hooks(report: RunReport) -> list[str]:
-    """Return what people said of the run, and the owner's hooks, those that failed first."""
+    """Return the lines of the run's notes and of its failed hooks, and a count of all hooks."""
     lines = [f"- {escape_markdown(note)}" for note in report.notes[:_MAX_ERROR_GROUPS]]
     failed = [result for result in report.hooks if not result.succeeded]
     for result in failed[:_MAX_ERROR_GROUPS]:
@@ -83,7 +83,7 @@ def _render_notes_and_hooks(report: RunReport) -> list[str]:
 
 
 def build_machine_rows(report: RunReport, limit: int = 500) -> list[dict[str, TableValue]]:
-    """Return a row a machine, worst first, at most so many; the figures are those of the page."""
+    """Return a row for each machine, worst state first, at most ``limit`` rows. The page shows the same figures."""
     tables = build_tables(report)
     kind = report.run.kind
     heads = [column.label for column in select_machine_columns(kind)]
@@ -98,7 +98,10 @@ def build_machine_rows(report: RunReport, limit: int = 500) -> list[dict[str, Ta
 
 
 def build_update_table(report: RunReport, limit: int = 500) -> list[dict[str, TableValue]]:
-    """Return a row an update over all machines, the urgent that are not installed first; the figures of the page."""
+    """Return a row for each update over all machines, at most ``limit`` rows. The page shows the same figures.
+
+    Critical and security updates that are not installed come first.
+    """
     kind = report.run.kind
     heads = [column.label for column in select_update_columns(kind)]
     return [

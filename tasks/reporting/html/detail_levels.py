@@ -1,4 +1,4 @@
-"""How much the HTML page shows, in levels from most to least. The renderer takes the first level that fits."""
+"""Limits for the HTML page, in levels from most to least detail. The renderer uses the first level that fits."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,17 +6,17 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class DetailLimits:
-    """How much the page tells.
+    """Maximum amounts on the page.
 
     Attributes:
-        machine_rows: machines that have a row.
-        expandable_machines: of those, machines whose row opens.
-        updates_per_machine: rows of updates in one machine's body.
-        groups: updates in the list by update, and reasons.
-        machines_per_group: machines named in one group.
+        machine_rows: machines with a row.
+        expandable_machines: machines whose row expands; part of ``machine_rows``.
+        updates_per_machine: rows of updates in one machine's details.
+        groups: entries in each of these lists: updates, reasons, hooks, notes.
+        machines_per_group: names of machines in one group.
         timeline_rows: rows of the timeline.
         text_characters: characters of one text.
-        log_bytes: bytes for all logs together.
+        log_bytes: bytes of all logs together.
     """
 
     machine_rows: int
@@ -101,4 +101,4 @@ DETAIL_LEVELS: Final = (
         log_bytes=4_000,
     ),
 )
-"""From all there is to the least; the first that fits on the page is taken."""
+"""Levels from most to least detail. The renderer uses the first level with which the page is small enough."""

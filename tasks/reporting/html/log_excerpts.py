@@ -1,4 +1,4 @@
-"""The ends of the machines' logs, as long as the page has room for."""
+"""Cuts the machines' logs to their ends, so that they fit on the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ _MIN_EXCERPT_BYTES = 400
 
 @dataclass(frozen=True, slots=True)
 class LogExcerpt:
-    """The end of a log, and how many lines before it are left out."""
+    """The end of a log.
+
+    ``left_out`` is the number of lines before it that are left out, ``lines`` the number of lines of the whole log.
+    """
 
     text: str
     left_out: int
@@ -20,9 +23,9 @@ class LogExcerpt:
 
 
 def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: int) -> dict[str, LogExcerpt]:
-    """Return the ends of those machines' logs that together fit into ``room`` bytes of HTML.
+    """Return the ends of the machines' logs. All of them together fit into ``room`` bytes of HTML.
 
-    What one machine doesn't need is left to those after it.
+    Each machine has an equal share. Later machines get what an earlier one does not use.
     """
     found: dict[str, LogExcerpt] = {}
     waiting = [machine for machine in machines if machine in logs]
@@ -30,7 +33,7 @@ def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: i
         fair = room // (len(waiting) - number)
         if fair < _MIN_EXCERPT_BYTES:
             break
-        text = logs[machine]  # each is read once, and only as long as there is room
+        text = logs[machine]  # each log is read once, and only if there is room
         if text.strip():
             found[machine], used = _build_log_excerpt(text, fair)
             room -= used
@@ -48,6 +51,6 @@ def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:
             break
         kept.append(line)
         used += size
-    if not kept:  # one line that is too long by itself: its end says most
+    if not kept:  # the last line alone is too long: keep its end, the most useful part
         kept, used = [lines[-1][-room // 6 :]], room
     return LogExcerpt("\n".join(reversed(kept)), max(0, total - len(kept)), total), used

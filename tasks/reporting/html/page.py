@@ -1,4 +1,4 @@
-"""What stands on the page: which machines, how much of each, and what is left out because there is no room."""
+"""Builds the content of the page: which machines it shows, how much of each, and how much is left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from tasks.reporting.html.timeline_shapes import Timeline
 
 @dataclass(frozen=True, slots=True)
 class MachineView:
-    """One machine on the page. Without a body its row doesn't open."""
+    """One machine on the page. Only the row of an expandable machine shows details."""
 
     row: MachineRow
     cells: tuple[Cell, ...]
@@ -52,7 +52,7 @@ class MachineView:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All that the templates need."""
+    """All values that the templates need."""
 
     title: str
     run: RunRow
@@ -78,7 +78,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PageSource:
-    """What a page is made of: laid out once, however often the page has to be made shorter."""
+    """The data of a page at all levels of detail. It is built once; a page may be rendered at several levels."""
 
     report: RunReport
     tables: Tables
@@ -91,7 +91,7 @@ class PageSource:
 
     @classmethod
     def build(cls, report: RunReport, tables: Tables, logs: Mapping[str, str], now: datetime | None) -> "PageSource":
-        """Lay out what doesn't depend on how much room there is."""
+        """Build the data that does not depend on the level of detail."""
         return cls(
             report=report,
             tables=tables,
@@ -105,7 +105,7 @@ class PageSource:
 
 
 def find_latest_time(report: RunReport) -> datetime:
-    """Return the last moment that the report speaks of: how old its news is."""
+    """Return the latest time in the report."""
     moments = [report.run.started_at]
     if report.run.ended_at:
         moments.append(report.run.ended_at)
@@ -117,7 +117,7 @@ def find_latest_time(report: RunReport) -> datetime:
 
 
 def build_page(source: PageSource, detail: DetailLimits) -> Page:
-    """Put the page together, with that much detail."""
+    """Return the page at a level of detail."""
     run = source.tables.runs[0]
     zone = load_zone_or_utc(run.window_zone or "UTC")
     states: dict[str, int] = {}
@@ -148,12 +148,12 @@ def build_page(source: PageSource, detail: DetailLimits) -> Page:
 
 
 def _sort_failed_hooks_first(rows: Sequence[HookRow]) -> tuple[HookRow, ...]:
-    """Return hooks: those that failed first, else in the order in which they ran."""
+    """Return hooks, failed ones first, otherwise in the order of execution."""
     return tuple(sorted(rows, key=lambda row: row.succeeded))
 
 
 def _build_facts(run: RunRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:
-    """Return (label, text, smaller text) for the head of the page."""
+    """Return (label, text, secondary text) for the head of the page."""
     utc = ZoneInfo("UTC")
     facts: list[tuple[str, str, str]] = []
     if run.window_start and run.window_end:

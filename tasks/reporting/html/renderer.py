@@ -1,8 +1,8 @@
-"""One self-contained HTML page of a run: no script, nothing fetched from anywhere, always under one megabyte.
+"""Renders a report as one self-contained HTML page: no script, no external resources, always under one megabyte.
 
-Everything that a template writes is escaped and cleaned on its way out, whatever it is and whoever wrote the template:
-texts come from machines, and machines may be hostile. Its Content-Security-Policy allows one thing, the page's own
-style sheet by its hash; so that even a mistake in here could not run a script or load a picture.
+The environment escapes and sanitizes every value that a template writes, because texts come from machines, and a
+machine may be hostile. The Content-Security-Policy allows only the page's own style sheet, by its hash. So even a
+mistake in a template cannot run a script or load a picture.
 """
 
 import base64
@@ -36,7 +36,7 @@ from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tasks.rules.runs.figures import REBOOT_LABELS
 
 MAX_PAGE_BYTES: Final = 1_000_000
-"""A page is never bigger: it goes into mails, artifacts and browsers on slow lines."""
+"""Maximum size of a page: it is sent in e-mails and artifacts, and opened over slow connections."""
 
 ALL_DATA_FORMATS: Final = frozenset({"csv", "parquet", "json"})
 
@@ -49,15 +49,15 @@ def render_html(
     sibling_formats: Collection[str] = (),
     tables: Tables | None = None,
 ) -> str:
-    """Return the page.
+    """Return the page as HTML.
 
     Args:
-        report: the run.
-        logs: machine → raw output of its jobs; the end of each is folded into the machine's part.
-        now: the moment that the page is made; without it, the last moment that the report speaks of.
-        sibling_formats: what lies in the same directory ("csv", "parquet", "json", "logs"): where the page says that
-            the rest is, when it has to leave something out.
-        tables: the report's tables, when they are there already.
+        report: the report.
+        logs: machine → raw output of its jobs. The page shows the end of each log with its machine.
+        now: the time of the page. None: the latest time in the report.
+        sibling_formats: formats in the same directory ("csv", "parquet", "json", "logs"). If the page leaves something
+            out, it refers to these files.
+        tables: the report's tables, if the caller already has them.
     """
     source = PageSource.build(report, tables or build_tables(report), logs or {}, now)
     html = ""
@@ -80,7 +80,7 @@ def _render_page(content: Page, sibling_formats: Collection[str]) -> str:
 def _build_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("tasks.reporting.html"),
-        autoescape=True,  # by name would not do: it does not know .j2
+        autoescape=True,  # not select_autoescape: it does not know .j2
         undefined=StrictUndefined,
         finalize=_sanitize_value,
         trim_blocks=True,
@@ -103,7 +103,7 @@ def _build_environment() -> Environment:
 
 
 def _sanitize_value(value: object) -> object:
-    """Clean what a template writes. Markup is only ever our own style sheet."""
+    """Sanitize a value that a template writes. Markup is only the page's own style sheet."""
     return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -114,7 +114,7 @@ def _clip_text(context: Context, text: str) -> str:
 
 @pass_context
 def _find_full_table(context: Context, table: str) -> str:
-    """Return where the whole of a table is."""
+    """Return the place of the complete table."""
     beside = context["beside"]
     for kind, place in (("csv", f"{table}.csv"), ("json", "report.json"), ("parquet", f"{table}.parquet")):
         if kind in beside:
@@ -128,7 +128,7 @@ def _build_log_path(machine: str) -> str:
 
 @cache
 def _load_style() -> tuple[Markup, str]:
-    """Return the style sheet, and the policy that allows it and nothing else."""
+    """Return the style sheet, and the policy that allows only this style sheet."""
     loader = _build_environment().loader
     if loader is None:  # for the type checker; _build_environment always sets one
         raise RuntimeError("the templates have no loader")

@@ -1,4 +1,4 @@
-"""The figures on top of the page: what a person wants to know before anything else."""
+"""Builds the tiles at the top of the page: the most important figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Class
 
 @dataclass(frozen=True, slots=True)
 class BarPart:
-    """One share of a bar: ``x`` and ``width`` in percent."""
+    """One part of a bar. ``x`` and ``width`` are in percent."""
 
     css_class: str
     label: str
@@ -22,7 +22,7 @@ class BarPart:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One figure. ``tone`` is "", "good", "warn" or "bad"."""
+    """A figure with its label. ``tone`` is "", "good", "warn" or "bad"."""
 
     label: str
     value: str
@@ -32,7 +32,7 @@ class Tile:
 
 
 def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:
-    """Return the tiles for that kind of run."""
+    """Return the tiles for the run's kind."""
     run = tables.runs[0]
     if run.kind == "plan":
         return (
@@ -60,7 +60,7 @@ def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:
 
 
 def build_bar_parts(shares: Sequence[tuple[str, str, int]]) -> tuple[BarPart, ...]:
-    """Return (look, label, count) as shares of a whole; what counts nothing is left out."""
+    """Return the parts of a bar from (CSS class, label, count). Parts with count 0 are left out."""
     whole = sum(count for _, _, count in shares)
     parts: list[BarPart] = []
     at = 0.0

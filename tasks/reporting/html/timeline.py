@@ -1,7 +1,7 @@
 """Builds the timeline: one row for each machine, grouped by wave, and one coloured rectangle for each step.
 
-Only numbers and texts are made here; templates/timeline.svg.j2 draws them. A dry run has no steps yet: its
-rectangles are the predicted phases, wave after wave from the window's start.
+This module computes numbers and texts; templates/timeline.svg.j2 draws them. A dry run has no steps: its rectangles are
+the predicted phases, one wave after the other from the start of the window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ _TICK_SECONDS: Final = (
 )
 _BAD_STATES: Final = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
 _MAX_TALL_ROWS: Final = 60
-"""Up to so many machines, every row is tall enough for its name; beyond, only rows that need a look are."""
+"""With more machines than this, only rows of machines with problems are tall enough for a name."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class _TimeScale:
         return self.start <= at <= self.end
 
     def build_ticks(self) -> Iterator[TimeMark]:
-        """Yield round times of day in the zone, at most twelve of them."""
+        """Yield marks at round times of day in the zone, about twelve or fewer."""
         step = next((length for length in _TICK_SECONDS if self.total_seconds / length <= 12), _TICK_SECONDS[-1])
         offset = (self.start.astimezone(self.zone).utcoffset() or timedelta()).total_seconds()
         at = (self.start.timestamp() + offset) // step * step - offset
@@ -92,16 +92,16 @@ class _TimelineLayout:
 
 
 def build_timeline(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: int) -> Timeline | None:
-    """Lay the timeline out.
+    """Return the timeline.
 
     Args:
-        report: the run.
-        zone: that times of day are shown in.
-        now: the moment of the report, drawn as a line while the run goes on.
-        limit: rows at most; machines that went well are left out first.
+        report: the report.
+        zone: the time zone of the times of day.
+        now: the time of the report. It is drawn as a line if the run is not over.
+        limit: maximum number of rows. Machines that succeeded or did not begin are left out first.
 
     Returns:
-        The timeline, or None when nothing has a time to show.
+        The timeline, or None if there is no time to show.
     """
     reports = build_machine_reports(report)
     planned = report.run.kind == "plan"
@@ -133,7 +133,7 @@ def build_timeline(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: i
 
 
 def find_cut_off(report: RunReport) -> datetime | None:
-    """Return when the time that is kept for a reboot begins, if the request says how much that is."""
+    """Return the cut-off: the window's end minus the request's reboot reserve. None if there is no such time."""
     window, reserve = report.run.window, report.run.request.get("reboot_reserve_minutes")
     if window is None or isinstance(reserve, bool) or not isinstance(reserve, int | float) or reserve <= 0:
         return None
@@ -188,7 +188,10 @@ def _rank_wave(subject: MachineReport) -> int:
 def _build_scale(
     report: RunReport, spans: Sequence[TimeSpan], zone: ZoneInfo, now: datetime
 ) -> tuple[_TimeScale | None, tuple[str, ...]]:
-    """Return the stretch of time that is shown. A window many times longer than the work would hide the work."""
+    """Return the time scale and its notes. A window that is more than six times as long as the steps is cut.
+
+    In such a window the steps would be too small to see.
+    """
     run, window = report.run, report.run.window
     starts = [piece.start for piece in spans]
     ends = [piece.end for piece in spans]
@@ -227,7 +230,7 @@ def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterato
 
 
 def _hide_covered_text(tick: TimeMark, marks: Sequence[TimeMark]) -> TimeMark:
-    """A mark's line would run through the tick's text; and the mark says the time itself."""
+    """Return the tick without its text if a mark is near: the mark's line would cross it, and the mark has a time."""
     return replace(tick, text="") if any(abs(mark.x - tick.x) < 18 for mark in marks) else tick
 
 

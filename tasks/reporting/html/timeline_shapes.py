@@ -1,4 +1,4 @@
-"""The shapes of the timeline, which templates/timeline.svg.j2 draws, and the size of the drawing."""
+"""The shapes of the timeline and the size of the drawing. templates/timeline.svg.j2 draws them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ TOP_MARGIN: Final = 54.0
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """One step of one machine, or one predicted phase."""
+    """One step or one predicted phase of a machine."""
 
     start: datetime
     end: datetime
@@ -28,7 +28,7 @@ class TimeSpan:
 
 @dataclass(frozen=True, slots=True)
 class SpanRectangle:
-    """A time span with its place on the drawing."""
+    """A time span as a rectangle of the drawing."""
 
     x: float
     width: float
@@ -38,7 +38,7 @@ class SpanRectangle:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """A machine's row. ``label`` is "" where there is no room for one."""
+    """The row of a machine. ``label`` is "" if the row is too low for text."""
 
     y: float
     height: float
@@ -51,7 +51,7 @@ class TimelineRow:
 
 @dataclass(frozen=True, slots=True)
 class WaveHeading:
-    """A wave's heading, above its rows."""
+    """The heading of a wave, above its rows."""
 
     y: float
     text: str
@@ -60,7 +60,7 @@ class WaveHeading:
 
 @dataclass(frozen=True, slots=True)
 class TimeMark:
-    """A moment, as a line from top to bottom."""
+    """A point in time as a vertical line."""
 
     x: float
     css_class: str
@@ -70,7 +70,7 @@ class TimeMark:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Everything that is drawn. ``window_extent`` is the window as (x, width)."""
+    """All shapes of the drawing. ``window_extent`` is the window as (x, width)."""
 
     height: float
     ticks: tuple[TimeMark, ...]

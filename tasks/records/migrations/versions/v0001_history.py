@@ -1,4 +1,4 @@
-"""Runs, assessments, outcomes, the journal and the jobs' output."""
+"""Adds runs, assessments, outcomes, the journal and the output of jobs."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What runs measured, to predict the next ones; and a run's plans and waves."""
+"""Adds the measures of runs, which predict later runs, and a run's plans and waves."""
 
 import sqlalchemy as sa
 from alembic import op

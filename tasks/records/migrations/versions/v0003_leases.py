@@ -1,4 +1,4 @@
-"""Who carries a run out, requests to stop, and journal entries that are written once however often they are sent."""
+"""Adds run leases, stop requests, and a digest of journal entries: an entry that is sent twice is stored once."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create the tables, and the journal's column: entries of before have none, and nobody sends them again."""
+    """Create the tables and the journal's column. Existing entries have no digest: they are never sent again."""
     op.create_table(
         "leases",
         sa.Column("run_id", KEY, nullable=False),

@@ -1,4 +1,4 @@
-"""What people decided about a planned run, and which run a configuration's window belongs to."""
+"""Adds approvals, and the run of each window of a configuration."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,7 +1,7 @@
-"""Lists of updates apart from the documents, plans by machine, and how long history is kept.
+"""Adds columns for lists of updates, a table of plans by machine, and the retention.
 
-Rows of before stay as they are: their documents hold everything. Nothing of a history that is already there is
-forgotten unless its owner asks for it.
+Existing rows are not changed: their documents contain everything. Existing history is kept forever unless its owner
+sets a retention.
 """
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ KEY = sa.String(255)
 
 
 def upgrade() -> None:
-    """Add the columns, which are empty in rows of before, and the tables."""
+    """Add the columns, which are empty in existing rows, and the tables."""
     op.add_column("assessments", sa.Column("updates", sa.LargeBinary))
     op.create_index("ix_assessments_machine_known_at", "assessments", ["machine", "known", "at"])
     op.add_column("outcomes", sa.Column("counts", sa.Text))
