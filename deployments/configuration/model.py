@@ -176,14 +176,6 @@ class Configuration:
             for zone in self.find_zones(inventory)
         )
 
-    def build_schedules(self, inventory: Inventory) -> tuple[Schedule, ...]:
-        """Return its schedules, one for each zone.
-
-        Raises:
-            InventoryError: the windows use each machine's own zone, and there is no machine.
-        """
-        return tuple(opening.schedule for opening in self.build_scheduled_requests(inventory))
-
     def _build_slug(self, zone: str) -> str:
         return build_slug(self.name, zone if self.zone == MACHINE_ZONE else "")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.model import Assessment, ErrorInfo, MachinePlan, Outcome, RunReport, UpdateResult, Wave
-from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, UpdateState
+from tasks.states import OperationState, UpdateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,3 @@ def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, b
         yield from ((result, False) for result in plan.skipped)
     elif assessment is not None and assessment.packages is not None:
         yield from ((UpdateResult(update, UpdateState.PENDING), False) for update in assessment.packages.updates)
-
-
-def is_urgent_and_missing(result: UpdateResult) -> bool:
-    """Return whether the result is a critical or security update that is not installed."""
-    return result.update.classification in URGENT_CLASSIFICATIONS and result.state not in SUCCESSFUL_UPDATE_STATES

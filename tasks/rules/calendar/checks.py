@@ -1,13 +1,10 @@
-"""Checks schedules before deployment: overlapping windows, gaps and probable mistakes. Pure."""
+"""Checks a schedule for faults and probable mistakes before its deployment. Pure."""
 
-import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import (
     Occurrence,
     Schedule,
@@ -47,61 +44,6 @@ class ScheduleFinding:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleOverlap:
-    """Two windows of one machine that overlap. ``first`` opens first. Both names may be of the same schedule."""
-
-    first: str
-    second: str
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleGap:
-    """A period in which a machine has no window (both ends in UTC)."""
-
-    start: datetime
-    end: datetime
-
-
-def find_schedule_overlaps(
-    schedules: Mapping[str, Schedule], since: datetime, until: datetime, freezes: Iterable[Freeze] = ()
-) -> Iterator[ScheduleOverlap]:
-    """Yield each pair of overlapping windows, in order of the start of the overlap.
-
-    Args:
-        schedules: schedules of one machine, by name.
-        since: aware; windows that open from this time on are checked.
-        until: aware; windows that open from this time on are not checked.
-        freezes: a window that overlaps a freeze does not open.
-    """
-    still: list[tuple[str, Occurrence]] = []
-    for name, window in _iterate_open_windows(schedules, since, until, freezes):
-        still = [(other, earlier) for other, earlier in still if earlier.end > window.start]
-        for other, earlier in still:
-            yield ScheduleOverlap(other, name, window.start, min(window.end, earlier.end))
-        still.append((name, window))
-
-
-def find_schedule_gaps(
-    schedules: Mapping[str, Schedule],
-    since: datetime,
-    until: datetime,
-    at_least: timedelta,
-    freezes: Iterable[Freeze] = (),
-) -> Iterator[ScheduleGap]:
-    """Yield the periods between ``since`` and ``until``, of length ``at_least`` or more, without an open window."""
-    longest = max((timedelta(minutes=schedule.minutes) for schedule in schedules.values()), default=timedelta())
-    free = since
-    for _, window in _iterate_open_windows(schedules, since - longest, until, freezes):
-        if window.start > free and window.start - free >= at_least:
-            yield ScheduleGap(free, window.start)
-        free = max(free, window.end)
-    if until > free and until - free >= at_least:
-        yield ScheduleGap(free, until)
-
-
 def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
     """Return the faults and surprises of a schedule within the next two years.
 
@@ -127,20 +69,6 @@ def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
         _check_clock_changes(ahead),
     ]
     return [finding for finding in found if finding is not None]
-
-
-def _iterate_open_windows(
-    schedules: Mapping[str, Schedule], since: datetime, until: datetime, freezes: Iterable[Freeze]
-) -> Iterator[tuple[str, Occurrence]]:
-    all_freezes = tuple(freezes)
-
-    def iterate_named_windows(name: str) -> Iterator[tuple[datetime, str, Occurrence]]:
-        for window in iterate_occurrences(schedules[name], since, until=until):
-            if find_freeze(window, all_freezes) is None:
-                yield window.start, name, window
-
-    for _, name, window in heapq.merge(*map(iterate_named_windows, schedules), key=lambda entry: entry[:2]):
-        yield name, window
 
 
 def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:

@@ -89,7 +89,7 @@ def test_a_request_is_the_same_after_json(folder: Folder) -> None:
 
 def test_its_windows(folder: Folder) -> None:
     one = folder.one(FULL)
-    (schedule,) = one.build_schedules(FLEET)
+    (schedule,) = [each.schedule for each in one.build_scheduled_requests(FLEET)]
     first, second = iterate_occurrences(schedule, datetime(2026, 11, 1, tzinfo=UTC), limit=2)
     assert first.start == datetime(2026, 12, 12, 21, tzinfo=UTC)
     assert first.end == datetime(2026, 12, 13, 0, 55, tzinfo=UTC)

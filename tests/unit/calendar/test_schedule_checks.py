@@ -2,22 +2,13 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tasks.rules.calendar.checks import (
     FindingSeverity,
-    ScheduleGap,
-    ScheduleOverlap,
     check_schedule,
-    find_schedule_gaps,
-    find_schedule_overlaps,
 )
-from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.calendar.schedule import Schedule, iterate_occurrences
+from tasks.rules.calendar.schedule import Schedule
 from tasks.rules.recurrence.parser import parse_recurrence
-from tests.unit.calendar import oracle
-from tests.unit.calendar.oracle import Meant
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -28,75 +19,6 @@ def schedule(text: str, start: datetime, minutes: float = 60, zone: str = "UTC",
 
 
 NIGHTLY = schedule("Day", datetime(2026, 1, 1, 22), 120)
-
-
-def test_overlaps_of_two():
-    sunday = schedule("Week Sunday", datetime(2026, 1, 1, 23), 120)
-    found = list(find_schedule_overlaps({"nightly": NIGHTLY, "sunday": sunday}, NOW, NOW + timedelta(days=7)))
-    at = datetime(2026, 11, 22, 23, tzinfo=UTC)
-    assert found == [ScheduleOverlap("nightly", "sunday", at, at + HOUR)]
-
-
-def test_windows_that_touch_do_not_overlap():
-    after = schedule("Day", datetime(2026, 1, 1, 0), 60)
-    assert list(find_schedule_overlaps({"a": NIGHTLY, "b": after}, NOW, NOW + timedelta(days=30))) == []
-
-
-def test_a_window_can_overlap_the_next_of_its_own():
-    hourly = schedule("Hour", datetime(2026, 1, 1), 90)
-    found = list(find_schedule_overlaps({"hourly": hourly}, NOW, NOW + 3 * HOUR))
-    assert [(each.first, each.second, each.end - each.start) for each in found] == [("hourly", "hourly", HOUR / 2)] * 2
-
-
-def test_frozen_windows_do_not_overlap():
-    other = schedule("Day", datetime(2026, 1, 1, 23), 120)
-    freeze = Freeze(NOW, NOW + timedelta(days=1))
-    found = list(find_schedule_overlaps({"a": NIGHTLY, "b": other}, NOW, NOW + timedelta(days=2), [freeze]))
-    assert [each.start.day for each in found] == [21]
-
-
-@given(
-    plans=st.lists(st.tuples(oracle.recurrences(), oracle.starts(), st.integers(1, 3000)), min_size=1, max_size=3),
-)
-def test_overlaps_are_those_of_all_pairs(plans: list[tuple[Meant, datetime, int]]):
-    named = {str(number): schedule(plan[0].text, plan[1], plan[2]) for number, plan in enumerate(plans)}
-    end = NOW + timedelta(days=60)
-    all_of = [(name, window) for name, each in named.items() for window in iterate_occurrences(each, NOW, until=end)]
-    pairs = {
-        frozenset([(first, one.start), (second, other.start)])
-        for number, (first, one) in enumerate(all_of)
-        for second, other in all_of[number + 1 :]
-        if one.start < other.end and other.start < one.end
-    }
-    found = list(find_schedule_overlaps(named, NOW, end))
-    assert len(found) == len(pairs)
-    assert all(each.start < each.end for each in found)
-    assert [each.start for each in found] == sorted(each.start for each in found)
-
-
-def test_gaps():
-    weekly = schedule("Week Sunday", datetime(2026, 1, 1, 22), 120)
-    found = list(find_schedule_gaps({"weekly": weekly}, NOW, NOW + timedelta(days=9), timedelta(days=3)))
-    sunday = datetime(2026, 11, 23, tzinfo=UTC)
-    assert found == [ScheduleGap(sunday, NOW + timedelta(days=9))]
-    assert list(find_schedule_gaps({}, NOW, NOW + HOUR, HOUR)) == [ScheduleGap(NOW, NOW + HOUR)]
-    assert list(find_schedule_gaps({"a": NIGHTLY}, NOW, NOW + timedelta(days=30), timedelta(hours=23))) == []
-
-
-def test_a_window_that_is_open_already_is_no_gap():
-    assert list(find_schedule_gaps({"a": NIGHTLY}, NOW + 11 * HOUR, NOW + 12 * HOUR, timedelta())) == []
-
-
-def test_a_short_window_within_a_long_one_does_not_end_it():
-    long, short = schedule("Once", datetime(2026, 11, 21), 600), schedule("Once", datetime(2026, 11, 21, 1), 60)
-    found = list(find_schedule_gaps({"long": long, "short": short}, NOW, NOW + timedelta(days=1), timedelta()))
-    assert [(gap.start.hour, gap.end.hour) for gap in found] == [(12, 0), (10, 12)]
-
-
-def test_a_freeze_makes_a_gap():
-    freeze = Freeze(NOW, NOW + timedelta(days=5), "closing")
-    found = list(find_schedule_gaps({"a": NIGHTLY}, NOW, NOW + timedelta(days=10), timedelta(days=2), [freeze]))
-    assert found == [ScheduleGap(NOW, datetime(2026, 11, 25, 22, tzinfo=UTC))]
 
 
 def test_nothing_is_wrong_with_a_common_schedule():
