@@ -1,4 +1,4 @@
-"""Which package manager speaks for a machine. A new one is a line in each table."""
+"""The table of package managers. A new one needs a line in each table."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -14,11 +14,11 @@ MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
 
 
 MANAGER_COMMANDS: Final = ("apt-get:apt", "dnf5:dnf", "dnf:dnf", "zypper:zypper")
-"""COMMAND:NAME, best first: a machine that has the command has that package manager, known here or not."""
+"""COMMAND:NAME, best first. A machine with the command has that package manager, supported here or not."""
 
 
 def find_manager(facts: Facts) -> PackageManager:
-    """Return the first of the machine's package managers that is known here.
+    """Return the first of the machine's package managers that is supported.
 
     Raises:
         UnsupportedSystem: none of them is.

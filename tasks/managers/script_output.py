@@ -1,4 +1,4 @@
-"""The answers of a script, checked: what a machine sends is untrusted until it has been through here."""
+"""Validates the answers of a script: everything that a machine sends is untrusted before."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 @dataclass(frozen=True, slots=True)
 class ScriptSection:
-    """What one command on the machine printed.
+    """The output of one command on the machine.
 
     Attributes:
-        exit_code: as the command gave it.
+        exit_code: of the command.
         text: its standard output.
-        stderr: the last of its standard error.
+        stderr: the end of its standard error.
     """
 
     exit_code: int
@@ -27,7 +27,7 @@ def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping
 
     Raises:
         ScriptFailed: the script did not end with 0.
-        ProtocolViolation: a required section is missing, or one isn't formed as it should be.
+        ProtocolViolation: a required section is missing, or one is malformed.
     """
     if result.exit_code != 0:
         raise ScriptFailed(
@@ -60,10 +60,10 @@ def require_text(record: ScriptRecord, key: str) -> str:
 
 
 def require_integer(record: ScriptRecord, key: str) -> int:
-    """Return a record's whole number.
+    """Return a record's integer.
 
     Raises:
-        ProtocolViolation: it is missing, or not a whole number.
+        ProtocolViolation: it is missing, or not an integer.
     """
     value = record.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -72,10 +72,10 @@ def require_integer(record: ScriptRecord, key: str) -> int:
 
 
 def require_boolean(record: ScriptRecord, key: str) -> bool:
-    """Return a record's true or false.
+    """Return a record's boolean.
 
     Raises:
-        ProtocolViolation: it is missing, or neither.
+        ProtocolViolation: it is missing, or not a boolean.
     """
     value = record.get(key)
     if not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Assess: what the machine is, what is pending on it, and what a run would do about it."""
+"""The assess step: read the machine's facts and pending updates, and plan the run on it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tasks.steps.start_checks import is_visit_needed
 
 
 def assess(context: MachineContext) -> MachineState:
-    """Ask the machine for facts and pending updates, and keep the answer in the records."""
+    """Read facts and pending updates from the machine, and store the assessment in the records."""
     clock, machine_state = context.run_context.clock, context.state
     began = clock.now()
     facts = read_facts(context.transport, clock, context.build_read_deadline())
@@ -43,7 +43,7 @@ def assess(context: MachineContext) -> MachineState:
 
 
 def plan_updates(context: MachineContext) -> MachineState:
-    """Decide what is to be done on an assessed machine, after asking its package manager what that would entail."""
+    """Plan an assessed machine. The package manager simulates the installation first."""
     options, packages = context.run_context.options, context.packages
     chosen, skipped = select_updates(packages, options.selection)
     download: int | None = 0
@@ -80,7 +80,10 @@ def plan_updates(context: MachineContext) -> MachineState:
 
 
 def replan_updates(context: MachineContext, packages: PackageState) -> MachineState:
-    """Plan with what is pending now, and install no more than what a person saw, where one had to approve it."""
+    """Plan again with the updates that are pending now.
+
+    If the run needs an approval, the new plan has only updates that the approved plan has.
+    """
     previous_plan, machine_state = context.plan, replace(context.state, was_replanned=True)
     context.state = replace(
         machine_state,
@@ -93,7 +96,7 @@ def replan_updates(context: MachineContext, packages: PackageState) -> MachineSt
 
 
 def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
-    """Return what the machine's own state means for installing these updates, without its owner's checks."""
+    """Return findings about the machine's state for these updates. The checks of the inventory are not included."""
     options, packages = context.run_context.options, context.packages
     return check_machine_state(
         facts,
@@ -106,13 +109,12 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
 
 
 def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
-    """Return a plan with what the pre-check would refuse, if the machine would be visited at all."""
+    """Return a plan with the findings that would block the pre-check, if the machine needs a visit."""
     if not is_visit_needed(context.state, context.run_context.options):
         return plan
     found = check_state_for_updates(context, context.facts, plan.chosen)
-    if (
-        context.run_context.run.kind == "plan"
-    ):  # a run that patches asks its owner's checks just before it changes anything
+    # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
+    if context.run_context.run.kind == "plan":
         check_findings = run_all_checks(context)
         found += check_findings
         plan = replace(plan, notes=(*plan.notes, *_describe_warnings(check_findings)))
@@ -122,19 +124,19 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
 
 
 def _describe_warnings(findings: Sequence[Finding]) -> list[str]:
-    """Say what the owner's checks answered that only warns."""
+    """Return a note for each check of the inventory that warns."""
     return [
         f"pre-check would warn: {each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN
     ]
 
 
 def _apply_reboot_policy(policy: RebootPolicy, expected: YesNoUnknown) -> YesNoUnknown:
-    """Return whether a reboot is to be expected under a policy."""
+    """Return whether a reboot is expected under a policy."""
     return {RebootPolicy.NEVER: YesNoUnknown.NO, RebootPolicy.ALWAYS: YesNoUnknown.YES}.get(policy, expected)
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:
-    """Say which services run replaced files by now, and which of them this run would restart."""
+    """Return notes on the services that run replaced files, and on those that this run would restart."""
     if not packages.services_to_restart:
         return []
     description = f"services that run replaced files: {join_first_services(packages.services_to_restart)}"

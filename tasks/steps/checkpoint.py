@@ -1,7 +1,8 @@
-"""How far a machine has come, in the journal: so that another process can go on from there.
+"""The progress of a machine, in the journal. Another process can resume the run from it.
 
-After each step the parts of the machine's run that it filled in are stored. What was assessed and planned stands in the
-records once for all machines, before the first wave, and is stored here only when it was planned anew in its own turn.
+After each step, the checkpoint stores the parts of the state that steps have filled in. The records store the
+assessments and plans of all machines before the first wave. The checkpoint has them only if the machine was planned
+again.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -28,15 +29,15 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 
 CHECKPOINT_ACT = "step"
-"""The act of journal entries that hold progress; their key is the step."""
+"""The act of journal entries with a checkpoint; their key is the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The parts of a MachineState that steps fill in once it has a plan. Names and meanings are MachineState's.
+    """The parts of a MachineState that the steps after the plan fill in. Names and meanings are the same there.
 
     Attributes:
-        anew: what it was planned anew with, and the plan; None: the plan in the records stands.
+        anew: packages and plan, if the machine was planned again. None: the plan in the records is valid.
     """
 
     baseline: Facts | None = None
@@ -77,17 +78,17 @@ def _find_new_plan(machine_state: MachineState) -> tuple[PackageState, MachinePl
 
 
 def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:
-    """Return a machine's run as far as its journal tells, from its last completed step. Pure.
+    """Return a machine's state after its last completed step, from its journal. Pure.
 
-    An error or a halt that ended the steps is left out: who resumes a run wants the machine looked at again, and a
-    pre-check that halted it is asked anew.
+    An error or a halt that ended the steps is left out: a resumed run looks at the machine again and repeats the
+    pre-check.
 
     Args:
         machine_state: with its assessment and its plan.
         entries: of this machine in this run, oldest first.
 
     Raises:
-        RecordsError: an entry makes no sense.
+        RecordsError: an entry is not valid.
     """
     was_started = any(entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries)
     may_have_paused_updaters = any(entry.mark is JournalMark.BEFORE and entry.act == PAUSE for entry in entries)

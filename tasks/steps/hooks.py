@@ -1,4 +1,4 @@
-"""Owners' hooks around one machine, and what every hook has in common: it is journalled, and runs once."""
+"""Hooks around one machine, and what all hooks share: each is in the journal and runs once."""
 
 import logging
 import math
@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 
 HOOK_ACT = "hook"
 """The act of journal entries about hooks; their key is place, name and subject."""
-COMMAND_GRACE_SECONDS = 25.0  # on top of a command's own timeout: for the way there and back, and for ending it
+COMMAND_GRACE_SECONDS = 25.0  # added to a command's own timeout: for the connection, and for ending the command
 ACTS_AFTER_BEFORE_HOOKS = frozenset({HOOK_ACT, PAUSE, "install", "repair", "reboot", "restart"})
-"""Acts that come only once the hooks before a machine have had their turn."""
+"""Acts that begin only after the hooks before a machine."""
 UNKNOWN_RESULT_MESSAGE = (
     "this run began it and was cut short: nobody knows whether it ran. It is not run again, for it is not marked as "
     "repeatable"
 )
-MAX_OUTPUT_CHARACTERS = 2000  # characters of what a hook printed that are kept
+MAX_OUTPUT_CHARACTERS = 2000  # the last characters of a hook's output, which are kept
 
 HookCall = Callable[[Hook, str, Deadline], HookResult]
 
 
 @dataclass(frozen=True, slots=True)
 class _HookEndDetail:
-    """The journal's detail of a hook that has ended."""
+    """The detail of the journal entry for a hook that has ended."""
 
     succeeded: bool
     message: str
@@ -53,29 +53,29 @@ _HOOK_END_ADAPTER = TypeAdapter(_HookEndDetail)
 
 
 def build_hook_key(hook: Hook, subject: str) -> str:
-    """Return what tells a hook's turn apart from all others in its run."""
+    """Return the key that identifies one execution of a hook in its run."""
     return f"{hook.place}/{hook.name}/{subject}"
 
 
 def redact_hook(hook: Hook) -> Hook:
-    """Return a hook as it may be kept and shown: of a URL only where it leads."""
+    """Return a hook in the form that is stored and shown. A URL is reduced to the part that has no secrets."""
     return replace(hook, target=redact_url_path(hook.target)) if hook.kind is HookKind.HTTP else hook
 
 
 def run_hook_once(
     run_context: RunContext, hook: Hook, subject: str, call: HookCall, until: datetime | None = None
 ) -> HookResult:
-    """Run a hook, unless this run did so before: then return what came of it.
+    """Run a hook. If this run has already run it, return the stored result.
 
     Args:
         run_context: of the run.
-        hook: what is run.
+        hook: the hook to run.
         subject: the machine's name, "wave 2" or "run".
         call: runs it.
-        until: the moment at which it has to be over, besides its own timeout.
+        until: the time at which it must be over, in addition to its own timeout.
 
     Raises:
-        RecordsError: it can't be journalled, so it is not begun; or its end could not be stored.
+        RecordsError: the journal entry can't be written, and the hook does not begin; or its end could not be stored.
     """
     machine = subject if hook.place in MACHINE_PLACES else ""
     key, clock = build_hook_key(hook, subject), run_context.clock
@@ -110,12 +110,12 @@ def run_hook_once(
 
 
 def _may_run_again(hook: Hook) -> bool:
-    """A deployment may: Prefect knows its run by our key, and gives back the one that was begun."""
+    """Return whether a hook may run again. A deployment may: Prefect knows its flow run by our idempotency key."""
     return hook.repeatable or hook.kind is HookKind.DEPLOYMENT
 
 
 def _call_hook(run_context: RunContext, hook: Hook, subject: str, call: HookCall, deadline: Deadline) -> HookResult:
-    """Run a hook. Whatever goes wrong in it is its result."""
+    """Run a hook. Every error in it becomes its result."""
     began = run_context.clock.now()
     try:
         if obstacle := _check_hook_may_start(run_context, hook, deadline):
@@ -123,7 +123,7 @@ def _call_hook(run_context: RunContext, hook: Hook, subject: str, call: HookCall
         result = call(hook, subject, deadline)
     except FleetpatchError as error:
         failed = error.message
-    except Exception as error:  # a hook must cost no more than its mode says
+    except Exception as error:  # an error in a hook must have no more effect than its mode says
         logger.exception("hook %s for %s failed in a way that was not foreseen", hook.name, subject)
         failed = f"{type(error).__name__}: {error}"
     else:
@@ -139,14 +139,14 @@ def _call_hook(run_context: RunContext, hook: Hook, subject: str, call: HookCall
 
 
 def _check_hook_may_start(run_context: RunContext, hook: Hook, deadline: Deadline) -> str:
-    """Return why a hook is not begun after all: to store that it is about to may have taken long."""
+    """Return why a hook does not begin, or "". Writing the journal entry may have taken long."""
     if hook.place in BEFORE_PLACES and run_context.stop_token.is_stopping:
         return f"not begun: the run was asked to stop: {run_context.stop_token.reason}"
     return "not begun: no time was left for it" if deadline.has_passed(run_context.clock) else ""
 
 
 def _redact_message(hook: Hook, message: str) -> str:
-    """Return a message without what a URL may hold, and no longer than is useful."""
+    """Return a message without the secrets of a URL, cut to the length that is kept."""
     return (redact_url_secrets(message, hook.target) if hook.kind is HookKind.HTTP else message)[
         -MAX_OUTPUT_CHARACTERS:
     ]
@@ -166,10 +166,10 @@ def _append_journal_entry(
 
 
 def parse_recorded_result(entry: JournalEntry, hook: Hook, subject: str) -> HookResult:
-    """Return the result that the journal has of a hook. Pure.
+    """Return the result of a hook that the journal has. Pure.
 
     Raises:
-        RecordsError: the entry makes no sense.
+        RecordsError: the entry is not valid.
     """
     try:
         end_detail = _HOOK_END_ADAPTER.validate_python(entry.detail, strict=False)
@@ -186,10 +186,10 @@ def parse_recorded_result(entry: JournalEntry, hook: Hook, subject: str) -> Hook
 def find_recorded_results(
     hooks: Iterable[Hook], subject: str, entries: Iterable[JournalEntry]
 ) -> tuple[HookResult, ...]:
-    """Return the results that the journal has of a subject's hooks, oldest first. Pure.
+    """Return the results of a subject's hooks that the journal has, oldest first. Pure.
 
     Raises:
-        RecordsError: an entry makes no sense.
+        RecordsError: an entry is not valid.
     """
     by_key = {build_hook_key(hook, subject): hook for hook in hooks}
     ended = (e for e in entries if e.act == HOOK_ACT and e.mark is JournalMark.AFTER and e.key in by_key)
@@ -199,10 +199,10 @@ def find_recorded_results(
 def restore_hook_results(
     machine_state: MachineState, hooks: Iterable[Hook], entries: tuple[JournalEntry, ...]
 ) -> MachineState:
-    """Return a machine's run with what its journal knows of its hooks. Pure.
+    """Return a machine's state with the hook results of its journal. Pure.
 
     Raises:
-        RecordsError: an entry makes no sense.
+        RecordsError: an entry is not valid.
     """
     before_hooks_ran = any(
         entry.mark is JournalMark.BEFORE and entry.act in ACTS_AFTER_BEFORE_HOOKS for entry in entries
@@ -212,10 +212,10 @@ def restore_hook_results(
 
 
 def run_before_hooks(context: MachineContext) -> bool:
-    """Run the hooks before a machine unless they had their turn; return whether it may be changed.
+    """Run the hooks before a machine, if they have not run yet. Return whether the machine may be changed.
 
-    Asked just before the first thing that changes the machine. When it may not, the machine's run is halted: Failed
-    when a hook failed that must succeed, NotStarted when the run was asked to stop meanwhile or the window was over.
+    Call it just before the first change of the machine. If the machine may not be changed, it is halted: as Failed when
+    a hook that must succeed has failed, as NotStarted when a stop was requested or the window is over.
     """
     if not context.run_context.options.hooks:
         return True
@@ -236,7 +236,7 @@ def run_before_hooks(context: MachineContext) -> bool:
 
 
 def _halt_after_failed_hook(context: MachineContext, result: HookResult, *, fresh: bool) -> bool:
-    """Halt a machine whose hook failed; one that was only cut short by a stop or by the window is not to blame."""
+    """Halt a machine whose hook failed: NotStarted if a stop or the end of the window cut it short, else Failed."""
     cut = result.ended_at >= find_machine_cut_off(context) and check_time_left(context)
     blameless = (check_stop_requested(context) or cut) if fresh else ""
     if blameless:
@@ -250,9 +250,9 @@ def _halt_machine(context: MachineContext, why: str, state: OperationState) -> b
 
 
 def run_after_hooks(context: MachineContext) -> None:
-    """Run the hooks after a machine, however its run went, once those before it had their turn. Raises nothing.
+    """Run the hooks after a machine, if the hooks before it have run. Raises nothing.
 
-    A run that somebody else has taken over leaves them to that one.
+    The result of the machine does not matter. If another process has taken the run over, that process runs them.
     """
     stop_token = context.run_context.stop_token
     if not context.state.before_hooks_ran or stop_token.is_lease_lost:
@@ -292,7 +292,7 @@ def _run_machine_hook(context: MachineContext, hook: Hook, until: datetime | Non
 
 
 def _run_command_on_machine(context: MachineContext, hook: Hook, deadline: Deadline) -> HookResult:
-    """Run an owner's command as root on the machine, which itself ends a command that takes too long."""
+    """Run a hook's command as root on the machine. The machine ends a command that exceeds its timeout."""
     clock = context.run_context.clock
     began = clock.now()
     seconds = max(1, math.floor(deadline.remaining_seconds(clock)))

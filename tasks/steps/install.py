@@ -1,6 +1,6 @@
-"""Install: repair what was interrupted if allowed, download, then install in transactions that the window can hold.
+"""The install step: repair if allowed, download, then install in transactions that fit into the window.
 
-The exit codes of the package manager decide nothing here: what is installed is what its database says afterwards.
+The exit codes of the package manager decide nothing here. The package database says what is installed.
 """
 
 import logging
@@ -41,15 +41,15 @@ from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
 logger = logging.getLogger(__name__)
 
 INSTALL_ROUNDS = 2
-"""The planned transactions, then once more, each alone, for updates that another one in their transaction held up."""
+"""The planned transactions, then one transaction each for updates that another update of theirs prevented."""
 DOWNLOAD_ONLY_REASON = "only downloaded: nothing is installed in this run"
-PREDICTED_REPAIR_SECONDS = 60.0  # what finishing an interrupted transaction is expected to take
+PREDICTED_REPAIR_SECONDS = 60.0  # expected duration of finishing an interrupted transaction
 
 
 def install(context: MachineContext) -> MachineState:
-    """Install the plan's updates and report what the package database says of each.
+    """Install the plan's updates, and report the state of each update in the package database.
 
-    What is known of an installation that breaks off is in ``context.state`` all the same.
+    If the installation breaks off, ``context.state`` has what is known of it.
     """
     install_log = InstallLog()
     try:
@@ -68,7 +68,7 @@ def install(context: MachineContext) -> MachineState:
             install_log.not_attempted = {update.id: obstacle for update in context.plan.chosen}
         else:
             _run_install_rounds(context, install_log)
-        if context.state.halted:  # by its owner's hooks, before anything was begun
+        if context.state.halted:  # by a hook, before anything began
             return context.state
         return record_install_result(context, install_log)
     except Exception as error:
@@ -78,22 +78,22 @@ def install(context: MachineContext) -> MachineState:
 
 
 def _build_watch_deadline(context: MachineContext) -> Deadline:
-    """Until when a job is watched: it may end late, and the machine may be out of touch for a while."""
+    """Return the deadline for watching a job. A job may end late, and the machine may be unreachable for a while."""
     return Deadline(
         context.run_context.window.end + timedelta(seconds=context.run_context.options.max_unreachable_seconds)
     )
 
 
 def _find_latest_start(context: MachineContext, seconds: float) -> float:
-    """Return when something that takes so long may begin at the latest, by the machine's own clock."""
+    """Return the latest start of work that takes this many seconds, as epoch seconds of the machine's own clock."""
     return find_machine_cut_off(context).timestamp() - seconds + context.facts.clock_skew_seconds
 
 
 def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
-    """Finish what was interrupted before we came, once, and plan anew with what is pending after that.
+    """Finish a transaction that was interrupted before this run, once, and plan again with what is pending then.
 
     Raises:
-        BrokenPackages: it was not allowed, was not begun, or did not help.
+        BrokenPackages: the repair is not allowed, did not begin, or did not help.
     """
     problems = "; ".join(context.packages.problems)
     if not (context.run_context.options.repair and context.packages.repairable):
@@ -131,14 +131,14 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
     mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
     context.state = replace(context.state, findings=(*findings, mended))
-    context.state = replan_updates(context, state)  # what a repair brought to light, nobody has seen and approved
+    context.state = replan_updates(context, state)  # nobody has approved updates that only a repair makes visible
 
 
 def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
-    """Download everything; return why nothing may be installed, or "".
+    """Download all chosen updates. Return why nothing may be installed, or "".
 
-    A download that failed is no reason, nor is one that the window can't hold as a whole: each installation fetches
-    what it lacks, within the time that there is for it, and names what it can't get.
+    A download that failed does not prevent the installation. Nor does one that does not fit into the window as a whole:
+    each transaction downloads what is missing within its own time, and reports what it can't get.
     """
     run_context, chosen = context.run_context, context.plan.chosen
     seconds, rates = context.plan.prediction.stage, context.rates
@@ -181,10 +181,10 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
 
 
 def _find_staging_end(context: MachineContext, installing: float) -> float:
-    """Return when downloading ahead is ended, by the machine's own clock.
+    """Return when the download ahead must end, as epoch seconds of the machine's own clock.
 
-    It leaves time for the installation: as many seconds as that takes, but at most half of what is left now, nor so
-    many that the download would have less than it is predicted to take.
+    It leaves the predicted time for the installation, but at most half of the time that is left now, and never so much
+    that the download has less than its predicted time.
     """
     over, now = find_machine_cut_off(context), context.run_context.clock.now()
     left = (over - now).total_seconds()
@@ -194,7 +194,7 @@ def _find_staging_end(context: MachineContext, installing: float) -> float:
 
 
 def _predict_download_seconds(context: MachineContext, install_log: InstallLog) -> float:
-    """Return what is predicted for downloads that are still to come before the first installation."""
+    """Return the predicted seconds for the downloads that remain before the first installation."""
     if install_log.staged_seconds is not None:
         return 0.0
     if not install_log.staging_failure:
@@ -210,7 +210,7 @@ def _predict_download_seconds(context: MachineContext, install_log: InstallLog) 
 
 
 def measure_transaction_seconds(transaction: TransactionResult) -> float | None:
-    """Return how many seconds a transaction took; None when its begin or its end was not seen."""
+    """Return how many seconds a transaction took, or None if its start or its end was not seen."""
     if transaction.started_at is None or transaction.ended_at is None:
         return None
     return (transaction.ended_at - transaction.started_at).total_seconds()
@@ -242,7 +242,7 @@ def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> Non
 def _prepare_round(
     context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...], number: int
 ) -> tuple[Transaction, ...]:
-    """Divide what is pending, after what comes before the first change of a machine; () when nothing may be begun."""
+    """Do what must precede a machine's first change, and divide the pending updates. Return () if nothing may begin."""
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
     if context.run_context.options.hooks or is_pause_wanted(context):
@@ -252,13 +252,14 @@ def _prepare_round(
     pending = pending if number else _drop_already_installed(context, install_log, pending)
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
-    return _divide_into_transactions(context, install_log, pending, number)  # after all that took its time
+    # last, because everything before it took time
+    return _divide_into_transactions(context, install_log, pending, number)
 
 
 def _drop_already_installed(
     context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]
 ) -> tuple[Update, ...]:
-    """Leave out what somebody else has installed since the assessment: the report must not say that this run did."""
+    """Leave out updates installed since the assessment: the report must not say that this run installed them."""
     versions = read_current_versions(context, install_log)
     return tuple(update for update in pending if versions.get(update.id) != update.available)
 
@@ -272,11 +273,10 @@ def _skip_all_if_stopping(context: MachineContext, install_log: InstallLog, pend
 def _divide_into_transactions(
     context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...], number: int
 ) -> tuple[Transaction, ...]:
-    """Divide updates into transactions that the window can hold; the others are not attempted, and say why."""
+    """Divide updates into transactions that fit into the window. The others are not attempted, and get a reason."""
     run_context = context.run_context
-    to_fetch = (
-        0.0 if number else _predict_download_seconds(context, install_log)
-    )  # what failed to come has had its time
+    # a later round adds no time for a download that failed: it has had its time
+    to_fetch = 0.0 if number else _predict_download_seconds(context, install_log)
     parts, late = divide(
         pending,
         rates=context.rates,
@@ -294,6 +294,6 @@ def _divide_into_transactions(
 
 
 def _find_allowed_updates(context: MachineContext) -> tuple[Update, ...]:
-    """Return what may change: what was chosen, and what merely was not, when it comes along as a dependency."""
+    """Return the updates that may change: the chosen ones, and unselected ones as dependencies."""
     unchosen = (result.update for result in context.plan.skipped if result.state is UpdateState.NOT_SELECTED)
     return (*context.plan.chosen, *unchosen)

@@ -1,4 +1,4 @@
-"""The order of the steps, in one place. Plain functions and Prefect tasks both follow it."""
+"""The order of the steps, in one place. Plain functions and Prefect tasks both use it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -30,13 +30,13 @@ StepFunction = Callable[[MachineContext], MachineState]
 
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
     RebootState.FAILED: OperationState.FAILED,
-    RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # wanted, and not taken
+    RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # it was due, and it was not done
     RebootState.STARTED: OperationState.COMPLETED_WITH_WARNINGS,
 }
 
 
 def assess_and_plan(context: MachineContext) -> MachineState:
-    """Assess, and decide at once what would be done, unless nothing is going to be: one visit to the machine."""
+    """Assess a machine, and plan it in the same visit, unless the run only assesses."""
     context.state = assess(context)
     return context.state if context.run_context.run.kind == "assess" else plan_updates(context)
 
@@ -51,7 +51,7 @@ STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
 
 
 def find_next_step(machine_state: MachineState, options: PatchOptions) -> Step:
-    """Return the step that comes next on a machine; REPORT when nothing is left to do on it. Pure."""
+    """Return the next step of a machine, or REPORT if nothing is left to do on it. Pure."""
     if machine_state.error is not None or machine_state.halted:
         return Step.REPORT
     if machine_state.assessment is None or machine_state.plan is None:
@@ -66,7 +66,7 @@ def find_next_step(machine_state: MachineState, options: PatchOptions) -> Step:
 
 
 def execute_step(context: MachineContext, step: Step) -> MachineState:
-    """Execute one step as a plain function. The result is in ``context.state`` even when the caller is gone."""
+    """Execute one step as a plain function. The result is also in ``context.state``."""
     context.state = STEP_FUNCTIONS[step](context)
     return context.state
 
@@ -74,12 +74,12 @@ def execute_step(context: MachineContext, step: Step) -> MachineState:
 def run_steps(
     context: MachineContext, execute: Callable[[MachineContext, Step], MachineState], *, last: Step = Step.REPORT
 ) -> MachineState:
-    """Take a machine from where it is through all the steps that it needs, and never raise for what goes wrong on it.
+    """Execute all the steps that a machine still needs. An error of the machine is stored in its state, not raised.
 
     Args:
         context: of the machine; its ``state`` is kept up to date.
-        execute: how a step is executed: ``execute_step`` of this module, or a Prefect task.
-        last: stop after this step; REPORT goes to the end.
+        execute: executes a step: ``execute_step`` of this module, or a Prefect task.
+        last: stop after this step. REPORT: execute all.
     """
     try:
         while (step := find_next_step(context.state, context.run_context.options)) is not Step.REPORT:
@@ -96,7 +96,7 @@ def run_steps(
 
 
 def clean_up_machine(context: MachineContext) -> None:
-    """Undo what an earlier process of the run left on a machine that runs no more steps: pause, hooks, lock."""
+    """Restore updaters, run the hooks after, and release the lock, on a machine that executes no more steps."""
     try:
         restore_updaters(context)
         run_after_hooks(context)
@@ -106,9 +106,9 @@ def clean_up_machine(context: MachineContext) -> None:
 
 
 def run_step(context: MachineContext, step: Step, execute: Callable[[MachineContext, Step], MachineState]) -> None:
-    """Carry one step out if it may begin, with its record; an error becomes part of the machine's run.
+    """Execute one step if it may begin, and add its record. An error becomes part of the machine's state.
 
-    When the records fail, the whole run is asked to stop: it holds rather than go on unrecorded.
+    If the records fail, the whole run is asked to stop: it must not continue without records.
     """
     clock, listener = context.run_context.clock, context.run_context.listener
     began = clock.now()
@@ -127,7 +127,7 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
             context.run_context.stop_token.request_stop(f"the records failed: {error.message}")
         info = ErrorInfo.from_error(error)
         state, message = _record_failure(context, step, began, info)
-    except Exception as error:  # a fault of ours must cost one machine its run, never the fleet its report
+    except Exception as error:  # a bug of ours must fail one machine, never the report of all machines
         logger.exception("%s: %s failed in a way that was not foreseen", context.name, step)
         hint = "This is a fault in fleetpatch; its log has the details."
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
@@ -137,7 +137,7 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
 
 
 def save_checkpoint(context: MachineContext, step: Step) -> None:
-    """Store how far the machine has come, so that another process could go on from here.
+    """Store the machine's progress, so that another process can resume from here.
 
     Raises:
         RecordsError: it can't be stored.
@@ -149,7 +149,8 @@ def _record_failure(
     context: MachineContext, step: Step, began: datetime, info: ErrorInfo
 ) -> tuple[OperationState, str]:
     context.state = replace(context.state, error=info)
-    if step is Step.ASSESS and context.state.assessment is None:  # why a machine gave no answer is worth keeping too
+    # keep also the reason why a machine could not be assessed
+    if step is Step.ASSESS and context.state.assessment is None:
         seconds = (context.run_context.clock.now() - began).total_seconds()
         unanswered = Assessment(context.name, began, seconds, error=info, run_id=context.run_context.run.id)
         context.state = replace(context.state, assessment=unanswered)
@@ -157,7 +158,7 @@ def _record_failure(
 
 
 def evaluate_step(machine_state: MachineState, step: Step) -> tuple[OperationState, str]:
-    """Return how a step that raised nothing has ended, and in a word why. Pure."""
+    """Return the state of a step that raised nothing, and a short reason. Pure."""
     if machine_state.halted:
         return OperationState.FAILED, machine_state.halted
     if step is Step.REBOOT and machine_state.reboots:
@@ -192,7 +193,7 @@ def _find_step_after_install(machine_state: MachineState, options: PatchOptions)
 
 
 def _check_step_may_start(context: MachineContext, step: Step) -> str:
-    """Return why a step may not begin any more, or "". What was begun on a machine is looked after to its end."""
+    """Return why a step may not begin, or "". A machine that was changed always gets its remaining steps."""
     if context.state.install is not None or context.state.was_started:
         return ""
     if why := check_stop_requested(context):

@@ -1,4 +1,4 @@
-"""Pre-check: is this machine in a state in which it may be patched? Every finding blocks or warns, with its remedy."""
+"""The precheck step: may this machine be patched now? Each finding that blocks or warns has a remedy."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,24 +16,22 @@ from tasks.steps.machine.package_state import wait_for_idle_packages
 from tasks.steps.start_checks import find_machine_cut_off
 
 PACKAGE_WAIT_SECONDS = 300.0
-"""How long somebody who changes packages is waited for, at most: as long as an installation waits for the lock."""
+"""The longest wait for another process that changes packages: as long as an installation waits for the lock."""
 
 
 def precheck(context: MachineContext) -> MachineState:
-    """Look at the machine just before it is changed; a blocking finding halts it.
+    """Look at the machine just before it is changed. A blocking finding halts it.
 
-    A machine that another run is working on is left to it: two windows may be open at once.
-
-    Reaching the machine and becoming root are checked by doing it: both raise when they fail.
+    If another run has the machine lock, this run does nothing there: two windows may be open at the same time.
+    Connection and root privilege need no finding: both raise when they fail.
     """
     clock = context.run_context.clock
     facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
     lock_result = acquire_lock(context)
     if lock_result.finding.level is not FindingLevel.BLOCK and _replan_unsettled_packages(context):
-        facts = read_facts_with_clock(
-            context.transport, clock, context.build_read_deadline()
-        )  # what others changed meanwhile is not this run's
+        # facts again: changes that others made meanwhile are not changes of this run
+        facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())
         context.state = replace(context.state, baseline=facts)
     findings = [
         lock_result.finding,
@@ -44,20 +42,20 @@ def precheck(context: MachineContext) -> MachineState:
     ]
     blocking = [finding for finding in findings if finding.level is FindingLevel.BLOCK]
     halted = describe_blocking_findings(findings)
-    is_held_elsewhere = lock_result.is_held_elsewhere and blocking == [
-        lock_result.finding
-    ]  # nothing is wrong with the machine then
+    # then nothing is wrong with the machine
+    is_held_elsewhere = lock_result.is_held_elsewhere and blocking == [lock_result.finding]
     halted_as = OperationState.NOT_STARTED if is_held_elsewhere else OperationState.FAILED
     return replace(context.state, findings=tuple(findings), halted=halted, halted_as=halted_as)
 
 
 def _replan_unsettled_packages(context: MachineContext) -> bool:
-    """Plan anew when packages were half changed as they were assessed: that may be hours ago, and long over.
+    """Plan again if packages were half changed at the assessment, which may be hours ago.
+
+    If an earlier process of this run has changed the machine, the half changed packages may be its own: then do
+    nothing.
 
     Returns:
-        Whether it did.
-
-    Where an earlier process has begun already, what it found half done may be its own.
+        Whether it planned again.
     """
     if context.state.was_started or not (context.packages.problems or context.packages.at_work):
         return False
@@ -69,5 +67,5 @@ def _replan_unsettled_packages(context: MachineContext) -> bool:
 
 
 def describe_blocking_findings(findings: Sequence[Finding]) -> str:
-    """Return in words which findings block, or ""."""
+    """Return the blocking findings in words, or ""."""
     return "; ".join(f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK)

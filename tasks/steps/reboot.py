@@ -40,16 +40,16 @@ from tasks.steps.start_checks import find_machine_cut_off
 
 
 def reboot(context: MachineContext) -> MachineState:
-    """Reboot the machine if policy, need and window say so, and wait until it is back.
+    """Reboot the machine if policy, need and window allow it, and wait until a login works again.
 
-    The result of the reboot is in ``context.state`` even when something raises later.
+    The result of the reboot is in ``context.state`` even if something raises later.
     """
     early = context.state.install is None
     ordered_boot_id = find_ordered_reboot(context, early=early)
     if ordered_boot_id and _finish_earlier_reboot(context, ordered_boot_id, early):
         return context.state
     if not early:
-        resume_service_restarts(context)  # by an earlier process, which had decided against a reboot
+        resume_service_restarts(context)  # of an earlier process, which decided against a reboot
     decision = _decide_reboot(context)
     obstacle = _check_reboot_allowed(context) if decision.reboot else ""
     if obstacle:
@@ -75,7 +75,7 @@ def reboot(context: MachineContext) -> MachineState:
 
 
 def _has_stayed_up(context: MachineContext) -> bool:
-    """Whether the machine was neither rebooted nor found unfit for it: its services may be restarted instead."""
+    """Return whether the machine was not rebooted and may restart services instead."""
     result = context.state.reboot
     return (
         result is not None and not result.count and result.state is not RebootState.FAILED and not context.state.halted
@@ -83,21 +83,21 @@ def _has_stayed_up(context: MachineContext) -> bool:
 
 
 def _warn_if_not_rebooted(context: MachineContext) -> None:
-    """Say so when the policy is to reboot always and that was not done, though the machine itself asks for none."""
+    """Add a warning if the policy is Always and no reboot was done, though the machine does not require one."""
     result = context.state.reboot
     if context.run_context.options.reboot is not RebootPolicy.ALWAYS or result is None or result.count:
         return
-    if result.state is not RebootState.REQUIRED:  # which is told by itself
+    if result.state is not RebootState.REQUIRED:  # a required reboot has its own finding
         unmet = Finding("reboot", FindingLevel.WARN, result.reason, "Reboot it in another window.")
         context.state = replace(context.state, findings=(*context.state.findings, unmet))
 
 
 def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) -> bool:
-    """Whether a reboot that an earlier process ordered has been carried out; if so it is kept as this run's.
+    """Return whether a reboot that an earlier process ordered is done or has failed. Store its result if so.
 
-    A machine that is still in the boot in which the order was given may have heard it or not, so it is waited for
-    just as after an order; when it stays up the order is given again, and the machine knows it by its boot id. It hears
-    of this attempt first: an order that an earlier one still has on its way must not come after the look.
+    A machine that still has the old boot id may or may not have received the order. So this waits as after an order. If
+    the machine stays up, the order is given again, and the machine recognizes it by the boot id. The attempt is
+    announced before the boot id is read: a delayed order of an earlier attempt must not take effect after that.
     """
 
     def is_answer_current(boot: str | None) -> bool:
@@ -121,7 +121,7 @@ def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) ->
 
 
 def _try_announce_attempt(context: MachineContext) -> bool:
-    """Let the machine hear of this attempt; return whether it could be asked: it may be on its way down."""
+    """Announce this attempt to the machine. Return whether it answered: it may be going down."""
     try:
         announce_attempt(context)
     except (TransportError, ProtocolViolation, ScriptFailed) as error:
@@ -161,11 +161,11 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
 
 
 def _check_reboot_allowed(context: MachineContext) -> str:
-    """Return why a reboot that was decided upon is not ordered all the same, or ""."""
+    """Return why a reboot that was decided is not ordered, or ""."""
     if context.run_context.stop_token.is_stopping:
         return f"the run was asked to stop: {context.run_context.stop_token.reason}"
     problems = _find_latest_packages(context).problems
-    if problems:  # a kernel or a boot loader that is only half set up may not start again
+    if problems:  # a half configured kernel or boot loader may not boot
         return f"its packages are in a broken state: {'; '.join(problems)}"
     return ""
 
@@ -175,9 +175,9 @@ def _find_latest_packages(context: MachineContext) -> PackageState:
 
 
 def _refresh_state(context: MachineContext) -> MachineState:
-    """After a reboot that was taken first, nothing is pending any more: let the run see the machine as it is now.
+    """Return the state after an early reboot: new facts, and no pending reboot.
 
-    A machine that has come back with a file system read-only goes no further: nothing could be installed whole there.
+    A machine with a file system that is now read-only is halted: packages could only be half installed there.
     """
     facts = read_facts_with_clock(context.transport, context.run_context.clock, context.build_read_deadline())
     worse = () if context.state.baseline is None else check_mounts_writable(context.state.baseline.disks, facts.disks)
@@ -193,7 +193,7 @@ def _refresh_state(context: MachineContext) -> MachineState:
 
 
 def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> RebootResult:
-    """Order the reboot once nobody else changes the machine's packages, and watch it."""
+    """Order the reboot when nobody else changes packages on the machine, and watch it."""
     wait = _build_wait(context, early)
     while True:
         readiness, why_not = wait.wait_for_others()
@@ -212,7 +212,7 @@ def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> Re
 
 
 def _build_wait(context: MachineContext, early: bool) -> RebootWait:
-    """Return the wait for others; one before the installation leaves the time that it needs."""
+    """Return the wait for others. Before the installation, it leaves the time that the installation needs."""
     last = context.run_context.window.end - timedelta(seconds=context.reboot_seconds)
     if not early:
         return RebootWait(context, last)
@@ -224,7 +224,7 @@ def _build_wait(context: MachineContext, early: bool) -> RebootWait:
 def _order_and_watch(
     context: MachineContext, before: str, reason: str, wait: RebootWait, *, early: bool
 ) -> RebootResult | None:
-    """Order the reboot once; return what came of it, or None when somebody has begun to change packages meanwhile."""
+    """Order the reboot once. Return its result, or None if another process has begun to change packages meanwhile."""
     clock = context.run_context.clock
     order = Script(
         "reboot",
@@ -233,9 +233,8 @@ def _order_and_watch(
     )
     order = with_lock_token(context, order)
     journal.record_start(context, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
-    by_now = _decide_reboot(
-        context
-    )  # storing that may have taken long: the records were away, or this process was held up
+    # decide again: the journal entry may have taken long, if the records were away or this process was suspended
+    by_now = _decide_reboot(context)
     obstacle = _check_reboot_allowed(context)
     if obstacle or not by_now.reboot:
         why_not = f"not rebooted although {reason}: {obstacle}" if obstacle else by_now.reason
@@ -246,7 +245,7 @@ def _order_and_watch(
         return _store_result(context, RebootResult(by_now.state_without_reboot, why_not), early)
     report_reboot_progress(context, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
-    _store_result(context, result, early)  # from here on it may go down, whatever else happens
+    _store_result(context, result, early)  # from now on the machine may go down at any time
     refused: ScriptRecord | None = None
     try:
         refused = send_reboot_order(context, order)
@@ -267,12 +266,12 @@ def _order_and_watch(
 
 
 def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootState) -> RebootResult:
-    """Return the result of an order that the machine refused, or gave up before it went down.
+    """Return the result of an order that the machine refused, or abandoned before it went down.
 
     Args:
         result: of the order, so far.
-        refused: what the machine said.
-        due: where the machine stands with a reboot that was not ordered.
+        refused: the machine's answer.
+        due: the reboot state of the machine if no reboot was ordered.
     """
     about, why = refused.get("about"), refused.get("why", "it gave no reason")
     state = RebootState.REQUIRED if about == "window" else due if about in OBSTACLE_KINDS else RebootState.FAILED
@@ -280,6 +279,6 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
 
 
 def _format_latest_start(context: MachineContext) -> str:
-    """Return the last moment for an order, by the machine's own clock: one may be held up on its way."""
+    """Return the latest time for an order, by the machine's own clock: an order may arrive late."""
     last = context.run_context.window.end.timestamp() - context.reboot_seconds
     return str(math.ceil(last + context.facts.clock_skew_seconds))

@@ -1,4 +1,4 @@
-"""Report: make a machine's run into its one Outcome, and keep it."""
+"""The report step: build a machine's Outcome and store it."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,14 +16,14 @@ from tasks.steps.precheck import describe_blocking_findings
 
 
 def report(context: MachineContext) -> Outcome:
-    """Return what became of a machine, and store it. Every machine ends here, however its run went."""
+    """Return a machine's outcome, and store it. Every machine ends with it, also after an error."""
     outcome = build_outcome(context)
     context.run_context.records.save(outcome)
     return outcome
 
 
 def build_outcome(context: MachineContext) -> Outcome:
-    """Return what became of a machine."""
+    """Return a machine's outcome."""
     before = clear_lock_warnings(context.state.findings, context.state.packages_after)
     machine_state = replace(context.state, findings=(*before, *_find_untouched_machine_findings(context)))
     updates = build_update_results(machine_state)
@@ -82,7 +82,7 @@ def _find_services_to_restart(machine_state: MachineState) -> tuple[str, ...]:
 
 
 def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, ...]:
-    """Return what is to be said of a machine on which nothing had to be done: what would be said of it afterwards."""
+    """Return findings for a machine that needed no change: those that a changed machine gets after its validation."""
     machine_state, packages = context.state, context.state.assessment.packages if context.state.assessment else None
     changed = (
         machine_state.install is not None
@@ -92,14 +92,13 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
     )
     if packages is None or machine_state.plan is None or changed or context.run_context.run.kind != "patch":
         return ()
-    unjudged = (
-        check_concurrent_changes(packages) if machine_state.baseline is None else ()
-    )  # the pre-check has said it already
+    # the pre-check has reported it already
+    unjudged = check_concurrent_changes(packages) if machine_state.baseline is None else ()
     return (*unjudged, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
 
 
 def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...]:
-    """Return one result for each update that was pending, whether or not the machine came to its installation. Pure."""
+    """Return one result for each update that was pending, even if the machine's installation never began. Pure."""
     if machine_state.install is not None:
         return machine_state.install.results
     if machine_state.plan is None:
@@ -118,7 +117,7 @@ def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...
 
 
 def find_reboot_state(machine_state: MachineState) -> RebootState:
-    """Return where the machine stands with rebooting. Pure."""
+    """Return the machine's reboot state. Pure."""
     if machine_state.reboots:
         return machine_state.reboots[-1].state
     packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
@@ -129,7 +128,7 @@ def find_reboot_state(machine_state: MachineState) -> RebootState:
 
 
 def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
-    """Return a warning of a reboot that the machine asks for and that no step of this run had to decide about."""
+    """Return a warning if the machine requires a reboot and no step of this run decided about it."""
     machine_state, policy = context.state, context.run_context.options.reboot
     is_reported = any(finding.check == PENDING_REBOOT_CHECK for finding in machine_state.findings)
     packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
@@ -150,7 +149,7 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
 
 
 def find_machine_overrun_seconds(context: MachineContext) -> float:
-    """Return by how many seconds work that changes the machine went on after the window's end."""
+    """Return by how many seconds the changes of the machine exceeded the window's end."""
     machine_state, window = context.state, context.run_context.run.window
     passed = machine_state.install.overrun_seconds if machine_state.install else 0.0
     final = machine_state.reboots[-1] if machine_state.reboots else None
@@ -165,7 +164,7 @@ def find_machine_overrun_seconds(context: MachineContext) -> float:
 
 
 def build_dry_run_outcome(context: MachineContext) -> Outcome:
-    """Return the outcome of a dry run: nothing was done, and what would be is pending."""
+    """Return the outcome of a dry run: nothing was changed, and the updates that would be installed are Pending."""
     machine_state = context.state
     if machine_state.error is not None or machine_state.plan is None:
         return build_outcome(context)

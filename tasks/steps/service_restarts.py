@@ -1,4 +1,4 @@
-"""Restart services that run replaced files, when that was asked for: in one detached job, journalled, once a run."""
+"""Restart services that run replaced files, if the request says so: in one detached job, journalled, once in a run."""
 
 import math
 from collections.abc import Mapping
@@ -27,10 +27,10 @@ from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.start_checks import check_stop_requested
 
 RESTART_ACT = "restart"
-"""The act of journal entries about it; their key is the job's id."""
+"""The act of journal entries about service restarts; their key is the job's id."""
 RESTART_SECONDS_PER_SERVICE = 30.0
-"""Part of the window that one service needs."""
-_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970, in the year 5138
+"""The part of the window that one service needs."""
+_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 _SKIP_REASONS = {
     "window": "no time was left",
     "stop": "the run was asked to stop",
@@ -44,18 +44,18 @@ _SKIP_REASONS = {
 
 
 def is_restart_wanted(context: MachineContext) -> bool:
-    """Whether this run restarts services."""
+    """Return whether this run restarts services."""
     return context.run_context.options.restart_services == "IfRequired"
 
 
 def restart_services(context: MachineContext) -> None:
-    """Restart what runs replaced files, as far as the window holds it; what became of it is told by findings.
+    """Restart the services that run replaced files, within the window. Findings report the results.
 
-    Like a reboot: the hooks before the machine come first, the journal knows of it before it begins, and the machine
-    compares the order with its lock. A process that resumes the run attaches to the same job.
+    As with a reboot, the hooks before the machine run first, the journal entry comes before the start, and the machine
+    compares the order with its machine lock. A process that resumes the run attaches to the same job.
 
     Raises:
-        RecordsError: it can't be journalled, or the run is somebody else's: nothing was begun from here.
+        RecordsError: the journal entry can't be written, or another process has the run: nothing began from here.
         ConnectionLost, DeadlineExceeded, JobLost: the end of the job was not seen.
     """
     if not is_restart_wanted(context) or context.state.restarts is not None:
@@ -77,7 +77,7 @@ def restart_services(context: MachineContext) -> None:
     )
     try:
         submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
-    except (ManagerBusy, ScriptFailed) as error:  # the machine answered, and would not
+    except (ManagerBusy, ScriptFailed) as error:  # the machine answered, and refused
         journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, {"error": error.message})
         _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {error.message}")
         return
@@ -87,7 +87,7 @@ def restart_services(context: MachineContext) -> None:
 
 
 def resume_service_restarts(context: MachineContext) -> None:
-    """Follow what an earlier process of the run has begun to restart, before a reboot could come in between."""
+    """Watch restarts that an earlier process of the run has begun, before a reboot can interrupt them."""
     if is_restart_wanted(context) and find_submitted_restarts(context, RESTART_ACT):
         restart_services(context)
 
@@ -114,7 +114,7 @@ def _check_restart_allowed(context: MachineContext) -> str:
         zone=window.zone,
     )
     problems = _find_latest_packages(context).problems
-    if problems:  # what is half set up may not start again
+    if problems:  # a half configured service may not start again
         return f"its packages are in a broken state: {'; '.join(problems)}"
     return check_stop_requested(context) or ("" if check.fits else check.explanation)
 
@@ -133,20 +133,20 @@ def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Sc
 
 
 def _format_latest_start(context: MachineContext) -> str:
-    """Return the last moment at which a service may be restarted, by the machine's own clock."""
+    """Return the latest time to restart a service, by the machine's own clock."""
     last = context.run_context.window.end.timestamp() - RESTART_SECONDS_PER_SERVICE
     return str(math.floor(last + context.facts.clock_skew_seconds))
 
 
 def _build_watch_deadline(context: MachineContext, count: int) -> Deadline:
-    """Until when the job is watched: it may end late, and the machine may be out of touch for a while."""
+    """Return the deadline for watching the job. It may end late, and the machine may be unreachable for a while."""
     now, window = context.run_context.clock.now(), context.run_context.window
     seconds = context.run_context.options.max_unreachable_seconds + count * RESTART_SECONDS_PER_SERVICE
     return Deadline(max(now, window.end) + timedelta(seconds=seconds))
 
 
 def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, units: tuple[str, ...]) -> None:
-    """Keep what the job did, by its own records; what it does not tell of a unit is not known to be done."""
+    """Store the results from the job's own records. A unit without a record counts as not restarted."""
     ends = {str(e.get("unit")): e for e in ended_job.events if e.get("kind") == "restart_ended"}
     left = {str(e.get("unit")): _describe_skip(e) for e in ended_job.events if e.get("kind") == "restart_left"}
     good = tuple(unit for unit in units if unit in ends and _is_running_again(ends[unit]))
@@ -198,7 +198,7 @@ def _parse_record_time(event: Mapping[str, object], skew: float) -> datetime | N
 
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:
-    """Keep a finding, once."""
+    """Add a finding, once."""
     remedy = remedy or ("" if level is FindingLevel.GOOD else "Restart them by hand, or in another window.")
     finding = Finding(SERVICE_RESTART_CHECK, level, message, remedy)
     if finding not in context.state.findings:

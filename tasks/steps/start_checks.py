@@ -1,4 +1,4 @@
-"""Whether a machine's turn is worth it, and may still begin: the run goes on, and the window holds something."""
+"""Whether a machine needs a visit, and whether it may still begin: no stop is requested, and time is left."""
 
 from datetime import datetime
 
@@ -12,18 +12,18 @@ from tasks.steps.context.patch_options import PatchOptions
 
 
 def check_may_start(context: MachineContext) -> str:
-    """Return why nothing may be begun on a machine any more, or ""."""
+    """Return why nothing more may begin on a machine, or ""."""
     return check_stop_requested(context) or check_time_left(context)
 
 
 def check_stop_requested(context: MachineContext) -> str:
-    """Return that the run was asked to stop, with the reason, or ""."""
+    """Return that a stop was requested, with the reason, or ""."""
     stop_token = context.run_context.stop_token
     return f"the run was asked to stop: {stop_token.reason}" if stop_token.is_stopping else ""
 
 
 def check_time_left(context: MachineContext) -> str:
-    """Return the arithmetic that shows that not even the shortest installation fits into the window, or ""."""
+    """Return the calculation that shows that even the shortest installation does not fit into the window, or ""."""
     options, window = context.run_context.options, context.run_context.window
     check = check_time_fit(
         context.run_context.clock.now(),
@@ -37,14 +37,14 @@ def check_time_left(context: MachineContext) -> str:
 
 
 def find_machine_cut_off(context: MachineContext) -> datetime:
-    """Return the moment by which installing must be over."""
+    """Return the machine's cut-off."""
     return compute_cut_off(
         context.run_context.window, context.run_context.options.reboot, context.reboot_reserve_seconds
     )
 
 
 def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
-    """Whether there is anything to do on a machine that was planned for."""
+    """Return whether there is anything to do on a planned machine."""
     if machine_state.plan is None:
         return False
     packages = machine_state.assessment.packages if machine_state.assessment else None
@@ -63,7 +63,7 @@ def _has_services_to_restart(machine_state: MachineState, options: PatchOptions)
 
 
 def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:
-    """Whether a reboot that was pending before we came is taken before anything is installed."""
+    """Return whether a reboot that was pending before the run is done before the installation."""
     packages = machine_state.assessment.packages if machine_state.assessment else None
     pending = packages is not None and packages.reboot.answer is YesNoUnknown.YES
     return pending and options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER

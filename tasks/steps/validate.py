@@ -1,4 +1,4 @@
-"""Validate: look at the machine as if for the first time, and compare with what was promised."""
+"""The validate step: assess the machine again, and compare it with the plan and the results."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ POLL_SECONDS = 2.0
 
 
 def validate(context: MachineContext) -> MachineState:
-    """Re-assess the machine, and check versions, services, boot and its owner's probes."""
+    """Assess the machine again, and check versions, services, boot and the probes of the inventory."""
     clock, machine_state = context.run_context.clock, context.state
     facts, findings = _wait_for_services(context, context.run_context.options.settle_seconds)
     began = clock.now()
@@ -38,7 +38,7 @@ def validate(context: MachineContext) -> MachineState:
         packages, changed_by_others = read_package_state(context), False
         if packages.at_work:
             packages, changed_by_others = _wait_for_settled_packages(context), True
-        if blocks:  # somebody was upgrading just these services, perhaps, and may have ended as packages were read
+        if blocks:  # perhaps another process upgraded these services, and ended while packages were read
             facts, findings = _wait_for_services(
                 context, context.run_context.options.settle_seconds if changed_by_others else 0
             )
@@ -77,13 +77,13 @@ def validate(context: MachineContext) -> MachineState:
 
 
 def _wait_for_settled_packages(context: MachineContext) -> PackageState:
-    """Wait while somebody changes packages, as long as the window or our own time lasts."""
+    """Wait while another process changes packages, until the window's end or the settle time, whichever is later."""
     own = Deadline.after(context.run_context.clock, context.run_context.options.settle_seconds)
     return wait_for_idle_packages(context, Step.VALIDATE, max(own, build_package_wait_deadline(context)))
 
 
 def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, list[Finding]]:
-    """Compare services and file systems before and after; what is gone is given so many seconds to come back."""
+    """Compare services and file systems before and after. Missing ones have this many seconds to come back."""
     clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
@@ -102,21 +102,21 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
 
 
 def _check_versions(context: MachineContext, packages: PackageState) -> list[Finding]:
-    """Check that what was reported as installed is still there, at the version that was seen then."""
+    """Check that each update reported as installed is still installed at that version."""
     if context.state.install is None:
         return []
     installed = [r for r in context.state.install.results if r.state is UpdateState.INSTALLED]
     if not installed:
         return []
     wrong = _find_version_mismatches(context, installed)
-    if wrong and not packages.at_work:  # somebody may be changing just these: what is half done now is whole soon
+    if wrong and not packages.at_work:  # another process may be changing just these packages; it may be over soon
         packages = _wait_for_settled_packages(context)
         wrong = _find_version_mismatches(context, installed)
         packages = read_package_state(context) if wrong else packages
         if wrong and packages.at_work:
             return list(check_concurrent_changes(packages))
     if wrong and packages.at_work:
-        return []  # which is told already
+        return []  # already reported
     if wrong:
         names = ", ".join(sorted(wrong)[:10])
         return [
@@ -131,7 +131,7 @@ def _check_versions(context: MachineContext, packages: PackageState) -> list[Fin
 
 
 def _find_version_mismatches(context: MachineContext, installed: Sequence[UpdateResult]) -> list[str]:
-    """Ask which of these are not, or not whole, at the version that was installed."""
+    """Return the updates that are not, or only partly, at the version that was installed."""
     now = context.manager.read_installed_versions(
         context.transport, [r.update for r in installed], deadline=context.build_read_deadline()
     )
@@ -139,7 +139,7 @@ def _find_version_mismatches(context: MachineContext, installed: Sequence[Update
 
 
 def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
-    """Notice a reboot that nobody planned."""
+    """Return a warning if the machine had a reboot that this run did not order."""
     if context.state.baseline is None:
         return []
     expected = {context.state.baseline.boot_id} | {result.boot_id_after for result in context.state.reboots}

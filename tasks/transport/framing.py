@@ -1,11 +1,11 @@
-"""Builds what is sent to a POSIX shell, and defines the frame of what comes back. Pure: no connection is known here.
+"""Builds the input for a POSIX shell, and defines the frame of its output. Pure: it knows no connection.
 
-Sent: one compound command on stdin. The shell reads it to its closing brace before it runs any of it, so that a
-connection that is cut runs nothing; parameters are JSON in base64, never script text.
+Input: one compound command on stdin. The shell reads it to its closing brace before it executes any of it, so that a
+broken connection executes nothing. Parameters are JSON in base64, never script text.
 
-Received (output_decoder.py reads it): lines that begin with a mark. The mark holds a nonce of this exchange alone. A
-record comes in pieces (``MARK+ piece``), its last one is ``MARK= piece``; ``MARK! 0`` is the end and the exit code.
-All else is unframed output.
+Output (output_decoder.py reads it): lines that begin with a mark. The mark has a nonce that only this exchange uses. A
+record comes in pieces (``MARK+ piece``), its last one is ``MARK= piece``. ``MARK! 0`` is the end and the exit code.
+Everything else is unframed output.
 """
 
 import base64
@@ -24,7 +24,7 @@ def generate_nonce() -> str:
 
 
 def encode_params(params: Mapping[str, ScriptParameter]) -> str:
-    """Return parameters as one token of base64 letters: a flat JSON object in the subset that prelude.sh reads.
+    """Return parameters as one base64 token: a flat JSON object in the subset that prelude.sh reads.
 
     Raises:
         RequestError: a value that a shell can't hold: NUL, lone surrogates, or a newline within an item of a list.
@@ -42,7 +42,7 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
     return base64.b64encode(("{" + ",".join(parts) + "}").encode()).decode("ascii")
 
 
-# What the reader in prelude.sh knows: \n, and \u for the other control characters, the quote and the backslash.
+# The escapes that prelude.sh reads: \n, and \u for the other control characters, the quote and the backslash.
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('"'), ord("\\"))} | {ord("\n"): "\\n"}
 
 
@@ -53,10 +53,10 @@ def _render_json_string(name: str, text: str) -> str:
 
 
 def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
-    """Return what to put on the stdin of ``/bin/sh -s``: prelude and script, framed with the nonce.
+    """Return the stdin for ``/bin/sh -s``: prelude and script, framed with the nonce.
 
-    The script runs in a subshell, so that whatever it does (exit, set -e, a syntax error that only running shows) its
-    end is still told. Its stdin is /dev/null; its stdout goes to stderr, for only records go to the controller.
+    The script runs in a subshell, so that its end is always reported (after exit, set -e, or a syntax error at run
+    time). Its stdin is /dev/null. Its stdout goes to stderr, because only records go to the controller.
     """
     head = f"fp_mark={build_frame_mark(nonce)} FP_TOKEN={encode_params(params)}\nexec 3>&1 1>&2"
     tail = 'fp_code=$?\nprintf \'\\n%s! %s\\n\' "$fp_mark" "$fp_code" >&3\nexit "$fp_code"'
@@ -65,10 +65,10 @@ def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce
 
 
 def build_job_script(script: str) -> str:
-    """Return the text of a job's ``script`` file: it is sourced by job_run.sh, which gives it its parameters."""
+    """Return the text of a job's ``script`` file. job_run.sh sources it and gives it its parameters."""
     return f"{load_script('prelude')}\n{script}\n"
 
 
 def build_frame_mark(nonce: str) -> str:
-    """Return what framed lines begin with."""
+    """Return the start of framed lines."""
     return f"@fleetpatch-{nonce}"

@@ -1,4 +1,4 @@
-"""Reads what the job scripts print: the state of a job, refusals, sections and events."""
+"""Reads the output of the job scripts: the state of a job, refusals, sections and events."""
 
 from typing import Final, Literal, cast
 
@@ -24,7 +24,7 @@ _REFUSAL_HINTS: Final = {
 
 
 class JobRecord(BaseModel):
-    """The state of a job, as its script prints it. ``attached``: it had been started before."""
+    """The state of a job, as its script prints it. ``attached``: an earlier call had started it."""
 
     id: str
     phase: JobPhase
@@ -40,7 +40,7 @@ class _SectionRecord(BaseModel):
 
 
 def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
-    """Raise the error that a record means when the machine did not start the job; do nothing for other records.
+    """Raise the error for a record that says that the job was not started. Do nothing for other records.
 
     Raises:
         ManagerBusy: another job of fleetpatch runs there.
@@ -67,10 +67,10 @@ def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
 
 
 def find_job_record(answer: ScriptOutput) -> JobRecord:
-    """Return what the machine says of its job.
+    """Return the machine's record of its job.
 
     Raises:
-        ProtocolViolation: it says nothing, or what makes no sense.
+        ProtocolViolation: there is none, or it is not valid.
     """
     for record in answer.records:
         if record["kind"] == "job":
@@ -84,10 +84,10 @@ def find_job_record(answer: ScriptOutput) -> JobRecord:
 
 
 def find_section(answer: ScriptOutput, name: str) -> bytes:
-    """Return the text of a section as bytes; empty when the section is missing.
+    """Return the text of a section as bytes, or b"" if the section is missing.
 
     Raises:
-        ProtocolViolation: the section makes no sense.
+        ProtocolViolation: the section is not valid.
     """
     for record in answer.records:
         if record["kind"] == "section" and record.get("name") == name:
@@ -100,7 +100,7 @@ def find_section(answer: ScriptOutput, name: str) -> bytes:
 
 
 def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], int]:
-    """Return the records of all whole lines, and the offset behind them."""
+    """Return the records of all complete lines, and the offset after them."""
     end = data.rfind(b"\n") + 1
     if not end and len(data) >= MAX_EVENTS_BYTES:
         raise ProtocolViolation(f"an event has more than {MAX_EVENTS_BYTES} bytes")
@@ -108,7 +108,7 @@ def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], in
 
 
 def _parse_event(line: bytes) -> ScriptRecord:
-    # A power cut can leave anything in a file: what can't be read says so, and hides nothing that follows it.
+    # A power cut can leave anything in a file. An unreadable line becomes a record, and does not hide later lines.
     try:
         return cast("ScriptRecord", replace_invalid_utf8(parse_record(line)))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The machine that fleetpatch itself runs on: a line like any other, made of a child process."""
+"""The channel to the controller's own system: a child process."""
 
 import os
 import selectors
@@ -17,20 +17,20 @@ _CHUNK_BYTES = 65_536
 
 
 class LocalShellChannel:
-    """Runs commands as the user that fleetpatch runs as, in an environment like that of a login over SSH."""
+    """Runs commands as fleetpatch's own user, in an environment like that of a login over SSH."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     @property
     def is_open(self) -> bool:
-        """Always: there is no line to cut."""
+        """Always true: there is no connection."""
         return True
 
     def execute(
         self, command: Sequence[str], stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
     ) -> int | None:
-        """Run a command in a session of its own. See Line."""
+        """Run a command in its own session. See ShellChannel."""
         try:
             child = subprocess.Popen(
                 list(command),
@@ -49,11 +49,11 @@ class LocalShellChannel:
             for stream in (child.stdin, child.stdout, child.stderr):
                 with suppress(OSError):
                     _require_stream(stream).close()
-            if child.poll() is None:  # it is left alone, and only its end is waited for
+            if child.poll() is None:  # it is not killed; the thread only waits for its end
                 threading.Thread(target=child.wait, name="fleetpatch-reaper", daemon=True).start()
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Do nothing: there is no connection to close."""
 
     def _exchange_streams(
         self, child: subprocess.Popen[bytes], stdin: bytes, decoder: ScriptOutputDecoder, deadline: Deadline
@@ -96,7 +96,7 @@ def _require_stream(stream: IO[bytes] | None) -> IO[bytes]:
 def _write_stdin(selector: selectors.BaseSelector, stream: IO[bytes], unsent: memoryview) -> memoryview:
     try:
         unsent = unsent[os.write(stream.fileno(), unsent[:_CHUNK_BYTES]) :]
-    except BrokenPipeError:  # it went without reading all; what it said tells why
+    except BrokenPipeError:  # it ended without reading everything; its output says why
         unsent = unsent[:0]
     if not unsent:
         selector.unregister(stream)
@@ -106,7 +106,7 @@ def _write_stdin(selector: selectors.BaseSelector, stream: IO[bytes], unsent: me
 
 
 def _drain_stderr(err: IO[bytes], decoder: ScriptOutputDecoder) -> None:
-    """Take in what stands on stderr by now: it was said before the answer's end, and is not waited for."""
+    """Read what is on stderr now. It was written before the answer's end; do not wait for more."""
     with suppress(BlockingIOError):
         decoder.feed_stderr(os.read(err.fileno(), _CHUNK_BYTES))
 
@@ -114,7 +114,7 @@ def _drain_stderr(err: IO[bytes], decoder: ScriptOutputDecoder) -> None:
 def _read_output(
     selector: selectors.BaseSelector, out: IO[bytes], err: IO[bytes], fd: int, decoder: ScriptOutputDecoder
 ) -> bool:
-    """Take in what is there; returns whether the answer is complete."""
+    """Read what is available. Return whether the answer is complete."""
     data = os.read(fd, _CHUNK_BYTES)
     stream = out if fd == out.fileno() else err
     if not data:

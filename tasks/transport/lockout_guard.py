@@ -1,9 +1,7 @@
-"""What became of logins in one run, so that a credential that was refused is not sent again: accounts get locked.
+"""The logins of one run. A refused credential is not sent again, because accounts could be locked.
 
-A refusal is remembered for its machine, user and credential. A password is also counted for the whole fleet, for its
-account may be one of a directory, which is locked for all machines after some refusals. Nobody can tell such an account
-from one that each machine has for itself, so the count is the directory's own: refusals in a row, ended by a login that
-works.
+A refusal is stored for its machine, user and credential. A password is also counted for all machines: its account may
+be in a directory, which locks it for all machines after some refusals. Nothing shows whether an account is such a one.
 """
 
 import threading
@@ -18,21 +16,21 @@ from tasks.errors import DeadlineExceeded
 from tasks.protocols.clock import Clock, Deadline
 
 MAX_REFUSALS_UNPROVEN: Final = 2
-"""Machines in a row that may refuse a password that has worked nowhere in this run."""
+"""How many machines in a row may refuse a password that no machine has accepted in this run."""
 MAX_REFUSALS_PROVEN: Final = 5
-"""The same once it has worked: it is right, unless it is changed while the run goes on."""
+"""The same for a password that a machine has accepted: it is correct, unless it is changed during the run."""
 MAX_REFUSALS_AFTER_SUCCESS: Final = 3
-"""Refusals in a row by a machine that took the password before: while it boots, what it asks may not be up yet."""
+"""Refusals in a row by a machine that accepted the password before: its directory may not be up during a boot."""
 REFUSAL_RETRY_DELAY: Final = timedelta(seconds=30)
-"""Between two of these."""
+"""The pause between two such attempts."""
 
 
 class CredentialWithheld(Exception):
-    """A credential was not sent, for what became of it before.
+    """A credential was not sent, because of earlier refusals.
 
     Attributes:
-        message: why, for people.
-        hint: what to do about it.
+        message: the reason.
+        hint: the remedy.
     """
 
     def __init__(self, message: str, hint: str) -> None:
@@ -43,12 +41,12 @@ class CredentialWithheld(Exception):
 
 @dataclass(slots=True)
 class LoginAttempt:
-    """One login that is under way.
+    """One login attempt.
 
     Attributes:
-        accepted_agent_keys: of an agent: names of keys that were taken, the latest first; whoever logs in adds to them.
-        is_refused: whether the machine said no.
-        is_interrupted: whether the line ended after the credential was sent, and before an answer.
+        accepted_agent_keys: names of agent keys that were accepted, the latest first. The login adds to them.
+        is_refused: whether the machine refused it.
+        is_interrupted: whether the connection ended after the credential was sent and before an answer.
     """
 
     accepted_agent_keys: list[str]
@@ -64,7 +62,7 @@ class _RefusalCount:
 
 @dataclass(slots=True)
 class _CredentialState:
-    """A user and a credential, wherever they are used."""
+    """A user and a credential, on all machines."""
 
     probe_lock: threading.Lock = field(default_factory=threading.Lock)
     accepting_machines: set[str] = field(default_factory=set)
@@ -74,7 +72,7 @@ class _CredentialState:
 
 
 class LockoutGuard:
-    """The logins of one run. For many threads."""
+    """The logins of one run. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,15 +82,15 @@ class LockoutGuard:
     def open_attempt(
         self, machine: str, user: str, credential: Credential, *, clock: Clock, deadline: Deadline
     ) -> Iterator[LoginAttempt]:
-        """Log in within this context, and say in the attempt when it was refused or cut.
+        """Return the context of one login attempt. The caller sets whether it was refused or interrupted.
 
-        While a password has worked nowhere, it is sent to one machine at a time.
+        As long as no machine has accepted a password, it is sent to one machine at a time.
 
         Args:
             machine: its name.
             user: the login.
             credential: what will be sent.
-            clock: tells the time.
+            clock: for deadlines.
             deadline: of the wait for another machine's answer.
 
         Raises:
@@ -108,7 +106,7 @@ class LockoutGuard:
                     raise DeadlineExceeded(f"no machine said in time whether the password of {user} is right")
                 turn = stack.enter_context(ExitStack())
                 turn.callback(account.probe_lock.release)
-                if account.accepting_machines:  # by now: nobody has to wait for this one
+                if account.accepting_machines:  # accepted meanwhile: nobody has to wait for this login
                     turn.close()
             with self._lock:
                 self._require_permitted(account, machine, user, credential, clock.now())
@@ -161,9 +159,10 @@ def _record_attempt(
         account.consecutive_refusals.clear()
         return
     known = machine in account.accepting_machines
-    # A line that was cut says little. Of a password that never worked there it counts as a refusal, to be safe.
+    # A broken connection proves little. For a password that never worked there, it counts as a refusal, to be safe.
     counts = attempt.is_refused or (attempt.is_interrupted and password and not known)
-    if not counts or (known and not password):  # no account is locked by a key, and a machine that boots refuses it
+    # a refused key locks no account, and a booting machine refuses valid keys
+    if not counts or (known and not password):
         return
     before = account.refusals_by_machine.get(machine)
     account.refusals_by_machine[machine] = _RefusalCount(1 if before is None else before.count + 1, now)

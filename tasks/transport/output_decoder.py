@@ -1,4 +1,4 @@
-"""Reads the output of a script as it arrives, and separates its framed records from all other output."""
+"""Reads the output of a script while it arrives, and separates its framed records from all other output."""
 
 import json
 import math
@@ -11,19 +11,19 @@ from tasks.protocols.transport import ScriptRecord
 from tasks.transport.framing import build_frame_mark
 
 MAX_LINE_BYTES: Final = 1024 * 1024
-"""Bytes that one framed line may have; prelude.sh cuts its pieces at 60 000."""
+"""The maximum of bytes in one framed line; prelude.sh cuts its pieces at 60 000."""
 
 
 MAX_RECORDS_BYTES: Final = 16 * 1024 * 1024
-"""Bytes that all records of one exchange may have together."""
+"""The maximum of bytes in all records of one exchange."""
 
 
 MAX_UNFRAMED_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of what is no answer that are read, on both streams together: a start-up file may print without end."""
+"""The maximum of unframed bytes on both streams together: a start-up file may print without end."""
 
 
 MAX_INTEGER_DIGITS: Final = 20
-"""Of a whole number, its sign included: those of 64 bits have no more."""
+"""The maximum of digits in an integer, including its sign: 64 bits need no more."""
 
 
 UNFRAMED_HEAD_BYTES: Final = 8 * 1024
@@ -34,12 +34,12 @@ UNFRAMED_TAIL_BYTES: Final = 56 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ScriptOutput:
-    """A whole answer.
+    """A complete answer.
 
     Attributes:
-        records: bytes that are no UTF-8 are in there as lone surrogates (``surrogateescape``), so that lengths in
-            bytes can still be told; ``replace_invalid_utf8`` makes them fit for people.
-        unframed_output: everything that was not framed, the middle left out when it was long.
+        records: bytes that are not UTF-8 are lone surrogates (``surrogateescape``), so that lengths in bytes stay
+            known; ``replace_invalid_utf8`` makes them printable.
+        unframed_output: everything that was not framed; a long text has a gap in the middle.
     """
 
     records: tuple[ScriptRecord, ...]
@@ -48,7 +48,7 @@ class ScriptOutput:
 
 
 def replace_invalid_utf8(value: object) -> object:
-    """Return a record (or a part of one) with bytes that are no UTF-8 replaced by U+FFFD."""
+    """Return a record (or a part of one) with bytes that are not UTF-8 replaced by U+FFFD."""
     if isinstance(value, str):
         if value.isascii():
             return value
@@ -64,7 +64,7 @@ def parse_record(line: bytes) -> ScriptRecord:
     """Read one record from a line of JSON.
 
     Raises:
-        ValueError: it is no JSON object with a text named "kind".
+        ValueError: it is not a JSON object with a string "kind".
     """
     try:
         text = line.decode("utf-8", "surrogateescape")
@@ -87,12 +87,12 @@ def _parse_float(digits: str) -> float:
 
 
 def _parse_integer(digits: str) -> int:
-    # what no column of a database or a report could hold, no machine means
+    # no database column or report can hold a larger number, and no machine sends one on purpose
     return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else int(_reject_number(f"{digits[:20]}…"))
 
 
 def _require_valid_unicode(value: object) -> None:
-    # JSON may name half a character (\ud800), which is neither text nor an escaped byte
+    # JSON may contain half a character (\ud800), which is neither text nor an escaped byte
     if isinstance(value, str):
         if not value.isascii():
             value.encode("utf-8", "surrogateescape")
@@ -106,13 +106,13 @@ def _require_valid_unicode(value: object) -> None:
 
 
 class UnframedOutput:
-    """Text for people: the first and the last of what came, whatever its length.
+    """Unframed output: the beginning and the end of it, in bounded memory.
 
     Args:
-        secret: never to be shown: what goes before a script may be echoed by a shell that was not asked for it.
+        secret: never shown. A shell may echo the input that precedes a script.
 
     Attributes:
-        byte_count: bytes that came, those left out included.
+        byte_count: bytes received, including those left out.
     """
 
     def __init__(self, secret: bytes = b"") -> None:
@@ -123,7 +123,7 @@ class UnframedOutput:
         self.byte_count = 0
 
     def add(self, data: bytes) -> None:
-        """Take more in."""
+        """Add bytes."""
         self.byte_count += len(data)
         room = UNFRAMED_HEAD_BYTES - len(self._head)
         if room > 0:
@@ -136,7 +136,7 @@ class UnframedOutput:
             del self._tail[:-UNFRAMED_TAIL_BYTES]
 
     def render(self) -> str:
-        """Return it all, with a note where bytes were left out."""
+        """Return the text, with a note where bytes were left out."""
         gap = f"\n[{self._dropped_bytes} bytes left out]\n".encode() if self._dropped_bytes else b""
         whole = bytes(self._head + gap + self._tail)
         if self._secret:
@@ -145,7 +145,7 @@ class UnframedOutput:
 
 
 class ScriptOutputDecoder:
-    """Reads an answer as it comes in, in chunks of any size. Hostile output costs bounded memory.
+    """Reads an answer while it arrives, in chunks of any size. Hostile output uses bounded memory.
 
     Args:
         nonce: of the frame.
@@ -163,14 +163,14 @@ class ScriptOutputDecoder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the end record was seen; nothing that follows it counts."""
+        """Whether the end record was read. Everything after it is ignored."""
         return self._exit_code is not None
 
     def feed_stdout(self, data: bytes) -> bool:
-        """Take in bytes of stdout; returns whether the answer is complete.
+        """Read bytes of stdout. Return whether the answer is complete.
 
         Raises:
-            ProtocolViolation: what is framed makes no sense, or is too much.
+            ProtocolViolation: a framed line is not valid, or the output is too long.
         """
         start = max(0, len(self._incomplete_line) - 1)
         self._incomplete_line += data
@@ -184,16 +184,16 @@ class ScriptOutputDecoder:
         return self.is_complete
 
     def feed_stderr(self, data: bytes) -> None:
-        """Take in bytes of stderr.
+        """Read bytes of stderr.
 
         Raises:
-            ProtocolViolation: it is too much.
+            ProtocolViolation: the output is too long.
         """
         self._unframed_output.add(data)
         self._require_unframed_within_limit()
 
     def build_output(self) -> ScriptOutput:
-        """Return the whole answer.
+        """Return the complete answer.
 
         Raises:
             ProtocolViolation: the end record is missing.
@@ -203,7 +203,7 @@ class ScriptOutputDecoder:
         return ScriptOutput(tuple(self._records), self._exit_code, self._unframed_output.render())
 
     def render_unframed_output(self) -> str:
-        """Return what was not framed, so far."""
+        """Return the unframed output so far."""
         return self._unframed_output.render()
 
     def _require_unframed_within_limit(self) -> None:
@@ -218,7 +218,7 @@ class ScriptOutputDecoder:
             return
         if self._mark in self._incomplete_line:
             raise self._build_violation(f"a line has more than {MAX_LINE_BYTES} bytes")
-        keep = len(self._mark) - 1  # the mark may have begun in there
+        keep = len(self._mark) - 1  # the mark may begin here
         self._unframed_output.add(bytes(self._incomplete_line[:-keep]))
         del self._incomplete_line[:-keep]
 
@@ -228,7 +228,7 @@ class ScriptOutputDecoder:
             if line:
                 self._unframed_output.add(line + b"\n")
             return
-        if at:  # unframed output that had no line break at its end
+        if at:  # unframed output without a line break at its end
             self._unframed_output.add(line[:at] + b"\n")
         body = line[at + len(self._mark) :].removesuffix(b"\r")
         if len(body) > MAX_LINE_BYTES:

@@ -1,4 +1,4 @@
-"""How scripts and jobs are put to a POSIX shell, whatever line it is reached through."""
+"""Runs scripts and jobs in a POSIX shell, over any channel."""
 
 import re
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ from tasks.transport.shell_channel import ShellChannel
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 MAX_LOG_BYTES: Final = 256 * 1024
-_SCRIPT_OF_JOBS: Final = "job_common"  # what requires it is told where jobs are kept
+_SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the directory of the jobs
 
 
 def require_valid_job_id(job_id: str) -> str:
     """Return a job's id.
 
     Raises:
-        RequestError: it could not be the name of a directory and a unit everywhere.
+        RequestError: it is not valid as the name of a directory and of a unit.
     """
     if not JOB_ID_PATTERN.fullmatch(job_id):
         raise RequestError(f"{job_id!r} can't be a job's id", hint="Use 1 to 80 letters, digits, - and _.")
@@ -43,10 +43,10 @@ def require_valid_job_id(job_id: str) -> str:
 
 
 class PosixShell:
-    """A machine behind an open line; a Transport without reconnecting (session.py does that).
+    """A machine behind an open channel; a Transport that does not reconnect (session.py does).
 
     Args:
-        channel: open way to the machine.
+        channel: open channel to the machine.
         machine: its name, for errors.
         privilege: how its login becomes root.
         clock: for wall times.
@@ -88,7 +88,7 @@ class PosixShell:
         )
 
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
-        """Start a job, or attach to it when its id is there already.
+        """Start a job, or attach to it if a job with this id exists.
 
         Raises:
             ManagerBusy: another job runs on the machine.
@@ -109,7 +109,7 @@ class PosixShell:
         return JobStatus(job.id, view.phase, exit_code=view.exit_code, attached=view.attached)
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
-        """Look at a job. Of one that is finished, all events from the offset on are there."""
+        """Read the state of a job. If it is finished, the answer has all events from the offset on."""
         require_valid_job_id(job_id)
         view, more = self._poll_job_once(job_id, deadline, events_from, log_from)
         while more and view.phase in {JobPhase.FINISHED, JobPhase.LOST}:
@@ -118,13 +118,13 @@ class PosixShell:
         return view
 
     def close(self) -> None:
-        """Give the line up. Jobs go on."""
+        """Close the channel. Jobs continue."""
         self._channel.close()
 
     def _poll_job_once(
         self, job_id: str, deadline: Deadline, events_from: int, log_from: int, *, log_limit: int = MAX_LOG_BYTES
     ) -> tuple[JobStatus, bool]:
-        """Return what one look shows, and whether there were more events than fit in it."""
+        """Return the result of one poll, and whether there were more events than fit into it."""
         params = {
             "id": job_id,
             "events_from": str(events_from),

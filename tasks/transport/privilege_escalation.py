@@ -1,10 +1,10 @@
 """How a login becomes root: already root, ``sudo -n``, sudo with a password, ``doas -n``, in this order.
 
-A sudo that wants a terminal (requiretty) gets one from ``script``, on the machine and for itself alone: what goes to
-the shell and what comes back still goes through pipes, so that nothing is echoed, cut or mixed.
+If sudo requires a terminal (requiretty), ``script`` gives sudo one on the machine. The shell's input and output still
+go through pipes, so that nothing is echoed, cut or mixed.
 
-What was found is remembered for the machine, over reconnects; a refusal too, for a wrong password that is tried again
-and again locks the account.
+The result is kept for the machine, over reconnections. A refusal is kept too, because repeating a wrong password locks
+the account.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,18 +27,19 @@ from tasks.transport.shell_channel import ShellChannel
 SHELL_COMMAND: Final = ("/bin/sh", "-s")
 SUDO_COMMAND: Final = ("sudo", "-n", "--", *SHELL_COMMAND)
 SUDO_PASSWORD_COMMAND: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL_COMMAND)
-# Asks for the password alone: before a script, a wrong one would make sudo read on and take script lines for passwords.
+# Checks only the password. Before a script, sudo would read script lines as passwords after a wrong one.
 SUDO_VALIDATE_COMMAND: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
 DOAS_COMMAND: Final = ("doas", "-n", *SHELL_COMMAND)
 _REQUIRETTY_MESSAGE: Final = "you must have a tty"
+# sudo's messages after a correct password
 _NOT_PERMITTED_MESSAGES: Final = (
     "not in the sudoers",
     "may not run",
     "not allowed to",
-)  # what sudo says to a right one
+)
 
 LoginAttemptOpener = Callable[[str, Credential, Deadline], AbstractContextManager[LoginAttempt]]
-"""Opens an attempt of a user with a password, as Logins.attempt does."""
+"""Opens an attempt of a user with a password, as LockoutGuard.open_attempt does."""
 
 
 class _PrivilegeProbe(BaseModel):
@@ -57,8 +58,8 @@ class Escalation:
 
     Attributes:
         command: the command.
-        stdin_prefix: what goes before the script: a password line.
-        program: the program that gives the privileges, or "".
+        stdin_prefix: the input before the script: a line with the password.
+        program: the program that gives root privilege, or "".
     """
 
     command: tuple[str, ...]
@@ -66,19 +67,19 @@ class Escalation:
     program: str = ""
 
     def __repr__(self) -> str:
-        return f"Escalation(command={self.command!r})"  # what goes before may be a password
+        return f"Escalation(command={self.command!r})"  # stdin_prefix may be a password
 
 
 NO_ESCALATION: Final = Escalation(SHELL_COMMAND)
 
 
 class PrivilegeEscalator:
-    """The way to root on one machine, found at first need.
+    """Finds how the login becomes root on one machine, at the first call.
 
     Args:
-        method: what the machine's owner says; AUTO probes.
-        read_password: gives the password for sudo, or None when there is none. Asked for only when sudo wants it.
-        open_attempt: keep a password that was refused from being sent again, here and on other machines.
+        method: from the inventory; AUTO probes.
+        read_password: gives the password for sudo, or None if there is none. Called only if sudo requires it.
+        open_attempt: prevents that a refused password is sent again, to this and to other machines.
     """
 
     def __init__(
@@ -95,17 +96,17 @@ class PrivilegeEscalator:
         self._refusal: PrivilegeError | None = None
 
     def find_escalation(self, channel: ShellChannel, *, deadline: Deadline) -> Escalation:
-        """Return the way to root.
+        """Return how the login becomes root.
 
         Raises:
-            PrivilegeError: there is none; the hint has the line that sudoers lacks.
+            PrivilegeError: it can't; the hint has the line that sudoers needs.
         """
         if self._refusal is not None:
             raise PrivilegeError(self._refusal.message, hint=self._refusal.hint)
         if self._escalation is None:
             try:
                 self._escalation = self._choose_escalation(channel, deadline)
-            except CredentialWithheld as kept:  # may be sent later: when another machine has taken it
+            except CredentialWithheld as kept:  # may be sent later, after another machine has accepted it
                 raise PrivilegeError(kept.message, hint=kept.hint) from kept
             except PrivilegeError as refusal:
                 self._refusal = refusal
@@ -145,7 +146,7 @@ class PrivilegeEscalator:
         with self._open_attempt(probe.user, credential, deadline) as attempt:
             if channel.execute(ask, typed, decoder, deadline=deadline) == 0:
                 return Escalation(shell, typed, program="sudo")
-            # some systems' sudo repeats what was typed when there is no terminal
+            # on some systems, sudo echoes the input if there is no terminal
             said = " ".join(decoder.render_unframed_output().replace(password, "***").split())[-200:]
             attempt.is_refused = not any(words in said for words in _NOT_PERMITTED_MESSAGES)
             raise PrivilegeError(
@@ -168,7 +169,7 @@ def build_terminal_command(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def _build_sudoers_hint(probe: _PrivilegeProbe) -> str:
-    """Return the line that sudoers lacks."""
+    """Return the line that sudoers needs."""
     if _REQUIRETTY_MESSAGE in probe.sudo_said:
         return f"Defaults:{probe.user} !requiretty (read after the line with requiretty), or install `script`"
     return _build_sudoers_line(probe.user)

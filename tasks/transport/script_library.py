@@ -1,6 +1,6 @@
-"""Finds the text of scripts for POSIX machines, and puts before a script what it needs of others.
+"""Finds the text of scripts for POSIX machines, and puts the scripts that a script requires before it.
 
-A script says in its first comment what it needs::
+A script's first comment says what it needs::
 
     # Requires: job_common, package_locks      functions of these scripts; their text is put before it
     # Brings: guard=package_locks              its parameter "guard" holds the text of that script
@@ -16,13 +16,13 @@ from tasks.errors import RequestError
 from tasks.protocols.transport import SHARED_SCRIPTS, Script
 
 _FOLDERS: Final = ("scripts/posix", "scripts")
-"""Folders of a package that hold its scripts for POSIX machines."""
+"""Directories of a package with its scripts for POSIX machines."""
 _REQUIRES_PATTERN: Final = re.compile(r"^# Requires: (.+)$", re.MULTILINE)
 _BRINGS_PATTERN: Final = re.compile(r"^# Brings: (.+)$", re.MULTILINE)
 
 
 class ScriptLoader(Protocol):
-    """Gives a script's text by its name and its package; raises RequestError when there is none."""
+    """Gives a script's text by its name and its package; raises RequestError if there is none."""
 
     def __call__(self, name: str, package: str = SHARED_SCRIPTS) -> str:
         """Return the text."""
@@ -31,7 +31,7 @@ class ScriptLoader(Protocol):
 
 @cache
 def load_script(name: str, package: str = SHARED_SCRIPTS) -> str:
-    """Return the text of the script <name>.sh of a package, or of the shared ones when the package has none.
+    """Return the text of the script <name>.sh of a package, or of the shared scripts if the package has none.
 
     Raises:
         RequestError: there is no such script.
@@ -45,19 +45,19 @@ def load_script(name: str, package: str = SHARED_SCRIPTS) -> str:
 
 
 def find_required_scripts(text: str) -> tuple[str, ...]:
-    """Return the names of the scripts that a script needs before it, in order."""
+    """Return the names of the scripts that a script requires, in order."""
     return tuple(name for line in _REQUIRES_PATTERN.findall(text) for name in line.split(", "))
 
 
 def load_script_parameters(script: Script, loader: ScriptLoader = load_script) -> Mapping[str, str]:
-    """Return the parameters of a script that hold the texts of others."""
+    """Return the parameters of a script that contain the texts of other scripts."""
     lines = _BRINGS_PATTERN.findall(loader(script.name, script.package))
     pairs = [pair.partition("=") for line in lines for pair in line.split(", ")]
     return {parameter: load_script(other, script.package) for parameter, _, other in pairs}
 
 
 def compose_script(script: Script, loader: ScriptLoader = load_script) -> str:
-    """Return a script with what it needs of others before it."""
+    """Return a script's text, after the texts of the scripts that it requires."""
     text = loader(script.name, script.package)
     required = (load_script(name, script.package) for name in find_required_scripts(text))
     return "\n".join([*required, text])

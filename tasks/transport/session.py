@@ -1,4 +1,4 @@
-"""A Session: the Transport that everybody gets. It connects when it is first needed, and again when the line broke."""
+"""The Transport that callers use. It connects at the first call, and again after a broken connection."""
 
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
@@ -19,13 +19,13 @@ from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult, Tran
 
 MAX_ATTEMPTS: Final = 3
 POLL_TIMEOUT_SECONDS: Final = 20.0
-"""A look takes milliseconds on the machine: when none comes back for so long, the line is dead."""
+"""A poll takes milliseconds on the machine. If there is no answer for so long, the connection is dead."""
 
 _Result = TypeVar("_Result")
 
 
 class Connection(Transport, Protocol):
-    """A Transport that is open now, and ends when its line does. What a kind of transport has to give."""
+    """A Transport that is open, and ends with its connection. Each kind of transport implements it."""
 
     @property
     def is_open(self) -> bool:
@@ -38,15 +38,15 @@ ConnectionOpener = Callable[[Deadline], Connection]
 
 
 class Session:
-    """One machine's Transport over an opener; at most one connection at a time.
+    """One machine's Transport; it opens at most one connection at a time.
 
-    What only reads, looking at a job, and starting one (which attaches, the second time) is asked again when the line
-    broke, at most three times in all and never past the deadline. A script that changes something is sent once. A
-    machine that can't be reached is raised at once: how often a connection is tried is for its opener to know. So are
-    errors that another try can't mend (a refused login, another host key).
+    If the connection breaks, it repeats read-only scripts, polls, and starts of jobs (the second start attaches): at
+    most three attempts in all, and never after the deadline. A script that changes something is sent once. If a machine
+    can't be reached, the error is raised at once: the opener decides how often it tries to connect. The same applies to
+    errors that another attempt can't repair (a refused login, another host key).
 
     Args:
-        opener: how the machine is reached.
+        opener: opens a connection to the machine.
         machine: its name, for errors.
         clock: for waits and deadlines.
     """
@@ -58,7 +58,7 @@ class Session:
         self._connection: Connection | None = None
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
-        """Run a script and wait for its end; again only when it is read-only."""
+        """Run a script and wait for its end. Repeat it only if it is read-only."""
         if not script.read_only:
             connection = self._retry_on_connection_loss(deadline, lambda: self._ensure_connection(deadline))
             return self._call_once(lambda: connection.run_script(script, deadline=deadline))
@@ -67,13 +67,13 @@ class Session:
         )
 
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
-        """Start a job, or attach to it; asked twice is done once."""
+        """Start a job, or attach to it. A repeated call starts it only once."""
         return self._retry_on_connection_loss(
             deadline, lambda: self._ensure_connection(deadline).start_job(job, deadline=deadline)
         )
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
-        """Look at a job. A machine that does not answer a look in time is a line that was lost."""
+        """Poll a job. If the machine does not answer in time, the connection counts as lost."""
 
         def poll_once() -> JobStatus:
             short = deadline.limit_to(self._clock, POLL_TIMEOUT_SECONDS)
@@ -89,7 +89,7 @@ class Session:
         return self._retry_on_connection_loss(deadline, poll_once)
 
     def close(self) -> None:
-        """Give the connection up. Jobs go on. A later call opens it anew."""
+        """Close the connection. Jobs continue. A later call opens it again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

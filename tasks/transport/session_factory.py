@@ -1,4 +1,4 @@
-"""From a machine of the inventory to its Session: one table of the kinds of transport."""
+"""Builds a Session for a machine of the inventory, from a table of the kinds of transport."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -25,12 +25,12 @@ from tasks.transport.ssh.jump_hosts import JumpHostPool
 CredentialResolver = Callable[[str], Credential]
 
 SHARED_JUMP_HOSTS: Final = JumpHostPool()
-"""The jump hosts of this process."""
+"""The open jump hosts of this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SessionRequest:
-    """All that a row of the table may need."""
+    """The parameters of a row of the table."""
 
     machine: Machine
     inventory: Inventory
@@ -53,22 +53,22 @@ def build_session(
     job_root: str = "",
     script_loader: ScriptLoader = load_script,
 ) -> Session:
-    """Return a Session for a machine. Nothing is connected before its first call.
+    """Return a Session for a machine. It connects at its first call.
 
     Args:
-        machine: who.
+        machine: the machine.
         inventory: where its jump hosts and the host keys are found.
         clock: for deadlines and waits.
-        resolve_credential: fetches a credential by its reference; give ``functools.partial(resolve, blocks=…)`` where
+        resolve_credential: fetches a credential by its reference; pass ``functools.partial(resolve, blocks=…)`` if
             Prefect blocks can be read.
-        jump_hosts: the jump hosts in use, shared by all sessions of a process.
-        lockout_guard: what became of logins, shared by all sessions of a run; None: nothing is known of others.
-        job_root: where jobs are kept on the machine; "" for the usual place.
+        jump_hosts: the open jump hosts; all sessions of a process share them.
+        lockout_guard: the logins of the run; all its sessions share it. None: a new one.
+        job_root: directory of jobs on the machine; "" for the default.
         script_loader: gives a script's text by its name.
 
     Raises:
-        UnsupportedSystem: its kind of transport is not there yet.
-        InventoryError: its jump hosts make no sense, or known_hosts can't be read.
+        UnsupportedSystem: its kind of transport is not supported.
+        InventoryError: its jump hosts are not valid, or known_hosts can't be read.
     """
     build_opener = _OPENER_BUILDERS.get(machine.transport)
     if build_opener is None:
@@ -131,7 +131,7 @@ def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privileg
 
 
 def _build_privilege_escalator(request: _SessionRequest) -> PrivilegeEscalator:
-    """Return the way to root, made once for a session, so that what was found outlives a reconnect."""
+    """Return how the login becomes root. A session has only one, so that its result is kept over reconnections."""
     reference = request.machine.privilege_password
     if reference is None:
         return PrivilegeEscalator(request.machine.privilege)

@@ -1,4 +1,4 @@
-"""What a POSIX shell is reached through: an open line that runs one command at a time."""
+"""The interface of an open connection to a POSIX shell that runs one command at a time."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,25 +8,25 @@ from tasks.transport.output_decoder import ScriptOutputDecoder
 
 
 class ShellChannel(Protocol):
-    """An open way to run commands as the login. Implementations: ssh/channel.py, local_channel.py."""
+    """An open connection that runs commands as the login. Implementations: ssh/channel.py, local_channel.py."""
 
     def execute(
         self, command: Sequence[str], stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
     ) -> int | None:
-        """Run a command and feed what it prints to the decoder, until the answer or the command ends.
+        """Run a command and give its output to the decoder, until the answer or the command ends.
 
         Args:
-            command: the command. None holds a single quote, ``!`` or a backslash: login shells (csh, fish …) read them.
-            stdin: all that it gets; then its stdin is closed.
-            decoder: stdout is fed, stderr noted.
-            deadline: of the whole exchange. A command that outlives it is left alone, never killed.
+            command: the command. It has no single quote, ``!`` or backslash: login shells (csh, fish …) interpret them.
+            stdin: its whole input; then its stdin is closed.
+            decoder: gets stdout and stderr.
+            deadline: of the whole exchange. A command that runs longer is left running, never killed.
 
         Returns:
-            The command's exit code, or None when the decoder had its whole answer first.
+            The command's exit code, or None if the decoder had its complete answer first.
 
         Raises:
-            ConnectionLost: the line was cut.
-            DeadlineExceeded: time is over; the line can't be used any more.
+            ConnectionLost: the connection broke.
+            DeadlineExceeded: the deadline has passed; the connection can't be used any more.
             ProtocolViolation: from the decoder.
         """
         ...
@@ -37,5 +37,5 @@ class ShellChannel(Protocol):
         ...
 
     def close(self) -> None:
-        """Give it up."""
+        """Close the connection."""
         ...

@@ -1,4 +1,4 @@
-"""From the answers of apt_assess.sh to a PackageState."""
+"""Turns the answers of apt_assess.sh into a PackageState."""
 
 from collections.abc import Mapping
 
@@ -26,11 +26,11 @@ _NO_SECURITY_WARNING = "no repository with security updates is configured, so up
 
 
 def parse_assessment(result: ScriptResult) -> PackageState:
-    """Read what the script gave back.
+    """Return the package state from the script's result.
 
     Raises:
         ScriptFailed: the script failed.
-        ProtocolViolation: an answer is missing or not formed as it should be.
+        ProtocolViolation: an answer is missing or malformed.
         ManagerBusy, RepositoryError, ManagerError: apt could not refresh its lists, or has no repository.
         ListsUnread: apt has never read its lists.
     """
@@ -63,7 +63,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     unfinished = find_unfinished_packages(packages, native)
     changed = "changed" in state and require_boolean(state, "changed")
     at_work = describe_lock_holders(locks) if is_dpkg_locked(locks) else JUST_ENDED_PROCESS if changed else ""
-    if problems and at_work:  # what is half done now is somebody's work in progress, not broken
+    if problems and at_work:  # packages that are half changed now belong to a running transaction; they are not broken
         problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     return PackageState(

@@ -9,15 +9,15 @@ _PERIODIC_PATTERN = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILI
 _SETTING_BY_UPDATER = {"apt-daily": "Update-Package-Lists", "apt-daily-upgrade": "Unattended-Upgrade"}
 
 
-_MAX_EPOCH_SECONDS = 10**11  # whatever number the machine sends
+_MAX_EPOCH_SECONDS = 10**11  # limit for the number that the machine sends
 
 
 def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:
-    """Return the system's own updaters that may act, and in how many seconds (0: now; None: it can't tell).
+    """Return the system's own updaters that may start, with the seconds until then (0: running; None: not known).
 
     Args:
-        timers: ``systemctl show`` of apt's timers and services, their times in UTC.
-        periodic: ``apt-config dump APT::Periodic``; a timer whose work is switched off there does nothing.
+        timers: ``systemctl show`` of apt's timers and services, with times in UTC.
+        periodic: ``apt-config dump APT::Periodic``. A timer whose work is disabled there does nothing.
         now: the machine's own clock, seconds since the epoch.
     """
     settings = dict(_PERIODIC_PATTERN.findall(periodic))
@@ -39,7 +39,7 @@ def _parse_properties(text: str) -> dict[str, str]:
 
 
 def _parse_seconds_until(when: str, now: int) -> float | None:
-    """Return the seconds until a moment as systemd writes it: "Sat 2026-11-21 05:26:00 UTC"."""
+    """Return the seconds until a time in systemd's format: "Sat 2026-11-21 05:26:00 UTC"."""
     try:
         moment = datetime.strptime(when.strip(), "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
     except ValueError:

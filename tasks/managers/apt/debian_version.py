@@ -1,4 +1,4 @@
-"""Debian's order of versions, as Debian Policy 5.6.12 defines it: [epoch:]upstream[-revision]."""
+"""Debian's order of versions, from Debian Policy 5.6.12: [epoch:]upstream[-revision]."""
 
 import re
 from functools import total_ordering
@@ -9,7 +9,7 @@ _DIGITS_PATTERN = re.compile(r"([0-9]+)")
 
 @total_ordering
 class DebianVersion:
-    """A version that sorts as ``dpkg --compare-versions`` sorts it. Takes any text; garbage sorts somewhere, stably."""
+    """A version that sorts as in ``dpkg --compare-versions``. Any text is accepted; invalid text sorts stably."""
 
     __slots__ = ("key", "text")
 
@@ -37,7 +37,7 @@ class DebianVersion:
 
 
 def _build_part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Return letters and numbers in turn; the end of a part sorts after "~" and before everything else."""
+    """Return letters and numbers in turn. The end of a part sorts after "~" and before everything else."""
     pieces = _DIGITS_PATTERN.split(part)
     words, numbers = pieces[0::2], pieces[1::2]
     key = [
@@ -50,7 +50,7 @@ def _build_part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
 
 
 def _build_word_key(word: str) -> tuple[int, ...]:
-    """Return the order of characters: tilde, then the end, then letters, then the rest."""
+    """Return the ranks of a word's characters: tilde, then the end, then letters, then the rest."""
     return (*(_rank_character(character) for character in word), 0)
 
 
@@ -61,7 +61,7 @@ def _rank_character(character: str) -> int:
 
 
 def _parse_number(digits: str) -> int:
-    """Return a number of any length (Python refuses to read more than 4300 digits, and no version has those)."""
+    """Return a number of any length. Python refuses to read more than 4300 digits; no real version has so many."""
     return int(digits[:4000] or "0")
 
 

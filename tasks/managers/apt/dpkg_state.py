@@ -8,12 +8,12 @@ from tasks.managers.script_output import require_integer, require_text
 from tasks.model import UnfinishedPackage
 from tasks.protocols.transport import ScriptRecord
 
-_UNFINISHED_STATES = {"unpacked", "half-configured", "half-installed"}  # triggers that wait are run by apt itself
+_UNFINISHED_STATES = {"unpacked", "half-configured", "half-installed"}  # apt itself runs pending triggers
 
 
 @dataclass(frozen=True, slots=True)
 class DpkgPackage:
-    """A package of which dpkg has something to say: it is on hold, or not as it should be."""
+    """A package that is on hold, or whose state is not correct, as dpkg reports it."""
 
     name: str
     arch: str
@@ -23,12 +23,12 @@ class DpkgPackage:
     version: str
 
     def build_full_name(self, native: str) -> str:
-        """Return its name as apt writes it."""
+        """Return the package's name as apt writes it."""
         return self.name if self.arch in {native, "all"} else f"{self.name}:{self.arch}"
 
 
 def parse_packages(text: str) -> tuple[DpkgPackage, ...]:
-    """Read lines of "name:arch, want, error flag, status, version", parted by tabs; others are passed over."""
+    """Read lines of "name:arch, want, error flag, status, version", separated by tabs. Other lines are ignored."""
     packages: list[DpkgPackage] = []
     for line in text.splitlines():
         fields = line.split("\t")
@@ -41,7 +41,7 @@ def parse_packages(text: str) -> tuple[DpkgPackage, ...]:
 
 
 def find_unfinished_packages(packages: Sequence[DpkgPackage], native: str) -> tuple[UnfinishedPackage, ...]:
-    """Return the packages that are there and not set up."""
+    """Return the packages that are unpacked but not configured."""
     return tuple(
         UnfinishedPackage(each.build_full_name(native), each.name, each.arch, each.version, each.status)
         for each in packages
@@ -52,7 +52,7 @@ def find_unfinished_packages(packages: Sequence[DpkgPackage], native: str) -> tu
 def find_problems(
     packages: Sequence[DpkgPackage], audit: str, simulation: AptSimulation, *, interrupted: bool
 ) -> tuple[tuple[str, ...], bool]:
-    """Return what is broken, and whether finishing what was interrupted may mend all of it."""
+    """Return what is broken, and whether finishing the interrupted transaction may repair all of it."""
     mendable, lasting = list[str](), list[str]()
     if interrupted:
         mendable.append("dpkg was interrupted: it left a journal that is not yet in its database")
@@ -71,7 +71,7 @@ def find_problems(
 
 
 def describe_lock_holders(records: Sequence[ScriptRecord]) -> str:
-    """Return the processes that hold one of apt's or dpkg's locks: "name (pid N)"; "" for none."""
+    """Return the processes that hold one of apt's or dpkg's locks: "name (pid N)", or "" for none."""
     holders: dict[str, None] = {}
     for record in records:
         name, pid = require_text(record, "name").strip() or "a process", require_integer(record, "pid")
@@ -80,5 +80,5 @@ def describe_lock_holders(records: Sequence[ScriptRecord]) -> str:
 
 
 def is_dpkg_locked(records: Sequence[ScriptRecord]) -> bool:
-    """Return whether somebody holds dpkg's own lock: packages are being changed at this moment."""
+    """Return whether a process holds dpkg's own lock, that is, changes packages now."""
     return any(require_text(record, "path").startswith("/var/lib/dpkg/") for record in records)

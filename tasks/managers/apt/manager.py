@@ -1,4 +1,4 @@
-"""apt, on Debian, Ubuntu and their kin. Its scripts are in scripts/, its parsers in output_parsers.py."""
+"""The package manager apt, for Debian, Ubuntu and derivatives. Scripts: scripts/. Parsers: output_parsers.py."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,15 +32,15 @@ PACKAGES_LOCK_TIMEOUT_SECONDS: Final = "300"
 """How long a transaction waits for dpkg's lock; never past its latest start."""
 
 MAX_REREADS: Final = 2
-"""How often an assessment reads again at most, when somebody changed packages as it read."""
+"""The maximum number of repeated reads, if another process changed packages during an assessment."""
 
 PACKAGE_NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9+.\-]*(:[a-z0-9\-]+)?")
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
-"""Debian Policy 5.6.1 and 5.6.12: what may go into a command line."""
+"""Debian Policy 5.6.1 and 5.6.12: what may be part of a command line."""
 
 
 class AptManager:
-    """The PackageManager of Debian's family."""
+    """The PackageManager for Debian, Ubuntu and derivatives."""
 
     name = "apt"
     updaters_script: Script | None = UPDATERS_SCRIPT
@@ -48,13 +48,13 @@ class AptManager:
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
-        """Ask for everything that is pending, in one round trip; again when packages were changed meanwhile.
+        """Read the package state in one call, and again if packages were changed meanwhile.
 
-        What is read takes seconds: of a transaction that ends in them, one half would be seen, and called broken.
+        Reading takes seconds. If a transaction ends in that time, only half of it is seen, and it looks broken.
 
         Raises:
             ManagerBusy: another process reads apt's lists all the time.
-            RepositoryError: no repository answers, or none is known.
+            RepositoryError: no repository answers, or none is configured.
             ManagerError: apt can't work at all.
         """
         params = {"refresh": "yes", "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS} if refresh else {}
@@ -64,13 +64,13 @@ class AptManager:
                 break
             try:
                 again = parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline))
-            except DeadlineExceeded:  # the first reading took most of the time, and its answer says what it is worth
+            except DeadlineExceeded:  # the first read took most of the time; its answer is still valid
                 break
             state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
         return state
 
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
-        """Ask what installing exactly these would do; when apt refuses them together, which ones it refuses."""
+        """Simulate the installation of exactly these updates. If apt refuses the set, find which updates it refuses."""
 
         def simulate_set(wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
             params = {"packages": tuple(build_package_spec(update) for update in wanted), "uris": "yes" if uris else ""}
@@ -84,7 +84,7 @@ class AptManager:
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
     ) -> Mapping[str, str]:
-        """Ask dpkg: update id -> version, of packages that are whole and configured."""
+        """Read from dpkg: update id -> version, for packages that are installed and configured."""
         if not updates:
             return {}
         names = tuple(dict.fromkeys(_require_package_name(update) for update in updates))
@@ -105,10 +105,10 @@ class AptManager:
         allow_removals: bool = False,
         excluded: Sequence[str] = (),
     ) -> Script:
-        """Return the script of a job that does this work, one transaction after the other.
+        """Return the script of a job that executes the transactions one after the other.
 
         Raises:
-            RequestError: there is nothing to do, or a package's name or version is none.
+            RequestError: there is nothing to do, or a package's name or version is not valid.
         """
         if not transactions or (kind is not JobKind.REPAIR and not all(t.updates for t in transactions)):
             raise RequestError(f"a job of kind {kind} needs transactions, each with updates")
@@ -139,10 +139,10 @@ def _require_package_name(update: Update) -> str:
 
 
 def build_package_spec(update: Update) -> str:
-    """Return a package with the exact version that is asked of apt.
+    """Return a package with its exact version, as an argument for apt.
 
     Raises:
-        RequestError: it isn't a Debian package's name and version: apt would take it for an option or a pattern.
+        RequestError: it is not a Debian package's name and version: apt would read it as an option or a pattern.
     """
     if not (PACKAGE_NAME_PATTERN.fullmatch(update.id) and VERSION_PATTERN.fullmatch(update.available)):
         raise RequestError(f"not a Debian package and version: {update.id!r} {update.available!r}")
@@ -150,7 +150,7 @@ def build_package_spec(update: Update) -> str:
 
 
 def parse_installed_packages(text: str, native: str) -> Mapping[str, str]:
-    """Read what apt_installed.sh says: name, as apt writes it -> version, of whole and configured packages."""
+    """Read the output of apt_installed.sh: name as apt writes it -> version, for installed and configured packages."""
     whole: dict[str, str] = {}
     for line in text.splitlines():
         fields = line.split("\t")

@@ -1,4 +1,4 @@
-"""What apt prints (with LC_ALL=C), as data. Pure; lines that make no sense are passed over, nothing is raised."""
+"""Parsers for apt's output (with LC_ALL=C). Pure. Lines that are not understood are ignored; nothing is raised."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _DEFERRED_HEADER = "The following upgrades have been deferred due to phasing:"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Who published an index file: the fields of its Release file that say so."""
+    """The publisher of an index file: the fields of its Release file that name it."""
 
     origin: str = ""
     label: str = ""
@@ -35,7 +35,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class AvailableVersion:
-    """A version that is to be had, and the index files that offer it."""
+    """An available version, and the index files that offer it."""
 
     version: str
     index_files: tuple[str, ...] = ()
@@ -43,13 +43,13 @@ class AvailableVersion:
 
 @dataclass(frozen=True, slots=True)
 class PackagePolicy:
-    """What ``apt-cache policy`` says of a package.
+    """The answer of ``apt-cache policy`` for a package.
 
     Attributes:
-        name: as apt writes it: with its architecture only where that is a foreign one.
+        name: as apt writes it: with its architecture only if that is a foreign one.
         candidate: the version that apt would install.
-        newer_versions: what is newer than the installed version, newest first.
-        older_versions: the installed version and what is older, newest first.
+        newer_versions: versions newer than the installed one, newest first.
+        older_versions: the installed version and older ones, newest first.
     """
 
     name: str
@@ -75,9 +75,9 @@ class AptSimulation:
     """What ``apt-get -s`` would do.
 
     Attributes:
-        deferred: packages whose update is rolled out in phases and has not reached this machine.
+        deferred: packages whose phased update has not reached this machine.
         unknown_packages: packages or versions that apt does not know.
-        unmet_dependencies: package -> what it lacks.
+        unmet_dependencies: package -> what is missing.
         errors: the text of all "E:" lines.
     """
 
@@ -127,7 +127,7 @@ def _parse_version(version: str | None) -> str | None:
 
 
 def parse_releases(text: str) -> Mapping[str, Release]:
-    """Read ``apt-cache policy``: index file -> who published it. What is only installed has no release."""
+    """Read ``apt-cache policy``: index file -> publisher. Versions that are only installed have no release."""
     releases: dict[str, Release] = {}
     source = ""
     for line in text.splitlines():
@@ -198,7 +198,7 @@ def _parse_unmet_dependencies(text: str) -> Mapping[str, str]:
 
 
 def parse_stanzas(text: str) -> tuple[Mapping[str, str], ...]:
-    """Read the stanzas of ``apt-cache show``; only fields of one line are kept whole."""
+    """Read the stanzas of ``apt-cache show``. Only the first line of a field is kept."""
     stanzas: list[dict[str, str]] = [{}]
     for line in text.splitlines():
         key, colon, value = line.partition(": ")
@@ -210,6 +210,6 @@ def parse_stanzas(text: str) -> tuple[Mapping[str, str], ...]:
 
 
 def parse_download_sizes(text: str) -> Mapping[str, int]:
-    """Read ``apt-get --print-uris``: file name -> bytes, of what is not yet in the cache."""
+    """Read ``apt-get --print-uris``: file name -> bytes, for files that are not in the cache."""
     found = (_URI_PATTERN.match(line) for line in text.splitlines())
     return {uri[1]: int(uri[2][:18]) for uri in found if uri}

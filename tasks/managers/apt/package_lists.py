@@ -1,4 +1,4 @@
-"""What ``apt-get update`` could not read, and whether apt has package lists at all. Pure."""
+"""Errors of ``apt-get update``, and whether apt has package lists at all. Pure."""
 
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.script_output import ScriptSection
@@ -10,11 +10,11 @@ _MAX_WARNINGS = 20
 
 
 def parse_refresh_warnings(update: ScriptSection) -> tuple[str, ...]:
-    """Return what ``apt-get update`` could not read, when it could read something.
+    """Return the errors of ``apt-get update`` as warnings, if it could read something.
 
     Raises:
         ManagerBusy: another process was reading the lists all the time.
-        RepositoryError: not one repository answered.
+        RepositoryError: no repository answered.
         ManagerError: apt can't work at all (a malformed configuration).
     """
     lines = update.text.splitlines()
@@ -34,7 +34,7 @@ def parse_refresh_warnings(update: ScriptSection) -> tuple[str, ...]:
 
 
 def require_package_lists(releases_known: int, *, unread: bool) -> None:
-    """Refuse to call a machine up to date that knows of no package list.
+    """Raise if apt has no package list: such a machine must not count as up to date.
 
     Args:
         releases_known: how many repositories apt has lists of.

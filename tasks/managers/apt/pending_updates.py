@@ -1,8 +1,8 @@
-"""From what apt knows to pending updates: which version, from whom, how urgent, and what goes together.
+"""Builds the pending updates from apt's data: version, publisher, classification and group.
 
-An update is pending when apt's candidate is newer than what is installed. ``apt-get dist-upgrade`` is not asked which
-ones those are: it leaves out what is held, and what another upgrade would remove. It is asked only which new packages
-would come along, which no policy of an installed package can say.
+An update is pending if apt's candidate is newer than the installed version. ``apt-get dist-upgrade`` does not decide
+this: it leaves out held packages, and those that another upgrade would remove. It only says which new packages would be
+installed as dependencies, because the policy of an installed package does not say that.
 """
 
 import re
@@ -23,14 +23,14 @@ _PHASED_REASON = "PHASED: its publisher is rolling it out step by step and has n
 
 @dataclass(frozen=True, slots=True)
 class AptState:
-    """All that the machine's apt said of what is newer.
+    """What the machine's apt says about newer versions.
 
     Attributes:
         native_architecture: the machine's own architecture.
         held: names on hold, as apt writes them.
-        stanzas: what ``apt-cache show`` said of every version of these packages.
+        stanzas: the output of ``apt-cache show`` for every version of these packages.
         changes: what a dist-upgrade would install.
-        deferred: names whose update is not meant for this machine yet.
+        deferred: names whose phased update has not reached this machine.
     """
 
     native_architecture: str
@@ -43,16 +43,16 @@ class AptState:
 
 
 def is_security_release(release: Release) -> bool:
-    """Return whether a release carries security fixes only: Debian-Security, jammy-security, UbuntuESM's …-security."""
+    """Return whether a release has only security fixes: Debian-Security, jammy-security, UbuntuESM's …-security."""
     return release.label == "Debian-Security" or any(
         name.endswith("-security") for name in (release.archive, release.codename)
     )
 
 
 def classify_releases(releases: Iterable[Release]) -> Classification:
-    """Return what a package's newer versions are for.
+    """Return the classification of a package's newer versions.
 
-    Any security fix among them counts, also when a newer version that includes it comes from elsewhere.
+    Any security fix among them counts, even if a still newer version that includes it has another publisher.
     """
     urgent = [release for release in releases if is_security_release(release)]
     if not urgent:
@@ -62,7 +62,7 @@ def classify_releases(releases: Iterable[Release]) -> Classification:
 
 
 def build_pending_updates(apt_state: AptState) -> tuple[Update, ...]:
-    """Return the pending updates, those of installed packages first, then the packages that come along with them."""
+    """Return the pending updates: first those of installed packages, then their new dependencies."""
     stanzas = {
         (build_full_name(stanza, apt_state.native_architecture), stanza.get("Version", "")): stanza
         for stanza in apt_state.stanzas
@@ -72,12 +72,12 @@ def build_pending_updates(apt_state: AptState) -> tuple[Update, ...]:
     updates = (*upgrades, *_build_new_packages(fresh, upgrades, stanzas, apt_state))
     if any(is_security_release(release) for release in apt_state.releases.values()):
         return updates
-    # nobody tells this machine what is a security fix: that is not the same as there being none
+    # No configured repository marks security fixes. That does not mean that there are none.
     return tuple(replace(update, classification=Classification.UNCLASSIFIED) for update in updates)
 
 
 def build_full_name(stanza: Mapping[str, str], native: str) -> str:
-    """Return a package's name as apt writes it: with its architecture only where that is a foreign one."""
+    """Return a package's name as apt writes it: with its architecture only if that is a foreign one."""
     name, arch = stanza.get("Package", ""), stanza.get("Architecture", "")
     return name if arch in {native, "all", ""} else f"{name}:{arch}"
 
@@ -89,7 +89,7 @@ def _build_upgrade(policy: PackagePolicy, apt_state: AptState, stanzas: _Stanzas
     wanted = next((offer for offer in policy.newer_versions if offer.version == policy.candidate), None)
     pinned = wanted is None
     secure = next((offer for offer in policy.newer_versions if _is_security_version(offer, apt_state)), None)
-    if wanted is None:  # apt's preferences keep it where it is: worth a word only when that keeps a security fix away
+    if wanted is None:  # apt's preferences pin it: report it only if that prevents a security fix
         wanted = secure
     if wanted is None or policy.installed is None:
         return None
@@ -119,7 +119,7 @@ def _build_upgrade(policy: PackagePolicy, apt_state: AptState, stanzas: _Stanzas
 
 
 def _describe_vendor_change(policy: PackagePolicy, wanted: AvailableVersion, apt_state: AptState) -> str:
-    """Return "A -> B" when none that publishes the wanted version publishes the installed one, or else an older one."""
+    """Return "A -> B" if no publisher of the wanted version publishes the installed or an older one, else ""."""
     current = [offer for offer in policy.older_versions if offer.version == policy.installed]
     have = _find_vendors(current, apt_state) or _find_vendors(policy.older_versions, apt_state)
     comes = _find_vendors([wanted], apt_state)
@@ -152,16 +152,16 @@ def _parse_source_package(stanza: Mapping[str, str]) -> str:
 def _build_new_packages(
     fresh: Sequence[PackageChange], upgrades: Sequence[Update], stanzas: _StanzasByVersion, apt_state: AptState
 ) -> list[Update]:
-    """Return new packages that upgrades bring along (a kernel's metapackage brings the kernel).
+    """Return the new packages that upgrades install as dependencies (a kernel's metapackage installs the kernel).
 
-    Each takes the classification and the group of the upgrade that brings it, for it is wanted exactly when that is.
+    Each gets the classification and the group of the upgrade that needs it, so that both are selected together.
     """
     waiting: dict[str, list[PackageChange]] = {}
     for change in fresh:
         waiting.setdefault(change.name.partition(":")[0], []).append(change)
     found: list[Update] = []
     bringers = list(upgrades)
-    while bringers:  # each looks through its dependencies once: a chain of packages may be long
+    while bringers:  # each searches its dependencies only once: a chain of packages may be long
         brought = [(change, update) for update in bringers for change in _pop_dependencies(update, waiting, stanzas)]
         bringers = [
             _build_new_package(change, by, stanzas.get((change.name, change.new_version), {}), apt_state)
@@ -178,7 +178,7 @@ def _build_new_packages(
 def _pop_dependencies(
     update: Update, waiting: dict[str, list[PackageChange]], stanzas: _StanzasByVersion
 ) -> Iterator[PackageChange]:
-    """Give the packages among those that wait which an update depends on; they wait no longer."""
+    """Yield the waiting packages on which an update depends, and remove them from ``waiting``."""
     stanza = stanzas.get((update.id, update.available), {})
     for key in _DEPENDENCY_FIELDS:
         for name in _DEPENDENCY_NAME_PATTERN.findall(stanza.get(key, "")):

@@ -1,19 +1,20 @@
 """Whether a Debian or Ubuntu machine needs a reboot. Pure.
 
-Who can tell, and what their silence means:
+The sources, and what it means if they report nothing:
 
-- ``/run/reboot-required`` is a yes. Its absence is a no only where something would have made it: Ubuntu's
-  update-notifier-common, or unattended-upgrades. Debian alone never makes it.
-- The kernel: running an older one than the newest of its flavour in /boot, or an older build of the same one, is a yes.
-  Running the newest is a no. A machine without a kernel of its own (a container, or one that its host boots) has
-  nothing to load. If there are kernels but the running one is of another make, nobody can tell.
-- needrestart sees the kernel too (KSTA 1: current, 2: a compatible one is newer, 3: a newer one; 0: it doesn't know)
-  and the processor's microcode (UCSTA 2: newer one is installed). Other processes that run old code are its list of
-  services: restarting them is enough.
+- ``/run/reboot-required`` means yes. Its absence means no only if a package is installed that would create it: Ubuntu's
+  update-notifier-common, or unattended-upgrades. Debian alone never creates it.
+- The kernel: it means yes if the running kernel is older than the newest of its flavour in /boot, or is an older build
+  of the same one. It means no if the newest is running. A machine without its own kernel (a container, or a machine
+  whose host boots it) has nothing to load. If there are kernels, but none of the running flavour, the answer is
+  unknown.
+- needrestart checks the kernel too (KSTA 1: current, 2: a compatible one is newer, 3: a newer one, 0: unknown) and the
+  processor's microcode (UCSTA 2: a newer one is installed). Other processes that run old code are in its list of
+  services: it is enough to restart them.
 
-So: any yes is a yes. A kernel that is current is a no: on these systems only the kernel and what makes the flag ask for
-reboots. Without a kernel of its own, it is a no if someone would have made the flag, or needrestart has looked.
-Everything else is unknown.
+So one yes means yes. A current kernel means no: on these systems only the kernel and the creators of the flag require
+reboots. Without its own kernel, the answer is no if a package would have created the flag, or if needrestart has
+looked. Otherwise the answer is unknown.
 """
 
 import re
@@ -33,18 +34,18 @@ _NEEDRESTART_PATTERN = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class _RebootIndication:
-    """What one witness says; UNKNOWN and no reason when it has nothing to say."""
+    """The answer of one source. UNKNOWN without a reason: it has no answer."""
 
     answer: YesNoUnknown
     reason: str = ""
 
 
 def find_reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNeed:
-    """Weigh the witnesses, as the module says.
+    """Combine the sources, as the module docstring describes.
 
     Args:
         record: the script's "reboot" record.
-        needrestart: the output of ``needrestart -b``, or None where it isn't there.
+        needrestart: the output of ``needrestart -b``, or None if it is not installed.
     """
     states = dict(_NEEDRESTART_PATTERN.findall(needrestart or ""))
     reasons = [
@@ -68,13 +69,13 @@ def find_reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNee
 
 
 def find_services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
-    """Return the services that run on files which were replaced under them, without those of our own jobs.
+    """Return the services that run replaced files, without those of our own jobs.
 
-    A job that replaced its own shell or systemd is at its end by then, or nearly: there is nothing to restart.
+    A job that replaced its own shell or systemd is then at its end or near it: there is nothing to restart.
 
     Args:
-        needrestart: the output of ``needrestart -b``, or None where it isn't there.
-        outdated: the script's own list then, a line "uid<tab>program<tab>cgroup" for each such process.
+        needrestart: the output of ``needrestart -b``, or None if it is not installed.
+        outdated: the script's own list in that case, a line "uid<tab>program<tab>cgroup" for each such process.
     """
     if needrestart is not None:
         named = [value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC"]
@@ -122,7 +123,7 @@ def _check_kernel(record: ScriptRecord) -> _RebootIndication:
 
 
 def _parse_flavour(kernel: str) -> str:
-    """Return what tells kernels of one version apart: "amd64" of 6.1.0-28-amd64, "cloud-amd64", "generic"."""
+    """Return the flavour of a kernel: "amd64" of 6.1.0-28-amd64, "cloud-amd64", "generic"."""
     found = _FLAVOUR_PATTERN.match(kernel)
     return (found[2] or "") if found else kernel
 

@@ -1,4 +1,4 @@
-"""What apt would do with a set of updates, and which of them are to blame when it refuses the whole set."""
+"""Simulates the installation of a set of updates, and finds the ones that apt refuses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,39 +9,39 @@ from tasks.model import Update
 from tasks.protocols.package_manager import SimulationResult
 
 MAX_SIMULATIONS: Final = 60
-"""Simulations of sets that one call may cost (each takes apt well under a second)."""
+"""The maximum number of simulations in one call (each takes apt less than a second)."""
 
 UpdateGroups = tuple[tuple[Update, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationAnswer:
-    """What apt said of one set: what it would do, and the text of ``--print-uris`` where that was asked for."""
+    """apt's answer for one set: the simulation, and the text of ``--print-uris`` if it was requested."""
 
     simulation: AptSimulation
     uris: str | None = None
 
     @property
     def is_accepted(self) -> bool:
-        """Return whether apt would do it."""
+        """Whether apt would install the set."""
         return not self.simulation.errors
 
 
 class SimulateSet(Protocol):
-    """Asks the machine what it would do with a set; with ``uris``, also what it would download."""
+    """The interface that simulates a set on the machine; with ``uris``, also its downloads."""
 
     def __call__(self, wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
-        """Ask, in one round trip."""
+        """Simulate the set, in one call."""
         ...
 
 
 def simulate_installation(updates: Sequence[Update], simulate_set: SimulateSet) -> SimulationResult:
-    """Ask apt what it would do; when it refuses the set, find out whom to leave out.
+    """Simulate an installation. If apt refuses the set, find the updates to leave out.
 
-    Updates of one group stay together: they are one source package, and mostly go only together. What apt does not
-    know at all is left out first. Then a set that apt agrees to grows: first by all that apt did not complain of, then
-    by the rest. What fits is kept; what doesn't is parted in halves, so that k culprits among n groups that apt gave no
-    hint of cost about 2 k log n simulations.
+    Updates of one group stay together: they have one source package, and usually can only be installed together. First,
+    leave out what apt does not know. Then extend an accepted set: first with all updates that apt did not name in an
+    error, then with the rest. An accepted part is kept; a refused part is divided in halves. If k of n groups are
+    refused and apt names none of them, this takes about 2 k log n simulations.
     """
     if not updates:
         return SimulationResult(changes={}, download_bytes=0, download_count=0)
@@ -78,13 +78,13 @@ def _group_updates(updates: Sequence[Update]) -> UpdateGroups:
 
 @dataclass(slots=True)
 class _AcceptedSetSearch:
-    """The search for a largest set that apt agrees to; ``simulations_left`` is what it may still cost."""
+    """The search for the largest set that apt accepts; ``simulations_left`` limits its cost."""
 
     simulate_set: SimulateSet
     simulations_left: int
 
     def find_accepted_updates(self, parts: Sequence[UpdateGroups], refused: dict[str, str]) -> tuple[Update, ...]:
-        """Return what fits together; what doesn't goes to ``refused`` with apt's reason."""
+        """Return the updates that apt accepts together. The others go to ``refused`` with apt's reason."""
         kept: tuple[Update, ...] = ()
         heap = [part for part in parts if part]
         while heap:
@@ -114,7 +114,7 @@ def _split_in_half(units: UpdateGroups) -> list[UpdateGroups]:
 
 
 def describe_refusal(simulation: AptSimulation, update: Update | None = None) -> str:
-    """Return why apt refused, in its own words, as short as they allow."""
+    """Return why apt refused, in apt's own words, shortened."""
     if update and update.id in simulation.unknown_packages:
         return _describe_unknown_version(update)
     unmet = [f"{name}: {what}" for name, what in simulation.unmet_dependencies.items()]

@@ -13,11 +13,12 @@ _PRO_SERVICE_NAMES = {"esm-infra": "Ubuntu Pro (esm-infra)", "esm-apps": "Ubuntu
 def with_pro_updates(
     updates: Sequence[Update], answer: str, native: str, installed: Mapping[str, str]
 ) -> tuple[Update, ...]:
-    """Add what Ubuntu Pro's client knows: CVEs, and fixes that the machine can't have without a subscription.
+    """Add the data of Ubuntu Pro's client: CVEs, and fixes that need a subscription.
 
     Args:
-        updates: what is pending without it.
-        answer: the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; garbage adds nothing.
+        updates: the pending updates without it.
+        answer: the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
+            nothing.
         native: the machine's own architecture.
         installed: package -> version.
     """

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Claims the machine for a run, so that no other run changes it meanwhile; or gives the claim back.
-# Parameters: run (its id), attempt (a number: an attempt that takes the run up has a higher one), by (who, for people),
-# until (epoch seconds: when the claim ends by itself), release ("yes").
-# Records: claimed (it is ours), released, kept (it is ours, and is not given back while that job runs), taken (run, by,
-# until, attempt: whose it is; job: what runs), or refused (why).
+# Gives a run the machine lock (the claim), so that no other run changes the machine; or releases it.
+# Parameters: run (its id), attempt (a number: an attempt that resumes the run has a higher one), by (who started the
+# run), until (epoch seconds: when the claim expires), release ("yes").
+# Records: claimed (the run has the claim), released, kept (the run has the claim, and keeps it while that job runs),
+# taken (run, by, until, attempt: who has it; job: what runs), or refused (why).
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -24,10 +24,10 @@ fp_find_running
 ours=false
 if [ "$fp_claim_run" = "$run" ]; then
   ours=true
-  [ "$attempt" -ge "$fp_claim_attempt" ] || taken # by whoever has taken the run over
-  [ "$until" -gt "$fp_claim_until" ] || fp_has release || until=$fp_claim_until # an order has prolonged it
+  [ "$attempt" -ge "$fp_claim_attempt" ] || taken # by the attempt that has taken the run over
+  [ "$until" -gt "$fp_claim_until" ] || fp_has release || until=$fp_claim_until # an order has extended it
 elif [ "$fp_claim_until" -gt "$(fp_now)" ] || { [ -n "$fp_busy" ] && ! fp_has release; }; then
-  taken # a job that still runs keeps others away, whatever its claim says
+  taken # a job that still runs keeps other runs away, even if its claim has expired
 fi
 
 if ! fp_has release; then
@@ -37,7 +37,7 @@ elif [ "$ours" = false ]; then
   fp_emit released "run=$run"
 elif [ -n "$fp_busy" ]; then
   fp_emit kept "run=$run" "job=$fp_busy"
-else # what is left says that it was given back, so that older attempts at this run are known for what they are
+else # the file stays, marked as released, so that older attempts at this run are recognized
   fp_write_claim "$run" 0 '' "$attempt" || rm -f "${fp_jobs%/*}/claim" # on a full disk
   fp_emit released "run=$run"
 fi

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Tells what the machine is. Parameter: managers (list of COMMAND:NAME, best first). Records: os, kernel, clock, privilege, manager (one each, best first), runner, disk (one each
-# role), service, socket (one each and program that holds it), ports, services. Nothing is changed; only /proc, df and
-# systemctl are read.
+# Reports facts about the machine. Parameter: managers (list of COMMAND:NAME, best first). Records: os, kernel, clock,
+# privilege, manager (one for each, best first), runner, disk (one for each role), service, socket (one for each and
+# each program that holds it), ports, services. It changes nothing, and reads only /proc, df and systemctl.
 
 os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
-# in a subshell: the file is the machine's own shell text, and may set anything
+# in a subshell: the file is shell text of the machine, and may set any variable
 (
   ID='' VERSION_ID='' PRETTY_NAME='' NAME=''
   # shellcheck disable=SC1090
@@ -19,7 +19,7 @@ boot_id='' uptime=''
 fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime"
 
 epoch=$(date +%s.%N)
-case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # dates without %N
+case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # date without %N
 fp_emit clock "epoch:=$epoch"
 uid=$(id -u) way=root
 [ -z "${SUDO_UID:-}" ] || way=sudo
@@ -36,7 +36,7 @@ systemd=false
 runner=setsid
 if [ "$systemd" = true ] && command -v systemd-run >/dev/null; then runner=systemd; fi
 
-# May we reboot it? Not a container whose PID 1 is no init: only its host can start that again.
+# May the machine be rebooted? Not a container whose PID 1 is no init: only its host can start it again.
 init=''
 { IFS= read -r init </proc/1/comm; } 2>/dev/null
 container=''
@@ -47,7 +47,7 @@ if [ -n "$container" ] && [ "$systemd" = false ] && [ "$init" != init ]; then ca
 case $container in docker | podman | oci | rkt | wsl | container) can_reboot=false ;; esac
 fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
 
-# disk ROLE PATH: the file system that holds the path
+# disk ROLE PATH: the file system of the path
 disk() {
   [ -d "$2" ] || return 0
   room=$(df -kP "$2" 2>/dev/null | awk 'NR > 1 { n = NF; mount = $6; for (i = 7; i <= n; i++) mount = mount " " $i; print $2, $4, mount; exit }')
@@ -56,7 +56,7 @@ disk() {
   free=${room%% *} mount=${room#* }
   inodes=$(df -iP "$2" 2>/dev/null | awk 'NR > 1 { if ($2 ~ /^[0-9]+$/ && $2 > 0) print $4; exit }')
   case $inodes in *[!0-9]*) inodes='' ;; esac
-  # the last line for a mount point is what one sees; blanks are octal in there
+  # the last line of a mount point is the visible one; blanks are octal there
   mode=$(mount="$mount" awk 'BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) } $2 == ENVIRON["mount"] { o = "," $4 "," } END { print index(o, ",ro,") ? "true" : "false" }' /proc/mounts)
   fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_inodes:=$inodes" "read_only:=$mode"
 }
@@ -72,7 +72,8 @@ if [ "$systemd" = true ]; then
   fi
 fi
 
-# sockets PROTOCOL STATE FILE…: of the sockets of /proc/net in that state the port, the uid that opened it, and the inode
+# sockets PROTOCOL STATE FILE…: for each socket of /proc/net in that state: the port, the uid that opened it, and the
+# inode
 sockets() {
   protocol=$1 state=$2; shift 2
   cat "$@" 2>/dev/null | awk -v state="$state" -v protocol="$protocol" '
@@ -84,8 +85,9 @@ sockets() {
     }'
 }
 
-# holders: for each line of sockets on stdin and each program that holds it one record; the open files of all processes are
-# read once. A cgroup is told as the service manager sees it: in a container its own begins below its host's.
+# holders: one record for each line of sockets on stdin and each program that holds the socket. The open files of all
+# processes are read once. A cgroup is reported as the service manager sees it: in a container, its own cgroup is
+# below that of its host.
 # shellcheck disable=SC2012,SC2154  # only numbers and socket:[inode] matter; fp_awk is of prelude.sh
 holders() {
   { cat; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk "$fp_awk"'
@@ -128,7 +130,7 @@ if [ -r /proc/net/tcp ]; then
   listening=true
   open=$(sockets tcp 0A /proc/net/tcp /proc/net/tcp6; sockets udp 07 /proc/net/udp /proc/net/udp6)
   [ -z "$open" ] || printf '%s\n' "$open" | holders
-  # not with read: it takes one byte at a time, and these files give no second one
+  # not with read: it reads one byte at a time, and these files give no second byte
   range=$(cat /proc/sys/net/ipv4/ip_local_port_range 2>/dev/null)
   reserved=$(cat /proc/sys/net/ipv4/ip_local_reserved_ports 2>/dev/null)
   fp_emit ports "ephemeral=$range" "reserved=$reserved"

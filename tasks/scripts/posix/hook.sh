@@ -1,24 +1,25 @@
 #!/bin/sh
-# Runs an owner's hook. Parameters: command, timeout (whole seconds), run, machine, place, name, state (of the machine so
-# far; only after it). Record: hook, with the exit code, the end of all that was printed, and whether it took too long.
-# A command that takes too long is ended with all its children: it is no package transaction.
+# Runs a hook's command. Parameters: command, timeout (whole seconds), run, machine, place, name, state (of the
+# machine so far; only after it). Record: hook, with the exit code, the end of the output, and whether the timeout has
+# ended it.
+# The timeout ends the command with all its children: it is no package transaction.
 
 seconds=$(fp_param timeout)
-case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would be none at all
+case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would mean no timeout
 command=$(fp_param command)
 FLEETPATCH_RUN=$(fp_param run) FLEETPATCH_MACHINE=$(fp_param machine) FLEETPATCH_PLACE=$(fp_param place)
 FLEETPATCH_HOOK=$(fp_param name) FLEETPATCH_STATE=$(fp_param state)
 export FLEETPATCH_RUN FLEETPATCH_MACHINE FLEETPATCH_PLACE FLEETPATCH_HOOK FLEETPATCH_STATE
 
 limit=''
-if timeout -k 1 1 true 2>/dev/null; then limit="timeout -k 10 $seconds" # one that ignores TERM is killed
+if timeout -k 1 1 true 2>/dev/null; then limit="timeout -k 10 $seconds" # a command that ignores TERM is killed
 elif command -v timeout >/dev/null; then limit="timeout $seconds"; fi
 
 # shellcheck disable=SC2086  # words of our own
 hook() { cd / && $limit /bin/sh -c "$command"; }
 fp_note_clock
 began=$(fp_now)
-# the exit code comes first, behind it the tail of the text
+# first the exit code, then the end of the text
 answer=$(
   exec 6>&1
   { hook </dev/null 3>&- 6>&-; printf '%s\n' "$?" >&6; } 2>&1 | tail -c 4000

@@ -1,17 +1,19 @@
 #!/bin/sh
-# What the job_* scripts share. A job is a directory: run script params log events meta rc stop. Its meta names the process
-# (pid, start time, boot id), made in one step by the job itself; its rc is the exit code, made in one step at its end.
-# A meta "withdrawn", made in one step by who waited in vain for the job, keeps the job from beginning: it is absent.
+# Functions that the job_* scripts share. A job is a directory: run script params log events meta rc stop. The job
+# itself creates its meta atomically, with its process (pid, start time, boot id). It creates its rc, the exit code,
+# atomically at its end.
+# If a start waits in vain for the job, it creates the meta atomically as "withdrawn". Then the job never begins: it
+# is absent.
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 fp_jobs=$(fp_param root)
 fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
-fp_about='' # what a refusal is about: claim, room, unsure (an earlier order may still be on its way), or nothing that is known
+fp_about='' # the kind of a refusal: claim, room, unsure (an earlier order may still be executed), or empty
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 
-# fp_ours DIR: whether nobody but us may write into a directory; else fp_why says what is wrong with it. Who may write
-# there could have root run another script than the one that was sent.
+# fp_ours DIR: whether only we may write into a directory; else fp_why says what is wrong. Anyone else who may write
+# there could make root run another script than the one that was sent.
 fp_ours() {
   # shellcheck disable=SC2012  # a mode and a number, whatever the name is; stat is not everywhere
   fp_is=$(ls -ldn "$1" 2>/dev/null | awk '{ print $1, $3; exit }')
@@ -25,7 +27,8 @@ fp_ours() {
   return 1
 }
 
-# fp_ready: makes the directory of jobs; when it can't be used, fp_why says why, and fp_about that it is a matter of room
+# fp_ready: makes the directory of jobs. If it can't be used, fp_why says why, and fp_about is "room" if it can't be
+# written.
 fp_ready() {
   fp_above=${fp_jobs%/*}
   if [ -e "$fp_above" ] || [ -h "$fp_above" ]; then fp_ours "$fp_above" || return 1; fi
@@ -37,15 +40,15 @@ fp_ready() {
   fp_ours "$fp_jobs"
 }
 
-# fp_lock: one at a time among all that start jobs and give or take the claim; the kernel gives the lock back whatever
-# becomes of us. When it can't be had, fp_why says why.
+# fp_lock: takes the lock that separates all scripts that start jobs or change the claim. The kernel releases it when
+# the process ends. If it can't be taken, fp_why says why.
 fp_lock() {
   command -v flock >/dev/null || return 0
   fp_why="cannot write $fp_jobs/.lock" fp_about=room
   true 2>/dev/null >>"$fp_jobs/.lock" || return 1
   fp_about=''
   exec 8>>"$fp_jobs/.lock"
-  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # busybox' flock knows no -w
+  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # flock of busybox has no -w
     flock -n 8 && return 0
     sleep 1
   done
@@ -53,11 +56,12 @@ fp_lock() {
   return 1
 }
 
-# The claim: a file of four lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was given
-# back), on whose behalf, and the number of the attempt at that run. An attempt that takes a run up has a higher number.
+# The claim: a file of four lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was
+# released), who started the run, and the number of the attempt at that run. An attempt that resumes a run has a
+# higher number.
 fp_number() { case $1 in '' | *[!0-9]*) echo 0 ;; *) echo "$1" ;; esac; }
 
-fp_read_claim() { # the fp_claim_… become what stands there; an empty fp_claim_run: nothing
+fp_read_claim() { # sets the fp_claim_… from the file; an empty fp_claim_run: no claim
   fp_claim_run='' fp_claim_until='' fp_claim_by='' fp_claim_attempt=''
   { IFS= read -r fp_claim_run && IFS= read -r fp_claim_until && IFS= read -r fp_claim_by \
     && IFS= read -r fp_claim_attempt; } 2>/dev/null <"${fp_jobs%/*}/claim" || :
@@ -69,7 +73,8 @@ fp_write_claim() { # RUN UNTIL BY ATTEMPT: all of it or nothing
     && mv -f "${fp_jobs%/*}/claim.new" "${fp_jobs%/*}/claim"
 }
 
-# fp_keep_claim RUN ATTEMPT UNTIL: after fp_check_claim, note what an order says: a later attempt, or a later end of the claim
+# fp_keep_claim RUN ATTEMPT UNTIL: after fp_check_claim, store what an order says: a later attempt, or a later end of
+# the claim
 fp_keep_claim() {
   fp_until=$(fp_number "$3")
   [ "$2" -gt "$fp_claim_attempt" ] || [ "$fp_until" -gt "$fp_claim_until" ] || return 0
@@ -77,8 +82,8 @@ fp_keep_claim() {
   fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2"
 }
 
-# fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt at it is known; else fp_why says who has it.
-# An order may have been on its way while somebody else took the run over.
+# fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt is known; else fp_why says who has
+# it. An order may have been delayed while another attempt took the run over.
 fp_check_claim() {
   fp_read_claim
   fp_why=''
@@ -93,7 +98,7 @@ fp_check_claim() {
   [ -z "$fp_why" ]
 }
 
-# fp_find_running: fp_busy becomes the id of a job that runs now, or nothing
+# fp_find_running: sets fp_busy to the id of a job that runs now, or to nothing
 fp_find_running() {
   fp_busy=''
   for fp_other in "$fp_jobs"/*/meta; do
@@ -106,7 +111,7 @@ fp_find_running() {
 
 fp_nap() { sleep 0.05 2>/dev/null || sleep 1; }
 
-# fp_running PID START: whether that very process still lives
+# fp_running PID START: whether exactly that process still runs
 fp_running() {
   fp_wanted=$2
   { IFS= read -r fp_stat <"/proc/$1/stat"; } 2>/dev/null || return 1
@@ -116,8 +121,8 @@ fp_running() {
   [ "${20}" = "$fp_wanted" ]
 }
 
-# fp_left PID: whether anything of the session that the job's process led is still at work. A package transaction goes on
-# when only the shell above it was killed (out of memory, by hand); the kernel gives a session's number to nobody else.
+# fp_left PID: whether any process of the job's session still runs. A package transaction continues if only its shell
+# was killed (out of memory, or by a person). The kernel does not reuse the number of a session that has processes.
 fp_left() {
   cat /proc/[0-9]*/stat 2>/dev/null \
     | awk -v session="$1" '{ sub(/.*\) /, "") } $4 == session && $1 !~ /[ZX]/ { found = 1; exit } END { exit !found }'
@@ -129,7 +134,7 @@ fp_read_rc() {
   case $fp_rc in '' | *[!0-9]*) fp_rc=''; return 1 ;; esac
 }
 
-# fp_look DIR: fp_phase becomes absent, running, finished or lost; fp_rc, fp_began and fp_ended what is known
+# fp_look DIR: sets fp_phase to absent, running, finished or lost; fp_rc, fp_began and fp_ended if they are known
 fp_look() {
   fp_phase=absent fp_rc='' fp_began='' fp_ended='' fp_pid=''
   { read -r fp_pid fp_start fp_then fp_began <"$1/meta"; } 2>/dev/null || return 0
@@ -138,14 +143,14 @@ fp_look() {
     fp_phase=finished
   elif [ "$fp_then" = "$fp_boot" ] && { fp_running "$fp_pid" "$fp_start" || fp_left "$fp_pid"; }; then
     fp_phase=running
-  elif fp_read_rc "$1"; then # it ended between the two looks
+  elif fp_read_rc "$1"; then # it ended between the two checks
     fp_phase=finished
   else
     fp_phase=lost
   fi
 }
 
-# fp_tell ID [MORE…]: one record of what fp_look found
+# fp_tell ID [MORE…]: one record with the result of fp_look
 fp_tell() {
   fp_id=$1; shift
   fp_emit job "id=$fp_id" "phase=$fp_phase" "exit_code:=$fp_rc" "began:=$fp_began" "ended:=$fp_ended" "$@"

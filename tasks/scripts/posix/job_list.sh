@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lists the jobs that the machine remembers, one record "job" each.
+# Lists the jobs that the machine has, one record "job" each.
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Looks at a job. Parameters: id, events_from, log_from, events_limit, log_limit (bytes). Records: job, then sections events and log.
-# The phase is read first: what is finished then has all its events in the file.
+# Reads the state of a job. Parameters: id, events_from, log_from, events_limit, log_limit (bytes). Records: job, then
+# sections events and log.
+# The phase is read first: the file of a finished job has all its events.
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Runs one job to its end: $1 is its directory. It is started detached and knows no connection. Nothing here kills
-# anything: a TERM (a shutdown, systemctl stop) is waited through, for a package transaction is never cut short.
+# Runs one job to its end: $1 is its directory. It is started detached, and does not need the connection. Nothing here
+# kills a process: a TERM (a shutdown, systemctl stop) is ignored until the end, because a package transaction is
+# never killed.
 FP_JOB_DIR=$1
 cd / || exit 1
 umask 077
 exec </dev/null >>"$FP_JOB_DIR/log" 2>&1 3>>"$FP_JOB_DIR/events"
-trap : TERM HUP INT # not '': ignored signals would be inherited by what packages start
+trap : TERM HUP INT # not '': processes that packages start would inherit ignored signals
 
 IFS= read -r boot </proc/sys/kernel/random/boot_id || boot=''
 IFS= read -r stat <"/proc/$$/stat" || exit 1
 # shellcheck disable=SC2086  # fields
 set -- ${stat##*) }
-# the claim: of two that were started, and of whoever withdraws the job, one links a meta and the others leave
+# The claim of the job: of two starts, and of a withdrawal, only one links the meta; the others end.
 now=$(date +%s) up=''
 printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$now" >"$FP_JOB_DIR/meta.$$" || exit 73
 ln "$FP_JOB_DIR/meta.$$" "$FP_JOB_DIR/meta" 2>/dev/null || { rm -f "$FP_JOB_DIR/meta.$$"; exit 75; }
@@ -23,7 +24,7 @@ if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibi
     /bin/sh -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" >/dev/null 2>&1 3>&- &
 fi
 
-# a clock that is set back from now on makes nothing begin late (see fp_now)
+# if the clock is set back from now on, nothing begins late (see fp_now)
 { IFS='. ' read -r up _ </proc/uptime; } 2>/dev/null || :
 # shellcheck disable=SC2034  # read by the prelude, which the script begins with
 case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
@@ -37,6 +38,6 @@ case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
   . "$FP_JOB_DIR/script"
 )
 printf '%s %s\n' "$?" "$(date +%s)" >"$FP_JOB_DIR/rc.new"
-chmod -R go= "$FP_JOB_DIR" || : # the folder keeps others out; copies of what the script wrote in it, under 022, should too
+chmod -R go= "$FP_JOB_DIR" || : # the script wrote files under 022; their copies must not be readable either
 sync "$FP_JOB_DIR/events" "$FP_JOB_DIR/log" "$FP_JOB_DIR/rc.new" 2>/dev/null || :
 mv -f "$FP_JOB_DIR/rc.new" "$FP_JOB_DIR/rc"

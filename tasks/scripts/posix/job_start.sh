@@ -1,10 +1,11 @@
 #!/bin/sh
-# Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its parameters).
-# A job that names claim_run and claim_attempt among its own parameters is begun only while that attempt at that run, or
-# none newer, has the machine's claim: an order may have been on its way while somebody else took the run over. Its
-# claim_until (epoch seconds) prolongs that claim.
-# Records: job; or busy (another job runs here), or refused (it could not be started, or may not be; about: claim, room,
-# "unsure": it may begin all the same, or ""). A job that was refused never begins, however late its start comes.
+# Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its
+# parameters).
+# A job with claim_run and claim_attempt in its own parameters begins only while that run has the machine's claim and
+# no later attempt is known: the order may have been delayed while another attempt took the run over. Its claim_until
+# (epoch seconds) extends that claim.
+# Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about: claim,
+# room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -18,7 +19,7 @@ refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}"; exit 0; }
 # shellcheck disable=SC2034  # read by fp_param
 of_job() { (FP_PARAMS=$job_params; fp_param "$1"); }
 
-claimed() { # refuse an order of a run, or an attempt at it, that has not the machine's claim; later attempts supersede earlier ones
+claimed() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
   claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")
   [ -n "$claim_run" ] || return 0
   if ! fp_check_claim "$claim_run" "$attempt"; then
@@ -35,7 +36,7 @@ others() { # refuse while another job runs
   exit 0
 }
 
-prune() { # keep the last 20 that are over
+prune() { # keep the last 20 jobs that have ended
   kept=0
   # shellcheck disable=SC2012  # job ids are letters, digits, - and _
   ls -1t "$fp_jobs" 2>/dev/null | while IFS= read -r old; do
@@ -45,7 +46,7 @@ prune() { # keep the last 20 that are over
   done
 }
 
-write() { # all of it or nothing; a wish to stop was for an earlier order, from here on it is for this one
+write() { # everything or nothing; an old stop request was for an earlier order, a new one is for this order
   mkdir -p "$dir" && rm -f "$dir/stop" \
     && fp_param wrapper >"$dir/run.new" && mv -f "$dir/run.new" "$dir/run" \
     && fp_param program >"$dir/script.new" && chmod 700 "$dir/script.new" && mv -f "$dir/script.new" "$dir/script" \
@@ -53,7 +54,7 @@ write() { # all of it or nothing; a wish to stop was for an earlier order, from 
     && printf '%s\n' "$label" >"$dir/label" && echo withdrawn >"$dir/withdrawn" && rm -f "$dir/unlaunched"
 }
 
-unit() { # a unit has a cgroup of its own: it outlives the login and a restart of sshd; no time limit, for that would kill it
+unit() { # a unit has its own cgroup: it continues after the login and a restart of sshd; no time limit, which would kill it
   systemd-run --quiet --no-ask-password --unit="fleetpatch-$id" --description="fleetpatch job $id" \
     -p KillMode=process -p SendSIGKILL=no "$@" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&-
 }
@@ -63,10 +64,10 @@ detach() {
   setsid /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
 }
 
-launch() { # in the background: systemd may take its time to answer
+launch() { # in the background: systemd may answer late
   if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-run >/dev/null; then
     runner=systemd
-    # systemd before 236 knows neither option
+    # systemd before 236 has neither option
     { unit --collect -p TimeoutStopSec=infinity || unit || : >"$dir/unlaunched"; } </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
   else
     command -v setsid >/dev/null || refuse "the machine has neither systemd-run nor setsid"
@@ -74,7 +75,7 @@ launch() { # in the background: systemd may take its time to answer
   fi
 }
 
-begun() { # wait until the job has begun; not by a clock that may be set back
+begun() { # wait until the job has begun, even if the clock is set back
   fp_note_clock
   until=$(($(fp_now) + patience))
   while [ ! -e "$dir/meta" ]; do
@@ -84,7 +85,7 @@ begun() { # wait until the job has begun; not by a clock that may be set back
   done
 }
 
-withdraw() { # take the place of the job's meta, so that it never begins; it may have begun at the last moment
+withdraw() { # create the job's meta, so that it never begins; it may have begun just before
   ln "$dir/withdrawn" "$dir/meta" 2>/dev/null || [ -e "$dir/meta" ] \
     || refuse "it did not begin within $patience seconds, and it can't be told whether it begins: cannot write $dir" unsure
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Asks a job to stop between two transactions; never inside one. One that is still to begin, since its start is held up
-# here, begins nothing then. Parameter: id. Record: job; asked tells whether it finds the wish.
+# Asks a job to stop between two transactions, never inside one. A job whose start is still delayed here begins
+# nothing then. Parameter: id. Record: job; asked says whether the job will find the request.
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 

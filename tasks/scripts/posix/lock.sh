@@ -1,8 +1,9 @@
 #!/bin/sh
-# Tells which run has the machine's lock (the claim), and what runs; or lifts that lock, for a person.
-# Parameters: lift ("yes"), by (who lifts it), and of the lock as it was seen before: run, attempt, until.
-# Records: lock (run, by, until, attempt: whose it is, "" and 0 when nobody has it; job, label, began: what runs; now),
-# and after that lifted, or changed (it is not the lock that was seen), or refused (why). Nothing is lifted while a job runs.
+# Shows which run has the machine lock (the claim), and which job runs; or removes that lock, for a person.
+# Parameters: lift ("yes"), by (who removes it), and of the lock as it was read before: run, attempt, until.
+# Records: lock (run, by, until, attempt: who has it, "" and 0 if there is none; job, label, began: what runs; now),
+# and then lifted, or changed (it is not the lock that was read), or refused (why). The lock is not removed while a
+# job runs.
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -27,6 +28,6 @@ if [ "$fp_claim_run $fp_claim_attempt $fp_claim_until" != "$(fp_param run) $(fp_
   fp_emit changed "run=$fp_claim_run"
   exit 0
 fi
-# what is left says who lifted it: an order of that run which comes later is refused with these words
+# the claim now says who removed it: a later order of that run is refused with these words
 fp_write_claim "$fp_claim_run" 0 "lifted by $(fp_param by)" "$fp_claim_attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
 fp_emit lifted "run=$fp_claim_run"

@@ -1,15 +1,15 @@
 #!/bin/sh
-# What scripts share that ask who changes packages on this machine. Reads only, and needs nothing but prelude.sh's PATH:
-# reboot.sh also runs it in a process of its own, when the reboot is about to happen.
+# Functions that find out who changes packages on this machine. They only read, and need only the PATH of prelude.sh:
+# reboot.sh also runs them in a separate process, just before the reboot.
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
-# fp_each_holder COMMAND PATH…: calls COMMAND PATH PID for each process that holds one of these locks; pid 0 is a process
-# outside of this container. /proc/locks names an inode and a process, the process its open files.
+# fp_each_holder COMMAND PATH…: calls COMMAND PATH PID for each process that holds one of these locks; pid 0 is a
+# process outside of this container. /proc/locks has the inode and the process, the process its open files.
 fp_each_holder() {
   fp_call=$1; shift
   for fp_path in "$@"; do
     fp_inode=$(stat -c %i "$fp_path" 2>/dev/null) || continue
-    fp_real=$(readlink -f "$fp_path" 2>/dev/null) || fp_real=$fp_path # a folder above it may be a link
+    fp_real=$(readlink -f "$fp_path" 2>/dev/null) || fp_real=$fp_path # a directory above it may be a link
     # shellcheck disable=SC2013  # pids are words
     for fp_pid in $(awk -v tail=":$fp_inode" '$2 == "POSIX" && $4 == "WRITE" && substr($6, length($6) - length(tail) + 1) == tail { print $5 }' /proc/locks 2>/dev/null); do
       case $fp_pid in 0 | -*) "$fp_call" "$fp_path" 0; continue ;; esac
@@ -20,13 +20,13 @@ fp_each_holder() {
   done
 }
 
-# fp_name PID: the name of a process' command. Its arguments may hold passwords, so they stay on the machine.
+# fp_name PID: the name of a process's command. Its arguments may contain passwords, so they stay on the machine.
 fp_name() {
   if [ "$1" = 0 ]; then printf 'a process outside of this container'; else cat "/proc/$1/comm" 2>/dev/null; fi
 }
 
-# fp_read_note FILE: what the last order of a reboot has left there: fp_said becomes refused (then fp_about and fp_why say
-# more), taken or nothing; fp_ours the process that carries it out, when it still lives
+# fp_read_note FILE: reads the note of the last reboot order. Sets fp_said to refused (with fp_about and fp_why),
+# taken or nothing, and fp_ours to the process that executes the order, if it still runs.
 fp_read_note() {
   fp_said='' fp_about='' fp_why='' fp_ours=''
   { read -r fp_said fp_about fp_why; } 2>/dev/null <"$1" || :
@@ -34,14 +34,14 @@ fp_read_note() {
   return 0
 }
 
-fp_held() { # PATH PID: keep the first that is not this very process, nor the one that carries out our order
+fp_held() { # PATH PID: keep the first holder that is neither this process nor the one that executes our order
   [ -z "$fp_obstacle" ] && [ "$2" != "$$" ] && [ "$2" != "${fp_ours:-}" ] || return 0
   fp_obstacle=lock fp_who="$(fp_name "$2")"
   [ "$2" = 0 ] || fp_who="$fp_who (pid $2)"
   fp_who="$fp_who holds $1"
 }
 
-fp_unfinished() { # packages that are half done, by the database itself; that of rpm knows no such state
+fp_unfinished() { # half changed packages, from the database; the database of rpm has no such state
   command -v dpkg-query >/dev/null || return 0
   # shellcheck disable=SC2016  # dpkg-query's $
   fp_who=$(dpkg-query -W -f '${db:Status-Eflag} ${db:Status-Status} ${Package}\n' 2>/dev/null \
@@ -50,7 +50,7 @@ fp_unfinished() { # packages that are half done, by the database itself; that of
   [ -z "$fp_who" ] || fp_obstacle=packages
 }
 
-fp_inhibited() { # an inhibitor that somebody has taken so that the machine stays up: systemctl does not ask root for it
+fp_inhibited() { # an inhibitor that blocks a shutdown: systemctl ignores it for root
   command -v busctl >/dev/null || return 0
   fp_who=$(busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListInhibitors 2>/dev/null \
     | awk '{ gsub(/\\"/, "\047"); count = split($0, q, "\"")
@@ -59,8 +59,8 @@ fp_inhibited() { # an inhibitor that somebody has taken so that the machine stay
   [ -z "$fp_who" ] || fp_obstacle=inhibitor
 }
 
-# fp_find_obstacle LOCK…: fp_obstacle becomes lock, packages or inhibitor, and fp_who says who keeps this machine from being
-# rebooted; both are empty when nothing does
+# fp_find_obstacle LOCK…: sets fp_obstacle to lock, packages or inhibitor, and fp_who to who prevents a reboot of this
+# machine; both are empty if nothing does
 fp_find_obstacle() {
   fp_obstacle='' fp_who=''
   fp_each_holder fp_held "$@"

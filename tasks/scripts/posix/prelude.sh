@@ -1,6 +1,6 @@
 #!/bin/sh
-# What every script starts with. POSIX sh, any awk. Records go to fd 3: framed to the controller, or as JSON lines to a
-# job's events file. A script's own stdout and stderr are noise for people (or the job's log).
+# The start of every script. POSIX sh, any awk. Records go to fd 3: framed to the controller, or as JSON lines to a
+# job's events file. A script's own stdout and stderr are unframed output (or the job's log).
 # The transport sets fp_mark (framed) or leaves it empty (in a job), and FP_PARAMS or FP_TOKEN (base64 of it).
 
 LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -9,7 +9,8 @@ export LC_ALL LANG TERM HOME PATH DEBIAN_FRONTEND NEEDRESTART_SUSPEND APT_LISTCH
 unset LANGUAGE ENV BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
 
 fp_mark=${fp_mark:-}
-# a record's pieces are lines "MARK+ piece", its last one is "MARK= piece"; in a job there is one line and no mark
+# the pieces of a record are lines "MARK+ piece", the last one is "MARK= piece"; in a job there is one line and no
+# mark
 if [ -n "$fp_mark" ]; then
   fp_more="$fp_mark+ " fp_last="$fp_mark= " fp_cut='
 '
@@ -21,7 +22,7 @@ if [ -n "${FP_TOKEN:-}" ]; then
 fi
 FP_PARAMS=${FP_PARAMS:-'{}'}
 
-# fp_read_param MODE NAME: print a parameter, or (MODE has) say whether it holds anything. The encoder writes " and \ as
+# fp_read_param MODE NAME: print a parameter, or (MODE has) say whether it has a value. The encoder writes " and \ as
 # \u escapes, so that a quote always ends a string and a backslash always starts an escape.
 fp_read_param() {
   printf '%s\n' "$FP_PARAMS" | awk -v mode="$1" -v name="$2" '
@@ -39,7 +40,7 @@ fp_read_param() {
     }
     function take(s) { if (!wanted) return; if (held == "") held = list || s != ""; if (mode == "print") print plain(s) }
     {
-      count = split($0, q, "\"")  # q[k] is a key, q[k + 1] what stands between it and its value
+      count = split($0, q, "\"")  # q[k] is a key, q[k + 1] the text between it and its value
       for (k = 2; k < count && !wanted; k = v + 2) {
         wanted = q[k] == name; list = q[k + 1] == ":["; v = k + 2
         if (q[k + 1] ~ /^:\[\]/) { v = k; continue }
@@ -53,16 +54,16 @@ fp_read_param() {
 fp_param() { fp_read_param print "$1"; }
 fp_has() { fp_read_param has "$1"; }
 
-# The time. A clock can be set back while an order waits; the time since the boot can't, and it goes on while a machine is
-# suspended. fp_base is what the clock said at the boot, noted when the two were last compared: an order's parameter
-# "clock" tells it (boot id, fp_base), and a job notes it when it begins. Without it, the clock is believed.
-fp_read_uptime() { # fp_up becomes the whole seconds since the boot
+# The time. A clock can be set back while an order waits. The uptime can't, and it continues while a machine is
+# suspended. fp_base is the clock's time at the boot, from the last comparison of the two: an order's parameter
+# "clock" has it (boot id, fp_base), and a job stores it when it begins. Without it, only the clock counts.
+fp_read_uptime() { # sets fp_up to the whole seconds since the boot
   fp_up=''
   { IFS='. ' read -r fp_up _ </proc/uptime; } 2>/dev/null || :
   case $fp_up in '' | *[!0-9]*) return 1 ;; esac
 }
-fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on the clock can't jump back
-fp_now() { # seconds since 1970 by this machine's clock; or by the time since the boot, when that is later
+fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on, a clock that is set back has no effect
+fp_now() { # seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later
   fp_time=$(date +%s)
   if [ -n "$fp_base" ] && fp_read_uptime && [ "$((fp_base + fp_up))" -gt "$fp_time" ]; then fp_time=$((fp_base + fp_up)); fi
   echo "$fp_time"
@@ -75,16 +76,17 @@ case $FP_PARAMS in
     { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
     case $fp_told in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${fp_told#* } ;; esac ;;
 esac
-# in a job: whether its folder is its own; one that was removed can't tell of anything, and another job may have its place
+# in a job: whether its directory is still its own. If it was removed, nothing can be recorded, and another job may
+# have its place.
 fp_has_folder() { { read -r fp_owner _ <"$FP_JOB_DIR/meta"; } 2>/dev/null && [ "$fp_owner" = "$$" ]; }
-# in a job: whether to begin nothing more: somebody asked, nobody can follow it, or the system is going down
+# in a job: whether nothing more may begin: a stop was requested, nobody can follow the job, or the system shuts down
 fp_stop_requested() {
   [ -n "${FP_JOB_DIR:-}" ] || return 1
   [ -e "$FP_JOB_DIR/stop" ] || ! fp_has_folder || { [ -d /run/systemd/system ] && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
 }
 
-# quoted(s): a line as the inside of a JSON string (\u0022 and && are what all awks understand alike in a replacement);
-# put(s): print all but the last 1 to 60000 characters in pieces, and return those
+# quoted(s): a line as the inside of a JSON string (all awks agree on \u0022 and && in a replacement); put(s): print
+# all but the last 1 to 60000 characters in pieces, and return those
 # shellcheck disable=SC2016  # awk's $, not the shell's
 fp_awk='
   function quoted(s,   i) {
@@ -98,14 +100,14 @@ fp_awk='
     return s
   }
 '
-# fp_pieces MORE CUT: stdin, which has one "." more at its end, as the inside of a JSON string
+# fp_pieces MORE CUT: stdin, which has one extra "." at its end, as the inside of a JSON string
 fp_pieces() {
   tr '\000' '\377' | awk -v more="$1" -v cut="${2:+1}" "$fp_awk"'
     { held = put(held (NR > 1 ? "\\n" : "") quoted($0)) }
     END { if (length(held) > 1) printf "%s%s%s", more, substr(held, 1, length(held) - 1), cut ? "\n" : "" }'
 }
 
-# fp_string VALUE: fp_quoted becomes the JSON string
+# fp_string VALUE: sets fp_quoted to the JSON string
 fp_string() {
   case $1 in
     *[!A-Za-z0-9\ ._:/+~,@%=\(\)-]*) fp_quoted="\"$(printf '%s.' "$1" | fp_pieces '' '')\"" ;;
@@ -113,12 +115,12 @@ fp_string() {
   esac
 }
 
-# fp_put: stdin's lines are whole records; long ones go in pieces
+# fp_put: each line of stdin is a complete record; long ones are sent in pieces
 fp_put() {
   awk -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'{ $0 = put($0); print last $0 }' >&3
 }
 
-# fp_emit KIND key=text key:=json …: one record; := takes numbers, true, false and null (nothing is null)
+# fp_emit KIND key=text key:=json …: one record; := accepts numbers, true, false and null (an empty value is null)
 fp_emit() {
   fp_string "$1"; fp_json="{\"kind\":$fp_quoted"; shift
   for fp_pair in "$@"; do
@@ -130,7 +132,7 @@ fp_emit() {
           '') fp_quoted=null ;;
           true | false | null) ;;
           - | -*[!0-9.]* | [!-]*[!0-9.]* | [!0-9-]* | 0[0-9]* | -0[0-9]* | -.* | *. | *.*.*)
-            fp_string "$fp_value" ;; # no JSON number: text, for people
+            fp_string "$fp_value" ;; # no JSON number: a string
         esac ;;
       *) fp_string "$fp_value" ;;
     esac
@@ -151,7 +153,7 @@ fp_lines() {
 fp_section() {
   fp_string "$1"; shift
   printf '%s%s%s' "$fp_more" "{\"kind\":\"section\",\"name\":$fp_quoted,\"text\":\"" "$fp_cut" >&3
-  # what comes back: the exit code (fd 6) as the first line, then the tail of stderr (fd 4)
+  # the result: the exit code (fd 6) as the first line, then the end of stderr (fd 4)
   fp_back=$(
     exec 6>&1
     {

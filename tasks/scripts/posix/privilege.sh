@@ -1,12 +1,12 @@
 #!/bin/sh
-# Asks, as the login itself, which ways to root need no password. Record: privilege.
+# Reports, as the login itself, how it becomes root without a password. Record: privilege.
 
 uid=$(id -u)
 sudo=absent doas=absent terminal=false sudo_said='' doas_said=''
 if [ "$uid" != 0 ]; then
   if command -v sudo >/dev/null; then
     if sudo_said=$(sudo -n -- /bin/sh -s 2>&1 </dev/null); then sudo=yes; else sudo=no; fi
-    # requiretty: sudo wants a terminal, and script gives it one
+    # requiretty: sudo requires a terminal, and script gives it one
     case $sudo_said in *'you must have a tty'*)
       if command -v script >/dev/null; then
         terminal=true

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), claim_run and claim_attempt (the order is carried
-# out only while that attempt at that run, or none newer, has the machine's claim), latest (the last moment, in whole
-# seconds of this machine's clock), locks (files that whoever changes packages locks), guard (package_locks.sh's text), note
-# (a file to say in what became of the order). Record: ordered, or refused with why and about: claim, window, room, lock,
-# packages or inhibitor (somebody changes packages, has left them half done, or wants the machine to stay up), or "".
-# Asked twice, it is done once: the boot id is another one then. The answer is out before the machine goes down.
+# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), claim_run and claim_attempt (the order is
+# executed only while that run has the machine's claim and no later attempt is known), latest (the latest time, in
+# whole seconds of this machine's clock), locks (the lock files of the package manager), guard (package_locks.sh's
+# text), note (a file for the result of the order). Record: ordered, or refused with why and about: claim, window,
+# room, lock, packages or inhibitor (another process changes packages, has left them half changed, or blocks the
+# shutdown), or "".
+# A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
+# machine goes down.
 # Requires: job_common, package_locks
 # Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
@@ -14,22 +16,23 @@ case $delay in '' | *[!0-9]*) delay=2 ;; esac
 
 refuse() { fp_emit refused "why=$1" "boot_id=$fp_boot" "about=${2:-}"; exit 0; }
 
-claimed() { # refuse an order of a run, or an attempt at it, that has not the machine's claim; later attempts supersede earlier ones
+claimed() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
   claim_run=$(fp_param claim_run) attempt=$(fp_number "$(fp_param claim_attempt)")
   [ -n "$claim_run" ] || return 0
   mask=$(umask)
   umask 077
-  if [ -w "$fp_jobs" ]; then # where nothing can be written, nobody takes the claim meanwhile either
+  if [ -w "$fp_jobs" ]; then # if nothing can be written, no other run can take the claim either
     fp_ours "$fp_jobs" || refuse "$fp_why"
     fp_lock || refuse "$fp_why" "$fp_about"
   fi
   fp_check_claim "$claim_run" "$attempt" || refuse "$fp_why" claim
-  # where that can't be written, an earlier attempt's order comes to the same: the boot id tells that it was carried out
+  # if that can't be written, an order of an earlier attempt has the same effect: the boot id shows that it was
+  # executed
   fp_keep_claim "$claim_run" "$attempt" "$(fp_param claim_until)" || :
   umask "$mask"
 }
 
-timely() { # refuse an order that comes when the window can't hold a reboot any more, by this machine's own clock
+timely() { # refuse an order that comes too late for the window, by this machine's own clock
   latest=$(fp_param latest)
   case $latest in '' | *[!0-9]*) return 0 ;; esac
   now=$(fp_now)
@@ -54,9 +57,9 @@ fp_read_note "$note"
 # shellcheck disable=SC2086  # paths are words
 fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
-# Takes the package manager's locks as it would itself (fcntl), in its order, so that nobody begins to change packages from
-# here on; then becomes the command behind "--", which keeps them. All or none: who has the first one may be about to take
-# the second. What can't be locked is only looked at, by that command.
+# Takes the package manager's locks as it does itself (fcntl), in its order, so that nobody begins to change packages
+# from here on. Then executes the command after "--", which keeps the locks. All or none: a process that has the first
+# lock may be about to take the second. What can't be locked is only checked, by that command.
 # shellcheck disable=SC2016  # perl's $
 take='use Fcntl; $^F = 255; my ($whole, @held) = pack("s s x32", F_WRLCK, 0); my @paths;
   while (defined(my $path = shift)) { last if $path eq "--"; push @paths, $path }
@@ -64,8 +67,8 @@ take='use Fcntl; $^F = 255; my ($whole, @held) = pack("s s x32", F_WRLCK, 0); my
     if (fcntl($file, F_SETLK, $whole)) { push @held, $file } else { @held = (); last } }
   exec { $ARGV[0] } @ARGV'
 
-# What goes on without us: it looks again when it has the locks, and once more just before the machine goes down. The locks
-# are kept until the end: whoever waits for them must not begin on a machine that is going down.
+# The detached part: it checks again when it has the locks, and once more just before the machine goes down. It keeps
+# the locks until the end: a process that waits for them must not begin on a machine that goes down.
 # shellcheck disable=SC2016  # $1 and so on are the inner shell's own
 order='note=$1 delay=$2; shift 2
 say() { printf "%s\n" "$*" >"$note.new" && mv -f "$note.new" "$note"; }
@@ -75,17 +78,17 @@ look "$@"; say taken "$$"; sleep "$delay"; sync; look "$@"
 down || { say refused failed "no command to reboot with has worked"; exit 1; }
 sleep 60; while [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; do sleep 5; done'
 
-umask 077 # systemd changes what looks like a variable in arguments, so the texts are put into files
+umask 077 # systemd replaces text that looks like a variable in arguments, so the texts are in files
 { rm -f "$note" && printf '%s\n%s\n' "$guard" "$order" >"$note.sh" && printf '%s\n' "$take" >"$note.pl"; } 2>/dev/null \
   || refuse "cannot write $note" room
 
-detached() { # COMMAND…: the command that starts it, out of reach of our line's end
+detached() { # COMMAND…: the command that starts it, so that it does not need our connection
   # shellcheck disable=SC2086  # paths are words
   set -- "$@" ${perl:+perl "$note.pl" $locks --} /bin/sh "$note.sh" "$note" "$delay" $locks
   "$@" </dev/null 3>&- 8>&-
 }
 
-begun() { # wait until it says that it has taken the order on, or why not; silent for long, it may have
+begun() { # wait until it has accepted or refused the order; without an answer, it may have accepted
   until=$(($(fp_now) + 15))
   while [ ! -s "$note" ] && [ "$(fp_now)" -lt "$until" ]; do fp_nap; done
   fp_read_note "$note"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Says what keeps this machine from being rebooted now. Changes nothing. Parameters: locks (the files that whoever changes
-# packages locks), note (as for reboot.sh).
-# Records: boot (boot_id), obstacle (about, why: as in reboot.sh) when there is one, given_up (about, why) when the last
-# order in this boot was given up again after it had been taken on. An order that is being carried out is no obstacle.
+# Reports what prevents a reboot of this machine now. Changes nothing. Parameters: locks (the lock files of the
+# package manager), note (as for reboot.sh).
+# Records: boot (boot_id), obstacle (about, why: as in reboot.sh) if there is one, given_up (about, why) if the last
+# order in this boot was accepted and then abandoned. An order that is being executed is no obstacle.
 # Requires: package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and package_locks.sh
 

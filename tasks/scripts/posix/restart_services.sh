@@ -1,22 +1,22 @@
 # shellcheck shell=sh
-# A detached job: restarts services that run replaced files, one after the other. What is stopped stays stopped; how long
-# a service may take is the service manager's matter, and nothing is ended by us.
-# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down along with one), latest (epoch
-# seconds by this machine's clock: one that has not begun by then is left), locks (list: files that are locked while packages
-# change).
-# Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at, why: window,
-# stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
+# A detached job: restarts services that run replaced files, one after the other. A stopped service stays stopped. The
+# service manager decides how long a service may take, and nothing here ends a process.
+# Parameters: work ("restart"), units (list), keep (list of masks: units that must not go down with another unit),
+# latest (epoch seconds of this machine's clock: a unit that has not begun by then is left), locks (list: files that
+# are locked while packages change).
+# Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at,
+# why: window, stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
 # Requires: package_locks
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
-set -f              # masks are no file names
+set -f              # masks must not expand to file names
 
 latest=$(fp_param latest) keep=$(fp_param keep)
 manager() { systemctl --no-ask-password --no-pager "$@" </dev/null 3>&-; }
 property() { printf '%s\n' "$shown" | sed -n "s/^$1=//p"; }
 left() { fp_emit restart_left "unit=$unit" "at:=$(fp_now)" "why=$1" "detail=${2:-}"; }
 
-taken_along() { # UNIT: all that goes down with it, however far away
+taken_along() { # UNIT: all units that go down with it, also indirectly
   along=$1 todo=$1
   while [ -n "$todo" ]; do
     # shellcheck disable=SC2086  # words
@@ -29,7 +29,7 @@ taken_along() { # UNIT: all that goes down with it, however far away
   printf '%s\n' "$along"
 }
 
-kept_along() { # UNIT: the first that runs, must not go down, and would
+kept_along() { # UNIT: the first running unit that must not go down, but would
   for each in $(taken_along "$1"); do
     for mask in $keep; do
       # shellcheck disable=SC2254  # a mask
@@ -38,16 +38,16 @@ kept_along() { # UNIT: the first that runs, must not go down, and would
   done
 }
 
-find_change() { # who changes packages, or which are half done: a service that is restarted then may find half of its files
+find_change() { # who changes packages, or which are half changed: a service that is restarted then may lack some of its files
   fp_obstacle='' fp_who=''
-  set +f # a process' open files are found by a mask
+  set +f # the open files of a process are found with a wildcard
   # shellcheck disable=SC2046  # paths are words
   fp_each_holder fp_held $(fp_param locks)
   set -f
   [ -n "$fp_obstacle" ] || fp_unfinished
 }
 
-restart() { # the unit, unless something speaks against it
+restart() { # the unit, unless there is an obstacle
   if fp_stop_requested; then left stop; return; fi
   if [ "$(fp_now)" -gt "$latest" ]; then left window; return; fi
   shown=$(manager show -p Type -p ActiveState -- "$unit" 2>/dev/null) || { left manager; return; }

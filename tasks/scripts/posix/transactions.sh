@@ -1,10 +1,11 @@
 #!/bin/sh
-# What the jobs of all package managers share: the loop over a job's transactions, and the records about them. A manager's
-# script defines a function that does one transaction, and ends with "fp_each_transaction FUNCTION". Nothing in here ends
-# a command that changes packages.
-# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds; when a
-# download is ended, by default the latest start), lock_wait_seconds.
-# The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction begins in it).
+# Functions that the jobs of all package managers share: the loop over a job's transactions, and their records. A
+# manager's script defines a function that executes one transaction, and ends with "fp_each_transaction FUNCTION".
+# Nothing here ends a command that changes packages.
+# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
+# when a download is ended, by default the latest start), lock_wait_seconds.
+# The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction
+# begins in it).
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
@@ -13,9 +14,9 @@ log=$FP_JOB_DIR/log
 work=$(fp_param work)
 lock_wait=$(fp_param lock_wait_seconds)
 
-fp_seconds_until() { echo $(($1 - $(fp_now))); } # by the clock that an order's moments are compared with: it is never set back
+fp_seconds_until() { echo $(($1 - $(fp_now))); } # by fp_now, which is never set back
 fp_is_over() { [ "$(fp_seconds_until "$1")" -lt 0 ]; }
-fp_mark_log() { log_from=$(wc -c <"$log"); } # from here on, what the log holds is of what begins now
+fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
 fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
 
 fp_not_attempted() { fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"; }
@@ -26,14 +27,14 @@ fp_transaction_ended() { # CODE CAUSE ERROR
 }
 fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
 
-fp_limit_lock_wait() { # until becomes the moment up to which somebody's lock is waited for: never past the latest start
+fp_limit_lock_wait() { # sets until: the end of the wait for another process's lock, at most the latest start
   wait_for=$(fp_seconds_until "$latest")
   [ "$wait_for" -lt "${lock_wait:-0}" ] || wait_for=${lock_wait:-0}
   [ "$wait_for" -gt 0 ] || wait_for=0
   until=$(($(fp_now) + wait_for))
 }
 
-fp_while_in_time() { # COMMAND…, one that changes no package: it is ended when it is time to stop, and ended_for says why
+fp_while_in_time() { # COMMAND…, which changes no package: it is ended when its time is over or a stop is requested; ended_for says why
   ended_for=''
   "$@" &
   fetching=$! naps=0
@@ -48,7 +49,7 @@ fp_while_in_time() { # COMMAND…, one that changes no package: it is ended when
   wait "$fetching"
 }
 
-fp_each_transaction() { # FUNCTION: one after the other; before each: asked to stop? still in time?
+fp_each_transaction() { # FUNCTION: one after the other; before each: is a stop requested? is there time?
   for number in $(fp_param numbers); do
     latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
     stop_at=${stop_at:-$latest} ended_for=''

@@ -1,4 +1,4 @@
-"""The journal: what is about to be done is stored before it is done, so that whoever comes back knows where to look."""
+"""The journal: it stores what a run is about to do, before the run does it. A resumed run reads it."""
 
 import hashlib
 import re
@@ -8,17 +8,17 @@ from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 
 MACHINE_CHANGING_ACTS = frozenset({"stage", "install", "repair", "reboot", "restart"})
-"""Acts that may have changed a machine once they stand in the journal."""
+"""Acts that may have changed a machine if the journal has them."""
 UNLOCK_ACT = "unlock"
-"""The act of entries that say who lifted a run's lock; the run itself has done nothing by then."""
+"""The act of entries that say who removed a run's machine lock. The run itself has changed nothing then."""
 
 _UNSAFE_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def build_job_id(run_id: str, machine: str, act: str, number: int) -> str:
-    """Return the id of a job: the same whenever the same work of the same run is asked for.
+    """Return the id of a job. The same work of the same run always has the same id.
 
-    Readable first, then a digest, since a machine's name may hold characters that an id may not.
+    It has a readable part, then a digest: a machine's name may have characters that an id may not have.
     """
     digest = hashlib.sha256(f"{run_id}/{machine}/{act}/{number}".encode()).hexdigest()[:10]
     return f"{_UNSAFE_ID_CHARACTERS.sub('-', run_id)[:40]}-{act}-{number}-{digest}"
@@ -27,7 +27,7 @@ def build_job_id(run_id: str, machine: str, act: str, number: int) -> str:
 def record_start(
     context: MachineContext, step: Step, act: str, key: str, detail: dict[str, object] | None = None
 ) -> None:
-    """Store that an act is about to begin. It must not begin when this raises."""
+    """Store that an act is about to begin. If this raises, the act must not begin."""
     _append_entry(context, step, JournalMark.BEFORE, act, key, detail)
 
 

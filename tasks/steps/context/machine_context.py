@@ -1,4 +1,4 @@
-"""What a step is called with: the run context, the transport of one machine, and the machine's state."""
+"""The parameter of every step: the run context, the transport of one machine, and the machine's state."""
 
 from dataclasses import replace
 
@@ -16,16 +16,16 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext
 
 READ_TIMEOUT_SECONDS = 300.0
-"""How long a read-only question (facts, assessment, simulation) may take."""
+"""The timeout of a read-only call (facts, assessment, simulation)."""
 
 
 class MachineContext:
-    """What a step function is called with, for one machine.
+    """The parameter of a step function, for one machine.
 
-    Deliberately no dataclass: Prefect goes through dataclasses among a task's parameters, and would copy them.
+    It is not a dataclass: Prefect goes through dataclasses in a task's parameters, and would copy them.
 
     Attributes:
-        is_retry_disabled: while true, a read-only step that fails is not tried again by the runner.
+        is_retry_disabled: if true, the runner does not retry a read-only step that fails.
     """
 
     __slots__ = ("_learned_measures", "is_retry_disabled", "run_context", "state", "transport")
@@ -46,15 +46,15 @@ class MachineContext:
         return self.state.machine.name
 
     def forget_assessment(self) -> None:
-        """Let the machine be assessed anew, after an assessment that failed."""
+        """Remove a failed assessment, so that the machine can be assessed again."""
         self.state = replace(self.state, assessment=None, error=None)
 
     @property
     def facts(self) -> Facts:
-        """What the machine last said of itself.
+        """The latest facts of the machine.
 
         Raises:
-            ValueError: it was never asked.
+            ValueError: it has no facts yet.
         """
         facts = self.state.baseline or (self.state.assessment.facts if self.state.assessment else None)
         if facts is None:
@@ -63,14 +63,14 @@ class MachineContext:
 
     @property
     def packages(self) -> PackageState:
-        """What was pending when the machine was assessed."""
+        """The package state of the assessment."""
         if self.state.assessment is None or self.state.assessment.packages is None:
             raise ValueError(f"{self.name} was not assessed")
         return self.state.assessment.packages
 
     @property
     def plan(self) -> MachinePlan:
-        """What is to be done on the machine."""
+        """The machine's plan."""
         if self.state.plan is None:
             raise ValueError(f"{self.name} has no plan")
         return self.state.plan
@@ -82,17 +82,17 @@ class MachineContext:
 
     @property
     def rates(self) -> Rates:
-        """How fast this machine has been, or its package manager's defaults; looked up once in its turn."""
+        """The learned rates of this machine, or the defaults of its package manager. Read from the records once."""
         return Rates.build_learned(self.packages.manager, self._read_learned)
 
     @property
     def reboot_reserve_seconds(self) -> float:
-        """Seconds of the window that are kept for a reboot of this machine: as asked, or what its reboots need."""
+        """The reboot reserve in seconds: the configured one, or the time that its reboots need if that is longer."""
         return max(self._configured_reserve_seconds, self.reboot_seconds)
 
     @property
     def reboot_seconds(self) -> float:
-        """Seconds of the window that a reboot of this machine needs: by what was learned, else what is kept for it."""
+        """The seconds of the window that a reboot of this machine needs: learned, or the configured reserve."""
         return compute_reboot_reserve(self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE))
 
     def _read_learned(self, measure: str) -> float | None:
@@ -107,10 +107,10 @@ class MachineContext:
 
     @property
     def max_reboots(self) -> int:
-        """Reboots that this machine may see in this run."""
+        """The maximum number of reboots of this machine in this run."""
         own = self.state.machine.limits.max_reboots
         return self.run_context.options.max_reboots if own is None else own
 
     def build_read_deadline(self) -> Deadline:
-        """Return the deadline of a read-only question asked now."""
+        """Return the deadline of a read-only call that begins now."""
         return Deadline.after(self.run_context.clock, READ_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""What a run knows of one machine so far. Each step returns it with its own part filled in."""
+"""The state of one machine in a run. Each step returns it with its own part filled in."""
 
 from dataclasses import dataclass, replace
 
@@ -22,22 +22,22 @@ from tasks.states import OperationState
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """What is known of one machine so far. Steps return it with their part filled in.
+    """What is known of one machine so far. Each step returns it with its own part filled in.
 
     Attributes:
-        was_replanned: its plan and its packages were made anew, and are newer than those that the records have.
-        baseline: facts from just before anything was changed.
-        packages_after: what the package manager said after the last change.
-        early_reboot: the reboot that was pending before we came, when it was taken first.
+        was_replanned: its plan and packages were made again, and are newer than those in the records.
+        baseline: facts from just before the first change.
+        packages_after: the package state after the last change.
+        early_reboot: the reboot that was pending before the run, if it was done first.
         reboot: the reboot after the installation, done or decided against.
-        restarts: services that were restarted after that; None: that was not begun, or its end was not seen.
-        was_started: an earlier process may have changed the machine in this run already.
-        hooks: what came of the owner's hooks around it, in their order.
-        before_hooks_ran: the hooks before it have run, or there are none; the hooks after it are due.
-        may_have_paused_updaters: this run may have paused the system's own updaters; it restores them at the end.
+        restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
+        was_started: an earlier process of this run may have changed the machine.
+        hooks: results of the hooks around the machine, in their order.
+        before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
+        may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
         may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
-        halted: why the machine goes no further, or "".
-        halted_as: the state that this gives it: Failed when something is wrong with it, NotStarted when it is not.
+        halted: why no further step begins on the machine, or "".
+        halted_as: the state of a halted machine: Failed if something is wrong with it, else NotStarted.
     """
 
     machine: Machine
@@ -65,9 +65,9 @@ class MachineState:
 
     @property
     def reboots(self) -> tuple[RebootResult, ...]:
-        """The reboots that were considered, oldest first."""
+        """The reboots that were done or decided against, oldest first."""
         return tuple(result for result in (self.early_reboot, self.reboot) if result is not None)
 
     def with_step(self, record: StepRecord) -> "MachineState":
-        """Return it with one more step record."""
+        """Return the state with one more step record."""
         return replace(self, steps=(*self.steps, record))

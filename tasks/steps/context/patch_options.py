@@ -12,25 +12,24 @@ from tasks.states import RebootPolicy
 
 @dataclass(frozen=True, slots=True)
 class PatchOptions:
-    """How machines are to be patched.
+    """How machines are patched.
 
     Attributes:
-        reboot_reserve_seconds: part of the window that is kept for a reboot.
-        going_down_seconds: how long a machine may take from the reboot order until it stops answering.
-        coming_up_seconds: how long it may take from then until a login works.
-        max_reboots: in one run; a machine that asks for more is left alone and reported.
-        reboot_pending_first: take a reboot that was pending before we came, before anything is installed.
-        repair: finish an interrupted package transaction that was there before we came.
-        native_updaters: what becomes of updaters of the system's own meanwhile: they are left alone, or paused
-            until the machine is done.
-        restart_services: whether services that run replaced files are restarted, when the machine is not rebooted.
+        reboot_reserve_seconds: the part of the window that is kept for a reboot.
+        going_down_seconds: the maximum time from the reboot order until the machine stops answering.
+        coming_up_seconds: the maximum time from then until a login works.
+        max_reboots: in one run. A machine that requires more is not rebooted, and is reported.
+        reboot_pending_first: do a reboot that was pending before the run before anything is installed.
+        repair: finish a package transaction that was interrupted before the run.
+        native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
+        restart_services: whether services that run replaced files are restarted if the machine is not rebooted.
         restart_services_exclude: masks of units that are never restarted.
         stage: download everything before the first transaction.
-        download_only: that, and nothing after it.
-        settle_seconds: how long services may take to come back before validation calls them gone.
+        download_only: download, and do nothing after it.
+        settle_seconds: the time that services have to come back before validation reports them.
         max_unreachable_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
-        refresh: read repositories anew when assessing.
-        hooks: the owner's, before and after each machine.
+        refresh: read the repositories again when assessing.
+        hooks: of the request, before and after each machine.
     """
 
     selection: Selection = field(default_factory=Selection)

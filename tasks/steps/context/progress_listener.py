@@ -1,4 +1,4 @@
-"""Receives the progress of a run. ``LoggingListener`` writes it to the log."""
+"""Listeners for the progress of a run. ``LoggingListener`` writes it to the log."""
 
 import logging
 from typing import Protocol
@@ -9,18 +9,18 @@ logger = logging.getLogger(__name__)
 
 
 class ProgressListener(Protocol):
-    """Receives what goes on, for progress bars and logs. Must not raise and must not block."""
+    """The interface for progress bars and logs. Methods must not raise and must not block."""
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """A step of a machine has come so far (0 to 1; None when it can't tell)."""
+        """Receive the progress of a machine's step, from 0 to 1. None: it is not known."""
         ...
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """A step of a machine has ended."""
+        """Receive the end of a machine's step."""
         ...
 
     def on_message(self, message: str) -> None:
-        """Something happened that concerns the whole run."""
+        """Receive a message about the whole run."""
         ...
 
 
@@ -28,13 +28,13 @@ class LoggingListener:
     """A listener that only writes to the log."""
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Log it."""
+        """Write it to the log."""
         logger.debug("%s: %s: %s (%s)", machine, step, message, fraction)
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """Log it."""
+        """Write it to the log."""
         logger.info("%s: %s: %s %s", machine, step, state, message)
 
     def on_message(self, message: str) -> None:
-        """Log it."""
+        """Write it to the log."""
         logger.info("%s", message)

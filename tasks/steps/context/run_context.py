@@ -1,4 +1,4 @@
-"""The ports and options of one run, shared by all its machines."""
+"""The ports and options of one run. All its machines share them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,8 +31,8 @@ class RunContext:
     """The ports and options of one run, the same for all its machines.
 
     Attributes:
-        call_hook: runs a hook that is no command on a machine, about a subject, until a deadline.
-        check_failure_budget: says why no further machine may be begun, since too many have failed, or "".
+        call_hook: runs a hook that is not a command on a machine, with its subject and deadline.
+        check_failure_budget: returns why no further machine may begin after too many failures, or "".
     """
 
     run: RunInfo

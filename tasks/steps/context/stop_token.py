@@ -1,17 +1,18 @@
-"""Asks a run to stop, and says whether it still holds its lease."""
+"""The request to stop a run, and the question whether this process still has the run lease."""
 
 import threading
 from collections.abc import Callable
 
 
 class StopToken:
-    """Asks a run to stop: nothing new starts, and what runs is left to end.
+    """The request to stop a run: nothing new begins, and what runs may end.
 
     Attributes:
-        reason: why it was asked to stop.
-        is_suspended: it was asked to stop so that it can be resumed later: what was not begun stays open.
-        is_lease_lost: another process has the run now; the machines and their locks are left to it.
-        still_holds_lease: whether this process still holds the run lease; asked just before a machine is changed.
+        reason: why the stop was requested.
+        is_suspended: the run is to be resumed later. What did not begin stays open.
+        is_lease_lost: another process has the run now. This process does not touch the machines and their locks.
+        still_holds_lease: returns whether this process still has the run lease. Called just before a machine is
+            changed.
     """
 
     def __init__(self) -> None:
@@ -22,24 +23,24 @@ class StopToken:
         self.still_holds_lease: Callable[[], bool] = lambda: True
 
     def request_stop(self, reason: str) -> None:
-        """Ask the run to stop. The first reason stands."""
+        """Ask the run to stop. Only the first reason is kept."""
         if not self._stop_event.is_set():
             self.reason = reason
             self._stop_event.set()
 
     def request_suspension(self, reason: str) -> None:
-        """Ask it to stop, and to leave open what was not begun. A run that stops already goes on stopping."""
+        """Ask the run to stop, and leave open what did not begin. A run that already stops is not changed."""
         if not self._stop_event.is_set():
             self.is_suspended = True
             self.request_stop(reason)
 
     def mark_lease_lost(self) -> None:
-        """Note that another process has taken the run over: it stops, and releases no machine lock."""
+        """Record that another process has taken the run over. This process stops, and releases no machine lock."""
         self.is_lease_lost = True
         self.is_suspended = False
         self.request_stop("somebody else has taken this run over")
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the run was asked to stop."""
+        """Whether a stop was requested."""
         return self._stop_event.is_set()

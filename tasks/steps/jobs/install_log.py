@@ -13,15 +13,15 @@ from tasks.steps.jobs.package_job import SubmittedJob
 
 @dataclass(slots=True)
 class InstallLog:
-    """What has been gathered so far, over all jobs.
+    """The results of an installation so far, over all jobs.
 
     Attributes:
         jobs: by id, all that may have been started.
-        ended_job_ids: ids of those whose end was seen.
-        is_job_lost: a job's process is gone without a result: nothing more is begun on such a machine.
-        staged_seconds: how long downloading ahead took, when it went well.
+        ended_job_ids: ids of jobs whose end was seen.
+        is_job_lost: a job's process ended without a result. Nothing more begins on such a machine.
+        staged_seconds: how long the download ahead took, if it succeeded.
         repaired_packages: packages that were half installed, and that a repair has finished.
-        staging_failure: why downloading ahead failed, in words; "" when nothing was to be downloaded ahead.
+        staging_failure: why the download ahead failed, or "" if there was none.
     """
 
     jobs: dict[str, SubmittedJob] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class InstallLog:
     repaired_packages: tuple[UnfinishedPackage, ...] = ()
 
     def add_job_result(self, job_result: JobResult) -> None:
-        """Take in what a job did that has ended."""
+        """Add the result of a job that has ended."""
         self.ended_job_ids.add(job_result.job_id)
         self.transactions += job_result.transactions
         self.not_attempted.update(job_result.not_attempted)
@@ -48,13 +48,13 @@ class InstallLog:
             self.errors.append(job_result.error)
 
     def find_predicted_seconds(self, number: int) -> float:
-        """Return how many seconds an installing transaction was expected to take."""
+        """Return the predicted seconds of an installing transaction."""
         parts = [part for asked in self.jobs.values() if asked.kind is Kind.INSTALL for part in asked.transactions]
         return next((part.predicted_seconds for part in parts if part.number == number), 0.0)
 
     @property
     def next_transaction_number(self) -> int:
-        """Return the number of the next transaction that changes the machine: each has one of its own in a run."""
+        """The number of the next transaction that changes the machine. Numbers are unique in a run."""
         changing = [asked for asked in self.jobs.values() if asked.kind is not Kind.STAGE]
         return max((part.number + 1 for asked in changing for part in asked.transactions), default=0)
 
@@ -65,7 +65,7 @@ class InstallLog:
 
     @property
     def unfinished_update_ids(self) -> set[str]:
-        """Ids of updates in jobs that install and whose end was not seen."""
+        """The ids of updates in installing jobs whose end was not seen."""
         open_ones = [asked for job_id, asked in self.jobs.items() if job_id not in self.ended_job_ids]
         parts = [part for asked in open_ones if asked.kind is Kind.INSTALL for part in asked.transactions]
         return {update.id for part in parts for update in part.updates}

@@ -1,4 +1,4 @@
-"""After the installation: what became of each update, by the package database; also when the installation broke off."""
+"""The result of the installation for each update, by the package database, also if it broke off."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ from tasks.steps.machine.retry import retry_transient
 
 
 def read_current_versions(context: MachineContext, install_log: InstallLog) -> Mapping[str, str]:
-    """Ask the package database for what is there now of everything that was pending, or half installed."""
+    """Read the current versions of all tracked updates and of repaired packages from the package database."""
     updates = _list_tracked_updates(context, install_log)
     if not updates:
         return {}
@@ -50,7 +50,7 @@ def _list_tracked_updates(context: MachineContext, install_log: InstallLog) -> l
 
 
 def record_install_result(context: MachineContext, install_log: InstallLog) -> MachineState:
-    """Say of each update what became of it, and keep what the package manager says now."""
+    """Record the result of each update, and the package state now."""
     versions, after = _read_settled_versions(context, install_log)
     who = after.at_work if after else ""
     chosen = build_update_results(
@@ -66,10 +66,10 @@ def record_install_result(context: MachineContext, install_log: InstallLog) -> M
 def _read_settled_versions(
     context: MachineContext, install_log: InstallLog
 ) -> tuple[Mapping[str, str], PackageState | None]:
-    """Ask what is there now, and again for what is half changed while somebody else is at work: that is whole soon.
+    """Read the versions, and again while another process changes packages: half changed packages are soon whole.
 
     Returns:
-        id -> version, and the packages' state where that was asked for.
+        id -> version, and the package state if it was read.
     """
     versions, after, until = read_current_versions(context, install_log), None, build_package_wait_deadline(context)
     there_before = [
@@ -81,16 +81,15 @@ def _read_settled_versions(
         versions = read_current_versions(context, install_log)
         if after.at_work or all(update.id in versions for update in there_before):
             break
-        after = read_package_state_with_retry(
-            context
-        )  # the next of his transactions may have begun between the two questions
+        # the other process's next transaction may have begun between the two reads
+        after = read_package_state_with_retry(context)
         if not after.at_work or until.has_passed(context.run_context.clock):
             break
     return versions, after
 
 
 def _with_overrun_reason(context: MachineContext, install_log: InstallLog, result: UpdateResult) -> UpdateResult:
-    """Return a result that says so when its transaction went on after the window's end, and why it may have."""
+    """Return a result with a reason if its transaction ended after the window's end."""
     for each in install_log.transactions:
         passed = (
             compute_overrun_seconds(context.run_context.window, each.ended_at) if each.ended_at is not None else 0.0
@@ -112,7 +111,7 @@ def _with_overrun_reason(context: MachineContext, install_log: InstallLog, resul
 
 
 def record_partial_result(context: MachineContext, install_log: InstallLog, error: Exception) -> MachineState:
-    """Say what is known of an installation that broke off: no error may hide what was begun. Raises nothing."""
+    """Record what is known of an installation that broke off: an error must not hide what began. Raises nothing."""
     try:
         now = context.manager.read_installed_versions(
             context.transport, _list_tracked_updates(context, install_log), deadline=context.build_read_deadline()
@@ -130,9 +129,9 @@ def build_results_after_abort(
     """Return one result for each chosen update of an installation that broke off.
 
     Args:
-        context: the machine's turn.
+        context: of the machine.
         install_log: what was seen.
-        now: what the package database says; None when it could not be asked.
+        now: versions in the package database. None: it could not be read.
         error: why it broke off.
     """
     attempted_update_ids = {update_id for transaction in install_log.transactions for update_id in transaction.updates}
@@ -209,7 +208,7 @@ def _build_install_result(
 def find_retry_candidates(
     context: MachineContext, install_log: InstallLog, now: Mapping[str, str]
 ) -> tuple[Update, ...]:
-    """Return updates that are untouched because another one in their transaction failed, or kept it from beginning."""
+    """Return unchanged updates whose transaction failed or did not begin because of another update in it."""
     failed = [t for t in install_log.transactions if t.exit_code != 0 and len(t.updates) > 1]
     names = {update_id for transaction in failed for update_id in transaction.updates} | install_log.rejected_update_ids
     return tuple(

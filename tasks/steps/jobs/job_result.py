@@ -9,10 +9,10 @@ from tasks.protocols.package_manager import FailureCause, Transaction
 from tasks.protocols.transport import JobPhase, ScriptRecord
 from tasks.steps.jobs.watch import EndedJob
 
-_MAX_NUMBER = 1e15  # of any number in a job's record; beyond, it is nonsense
+_MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 
 
-_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970, in the year 5138
+_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 
 
 _REJECTION_REASONS = {
@@ -21,7 +21,7 @@ _REJECTION_REASONS = {
     "unexpected": "it would have changed packages that were not chosen",
     "excluded": "it would have installed or removed packages that are excluded",
 }
-"""Why a transaction was not begun for what it would have done."""
+"""Why a transaction did not begin, if its effect was not allowed."""
 
 
 _LOCK_TIMEOUT_REASON = "somebody else held the package manager's lock for as long as could be waited for it: {}"
@@ -29,18 +29,18 @@ _LOCK_TIMEOUT_REASON = "somebody else held the package manager's lock for as lon
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a job did.
+    """The result of a job.
 
     Attributes:
-        transactions: the ones that were begun.
-        not_attempted: update id -> why its transaction was not begun.
-        conffiles: configuration files that were kept, since they were edited by hand -> where their new version lies.
+        transactions: the ones that began.
+        not_attempted: update id -> why its transaction did not begin.
+        conffiles: configuration files that were kept, because they were edited by hand -> path of their new version.
         log: raw output of the package manager (untrusted text).
-        error: how the job as a whole went wrong, or "".
-        is_lost: whether its process is gone without a result.
-        refusals: why transactions were not begun, also those that name no updates.
-        rejected_update_ids: ids of updates whose transaction was not begun because of what one of several in it would
-            have caused.
+        error: the error of the job as a whole, or "".
+        is_lost: whether its process ended without a result.
+        refusals: why transactions did not begin, also those without updates.
+        rejected_update_ids: ids of updates whose transaction did not begin because of the effect of one of several
+            updates in it.
     """
 
     job_id: str
@@ -87,7 +87,7 @@ def build_job_result(job_id: str, ended_job: EndedJob, transactions: Sequence[Tr
 
 @dataclass(slots=True)
 class _JobResultBuilder:
-    """What is known of a job so far, record by record."""
+    """The result of a job so far, built record by record."""
 
     transactions_by_number: Mapping[int, Transaction]
     clock_skew_seconds: float
@@ -119,7 +119,7 @@ class _JobResultBuilder:
                 pass
 
     def _add_end(self, event: ScriptRecord, transaction: Transaction) -> None:
-        """Take in an end; of one that was not begun it is that of its download, which failed."""
+        """Add the end of a transaction. If the transaction did not begin, it is the end of its failed download."""
         number = transaction.number
         if number not in self.started_transactions and number not in self.download_starts:
             return
@@ -151,12 +151,12 @@ def _list_update_ids(transaction: Transaction) -> tuple[str, ...]:
 
 
 def _is_locked_out(event: ScriptRecord) -> bool:
-    """Whether a transaction ended without having begun: the package manager's lock was somebody else's all the time."""
+    """Return whether a transaction ended without beginning, because another process had the package manager's lock."""
     return bool(parse_number(event.get("exit_code"), -1)) and _find_cause(event) == FailureCause.LOCK
 
 
 def _find_cause(event: ScriptRecord) -> str:
-    """Return why a transaction failed, as the job says; of a job that an older version began, from before its words."""
+    """Return why a transaction failed. A job of an older version has no cause: it is the start of the error text."""
     return str(event.get("cause") or str(event.get("error") or "").partition(":")[0])
 
 
@@ -170,7 +170,7 @@ def _find_rejected_updates(events: Sequence[ScriptRecord], by_number: Mapping[in
 
 
 def describe_not_attempted(event: ScriptRecord, transaction: Transaction) -> str:
-    """Return why a transaction was not begun, with the arithmetic where time was the reason."""
+    """Return why a transaction did not begin. If time was the reason, the text has the calculation."""
     detail = str(event.get("detail") or "")
     match event.get("why"):
         case "window":
@@ -185,7 +185,7 @@ def describe_not_attempted(event: ScriptRecord, transaction: Transaction) -> str
 
 
 def _describe_available_time(transaction: Transaction) -> str:
-    """Return how long a transaction takes and when it could have begun, in words."""
+    """Return in words how long a transaction takes and when it had to begin."""
     latest = transaction.latest_start if transaction.stop_at is None else transaction.stop_at
     until = datetime.fromtimestamp(latest, UTC)
     what = "could have begun until" if transaction.stop_at is None else "had time until"
@@ -193,7 +193,7 @@ def _describe_available_time(transaction: Transaction) -> str:
 
 
 def parse_number(value: object, default: float) -> float:
-    """Return a number of a record; the default when it is none, or not a sensible one."""
+    """Return a number of a record, or the default if the value is no number or too large."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER
     return float(value) if usable else default  # type: ignore[arg-type]  # usable is what says so
 

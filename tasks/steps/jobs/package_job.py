@@ -21,7 +21,7 @@ from tasks.steps.machine.machine_lock import with_lock_token
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A job that may have been started: what it does, and its transactions."""
+    """A job that may have been started: its kind and its transactions."""
 
     kind: Kind
     transactions: tuple[Transaction, ...]
@@ -37,16 +37,16 @@ def run_job(
     submitted_jobs: dict[str, SubmittedJob],
     allowed: Sequence[Update] = (),
 ) -> JobResult:
-    """Start a job (or attach to it, when this run started it before) and follow it to its end.
+    """Start a job, or attach to it if this run has started it before. Watch it to its end.
 
     Args:
-        context: the machine's turn.
+        context: of the machine.
         kind: what the job does.
-        number: tells jobs of one kind in one run apart.
+        number: distinguishes jobs of one kind in one run.
         transactions: what it is to do.
-        deadline: when to stop watching. The job minds its own latest starts.
-        submitted_jobs: gets the job by its id before anything can have happened on the machine: no error hides it.
-        allowed: other updates that may change along with them.
+        deadline: when to stop watching. The job itself enforces its latest starts.
+        submitted_jobs: gets the job before anything can happen on the machine, so that no error hides it.
+        allowed: other updates that may change in the same transactions.
     """
     job_id = journal.build_job_id(context.run_context.run.id, context.name, kind.value, number)
     plan: dict[str, object] = {
@@ -73,7 +73,7 @@ def run_job(
         submit_job(context, Job(job_id, script))
     except ConnectionLost:
         raise
-    except FleetpatchError as error:  # the machine answered, and would not
+    except FleetpatchError as error:  # the machine answered, and refused
         del submitted_jobs[job_id]
         journal.record_end(context, Step.INSTALL, kind.value, job_id, {"phase": "refused", "error": error.message})
         raise

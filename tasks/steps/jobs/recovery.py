@@ -1,4 +1,4 @@
-"""Finds in the journal what a run ordered on a machine before this process resumed it, to attach to it."""
+"""Finds in the journal what an earlier process of a run ordered on a machine, so that this process can attach to it."""
 
 from collections.abc import Mapping
 
@@ -17,18 +17,18 @@ from tasks.steps.machine.retry import retry_transient
 
 
 def find_submitted_transactions(context: MachineContext, kind: Kind, number: int) -> tuple[Transaction, ...]:
-    """Return the transactions of a job that this run may have started already; empty when it has not.
+    """Return the transactions of a job that this run may have started before, or ().
 
-    A run that is being stopped asks the machine: a job that did not reach it is not begun any more.
+    If a stop was requested, the machine is asked: a job that did not reach it does not begin.
 
     Args:
-        context: the machine's turn.
+        context: of the machine.
         kind: what the job does.
-        number: tells jobs of one kind in one run apart.
+        number: distinguishes jobs of one kind in one run.
 
     Raises:
-        RecordsError: the journal's entry of that job makes no sense.
-        TransportError: a run that is being stopped could not ask the machine.
+        RecordsError: the journal entry of that job is not valid.
+        TransportError: a stop was requested, and the machine could not be asked.
     """
     if not context.state.was_started:
         return ()
@@ -50,10 +50,10 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
 
 
 def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
-    """Whether the machine knows nothing of a job that was about to be submitted. A run that stops begins none.
+    """Return whether the machine does not know a job that was about to be submitted.
 
-    It hears of this attempt first: an order that an earlier one still has on its way must not come after the look. An
-    order that is held up there keeps it from hearing that, but not from hearing that the job is to stop.
+    The attempt is announced before the look: a delayed order of an earlier attempt must not take effect after that. An
+    order that waits on the machine blocks the announcement, but not the job's stop request, which is sent first.
     """
     clock = context.run_context.clock
     forward_stop(context, job_id)
@@ -66,7 +66,7 @@ def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
 
 
 def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
-    """Return the boot id at which this run may have ordered a reboot already, or ""."""
+    """Return the boot id at which this run may have ordered a reboot before, or ""."""
     if not context.state.was_started:
         return ""
     entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
@@ -77,15 +77,15 @@ def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
 
 
 def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...]:
-    """Return the units of a job that restarts services and that this run may have started already; empty: it has not.
+    """Return the units of a restart job that this run may have started before, or ().
 
     Args:
-        context: the machine's turn.
+        context: of the machine.
         act: of its journal entry.
 
     Raises:
-        RecordsError: the journal's entry of that job makes no sense.
-        TransportError: a run that is being stopped could not ask the machine.
+        RecordsError: the journal entry of that job is not valid.
+        TransportError: a stop was requested, and the machine could not be asked.
     """
     if not context.state.was_started:
         return ()

@@ -1,4 +1,4 @@
-"""Starts a job on a machine. It asks again after transient errors; the machine starts a job only once."""
+"""Starts a job on a machine. It retries after transient errors; the machine starts a job only once."""
 
 from tasks.errors import (
     ConnectionLost,
@@ -10,15 +10,15 @@ from tasks.protocols.transport import Job, JobStatus
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import retry_transient
 
-SUBMIT_TIMEOUT_SECONDS = 120.0  # one try to submit a job, reconnecting included
+SUBMIT_TIMEOUT_SECONDS = 120.0  # one attempt to submit a job, including a reconnection
 
 
 def submit_job(context: MachineContext, job: Job) -> None:
-    """Start a job, or attach to it. When the connection is cut meanwhile, it asks again; the job is started once.
+    """Start a job, or attach to it. If the connection breaks, retry; the machine starts the job only once.
 
     Raises:
-        ConnectionLost: the machine stayed out of touch; the job may be running.
-        FleetpatchError: the machine would not start it.
+        ConnectionLost: the machine stayed unreachable; the job may be running.
+        FleetpatchError: the machine refused to start it.
     """
     clock = context.run_context.clock
     until = Deadline.after(clock, context.run_context.options.max_unreachable_seconds)
@@ -33,7 +33,7 @@ def submit_job(context: MachineContext, job: Job) -> None:
 
 
 def _start_job(context: MachineContext, job: Job) -> JobStatus:
-    # this process may have been held up since it asked the last time
+    # this process may have been suspended since the last check
     if not context.run_context.stop_token.still_holds_lease():
         raise RecordsError(
             "somebody else has taken this run over, so nothing more is begun from here",

@@ -20,24 +20,24 @@ from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 
 logger = logging.getLogger(__name__)
 
-POLL_TIMEOUT_SECONDS = 60.0  # one look at a job, reconnecting included
+POLL_TIMEOUT_SECONDS = 60.0  # one poll of a job, including a reconnection
+# pauses while a job reports progress: each poll opens a login session
 SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = (
     1.0,
     4.0,
-)  # while a job tells of its progress: each look is a login's session
-STOPPING_PAUSE_SECONDS = (
-    2.0  # of a run that was asked to stop: somebody waits for its end, or is about to end this process
 )
-STOP_CHECK_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
+# pause of a run that was asked to stop: a person waits for its end, or is about to end this process
+STOPPING_PAUSE_SECONDS = 2.0
+STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
 MAX_UNEXPECTED_ERRORS = 3
-"""Looks in a row that may end in a refused login or nonsense: while what logins need is being replaced, that
-passes. More often would lock accounts."""
-MAX_LOG_CHARACTERS = 4 * 1024 * 1024  # what is kept of a job's raw output
+"""Polls in a row that may end in a refused login or an invalid answer, because an upgrade may replace what logins
+need. More refusals could lock accounts."""
+MAX_LOG_CHARACTERS = 4 * 1024 * 1024  # the part of a job's raw output that is kept
 
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job that has ended: every record that it wrote, its raw output, and how it ended."""
+    """A job that has ended: all its records, its raw output, and how it ended."""
 
     phase: JobPhase
     exit_code: int | None
@@ -69,19 +69,19 @@ def watch_job(
 ) -> EndedJob:
     """Read a job's records until it has ended.
 
-    A lost line is no reason to stop: the job goes on without us, so it is looked for again until the deadline. A run
-    that was asked to stop passes that on to the job, which then ends between two transactions.
+    A lost connection does not end the watch: the job does not need the connection, so the job is polled again until the
+    deadline. If a stop is requested, the job gets the request, and ends between two transactions.
 
     Args:
-        context: the machine's turn.
+        context: of the machine.
         job_id: of a job that was started.
         on_event: called for each record, in order.
-        deadline: when to stop watching; the job itself is never stopped by it.
+        deadline: when to stop watching; it never stops the job itself.
 
     Raises:
-        ConnectionLost: the machine was out of touch when the deadline came.
-        DeadlineExceeded: the machine answers, and the deadline came while the job was running.
-        JobLost: the machine answers, and knows nothing of the job.
+        ConnectionLost: the machine was unreachable at the deadline.
+        DeadlineExceeded: the machine answers, and the job still ran at the deadline.
+        JobLost: the machine answers, and does not know the job.
     """
     clock = context.run_context.clock
     reader = _JobReader(on_event)
@@ -111,20 +111,21 @@ def watch_job(
         if _is_fully_read(view):
             return _build_ended_job(context, view, reader)
         if view.phase is not JobPhase.RUNNING:
-            continue  # it has ended, and there is more to read
+            continue  # the job has ended, and there is more to read
         if deadline.has_passed(clock):
             raise _build_still_running_error(context, job_id)
         pause = poll_interval.find_next_seconds(view.events, clock.now())
         if context.run_context.stop_token.is_stopping:
             pause = min(STOPPING_PAUSE_SECONDS, pause)
-        if pause >= LONGEST_PAUSE_SECONDS:  # opening a connection anew costs less than to hold hundreds that are idle
+        # a new connection costs less than hundreds of idle ones
+        if pause >= LONGEST_PAUSE_SECONDS:
             context.transport.close()
         _sleep_unless_stopped(context, pause)
 
 
 @dataclass(slots=True)
 class _PollInterval:
-    """How long to wait until a job is looked at again: shortly when something is about to happen, longer when not.
+    """The pause until the next poll of a job: short if something is about to happen, else longer.
 
     Attributes:
         transaction_started_at: when the job last wrote a record other than progress, for example the start of a
@@ -136,12 +137,12 @@ class _PollInterval:
     seconds: float = FIRST_PAUSE_SECONDS
 
     def find_next_seconds(self, events: Sequence[ScriptRecord], now: datetime) -> float:
-        """Return the next pause, after a look that brought these records."""
+        """Return the next pause, after a poll that returned these records."""
         if not events:
             self.seconds = min(LONGEST_PAUSE_SECONDS, self.seconds * 1.3)
         elif events[-1].get("kind") != "progress":
             self.transaction_started_at, self.seconds = now, FIRST_PAUSE_SECONDS
-        else:  # a third of the time that its transaction will still take, if it goes on as it did
+        else:  # a third of the time that the transaction still needs at its present speed
             percent = events[-1].get("percent")
             done = percent / 100 if isinstance(percent, int | float) and 1 <= percent <= 100 else 0.01
             left = (now - self.transaction_started_at).total_seconds() * (1 - done) / done
@@ -150,7 +151,7 @@ class _PollInterval:
 
 
 def _sleep_unless_stopped(context: MachineContext, seconds: float) -> None:
-    """Let time pass; when the run is asked to stop meanwhile, only until then."""
+    """Sleep. If a stop is requested meanwhile, return at once."""
     stopping = context.run_context.stop_token.is_stopping
     while seconds > 0 and context.run_context.stop_token.is_stopping is stopping:
         context.run_context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
@@ -164,7 +165,7 @@ def request_job_stop(context: MachineContext, job_id: str) -> None:
 
 
 def forward_stop(context: MachineContext, job_id: str) -> bool:
-    """Ask a job to stop and return whether that arrived. When it did not, the job is watched all the same."""
+    """Ask a job to stop. Return whether the request arrived. If it did not, the job is still watched."""
     try:
         request_job_stop(context, job_id)
     except FleetpatchError as error:
@@ -174,7 +175,7 @@ def forward_stop(context: MachineContext, job_id: str) -> bool:
 
 
 def _is_fully_read(view: JobStatus) -> bool:
-    """Whether the job has ended and everything it wrote has been read."""
+    """Return whether the job has ended and all that it wrote has been read."""
     return view.phase is not JobPhase.RUNNING and not view.events and not view.log
 
 

@@ -1,7 +1,7 @@
-"""What updates the system by itself rests while a run installs on it, when that was asked for, and then goes on.
+"""Pauses the system's own updaters while a run installs, if the request says so, and restores them afterwards.
 
-The machine remembers what was made to rest by which run. A reboot brings all of it back, and so does a timer of the
-machine's own when the lock ends: no machine whose run never ended stays without its own updates for longer than that.
+The machine stores which run paused what. A reboot restores all of it. So does a timer of the machine when the machine
+lock expires: if a run never ends, the machine is without its own updates at most until then.
 """
 
 import logging
@@ -21,13 +21,13 @@ from tasks.steps.machine.retry import retry_transient
 logger = logging.getLogger(__name__)
 
 PAUSE_ACT = "pause_updaters"
-"""The act of journal entries about the pause; whoever finds one undoes it at the end of the machine's turn."""
+"""The act of journal entries about the pause. A resumed run that finds one restores the updaters at the end."""
 RESTORE_ACT = "restore_updaters"
-"""The act of journal entries about its end. Asked twice is done once, so none stands before it."""
+"""The act of journal entries about the end of the pause. It may be repeated, so it has no entry before it."""
 JOURNAL_KEY = "updaters"
 
-SCRIPT_TIMEOUT_SECONDS = 90.0  # one answer, reconnecting included; the machine may wait 20 seconds for its own lock
-RETRY_SECONDS = 120.0  # how long a machine that is out of touch is asked again
+SCRIPT_TIMEOUT_SECONDS = 90.0  # one call, including a reconnection; the machine may wait 20 seconds for its own lock
+RETRY_SECONDS = 120.0  # how long an unreachable machine is asked again
 _STILL_PAUSED_REMEDY = (
     "They are back when the run's claim on the machine ends, or with its next reboot; on the machine, fleetpatch's "
     "file of updaters names them."
@@ -35,20 +35,20 @@ _STILL_PAUSED_REMEDY = (
 
 
 def is_pause_wanted(context: MachineContext) -> bool:
-    """Whether this run pauses what updates a system by itself."""
+    """Return whether this run pauses the system's own updaters."""
     return context.run_context.options.native_updaters == "pause"
 
 
 def pause_updaters(context: MachineContext) -> None:
-    """Have what would update the system by itself rest, just before the first package transaction.
+    """Pause the system's own updaters, just before the first package transaction.
 
-    What is at work is not touched: it holds the package manager's lock, and is waited for. What can't be paused is a
-    warning and no more, for that lock is what really keeps two apart.
+    An updater that is running is not touched: it has the package manager's lock, and the run waits for it. An updater
+    that can't be paused gives only a warning, because that lock is what separates two transactions.
 
     Raises:
-        RecordsError: it can't be journalled, or the run is somebody else's: nothing was asked of the machine.
-        ScriptFailed: the machine has this run no longer, or can't remember what it would pause.
-        TransportError: it could not be asked. It may have heard all the same, so it is told to undo it in the end.
+        RecordsError: the journal entry can't be written, or another process has the run: the machine was not asked.
+        ScriptFailed: this run no longer has the machine lock, or the machine can't store what it would pause.
+        TransportError: it could not be asked. It may have received the order, so the run restores at the end.
     """
     if not is_pause_wanted(context):
         return
@@ -61,7 +61,7 @@ def pause_updaters(context: MachineContext) -> None:
     context.state = replace(context.state, may_have_paused_updaters=True)
     try:
         answer = _run_updaters_script(context, "pause")
-    except ScriptFailed as error:  # the machine answered, and would not
+    except ScriptFailed as error:  # the machine answered, and refused
         journal.record_end(context, Step.INSTALL, PAUSE_ACT, JOURNAL_KEY, {"error": error.message})
         raise
     paused, failed = _list_units(answer, "paused"), answer.find_records("failed")
@@ -91,9 +91,9 @@ def pause_updaters(context: MachineContext) -> None:
 
 
 def restore_updaters(context: MachineContext) -> None:
-    """Bring back what this run has paused, however the machine's turn went. Raises nothing.
+    """Restore what this run has paused, whatever the result of the machine is. Raises nothing.
 
-    A run that somebody else has taken over leaves it to that one.
+    If another process has taken the run over, that process restores it.
     """
     stop_token = context.run_context.stop_token
     if not context.state.may_have_paused_updaters or stop_token.is_lease_lost:
@@ -114,7 +114,7 @@ def restore_updaters(context: MachineContext) -> None:
         stop_token.request_stop(f"the records failed: {error.message}")
         info = ErrorInfo.from_error(error)
         context.state = replace(context.state, error=context.state.error or info)
-    except (FleetpatchError, ValueError) as error:  # ValueError: nothing is known of the machine, not even its manager
+    except (FleetpatchError, ValueError) as error:  # ValueError: no facts, so no package manager is known
         logger.info("%s: its own updaters could not be brought back: %s", context.name, error)
         _add_finding(
             context,
@@ -125,13 +125,13 @@ def restore_updaters(context: MachineContext) -> None:
 
 
 def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
-    """Ask for it, and again while the machine is out of touch: asked twice is done once.
+    """Run the updaters script, and retry while the machine is unreachable. A second execution has no further effect.
 
     Raises:
-        RecordsError: somebody else has taken the run over.
+        RecordsError: another process has taken the run over.
         ScriptFailed: the machine refused.
-        TransportError: it stayed out of touch.
-        UnsupportedSystem: its package manager knows no such script.
+        TransportError: it stayed unreachable.
+        UnsupportedSystem: its package manager has no such script.
     """
     clock = context.run_context.clock
     updaters_script = context.manager.updaters_script
@@ -140,9 +140,8 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
     script = with_lock_token(context, replace(updaters_script, params={"work": action}))
 
     def run_script() -> ScriptResult:
-        if (
-            not context.run_context.stop_token.still_holds_lease()
-        ):  # this process may have been held up since it asked the last time
+        # this process may have been suspended since the last check
+        if not context.run_context.stop_token.still_holds_lease():
             raise RecordsError("somebody else has taken this run over, so nothing more is done from here")
         return context.transport.run_script(script, deadline=Deadline.after(clock, SCRIPT_TIMEOUT_SECONDS))
 
@@ -163,7 +162,7 @@ def _list_units(answer: ScriptResult, kind: str) -> list[str]:
 
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:
-    """Keep a finding, once."""
+    """Add a finding, once."""
     finding = Finding(AUTO_UPDATER_CHECK, level, message, remedy)
     if finding not in context.state.findings:
         context.state = replace(context.state, findings=(*context.state.findings, finding))

@@ -1,4 +1,4 @@
-"""Owners' own checks: a command on the machine, or a connection or page asked for from the controller."""
+"""Custom checks: a command on the machine, or a TCP or HTTP connection from the controller."""
 
 import http.client
 import socket
@@ -19,11 +19,11 @@ from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.http_client import HTTP_OPENER, build_http_request, describe_http_error
 
-COMMAND_GRACE_SECONDS = 15.0  # on top of a command's own timeout, for the way there and back
+COMMAND_GRACE_SECONDS = 15.0  # added to a command's own timeout, for the connection
 
 
 def run_check(context: MachineContext, check: Check) -> Finding:
-    """Ask one check and return what it found. Only a command's transport can raise (TransportError)."""
+    """Run one check and return its finding. Only a command check can raise (TransportError)."""
     match check.kind:
         case CheckKind.COMMAND:
             problem = _check_command(context, check)
@@ -37,7 +37,7 @@ def run_check(context: MachineContext, check: Check) -> Finding:
 
 
 def run_all_checks(context: MachineContext) -> tuple[Finding, ...]:
-    """Ask all of the owner's checks for somebody who only looks; what can't be asked at all is told in the same way."""
+    """Run all checks of the machine for a plan. A check that can't be run becomes a finding too."""
     return tuple(
         _try_check(context, check) for check in (*context.state.machine.pre_checks, *context.state.machine.probes)
     )
@@ -57,7 +57,7 @@ def _build_failed_finding(check: Check, problem: str, remedy: str = "") -> Findi
 
 
 def _format_target(check: Check) -> str:
-    """Return a target for people: of a URL neither login nor query, where passwords and tokens stand."""
+    """Return a target as it is shown. A URL has no login and no query: passwords and tokens may be there."""
     return redact_url(check.target) if check.kind is CheckKind.HTTP else check.target
 
 
@@ -72,10 +72,10 @@ def _check_command(context: MachineContext, check: Check) -> str:
 
 
 def _check_within_timeout(check: Check, question: Callable[[], str]) -> str:
-    """Ask in a thread of its own, which is left behind when there is no answer in time.
+    """Run a check in its own thread. The thread is abandoned if there is no answer in time.
 
-    A socket's own timeout is that of one read: looking up names, many addresses, redirects and an answer that comes
-    byte by byte take several of them.
+    A socket timeout covers only one read. Name lookup, several addresses, redirects and a slow answer can each take
+    that long.
     """
     answer: Future[str] = Future()
 

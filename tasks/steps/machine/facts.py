@@ -1,4 +1,4 @@
-"""Facts: what a machine says of itself, asked in one round trip and believed only when it makes sense."""
+"""Facts about a machine: read in one call, and validated before use."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,13 +14,13 @@ from tasks.protocols.transport import Script, ScriptResult, Transport
 from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
 
 _MAX_EPOCH_SECONDS = 1e11
-"""Seconds since 1970, in the year 5138: a clock or an uptime beyond is nonsense, and no calendar could show it."""
+"""Seconds since 1970, in the year 5138. A later clock or a longer uptime is not valid, and can't be formatted."""
 _MAX_BYTES = 2**62
-"""Of bytes or inodes: some file systems claim any number, and records hold 64 bits."""
+"""Limit for bytes and inodes: some file systems report any number, and the records store 64 bits."""
 
 
 MAX_ROUND_TRIP_SECONDS = 10.0
-"""A round trip that is no longer tells the difference of two clocks to 5 seconds, which is all that is warned of."""
+"""After such a round trip, the difference of the clocks is known to 5 seconds, the smallest that gives a warning."""
 
 
 class _Record(BaseModel):
@@ -86,11 +86,11 @@ _RecordType = TypeVar("_RecordType", bound=_Record)
 
 
 def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
-    """Ask a machine for its facts.
+    """Read the facts of a machine.
 
     Raises:
-        TransportError: the way to it failed.
-        ProtocolViolation: what it said makes no sense; the message names the record.
+        TransportError: the connection failed.
+        ProtocolViolation: the answer is not valid; the message names the record.
     """
     asked = clock.now()
     answer = transport.run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=deadline)
@@ -98,7 +98,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
     system = _parse_single_record(answer, "os", _OsRecord)
     kernel = _parse_single_record(answer, "kernel", _KernelRecord)
     runner = _parse_single_record(answer, "runner", _RunnerRecord)
-    # The machine read its clock between question and answer: the middle is off by half the round trip at most.
+    # The machine reads its clock between call and answer. The middle is wrong by at most half the round trip.
     middle = (asked.timestamp() + answered.timestamp()) / 2
     epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
     return Facts(
@@ -121,15 +121,15 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
 
 
 def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
-    """Ask a machine for its facts, among them a clock that deadlines on the machine can be told in.
+    """Read the facts of a machine, with a clock difference that is safe for deadlines on the machine.
 
-    The difference of the clocks is known to half a round trip. When the answer took long (the line hung, or this
-    process was held up) it is asked once more; and when that takes long too, the machine's clock is taken for as far
-    behind as it may be, so that nothing on the machine begins later than it may.
+    The difference of the clocks is known to half a round trip. If the answer took long (the connection hung, or this
+    process was suspended), read once more. If that takes long too, assume the largest possible delay of the machine's
+    clock, so that nothing on the machine begins too late.
 
     Raises:
-        TransportError: the way to it failed.
-        ProtocolViolation: what it said makes no sense; the message names the record.
+        TransportError: the connection failed.
+        ProtocolViolation: the answer is not valid; the message names the record.
     """
     for _ in range(2):
         asked = clock.now()
@@ -145,7 +145,7 @@ def _to_disk(record: _DiskRecord) -> Disk:
         mount=record.mount,
         role=record.role,
         total_bytes=min(_MAX_BYTES, record.total_kib * 1024),
-        free_bytes=min(_MAX_BYTES, max(0, record.free_kib) * 1024),  # below zero when only root may still write
+        free_bytes=min(_MAX_BYTES, max(0, record.free_kib) * 1024),  # negative if only root may still write
         free_inodes=None if record.free_inodes is None else min(_MAX_BYTES, record.free_inodes),
         read_only=record.read_only,
     )

@@ -1,4 +1,4 @@
-"""HTTP for the custom checks: requests, redirects within one host, and errors in words that hold no secret."""
+"""HTTP for the custom checks: requests, redirects within one host, and error texts without secrets."""
 
 import base64
 import http.client
@@ -12,12 +12,12 @@ from inventory.network_targets import parse_url
 
 
 class _SameHostRedirectHandler(HTTPRedirectHandler):
-    """Follows a page within its own host. Where else it is sent on to is no business of a check: 3xx is an answer."""
+    """Follows redirects within one host. A redirect to another host is the answer of the check (3xx)."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> Request | None:
-        """Return the next request, or None: the redirect itself is the answer."""
+        """Return the next request, or None if the redirect itself is the answer."""
         try:
             there, here = parse_url(newurl), parse_url(req.full_url)
         except ValueError:
@@ -28,7 +28,7 @@ class _SameHostRedirectHandler(HTTPRedirectHandler):
 
 
 def _list_allowed_endpoints(here: SplitResult) -> set[tuple[str, int | None]]:
-    """Return the schemes and ports that count as the same place: its own, and the change from http to https."""
+    """Return the schemes and ports that count as the same host: its own, and the change from http to https."""
     usual = {"http": {80, None}, "https": {443, None}}
     mine = usual[here.scheme] if here.port in usual[here.scheme] else {here.port}
     upgraded = usual["https"] if here.scheme == "http" and here.port in usual["http"] else set()
@@ -48,7 +48,7 @@ _HTTP_ERROR_TEXTS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def describe_http_error(error: Exception) -> str:
-    """Return why a page was not had, without the library's own text: that may repeat the URL, or a part of it."""
+    """Return why a page could not be read. The library's own text is not used: it may repeat the URL."""
     if isinstance(error, HTTPError):
         return f"status {error.code}"
     reason = error.reason if isinstance(error, URLError) else error
@@ -63,14 +63,14 @@ def describe_http_error(error: Exception) -> str:
 
 
 def build_http_request(target: str, body: bytes | None = None) -> Request:
-    """Return the request for a URL. A login in it goes as basic authentication, and to no place that it is sent on to.
+    """Return the request for a URL. Its login is sent as basic authentication, but never to a redirect's target.
 
     Args:
         target: the URL.
-        body: JSON to post; None: the page is only asked for.
+        body: JSON to post. None: send a GET.
 
     Raises:
-        ValueError: it is no http or https URL that can be asked for; it repeats nothing of it.
+        ValueError: it is not a valid http or https URL; the message repeats nothing of it.
     """
     parts = parse_url(target)
     place = parts.netloc.rpartition("@")[2]

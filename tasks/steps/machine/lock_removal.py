@@ -1,4 +1,4 @@
-"""The lock that a run has on a machine, for people: whose it is, what runs there, and to lift it."""
+"""Shows and removes the machine lock, for ``fleetpatch unlock``: which run has it, and which job runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptRecord, Transport
 
 SCRIPT_TIMEOUT_SECONDS = 60.0
-_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970, in the year 5138
+_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 
 
 class _LockRecord(BaseModel):
@@ -27,18 +27,18 @@ class _LockRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class LockStatus:
-    """The lock of one machine, as it was seen.
+    """The machine lock of one machine, when it was read.
 
     Attributes:
         machine: its name.
-        run_id: the run that has the lock, or "" when none has it.
+        run_id: the run that has the lock, or "".
         started_by: who started that run.
-        expires_at: when the lock ends by itself, by our clock; None when no run has it.
-        is_expired: whether that moment has passed; the orders of its run stay valid until another run takes the lock.
+        expires_at: when the lock expires, by our clock. None: no run has it.
+        is_expired: whether it has expired. Orders of its run stay valid until another run takes the lock.
         job_id: the job that runs on the machine, or "".
         job_name: what that job does ("apt_job").
-        job_started_at: by our clock; None when no job runs.
-        raw_fields: run, attempt and until as the machine wrote them: only this very lock is lifted.
+        job_started_at: by our clock. None: no job runs.
+        raw_fields: run, attempt and until as the machine wrote them: only this exact lock is removed.
     """
 
     machine: str
@@ -53,11 +53,11 @@ class LockStatus:
 
 
 def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockStatus:
-    """Return the lock of a machine. Changes nothing.
+    """Return the machine lock of a machine. Changes nothing.
 
     Raises:
         TransportError: the machine could not be asked.
-        ProtocolViolation: its answer makes no sense.
+        ProtocolViolation: its answer is not valid.
     """
     records = _run_lock_script(transport, clock, {})
     found = [record for record in records if record.get("kind") == "lock"]
@@ -86,13 +86,13 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
 
 
 def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -> None:
-    """Lift a lock that was seen before. The run that has it gets no more orders through to the machine.
+    """Remove a lock that was read before. After that, the machine refuses orders of the run that had it.
 
     Raises:
         ManagerBusy: a job runs there.
-        RequestError: it is not the lock that was seen.
+        RequestError: the lock is not the one that was read.
         ScriptFailed: the machine can't write it.
-        TransportError: the machine could not be asked: the lock may have been lifted.
+        TransportError: the machine could not be asked: the lock may have been removed.
     """
     run, attempt, until = lock.raw_fields
     params = {"lift": "yes", "by": by, "run": run, "attempt": attempt, "until": until}
@@ -117,7 +117,7 @@ def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -
 
 
 def build_busy_error(machine: str, job_id: str) -> ManagerBusy:
-    """Return why a lock is not lifted while a job runs."""
+    """Return the error for a lock that is not removed because a job runs."""
     return ManagerBusy(
         f"the lock is not lifted: job {job_id} is running",
         machine=machine,

@@ -1,8 +1,8 @@
-"""The machine lock: one run at a time changes a machine, and the machine itself says which run.
+"""The machine lock: only one run at a time changes a machine. The lock is stored on the machine itself.
 
-A run that was resumed has had more than one attempt, each a process of its own, and an earlier one may be frozen with
-an order on its way. So attempts are numbered, by the order in which they stand in the journal, and every order says of
-which attempt it is: a machine that has heard of a later one begins nothing more for an earlier one.
+A resumed run has several attempts, each one process. An earlier process may be suspended with an order on its way. So
+attempts are numbered in the order of their journal entries, and every order has the number of its attempt. A machine
+that knows a later attempt begins nothing for an earlier one.
 """
 
 import logging
@@ -26,29 +26,29 @@ from tasks.steps.context.stop_token import StopToken
 logger = logging.getLogger(__name__)
 
 ATTEMPT_ACT = "attempt"
-"""The act of journal entries that number attempts: the n-th one of a machine in a run is of its n-th attempt."""
+"""The act of journal entries that number attempts: the n-th entry of a machine in a run is its n-th attempt."""
 
 SCRIPT_TIMEOUT_SECONDS = 60.0
-_UNCERTAIN_ERRORS = (DeadlineExceeded, InternalError, JobLost)  # with these a download may be running still
+_UNCERTAIN_ERRORS = (DeadlineExceeded, InternalError, JobLost)  # after these a download may still run
 IDLE_LOCK_DURATION = timedelta(minutes=15)
-"""How long a lock holds for a run that has begun nothing: the pre-check fits into it, but for its owner's own checks.
-The first order prolongs it."""
+"""How long a lock lasts for a run that has begun nothing. It is enough for the pre-check without custom checks.
+The first order extends it."""
 LOCK_TIME_AFTER_WINDOW = timedelta(hours=1)
-"""How long after the window's end a lock holds that was not released: a last reboot and its validation fit into it.
+"""How long after the window's end a lock expires that was not released: enough for a last reboot and its validation.
 
-A run that only downloads has none of these: its lock ends with its window, before the window of the run to come."""
+A run that only downloads has neither: its lock expires with its window, before the window of the next run."""
 
 _attempt_numbers: MutableMapping[StopToken, dict[tuple[str, str], int]] = WeakKeyDictionary()
-"""The numbers of this process' attempts, by their stop token, run and machine: a number is asked for once."""
+"""The numbers of this process's attempts, by stop token, run and machine. Each is read only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockResult:
-    """What came of asking for the machine.
+    """The answer to a request for the machine lock.
 
     Attributes:
-        finding: the same for people; it blocks when the machine was not given.
-        is_held_elsewhere: whether another run has the machine, or its job runs there: nothing is wrong with it then.
+        finding: the answer as a finding; it blocks if the lock was not acquired.
+        is_held_elsewhere: another run has the lock, or its job runs there. Then nothing is wrong with the machine.
     """
 
     finding: Finding
@@ -56,7 +56,7 @@ class LockResult:
 
 
 def acquire_lock(context: MachineContext) -> LockResult:
-    """Lock the machine for this run, unless another run has it. Asked twice, the lock is still ours."""
+    """Lock the machine for this run, unless another run has the lock. A second call keeps the lock."""
     answer = _request_lock(context)
     kind = answer.get("kind")
     if kind == "claimed":
@@ -76,12 +76,12 @@ def acquire_lock(context: MachineContext) -> LockResult:
 
 
 def renew_lock(context: MachineContext) -> str:
-    """Lock the machine once more, for a run that waits there; return whose it is instead, or "".
+    """Renew the machine lock of a run that waits. Return who has it instead, or "".
 
-    A lock under which nothing was begun ends soon: a run that waits for longer than that asks again meanwhile.
+    A lock under which nothing began expires soon. A run that waits longer must renew it.
 
     Raises:
-        RecordsError: the attempt's number could not be had.
+        RecordsError: the attempt's number could not be read.
         TransportError: the machine could not be asked.
     """
     answer = _request_lock(context)
@@ -89,12 +89,12 @@ def renew_lock(context: MachineContext) -> str:
 
 
 def _is_uncertain(answer: ScriptRecord) -> bool:
-    """Whether the machine could not answer since an order of somebody is under way there."""
+    """Return whether the machine could not decide, because an order is being executed there."""
     return answer.get("about") == "unsure"
 
 
 def _is_held_elsewhere(context: MachineContext, answer: ScriptRecord) -> bool:
-    """Whether an answer names another run. One that makes no sense (no run, no moment) says nothing of the kind."""
+    """Return whether an answer names another run. An answer without a valid run or time does not count."""
     run = answer.get("run")
     return (
         isinstance(run, str)
@@ -104,11 +104,11 @@ def _is_held_elsewhere(context: MachineContext, answer: ScriptRecord) -> bool:
 
 
 def announce_attempt(context: MachineContext) -> None:
-    """Let the machine hear of this attempt, so that it refuses what earlier ones still have on its way to it.
+    """Announce this attempt to the machine, so that it refuses delayed orders of earlier attempts.
 
     Raises:
-        RecordsError: the attempt's number could not be had.
-        TransportError: the machine could not be asked, or what an earlier attempt has ordered is still under way there.
+        RecordsError: the attempt's number could not be read.
+        TransportError: the machine could not be asked, or an order of an earlier attempt is being executed there.
     """
     answer = _request_lock(context)
     if _is_uncertain(answer):
@@ -116,10 +116,10 @@ def announce_attempt(context: MachineContext) -> None:
 
 
 def with_lock_token(context: MachineContext, script: Script) -> Script:
-    """Return a job's or a reboot's script that says of which run and attempt the order is. The machine compares it.
+    """Return a job's or reboot's script with the run and the attempt, which the machine compares with its lock.
 
-    It also says what the machine's clock was when it was compared with ours, so that one that is set back before or
-    while the order is carried out lets nothing begin late.
+    The script also has the machine's clock at the time when it was compared with ours. If that clock is set back before
+    or during the order, nothing begins late.
     """
     token_params = {
         "claim_run": context.run_context.run.id,
@@ -131,16 +131,16 @@ def with_lock_token(context: MachineContext, script: Script) -> Script:
 
 
 def _build_clock_params(facts: Facts) -> dict[str, str]:
-    """Return what ties a machine's clock to the time since its boot: which boot, and what the clock said then."""
+    """Return the boot id and the clock at boot, which relate the machine's clock to its uptime."""
     if not facts.boot_id or facts.boot_epoch is None or facts.boot_epoch < 0:
         return {}
     return {"clock": f"{facts.boot_id} {math.floor(facts.boot_epoch)}"}
 
 
 def release_lock(context: MachineContext) -> None:
-    """Release the lock, unless a job of ours may still run, or another process has taken the run over.
+    """Release the lock, unless a job of this run may still run, or another process has taken the run over.
 
-    A lock that isn't released ends by itself. The machine releases nothing while a job runs, nor to an earlier attempt.
+    A lock that is not released expires. The machine does not release while a job runs, nor for an earlier attempt.
     """
     if (
         not context.state.may_hold_lock
@@ -160,13 +160,13 @@ def release_lock(context: MachineContext) -> None:
 
 
 def _build_release_warning(answer: ScriptRecord) -> Finding:
-    """A machine that could be worked on and can't write any more, as when it has booted with a read-only root."""
+    """Return a warning for a machine that can't write any more, for example after a boot with a read-only root."""
     why = f"its claim could not be given back: {answer.get('why')}"
     return Finding("claim", FindingLevel.WARN, why, "Look whether its disk is full, or mounted read-only.")
 
 
 def _may_have_running_job(context: MachineContext) -> bool:
-    """Whether something was begun whose end was not seen. Of an installation only such updates are still Pending."""
+    """Return whether work may still run whose end was not seen. After an installation, such updates are Pending."""
     install, error = context.state.install, context.state.error
     if install is not None:
         return any(result.state is UpdateState.PENDING for result in install.results)
@@ -176,7 +176,7 @@ def _may_have_running_job(context: MachineContext) -> bool:
 
 
 def _has_ordered_nothing(context: MachineContext) -> bool:
-    """Whether the journal shows that this run has ordered nothing on the machine."""
+    """Return whether the journal shows that this run has ordered nothing on the machine."""
     if context.state.was_started:
         return False
     try:
@@ -187,10 +187,10 @@ def _has_ordered_nothing(context: MachineContext) -> bool:
 
 
 def _find_attempt_number(context: MachineContext) -> int:
-    """Return the number of this process' attempt at the run, on this machine: its place in the journal.
+    """Return the number of this process's attempt at the run on this machine: its position in the journal.
 
     Raises:
-        RecordsError: the journal can't be written or read, or the run is somebody else's by now.
+        RecordsError: the journal can't be written or read, or another process has the run.
     """
     run_id, records = context.run_context.run.id, context.run_context.records
     attempt_numbers = _attempt_numbers.setdefault(context.run_context.stop_token, {})
@@ -205,9 +205,8 @@ def _find_attempt_number(context: MachineContext) -> int:
 def _request_lock(context: MachineContext) -> ScriptRecord:
     run_context = context.run_context
     until = _find_lock_end(context)
-    if not (
-        context.state.was_started or run_context.options.hooks
-    ):  # hooks may take their time before anything is ordered
+    # without hooks, the lock may be short: hooks may take long before anything is ordered
+    if not (context.state.was_started or run_context.options.hooks):
         checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
         until = min(
             until,
@@ -221,7 +220,7 @@ def _request_lock(context: MachineContext) -> ScriptRecord:
 
 
 def _find_lock_end(context: MachineContext) -> datetime:
-    """Return when a lock ends by itself under which something was ordered."""
+    """Return when a lock expires under which something was ordered."""
     window = context.run_context.window
     return window.end if context.run_context.options.download_only else window.end + LOCK_TIME_AFTER_WINDOW
 

@@ -1,4 +1,4 @@
-"""Ask for the state of a machine's packages; while somebody else changes them, wait: half of that is no damage."""
+"""Reads the state of a machine's packages, and waits while another process changes them."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,22 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import retry_transient
 
 MAX_WAIT_SECONDS = 600.0
-"""How long somebody who changes packages is waited for, at most, inside the window."""
-POLL_SECONDS = 10.0  # to ask for all packages costs the machine some seconds
+"""The longest wait for another process that changes packages, inside the window."""
+POLL_SECONDS = 10.0  # reading all packages costs the machine some seconds
 
 
 def read_package_state(context: MachineContext) -> PackageState:
-    """Ask once, without a refresh of the package lists."""
+    """Read the package state once, without a refresh of the package lists."""
     return context.manager.assess(context.transport, refresh=False, deadline=context.build_read_deadline())
 
 
 def read_package_state_with_retry(context: MachineContext) -> PackageState:
-    """Ask, and ask again of a machine that is out of touch for a while."""
+    """Read the package state, and retry while the machine is unreachable."""
     return retry_transient(context, lambda: read_package_state(context), build_retry_deadline(context))
 
 
 def build_retry_deadline(context: MachineContext) -> Deadline:
-    """Until when questions are asked again of a machine that was just changed and is out of touch."""
+    """Return the deadline for retries on a machine that was just changed and may be unreachable."""
     return Deadline.after(context.run_context.clock, context.run_context.options.max_unreachable_seconds)
 
 
@@ -34,13 +34,13 @@ def wait_for_idle_packages(
     until: Deadline,
     read: Callable[[MachineContext], PackageState] = read_package_state,
 ) -> PackageState:
-    """Ask until nobody changes packages any more, the time is over, or the run is asked to stop; at least once.
+    """Read until nobody changes packages, the deadline has passed, or a stop is requested; at least once.
 
     Args:
-        context: the machine's turn.
-        step: whose time this is, for the progress.
-        until: when the waiting ends.
-        read: how to ask.
+        context: of the machine.
+        step: the step that waits, for the progress.
+        until: when the wait ends.
+        read: reads the package state.
     """
     clock = context.run_context.clock
     while True:
@@ -54,5 +54,5 @@ def wait_for_idle_packages(
 
 
 def build_package_wait_deadline(context: MachineContext) -> Deadline:
-    """Until when somebody else's transaction is waited for: some minutes, and not past the window's end."""
+    """Return the deadline for the wait for another process's transaction: some minutes, at most the window's end."""
     return min(Deadline(context.run_context.window.end), Deadline.after(context.run_context.clock, MAX_WAIT_SECONDS))

@@ -1,6 +1,7 @@
-"""What keeps a machine from being rebooted although that was decided: somebody else changes its packages.
+"""Finds what prevents a reboot that was decided: another process changes the machine's packages.
 
-The machine itself refuses then. It is asked again, which changes nothing, as long as the window still holds the reboot.
+The machine itself refuses the reboot then. It is asked again while the window still has time for the reboot. The
+question changes nothing.
 """
 
 from dataclasses import dataclass
@@ -18,24 +19,24 @@ from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
 from tasks.steps.machine.retry import retry_transient
 
 OBSTACLE_KINDS: Final = frozenset({"lock", "inhibitor", "packages"})
-"""What a refused reboot may be about when others are the reason, so that it is waited for."""
-SCRIPT_TIMEOUT_SECONDS = 60.0  # one answer, reconnecting included
+"""The kinds of refusal for which a reboot waits, because another process is the reason."""
+SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
-STOP_CHECK_SECONDS = 1.0  # how often a pause looks whether the run was asked to stop
+STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
 LOCK_RENEWAL_INTERVAL = IDLE_LOCK_DURATION / 3
 MAX_UNFINISHED_SECONDS = 120.0
-"""How long packages may be half done and no process changes them: a second command often finishes a first one."""
+"""How long packages may be half changed without a running process: a second command often finishes a first one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebootReadiness:
-    """What a machine says: its boot, what keeps it from being rebooted, and whether its last order was given up.
+    """The answer of a machine: its boot id, what prevents a reboot, and whether it abandoned its last order.
 
     Attributes:
-        boot_id: of the boot that it runs.
-        obstacle_kind: lock, inhibitor, packages, or "" when nothing keeps it.
-        obstacle: who or what keeps it, in words; "" when nothing does.
-        given_up_reason: why the machine gave up an order of a reboot that it had taken on, or "".
+        boot_id: of the current boot.
+        obstacle_kind: lock, inhibitor, packages, or "" if nothing prevents it.
+        obstacle: what prevents it, in words, or "".
+        given_up_reason: why the machine abandoned a reboot order that it had accepted, or "".
         given_up_kind: as ``obstacle_kind``.
     """
 
@@ -47,11 +48,11 @@ class RebootReadiness:
 
 
 def read_reboot_readiness(context: MachineContext) -> RebootReadiness:
-    """Ask a machine what keeps it from being rebooted now. Changes nothing.
+    """Ask a machine what prevents a reboot now. Changes nothing.
 
     Raises:
         TransportError: no answer.
-        ProtocolViolation: the answer makes no sense.
+        ProtocolViolation: the answer is not valid.
     """
     script = Script("reboot_obstacles", {"locks": context.manager.lock_files})
     answer = context.transport.run_script(
@@ -74,13 +75,13 @@ def read_reboot_readiness(context: MachineContext) -> RebootReadiness:
 
 @dataclass(slots=True)
 class RebootWait:
-    """The wait of one machine for others who change its packages.
+    """The wait of one machine for other processes that change its packages.
 
     Attributes:
         ends_at: until when it may wait.
         end_reason: why not longer; "" for the end of the window.
         waited_seconds: how long it has waited so far.
-        obstacle: what kept it the last time, in words.
+        obstacle: the last obstacle, in words.
         boot_id: of the boot in which the wait began.
     """
 
@@ -95,10 +96,10 @@ class RebootWait:
     _lock_renewed_at: datetime | None = None
 
     def wait_for_others(self) -> tuple[RebootReadiness, str]:
-        """Wait until nothing keeps the machine from being rebooted.
+        """Wait until nothing prevents a reboot of the machine.
 
         Returns:
-            What the machine said last, and why the wait ended in vain, or "".
+            The machine's last answer, and why the wait ended without success, or "".
 
         Raises:
             FleetpatchError: the machine could not be asked.
@@ -123,19 +124,19 @@ class RebootWait:
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
 
     def record_refusal(self, answer: ScriptRecord) -> None:
-        """Take in that somebody began between the question and the order."""
+        """Record that another process began between the question and the order."""
         self.obstacle = str(answer.get("why", "")) or self.obstacle
 
     @property
     def summary(self) -> str:
-        """Who kept the machine, and how long that was waited for; "" when nobody did."""
+        """What the machine waited for, and how long, or ""."""
         if not self.obstacle:
             return ""
         waited = f" (waited {format_duration(self.waited_seconds)})" if self.waited_seconds >= 1 else ""
         return f"{self.obstacle}{waited}"
 
     def _check_wait_over(self, readiness: RebootReadiness) -> str:
-        """Return why it is waited for no longer, or ""."""
+        """Return why the wait is over, or ""."""
         now = self.context.run_context.clock.now()
         if readiness.obstacle_kind != "packages":
             self._unfinished_since = None
@@ -154,7 +155,7 @@ class RebootWait:
         return f"{self.summary}; {left.explanation}"
 
     def _check_lock_lost(self) -> str:
-        """Let the machine stay this run's however long the wait is; return whose it is instead, or ""."""
+        """Renew the machine lock if it is due. Return who has it instead, or ""."""
         now = self.context.run_context.clock.now()
         if self._lock_renewed_at is not None and now - self._lock_renewed_at < LOCK_RENEWAL_INTERVAL:
             return ""
@@ -178,10 +179,9 @@ class RebootWait:
             context.run_context.listener.on_message(f"{context.name}: {message}")
 
     def _sleep_unless_stopped(self, seconds: float) -> None:
-        """Let time pass; when the run is asked to stop meanwhile, only until then."""
-        if (
-            seconds >= LONGEST_PAUSE_SECONDS / 2
-        ):  # opening a connection anew costs less than to hold hundreds that are idle
+        """Sleep. If a stop is requested meanwhile, return at once."""
+        # a new connection costs less than hundreds of idle ones
+        if seconds >= LONGEST_PAUSE_SECONDS / 2:
             self.context.transport.close()
         while seconds > 0 and not self.context.run_context.stop_token.is_stopping:
             self.context.run_context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))

@@ -22,10 +22,10 @@ from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
 from tasks.steps.machine.retry import is_transient
 
-ORDER_TIMEOUT_SECONDS = 60.0  # giving the order, reconnecting included
+ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
 
 
-LOGIN_TIMEOUT_SECONDS = 20.0  # one try to log in
+LOGIN_TIMEOUT_SECONDS = 20.0  # one login attempt
 
 
 POLL_SECONDS = 1.0
@@ -34,18 +34,16 @@ POLL_SECONDS = 1.0
 _BOOTING_ERRORS = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, ProtocolViolation, ScriptFailed)
 
 
-LOGIN_REFUSED_PAUSE_SECONDS = (
-    10.0  # after a login was refused: a machine that boots refuses all, and accounts get locked
-)
+# after a refused login: a booting machine refuses all logins, and accounts could be locked
+LOGIN_REFUSED_PAUSE_SECONDS = 10.0
 
 
 def send_reboot_order(context: MachineContext, order: Script) -> ScriptRecord | None:
-    """Give the order, once; return how the machine refuses it, or None. What is refused was not ordered.
+    """Send the order once. Return the machine's refusal, or None. A refused reboot was not ordered.
 
-    The machine refuses when its lock is another run's or a later attempt's, or gone; and when its boot id is no longer
-    the expected one: asked twice is done once, and that is no refusal here.
-    A connection that is cut, or an answer that is late, proves nothing: the machine may obey the order, so it is
-    watched either way.
+    The machine refuses if another run or a later attempt has its lock, if it has no lock, and if its boot id is not the
+    expected one. The last case is no refusal here: the reboot of an earlier order is done. A broken connection or a
+    late answer proves nothing: the machine may execute the order, so the caller watches it.
     """
     boot_id = order.params["expected_boot_id"]
     try:
@@ -65,7 +63,7 @@ def send_reboot_order(context: MachineContext, order: Script) -> ScriptRecord | 
 def watch_reboot(
     context: MachineContext, result: RebootResult, ordered_at: datetime
 ) -> tuple[RebootResult, ScriptRecord | None]:
-    """Watch it go down and come back; return what came of it, and why the machine gave the order up, if it did."""
+    """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did."""
     seconds = context.run_context.options.going_down_seconds
     given_up: list[ScriptRecord] = []
 
@@ -85,7 +83,7 @@ def watch_reboot(
 
 
 def _read_given_up_order(context: MachineContext) -> tuple[ScriptRecord, ...]:
-    """Return why a machine that is still up has given up its order, or nothing: it may be on its way down."""
+    """Return why a machine that is still up abandoned its order, or nothing if it may be going down."""
     try:
         readiness = read_reboot_readiness(context)
     except FleetpatchError as error:
@@ -120,7 +118,7 @@ def _wait_until_back(context: MachineContext, result: RebootResult, down_at: dat
 def poll_boot_id(
     context: MachineContext, seconds: float, condition: Callable[[str | None], bool], doing: str
 ) -> datetime | None:
-    """Ask for the boot id (None: no answer) until the condition holds; return when, or None at the deadline."""
+    """Poll the boot id (None: no answer) until the condition is true. Return when, or None at the deadline."""
     clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
@@ -133,7 +131,7 @@ def poll_boot_id(
 
 
 def read_boot_id(context: MachineContext) -> str | None:
-    """Return the boot id, or None when no login works. A stranger's host key is not a sign of life: it is raised."""
+    """Return the boot id, or None if no login works. A wrong host key is raised: it does not prove a boot."""
     clock = context.run_context.clock
     try:
         return read_facts(context.transport, clock, Deadline.after(clock, LOGIN_TIMEOUT_SECONDS)).boot_id
@@ -147,9 +145,9 @@ def read_boot_id(context: MachineContext) -> str | None:
 
 
 def is_still_booting(error: FleetpatchError) -> bool:
-    """Whether it can be taken for a machine on its way down or up.
+    """Return whether an error may come from a machine that goes down or boots.
 
-    Logins are refused for a moment at both ends, and scripts are cut off in the middle.
+    Logins are refused for a short time in both cases, and scripts break off.
     """
     return error.transient or isinstance(error, _BOOTING_ERRORS)
 

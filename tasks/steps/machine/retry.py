@@ -1,4 +1,4 @@
-"""Asks a machine again after transient errors, until a deadline."""
+"""Retries calls to a machine after transient errors, until a deadline."""
 
 import logging
 from collections.abc import Callable
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadline) -> T:
-    """Ask again after errors that pass by themselves, until the deadline. Only for what may be asked twice."""
+    """Retry a call after transient errors, until the deadline. Only for calls that may be repeated."""
     clock = context.run_context.clock
     while True:
         try:
@@ -34,5 +34,5 @@ def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadli
 
 
 def is_transient(error: FleetpatchError) -> bool:
-    """Whether an error may pass by itself; a machine that was too slow this once may be quicker the next time."""
+    """Return whether an error may pass without action. A machine that was too slow once may be faster the next time."""
     return error.transient or isinstance(error, DeadlineExceeded)

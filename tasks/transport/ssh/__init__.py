@@ -1,1 +1,1 @@
-"""SSH: a line to a POSIX shell over paramiko. Nothing outside of this package knows paramiko."""
+"""SSH: a connection to a POSIX shell with paramiko. Only this package imports paramiko."""

@@ -1,4 +1,4 @@
-"""The SSH agent, waited for no longer than was allowed: one that hangs, or asks a person, must not hold a run."""
+"""The SSH agent, with bounded waits: an agent that hangs, or asks a person, must not block a run."""
 
 import os
 import socket
@@ -13,16 +13,16 @@ from paramiko.agent import AgentSSH
 from tasks.errors import AuthenticationFailed
 
 AGENT_TIMEOUT_SECONDS: Final = 10.0
-"""For each answer of the agent; a person who has to confirm a key may take so long."""
+"""For each answer of the agent. A person may have to confirm a key."""
 CONNECT_RETRY_SECONDS: Final = 0.05
 NO_AGENT_KEY_HINT: Final = "Start one and ssh-add a key, or give the machine a credential: key:PATH."
 
 
 class AgentClient(AgentSSH):
-    """The keys of the agent that SSH_AUTH_SOCK names.
+    """The keys of the agent in SSH_AUTH_SOCK.
 
     Attributes:
-        error_message: what the agent did instead of answering, or "".
+        error_message: the agent's last error, or "".
     """
 
     error_message: str = ""
@@ -36,14 +36,14 @@ class AgentClient(AgentSSH):
             answer: tuple[int, paramiko.Message] = super()._send_message(message)  # type: ignore[misc]  # the stubs know nothing private
         except (paramiko.SSHException, OSError) as error:
             self.error_message = str(error) or type(error).__name__
-            # of no other kind: the library's thread, which signs, dies of a timeout without a word
+            # only this type: paramiko's thread that signs ends without an error after a timeout
             raise paramiko.SSHException(self.error_message) from error
         return answer
 
 
 @contextmanager
 def open_agent(seconds: float) -> Iterator[AgentClient]:
-    """Give the agent, for as long as the block lasts.
+    """Yield the agent, for the duration of the block.
 
     Args:
         seconds: the longest wait for each of its answers.
@@ -62,12 +62,12 @@ def open_agent(seconds: float) -> Iterator[AgentClient]:
 
 
 def build_agent_error(why: str) -> AuthenticationFailed:
-    """Return the error about an agent that does not answer."""
+    """Return the error for an agent that does not answer."""
     return AuthenticationFailed(f"the SSH agent does not answer: {why}", hint=NO_AGENT_KEY_HINT)
 
 
 def _connect_socket(connection: socket.socket, path: str, seconds: float) -> None:
-    """Connect. An agent that is asked by many at once takes some of them later."""
+    """Connect, and retry: an agent with many clients accepts some of them later."""
     until = time.monotonic() + seconds
     while True:
         try:

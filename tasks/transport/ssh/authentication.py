@@ -1,4 +1,4 @@
-"""Logs in with a key, a password or the agent. Only credentials that the inventory names are used."""
+"""Logs in with a key, a password or the agent. It uses only credentials that the inventory names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from tasks.transport.ssh.private_keys import load_private_key
 from tasks.transport.ssh.thread_safe_transport import ThreadSafeTransport
 
 MAX_AGENT_KEYS: Final = 5
-"""Keys of an agent that are tried; sshd ends the line after six failures, or as few as its MaxAuthTries says."""
+"""The maximum of agent keys that are tried. sshd disconnects after six failures, or after its MaxAuthTries."""
 LOGIN_TIMEOUT_SECONDS: Final = 30.0
 """For one answer to a credential."""
 
 CredentialResolver: TypeAlias = Callable[[str], Credential]
-"""Fetches what a reference stands for; raises CredentialError."""
+"""Fetches the credential of a reference; raises CredentialError."""
 
 _KEYBOARD_INTERACTIVE: Final = "keyboard-interactive"
-_PAM_NOLOGIN: Final = "nologin"  # pam_nologin's word, while a system boots or goes down
+_PAM_NOLOGIN: Final = "nologin"  # in the message of pam_nologin, while a system boots or goes down
 _EXTRA_PROOF_HINT: Final = "Give the login of fleetpatch an exception (Match User … AuthenticationMethods publickey)."
 _TOO_MANY_KEYS_HINT: Final = (
     "MaxAuthTries may be lower than the number of the agent's keys: give the machine a credential key:PATH, or ssh-add "
@@ -42,10 +42,10 @@ class LoginContext:
     """A login that is about to be tried.
 
     Attributes:
-        transport: a connection to a host that is trusted.
-        user: who logs in.
-        attempt: is told how it ends.
-        require_seconds_left: gives the seconds for the next answer; raises DeadlineExceeded when there are none.
+        transport: a connection to a trusted host.
+        user: the login.
+        attempt: receives the result.
+        require_seconds_left: gives the seconds for the next answer; raises DeadlineExceeded if none are left.
     """
 
     transport: ThreadSafeTransport
@@ -55,13 +55,14 @@ class LoginContext:
 
 
 def authenticate(login: LoginContext, credential: Credential) -> None:
-    """Authenticate, once: a refused credential is not tried again, and none is sent to a server that does not take it.
+    """Log in, once. A refused credential is not tried again, and none is sent without use.
 
     Raises:
-        AuthenticationFailed: the machine refused it, ended the line instead of answering, or wants more than one proof.
-        ConnectionLost: the line was cut before anything was sent, or the machine lets nobody in for now.
+        AuthenticationFailed: the machine refused it, closed the connection instead of an answer, or requires more than
+            one credential.
+        ConnectionLost: the connection broke before anything was sent, or the machine allows no logins now.
         CredentialError: the key can't be loaded.
-        DeadlineExceeded: time is over.
+        DeadlineExceeded: the deadline has passed.
     """
     match credential.kind:
         case CredentialKind.AGENT:
@@ -81,7 +82,7 @@ def _reveal_password(credential: Credential) -> str:
 
 
 def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
-    """Show the agent's keys one after the other; first the one that was taken last, for each refusal is counted."""
+    """Offer the agent's keys one after the other. The last accepted key is first, because each refusal counts."""
     accepted = login.attempt.accepted_agent_keys
     keys = sorted(agent.get_keys(), key=lambda key: _rank_agent_key(key, accepted))[:MAX_AGENT_KEYS]
     if not keys:
@@ -92,7 +93,7 @@ def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
         except AuthenticationFailed:
             if key is keys[-1] or not login.attempt.is_refused or not login.transport.is_active():
                 raise
-            login.attempt.is_refused = False  # not yet: there is another key
+            login.attempt.is_refused = False  # not refused yet: there is another key
         else:
             accepted[:] = [key.fingerprint, *(name for name in accepted if name != key.fingerprint)]
             return
@@ -112,7 +113,7 @@ def _send_agent_key(login: LoginContext, agent: AgentClient, key: AgentKey) -> N
 
 
 def _authenticate_with_password(login: LoginContext, password: str) -> None:
-    """Ask first which kinds are taken: a password is sent to nobody who has no use for it."""
+    """Log in with a password. First ask which methods are accepted: the password is not sent without need."""
     kinds = _read_accepted_methods(login)
     if CredentialKind.PASSWORD.value in kinds:
         ask = lambda: login.transport.auth_password(login.user, password, fallback=False)  # noqa: E731
@@ -135,7 +136,7 @@ def _authenticate_with_password(login: LoginContext, password: str) -> None:
 
 
 def _read_accepted_methods(login: LoginContext) -> list[str]:
-    """Return the kinds of credential that the machine takes; none when it let the user in without any."""
+    """Return the methods that the machine accepts, or [] if it accepted the login without a credential."""
     login.transport.auth_timeout = login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)
     try:
         login.transport.auth_none(login.user)
@@ -147,10 +148,10 @@ def _read_accepted_methods(login: LoginContext) -> list[str]:
 
 
 class _PromptResponder:
-    """What is answered to a machine that asks: the password to the first hidden question, and nothing to any other.
+    """Answers the machine's prompts: the first hidden prompt with the password, and no other prompt.
 
     Attributes:
-        unanswered_prompt: what else was asked.
+        unanswered_prompt: the last other prompt.
     """
 
     def __init__(self, password: str) -> None:
@@ -190,12 +191,12 @@ def _send_credential(login: LoginContext, kind: CredentialKind, ask: Callable[[]
 
 
 def _is_refusal(transport: ThreadSafeTransport, error: Exception) -> bool:
-    # paramiko calls a line that was cut, or a machine that fell silent, a failed authentication as well
+    # paramiko reports a broken connection and a silent machine as a failed authentication too
     return isinstance(error, paramiko.AuthenticationException) and transport.is_active() and "timeout" not in str(error)
 
 
 def _build_no_answer_error(login: LoginContext, kind: CredentialKind) -> FleetpatchError:
-    """Return what it means that no answer came: a line that was cut, unless a credential had been sent on it."""
+    """Return the error for a missing answer: ConnectionLost, or AuthenticationFailed if a credential had been sent."""
     transport = login.transport
     said = transport.disconnect_message or transport.login_banner
     if not transport.credentials_sent:
@@ -205,7 +206,7 @@ def _build_no_answer_error(login: LoginContext, kind: CredentialKind) -> Fleetpa
         return ConnectionLost(f"nobody may log in there for now: {said}")
     login.attempt.is_refused = bool(transport.disconnect_message)
     login.attempt.is_interrupted = not transport.disconnect_message
-    login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # when our own time is over, that is what has to be told
+    login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # if the deadline has passed, that is the error to report
     how = "gave no answer" if transport.is_active() else "ended the line"
     return AuthenticationFailed(
         f"the machine {how} after the {kind.value} of {login.user} was sent{f'; it said: {said}' if said else ''}",

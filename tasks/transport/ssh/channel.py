@@ -1,4 +1,4 @@
-"""An open SSH connection as a line: one channel for each command, both streams drained, every wait bounded."""
+"""An SSH connection as a ShellChannel: one SSH channel for each command, both streams read, every wait bounded."""
 
 import select
 import shlex
@@ -15,14 +15,14 @@ from tasks.transport.output_decoder import ScriptOutputDecoder
 
 _CHUNK_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 1.0
-"""Longest single wait, in seconds; the deadline is looked at in between."""
+"""The longest single wait, in seconds; the deadline is checked in between."""
 
 
 class SshShellChannel:
     """Commands over one authenticated connection.
 
     Args:
-        transport: it, already logged in.
+        transport: already logged in.
         clock: for deadlines.
     """
 
@@ -33,24 +33,25 @@ class SshShellChannel:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is still up, as far as one can tell without asking."""
+        """Whether the connection seems to be up. It sends nothing."""
         return not self._closed and self._transport.is_active()
 
     def execute(
         self, command: Sequence[str], stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
     ) -> int | None:
-        """Run a command in a channel of its own. See Line."""
+        """Run a command in its own SSH channel. See ShellChannel."""
         with self._translate_errors(deadline):
             channel = self._transport.open_session(timeout=self._require_seconds_left(deadline))
             try:
-                # the login shell may be csh or fish: plain words, and others in single quotes, mean the same in all
+                # the login shell may be csh or fish: plain words, and words in single quotes, mean the same in all
+                # shells
                 _start_command(channel, shlex.join(command), self._require_seconds_left(deadline))
                 return self._exchange_streams(channel, stdin, decoder, deadline)
             finally:
                 channel.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if not self._closed:
             self._closed = True
             self._transport.close()
@@ -69,7 +70,7 @@ class SshShellChannel:
                 quiet = False
                 if not unsent:
                     channel.shutdown_write()
-            if channel.recv_stderr_ready():  # first: the end of the answer is on stdout, and nothing is read behind it
+            if channel.recv_stderr_ready():  # stderr first: the answer ends on stdout, and nothing is read after that
                 quiet = False
                 decoder.feed_stderr(channel.recv_stderr(_CHUNK_BYTES))
             if channel.recv_ready():
@@ -80,9 +81,9 @@ class SshShellChannel:
                 continue
             if channel.eof_received or channel.closed:
                 if channel.recv_ready() or channel.recv_stderr_ready():
-                    continue  # it came in between
+                    continue  # it arrived meanwhile
                 return self._read_exit_status(channel, deadline)
-            # while input is left, the window opens without a sign on the poller
+            # while input is left, the poller does not report that the SSH window has opened
             poller.poll(1000 * min(self._require_seconds_left(deadline), 0.05 if unsent else _POLL_SECONDS))
 
     def _read_exit_status(self, channel: paramiko.Channel, deadline: Deadline) -> int:
@@ -91,7 +92,7 @@ class SshShellChannel:
             if channel.closed and not self._transport.is_active():
                 break
         status = channel.exit_status
-        if status < 0:  # a line that was cut, or a command that a signal ended
+        if status < 0:  # the connection broke, or a signal ended the command
             raise ConnectionLost("the command was cut off before its end")
         return status
 
@@ -106,7 +107,7 @@ class SshShellChannel:
         try:
             yield
         except (paramiko.SSHException, OSError, EOFError) as error:
-            # a timeout of the library is our deadline, or the line is dead
+            # a timeout of paramiko means that the deadline has passed or that the connection is dead
             if deadline.has_passed(self._clock):
                 self.close()
                 raise DeadlineExceeded("the machine did not answer in the time it was given") from error
@@ -118,12 +119,12 @@ class SshShellChannel:
             self.close()
             raise ConnectionLost(f"the line was cut: {error or type(error).__name__}") from error
         except DeadlineExceeded:
-            self.close()  # whatever comes late must not be taken for the next answer
+            self.close()  # a late answer must not be read as the next answer
             raise
 
 
 def _start_command(channel: paramiko.Channel, command: str, seconds: float) -> None:
-    """Ask for a command. The library waits for the machine's nod without a bound: closing the channel is one."""
+    """Request a command. paramiko waits for the answer without a limit, so a timer closes the channel."""
     guard = threading.Timer(seconds, channel.close)
     guard.daemon = True
     guard.start()

@@ -1,4 +1,4 @@
-"""Opening an SSH connection: socket, banner, keys, trust, login; each step bounded by the deadline."""
+"""Opens an SSH connection: socket, banner, key exchange, host key, login. The deadline bounds each step."""
 
 import getpass
 import logging
@@ -35,22 +35,22 @@ BANNER_TIMEOUT_SECONDS: Final = 30.0
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 30_000
 RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
-"""Longest waits before the second and the third try; sshd that starts up, or MaxStartups, drops lines early."""
+"""The longest waits before the second and the third attempt: a starting sshd, or MaxStartups, drops connections."""
 
-# paramiko's threads write tracebacks of errors that are raised to us anyway
+# paramiko's threads log tracebacks of errors that are raised to the caller anyway
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
 @dataclass(frozen=True, slots=True)
 class SshSettings:
-    """What every connection of one inventory shares.
+    """What all connections of one inventory share.
 
     Attributes:
         host_keys: where host keys are pinned, and the policy.
         resolve_credential: fetches credentials.
         clock: for deadlines, waits and the validity of certificates.
-        lockout_guard: what became of logins in this run.
+        lockout_guard: the logins of this run.
     """
 
     host_keys: HostKeySettings
@@ -60,42 +60,43 @@ class SshSettings:
 
 
 class ConnectionDropped(Exception):
-    """The line broke before anybody could log in; worth another try."""
+    """The connection broke before a login was possible. Another attempt may succeed."""
 
     hint: ClassVar[str] = "Does an SSH server listen there, and does its MaxStartups allow so many at once?"
 
     @property
     def message(self) -> str:
-        """What became of the line, for people."""
+        """What happened to the connection."""
         return f"the line was dropped before the login: {self}"
 
 
 class ConnectionRefused(ConnectionDropped):
-    """Nothing listens there: the machine is off or just starting up, or so is its SSH server."""
+    """Nothing listens there: the machine is off or boots, or its SSH server is down or starts."""
 
     hint: ClassVar[str] = "Is it up, is its SSH server running, and is that its port?"
 
     @property
     def message(self) -> str:
-        """Who refuses, for people."""
+        """What refused the connection."""
         return str(self)
 
 
-# makes the socket: a TCP connection, or a channel through a jump host; held during the handshake
+# opens the socket: a TCP connection, or a channel through a jump host; the context lasts for the handshake
 Dialer = Callable[[Deadline], AbstractContextManager[Any]]
 
 
 def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: Deadline) -> RestrictedTransport:
     """Open a connection and log in.
 
-    A line that breaks before a credential was sent is tried three times in all; a refused login or host key is not.
+    If the connection breaks before a credential was sent, there are three attempts in all. A refused login or host key
+    is not tried again.
 
     Raises:
-        Unreachable: nobody answers, or not with SSH that we speak.
-        HostKeyMismatch, HostKeyUnknown: the host is not who it should be, or nobody knows.
-        AuthenticationFailed: it refused the credential or did not answer it, or did so earlier in this run.
-        DeadlineExceeded: time is over.
-        CredentialError: the credential leads nowhere.
+        Unreachable: there is no answer, or no SSH with an allowed algorithm.
+        HostKeyMismatch, HostKeyUnknown: the host key is wrong, or not known.
+        AuthenticationFailed: the machine refused the credential or did not answer it, now or earlier in this run.
+        DeadlineExceeded: the deadline has passed.
+        CredentialError: the credential can't be resolved.
     """
     for pause in (*RETRY_DELAYS_SECONDS, None):
         try:
@@ -112,7 +113,7 @@ def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: 
 
 
 def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
-    """Return a dial that goes there directly."""
+    """Return a dialer that connects directly."""
 
     def dial(deadline: Deadline) -> AbstractContextManager[socket.socket]:
         seconds = min(CONNECT_TIMEOUT_SECONDS, deadline.remaining_seconds(clock))
@@ -125,7 +126,7 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
             raise Unreachable(
                 f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
             ) from error
-        except ConnectionRefusedError as error:  # sshd may just be restarting
+        except ConnectionRefusedError as error:  # sshd may be restarting
             raise ConnectionRefused(
                 f"{machine.address} refuses connections on port {machine.port or DEFAULT_PORT}"
             ) from error
@@ -137,7 +138,7 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
                 f"nothing answers at {place}: {why}", hint="Is it switched on, and does a firewall let SSH through?"
             ) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(AttributeError, OSError):  # Linux has it
+        with suppress(AttributeError, OSError):  # only Linux has it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MILLISECONDS)
         return nullcontext(sock)
 
@@ -155,7 +156,7 @@ def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadlin
     algorithms = verifier.select_algorithms()
     credential = settings.resolve_credential(machine.credential)
     if credential.kind is CredentialKind.KEY:
-        load_private_key(credential)  # a bad one is told before the machine is bothered
+        load_private_key(credential)  # report a bad key before connecting to the machine
     with dial(deadline) as sock:
         transport = RestrictedTransport(sock)
         transport.daemon = True
@@ -205,7 +206,7 @@ def _negotiate_keys(
         if deadline.has_passed(clock):
             raise DeadlineExceeded("the SSH server did not greet in the time it was given") from error
         raise ConnectionDropped(str(error) or type(error).__name__) from error
-    if not transport.host_key_blob:  # start_client returns without a word when its time is over
+    if not transport.host_key_blob:  # start_client returns without an error when its time is over
         if deadline.has_passed(clock):
             raise DeadlineExceeded("the SSH server did not greet in the time it was given")
         raise ConnectionDropped(f"no greeting within {seconds:.0f} s")

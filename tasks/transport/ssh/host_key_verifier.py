@@ -1,6 +1,6 @@
-"""Whether a host is who it says: pinned keys, keys learned at first contact, and host certificates.
+"""Verifies a host's identity: pinned keys, keys learned at first contact, and host certificates.
 
-Host certificates follow OpenSSH's PROTOCOL.certkeys; paramiko verifies none of it, so it is done here.
+Host certificates follow OpenSSH's PROTOCOL.certkeys. paramiko does not verify them, so this module does.
 """
 
 import base64
@@ -32,16 +32,16 @@ _stores_lock: Final = threading.Lock()
 
 
 def find_known_hosts(host_keys: HostKeySettings) -> Path:
-    """Return where an inventory's host keys are pinned.
+    """Return the known_hosts file of an inventory.
 
     Raises:
-        InventoryError: it lies in a home folder that nobody has.
+        InventoryError: it is in the home directory of a user who does not exist.
     """
     return expand_home(host_keys.known_hosts or _DEFAULT_KNOWN_HOSTS)
 
 
 def load_host_key_store(host_keys: HostKeySettings) -> HostKeyStore:
-    """Return the store of an inventory's known_hosts; read again only when the file has changed.
+    """Return the store of an inventory's known_hosts. The file is read again only if it has changed.
 
     Raises:
         InventoryError: the file can't be read.
@@ -54,14 +54,14 @@ def load_host_key_store(host_keys: HostKeySettings) -> HostKeyStore:
 
 
 class HostKeyVerifier:
-    """The rules for one host.
+    """The host key rules for one host.
 
     Args:
         policy: what is trusted.
         store: where keys are pinned.
-        host: as the inventory has it; known_hosts and certificates name it so.
+        host: its address in the inventory; known_hosts and certificates use the same name.
         port: port of its SSH server.
-        now: the present moment, for the validity of certificates.
+        now: gives the time, for the validity of certificates.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class HostKeyVerifier:
 
     @property
     def requires_certificate(self) -> bool:
-        """Whether plain keys won't do."""
+        """Whether only host certificates are accepted."""
         return self._policy is HostKeyPolicy.CA
 
     def select_algorithms(self) -> tuple[str, ...]:
-        """Return the kinds of host key to ask for: those that are pinned first, so that the host shows one of them.
+        """Return the types of host key to request, pinned types first, so that the host shows a pinned key.
 
         Raises:
-            HostKeyUnknown: no authority vouches for this host.
+            HostKeyUnknown: no certificate authority is configured for this host.
         """
         if self._policy is HostKeyPolicy.CA:
             if not self._store.find_authorities(self._host, self._port):
@@ -97,14 +97,14 @@ class HostKeyVerifier:
         return tuple(sorted(HOST_KEY_ALGORITHMS, key=lambda name: name not in pinned))  # sorting is stable
 
     def verify_host_key(self, blob: bytes) -> None:
-        """Return when the host may be talked to.
+        """Return if the host is trusted, else raise.
 
         Args:
             blob: the public key or certificate that it showed (and proved to have).
 
         Raises:
             HostKeyMismatch: it must not be trusted.
-            HostKeyUnknown: nobody has vouched for it yet.
+            HostKeyUnknown: it is not pinned yet.
         """
         if self._policy is HostKeyPolicy.CA:
             self._verify_certificate(blob)
@@ -136,7 +136,7 @@ class HostKeyVerifier:
             )
         try:
             self._store.pin_first_key(self._host, self._port, shown.type, shown.base64)
-        except HostKeyConflict as conflict:  # somebody else learned another one in the meantime
+        except HostKeyConflict as conflict:  # another process learned another key meanwhile
             raise HostKeyMismatch(conflict.message, hint=conflict.hint) from conflict
 
     def _require_not_revoked(self, key: PinnedKey) -> None:
@@ -177,10 +177,10 @@ def _describe_certificate_fault(certificate: SSHCertificate, host: str, now: dat
         return "it is a user's, not a host's"
     if not certificate.valid_after <= now.timestamp() < certificate.valid_before:
         return "it is not valid now"
-    if certificate.critical_options:  # none are defined for hosts; an unknown one must be obeyed, so it is refused
+    if certificate.critical_options:  # OpenSSH defines none for hosts; an unknown one must be obeyed, so it is refused
         return "it has critical options that nobody knows"
     names = [name.decode("utf-8", "replace").lower() for name in certificate.valid_principals]
-    if host.lower() not in names:  # one without names would be good for any host: refused as well
+    if host.lower() not in names:  # a certificate without names would be valid for every host, so it is refused too
         return f"it is for {', '.join(names) or 'no named host'}, not for {host}"
     return ""
 

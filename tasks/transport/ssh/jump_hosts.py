@@ -1,4 +1,4 @@
-"""Connections to jump hosts: one for each jump host, shared by the whole process, and tunnels through them."""
+"""Connections to jump hosts, and tunnels through them. The whole process shares one connection for each jump host."""
 
 import copy
 import threading
@@ -19,23 +19,23 @@ from tasks.transport.ssh.route import find_route
 from tasks.transport.ssh.thread_safe_transport import ChannelTimeout, ThreadSafeTransport
 
 MAX_CONCURRENT_HANDSHAKES: Final = 50
-"""Connections that may be opening through one jump host at the same time."""
+"""The maximum of connections that open through one jump host at the same time."""
 CHANNEL_TIMEOUT_SECONDS: Final = 15.0
 JUMP_HOST_TIMEOUT_SECONDS: Final = 60.0
-"""For the connection to a jump host, all tries together."""
+"""For the connection to a jump host, all attempts together."""
 SLOW_FAILURE_SECONDS: Final = 1.0
 FAILURE_REUSE_SECONDS: Final = 30.0
-"""A jump host that did not open after a long wait is not waited for again so soon, by one machine after the other."""
+"""How long a slow failure of a jump host is reused, so that not each machine waits for it again."""
 
 _RouteKey: TypeAlias = tuple[tuple[str, ...], ...]
 
 
 class Tunnel:
-    """A channel through a jump host, made fit to be the socket of another connection.
+    """A channel through a jump host, used as the socket of another connection.
 
-    paramiko lets go of a channel's lock before it sends, so that a close may overtake data; sshd then ends the whole
-    connection ("data packet referred to nonexistent channel"), and with it all others that go through it. So sending
-    and closing exclude each other here.
+    paramiko releases a channel's lock before it sends, so that a close may overtake data. sshd then ends the whole
+    connection ("data packet referred to nonexistent channel"), and with it all other tunnels through it. So here,
+    sending and closing exclude each other.
     """
 
     def __init__(self, channel: paramiko.Channel) -> None:
@@ -44,14 +44,14 @@ class Tunnel:
         self._is_closed = False
 
     def send(self, data: bytes) -> int:
-        """Send, unless it was closed."""
+        """Send, unless the tunnel is closed."""
         with self._lock:
             if self._is_closed:
                 raise EOFError
             return self._channel.send(data)
 
     def close(self) -> None:
-        """Close, once nothing is being sent."""
+        """Close, after any send in progress."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
@@ -63,7 +63,7 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class _JumpHostAccess:
-    """How one caller gets to a jump host."""
+    """How one caller reaches a jump host."""
 
     machine: Machine
     dial: Dialer
@@ -71,9 +71,9 @@ class _JumpHostAccess:
 
 
 class _ConnectionAttempt:
-    """One try to open the connection to a jump host, in a thread of its own, for all who wait for it.
+    """One attempt to connect to a jump host, in its own thread. All callers that need it wait for it.
 
-    It has a deadline of its own: whoever began it may have little time, and others wait for it as well.
+    It has its own deadline: the caller that started it may have little time, and other callers wait for it too.
     """
 
     def __init__(self, access: _JumpHostAccess) -> None:
@@ -87,12 +87,12 @@ class _ConnectionAttempt:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is there, as far as one can tell without asking."""
+        """Whether the connection seems to be up. It sends nothing."""
         return self._transport is not None and self._transport.is_active()
 
     @property
     def is_reusable(self) -> bool:
-        """Whether who comes now shares it: it goes on, or it failed after a long wait that need not be repeated."""
+        """Whether a new caller shares it: it is in progress, or it failed after a long wait."""
         if not self._finished.is_set():
             return True
         took = self._ended - self._began
@@ -106,8 +106,8 @@ class _ConnectionAttempt:
         """Return the connection.
 
         Raises:
-            TimeoutError: it is not over after these seconds.
-            Exception: why there is none.
+            TimeoutError: the attempt is not over after these seconds.
+            Exception: why there is no connection.
         """
         if not self._finished.wait(max(0.0, seconds)):
             raise TimeoutError
@@ -116,7 +116,7 @@ class _ConnectionAttempt:
         return self._transport
 
     def cancel(self) -> None:
-        """Close what it opens, or has opened."""
+        """Close the connection, also if it opens later."""
         self._cancelled.set()
         if self._transport is not None:
             self._transport.close()
@@ -126,7 +126,7 @@ class _ConnectionAttempt:
         try:
             deadline = Deadline.after(access.settings.clock, JUMP_HOST_TIMEOUT_SECONDS)
             self._transport = connect(access.machine, access.dial, access.settings, deadline=deadline)
-        except DeadlineExceeded as error:  # of no caller's own time
+        except DeadlineExceeded as error:  # its own deadline, not that of a caller
             self._error = Unreachable(
                 f"the jump host {access.machine.name} did not open in {JUMP_HOST_TIMEOUT_SECONDS:.0f} s: "
                 f"{error.message}",
@@ -143,12 +143,12 @@ class _ConnectionAttempt:
 
 
 def _copy_error(error: Exception | None) -> Exception:
-    """Return an error for one of several threads, for each writes its machine and its traceback into it."""
+    """Return a copy of an error for one thread: each thread adds its machine and its traceback."""
     return copy.copy(error) if error is not None else ConnectionLost("the connection to the jump host was given up")
 
 
 class _JumpHost:
-    """A jump host's connection, dialled when it is first needed and again when it has died."""
+    """The connection of one jump host. It connects at the first need, and again after the connection has died."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -157,7 +157,7 @@ class _JumpHost:
 
     @contextmanager
     def open_tunnel(self, access: _JumpHostAccess, address: str, port: int, deadline: Deadline) -> Iterator[Tunnel]:
-        """Open a way to an address behind it; the context is the time of its handshake."""
+        """Open a tunnel to an address behind it. The context must last for the handshake."""
         if not self._handshakes.acquire(timeout=max(0.0, deadline.remaining_seconds(access.settings.clock))):
             raise DeadlineExceeded(f"too many connections were opening through {access.machine.name} at the same time")
         try:
@@ -191,10 +191,11 @@ class _JumpHost:
                 transport.close()
                 if is_new:
                     raise _build_tunnel_error(name, place, f"its own connection was lost: {error}") from error
-            attempt, is_new = self._find_or_start_attempt(access)[0], True  # it had died unnoticed: once more
+            # the connection had died unnoticed: try once more
+            attempt, is_new = self._find_or_start_attempt(access)[0], True
 
     def _find_or_start_attempt(self, access: _JumpHostAccess) -> tuple[_ConnectionAttempt, bool]:
-        """Return the connection that is there or about to be, and whether it is new."""
+        """Return the current or a new connection attempt, and whether it is new."""
         with self._lock:
             attempt = self._attempt
             if attempt is not None and (attempt.is_open or attempt.is_reusable):
@@ -223,17 +224,17 @@ def _build_tunnel_error(name: str, place: str, why: str) -> Unreachable:
 
 
 class JumpHostPool:
-    """The jump hosts that are in use in this process, one connection for each route and login."""
+    """The jump hosts that this process uses, one connection for each route and login."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jump_hosts: dict[_RouteKey, _JumpHost] = {}
 
     def build_dialer(self, machine: Machine, inventory: Inventory, settings: SshSettings) -> Dialer:
-        """Return the dial for a machine: directly, or through its jump hosts.
+        """Return the dialer for a machine: directly, or through its jump hosts.
 
         Raises:
-            InventoryError: its jump hosts make no sense.
+            InventoryError: its jump hosts are not valid.
         """
         hops = find_route(machine, inventory)
         dial = build_tcp_dialer(hops[0] if hops else machine, settings.clock)
@@ -244,7 +245,7 @@ class JumpHostPool:
         return dial
 
     def close(self) -> None:
-        """Hang up on all of them, the farthest first."""
+        """Close all of them, the farthest first."""
         with self._lock:
             for _, jump_host in sorted(self._jump_hosts.items(), key=lambda item: -len(item[0])):
                 jump_host.close()
@@ -256,7 +257,7 @@ class JumpHostPool:
 
 
 def _build_route_key(hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _RouteKey:
-    """Return what two ways must have in common to share a connection: all that decides who is trusted, and as whom."""
+    """Return the key of a shared connection: everything that decides which host is trusted, and the login."""
     known_hosts = str(find_known_hosts(host_keys))
     return tuple(
         (

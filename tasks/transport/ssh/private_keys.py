@@ -19,10 +19,10 @@ _key_cache_lock: Final = threading.Lock()
 
 
 def load_private_key(credential: Credential) -> paramiko.PKey:
-    """Return a private key, with the user certificate that lies beside it (PATH-cert.pub), if any.
+    """Return a private key, with the user certificate in PATH-cert.pub, if any.
 
-    It is loaded once for all machines, as loading an RSA key or opening one with a passphrase costs a quarter of a
-    second; and again when one of the files has changed, as certificates are short-lived.
+    It is loaded once for all machines: an RSA key or a passphrase costs a quarter of a second. It is loaded again if a
+    file has changed, because certificates are short-lived.
 
     Raises:
         CredentialError: no key, an unknown kind, or a wrong passphrase.
@@ -49,10 +49,10 @@ def _read_modified_time(path: Path) -> int:
 def _read_private_key(path: Path, credential: Credential) -> paramiko.PKey:
     passphrase = credential.secret.reveal().encode() if credential.secret else None
     try:
-        # the stubs know the argument's old name and type
+        # the type stubs have the argument's old name and type
         return paramiko.PKey.from_path(path, passphrase)  # type: ignore[arg-type]
     except (paramiko.SSHException, ValueError, TypeError, OSError) as error:
-        # the library's text may hold parts of the file: its kind alone is told
+        # the library's text may contain parts of the file, so only its type is reported
         raise CredentialError(
             f"the private key {path} can't be loaded ({type(error).__name__})",
             hint="Is it an unencrypted ed25519, ECDSA or RSA key, or is its passphrase right? Write "

@@ -5,7 +5,7 @@ from inventory.machine import Inventory, Machine, TransportKind
 
 
 def find_route(machine: Machine, inventory: Inventory) -> tuple[Machine, ...]:
-    """Return the machines to go through, nearest to the controller first; jump hosts may need jump hosts themselves.
+    """Return the jump hosts of a machine, nearest first. A jump host may have jump hosts itself.
 
     Raises:
         InventoryError: a jump host is not in the inventory, goes through itself, or is not reached by SSH.
@@ -27,7 +27,7 @@ def _find_hops(machine: Machine, inventory: Inventory, seen: tuple[str, ...]) ->
             ) from None
         if hop.transport is not TransportKind.SSH:
             raise InventoryError(f"its jump host '{name}' is not reached by SSH", machine=seen[0], key="jump")
-        if position == 0:  # only the first of a list can have a way of its own; the others are behind it
+        if position == 0:  # only the first of a list can have its own route; the others are behind it
             hops += _find_hops(hop, inventory, (*seen, name))
         hops.append(hop)
     return tuple(hops)

@@ -1,4 +1,4 @@
-"""What paramiko's Transport keeps to itself or mixes up: who was refused what, what was sent, and who is there."""
+"""A paramiko Transport for many threads: it separates their errors, counts sent credentials, and checks the server."""
 
 import threading
 import time
@@ -14,23 +14,24 @@ from paramiko.common import (
 from paramiko.message import Message
 
 SERVER_ANSWER_SECONDS: Final = 5.0
-"""A server that is there answers a question within this time, however busy it is."""
-_MAX_MESSAGE_CHARACTERS: Final = 200  # characters of what a server said that are kept
+"""A server that is up answers a request within this time, also under load."""
+_MAX_MESSAGE_CHARACTERS: Final = 200  # the part of a server's message that is kept
 
 
 class ChannelTimeout(Exception):
-    """A channel did not open in time. Its server is there, or was not given the time to show that."""
+    """A channel did not open in time. The server answers, or had too little time to show that it does."""
 
 
 class ThreadSafeTransport(paramiko.Transport):
     """A paramiko Transport for many threads at once.
 
-    The library keeps the reason of a refused channel in one place for all threads, so that one takes another's, and
-    who finds none believes that the connection is dead. It takes a channel that did not open in time for the same.
+    paramiko stores the reason of a refused channel in one place for all threads. So one thread takes the reason of
+    another, and a thread that finds none treats the connection as dead. A channel that does not open in time looks the
+    same.
 
     Attributes:
-        credentials_sent: how often a credential was sent; to ask which kinds are taken counts for nothing.
-        disconnect_message: what the server said when it ended the connection.
+        credentials_sent: how often a credential was sent; a request for the accepted methods does not count.
+        disconnect_message: the server's message when it ended the connection.
     """
 
     credentials_sent: int = 0
@@ -44,7 +45,7 @@ class ThreadSafeTransport(paramiko.Transport):
 
     @property
     def login_banner(self) -> str:
-        """The last of what the server said before or at the login, for people: its banner, or why nobody gets in."""
+        """The server's last message before or at the login: its banner, or why logins are refused."""
         banner = getattr(self.auth_handler, "banner", None) or b""
         text = banner.decode("utf-8", "replace") if isinstance(banner, bytes) else str(banner)
         return " ".join(text.replace("\x00", "").split())[-_MAX_MESSAGE_CHARACTERS:]
@@ -52,12 +53,13 @@ class ThreadSafeTransport(paramiko.Transport):
     def open_tunnel(self, address: str, port: int, seconds: float) -> paramiko.Channel:
         """Open a channel to an address behind the server.
 
-        The server is asked for a sign of life at the same time: what lies behind it may be off, and it is not.
+        At the same time, the server gets a request that it must answer: the address may be down although the server is
+        up.
 
         Raises:
             paramiko.ChannelException: the server refused, or got no connection.
-            ChannelTimeout: the address did not answer in that time, and nothing says that the server is gone.
-            paramiko.SSHException, EOFError, OSError: the server is gone; the connection is closed.
+            ChannelTimeout: the address did not answer in that time, and nothing shows that the server is down.
+            paramiko.SSHException, EOFError, OSError: the server is down; the connection is closed.
         """
         asked_at = time.monotonic()
         self._request_sign_of_life()
@@ -74,7 +76,7 @@ class ThreadSafeTransport(paramiko.Transport):
             raise ChannelTimeout(f"no answer in {seconds:.0f} s") from error
 
     def open_channel(self, *arguments: Any, **options: Any) -> paramiko.Channel:  # noqa: ANN401 - the library's own
-        """Open a channel. A refusal is this channel's own, and one that opens too late is closed again."""
+        """Open a channel. A refusal is raised in its own thread, and a channel that opens too late is closed."""
         try:
             return super().open_channel(*arguments, **options)
         except paramiko.SSHException as error:
@@ -88,7 +90,7 @@ class ThreadSafeTransport(paramiko.Transport):
             raise
 
     def _request_sign_of_life(self) -> None:
-        """Ask what no server knows: each has to say so, and none needs time for it."""
+        """Send a request that no server knows: each server must answer it, and at once."""
         question = Message()
         question.add_byte(cMSG_GLOBAL_REQUEST)
         question.add_string("keepalive@openssh.com")

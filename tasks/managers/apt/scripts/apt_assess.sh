@@ -1,10 +1,12 @@
 # shellcheck shell=sh
-# All that an assessment asks of apt and dpkg, in one go. Changes nothing but apt's lists, and those only with "refresh".
-# Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the lists).
-# apt is started five times (four without refresh), needrestart, systemctl and pro once each where they are there.
+# Reads everything that an assessment needs from apt and dpkg, in one call. Changes nothing but apt's lists, and those
+# only with "refresh".
+# Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
+# lists).
+# apt is started five times (four without refresh); needrestart, systemctl and pro once each, if they are installed.
 # Requires: package_locks, dpkg_query
 
-refresh_lists() { # DPkg::Lock::Timeout means nothing to "update": wait for the lock here
+refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))
   while :; do
     said=$(apt-get -q update 2>&1); code=$?
@@ -17,7 +19,7 @@ refresh_lists() { # DPkg::Lock::Timeout means nothing to "update": wait for the 
 
 said() { printf '%s\n' "$1"; return "${2:-0}"; }
 
-# policy's blocks in which something is newer than what is installed, or is to be installed in its place
+# the blocks of apt-cache policy with a version that is newer than the installed one, or is to replace it
 # shellcheck disable=SC2016  # awk's $, not the shell's
 newer_only='
   function block() { if (text != "" && (candidate != installed || (first != "" && first !~ /^ \*\*\*/))) printf "%s", text }
@@ -33,7 +35,7 @@ holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
 
 needs_restart() { unset NEEDRESTART_SUSPEND; needrestart -b -r l; }
 
-outdated() { # where needrestart is not there: "uid<tab>program<tab>cgroup" of each process that runs a file which is gone
+outdated() { # without needrestart: "uid<tab>program<tab>cgroup" of each process that runs a deleted file
   top=$(cgroup_of 1) top=${top%/} top=${top%/init.scope}
   grep -lE '^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] .* /(usr|opt|s?bin|lib[0-9]*)/.* \(deleted\)$' /proc/[0-9]*/maps 2>/dev/null | while IFS= read -r maps; do
     dir=${maps%/maps} cgroup=$(cgroup_of "${dir#/proc/}")
@@ -42,14 +44,14 @@ outdated() { # where needrestart is not there: "uid<tab>program<tab>cgroup" of e
 }
 cgroup_of() { awk '/:name=systemd:/ || (/^0::/ && found == "") { found = $0; sub(/^[^:]*:[^:]*:/, "", found) } END { print found }' "/proc/$1/cgroup" 2>/dev/null; }
 
-pro_updates() { # the newer question answers with CVEs; older clients don't know it
+pro_updates() { # the newer call returns CVEs; older clients do not have it
   pro api u.pro.packages.updates_with_cves.v1 2>/dev/null | grep '"result": *"success"' || pro api u.pro.packages.updates.v1
 }
 
 lock_wait=$(fp_param lock_wait_seconds)
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_lists
 
-database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # whoever changes packages writes it anew at the end
+database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
 before=$(database)
 # shellcheck disable=SC2016  # dpkg-query's $
 packages=$(fp_dpkg_query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
@@ -61,7 +63,7 @@ policy=$(said "$policy" | awk "$newer_only")
 fp_section policy said "$policy" "$code"
 fp_section releases apt-cache policy
 
-# repositories that were configured and never read: without a list, would an update fetch one?
+# repositories that are configured and were never read: without a list, would an update fetch one?
 unread=false
 set -- /var/lib/apt/lists/*Release
 if [ ! -e "$1" ] && [ -n "$(apt-get --print-uris update 2>/dev/null)" ]; then unread=true; fi
@@ -70,7 +72,7 @@ upgrade=$(apt-get -s dist-upgrade 2>&1); code=$?
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
 fp_section upgrade said "$upgrade" "$code"
 
-# what is said of the candidate of all that is newer, and of what would come along (an Inst line without an old version)
+# apt-cache show of each newer candidate, and of each new dependency (an Inst line without an old version)
 names=$({ said "$policy" | sed -n 's/^\([^ ].*\):$/\1/p'; said "$upgrade" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'; } | sort -u)
 versions=
 [ -z "$names" ] || versions=$(said "$names" | xargs apt-cache show --no-all-versions 2>/dev/null \
@@ -100,6 +102,7 @@ if command -v pro >/dev/null; then
   fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
 fi
 fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
-# last of all: whoever had left before locks were looked at has written the database by now, and what was read is of two moments
+# last: a process that released its locks before they were checked has written the database by now, so the data is
+# from two states
 changed=false; [ "$before" = "$(database)" ] || changed=true
 fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"

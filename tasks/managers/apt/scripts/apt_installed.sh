@@ -1,10 +1,10 @@
 # shellcheck shell=sh
-# What dpkg's database has of packages; one that it doesn't know is no failure. Parameters: packages (list of names).
-# Records: state {native}, section "packages": name, architecture, error flag, status and version, parted by tabs.
+# Reads packages from dpkg's database; an unknown package is no failure. Parameters: packages (list of names).
+# Records: state {native}, section "packages": name, architecture, error flag, status and version, separated by tabs.
 # Requires: dpkg_query
 
 fp_emit state native="$(dpkg --print-architecture)"
 # shellcheck disable=SC2046,SC2016  # names have no blanks and no wildcards; dpkg's $, not the shell's
 packages=$(fp_dpkg_query -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' $(fp_param packages)); code=$?
-[ "$code" -le 1 ] || exit "$code" # a database that can't be read is not an empty one
+[ "$code" -le 1 ] || exit "$code" # an unreadable database is not an empty one
 fp_section packages printf '%s\n' "$packages"

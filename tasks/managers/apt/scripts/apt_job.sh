@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# A detached job: download, install or repair, one transaction after the other. Nothing in here ever ends apt or dpkg
-# while packages change. A download changes none, so it is ended when its time is over or the run is to stop.
-# Parameters: those of transactions.sh, tx_N_packages (list of name=version), tx_N_present (list: those names of them that were
-# installed when they were chosen), allowed (list: other packages that may change), excluded (list: masks of packages that
-# must not be installed), allow_removals ("yes").
-# Its files lie beside the job's own: apt-status (what apt tells of its progress), apt-began (made anew whenever packages are
-# about to change), apt-done, and lists.
+# A detached job: download, install or repair, one transaction after the other. Nothing here ends apt or dpkg while
+# packages change. A download changes none, so it is ended when its time is over or a stop is requested.
+# Parameters: those of transactions.sh, tx_N_packages (list of name=version), tx_N_present (list: the names of them
+# that were installed when they were chosen), allowed (list: other packages that may change), excluded (list: masks of
+# packages that must not be installed), allow_removals ("yes").
+# Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
+# packages), apt-done, and lists.
 # Requires: dpkg_query, transactions
 # shellcheck disable=SC2154  # variables of transactions.sh
 
@@ -14,11 +14,11 @@ removals=--no-remove
 [ "$(fp_param allow_removals)" != yes ] || removals=
 
 lines() { printf '%s\n' "$@"; }
-among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: stdin's lines that it has, too
-without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: stdin's lines that it lacks
+among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: the lines of stdin that are in it
+without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: the lines of stdin that are not in it
 
-# ---- progress: apt writes to a file, where nobody's death can end it; a reader looks at its last line twice a second,
-# and more often at first, for apt's end is the reader's too, and may come at once
+# ---- progress: apt writes to a file, so that no dead reader can end it. A reader polls its last line twice a second,
+# and more often at first, because apt may end at once and the reader ends with it.
 
 # shellcheck disable=SC2016  # awk's $, not the shell's
 read_progress='
@@ -47,9 +47,9 @@ watch_apt() {
 }
 
 exec_apt() { # WORDS…
-  wait_for=$(fp_seconds_until "$until") # for a lock; a negative one would be without an end
+  wait_for=$(fp_seconds_until "$until") # for a lock; a negative value would wait forever
   [ "$wait_for" -gt 0 ] || wait_for=0
-  case " $* " in # what changes packages: apt that waits begins by itself, and hears of no stop nor looks at what was changed
+  case " $* " in # no wait in apt before it changes packages: after it, apt would begin without a check for stops and for other changes
     *' --download-only '* | *' update '*) ;;
     *) wait_for=0 ;;
   esac
@@ -58,17 +58,17 @@ exec_apt() { # WORDS…
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $pending "$@" 5>>"$status" 3>&-
 }
 
-apt_began() { grep -q '^pm' "$status" 2>/dev/null; } # whether apt has changed packages: it tells of that from the first on
-locked_out() { fp_last_words | grep -q 'Could not get lock' && ! apt_began; } # whether apt could not begin for somebody's lock
+apt_began() { grep -q '^pm' "$status" 2>/dev/null; } # whether apt has changed packages: it reports that from the first package on
+locked_out() { fp_last_words | grep -q 'Could not get lock' && ! apt_began; } # whether another process's lock kept apt from beginning
 
-run_apt() { # WORDS…: apt-get, with its progress told; a download is ended when it is time to stop
+run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its time is over or a stop is requested
   : >"$status"
   rm -f "$finished"
   watch_apt &
   watcher=$!
   ended_for=''
   fp_limit_lock_wait
-  while :; do # apt before 1.9.11 doesn't wait for dpkg's lock, and none waits for that of its archives
+  while :; do # apt before 1.9.11 does not wait for dpkg's lock, and no apt waits for the lock of its archives
     case $1 in
       --download-only) fp_while_in_time exec_apt "$@" ;;
       *) : >"$began"; (exec_apt "$@") ;;
@@ -78,7 +78,7 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
     [ "$(fp_seconds_until "$until")" -ge 3 ] || break
     sleep 2
     if fp_stop_requested; then ended_for=stop; break; fi
-    if [ -n "$wishes" ] && ! look; then ended_for=unwanted; break; fi # somebody has changed packages since the last look
+    if [ -n "$wishes" ] && ! look; then ended_for=unwanted; break; fi # another process has changed packages since the last check
     ! fp_is_over "$until" || break
     fp_mark_log
   done
@@ -87,9 +87,9 @@ run_apt() { # WORDS…: apt-get, with its progress told; a download is ended whe
   return "$code"
 }
 
-configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't wait for its lock, so it is tried again until then
-  kept_out='' # whether that was in vain
-  while :; do # and what is to be set up is asked each time: somebody else may have done so, which dpkg calls an error
+configure() { # COMMAND…: dpkg --configure of its output; dpkg does not wait for its lock, so it is repeated until $until
+  kept_out='' # whether the lock stayed held until then
+  while :; do # read the list each time: if another process has configured a package, dpkg reports an error
     todo=$("$@")
     [ -n "$todo" ] || return 0
     from=$(wc -c <"$log")
@@ -105,11 +105,11 @@ configure() { # COMMAND…: dpkg --configure of what that prints; dpkg doesn't w
     sleep 2
     [ "$work" = repair ] || continue
     if fp_stop_requested; then ended_for=stop; return "$code"; fi # a repair has not begun yet; an installation has
-    fp_mark_log # what it may fail of from now on is not this lock
+    fp_mark_log # later errors are not about this lock
   done
 }
 
-# ---- what went wrong, as "kind: the lines that say so"
+# ---- errors, as "kind: the lines that say so"
 
 changed_something() { [ -n "$set_up" ] || apt_began; }
 
@@ -118,7 +118,7 @@ complaint() {
   if changed_something; then changed=yes; fi
   case $changed:$words in
     *'dpkg was interrupted'*) kind=interrupted ;;
-    no:*'Could not get lock'* | no:*'locked by another process'*) kind=lock ;; # which says that nothing was begun
+    no:*'Could not get lock'* | no:*'locked by another process'*) kind=lock ;; # this kind means that nothing has begun
     *'No space left on device'* | *"don't have enough free space"*) kind=space ;;
     *'Held packages were changed'*) kind=held ;;
     *'conffile prompt'*) kind=conffile ;;
@@ -153,7 +153,7 @@ unfinished() { # STATES: packages in one of these states
   fp_dpkg_query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | awk -v states=" $* " 'index(states, " " $1 " ") { print $2 }'
 }
 
-unwanted() { # what installing would also do, and must not: prints "why detail", or nothing
+unwanted() { # what the installation would do and must not: prints "why detail", or nothing
   { cat "$FP_JOB_DIR/apt-names"; fp_param allowed; } >"$FP_JOB_DIR/apt-may"
   fp_param "tx_${number}_present" >"$FP_JOB_DIR/apt-present"
   apt-get -s -q -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
@@ -172,7 +172,7 @@ unwanted() { # what installing would also do, and must not: prints "why detail",
   [ -z "$barred" ] || lines "excluded $barred"
 }
 
-barred() { # new packages and removals that a mask of what is excluded names
+barred() { # new packages and removals that match an excluded mask
   fp_param excluded >"$FP_JOB_DIR/apt-masks"
   awk '$1 == "Remv" || $1 == "Purg" || ($1 == "Inst" && $3 !~ /^\[/) { print $2 }' "$FP_JOB_DIR/apt-would" |
     without "$FP_JOB_DIR/apt-names" | while IFS= read -r name; do
@@ -185,57 +185,58 @@ barred() { # new packages and removals that a mask of what is excluded names
     done
 }
 
-half_done() { # what only waits for the triggers of another is settled along with that, and dpkg refuses to set it up by name
+half_done() { # without triggers-awaited: these are settled with the other package, and dpkg refuses to configure them by name
   unfinished unpacked half-configured triggers-pending
 }
 
-note_ours() { # what our apt has left half done, as soon as it has ended; it is not to run again what failed, or did before
+note_ours() { # what our apt has left half done, when it has just ended, without packages that failed now or before
   sed -n 's/^pmerror:\(.*\):[0-9][0-9]*\.[0-9]*:.*/\1/p' "$status" | awk -v native="$native" '{ print; print $0 ":" native; print $0 ":all" }' >"$FP_JOB_DIR/apt-drop"
   cat "$FP_JOB_DIR/apt-stuck" >>"$FP_JOB_DIR/apt-drop"
   half_done | without "$FP_JOB_DIR/apt-drop" >"$FP_JOB_DIR/apt-ours"
 }
 
-the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # not what somebody else, who has the lock now, has half done
+the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # without the packages that another process, which has the lock now, has half done
 
-set_up_the_rest() { # one failing package must not leave the others half done
-  until=$(($(fp_now) + ${lock_wait:-0})) # what is begun is brought to its end, also after the latest start
+set_up_the_rest() { # one failed package must not leave the others half done
+  until=$(($(fp_now) + ${lock_wait:-0})) # what has begun is finished, also after the latest start
   configure the_rest
 }
 
-note_conffiles() { # right after packages were changed: what is kept before and after that may be somebody else's
+note_conffiles() { # right after packages were changed: files kept before or after that may belong to another process
   find /etc -xdev -cnewer "$began" \( -name '*.dpkg-dist' -o -name '*.dpkg-new' -o -name '*.ucf-dist' \) >>"$FP_JOB_DIR/apt-kept" 2>/dev/null
 }
 
-kept_conffiles() { # those that are still there: what was only unpacked is set up by now
+kept_conffiles() { # those that still exist: unpacked packages are configured by now
   sort -u "$FP_JOB_DIR/apt-kept" | while IFS= read -r file; do
     [ ! -e "$file" ] || fp_emit conffile path="${file%.*}" kept_as="$file"
   done
 }
 
-on_its_own() { # which of the transaction's packages apt holds for installed only because others need them, or are new
+on_its_own() { # the transaction's packages that apt has marked as automatic, or that are new
   xargs apt-mark showauto <"$FP_JOB_DIR/apt-names" 2>/dev/null
   while IFS= read -r name; do
     state=$(dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null)
-    case $?:$state in 1: | 0:not-installed | 0:config-files) lines "$name" ;; esac # all else may be its administrator's
+    case $?:$state in 1: | 0:not-installed | 0:config-files) lines "$name" ;; esac # any other may be the administrator's choice
   done <"$FP_JOB_DIR/apt-names"
 }
 
-look() { # what there is before apt installs $wishes; returns 1 when that would do something that it must not
+look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
   # shellcheck disable=SC2086  # a list of words
   unwanted=$(unwanted $wishes | head -n 1)
   [ -z "$unwanted" ] || return 1
-  # asking for a package by name makes apt take it for one that its administrator chose: note what was there on its own
+  # if a package is named, apt marks it as manually installed: note which ones were automatic
   automatic=$(on_its_own)
-  # triggers that wait may be somebody's who is at work, and are no failure: apt runs them along with those that it causes
+  # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
+  # triggers
   unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   pending=
-  [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or it would set up what failed before, again
+  [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or apt would configure again what failed before
 }
 
-download() { # NAME=VERSION…: what is missing; returns 1 when the packages' turn is over by then, and has told why
+download() { # NAME=VERSION…: what is missing; returns 1 if the time is then over or a stop is requested, with its record
   run_apt --download-only install "$@"; result=$?
   if [ "$result" -ne 0 ] && [ -z "$ended_for" ]; then
-    case $(complaint) in fetch:*) # what moved meanwhile is found again
+    case $(complaint) in fetch:*) # "update" finds files that have moved
       fp_while_in_time exec_apt update
       [ -n "$ended_for" ] || { fp_mark_log; run_apt --download-only install "$@"; result=$?; } ;;
     esac
@@ -251,8 +252,8 @@ download() { # NAME=VERSION…: what is missing; returns 1 when the packages' tu
 # shellcheck disable=SC2016  # awk's $, not the shell's
 all_local='/^\047/ { all++; if ($1 ~ /^\047(file|cdrom):/) here++ } END { exit !(here && here == all) }'
 
-forbid_download() { # WORDS… of apt-get: prints the option that keeps it from downloading once packages change
-  # What a repository on the machine itself offers stays where it is, and apt with --no-download does not look there.
+forbid_download() { # WORDS… of apt-get: prints the option that prevents downloads while packages change
+  # Packages of a repository on the machine itself are not copied, and apt with --no-download does not look there.
   apt-get -q -y --print-uris "$@" 2>/dev/null | awk "$all_local" || lines --no-download
 }
 
@@ -272,16 +273,16 @@ install() { # NAME=VERSION…
     stop) fp_not_attempted stop 'asked to stop'; return ;;
     unwanted) fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
   esac
-  if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # what is half done now is not ours
+  if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # packages that are half done now are not ours
   note_ours
   note_conffiles
-  # before anybody is waited for: what they choose meanwhile is theirs
+  # before waiting for any lock: marks that another process sets meanwhile must stay
   # shellcheck disable=SC2086  # a list of words
   [ -z "$automatic" ] || apt-mark auto $automatic 3>&-
-  if apt_began && [ "$result:$pending" != 0: ]; then # or apt had nothing to do, or has set all up that it should
+  if apt_began && [ "$result:$pending" != 0: ]; then # else apt had nothing to do, or has configured everything
     set_up_the_rest; code=$?
     note_conffiles
-    # apt said that all went well: triggers that we could not run, because somebody else has the lock, are no failure
+    # apt reported success: triggers that could not run because another process has the lock are no failure
     [ "$result" -ne 0 ] || [ -n "$kept_out" ] || result=$code
   fi
   kept_conffiles
@@ -308,7 +309,7 @@ Remv "*)
       lines "E: apt-get -f install would remove:$(lines "$simulated" | awk '$1 == "Remv" { printf " %s", $2 }')"
       result=100 ;;
     *"
-Inst "*) # what is only to be set up has just been tried
+Inst "*) # packages that only needed configuration were just tried
       run_apt --download-only --no-remove -f install; result=$?
       if [ -n "$ended_for" ] || fp_is_over "$latest"; then
         case $ended_for in stop) why='the run was asked to stop' ;; *) why='its download was not over in time' ;; esac

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What apt would do with a set of packages. Changes nothing. Parameters: packages (list of name=version), uris ("yes":
-# also what would still be downloaded, if apt agrees). Records: sections "simulation" and "uris".
+# Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), uris
+# ("yes": also the missing downloads, if apt accepts the set). Records: sections "simulation" and "uris".
 
 simulation=$(fp_param packages | xargs apt-get -s -q -y install 2>&1)
 agreed=$?

@@ -1,28 +1,28 @@
 #!/bin/sh
-# Has apt's own timers rest while a run works on the machine, or gives back exactly what that run had rest. A timer that is
-# masked at runtime is back after any reboot, and when the claim ends: a timer of the machine's own sees to that, whatever
-# became of us. A service that is at work is never touched.
-# Parameters: work (pause or restore), claim_run, claim_attempt (the run, and which attempt at it has sent this), undo
+# Pauses apt's own timers while a run works on the machine, or restores exactly those that the run paused. A timer
+# that is masked at runtime is back after any reboot, and when the claim expires: a timer of the machine itself
+# restores it then, whatever happens to the run. A service that is running is never touched.
+# Parameters: work (pause or restore), claim_run, claim_attempt (the run and the attempt that sent this), undo
 # (apt_updaters_back.sh's text).
-# Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why: it is not ours to change), running (unit),
-# untimed (why: they are back after a reboot, or when the run ends, only), nothing (why), refused (why). What was masked by
-# which run, in which boot, stands in a file beside the claim.
+# Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why: we may not change it), running
+# (unit), untimed (why: they are back only after a reboot or at the end of the run), nothing (why), refused (why). A
+# file beside the claim stores what was masked by which run, in which boot.
 # Requires: job_common, apt_updaters_back
 # Brings: undo=apt_updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and apt_updaters_back.sh
 
 work=$(fp_param work) run=$(fp_param claim_run) attempt=$(fp_number "$(fp_param claim_attempt)")
 file=${fp_jobs%/*}/updaters
-# unattended-upgrades.service is none of them: it only waits for a shutdown, and to stop it may make it install at once
+# not unattended-upgrades.service: it only waits for a shutdown, and stopping it may make it install at once
 timers='apt-daily.timer apt-daily-upgrade.timer' services='apt-daily.service apt-daily-upgrade.service'
 umask 077
 
 refuse() { fp_emit refused "why=$1"; exit 0; }
 nothing() { fp_emit nothing "why=$1"; exit 0; }
 tell() { fp_emit "$1" "unit=$2" "$3=$4"; }
-noted() { printf '%s\n' "$units" | sed -n "s/^$1 //p"; } # UNIT: how it was, when it is one of those that rest
+noted() { printf '%s\n' "$units" | sed -n "s/^$1 //p"; } # UNIT: its earlier state, if it is paused
 
-ours() { # refuse an order of a run, or an attempt at it, that has not the machine's claim; later attempts supersede earlier ones
+ours() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
   fp_read_claim
   if [ "$fp_claim_run" != "$run" ] || [ "$fp_claim_until" = 0 ]; then
     [ "$work" = restore ] || refuse "run $run has no claim on this machine any more"
@@ -33,17 +33,17 @@ ours() { # refuse an order of a run, or an attempt at it, that has not the machi
   fi
 }
 
-remember() { # all of it or nothing, and before anything is masked
+remember() { # everything or nothing, and before anything is masked
   printf '%s\n%s\n%s\n' "$run" "$fp_boot" "$units" 2>/dev/null >"$file.new" && mv -f "$file.new" "$file"
 }
 
-choose() { # units becomes those that are to rest: what would act by itself, and what a run that never came back has left
-  [ "$boot" = "$fp_boot" ] || units='' # a reboot has brought them back
+choose() { # sets units: the timers to pause, that is, the active ones and those that a lost run has left paused
+  [ "$boot" = "$fp_boot" ] || units='' # a reboot has restored them
   chosen=''
   for unit in $timers; do
     look "$unit" || nothing "the machine does not run systemd"
     was=$(noted "$unit")
-    # one that is not masked, and that its owner has disabled since, is not to be started, whatever stands there
+    # a timer that is not masked, and that its owner has disabled since, must not be started, whatever the file says
     case $load.$enabled in masked.* | *.enabled*) ;; *) was='' ;; esac
     if [ -n "$was" ]; then :
     elif [ "$load" = masked ]; then fp_emit left "unit=$unit" "why=its owner has masked it"; continue
@@ -57,7 +57,7 @@ choose() { # units becomes those that are to rest: what would act by itself, and
   units=$chosen
 }
 
-forget() { # stopped and forgotten, so that another one may have the name
+forget() { # stop and reset our timer, so that a new one may have its name
   manager stop fleetpatch-updaters.timer fleetpatch-updaters.service >/dev/null 2>&1
   manager reset-failed fleetpatch-updaters.timer fleetpatch-updaters.service >/dev/null 2>&1
 }
@@ -70,7 +70,7 @@ tell() { :; }
 recall "$file"
 [ "$by.$boot" != "$run.$here" ] || give_all_back "$file"'
 
-arm() { # have the machine itself give them back when the claim ends; systemd changes what looks like a variable in arguments
+arm() { # let the machine restore them when the claim expires; systemd replaces text like variables in arguments, so use a file
   forget
   left=$((fp_claim_until - $(fp_now)))
   [ "$left" -gt 60 ] || left=60
@@ -91,7 +91,7 @@ pause() {
   arm
   for unit in $timers; do
     [ -n "$(noted "$unit")" ] || continue
-    # "mask --now" is the other way round, and leaves a timer "failed" behind, which monitoring takes for a fault
+    # "mask --now" has the opposite order, and leaves a timer "failed", which monitoring reports as an error
     why=$({ manager stop "$unit"; manager mask --runtime "$unit"; } 2>&1)
     look "$unit"
     case $active in
