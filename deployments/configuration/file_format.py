@@ -7,9 +7,9 @@ defaults and descriptions.
 import re
 from copy import copy
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model, model_validator
 
 from deployments.configuration.prefect_names import RESERVED_NAMES
 from deployments.configuration.time_values import (
@@ -23,8 +23,8 @@ from deployments.configuration.time_values import (
     parse_end_time,
 )
 from deployments.configuration.time_zones import parse_time_zone
-from flows.request.base import CheckedPath, ReportFormat, StrictModel
-from flows.request.patch_request import Mask, PatchRequest, UpdatesRequest, WavesRequest
+from flows.request.base import CheckedPath, StrictModel
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
 from inventory.errors import InventoryError
 from inventory.schema.value_types import NameList, build_validation_error
@@ -154,8 +154,8 @@ class FreezeForm(StrictModel):
         return self
 
 
-class ConfigurationForm(StrictModel):
-    """A maintenance configuration: which machines, which updates, when, what reboot, what before and after."""
+class _FirstKeys(StrictModel):
+    """The keys that come first in a configuration. The other options of a patch request follow them."""
 
     name: Annotated[str, AfterValidator(_validate_name)] = Field(
         description="Its name, unique among those loaded together: small letters, digits, '-', '_', '.'."
@@ -195,22 +195,35 @@ class ConfigurationForm(StrictModel):
     freezes: list[FreezeForm] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
     )
-    reboot_pending_first: bool = _copy_request_field("reboot_pending_first")
-    reboot_reserve_minutes: float = _copy_request_field("reboot_reserve_minutes")
-    max_reboots: int = _copy_request_field("max_reboots")
-    going_down_minutes: float = _copy_request_field("going_down_minutes")
-    coming_up_minutes: float = _copy_request_field("coming_up_minutes")
-    allow_removals: bool = _copy_request_field("allow_removals")
-    repair: bool = _copy_request_field("repair")
-    native_updaters: Literal["leave", "pause"] = _copy_request_field("native_updaters")
-    restart_services: Literal["Never", "IfRequired"] = _copy_request_field("restart_services")
-    restart_services_exclude: list[Mask] = _copy_request_field("restart_services_exclude")
-    stage: bool = _copy_request_field("stage")
-    refresh: bool = _copy_request_field("refresh")
-    settle_seconds: float = _copy_request_field("settle_seconds")
-    assess_at_once: int = _copy_request_field("assess_at_once")
-    report_directory: CheckedPath | None = _copy_request_field("report_directory")
-    report_formats: list[ReportFormat] = _copy_request_field("report_formats")
+
+
+NOT_SHARED_FIELDS = frozenset(
+    {"scope", "inventory", "window", "freezes", "configuration", "dry_run", "download_only", "outside_window"}
+)
+"""Fields of a patch request that a configuration says in another way, or not at all."""
+
+SHARED_FIELDS = tuple(name for name in PatchRequest.model_fields if name not in NOT_SHARED_FIELDS)
+"""Keys that mean the same in a configuration and in a patch request."""
+
+if TYPE_CHECKING:
+
+    class _AllKeys(_FirstKeys):
+        def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401  # a field of the patch request
+
+else:
+    _AllKeys = create_model(
+        "_AllKeys",
+        __base__=_FirstKeys,
+        **{
+            name: (PatchRequest.model_fields[name].annotation, _copy_request_field(name))
+            for name in SHARED_FIELDS
+            if name not in _FirstKeys.model_fields
+        },
+    )
+
+
+class ConfigurationForm(_AllKeys):
+    """A maintenance configuration: which machines, which updates, when, what reboot, what before and after."""
 
     @model_validator(mode="after")
     def _require_machines(self) -> "ConfigurationForm":
@@ -226,14 +239,6 @@ class FileForm(StrictModel):
     freezes: list[FreezeForm] = Field(
         default=[], description="Freezes of all configurations that are loaded together, in this file and its folder."
     )
-
-
-SHARED_FIELDS = tuple(
-    name
-    for name in ConfigurationForm.model_fields
-    if name in PatchRequest.model_fields and name not in {"scope", "inventory", "window", "freezes"}
-)
-"""Keys with the same meaning in a configuration and in a patch request."""
 
 
 SCHEMA_FILE = "configuration.schema.json"

@@ -1,11 +1,14 @@
 """The request for a patch run. Its models are the forms of the Prefect UI, the command's options and the Python API."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
+from flows.request.conversion import convert_request
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.errors import RequestError
 from tasks.model import PinnedUpdates, Selection
@@ -13,9 +16,18 @@ from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
 from tasks.states import Classification, RebootPolicy
-from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
 Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+_DOWNLOAD_ONLY: Mapping[str, Any] = {
+    "reboot": RebootPolicy.NEVER,
+    "reboot_pending_first": False,
+    "repair": False,
+    "native_updaters": "leave",
+    "restart_services": "Never",
+    "hooks": (),
+}
+"""What a run that only downloads does, whatever the request says."""
 
 
 class WindowRequest(StrictModel):
@@ -88,19 +100,8 @@ class WavesRequest(StrictModel):
 
     def to_wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
-        return WavePolicy(
-            canary_count=self.canary_count,
-            canary_percent=self.canary_percent,
-            size=self.size,
-            percent=self.percent,
-            at_once=self.at_once,
-            pause_seconds=self.pause_minutes * 60,
-            failure_budget_count=self.failure_budget_count,
-            failure_budget_percent=self.failure_budget_percent if self.failure_budget_count is None else None,
-            unreachable_percent=self.unreachable_percent,
-            go_on_after_failed_canary=self.go_on_after_failed_canary,
-            keep_locations_apart=self.keep_locations_apart,
-        )
+        given = {} if self.failure_budget_count is None else {"failure_budget_percent": None}
+        return convert_request(self, WavePolicy, **given)
 
 
 class UpdatesRequest(StrictModel):
@@ -248,34 +249,21 @@ class PatchRequest(ScopeRequest):
 
     def to_patch_options(self, pinned_updates: PinnedUpdates | None = None) -> PatchOptions:
         """Return the options of the steps. ``pinned_updates`` is the result of ``updates.as_in_run``."""
-        wanted, only = self.updates, self.download_only
-        return PatchOptions(
-            selection=Selection(
-                classifications=frozenset(wanted.classifications),
-                include=tuple(wanted.include),
-                exclude=tuple(wanted.exclude),
-                exclude_requiring_reboot=wanted.exclude_requiring_reboot,
-                newest=wanted.newest,
+        hooks = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES)
+        options = convert_request(
+            self,
+            PatchOptions,
+            selection=convert_request(
+                self.updates,
+                Selection,
+                classifications=frozenset(self.updates.classifications),
                 published_before=self._localize_published_before(),
                 pinned_updates=pinned_updates,
             ),
-            reboot=RebootPolicy.NEVER if only else self.reboot,
-            reboot_reserve_seconds=self.reboot_reserve_minutes * 60,
-            going_down_seconds=self.going_down_minutes * 60,
-            coming_up_seconds=self.coming_up_minutes * 60,
-            max_reboots=self.max_reboots,
-            reboot_pending_first=self.reboot_pending_first and not only,
-            allow_removals=self.allow_removals,
-            repair=self.repair and not only,
-            native_updaters="leave" if only else self.native_updaters,
-            restart_services="Never" if only else self.restart_services,
-            restart_services_exclude=tuple(self.restart_services_exclude),
-            stage=self.stage,
-            download_only=only,
-            settle_seconds=self.settle_seconds,
-            refresh=self.refresh,
-            hooks=tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES and not only),
+            max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,
+            hooks=hooks,
         )
+        return replace(options, **_DOWNLOAD_ONLY) if self.download_only else options
 
     def _localize_published_before(self) -> datetime | None:
         limit = self.updates.published_before

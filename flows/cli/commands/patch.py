@@ -1,74 +1,101 @@
 """plan and patch: show what a run would do, and do it."""
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from flows.cli.app import app
 from flows.cli.options import OldNoPrefectOption
-from flows.cli.patch_options import POLICY_PANEL, RUN_PANEL, build_patch_request, with_patch_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flows.request.patch_request import PatchRequest
     from inventory.machine import Machine
 
+    PatchVerb = Callable[[dict[str, Any]], None]
+
 DryRunOption = Annotated[
     bool | None,
-    typer.Option("--dry-run", rich_help_panel=POLICY_PANEL, help="Show what would be done, and change nothing."),
+    typer.Option("--dry-run", rich_help_panel="Policies", help="Show what would be done, and change nothing."),
 ]
 YesOption = Annotated[
-    bool | None, typer.Option("--yes", "-y", rich_help_panel=RUN_PANEL, help="Do not ask before the run begins.")
+    bool | None, typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins.")
 ]
 NoPrefectOption = Annotated[
     bool | None,
     typer.Option(
         "--no-prefect",
-        rich_help_panel=RUN_PANEL,
+        rich_help_panel="Run",
         help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
     ),
 ]
 AsFlowOption = Annotated[
-    bool | None, typer.Option("--flow", rich_help_panel=RUN_PANEL, help="Run as a Prefect flow. Prefect's UI shows it.")
+    bool | None, typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it.")
 ]
 DetailsOption = Annotated[
     bool | None,
-    typer.Option("--details", rich_help_panel=RUN_PANEL, help="Show every update of every machine."),
+    typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine."),
 ]
 
 
-@app.command("plan", rich_help_panel="Patch")
-@with_patch_options({"as_flow": AsFlowOption, "details": DetailsOption})
+class LazyCommand(TyperCommand):
+    """A verb whose callback builds the command when it is used, so that the help of other verbs is quick."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - those of Typer's own base
+        """Return the context of the command itself."""
+        build_command: Any = self.callback
+        return build_command().make_context(*arguments, **settings)
+
+
+def _register_patch_verb(name: str, extra_options: "Mapping[str, Any]") -> "Callable[[PatchVerb], PatchVerb]":
+    """Give a verb the options of a patch request and its own. It receives them as one map."""
+
+    def register(verb: "PatchVerb") -> "PatchVerb":
+        @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
+        @cache
+        def build_command() -> Any:  # noqa: ANN401 - of Typer's
+            from flows.cli.patch_options import build_patch_command
+
+            return build_patch_command(name, verb, extra_options)
+
+        return verb
+
+    return register
+
+
+@_register_patch_verb("plan", {"as_flow": AsFlowOption, "details": DetailsOption})
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
-    request = build_patch_request(options | {"dry_run": True})
-    _run_patch(request, options, as_flow=bool(options["as_flow"]))
+    _run_patch({**options, "dry_run": True}, as_flow=bool(options["as_flow"]))
 
 
-@app.command("patch", rich_help_panel="Patch")
-@with_patch_options(
+@_register_patch_verb(
+    "patch",
     {
         "dry_run": DryRunOption,
         "yes": YesOption,
         "no_prefect": NoPrefectOption,
         "plain": OldNoPrefectOption,
         "details": DetailsOption,
-    }
+    },
 )
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
-    request = build_patch_request(options)
-    _run_patch(request, options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))
+    _run_patch(options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))
 
 
-def _run_patch(request: "PatchRequest", options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
+def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
+    from flows.cli.patch_options import build_patch_request
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.run_session import run_request_in_session
     from flows.cli.views.run_result import print_patch_result
     from flows.ports.report_directory import find_report_directory
 
+    request = build_patch_request(options)
     _, machines = load_machines_in_scope(request.inventory, request.scope)
     if not request.dry_run and not yes:
         _confirm_patch(request, machines)

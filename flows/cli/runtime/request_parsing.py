@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from flows.cli.request_options import OPTIONS_BY_KEY
 from inventory.errors import InvalidInventory
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home
@@ -21,30 +22,6 @@ RequestTree = dict[str, object]
 
 MAX_FAULTS = 10
 """The most faults that one error lists."""
-
-_OPTIONS_BY_KEY: Mapping[str, str] = {
-    "updates.classifications": "--classification",
-    "updates.include": "--include",
-    "updates.exclude": "--exclude",
-    "updates.published_before": "--published-before",
-    "window.start": "--window-start",
-    "window.minutes": "--minutes",
-    "window.zone": "--zone",
-    "outside_window": "--outside-window",
-    "waves.canary_count": "--canary",
-    "waves.canary_percent": "--canary",
-    "waves.size": "--wave-size",
-    "waves.percent": "--wave-percent",
-    "waves.at_once": "--at-once",
-    "waves.pause_minutes": "--pause",
-    "waves.failure_budget_count": "--failure-budget",
-    "waves.failure_budget_percent": "--failure-budget",
-    "waves.unreachable_percent": "--unreachable-percent",
-    "reboot": "--reboot",
-    "reboot_reserve_minutes": "--reserve",
-    "max_reboots": "--max-reboots",
-    "report_directory": "--report",
-}
 
 
 def load_request_file(path: Path) -> RequestTree:
@@ -140,6 +117,6 @@ def build_request(
 
 def _describe_fault(location: tuple[int | str, ...], message: str) -> str:
     key = sanitize_to_one_line(".".join(str(part) for part in location), 200)
-    option = next((o for name, o in _OPTIONS_BY_KEY.items() if key == name or key.startswith(f"{name}.")), "")
+    option = next((o for name, o in OPTIONS_BY_KEY.items() if key == name or key.startswith(f"{name}.")), "")
     message = message.removeprefix("Value error, ")
     return f"{option or key or 'request'}: {message[:1].lower()}{message[1:]}"

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.model import (
-    Hook,
-    Selection,
-)
+from tasks.model import Hook, Selection
 from tasks.states import RebootPolicy
+
+DEFAULT_MAX_UNREACHABLE_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,6 @@ class PatchOptions:
     stage: bool = True
     download_only: bool = False
     settle_seconds: float = 90.0
-    max_unreachable_seconds: float = 900.0
+    max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
     refresh: bool = True
     hooks: tuple[Hook, ...] = ()
