@@ -314,7 +314,7 @@ def test_a_persons_own_deployment_of_the_same_name_is_refused(place: Place) -> N
     known = client.create_deployment(client.create_flow_from_name("patch-fleet"), "mine", tags=["fleetpatch"])
     place.write(WEB, "mine")
     try:
-        with pytest.raises(RequestError, match="patch-fleet/mine is there in Prefect, and was not put there by"):
+        with pytest.raises(RequestError, match="patch-fleet/mine exists in Prefect, and fleetpatch did not create it"):
             place.examined()
         assert client.read_deployment(known).tags == ["fleetpatch"]
     finally:

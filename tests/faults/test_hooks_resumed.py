@@ -211,7 +211,7 @@ def test_that_a_lock_was_lifted_meanwhile_is_no_beginning(monkeypatch: pytest.Mo
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "apply_both_gates", dies)
+        patch.setattr(owner, "gate", dies)
         with pytest.raises(Killed):
             run(owner, asked_for(fleet, every_place()))
     now = fleet.clock.now()

@@ -64,7 +64,7 @@ def _patched_beside_its_download(plan: Planned, host: LabHost, start: datetime) 
     report = plan.report(name)
     assert report is not None
     kept = plan.until(lambda: _known(plan, f"{name} (download)"), "the window of the download")
-    assert [(each.what, each.starts_at) for each in kept] == [(WindowStatus.CLAIMED, start)]
+    assert [(each.status, each.starts_at) for each in kept] == [(WindowStatus.CLAIMED, start)]
     (own,) = _known(plan, name)
     assert (own.status, own.run_id) == (WindowStatus.CLAIMED, report.run.id)
     assert kept[0].run_id != own.run_id
@@ -96,7 +96,7 @@ def _cancelled_by_the_limit(plan: Planned, name: str) -> None:
     reconcile = plan.client.read_deployment_by_name("reconcile-fleet/scheduled")
     plan.client.create_flow_run_from_deployment(reconcile.id)
     (missed,) = plan.until(lambda: _known(plan, name), "the record of a window without a run")
-    assert missed.what is WindowStatus.MISSED
+    assert missed.status is WindowStatus.MISSED
     assert "Prefect cancelled flow run" in missed.reason
     with open_records(plan.records_url) as records:
         run = History(records).find_run(missed.run_id)
