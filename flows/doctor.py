@@ -200,7 +200,10 @@ def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple
 
 
 def _build_no_privilege_finding() -> Finding:
-    remedy = "Set privilege: auto (or sudo, doas, root) in the inventory to patch it."
+    methods = ", ".join(
+        method for method in PrivilegeMethod if method not in {PrivilegeMethod.AUTO, PrivilegeMethod.NONE}
+    )
+    remedy = f"Set privilege: auto (or {methods}) in the inventory to patch it."
     return Finding("privilege", FindingLevel.WARN, "the inventory says privilege: none, so it can only be read", remedy)
 
 

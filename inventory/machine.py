@@ -39,13 +39,13 @@ class PatchOwner(StrEnum):
 
 
 class PrivilegeMethod(StrEnum):
-    """How a login gets root or administrator rights. AUTO tries the methods in the order of this list."""
+    """How a login gets administrator rights: the words of the setting ``privilege``. AUTO tries them in this order."""
 
     AUTO = "auto"
     ROOT = "root"
     SUDO = "sudo"
     DOAS = "doas"
-    NONE = "none"  # read-only work: for tests, and to assess without root rights
+    NONE = "none"  # read-only work: for tests, and to assess without these rights
 
 
 class CheckLevel(StrEnum):
@@ -104,7 +104,7 @@ class Machine:
     Attributes:
         credential: a reference such as ``key:~/.ssh/id_ed25519``, ``agent``, ``env:NAME``, ``file:/path`` or
             ``prefect:block-name`` (see inventory/credentials.py).
-        privilege_password: a reference to the password for sudo, if sudo needs one.
+        privilege_password: a reference to the password that the method of ``privilege`` asks for, if it asks.
         jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.
         location: site or availability zone; waves separate machines that must not fail together.

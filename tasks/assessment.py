@@ -1,6 +1,6 @@
 """The data types for what machines report about themselves. tasks/model.py builds on these types."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tasks.error_info import ErrorInfo
@@ -9,13 +9,18 @@ from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, Yes
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Free space of the file system at ``mount`` (a mount point or a drive)."""
+    """Free space of the file system at ``mount`` (a mount point or a drive).
+
+    Attributes:
+        role: "system", "packages" or "boot": what updates need it for, independent of its path.
+        free_files: how many more files it can hold; None when there is no fixed number.
+    """
 
     mount: str
-    role: str  # "system", "packages" or "boot": its purpose, independent of its path
+    role: str
     total_bytes: int
     free_bytes: int
-    free_inodes: int | None  # None when the file system has no fixed number of inodes
+    free_files: int | None = field(metadata={"alias": "free_inodes"})  # its name in the records
     read_only: bool
 
 
@@ -48,7 +53,7 @@ class Facts:
     """The facts that a machine reports about itself.
 
     Attributes:
-        managers: package managers of the machine, best first: "apt", "dnf", "zypper", "windows_update".
+        managers: names of the machine's package managers, best first.
         clock_skew_seconds: the machine's clock minus the controller's clock, corrected by half the round trip.
         can_reboot: False in containers that only their host can restart.
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
@@ -88,6 +93,8 @@ class Update:
         held: the machine's administrator holds the package. fleetpatch never releases a hold.
         blocked: why the machine can't install the update now ("UA_ESM_REQUIRED …"), or "".
         requires_reboot: None when unknown before the installation.
+        changes_boot: the package manager says that it replaces what the machine boots with: a kernel, a boot loader,
+            firmware or a tool that builds boot images. False in records of earlier versions.
         replaces: older pending updates that this update includes.
         security_version: the newest version from an origin of security fixes; "" when that is ``available``.
         vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
@@ -112,6 +119,7 @@ class Update:
     replaces: tuple[str, ...] = ()
     security_version: str = ""
     vendor_change: str = ""
+    changes_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,7 @@ class PackageState:
         unfinished: packages among the problems that are only half installed.
         lock_holder: the process that holds the package manager's lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
+        updater_units: masks of the services among the system's own updaters. No run restarts them.
         warnings: for example repositories that could not be read.
         services_to_restart: services that use files which updates have replaced.
         at_work: the process that changed packages during the query, so that they were not checked; "" for none.
@@ -165,6 +174,7 @@ class PackageState:
     services_to_restart: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedPackage, ...] = ()
     at_work: str = ""
+    updater_units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ FleetpatchError                     inventory/errors.py
     │   ├── AuthenticationFailed    never retried: the account could be locked
     │   ├── HostKeyMismatch         never retried: the machine is quarantined
     │   ├── HostKeyUnknown          never retried: the key is not pinned yet
-    │   ├── PrivilegeError          the login user can't become root
+    │   ├── PrivilegeError          the login user can't get administrator rights
     │   └── DeadlineExceeded        the deadline has passed
     ├── ProtocolViolation           the machine's answer is not the expected JSON
     ├── ScriptFailed                a script ended with an unexpected exit code
@@ -132,7 +132,7 @@ class HostKeyUnknown(TransportError):
 
 
 class PrivilegeError(TransportError):
-    """The login user can't become root."""
+    """The login user can't get administrator rights."""
 
 
 class DeadlineExceeded(TransportError):

@@ -180,19 +180,23 @@ class InstallResult:
 
     Attributes:
         results: results of the updates, from the package database after the step.
+        kept_configuration_files: files that were edited on the machine, so that their updates did not replace them.
         staged_bytes: bytes that staging downloaded; 0 when all files existed already, None when unknown.
         staged_seconds: duration of the staging; None when unknown.
+        overhead_updates: the fixed duration of a transaction, as a number of updates that take as long, by the default
+            rates of the package manager. None in records of earlier versions.
     """
 
     results: tuple[UpdateResult, ...]
     transactions: tuple[TransactionResult, ...] = ()
     job_ids: tuple[str, ...] = ()
-    conffiles: tuple[str, ...] = ()
+    kept_configuration_files: tuple[str, ...] = field(default=(), metadata={"alias": "conffiles"})  # its stored name
     unasked: tuple[str, ...] = ()  # changes of dependencies: "name old -> new"
     overrun_seconds: float = 0.0  # seconds by which the last transaction exceeded the window's end
     error: ErrorInfo | None = None
     staged_bytes: int | None = None
     staged_seconds: float | None = None
+    overhead_updates: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ class PatchRequest(ScopeRequest):
     native_updaters: Literal["leave", "pause"] = Field(
         default="leave",
         title="System's Own Updaters",
-        description="The system's own updaters (apt-daily, unattended-upgrades): `leave` them alone, or `pause` them "
+        description="The system's own updaters (what installs updates by itself): `leave` them alone, or `pause` them "
         "from a machine's first package transaction to the end of its turn.",
     )
     restart_services: Literal["Never", "IfRequired"] = Field(

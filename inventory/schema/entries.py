@@ -115,7 +115,7 @@ class MachineSettings(StrictModel):
     credential: Annotated[str, AfterValidator(validate_credential)] | None = None
     """A reference: agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK. Never a secret."""
     privilege: PrivilegeMethod | None = None
-    """How the login becomes root; auto finds out."""
+    """How the login gets administrator rights; auto finds out."""
     privilege_password: PasswordReference | None = None
     """A reference to the password for sudo or doas: env:NAME, file:PATH or prefect:BLOCK."""
     jump: NameList | None = None

@@ -1,4 +1,4 @@
-"""The PackageManager protocol: one interface for apt, dnf, zypper and Windows Update."""
+"""The PackageManager protocol: one interface for all package managers, and what each of them says about itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,42 @@ class JobKind(StrEnum):
 class FailureCause(StrEnum):
     """Why a transaction failed, as far as its job can tell: the field "cause" of its record."""
 
-    INTERRUPTED = "interrupted"  # an earlier run of dpkg was interrupted
+    INTERRUPTED = "interrupted"  # an earlier transaction was interrupted
     LOCK = "lock"  # another process kept the package manager's lock: nothing began
     SPACE = "space"
     HELD = "held"
-    CONFFILE = "conffile"
+    CONFIGURATION_FILE = "configuration-file"  # it waits for an answer about a file that was edited
     SCRIPT = "maintainer-script"
     FETCH = "fetch"
     GONE = "gone"  # the repositories no longer have that version
     REFUSED = "refused"
     FAILED = "failed"  # any other cause
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The speed of a machine, in seconds and in bytes per second.
+
+    Attributes:
+        transaction_seconds: fixed duration of a transaction, without its updates.
+        basis: source of the figures, in words.
+    """
+
+    transaction_seconds: float
+    install_seconds_per_update: float
+    download_bytes_per_second: float
+    reboot_seconds: float
+    validate_seconds: float
+    basis: str = "defaults"
+
+    @property
+    def overhead_updates(self) -> float:
+        """The fixed duration of a transaction, as a number of updates that take as long."""
+        return self.transaction_seconds / self.install_seconds_per_update
+
+    def predict_install_seconds(self, count: int) -> float:
+        """Return the predicted seconds of one transaction with ``count`` updates."""
+        return self.transaction_seconds + count * self.install_seconds_per_update if count else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +108,7 @@ class PackageManager(Protocol):
     change from then on, except when the job only downloads), ``on_progress`` {number, percent, update, action},
     ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: the download failed),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "removals" | "anew" |
-    "unexpected" | "excluded", detail} ("download": it did not end in time), ``conffile`` {path, kept_as},
+    "unexpected" | "excluded", detail} ("download": it did not end in time), ``configuration_kept`` {path, kept_as},
     ``finished`` {at}.
     Numbers, times (seconds since the epoch) and exit codes are JSON numbers. The parts of an error are separated by
     "; ". Each part names its packages. "NAME is not set up because OTHER failed" means: NAME only waits for OTHER.
@@ -95,6 +121,10 @@ class PackageManager(Protocol):
 
     Attributes:
         name: name of the package manager.
+        default_rates: how fast a machine is, before anything was measured on it.
+        script_package: the Python package with its scripts. A script of that package replaces a shared script of the
+            same name: ``manager_environment`` (environment variables for commands that may call the package manager)
+            and ``unfinished_packages`` (the function that finds half changed packages).
         updaters_script: the script described above, or None when there is none.
         lock_files: files that a process locks (fcntl) before it changes packages, in the order of locking. A machine
             refuses to reboot while a process holds one of them. Then it holds them itself until it is down.
@@ -103,6 +133,8 @@ class PackageManager(Protocol):
     """
 
     name: str
+    default_rates: Rates
+    script_package: str
     updaters_script: Script | None
     lock_files: tuple[str, ...]
     change_lock_files: tuple[str, ...]

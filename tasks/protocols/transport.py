@@ -32,7 +32,7 @@ class Script:
         name: file name of the script without suffix; also the label of a job that runs it.
         params: strings and lists of strings. They are sent as one JSON token, never as script text.
         read_only: whether the script may run again after the connection was lost.
-        privileged: whether the script needs root.
+        privileged: whether the script needs administrator rights.
         package: the Python package with the script in its folder ``scripts``. The shared scripts are searched next.
     """
 

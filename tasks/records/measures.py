@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 
 from tasks.model import Outcome, TransactionResult
-from tasks.rules.updates.duration_prediction import Rates
 from tasks.states import RebootState
 
 NEWEST_SAMPLE_WEIGHT = 0.3
@@ -24,6 +23,9 @@ REBOOT_SECONDS = "reboot_seconds"
 
 MIN_MEASURED_DOWNLOAD_BYTES = 1_000_000
 """Smaller downloads are not measured: most of their time is overhead, so their rate is too low for a large download."""
+
+_UNKNOWN_OVERHEAD_UPDATES = 0.5
+"""The fixed time of a transaction, in updates, for outcomes of earlier versions, which do not say it."""
 
 
 def compute_weighted_mean(values: Sequence[float]) -> float | None:
@@ -54,8 +56,9 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
         (seconds, t) for t in _find_successful_transactions(outcome) if (seconds := _compute_seconds(t)) is not None
     ]
     if timed:
-        usual = Rates.build_default(outcome.facts.managers[0] if outcome.facts and outcome.facts.managers else "")
-        fixed = usual.transaction_seconds / usual.install_seconds_per_update  # in updates
+        fixed = _UNKNOWN_OVERHEAD_UPDATES
+        if outcome.install is not None and outcome.install.overhead_updates is not None:
+            fixed = outcome.install.overhead_updates
         each = sum(seconds for seconds, _ in timed) / sum(fixed + len(t.updates) for _, t in timed)
         measured[TRANSACTION_SECONDS] = fixed * each
         measured[INSTALL_SECONDS_PER_UPDATE] = each

@@ -64,7 +64,9 @@ def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
     checkpoint = Checkpoint(
         **{name: getattr(machine_state, name) for name in _SHARED_FIELDS}, anew=_find_new_plan(machine_state)
     )
-    data: dict[str, object] = _CHECKPOINT_ADAPTER.dump_python(checkpoint, mode="json", exclude_defaults=True)
+    data: dict[str, object] = _CHECKPOINT_ADAPTER.dump_python(
+        checkpoint, mode="json", by_alias=True, exclude_defaults=True
+    )
     return data
 
 

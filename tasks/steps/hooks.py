@@ -12,7 +12,6 @@ from tasks.errors import FleetpatchError, RecordsError, WindowClosed
 from tasks.model import ErrorInfo, Hook, HookResult
 from tasks.protocols.clock import Deadline
 from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.protocols.transport import Script
 from tasks.rules.runs.hooks import BEFORE_PLACES, MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
 from tasks.rules.url_redaction import redact_url_path, redact_url_secrets
 from tasks.states import HookKind, HookPoint, OperationState, Step
@@ -292,7 +291,7 @@ def _run_machine_hook(context: MachineContext, hook: Hook, until: datetime | Non
 
 
 def _run_command_on_machine(context: MachineContext, hook: Hook, deadline: Deadline) -> HookResult:
-    """Run a hook's command as root on the machine. The machine ends a command that exceeds its timeout."""
+    """Run a hook's command on the machine, which ends a command that exceeds its timeout."""
     clock = context.run_context.clock
     began = clock.now()
     seconds = max(1, math.floor(deadline.remaining_seconds(clock)))
@@ -307,7 +306,7 @@ def _run_command_on_machine(context: MachineContext, hook: Hook, deadline: Deadl
     }
     answer_deadline = Deadline(deadline.expires_at + timedelta(seconds=COMMAND_GRACE_SECONDS))
     answer = context.transport.run_script(
-        Script("hook", parameters, read_only=False), deadline=answer_deadline
+        context.build_shared_script("hook", parameters, read_only=False), deadline=answer_deadline
     ).find_records("hook")
     code = answer[0].get("exit_code") if answer else None
     text = str(answer[0].get("text", "")).strip() if answer else ""

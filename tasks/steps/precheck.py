@@ -23,7 +23,7 @@ def precheck(context: MachineContext) -> MachineState:
     """Look at the machine just before it is changed. A blocking finding halts it.
 
     If another run has the machine lock, this run does nothing there: two windows may be open at the same time.
-    Connection and root privilege need no finding: both raise when they fail.
+    Connection and administrator rights need no finding: both raise when they fail.
     """
     clock = context.run_context.clock
     facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())

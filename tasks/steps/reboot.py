@@ -14,7 +14,7 @@ from tasks.errors import (
     TransportError,
 )
 from tasks.model import Finding, PackageState, RebootNeed, RebootResult
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.protocols.transport import ScriptRecord
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.timing.time_fit import check_time_fit
@@ -226,7 +226,7 @@ def _order_and_watch(
 ) -> RebootResult | None:
     """Order the reboot once. Return its result, or None if another process has begun to change packages meanwhile."""
     clock = context.run_context.clock
-    order = Script(
+    order = context.build_shared_script(
         "reboot",
         {"expected_boot_id": before, "latest": _format_latest_start(context), "locks": context.manager.lock_files},
         read_only=False,

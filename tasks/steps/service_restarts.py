@@ -120,7 +120,8 @@ def _check_restart_allowed(context: MachineContext) -> str:
 
 
 def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Script:
-    keep = build_protected_unit_masks(context.run_context.options.restart_services_exclude)
+    updaters = _find_latest_packages(context).updater_units
+    keep = build_protected_unit_masks(updaters, context.run_context.options.restart_services_exclude)
     masks = tuple(form for mask in keep for form in (mask, *([] if mask.endswith("*") else [f"{mask}.service"])))
     params: dict[str, ScriptParameter] = {
         "work": RESTART_ACT,
@@ -129,7 +130,7 @@ def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Sc
         "latest": _format_latest_start(context),
         "locks": context.manager.change_lock_files,
     }
-    return Script("restart_services", params, read_only=False)
+    return context.build_shared_script("restart_services", params, read_only=False)
 
 
 def _format_latest_start(context: MachineContext) -> str:

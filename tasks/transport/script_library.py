@@ -4,6 +4,9 @@ A script's first comment says what it needs::
 
     # Requires: job_common, package_locks      functions of these scripts; their text is put before it
     # Brings: guard=package_locks              its parameter "guard" holds the text of that script
+
+A script that is required may require others. Every one is searched in the package of the first script, and then among
+the shared scripts. So a package manager can replace a shared script by its own.
 """
 
 import re
@@ -53,11 +56,20 @@ def load_script_parameters(script: Script, loader: ScriptLoader = load_script) -
     """Return the parameters of a script that contain the texts of other scripts."""
     lines = _BRINGS_PATTERN.findall(loader(script.name, script.package))
     pairs = [pair.partition("=") for line in lines for pair in line.split(", ")]
-    return {parameter: load_script(other, script.package) for parameter, _, other in pairs}
+    return {parameter: compose_script(Script(other, package=script.package)) for parameter, _, other in pairs}
 
 
 def compose_script(script: Script, loader: ScriptLoader = load_script) -> str:
     """Return a script's text, after the texts of the scripts that it requires."""
+    texts: dict[str, str] = {}
+
+    def add_required(text: str) -> None:
+        for name in find_required_scripts(text):
+            if name not in texts:
+                required = load_script(name, script.package)
+                add_required(required)
+                texts[name] = required
+
     text = loader(script.name, script.package)
-    required = (load_script(name, script.package) for name in find_required_scripts(text))
-    return "\n".join([*required, text])
+    add_required(text)
+    return "\n".join([*texts.values(), text])

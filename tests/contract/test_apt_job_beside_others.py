@@ -138,7 +138,7 @@ def kept(tmp_path: Path) -> Callable[..., list[object]]:
 
     def told(**params: object) -> list[object]:
         events = run(tmp_path, APT_GET, 60, tools={**TOOLS, "find": find}, **params)
-        return [Path(str(event["kept_as"])).name for event in events if event["kind"] == "conffile"]
+        return [Path(str(event["kept_as"])).name for event in events if event["kind"] == "configuration_kept"]
 
     return told
 

@@ -141,7 +141,7 @@ class TestInstall:
         assert [mark["exit_code"] for mark in of_kind(view, "transaction_ended")] == [0, 0]
         assert [mark["error"] for mark in of_kind(view, "transaction_ended")] == ["", ""]
         assert view.log
-        kept = [(record["path"], record["kept_as"]) for record in of_kind(view, "conffile")]
+        kept = [(record["path"], record["kept_as"]) for record in of_kind(view, "configuration_kept")]
         assert kept == [("/etc/lab.conf", "/etc/lab.conf.dpkg-dist")]
         now = versions(subject, "lab-plain", "lab-conffile", "lab-reboot", "lab-sec")
         assert now == {"lab-plain": "2.0", "lab-conffile": "2.0", "lab-reboot": "2.0", "lab-sec": "1.0"}

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.transport import ScriptRecord
+from tasks.managers.apt.manager import AptManager
+from tasks.protocols.transport import Script, ScriptRecord
 from tasks.transport.framing import build_script_stdin, generate_nonce
 from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import load_script
+from tasks.transport.script_library import compose_script, load_script
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 LATER, PAST, NEVER = "9999999999", "1000000000", "0"
@@ -66,7 +67,7 @@ class Machine:
 
     def run(self, name: str, params: Mapping[str, str] = ME) -> Sequence[ScriptRecord]:
         """Run a script as the transport would; return what it says."""
-        nonce, guard = generate_nonce(), load_script("package_locks")
+        nonce, guard = generate_nonce(), compose_script(Script("package_locks", package=AptManager.script_package))
         given = {"root": str(self.place / "fleetpatch/jobs"), "note": str(self.place / "note"), "guard": guard}
         script = f"{load_script('job_common')}\n{guard}\n{load_script(name)}"
         done = subprocess.run(

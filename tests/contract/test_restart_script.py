@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.managers.apt.auto_updaters import UPDATER_UNITS
+from tasks.managers.apt.manager import UPDATERS_SCRIPT
 from tasks.managers.apt.reboot_need import find_services_to_restart
 from tasks.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
@@ -63,14 +65,14 @@ class Machine:
         params: dict[str, ScriptParameter] = {
             "work": "restart",
             "units": units,
-            "keep": build_protected_unit_masks(exclude),
+            "keep": build_protected_unit_masks(UPDATER_UNITS, exclude),
             "latest": str(latest),
             "locks": (str(self.place / "database/lock-frontend"), str(self.place / "database/lock")),
         }
         nonce = generate_nonce()
         words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
         path = {"PATH": f"{self.place}:{os.environ['PATH']}", "FP_JOB_DIR": str(self.place)}
-        script = compose_script(Script("restart_services"))
+        script = compose_script(Script("restart_services", package=UPDATERS_SCRIPT.package))
         text = b'echo "$$ 1 boot 0" >"$FP_JOB_DIR/meta"\n' + build_script_stdin(script, params, nonce)
         done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
         decoder = ScriptOutputDecoder(nonce)

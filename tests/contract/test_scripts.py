@@ -280,7 +280,7 @@ FACTS: list[ScriptRecord] = [
         "mount": "/boot",
         "total_kib": 10,
         "free_kib": -1,
-        "free_inodes": None,
+        "free_files": None,
         "read_only": True,
     },
     {"kind": "service", "name": "ünit.service"},
@@ -301,7 +301,7 @@ def test_facts_are_read_into_the_model_and_the_round_trip_is_halved():
     assert facts.managers == ("dnf",)
     assert facts.privilege == "sudo"
     assert facts.disks[0].free_bytes == 0
-    assert facts.disks[0].free_inodes is None
+    assert facts.disks[0].free_files is None
     assert facts.services.failed == ("ünit.service",)
     # asked at 01:00:00 and answered at 01:00:02; 1773104400 is 01:00:00
     assert facts.clock_skew_seconds == pytest.approx(-0.75)

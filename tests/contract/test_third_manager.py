@@ -8,21 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from inventory.machine import Inventory, Machine, PrivilegeMethod, TransportKind
+from inventory.machine import Check, CheckKind, Inventory, Machine, PrivilegeMethod, TransportKind
 from tasks.model import Window
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.package_manager import JobKind, PackageManager, Transaction
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
-from tasks.states import UpdateState
+from tasks.records.measures import compute_measures
+from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks, find_restartable_services
+from tasks.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.install import install
+from tasks.steps.machine.custom_checks import run_check
+from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
 from tasks.steps.pipeline import assess_and_plan
 from tasks.steps.precheck import precheck
 from tasks.transport.session_factory import build_session
-from tests.support.builders import make_run
+from tests.support.builders import make_outcome, make_run
 from tests.support.fake_records import FakeRecords
 from tests.support.parcel import ParcelHome, ParcelManager
 
@@ -80,7 +84,7 @@ def test_it_goes_through_the_whole_installation(home: ParcelHome, transport: Tra
 
 
 def test_what_fails_is_told_with_its_words(home: ParcelHome, transport: Transport) -> None:
-    home.add("@acme/Bad", 1, 2, broken=True)
+    home.add("@acme/Bad", 1, 2, "broken")
     result = install(build_context(home, transport)).install
     assert result is not None
     by_id = {each.update.id: each for each in result.results}
@@ -121,3 +125,50 @@ def test_who_holds_its_lock_keeps_the_machine_from_being_rebooted(home: ParcelHo
         result = transport.run_script(Script("reboot_obstacles", {"locks": locks}), deadline=soon())
     assert [record["about"] for record in result.find_records("obstacle")] == ["lock"]
     assert home.lock_file in str(result.find_records("obstacle")[0]["why"])
+
+
+def test_it_says_which_parcels_change_what_is_booted(home: ParcelHome, transport: Transport) -> None:
+    home.add("@Core/Boot", 1, 2)
+    context = build_context(home, transport)
+    assert context.plan.reboot_expected is YesNoUnknown.YES
+    result = install(context).install
+    assert result is not None
+    assert result.transactions[-1].updates == ("@Core/Boot",)
+
+
+def test_its_default_rates_are_used_and_bettered_by_what_is_measured(home: ParcelHome, transport: Transport) -> None:
+    context = build_context(home, transport)
+    assert context.rates == ParcelManager.default_rates
+    assert context.plan.prediction.install == 21.0
+    result = install(context).install
+    assert result is not None
+    measured = compute_measures(make_outcome(install=result))
+    assert measured["transaction_seconds"] == pytest.approx(measured["install_seconds_per_update"] / 10)
+
+
+def test_its_own_updaters_are_not_restarted(home: ParcelHome, transport: Transport) -> None:
+    packages = build_context(home, transport).packages
+    assert find_restartable_services(packages) == ("web.service",)
+    assert "parcel-evening*" in build_protected_unit_masks(packages.updater_units)
+
+
+def test_its_half_changed_parcels_keep_the_machine_from_being_rebooted(home: ParcelHome, transport: Transport) -> None:
+    context = build_context(home, transport)
+    assert read_reboot_readiness(context).obstacle_kind != "packages"
+    home.add("@acme/Torn", 1, 1, "half")
+    readiness = read_reboot_readiness(context)
+    assert (readiness.obstacle_kind, readiness.obstacle) == ("packages", "@acme/Torn is half put")
+
+
+def test_commands_of_the_owner_have_its_environment(home: ParcelHome, transport: Transport) -> None:
+    check = Check("asks nobody", CheckKind.COMMAND, '[ "$PARCEL_ASKS" = nobody ]')
+    assert run_check(build_context(home, transport), check).level is FindingLevel.GOOD
+
+
+def test_it_says_which_configuration_files_it_kept(home: ParcelHome, transport: Transport) -> None:
+    home.add("@acme/Web", 3, 4, "edited")
+    context = install(build_context(home, transport))
+    path = str(home.folder / "edited/@acme/Web")
+    assert context.install is not None
+    assert context.install.kept_configuration_files == (path,)
+    assert any(f"{path} (the update's version: {path}.new)" in finding.message for finding in context.findings)

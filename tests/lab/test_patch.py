@@ -82,7 +82,7 @@ def test_a_conffile_edited_by_hand_is_kept_and_reported(fleet: Fleet) -> None:
     assert outcome.state is not OperationState.FAILED, outcome.reason
     assert host.sh("cat /etc/lab.conf").strip() == "setting=changed by hand"
     assert outcome.install is not None
-    assert any("/etc/lab.conf" in path for path in outcome.install.conffiles)
+    assert any("/etc/lab.conf" in path for path in outcome.install.kept_configuration_files)
     (told,) = [finding for finding in outcome.findings if finding.check == "configuration-files"]
     assert "/etc/lab.conf (the update's version: /etc/lab.conf.dpkg-dist)" in told.message
 

@@ -119,6 +119,7 @@ def make_kernel_update(**changes: Any) -> Update:
         "size_bytes": 68_900_000,
         "group": "linux",
         "requires_reboot": True,
+        "changes_boot": True,
     }
     return make_update(**(values | changes))
 
@@ -235,6 +236,7 @@ def make_install_result(**changes: Any) -> InstallResult:
         transactions=(make_transaction(),),
         job_ids=(f"{RUN_ID}-{MACHINE}-install",),
         unasked=("libssl3 3.0.15-1~deb12u1 -> 3.0.16-1~deb12u1",),
+        overhead_updates=7.5,
     )
     return replace(base, **changes)
 

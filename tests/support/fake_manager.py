@@ -20,8 +20,8 @@ from typing import Any, cast
 from tasks.errors import FleetpatchError, ListsUnread
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
+from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
 from tasks.states import YesNoUnknown
 from tests.support.fake_jobs import Coming, JobRun, names_in
 from tests.support.fake_packages import FakePackage, Shelf, lab_packages
@@ -254,6 +254,8 @@ class FakeManager:
     """A PackageManager like any other: it holds no state and asks the transport, whose machine is a PackageWorld."""
 
     name = "fake"
+    default_rates = Rates(60.0, 120.0, 1e6, 600.0, 60.0)
+    script_package = SHARED_SCRIPTS
     updaters_script: Script | None = Script("fake_updaters", read_only=False)
     lock_files: tuple[str, ...] = ("/fake/lock",)
     change_lock_files: tuple[str, ...] = lock_files

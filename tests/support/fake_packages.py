@@ -39,6 +39,7 @@ class FakePackage:
     ignored: bool = False
     asks_reboot: bool = False
     requires_reboot: bool | None = None
+    changes_boot: bool = False
     used_by: tuple[str, ...] = ()
     conffile: str = ""
     needs: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ class FakePackage:
             held=self.held,
             blocked=self.blocked,
             requires_reboot=self.requires_reboot,
+            changes_boot=self.changes_boot,
         )
 
 

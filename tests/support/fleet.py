@@ -276,7 +276,7 @@ class SimMachine(FakeTransport):
             "mount": "/",
             "total_kib": total,
             "free_kib": self.free_kib,
-            "free_inodes": None,
+            "free_files": None,
             "read_only": False,
         }
 

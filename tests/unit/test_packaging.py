@@ -197,6 +197,57 @@ def test_the_forbidden_words_are_recognised() -> None:
     assert [text for text in good if _forbidden(text)] == []
 
 
+# ---------------------------------------------------------------- systems and package managers
+
+BELOW_THE_SEAM = ("tasks/managers/", "tasks/scripts/", "tasks/transport/")
+"""What knows systems and package managers. Everything else must not: then a new one changes nothing else."""
+
+FOREIGN_WORDS = re.compile(
+    r"(?<![a-z])(apt|dpkg|debian|ubuntu|rpm|dnf|yum|zypper|unattended|conffiles?|sudo|doas|inodes?)(?![a-z])"
+    r"|/etc/|/boot(?![a-z])|/var/(?!lib/fleetpatch)|PAM(?![A-Z])|(exit_code|rc) ?==? ?1[0-9]{2}(?![0-9])",
+    re.IGNORECASE,
+)
+ALLOWED_WORDS = {
+    "inventory/machine.py": ("sudo", "doas"),  # the values of the setting `privilege`, which only a transport reads
+    "inventory/schema/entries.py": ("sudo", "doas"),  # the same, described
+    "inventory/schema/validation.py": ("sudo",),  # a key that may hold a secret
+    "inventory/formats/directory.py": ("rpm",),  # a suffix of files that Ansible ignores
+    "inventory/formats/ansible/mapping/connection_variables.py": ("sudo",),  # Ansible's own words
+    "inventory/formats/ansible/mapping/ignored_configuration.py": ("sudo",),
+    "inventory/formats/ansible/mapping/machine_mapper.py": ("sudo", "doas"),
+    "tasks/assessment.py": ("inodes",),  # names of fields in stored records
+    "tasks/model.py": ("conffiles",),
+    "tasks/steps/jobs/job_result.py": ("conffile",),  # jobs that an earlier version began
+    "tasks/reporting/data/rows.py": ("conffiles",),  # a column of reports
+    "tasks/reporting/data/tables.py": ("conffiles",),
+    "tasks/reporting/export/json_document.py": ("conffiles",),
+    "tasks/rules/machine_checks/listeners.py": ("pam",),  # how Linux tells services from programs of users
+}
+
+
+def _find_foreign_words(text: str) -> set[str]:
+    return {hit[0].lower() for hit in FOREIGN_WORDS.finditer(text)}
+
+
+def test_systems_and_package_managers_stay_behind_their_protocols() -> None:
+    found = {
+        name: words
+        for path in tree.files()
+        if path.suffix == ".py" and (name := tree.name(path)).startswith(ROOMS) and not name.startswith(BELOW_THE_SEAM)
+        if (words := _find_foreign_words(path.read_text()))
+    }
+    too_many = {name: words - set(ALLOWED_WORDS.get(name, ())) for name, words in found.items()}
+    assert {name: words for name, words in too_many.items() if words} == {}
+    assert {name for name, words in ALLOWED_WORDS.items() if not set(words) <= found.get(name, set())} == set()
+
+
+def test_the_foreign_words_are_recognised() -> None:
+    bad = ('name == "apt"', "APT::x", "/etc/passwd", "kept_conffiles", "free_inodes", "exit_code == 100", "/var/cache")
+    good = ("adapt", "option", "/etcetera", "sqlite:////var/lib/fleetpatch/x.db", "exit_code == 1", "spam")
+    assert [text for text in bad if not _find_foreign_words(text)] == []
+    assert [text for text in good if _find_foreign_words(text)] == []
+
+
 # ---------------------------------------------------------------- shell
 
 

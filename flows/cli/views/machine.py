@@ -98,7 +98,7 @@ def _print_updates(outcome: Outcome) -> None:
         print_to_stdout("")
         print_updates_by_reason(rest)
     install = outcome.install
-    for path in install.conffiles if install else ():
+    for path in install.kept_configuration_files if install else ():
         print_to_stdout(Text.assemble("edited file kept, the new version is beside it: ", to_safe_text(path)))
     for change in install.unasked if install else ():
         print_to_stdout(Text.assemble("also changed: ", to_safe_text(change)))

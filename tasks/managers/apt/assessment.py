@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.errors import ProtocolViolation
-from tasks.managers.apt.auto_updaters import find_auto_updaters
+from tasks.managers.apt.auto_updaters import UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
     describe_lock_holders,
     find_problems,
@@ -81,6 +81,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         ),
         unfinished=unfinished,
         at_work=at_work,
+        updater_units=UPDATER_UNITS,
     )
 
 

@@ -2,13 +2,13 @@
 
 import re
 from datetime import UTC, datetime
+from typing import Final
+
+UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
+"""Masks of the services that update packages by themselves."""
 
 _PERIODIC_PATTERN = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILINE)
-
-
 _SETTING_BY_UPDATER = {"apt-daily": "Update-Package-Lists", "apt-daily-upgrade": "Unattended-Upgrade"}
-
-
 _MAX_EPOCH_SECONDS = 10**11  # limit for the number that the machine sends
 
 

@@ -13,7 +13,7 @@ from tasks.managers.apt.simulation import SimulationAnswer, simulate_installatio
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
+from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Script, ScriptParameter, Transport
 
 _PACKAGE: Final = "tasks.managers.apt"
@@ -22,6 +22,16 @@ SIMULATE_SCRIPT: Final = Script("apt_rehearse", package=_PACKAGE)
 INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
 JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
 UPDATERS_SCRIPT: Final = Script("apt_updaters", read_only=False, package=_PACKAGE)
+
+DEFAULT_RATES: Final = Rates(
+    transaction_seconds=15.0,
+    install_seconds_per_update=2.0,
+    download_bytes_per_second=1e6,
+    reboot_seconds=300.0,
+    validate_seconds=30.0,
+)
+"""Azure's agent assumes 90 s per update, because it installs updates one by one; in a batch the time is much shorter.
+Its 5 minutes for a reboot are used here too."""
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
@@ -43,6 +53,8 @@ class AptManager:
     """The PackageManager for Debian, Ubuntu and derivatives."""
 
     name = "apt"
+    default_rates = DEFAULT_RATES
+    script_package = _PACKAGE
     updaters_script: Script | None = UPDATERS_SCRIPT
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release, parse_origin
+from tasks.managers.boot_packages import is_boot_package
 from tasks.model import Update
 from tasks.states import Classification
 
@@ -113,6 +114,7 @@ def _build_upgrade(policy: PackagePolicy, apt_state: AptState, stanzas: _Stanzas
         held=pinned or policy.name in apt_state.held,
         blocked=_PHASED_REASON if policy.name in apt_state.deferred else "",
         requires_reboot=True if _KERNEL_PATTERN.match(name) else None,
+        changes_boot=is_boot_package(name),
         security_version="" if secure is None or secure.version == wanted.version else secure.version,
         vendor_change=_describe_vendor_change(policy, wanted, apt_state),
     )
@@ -201,4 +203,5 @@ def _build_new_package(
         group=bringer.group if bringer else _parse_source_package(stanza) or name,
         held=bool(bringer and bringer.held) or change.name in apt_state.held,
         requires_reboot=True if _KERNEL_PATTERN.match(name) else None,
+        changes_boot=is_boot_package(name),
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tasks.managers.boot_packages import is_boot_package
 from tasks.model import Update
 from tasks.states import Classification
 
@@ -63,5 +64,6 @@ def _build_unpaid_update(
         cves=_parse_cves(item.get("related_cves")),
         size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
         group=name,
+        changes_boot=is_boot_package(name),
         blocked=f"UA_ESM_REQUIRED: needs {service}; run: {remedy}",
     )

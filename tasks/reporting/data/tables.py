@@ -188,7 +188,9 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRo
         prediction_basis=prediction.basis if prediction else "",
         findings_block=levels[FindingLevel.BLOCK],
         findings_warn=levels[FindingLevel.WARN],
-        kept_conffiles="\n".join(" ".join(path.split()) for path in install.conffiles) if install else "",
+        kept_conffiles="\n".join(" ".join(path.split()) for path in install.kept_configuration_files)
+        if install
+        else "",
         os_name=facts.os_name if facts else "",
         os_version=facts.os_version if facts else "",
         kernel=facts.kernel if facts else "",

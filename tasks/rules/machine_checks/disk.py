@@ -5,29 +5,14 @@ from dataclasses import dataclass
 
 from tasks.model import Disk, Facts, Finding, Update
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
-from tasks.rules.updates.installation_order import is_boot_component
 
 _MIB_BYTES = 1024**2
-
-
 _MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # in addition to downloads: for unpacked files, package lists and logs
-
-
 _MIN_RESERVE_BYTES = 32 * _MIB_BYTES
-
-
 _RESERVE_FACTOR = 4  # unpacked files are about 4 times as large as their packages
-
-
 _DOWNLOAD_FACTOR = 1.2  # package lists and partial files need space in addition to the packages
-
-
-_NEW_KERNEL_BYTES = 150 * _MIB_BYTES  # one more kernel with its initramfs
-
-
-_MIN_FREE_INODES = 1000
-
-
+_BOOT_UPDATE_BYTES = 150 * _MIB_BYTES  # one more kernel with its boot image
+_MIN_FREE_FILES = 1000
 _FREE_SPACE_REMEDIES = {
     "boot": "Remove kernels that are no longer used.",
     "packages": "Empty the package manager's cache.",
@@ -68,9 +53,9 @@ def check_disk_space(
         "packages": _SpaceNeed(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),
         "system": _SpaceNeed(max(0, installed_bytes_delta), reserve, "unpacking the updates"),
     }
-    booted = next((update.name for update in updates if is_boot_component(update)), "")
+    booted = next((update.name for update in updates if update.changes_boot), "")
     if booted or any(update.requires_reboot for update in updates):
-        needs["boot"] = _SpaceNeed(_NEW_KERNEL_BYTES, 0, f"installing {booted or 'what asks for a reboot'}")
+        needs["boot"] = _SpaceNeed(_BOOT_UPDATE_BYTES, 0, f"installing {booted or 'what asks for a reboot'}")
     mounts: dict[str, list[Disk]] = {}
     for disk in facts.disks:
         if disk.role in needs:  # updates write nothing to other disks
@@ -100,8 +85,8 @@ def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed]) -
         yield build_blocker(
             "disk", message, " ".join((*(_FREE_SPACE_REMEDIES[role] for role in roles), "Or enlarge that file system."))
         )
-    if disk.free_inodes is not None and disk.free_inodes < _MIN_FREE_INODES:
-        message = f"{disk.mount} can hold only {disk.free_inodes} more files; {_MIN_FREE_INODES} are needed"
+    if disk.free_files is not None and disk.free_files < _MIN_FREE_FILES:
+        message = f"{disk.mount} can hold only {disk.free_files} more files; {_MIN_FREE_FILES} are needed"
         yield build_blocker("disk", message, "Look for directories with very many small files and clear them.")
 
 

@@ -151,7 +151,7 @@ def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
     )
 
 
-def check_kept_conffiles(kept: Mapping[str, str]) -> tuple[Finding, ...]:
+def check_kept_files(kept: Mapping[str, str]) -> tuple[Finding, ...]:
     """Return a warning about configuration files that an update did not replace because they were edited.
 
     Args:

@@ -29,8 +29,8 @@ NEVER_RESTARTED_UNITS = (
     # a restart also stops the programs below them
     *("docker*", "containerd*", "libvirt*", "virtlogd.service", "virtlockd.service", "virtqemud.service", "lxcfs*"),
     *("xendomains.service", "zfs-fuse.service"),
-    # they run once, or change packages themselves
-    *("emergency.service", "rescue.service", "rc-local.service", "apt-daily*", "unattended-upgrades.service", "cron-*"),
+    # they run once
+    *("emergency.service", "rescue.service", "rc-local.service", "cron-*"),
     "fleetpatch-*",
 )
 """Masks of units that no run restarts (needrestart does not restart them either). A reboot restarts them."""
@@ -39,9 +39,9 @@ _UNIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.service")
 _MAX_NAMES_SHOWN = 8
 
 
-def build_protected_unit_masks(exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the masks of all units that a run does not restart: the built-in masks and the owner's masks."""
-    return (*NEVER_RESTARTED_UNITS, *exclude)
+def build_protected_unit_masks(updater_units: Iterable[str], exclude: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the masks of all units that a run does not restart: the built-in masks, the updaters, and the owner's."""
+    return (*NEVER_RESTARTED_UNITS, *updater_units, *exclude)
 
 
 def find_restartable_services(packages: PackageState | None, exclude: Iterable[str] = ()) -> tuple[str, ...]:
@@ -51,8 +51,9 @@ def find_restartable_services(packages: PackageState | None, exclude: Iterable[s
         packages: package state of the machine; None when it was not read.
         exclude: the owner's masks of units that a run must not restart.
     """
-    masks = build_protected_unit_masks(exclude)
-    names = packages.services_to_restart if packages else ()
+    if packages is None:
+        return ()
+    names, masks = packages.services_to_restart, build_protected_unit_masks(packages.updater_units, exclude)
     return tuple(name for name in names if _UNIT_PATTERN.fullmatch(name) and not _is_matching_any_mask(name, masks))
 
 

@@ -1,86 +1,37 @@
 """Predicts how long the updates and the reboot of a machine take. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 
 from tasks.model import DurationPrediction, RebootNeed, Update
-from tasks.rules.updates.installation_order import is_boot_component
+from tasks.protocols.package_manager import Rates
 from tasks.states import RebootPolicy, YesNoUnknown
 
-_DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a Debian or Fedora server
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """The speed of a machine, in seconds and in bytes per second.
-
-    Attributes:
-        transaction_seconds: fixed duration of a transaction, without its updates.
-        basis: source of the figures, in words.
-    """
-
-    transaction_seconds: float
-    install_seconds_per_update: float
-    download_bytes_per_second: float
-    reboot_seconds: float
-    validate_seconds: float
-    basis: str = "defaults"
-
-    @classmethod
-    def build_default(cls, manager: str) -> "Rates":
-        """Return the default rates of a package manager; the slowest rates for an unknown name.
-
-        Azure's agent assumes 90 s per update (240 s for zypper), because it installs updates one by one; in a batch the
-        time is much shorter. Its 5 minutes for a reboot are used here too.
-        """
-        return _DEFAULT_RATES.get(manager, _CAUTIOUS_RATES)
-
-    @classmethod
-    def build_learned(cls, manager: str, lookup: Callable[[str], float | None]) -> "Rates":
-        """Return the default rates, replaced by learned values of this machine where they exist.
-
-        Args:
-            manager: name of the package manager.
-            lookup: measure (see ``Records.read_measure``) -> mean of past runs, or None.
-        """
-        rates = cls.build_default(manager)
-        found = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
-        good = {measure: value for measure, value in found.items() if value is not None and isfinite(value)}
-        good = {measure: value for measure, value in good.items() if value > 0}
-        if not good:
-            return rates
-        basis = "learned" if len(good) == len(_LEARNED_MEASURES) else f"defaults; learned: {', '.join(sorted(good))}"
-        return cls(
-            transaction_seconds=good.get("transaction_seconds", rates.transaction_seconds),
-            install_seconds_per_update=good.get("install_seconds_per_update", rates.install_seconds_per_update),
-            download_bytes_per_second=good.get("download_bytes_per_second", rates.download_bytes_per_second),
-            reboot_seconds=good.get("reboot_seconds", rates.reboot_seconds),
-            validate_seconds=rates.validate_seconds,
-            basis=basis,
-        )
-
-    def predict_install_seconds(self, count: int) -> float:
-        """Return the predicted seconds of one transaction with ``count`` updates."""
-        return self.transaction_seconds + count * self.install_seconds_per_update if count else 0.0
+_DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a server
 
 
 _LEARNED_MEASURES = ("transaction_seconds", "install_seconds_per_update", "download_bytes_per_second", "reboot_seconds")
-_BATCH_RATES = Rates(15.0, 2.0, 1e6, 300.0, 30.0)
-_CAUTIOUS_RATES = Rates(60.0, 120.0, 1e6, 600.0, 60.0)
-_DEFAULT_RATES = {
-    "apt": _BATCH_RATES,
-    "dnf": _BATCH_RATES,
-    "zypper": replace(_BATCH_RATES, transaction_seconds=30.0, install_seconds_per_update=4.0),
-    "windows_update": _CAUTIOUS_RATES,
-}
+
+
+def learn_rates(default_rates: Rates, lookup: Callable[[str], float | None]) -> Rates:
+    """Return the default rates of a package manager, replaced by learned values of one machine where they exist.
+
+    Args:
+        default_rates: the rates of a machine on which nothing was measured.
+        lookup: measure (see ``Records.read_measure``) -> mean of past runs, or None.
+    """
+    found = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
+    good = {measure: value for measure, value in found.items() if value is not None and isfinite(value) and value > 0}
+    if not good:
+        return default_rates
+    basis = "learned" if len(good) == len(_LEARNED_MEASURES) else f"defaults; learned: {', '.join(sorted(good))}"
+    return replace(default_rates, **good, basis=basis)  # type: ignore[arg-type]  # the measures are fields
 
 
 def predict_reboot_need(updates: Sequence[Update], need: RebootNeed) -> YesNoUnknown:
     """Return whether a machine will need a reboot after these updates; UNKNOWN when it can't be predicted."""
-    if need.answer is YesNoUnknown.YES or any(
-        update.requires_reboot or is_boot_component(update) for update in updates
-    ):
+    if need.answer is YesNoUnknown.YES or any(update.requires_reboot or update.changes_boot for update in updates):
         return YesNoUnknown.YES
     if need.answer is YesNoUnknown.NO and all(update.requires_reboot is False for update in updates):
         return YesNoUnknown.NO

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.model import Update, UpdateResult
-from tasks.protocols.package_manager import Transaction
+from tasks.protocols.package_manager import Rates, Transaction
 from tasks.rules.timing.time_fit import check_time_fit
-from tasks.rules.updates.duration_prediction import Rates, estimate_download_bytes
+from tasks.rules.updates.duration_prediction import estimate_download_bytes
 from tasks.rules.updates.installation_order import group_updates, must_install_last, rank_urgency
 from tasks.states import UpdateState
 

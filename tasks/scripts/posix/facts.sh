@@ -58,7 +58,7 @@ disk() {
   case $inodes in *[!0-9]*) inodes='' ;; esac
   # the last line of a mount point is the visible one; blanks are octal there
   mode=$(mount="$mount" awk 'BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) } $2 == ENVIRON["mount"] { o = "," $4 "," } END { print index(o, ",ro,") ? "true" : "false" }' /proc/mounts)
-  fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_inodes:=$inodes" "read_only:=$mode"
+  fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=$inodes" "read_only:=$mode"
 }
 disk system /
 disk packages /var

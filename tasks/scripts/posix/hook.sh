@@ -3,6 +3,7 @@
 # machine so far; only after it). Record: hook, with the exit code, the end of the output, and whether the timeout has
 # ended it.
 # The timeout ends the command with all its children: it is no package transaction.
+# Requires: manager_environment
 
 seconds=$(fp_param timeout)
 case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would mean no timeout

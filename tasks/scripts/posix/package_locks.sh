@@ -1,6 +1,7 @@
 #!/bin/sh
 # Functions that find out who changes packages on this machine. They only read, and need only the PATH of prelude.sh:
 # reboot.sh also runs them in a separate process, just before the reboot.
+# Requires: unfinished_packages
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 # fp_each_holder COMMAND PATH…: calls COMMAND PATH PID for each process that holds one of these locks; pid 0 is a
@@ -39,15 +40,6 @@ fp_held() { # PATH PID: keep the first holder that is neither this process nor t
   fp_obstacle=lock fp_who="$(fp_name "$2")"
   [ "$2" = 0 ] || fp_who="$fp_who (pid $2)"
   fp_who="$fp_who holds $1"
-}
-
-fp_unfinished() { # half changed packages, from the database; the database of rpm has no such state
-  command -v dpkg-query >/dev/null || return 0
-  # shellcheck disable=SC2016  # dpkg-query's $
-  fp_who=$(dpkg-query -W -f '${db:Status-Eflag} ${db:Status-Status} ${Package}\n' 2>/dev/null \
-    | awk '$1 == "reinstreq" || $2 ~ /^(unpacked|half-)/ { count++; if (count <= 3) said = said (said == "" ? "" : ", ") $3 " is " $2 }
-      END { if (count > 3) said = said " and " count - 3 " more"; print said }')
-  [ -z "$fp_who" ] || fp_obstacle=packages
 }
 
 fp_inhibited() { # an inhibitor that blocks a shutdown: systemctl ignores it for root

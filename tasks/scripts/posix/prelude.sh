@@ -4,8 +4,7 @@
 # The transport sets fp_mark (framed) or leaves it empty (in a job), and FP_PARAMS or FP_TOKEN (base64 of it).
 
 LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1
-export LC_ALL LANG TERM HOME PATH DEBIAN_FRONTEND NEEDRESTART_SUSPEND APT_LISTCHANGES_FRONTEND UCF_FORCE_CONFFOLD
+export LC_ALL LANG TERM HOME PATH
 unset LANGUAGE ENV BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
 
 fp_mark=${fp_mark:-}

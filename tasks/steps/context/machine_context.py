@@ -1,5 +1,6 @@
 """The parameter of every step: the run context, the transport of one machine, and the machine's state."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tasks.model import (
@@ -8,10 +9,10 @@ from tasks.model import (
     PackageState,
 )
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import PackageManager
-from tasks.protocols.transport import Transport
+from tasks.protocols.package_manager import PackageManager, Rates
+from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
-from tasks.rules.updates.duration_prediction import Rates
+from tasks.rules.updates.duration_prediction import learn_rates
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext
 
@@ -56,10 +57,13 @@ class MachineContext:
         Raises:
             ValueError: it has no facts yet.
         """
-        facts = self.state.baseline or (self.state.assessment.facts if self.state.assessment else None)
+        facts = self._find_facts()
         if facts is None:
             raise ValueError(f"{self.name} has no facts yet")
         return facts
+
+    def _find_facts(self) -> Facts | None:
+        return self.state.baseline or (self.state.assessment.facts if self.state.assessment else None)
 
     @property
     def packages(self) -> PackageState:
@@ -80,10 +84,17 @@ class MachineContext:
         """The machine's package manager."""
         return self.run_context.find_manager(self.facts)
 
+    def build_shared_script(
+        self, name: str, params: Mapping[str, ScriptParameter], *, read_only: bool = True
+    ) -> Script:
+        """Return a shared script, with what the machine's package manager replaces in it."""
+        package = SHARED_SCRIPTS if self._find_facts() is None else self.manager.script_package
+        return Script(name, params, read_only, package=package)
+
     @property
     def rates(self) -> Rates:
         """The learned rates of this machine, or the defaults of its package manager. Read from the records once."""
-        return Rates.build_learned(self.packages.manager, self._read_learned)
+        return learn_rates(self.manager.default_rates, self._read_learned)
 
     @property
     def reboot_reserve_seconds(self) -> float:

@@ -28,7 +28,7 @@ class InstallLog:
     ended_job_ids: set[str] = field(default_factory=set)
     transactions: list[TransactionResult] = field(default_factory=list)
     not_attempted: dict[str, str] = field(default_factory=dict)
-    conffiles: dict[str, str] = field(default_factory=dict)
+    kept_files: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     rejected_update_ids: set[str] = field(default_factory=set)
     is_job_lost: bool = False
@@ -41,7 +41,7 @@ class InstallLog:
         self.ended_job_ids.add(job_result.job_id)
         self.transactions += job_result.transactions
         self.not_attempted.update(job_result.not_attempted)
-        self.conffiles.update(job_result.conffiles)
+        self.kept_files.update(job_result.kept_files)
         self.rejected_update_ids |= set(job_result.rejected_update_ids)
         self.is_job_lost = self.is_job_lost or job_result.is_lost
         if job_result.error:

@@ -11,7 +11,7 @@ from tasks.model import (
     Update,
     UpdateResult,
 )
-from tasks.rules.machine_checks.packages import check_kept_conffiles
+from tasks.rules.machine_checks.packages import check_kept_files
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.updates.results import add_repair_results, build_update_results, mark_installed_dependencies, to_update
 from tasks.states import Step, UpdateState
@@ -169,7 +169,7 @@ def _with_install_result(
     versions: Mapping[str, str],
     unjudged: str,
 ) -> MachineState:
-    findings = (*context.state.findings, *check_kept_conffiles(install_log.conffiles))
+    findings = (*context.state.findings, *check_kept_files(install_log.kept_files))
     return replace(
         context.state,
         install=_build_install_result(context, install_log, chosen, versions, unjudged),
@@ -190,7 +190,7 @@ def _build_install_result(
         results=add_repair_results(install_log.repaired_packages, (*chosen, *skipped), versions, unjudged),
         transactions=tuple(install_log.transactions),
         job_ids=tuple(install_log.jobs),
-        conffiles=tuple(install_log.conffiles),
+        kept_configuration_files=tuple(install_log.kept_files),
         unasked=tuple(
             f"{result.update.id} {result.update.installed} -> {result.version_after}"
             for result in skipped
@@ -202,6 +202,7 @@ def _build_install_result(
         error=ErrorInfo("JobError", "; ".join(install_log.errors)) if install_log.errors else None,
         staged_bytes=context.plan.download_bytes if install_log.staged_seconds is not None else None,
         staged_seconds=install_log.staged_seconds,
+        overhead_updates=context.manager.default_rates.overhead_updates,
     )
 
 

@@ -15,6 +15,9 @@ _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 
 
+_KEPT_FILE_KINDS = {"configuration_kept", "conffile"}  # jobs of earlier versions write the second one
+
+
 _REJECTION_REASONS = {
     "removals": "it would have removed packages",
     "anew": "it would have installed anew what was removed after the assessment",
@@ -34,7 +37,7 @@ class JobResult:
     Attributes:
         transactions: the ones that began.
         not_attempted: update id -> why its transaction did not begin.
-        conffiles: configuration files that were kept, because they were edited by hand -> path of their new version.
+        kept_files: configuration files that were kept, because they were edited by hand -> path of their new version.
         log: raw output of the package manager (untrusted text).
         error: the error of the job as a whole, or "".
         is_lost: whether its process ended without a result.
@@ -46,7 +49,7 @@ class JobResult:
     job_id: str
     transactions: tuple[TransactionResult, ...]
     not_attempted: Mapping[str, str]
-    conffiles: Mapping[str, str]
+    kept_files: Mapping[str, str]
     log: str
     error: str = ""
     is_lost: bool = False
@@ -76,7 +79,7 @@ def build_job_result(job_id: str, ended_job: EndedJob, transactions: Sequence[Tr
         job_id,
         tuple(builder.started_transactions.values()),
         builder.not_attempted,
-        builder.conffiles,
+        builder.kept_files,
         ended_job.log,
         error,
         lost,
@@ -95,11 +98,11 @@ class _JobResultBuilder:
     download_starts: dict[int, datetime | None] = field(default_factory=dict)
     not_attempted: dict[str, str] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
-    conffiles: dict[str, str] = field(default_factory=dict)
+    kept_files: dict[str, str] = field(default_factory=dict)
 
     def add_record(self, event: ScriptRecord) -> None:
-        if event.get("kind") == "conffile":
-            self.conffiles[str(event.get("path", ""))] = str(event.get("kept_as") or "")
+        if event.get("kind") in _KEPT_FILE_KINDS:
+            self.kept_files[str(event.get("path", ""))] = str(event.get("kept_as") or "")
         transaction = self.transactions_by_number.get(int(parse_number(event.get("number"), -1)))
         if transaction is None:
             return

@@ -13,7 +13,6 @@ from inventory.network_targets import parse_tcp_target
 from tasks.errors import TransportError
 from tasks.model import Finding
 from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script
 from tasks.rules.url_redaction import redact_url
 from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
@@ -64,7 +63,8 @@ def _format_target(check: Check) -> str:
 def _check_command(context: MachineContext, check: Check) -> str:
     deadline = Deadline.after(context.run_context.clock, check.timeout_seconds + COMMAND_GRACE_SECONDS)
     parameters = {"command": check.target, "timeout": f"{check.timeout_seconds:.0f}"}
-    answer = context.transport.run_script(Script("probe", parameters), deadline=deadline).find_records("probe")
+    script = context.build_shared_script("probe", parameters)
+    answer = context.transport.run_script(script, deadline=deadline).find_records("probe")
     if not answer:
         return "the machine gave no answer"
     code, text = answer[0].get("exit_code"), str(answer[0].get("text", "")).strip()

@@ -16,7 +16,7 @@ from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_l
 _MAX_EPOCH_SECONDS = 1e11
 """Seconds since 1970, in the year 5138. A later clock or a longer uptime is not valid, and can't be formatted."""
 _MAX_BYTES = 2**62
-"""Limit for bytes and inodes: some file systems report any number, and the records store 64 bits."""
+"""Limit for bytes and files: some file systems report any number, and the records store 64 bits."""
 
 
 MAX_ROUND_TRIP_SECONDS = 10.0
@@ -58,7 +58,7 @@ class _DiskRecord(_Record):
     mount: str
     total_kib: int = Field(ge=0)
     free_kib: int
-    free_inodes: int | None = Field(default=None, ge=0)
+    free_files: int | None = Field(default=None, ge=0)
     read_only: bool
 
 
@@ -145,8 +145,8 @@ def _to_disk(record: _DiskRecord) -> Disk:
         mount=record.mount,
         role=record.role,
         total_bytes=min(_MAX_BYTES, record.total_kib * 1024),
-        free_bytes=min(_MAX_BYTES, max(0, record.free_kib) * 1024),  # negative if only root may still write
-        free_inodes=None if record.free_inodes is None else min(_MAX_BYTES, record.free_inodes),
+        free_bytes=min(_MAX_BYTES, max(0, record.free_kib) * 1024),  # negative if only administrators may still write
+        free_files=None if record.free_files is None else min(_MAX_BYTES, record.free_files),
         read_only=record.read_only,
     )
 

@@ -36,7 +36,7 @@ class LockStatus:
         expires_at: when the lock expires, by our clock. None: no run has it.
         is_expired: whether it has expired. Orders of its run stay valid until another run takes the lock.
         job_id: the job that runs on the machine, or "".
-        job_name: what that job does ("apt_job").
+        job_name: what that job does (the name of its script).
         job_started_at: by our clock. None: no job runs.
         raw_fields: run, attempt and until as the machine wrote them: only this exact lock is removed.
     """

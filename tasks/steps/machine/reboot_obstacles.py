@@ -10,7 +10,7 @@ from typing import Final
 
 from tasks.errors import ProtocolViolation
 from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.protocols.transport import ScriptRecord
 from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.states import Step
@@ -54,7 +54,7 @@ def read_reboot_readiness(context: MachineContext) -> RebootReadiness:
         TransportError: no answer.
         ProtocolViolation: the answer is not valid.
     """
-    script = Script("reboot_obstacles", {"locks": context.manager.lock_files})
+    script = context.build_shared_script("reboot_obstacles", {"locks": context.manager.lock_files})
     answer = context.transport.run_script(
         script, deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS)
     )

@@ -15,7 +15,7 @@ from tasks.errors import ProtocolViolation, RequestError
 from tasks.managers.script_output import require_text
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
+from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.states import Classification, YesNoUnknown
 
@@ -30,6 +30,8 @@ each() {{ for file in "$1"/@*/*; do [ ! -f "$file" ] || echo "${{file#"$1"/}} $(
 case $1 in
   list) each installed ;;
   offers) each offered ;;
+  half) each half ;;
+  edited) [ ! -e "edited/$2" ] || echo "{home}/edited/$2" ;;
   put)
     name=${{2%#*}} version=${{2#*#}}
     [ ! -e "broken/$name" ] || {{ echo "parcel: $name is damaged"; exit 9; }}
@@ -56,13 +58,16 @@ class ParcelHome:
         (tools / "parcel").chmod(0o755)
         (self.folder / "lock").touch()
 
-    def add(self, name: str, installed: int, offered: int, *, broken: bool = False) -> None:
-        """Install a parcel, and offer another version of it."""
-        for where, text in (
-            ("installed", str(installed)),
-            ("offered", str(offered)),
-            *([("broken", "")] if broken else []),
-        ):
+    def add(self, name: str, installed: int, offered: int, *marks: str) -> None:
+        """Install a parcel, and offer another version of it.
+
+        Args:
+            name: of the parcel.
+            installed: the version that is there.
+            offered: the version on offer.
+            marks: "broken": its update fails; "edited": its configuration file is kept; "half": it is half changed.
+        """
+        for where, text in {"installed": str(installed), "offered": str(offered), **dict.fromkeys(marks, "")}.items():
             path = self.folder / where / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -76,6 +81,8 @@ class ParcelManager:
     """The PackageManager of parcels."""
 
     name = "parcel"
+    default_rates = Rates(1.0, 10.0, 1e6, 5.0, 1.0)
+    script_package = __name__
     updaters_script: Script | None = None
 
     def __init__(self, home: ParcelHome) -> None:
@@ -87,11 +94,26 @@ class ParcelManager:
         result = _list_parcels(transport, deadline)
         installed = _parse_versions(result, "installed")
         updates = tuple(
-            Update(name, name, "any", installed[name], version, Classification.SECURITY, size_bytes=1000)
+            Update(
+                name,
+                name,
+                "any",
+                installed[name],
+                version,
+                Classification.SECURITY,
+                size_bytes=1000,
+                changes_boot=name.startswith("@Core/"),
+            )
             for name, version in _parse_versions(result, "offered").items()
             if int(version) > int(installed.get(name, version))
         )
-        return PackageState(self.name, updates, RebootNeed(YesNoUnknown.NO))
+        return PackageState(
+            self.name,
+            updates,
+            RebootNeed(YesNoUnknown.NO),
+            services_to_restart=("web.service", "parcel-evening.service"),
+            updater_units=("parcel-evening*",),
+        )
 
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """See PackageManager."""

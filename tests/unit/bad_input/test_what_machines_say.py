@@ -34,7 +34,7 @@ from tests.unit.managers.recordings import recorded
 
 NASTY = "\x1b]0;pwned\x07\x1b[2J<script>alert(1)</script>[bold]../../etc/passwd\r\n=cmd|' /C calc'!A0\u202e\x00"
 ENDLESS, INFINITE, NAN = 10**400, float("inf"), float("nan")
-DISK = {"role": "system", "mount": "/", "total_kib": 10**8, "free_kib": 10**8, "free_inodes": None, "read_only": False}
+DISK = {"role": "system", "mount": "/", "total_kib": 10**8, "free_kib": 10**8, "free_files": None, "read_only": False}
 
 SENSELESS: list[tuple[str, list[dict[str, Any]], str]] = [
     # kind of record, what stands for all records of that kind, what the reason names
@@ -61,7 +61,7 @@ SENSELESS: list[tuple[str, list[dict[str, Any]], str]] = [
     ("services", [], "0 records 'services'"),
     ("disk", [{**DISK, "total_kib": -1}], "disk.total_kib"),
     ("disk", [{**DISK, "total_kib": 1e9}], "disk.total_kib"),
-    ("disk", [{**DISK, "free_inodes": -1}], "disk.free_inodes"),
+    ("disk", [{**DISK, "free_files": -1}], "disk.free_files"),
     ("disk", [{**DISK, "read_only": "no"}], "disk.read_only"),
     ("disk", [{**DISK, "mount": None}], "disk.mount"),
     ("disk", [{"role": "system"}], "disk.mount"),
@@ -77,7 +77,7 @@ ODD: list[tuple[str, list[dict[str, Any]]]] = [
     ("socket", [{"name": f"tcp/{number}"} for number in range(5000)]),
     ("service", [{"name": NASTY}, {"name": "../../etc/passwd"}]),
     ("manager", [{"name": NASTY}]),
-    ("disk", [{**DISK, "mount": NASTY, "total_kib": 10**30, "free_kib": 10**30, "free_inodes": 2**64}]),
+    ("disk", [{**DISK, "mount": NASTY, "total_kib": 10**30, "free_kib": 10**30, "free_files": 2**64}]),
 ]
 
 EVENTS: list[list[dict[str, Any]]] = [

@@ -23,7 +23,7 @@ def test_a_kept_configuration_file_is_told_everywhere(fleet: SimFleet) -> None:
     assert told.level is FindingLevel.WARN
     assert "/etc/lab.conf (the update's version: /etc/lab.conf.dpkg-dist)" in told.message
     assert outcome.install is not None
-    assert outcome.install.conffiles == ("/etc/lab.conf",)
+    assert outcome.install.kept_configuration_files == ("/etc/lab.conf",)
     (machine,) = json.loads("".join(render_json_lines(build_tables(report))))["machines"]
     assert machine["keptConfigurationFiles"] == ["/etc/lab.conf"]
     (row,) = csv.DictReader(io.StringIO(build_frames(report).machines.to_csv(index=False)))

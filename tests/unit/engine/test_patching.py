@@ -122,7 +122,10 @@ def test_a_machine_rebooted_first_whose_time_ran_out_is_not_called_untouched(fle
 
 
 def test_a_machine_with_broken_packages_is_not_rebooted(fleet: SimFleet) -> None:
-    web = fleet.add("web", [FakePackage("kernel", asks_reboot=True), FakePackage("initrd", fails="no room on /boot")])
+    web = fleet.add(
+        "web",
+        [FakePackage("kernel", asks_reboot=True, changes_boot=True), FakePackage("initrd", fails="no room on /boot")],
+    )
 
     outcome = outcome_of(fleet.patch(), "web")
 

@@ -2,11 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Facts, Outcome
+from tasks.managers.apt.manager import DEFAULT_RATES as APT
+from tasks.model import Outcome
+from tasks.protocols.package_manager import Rates
 from tasks.records.measures import compute_measures, compute_weighted_mean
-from tasks.rules.updates.duration_prediction import Rates
+from tasks.rules.updates.duration_prediction import learn_rates
 from tasks.states import RebootState
 from tests.support import builders as make
+from tests.support.fake_manager import FakeManager
 
 
 def _outcome(*transactions: object, **changes: object) -> Outcome:
@@ -35,14 +38,15 @@ class TestMeasures:
         assert set(measured) == {"install_seconds_per_update", "transaction_seconds", "reboot_seconds"}
         assert measured["reboot_seconds"] == 50.0
 
-    @pytest.mark.parametrize("manager", ["apt", "dnf", "zypper", "windows_update", "unheard-of"])
-    def test_what_was_measured_predicts_itself(self, manager: str) -> None:
+    @pytest.mark.parametrize("rates", [APT, FakeManager.default_rates])
+    def test_what_was_measured_predicts_itself(self, rates: Rates) -> None:
         one = make.make_transaction(updates=("a",), started_at=make.at(0), ended_at=make.at(10))
         nine = make.make_transaction(number=1, updates=tuple("bcdefghij"), started_at=make.at(10), ended_at=make.at(60))
-        facts = make.make_facts(managers=(manager,))
         for parts, seconds in {(one,): 10.0, (nine,): 50.0, (one, nine): 60.0}.items():
-            rates = Rates.build_learned(manager, compute_measures(_outcome(*parts, facts=facts)).get)
-            assert sum(rates.predict_install_seconds(len(part.updates)) for part in parts) == pytest.approx(seconds)
+            install = make.make_install_result(transactions=parts, overhead_updates=rates.overhead_updates)
+            learned = learn_rates(rates, compute_measures(make.make_outcome(install=install)).get)
+            assert sum(learned.predict_install_seconds(len(part.updates)) for part in parts) == pytest.approx(seconds)
+            assert learned.overhead_updates == pytest.approx(rates.overhead_updates)
 
     def test_a_slow_machine_teaches_slowness_in_both_parts(self) -> None:
         fast, slow = (
@@ -51,9 +55,8 @@ class TestMeasures:
         for measure in ("install_seconds_per_update", "transaction_seconds"):
             assert slow[measure] == pytest.approx(10 * fast[measure])
 
-    @pytest.mark.parametrize("facts", [None, make.make_facts(managers=())])
-    def test_a_machine_of_unknown_manager_teaches_too(self, facts: Facts | None) -> None:
-        measured = compute_measures(make.make_outcome(facts=facts))
+    def test_an_outcome_of_an_earlier_version_teaches_too(self) -> None:
+        measured = compute_measures(make.make_outcome(install=make.make_install_result(overhead_updates=None)))
         assert measured["transaction_seconds"] + 2 * measured["install_seconds_per_update"] == pytest.approx(80.0)
 
     def test_what_failed_or_has_no_times_or_is_a_repair_says_nothing(self) -> None:
@@ -89,7 +92,7 @@ class TestMeasures:
         install = make.make_install_result(staged_bytes=30_000_000, staged_seconds=20.0)
         measured = compute_measures(make.make_outcome(install=install))
         assert measured["download_bytes_per_second"] == 1_500_000.0
-        assert Rates.build_learned("apt", measured.get).download_bytes_per_second == 1_500_000.0
+        assert learn_rates(APT, measured.get).download_bytes_per_second == 1_500_000.0
 
     @pytest.mark.parametrize(
         ("staged_bytes", "seconds"),

@@ -104,7 +104,7 @@ reboot = st.builds(
 
 install = st.builds(
     InstallResult, st.just(()), st.lists(transaction, max_size=2).map(tuple),
-    conffiles=st.tuples(text), unasked=st.tuples(text), error=st.none() | error,
+    kept_configuration_files=st.tuples(text), unasked=st.tuples(text), error=st.none() | error,
 )  # fmt: skip
 some_outcome = st.builds(
     Outcome,

@@ -54,7 +54,7 @@ def _outcome(outcome: Outcome) -> Outcome:
     install = outcome.install
     if install is not None:
         kept = tuple(f"/etc/{PACKAGE}/conf.d/{n}-local-settings.conf" for n in range(12))
-        install = replace(install, conffiles=kept, unasked=(f"{PACKAGE} {VERSION} -> {VERSION}",))
+        install = replace(install, kept_configuration_files=kept, unasked=(f"{PACKAGE} {VERSION} -> {VERSION}",))
     return replace(
         outcome,
         machine=host(outcome.machine),

@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.managers.apt.manager import DEFAULT_RATES as APT
 from tasks.model import RebootNeed
-from tasks.rules.updates.duration_prediction import Rates, predict_durations, predict_reboot_need
-from tasks.rules.updates.installation_order import group_updates, is_boot_component, must_install_last, rank_urgency
+from tasks.protocols.package_manager import Rates
+from tasks.rules.updates.duration_prediction import learn_rates, predict_durations, predict_reboot_need
+from tasks.rules.updates.installation_order import group_updates, must_install_last, rank_urgency
 from tasks.rules.updates.transaction_planning import MAX_TRANSACTION_UPDATES, plan_transactions
 from tasks.states import Classification, RebootPolicy, UpdateState, YesNoUnknown
 from tests.unit.rules.examples import NOW, an_update
 from tests.unit.rules.examples import updates as any_update
 
-APT = Rates.build_default("apt")
 rates = st.builds(
     Rates,
     transaction_seconds=st.floats(0, 120),
@@ -106,7 +107,7 @@ def test_a_group_larger_than_that_stays_whole():
 def test_security_first_and_what_boots_last():
     other = an_update("vim", classification=Classification.OTHER)
     security, critical = an_update("openssl"), an_update("libc6", classification=Classification.CRITICAL)
-    kernel = an_update("linux-image-amd64", classification=Classification.CRITICAL)
+    kernel = an_update("linux-image-amd64", changes_boot=True, classification=Classification.CRITICAL)
     rebooter = an_update("dbus", requires_reboot=True)
     found, _ = split([kernel, other, rebooter, security, critical], 600, one_by_one=True)
     assert [each.updates[0].name for each in found] == ["libc6", "openssl", "vim", "linux-image-amd64", "dbus"]
@@ -138,27 +139,17 @@ def test_the_latest_start_is_told_in_the_machines_clock():
     assert split(uniform(1), 600, skew_seconds=30)[0][0].latest_start == ours + 30
 
 
-@pytest.mark.parametrize(
-    ("manager", "transaction", "each"),
-    [("apt", 15, 2), ("dnf", 15, 2), ("zypper", 30, 4), ("windows_update", 60, 120), ("something new", 60, 120)],
-)
-def test_the_defaults(manager, transaction, each):
-    found = Rates.build_default(manager)
-    assert (found.transaction_seconds, found.install_seconds_per_update) == (transaction, each)
-    assert found.basis == "defaults"
-
-
 def test_what_was_learned_betters_the_defaults():
     learned = {"install_seconds_per_update": 0.5, "reboot_seconds": 42.0}
-    found = Rates.build_learned("apt", learned.get)
+    found = learn_rates(APT, learned.get)
     assert (found.install_seconds_per_update, found.reboot_seconds, found.transaction_seconds) == (0.5, 42.0, 15.0)
     assert found.basis == "defaults; learned: install_seconds_per_update, reboot_seconds"
-    assert Rates.build_learned("apt", lambda _: 7.0).basis == "learned"
+    assert learn_rates(APT, lambda _: 7.0).basis == "learned"
 
 
 @pytest.mark.parametrize("nonsense", [None, 0.0, -1.0, float("nan"), float("inf")])
 def test_figures_that_make_no_sense_are_not_learned(nonsense):
-    assert Rates.build_learned("dnf", lambda _: nonsense) == Rates.build_default("dnf")
+    assert learn_rates(APT, lambda _: nonsense) is APT
 
 
 @pytest.mark.parametrize(
@@ -194,19 +185,14 @@ def test_whether_a_reboot_is_to_be_expected():
     assert predict_reboot_need([an_update(requires_reboot=False)], no) is YesNoUnknown.NO
     assert predict_reboot_need([an_update(requires_reboot=False)], unknown) is YesNoUnknown.UNKNOWN
     assert predict_reboot_need([an_update()], no) is YesNoUnknown.UNKNOWN
-    assert predict_reboot_need([an_update("kernel")], no) is YesNoUnknown.YES
+    assert predict_reboot_need([an_update("kernel", changes_boot=True)], no) is YesNoUnknown.YES
     assert predict_reboot_need([an_update(requires_reboot=True)], no) is YesNoUnknown.YES
     assert predict_reboot_need([], RebootNeed(YesNoUnknown.YES)) is YesNoUnknown.YES
 
 
-@pytest.mark.parametrize(
-    ("name", "booted"),
-    [("linux-image-6.1.0-30-amd64", True), ("kernel-default", True), ("kernel-core", True), ("grub2-efi", True),
-     ("intel-microcode", True), ("kernel-headers", False), ("linux-libc-dev", False), ("openssl", False)],
-)  # fmt: skip
-def test_what_is_booted_from(name, booted):
-    assert is_boot_component(an_update(name)) is booted
-    assert must_install_last(an_update(name, requires_reboot=False)) is booted
+@pytest.mark.parametrize("booted", [True, False])
+def test_what_is_booted_from_is_installed_last(booted):
+    assert must_install_last(an_update(requires_reboot=False, changes_boot=booted)) is booted
 
 
 def test_urgency():

@@ -14,7 +14,7 @@ from tests.unit.rules.examples import a_state, an_update
 
 MIB = 1024**2
 GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
-KERNEL = an_update("linux-image-amd64")
+KERNEL = an_update("linux-image-amd64", changes_boot=True)
 
 
 def disk(role, free_mib=10_000, mount=None, inodes=100_000, read_only=False):

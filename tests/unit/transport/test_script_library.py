@@ -22,14 +22,22 @@ def test_a_script_that_needs_no_other_stays_as_it_is() -> None:
 
 
 def test_what_a_script_requires_is_put_before_it_in_order() -> None:
-    needed = [load_script(name) for name in ("job_common", "package_locks", "reboot")]
+    needed = [load_script(name) for name in ("job_common", "unfinished_packages", "package_locks", "reboot")]
     assert compose_script(Script("reboot")) == "\n".join(needed)
 
 
 def test_a_script_brings_the_text_of_another_one_as_a_parameter() -> None:
-    assert load_script_parameters(Script("reboot")) == {"guard": load_script("package_locks")}
+    assert load_script_parameters(Script("reboot")) == {"guard": compose_script(Script("package_locks"))}
     back = load_script("apt_updaters_back", UPDATERS_SCRIPT.package)
     assert load_script_parameters(UPDATERS_SCRIPT) == {"undo": back}
+
+
+def test_a_manager_replaces_what_a_shared_script_requires() -> None:
+    own, shared = load_script("unfinished_packages", UPDATERS_SCRIPT.package), load_script("unfinished_packages")
+    order = Script("reboot", package=UPDATERS_SCRIPT.package)
+    for text in (compose_script(order), load_script_parameters(order)["guard"]):
+        assert own in text
+        assert shared not in text
 
 
 def test_a_managers_scripts_are_found_in_its_package_only() -> None:

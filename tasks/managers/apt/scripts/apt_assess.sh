@@ -4,7 +4,7 @@
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists).
 # apt is started five times (four without refresh); needrestart, systemctl and pro once each, if they are installed.
-# Requires: package_locks, dpkg_query
+# Requires: manager_environment, package_locks, dpkg_query
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))

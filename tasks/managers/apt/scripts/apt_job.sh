@@ -6,7 +6,7 @@
 # packages that must not be installed), allow_removals ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: dpkg_query, transactions
+# Requires: manager_environment, dpkg_query, transactions
 # shellcheck disable=SC2154  # variables of transactions.sh
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
@@ -121,7 +121,7 @@ complaint() {
     no:*'Could not get lock'* | no:*'locked by another process'*) kind=lock ;; # this kind means that nothing has begun
     *'No space left on device'* | *"don't have enough free space"*) kind=space ;;
     *'Held packages were changed'*) kind=held ;;
-    *'conffile prompt'*) kind=conffile ;;
+    *'conffile prompt'*) kind=configuration-file ;;
     *'script subprocess '*) kind=maintainer-script ;;
     *'Failed to fetch'* | *'Unable to fetch some archives'*) kind=fetch ;;
     *"' was not found"* | *'Unable to locate package'*) kind=gone ;;
@@ -208,7 +208,7 @@ note_conffiles() { # right after packages were changed: files kept before or aft
 
 kept_conffiles() { # those that still exist: unpacked packages are configured by now
   sort -u "$FP_JOB_DIR/apt-kept" | while IFS= read -r file; do
-    [ ! -e "$file" ] || fp_emit conffile path="${file%.*}" kept_as="$file"
+    [ ! -e "$file" ] || fp_emit configuration_kept path="${file%.*}" kept_as="$file"
   done
 }
 

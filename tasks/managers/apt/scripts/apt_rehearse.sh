@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), uris
 # ("yes": also the missing downloads, if apt accepts the set). Records: sections "simulation" and "uris".
+# Requires: manager_environment
 
 simulation=$(fp_param packages | xargs apt-get -s -q -y install 2>&1)
 agreed=$?

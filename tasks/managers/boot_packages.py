@@ -1,0 +1,20 @@
+"""Packages of Linux distributions that change what a machine boots with. Pure."""
+
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+_BOOT_PACKAGE_MASKS = (
+    # Packages that change the boot file system, on all supported distributions.
+    "kernel", "kernel-*", "linux-image-*", "linux-generic*", "linux-virtual*", "linux-server*", "linux-cloud-*",
+    "linux-aws*", "linux-azure*", "linux-gcp*", "linux-lowlatency*", "initramfs-tools*", "dracut*", "grub*", "shim*",
+    "systemd-boot*", "*-microcode", "microcode_ctl", "ucode-*", "linux-firmware*", "firmware-*",
+)  # fmt: skip
+_NON_BOOT_PACKAGE_MASKS = ("kernel-headers*", "kernel-devel*", "kernel-doc*", "kernel-tools*", "kernel-srpm-macros*")
+
+
+@lru_cache(maxsize=8192)  # many machines have the same pending updates
+def is_boot_package(name: str) -> bool:
+    """Return whether a package is a kernel, a boot loader, firmware or an initramfs tool."""
+    if any(fnmatchcase(name, mask) for mask in _NON_BOOT_PACKAGE_MASKS):
+        return False
+    return any(fnmatchcase(name, mask) for mask in _BOOT_PACKAGE_MASKS)

@@ -1,0 +1,5 @@
+#!/bin/sh
+# The environment of parcel.
+
+PARCEL_ASKS=nobody
+export PARCEL_ASKS
