@@ -204,7 +204,7 @@ BELOW_THE_SEAM = ("tasks/managers/", "tasks/scripts/", "tasks/transport/")
 
 FOREIGN_WORDS = re.compile(
     r"(?<![a-z])(apt|dpkg|debian|ubuntu|rpm|dnf|yum|zypper|unattended|conffiles?|sudo|doas|inodes?)(?![a-z])"
-    r"|/etc/|/boot(?![a-z])|/var/(?!lib/fleetpatch)|PAM(?![A-Z])|(exit_code|rc) ?==? ?1[0-9]{2}(?![0-9])",
+    r"|/etc/|/boot(?![a-z])|/var/(?!lib/fleetpatch)|(?<![a-z])PAM(?![a-z])|(exit_code|rc) ?==? ?1[0-9]{2}(?![0-9])",
     re.IGNORECASE,
 )
 ALLOWED_WORDS = {
