@@ -321,7 +321,8 @@ class TestRepair:
 
 def obstacles(subject: Subject) -> list[object]:
     """What keeps the machine from being rebooted now."""
-    script = Script("reboot_obstacles", {"locks": subject.manager.lock_files})
+    locks = {"locks": subject.manager.lock_files}
+    script = Script("reboot_obstacles", locks, package=subject.manager.script_package)
     boot, *others = subject.transport.run_script(script, deadline=subject.soon).records
     assert boot["kind"] == "boot"
     assert all(record["kind"] == "obstacle" and record["why"] for record in others)

@@ -197,7 +197,7 @@ class JobRun:
             errors = [package.fails for package in packages if package.fails]
             for package in packages:
                 if package.conffile:
-                    self._tell("conffile", number, path=package.conffile, kept_as=f"{package.conffile}.dpkg-dist")
+                    self._tell("configuration_kept", number, path=package.conffile, kept_as=f"{package.conffile}.dpkg-dist")
         self.shelf.carry_out(work, own)
         if work is JobKind.REPAIR:
             errors = self.shelf.broken()
