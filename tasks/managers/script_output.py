@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tasks.errors import ProtocolViolation, ScriptFailed
 from tasks.protocols.transport import ScriptRecord, ScriptResult
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,7 @@ def require_text(record: ScriptRecord, key: str) -> str:
     Raises:
         ProtocolViolation: it is missing, or not a string.
     """
-    value = record.get(key)
-    if not isinstance(value, str):
-        raise ProtocolViolation(f"record {record.get('kind')!r} has no text {key!r}")
-    return value
+    return _require(record, key, str, "text")
 
 
 def require_integer(record: ScriptRecord, key: str) -> int:
@@ -65,10 +65,7 @@ def require_integer(record: ScriptRecord, key: str) -> int:
     Raises:
         ProtocolViolation: it is missing, or not an integer.
     """
-    value = record.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ProtocolViolation(f"record {record.get('kind')!r} has no whole number {key!r}")
-    return value
+    return _require(record, key, int, "whole number")
 
 
 def require_boolean(record: ScriptRecord, key: str) -> bool:
@@ -77,7 +74,11 @@ def require_boolean(record: ScriptRecord, key: str) -> bool:
     Raises:
         ProtocolViolation: it is missing, or not a boolean.
     """
+    return _require(record, key, bool, "true or false")
+
+
+def _require(record: ScriptRecord, key: str, kind: type[T], name: str) -> T:
     value = record.get(key)
-    if not isinstance(value, bool):
-        raise ProtocolViolation(f"record {record.get('kind')!r} has no true or false {key!r}")
+    if not isinstance(value, kind) or type(value) is not kind:  # true is an int too
+        raise ProtocolViolation(f"record {record.get('kind')!r} has no {name} {key!r}")
     return value

@@ -11,11 +11,9 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the current time, aware, in UTC."""
-        ...
 
     def sleep(self, seconds: float) -> None:
         """Wait for that many seconds."""
-        ...
 
 
 class SystemClock:

@@ -105,19 +105,15 @@ class Leases(Protocol):
         Raises:
             LeaseHeld: another process has the lease. The error names the process and the expiry.
         """
-        ...
 
     def renew(self, run_id: str, holder: LeaseHolder, seconds: float) -> LeaseRenewal:
         """Extend the lease to that many seconds from now, and return whether a stop was requested.
 
         An expired lease is renewed too, unless another process has taken it.
         """
-        ...
 
     def release(self, run_id: str, holder: LeaseHolder) -> None:
         """End the lease now. Do nothing when this holder does not have it."""
-        ...
 
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
         """Return the unfinished runs (in progress or unknown) that no process holds, oldest first."""
-        ...

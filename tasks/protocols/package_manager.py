@@ -141,11 +141,9 @@ class PackageManager(Protocol):
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return all pending updates. With ``refresh``, read the repositories again first."""
-        ...
 
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """Return what the installation of exactly these updates would do. Change nothing."""
-        ...
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
@@ -154,7 +152,6 @@ class PackageManager(Protocol):
 
         Only packages that are completely installed and configured are included.
         """
-        ...
 
     def build_job_script(
         self,
@@ -174,4 +171,3 @@ class PackageManager(Protocol):
         - One of its own packages was removed after the selection, and it would install that package again.
         - It would install a new package, or remove one, and a mask of ``excluded`` matches the name.
         """
-        ...

@@ -51,15 +51,12 @@ class Records(Protocol):
 
     def append_entry(self, entry: JournalEntry) -> None:
         """Store an entry. Return when it would survive a power cut. The same entry sent again is stored once."""
-        ...
 
     def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """Return the journal of a run (or of one machine in it), oldest entry first."""
-        ...
 
     def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
         """Store or replace a run, an assessment, an outcome, a job's output, or a complete report with its plans."""
-        ...
 
     def read_measure(self, machine: str, measure: str) -> float | None:
         """Return the exponentially weighted mean of a measure over past runs of this machine.
@@ -67,7 +64,6 @@ class Records(Protocol):
         Measures: ``install_seconds_per_update``, ``transaction_seconds``, ``download_bytes_per_second``,
         ``reboot_seconds``. None when there is no value yet.
         """
-        ...
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "Records":
         """Return these records, limited to writes while this holder has the lease of the run.
@@ -76,4 +72,3 @@ class Records(Protocol):
         written, and this holder can write nothing later, even if its process was paused during a write: then
         ``append_entry`` and ``save`` raise RecordsError. An expired lease is valid until another holder acquires it.
         """
-        ...

@@ -112,16 +112,12 @@ class Transport(Protocol):
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """Run a script and wait until it ends."""
-        ...
 
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """Start a job, or attach to the job that has this id already. Safe to repeat."""
-        ...
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
         """Return the current state of a job. Do not wait for its end."""
-        ...
 
     def close(self) -> None:
         """Close the connection. Jobs continue. A later call opens a new connection."""
-        ...

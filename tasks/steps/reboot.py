@@ -89,7 +89,7 @@ def _warn_if_not_rebooted(context: MachineContext) -> None:
         return
     if result.state is not RebootState.REQUIRED:  # a required reboot has its own finding
         unmet = Finding("reboot", FindingLevel.WARN, result.reason, "Reboot it in another window.")
-        context.state = replace(context.state, findings=(*context.state.findings, unmet))
+        context.add_finding(unmet)
 
 
 def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) -> bool:

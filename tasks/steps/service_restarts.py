@@ -1,9 +1,8 @@
 """Restart services that run replaced files, if the request says so: in one detached job, journalled, once in a run."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from tasks.errors import ManagerBusy, ScriptFailed
 from tasks.model import Finding, PackageState, RestartResult
@@ -21,7 +20,8 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.recovery import find_submitted_restarts
-from tasks.steps.jobs.submission import submit_job
+from tasks.steps.jobs.job_result import parse_record_time
+from tasks.steps.jobs.package_job import submit_job
 from tasks.steps.jobs.watch import EndedJob, watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.start_checks import check_stop_requested
@@ -30,7 +30,6 @@ RESTART_ACT = "restart"
 """The act of journal entries about service restarts; their key is the job's id."""
 RESTART_SECONDS_PER_SERVICE = 30.0
 """The part of the window that one service needs."""
-_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 _SKIP_REASONS = {
     "window": "no time was left",
     "stop": "the run was asked to stop",
@@ -155,7 +154,7 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
     cut = ended_job.phase is JobPhase.LOST or bool(ended_job.exit_code)
     unseen = [unit for unit in units if unit not in ends and unit not in left]
     moments = [
-        at for end in ends.values() if (at := _parse_record_time(end, context.facts.clock_skew_seconds)) is not None
+        at for end in ends.values() if (at := parse_record_time(end, context.facts.clock_skew_seconds)) is not None
     ]
     context.state = replace(context.state, restarts=RestartResult(good, max(moments, default=None)))
     if good:
@@ -192,15 +191,7 @@ def _describe_skip(event: ScriptRecord) -> str:
     return f"{_SKIP_REASONS.get(why, why)} {detail}".strip()
 
 
-def _parse_record_time(event: Mapping[str, object], skew: float) -> datetime | None:
-    at = event.get("at")
-    usable = isinstance(at, int | float) and not isinstance(at, bool)
-    return datetime.fromtimestamp(at - skew, UTC) if usable and 0 < at - skew < _MAX_EPOCH_SECONDS else None  # type: ignore[operator]  # usable is what says so
-
-
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:
     """Add a finding, once."""
     remedy = remedy or ("" if level is FindingLevel.GOOD else "Restart them by hand, or in another window.")
-    finding = Finding(SERVICE_RESTART_CHECK, level, message, remedy)
-    if finding not in context.state.findings:
-        context.state = replace(context.state, findings=(*context.state.findings, finding))
+    context.add_finding(Finding(SERVICE_RESTART_CHECK, level, message, remedy))

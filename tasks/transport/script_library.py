@@ -29,7 +29,6 @@ class ScriptLoader(Protocol):
 
     def __call__(self, name: str, package: str = SHARED_SCRIPTS) -> str:
         """Return the text."""
-        ...
 
 
 @cache

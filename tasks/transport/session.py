@@ -30,7 +30,6 @@ class Connection(Transport, Protocol):
     @property
     def is_open(self) -> bool:
         """Whether another call may be tried on it."""
-        ...
 
 
 ConnectionOpener = Callable[[Deadline], Connection]

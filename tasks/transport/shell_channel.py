@@ -29,13 +29,10 @@ class ShellChannel(Protocol):
             DeadlineExceeded: the deadline has passed; the connection can't be used any more.
             ProtocolViolation: from the decoder.
         """
-        ...
 
     @property
     def is_open(self) -> bool:
         """Whether another exchange may be tried."""
-        ...
 
     def close(self) -> None:
         """Close the connection."""
-        ...

@@ -32,7 +32,6 @@ class SimulateSet(Protocol):
 
     def __call__(self, wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
         """Simulate the set, in one call."""
-        ...
 
 
 def simulate_installation(updates: Sequence[Update], simulate_set: SimulateSet) -> SimulationResult:

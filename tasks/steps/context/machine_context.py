@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tasks.model import (
     Facts,
+    Finding,
     MachinePlan,
     PackageState,
 )
@@ -45,6 +46,11 @@ class MachineContext:
     def name(self) -> str:
         """The machine's name."""
         return self.state.machine.name
+
+    def add_finding(self, finding: Finding) -> None:
+        """Add a finding to the machine's state, once."""
+        if finding not in self.state.findings:
+            self.state = replace(self.state, findings=(*self.state.findings, finding))
 
     def forget_assessment(self) -> None:
         """Remove a failed assessment, so that the machine can be assessed again."""

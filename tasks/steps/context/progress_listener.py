@@ -13,15 +13,12 @@ class ProgressListener(Protocol):
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Receive the progress of a machine's step, from 0 to 1. None: it is not known."""
-        ...
 
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """Receive the end of a machine's step."""
-        ...
 
     def on_message(self, message: str) -> None:
         """Receive a message about the whole run."""
-        ...
 
 
 class LoggingListener:

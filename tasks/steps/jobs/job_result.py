@@ -108,9 +108,9 @@ class _JobResultBuilder:
             return
         match event.get("kind"):
             case "download_started":
-                self.download_starts[transaction.number] = _parse_record_time(event, self.clock_skew_seconds)
+                self.download_starts[transaction.number] = parse_record_time(event, self.clock_skew_seconds)
             case "transaction_started":
-                number, at = transaction.number, _parse_record_time(event, self.clock_skew_seconds)
+                number, at = transaction.number, parse_record_time(event, self.clock_skew_seconds)
                 self.started_transactions[number] = TransactionResult(
                     number, _list_update_ids(transaction), at, None, None
                 )
@@ -138,7 +138,7 @@ class _JobResultBuilder:
             number,
             _list_update_ids(transaction),
             since,
-            _parse_record_time(event, self.clock_skew_seconds),
+            parse_record_time(event, self.clock_skew_seconds),
             int(parse_number(event.get("exit_code"), -1)),
             str(event.get("error") or ""),
         )
@@ -201,6 +201,7 @@ def parse_number(value: object, default: float) -> float:
     return float(value) if usable else default  # type: ignore[arg-type]  # usable is what says so
 
 
-def _parse_record_time(event: ScriptRecord, skew: float) -> datetime | None:
+def parse_record_time(event: ScriptRecord, skew: float) -> datetime | None:
+    """Return the time of a record in UTC, or None. ``skew`` is the machine's clock minus ours, in seconds."""
     at = parse_number(event.get("at"), 0.0)
     return datetime.fromtimestamp(at - skew, UTC) if at > 0 and 0 < at - skew < _MAX_EPOCH_SECONDS else None

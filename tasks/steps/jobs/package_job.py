@@ -1,22 +1,24 @@
-"""Runs one job of the package manager, from its journal entry to its result."""
+"""Starts jobs on a machine, and runs those of the package manager from their journal entry to their result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.errors import ConnectionLost, FleetpatchError
+from tasks.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
 from tasks.model import JobOutput, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind as Kind
 from tasks.protocols.package_manager import Transaction
-from tasks.protocols.transport import Job, ScriptRecord
+from tasks.protocols.transport import Job, JobStatus, ScriptRecord
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.states import Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.job_result import JobResult, build_job_result, parse_number
-from tasks.steps.jobs.submission import submit_job
 from tasks.steps.jobs.watch import watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
+from tasks.steps.machine.retry import retry_transient
+
+SUBMIT_TIMEOUT_SECONDS = 120.0  # one attempt to submit a job, including a reconnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,36 @@ def run_job(
         context, Step.INSTALL, kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
     )
     return job_result
+
+
+def submit_job(context: MachineContext, job: Job) -> None:
+    """Start a job, or attach to it. If the connection breaks, retry; the machine starts the job only once.
+
+    Raises:
+        ConnectionLost: the machine stayed unreachable; the job may be running.
+        FleetpatchError: the machine refused to start it.
+    """
+    clock = context.run_context.clock
+    until = Deadline.after(clock, context.run_context.options.max_unreachable_seconds)
+    try:
+        retry_transient(context, lambda: _start_job(context, job), until)
+    except TransportError as error:
+        raise ConnectionLost(
+            f"out of touch while job {job.id} was handed over: {error.message}",
+            machine=context.name,
+            hint="The job may be running. Assess the machine once it can be reached: its package database tells.",
+        ) from error
+
+
+def _start_job(context: MachineContext, job: Job) -> JobStatus:
+    # this process may have been suspended since the last check
+    if not context.run_context.stop_token.still_holds_lease():
+        raise RecordsError(
+            "somebody else has taken this run over, so nothing more is begun from here",
+            machine=context.name,
+            hint="See the run: its new holder goes on with it.",
+        )
+    return context.transport.start_job(job, deadline=Deadline.after(context.run_context.clock, SUBMIT_TIMEOUT_SECONDS))
 
 
 class JobProgressReporter:

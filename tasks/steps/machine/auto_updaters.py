@@ -163,6 +163,4 @@ def _list_units(answer: ScriptResult, kind: str) -> list[str]:
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:
     """Add a finding, once."""
-    finding = Finding(AUTO_UPDATER_CHECK, level, message, remedy)
-    if finding not in context.state.findings:
-        context.state = replace(context.state, findings=(*context.state.findings, finding))
+    context.add_finding(Finding(AUTO_UPDATER_CHECK, level, message, remedy))

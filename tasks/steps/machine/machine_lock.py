@@ -156,7 +156,7 @@ def release_lock(context: MachineContext) -> None:
         if answer.get("kind") != "released":
             logger.info("%s: its claim was not given back: %s", context.name, dict(answer))
         if answer.get("kind") == "refused":
-            context.state = replace(context.state, findings=(*context.state.findings, _build_release_warning(answer)))
+            context.add_finding(_build_release_warning(answer))
 
 
 def _build_release_warning(answer: ScriptRecord) -> Finding:

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeAlias
 
 import paramiko
 
-from inventory.machine import HostKeySettings, Inventory, Machine
+from inventory.errors import InventoryError
+from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
 from tasks.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.protocols.clock import Deadline
 from tasks.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
 from tasks.transport.ssh.host_key_verifier import find_known_hosts
-from tasks.transport.ssh.route import find_route
 from tasks.transport.ssh.thread_safe_transport import ChannelTimeout, ThreadSafeTransport
 
 MAX_CONCURRENT_HANDSHAKES: Final = 50
@@ -278,3 +278,32 @@ def _build_tunnel_dialer(jump_host: _JumpHost, access: _JumpHostAccess, target: 
         return jump_host.open_tunnel(access, target.address, target.port or DEFAULT_PORT, deadline)
 
     return dial
+
+
+def find_route(machine: Machine, inventory: Inventory) -> tuple[Machine, ...]:
+    """Return the jump hosts of a machine, nearest first. A jump host may have jump hosts itself.
+
+    Raises:
+        InventoryError: a jump host is not in the inventory, goes through itself, or is not reached by SSH.
+    """
+    return _find_hops(machine, inventory, (machine.name,))
+
+
+def _find_hops(machine: Machine, inventory: Inventory, seen: tuple[str, ...]) -> tuple[Machine, ...]:
+    hops: list[Machine] = []
+    for position, name in enumerate(machine.jump):
+        if name in seen or name in {hop.name for hop in hops}:
+            path = " → ".join((*seen, name))
+            raise InventoryError(f"its jump hosts go round in a circle: {path}", machine=seen[0], key="jump")
+        try:
+            hop = inventory.find_machine(name)
+        except KeyError:
+            raise InventoryError(
+                f"its jump host '{name}' is not in the inventory", machine=seen[0], key="jump", file=inventory.source
+            ) from None
+        if hop.transport is not TransportKind.SSH:
+            raise InventoryError(f"its jump host '{name}' is not reached by SSH", machine=seen[0], key="jump")
+        if position == 0:  # only the first of a list can have its own route; the others are behind it
+            hops += _find_hops(hop, inventory, (*seen, name))
+        hops.append(hop)
+    return tuple(hops)

@@ -18,7 +18,7 @@ from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Job, Script
 from tasks.transport.session import MAX_ATTEMPTS, Session
 from tasks.transport.session_factory import build_session
-from tasks.transport.ssh.route import find_route
+from tasks.transport.ssh.jump_hosts import find_route
 from tests.contract.transport_subjects import fake_machine
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
