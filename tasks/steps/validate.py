@@ -56,7 +56,7 @@ def validate(context: MachineContext) -> MachineState:
                 PACKAGES_CHECK,
                 FindingLevel.BLOCK,
                 "; ".join(packages.problems),
-                REPAIR_REMEDY if packages.repairable else "Mend the package state on the machine.",
+                REPAIR_REMEDY if packages.repairable else "Repair the package state on the machine.",
             )
         )
     reboot_reasons = "; ".join(packages.reboot.reasons) if packages.reboot.answer is YesNoUnknown.YES else None

@@ -141,7 +141,7 @@ def lock_for_good(lock: str, stage: Stage) -> None:
     stage.judge()
     outcome = stage.outcome()
     told = {r.update.name: r.reason for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED}
-    reasons = ("somebody else held the package manager's lock", "no time left")
+    reasons = ("another process locked the package manager", "no time left")
     if set(told) != {"lab-plain", "lab-conffile"} or not all(reason.startswith(reasons) for reason in told.values()):
         raise Broken(f"{outcome.state}: {outcome.reason}")
     if outcome.state not in GOOD or not any(reason.startswith(reasons[0]) for reason in told.values()):

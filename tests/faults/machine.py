@@ -246,9 +246,9 @@ class FaultyMachine(SimMachine):
         if not run:
             return ""
         if holder is None or holder[0] != run or not holder[2]:
-            return "" if known else f"run {run} has no claim on this machine any more"
+            return "" if known else f"run {run} no longer has the lock of this machine"
         if attempt < self.attempt:
-            return "" if known else f"run {run} was taken over"
+            return "" if known else f"run {run} was resumed"
         self.attempt = attempt
         until = max(holder[2], float(str(job.script.params.get("claim_until", 0))))
         self.claimed_by = (run, holder[1], until)

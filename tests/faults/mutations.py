@@ -223,7 +223,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "one run a machine",
         apply_all(
             replace_attribute(
-                StopToken, "mark_lease_lost", lambda self: self.request_stop("somebody else has taken this run over")
+                StopToken, "mark_lease_lost", lambda self: self.request_stop("another process executes this run now")
             ),
             replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
             replace_attribute(FaultyMachine, "minds", lambda self: ""),

@@ -108,7 +108,7 @@ def _check_http(check: Check) -> str:
     try:
         request = build_http_request(check.target)
     except ValueError as error:
-        return f"the target is not an http or https URL that can be asked: {error}"
+        return f"the target is not a usable http or https URL: {error}"
     try:
         with HTTP_OPENER.open(request, timeout=check.timeout_seconds) as answer:
             return "" if 200 <= answer.status < 400 else f"status {answer.status}"

@@ -80,14 +80,14 @@ def test_why_there_is_no_reboot_is_said():
     assert ask(RebootPolicy.IF_REQUIRED, NO).reason == "no reboot is asked for"
     assert ask(RebootPolicy.IF_REQUIRED, NO, reboots_so_far=1).reason == "rebooted, and no further reboot is asked for"
     assert ask(RebootPolicy.NEVER, YES).reason == (
-        "the machine asks for a reboot (a new kernel), and the policy is to reboot never"
+        "the machine asks for a reboot (a new kernel), and the reboot policy is Never"
     )
 
 
 def test_unknown_says_that_it_could_not_be_told():
     assert ask(RebootPolicy.IF_REQUIRED, UNKNOWN).reason == (
-        "whether a reboot is needed after 3 updates could not be told (no tool tells); "
-        "under IfRequired that is no reason"
+        "whether a reboot is needed after 3 updates is not known (no tool tells); "
+        "with reboot policy IfRequired, fleetpatch does not reboot then"
     )
 
 

@@ -136,7 +136,7 @@ def test_sift_gives_up_on_the_safe_side():
     assert found.chosen == ()
     assert found.simulation is None
     assert found.simulation_count == 5
-    assert any("too many rehearsals" in result.reason for result in found.skipped)
+    assert any("too many simulations" in result.reason for result in found.skipped)
 
 
 def test_sift_of_nothing():
