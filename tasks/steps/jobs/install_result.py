@@ -51,7 +51,7 @@ def _list_tracked_updates(context: MachineContext, install_log: InstallLog) -> l
 
 def record_install_result(context: MachineContext, install_log: InstallLog) -> MachineState:
     """Record the result of each update, and the package state now."""
-    versions, after = _read_settled_versions(context, install_log)
+    versions, after = _read_final_versions(context, install_log)
     who = after.at_work if after else ""
     chosen = build_update_results(
         context.plan.chosen, context.packages, versions, install_log.transactions, install_log.not_attempted, who
@@ -63,7 +63,7 @@ def record_install_result(context: MachineContext, install_log: InstallLog) -> M
     return replace(context.state, packages_after=after or read_package_state_with_retry(context))
 
 
-def _read_settled_versions(
+def _read_final_versions(
     context: MachineContext, install_log: InstallLog
 ) -> tuple[Mapping[str, str], PackageState | None]:
     """Read the versions, and again while another process changes packages: half changed packages are soon whole.

@@ -51,7 +51,7 @@ def test_who_takes_a_run_up_has_a_later_attempt(fleet: SimFleet) -> None:
     assert [entry.act for entry in fleet.records.journal].count("attempt") == 2
 
 
-def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet: SimFleet) -> None:
+def test_a_run_that_is_finalized_lets_the_machine_hear_of_it_before_it_looks(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
     died = next(n for n in range(1, 99) if _announced(n))
     with contextlib.suppress(Killed):
@@ -59,7 +59,7 @@ def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet
     assert web.jobs() == []
     web.calls.clear()
     control = StopToken()
-    control.request_stop("settled")
+    control.request_stop("finalized")
     past = read_resume_state(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
 
     FleetRun(
