@@ -181,7 +181,7 @@ def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine
     assert machine.start(what="quick") is False
     machine.stop()
     machine.claim("other")
-    with pytest.raises(ScriptFailed, match="has no claim"):
+    with pytest.raises(ScriptFailed, match="no longer has the lock"):
         machine.start("two")
 
 

@@ -73,7 +73,7 @@ def reboot_order_on_its_way(stage: Stage) -> None:
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     time.sleep(8)  # an order that was heard is carried out after two seconds
-    if "no claim on this machine any more" not in said:
+    if "no longer has the lock of this machine" not in said:
         raise Broken(f"the order never came to be refused: {said}")
     if stage.host.boot_id() != boot:
         raise Broken(f"it was rebooted after the run was over; {said}")

@@ -210,7 +210,7 @@ def test_a_refusal_keeps_the_machine_as_it_is() -> None:
     assert outcome.state is OperationState.FAILED
     assert "would not pause its own updaters: cannot write" in outcome.reason
     assert not fleet.machines["web"].installs()
-    assert any(level is FindingLevel.WARN and "may be so still" in message for level, message in found(outcome))
+    assert any(level is FindingLevel.WARN and "may still be paused" in message for level, message in found(outcome))
     assert not [entry for entry in find_unfinished_acts(fleet.records.journal) if entry.act == "pause_updaters"]
 
 
@@ -231,7 +231,7 @@ def test_a_machine_that_is_gone_at_the_end_is_warned_of() -> None:
     machine.on_start("install", 5, lambda: machine.cut(3 * 3600))
     outcome = outcome_of(fleet.patch(native_updaters="pause", minutes=60), "web")
     assert machine.rests_for == RUN
-    assert any(level is FindingLevel.WARN and "may be so still" in message for level, message in found(outcome))
+    assert any(level is FindingLevel.WARN and "may still be paused" in message for level, message in found(outcome))
 
 
 def calls() -> int:

@@ -63,7 +63,7 @@ def test_a_reboot_before_the_installation_is_not_the_one_that_always_asks_for():
 @pytest.mark.parametrize(
     ("given_", "words"),
     [
-        ({"can_reboot": False}, "whatever hosts it must restart it"),
+        ({"can_reboot": False}, "its host must restart it"),
         ({"reboots_so_far": 2}, "2 of 2 allowed reboots are used up"),
         ({"time_fit": FULL}, "a reboot needs about 5 min; 2 min are left"),
     ],
