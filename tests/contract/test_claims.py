@@ -97,7 +97,7 @@ def test_an_order_of_a_run_that_was_taken_over_is_refused(machine: Machine) -> N
     machine.claim(attempt=1)
     assert machine.claim(attempt=2)["kind"] == "claimed"
 
-    with pytest.raises(ScriptFailed, match=r"run run was resumed: its attempt 2 .* this request is of attempt 1"):
+    with pytest.raises(ScriptFailed, match=r"run run was resumed: its attempt 2 .* this order is of attempt 1"):
         machine.start(attempt=1)
 
     assert machine.shell.poll_job("one", deadline=soon()).phase is JobPhase.ABSENT

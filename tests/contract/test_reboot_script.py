@@ -145,13 +145,13 @@ def test_an_order_that_names_no_claim_needs_none(machine: Machine) -> None:
 def test_an_order_of_an_earlier_attempt_is_refused(machine: Machine) -> None:
     machine.claimed(attempt="3")
     why = machine.refused()
-    assert why == "run run was resumed: its attempt 3 has the lock, and this request is of attempt 2"
+    assert why == "run run was resumed: its attempt 3 has the lock, and this order is of attempt 2"
 
 
 @pytest.mark.parametrize("attempt", ["", "first", "2; reboot", "-3"])
 def test_an_attempt_that_is_no_number_is_before_all_others(machine: Machine, attempt: str) -> None:
     machine.claimed(attempt="1")
-    assert "this request is of attempt 0" in machine.refused({"claim_run": "run", "claim_attempt": attempt})
+    assert "this order is of attempt 0" in machine.refused({"claim_run": "run", "claim_attempt": attempt})
 
 
 def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:

@@ -93,7 +93,7 @@ fp_check_claim() {
     [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run ($fp_claim_by) has it"
     fp_why="run $1 no longer has the lock of this machine: $fp_why"
   elif [ "$2" -lt "$fp_claim_attempt" ]; then
-    fp_why="run $1 was resumed: its attempt $fp_claim_attempt has the lock, and this request is of attempt $2"
+    fp_why="run $1 was resumed: its attempt $fp_claim_attempt has the lock, and this order is of attempt $2"
   fi
   [ -z "$fp_why" ]
 }

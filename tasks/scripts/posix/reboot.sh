@@ -36,7 +36,7 @@ timely() { # refuse an order that comes too late for the window, by this machine
   latest=$(fp_param latest)
   case $latest in '' | *[!0-9]*) return 0 ;; esac
   now=$(fp_now)
-  [ "$now" -le "$latest" ] || refuse "the request came $((now - latest)) s after the last moment at which a reboot fits into the window" window
+  [ "$now" -le "$latest" ] || refuse "the order came $((now - latest)) s after the last moment at which a reboot fits into the window" window
 }
 
 [ -n "$fp_boot" ] || refuse "the machine does not show its boot id, so a reboot could not be proven"
@@ -51,7 +51,7 @@ for meta in "$fp_jobs"/*/meta; do
 done
 
 locks=$(fp_param locks) guard=$(fp_param guard) note=$(fp_param note) note=${note:-/run/fleetpatch-reboot}
-[ -n "$guard" ] || refuse "the request came without the check for packages that others are changing"
+[ -n "$guard" ] || refuse "the order came without the check for packages that others are changing"
 fp_read_note "$note"
 [ -z "$fp_ours" ] || { fp_emit ordered "boot_id=$fp_boot" again:=true; exit 0; }
 # shellcheck disable=SC2086  # paths are words

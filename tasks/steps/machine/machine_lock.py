@@ -72,7 +72,7 @@ def acquire_lock(context: MachineContext) -> LockResult:
         )
     why = str(answer.get("why") or "the machine gave no answer")
     remedy = (
-        "Try again: another request is being executed there now."
+        "Try again: another order is being executed there now."
         if _is_uncertain(answer)
         else "Repair that on the machine."
     )

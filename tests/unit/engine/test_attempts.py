@@ -134,7 +134,7 @@ def test_a_machine_on_its_way_down_hears_of_it_once_it_is_up_again(error: Fleetp
 
 def test_a_reboot_that_the_machine_refuses_was_not_ordered_and_is_not_asked_for_again(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
-    web.boots.refuses = f"run {RUN} was resumed: its attempt 2 has the lock, and this request is of attempt 1"
+    web.boots.refuses = f"run {RUN} was resumed: its attempt 2 has the lock, and this order is of attempt 1"
 
     outcome = outcome_of(fleet.patch(), "web")
 
