@@ -131,7 +131,7 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
     mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
     context.state = replace(context.state, findings=(*findings, mended))
-    context.state = replan_updates(context, state)  # nobody has approved updates that only a repair makes visible
+    context.state = replan_updates(context, state)  # updates that only a repair makes visible are not approved
 
 
 def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:

@@ -193,7 +193,7 @@ def _refresh_state(context: MachineContext) -> MachineState:
 
 
 def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> RebootResult:
-    """Order the reboot when nobody else changes packages on the machine, and watch it."""
+    """Order the reboot when no other process changes packages on the machine, and watch it."""
     wait = _build_wait(context, early)
     while True:
         readiness, why_not = wait.wait_for_others()

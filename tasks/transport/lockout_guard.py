@@ -106,7 +106,7 @@ class LockoutGuard:
                     raise DeadlineExceeded(f"no machine said in time whether the password of {user} is right")
                 turn = stack.enter_context(ExitStack())
                 turn.callback(account.probe_lock.release)
-                if account.accepting_machines:  # accepted meanwhile: nobody has to wait for this login
+                if account.accepting_machines:  # accepted meanwhile: no other login has to wait for this one
                     turn.close()
             with self._lock:
                 self._require_permitted(account, machine, user, credential, clock.now())

@@ -57,7 +57,7 @@ fp_read_note "$note"
 # shellcheck disable=SC2086  # paths are words
 fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
-# Takes the package manager's locks as it does itself (fcntl), in its order, so that nobody begins to change packages
+# Takes the package manager's locks as it does itself (fcntl), in its order, so that no process begins to change packages
 # from here on. Then executes the command after "--", which keeps the locks. All or none: a process that has the first
 # lock may be about to take the second. What can't be locked is only checked, by that command.
 # shellcheck disable=SC2016  # perl's $

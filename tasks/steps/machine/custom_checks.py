@@ -82,7 +82,7 @@ def _check_within_timeout(check: Check, question: Callable[[], str]) -> str:
     def run_question() -> None:
         try:
             answer.set_result(question())
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
             answer.set_exception(error)
 
     threading.Thread(target=run_question, name=f"check {check.name}", daemon=True).start()

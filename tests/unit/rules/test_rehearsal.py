@@ -42,7 +42,8 @@ def test_a_dependency_that_is_excluded_takes_its_update_with_it():
 def test_a_dependency_that_is_held_takes_its_update_with_it():
     for state in (a_state(A, an_update("b", held=True)), a_state(A, held=("b",))):
         assert (
-            "a hold on the machine" in against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state).by_update[A.id]
+            "a hold on the machine"
+            in against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state).by_update[A.id]
         )
 
 
