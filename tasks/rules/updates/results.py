@@ -10,7 +10,7 @@ from tasks.states import Classification, UpdateState
 _WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
 """The text of a job for an update that waits for another update (see PackageManager)."""
 _JOB_ENDED_REASON = "the job ended before its turn came"
-_INSTALLED_BY_OTHERS_REASON = "installed by something other than this run"
+_INSTALLED_BY_OTHERS_REASON = "it was installed by others"
 
 
 def build_update_results(
@@ -40,7 +40,9 @@ def build_update_results(
         if transaction.started_at is not None
         for update_id in transaction.updates
     }
-    by_others = f"came along with another one, or {_INSTALLED_BY_OTHERS_REASON}" if ran else _INSTALLED_BY_OTHERS_REASON
+    by_others = (
+        f"it came along with another update, or {_INSTALLED_BY_OTHERS_REASON}" if ran else _INSTALLED_BY_OTHERS_REASON
+    )
     return tuple(
         _build_update_result(
             update,
@@ -117,7 +119,7 @@ def mark_installed_dependencies(
 def _mark_if_changed(result: UpdateResult, now: str | None) -> UpdateResult:
     if now is None or now == result.update.installed:
         return result
-    dependency_reason = f"came along as a dependency, or {_INSTALLED_BY_OTHERS_REASON}"
+    dependency_reason = f"it came along as a dependency, or {_INSTALLED_BY_OTHERS_REASON}"
     if result.state is not UpdateState.NOT_SELECTED:
         dependency_reason = f"{dependency_reason}, although it was not to be installed: {result.reason}"
     return replace(result, state=UpdateState.INSTALLED, reason=dependency_reason, version_after=now)
