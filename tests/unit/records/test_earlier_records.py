@@ -7,13 +7,13 @@ from pathlib import Path
 from inventory.machine import Machine
 from tasks.model import Assessment, Outcome, Services
 from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.records.encoding.codec import decode
+from tasks.records.encoding.codec import decode, encode
 from tasks.reporting.data.tables import build_tables
 from tasks.rules.machine_checks.packages import check_concurrent_changes
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services
 from tasks.states import FindingLevel, Step
-from tasks.steps.checkpoint import CHECKPOINT_ACT, restore_checkpoint
+from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint, restore_checkpoint
 from tasks.steps.context.machine_state import MachineState
 from tests.support import builders as make
 
@@ -40,6 +40,25 @@ def test_an_outcome_is_shown_in_reports() -> None:
     assert outcome.services_to_restart == ()
     (row,) = build_tables(replace(make.make_report(), outcomes=(outcome,), plans=(), waves=(), assessments=())).machines
     assert row.services_to_restart == ""
+
+
+def test_fields_with_new_names_are_stored_under_their_earlier_names() -> None:
+    outcome = decode(Outcome, stored("outcome"))
+    assert outcome.facts is not None
+    assert [disk.free_files for disk in outcome.facts.disks] == [1_200_000, 1_200_000]
+    assert not any(result.update.changes_boot for result in outcome.updates)
+    assert outcome.install is not None
+    kept = replace(outcome, install=replace(outcome.install, kept_configuration_files=("/etc/x.conf",)))
+    document = encode(kept)
+    assert '"conffiles":["/etc/x.conf"]' in document
+    assert '"free_inodes":1200000' in document
+    assert decode(Outcome, document) == kept
+    state = MachineState(Machine(name="web-1", address="192.0.2.1"), install=kept.install, baseline=kept.facts)
+    entry = JournalEntry(
+        "r", "web-1", Step.INSTALL, JournalMark.AFTER, CHECKPOINT_ACT, "install", make.START, build_checkpoint(state)
+    )
+    restored = restore_checkpoint(state, (entry,))
+    assert (restored.install, restored.baseline) == (kept.install, kept.facts)
 
 
 def test_a_run_that_it_began_goes_on_and_its_ephemeral_ports_fail_no_machine() -> None:
