@@ -61,7 +61,7 @@ class Compliance(StrEnum):
 
 
 class Classification(StrEnum):
-    """The kind of an update. apt knows Critical, Security, Security-ESM and Other."""
+    """The kind of an update. Linux package managers know Critical, Security, Security-ESM and Other."""
 
     CRITICAL = "Critical"
     SECURITY = "Security"

@@ -19,9 +19,9 @@ from tasks.states import FindingLevel, Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.jobs.recovery import find_submitted_restarts
 from tasks.steps.jobs.job_result import parse_record_time
 from tasks.steps.jobs.package_job import submit_job
+from tasks.steps.jobs.recovery import find_submitted_restarts
 from tasks.steps.jobs.watch import EndedJob, watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.start_checks import check_stop_requested

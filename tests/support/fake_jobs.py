@@ -197,7 +197,8 @@ class JobRun:
             errors = [package.fails for package in packages if package.fails]
             for package in packages:
                 if package.conffile:
-                    self._tell("configuration_kept", number, path=package.conffile, kept_as=f"{package.conffile}.dpkg-dist")
+                    new_file = f"{package.conffile}.dpkg-dist"
+                    self._tell("configuration_kept", number, path=package.conffile, kept_as=new_file)
         self.shelf.carry_out(work, own)
         if work is JobKind.REPAIR:
             errors = self.shelf.broken()

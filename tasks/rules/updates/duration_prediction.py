@@ -26,7 +26,7 @@ def learn_rates(default_rates: Rates, lookup: Callable[[str], float | None]) -> 
     if not good:
         return default_rates
     basis = "learned" if len(good) == len(_LEARNED_MEASURES) else f"defaults; learned: {', '.join(sorted(good))}"
-    return replace(default_rates, **good, basis=basis)  # type: ignore[arg-type]  # the measures are fields
+    return replace(default_rates, **good, basis=basis)
 
 
 def predict_reboot_need(updates: Sequence[Update], need: RebootNeed) -> YesNoUnknown:
