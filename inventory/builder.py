@@ -9,8 +9,7 @@ from inventory.addresses import Endpoint, build_endpoint
 from inventory.credentials import parse_reference
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import Check, HostKeySettings, Inventory, Limits, Machine, TransportKind
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
 from inventory.schema.entries import CheckEntry, HostKeysEntry, LimitsEntry, MachineEntry, MachineSettings

@@ -8,8 +8,7 @@ from pathlib import Path
 from deployments.azure.converter import convert_azure_document
 from deployments.azure.import_result import AzureImport
 from deployments.azure.yaml_writer import render_yaml
-from deployments.configuration.errors import InvalidConfigurations
-from deployments.configuration.loader import load_configurations
+from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from inventory.errors import InventoryError
 from inventory.files.problems import ProblemCollector
 from inventory.files.text_files import read_text_file

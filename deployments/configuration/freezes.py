@@ -9,8 +9,7 @@ from deployments.configuration.icalendar.events import parse_events
 from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files.paths import expand_home
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData
+from inventory.files.problems import LocatedData, ProblemCollector
 from inventory.files.text_files import read_text_file
 
 EXPANSION_YEARS = 2

@@ -10,7 +10,7 @@ from deployments.configuration.scope_algebra import build_union, narrow_scope
 from deployments.configuration.time_zones import MACHINE_ZONE
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import FreezeRequest
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import SourceLocation
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.rules.calendar.freezes import Freeze

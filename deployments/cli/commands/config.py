@@ -42,9 +42,8 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
         print_problems,
         to_check_exit_code,
     )
-    from deployments.configuration.errors import InvalidConfigurations
     from deployments.configuration.inventories import load_inventories
-    from deployments.configuration.loader import find_configurations, load_configurations
+    from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
     from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_json
     from tasks.protocols.clock import SystemClock

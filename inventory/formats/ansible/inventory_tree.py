@@ -4,8 +4,7 @@ import graphlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.formats.ansible.variable_values import UnreadableValue, parse_priority
 
 Variables = dict[str, LocatedData]

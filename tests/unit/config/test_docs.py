@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.configuration.errors import InvalidConfigurations
 from deployments.configuration.file_format import (
     SCHEMA_FILE,
     ConfigurationForm,
@@ -16,7 +15,7 @@ from deployments.configuration.file_format import (
     WindowForm,
     build_json_schema,
 )
-from deployments.configuration.loader import load_configurations
+from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from flows.request.patch_request import UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
 from tasks.rules.recurrence.parser import parse_recurrence

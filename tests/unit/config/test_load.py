@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.configuration.errors import InvalidConfigurations
-from deployments.configuration.loader import find_configurations, load_configurations
+from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
 from inventory.errors import InventoryError
 from tests.unit.config.folder import TODAY, WEEKLY, Folder, wall
 

@@ -3,8 +3,7 @@
 import ipaddress
 import re
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.formats.ansible.inventory_tree import Group, InventoryTree
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges
 from inventory.schema.value_types import NAME_PATTERN

@@ -4,8 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.formats.ansible.inventory_tree import UNGROUPED_GROUP, Group, InventoryTree
 from inventory.formats.ansible.parsing.host_patterns import add_hosts, is_host_pattern
 from inventory.formats.ansible.variable_values import IniValue

@@ -1,8 +1,7 @@
 """Parser for Ansible's YAML format: groups with `hosts`, `vars` and `children`."""
 
 from inventory.files.located_yaml import TypedScalar
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData
+from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.formats.ansible.inventory_tree import READ_VARIABLE_PREFIXES, InventoryTree, Variables
 from inventory.formats.ansible.parsing.host_patterns import add_hosts
 
