@@ -1,6 +1,6 @@
 """Converts the freezes of a configuration file into the freezes of a request: one start and end for each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def _load_calendar_freezes(
         problems.add(place, f"{file}: {error.message}", error.hint)
 
 
-def deduplicate_freezes(freezes: Iterator[FreezeRequest]) -> tuple[FreezeRequest, ...]:
+def deduplicate_freezes(freezes: Iterable[FreezeRequest]) -> tuple[FreezeRequest, ...]:
     """Return the freezes without duplicates, sorted by start."""
     unique = {(freeze.start.isoformat(), freeze.end.isoformat(), freeze.reason): freeze for freeze in freezes}
     return tuple(sorted(unique.values(), key=_build_sort_key))

@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-import platformdirs
 from pydantic import ValidationError
 
 from deployments.configuration.file_format import ConfigurationForm, FileForm, FreezeForm
@@ -18,7 +16,7 @@ from deployments.configuration.time_zones import MACHINE_ZONE
 from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
-from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.paths import expand_home, find_named_or_default_path
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
 from inventory.schema.validation import describe_unknown_key, validate_mapping
@@ -50,17 +48,19 @@ def find_configurations(explicit: Path | None = None) -> Path:
     Raises:
         InventoryError: the named path does not exist, or there are no configurations in any place.
     """
-    if explicit is not None:
-        return _require_existing(explicit, "named on the command line")
-    if named := os.environ.get(CONFIGURATIONS_VARIABLE):
-        return _require_existing(Path(named), f"named by {CONFIGURATIONS_VARIABLE}")
-    folders = [Path.cwd()]
-    with suppress(InventoryError):  # a user without a home directory has no configuration folder
-        folders.append(find_user_directory(platformdirs.user_config_path, InventoryError, "name the configurations"))
-    for place in (folder / name for folder in folders for name in DEFAULT_FILE_NAMES):
-        if place.exists():
-            return place
-    raise InventoryError(
+    return find_named_or_default_path(
+        explicit,
+        CONFIGURATIONS_VARIABLE,
+        DEFAULT_FILE_NAMES,
+        what="file or folder",
+        explicit_origin="named on the command line",
+        remedy="name the configurations",
+        build_missing_error=_build_missing_error,
+    )
+
+
+def _build_missing_error(folders: list[Path]) -> InventoryError:
+    return InventoryError(
         f"there are no configurations: no {' or '.join(DEFAULT_FILE_NAMES)} in {' or '.join(map(str, folders))}",
         hint=f"Write one there, name it, or set {CONFIGURATIONS_VARIABLE}.",
     )
@@ -85,7 +85,9 @@ def load_configurations(path: Path, today: date) -> Configurations:
         file_contents = [_load_file(file, today, problems) for file in _list_files(path, problems)]
         common_freezes = [freeze for part in file_contents for freeze in part.freezes]
         configurations = [
-            _add_common_freezes(one, common_freezes) for part in file_contents for one in part.configurations
+            replace(one, freezes=deduplicate_freezes((*one.freezes, *common_freezes)))
+            for part in file_contents
+            for one in part.configurations
         ]
         _check_names(configurations, problems)
         for one in configurations:
@@ -110,13 +112,6 @@ def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
     """Return the problems in the order of files and lines."""
     files = list(dict.fromkeys(problem.file for problem in problems))
     return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
-
-
-def _require_existing(path: Path, named_by: str) -> Path:
-    path = expand_home(path)
-    if not path.exists():
-        raise InventoryError(f"there is no such file or folder, {named_by}", file=path, hint="Correct the path.")
-    return path
 
 
 def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
@@ -219,10 +214,6 @@ def _resolve_notification_path(
         message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
         problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
     return notification.model_copy(update={"to": whole})
-
-
-def _add_common_freezes(configuration: Configuration, common: Sequence[FreezeRequest]) -> Configuration:
-    return replace(configuration, freezes=deduplicate_freezes(iter((*configuration.freezes, *common))))
 
 
 def _check_names(configurations: Sequence[Configuration], problems: ProblemCollector) -> None:

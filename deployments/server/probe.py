@@ -65,6 +65,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
         deployments = tuple(_read_objects(client, "/deployments/filter", {}, DeploymentInfo))
         names = {each["id"]: str(each["name"]) for each in _read_rows(client, "/flows/filter", {})}
         pools = tuple(_read_objects(client, "/work_pools/filter", {}, WorkPoolInfo))
+        workers_path: _FilterPath = "/work_pools/{work_pool_name}/workers/filter"
         managed_ids = {each.id for each in deployments if each.is_managed}
         return ServerSnapshot(
             now=now,
@@ -76,7 +77,10 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             deployments=deployments,
             schedule_statuses=tuple(_find_schedule_statuses(client, deployments, now)),
             pools=pools,
-            workers={each.name: _read_workers(client, each.name) for each in pools},
+            workers={
+                pool.name: tuple(_read_objects(client, workers_path, {}, WorkerInfo, work_pool_name=pool.name))
+                for pool in pools
+            },
             running_runs=_read_running_runs(client, managed_ids, now, records_url),
             pending_runs=_read_runs(client, managed_ids, {"state": {"type": {"any_": ["PENDING"]}}}),
             late_runs=_read_runs(client, managed_ids, {"state": {"name": {"any_": ["Late"]}}}),
@@ -141,12 +145,6 @@ def _read_runs(
         return ()
     body = {"flow_runs": run_filter, "deployments": {"id": {"any_": sorted(deployment_ids)}}}
     return tuple(_read_objects(client, "/flow_runs/filter", body, FlowRunInfo))
-
-
-def _read_workers(client: SyncPrefectClient, pool: str) -> tuple[WorkerInfo, ...]:
-    return tuple(
-        _read_objects(client, "/work_pools/{work_pool_name}/workers/filter", {}, WorkerInfo, work_pool_name=pool)
-    )
 
 
 def _find_schedule_statuses(

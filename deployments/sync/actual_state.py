@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
@@ -25,7 +25,6 @@ from flows.prefect_api.tags import build_fleet_tag
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-ItemType = TypeVar("ItemType")
 PrefectJson = dict[str, Any]
 """An object in the server's JSON."""
 
@@ -102,19 +101,12 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
         tag: the tag of the fleet.
         names: full names of its deployments, by Prefect's id.
     """
-
-    def read_page(limit: int, offset: int) -> list[PrefectJson]:
-        body = {
-            "deployments": {"tags": {"all_": [tag]}},
-            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
-            "sort": FlowRunSort.ID_DESC.value,
-            "limit": limit,
-            "offset": offset,
-        }
-        answer: list[PrefectJson] = client.request("POST", "/flow_runs/filter", json=body).json()
-        return answer
-
-    for run in read_all_pages(read_page):
+    body = {
+        "deployments": {"tags": {"all_": [tag]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
+        "sort": FlowRunSort.ID_DESC.value,
+    }
+    for run in _read_objects(client, "/flow_runs/filter", body):
         expected_start = run["expected_start_time"] or run["next_scheduled_start_time"]
         # A run with run_count > 0 has started before and is a resumed run.
         if run["run_count"] == 0 and expected_start is not None and run["deployment_id"] in names:
@@ -214,25 +206,27 @@ def build_limit_name(deployment_id: UUID | str) -> str:
 
 def _read_deployments(client: "SyncPrefectClient", deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
     """Return deployments by full name."""
-
-    def read_page(limit: int, offset: int) -> list[PrefectJson]:
-        body = {
-            "deployments": deployment_filter,
-            "sort": DeploymentSort.CREATED_DESC.value,
-            "limit": limit,
-            "offset": offset,
-        }
-        answer: list[PrefectJson] = client.request("POST", "/deployments/filter", json=body).json()
-        return answer
-
+    body = {"deployments": deployment_filter, "sort": DeploymentSort.CREATED_DESC.value}
     flows: dict[str, str] = {}
     deployments_by_name = {}
-    for deployment in read_all_pages(read_page):
+    for deployment in _read_objects(client, "/deployments/filter", body):
         flow = deployment["flow_id"]
         if flow not in flows:
             flows[flow] = client.read_flow(UUID(flow)).name
         deployments_by_name[f"{flows[flow]}/{deployment['name']}"] = deployment
     return deployments_by_name
+
+
+def _read_objects(
+    client: "SyncPrefectClient", path: Literal["/deployments/filter", "/flow_runs/filter"], body: Mapping[str, Any]
+) -> Iterator[PrefectJson]:
+    """Return all objects that match a filter. The filter gives their order."""
+
+    def read_page(limit: int, offset: int) -> list[PrefectJson]:
+        answer: list[PrefectJson] = client.request("POST", path, json={**body, "limit": limit, "offset": offset}).json()
+        return answer
+
+    return read_all_pages(read_page)
 
 
 def _to_deployment_schedule(answer: PrefectJson) -> ScheduleSpec:

@@ -1,4 +1,4 @@
-"""Applies changes to Prefect."""
+"""Applies changes to Prefect, and cancels waiting flow runs that have an old request."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ from prefect.client.schemas.actions import (
     WorkPoolCreate,
     WorkPoolUpdate,
 )
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
 from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import Abort, ObjectNotFound
+from prefect.states import Cancelled
 
 from deployments.sync.actual_state import build_limit_name
-from deployments.sync.flow_run_cancellation import cancel_waiting_run
 from deployments.sync.model import (
     DEFAULT_COMMAND_TEMPLATE,
     INTERVAL_ANCHOR,
@@ -29,12 +29,15 @@ from deployments.sync.model import (
     Deployment,
     DeploymentSet,
     ScheduleSpec,
+    WaitingRun,
     WorkPool,
 )
 from tasks.errors import RequestError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+
+_WAITING_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING})
 
 
 def apply_changes(
@@ -61,6 +64,33 @@ def apply_changes(
         if change.action is not ChangeAction.KEEP:
             report_change(change)
             applier.apply(change)
+
+
+def cancel_waiting_run(client: "SyncPrefectClient", run: WaitingRun, reason: str) -> bool:
+    """Cancel a flow run that has not started. Return whether it was cancelled.
+
+    Prefect has no operation "cancel if it still waits". If a worker starts the run in the meantime, this function sets
+    the run back to Running. The run itself then compares its request with the current one, as its first step.
+
+    Args:
+        client: client of the server.
+        run: a run that was waiting when the state was read.
+        reason: the reason for people.
+    """
+    run_id = UUID(run.id)
+    try:
+        before = client.read_flow_run(run_id).state
+        if before is None or before.type not in _WAITING_STATES:
+            return False
+        client.set_flow_run_state(run_id, Cancelled(message=f"cancelled by fleetpatch deploy: {reason}"))
+        states = client.read_flow_run_states(run_id)
+    except (ObjectNotFound, Abort):  # another program has deleted or changed the run
+        return False
+    running = [state for state in states if state.type is StateType.RUNNING]
+    if running and states[-1].type is StateType.CANCELLED:
+        client.set_flow_run_state(run_id, running[-1], force=True)
+        return False
+    return True
 
 
 class _ChangeApplier:

@@ -16,10 +16,9 @@ from deployments.configuration.loader import find_configurations, load_configura
 from deployments.configuration.model import Configurations
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
 from deployments.sync.builtin_deployments import AnyFlow
-from deployments.sync.change_applier import apply_changes
+from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
-from deployments.sync.flow_run_cancellation import cancel_waiting_run
 from deployments.sync.model import (
     FORMER_ENTRYPOINTS,
     Change,
