@@ -61,8 +61,6 @@ class CreatorInfo(_PrefectInfo):
 class StateInfo(_PrefectInfo):
     """A state of a run, and the time of the change to it."""
 
-    type: str
-    name: str
     timestamp: AwareDatetime
     message: str | None = None
 

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
@@ -22,14 +23,11 @@ from deployments.sync.model import (
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import build_fleet_tag
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-
 PrefectJson = dict[str, Any]
 """An object in the server's JSON."""
 
 
-def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -> DeploymentSet:
+def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> DeploymentSet:
     """Return the Prefect objects of one fleet.
 
     Args:
@@ -67,7 +65,7 @@ def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -
 
 
 def find_foreign_deployments(
-    client: "SyncPrefectClient", names: Collection[str], fleet: str
+    client: SyncPrefectClient, names: Collection[str], fleet: str
 ) -> dict[str, tuple[str, Deployment]]:
     """Return deployments that have one of these names and do not belong to this fleet.
 
@@ -93,7 +91,7 @@ def find_fleet(deployment: Deployment) -> str | None:
     return next((tag.removeprefix(tag_prefix) for tag in deployment.tags if tag.startswith(tag_prefix)), None)
 
 
-def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
+def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
     """Yield the flow runs of a fleet's deployments that have not started.
 
     Args:
@@ -121,7 +119,7 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
             )
 
 
-def _read_pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[WorkPool, ...], str | None]:
+def _read_pool(client: SyncPrefectClient, name: str) -> tuple[tuple[WorkPool, ...], str | None]:
     """Return the pool, if it exists, and the name of its default queue."""
     try:
         answer = client.read_work_pool(name)
@@ -204,7 +202,7 @@ def build_limit_name(deployment_id: UUID | str) -> str:
     return f"deployment:{deployment_id}"
 
 
-def _read_deployments(client: "SyncPrefectClient", deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
+def _read_deployments(client: SyncPrefectClient, deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
     """Return deployments by full name."""
     body = {"deployments": deployment_filter, "sort": DeploymentSort.CREATED_DESC.value}
     flows: dict[str, str] = {}
@@ -218,7 +216,7 @@ def _read_deployments(client: "SyncPrefectClient", deployment_filter: Mapping[st
 
 
 def _read_objects(
-    client: "SyncPrefectClient", path: Literal["/deployments/filter", "/flow_runs/filter"], body: Mapping[str, Any]
+    client: SyncPrefectClient, path: Literal["/deployments/filter", "/flow_runs/filter"], body: Mapping[str, Any]
 ) -> Iterator[PrefectJson]:
     """Return all objects that match a filter. The filter gives their order."""
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from deployments.configuration.file_format import (
-    SCHEMA_FILE,
     ConfigurationForm,
     FreezeForm,
     WindowForm,
@@ -89,7 +88,7 @@ def test_faults_look_as_shown(folder: Folder) -> None:
 
 def test_the_schema_is_current() -> None:
     """`fleetpatch config schema --output docs/reference/configuration.schema.json` writes it anew."""
-    assert json.loads((DOCS / SCHEMA_FILE).read_text(encoding="utf-8")) == build_json_schema()
+    assert json.loads((DOCS / "configuration.schema.json").read_text(encoding="utf-8")) == build_json_schema()
 
 
 @pytest.mark.parametrize("text", [SMALL, WHOLE], ids=["small", "whole"])

@@ -3,7 +3,6 @@
 from inventory.files.located_yaml import TypedScalar
 from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.formats.ansible.inventory_tree import READ_VARIABLE_PREFIXES, InventoryTree, Variables
-from inventory.formats.ansible.parsing.host_patterns import add_hosts
 
 GROUP_KEYS = ("hosts", "vars", "children")
 
@@ -51,7 +50,7 @@ def _add_group_hosts(tree: InventoryTree, located: LocatedData, group: str, prob
         host = located.get_child(pattern)
         _check_name_is_text(pattern, host, problems)
         variables = collect_variables(host, problems)
-        for name in add_hosts(tree, tree.groups[group], pattern, host.locate(), problems):
+        for name in tree.add_hosts(tree.groups[group], pattern, host.locate(), problems):
             for variable, value in variables.items():
                 tree.set_variable(name, variable, value, problems)
 
