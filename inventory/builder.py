@@ -122,7 +122,7 @@ def build_machine_draft(
     """
     own = collect_explicit_fields(entry)
     values = {key: value for key, value in merge_layers([*inherited_layers, own]).items() if value is not None}
-    merged = MachineEntry.model_construct(**values)  # gives the values their types; each layer was checked before
+    merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
     base = located.locate().file.parent
     given: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
     machine = Machine(

@@ -1,4 +1,4 @@
-"""Reads a snapshot from a Prefect server. It changes nothing there."""
+"""doctor --server: reads a snapshot from a Prefect server and checks it. It changes nothing there."""
 
 import asyncio
 import logging
@@ -13,7 +13,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from pydantic import BaseModel, TypeAdapter
 
-from deployments.server.client import open_server_client
+from deployments.server.client import ServerUnavailable, open_server_client
+from deployments.server.health_checks import run_server_checks
 from deployments.server.snapshot import (
     DeploymentInfo,
     FlowRunInfo,
@@ -26,10 +27,12 @@ from deployments.server.snapshot import (
     WorkPoolInfo,
 )
 from tasks.errors import RecordsError
+from tasks.model import Finding
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.states import FindingLevel
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,21 @@ _FilterPath = Literal[
     "/work_pools/filter",
     "/work_pools/{work_pool_name}/workers/filter",
 ]
+
+
+def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
+    """Check the configured server.
+
+    Args:
+        records_url: URL of the records; None: the default.
+
+    Returns:
+        The findings of all checks; only one blocking finding if the server does not answer.
+    """
+    try:
+        return run_server_checks(probe_server(records_url))
+    except ServerUnavailable as error:
+        return (Finding("server", FindingLevel.BLOCK, error.message, error.hint),)
 
 
 def probe_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerSnapshot:

@@ -81,7 +81,7 @@ def _check_server(records: str | None) -> "tuple[Finding, ...]":
 
     for name, value in QUIET_PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    from deployments.server.doctor import check_server
+    from deployments.server.probe import check_server
 
     configure_logging()  # the import of Prefect has changed the logging
     return check_server(records)
