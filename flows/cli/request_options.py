@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.cli.options import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
+from flows.cli.app import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
 from flows.request.patch_request import PatchRequest
 
 OptionalScopeArgument = Annotated[

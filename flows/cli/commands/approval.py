@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption
+from flows.cli.app import JsonOption, RecordsOption, app
 
 if TYPE_CHECKING:
     from tasks.model import RunReport

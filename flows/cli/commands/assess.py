@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import (
+from flows.cli.app import (
     ALL_MACHINES,
     InventoryOption,
     JsonOption,
@@ -13,6 +12,7 @@ from flows.cli.options import (
     RecordsOption,
     ReportOption,
     ScopeArgument,
+    app,
 )
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument
+from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
 
 if TYPE_CHECKING:
     from flows.doctor import Readiness

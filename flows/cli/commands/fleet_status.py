@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument
+from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption
+from flows.cli.app import JsonOption, RecordsOption, app
 
 FOREVER = "forever"
 

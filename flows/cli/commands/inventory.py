@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, parse_path
+from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, app, parse_path
 
 inventory_app = typer.Typer(help="Check the inventory, list its machines, print its JSON Schema.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory", rich_help_panel="Set up")

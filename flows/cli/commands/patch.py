@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from flows.cli.app import app
-from flows.cli.options import OldNoPrefectOption
+from flows.cli.app import OldNoPrefectOption, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

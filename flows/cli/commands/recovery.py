@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, OldNoPrefectOption, RecordsOption
+from flows.cli.app import JsonOption, OldNoPrefectOption, RecordsOption, app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption, parse_path
+from flows.cli.app import JsonOption, RecordsOption, app, parse_path
 
 
 class ReportFormat(StrEnum):

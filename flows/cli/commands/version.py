@@ -1,7 +1,6 @@
 """version: print the installed versions."""
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption
+from flows.cli.app import JsonOption, app
 
 
 @app.command("version", rich_help_panel="Set up")
