@@ -28,9 +28,8 @@ from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import (
     configure_logging,
     escape_unencodable_output,
-    get_stderr_console,
+    print_error,
     print_json,
-    to_safe_lines,
 )
 
 DEBUG_OPTION: Final = "--debug"
@@ -77,9 +76,7 @@ def _print_error(error: BaseException, *, debug: bool, as_json: bool) -> int:
     if as_json:
         with suppress(OSError):  # stdout itself may be the fault
             print_json(description.to_json())
-    get_stderr_console().print("error:", to_safe_lines(description.message), style="bold red", soft_wrap=True)
-    if description.hint:
-        get_stderr_console().print("hint:", to_safe_lines(description.hint), soft_wrap=True)
+    print_error(description.message, description.hint)
     return int(description.exit_code)
 
 
@@ -92,8 +89,7 @@ def _print_usage_error(error: BaseException, message: str, *, as_json: bool) -> 
     if not message and context is not None:  # no verb: show the help
         print(context.get_help())
         return int(ExitCode.BAD_INPUT)
-    get_stderr_console().print("error:", to_safe_lines(message), style="bold red", soft_wrap=True)
-    get_stderr_console().print("hint:", to_safe_lines(hint), soft_wrap=True)
+    print_error(message, hint)
     return int(ExitCode.BAD_INPUT)
 
 

@@ -11,10 +11,11 @@ from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictMo
 from flows.request.conversion import convert_request
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.errors import RequestError
-from tasks.model import PinnedUpdates, Selection
+from tasks.model import PinnedUpdates, Selection, Window
 from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
+from tasks.rules.timing.maintenance_window import build_window
 from tasks.states import Classification, RebootPolicy
 from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
@@ -45,6 +46,14 @@ class WindowRequest(StrictModel):
         description="Minutes from the scheduled start of a run to the opening of its window: time for its plan, its "
         "approval and the hooks before the run.",
     )
+
+    def to_window(self, now: datetime) -> Window:
+        """Return the window. Without a start it opens now.
+
+        Raises:
+            RequestError: the zone is unknown, or the window is not valid.
+        """
+        return build_window(self.start, self.minutes, self.zone, now)
 
 
 class WavesRequest(StrictModel):

@@ -1,18 +1,16 @@
 """machines and updates: the state of the fleet by the latest assessments. Contacts no machine."""
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from inventory.machine import Machine
-    from tasks.model import Assessment
+from flows.cli.runtime.output import print_json
+from inventory.machine import Machine
+from tasks.model import Assessment
 
 PANEL = "Look"
 
@@ -32,7 +30,6 @@ def list_machines(
     as_json: JsonOption = False,
 ) -> None:
     """List the compliance of machines, from the last assessment. Contacts no machine."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
 
     found, latest = _read_assessments(scope, inventory, records)
@@ -54,7 +51,6 @@ def list_updates(
     as_json: JsonOption = False,
 ) -> None:
     """List missing updates, from the last assessment. Contacts no machine."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.views.fleet_status import (
         build_missing_updates_json,
         find_missing_updates,
@@ -73,8 +69,8 @@ def list_updates(
 
 
 def _read_assessments(
-    scope: str, inventory: "Path | None", records: str | None, *, answered: bool = False
-) -> "tuple[Sequence[Machine], dict[str, Assessment]]":
+    scope: str, inventory: Path | None, records: str | None, *, answered: bool = False
+) -> tuple[Sequence[Machine], dict[str, Assessment]]:
     """Return the machines of a scope, and the latest assessment of each that has one."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.run_lookup import open_history

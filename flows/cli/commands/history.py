@@ -5,6 +5,10 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import JsonOption, RecordsOption, app
+from flows.cli.runtime.output import print_json
+from flows.cli.views.history import build_history_json, print_history_settings
+from tasks.errors import RequestError
+from tasks.rules.retention import MIN_RETENTION_DAYS, Retention
 
 FOREVER = "forever"
 
@@ -33,13 +37,9 @@ def configure_history(
     as_json: JsonOption = False,
 ) -> None:
     """Show or change how long history is kept. The end of each run deletes what is older."""
-    from flows.cli.runtime.output import print_json
-    from flows.cli.views.history import build_history_json, print_history_settings
-    from tasks.errors import RequestError
     from tasks.records.queries.history import History
     from tasks.records.retention import read_retention, save_retention
     from tasks.records.setup import open_records
-    from tasks.rules.retention import MIN_RETENTION_DAYS, Retention
 
     with open_records(records) as records_database:
         retention = read_retention(records_database)

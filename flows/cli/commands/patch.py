@@ -1,21 +1,22 @@
 """plan and patch: show what a run would do, and do it."""
 
-import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
 from flows.cli.app import OldNoPrefectOption, app
+from flows.cli.runtime.output import ask, can_ask, get_stderr_console
+from inventory.machine import Machine
+from tasks.errors import RequestError
+from tasks.reporting.formatting import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from flows.request.patch_request import PatchRequest
-    from inventory.machine import Machine
 
-    PatchVerb = Callable[[dict[str, Any]], None]
+PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
 
 DryRunOption = Annotated[
     bool | None,
@@ -50,10 +51,10 @@ class LazyCommand(TyperCommand):
         return build_command().make_context(*arguments, **settings)
 
 
-def _register_patch_verb(name: str, extra_options: "Mapping[str, Any]") -> "Callable[[PatchVerb], PatchVerb]":
+def _register_patch_verb(name: str, extra_options: Mapping[str, Any]) -> Callable[[PatchVerb], PatchVerb]:
     """Give a verb the options of a patch request and its own. It receives them as one map."""
 
-    def register(verb: "PatchVerb") -> "PatchVerb":
+    def register(verb: PatchVerb) -> PatchVerb:
         @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
         @cache
         def build_command() -> Any:  # noqa: ANN401 - of Typer's
@@ -91,7 +92,7 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     from flows.cli.patch_options import build_patch_request
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.run_session import run_request_in_session
-    from flows.cli.views.run_result import print_patch_result
+    from flows.cli.views.run_result import print_result
     from flows.ports.report_directory import find_report_directory
 
     request = build_patch_request(options)
@@ -102,30 +103,24 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
     names = [machine.name for machine in machines]
     result = run_request_in_session(request, names, as_flow=as_flow, records=options["records"])
-    print_patch_result(
-        result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"])
-    )
+    print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
 
 
-def _confirm_patch(request: "PatchRequest", machines: "Sequence[Machine]") -> None:
+def _confirm_patch(request: "PatchRequest", machines: Sequence[Machine]) -> None:
     """Ask the person at the terminal.
 
     Raises:
         RequestError: there is no terminal.
     """
-    from flows.cli.runtime.output import get_stderr_console
     from flows.cli.views.run_result import print_patch_request
-    from tasks.errors import RequestError
-    from tasks.reporting.formatting import format_count
 
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         raise RequestError(
             f"patching {format_count(len(machines), 'machine')} needs a confirmation, and there is no terminal",
             hint="Add --yes, or --dry-run to see what would be done.",
         )
     print_patch_request(request, machines)
-    get_stderr_console().print("Patch them? [y/N] ", end="", markup=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not ask("Patch them?"):
         get_stderr_console().print("Nothing was done.")
         raise typer.Exit(0)

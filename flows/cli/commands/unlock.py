@@ -1,11 +1,13 @@
 """unlock: show the lock of a machine, and remove it when its run has no live process."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app
+from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
+from flows.ports.caller import Caller
+from tasks.errors import RequestError
 
 if TYPE_CHECKING:
     from flows.recovery.machine_unlock import LockDetails
@@ -22,10 +24,8 @@ def unlock(
     as_json: JsonOption = False,
 ) -> None:
     """Show which run locks a machine, and remove the lock. Refused while a process executes the run or a job runs."""
-    from flows.cli.runtime.output import print_json, print_to_stderr
     from flows.cli.views.unlock import build_lock_json, print_lock_status
     from flows.composition import open_ports
-    from flows.ports.caller import Caller
     from flows.recovery.machine_unlock import read_lock_details, require_unlockable, unlock_machine
     from flows.request.assess_request import AssessRequest
 
@@ -50,13 +50,9 @@ def _confirm_unlock(status: "LockDetails") -> bool:
     Raises:
         RequestError: there is no terminal.
     """
-    from flows.cli.runtime.output import get_stderr_console, to_safe_text
-    from tasks.errors import RequestError
-
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         raise RequestError(
             f"removing the lock of {status.lock.machine} needs a confirmation, and there is no terminal",
             hint="Add --yes.",
         )
-    get_stderr_console().print(to_safe_text(f"Remove the lock of {status.lock.machine}? [y/N] "), end="")
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    return ask(f"Remove the lock of {status.lock.machine}?")

@@ -33,7 +33,6 @@ from tasks.protocols.records import JournalEntry
 from tasks.records.queries.history import History, find_machines_without_outcome
 from tasks.records.setup import open_records
 from tasks.reporting.formatting import format_count
-from tasks.rules.timing.maintenance_window import build_window as open_window
 from tasks.states import OperationState
 from tasks.steps.context.stop_token import StopToken
 
@@ -263,8 +262,7 @@ def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> R
 def _build_window(request: RunRequest) -> Window | None:
     if isinstance(request, AssessRequest) or request.dry_run:
         return None
-    requested_window = request.window
-    return open_window(requested_window.start, requested_window.minutes, requested_window.zone, SystemClock().now())
+    return request.window.to_window(SystemClock().now())
 
 
 def _start_thread(body: Callable[[], object], thread_result: _ThreadResult) -> threading.Thread:

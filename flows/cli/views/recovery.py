@@ -8,9 +8,9 @@ from flows.cli.runtime.errors import describe_error
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import (
     get_stderr_console,
-    get_stdout_console,
     print_to_stderr,
     print_to_stdout,
+    print_unwrapped,
     to_safe_text,
 )
 from flows.cli.runtime.run_session import RunResult
@@ -31,14 +31,14 @@ def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
     """Print the effect of a stop request on the run."""
     run, lease = cancel_request.run, cancel_request.lease
     if lease is not None and lease.is_held:
-        _print_unwrapped(f"Run {run.id} is running as {lease.holder}. It stops within seconds.")
-        _print_unwrapped("Nothing new begins. Jobs on machines end after their current transaction.")
+        print_unwrapped(f"Run {run.id} is running as {lease.holder}. It stops within seconds.")
+        print_unwrapped("Nothing new begins. Jobs on machines end after their current transaction.")
         if not wait:
-            _print_unwrapped(f"To see the result: fleetpatch show {run.id}")
+            print_unwrapped(f"To see the result: fleetpatch show {run.id}")
         return
-    _print_unwrapped(f"Run {run.id} has no live process ({_describe_last_holder(lease)}). Nothing more begins.")
+    print_unwrapped(f"Run {run.id} has no live process ({_describe_last_holder(lease)}). Nothing more begins.")
     if not wait:
-        _print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
+        print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
 
 
 def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
@@ -134,17 +134,13 @@ def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str |
         stop_request = f"; asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
         if lease is not None and lease.is_held:
             until = f" until {lease.until:%Y-%m-%d %H:%M:%S} UTC" if lease.until else ""
-            _print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
+            print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
             continue
         with open_records(records) as records_database:
             suspension = find_suspension(records_database.read_entries(run_id, ""))
         what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
         state = f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}"
-        _print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
-
-
-def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it
+        print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
 
 
 def _describe_last_holder(lease: LeaseStatus | None) -> str:

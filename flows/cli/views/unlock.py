@@ -1,6 +1,6 @@
 """Prints the lock of a machine, and builds its JSON."""
 
-from flows.cli.runtime.output import get_stdout_console, to_safe_text
+from flows.cli.runtime.output import print_unwrapped
 from flows.recovery.machine_unlock import LockDetails
 from tasks.reporting.formatting import format_iso_utc
 from tasks.states import OperationState
@@ -10,18 +10,18 @@ def print_lock_status(status: LockDetails) -> None:
     """Print which run locks the machine and until when, the state of that run, and the job that runs."""
     lock = status.lock
     if not lock.run_id:
-        _print_unwrapped(f"{lock.machine} is not locked.")
+        print_unwrapped(f"{lock.machine} is not locked.")
     else:
         when = f"{lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lock.expires_at else "an unknown time"
         by = f"by run {lock.run_id} ({lock.started_by or 'unknown'}) until {when}"
         expired = f"{lock.machine} was locked {by}. The lock has expired."
-        _print_unwrapped(expired if lock.is_expired else f"{lock.machine} is locked {by}.")
-        _print_unwrapped(_describe_lock_run(status))
+        print_unwrapped(expired if lock.is_expired else f"{lock.machine} is locked {by}.")
+        print_unwrapped(_describe_lock_run(status))
     if lock.job_id:
         since = f" since {lock.job_started_at:%Y-%m-%d %H:%M:%S} UTC" if lock.job_started_at else ""
-        _print_unwrapped(f"Job {lock.job_id} ({lock.job_name}) is running on it{since}.")
+        print_unwrapped(f"Job {lock.job_id} ({lock.job_name}) is running on it{since}.")
     else:
-        _print_unwrapped("No job is running on it.")
+        print_unwrapped("No job is running on it.")
 
 
 def _describe_lock_run(status: LockDetails) -> str:
@@ -51,7 +51,3 @@ def build_lock_json(status: LockDetails, *, was_unlocked: bool) -> dict[str, obj
         "jobId": lock.job_id or None,
         "jobStartDateTime": format_iso_utc(lock.job_started_at) if lock.job_started_at else None,
     }
-
-
-def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it
