@@ -168,7 +168,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     try:
         transport = run_context.connect(machine)
     except FleetpatchError as error:
-        return _build_failure_findings(_find_failed_check(error), _build_error_info(error))
+        return _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
     context = MachineContext(run_context, transport, MachineState(machine))
     try:
         try:
@@ -177,7 +177,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         except ListsUnread as error:
             return _build_unread_findings(context, error)
     except FleetpatchError as error:
-        return _build_failure_findings(_find_failed_check(error), _build_error_info(error))
+        return _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
     except Exception as error:  # an unexpected error of one machine must not hide the findings of the others
         logger.exception("%s: the check failed unexpectedly", machine.name)
         hint = "This is a fault in fleetpatch; --debug shows more."
@@ -206,10 +206,6 @@ def _build_no_privilege_finding() -> Finding:
 
 def _find_failed_check(error: FleetpatchError) -> str:
     return next((check for kind, check in _CHECKS_BY_ERROR if isinstance(error, kind)), "facts")
-
-
-def _build_error_info(error: FleetpatchError) -> ErrorInfo:
-    return ErrorInfo.from_error(error)
 
 
 def _build_failure_findings(check: str, error: ErrorInfo) -> tuple[Finding, ...]:

@@ -12,17 +12,14 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords
 from flows.engine.run_info import build_run_id, build_window
 from flows.ports.caller import Caller, find_starter_name
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
-from flows.request.assess_request import AssessRequest
-from flows.request.patch_request import PatchRequest
+from flows.ports.ports import Ports, Runner
+from flows.request import PatchRequest, RunRequest
 from inventory.machine import Inventory
 from tasks.model import RunReport
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reporting.report_directory import require_writable_directory
 
-RunRequest = PatchRequest | AssessRequest
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
 

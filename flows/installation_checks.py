@@ -8,9 +8,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.recovery.abandoned_runs import read_abandoned_runs
-from tasks.errors import (
-    RecordsError,
-)
+from tasks.errors import RecordsError
 from tasks.model import Finding
 from tasks.protocols.clock import SystemClock
 from tasks.records.queries.history import History

@@ -42,9 +42,8 @@ def build_patch_request(options: Mapping[str, Any]) -> PatchRequest:
     Raises:
         RequestError: it is not valid.
     """
-    file = options["request"]
-    base = load_request_file(file) if isinstance(file, Path) else {}
-    source = file if isinstance(file, Path) else None
+    source: Path | None = options["request"]
+    base = load_request_file(source) if source is not None else {}
     verb = "plan" if options.get("dry_run") else "patch"
     request = build_request(
         PatchRequest, merge_trees(base, remove_unset_values(_build_request_tree(options))), source, verb

@@ -13,8 +13,7 @@ from flows.engine.run_info import build_run_id, build_window, find_run_kind
 from flows.engine.run_lifecycle import RunLifecycle, build_hook_caller, build_machine_report, merge_hook_results
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
+from flows.ports.ports import Ports, Runner
 from flows.ports.unavailable_transport import UnavailableTransport
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest

@@ -9,8 +9,7 @@ from flows.engine.assessment import may_retry_assessment
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.machine_pool import run_concurrently
 from flows.engine.run_lifecycle import RunLifecycle
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
+from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsError
 from tasks.model import Outcome, Wave

@@ -1,20 +1,22 @@
-"""What a run needs from outside: clock, records, machines, approval, hooks and notifications."""
+"""What a run needs from outside: clock, records, machines, approval, hooks, notifications, and who runs its steps."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError, RequestError
-from tasks.model import Facts, Hook, HookResult, MachinePlan, PinnedUpdates, RunReport
+from tasks.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.leases import Leases
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.records import Records
 from tasks.protocols.transport import Transport
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import NotificationEvent
+from tasks.states import NotificationEvent, Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
 
@@ -97,3 +99,19 @@ class Ports:
     handle_report_error: ReportErrorHandler = log_report_error
     find_pinned_updates: PinnedUpdatesFinder = _refuse_pinned_updates
     read_declared_freezes: FreezeSource = tuple
+
+
+class Runner(Protocol):
+    """How steps and waves are executed: as plain calls, or as Prefect's flows and tasks."""
+
+    def run_step(self, context: MachineContext, step: Step) -> MachineState:
+        """Run one step of one machine."""
+        ...
+
+    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+        """Run one wave: call ``body`` once and return its result."""
+        ...
+
+    def publish(self, report: RunReport) -> None:
+        """Publish a finished report."""
+        ...

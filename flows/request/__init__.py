@@ -10,6 +10,8 @@ from flows.request.policies import (
     NotifyRequest,
 )
 
+RunRequest = PatchRequest | AssessRequest
+
 __all__ = [
     "ApprovalRequest",
     "AssessRequest",
@@ -18,6 +20,7 @@ __all__ = [
     "HooksRequest",
     "NotifyRequest",
     "PatchRequest",
+    "RunRequest",
     "UpdatesRequest",
     "WavesRequest",
     "WindowRequest",

@@ -1,14 +1,13 @@
 """The request for a patch run. Its models are the forms of the Prefect UI, the command's options and the Python API."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints
 
 from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
-from flows.request.conversion import convert_request
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.errors import RequestError
 from tasks.model import PinnedUpdates, Selection, Window
@@ -19,6 +18,10 @@ from tasks.rules.timing.maintenance_window import build_window
 from tasks.states import Classification, RebootPolicy
 from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+DomainType = TypeVar("DomainType", bound="DataclassInstance")
 Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "reboot": RebootPolicy.NEVER,
@@ -29,6 +32,29 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "hooks": (),
 }
 """What a run that only downloads does, whatever the request says."""
+
+
+def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
+    """Return a data class with the fields of the same name in a request.
+
+    A list becomes a tuple. ``x_seconds`` is filled from ``x_seconds`` or ``x_minutes``.
+
+    Args:
+        request: the model of the request.
+        kind: the data class. Each of its fields is in the request or in ``given``.
+        given: fields that do not follow from one field of the request.
+    """
+    return kind(
+        **{each.name: _read_field(request, each.name) for each in fields(kind) if each.name not in given}, **given
+    )
+
+
+def _read_field(request: StrictModel, name: str) -> object:
+    minutes = f"{name.removesuffix('_seconds')}_minutes"
+    if name.endswith("_seconds") and minutes in type(request).model_fields:
+        return getattr(request, minutes) * 60
+    value = getattr(request, name)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class WindowRequest(StrictModel):
@@ -110,7 +136,7 @@ class WavesRequest(StrictModel):
     def to_wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
         given = {} if self.failure_budget_count is None else {"failure_budget_percent": None}
-        return convert_request(self, WavePolicy, **given)
+        return _convert_request(self, WavePolicy, **given)
 
 
 class UpdatesRequest(StrictModel):
@@ -259,10 +285,10 @@ class PatchRequest(ScopeRequest):
     def to_patch_options(self, pinned_updates: PinnedUpdates | None = None) -> PatchOptions:
         """Return the options of the steps. ``pinned_updates`` is the result of ``updates.as_in_run``."""
         hooks = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES)
-        options = convert_request(
+        options = _convert_request(
             self,
             PatchOptions,
-            selection=convert_request(
+            selection=_convert_request(
                 self.updates,
                 Selection,
                 classifications=frozenset(self.updates.classifications),

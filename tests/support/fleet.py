@@ -18,8 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
+from flows.ports.ports import Ports, Runner
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Inventory, Machine

@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 from flows.cli.runtime import prefect_server
 from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
@@ -23,8 +24,7 @@ from flows.ports.caller import Caller, use_caller
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest, record_stop_request
 from flows.recovery.reconciliation import ReconcileResult, recover_runs
-from flows.request.assess_request import AssessRequest
-from flows.request.patch_request import PatchRequest
+from flows.request import PatchRequest, RunRequest
 from inventory.errors import FleetpatchError
 from tasks.errors import FleetPatchFailed, RecordsError, RequestError
 from tasks.model import RunInfo, RunReport, Window
@@ -39,19 +39,11 @@ from tasks.steps.context.stop_token import StopToken
 POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0
 
-RunRequest = PatchRequest | AssessRequest
+T = TypeVar("T")
 
 
 class _DetachRequested(BaseException):
     """A second Ctrl-C: unwinds the display, and nothing else."""
-
-
-@dataclass(slots=True)
-class _ThreadResult:
-    """The result or the error of a run in a thread."""
-
-    result: Any = None
-    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +76,9 @@ def run_request_in_session(
     Raises:
         FleetpatchError: the run could not be executed. Failed machines are no error: the report shows them.
     """
-    run_id = build_run_id(SystemClock().now())
-    changes_machines = isinstance(request, PatchRequest) and not request.dry_run
-    runs = _SessionRuns((run_id,), machine_names, _build_window(request), must_record_stop=changes_machines)
+    now = SystemClock().now()
+    window = request.window.to_window(now) if isinstance(request, PatchRequest) and not request.dry_run else None
+    runs = _SessionRuns((build_run_id(now),), machine_names, window, must_record_stop=window is not None)
     return _run_single_in_session(
         runs, lambda caller: _execute_request(request, caller, as_flow=as_flow), as_flow=as_flow, records=records
     )
@@ -141,12 +133,9 @@ def recover_runs_in_session(
     runs = _SessionRuns(
         tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
     )  # each run records its own stop request
-    thread_result, was_interrupted, report_errors = _run_in_session(
+    results, was_interrupted, report_errors = _run_in_session(
         runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
     )
-    results: Sequence[ReconcileResult] = thread_result.result or ()
-    if thread_result.error is not None:
-        raise thread_result.error
     return [
         (
             each.abandoned_run,
@@ -191,15 +180,21 @@ class _SessionRuns:
 
 
 def _run_single_in_session(
-    runs: _SessionRuns, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None
+    runs: _SessionRuns, body: Callable[[Caller], RunReport | None], *, as_flow: bool, records: str | None
 ) -> RunResult:
     stop_token = StopToken()
-    thread_result, was_interrupted, report_errors = _run_in_session(
-        runs, body, as_flow=as_flow, records=records, stop_token=stop_token
+
+    def run_to_report(caller: Caller) -> RunReport | None:
+        try:
+            return body(caller)
+        except FleetPatchFailed as failure:
+            return failure.report
+
+    report, was_interrupted, report_errors = _run_in_session(
+        runs, run_to_report, as_flow=as_flow, records=records, stop_token=stop_token
     )
-    report: RunReport | None = thread_result.result
     if report is None:
-        raise thread_result.error or RequestError("the run ended without a report")
+        raise RequestError("the run ended without a report")
     report_error = report_errors.get(report.run.id)
     code = to_exit_code(
         report,
@@ -211,20 +206,20 @@ def _run_single_in_session(
 
 def _run_in_session(
     runs: _SessionRuns,
-    body: Callable[[Caller], object],
+    body: Callable[[Caller], T],
     *,
     as_flow: bool,
     records: str | None,
     stop_token: StopToken | None = None,
-) -> tuple[_ThreadResult, bool, Mapping[str, FleetpatchError]]:
-    """Execute the body in a thread, and show its progress.
+) -> tuple[T, bool, Mapping[str, FleetpatchError]]:
+    """Execute the body in a thread, and show its progress. An error of the body is raised here.
 
     Returns:
         Its result, whether a signal to this process stopped it, and the runs whose reports could not be written.
     """
     if as_flow:
         prefect_server.ensure_prefect_server()
-    stop_token, thread_result = stop_token or StopToken(), _ThreadResult()
+    stop_token, result = stop_token or StopToken(), Future[T]()
     report_errors: dict[str, FleetpatchError] = {}
     single_run_id = runs.run_ids[0] if len(runs.run_ids) == 1 else None
     try:
@@ -239,12 +234,10 @@ def _run_in_session(
                 report_errors=report_errors,
             )
             with InterruptHandler(stop_token) as interrupts, use_caller(caller):
-                _wait_for_thread(
-                    _start_thread(functools.partial(body, caller), thread_result), interrupts, runs, caller
-                )
+                _wait_for_thread(_start_thread(functools.partial(body, caller), result), interrupts, runs, caller)
     except _DetachRequested:
         _detach(runs.run_ids, records)
-    return thread_result, bool(interrupts.stop_reason), report_errors
+    return result.result(), bool(interrupts.stop_reason), report_errors
 
 
 def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> RunReport:
@@ -259,20 +252,12 @@ def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> R
     return assess_fleet(request)
 
 
-def _build_window(request: RunRequest) -> Window | None:
-    if isinstance(request, AssessRequest) or request.dry_run:
-        return None
-    return request.window.to_window(SystemClock().now())
-
-
-def _start_thread(body: Callable[[], object], thread_result: _ThreadResult) -> threading.Thread:
+def _start_thread(body: Callable[[], T], result: Future[T]) -> threading.Thread:
     def run_body() -> None:
         try:
-            thread_result.result = body()
-        except FleetPatchFailed as failure:
-            thread_result.result = failure.report
+            result.set_result(body())
         except BaseException as error:  # noqa: BLE001 - the main thread raises it again
-            thread_result.error = error
+            result.set_exception(error)
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run_body,), name="run", daemon=True)
@@ -320,8 +305,6 @@ def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
 
 def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
     """Record that no process executes these runs any more. A run that is over meanwhile keeps its state."""
-    from tasks.records.queries.history import History
-
     try:
         with open_records(records) as records_database:
             for run_id in run_ids:

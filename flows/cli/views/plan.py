@@ -110,7 +110,7 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
     for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name)):
         grid.add_row(
             to_safe_text(update.name),
-            _render_classification(update),
+            render_classification(update),
             render_version_change(update),
             render_size(update.size_bytes),
         )
@@ -169,5 +169,6 @@ def render_reboot_expectation(answer: YesNoUnknown) -> Text:
     return Text(REBOOT_LABELS[answer], style={YesNoUnknown.YES: "yellow", YesNoUnknown.NO: "dim"}.get(answer, ""))
 
 
-def _render_classification(update: Update) -> Text:
+def render_classification(update: Update) -> Text:
+    """Return the classification of an update; urgent ones are red."""
     return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")
