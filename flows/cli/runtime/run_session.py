@@ -123,12 +123,9 @@ def recover_runs_in_session(
     """
 
     def recover_one(abandoned_run: AbandonedRun, caller: Caller) -> RunReport:
-        try:
-            with use_caller(caller):
-                abandoned_run.signal_stop(caller.stop_token)
-                return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
-        except FleetPatchFailed as failure:
-            return failure.report
+        with use_caller(caller):
+            abandoned_run.signal_stop(caller.stop_token)
+            return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
 
     runs = _SessionRuns(
         tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
@@ -165,7 +162,7 @@ def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as
         return execute(run_id, caller, build_reporting_runner)
     from flows.patch import resume_fleet
 
-    return resume_fleet(run_id, settle=bool(finalize_reason))
+    return _call_flow(functools.partial(resume_fleet, run_id, settle=bool(finalize_reason)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,21 +177,12 @@ class _SessionRuns:
 
 
 def _run_single_in_session(
-    runs: _SessionRuns, body: Callable[[Caller], RunReport | None], *, as_flow: bool, records: str | None
+    runs: _SessionRuns, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None
 ) -> RunResult:
     stop_token = StopToken()
-
-    def run_to_report(caller: Caller) -> RunReport | None:
-        try:
-            return body(caller)
-        except FleetPatchFailed as failure:
-            return failure.report
-
     report, was_interrupted, report_errors = _run_in_session(
-        runs, run_to_report, as_flow=as_flow, records=records, stop_token=stop_token
+        runs, body, as_flow=as_flow, records=records, stop_token=stop_token
     )
-    if report is None:
-        raise RequestError("the run ended without a report")
     report_error = report_errors.get(report.run.id)
     code = to_exit_code(
         report,
@@ -246,10 +234,25 @@ def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> R
     if isinstance(request, PatchRequest):
         from flows.patch import patch_fleet
 
-        return patch_fleet(request)
+        return _call_flow(functools.partial(patch_fleet, request))
     from flows.assess import assess_fleet
 
-    return assess_fleet(request)
+    return _call_flow(functools.partial(assess_fleet, request))
+
+
+def _call_flow(flow: Callable[[], RunReport | None]) -> RunReport:
+    """Return the report of a flow, also if a machine failed.
+
+    Raises:
+        RequestError: the flow ended in a state without a report.
+    """
+    try:
+        report = flow()
+    except FleetPatchFailed as failure:
+        return failure.report
+    if report is None:
+        raise RequestError("the run ended without a report")
+    return report
 
 
 def _start_thread(body: Callable[[], T], result: Future[T]) -> threading.Thread:
