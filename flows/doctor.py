@@ -157,11 +157,10 @@ def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     if not machine.owner.is_patchable:
         words = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
         findings = (*findings, Finding("owner", FindingLevel.GOOD, words))
-    found = Readiness(machine.name, findings)
     blocking = [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK]
     state = OperationState.FAILED if blocking else OperationState.SUCCEEDED
     run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, "; ".join(blocking))
-    return found
+    return Readiness(machine.name, findings)
 
 
 def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Finding, ...]:

@@ -14,7 +14,6 @@ from flows.engine.run_info import build_run_id, build_window
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from inventory.machine import Inventory
 from tasks.model import RunReport
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -64,16 +63,11 @@ def execute(
             if run.report_directory is not None:
                 require_writable_directory(run.report_directory)
             ports = ports or stack.enter_context(open_ports(run, caller))
-            request = _with_inventory_path(run, ports.inventory)
+            request, source = run, ports.inventory.source
+            if source is not None:  # a process that resumes the run uses the same inventory
+                request = run.model_copy(update={"inventory": source.absolute()})
             run_id = caller.run_id or build_run_id(ports.clock.now())
         return _execute_with_lease(request, caller, build_runner, ports, run_id, flow_run_id, read_state)
-
-
-def _with_inventory_path(request: RunRequest, inventory: Inventory) -> RunRequest:
-    """Return the request with the path of its inventory, so that a process that resumes the run uses the same one."""
-    if inventory.source is None:
-        return request
-    return request.model_copy(update={"inventory": inventory.source.absolute()})
 
 
 def _execute_with_lease(

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,13 +20,13 @@ from flows.request.patch_request import PatchRequest
 PATCH_OPTIONS: Mapping[str, Any] = {each.name: each.parameter for each in REQUEST_OPTIONS}
 
 
-def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], extra_options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of Typer's
-    """Return the command of a verb that has all these options and its own. The verb receives them as one map."""
+def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], flags: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of Typer's
+    """Return the command of a verb that has all these options and its own flags. The verb receives them as one map."""
 
     def command(**options: Any) -> None:  # noqa: ANN401 - as many types as options
         body(options)
 
-    all_options = {**PATCH_OPTIONS, **extra_options}
+    all_options = {**PATCH_OPTIONS, **{key: Annotated[bool | None, flag] for key, flag in flags.items()}}
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(key, kind, default=None, annotation=hint) for key, hint in all_options.items()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads

@@ -55,9 +55,8 @@ def run_doctor(
     )
     from flows.doctor import Readiness, find_worst_level
     from flows.installation_checks import check_installation
-    from tasks.records.setup import open_records
 
-    own_findings = check_installation(lambda: open_records(records))
+    own_findings = check_installation(records)
     if not as_json:
         print_installation_findings(own_findings)
     server_findings = _check_server(records) if server else ()

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
-from flows.cli.app import OldNoPrefectOption, app
+from flows.cli.app import app
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console
 from inventory.machine import Machine
 from tasks.errors import RequestError
@@ -18,28 +18,24 @@ if TYPE_CHECKING:
 
 PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
 
-DryRunOption = Annotated[
-    bool | None,
-    typer.Option("--dry-run", rich_help_panel="Policies", help="Show what would be done, and change nothing."),
-]
-YesOption = Annotated[
-    bool | None, typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins.")
-]
-NoPrefectOption = Annotated[
-    bool | None,
-    typer.Option(
+_DETAILS_FLAG = typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine.")
+_PLAN_FLAGS: Mapping[str, Any] = {
+    "as_flow": typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it."),
+    "details": _DETAILS_FLAG,
+}
+_PATCH_FLAGS: Mapping[str, Any] = {
+    "dry_run": typer.Option(
+        "--dry-run", rich_help_panel="Policies", help="Show what would be done, and change nothing."
+    ),
+    "yes": typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins."),
+    "no_prefect": typer.Option(
         "--no-prefect",
         rich_help_panel="Run",
         help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
     ),
-]
-AsFlowOption = Annotated[
-    bool | None, typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it.")
-]
-DetailsOption = Annotated[
-    bool | None,
-    typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine."),
-]
+    "plain": typer.Option("--plain", hidden=True),  # the former name of --no-prefect
+    "details": _DETAILS_FLAG,
+}
 
 
 class LazyCommand(TyperCommand):
@@ -51,8 +47,8 @@ class LazyCommand(TyperCommand):
         return build_command().make_context(*arguments, **settings)
 
 
-def _register_patch_verb(name: str, extra_options: Mapping[str, Any]) -> Callable[[PatchVerb], PatchVerb]:
-    """Give a verb the options of a patch request and its own. It receives them as one map."""
+def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[PatchVerb], PatchVerb]:
+    """Give a verb the options of a patch request and flags of its own. It receives them as one map."""
 
     def register(verb: PatchVerb) -> PatchVerb:
         @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
@@ -60,29 +56,20 @@ def _register_patch_verb(name: str, extra_options: Mapping[str, Any]) -> Callabl
         def build_command() -> Any:  # noqa: ANN401 - of Typer's
             from flows.cli.patch_options import build_patch_command
 
-            return build_patch_command(name, verb, extra_options)
+            return build_patch_command(name, verb, flags)
 
         return verb
 
     return register
 
 
-@_register_patch_verb("plan", {"as_flow": AsFlowOption, "details": DetailsOption})
+@_register_patch_verb("plan", _PLAN_FLAGS)
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
     _run_patch({**options, "dry_run": True}, as_flow=bool(options["as_flow"]))
 
 
-@_register_patch_verb(
-    "patch",
-    {
-        "dry_run": DryRunOption,
-        "yes": YesOption,
-        "no_prefect": NoPrefectOption,
-        "plain": OldNoPrefectOption,
-        "details": DetailsOption,
-    },
-)
+@_register_patch_verb("patch", _PATCH_FLAGS)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
     _run_patch(options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))

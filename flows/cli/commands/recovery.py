@@ -148,21 +148,17 @@ def _recover_run(
 
 def _find_machine_names(history: "History", run: RunInfo) -> Sequence[str]:
     """Return the names of a run's machines, for the display; none where they are not known."""
-    try:
-        return [name for wave in history.read_report(run.id).waves for name in wave.machines] or _select_machine_names(
-            run
-        )
-    except FleetpatchError:  # resuming the run reports the error
-        return ()
-
-
-def _select_machine_names(run: RunInfo) -> Sequence[str]:
-    """Return the names of a run's machines when it has no waves yet."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.engine.resume_state import parse_recorded_request
 
-    request = parse_recorded_request(run)
-    return [machine.name for machine in load_machines_in_scope(request.inventory, request.scope)[1]]
+    try:
+        names = [name for wave in history.read_report(run.id).waves for name in wave.machines]
+        if names:
+            return names
+        request = parse_recorded_request(run)  # it has no waves yet
+        return [machine.name for machine in load_machines_in_scope(request.inventory, request.scope)[1]]
+    except FleetpatchError:  # resuming the run reports the error
+        return ()
 
 
 def _find_report_root(run: RunInfo) -> Path:
