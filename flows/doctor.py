@@ -87,6 +87,12 @@ _PASSED_MESSAGES = {
     "privilege": "the login may do what is needed",
     "facts": "it says what it is",
 }
+_NO_PRIVILEGE_FINDING = Finding(
+    "privilege",
+    FindingLevel.WARN,
+    "the inventory says privilege: none, so it can only be read",
+    "Set privilege: auto (or sudo, doas, root) in the inventory to patch it.",
+)
 _CHECKS_BY_ERROR_KIND = {kind.__name__: check for kind, check in _CHECKS_BY_ERROR}
 
 
@@ -188,7 +194,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     if run.assessment is None:
         return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
-    return (*check_assessment(run.assessment), *own, *([_build_no_privilege_finding()] if without_rights else []))
+    return (*check_assessment(run.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
 
 
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:
@@ -196,11 +202,6 @@ def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple
     facts = read_facts(context.transport, context.run_context.clock, context.build_read_deadline())
     remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
     return (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds), remark)
-
-
-def _build_no_privilege_finding() -> Finding:
-    remedy = "Set privilege: auto (or sudo, doas, root) in the inventory to patch it."
-    return Finding("privilege", FindingLevel.WARN, "the inventory says privilege: none, so it can only be read", remedy)
 
 
 def _find_failed_check(error: FleetpatchError) -> str:

@@ -54,7 +54,7 @@ class WaveSequence:
         self._ports = ports
         self._runner = runner
         self._lifecycle = lifecycle
-        self._policy = request.to_wave_policy()
+        self._policy = request.waves.to_wave_policy()
         self._must_be_approved = request.approval.required
         self._failure_counter = failure_counter
         self._outcomes = outcomes

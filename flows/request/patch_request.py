@@ -303,7 +303,3 @@ class PatchRequest(ScopeRequest):
     def _localize_published_before(self) -> datetime | None:
         limit = self.updates.published_before
         return limit if limit is None or limit.tzinfo is not None else localize_time(limit, self.window.zone)
-
-    def to_wave_policy(self) -> WavePolicy:
-        """Return how machines are divided into waves."""
-        return self.waves.to_wave_policy()

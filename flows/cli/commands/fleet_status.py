@@ -1,9 +1,8 @@
 """machines and updates: the state of the fleet by the latest assessments. Contacts no machine."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,13 +12,6 @@ from inventory.machine import Machine
 from tasks.model import Assessment
 
 PANEL = "Look"
-
-
-class UpdateLayout(StrEnum):
-    """What a line of a list of updates is."""
-
-    BY_MACHINE = "machine"
-    BY_UPDATE = "update"
 
 
 @app.command("machines", rich_help_panel=PANEL)
@@ -43,8 +35,9 @@ def list_machines(
 def list_updates(
     scope: ScopeArgument = ALL_MACHINES,
     by: Annotated[
-        UpdateLayout, typer.Option("--by", help="One line for each update, or for each update of each machine.")
-    ] = UpdateLayout.BY_UPDATE,
+        Literal["machine", "update"],
+        typer.Option("--by", help="One line for each update, or for each update of each machine."),
+    ] = "update",
     urgent: Annotated[bool, typer.Option("--urgent", help="Only critical and security updates.")] = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
@@ -62,7 +55,7 @@ def list_updates(
     missing_updates = find_missing_updates(found, latest, urgent=urgent)
     if as_json:
         print_json(build_missing_updates_json(missing_updates))
-    elif by is UpdateLayout.BY_MACHINE:
+    elif by == "machine":
         print_missing_by_machine(missing_updates, found, latest)
     else:
         print_missing_by_update(missing_updates, found, latest)

@@ -54,7 +54,7 @@ def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[Patch
         @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
         @cache
         def build_command() -> Any:  # noqa: ANN401 - of Typer's
-            from flows.cli.patch_options import build_patch_command
+            from flows.cli.request_options import build_patch_command
 
             return build_patch_command(name, verb, flags)
 
@@ -76,11 +76,11 @@ def patch(options: dict[str, Any]) -> None:
 
 
 def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
-    from flows.cli.patch_options import build_patch_request
     from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.request_parsing import build_patch_request
     from flows.cli.runtime.run_session import run_request_in_session
     from flows.cli.views.run_result import print_result
-    from flows.ports.report_directory import find_report_directory
+    from tasks.reporting.report_directory import find_report_directory
 
     request = build_patch_request(options)
     _, machines = load_machines_in_scope(request.inventory, request.scope)

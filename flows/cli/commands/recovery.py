@@ -163,6 +163,6 @@ def _find_machine_names(history: "History", run: RunInfo) -> Sequence[str]:
 
 def _find_report_root(run: RunInfo) -> Path:
     from flows.engine.resume_state import parse_recorded_request
-    from flows.ports.report_directory import find_report_directory
+    from tasks.reporting.report_directory import find_report_directory
 
     return find_report_directory(parse_recorded_request(run).report_directory)

@@ -147,12 +147,15 @@ def _build_recovery_result(
 ) -> RunResult | FleetpatchError:
     if recovery.report is None:
         return recovery.error or RequestError("the run ended without a report")
-    code = to_exit_code(
-        recovery.report,
-        was_stopped=was_interrupted and not recovery.abandoned_run.finalize_reason,
-        has_report_error=report_error is not None,
-    )
-    return RunResult(recovery.report, code, was_interrupted, report_error)
+    was_stopped = was_interrupted and not recovery.abandoned_run.finalize_reason
+    return _build_run_result(recovery.report, was_stopped, was_interrupted, report_error)
+
+
+def _build_run_result(
+    report: RunReport, was_stopped: bool, was_interrupted: bool, report_error: FleetpatchError | None
+) -> RunResult:
+    code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
+    return RunResult(report, code, was_interrupted, report_error)
 
 
 def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as_flow: bool) -> RunReport:
@@ -183,13 +186,8 @@ def _run_single_in_session(
     report, was_interrupted, report_errors = _run_in_session(
         runs, body, as_flow=as_flow, records=records, stop_token=stop_token
     )
-    report_error = report_errors.get(report.run.id)
-    code = to_exit_code(
-        report,
-        was_stopped=stop_token.is_stopping and not runs.is_finalize_only,
-        has_report_error=report_error is not None,
-    )
-    return RunResult(report, code, was_interrupted, report_error)
+    was_stopped = stop_token.is_stopping and not runs.is_finalize_only
+    return _build_run_result(report, was_stopped, was_interrupted, report_errors.get(report.run.id))
 
 
 def _run_in_session(
