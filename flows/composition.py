@@ -57,8 +57,8 @@ def _read_credential(reference: str) -> Credential:
 
 def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextManager[Notifier]:
     """Return a context manager of a request's notifier. On exit it waits some seconds for unsent messages."""
-    asked = request.notify if isinstance(request, PatchRequest) else ()
-    return open_notifier(asked, _read_credential, caller.listener.on_message)
+    requested = request.notify if isinstance(request, PatchRequest) else ()
+    return open_notifier(requested, _read_credential, caller.listener.on_message)
 
 
 def _build_freeze_source(request: RunRequest, caller: Caller, clock: Clock) -> FreezeSource:

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from inventory.machine import Inventory, Machine
-from tasks.errors import FleetpatchError, RequestError
+from tasks.errors import FleetpatchError
 from tasks.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.leases import Leases
@@ -17,7 +17,7 @@ from tasks.rules.calendar.freezes import Freeze
 from tasks.states import NotificationEvent, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
+from tasks.steps.context.progress_listener import ProgressListener
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)
@@ -68,18 +68,6 @@ def _allow_run(planned: RunReport, stop_token: StopToken) -> GateDecision:  # no
     return GateDecision()
 
 
-def _notify_nobody(occasion: NotificationEvent, report: RunReport) -> None:
-    pass
-
-
-def _refuse_pinned_updates(run: str) -> NoReturn:
-    raise RequestError(f"what run {run!r} has installed can't be looked up here", hint="Leave as_in_run empty.")
-
-
-def _refuse_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - as above
-    raise RequestError(f"hook {hook.name!r} of kind {hook.kind} can't be run here")
-
-
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything that a run needs from outside. It is the same for all machines of the run."""
@@ -90,15 +78,15 @@ class Ports:
     leases: Leases
     connect: Callable[[Machine], Transport]
     find_manager: Callable[[Facts], PackageManager]
-    listener: ProgressListener = field(default_factory=LoggingListener)
-    stop_token: StopToken = field(default_factory=StopToken)
-    read_logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere
+    listener: ProgressListener
+    stop_token: StopToken
+    read_logs: Callable[[RunReport], Mapping[str, str]]
+    notify: Notifier
+    call_hook: HookCaller
+    find_pinned_updates: PinnedUpdatesFinder
+    read_declared_freezes: FreezeSource
     gate: Gate = _allow_run
-    notify: Notifier = _notify_nobody
-    call_hook: HookCaller = _refuse_hook
     handle_report_error: ReportErrorHandler = log_report_error
-    find_pinned_updates: PinnedUpdatesFinder = _refuse_pinned_updates
-    read_declared_freezes: FreezeSource = tuple
 
 
 class Runner(Protocol):

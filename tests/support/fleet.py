@@ -36,6 +36,7 @@ from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Call, FakeTransport
 from tests.support.fake_updaters import Updaters
 from tests.support.reboot_guard import RebootGuard
+from tests.support.unused_ports import UNUSED_PORTS
 
 
 @runtime_checkable
@@ -352,6 +353,7 @@ class SimFleet:
             find_manager=lambda facts: FakeManager(),
             listener=self.watch,
             stop_token=self.control,
+            **UNUSED_PORTS,
         )
 
     def _connect(self, machine: Machine) -> Transport:

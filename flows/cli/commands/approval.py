@@ -1,16 +1,14 @@
 """approve, reject and approvals: a person decides about runs that wait for approval."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.cli.app import JsonOption, RecordsOption, RunArgument, app
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
 from tasks.errors import RequestError
+from tasks.model import RunReport
 from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
-
-if TYPE_CHECKING:
-    from tasks.model import RunReport
 
 PANEL = "Patch"
 ApproverOption = Annotated[str, typer.Option("--as", metavar="NAME", help="Who decides. Default: your login name.")]
@@ -112,7 +110,7 @@ def _decide_approval(
         print_decision(approval, found, lease)
 
 
-def _confirm_plan(report: "RunReport", records: str | None, *, as_json: bool) -> str | None:
+def _confirm_plan(report: RunReport, records: str | None, *, as_json: bool) -> str | None:
     """Show the plan of a waiting run, ask for approval, and return the digest of that plan; None: no.
 
     Raises:

@@ -88,8 +88,9 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
         _confirm_patch(request, machines)
     if not request.dry_run:
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
-    names = [machine.name for machine in machines]
-    result = run_request_in_session(request, names, as_flow=as_flow, records=options["records"])
+    result = run_request_in_session(
+        request, [machine.name for machine in machines], as_flow=as_flow, records=options["records"]
+    )
     print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
 

@@ -310,10 +310,12 @@ def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
         with open_records(records) as records_database:
             for run_id in run_ids:
                 run = History(records_database).find_run(run_id)
-                message = "detached by a second Ctrl-C; jobs on machines kept running"
-                detached_run = replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now())
                 if run.state is OperationState.IN_PROGRESS:
-                    records_database.save(detached_run)
+                    message = "detached by a second Ctrl-C; jobs on machines kept running"
+                    ended_at = SystemClock().now()
+                    records_database.save(
+                        replace(run, state=OperationState.UNKNOWN, message=message, ended_at=ended_at)
+                    )
     except RecordsError:
         return  # the command printed how to see the run
 

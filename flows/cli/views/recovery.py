@@ -21,7 +21,7 @@ from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest
 from inventory.errors import FleetpatchError
 from tasks.errors import LeaseHeld
-from tasks.protocols.leases import LeaseHolder, LeaseStatus
+from tasks.protocols.leases import LeaseStatus
 from tasks.records.setup import open_records
 from tasks.reporting.formatting import format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -80,7 +80,7 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
             abandoned_run.run.id,
             to_safe_text(abandoned_run.run.scope, limit=30),
             f"{abandoned_run.since:%Y-%m-%d %H:%M:%S}",
-            to_safe_text(_format_holder(abandoned_run.holder)),
+            to_safe_text(str(abandoned_run.holder) if abandoned_run.holder is not None else "not known"),
             to_safe_text(abandoned_run.planned_action),
         )
     print_to_stdout(grid)
@@ -147,7 +147,3 @@ def _describe_last_holder(lease: LeaseStatus | None) -> str:
     if lease is None or lease.holder is None or lease.until is None:
         return "its process is not known"
     return f"last process: {lease.holder}, until {lease.until:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _format_holder(holder: LeaseHolder | None) -> str:
-    return str(holder) if holder is not None else "not known"
