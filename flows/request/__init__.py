@@ -11,6 +11,7 @@ from flows.request.policies import (
 )
 
 RunRequest = PatchRequest | AssessRequest
+"""The request of any run."""
 
 __all__ = [
     "ApprovalRequest",
@@ -20,7 +21,6 @@ __all__ = [
     "HooksRequest",
     "NotifyRequest",
     "PatchRequest",
-    "RunRequest",
     "UpdatesRequest",
     "WavesRequest",
     "WindowRequest",
