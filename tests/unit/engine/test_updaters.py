@@ -208,7 +208,7 @@ def test_a_refusal_keeps_the_machine_as_it_is() -> None:
     fleet.machines["web"].answer("fake_updaters", {"kind": "refused", "why": "cannot write"})
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
     assert outcome.state is OperationState.FAILED
-    assert "would not pause its own updaters: cannot write" in outcome.reason
+    assert "refused to pause its own updaters: cannot write" in outcome.reason
     assert not fleet.machines["web"].installs()
     assert any(level is FindingLevel.WARN and "may still be paused" in message for level, message in found(outcome))
     assert not [entry for entry in find_unfinished_acts(fleet.records.journal) if entry.act == "pause_updaters"]
