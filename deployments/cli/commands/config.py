@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import InventoryOption, JsonOption, parse_path
+from flows.cli.app import InventoryOption, JsonOption, app, parse_path
 
 if TYPE_CHECKING:
     from deployments.azure.import_result import AzureImport

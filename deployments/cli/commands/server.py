@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
+from flows.cli.app import JsonOption, app, parse_path
 from flows.cli.commands.doctor import register_server_checker
-from flows.cli.options import JsonOption, parse_path
 
 if TYPE_CHECKING:
     from tasks.model import Finding

@@ -1,6 +1,5 @@
 """Prints the plan of a deploy, or returns it as JSON."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,8 @@ from deployments.sync.next_windows import NextWindows
 from deployments.sync.plan import SyncPlan
 from deployments.sync.run_status import RunStatus
 from flows.cli.runtime.output import (
+    ask,
+    can_ask,
     get_stderr_console,
     get_stdout_console,
     print_to_stderr,
@@ -73,13 +74,12 @@ def confirm_changes(count: int) -> None:
     Raises:
         RequestError: there is no terminal.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         raise RequestError(
             f"{count} changes in Prefect need a confirmation, and there is no terminal",
             hint="Add --yes to confirm them, or --check to see what differs.",
         )
-    get_stderr_console().print(f"Make these {count} changes? [y/N] ", end="", markup=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not ask(f"Make these {count} changes?"):
         get_stderr_console().print("Nothing was done.")
         raise typer.Exit(0)
 
