@@ -1,6 +1,6 @@
 """Reads the records: for the command, for reports, and to explain the state of updates."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
@@ -10,14 +10,61 @@ from tasks.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, Ru
 from tasks.protocols.records import JournalEntry
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
-from tasks.records.encoding.compressed_documents import DocumentReader, decompress_text
+from tasks.records.encoding.rows import DocumentReader, decompress_text
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, has_matching_name
-from tasks.records.queries.job_logs import JobLogs
 from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
 from tasks.records.sql_records import RunPlans, SqlRecords
 
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
+
+
+class JobLogs(Mapping[str, str]):
+    """A mapping from each machine with a job in a run to its job output. An output is read on access.
+
+    If an output cannot be read, its value is a line that says so, so that a report can be written without it.
+    ``require_readable`` raises that error later.
+
+    Args:
+        names: the machines' names.
+        read: a function that reads a machine's outputs. It raises RecordsError.
+    """
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], Sequence[JobOutput]]) -> None:
+        self._names = dict.fromkeys(names)
+        self._read = read
+        self._error: RecordsError | None = None
+
+    def require_readable(self) -> None:
+        """Raise an error if an accessed output could not be read.
+
+        Raises:
+            RecordsError: the first error of a read.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def __getitem__(self, machine: str) -> str:
+        """Read a machine's output."""
+        if machine not in self._names:
+            raise KeyError(machine)
+        try:
+            return "\n".join(part.text for part in self._read(machine))
+        except RecordsError as error:
+            self._error = self._error or error
+            return f"[fleetpatch cannot read this output: {error.message}]"
+
+    def __contains__(self, machine: object) -> bool:
+        """Return whether the machine had a job. Reads no output."""
+        return machine in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the machines' names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return the number of machines."""
+        return len(self._names)
 
 
 class History:

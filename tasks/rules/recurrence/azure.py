@@ -11,7 +11,6 @@ the start, and a month without day 31 has no window for ``day31``.
 import re
 
 from tasks.errors import RequestError
-from tasks.rules.recurrence.errors import build_recurrence_error
 from tasks.rules.recurrence.model import (
     DAY_NAMES,
     MAX_INTERVAL,
@@ -21,6 +20,7 @@ from tasks.rules.recurrence.model import (
     Frequency,
     RecurrenceRule,
     Weekday,
+    build_recurrence_error,
 )
 
 _INTERVAL_PATTERN = re.compile(r"(\d*)\s*(hour|day|week|month)s?(?=\s|$)\s*", re.IGNORECASE)

@@ -13,8 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tasks.rules.recurrence.errors import build_recurrence_error
-from tasks.rules.recurrence.model import CronUnion, Frequency, RecurrenceRule, Weekday
+from tasks.rules.recurrence.model import CronUnion, Frequency, RecurrenceRule, Weekday, build_recurrence_error
 
 _ALIASES = {
     "@hourly": "0 * * * *",

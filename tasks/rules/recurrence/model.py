@@ -1,4 +1,4 @@
-"""The data types of a recurrence, independent of its format.
+"""The data types of a recurrence, independent of its format, and the error for an invalid one.
 
 Azure's format, iCalendar rules and cron all become these types. So there is one computation (expansion.py), one
 canonical text (``str``) and one Prefect schedule (prefect_schedule.py).
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
+
+from tasks.errors import RequestError
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_CODES = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -176,3 +178,23 @@ def _render_azure_month(rule: RecurrenceRule) -> str:
 
 def _render_interval(number: int, unit: str) -> str:
     return unit if number == 1 else f"{number}{unit}s"
+
+
+ACCEPTED_FORMATS_HINT = (
+    'Understood are Azure\'s words ("Day", "3Days", "2Weeks Saturday,Sunday", "Month day15,day-1", '
+    '"Month Second Tuesday Offset4", "6Hours"), "Once", an iCalendar rule ("FREQ=MONTHLY;BYDAY=2TU") '
+    'and cron with five fields ("0 22 * * TUE#2").'
+)
+
+
+def build_recurrence_error(text: str, token: str, why: str, remedy: str = ACCEPTED_FORMATS_HINT) -> RequestError:
+    """Return the error for an invalid recurrence.
+
+    Args:
+        text: the complete text.
+        token: the wrong part of the text.
+        why: what is wrong; it follows the token in the message.
+        remedy: what to write instead.
+    """
+    place = f"recurrence {text!r}: " if token != text else "recurrence "
+    return RequestError(f"{place}{token!r} {why}", hint=remedy)

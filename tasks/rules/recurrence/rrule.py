@@ -9,8 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from tasks.rules.recurrence.errors import build_recurrence_error
-from tasks.rules.recurrence.model import DAY_CODES, MAX_INTERVAL, EveryHours, Frequency, RecurrenceRule, Weekday
+from tasks.rules.recurrence.model import (
+    DAY_CODES,
+    MAX_INTERVAL,
+    EveryHours,
+    Frequency,
+    RecurrenceRule,
+    Weekday,
+    build_recurrence_error,
+)
 
 _BASIC_PARTS = (
     "FREQ",
