@@ -55,7 +55,7 @@ def build_assessment_row(assessment: Assessment) -> RowValues:
         "os_version": facts.os_version if facts else "",
         "error_kind": error.kind if error else "",
         "error_message": error.message if error else "",
-        **build_assessment_columns(assessment),
+        **_build_assessment_columns(assessment),
     }
 
 
@@ -91,7 +91,7 @@ def build_outcome_row(outcome: Outcome) -> RowValues:
         "updates_failed": outcome.count_updates(UpdateState.FAILED),
         "error_kind": outcome.error.kind if outcome.error else "",
         "counts": encode(count_results(outcome.updates)),
-        **build_outcome_columns(outcome),
+        **_build_outcome_columns(outcome),
     }
 
 
@@ -117,7 +117,12 @@ def build_update_result_rows(outcome: Outcome, number: int) -> list[RowValues]:
 
 def build_plan_row(run_id: str, plan: MachinePlan) -> RowValues:
     """Return the row of a machine's plan."""
-    return {"run_id": run_id, "machine": plan.machine, **build_plan_columns(plan)}
+    return {
+        "run_id": run_id,
+        "machine": plan.machine,
+        "document": encode(replace(plan, chosen=(), skipped=())),
+        "updates": compress_text(encode(_PlanUpdates(plan.chosen, plan.skipped))),
+    }
 
 
 def build_journal_row(entry: JournalEntry) -> RowValues:
@@ -208,7 +213,7 @@ def decompress_text(body: bytes, what: str = "output of a job") -> str:
         raise RecordsError(f"a stored {what} can't be read: {error}", hint=_DAMAGED_HINT) from error
 
 
-def build_assessment_columns(assessment: Assessment) -> dict[str, object]:
+def _build_assessment_columns(assessment: Assessment) -> dict[str, object]:
     """Return an assessment's ``document`` and ``updates``."""
     if assessment.packages is None:
         return {"document": encode(assessment), "updates": None}
@@ -219,19 +224,13 @@ def build_assessment_columns(assessment: Assessment) -> dict[str, object]:
     }
 
 
-def build_outcome_columns(outcome: Outcome) -> dict[str, object]:
+def _build_outcome_columns(outcome: Outcome) -> dict[str, object]:
     """Return an outcome's ``document`` and ``updates``."""
     install = outcome.install
     same = install is None or install.results == outcome.updates
     body = _OutcomeUpdates(outcome.updates, None if same or install is None else install.results)
     short = replace(outcome, updates=(), install=replace(install, results=()) if install else None)
     return {"document": encode(short), "updates": compress_text(encode(body))}
-
-
-def build_plan_columns(plan: MachinePlan) -> dict[str, object]:
-    """Return a plan's ``document`` and ``updates``."""
-    short = replace(plan, chosen=(), skipped=())
-    return {"document": encode(short), "updates": compress_text(encode(_PlanUpdates(plan.chosen, plan.skipped)))}
 
 
 @dataclass(slots=True)

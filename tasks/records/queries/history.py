@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from tasks.errors import RecordsError
-from tasks.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, RunReport
+from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.protocols.records import JournalEntry
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
@@ -80,25 +80,23 @@ class History:
         query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
         if kind is not None:
             query = query.where(table.c.kind == kind)
-        return self._read_run_list(query)
+        return self._read_run_list(query, "list the runs")
 
     def read_unfinished_runs(self) -> tuple[RunInfo, ...]:
         """Return the runs that the records show as unfinished, newest first."""
         table = schema.runs
         query = select(table.c.document).where(table.c.state.in_(UNFINISHED_STATES)).order_by(table.c.started_at.desc())
-        return self._read_run_list(query)
+        return self._read_run_list(query, "list the runs")
 
-    def _read_run_list(self, query: Select[tuple[str]]) -> tuple[RunInfo, ...]:
-        with self._database.begin_read("list the runs") as connection:
+    def _read_run_list(self, query: Select[tuple[str]], action: str) -> tuple[RunInfo, ...]:
+        with self._database.begin_read(action) as connection:
             documents = connection.execute(query).scalars().all()
         return tuple(decode(RunInfo, document) for document in documents)
 
     def find_oldest_run(self) -> RunInfo | None:
         """Return the run with the earliest start; None if there is no run."""
         query = select(schema.runs.c.document).order_by(schema.runs.c.started_at).limit(1)
-        with self._database.begin_read("look up the oldest run") as connection:
-            document = connection.execute(query).scalar_one_or_none()
-        return decode(RunInfo, document) if document is not None else None
+        return next(iter(self._read_run_list(query, "look up the oldest run")), None)
 
     def find_run(self, id_or_prefix: str) -> RunInfo:
         """Return a run by its id or by an unambiguous prefix of its id.
@@ -135,9 +133,7 @@ class History:
             .order_by(table.c.started_at.desc(), table.c.id.desc())
             .limit(1)
         )
-        with self._database.begin_read("look up the run of a flow run") as connection:
-            document = connection.execute(query).scalar_one_or_none()
-        return decode(RunInfo, document) if document is not None else None
+        return next(iter(self._read_run_list(query, "look up the run of a flow run")), None)
 
     def read_report(self, run_id: str, machine: str | None = None) -> RunReport:
         """Return the report of a run, or its recorded parts if the run is not over. Outcomes are sorted by machine.
@@ -185,24 +181,6 @@ class History:
         run = self.find_run(run_id)
         with self._database.begin_read("list a run's machines") as connection:
             return read_recorded_machines(connection, run.id)
-
-    def read_outcome(self, run_id: str, machine: str) -> Outcome:
-        """Return the outcome of a machine in a run.
-
-        Raises:
-            RecordsError: the run does not exist, or the machine has no outcome in it.
-        """
-        run = self.find_run(run_id)
-        table = schema.outcomes
-        with self._database.begin_read("read an outcome") as connection:
-            found = _read_documents(connection, table, run.id, machine)
-        if not found:
-            raise RecordsError(
-                f"run {run.id} has no outcome for it",
-                machine=machine,
-                hint="It was not in the run's scope, or the run has not come to it.",
-            )
-        return DocumentReader().decode_outcome(*found[0])
 
     def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         """Return the assessment from which a machine's plan was made; None if the run has none of the machine.

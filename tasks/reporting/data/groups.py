@@ -4,11 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tasks.model import READ_ONLY_RUN_KINDS
-from tasks.reporting.data.rows import MachineRow, Tables, UpdateRow
+from tasks.reporting.data.rows import FindingRow, MachineRow, StepRow, Tables, TransactionRow, UpdateRow
 from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, OperationState, UpdateState
 
+_R = TypeVar("_R", UpdateRow, StepRow, TransactionRow, FindingRow)
 _NUMBER_PATTERN = re.compile(r"\d+(?:[.,:]\d+)*")
 _STATES_WORST_FIRST = (
     OperationState.FAILED,
@@ -148,14 +150,17 @@ def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
     return sorted(found.values(), key=lambda group: (-group.update_count, group.reason))
 
 
+def group_rows(rows: Iterable[_R]) -> dict[str, list[_R]]:
+    """Return the rows of each machine that has any, in their order."""
+    found: dict[str, list[_R]] = {}
+    for row in rows:
+        found.setdefault(row.machine, []).append(row)
+    return found
+
+
 def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:
     """Return each machine's updates, sorted by state (not installed first), classification and name."""
-    found: dict[str, list[UpdateRow]] = {row.machine: [] for row in tables.machines}
-    for row in tables.updates:
-        found[row.machine].append(row)
-    for rows in found.values():
-        rows.sort(key=_rank_update)
-    return found
+    return {row.machine: [] for row in tables.machines} | group_rows(sorted(tables.updates, key=_rank_update))
 
 
 def _rank_update(row: UpdateRow) -> tuple[int, int, str]:

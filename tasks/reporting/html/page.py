@@ -22,6 +22,7 @@ from tasks.reporting.data.groups import (
     group_by_machine,
     group_by_reason,
     group_by_update,
+    group_rows,
     sort_worst_first,
 )
 from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports
@@ -285,14 +286,8 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
     reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
     log_excerpts = log_views.build_log_excerpts(source.logs, expandable, detail.log_bytes)
     wanted = set(expandable)
-    steps: dict[str, list[StepRow]] = {name: [] for name in expandable}
-    for step in tables.timeline:
-        if step.machine in wanted:
-            steps[step.machine].append(step)
-    transactions: dict[str, list[TransactionRow]] = {name: [] for name in expandable}
-    for transaction in tables.transactions:
-        if transaction.machine in wanted:
-            transactions[transaction.machine].append(transaction)
+    steps = group_rows(step for step in tables.timeline if step.machine in wanted)
+    transactions = group_rows(each for each in tables.transactions if each.machine in wanted)
     return tuple(
         MachineView(
             row=row,
