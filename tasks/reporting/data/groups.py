@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tasks.model import READ_ONLY_RUN_KINDS
-from tasks.reporting.data.rows import FindingRow, MachineRow, StepRow, Tables, TransactionRow, UpdateRow
+from tasks.reporting.data.rows import MachinePart, MachineRow, Tables, UpdateRow
 from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, OperationState, UpdateState
 
-_R = TypeVar("_R", UpdateRow, StepRow, TransactionRow, FindingRow)
+_R = TypeVar("_R", bound=MachinePart)
 _NUMBER_PATTERN = re.compile(r"\d+(?:[.,:]\d+)*")
-_STATES_WORST_FIRST = (
+_STATES_WORST_FIRST: Sequence[str] = (
     OperationState.FAILED,
     OperationState.UNKNOWN,
     OperationState.IN_PROGRESS,
@@ -82,8 +82,10 @@ def normalize_reason(reason: str, machine: str = "") -> str:
 
 def sort_worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
     """Return machines sorted by state (worst first), wave and name."""
-    rank = {state.value: number for number, state in enumerate(_STATES_WORST_FIRST)}
-    return sorted(rows, key=lambda row: (rank[row.state], row.wave if row.wave is not None else 10**9, row.machine))
+    return sorted(
+        rows,
+        key=lambda row: (_STATES_WORST_FIRST.index(row.state), 10**9 if row.wave is None else row.wave, row.machine),
+    )
 
 
 def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
@@ -104,8 +106,9 @@ def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
         trouble.machines.append(row.machine)
         if len(trouble.machines) == 2 and len(row.machine) > 2:
             trouble.reason = reason.replace(row.machine, "(machine)")
-    order = [state.value for state in _STATES_WORST_FIRST]
-    return sorted(found.values(), key=lambda trouble: (order.index(trouble.state), -len(trouble.machines)))
+    return sorted(
+        found.values(), key=lambda trouble: (_STATES_WORST_FIRST.index(trouble.state), -len(trouble.machines))
+    )
 
 
 def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:

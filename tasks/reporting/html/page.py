@@ -206,14 +206,9 @@ class PageSource:
 
 def find_latest_time(report: RunReport) -> datetime:
     """Return the latest time in the report."""
-    moments = [report.run.started_at]
-    if report.run.ended_at:
-        moments.append(report.run.ended_at)
-    for outcome in report.outcomes:
-        moments += [step.ended_at for step in outcome.steps]
-        if outcome.ended_at:
-            moments.append(outcome.ended_at)
-    return max(moments)
+    ends = [report.run.ended_at, *(outcome.ended_at for outcome in report.outcomes)]
+    ends += [step.ended_at for outcome in report.outcomes for step in outcome.steps]
+    return max(report.run.started_at, *filter(None, ends))
 
 
 def build_page(source: PageSource, detail: DetailLimits) -> Page:

@@ -5,6 +5,7 @@ canonical text (``str``) and one Prefect schedule (prefect_schedule.py).
 ``parse_recurrence(str(recurrence)) == recurrence``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -129,25 +130,20 @@ Recurrence: TypeAlias = Once | EveryHours | RecurrenceRule | CronUnion
 
 def render_rrule(rule: RecurrenceRule) -> str:
     """Return the rule in iCalendar format, without ``RRULE:`` and without the offset, which iCalendar does not have."""
-    parts: list[tuple[str, object]] = [("FREQ", rule.frequency.value)]
-    if rule.interval > 1:
-        parts.append(("INTERVAL", rule.interval))
-    if rule.count is not None:
-        parts.append(("COUNT", rule.count))
-    if rule.until is not None:
-        parts.append(("UNTIL", f"{rule.until:%Y%m%dT%H%M%S}{'Z' if rule.until.tzinfo else ''}"))
-    lists = (
-        ("BYMONTH", rule.months),
-        ("BYMONTHDAY", rule.month_days),
-        ("BYDAY", rule.weekdays),
-        ("BYHOUR", rule.hours),
-        ("BYMINUTE", () if rule.minute is None else (rule.minute,)),
-        ("BYSETPOS", rule.positions),
-    )
-    parts += [(name, ",".join(map(str, values))) for name, values in lists if values]
-    if rule.week_start:
-        parts.append(("WKST", DAY_CODES[rule.week_start]))
-    return ";".join(f"{name}={value}" for name, value in parts)
+    parts: dict[str, Sequence[object]] = {
+        "FREQ": (rule.frequency.value,),
+        "INTERVAL": (rule.interval,) if rule.interval > 1 else (),
+        "COUNT": () if rule.count is None else (rule.count,),
+        "UNTIL": (f"{rule.until:%Y%m%dT%H%M%S}{'Z' if rule.until.tzinfo else ''}",) if rule.until else (),
+        "BYMONTH": rule.months,
+        "BYMONTHDAY": rule.month_days,
+        "BYDAY": rule.weekdays,
+        "BYHOUR": rule.hours,
+        "BYMINUTE": () if rule.minute is None else (rule.minute,),
+        "BYSETPOS": rule.positions,
+        "WKST": (DAY_CODES[rule.week_start],) if rule.week_start else (),
+    }
+    return ";".join(f"{name}={','.join(map(str, values))}" for name, values in parts.items() if values)
 
 
 def _render_azure(rule: RecurrenceRule) -> str:
