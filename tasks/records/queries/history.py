@@ -325,9 +325,8 @@ def _read_plans(
     if machine is not None:
         query = query.where(table.c.machine == machine)
     plans = {plan.machine: plan for plan in kept.plans if machine in {None, plan.machine}}
-    for row in connection.execute(query).tuples():
-        plan = reader.decode_plan(*row)
-        plans[plan.machine] = plan
+    decoded = [reader.decode_plan(*row) for row in connection.execute(query).tuples()]
+    plans |= {plan.machine: plan for plan in decoded}
     order = [name for wave in kept.waves for name in wave.machines if name in plans]
     return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
 

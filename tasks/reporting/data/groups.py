@@ -143,9 +143,7 @@ def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
         if row.state in SUCCESSFUL_UPDATE_STATES or row.planned or not row.reason:
             continue
         key = (row.state, normalize_reason(row.reason, row.machine))
-        group = found.get(key)
-        if group is None:
-            group = found[key] = ReasonGroup(row.state, row.reason)
+        group = found.setdefault(key, ReasonGroup(row.state, row.reason))
         group.update_count += 1
         group.has_varying_figures = group.has_varying_figures or group.reason != row.reason
         group.machines[row.machine] = None

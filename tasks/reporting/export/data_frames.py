@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, get_type_hints
+from typing import TYPE_CHECKING, Final, get_args, get_type_hints
 
 from tasks.model import RunReport
 from tasks.reporting.data.rows import ROW_TYPES, Row, Tables
@@ -66,12 +66,8 @@ def build_frames_from_tables(tables: Tables) -> ReportFrames:
 def find_column_dtypes(row_type: type[Row]) -> dict[str, str]:
     """Return the pandas type of each column of a row type."""
     hints = get_type_hints(row_type)
-    names = {}
-    for field in fields(row_type):
-        hint = hints[field.name]
-        alternatives = [kind for kind in getattr(hint, "__args__", (hint,)) if kind is not type(None)]
-        names[field.name] = _PANDAS_DTYPES[alternatives[0].__name__]
-    return names
+    types = {field.name: get_args(hints[field.name]) or (hints[field.name],) for field in fields(row_type)}
+    return {name: _PANDAS_DTYPES[alternatives[0].__name__] for name, alternatives in types.items()}
 
 
 def _build_frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from markupsafe import escape
+
 from tasks.model import RunReport
 from tasks.reporting.data.figure_columns import (
     Cell,
@@ -29,10 +31,9 @@ from tasks.reporting.data.machine_reports import MachineReport, build_machine_re
 from tasks.reporting.data.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
 from tasks.reporting.descriptions import RUN_KIND_TITLES
 from tasks.reporting.formatting import format_known_duration, format_moment, load_zone_or_utc
-from tasks.reporting.html import log_excerpts as log_views
-from tasks.reporting.html.log_excerpts import LogExcerpt
 from tasks.reporting.html.tiles import Tile, build_tiles
 from tasks.reporting.html.timeline import Timeline, build_timeline
+from tasks.reporting.log_files import sanitize_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,21 @@ DETAIL_LEVELS: Final = (
     ),
 )
 """Levels from most to least detail. The renderer uses the first level with which the page is small enough."""
+
+
+_MIN_EXCERPT_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LogExcerpt:
+    """The end of a log.
+
+    ``left_out`` is the number of lines before it that are left out, ``lines`` the number of lines of the whole log.
+    """
+
+    text: str
+    left_out: int
+    lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +295,7 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
     shown = sort_worst_first(tables.machines)[: detail.machine_rows]
     expandable = [row.machine for row in shown[: detail.expandable_machines]]
     reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
-    log_excerpts = log_views.build_log_excerpts(source.logs, expandable, detail.log_bytes)
+    excerpts = build_log_excerpts(source.logs, expandable, detail.log_bytes)
     wanted = set(expandable)
     steps = group_rows(step for step in tables.timeline if step.machine in wanted)
     transactions = group_rows(each for each in tables.transactions if each.machine in wanted)
@@ -293,7 +309,41 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
             transactions=tuple(transactions.get(row.machine, ())),
             updates=tuple(source.updates_by_machine[row.machine][: detail.updates_per_machine]),
             updates_left_out=max(0, len(source.updates_by_machine[row.machine]) - detail.updates_per_machine),
-            log_excerpt=log_excerpts.get(row.machine),
+            log_excerpt=excerpts.get(row.machine),
         )
         for row in shown
     )
+
+
+def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: int) -> dict[str, LogExcerpt]:
+    """Return the ends of the machines' logs. All of them together fit into ``room`` bytes of HTML.
+
+    Each machine has an equal share. Later machines get what an earlier one does not use.
+    """
+    found: dict[str, LogExcerpt] = {}
+    waiting = [machine for machine in machines if machine in logs]
+    for number, machine in enumerate(waiting):
+        fair = room // (len(waiting) - number)
+        if fair < _MIN_EXCERPT_BYTES:
+            break
+        text = logs[machine]  # each log is read once, and only if there is room
+        if text.strip():
+            found[machine], used = _build_log_excerpt(text, fair)
+            room -= used
+    return found
+
+
+def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:
+    lines = sanitize_log(text[-4 * room :]).strip("\n").split("\n")
+    total = text.strip("\n").count("\n") + 1
+    kept: list[str] = []
+    used = 0
+    for line in reversed(lines):
+        size = len(escape(line).encode()) + 1
+        if used + size > room:
+            break
+        kept.append(line)
+        used += size
+    if not kept:  # the last line alone is too long: keep its end, the most useful part
+        kept, used = [lines[-1][-room // 6 :]], room
+    return LogExcerpt("\n".join(reversed(kept)), max(0, total - len(kept)), total), used

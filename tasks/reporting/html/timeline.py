@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from tasks.model import RunReport, Window
+from tasks.model import RunReport
 from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports
 from tasks.reporting.formatting import format_count, format_known_duration, format_moment, format_time_of_day
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -272,19 +272,16 @@ def _build_scale(
         return None, ()
     if window is None or (starts and (window.end - window.start) > 6 * (max(ends) - min(starts))):
         margin = max(timedelta(seconds=5), (max(ends) - min(starts)) * 0.03)
-        return _TimeScale(min(starts) - margin, max(ends) + margin, zone), _describe_long_window(window, zone)
+        note = (
+            f"The window, {format_moment(window.start, zone)} to {format_moment(window.end, zone)}, "
+            "is much longer than this picture."
+            if window
+            else ""
+        )
+        return _TimeScale(min(starts) - margin, max(ends) + margin, zone), (note,) if note else ()
     start, end = min([window.start, *starts]), max([window.end, *ends])
     margin = (end - start) * 0.015
     return _TimeScale(start - margin, end + margin, zone), ()
-
-
-def _describe_long_window(window: Window | None, zone: ZoneInfo) -> tuple[str, ...]:
-    if window is None:
-        return ()
-    return (
-        f"The window, {format_moment(window.start, zone)} to {format_moment(window.end, zone)}, "
-        "is much longer than this picture.",
-    )
 
 
 def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterator[TimeMark]:
