@@ -224,7 +224,7 @@ def find_latest_time(report: RunReport) -> datetime:
     """Return the latest time in the report."""
     ends = [report.run.ended_at, *(outcome.ended_at for outcome in report.outcomes)]
     ends += [step.ended_at for outcome in report.outcomes for step in outcome.steps]
-    return max(report.run.started_at, *filter(None, ends))
+    return max([report.run.started_at, *filter(None, ends)])
 
 
 def build_page(source: PageSource, detail: DetailLimits) -> Page:
