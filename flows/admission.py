@@ -11,7 +11,7 @@ from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsUnavailable
-from tasks.model import RunInfo, RunReport, Window
+from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -23,7 +23,6 @@ from tasks.rules.timing.admission import (
     check_admission,
     compute_last_start,
 )
-from tasks.rules.timing.maintenance_window import build_window as window_at
 from tasks.states import NotificationEvent
 
 T = TypeVar("T")
@@ -140,7 +139,7 @@ class _AdmissionCheck:
         self._clock = clock
         self._run_id = run_id
         self._schedule_key = build_schedule_key(request, origin.deployment)
-        self._window = self._build_window(clock.now())
+        self._window = request.window.to_window(clock.now())
         self._started_by = f"the schedule of {self._schedule_key}" if origin.scheduled_for is not None else ""
 
     def decide(self, now: datetime) -> AdmittedRun | RefusedRun:
@@ -164,10 +163,6 @@ class _AdmissionCheck:
             with open_run_notifier(self._request, self._caller) as tell:
                 tell(refused.occasion, report)
         return refused
-
-    def _build_window(self, now: datetime) -> Window:
-        asked = self._request.window
-        return window_at(asked.start, asked.minutes, asked.zone, now)
 
     def _check_window(self, now: datetime, claim: WindowClaim | None = None) -> AdmissionRefusal | None:
         request = self._request

@@ -12,8 +12,7 @@ from flows.hooks.dispatch import build_hook_dispatcher
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
 from flows.ports.ports import FreezeSource, Notifier, Ports
-from flows.request.assess_request import AssessRequest
-from flows.request.patch_request import PatchRequest
+from flows.request import PatchRequest, RunRequest
 from inventory.credentials import Credential, resolve_credential
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
@@ -56,13 +55,13 @@ def _read_credential(reference: str) -> Credential:
     return resolve_credential(reference, read_block=read_prefect_secret)
 
 
-def open_run_notifier(request: AssessRequest | PatchRequest, caller: Caller) -> AbstractContextManager[Notifier]:
+def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextManager[Notifier]:
     """Return a context manager of a request's notifier. On exit it waits some seconds for unsent messages."""
-    asked = request.notify if isinstance(request, PatchRequest) else ()
-    return open_notifier(asked, _read_credential, caller.listener.on_message)
+    requested = request.notify if isinstance(request, PatchRequest) else ()
+    return open_notifier(requested, _read_credential, caller.listener.on_message)
 
 
-def _build_freeze_source(request: AssessRequest | PatchRequest, caller: Caller, clock: Clock) -> FreezeSource:
+def _build_freeze_source(request: RunRequest, caller: Caller, clock: Clock) -> FreezeSource:
     if not isinstance(request, PatchRequest) or not request.configuration:
         return tuple
     from flows.prefect_api.declared_freezes import DeclaredFreezes  # noqa: PLC0415 - loads Prefect: one second
@@ -71,7 +70,7 @@ def _build_freeze_source(request: AssessRequest | PatchRequest, caller: Caller, 
 
 
 @contextmanager
-def open_ports(request: AssessRequest | PatchRequest, caller: Caller) -> Iterator[Ports]:
+def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
     """Open the ports of a run on real machines. Close the records at the end of the block.
 
     Raises:

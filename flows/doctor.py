@@ -86,6 +86,12 @@ _PASSED_MESSAGES = {
     "privilege": "the login may do what is needed",
     "facts": "it says what it is",
 }
+_NO_PRIVILEGE_FINDING = Finding(
+    "privilege",
+    FindingLevel.WARN,
+    "the inventory says privilege: none, so it can only be read",
+    "Set privilege: auto (or sudo, doas, root) in the inventory to patch it.",
+)
 _CHECKS_BY_ERROR_KIND = {kind.__name__: check for kind, check in _CHECKS_BY_ERROR}
 
 
@@ -156,18 +162,17 @@ def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     if not machine.owner.is_patchable:
         words = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
         findings = (*findings, Finding("owner", FindingLevel.GOOD, words))
-    found = Readiness(machine.name, findings)
     blocking = [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK]
     state = OperationState.FAILED if blocking else OperationState.SUCCEEDED
     run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, "; ".join(blocking))
-    return found
+    return Readiness(machine.name, findings)
 
 
 def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Finding, ...]:
     try:
         transport = run_context.connect(machine)
     except FleetpatchError as error:
-        return _build_failure_findings(_find_failed_check(error), _build_error_info(error))
+        return _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
     context = MachineContext(run_context, transport, MachineState(machine))
     try:
         try:
@@ -176,7 +181,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         except ListsUnread as error:
             return _build_unread_findings(context, error)
     except FleetpatchError as error:
-        return _build_failure_findings(_find_failed_check(error), _build_error_info(error))
+        return _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
     except Exception as error:  # an unexpected error of one machine must not hide the findings of the others
         logger.exception("%s: the check failed unexpectedly", machine.name)
         hint = "This is a fault in fleetpatch; --debug shows more."
@@ -188,7 +193,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     if run.assessment is None:
         return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
-    return (*check_assessment(run.assessment), *own, *([_build_no_privilege_finding()] if without_rights else []))
+    return (*check_assessment(run.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
 
 
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:
@@ -198,17 +203,8 @@ def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple
     return (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds), remark)
 
 
-def _build_no_privilege_finding() -> Finding:
-    remedy = "Set privilege: auto (or sudo, doas, root) in the inventory to patch it."
-    return Finding("privilege", FindingLevel.WARN, "the inventory says privilege: none, so it can only be read", remedy)
-
-
 def _find_failed_check(error: FleetpatchError) -> str:
     return next((check for kind, check in _CHECKS_BY_ERROR if isinstance(error, kind)), "facts")
-
-
-def _build_error_info(error: FleetpatchError) -> ErrorInfo:
-    return ErrorInfo.from_error(error)
 
 
 def _build_failure_findings(check: str, error: ErrorInfo) -> tuple[Finding, ...]:

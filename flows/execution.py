@@ -12,17 +12,13 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords
 from flows.engine.run_info import build_run_id, build_window
 from flows.ports.caller import Caller, find_starter_name
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
-from flows.request.assess_request import AssessRequest
-from flows.request.patch_request import PatchRequest
-from inventory.machine import Inventory
+from flows.ports.ports import Ports, Runner
+from flows.request import PatchRequest, RunRequest
 from tasks.model import RunReport
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reporting.report_directory import require_writable_directory
 
-RunRequest = PatchRequest | AssessRequest
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
 
@@ -67,16 +63,11 @@ def execute(
             if run.report_directory is not None:
                 require_writable_directory(run.report_directory)
             ports = ports or stack.enter_context(open_ports(run, caller))
-            request = _with_inventory_path(run, ports.inventory)
+            request, source = run, ports.inventory.source
+            if source is not None:  # a process that resumes the run uses the same inventory
+                request = run.model_copy(update={"inventory": source.absolute()})
             run_id = caller.run_id or build_run_id(ports.clock.now())
         return _execute_with_lease(request, caller, build_runner, ports, run_id, flow_run_id, read_state)
-
-
-def _with_inventory_path(request: RunRequest, inventory: Inventory) -> RunRequest:
-    """Return the request with the path of its inventory, so that a process that resumes the run uses the same one."""
-    if inventory.source is None:
-        return request
-    return request.model_copy(update={"inventory": inventory.source.absolute()})
 
 
 def _execute_with_lease(

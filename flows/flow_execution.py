@@ -79,10 +79,11 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
         return report
     if caller.stop_token.is_suspended:  # the run is over, so nothing can be resumed
         correct_flow_run_state(flow_run_id, report.run)
-    try:
-        return _require_success(report)
-    except FleetPatchFailed as failed:
-        return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
+    failure = _describe_failure(report)
+    if not failure:
+        return report
+    failed = FleetPatchFailed(failure, report=report, hint=f"fleetpatch show {report.run.id}")
+    return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
 
 
 def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:
@@ -149,21 +150,12 @@ def cast_to_report(state: object) -> RunReport:
     return cast("RunReport", state)
 
 
-def _require_success(report: RunReport) -> RunReport:
-    """Return the report of a run that has not failed.
-
-    Raises:
-        FleetPatchFailed: a machine failed, or a hook that must succeed.
-    """
-    failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]
+def _describe_failure(report: RunReport) -> str:
+    """Return which machines failed, or which hooks that must succeed; "" if the run has not failed."""
+    failed = [outcome.machine for outcome in report.outcomes if outcome.state is OperationState.FAILED]
     if failed:
-        names = ", ".join(outcome.machine for outcome in failed[:10])
-        raise FleetPatchFailed(
-            f"{len(failed)} of {len(report.outcomes)} machines failed: {names}",
-            report=report,
-            hint=f"fleetpatch show {report.run.id}",
-        )
-    if report.run.state is OperationState.FAILED:
-        why = "; ".join(describe_blocking_failure(result) for result in report.hooks if is_blocking_failure(result))
-        raise FleetPatchFailed(why or "the run failed", report=report, hint=f"fleetpatch show {report.run.id}")
-    return report
+        return f"{len(failed)} of {len(report.outcomes)} machines failed: {', '.join(failed[:10])}"
+    if report.run.state is not OperationState.FAILED:
+        return ""
+    failures = [describe_blocking_failure(result) for result in report.hooks if is_blocking_failure(result)]
+    return "; ".join(failures) or "the run failed"

@@ -2,19 +2,13 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from flows.recovery.abandoned_runs import read_abandoned_runs
-from tasks.errors import (
-    RecordsError,
-)
+from flows.recovery.abandoned_runs import find_abandoned_runs
+from tasks.errors import RecordsError
 from tasks.model import Finding
-from tasks.protocols.clock import SystemClock
-from tasks.records.queries.history import History
-from tasks.records.sql_records import SqlRecords
 from tasks.states import FindingLevel
 
 PACKAGE_NAMES = ("flows", "tasks", "deployments", "inventory")
@@ -26,13 +20,13 @@ DISTRIBUTION_NAME = "fleetpatch"
 _MAX_NAMES = 5
 
 
-def check_installation(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
+def check_installation(records_url: str | None) -> tuple[Finding, ...]:
     """Check the installation of fleetpatch.
 
     Args:
-        open_records: opens the records, or raises RecordsError.
+        records_url: the URL of the records; None: the default.
     """
-    return (_check_package_location(), *_check_requirements(), *_check_records(open_records))
+    return (_check_package_location(), *_check_requirements(), *_check_records(records_url))
 
 
 def _check_package_location() -> Finding:
@@ -81,14 +75,9 @@ def _find_requirement_fault(text: str) -> str:
     return "" if fits else f"{wanted.name} {version} is installed; it has to be {wanted.specifier}"
 
 
-def _check_records(open_records: Callable[[], SqlRecords]) -> tuple[Finding, ...]:
+def _check_records(records_url: str | None) -> tuple[Finding, ...]:
     try:
-        with open_records() as records:
-            abandoned_runs = [
-                each
-                for each in read_abandoned_runs(History(records), records.leases, SystemClock().now())
-                if not each.wait_reason
-            ]
+        abandoned_runs = [each for each in find_abandoned_runs(records_url) if not each.wait_reason]
     except RecordsError as error:
         return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
     good = Finding("records", FindingLevel.GOOD, "they can be read and written")

@@ -4,13 +4,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flows.execution import RunRequest, execute
+from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports, ReportErrorHandler, log_report_error
-from flows.ports.report_directory import find_report_directory
-from flows.request.patch_request import PatchRequest
+from flows.request import PatchRequest, RunRequest
 from tasks.errors import PatchError
 from tasks.model import Outcome, RunReport, Wave
+from tasks.reporting.report_directory import find_report_directory
 from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

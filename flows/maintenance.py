@@ -9,17 +9,16 @@ from pydantic import Field
 
 from flows.flow_execution import begin_in_flow
 from flows.ports.caller import current_caller
-from flows.ports.report_directory import find_report_directory
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
+from flows.request import ApprovalRequest, HooksRequest, PatchRequest, WindowRequest
 from flows.request.base import ReportFormat
-from flows.request.patch_request import PatchRequest, WindowRequest
-from flows.request.policies import ApprovalRequest, HooksRequest
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
 from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
+from tasks.reporting.report_directory import find_report_directory
 from tasks.reporting.writer import write_report
 from tasks.rules.retention import MIN_RETENTION_DAYS
 
@@ -57,7 +56,6 @@ def stage_fleet(request: PatchRequest) -> RunReport:
 
 def build_staging_request(request: PatchRequest) -> PatchRequest:
     """Return a request that only downloads what this request would install."""
-    asked = request.window
     return request.model_copy(
         update={
             "download_only": True,
@@ -67,7 +65,7 @@ def build_staging_request(request: PatchRequest) -> PatchRequest:
             "approval": ApprovalRequest(),
             "notify": [],
             "freezes": [],
-            "window": WindowRequest(minutes=asked.minutes, zone=asked.zone),
+            "window": WindowRequest(minutes=request.window.minutes, zone=request.window.zone),
         }
     )
 

@@ -28,9 +28,8 @@ from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import (
     configure_logging,
     escape_unencodable_output,
-    get_stderr_console,
+    print_error,
     print_json,
-    to_safe_lines,
 )
 
 DEBUG_OPTION: Final = "--debug"
@@ -70,31 +69,16 @@ def _run_command(words: Sequence[str], *, debug: bool) -> int:
 def _print_error(error: BaseException, *, debug: bool, as_json: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    format_usage = getattr(error, "format_message", None)  # typer's usage errors: their class differs between releases
-    if format_usage is not None:
-        return _print_usage_error(error, str(format_usage()), as_json=as_json)
     description = describe_error(error)
     if as_json:
         with suppress(OSError):  # stdout itself may be the fault
             print_json(description.to_json())
-    get_stderr_console().print("error:", to_safe_lines(description.message), style="bold red", soft_wrap=True)
-    if description.hint:
-        get_stderr_console().print("hint:", to_safe_lines(description.hint), soft_wrap=True)
-    return int(description.exit_code)
-
-
-def _print_usage_error(error: BaseException, message: str, *, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "fleetpatch"
-    hint = f"See `{path} --help`."
-    if as_json:
-        print_json({"error": {"kind": "Usage", "message": message, "hint": hint, "exitCode": int(ExitCode.BAD_INPUT)}})
-    if not message and context is not None:  # no verb: show the help
+    if not description.message and context is not None:  # no verb: show the help
         print(context.get_help())
-        return int(ExitCode.BAD_INPUT)
-    get_stderr_console().print("error:", to_safe_lines(message), style="bold red", soft_wrap=True)
-    get_stderr_console().print("hint:", to_safe_lines(hint), soft_wrap=True)
-    return int(ExitCode.BAD_INPUT)
+    else:
+        print_error(description.message, description.hint)
+    return int(description.exit_code)
 
 
 def _flush_stdout(code: int, *, debug: bool) -> int:

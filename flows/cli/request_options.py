@@ -3,7 +3,8 @@
 This module loads pydantic. Only the verbs that use these options may load it.
 """
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.cli.options import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
+from flows.cli.app import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
 from flows.request.patch_request import PatchRequest
 
 OptionalScopeArgument = Annotated[
@@ -259,3 +260,20 @@ def _build_request_options() -> tuple[RequestOption, ...]:
 REQUEST_OPTIONS = _build_request_options()
 OPTIONS_BY_KEY: Mapping[str, str] = {each.key: each.spelled for each in REQUEST_OPTIONS if each.is_named_in_errors}
 """Option names by the field's key, for errors."""
+PATCH_OPTIONS: Mapping[str, Any] = {each.name: each.parameter for each in REQUEST_OPTIONS}
+
+
+def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], flags: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of Typer's
+    """Return the command of a verb that has all these options and its own flags. The verb receives them as one map."""
+
+    def command(**options: Any) -> None:  # noqa: ANN401 - as many types as options
+        body(options)
+
+    all_options = {**PATCH_OPTIONS, **{key: Annotated[bool | None, flag] for key, flag in flags.items()}}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(key, kind, default=None, annotation=hint) for key, hint in all_options.items()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    command.__annotations__ = all_options
+    verb = typer.Typer(add_completion=False)
+    verb.command(name, help=body.__doc__)(command)
+    return typer.main.get_command(verb)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.engine.machine_pool import run_concurrently
-from flows.ports.runner import Runner
+from flows.ports.ports import Runner
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
 from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext

@@ -106,4 +106,4 @@ def build_failure_counter(request: PatchRequest | AssessRequest) -> FailureCount
     """Return the counter for a request. An assessment has no failure budget, so failures never stop it."""
     if isinstance(request, AssessRequest):
         return FailureCounter(FailureBudget())
-    return FailureCounter(request.to_wave_policy().budget, only_downloads=request.download_only)
+    return FailureCounter(request.waves.to_wave_policy().budget, only_downloads=request.download_only)

@@ -13,8 +13,7 @@ from flows.engine.run_info import build_run_id, build_window, find_run_kind
 from flows.engine.run_lifecycle import RunLifecycle, build_hook_caller, build_machine_report, merge_hook_results
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
+from flows.ports.ports import Ports, Runner
 from flows.ports.unavailable_transport import UnavailableTransport
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -187,7 +186,7 @@ class FleetRun:
             self._waves = self._resume_state.waves
             contexts, self._outcomes = self._restore_machines(self._resume_state)
         else:
-            self._waves = build_waves(allowed_machines, request.to_wave_policy())
+            self._waves = build_waves(allowed_machines, request.waves.to_wave_policy())
             contexts = {work.name: work for work in self._assess_all(allowed_machines, request)}
             for wave in self._waves:
                 for name in wave.machines:
@@ -298,7 +297,9 @@ class FleetRun:
         elif request.dry_run or request.approval.required or self._ports.clock.now() < self._run_context.window.start:
             assess_machines(contexts, request.assess_at_once, runner, stop_token)
         else:
-            assess_machines_once(contexts, request.assess_at_once, runner, stop_token, request.to_wave_policy().budget)
+            assess_machines_once(
+                contexts, request.assess_at_once, runner, stop_token, request.waves.to_wave_policy().budget
+            )
         return contexts
 
     def _connect(self, machine: Machine) -> Transport:

@@ -9,8 +9,7 @@ from flows.engine.assessment import may_retry_assessment
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.machine_pool import run_concurrently
 from flows.engine.run_lifecycle import RunLifecycle
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
+from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsError
 from tasks.model import Outcome, Wave
@@ -55,7 +54,7 @@ class WaveSequence:
         self._ports = ports
         self._runner = runner
         self._lifecycle = lifecycle
-        self._policy = request.to_wave_policy()
+        self._policy = request.waves.to_wave_policy()
         self._must_be_approved = request.approval.required
         self._failure_counter = failure_counter
         self._outcomes = outcomes

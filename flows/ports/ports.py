@@ -1,21 +1,23 @@
-"""What a run needs from outside: clock, records, machines, approval, hooks and notifications."""
+"""What a run needs from outside: clock, records, machines, approval, hooks, notifications, and who runs its steps."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Protocol
 
 from inventory.machine import Inventory, Machine
-from tasks.errors import FleetpatchError, RequestError
-from tasks.model import Facts, Hook, HookResult, MachinePlan, PinnedUpdates, RunReport
+from tasks.errors import FleetpatchError
+from tasks.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.leases import Leases
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.records import Records
 from tasks.protocols.transport import Transport
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import NotificationEvent
-from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
+from tasks.states import NotificationEvent, Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.progress_listener import ProgressListener
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)
@@ -66,18 +68,6 @@ def _allow_run(planned: RunReport, stop_token: StopToken) -> GateDecision:  # no
     return GateDecision()
 
 
-def _ignore_event(occasion: NotificationEvent, report: RunReport) -> None:
-    pass
-
-
-def _refuse_pinned_updates(run: str) -> NoReturn:
-    raise RequestError(f"what run {run!r} has installed can't be looked up here", hint="Leave as_in_run empty.")
-
-
-def _refuse_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - as above
-    raise RequestError(f"hook {hook.name!r} of kind {hook.kind} can't be run here")
-
-
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything that a run needs from outside. It is the same for all machines of the run."""
@@ -88,12 +78,28 @@ class Ports:
     leases: Leases
     connect: Callable[[Machine], Transport]
     find_manager: Callable[[Facts], PackageManager]
-    listener: ProgressListener = field(default_factory=LoggingListener)
-    stop_token: StopToken = field(default_factory=StopToken)
-    read_logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere
+    listener: ProgressListener
+    stop_token: StopToken
+    read_logs: Callable[[RunReport], Mapping[str, str]]
+    notify: Notifier
+    call_hook: HookCaller
+    find_pinned_updates: PinnedUpdatesFinder
+    read_declared_freezes: FreezeSource
     gate: Gate = _allow_run
-    notify: Notifier = _ignore_event
-    call_hook: HookCaller = _refuse_hook
     handle_report_error: ReportErrorHandler = log_report_error
-    find_pinned_updates: PinnedUpdatesFinder = _refuse_pinned_updates
-    read_declared_freezes: FreezeSource = tuple
+
+
+class Runner(Protocol):
+    """How steps and waves are executed: as plain calls, or as Prefect's flows and tasks."""
+
+    def run_step(self, context: MachineContext, step: Step) -> MachineState:
+        """Run one step of one machine."""
+        ...
+
+    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+        """Run one wave: call ``body`` once and return its result."""
+        ...
+
+    def publish(self, report: RunReport) -> None:
+        """Publish a finished report."""
+        ...

@@ -18,7 +18,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.ports.ports import Ports
-from flows.ports.report_directory import find_report_directory
 from flows.prefect_runtime.api_health import ApiMonitor
 from flows.prefect_runtime.delivery import BackgroundCall, find_unreported_tasks
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_waves
@@ -29,6 +28,7 @@ from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import Outcome, RunReport, Wave
 from tasks.prefect_tasks import OpaqueReport, publish_report
+from tasks.reporting.report_directory import find_report_directory
 from tasks.reporting.writer import write_report
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.states import OperationState, Step

@@ -10,6 +10,9 @@ from flows.request.policies import (
     NotifyRequest,
 )
 
+RunRequest = PatchRequest | AssessRequest
+"""The request of any run."""
+
 __all__ = [
     "ApprovalRequest",
     "AssessRequest",

@@ -1,23 +1,27 @@
 """The request for a patch run. Its models are the forms of the Prefect UI, the command's options and the Python API."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints
 
 from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
-from flows.request.conversion import convert_request
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.errors import RequestError
-from tasks.model import PinnedUpdates, Selection
+from tasks.model import PinnedUpdates, Selection, Window
 from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
+from tasks.rules.timing.maintenance_window import build_window
 from tasks.states import Classification, RebootPolicy
 from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+DomainType = TypeVar("DomainType", bound="DataclassInstance")
 Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "reboot": RebootPolicy.NEVER,
@@ -28,6 +32,29 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "hooks": (),
 }
 """What a run that only downloads does, whatever the request says."""
+
+
+def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
+    """Return a data class with the fields of the same name in a request.
+
+    A list becomes a tuple. ``x_seconds`` is filled from ``x_seconds`` or ``x_minutes``.
+
+    Args:
+        request: the model of the request.
+        kind: the data class. Each of its fields is in the request or in ``given``.
+        given: fields that do not follow from one field of the request.
+    """
+    return kind(
+        **{each.name: _read_field(request, each.name) for each in fields(kind) if each.name not in given}, **given
+    )
+
+
+def _read_field(request: StrictModel, name: str) -> object:
+    minutes = f"{name.removesuffix('_seconds')}_minutes"
+    if name.endswith("_seconds") and minutes in type(request).model_fields:
+        return getattr(request, minutes) * 60
+    value = getattr(request, name)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class WindowRequest(StrictModel):
@@ -45,6 +72,14 @@ class WindowRequest(StrictModel):
         description="Minutes from the scheduled start of a run to the opening of its window: time for its plan, its "
         "approval and the hooks before the run.",
     )
+
+    def to_window(self, now: datetime) -> Window:
+        """Return the window. Without a start it opens now.
+
+        Raises:
+            RequestError: the zone is unknown, or the window is not valid.
+        """
+        return build_window(self.start, self.minutes, self.zone, now)
 
 
 class WavesRequest(StrictModel):
@@ -101,7 +136,7 @@ class WavesRequest(StrictModel):
     def to_wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
         given = {} if self.failure_budget_count is None else {"failure_budget_percent": None}
-        return convert_request(self, WavePolicy, **given)
+        return _convert_request(self, WavePolicy, **given)
 
 
 class UpdatesRequest(StrictModel):
@@ -252,10 +287,10 @@ class PatchRequest(ScopeRequest):
     def to_patch_options(self, pinned_updates: PinnedUpdates | None = None) -> PatchOptions:
         """Return the options of the steps. ``pinned_updates`` is the result of ``updates.as_in_run``."""
         hooks = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES)
-        options = convert_request(
+        options = _convert_request(
             self,
             PatchOptions,
-            selection=convert_request(
+            selection=_convert_request(
                 self.updates,
                 Selection,
                 classifications=frozenset(self.updates.classifications),
@@ -270,7 +305,3 @@ class PatchRequest(ScopeRequest):
     def _localize_published_before(self) -> datetime | None:
         limit = self.updates.published_before
         return limit if limit is None or limit.tzinfo is not None else localize_time(limit, self.window.zone)
-
-    def to_wave_policy(self) -> WavePolicy:
-        """Return how machines are divided into waves."""
-        return self.waves.to_wave_policy()

@@ -76,7 +76,7 @@ class HooksRequest(StrictModel):
     def _check_hooks(self) -> Self:
         """Refuse targets that are not valid, and two hooks with the same name in one place."""
         for place in HookPoint:
-            asked = self._list_place(place)
+            asked: list[HookRequest] = getattr(self, place)
             names = [each.name for each in asked]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
@@ -91,12 +91,8 @@ class HooksRequest(StrictModel):
         return tuple(
             Hook(each.name, place, each.kind, each.target, each.timeout_minutes * 60, each.mode, each.repeatable)
             for place in HookPoint
-            for each in self._list_place(place)
+            for each in getattr(self, place)
         )
-
-    def _list_place(self, place: HookPoint) -> list[HookRequest]:
-        asked: list[HookRequest] = getattr(self, place.value)
-        return asked
 
 
 def _restrict_property_names(schema: JsonDict) -> None:

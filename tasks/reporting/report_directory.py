@@ -1,11 +1,13 @@
-"""Creates private directories for reports, and checks before a run that they are writable."""
+"""Finds and creates private directories for reports, and checks before a run that they are writable."""
 
 import errno
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from inventory.files.paths import expand_home
+import platformdirs
+
+from inventory.files.paths import expand_home, find_user_directory
 from tasks.errors import ReportError
 
 _DEFAULT_HINT: Final = "Choose another directory."
@@ -18,6 +20,17 @@ _ERRNO_HINTS: Final = {
     errno.ENOTDIR: "A part of this path is a file: choose another directory.",
     errno.EEXIST: "There is a file where the report's directory should be: move it, or choose another directory.",
 }
+
+
+def find_report_directory(asked: Path | None) -> Path:
+    """Return the directory of reports: the requested one, or one in the user's data folder.
+
+    Raises:
+        ReportError: the user has no data folder.
+    """
+    if asked is not None:
+        return asked
+    return find_user_directory(platformdirs.user_data_path, ReportError, "name a directory for reports") / "reports"
 
 
 def require_writable_directory(directory: Path) -> None:

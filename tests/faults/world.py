@@ -49,6 +49,7 @@ from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory, FakeRecords
 from tests.support.mortal import Killed
+from tests.support.unused_ports import UNUSED_PORTS
 
 OPEN = (OperationState.IN_PROGRESS, OperationState.UNKNOWN, OperationState.NOT_STARTED)
 EXPECTED = (Killed, RecordsError, LeaseHeld, RequestError)
@@ -244,7 +245,7 @@ class World:
             find_manager=lambda facts: FakeManager(),
             listener=Steps(controller),
             stop_token=controller.control,
-            read_declared_freezes=lambda: tuple(self.freezes),
+            **{**UNUSED_PORTS, "read_declared_freezes": lambda: tuple(self.freezes)},
         )
 
     def _waves(self, controller: Controller) -> RunnerFactory:

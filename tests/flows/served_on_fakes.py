@@ -34,6 +34,7 @@ from tests.flows.cli_on_fakes import WallClock
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
+from tests.support.unused_ports import UNUSED_PORTS
 
 NAMES = ("first", "second")
 PLACE = "FLEETPATCH_TEST_MACHINES"
@@ -86,6 +87,7 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
             find_manager=lambda _facts: FakeManager(),
             listener=who.listener,
             stop_token=who.stop_token,
+            **UNUSED_PORTS,
         )
         yield add_approval_gate(made, request, SqlApprovals(records.database))
 

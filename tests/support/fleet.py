@@ -18,8 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from flows.ports.ports import Ports
-from flows.ports.runner import Runner
+from flows.ports.ports import Ports, Runner
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Inventory, Machine
@@ -37,6 +36,7 @@ from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Call, FakeTransport
 from tests.support.fake_updaters import Updaters
 from tests.support.reboot_guard import RebootGuard
+from tests.support.unused_ports import UNUSED_PORTS
 
 
 @runtime_checkable
@@ -353,6 +353,7 @@ class SimFleet:
             find_manager=lambda facts: FakeManager(),
             listener=self.watch,
             stop_token=self.control,
+            **UNUSED_PORTS,
         )
 
     def _connect(self, machine: Machine) -> Transport:

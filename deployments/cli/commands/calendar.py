@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import InventoryOption, JsonOption, parse_path
+from flows.cli.app import InventoryOption, JsonOption, app, parse_path
 
 
 @app.command("calendar", rich_help_panel="Schedule")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import InventoryOption, JsonOption, parse_path
+from flows.cli.app import InventoryOption, JsonOption, app, parse_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

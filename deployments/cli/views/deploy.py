@@ -1,6 +1,5 @@
 """Prints the plan of a deploy, or returns it as JSON."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,8 @@ from deployments.sync.next_windows import NextWindows
 from deployments.sync.plan import SyncPlan
 from deployments.sync.run_status import RunStatus
 from flows.cli.runtime.output import (
+    ask,
+    can_ask,
     get_stderr_console,
     get_stdout_console,
     print_to_stderr,
@@ -73,13 +74,12 @@ def confirm_changes(count: int) -> None:
     Raises:
         RequestError: there is no terminal.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         raise RequestError(
             f"{count} changes in Prefect need a confirmation, and there is no terminal",
             hint="Add --yes to confirm them, or --check to see what differs.",
         )
-    get_stderr_console().print(f"Make these {count} changes? [y/N] ", end="", markup=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not ask(f"Make these {count} changes?"):
         get_stderr_console().print("Nothing was done.")
         raise typer.Exit(0)
 
@@ -121,7 +121,8 @@ def print_next_windows(
     if date_ends:
         print_to_stdout(
             to_safe_text(
-                f"Prefect has dates until {_format_date(min(date_ends))}. The flow refresh-schedules writes later ones."
+                f"Prefect has dates until {min(date_ends).astimezone(UTC):%Y-%m-%d}. "
+                "The flow refresh-schedules writes later ones."
             )
         )
     for each in next_windows:
@@ -189,10 +190,6 @@ def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
     start, end = (moment.astimezone(get_time_zone(next_windows.zone)) for moment in (window.start, window.end))
     until = f"{end:%H:%M}" if start.date() == end.date() else f"{end:%a %H:%M}"
     return f"{start:%a %Y-%m-%d %H:%M} to {until} {next_windows.zone}"
-
-
-def _format_date(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 def build_plan_json(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> dict[str, object]:

@@ -1,19 +1,16 @@
 """approve, reject and approvals: a person decides about runs that wait for approval."""
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption
-
-if TYPE_CHECKING:
-    from tasks.model import RunReport
-    from tasks.records.approvals import ApprovalDecision
+from flows.cli.app import JsonOption, RecordsOption, RunArgument, app
+from flows.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
+from tasks.errors import RequestError
+from tasks.model import RunReport
+from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
 
 PANEL = "Patch"
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
 ApproverOption = Annotated[str, typer.Option("--as", metavar="NAME", help="Who decides. Default: your login name.")]
 RemarkOption = Annotated[str, typer.Option("--remark", metavar="TEXT", help="Your remark. The report shows it.")]
 PlanDigestOption = Annotated[
@@ -36,9 +33,7 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Approve a run that waits for approval. It installs what its plan shows, and nothing else."""
-    from tasks.records.approvals import ApprovalDecision
-
-    _decide_approval(ApprovalDecision.APPROVED, run, name, remark, plan, records, as_json=as_json)
+    _decide_approval(run, name, remark, plan, records, approves=True, as_json=as_json)
 
 
 @app.command("reject", rich_help_panel=PANEL)
@@ -51,9 +46,7 @@ def reject(
     as_json: JsonOption = False,
 ) -> None:
     """Reject a run that waits for approval. It ends without a change."""
-    from tasks.records.approvals import ApprovalDecision
-
-    _decide_approval(ApprovalDecision.REJECTED, run, name, remark, plan, records, as_json=as_json)
+    _decide_approval(run, name, remark, plan, records, approves=False, as_json=as_json)
 
 
 @app.command("approvals", rich_help_panel=PANEL)
@@ -67,7 +60,6 @@ def list_approvals(
 ) -> None:
     """List the runs that wait for approval, or show the plan and the decision of one run."""
     from flows.approval.decisions import find_waiting_runs, read_approval
-    from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
     from flows.cli.views.approval import (
         build_approval_json,
@@ -93,25 +85,23 @@ def list_approvals(
 
 
 def _decide_approval(
-    answer: "ApprovalDecision", run: str, name: str, remark: str, plan: str, records: str | None, *, as_json: bool
+    run: str, name: str, remark: str, plan: str, records: str | None, *, approves: bool, as_json: bool
 ) -> None:
     from flows.approval.decisions import approve_run, reject_run
-    from flows.cli.runtime.output import get_stderr_console, print_json
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_open_run_leases
     from flows.cli.views.approval import build_decision_json, print_decision
     from flows.ports.caller import read_login_name
-    from tasks.records.approvals import ApprovalDecision
 
     history = open_history(records)
     found = find_run(history, run)
     login = read_login_name()
-    if answer is ApprovalDecision.APPROVED and not plan:
+    if approves and not plan:
         plan_digest = _confirm_plan(read_full_report(history, found.id), records, as_json=as_json)
         if plan_digest is None:
             get_stderr_console().print("Nothing was done.")
             return
         plan = plan_digest
-    record_decision = approve_run if answer is ApprovalDecision.APPROVED else reject_run
+    record_decision = approve_run if approves else reject_run
     approval = record_decision(found.id, name or login, remark, plan=plan, login=login, records_url=records)
     lease = read_open_run_leases([found], records).get(found.id)
     if as_json:
@@ -120,29 +110,25 @@ def _decide_approval(
         print_decision(approval, found, lease)
 
 
-def _confirm_plan(report: "RunReport", records: str | None, *, as_json: bool) -> str | None:
+def _confirm_plan(report: RunReport, records: str | None, *, as_json: bool) -> str | None:
     """Show the plan of a waiting run, ask for approval, and return the digest of that plan; None: no.
 
     Raises:
         RequestError: there is no terminal.
     """
     from flows.approval.decisions import read_approval
-    from flows.cli.runtime.output import get_stderr_console
     from flows.cli.views.approval import print_plan_for_approval
-    from tasks.errors import RequestError
     from tasks.records.approvals import ApprovalDecision
-    from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
 
     approval = read_approval(report.run.id, records)
     if approval is None or approval.decision is not ApprovalDecision.WAITING:
         return ""  # the decision reports that the run does not wait
     plan_digest = compute_plan_digest(collect_planned_updates(report.plans))
-    if as_json or sys.stdin is None or not sys.stdin.isatty():
+    if as_json or not can_ask():
         approve_command = build_approve_command(report.run.id, plan_digest)
         raise RequestError(
             f"run {report.run.id}: there is no terminal to show its plan; name the plan that you approve",
             hint=f"Read the plan (fleetpatch approvals {report.run.id}), then: {approve_command}",
         )
     print_plan_for_approval(report, approval)
-    get_stderr_console().print("Approve this plan? [y/N] ", end="", markup=False)
-    return plan_digest if sys.stdin.readline().strip().lower() in {"y", "yes"} else None
+    return plan_digest if ask("Approve this plan?") else None

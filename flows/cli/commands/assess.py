@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import (
+from flows.cli.app import (
     ALL_MACHINES,
     InventoryOption,
     JsonOption,
@@ -13,6 +12,7 @@ from flows.cli.options import (
     RecordsOption,
     ReportOption,
     ScopeArgument,
+    app,
 )
 
 
@@ -31,7 +31,7 @@ def assess(
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.request_parsing import build_request, remove_unset_values
     from flows.cli.runtime.run_session import run_request_in_session
-    from flows.cli.views.run_result import print_assess_result
+    from flows.cli.views.run_result import print_result
     from flows.request.assess_request import AssessRequest
 
     tree = {
@@ -44,5 +44,5 @@ def assess(
     request = build_request(AssessRequest, remove_unset_values(tree), verb="assess")
     _, machines = load_machines_in_scope(request.inventory, request.scope)
     result = run_request_in_session(request, [machine.name for machine in machines], as_flow=as_flow, records=records)
-    print_assess_result(result, request.report_directory, as_json=as_json)
+    print_result(result, request.report_directory, as_json=as_json)
     raise typer.Exit(int(result.exit_code))

@@ -1,23 +1,25 @@
 """doctor: check whether machines and fleetpatch itself are ready."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument
+from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
+from flows.cli.runtime.output import ask, can_ask, print_json
+from flows.ports.caller import Caller
+from tasks.errors import CannotRun
+from tasks.model import Finding
+from tasks.states import FindingLevel
 
 if TYPE_CHECKING:
     from flows.doctor import Readiness
-    from tasks.model import Finding
 
-ServerChecker: TypeAlias = "Callable[[str | None], tuple[Finding, ...]]"
+ServerChecker: TypeAlias = Callable[[str | None], tuple[Finding, ...]]
 """Checks the Prefect server, given the URL of the records."""
 
-_REGISTERED_SERVER_CHECKERS: "list[ServerChecker]" = []
+_REGISTERED_SERVER_CHECKERS: list[ServerChecker] = []
 
 
 def register_server_checker(checker: ServerChecker) -> None:
@@ -44,25 +46,22 @@ def run_doctor(
 ) -> None:
     """Check whether machines are ready, with the remedy for each problem. Changes at most package lists."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
-    from flows.cli.runtime.output import print_json
     from flows.cli.views.doctor import (
         build_doctor_json,
+        print_findings,
         print_installation_findings,
         print_machine_readiness,
-        print_server_findings,
         to_doctor_exit_code,
     )
     from flows.doctor import Readiness, find_worst_level
     from flows.installation_checks import check_installation
-    from tasks.records.setup import open_records
-    from tasks.states import FindingLevel
 
-    own_findings = check_installation(lambda: open_records(records))
+    own_findings = check_installation(records)
     if not as_json:
         print_installation_findings(own_findings)
     server_findings = _check_server(records) if server else ()
     if not as_json:
-        print_server_findings(server_findings)
+        print_findings(server_findings)
     readiness: tuple[Readiness, ...] = ()
     if not only_here and not server and find_worst_level(own_findings) is not FindingLevel.BLOCK:
         names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
@@ -83,38 +82,29 @@ def run_doctor(
 
 def _confirm_reading_package_lists(count: int) -> bool:
     """Ask at the terminal whether machines may read their package lists now; False without a terminal."""
-    from flows.cli.runtime.output import get_stderr_console
-
-    if sys.stdin is None or not sys.stdin.isatty():
-        return False
     whom = "Its package lists were" if count == 1 else f"The package lists of {count} machines were"
-    get_stderr_console().print(f"{whom} never read. Read them now? Nothing else changes. [y/N] ", end="", markup=False)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    return can_ask() and ask(f"{whom} never read. Read them now? Nothing else changes.")
 
 
-def _check_server(records: str | None) -> "tuple[Finding, ...]":
-    from tasks.errors import CannotRun
-
+def _check_server(records: str | None) -> tuple[Finding, ...]:
     if not _REGISTERED_SERVER_CHECKERS:
         raise CannotRun("this program cannot check a Prefect server", hint="Use the command `fleetpatch`.")
     return _REGISTERED_SERVER_CHECKERS[0](records)
 
 
 def _check_machine_readiness(
-    scope: str, inventory: Path | None, records: str | None, names: "Sequence[str]", *, at_once: int, refresh: bool
+    scope: str, inventory: Path | None, records: str | None, names: Sequence[str], *, at_once: int, refresh: bool
 ) -> "tuple[Readiness, ...]":
     from flows.cli.runtime.progress import build_display
     from flows.composition import open_ports
     from flows.doctor import check_machines
-    from flows.ports.caller import Caller
     from flows.request.assess_request import AssessRequest
     from inventory.scope import Scope
 
-    with build_display(names, None, "doctor") as listener:
-        request, caller = (
-            AssessRequest(scope=scope, inventory=inventory),
-            Caller(listener=listener, records_url=records),
-        )
-        with open_ports(request, caller) as ports:
-            machines = [each for each in Scope.parse(scope).select_machines(ports.inventory) if each.name in set(names)]
-            return check_machines(machines, ports, at_once=at_once, refresh=refresh)
+    request = AssessRequest(scope=scope, inventory=inventory)
+    with (
+        build_display(names, None, "doctor") as listener,
+        open_ports(request, Caller(listener=listener, records_url=records)) as ports,
+    ):
+        machines = [each for each in Scope.parse(scope).select_machines(ports.inventory) if each.name in set(names)]
+        return check_machines(machines, ports, at_once=at_once, refresh=refresh)

@@ -1,28 +1,17 @@
 """machines and updates: the state of the fleet by the latest assessments. Contacts no machine."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from inventory.machine import Machine
-    from tasks.model import Assessment
+from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
+from flows.cli.runtime.output import print_json
+from inventory.machine import Machine
+from tasks.model import Assessment
 
 PANEL = "Look"
-
-
-class UpdateLayout(StrEnum):
-    """What a line of a list of updates is."""
-
-    BY_MACHINE = "machine"
-    BY_UPDATE = "update"
 
 
 @app.command("machines", rich_help_panel=PANEL)
@@ -33,7 +22,6 @@ def list_machines(
     as_json: JsonOption = False,
 ) -> None:
     """List the compliance of machines, from the last assessment. Contacts no machine."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
 
     found, latest = _read_assessments(scope, inventory, records)
@@ -47,15 +35,15 @@ def list_machines(
 def list_updates(
     scope: ScopeArgument = ALL_MACHINES,
     by: Annotated[
-        UpdateLayout, typer.Option("--by", help="One line for each update, or for each update of each machine.")
-    ] = UpdateLayout.BY_UPDATE,
+        Literal["machine", "update"],
+        typer.Option("--by", help="One line for each update, or for each update of each machine."),
+    ] = "update",
     urgent: Annotated[bool, typer.Option("--urgent", help="Only critical and security updates.")] = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List missing updates, from the last assessment. Contacts no machine."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.views.fleet_status import (
         build_missing_updates_json,
         find_missing_updates,
@@ -67,15 +55,15 @@ def list_updates(
     missing_updates = find_missing_updates(found, latest, urgent=urgent)
     if as_json:
         print_json(build_missing_updates_json(missing_updates))
-    elif by is UpdateLayout.BY_MACHINE:
+    elif by == "machine":
         print_missing_by_machine(missing_updates, found, latest)
     else:
         print_missing_by_update(missing_updates, found, latest)
 
 
 def _read_assessments(
-    scope: str, inventory: "Path | None", records: str | None, *, answered: bool = False
-) -> "tuple[Sequence[Machine], dict[str, Assessment]]":
+    scope: str, inventory: Path | None, records: str | None, *, answered: bool = False
+) -> tuple[Sequence[Machine], dict[str, Assessment]]:
     """Return the machines of a scope, and the latest assessment of each that has one."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.runtime.run_lookup import open_history

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, parse_path
+from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, app, parse_path
+from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.output import print_json
+from inventory.errors import InvalidInventory
 
 inventory_app = typer.Typer(help="Check the inventory, list its machines, print its JSON Schema.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory", rich_help_panel="Set up")
@@ -24,10 +26,7 @@ def check_inventory(
     as_json: JsonOption = False,
 ) -> None:
     """Print every fault of an inventory, with line and remedy."""
-    from flows.cli.runtime.exit_codes import ExitCode
-    from flows.cli.runtime.output import print_json
-    from flows.cli.views.inventory import build_inventory_check_json, print_inventory_problems, print_valid_inventory
-    from inventory.errors import InvalidInventory
+    from flows.cli.views.inventory import build_inventory_check_json, print_problems, print_valid_inventory
     from inventory.loader import find_inventory, load_inventory
 
     path = find_inventory(file or inventory)
@@ -37,7 +36,7 @@ def check_inventory(
         if as_json:
             print_json(build_inventory_check_json(path, None, faulty.problems))
         else:
-            print_inventory_problems(path, faulty.problems)
+            print_problems(path, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     if as_json:
         print_json(build_inventory_check_json(path, found, ()))
@@ -53,7 +52,6 @@ def list_inventory_machines(
 ) -> None:
     """List the machines of a scope, with their entries in the inventory."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
-    from flows.cli.runtime.output import print_json
     from flows.cli.views.inventory import build_inventory_list_json, print_inventory_machines
 
     found, machines = load_machines_in_scope(inventory, scope)
@@ -66,7 +64,6 @@ def list_inventory_machines(
 @inventory_app.command("schema")
 def print_inventory_schema() -> None:
     """Print the JSON Schema of fleet.yaml, for editors."""
-    from flows.cli.runtime.output import print_json
     from inventory.schema.entries import build_json_schema
 
     print_json(build_json_schema())

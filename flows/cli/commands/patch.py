@@ -1,45 +1,41 @@
 """plan and patch: show what a run would do, and do it."""
 
-import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
 
 from flows.cli.app import app
-from flows.cli.options import OldNoPrefectOption
+from flows.cli.runtime.output import ask, can_ask, get_stderr_console
+from inventory.machine import Machine
+from tasks.errors import RequestError
+from tasks.reporting.formatting import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from flows.request.patch_request import PatchRequest
-    from inventory.machine import Machine
 
-    PatchVerb = Callable[[dict[str, Any]], None]
+PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
 
-DryRunOption = Annotated[
-    bool | None,
-    typer.Option("--dry-run", rich_help_panel="Policies", help="Show what would be done, and change nothing."),
-]
-YesOption = Annotated[
-    bool | None, typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins.")
-]
-NoPrefectOption = Annotated[
-    bool | None,
-    typer.Option(
+_DETAILS_FLAG = typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine.")
+_PLAN_FLAGS: Mapping[str, Any] = {
+    "as_flow": typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it."),
+    "details": _DETAILS_FLAG,
+}
+_PATCH_FLAGS: Mapping[str, Any] = {
+    "dry_run": typer.Option(
+        "--dry-run", rich_help_panel="Policies", help="Show what would be done, and change nothing."
+    ),
+    "yes": typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins."),
+    "no_prefect": typer.Option(
         "--no-prefect",
         rich_help_panel="Run",
         help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
     ),
-]
-AsFlowOption = Annotated[
-    bool | None, typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it.")
-]
-DetailsOption = Annotated[
-    bool | None,
-    typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine."),
-]
+    "plain": typer.Option("--plain", hidden=True),  # the former name of --no-prefect
+    "details": _DETAILS_FLAG,
+}
 
 
 class LazyCommand(TyperCommand):
@@ -51,49 +47,40 @@ class LazyCommand(TyperCommand):
         return build_command().make_context(*arguments, **settings)
 
 
-def _register_patch_verb(name: str, extra_options: "Mapping[str, Any]") -> "Callable[[PatchVerb], PatchVerb]":
-    """Give a verb the options of a patch request and its own. It receives them as one map."""
+def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[PatchVerb], PatchVerb]:
+    """Give a verb the options of a patch request and flags of its own. It receives them as one map."""
 
-    def register(verb: "PatchVerb") -> "PatchVerb":
+    def register(verb: PatchVerb) -> PatchVerb:
         @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
         @cache
         def build_command() -> Any:  # noqa: ANN401 - of Typer's
-            from flows.cli.patch_options import build_patch_command
+            from flows.cli.request_options import build_patch_command
 
-            return build_patch_command(name, verb, extra_options)
+            return build_patch_command(name, verb, flags)
 
         return verb
 
     return register
 
 
-@_register_patch_verb("plan", {"as_flow": AsFlowOption, "details": DetailsOption})
+@_register_patch_verb("plan", _PLAN_FLAGS)
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
     _run_patch({**options, "dry_run": True}, as_flow=bool(options["as_flow"]))
 
 
-@_register_patch_verb(
-    "patch",
-    {
-        "dry_run": DryRunOption,
-        "yes": YesOption,
-        "no_prefect": NoPrefectOption,
-        "plain": OldNoPrefectOption,
-        "details": DetailsOption,
-    },
-)
+@_register_patch_verb("patch", _PATCH_FLAGS)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
     _run_patch(options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))
 
 
 def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
-    from flows.cli.patch_options import build_patch_request
     from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.cli.runtime.request_parsing import build_patch_request
     from flows.cli.runtime.run_session import run_request_in_session
-    from flows.cli.views.run_result import print_patch_result
-    from flows.ports.report_directory import find_report_directory
+    from flows.cli.views.run_result import print_result
+    from tasks.reporting.report_directory import find_report_directory
 
     request = build_patch_request(options)
     _, machines = load_machines_in_scope(request.inventory, request.scope)
@@ -101,32 +88,27 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
         _confirm_patch(request, machines)
     if not request.dry_run:
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
-    names = [machine.name for machine in machines]
-    result = run_request_in_session(request, names, as_flow=as_flow, records=options["records"])
-    print_patch_result(
-        result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"])
+    result = run_request_in_session(
+        request, [machine.name for machine in machines], as_flow=as_flow, records=options["records"]
     )
+    print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
 
 
-def _confirm_patch(request: "PatchRequest", machines: "Sequence[Machine]") -> None:
+def _confirm_patch(request: "PatchRequest", machines: Sequence[Machine]) -> None:
     """Ask the person at the terminal.
 
     Raises:
         RequestError: there is no terminal.
     """
-    from flows.cli.runtime.output import get_stderr_console
     from flows.cli.views.run_result import print_patch_request
-    from tasks.errors import RequestError
-    from tasks.reporting.formatting import format_count
 
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         raise RequestError(
             f"patching {format_count(len(machines), 'machine')} needs a confirmation, and there is no terminal",
             hint="Add --yes, or --dry-run to see what would be done.",
         )
     print_patch_request(request, machines)
-    get_stderr_console().print("Patch them? [y/N] ", end="", markup=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not ask("Patch them?"):
         get_stderr_console().print("Nothing was done.")
         raise typer.Exit(0)

@@ -1,25 +1,23 @@
 """resume, cancel and reconcile: continue, finalize or stop runs."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, OldNoPrefectOption, RecordsOption
+from flows.cli.app import JsonOption, NoPrefectOption, OldNoPrefectOption, RecordsOption, RunArgument, app
+from flows.cli.runtime.output import print_json, print_to_stderr
+from flows.ports.caller import Caller
+from inventory.errors import FleetpatchError
+from tasks.errors import RequestError
+from tasks.model import RunInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from flows.cli.runtime.run_session import RunResult
-    from tasks.model import RunInfo
     from tasks.records.queries.history import History
 
 PANEL = "Patch"
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
-NoPrefectOption = Annotated[
-    bool, typer.Option("--no-prefect", help="Run without Prefect. Starts faster. Prefect's UI does not show it.")
-]
 
 
 @app.command("resume", rich_help_panel=PANEL)
@@ -39,7 +37,7 @@ def resume(
 ) -> None:
     """Continue a run whose process died, within its own window. Nothing is done twice."""
     from flows.cli.runtime.run_lookup import find_run, open_history
-    from flows.cli.views.run_result import print_patch_result
+    from flows.cli.views.run_result import print_result
     from flows.engine.resume_state import require_resumable
 
     history = open_history(records)
@@ -47,7 +45,7 @@ def resume(
     finalize_reason = "it was resumed with --finalize" if finalize or settle else ""
     as_flow = not (no_prefect or plain)
     result = _recover_run(history, found, finalize_reason=finalize_reason, as_flow=as_flow, records=records)
-    print_patch_result(result, _find_report_root(found), as_json=as_json, details=False)
+    print_result(result, _find_report_root(found), as_json=as_json)
     raise typer.Exit(int(result.exit_code))
 
 
@@ -63,14 +61,11 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a run to begin nothing more. Running transactions end by themselves. Nothing is killed."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import find_run, open_history
     from flows.cli.runtime.run_session import wait_for_run_end
     from flows.cli.views.recovery import build_cancel_request_json, print_cancel_request
-    from flows.cli.views.run_result import print_patch_result
-    from flows.ports.caller import Caller
+    from flows.cli.views.run_result import print_result
     from flows.recovery.cancellation import cancel_run
-    from tasks.errors import RequestError
 
     if now:
         raise RequestError(
@@ -89,7 +84,7 @@ def cancel(
     result = wait_for_run_end(history, cancel_request, records) or _recover_run(
         history, found, finalize_reason=reason, as_flow=False, records=records
     )
-    print_patch_result(result, _find_report_root(found), as_json=as_json, details=False)
+    print_result(result, _find_report_root(found), as_json=as_json)
     raise typer.Exit(int(result.exit_code))
 
 
@@ -107,7 +102,6 @@ def reconcile(
 
     All these runs are recovered at the same time.
     """
-    from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import open_history
     from flows.cli.runtime.run_session import recover_runs_in_session
     from flows.cli.views.recovery import (
@@ -139,9 +133,8 @@ def reconcile(
 
 
 def _recover_run(
-    history: "History", run: "RunInfo", *, finalize_reason: str, as_flow: bool, records: str | None
+    history: "History", run: RunInfo, *, finalize_reason: str, as_flow: bool, records: str | None
 ) -> "RunResult":
-    from flows.cli.runtime.output import print_to_stderr
     from flows.cli.runtime.run_session import resume_run_in_session
     from flows.recovery.resumption import wait_for_lease_expiry
     from tasks.records.setup import open_records
@@ -153,29 +146,23 @@ def _recover_run(
     )
 
 
-def _find_machine_names(history: "History", run: "RunInfo") -> "Sequence[str]":
+def _find_machine_names(history: "History", run: RunInfo) -> Sequence[str]:
     """Return the names of a run's machines, for the display; none where they are not known."""
-    from inventory.errors import FleetpatchError
+    from flows.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.engine.resume_state import parse_recorded_request
 
     try:
-        return [name for wave in history.read_report(run.id).waves for name in wave.machines] or _select_machine_names(
-            run
-        )
+        names = [name for wave in history.read_report(run.id).waves for name in wave.machines]
+        if names:
+            return names
+        request = parse_recorded_request(run)  # it has no waves yet
+        return [machine.name for machine in load_machines_in_scope(request.inventory, request.scope)[1]]
     except FleetpatchError:  # resuming the run reports the error
         return ()
 
 
-def _select_machine_names(run: "RunInfo") -> "Sequence[str]":
-    """Return the names of a run's machines when it has no waves yet."""
-    from flows.cli.runtime.machine_selection import load_machines_in_scope
+def _find_report_root(run: RunInfo) -> Path:
     from flows.engine.resume_state import parse_recorded_request
-
-    request = parse_recorded_request(run)
-    return [machine.name for machine in load_machines_in_scope(request.inventory, request.scope)[1]]
-
-
-def _find_report_root(run: "RunInfo") -> "Path":
-    from flows.engine.resume_state import parse_recorded_request
-    from flows.ports.report_directory import find_report_directory
+    from tasks.reporting.report_directory import find_report_directory
 
     return find_report_directory(parse_recorded_request(run).report_directory)

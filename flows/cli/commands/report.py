@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption, parse_path
+from flows.cli.app import JsonOption, RecordsOption, RunArgument, app, parse_path
+from flows.cli.runtime.output import print_json, print_to_stdout
 
 
 class ReportFormat(StrEnum):
@@ -21,7 +21,7 @@ class ReportFormat(StrEnum):
 
 @app.command("report", rich_help_panel="Look back")
 def write_run_report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")] = "last",
+    run: RunArgument = "last",
     to: Annotated[
         Path,
         typer.Option(
@@ -39,7 +39,6 @@ def write_run_report(
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a recorded run again, as HTML, CSV, Parquet and JSON."""
-    from flows.cli.runtime.output import print_json, print_to_stdout
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
     from tasks.reporting.writer import write_report
 

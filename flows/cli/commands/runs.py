@@ -1,21 +1,21 @@
 """runs, show and why: show the records."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption, RecordsOption
+from flows.cli.app import JsonOption, RecordsOption, RunArgument, app
+from flows.cli.runtime.output import print_json, print_to_stdout, to_safe_text
+from tasks.errors import RequestError
+from tasks.model import RunInfo
+from tasks.protocols.leases import LeaseStatus
+from tasks.states import UNFINISHED_RUN_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tasks.model import RunInfo
-    from tasks.protocols.leases import LeaseStatus
     from tasks.records.queries.history import History
 
 PANEL = "Look back"
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
 
 
 @app.command("runs", rich_help_panel=PANEL)
@@ -28,7 +28,6 @@ def list_runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the latest runs, newest first."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import open_history, read_open_run_leases
     from flows.cli.views.recovery import build_lease_holder_json, print_lease_holders
     from flows.cli.views.runs import build_run_json, print_runs
@@ -57,10 +56,9 @@ def show_run(
     as_json: JsonOption = False,
 ) -> None:
     """Show the result of a run, or of one machine in it."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_full_summary
     from flows.cli.views.machine import print_machine
-    from flows.cli.views.run_result import print_run
+    from flows.cli.views.plan import print_plan
     from flows.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
 
     history = open_history(records)
@@ -76,7 +74,7 @@ def show_run(
         if machine is not None:
             print_machine(read_full_report(history, found.id, machine), machine)
         elif found.kind == "plan":
-            print_run(read_full_report(history, found.id))
+            print_plan(read_full_report(history, found.id))
         else:
             print_run_summary(read_full_summary(history, found.id))
         if machine is None:
@@ -99,10 +97,8 @@ def explain_update(
     as_json: JsonOption = False,
 ) -> None:
     """Show why an update was installed on a machine, or why not."""
-    from flows.cli.runtime.output import print_json
     from flows.cli.runtime.run_lookup import open_history, read_open_run_leases
     from flows.cli.views.explanation import build_why_json, print_explanations
-    from tasks.errors import RequestError
 
     history = open_history(records)
     found = history.explain_updates(machine, update, runs=runs)
@@ -121,8 +117,6 @@ def explain_update(
 
 
 def _require_machine_in_run(history: "History", run_id: str, machine: str) -> None:
-    from tasks.errors import RequestError
-
     known = history.read_machine_names(run_id)
     if machine not in known:
         raise RequestError(
@@ -130,10 +124,9 @@ def _require_machine_in_run(history: "History", run_id: str, machine: str) -> No
         )
 
 
-def _print_approval(run: "RunInfo", records: str | None) -> None:
+def _print_approval(run: RunInfo, records: str | None) -> None:
     """Print the approval of a run: who decided, or that it waits."""
     from flows.approval.decisions import read_approval
-    from flows.cli.runtime.output import print_to_stdout
     from flows.cli.views.approval import print_approval_status
     from tasks.records.approvals import ApprovalDecision
 
@@ -145,11 +138,9 @@ def _print_approval(run: "RunInfo", records: str | None) -> None:
             print_to_stdout(f"To see its plan: fleetpatch approvals {run.id}")
 
 
-def _print_unfinished_acts(history: "History", run: "RunInfo", records: str | None) -> None:
+def _print_unfinished_acts(history: "History", run: RunInfo, records: str | None) -> None:
     """Print the open acts of an unfinished run, and the process that executes it."""
-    from flows.cli.runtime.output import print_to_stdout, to_safe_text
     from flows.cli.runtime.run_lookup import find_unfinished_acts, read_open_run_leases
-    from tasks.states import UNFINISHED_RUN_STATES
 
     if run.state not in UNFINISHED_RUN_STATES:
         return
@@ -163,8 +154,7 @@ def _print_unfinished_acts(history: "History", run: "RunInfo", records: str | No
     _print_holders(read_open_run_leases([run], records), records)
 
 
-def _print_holders(leases: "Mapping[str, LeaseStatus | None]", records: str | None) -> None:
-    from flows.cli.runtime.output import print_to_stdout
+def _print_holders(leases: Mapping[str, LeaseStatus | None], records: str | None) -> None:
     from flows.cli.views.recovery import print_lease_holders
 
     if leases:

@@ -1,12 +1,15 @@
 """unlock: show the lock of a machine, and remove it when its run has no live process."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import app
-from flows.cli.options import InventoryOption, JsonOption, RecordsOption
+from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app
+from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
+from flows.ports.caller import Caller
+from tasks.errors import RequestError
+from tasks.reporting.formatting import format_iso_utc
+from tasks.states import OperationState
 
 if TYPE_CHECKING:
     from flows.recovery.machine_unlock import LockDetails
@@ -23,10 +26,7 @@ def unlock(
     as_json: JsonOption = False,
 ) -> None:
     """Show which run locks a machine, and remove the lock. Refused while a process executes the run or a job runs."""
-    from flows.cli.runtime.output import print_json, print_to_stderr
-    from flows.cli.views.unlock import build_lock_json, print_lock_status
     from flows.composition import open_ports
-    from flows.ports.caller import Caller
     from flows.recovery.machine_unlock import read_lock_details, require_unlockable, unlock_machine
     from flows.request.assess_request import AssessRequest
 
@@ -34,7 +34,7 @@ def unlock(
     with open_ports(AssessRequest(scope="*", inventory=inventory), caller) as ports:
         status = read_lock_details(machine, ports, caller)
         if not as_json:
-            print_lock_status(status)
+            _print_lock_status(status)
         if status.lock.run_id or status.lock.job_id:
             require_unlockable(status)
             was_unlocked = yes or _confirm_unlock(status)
@@ -42,7 +42,7 @@ def unlock(
                 unlock_machine(status, ports, caller)
             print_to_stderr(f"The lock of {machine} is removed." if was_unlocked else "Nothing was done.")
     if as_json:
-        print_json(build_lock_json(status, was_unlocked=was_unlocked))
+        print_json(_build_lock_json(status, was_unlocked=was_unlocked))
 
 
 def _confirm_unlock(status: "LockDetails") -> bool:
@@ -51,13 +51,56 @@ def _confirm_unlock(status: "LockDetails") -> bool:
     Raises:
         RequestError: there is no terminal.
     """
-    from flows.cli.runtime.output import get_stderr_console, to_safe_text
-    from tasks.errors import RequestError
-
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         raise RequestError(
             f"removing the lock of {status.lock.machine} needs a confirmation, and there is no terminal",
             hint="Add --yes.",
         )
-    get_stderr_console().print(to_safe_text(f"Remove the lock of {status.lock.machine}? [y/N] "), end="")
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    return ask(f"Remove the lock of {status.lock.machine}?")
+
+
+def _print_lock_status(status: "LockDetails") -> None:
+    """Print which run locks the machine and until when, the state of that run, and the job that runs."""
+    lock = status.lock
+    if not lock.run_id:
+        print_unwrapped(f"{lock.machine} is not locked.")
+    else:
+        when = f"{lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lock.expires_at else "an unknown time"
+        by = f"by run {lock.run_id} ({lock.started_by or 'unknown'}) until {when}"
+        expired = f"{lock.machine} was locked {by}. The lock has expired."
+        print_unwrapped(expired if lock.is_expired else f"{lock.machine} is locked {by}.")
+        print_unwrapped(_describe_lock_run(status))
+    if lock.job_id:
+        since = f" since {lock.job_started_at:%Y-%m-%d %H:%M:%S} UTC" if lock.job_started_at else ""
+        print_unwrapped(f"Job {lock.job_id} ({lock.job_name}) is running on it{since}.")
+    else:
+        print_unwrapped("No job is running on it.")
+
+
+def _describe_lock_run(status: "LockDetails") -> str:
+    run, lease = status.run, status.lease
+    if run is None:
+        return "These records do not know the run. Ask its owner whether it still runs before you remove the lock."
+    if lease is not None and lease.is_held:
+        return f"It is running as {lease.holder}."
+    if run.state is OperationState.IN_PROGRESS:
+        return f"The run has no live process. To continue it: fleetpatch resume {run.id}"
+    return f"The run is over: {run.state}."
+
+
+def _build_lock_json(status: "LockDetails", *, was_unlocked: bool) -> dict[str, object]:
+    """Return the lock as JSON data."""
+    lock, run = status.lock, status.run
+    return {
+        "machineName": lock.machine,
+        "locked": bool(lock.run_id) and not was_unlocked,
+        "lifted": was_unlocked,
+        "maintenanceRunId": lock.run_id or None,
+        "startedBy": lock.started_by or None,
+        "lockedUntilDateTime": format_iso_utc(lock.expires_at) if lock.expires_at else None,
+        "expired": bool(lock.run_id) and lock.is_expired,
+        "runStatus": run.state.value if run else None,
+        "carried": status.lease is not None and status.lease.is_held,
+        "jobId": lock.job_id or None,
+        "jobStartDateTime": format_iso_utc(lock.job_started_at) if lock.job_started_at else None,
+    }

@@ -1,22 +1,20 @@
 """version: print the installed versions."""
 
-from flows.cli.app import app
-from flows.cli.options import JsonOption
+import platform
+
+from flows.cli.app import JsonOption, app
+from flows.cli.runtime.output import print_json, print_to_stdout
 
 
 @app.command("version", rich_help_panel="Set up")
 def print_version(as_json: JsonOption = False) -> None:
     """Print the versions of fleetpatch and of important libraries."""
-    import platform
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
-
-    from flows.cli.runtime.output import print_json, print_to_stdout
+    from importlib.metadata import PackageNotFoundError, version
 
     versions: dict[str, str] = {}
     for name in ("fleetpatch", "prefect", "fastapi", "sqlalchemy", "paramiko", "pandas"):
         try:
-            versions[name] = version_of(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "not installed"
     versions["python"] = platform.python_version()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError, InventoryError
-from tasks.errors import CredentialError, FleetPatchFailed, RecordsError, RequestError, WindowClosed
+from tasks.errors import CredentialError, FleetPatchFailed, RequestError, WindowClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +36,47 @@ _REMEDIES_BY_ERRNO: Mapping[int | None, str] = {
     errno.EACCES: _PERMISSION_REMEDY,
     errno.EPERM: _PERMISSION_REMEDY,
 }
+_EXIT_CODES_BY_ERROR: tuple[tuple[type[FleetpatchError], ExitCode], ...] = (
+    (FleetPatchFailed, ExitCode.MACHINE_FAILED),
+    (InventoryError, ExitCode.BAD_INPUT),
+    (RequestError, ExitCode.BAD_INPUT),
+    (CredentialError, ExitCode.BAD_INPUT),
+    (WindowClosed, ExitCode.NOTHING_ATTEMPTED),
+)
 
 
 def describe_error(error: BaseException) -> ErrorDescription:
     """Return how the command reports an error. An unexpected error is reported as a fault in fleetpatch."""
     kind = type(error).__name__
     if isinstance(error, FleetpatchError):
-        return ErrorDescription(kind, str(error), error.hint, _to_error_exit_code(error))
+        return ErrorDescription(kind, str(error), error.hint, _find_exit_code(error))
+    format_usage = getattr(error, "format_message", None)  # typer's usage errors: their class differs between releases
+    if format_usage is not None:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "fleetpatch"
+        return ErrorDescription("Usage", str(format_usage()), f"See `{path} --help`.", ExitCode.BAD_INPUT)
     if isinstance(error, KeyboardInterrupt):
         return ErrorDescription("Interrupted", "interrupted", "", ExitCode.INTERRUPTED)
+    if isinstance(error, OSError) and (description := _describe_os_error(kind, error)) is not None:
+        return description
+    hint = "This is a fault in fleetpatch or in its environment. `fleetpatch doctor` checks it. --debug shows more."
+    return ErrorDescription(kind, f"{kind}: {error}", hint, ExitCode.CANNOT_RUN)
+
+
+def _describe_os_error(kind: str, error: OSError) -> ErrorDescription | None:
+    """Return how the command reports an error that has a known remedy; None if it has none."""
     if isinstance(error, FileNotFoundError) and error.filename is None and _is_working_directory_deleted():
         return ErrorDescription(
             kind, "the current folder does not exist any more", "Change to a folder that exists.", ExitCode.CANNOT_RUN
         )
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+    if error.errno == errno.ENAMETOOLONG:
         return ErrorDescription(
             kind, f"this path is too long: {error.filename!s:.100}…", "Give a shorter one.", ExitCode.BAD_INPUT
         )
-    if isinstance(error, OSError) and error.errno in _REMEDIES_BY_ERRNO:
+    if error.errno in _REMEDIES_BY_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
         return ErrorDescription(kind, f"{where}{error.strerror}", _REMEDIES_BY_ERRNO[error.errno], ExitCode.CANNOT_RUN)
-    hint = "This is a fault in fleetpatch or in its environment. `fleetpatch doctor` checks it. --debug shows more."
-    return ErrorDescription(kind, f"{kind}: {error}", hint, ExitCode.CANNOT_RUN)
+    return None
 
 
 def _is_working_directory_deleted() -> bool:
@@ -69,13 +88,5 @@ def _is_working_directory_deleted() -> bool:
     return False
 
 
-def _to_error_exit_code(error: FleetpatchError) -> ExitCode:
-    match error:
-        case FleetPatchFailed():
-            return ExitCode.MACHINE_FAILED
-        case InventoryError() | RequestError() | CredentialError():
-            return ExitCode.BAD_INPUT
-        case WindowClosed():
-            return ExitCode.NOTHING_ATTEMPTED
-        case RecordsError() | _:
-            return ExitCode.CANNOT_RUN
+def _find_exit_code(error: FleetpatchError) -> ExitCode:
+    return next((code for kind, code in _EXIT_CODES_BY_ERROR if isinstance(error, kind)), ExitCode.CANNOT_RUN)

@@ -32,18 +32,13 @@ def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_err
 
 
 def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
-    code = _include_hooks(
-        _to_outcomes_exit_code(report),
-        determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped),
-    )
-    return ExitCode.INTERRUPTED if was_stopped and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
-
-
-def _include_hooks(code: ExitCode, state: OperationState) -> ExitCode:
-    """Return the code that also counts the hooks of the run and its waves."""
-    if state is OperationState.FAILED:
+    hooks_state = determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped)
+    if hooks_state is OperationState.FAILED:
         return ExitCode.MACHINE_FAILED
-    return ExitCode.WARNINGS if code is ExitCode.SUCCESS and state is OperationState.COMPLETED_WITH_WARNINGS else code
+    code = _to_outcomes_exit_code(report)
+    if code is ExitCode.SUCCESS and hooks_state is OperationState.COMPLETED_WITH_WARNINGS:
+        code = ExitCode.WARNINGS
+    return ExitCode.INTERRUPTED if was_stopped and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
 
 
 def _to_outcomes_exit_code(report: RunReport) -> ExitCode:

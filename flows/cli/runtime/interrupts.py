@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from rich.text import Text
 
-from flows.cli.runtime.output import get_stderr_console, to_safe_text
+from flows.cli.runtime.output import get_stderr_console, print_to_stderr, to_safe_text
 from tasks.protocols.records import JournalEntry
 from tasks.steps.context.stop_token import StopToken
 
@@ -47,16 +47,15 @@ class InterruptHandler:
 
 def print_stopping(stop_reason: str, run_ids: Sequence[str], running: Sequence[JournalEntry] | None) -> None:
     """Print that the run stops, what still runs, and how to see the run."""
-    console = get_stderr_console()
-    console.print(Text(f"{stop_reason}: stopping. Nothing new begins. Waiting for jobs that run.", "bold yellow"))
+    print_to_stderr(Text(f"{stop_reason}: stopping. Nothing new begins. Waiting for jobs that run.", "bold yellow"))
     _print_running_acts(running)
-    console.print(Text("Press Ctrl-C to detach at once. Jobs on machines keep running."))
+    print_to_stderr("Press Ctrl-C to detach at once. Jobs on machines keep running.")
     _print_show_commands(run_ids)
 
 
 def print_detached(run_ids: Sequence[str], running: Sequence[JournalEntry] | None) -> None:
     """Print that the command detaches, and what still runs."""
-    get_stderr_console().print(Text("Detached. Jobs on machines keep running.", style="bold yellow"))
+    print_to_stderr(Text("Detached. Jobs on machines keep running.", style="bold yellow"))
     _print_running_acts(running)
     _print_show_commands(run_ids)
     for run_id in run_ids:
@@ -64,16 +63,15 @@ def print_detached(run_ids: Sequence[str], running: Sequence[JournalEntry] | Non
 
 
 def _print_running_acts(running: Sequence[JournalEntry] | None) -> None:
-    console = get_stderr_console()
     if running is None:
-        console.print(Text("It is not known what still runs: the records cannot be read."))
+        print_to_stderr("It is not known what still runs: the records cannot be read.")
     elif not running:
-        console.print(Text("No job or reboot is running."))
+        print_to_stderr("No job or reboot is running.")
     else:
-        console.print(Text("Still running:"))
+        print_to_stderr("Still running:")
         for entry in running:
             what = "reboot" if entry.act == "reboot" else f"job {entry.key}"
-            console.print(to_safe_text(f"{entry.machine}  {entry.act}  {what}"), soft_wrap=True)
+            get_stderr_console().print(to_safe_text(f"{entry.machine}  {entry.act}  {what}"), soft_wrap=True)
 
 
 def _print_show_commands(run_ids: Sequence[str]) -> None:

@@ -1,4 +1,7 @@
-"""What the command writes: results to stdout, everything else to stderr. Text from machines is sanitized."""
+"""What the command writes and asks: results go to stdout, everything else to stderr. Text from machines is sanitized.
+
+Output whose loss does not end the run: `| head`, a closed terminal, a full disk.
+"""
 
 import io
 import json
@@ -6,13 +9,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
-from typing import IO, cast
+from pathlib import Path
+from typing import IO, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from flows.cli.runtime.output_stream import ErrorTolerantStream
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tasks.states import FindingLevel
 
@@ -43,6 +47,69 @@ _STYLES_BY_STATE: Mapping[str, str] = {
     "NotSelected": "dim",
     "NotNeeded": "dim",
 }
+
+
+class ErrorTolerantStream(io.TextIOBase):
+    """Writes to the current stdout or stderr. Tolerated errors end the output, and nothing else.
+
+    A run reports its progress from many threads. None of them may fail because the reader is gone.
+
+    Args:
+        name: "stdout" or "stderr".
+        tolerated_error: the class of errors that mean that the reader is gone.
+    """
+
+    def __init__(self, name: str, tolerated_error: type[OSError]) -> None:
+        self._name = name
+        self._tolerated_error = tolerated_error
+
+    @property
+    def _stream(self) -> TextIO:
+        stream = getattr(sys, self._name)
+        if stream is None:  # closed before the start (>&-)
+            return _open_devnull()
+        proxied: TextIO = getattr(stream, "rich_proxied_file", stream)  # rich replaces it while it draws
+        return proxied
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute in the base class
+        """The encoding that rich draws for."""
+        return self._stream.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write, as long as there is a reader."""
+        try:
+            return self._stream.write(text)
+        except self._tolerated_error:
+            self._redirect_to_devnull()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, as long as there is a reader."""
+        try:
+            self._stream.flush()
+        except self._tolerated_error:
+            self._redirect_to_devnull()
+
+    def _redirect_to_devnull(self) -> None:
+        """Discard the rest: Python writes it once more at exit."""
+        with suppress(OSError, ValueError):
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self._stream.fileno())
+            os.close(devnull)
+
+
+@cache
+def _open_devnull() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 @cache
@@ -102,6 +169,29 @@ def print_to_stdout(*lines: RenderableType) -> None:
 def print_to_stderr(line: RenderableType) -> None:
     """Print something that is not a result."""
     get_stderr_console().print(Text(line) if isinstance(line, str) else line)
+
+
+def print_unwrapped(line: str) -> None:
+    """Print a result on one line, however long it is: people copy commands from it."""
+    get_stdout_console().print(to_safe_text(line), soft_wrap=True)
+
+
+def print_error(message: str, hint: str) -> None:
+    """Print an error, and its remedy if there is one."""
+    get_stderr_console().print("error:", to_safe_lines(message), style="bold red", soft_wrap=True)
+    if hint:
+        get_stderr_console().print("hint:", to_safe_lines(hint), soft_wrap=True)
+
+
+def can_ask() -> bool:
+    """Whether there is a terminal, so that a person can answer."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(question: str) -> bool:
+    """Ask the person at the terminal. Return whether the answer is yes."""
+    get_stderr_console().print(Text.assemble(to_safe_text(question), " [y/N] "), end="")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def print_json(document: object) -> None:

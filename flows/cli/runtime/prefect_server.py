@@ -164,7 +164,7 @@ class EphemeralPrefectServer:
             return
         until = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
-            if _is_healthy(self._url):
+            if not _find_server_fault(self._url):
                 return
             time.sleep(0.2)
         log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
@@ -193,10 +193,6 @@ def _redact_url(url: str) -> str:
     return f"{scheme}{found}{rest.rpartition('@')[2]}"
 
 
-def _is_healthy(url: str) -> bool:
-    return not _find_server_fault(url)
-
-
 def _find_server_fault(url: str) -> str:
     """Return why a URL is not that of a usable Prefect server, as the end of a sentence, or ""."""
     try:
@@ -205,9 +201,7 @@ def _find_server_fault(url: str) -> str:
     except urllib.error.HTTPError as error:
         # It answers, and wants the login that Prefect's client has.
         return "" if error.code in {401, 403} else f"answers {error.code} {error.reason}. Is this the URL of its API?"
-    except (OSError, http.client.HTTPException):
-        return "does not answer"
-    except ValueError:  # not a URL
+    except (OSError, http.client.HTTPException, ValueError):  # ValueError: not a URL
         return "does not answer"
     return "" if text.strip() == HEALTHY_RESPONSE else f"is not a Prefect server: /health answers {kind}"
 
@@ -215,5 +209,4 @@ def _find_server_fault(url: str) -> str:
 def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
@@ -24,30 +24,6 @@ REFRESHES_PER_SECOND = 4
 BAR_WIDTH = 14
 INTERRUPT_ECHO_WIDTH = 3  # a terminal writes ^C at the cursor; a full line would then wrap
 HEADER_ROWS = 4  # lines of the display that are not machines
-
-
-class ProgressDisplay(Protocol):
-    """A ProgressListener that shows progress between its start and its end."""
-
-    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """See ProgressListener."""
-        ...
-
-    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
-        """See ProgressListener."""
-        ...
-
-    def on_message(self, message: str) -> None:
-        """See ProgressListener."""
-        ...
-
-    def __enter__(self) -> Self:
-        """Start the display."""
-        ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End the display."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +51,6 @@ class MachineProgress:
         if self.end_state:
             return 3 if self.step in {Step.VALIDATE, Step.ASSESS} else 2
         return 1
-
-
-def build_display(machines: Iterable[str], window: Window | None, title: str) -> ProgressDisplay:
-    """Return the display that fits stderr."""
-    return LiveDisplay(machines, window, title) if get_stderr_console().is_terminal else LineDisplay()
 
 
 class LineDisplay:
@@ -184,6 +155,11 @@ class LiveDisplay:
         working = sum(row.step is not None and not row.end_state for row in rows)
         parts.append(f"{format_count(len(rows), 'machine')}, {working} working")
         return Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
+
+
+def build_display(machines: Iterable[str], window: Window | None, title: str) -> LiveDisplay | LineDisplay:
+    """Return the display that fits stderr. It is a ProgressListener."""
+    return LiveDisplay(machines, window, title) if get_stderr_console().is_terminal else LineDisplay()
 
 
 def describe_time_left(window: Window, now: datetime) -> str:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import typer
 from pydantic import BaseModel, ValidationError
 
-from flows.cli.request_options import OPTIONS_BY_KEY
+from flows.cli.request_options import OPTIONS_BY_KEY, REQUEST_OPTIONS
+from flows.request.patch_request import PatchRequest
 from inventory.errors import InvalidInventory
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home
@@ -120,3 +122,39 @@ def _describe_fault(location: tuple[int | str, ...], message: str) -> str:
     option = next((o for name, o in OPTIONS_BY_KEY.items() if key == name or key.startswith(f"{name}.")), "")
     message = message.removeprefix("Value error, ")
     return f"{option or key or 'request'}: {message[:1].lower()}{message[1:]}"
+
+
+def build_patch_request(options: Mapping[str, Any]) -> PatchRequest:
+    """Return the request that options, over a request file, make.
+
+    Raises:
+        RequestError: it is not valid.
+    """
+    source: Path | None = options["request"]
+    base = load_request_file(source) if source is not None else {}
+    verb = "plan" if options.get("dry_run") else "patch"
+    request = build_request(
+        PatchRequest, merge_trees(base, remove_unset_values(_build_request_tree(options))), source, verb
+    )
+    if options["only_included"] and not request.updates.include:
+        raise typer.BadParameter("--only-included needs --include, which names what to install")
+    return request
+
+
+def _build_request_tree(options: Mapping[str, Any]) -> RequestTree:
+    """Return the options in the layout of the request. None: not given."""
+    tree: RequestTree = {"dry_run": options.get("dry_run") or None}
+    for option in REQUEST_OPTIONS:
+        if option.field is not None:
+            *groups, name = option.key.split(".")
+            branch: dict[str, Any] = tree
+            for group in groups:
+                branch = branch.setdefault(group, {})
+            branch[name] = option.read_value(options)
+    if options["only_included"]:
+        if options["classification"]:
+            raise typer.BadParameter(
+                "--only-included and --classification contradict each other: give only one of them"
+            )
+        tree = merge_trees(tree, {"updates": {"classifications": []}})
+    return tree

@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 
 from flows.cli.runtime import prefect_server
 from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
@@ -23,8 +24,7 @@ from flows.ports.caller import Caller, use_caller
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest, record_stop_request
 from flows.recovery.reconciliation import ReconcileResult, recover_runs
-from flows.request.assess_request import AssessRequest
-from flows.request.patch_request import PatchRequest
+from flows.request import PatchRequest, RunRequest
 from inventory.errors import FleetpatchError
 from tasks.errors import FleetPatchFailed, RecordsError, RequestError
 from tasks.model import RunInfo, RunReport, Window
@@ -33,26 +33,17 @@ from tasks.protocols.records import JournalEntry
 from tasks.records.queries.history import History, find_machines_without_outcome
 from tasks.records.setup import open_records
 from tasks.reporting.formatting import format_count
-from tasks.rules.timing.maintenance_window import build_window as open_window
 from tasks.states import OperationState
 from tasks.steps.context.stop_token import StopToken
 
 POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0
 
-RunRequest = PatchRequest | AssessRequest
+T = TypeVar("T")
 
 
 class _DetachRequested(BaseException):
     """A second Ctrl-C: unwinds the display, and nothing else."""
-
-
-@dataclass(slots=True)
-class _ThreadResult:
-    """The result or the error of a run in a thread."""
-
-    result: Any = None
-    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +76,9 @@ def run_request_in_session(
     Raises:
         FleetpatchError: the run could not be executed. Failed machines are no error: the report shows them.
     """
-    run_id = build_run_id(SystemClock().now())
-    changes_machines = isinstance(request, PatchRequest) and not request.dry_run
-    runs = _SessionRuns((run_id,), machine_names, _build_window(request), must_record_stop=changes_machines)
+    now = SystemClock().now()
+    window = request.window.to_window(now) if isinstance(request, PatchRequest) and not request.dry_run else None
+    runs = _SessionRuns((build_run_id(now),), machine_names, window, must_record_stop=window is not None)
     return _run_single_in_session(
         runs, lambda caller: _execute_request(request, caller, as_flow=as_flow), as_flow=as_flow, records=records
     )
@@ -132,22 +123,16 @@ def recover_runs_in_session(
     """
 
     def recover_one(abandoned_run: AbandonedRun, caller: Caller) -> RunReport:
-        try:
-            with use_caller(caller):
-                abandoned_run.signal_stop(caller.stop_token)
-                return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
-        except FleetPatchFailed as failure:
-            return failure.report
+        with use_caller(caller):
+            abandoned_run.signal_stop(caller.stop_token)
+            return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
 
     runs = _SessionRuns(
         tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
     )  # each run records its own stop request
-    thread_result, was_interrupted, report_errors = _run_in_session(
+    results, was_interrupted, report_errors = _run_in_session(
         runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
     )
-    results: Sequence[ReconcileResult] = thread_result.result or ()
-    if thread_result.error is not None:
-        raise thread_result.error
     return [
         (
             each.abandoned_run,
@@ -162,12 +147,15 @@ def _build_recovery_result(
 ) -> RunResult | FleetpatchError:
     if recovery.report is None:
         return recovery.error or RequestError("the run ended without a report")
-    code = to_exit_code(
-        recovery.report,
-        was_stopped=was_interrupted and not recovery.abandoned_run.finalize_reason,
-        has_report_error=report_error is not None,
-    )
-    return RunResult(recovery.report, code, was_interrupted, report_error)
+    was_stopped = was_interrupted and not recovery.abandoned_run.finalize_reason
+    return _build_run_result(recovery.report, was_stopped, was_interrupted, report_error)
+
+
+def _build_run_result(
+    report: RunReport, was_stopped: bool, was_interrupted: bool, report_error: FleetpatchError | None
+) -> RunResult:
+    code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
+    return RunResult(report, code, was_interrupted, report_error)
 
 
 def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as_flow: bool) -> RunReport:
@@ -177,7 +165,7 @@ def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as
         return execute(run_id, caller, build_reporting_runner)
     from flows.patch import resume_fleet
 
-    return resume_fleet(run_id, settle=bool(finalize_reason))
+    return _call_flow(functools.partial(resume_fleet, run_id, settle=bool(finalize_reason)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,37 +183,29 @@ def _run_single_in_session(
     runs: _SessionRuns, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None
 ) -> RunResult:
     stop_token = StopToken()
-    thread_result, was_interrupted, report_errors = _run_in_session(
+    report, was_interrupted, report_errors = _run_in_session(
         runs, body, as_flow=as_flow, records=records, stop_token=stop_token
     )
-    report: RunReport | None = thread_result.result
-    if report is None:
-        raise thread_result.error or RequestError("the run ended without a report")
-    report_error = report_errors.get(report.run.id)
-    code = to_exit_code(
-        report,
-        was_stopped=stop_token.is_stopping and not runs.is_finalize_only,
-        has_report_error=report_error is not None,
-    )
-    return RunResult(report, code, was_interrupted, report_error)
+    was_stopped = stop_token.is_stopping and not runs.is_finalize_only
+    return _build_run_result(report, was_stopped, was_interrupted, report_errors.get(report.run.id))
 
 
 def _run_in_session(
     runs: _SessionRuns,
-    body: Callable[[Caller], object],
+    body: Callable[[Caller], T],
     *,
     as_flow: bool,
     records: str | None,
     stop_token: StopToken | None = None,
-) -> tuple[_ThreadResult, bool, Mapping[str, FleetpatchError]]:
-    """Execute the body in a thread, and show its progress.
+) -> tuple[T, bool, Mapping[str, FleetpatchError]]:
+    """Execute the body in a thread, and show its progress. An error of the body is raised here.
 
     Returns:
         Its result, whether a signal to this process stopped it, and the runs whose reports could not be written.
     """
     if as_flow:
         prefect_server.ensure_prefect_server()
-    stop_token, thread_result = stop_token or StopToken(), _ThreadResult()
+    stop_token, result = stop_token or StopToken(), Future[T]()
     report_errors: dict[str, FleetpatchError] = {}
     single_run_id = runs.run_ids[0] if len(runs.run_ids) == 1 else None
     try:
@@ -240,12 +220,10 @@ def _run_in_session(
                 report_errors=report_errors,
             )
             with InterruptHandler(stop_token) as interrupts, use_caller(caller):
-                _wait_for_thread(
-                    _start_thread(functools.partial(body, caller), thread_result), interrupts, runs, caller
-                )
+                _wait_for_thread(_start_thread(functools.partial(body, caller), result), interrupts, runs, caller)
     except _DetachRequested:
         _detach(runs.run_ids, records)
-    return thread_result, bool(interrupts.stop_reason), report_errors
+    return result.result(), bool(interrupts.stop_reason), report_errors
 
 
 def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> RunReport:
@@ -254,27 +232,33 @@ def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> R
     if isinstance(request, PatchRequest):
         from flows.patch import patch_fleet
 
-        return patch_fleet(request)
+        return _call_flow(functools.partial(patch_fleet, request))
     from flows.assess import assess_fleet
 
-    return assess_fleet(request)
+    return _call_flow(functools.partial(assess_fleet, request))
 
 
-def _build_window(request: RunRequest) -> Window | None:
-    if isinstance(request, AssessRequest) or request.dry_run:
-        return None
-    requested_window = request.window
-    return open_window(requested_window.start, requested_window.minutes, requested_window.zone, SystemClock().now())
+def _call_flow(flow: Callable[[], RunReport | None]) -> RunReport:
+    """Return the report of a flow, also if a machine failed.
+
+    Raises:
+        RequestError: the flow ended in a state without a report.
+    """
+    try:
+        report = flow()
+    except FleetPatchFailed as failure:
+        return failure.report
+    if report is None:
+        raise RequestError("the run ended without a report")
+    return report
 
 
-def _start_thread(body: Callable[[], object], thread_result: _ThreadResult) -> threading.Thread:
+def _start_thread(body: Callable[[], T], result: Future[T]) -> threading.Thread:
     def run_body() -> None:
         try:
-            thread_result.result = body()
-        except FleetPatchFailed as failure:
-            thread_result.result = failure.report
+            result.set_result(body())
         except BaseException as error:  # noqa: BLE001 - the main thread raises it again
-            thread_result.error = error
+            result.set_exception(error)
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run_body,), name="run", daemon=True)
@@ -322,16 +306,16 @@ def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
 
 def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
     """Record that no process executes these runs any more. A run that is over meanwhile keeps its state."""
-    from tasks.records.queries.history import History
-
     try:
         with open_records(records) as records_database:
             for run_id in run_ids:
                 run = History(records_database).find_run(run_id)
-                message = "detached by a second Ctrl-C; jobs on machines kept running"
-                detached_run = replace(run, state=OperationState.UNKNOWN, message=message, ended_at=SystemClock().now())
                 if run.state is OperationState.IN_PROGRESS:
-                    records_database.save(detached_run)
+                    message = "detached by a second Ctrl-C; jobs on machines kept running"
+                    ended_at = SystemClock().now()
+                    records_database.save(
+                        replace(run, state=OperationState.UNKNOWN, message=message, ended_at=ended_at)
+                    )
     except RecordsError:
         return  # the command printed how to see the run
 

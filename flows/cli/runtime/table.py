@@ -33,23 +33,22 @@ class FastTable(Table):
             yield from lines
 
     def _render_fast(self, console: Console, max_width: int) -> list[Segment] | None:
-        cells = [[_to_single_line_text(console, cell) for cell in column._cells] for column in self.columns]  # noqa: SLF001 - there is no public way
-        header_texts = [_to_single_line_text(console, column.header) for column in self.columns]
-        if any(text is None for column in (*cells, header_texts) for text in column):
-            return None
-        cell_texts = [[text for text in column if text is not None] for column in cells]
-        headers = [text for text in header_texts if text is not None]
-        widths = [
-            max(cell_len(t.plain) for t in (head, *column)) for head, column in zip(headers, cell_texts, strict=True)
+        columns = [
+            [_to_single_line_text(console, cell) for cell in (column.header, *column._cells)]  # noqa: SLF001 - there is no public way
+            for column in self.columns
         ]
+        if any(text is None for column in columns for text in column):
+            return None
+        widths = [max(cell_len(text.plain) for text in column if text is not None) for column in columns]
         last = len(widths) - 1
         if sum(widths) + 2 * last > max_width or any(_has_width_limits(column) for column in self.columns):
             return None
         bold = console.get_style(self.header_style)
+        headers, *rows = zip_longest(*columns)
         segments = self._render_row(console, headers, widths, bold)
         rule = "─" * (sum(widths) + 2 * last)
         segments += [Segment(rule), Segment.line()]
-        for row in zip_longest(*cell_texts):
+        for row in rows:
             segments += self._render_row(console, row, widths, None)
         return segments
 
@@ -85,23 +84,16 @@ def _to_single_line_text(console: Console, cell: object) -> Text | None:
 
 def build_table(*columns: str | Column, title: str = "") -> FastTable:
     """Return an empty table for terminals of 80 and more columns."""
-    result = FastTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", title_justify="left")
-    result.padding = (0, 1, 0, 0)
-    result.title = Text(title, style="bold") if title else None
-    for each in columns:
-        if isinstance(each, Column):
-            result.add_column(
-                each.header,
-                justify=each.justify,
-                no_wrap=each.no_wrap,
-                ratio=each.ratio,
-                overflow=each.overflow,
-                max_width=each.max_width,
-                min_width=each.min_width,
-            )
-        else:
-            result.add_column(each, overflow="fold")
-    return result
+    return FastTable(
+        *(each if isinstance(each, Column) else Column(each, overflow="fold") for each in columns),
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
 
 
 def build_number_column(header: str) -> Column:

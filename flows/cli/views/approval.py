@@ -14,7 +14,7 @@ from flows.approval.plan_rendering import (
     join_names,
 )
 from flows.approval.wording import describe_approval, format_moment
-from flows.cli.runtime.output import get_stdout_console, print_to_stdout, render_count, to_safe_text
+from flows.cli.runtime.output import print_to_stdout, print_unwrapped, render_count, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.plan import print_machine_plan, render_reboot_expectation
 from flows.cli.views.recovery import build_lease_holder_json
@@ -55,8 +55,8 @@ def print_waiting_runs(waiting_runs: Sequence[WaitingRun]) -> None:
             to_safe_text(run.started_by, limit=20),
         )
     print_to_stdout(grid)
-    _print_unwrapped(f"To see the plan: fleetpatch approvals {waiting_runs[0].run.id}")
-    _print_unwrapped(f"To approve it: {build_approve_command(waiting_runs[0].run.id, waiting_runs[0].approval.digest)}")
+    print_unwrapped(f"To see the plan: fleetpatch approvals {waiting_runs[0].run.id}")
+    print_unwrapped(f"To approve it: {build_approve_command(waiting_runs[0].run.id, waiting_runs[0].approval.digest)}")
 
 
 def print_plan_for_approval(report: RunReport, approval: Approval | None) -> None:
@@ -90,18 +90,18 @@ def print_approval_status(run: RunInfo, approval: Approval | None) -> None:
         Text.assemble(to_safe_text(what[:1].upper() + what[1:]), (f" (plan {approval.digest[:12]})", "dim"))
     )
     if approval.decision is ApprovalDecision.WAITING:
-        _print_unwrapped(f"To approve it: {build_approve_command(run.id, approval.digest)}")
+        print_unwrapped(f"To approve it: {build_approve_command(run.id, approval.digest)}")
 
 
 def print_decision(approval: Approval, run: RunInfo, lease: LeaseStatus | None) -> None:
     """Print a decision and its effect."""
-    _print_unwrapped(f"Run {run.id}: {describe_approval(approval, _find_zone_name(run))}")
+    print_unwrapped(f"Run {run.id}: {describe_approval(approval, _find_zone_name(run))}")
     if lease is None or not lease.is_held:
-        _print_unwrapped(f"No process executes the run now. To continue it: fleetpatch resume {run.id}")
+        print_unwrapped(f"No process executes the run now. To continue it: fleetpatch resume {run.id}")
     elif approval.decision is ApprovalDecision.APPROVED:
-        _print_unwrapped("It continues within seconds, and begins when its window is open.")
+        print_unwrapped("It continues within seconds, and begins when its window is open.")
     else:
-        _print_unwrapped("It ends within seconds. Nothing was begun.")
+        print_unwrapped("It ends within seconds. Nothing was begun.")
 
 
 def build_waiting_run_json(waiting_run: WaitingRun) -> dict[str, object]:
@@ -205,7 +205,3 @@ def _build_plan_table(report: RunReport) -> Table:
 
 def _find_zone_name(run: RunInfo) -> str:
     return run.window.zone if run.window else "UTC"
-
-
-def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it

@@ -77,15 +77,11 @@ def print_installation_findings(findings: Sequence[Finding]) -> None:
             )
         )
         return
-    _print_findings(findings)
+    print_findings(findings)
 
 
-def print_server_findings(findings: Sequence[Finding]) -> None:
-    """Print all findings about the Prefect server."""
-    _print_findings(findings)
-
-
-def _print_findings(findings: Sequence[Finding]) -> None:
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print all findings about fleetpatch itself or the Prefect server."""
     for each in findings:
         print_to_stdout(
             Text.assemble(render_finding_mark(each.level), " ", (each.check, "bold"), ": ", to_safe_text(each.message))

@@ -8,7 +8,7 @@ from rich.text import Text
 from flows.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.doctor import render_readiness
-from flows.cli.views.plan import render_version_change
+from flows.cli.views.plan import render_classification, render_version_change
 from flows.doctor import check_assessment, find_worst_level
 from inventory.machine import Machine
 from tasks.model import Assessment, Update
@@ -139,7 +139,7 @@ def print_missing_by_update(
         names = ", ".join(sanitize_to_one_line(each) for each in shorten_list([m.name for m, _ in every], MAX_NAMES))
         grid.add_row(
             to_safe_text(name),
-            _render_classification(every[0][1]),
+            render_classification(every[0][1]),
             to_safe_text(version),
             str(len(every)),
             Text(names, style="dim"),
@@ -164,7 +164,7 @@ def print_missing_by_machine(
         grid.add_row(
             to_safe_text(shown),
             to_safe_text(update.name),
-            _render_classification(update),
+            render_classification(update),
             render_version_change(update),
             to_safe_text(remark, "yellow", 40),
         )
@@ -186,10 +186,6 @@ def _print_missing_table(
     unknown = [machine.name for machine in machines if machine.name not in latest]
     if unknown:
         print_to_stdout(f"Not known, because never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
-
-
-def _render_classification(update: Update) -> Text:
-    return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")
 
 
 def _format_assessment_age(assessment: Assessment | None, now: datetime) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from flows.approval.plan_rendering import describe_plan, group_identical_plans
+from flows.approval.plan_rendering import describe_plan, group_identical_plans, join_names
 from flows.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.runs import print_machine_reasons
@@ -110,7 +110,7 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
     for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name)):
         grid.add_row(
             to_safe_text(update.name),
-            _render_classification(update),
+            render_classification(update),
             render_version_change(update),
             render_size(update.size_bytes),
         )
@@ -138,12 +138,10 @@ def print_updates_by_reason(results: Iterable[UpdateResult]) -> None:
     for result in results:
         groups[result.state.value, result.reason].append(result.update.name)
     for (label, reason), names in groups.items():
-        shown = ", ".join(sorted(names)[:MAX_NAMES])
-        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         print_to_stdout(
             Text.assemble("  ", (f"{len(names)} ", "bold"), render_state(label), ": ", to_safe_text(reason))
         )
-        print_to_stdout(Text.assemble("    ", to_safe_text(shown + more, "dim")))
+        print_to_stdout(Text.assemble("    ", to_safe_text(join_names(sorted(names), MAX_NAMES), "dim")))
 
 
 def render_version_change(update: Update, after: str | None = None) -> Text:
@@ -169,5 +167,6 @@ def render_reboot_expectation(answer: YesNoUnknown) -> Text:
     return Text(REBOOT_LABELS[answer], style={YesNoUnknown.YES: "yellow", YesNoUnknown.NO: "dim"}.get(answer, ""))
 
 
-def _render_classification(update: Update) -> Text:
+def render_classification(update: Update) -> Text:
+    """Return the classification of an update; urgent ones are red."""
     return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")

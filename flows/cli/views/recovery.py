@@ -8,9 +8,9 @@ from flows.cli.runtime.errors import describe_error
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import (
     get_stderr_console,
-    get_stdout_console,
     print_to_stderr,
     print_to_stdout,
+    print_unwrapped,
     to_safe_text,
 )
 from flows.cli.runtime.run_session import RunResult
@@ -21,7 +21,7 @@ from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest
 from inventory.errors import FleetpatchError
 from tasks.errors import LeaseHeld
-from tasks.protocols.leases import LeaseHolder, LeaseStatus
+from tasks.protocols.leases import LeaseStatus
 from tasks.records.setup import open_records
 from tasks.reporting.formatting import format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -31,14 +31,14 @@ def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
     """Print the effect of a stop request on the run."""
     run, lease = cancel_request.run, cancel_request.lease
     if lease is not None and lease.is_held:
-        _print_unwrapped(f"Run {run.id} is running as {lease.holder}. It stops within seconds.")
-        _print_unwrapped("Nothing new begins. Jobs on machines end after their current transaction.")
+        print_unwrapped(f"Run {run.id} is running as {lease.holder}. It stops within seconds.")
+        print_unwrapped("Nothing new begins. Jobs on machines end after their current transaction.")
         if not wait:
-            _print_unwrapped(f"To see the result: fleetpatch show {run.id}")
+            print_unwrapped(f"To see the result: fleetpatch show {run.id}")
         return
-    _print_unwrapped(f"Run {run.id} has no live process ({_describe_last_holder(lease)}). Nothing more begins.")
+    print_unwrapped(f"Run {run.id} has no live process ({_describe_last_holder(lease)}). Nothing more begins.")
     if not wait:
-        _print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
+        print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
 
 
 def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
@@ -80,7 +80,7 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
             abandoned_run.run.id,
             to_safe_text(abandoned_run.run.scope, limit=30),
             f"{abandoned_run.since:%Y-%m-%d %H:%M:%S}",
-            to_safe_text(_format_holder(abandoned_run.holder)),
+            to_safe_text(str(abandoned_run.holder) if abandoned_run.holder is not None else "not known"),
             to_safe_text(abandoned_run.planned_action),
         )
     print_to_stdout(grid)
@@ -134,24 +134,16 @@ def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str |
         stop_request = f"; asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
         if lease is not None and lease.is_held:
             until = f" until {lease.until:%Y-%m-%d %H:%M:%S} UTC" if lease.until else ""
-            _print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
+            print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
             continue
         with open_records(records) as records_database:
             suspension = find_suspension(records_database.read_entries(run_id, ""))
         what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
         state = f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}"
-        _print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
-
-
-def _print_unwrapped(line: str) -> None:
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)  # people copy commands from it
+        print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
 
 
 def _describe_last_holder(lease: LeaseStatus | None) -> str:
     if lease is None or lease.holder is None or lease.until is None:
         return "its process is not known"
     return f"last process: {lease.holder}, until {lease.until:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _format_holder(holder: LeaseHolder | None) -> str:
-    return str(holder) if holder is not None else "not known"

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from flows.cli.runtime.output import (
     get_stderr_console,
+    print_error,
     print_json,
     print_to_stderr,
     print_to_stdout,
@@ -24,7 +25,7 @@ from tasks.model import RunReport
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import build_document
 from tasks.reporting.log_files import to_safe_file_name
-from tasks.rules.timing.maintenance_window import build_window as open_window
+from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.timing.maintenance_window import describe_window
 
 MAX_MACHINE_NAMES = 12
@@ -35,52 +36,43 @@ def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> N
     patched_machines = [machine for machine in machines if machine.owner.is_patchable]
     names = ", ".join(machine.name for machine in patched_machines[:MAX_MACHINE_NAMES])
     more = f" and {len(patched_machines) - MAX_MACHINE_NAMES} more" if len(patched_machines) > MAX_MACHINE_NAMES else ""
-    requested_window = request.window
-    window = describe_window(
-        open_window(
-            requested_window.start,
-            requested_window.minutes,
-            requested_window.zone,
-            datetime.now(UTC).replace(microsecond=0),
-        )
-    )
+    window = request.window.to_window(datetime.now(UTC).replace(microsecond=0))
     selected_updates = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
     kinds = ", ".join(str(each) for each in selected_updates)
     exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
     rows = {
         "Machines": f"{len(patched_machines)}: {names}{more}",
         "Updates": (kinds or "none") + exclusions,
-        "Window": window,
+        "Window": describe_window(window),
         "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min reserved",
     }
     for key, value in rows.items():
         get_stderr_console().print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
 
 
-def print_patch_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool) -> None:
-    """Print the result of a run or of a plan."""
-    report = result.report
-    report_files = find_report_files(report, directory)
+def print_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool = False) -> None:
+    """Print the result of a run, a plan or an assessment. ``details`` shows every update of a plan."""
+    report_files = _find_report_files(result.report, directory)
     if as_json:
         print_json(_build_result_json(result, report_files))
-    elif report.run.kind == "plan":
+    else:
+        _print_report(result.report, details=details)
+    print_report_error(result)
+    if report_files and result.report_error is None and not as_json:
+        print_to_stdout("")
+        print_to_stderr(Text(f"Report: {report_files.get('html') or report_files['directory']}"))
+
+
+def _print_report(report: RunReport, *, details: bool) -> None:
+    if report.run.kind == "plan":
         print_plan(report, details=details)
+    elif report.run.kind == "assess":
+        print_assessments(report)
     else:
         print_patch_run(report)
-    _print_report_files(result, report_files, as_json=as_json)
 
 
-def print_assess_result(result: RunResult, directory: Path | None, *, as_json: bool) -> None:
-    """Print what is pending."""
-    report_files = find_report_files(result.report, directory)
-    if as_json:
-        print_json(_build_result_json(result, report_files))
-    else:
-        print_assessments(result.report)
-    _print_report_files(result, report_files, as_json=as_json)
-
-
-def find_report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
+def _find_report_files(report: RunReport, directory: Path | None) -> dict[str, str]:
     """Return the paths of the written parts of a report."""
     if directory is None:
         return {}
@@ -100,30 +92,13 @@ def print_report_error(result: RunResult) -> None:
     run_id, error = result.report.run.id, result.report_error
     message = f"the report of run {run_id} could not be written: {error.message}"
     hint = f"{error.hint} The run is recorded. To write its report: fleetpatch report {run_id} --to DIR".strip()
-    get_stderr_console().print("error:", to_safe_text(message), style="bold red", soft_wrap=True)
-    get_stderr_console().print("hint:", to_safe_text(hint), soft_wrap=True)
+    print_error(sanitize_to_one_line(message), sanitize_to_one_line(hint))
 
 
 def _build_result_json(result: RunResult, report_files: dict[str, str]) -> dict[str, object]:
-    report_error_fields = {} if result.report_error is None else {"reportError": result.report_error.message}
     return {
         **build_document(build_tables(result.report)),
         "exitCode": int(result.exit_code),
         "reportFiles": report_files,
-        **report_error_fields,
+        **({} if result.report_error is None else {"reportError": result.report_error.message}),
     }
-
-
-def _print_report_files(result: RunResult, report_files: dict[str, str], *, as_json: bool) -> None:
-    print_report_error(result)
-    if report_files and result.report_error is None and not as_json:
-        print_to_stdout("")
-        print_to_stderr(Text(f"Report: {report_files.get('html') or report_files['directory']}"))
-
-
-def print_run(report: RunReport) -> None:
-    """Print a run according to its kind."""
-    if report.run.kind == "plan":
-        print_plan(report)
-    else:
-        (print_assessments if report.run.kind == "assess" else print_patch_run)(report)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from flows.cli.patch_options import PATCH_OPTIONS, build_patch_request
-from flows.cli.runtime.request_parsing import build_request, merge_trees, remove_unset_values
+from flows.cli.request_options import PATCH_OPTIONS
+from flows.cli.runtime.request_parsing import build_patch_request, build_request, merge_trees, remove_unset_values
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
 from tasks.states import Classification, RebootPolicy

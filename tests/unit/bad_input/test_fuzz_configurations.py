@@ -117,7 +117,7 @@ def read_request(file: Path) -> None:
     tree = load_request_file(file)
     asked = build_request(PatchRequest, tree, file)
     assert asked.scope
-    asked.to_wave_policy()
+    asked.waves.to_wave_policy()
 
 
 @fuzzed()

@@ -221,7 +221,7 @@ JSON = st.recursive(
 def test_any_data_are_a_request_or_an_error(tree: dict[str, object]) -> None:
     def ask() -> None:
         request = build_request(PatchRequest, {"scope": "*", **tree})
-        request.to_wave_policy()
+        request.waves.to_wave_policy()
         request.to_patch_options()
 
     fault = fault_of(ask)
