@@ -27,9 +27,8 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
-from tasks.rules.machine_checks.clock import check_clock
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
-from tasks.rules.machine_checks.precheck import check_machine_state
+from tasks.rules.machine_checks.precheck import check_clock, check_machine_state
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext

@@ -2,9 +2,30 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
-from tasks.error_info import ErrorInfo
+from inventory.errors import FleetpatchError
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, YesNoUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as the records store it: its class name (``kind``), its text and a hint for the user."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    transient: bool = False
+
+    @classmethod
+    def from_error(cls, error: FleetpatchError) -> Self:
+        """Return the ErrorInfo of an error."""
+        return cls(type(error).__name__, error.message, error.hint, error.transient)
+
+    def is_a(self, *kinds: type[FleetpatchError]) -> bool:
+        """Return whether the error is of one of these classes or of a subclass."""
+        names = {kind.__name__ for kind in kinds}
+        return self.kind in names or any(self.is_a(*kind.__subclasses__()) for kind in kinds if kind.__subclasses__())
 
 
 @dataclass(frozen=True, slots=True)

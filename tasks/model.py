@@ -11,6 +11,7 @@ from datetime import datetime
 from tasks.assessment import (
     Assessment,
     Disk,
+    ErrorInfo,
     Facts,
     Listener,
     PackageState,
@@ -19,7 +20,6 @@ from tasks.assessment import (
     UnfinishedPackage,
     Update,
 )
-from tasks.error_info import ErrorInfo
 from tasks.states import (
     Classification,
     FindingLevel,

@@ -1,21 +1,57 @@
-"""The Prefect tasks: one for each step of a machine, and one that publishes the report of a run."""
+"""The Prefect tasks: one for each step of a machine, and one that publishes the report of a run.
+
+The task run of a failed step is Failed (red) in Prefect. No exception is raised, so the other machines continue.
+"""
 
 import platform
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Failed
+from prefect.tasks import Task
 
+from inventory.errors import FleetpatchError
 from tasks.model import RunReport
-from tasks.prefect_states import OpaqueMachineState, is_transient_failure, to_prefect_state
-from tasks.reporting.export.markdown_report import render_markdown_report
-from tasks.reporting.export.markdown_summary import build_machine_rows, build_update_table, render_summary
-from tasks.states import Step
+from tasks.reporting.export.markdown import (
+    build_machine_rows,
+    build_update_table,
+    render_markdown_report,
+    render_summary,
+)
+from tasks.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
-from tasks.steps.pipeline import execute_step
+from tasks.steps.pipeline import evaluate_step, execute_step
+
+
+class OpaqueMachineState:
+    """A machine state in a Failed state, with a short repr: Prefect logs this data, and the full state is very long."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: MachineState) -> None:
+        self.state = state
+
+    def __repr__(self) -> str:
+        return self.state.machine.name
+
+
+def to_prefect_state(machine_state: MachineState, step: Step) -> MachineState | State[OpaqueMachineState]:
+    """Return the result of a step; in a Prefect Failed state when the step failed."""
+    state, message = evaluate_step(machine_state, step)
+    if state is OperationState.FAILED:
+        return Failed(message=message, data=OpaqueMachineState(machine_state))
+    return machine_state
+
+
+def is_transient_failure(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
+    """Return whether a retry of a failed task run may succeed. The kind of the error decides, never its text."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, FleetpatchError) and error.transient
 
 
 @task(

@@ -11,7 +11,7 @@ from tasks.reporting.descriptions import (
     describe_reboots,
     describe_slowest_machine,
 )
-from tasks.reporting.export.markdown_summary import TableValue, escape_markdown
+from tasks.reporting.export.markdown import TableValue, escape_markdown
 from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count
 from tasks.rules.runs.approval import build_approve_command
 from tasks.rules.runs.figures import REBOOT_LABELS, collect_cves, compute_plan_figures, predict_reboot

@@ -43,7 +43,7 @@ from flows.approval.answer_source import (
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.approval.wording import describe_approval, format_moment
 from tasks.records.approvals import Approval, ApprovalDecision
-from tasks.reporting.export.markdown_summary import escape_markdown
+from tasks.reporting.export.markdown import escape_markdown
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,14 @@ from contextvars import ContextVar
 from prefect.client.schemas.objects import State
 from prefect.tasks import Task
 
-from tasks.prefect_states import OpaqueMachineState
-from tasks.prefect_tasks import assess_machine, install_updates, precheck_machine, reboot_machine, validate_machine
+from tasks.prefect_tasks import (
+    OpaqueMachineState,
+    assess_machine,
+    install_updates,
+    precheck_machine,
+    reboot_machine,
+    validate_machine,
+)
 from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

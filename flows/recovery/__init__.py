@@ -1,7 +1,8 @@
 """Find, resume, cancel and reconcile runs whose process died. The public names, without Prefect."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from inventory.lazy_names import build_name_loader
 
 __all__ = [
     "AbandonedRun",
@@ -21,20 +22,16 @@ if TYPE_CHECKING:
     from flows.recovery.reconciliation import ReconcileResult, reconcile_runs
     from flows.recovery.resumption import resume_run
 else:
-    _HOMES = {
-        "AbandonedRun": ("abandoned_runs", "AbandonedRun"),
-        "find_abandoned_runs": ("abandoned_runs", "find_abandoned_runs"),
-        "CancelRequest": ("cancellation", "CancelRequest"),
-        "cancel_run": ("cancellation", "cancel_run"),
-        "ReconcileResult": ("reconciliation", "ReconcileResult"),
-        "reconcile_runs": ("reconciliation", "reconcile_runs"),
-        "resume_run": ("resumption", "resume_run"),
-        "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # former name
-    }
-
-    def __getattr__(name: str) -> object:
-        """Load a public name on first use: the import takes a second."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module, attribute = _HOMES[name]
-        return getattr(import_module(f"{__name__}.{module}"), attribute)
+    __getattr__ = build_name_loader(
+        __name__,
+        {
+            "AbandonedRun": ("abandoned_runs", "AbandonedRun"),
+            "find_abandoned_runs": ("abandoned_runs", "find_abandoned_runs"),
+            "CancelRequest": ("cancellation", "CancelRequest"),
+            "cancel_run": ("cancellation", "cancel_run"),
+            "ReconcileResult": ("reconciliation", "ReconcileResult"),
+            "reconcile_runs": ("reconciliation", "reconcile_runs"),
+            "resume_run": ("resumption", "resume_run"),
+            "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # former name
+        },
+    )

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, select, update
 
-from tasks.protocols.clock import Clock, SystemClock
+from tasks.protocols.clock import Clock
 from tasks.records import schema
+from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
 from tasks.states import OperationState
 
@@ -60,8 +60,7 @@ class SqlApprovals:
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._database = database
-        self._clock = clock or (SystemClock() if database.is_sqlite else None)
-        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
+        self._clock = clock
 
     def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:
         """Ask for the approval of a plan, which expires after some seconds. Return the stored approval.
@@ -73,7 +72,7 @@ class SqlApprovals:
             RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"ask for the approval of run {run_id}") as connection:
-            now = self._read_time(connection)
+            now = read_shared_time(connection, self._clock)
             row = {
                 "digest": digest,
                 "asked_at": now,
@@ -83,7 +82,7 @@ class SqlApprovals:
                 "remark": "",
                 "decided_at": None,
             }
-            insertion = self._insert(_APPROVALS).values(row | {"run_id": run_id})
+            insertion = build_insert(connection.dialect.name, _APPROVALS).values(row | {"run_id": run_id})
             another = (_APPROVALS.c.decision == ApprovalDecision.WAITING.value) & (_APPROVALS.c.digest != digest)
             connection.execute(insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=another))
             return _to_approval(connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one())
@@ -101,7 +100,7 @@ class SqlApprovals:
             RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"decide on run {run_id}") as connection:
-            now = self._read_time(connection)
+            now = read_shared_time(connection, self._clock)
             decided = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
             mine = (
                 _APPROVALS.c.run_id == run_id,
@@ -110,8 +109,7 @@ class SqlApprovals:
             )
             in_time = () if decision is ApprovalDecision.EXPIRED else (_APPROVALS.c.expires_at > now,)
             connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided))
-            row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
-        return _to_approval(row) if row is not None else None
+            return _read_approval(connection, run_id)
 
     def find_approval(self, run_id: str) -> Approval | None:
         """Return the approval of a run; None if nothing asked for one.
@@ -120,8 +118,7 @@ class SqlApprovals:
             RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("look at an approval") as connection:
-            row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
-        return _to_approval(row) if row is not None else None
+            return _read_approval(connection, run_id)
 
     def find_pending_approvals(self) -> tuple[Approval, ...]:
         """Return the approvals of unfinished runs that wait for a decision, the one that expires first at the start.
@@ -136,7 +133,7 @@ class SqlApprovals:
             .order_by(_APPROVALS.c.expires_at, _APPROVALS.c.run_id)
         )
         with self._database.begin_read("list what waits for approval") as connection:
-            in_time = _APPROVALS.c.expires_at > self._read_time(connection)
+            in_time = _APPROVALS.c.expires_at > read_shared_time(connection, self._clock)
             return tuple(_to_approval(row) for row in connection.execute(query.where(in_time)).all())
 
     def read_current_time(self) -> datetime:
@@ -146,16 +143,12 @@ class SqlApprovals:
             RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("ask for the time") as connection:
-            return self._read_time(connection)
+            return read_shared_time(connection, self._clock)
 
-    def _read_time(self, connection: Connection) -> datetime:
-        if self._clock is not None:
-            return self._clock.now()
-        # Not now(): it returns the start of the transaction, and this transaction may wait for a row lock.
-        moment: datetime = connection.execute(
-            select(func.clock_timestamp(type_=_APPROVALS.c.expires_at.type))
-        ).scalar_one()
-        return moment
+
+def _read_approval(connection: Connection, run_id: str) -> Approval | None:
+    row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
+    return _to_approval(row) if row is not None else None
 
 
 def _to_approval(row: Row[Any]) -> Approval:

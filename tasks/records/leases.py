@@ -7,14 +7,14 @@ controllers run on one system and use that system's clock.
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, or_, select, update
 
 from tasks.errors import LeaseHeld, RequestError
-from tasks.protocols.clock import Clock, SystemClock
+from tasks.protocols.clock import Clock
 from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
 from tasks.protocols.records import build_lease_lost_error
 from tasks.records import schema
+from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
@@ -33,8 +33,7 @@ class SqlLeases:
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._database = database
-        self._clock = clock or (SystemClock() if database.is_sqlite else None)
-        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
+        self._clock = clock
 
     def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
         """Take the run lease for some seconds.
@@ -49,11 +48,11 @@ class SqlLeases:
         with self._database.begin_write(f"take the lease of run {run_id}") as connection:
             # Wait for the current write of the present holder: see require_lease.
             connection.execute(select(_LEASES.c.run_id).where(_LEASES.c.run_id == run_id).with_for_update())
-            now = self._read_time(connection)
+            now = read_shared_time(connection, self._clock)
             row = _build_lease_row(holder, now + timedelta(seconds=seconds))
             # One statement decides: the database checks the condition on the locked row, so only one holder can win.
             free = or_(_LEASES.c.until <= now, _LEASES.c.given_back, _LEASES.c.holder_id == holder.id)
-            insertion = self._insert(_LEASES).values(row | {"run_id": run_id})
+            insertion = build_insert(connection.dialect.name, _LEASES).values(row | {"run_id": run_id})
             insertion = insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=free)
             if connection.execute(insertion.returning(_LEASES.c.run_id)).first() is not None:
                 return
@@ -69,7 +68,7 @@ class SqlLeases:
             RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"renew the lease of run {run_id}") as connection:
-            until = self._read_time(connection) + timedelta(seconds=seconds)
+            until = read_shared_time(connection, self._clock) + timedelta(seconds=seconds)
             mine = (_LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back)
             kept = connection.execute(update(_LEASES).where(*mine).values(until=until)).rowcount == 1
             return LeaseRenewal(kept, _find_stop_request(connection, run_id))
@@ -82,7 +81,7 @@ class SqlLeases:
         """
         with self._database.begin_write(f"give the lease of run {run_id} back") as connection:
             mine = (_LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back)
-            ended = {"given_back": True, "until": self._read_time(connection)}
+            ended = {"given_back": True, "until": read_shared_time(connection, self._clock)}
             connection.execute(update(_LEASES).where(*mine).values(ended))
 
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
@@ -97,7 +96,7 @@ class SqlLeases:
             .where(_RUNS.c.state.in_(UNFINISHED_STATES))
         )
         with self._database.begin_read("look for abandoned runs") as connection:
-            now = self._read_time(connection)
+            now = read_shared_time(connection, self._clock)
             over = or_(_LEASES.c.run_id.is_(None), _LEASES.c.given_back, _LEASES.c.until <= now)
             found = connection.execute(query.where(over).order_by(_RUNS.c.started_at, _RUNS.c.id)).all()
         return tuple(
@@ -130,9 +129,11 @@ class SqlLeases:
                 raise RequestError(f"there is no run {run_id!r}", hint="List the runs to see their ids.")
             if state not in _STOPPABLE_STATES:
                 raise RequestError(f"run {run_id} can't be stopped: it is over ({state})")
-            asked = {"run_id": run_id, "who": who, "reason": reason, "at": self._read_time(connection)}
+            asked = {"run_id": run_id, "who": who, "reason": reason, "at": read_shared_time(connection, self._clock)}
             connection.execute(
-                self._insert(_STOP_REQUESTS).values(asked).on_conflict_do_nothing(index_elements=["run_id"])
+                build_insert(connection.dialect.name, _STOP_REQUESTS)
+                .values(asked)
+                .on_conflict_do_nothing(index_elements=["run_id"])
             )
             current = _find_stop_request(connection, run_id)
         assert current is not None  # noqa: S101 - for the type checker; the statement above stored it
@@ -145,20 +146,12 @@ class SqlLeases:
             RecordsError: the database cannot be reached.
         """
         with self._database.begin_read("look at a lease") as connection:
-            now = self._read_time(connection)
+            now = read_shared_time(connection, self._clock)
             row = connection.execute(select(_LEASES).where(_LEASES.c.run_id == run_id)).one_or_none()
             stop = _find_stop_request(connection, run_id)
         if row is not None:
             return LeaseStatus(run_id, _to_holder(row), not row.given_back and row.until > now, row.until, stop)
         return LeaseStatus(run_id, None, is_held=False, until=None, stop=stop) if stop else None
-
-    def _read_time(self, connection: Connection) -> datetime:
-        """Return the current time of the clock that all holders share."""
-        if self._clock is not None:
-            return self._clock.now()
-        # Not now(): it returns the start of the transaction, and this transaction may wait for a row lock.
-        moment: datetime = connection.execute(select(func.clock_timestamp(type_=_LEASES.c.until.type))).scalar_one()
-        return moment
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:

@@ -4,13 +4,13 @@ A new history keeps assessments for months and runs that changed machines for ye
 an earlier version created keeps everything until its owner sets a retention.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from tasks.model import READ_ONLY_RUN_KINDS
 from tasks.records import schema
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.retention import Retention
@@ -25,8 +25,6 @@ _TABLES_BY_RUN = (
     schema.stop_requests,
     schema.approvals,
 )
-_READ_ONLY_RUN_KINDS: Final = ("assess", "plan")
-"""Kinds of runs that change no machine. The retention of assessments applies to them."""
 _RUNS_KEY, _ASSESSMENTS_KEY = "runs", "assessments"
 _BATCH_SIZE = 500  # assessments in one transaction: a larger one would delay journal entries
 _APPLY_INTERVAL = timedelta(hours=20)
@@ -115,7 +113,7 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
         runs += _prune_runs(records, now - timedelta(days=kept.runs_days), None, may_continue)
     if kept.assessments_days is not None:
         before = now - timedelta(days=kept.assessments_days)
-        runs += _prune_runs(records, before, _READ_ONLY_RUN_KINDS, may_continue)
+        runs += _prune_runs(records, before, READ_ONLY_RUN_KINDS, may_continue)
         assessments += _prune_assessments(records, before, may_continue)
     if may_continue():
         with records.database.begin_write("record that history was tidied") as connection:
@@ -128,7 +126,7 @@ def _always_continue() -> bool:
 
 
 def _prune_runs(
-    records: SqlRecords, before: datetime, kinds: Sequence[str] | None, may_continue: Callable[[], bool]
+    records: SqlRecords, before: datetime, kinds: Collection[str] | None, may_continue: Callable[[], bool]
 ) -> int:
     runs, windows = schema.runs, schema.occurrences
     old = select(runs.c.id).where(runs.c.started_at < before).order_by(runs.c.started_at)

@@ -1,6 +1,6 @@
 """The tables of the records. A row has its object as a JSON document (see codec.py) and columns to search by.
 
-Lists of updates are compressed in their own column (see compressed_documents.py).
+Lists of updates are compressed in their own column (see encoding/rows.py).
 
 Runs, assessments, outcomes and the journal have no foreign keys to each other: an outcome or a journal entry can always
 be stored, even if another row is missing. assessment_updates and update_results exist only for searches; they have

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from types import TracebackType
 from typing import Self, cast
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, text
 
 from tasks.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
 from tasks.protocols.leases import LeaseHolder
@@ -17,7 +18,6 @@ from tasks.records.encoding import rows
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import SqlLeases, require_lease
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
-from tasks.records.storage.advisory_locks import acquire_assessment_locks
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
 
@@ -283,3 +283,30 @@ def _insert_rows(connection: Connection, table: Table, all_rows: Iterable[rows.R
     listed = list(all_rows)
     if listed:
         connection.execute(insert(table), listed)
+
+
+_LOCK_NAMESPACE = 0x666C6565
+"""The first of the two keys of fleetpatch's advisory locks on PostgreSQL."""
+_LOCK_COUNT = 256
+"""Small enough that a transaction cannot fill the server's lock table. Machines with the same lock wait a little."""
+_LOCK_STATEMENT = text("SELECT pg_advisory_xact_lock(:ours, turn) FROM unnest(CAST(:turns AS integer[])) AS turn")
+
+
+def acquire_assessment_locks(connection: Connection, machines: Iterable[str]) -> None:
+    """Lock the assessments of some machines for other writers until the transaction ends.
+
+    Two assessments of one machine are two rows, so row locks do not separate their writers: each writer would replace
+    only the pending updates that it sees. All locks are taken in one statement, in a fixed order and before any row
+    changes, which prevents deadlocks. SQLite needs no locks here: only one transaction writes at a time.
+
+    Args:
+        connection: a connection in a transaction that has changed nothing yet.
+        machines: the machines' names.
+    """
+    lock_numbers = sorted({_compute_lock_number(name) for name in machines})
+    if lock_numbers and connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_STATEMENT, {"ours": _LOCK_NAMESPACE, "turns": lock_numbers})
+
+
+def _compute_lock_number(machine: str) -> int:
+    return int.from_bytes(blake2b(to_index_key(machine).encode(), digest_size=4).digest()) % _LOCK_COUNT

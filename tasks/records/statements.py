@@ -1,14 +1,31 @@
-"""Builds the statements that a run sends for every machine, once each.
+"""Builds the statements that a run sends for every machine, once each, and the parts that all tables share.
 
-They are cached because SQLAlchemy takes longer to build one than to send it.
+The former are cached because SQLAlchemy takes longer to build one than to send it.
 """
 
+from datetime import datetime
 from functools import cache
 
-from sqlalchemy import ClauseElement, Column, Delete, Select, Table, TextClause, bindparam, delete, exists, select, text
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    Connection,
+    Delete,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tasks.protocols.clock import Clock, SystemClock
 from tasks.records import schema
+from tasks.records.storage.column_types import UtcDateTime
 
 _AUTO_NUMBER_COLUMN = "number"  # the database fills it
 
@@ -19,7 +36,7 @@ def build_upsert(dialect: str, table: Table, key: tuple[str, ...]) -> TextClause
 
     The statement returns the first column of the primary key.
     """
-    made = _build_insert(dialect, table)
+    made = _build_bound_insert(dialect, table)
     changes = {name: made.excluded[name] for name in _list_bound_columns(table) if name not in key}
     first = next(iter(table.primary_key.columns))
     return _to_text_clause(
@@ -32,7 +49,7 @@ def build_journal_insert(dialect: str) -> TextClause:
     """Return a statement that inserts a journal entry, unless an identical entry exists."""
     table = schema.journal
     return _to_text_clause(
-        _build_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
+        _build_bound_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
     )
 
 
@@ -40,9 +57,27 @@ def _list_bound_columns(table: Table) -> list[str]:
     return [column.name for column in table.columns if column.name != _AUTO_NUMBER_COLUMN]
 
 
-def _build_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    made = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    return made.values({name: bindparam(name) for name in _list_bound_columns(table)})
+def build_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT for a kind of database. It allows ON CONFLICT."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def read_shared_time(connection: Connection, clock: Clock | None) -> datetime:
+    """Return the current time of the clock that all processes with these records share.
+
+    Args:
+        connection: a connection to the records.
+        clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
+    """
+    if clock is not None or connection.dialect.name == "sqlite":
+        return (clock or SystemClock()).now()
+    # Not now(): it returns the start of the transaction, and this transaction may wait for a row lock.
+    moment: datetime = connection.execute(select(func.clock_timestamp(type_=UtcDateTime()))).scalar_one()
+    return moment
+
+
+def _build_bound_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return build_insert(dialect, table).values({name: bindparam(name) for name in _list_bound_columns(table)})
 
 
 def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> TextClause:

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.records import schema
+from tasks.records.statements import build_insert
 from tasks.records.storage.database import Database
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 
@@ -24,7 +24,6 @@ class SqlWindowClaims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def claim_window(
         self, configuration: str, starts_at: datetime, run_id: str, claimant: str, at: datetime
@@ -52,7 +51,7 @@ class SqlWindowClaims:
         with self._database.begin_write(f"reserve a window of {configuration}") as connection:
             # One statement decides, so only one caller can win.
             row = _build_row(mine)
-            insertion = self._insert(_OCCURRENCES).values(row)
+            insertion = build_insert(connection.dialect.name, _OCCURRENCES).values(row)
             free = ~_OCCURRENCES.c.what.in_(_FINAL_STATUSES)
             insertion = insertion.on_conflict_do_update(
                 index_elements=_KEY_COLUMNS, set_=_select_changes(row), where=free
@@ -77,25 +76,15 @@ class SqlWindowClaims:
         with self._database.begin_write(f"record a window of {claim.configuration}") as connection:
             row, key = _build_row(claim), _match_window(claim.configuration, claim.starts_at)
             connection.execute(
-                self._insert(_OCCURRENCES).values(row).on_conflict_do_nothing(index_elements=_KEY_COLUMNS)
+                build_insert(connection.dialect.name, _OCCURRENCES)
+                .values(row)
+                .on_conflict_do_nothing(index_elements=_KEY_COLUMNS)
             )
             if instead_of is not None:
                 same = (_OCCURRENCES.c.run_id == instead_of.run_id, _OCCURRENCES.c.what == instead_of.status.value)
                 connection.execute(update(_OCCURRENCES).where(*key, *same).values(_select_changes(row)))
             found = connection.execute(select(_OCCURRENCES).where(*key)).one()
         return _to_window_claim(found)
-
-    def find_claim(self, configuration: str, starts_at: datetime) -> WindowClaim | None:
-        """Return the claim of one window; None if there is none.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
-        with self._database.begin_read("look at a window") as connection:
-            found = connection.execute(
-                select(_OCCURRENCES).where(*_match_window(configuration, starts_at))
-            ).one_or_none()
-        return _to_window_claim(found) if found is not None else None
 
     def find_claims_between(
         self, start: datetime, end: datetime, configuration: str | None = None

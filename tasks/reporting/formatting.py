@@ -31,9 +31,9 @@ def format_minutes(seconds: float) -> str:
     return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60:02d} min"
 
 
-def format_count(number: int, singular: str, several: str | None = None) -> str:
+def format_count(number: int, singular: str) -> str:
     """Return a number with its noun: "1 machine", "3 machines". A narrow space separates thousands."""
-    return f"{number:,} {singular if number == 1 else several or singular + 's'}".replace(",", "\u202f")
+    return f"{number:,} {singular if number == 1 else singular + 's'}".replace(",", "\u202f")
 
 
 def load_zone_or_utc(name: str) -> ZoneInfo:

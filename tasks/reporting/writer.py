@@ -17,8 +17,7 @@ from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.data.rows import Tables
 from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.csv_parquet import render_csv, render_parquet
-from tasks.reporting.export.data_frames import build_frames_from_tables
+from tasks.reporting.export.data_frames import build_frames_from_tables, render_csv, render_parquet
 from tasks.reporting.export.json_document import render_json_lines
 from tasks.reporting.html.renderer import render_html
 from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log, to_safe_file_name

@@ -15,8 +15,7 @@ import pytest
             ("prefect", "paramiko", "alembic", "pandas"),
         ),
         (
-            "tasks.reporting, tasks.reporting.writer, "
-            "tasks.reporting.export.markdown_summary, tasks.reporting.html.renderer",
+            "tasks.reporting, tasks.reporting.writer, tasks.reporting.export.markdown, tasks.reporting.html.renderer",
             ("pandas", "pyarrow"),
         ),
     ],

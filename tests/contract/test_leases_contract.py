@@ -284,7 +284,7 @@ class TestClocks:
             def now(self) -> datetime:
                 raise AssertionError("the controller's clock was asked")
 
-        monkeypatch.setattr("tasks.records.leases.SystemClock", Hours)
+        monkeypatch.setattr("tasks.records.statements.SystemClock", Hours)
         with fresh_database() as url, open_records(url) as records:
             records.save(make.make_run(state=OperationState.IN_PROGRESS))
             records.leases.acquire(RUN, ANNE, 0.0)

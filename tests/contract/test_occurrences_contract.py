@@ -40,7 +40,7 @@ def test_the_first_gets_it_and_the_second_hears_who_did(windows: SqlWindowClaims
     mine = windows.claim_window("web", START, "run-1", "flow-1", LATER)
     assert mine == WindowClaim("web", START, WindowStatus.CLAIMED, "run-1", "flow-1", LATER)
     assert windows.claim_window("web", START, "run-2", "flow-2", LATER + timedelta(hours=1)) == mine
-    assert windows.find_claim("web", START) == mine
+    assert windows.find_claims_between(START, START + timedelta(microseconds=1), "web") == (mine,)
 
 
 def test_the_same_one_that_comes_again_has_the_run_it_had(windows: SqlWindowClaims) -> None:
@@ -52,7 +52,7 @@ def test_windows_and_configurations_are_told_apart(windows: SqlWindowClaims) -> 
     windows.claim_window("web", START, "run-1", "flow-1", LATER)
     assert windows.claim_window("db", START, "run-2", "flow-2", LATER).run_id == "run-2"
     assert windows.claim_window("web", LATER, "run-3", "flow-3", LATER).run_id == "run-3"
-    assert windows.find_claim("db", LATER) is None
+    assert windows.find_claims_between(LATER, LATER + timedelta(microseconds=1), "db") == ()
 
 
 def test_the_same_moment_in_another_zone_is_the_same_window(windows: SqlWindowClaims) -> None:

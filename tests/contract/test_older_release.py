@@ -71,7 +71,7 @@ def test_a_run_keeps_its_machines_and_updates(history: History) -> None:
     assert (outcome.machine, outcome.state) == ("lab-2", OperationState.FAILED)
     assert {each.update.id: each.state for each in outcome.updates} == stored
     assert [each.machine for each in report.plans] == ["lab-2"]
-    assert history.read_outcome(FAILED_RUN, "lab-2") == outcome
+    assert history.read_report(FAILED_RUN, "lab-2").outcomes == (outcome,)
     assert history.read_summary(FAILED_RUN).results["lab-2"].count_in(UpdateState.FAILED) == 1
 
 

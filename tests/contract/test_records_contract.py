@@ -206,7 +206,7 @@ class TestSaving:
         sql.save(make.make_outcome())
         sql.append_entry(make.make_journal_entry())
         sql.save(make.make_run())
-        assert History(sql).read_outcome(make.RUN_ID, make.MACHINE) == make.make_outcome()
+        assert History(sql).read_report(make.RUN_ID, make.MACHINE).outcomes == (make.make_outcome(),)
 
     def test_times_come_back_aware_and_at_the_same_instant(self, sql: SqlRecords) -> None:
         sql.save(make.make_run())
@@ -225,7 +225,7 @@ class TestSaving:
         sql.save(outcome)
         sql.save(assessment)
         history = History(sql)
-        assert history.read_outcome(make.RUN_ID, make.MACHINE) == outcome
+        assert history.read_report(make.RUN_ID, make.MACHINE).outcomes == (outcome,)
         assert history.read_latest_assessments() == {make.MACHINE: assessment}
         assert history.find_run(make.RUN_ID).request == {HOSTILE: HOSTILE}
         assert [each.reason for each in history.explain_updates(make.MACHINE, "*emoji*")][1:] == [HOSTILE]
@@ -235,7 +235,7 @@ class TestSaving:
         sql.save(make.make_run())
         for name in (one, two):
             sql.save(make.make_outcome(machine=name))
-        assert History(sql).read_outcome(make.RUN_ID, two) == make.make_outcome(machine=two)
+        assert History(sql).read_report(make.RUN_ID, two).outcomes == (make.make_outcome(machine=two),)
 
     @pytest.mark.parametrize("text", ["", HOSTILE, "line of apt output\n" * 600_000], ids=["empty", "hostile", "11 MB"])
     def test_job_output_comes_back_as_it_was(self, sql: SqlRecords, text: str) -> None:

@@ -97,7 +97,7 @@ def _check_kept(url: str) -> None:
     with open_records(url) as records:
         history = History(records)
         assert history.find_run(make.RUN_ID) == make.make_run()
-        assert history.read_outcome(make.RUN_ID, make.MACHINE) == make.make_outcome()
+        assert history.read_report(make.RUN_ID, make.MACHINE).outcomes == (make.make_outcome(),)
         assert history.read_journal(make.RUN_ID) == (make.make_journal_entry(),)
         assert history.read_job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
         records.save(make.make_outcome())

@@ -89,7 +89,7 @@ def test_everything_is_read_as_it_was_written(url: str) -> None:
         assert report.assessments == (whole.assessments[0], after, whole.assessments[1])
         one = history.read_report(make.RUN_ID, "web-2")
         assert (one.outcomes, one.plans, one.assessments) == (whole.outcomes[1:], (), whole.assessments[1:])
-        assert history.read_outcome(make.RUN_ID, make.MACHINE) == whole.outcomes[0]
+        assert history.read_report(make.RUN_ID, make.MACHINE).outcomes == (whole.outcomes[0],)
         assert history.read_job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
         assert (
             next(each.reason for each in history.explain_updates(make.MACHINE, "openssl", runs=1)) == AVAILABLE_REASON

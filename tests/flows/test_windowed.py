@@ -62,7 +62,10 @@ def door(request: PatchRequest, who: Caller, start: FlowRunOrigin, late: float =
 
 def standing(who: Caller, configuration: str = "web") -> WindowClaim | None:
     with open_records(who.records_url) as records:
-        return SqlWindowClaims(records.database).find_claim(configuration, OPENS)
+        claims = SqlWindowClaims(records.database).find_claims_between(
+            OPENS, OPENS + timedelta(seconds=1), configuration
+        )
+    return claims[0] if claims else None
 
 
 def refused(answer: AdmittedRun | RefusedRun) -> RefusedRun:

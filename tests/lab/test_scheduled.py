@@ -143,8 +143,8 @@ class Planned:
 
     def standing(self, name: str, start: datetime) -> WindowStatus | None:
         with open_records(self.records_url) as records:
-            found = SqlWindowClaims(records.database).find_claim(name, start)
-        return found.status if found is not None else None
+            found = SqlWindowClaims(records.database).find_claims_between(start, start + timedelta(seconds=1), name)
+        return found[0].status if found else None
 
     def until(self, seen: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
         end = time.monotonic() + seconds

@@ -17,7 +17,7 @@ from tasks.model import DurationPrediction, MachinePlan, Outcome, RunReport, Upd
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.descriptions import describe_cves, describe_prediction, describe_reboots, describe_slowest_machine
 from tasks.reporting.export.json_document import build_document
-from tasks.reporting.export.markdown_summary import build_machine_rows, build_update_table, render_summary
+from tasks.reporting.export.markdown import build_machine_rows, build_update_table, render_summary
 from tasks.reporting.formatting import NO_FIGURE
 from tasks.reporting.html.renderer import render_html
 from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, predict_reboot

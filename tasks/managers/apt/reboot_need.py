@@ -24,7 +24,7 @@ from tasks.managers.apt.debian_version import DebianVersion
 from tasks.managers.script_output import require_boolean, require_text
 from tasks.model import RebootNeed
 from tasks.protocols.transport import ScriptRecord
-from tasks.rules.machine_checks.listeners import find_service_unit
+from tasks.rules.machine_checks.services import find_service_unit
 from tasks.states import YesNoUnknown
 
 _FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9][^-]*)*)(?:[-+](.+))?$")

@@ -1,23 +1,70 @@
 """Reads the records: for the command, for reports, and to explain the state of updates."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from tasks.errors import RecordsError
-from tasks.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, RunReport
+from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.protocols.records import JournalEntry
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
-from tasks.records.encoding.compressed_documents import DocumentReader, decompress_text
+from tasks.records.encoding.rows import DocumentReader, decompress_text
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, has_matching_name
-from tasks.records.queries.job_logs import JobLogs
 from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
 from tasks.records.sql_records import RunPlans, SqlRecords
 
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
+
+
+class JobLogs(Mapping[str, str]):
+    """A mapping from each machine with a job in a run to its job output. An output is read on access.
+
+    If an output cannot be read, its value is a line that says so, so that a report can be written without it.
+    ``require_readable`` raises that error later.
+
+    Args:
+        names: the machines' names.
+        read: a function that reads a machine's outputs. It raises RecordsError.
+    """
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], Sequence[JobOutput]]) -> None:
+        self._names = dict.fromkeys(names)
+        self._read = read
+        self._error: RecordsError | None = None
+
+    def require_readable(self) -> None:
+        """Raise an error if an accessed output could not be read.
+
+        Raises:
+            RecordsError: the first error of a read.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def __getitem__(self, machine: str) -> str:
+        """Read a machine's output."""
+        if machine not in self._names:
+            raise KeyError(machine)
+        try:
+            return "\n".join(part.text for part in self._read(machine))
+        except RecordsError as error:
+            self._error = self._error or error
+            return f"[fleetpatch cannot read this output: {error.message}]"
+
+    def __contains__(self, machine: object) -> bool:
+        """Return whether the machine had a job. Reads no output."""
+        return machine in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the machines' names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return the number of machines."""
+        return len(self._names)
 
 
 class History:
@@ -33,25 +80,23 @@ class History:
         query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
         if kind is not None:
             query = query.where(table.c.kind == kind)
-        return self._read_run_list(query)
+        return self._read_run_list(query, "list the runs")
 
     def read_unfinished_runs(self) -> tuple[RunInfo, ...]:
         """Return the runs that the records show as unfinished, newest first."""
         table = schema.runs
         query = select(table.c.document).where(table.c.state.in_(UNFINISHED_STATES)).order_by(table.c.started_at.desc())
-        return self._read_run_list(query)
+        return self._read_run_list(query, "list the runs")
 
-    def _read_run_list(self, query: Select[tuple[str]]) -> tuple[RunInfo, ...]:
-        with self._database.begin_read("list the runs") as connection:
+    def _read_run_list(self, query: Select[tuple[str]], action: str) -> tuple[RunInfo, ...]:
+        with self._database.begin_read(action) as connection:
             documents = connection.execute(query).scalars().all()
         return tuple(decode(RunInfo, document) for document in documents)
 
     def find_oldest_run(self) -> RunInfo | None:
         """Return the run with the earliest start; None if there is no run."""
         query = select(schema.runs.c.document).order_by(schema.runs.c.started_at).limit(1)
-        with self._database.begin_read("look up the oldest run") as connection:
-            document = connection.execute(query).scalar_one_or_none()
-        return decode(RunInfo, document) if document is not None else None
+        return next(iter(self._read_run_list(query, "look up the oldest run")), None)
 
     def find_run(self, id_or_prefix: str) -> RunInfo:
         """Return a run by its id or by an unambiguous prefix of its id.
@@ -88,9 +133,7 @@ class History:
             .order_by(table.c.started_at.desc(), table.c.id.desc())
             .limit(1)
         )
-        with self._database.begin_read("look up the run of a flow run") as connection:
-            document = connection.execute(query).scalar_one_or_none()
-        return decode(RunInfo, document) if document is not None else None
+        return next(iter(self._read_run_list(query, "look up the run of a flow run")), None)
 
     def read_report(self, run_id: str, machine: str | None = None) -> RunReport:
         """Return the report of a run, or its recorded parts if the run is not over. Outcomes are sorted by machine.
@@ -138,24 +181,6 @@ class History:
         run = self.find_run(run_id)
         with self._database.begin_read("list a run's machines") as connection:
             return read_recorded_machines(connection, run.id)
-
-    def read_outcome(self, run_id: str, machine: str) -> Outcome:
-        """Return the outcome of a machine in a run.
-
-        Raises:
-            RecordsError: the run does not exist, or the machine has no outcome in it.
-        """
-        run = self.find_run(run_id)
-        table = schema.outcomes
-        with self._database.begin_read("read an outcome") as connection:
-            found = _read_documents(connection, table, run.id, machine)
-        if not found:
-            raise RecordsError(
-                f"run {run.id} has no outcome for it",
-                machine=machine,
-                hint="It was not in the run's scope, or the run has not come to it.",
-            )
-        return DocumentReader().decode_outcome(*found[0])
 
     def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         """Return the assessment from which a machine's plan was made; None if the run has none of the machine.
@@ -300,9 +325,8 @@ def _read_plans(
     if machine is not None:
         query = query.where(table.c.machine == machine)
     plans = {plan.machine: plan for plan in kept.plans if machine in {None, plan.machine}}
-    for row in connection.execute(query).tuples():
-        plan = reader.decode_plan(*row)
-        plans[plan.machine] = plan
+    decoded = [reader.decode_plan(*row) for row in connection.execute(query).tuples()]
+    plans |= {plan.machine: plan for plan in decoded}
     order = [name for wave in kept.waves for name in wave.machines if name in plans]
     return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
 

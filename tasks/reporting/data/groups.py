@@ -4,13 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tasks.model import READ_ONLY_RUN_KINDS
-from tasks.reporting.data.rows import MachineRow, Tables, UpdateRow
+from tasks.reporting.data.rows import MachinePart, MachineRow, Tables, UpdateRow
 from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, OperationState, UpdateState
 
+_R = TypeVar("_R", bound=MachinePart)
 _NUMBER_PATTERN = re.compile(r"\d+(?:[.,:]\d+)*")
-_STATES_WORST_FIRST = (
+_STATES_WORST_FIRST: Sequence[str] = (
     OperationState.FAILED,
     OperationState.UNKNOWN,
     OperationState.IN_PROGRESS,
@@ -80,8 +82,10 @@ def normalize_reason(reason: str, machine: str = "") -> str:
 
 def sort_worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
     """Return machines sorted by state (worst first), wave and name."""
-    rank = {state.value: number for number, state in enumerate(_STATES_WORST_FIRST)}
-    return sorted(rows, key=lambda row: (rank[row.state], row.wave if row.wave is not None else 10**9, row.machine))
+    return sorted(
+        rows,
+        key=lambda row: (_STATES_WORST_FIRST.index(row.state), 10**9 if row.wave is None else row.wave, row.machine),
+    )
 
 
 def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
@@ -102,8 +106,9 @@ def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
         trouble.machines.append(row.machine)
         if len(trouble.machines) == 2 and len(row.machine) > 2:
             trouble.reason = reason.replace(row.machine, "(machine)")
-    order = [state.value for state in _STATES_WORST_FIRST]
-    return sorted(found.values(), key=lambda trouble: (order.index(trouble.state), -len(trouble.machines)))
+    return sorted(
+        found.values(), key=lambda trouble: (_STATES_WORST_FIRST.index(trouble.state), -len(trouble.machines))
+    )
 
 
 def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
@@ -138,9 +143,7 @@ def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
         if row.state in SUCCESSFUL_UPDATE_STATES or row.planned or not row.reason:
             continue
         key = (row.state, normalize_reason(row.reason, row.machine))
-        group = found.get(key)
-        if group is None:
-            group = found[key] = ReasonGroup(row.state, row.reason)
+        group = found.setdefault(key, ReasonGroup(row.state, row.reason))
         group.update_count += 1
         group.has_varying_figures = group.has_varying_figures or group.reason != row.reason
         group.machines[row.machine] = None
@@ -148,14 +151,17 @@ def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
     return sorted(found.values(), key=lambda group: (-group.update_count, group.reason))
 
 
+def group_rows(rows: Iterable[_R]) -> dict[str, list[_R]]:
+    """Return the rows of each machine that has any, in their order."""
+    found: dict[str, list[_R]] = {}
+    for row in rows:
+        found.setdefault(row.machine, []).append(row)
+    return found
+
+
 def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:
     """Return each machine's updates, sorted by state (not installed first), classification and name."""
-    found: dict[str, list[UpdateRow]] = {row.machine: [] for row in tables.machines}
-    for row in tables.updates:
-        found[row.machine].append(row)
-    for rows in found.values():
-        rows.sort(key=_rank_update)
-    return found
+    return {row.machine: [] for row in tables.machines} | group_rows(sorted(tables.updates, key=_rank_update))
 
 
 def _rank_update(row: UpdateRow) -> tuple[int, int, str]:

@@ -9,6 +9,14 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class MachinePart:
+    """The first columns of a row of one machine."""
+
+    run_id: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """The run: one row.
 
@@ -54,7 +62,7 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineRow:
+class MachineRow(MachinePart):
     """One machine: its outcome, or its plan.
 
     Attributes:
@@ -70,8 +78,6 @@ class MachineRow:
         services_to_restart: services that still run replaced files, separated by commas.
     """
 
-    run_id: str
-    machine: str
     wave: int | None
     canary: bool
     state: str
@@ -122,7 +128,7 @@ class MachineRow:
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateRow:
+class UpdateRow(MachinePart):
     """One update on one machine.
 
     Attributes:
@@ -131,8 +137,6 @@ class UpdateRow:
         origins: separated by "; ".
     """
 
-    run_id: str
-    machine: str
     update_id: str
     name: str
     arch: str
@@ -156,11 +160,9 @@ class UpdateRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TransactionRow:
+class TransactionRow(MachinePart):
     """One package transaction. ``updates`` are ids, separated by spaces."""
 
-    run_id: str
-    machine: str
     number: int
     update_count: int
     updates: str
@@ -172,11 +174,9 @@ class TransactionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FindingRow:
+class FindingRow(MachinePart):
     """One finding of a pre-check or of the validation."""
 
-    run_id: str
-    machine: str
     check: str
     level: str
     message: str
@@ -201,11 +201,9 @@ class WaveRow:
 
 
 @dataclass(frozen=True, slots=True)
-class StepRow:
+class StepRow(MachinePart):
     """One step on one machine, for the timeline."""
 
-    run_id: str
-    machine: str
     wave: int | None
     step: str
     state: str

@@ -11,8 +11,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from tasks.model import HookResult, RunReport, UpdateResult
-from tasks.reporting.data.compliance import compute_compliance
-from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports, find_update_results
+from tasks.reporting.data.machine_reports import (
+    MachineReport,
+    build_machine_reports,
+    compute_compliance,
+    find_update_results,
+)
 from tasks.reporting.data.rows import (
     FindingRow,
     HookRow,
@@ -22,14 +26,15 @@ from tasks.reporting.data.rows import (
     Tables,
     TransactionRow,
     UpdateRow,
+    WaveRow,
 )
-from tasks.reporting.data.wave_rows import build_wave_rows
 from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, predict_reboot
 from tasks.rules.updates.counts import UpdateCounts, count_results
 from tasks.states import (
     FindingLevel,
     OperationState,
     RebootState,
+    Step,
     UpdateState,
 )
 
@@ -300,3 +305,50 @@ def _build_step_rows(subject: MachineReport) -> Iterator[StepRow]:
             seconds=compute_seconds_between(step.started_at, step.ended_at),
             message=step.message,
         )
+
+
+def build_wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tuple[WaveRow, ...]:
+    """Return a row for each wave, sorted by number."""
+    members: dict[int, list[MachineRow]] = {wave.number: [] for wave in report.waves}
+    for row in machines:
+        if row.wave is not None:
+            members.setdefault(row.wave, []).append(row)
+    canaries: Mapping[int, bool] = {wave.number: wave.canary for wave in report.waves}
+    start_times = _find_start_times(report)
+    return tuple(
+        _build_wave_row(report.run.id, number, rows, start_times, canary=canaries.get(number, False))
+        for number, rows in sorted(members.items())
+    )
+
+
+def _find_start_times(report: RunReport) -> dict[str, datetime]:
+    """Return when each machine began in its wave: its first step after assess.
+
+    The assess step does not count, because all machines are assessed together before the first wave.
+    """
+    found: dict[str, datetime] = {}
+    for outcome in report.outcomes:
+        starts = [step.started_at for step in outcome.steps if step.step is not Step.ASSESS]
+        if starts:
+            found[outcome.machine] = min(starts).astimezone(UTC)
+    return found
+
+
+def _build_wave_row(
+    run_id: str, number: int, rows: list[MachineRow], start_times: Mapping[str, datetime], *, canary: bool
+) -> WaveRow:
+    states = Counter(row.state for row in rows)
+    predicted = [row.predicted_seconds for row in rows if row.predicted_seconds is not None]
+    return WaveRow(
+        run_id=run_id,
+        wave=number,
+        canary=canary,
+        machines=len(rows),
+        succeeded=states[OperationState.SUCCEEDED],
+        warnings=states[OperationState.COMPLETED_WITH_WARNINGS],
+        failed=states[OperationState.FAILED],
+        not_started=states[OperationState.NOT_STARTED],
+        started_at=min((start_times[row.machine] for row in rows if row.machine in start_times), default=None),
+        ended_at=max((row.ended_at for row in rows if row.ended_at and row.machine in start_times), default=None),
+        predicted_seconds=max(predicted, default=None),
+    )

@@ -1,16 +1,21 @@
-"""Builds pandas frames of a report: one frame for each table. Empty frames have the same column types.
+"""Builds pandas frames of a report, and renders them as CSV and Parquet. Empty frames have the same column types.
 
 pandas takes almost a second to load, so it is loaded when the first frame is built, not when this module is imported.
+
+Spreadsheet programs open CSV files and execute values that begin like a formula. Such values get an apostrophe in
+front, which marks them as text. Programs read Parquet and JSON, so there every value is unchanged.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Final, get_args, get_type_hints
 
 from tasks.model import RunReport
 from tasks.reporting.data.rows import ROW_TYPES, Row, Tables
 from tasks.reporting.data.tables import build_tables
+from tasks.reporting.sanitizing import sanitize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,12 +66,8 @@ def build_frames_from_tables(tables: Tables) -> ReportFrames:
 def find_column_dtypes(row_type: type[Row]) -> dict[str, str]:
     """Return the pandas type of each column of a row type."""
     hints = get_type_hints(row_type)
-    names = {}
-    for field in fields(row_type):
-        hint = hints[field.name]
-        alternatives = [kind for kind in getattr(hint, "__args__", (hint,)) if kind is not type(None)]
-        names[field.name] = _PANDAS_DTYPES[alternatives[0].__name__]
-    return names
+    types = {field.name: get_args(hints[field.name]) or (hints[field.name],) for field in fields(row_type)}
+    return {name: _PANDAS_DTYPES[alternatives[0].__name__] for name, alternatives in types.items()}
 
 
 def _build_frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":
@@ -90,3 +91,33 @@ def _replace_surrogates(value: object) -> object:
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode("utf-8")
     return value
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""OWASP's list for "CSV injection", and the full-width forms that some spreadsheet programs accept too."""
+
+
+def render_csv(frame: "pd.DataFrame") -> bytes:
+    """Return a frame as CSV: UTF-8, CRLF (RFC 4180), missing values are empty, datetimes are ISO 8601 in UTC."""
+    shown = frame.copy()
+    for name in frame.columns:
+        if frame[name].dtype == "string":
+            shown[name] = frame[name].map(escape_formula, na_action="ignore")
+    text = shown.to_csv(index=False, lineterminator="\r\n", date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+    return text.encode("utf-8")
+
+
+def render_parquet(frame: "pd.DataFrame") -> bytes:
+    """Return a frame as a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, engine="pyarrow", index=False, compression="zstd")
+    return buffer.getvalue()
+
+
+def escape_formula(value: str) -> str:
+    """Return text that is no spreadsheet formula and has no terminal sequences."""
+    text = sanitize(value)
+    return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA_STARTS) else text

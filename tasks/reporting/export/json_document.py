@@ -6,9 +6,10 @@ reasons, predictions) have names in the same style.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from typing import Any, Final
 
+from tasks.reporting.data.groups import group_rows
 from tasks.reporting.data.rows import (
     FindingRow,
     HookRow,
@@ -26,7 +27,6 @@ SCHEMA_VERSION: Final = 1
 """The version increases if a key is removed or changes its meaning. New keys do not increase it."""
 
 JsonObject = dict[str, Any]
-_R = TypeVar("_R", UpdateRow, StepRow, TransactionRow, FindingRow)
 
 _REBOOT_BEHAVIORS: Final = {True: "AlwaysRequiresReboot", False: "NeverReboots", None: "CanRequestReboot"}
 
@@ -59,8 +59,8 @@ def _build_head(tables: Tables) -> JsonObject:
 
 
 def _build_machine_objects(tables: Tables) -> Iterator[JsonObject]:
-    patches, steps = _group_by_machine(tables.updates), _group_by_machine(tables.timeline)
-    transactions, findings = _group_by_machine(tables.transactions), _group_by_machine(tables.findings)
+    patches, steps = group_rows(tables.updates), group_rows(tables.timeline)
+    transactions, findings = group_rows(tables.transactions), group_rows(tables.findings)
     for row in tables.machines:
         yield _build_machine_object(row) | {
             "patches": [_build_patch_object(each) for each in patches.get(row.machine, ())],
@@ -69,13 +69,6 @@ def _build_machine_objects(tables: Tables) -> Iterator[JsonObject]:
             "findings": [_build_finding_object(each) for each in findings.get(row.machine, ())],
             "keptConfigurationFiles": row.kept_conffiles.split("\n") if row.kept_conffiles else [],
         }
-
-
-def _group_by_machine(rows: Iterable[_R]) -> dict[str, list[_R]]:
-    found: dict[str, list[_R]] = {}
-    for row in rows:
-        found.setdefault(row.machine, []).append(row)
-    return found
 
 
 def _build_run_object(row: RunRow) -> JsonObject:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
+
+from markupsafe import escape
 
 from tasks.model import RunReport
 from tasks.reporting.data.figure_columns import (
@@ -21,18 +24,131 @@ from tasks.reporting.data.groups import (
     group_by_machine,
     group_by_reason,
     group_by_update,
+    group_rows,
     sort_worst_first,
 )
 from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports
 from tasks.reporting.data.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
 from tasks.reporting.descriptions import RUN_KIND_TITLES
 from tasks.reporting.formatting import format_known_duration, format_moment, load_zone_or_utc
-from tasks.reporting.html import log_excerpts as log_views
-from tasks.reporting.html.detail_levels import DetailLimits
-from tasks.reporting.html.log_excerpts import LogExcerpt
 from tasks.reporting.html.tiles import Tile, build_tiles
-from tasks.reporting.html.timeline import build_timeline
-from tasks.reporting.html.timeline_shapes import Timeline
+from tasks.reporting.html.timeline import Timeline, build_timeline
+from tasks.reporting.log_files import sanitize_log
+
+
+@dataclass(frozen=True, slots=True)
+class DetailLimits:
+    """Maximum amounts on the page.
+
+    Attributes:
+        machine_rows: machines with a row.
+        expandable_machines: machines whose row expands; part of ``machine_rows``.
+        updates_per_machine: rows of updates in one machine's details.
+        groups: entries in each of these lists: updates, reasons, hooks, notes.
+        machines_per_group: names of machines in one group.
+        timeline_rows: rows of the timeline.
+        text_characters: characters of one text.
+        log_bytes: bytes of all logs together.
+    """
+
+    machine_rows: int
+    expandable_machines: int
+    updates_per_machine: int
+    groups: int
+    machines_per_group: int
+    timeline_rows: int
+    text_characters: int
+    log_bytes: int
+
+
+DETAIL_LEVELS: Final = (
+    DetailLimits(
+        machine_rows=400,
+        expandable_machines=400,
+        updates_per_machine=100,
+        groups=300,
+        machines_per_group=100,
+        timeline_rows=250,
+        text_characters=600,
+        log_bytes=250_000,
+    ),
+    DetailLimits(
+        machine_rows=600,
+        expandable_machines=150,
+        updates_per_machine=40,
+        groups=150,
+        machines_per_group=40,
+        timeline_rows=220,
+        text_characters=300,
+        log_bytes=150_000,
+    ),
+    DetailLimits(
+        machine_rows=600,
+        expandable_machines=70,
+        updates_per_machine=20,
+        groups=100,
+        machines_per_group=20,
+        timeline_rows=220,
+        text_characters=300,
+        log_bytes=100_000,
+    ),
+    DetailLimits(
+        machine_rows=1000,
+        expandable_machines=40,
+        updates_per_machine=15,
+        groups=70,
+        machines_per_group=10,
+        timeline_rows=220,
+        text_characters=200,
+        log_bytes=50_000,
+    ),
+    DetailLimits(
+        machine_rows=400,
+        expandable_machines=30,
+        updates_per_machine=10,
+        groups=50,
+        machines_per_group=10,
+        timeline_rows=120,
+        text_characters=120,
+        log_bytes=40_000,
+    ),
+    DetailLimits(
+        machine_rows=100,
+        expandable_machines=10,
+        updates_per_machine=5,
+        groups=20,
+        machines_per_group=5,
+        timeline_rows=60,
+        text_characters=60,
+        log_bytes=10_000,
+    ),
+    DetailLimits(
+        machine_rows=30,
+        expandable_machines=3,
+        updates_per_machine=5,
+        groups=5,
+        machines_per_group=5,
+        timeline_rows=30,
+        text_characters=40,
+        log_bytes=4_000,
+    ),
+)
+"""Levels from most to least detail. The renderer uses the first level with which the page is small enough."""
+
+
+_MIN_EXCERPT_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LogExcerpt:
+    """The end of a log.
+
+    ``left_out`` is the number of lines before it that are left out, ``lines`` the number of lines of the whole log.
+    """
+
+    text: str
+    left_out: int
+    lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +222,9 @@ class PageSource:
 
 def find_latest_time(report: RunReport) -> datetime:
     """Return the latest time in the report."""
-    moments = [report.run.started_at]
-    if report.run.ended_at:
-        moments.append(report.run.ended_at)
-    for outcome in report.outcomes:
-        moments += [step.ended_at for step in outcome.steps]
-        if outcome.ended_at:
-            moments.append(outcome.ended_at)
-    return max(moments)
+    ends = [report.run.ended_at, *(outcome.ended_at for outcome in report.outcomes)]
+    ends += [step.ended_at for outcome in report.outcomes for step in outcome.steps]
+    return max([report.run.started_at, *filter(None, ends)])
 
 
 def build_page(source: PageSource, detail: DetailLimits) -> Page:
@@ -184,16 +295,10 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
     shown = sort_worst_first(tables.machines)[: detail.machine_rows]
     expandable = [row.machine for row in shown[: detail.expandable_machines]]
     reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
-    log_excerpts = log_views.build_log_excerpts(source.logs, expandable, detail.log_bytes)
+    excerpts = build_log_excerpts(source.logs, expandable, detail.log_bytes)
     wanted = set(expandable)
-    steps: dict[str, list[StepRow]] = {name: [] for name in expandable}
-    for step in tables.timeline:
-        if step.machine in wanted:
-            steps[step.machine].append(step)
-    transactions: dict[str, list[TransactionRow]] = {name: [] for name in expandable}
-    for transaction in tables.transactions:
-        if transaction.machine in wanted:
-            transactions[transaction.machine].append(transaction)
+    steps = group_rows(step for step in tables.timeline if step.machine in wanted)
+    transactions = group_rows(each for each in tables.transactions if each.machine in wanted)
     return tuple(
         MachineView(
             row=row,
@@ -204,7 +309,41 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
             transactions=tuple(transactions.get(row.machine, ())),
             updates=tuple(source.updates_by_machine[row.machine][: detail.updates_per_machine]),
             updates_left_out=max(0, len(source.updates_by_machine[row.machine]) - detail.updates_per_machine),
-            log_excerpt=log_excerpts.get(row.machine),
+            log_excerpt=excerpts.get(row.machine),
         )
         for row in shown
     )
+
+
+def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: int) -> dict[str, LogExcerpt]:
+    """Return the ends of the machines' logs. All of them together fit into ``room`` bytes of HTML.
+
+    Each machine has an equal share. Later machines get what an earlier one does not use.
+    """
+    found: dict[str, LogExcerpt] = {}
+    waiting = [machine for machine in machines if machine in logs]
+    for number, machine in enumerate(waiting):
+        fair = room // (len(waiting) - number)
+        if fair < _MIN_EXCERPT_BYTES:
+            break
+        text = logs[machine]  # each log is read once, and only if there is room
+        if text.strip():
+            found[machine], used = _build_log_excerpt(text, fair)
+            room -= used
+    return found
+
+
+def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:
+    lines = sanitize_log(text[-4 * room :]).strip("\n").split("\n")
+    total = text.strip("\n").count("\n") + 1
+    kept: list[str] = []
+    used = 0
+    for line in reversed(lines):
+        size = len(escape(line).encode()) + 1
+        if used + size > room:
+            break
+        kept.append(line)
+        used += size
+    if not kept:  # the last line alone is too long: keep its end, the most useful part
+        kept, used = [lines[-1][-room // 6 :]], room
+    return LogExcerpt("\n".join(reversed(kept)), max(0, total - len(kept)), total), used

@@ -29,8 +29,7 @@ from tasks.reporting.formatting import (
     format_moment,
     format_time_of_day,
 )
-from tasks.reporting.html.detail_levels import DETAIL_LEVELS
-from tasks.reporting.html.page import Page, PageSource, build_page
+from tasks.reporting.html.page import DETAIL_LEVELS, Page, PageSource, build_page
 from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tasks.rules.runs.figures import REBOOT_LABELS

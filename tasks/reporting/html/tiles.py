@@ -37,25 +37,25 @@ def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:
     if run.kind == "plan":
         return (
             _build_machines_tile(run),
-            _build_chosen_tile(tables),
+            _build_chosen_tile(run, tables),
             _build_urgent_chosen_tile(tables),
             _build_expected_reboots_tile(tables),
-            _build_window_fit_tile(tables),
+            _build_window_fit_tile(run, tables),
         )
     if run.kind == "assess":
         return (
             _build_machines_tile(run),
             _build_compliance_tile(tables),
-            _build_urgent_tile(tables),
+            _build_urgent_tile(run, tables),
             _build_required_reboots_tile(run),
             _build_duration_tile(run),
         )
     return (
         _build_machines_tile(run),
         _build_updates_tile(run),
-        _build_urgent_tile(tables),
+        _build_urgent_tile(run, tables),
         _build_reboots_tile(report, run),
-        _build_window_tile(tables),
+        _build_window_tile(run, tables),
     )
 
 
@@ -102,8 +102,7 @@ def _build_updates_tile(run: RunRow) -> Tile:
     )
 
 
-def _build_urgent_tile(tables: Tables) -> Tile:
-    run = tables.runs[0]
+def _build_urgent_tile(run: RunRow, tables: Tables) -> Tile:
     holding = sum(row.urgent_pending > 0 for row in tables.machines)
     unknown = sum(row.compliance == Compliance.NOT_ASSESSED and not row.updates for row in tables.machines)
     vague = sum(
@@ -133,8 +132,7 @@ def _build_reboots_tile(report: RunReport, run: RunRow) -> Tile:
     return Tile("Machines rebooted", f"{run.reboots_completed}", note=note, parts=build_bar_parts(shares))
 
 
-def _build_window_tile(tables: Tables) -> Tile:
-    run = tables.runs[0]
+def _build_window_tile(run: RunRow, tables: Tables) -> Tile:
     over = [row.window_exceeded_seconds for row in tables.machines if row.window_exceeded]
     if over:
         note = f"on {format_count(len(over), 'machine')}, at most"
@@ -160,8 +158,7 @@ def _build_duration_tile(run: RunRow) -> Tile:
     return Tile("Time", format_known_duration(run.seconds), note="from start to end")
 
 
-def _build_chosen_tile(tables: Tables) -> Tile:
-    run = tables.runs[0]
+def _build_chosen_tile(run: RunRow, tables: Tables) -> Tile:
     chosen = sum(row.planned for row in tables.updates)
     shares = (
         ("busy", "chosen", chosen),
@@ -195,8 +192,7 @@ def _build_expected_reboots_tile(tables: Tables) -> Tile:
     )
 
 
-def _build_window_fit_tile(tables: Tables) -> Tile:
-    run = tables.runs[0]
+def _build_window_fit_tile(run: RunRow, tables: Tables) -> Tile:
     needed = sum(wave.predicted_seconds or 0.0 for wave in tables.waves)
     if not tables.waves:
         needed = max((row.predicted_seconds or 0.0 for row in tables.machines), default=0.0)

@@ -11,23 +11,94 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from tasks.model import RunReport, Window
+from tasks.model import RunReport
 from tasks.reporting.data.machine_reports import MachineReport, build_machine_reports
 from tasks.reporting.formatting import format_count, format_known_duration, format_moment, format_time_of_day
-from tasks.reporting.html.timeline_shapes import (
-    LABEL_WIDTH,
-    RIGHT_MARGIN,
-    TIMELINE_WIDTH,
-    TOP_MARGIN,
-    SpanRectangle,
-    Timeline,
-    TimelineRow,
-    TimeMark,
-    TimeSpan,
-    WaveHeading,
-)
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.states import OperationState
+
+TIMELINE_WIDTH: Final = 1240.0
+
+
+LABEL_WIDTH: Final = 168.0
+
+
+RIGHT_MARGIN: Final = 24.0
+
+
+TOP_MARGIN: Final = 54.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpan:
+    """One step or one predicted phase of a machine."""
+
+    start: datetime
+    end: datetime
+    css_class: str
+    tooltip: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRectangle:
+    """A time span as a rectangle of the drawing."""
+
+    x: float
+    width: float
+    css_class: str
+    tooltip: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineRow:
+    """The row of a machine. ``label`` is "" if the row is too low for text."""
+
+    y: float
+    height: float
+    machine: str
+    label: str
+    css_class: str
+    tooltip: str
+    rectangles: tuple[SpanRectangle, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WaveHeading:
+    """The heading of a wave, above its rows."""
+
+    y: float
+    text: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeMark:
+    """A point in time as a vertical line."""
+
+    x: float
+    css_class: str
+    text: str
+    anchor: str = "middle"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All shapes of the drawing. ``window_extent`` is the window as (x, width)."""
+
+    height: float
+    ticks: tuple[TimeMark, ...]
+    marks: tuple[TimeMark, ...]
+    headings: tuple[WaveHeading, ...]
+    rows: tuple[TimelineRow, ...]
+    css_classes: tuple[str, ...]
+    window_extent: tuple[float, float] | None
+    left_out: int
+    notes: tuple[str, ...] = ()
+    width: float = TIMELINE_WIDTH
+    left: float = LABEL_WIDTH
+    right: float = TIMELINE_WIDTH - RIGHT_MARGIN
+    top: float = TOP_MARGIN
+
 
 _TICK_SECONDS: Final = (
     1,
@@ -201,19 +272,16 @@ def _build_scale(
         return None, ()
     if window is None or (starts and (window.end - window.start) > 6 * (max(ends) - min(starts))):
         margin = max(timedelta(seconds=5), (max(ends) - min(starts)) * 0.03)
-        return _TimeScale(min(starts) - margin, max(ends) + margin, zone), _describe_long_window(window, zone)
+        note = (
+            f"The window, {format_moment(window.start, zone)} to {format_moment(window.end, zone)}, "
+            "is much longer than this picture."
+            if window
+            else ""
+        )
+        return _TimeScale(min(starts) - margin, max(ends) + margin, zone), (note,) if note else ()
     start, end = min([window.start, *starts]), max([window.end, *ends])
     margin = (end - start) * 0.015
     return _TimeScale(start - margin, end + margin, zone), ()
-
-
-def _describe_long_window(window: Window | None, zone: ZoneInfo) -> tuple[str, ...]:
-    if window is None:
-        return ()
-    return (
-        f"The window, {format_moment(window.start, zone)} to {format_moment(window.end, zone)}, "
-        "is much longer than this picture.",
-    )
 
 
 def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterator[TimeMark]:

@@ -1,5 +1,6 @@
 """Converts between wall time and instants, also in nights with a clock change. Pure."""
 
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -41,13 +42,12 @@ def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
 def _find_clock_change(here: ZoneInfo, before: datetime, after: datetime) -> datetime:
     """Return the first instant of the new offset. The clocks change after ``before`` and not later than ``after``."""
     old = before.astimezone(here).utcoffset()
-    while after - before > timedelta(seconds=1):
-        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
-        if middle.astimezone(here).utcoffset() == old:
-            before = middle
-        else:
-            after = middle
-    return after
+    seconds = range(int((after - before).total_seconds()))
+
+    def is_changed(second: int) -> bool:
+        return (before + timedelta(seconds=second)).astimezone(here).utcoffset() != old
+
+    return before + timedelta(seconds=bisect_left(seconds, x=True, key=is_changed))
 
 
 def _format_shifted_time(wall: datetime, shown: datetime) -> str:

@@ -9,8 +9,8 @@ do it, and compared with the schedule's dates up to the horizon. If they differ,
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 from dateutil.rrule import rrulestr
@@ -20,8 +20,8 @@ from tasks.errors import RequestError
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import to_wall_time
 from tasks.rules.calendar.schedule import Occurrence, Schedule, iterate_occurrences
-from tasks.rules.calendar.shifted_rule import shift_rule_earlier
-from tasks.rules.recurrence.model import EveryHours, RecurrenceRule, render_rrule
+from tasks.rules.recurrence.expansion import find_anchor, list_times_of_day, to_explicit_rule
+from tasks.rules.recurrence.model import EveryHours, Frequency, RecurrenceRule, Weekday, render_rrule
 
 COMPARISON_HORIZON = timedelta(days=5 * 366)
 MAX_RRULE_LENGTH = 6000
@@ -88,12 +88,8 @@ def build_prefect_schedule(
     expected = _ExpectedRuns(schedule, begin, begin + horizon, lead, tuple(freezes))
     if next(expected.iterate_runs(), None) is None:
         return PrefectSchedule(PrefectScheduleKind.NEVER, "", "UTC", expected.compute_covered_until())
-    for candidate in (_build_interval(expected), _build_hourly_rrule(expected), _build_shifted_rrule(expected)):
-        if (
-            candidate is not None
-            and len(candidate.text) <= MAX_RRULE_LENGTH
-            and _is_same_as_expected(candidate, expected)
-        ):
+    for candidate in _build_candidates(expected):
+        if len(candidate.text) <= MAX_RRULE_LENGTH and _is_same_as_expected(candidate, expected):
             return candidate
     return _build_rdate_schedule(expected)
 
@@ -155,29 +151,14 @@ class _ExpectedRuns:
     def iterate_windows(self) -> Iterator[Occurrence]:
         return iterate_occurrences(self.schedule, self.begin + self.lead, until=self.end + self.lead)
 
-    def iterate_runs(self) -> Iterator[datetime]:
-        return (
-            window.start - self.lead for window in self.iterate_windows() if find_freeze(window, self.freezes) is None
-        )
-
-    def find_frozen_runs(self) -> list[datetime]:
-        """Return the starts of the runs that freezes prevent."""
-        if not self.freezes:
-            return []
-        return [
-            window.start - self.lead
-            for window in self.iterate_windows()
-            if find_freeze(window, self.freezes) is not None
-        ]
-
-    def find_last_run(self) -> datetime | None:
-        """Return the start of the last run, frozen or not, if the schedule ends before the horizon; else None."""
-        if next(iterate_occurrences(self.schedule, self.end + self.lead), None) is not None:
-            return None
-        *_, window = self.iterate_windows()
-        return window.start - self.lead
+    def iterate_runs(self, *, frozen: bool = False) -> Iterator[datetime]:
+        """Yield the starts of the runs, or of those that freezes prevent."""
+        for window in self.iterate_windows() if self.freezes or not frozen else ():
+            if (find_freeze(window, self.freezes) is not None) is frozen:
+                yield window.start - self.lead
 
     def compute_covered_until(self) -> datetime | None:
+        """Return the end of the horizon; None if the schedule ends before it."""
         return None if next(iterate_occurrences(self.schedule, self.end + self.lead), None) is None else self.end
 
 
@@ -188,47 +169,35 @@ def _is_same_as_expected(candidate: PrefectSchedule, expected: _ExpectedRuns) ->
     return all(theirs == ours for theirs, ours in pairs)
 
 
-def _build_interval(expected: _ExpectedRuns) -> PrefectSchedule | None:
-    """Return elapsed hours as an interval. It stays fast for Prefect at any age, but has no end and no exceptions."""
-    recurrence, first = expected.schedule.recurrence, next(expected.iterate_windows()).start - expected.lead
-    if (
-        not isinstance(recurrence, EveryHours)
-        or expected.compute_covered_until() is None
-        or expected.find_frozen_runs()
-    ):
-        return None
-    every = timedelta(hours=recurrence.interval)
-    anchor = first - every  # with an anchor in the future, Prefect also counts backwards, and the comparison fails
-    text = f"R/{anchor:%Y-%m-%dT%H:%M:%SZ}/PT{recurrence.interval}H"
-    return PrefectSchedule(PrefectScheduleKind.INTERVAL, text, "UTC", expected.end, every, anchor)
-
-
-def _build_hourly_rrule(expected: _ExpectedRuns) -> PrefectSchedule | None:
-    recurrence = expected.schedule.recurrence
-    if not isinstance(recurrence, EveryHours):
-        return None
-    return _build_rrule_schedule(expected, f"FREQ=HOURLY;INTERVAL={recurrence.interval}", "UTC")
-
-
-def _build_shifted_rrule(expected: _ExpectedRuns) -> PrefectSchedule | None:
-    recurrence = expected.schedule.recurrence
-    moved = (
-        shift_rule_earlier(recurrence, expected.schedule.start, expected.lead)
-        if isinstance(recurrence, RecurrenceRule)
-        else None
-    )
-    return None if moved is None else _build_rrule_schedule(expected, render_rrule(moved), expected.schedule.zone)
+def _build_candidates(expected: _ExpectedRuns) -> Iterator[PrefectSchedule]:
+    """Yield schedules that go on after the horizon, without a list of dates. Their dates may be wrong."""
+    schedule, recurrence = expected.schedule, expected.schedule.recurrence
+    if isinstance(recurrence, EveryHours):
+        endless = (
+            expected.compute_covered_until() is not None and next(expected.iterate_runs(frozen=True), None) is None
+        )
+        if endless:  # an interval stays fast for Prefect at any age, but has no end and no exceptions
+            every = timedelta(hours=recurrence.interval)
+            # With an anchor in the future, Prefect also counts backwards, and the comparison fails.
+            anchor = next(expected.iterate_windows()).start - expected.lead - every
+            text = f"R/{anchor:%Y-%m-%dT%H:%M:%SZ}/PT{recurrence.interval}H"
+            yield PrefectSchedule(PrefectScheduleKind.INTERVAL, text, "UTC", expected.end, every, anchor)
+        yield _build_rrule_schedule(expected, f"FREQ=HOURLY;INTERVAL={recurrence.interval}", "UTC")
+    elif isinstance(recurrence, RecurrenceRule):
+        moved = shift_rule_earlier(recurrence, schedule.start, expected.lead)
+        if moved is not None:
+            yield _build_rrule_schedule(expected, render_rrule(moved), schedule.zone)
 
 
 def _build_rrule_schedule(expected: _ExpectedRuns, rule: str, zone: str) -> PrefectSchedule:
     """Return an RRULE schedule with the first date, the last date if there is one, and the frozen dates as EXDATE."""
-    first = next(expected.iterate_windows()).start - expected.lead
-    last = expected.find_last_run()
-    ends = f";UNTIL={_format_wall_time(last, zone)}" if last is not None else ""
-    lines = [f"DTSTART:{_format_wall_time(first, zone)}", f"RRULE:{rule}{ends}"]
-    skipped = ",".join(_format_wall_time(moment, zone) for moment in expected.find_frozen_runs())
+    until = expected.compute_covered_until()
+    windows = list(itertools.islice(expected.iterate_windows(), None if until is None else 1))
+    first, last = (_format_wall_time(window.start - expected.lead, zone) for window in (windows[0], windows[-1]))
+    lines = [f"DTSTART:{first}", f"RRULE:{rule}" + (f";UNTIL={last}" if until is None else "")]
+    skipped = ",".join(_format_wall_time(moment, zone) for moment in expected.iterate_runs(frozen=True))
     lines += [f"EXDATE:{skipped}"] if skipped else []
-    return PrefectSchedule(PrefectScheduleKind.RRULE, "\n".join(lines), zone, expected.compute_covered_until())
+    return PrefectSchedule(PrefectScheduleKind.RRULE, "\n".join(lines), zone, until)
 
 
 def _build_rdate_schedule(expected: _ExpectedRuns) -> PrefectSchedule:
@@ -242,3 +211,64 @@ def _build_rdate_schedule(expected: _ExpectedRuns) -> PrefectSchedule:
 
 def _format_wall_time(moment: datetime, zone: str) -> str:
     return f"{to_wall_time(moment, zone):%Y%m%dT%H%M%S}"
+
+
+_SHORTEST_MONTH_DAYS = 28
+"""Every month has these days. Within them, a shifted date exists if and only if the original date exists."""
+
+
+_REFERENCE_DAY = date(2000, 1, 15)
+
+
+def shift_rule_earlier(rule: RecurrenceRule, start: datetime, lead: timedelta) -> RecurrenceRule | None:
+    """Return the rule for dates that are ``lead`` before the dates of a rule, without offset, count and end.
+
+    The result has explicit days. Its time of day comes from its first date, unless there are several times per day.
+
+    Args:
+        rule: the rule of the windows.
+        start: the wall time from which the rule's intervals count.
+        lead: 0 or more.
+    """
+    whole = to_explicit_rule(rule, find_anchor(rule, start))
+    if len({weekday.nth == 0 for weekday in rule.weekdays}) > 1:
+        return None  # dateutil combines "every Monday and the second Tuesday" with "and", and searches to year 9999
+    moved = [datetime.combine(_REFERENCE_DAY, moment) - lead for moment in list_times_of_day(rule, start)]
+    days = {(moment.date() - _REFERENCE_DAY).days for moment in moved}
+    minutes = {(moment.minute, moment.second, moment.microsecond) for moment in moved}
+    if len(days) > 1 or (len(moved) > 1 and (len(minutes) > 1 or moved[0].second or moved[0].microsecond)):
+        return None
+    several = len(moved) > 1
+    hours = tuple(sorted(moment.hour for moment in moved)) if several else ()
+    plain = replace(whole, hours=hours, minute=moved[0].minute if several else None, offset=0, count=None, until=None)
+    shift = rule.offset + days.pop()
+    return plain if shift == 0 else _shift_days(plain, shift)
+
+
+def _shift_days(rule: RecurrenceRule, shift: int) -> RecurrenceRule | None:
+    """Shift the days of a rule. The n-th weekday becomes a weekday within seven days of the month."""
+    is_weekly = rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}
+    is_monthly = rule.frequency is Frequency.MONTHLY or (rule.months and not is_weekly)
+    if rule.positions or not (is_monthly or (is_weekly and not rule.months and not rule.month_days)):
+        return None
+    weekdays = tuple(sorted(Weekday((weekday.day + shift) % 7) for weekday in rule.weekdays))
+    if is_weekly:
+        counts_weeks = rule.frequency is Frequency.WEEKLY and rule.interval > 1
+        return replace(rule, weekdays=weekdays, week_start=(rule.week_start + shift) % 7 if counts_weeks else 0)
+    days = set(rule.month_days)
+    if rule.weekdays:
+        nth = rule.weekdays[0].nth
+        if len(rule.weekdays) > 1 or nth == 0 or days:
+            return None
+        days = set(range(7 * nth - 6, 7 * nth + 1)) if nth > 0 else set(range(7 * nth, 7 * nth + 7))
+    moved = [_shift_month_day(day, shift, whole=rule.interval == 1 and not rule.months) for day in days]
+    known = {day for day in moved if day is not None}
+    return replace(rule, month_days=tuple(sorted(known)), weekdays=weekdays) if len(known) == len(moved) else None
+
+
+def _shift_month_day(day: int, shift: int, *, whole: bool) -> int | None:
+    """Return the shifted day of the month. ``whole``: it may be in another month, since every month has a window."""
+    moved, sign = day + shift, 1 if day > 0 else -1
+    if 1 <= moved * sign <= _SHORTEST_MONTH_DAYS and abs(day) <= _SHORTEST_MONTH_DAYS:
+        return moved
+    return moved - sign if whole and -_SHORTEST_MONTH_DAYS < moved * sign <= 0 else None  # there is no day 0

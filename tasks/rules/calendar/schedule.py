@@ -151,10 +151,7 @@ def _iterate_hourly_starts(
     step = timedelta(hours=hours.interval)
     for number in itertools.count(max(0, ceil((after - first) / step))):
         start = first + number * step
-        if number:
-            yield start, to_wall_time(start, schedule.zone), ""
-        else:
-            yield start, schedule.start, note
+        yield (start, to_wall_time(start, schedule.zone), "") if number else (start, schedule.start, note)
 
 
 def _iterate_wall_time_starts(

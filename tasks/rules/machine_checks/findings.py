@@ -21,7 +21,7 @@ def build_blocker(check: str, message: str, remedy: str) -> Finding:
     return Finding(check, FindingLevel.BLOCK, message, remedy)
 
 
-def join_first_names(names: Sequence[str]) -> str:
-    """Return the first five names and the number of the others."""
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+def join_first_names(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first names, at most ``limit``, and the number of the others."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -22,8 +22,6 @@ def check_packages(
     packages: PackageState,
     repair_allowed: bool,
     *,
-    window_seconds: float | None = None,
-    lock_level: FindingLevel = FindingLevel.WARN,
     updaters_paused: bool = False,
 ) -> tuple[Finding, ...]:
     """Return findings about the package manager's state before patching.
@@ -31,15 +29,12 @@ def check_packages(
     Args:
         packages: package state of the machine.
         repair_allowed: whether fleetpatch may finish an interrupted transaction.
-        window_seconds: seconds until the window ends. The system's own updaters that act later are ignored. None: all
-            updaters count.
-        lock_level: level of the finding for a held lock. Package managers wait for the lock, so the default is WARN.
         updaters_paused: whether the system's own updaters are paused before the installation.
     """
     found = [
         *check_package_problems(packages, repair_allowed=repair_allowed),
-        *_check_package_lock(packages, lock_level),
-        *_check_auto_updaters(packages, window_seconds, paused=updaters_paused),
+        *_check_package_lock(packages),
+        *_check_auto_updaters(packages, paused=updaters_paused),
     ]
     found += [
         build_warning("repositories", words, "Correct or disable that repository.") for words in packages.warnings
@@ -82,18 +77,19 @@ def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
         yield build_good_finding("held", f"on hold, so not updated: {join_first_names(names)}")
 
 
-def _check_package_lock(packages: PackageState, level: FindingLevel) -> Iterable[Finding]:
+def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
+    """Yield warnings about other processes. They do not block: package managers wait for the lock."""
     unjudged = "whether they are whole was not checked"
     if packages.lock_holder:
         remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
         message = f"the package manager is in use by {packages.lock_holder}"
         if packages.at_work == packages.lock_holder:
             message += f", which changes packages: {unjudged}"
-        yield Finding(PACKAGE_LOCK_CHECK, level, message, remedy)
+        yield build_warning(PACKAGE_LOCK_CHECK, message, remedy)
     if packages.at_work and packages.at_work != packages.lock_holder:  # that process no longer holds the lock
         message = f"packages were changed by {packages.at_work} as they were read: {unjudged}"
-        yield Finding(
-            PACKAGE_LOCK_CHECK, level, message, "Find out what changes packages on the machine, and let it finish."
+        yield build_warning(
+            PACKAGE_LOCK_CHECK, message, "Find out what changes packages on the machine, and let it finish."
         )
 
 
@@ -114,10 +110,8 @@ def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None)
     )
 
 
-def _check_auto_updaters(packages: PackageState, window_seconds: float | None, *, paused: bool) -> Iterable[Finding]:
+def _check_auto_updaters(packages: PackageState, *, paused: bool) -> Iterable[Finding]:
     for name, seconds in packages.auto_updaters:
-        if seconds is not None and window_seconds is not None and seconds > window_seconds:
-            continue
         when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
         if paused and seconds != 0:  # an updater that is active now causes a wait, so it warns
             yield build_good_finding(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from tasks.model import Finding, PackageState
-from tasks.states import FindingLevel
+from tasks.rules.machine_checks.findings import build_warning, join_first_names
 
 SERVICE_RESTART_CHECK = "services-to-restart"
 """The check of services that use replaced files, and of their restarts."""
@@ -36,7 +36,6 @@ NEVER_RESTARTED_UNITS = (
 """Masks of units that no run restarts (needrestart does not restart them either). A reboot restarts them."""
 
 _UNIT_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.service")
-_MAX_NAMES_SHOWN = 8
 
 
 def build_protected_unit_masks(updater_units: Iterable[str], exclude: Iterable[str] = ()) -> tuple[str, ...]:
@@ -72,14 +71,12 @@ def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ())
     remedies += [f"No run restarts {join_first_services(left)}: a reboot does, or you by hand."] if left else []
     count = "1 service still runs" if len(names) == 1 else f"{len(names)} services still run"
     message = f"{count} files that updates have replaced: {join_first_services(names)}"
-    return (Finding(SERVICE_RESTART_CHECK, FindingLevel.WARN, message, " ".join(remedies)),)
+    return (build_warning(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
 
 
 def join_first_services(names: Iterable[str]) -> str:
     """Return the first eight names and the number of the others."""
-    every = list(names)
-    more = f" and {len(every) - _MAX_NAMES_SHOWN} more" if len(every) > _MAX_NAMES_SHOWN else ""
-    return ", ".join(every[:_MAX_NAMES_SHOWN]) + more
+    return join_first_names(tuple(names), 8)
 
 
 def _is_matching_any_mask(name: str, masks: Iterable[str]) -> bool:

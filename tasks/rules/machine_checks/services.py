@@ -1,8 +1,158 @@
-"""The check of services after patching: failed units and ports without a listener. Pure."""
+"""Finds the listeners that are services, and checks services after patching: they must listen again. Pure.
 
-from tasks.model import Finding, Services
+Clients have sockets too, and any user may open sockets. So these listeners are not services:
+
+- ports in the kernel's ephemeral range, except ports that the administrator reserved;
+- programs of users: in user.slice; in the cgroup of a login or cron unit (if PAM makes no session scope); or, without a
+  unit, with the uid of a user.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tasks.model import Finding, Listener, Services
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning, join_first_names
-from tasks.rules.machine_checks.listeners import find_failed_service_units, find_vanished_listeners
+
+_DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
+"""The default of Linux, for records without a range."""
+_RPC_PORTS = range(512, 1024)
+"""RPC services take any free port of this range (bindresvport), a different port at each start."""
+_USER_UIDS = range(1000, 65534)
+"""Uids of users (from UID_MIN of login.defs up to nobody)."""
+_LOGIN_UNIT_PROGRAMS = {
+    "ssh": "sshd",
+    "sshd": "sshd",
+    "cron": "cron",
+    "crond": "crond",
+    "anacron": "anacron",
+    "atd": "atd",
+}
+"""Units in whose cgroup programs of users may run -> the unit's own program."""
+_TRANSIENT_UNIT_PATTERN = re.compile(r"user@\d+\.service|user-runtime-dir@\d+\.service|.+@\d+-.+-.+\.service")
+"""Units that exist only for a login, a connection or a crash of a user's program."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningSocket:
+    """A listening socket and a program that has it open.
+
+    Attributes:
+        name: "protocol/port".
+        uid: uid that opened the socket; None when unknown.
+        program: program name from the kernel; "" when no process was found (a kernel socket, or no permission).
+        cgroup: path below the cgroup of the service manager; "" when unknown.
+    """
+
+    name: str
+    uid: int | None = None
+    program: str = ""
+    cgroup: str = ""
+
+
+def find_service_listeners(
+    sockets: Iterable[ListeningSocket], ephemeral: str = "", reserved: str = ""
+) -> tuple[Listener, ...]:
+    """Return the listeners that are services, one for each name and program.
+
+    Args:
+        sockets: all listening sockets.
+        ephemeral: first and last port of the ephemeral range, as Linux writes them (ip_local_port_range); "": default.
+        reserved: ports that are excluded from this range, such as "8080,9148-9150".
+    """
+    first, last = next(
+        _parse_port_ranges(re.sub(r"(\d)\s+(\d)", r"\1-\2", ephemeral.strip())), _DEFAULT_EPHEMERAL_PORTS
+    )
+    fixed = tuple(_parse_port_ranges(reserved))
+
+    def is_fixed(name: str) -> bool:
+        port = parse_port(name)
+        return not first <= port <= last or any(low <= port <= high for low, high in fixed)
+
+    found = {Listener(s.name, s.program, parse_unit(s.cgroup)) for s in sockets if is_fixed(s.name) and _is_service(s)}
+    return tuple(sorted(found, key=lambda each: (parse_port(each.name), each.name, each.unit, each.program)))
+
+
+def parse_unit(cgroup: str) -> str:
+    """Return the systemd unit that a cgroup belongs to, or "".
+
+    Args:
+        cgroup: path below the cgroup of the service manager.
+    """
+    parts = [part for part in cgroup.split("/") if part and not part.endswith(".slice")]
+    return parts[0] if parts and parts[0].endswith((".service", ".scope")) and parts[0] != "init.scope" else ""
+
+
+def find_service_unit(uid: int | None, program: str, cgroup: str) -> str:
+    """Return the unit of a service process; "" for a user's process or a process without a unit."""
+    return parse_unit(cgroup) if _is_service(ListeningSocket("", uid, program, cgroup)) else ""
+
+
+def parse_port(name: str) -> int:
+    """Return the port of "protocol/port", or 0."""
+    port = name.partition("/")[2]
+    return int(port) if port.isascii() and port.isdigit() else 0
+
+
+def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...]:
+    """Return the ports on which services listened before and do not listen now, with their programs if known.
+
+    Records of earlier versions have only names, and they include ephemeral ports. These ports do not count.
+    """
+    old = bool(before.listening) and not before.listeners
+    gone = set(before.listening) - set(after.listening)
+    missing = [
+        name
+        for name in gone
+        if not (old and _DEFAULT_EPHEMERAL_PORTS[0] <= parse_port(name) <= _DEFAULT_EPHEMERAL_PORTS[1])
+    ]
+    return tuple(
+        f"{name}{_describe_programs(name, before.listeners)}"
+        for name in sorted(missing, key=lambda each: (parse_port(each), each))
+        if not _has_moved_port(name, before, after)
+    )
+
+
+def find_failed_service_units(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the failed units that belong to the machine, not to a login or a connection."""
+    return tuple(name for name in names if not _TRANSIENT_UNIT_PATTERN.fullmatch(name))
+
+
+def _is_service(socket: ListeningSocket) -> bool:
+    if "user.slice" in socket.cgroup.split("/"):
+        return False
+    unit = parse_unit(socket.cgroup)
+    own = _LOGIN_UNIT_PROGRAMS.get(unit.removesuffix(".service").partition("@")[0])
+    if own is not None:
+        return socket.uid in {0, None} and socket.program == own
+    return bool(unit) or socket.uid is None or socket.uid not in _USER_UIDS
+
+
+def _has_moved_port(name: str, before: Services, after: Services) -> bool:
+    """Return whether an RPC service only changed its port. It does so at each start."""
+    if parse_port(name) not in _RPC_PORTS:
+        return False
+    protocol, known = name.partition("/")[0], set(before.listening)
+    owners = {(each.unit, each.program) for each in before.listeners if each.name == name and each.program}
+    return any(
+        (each.unit, each.program) in owners
+        and each.name not in known
+        and each.name.startswith(f"{protocol}/")
+        and parse_port(each.name) in _RPC_PORTS
+        for each in after.listeners
+    )
+
+
+def _describe_programs(name: str, listeners: Sequence[Listener]) -> str:
+    who = {each.program: each.unit for each in listeners if each.name == name and each.program}
+    programs = ", ".join(f"{program} of {unit}" if unit else program for program, unit in who.items())
+    return f" ({programs})" if programs else ""
+
+
+def _parse_port_ranges(text: str) -> Iterator[tuple[int, int]]:
+    for part in text.split(","):
+        if found := re.fullmatch(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", part):
+            yield int(found[1]), int(found[2] or found[1])
 
 
 def check_services(before: Services, after: Services) -> tuple[Finding, ...]:

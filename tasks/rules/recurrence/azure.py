@@ -10,8 +10,6 @@ the start, and a month without day 31 has no window for ``day31``.
 
 import re
 
-from tasks.errors import RequestError
-from tasks.rules.recurrence.errors import build_recurrence_error
 from tasks.rules.recurrence.model import (
     DAY_NAMES,
     MAX_INTERVAL,
@@ -21,6 +19,7 @@ from tasks.rules.recurrence.model import (
     Frequency,
     RecurrenceRule,
     Weekday,
+    build_recurrence_error,
 )
 
 _INTERVAL_PATTERN = re.compile(r"(\d*)\s*(hour|day|week|month)s?(?=\s|$)\s*", re.IGNORECASE)
@@ -103,14 +102,9 @@ def _parse_month_days(text: str, rest: str) -> tuple[int, ...]:
 
 def _parse_offset(text: str, words: str) -> int:
     match = _OFFSET_PATTERN.fullmatch(words)
-    if match is None:
-        raise _build_offset_error(text, words)
-    days = int(match[1])
-    if abs(days) > MAX_OFFSET_DAYS:
-        raise _build_offset_error(text, words)
-    return days
-
-
-def _build_offset_error(text: str, words: str) -> RequestError:
-    remedy = f'Write "Offset" and days, {-MAX_OFFSET_DAYS} to {MAX_OFFSET_DAYS}, as in "Month Last Sunday Offset-3".'
-    return build_recurrence_error(text, words, "is no offset", remedy)
+    if match is None or abs(int(match[1])) > MAX_OFFSET_DAYS:
+        remedy = (
+            f'Write "Offset" and days, {-MAX_OFFSET_DAYS} to {MAX_OFFSET_DAYS}, as in "Month Last Sunday Offset-3".'
+        )
+        raise build_recurrence_error(text, words, "is no offset", remedy)
+    return int(match[1])

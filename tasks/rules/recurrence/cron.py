@@ -13,8 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tasks.rules.recurrence.errors import build_recurrence_error
-from tasks.rules.recurrence.model import CronUnion, Frequency, RecurrenceRule, Weekday
+from tasks.rules.recurrence.model import CronUnion, Frequency, RecurrenceRule, Weekday, build_recurrence_error
 
 _ALIASES = {
     "@hourly": "0 * * * *",
@@ -101,20 +100,23 @@ def _parse_month_days(text: str, field: str) -> tuple[int, ...]:
 def _parse_weekdays(text: str, field: str) -> tuple[Weekday, ...]:
     if not _is_restricted(field):
         return ()
-    found = set()
-    plain = []
-    for piece in field.split(","):
-        numbered = _NUMBERED_DAY_PATTERN.fullmatch(piece)
-        if numbered is None:
-            plain.append(piece)
-            continue
-        name, nth = (numbered[1], int(numbered[2])) if numbered[1] else (numbered[3] or numbered[4], -1)
-        for day in _parse_numbers(text, name, "day of the week", range(8), _DAY_NUMBERS):
-            found.add(Weekday((day - 1) % 7, nth))
-    if plain:
-        days = _parse_numbers(text, ",".join(plain), "day of the week", range(8), _DAY_NUMBERS)
-        found |= {Weekday((day - 1) % 7) for day in days}
-    return tuple(sorted(found))
+    pieces = field.split(",")
+    days = [
+        (match[1], int(match[2])) if match[1] else (match[3] or match[4], -1)
+        for match in map(_NUMBERED_DAY_PATTERN.fullmatch, pieces)
+        if match
+    ]
+    plain = [piece for piece in pieces if not _NUMBERED_DAY_PATTERN.fullmatch(piece)]
+    days += [(",".join(plain), 0)] if plain else []
+    return tuple(
+        sorted(
+            {
+                Weekday((day - 1) % 7, nth)
+                for names, nth in days
+                for day in _parse_numbers(text, names, "day of the week", range(8), _DAY_NUMBERS)
+            }
+        )
+    )
 
 
 def _parse_numbers(text: str, field: str, name: str, allowed: range, names: Mapping[str, int]) -> tuple[int, ...]:

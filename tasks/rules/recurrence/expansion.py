@@ -6,6 +6,7 @@ its start.
 
 import heapq
 import itertools
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -172,10 +173,7 @@ def _is_matching_weekday(rule: RecurrenceRule, weekday: Weekday, day: date) -> b
 
 def _count_month_days(day: date) -> int:
     """Return the number of days in the month of a date."""
-    if day.month == 2:
-        leap = day.year % 4 == 0 and (day.year % 100 != 0 or day.year % 400 == 0)
-        return 29 if leap else 28
-    return 30 if day.month in {4, 6, 9, 11} else 31
+    return monthrange(day.year, day.month)[1]
 
 
 def _pick_positions(found: list[datetime], positions: tuple[int, ...]) -> list[datetime]:

@@ -1,14 +1,17 @@
-"""The data types of a recurrence, independent of its format.
+"""The data types of a recurrence, independent of its format, and the error for an invalid one.
 
 Azure's format, iCalendar rules and cron all become these types. So there is one computation (expansion.py), one
 canonical text (``str``) and one Prefect schedule (prefect_schedule.py).
 ``parse_recurrence(str(recurrence)) == recurrence``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
+
+from tasks.errors import RequestError
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_CODES = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -127,25 +130,20 @@ Recurrence: TypeAlias = Once | EveryHours | RecurrenceRule | CronUnion
 
 def render_rrule(rule: RecurrenceRule) -> str:
     """Return the rule in iCalendar format, without ``RRULE:`` and without the offset, which iCalendar does not have."""
-    parts: list[tuple[str, object]] = [("FREQ", rule.frequency.value)]
-    if rule.interval > 1:
-        parts.append(("INTERVAL", rule.interval))
-    if rule.count is not None:
-        parts.append(("COUNT", rule.count))
-    if rule.until is not None:
-        parts.append(("UNTIL", f"{rule.until:%Y%m%dT%H%M%S}{'Z' if rule.until.tzinfo else ''}"))
-    lists = (
-        ("BYMONTH", rule.months),
-        ("BYMONTHDAY", rule.month_days),
-        ("BYDAY", rule.weekdays),
-        ("BYHOUR", rule.hours),
-        ("BYMINUTE", () if rule.minute is None else (rule.minute,)),
-        ("BYSETPOS", rule.positions),
-    )
-    parts += [(name, ",".join(map(str, values))) for name, values in lists if values]
-    if rule.week_start:
-        parts.append(("WKST", DAY_CODES[rule.week_start]))
-    return ";".join(f"{name}={value}" for name, value in parts)
+    parts: dict[str, Sequence[object]] = {
+        "FREQ": (rule.frequency.value,),
+        "INTERVAL": (rule.interval,) if rule.interval > 1 else (),
+        "COUNT": () if rule.count is None else (rule.count,),
+        "UNTIL": (f"{rule.until:%Y%m%dT%H%M%S}{'Z' if rule.until.tzinfo else ''}",) if rule.until else (),
+        "BYMONTH": rule.months,
+        "BYMONTHDAY": rule.month_days,
+        "BYDAY": rule.weekdays,
+        "BYHOUR": rule.hours,
+        "BYMINUTE": () if rule.minute is None else (rule.minute,),
+        "BYSETPOS": rule.positions,
+        "WKST": (DAY_CODES[rule.week_start],) if rule.week_start else (),
+    }
+    return ";".join(f"{name}={','.join(map(str, values))}" for name, values in parts.items() if values)
 
 
 def _render_azure(rule: RecurrenceRule) -> str:
@@ -176,3 +174,23 @@ def _render_azure_month(rule: RecurrenceRule) -> str:
 
 def _render_interval(number: int, unit: str) -> str:
     return unit if number == 1 else f"{number}{unit}s"
+
+
+ACCEPTED_FORMATS_HINT = (
+    'Understood are Azure\'s words ("Day", "3Days", "2Weeks Saturday,Sunday", "Month day15,day-1", '
+    '"Month Second Tuesday Offset4", "6Hours"), "Once", an iCalendar rule ("FREQ=MONTHLY;BYDAY=2TU") '
+    'and cron with five fields ("0 22 * * TUE#2").'
+)
+
+
+def build_recurrence_error(text: str, token: str, why: str, remedy: str = ACCEPTED_FORMATS_HINT) -> RequestError:
+    """Return the error for an invalid recurrence.
+
+    Args:
+        text: the complete text.
+        token: the wrong part of the text.
+        why: what is wrong; it follows the token in the message.
+        remedy: what to write instead.
+    """
+    place = f"recurrence {text!r}: " if token != text else "recurrence "
+    return RequestError(f"{place}{token!r} {why}", hint=remedy)

@@ -2,8 +2,16 @@
 
 from tasks.rules.recurrence.azure import is_azure, parse_azure
 from tasks.rules.recurrence.cron import is_cron, parse_cron
-from tasks.rules.recurrence.errors import build_recurrence_error
-from tasks.rules.recurrence.model import CronUnion, EveryHours, Frequency, Once, Recurrence, RecurrenceRule, Weekday
+from tasks.rules.recurrence.model import (
+    CronUnion,
+    EveryHours,
+    Frequency,
+    Once,
+    Recurrence,
+    RecurrenceRule,
+    Weekday,
+    build_recurrence_error,
+)
 from tasks.rules.recurrence.rrule import is_rrule, parse_rrule
 
 __all__ = [

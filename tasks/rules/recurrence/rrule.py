@@ -9,8 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from tasks.rules.recurrence.errors import build_recurrence_error
-from tasks.rules.recurrence.model import DAY_CODES, MAX_INTERVAL, EveryHours, Frequency, RecurrenceRule, Weekday
+from tasks.rules.recurrence.model import (
+    DAY_CODES,
+    MAX_INTERVAL,
+    EveryHours,
+    Frequency,
+    RecurrenceRule,
+    Weekday,
+    build_recurrence_error,
+)
 
 _BASIC_PARTS = (
     "FREQ",
@@ -115,26 +122,38 @@ def _parse_rule(text: str, frequency: Frequency, parts: dict[str, str]) -> Recur
 
 def _require_valid_rule(text: str, rule: RecurrenceRule) -> None:
     """Refuse combinations that RFC 5545 forbids and that libraries interpret differently."""
-    if rule.frequency is Frequency.WEEKLY and rule.month_days:
-        remedy = "Write FREQ=MONTHLY;BYMONTHDAY=…, or FREQ=DAILY with both."
-        raise build_recurrence_error(text, "BYMONTHDAY", "is not possible with FREQ=WEEKLY", remedy)
     nths = [weekday.nth for weekday in rule.weekdays if weekday.nth]
-    if nths and rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}:
-        remedy = "Numbered days of the week need FREQ=MONTHLY or YEARLY."
-        raise build_recurrence_error(text, _render_byday(rule), f"is not possible with FREQ={rule.frequency}", remedy)
-    of_month = rule.frequency is Frequency.MONTHLY or rule.months
-    if any(abs(nth) > (5 if of_month else 53) for nth in nths):
-        raise build_recurrence_error(
-            text, _render_byday(rule), "never comes", "A month has at most five of each day, a year 53."
-        )
-    if rule.positions and not (rule.months or rule.month_days or rule.weekdays or rule.hours):
-        raise build_recurrence_error(
-            text, "BYSETPOS", "has nothing to choose from", "Add BYDAY or BYMONTHDAY, or leave it out."
-        )
-
-
-def _render_byday(rule: RecurrenceRule) -> str:
-    return f"BYDAY={','.join(map(str, rule.weekdays))}"
+    by_day = f"BYDAY={','.join(map(str, rule.weekdays))}"
+    most = 5 if rule.frequency is Frequency.MONTHLY or rule.months else 53
+    faults = (
+        (
+            rule.frequency is Frequency.WEEKLY and rule.month_days,
+            (
+                "BYMONTHDAY",
+                "is not possible with FREQ=WEEKLY",
+                "Write FREQ=MONTHLY;BYMONTHDAY=…, or FREQ=DAILY with both.",
+            ),
+        ),
+        (
+            rule.frequency in {Frequency.DAILY, Frequency.WEEKLY} and nths,
+            (
+                by_day,
+                f"is not possible with FREQ={rule.frequency}",
+                "Numbered days of the week need FREQ=MONTHLY or YEARLY.",
+            ),
+        ),
+        (
+            any(abs(nth) > most for nth in nths),
+            (by_day, "never comes", "A month has at most five of each day, a year 53."),
+        ),
+        (
+            rule.positions and not (rule.months or rule.month_days or rule.weekdays or rule.hours),
+            ("BYSETPOS", "has nothing to choose from", "Add BYDAY or BYMONTHDAY, or leave it out."),
+        ),
+    )
+    for is_broken, words in faults:
+        if is_broken:
+            raise build_recurrence_error(text, *words)
 
 
 def _parse_number(text: str, parts: dict[str, str], name: str, most: int) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from tasks.model import MachinePlan, RunInfo, Update, UpdateResult
+from tasks.rules.machine_checks.findings import join_first_names
 from tasks.states import UpdateState
 
 ChangePolicy = Literal["refuse", "trim"]
@@ -100,9 +101,5 @@ def _leave_out_updates(plan: MachinePlan, left_out: Mapping[str, str], note: str
 def _describe_differences(now: Mapping[str, str], items: Mapping[str, str]) -> str:
     new = sorted(f"{name} {version}" for name, version in now.items() if items.get(name) != version)
     gone = sorted(f"{name} {version}" for name, version in items.items() if name not in now)
-    parts = [f"{_join_first_names(names)} {what}" for names, what in ((new, "came in"), (gone, "went")) if names]
+    parts = [f"{join_first_names(names)} {what}" for names, what in ((new, "came in"), (gone, "went")) if names]
     return "; ".join(parts)
-
-
-def _join_first_names(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

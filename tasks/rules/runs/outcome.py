@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
 from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.machine_checks.findings import join_first_names
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 
@@ -130,16 +131,12 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
 
 def _join_updates_with_reasons(results: Sequence[UpdateResult]) -> str:
     """Return the first few updates with their reasons. A common reason appears once."""
-    names = [result.update.name for result in results[:_MAX_NAMES_SHOWN]]
-    more = f" and {len(results) - _MAX_NAMES_SHOWN} more" if len(results) > _MAX_NAMES_SHOWN else ""
-    reasons = {result.reason for result in results}
-    if len(reasons) == 1:
-        reason = next(iter(reasons))
-        return f"{', '.join(names)}{more}" + (f" ({reason})" if reason else "")
-    names_with_reasons = [
-        f"{result.update.name} ({result.reason or 'no reason given'})" for result in results[:_MAX_NAMES_SHOWN]
-    ]
-    return ", ".join(names_with_reasons) + more
+    if len({result.reason for result in results}) == 1:
+        names = join_first_names([result.update.name for result in results], _MAX_NAMES_SHOWN)
+        return f"{names} ({results[0].reason})" if results[0].reason else names
+    return join_first_names(
+        [f"{result.update.name} ({result.reason or 'no reason given'})" for result in results], _MAX_NAMES_SHOWN
+    )
 
 
 def _describe_finding(finding: Finding) -> str:

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from tasks.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.rules.calendar.time_format import format_time_with_zone
+from tasks.rules.machine_checks.findings import join_first_names
 from tasks.states import Classification, UpdateState
 
 SelectionResult = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]
@@ -52,10 +53,10 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
         notes.append(f"only what run {selection.pinned_updates.run_id} has tested is chosen")
     unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and unknown_reboot:
-        notes.append(f"kept although it is not known whether they need a reboot: {_join_first_names(unknown_reboot)}")
+        notes.append(f"kept although it is not known whether they need a reboot: {join_first_names(unknown_reboot)}")
     undated = [update.name for update in chosen if update.published is None]
     if selection.published_before is not None and undated:
-        notes.append(f"kept although their day of publication is not known: {_join_first_names(undated)}")
+        notes.append(f"kept although their day of publication is not known: {join_first_names(undated)}")
     return tuple(notes)
 
 
@@ -131,7 +132,7 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     tested = sorted(version for name, version in frozen.updates if name == update.name)
     if not tested:
         return f"run {frozen.run_id}, whose updates this run uses, has not installed it"
-    return f"run {frozen.run_id} has tested {_join_first_names(tested)}, and not {update.available}, which is offered"
+    return f"run {frozen.run_id} has tested {join_first_names(tested)}, and not {update.available}, which is offered"
 
 
 def _check_install_limits(update: Update, selection: Selection) -> str:
@@ -192,9 +193,3 @@ def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
 def _find_replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> list[Update]:
     found = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
     return list({old.id: old for old in found}.values())
-
-
-def _join_first_names(names: list[str]) -> str:
-    """Return the first five names and the number of the others."""
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -11,7 +11,7 @@ from tasks.managers.registry import MANAGER_COMMANDS
 from tasks.model import Disk, Facts, Services
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptResult, Transport
-from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
+from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
 
 _MAX_EPOCH_SECONDS = 1e11
 """Seconds since 1970, in the year 5138. A later clock or a longer uptime is not valid, and can't be formatted."""

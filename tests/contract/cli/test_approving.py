@@ -41,7 +41,7 @@ def waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
         campaign = FleetRun(request, way, LocalRunner(), run_id=RUN, started_by="bob")
         with pytest.raises(Killed):
             campaign.execute()
-    monkeypatch.setattr("tasks.records.approvals.SystemClock", lambda: clock)
+    monkeypatch.setattr("tasks.records.approvals.read_shared_time", lambda _connection, given: (given or clock).now())
     monkeypatch.setattr("flows.ports.caller.read_login_name", lambda: "anna")
     return stage
 

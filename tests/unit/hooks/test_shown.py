@@ -7,7 +7,7 @@ import pytest
 from flows.cli.views.runs import print_patch_run
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import render_json_lines
-from tasks.reporting.export.markdown_summary import render_summary
+from tasks.reporting.export.markdown import render_summary
 from tasks.reporting.html.renderer import render_html
 from tests.unit.reporting import samples
 

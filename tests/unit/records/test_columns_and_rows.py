@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from tasks.records.encoding.compressed_documents import compress_text, decompress_text
-from tasks.records.encoding.rows import build_job_output_row, shorten_middle
+from tasks.records.encoding.rows import build_job_output_row, compress_text, decompress_text, shorten_middle
 from tasks.records.storage.column_types import KEY_CHARACTERS, UtcDateTime, replace_unstorable, to_index_key
 from tests.support import builders as make
 

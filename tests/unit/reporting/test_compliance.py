@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tasks.reporting.data.compliance import compute_compliance
+from tasks.reporting.data.machine_reports import compute_compliance
 from tasks.rules.updates.counts import UpdateCounts
 from tasks.states import Compliance, FindingLevel
 from tests.support import builders as make

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
 from tasks.model import RunReport
-from tasks.reporting.export.markdown_report import MAX_CHARACTERS, render_markdown_report
-from tasks.reporting.export.markdown_summary import (
+from tasks.reporting.export.markdown import (
+    MAX_CHARACTERS,
     build_machine_rows,
     build_update_table,
     escape_markdown,
+    render_markdown_report,
     render_summary,
 )
 from tasks.reporting.sanitizing import sanitize_to_one_line

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reporting.formatting import format_count, format_known_duration, format_minutes, load_zone_or_utc
-from tasks.reporting.html.log_excerpts import LogExcerpt, build_log_excerpts
+from tasks.reporting.html.page import LogExcerpt, build_log_excerpts
 from tasks.reporting.log_files import build_log_file_name, sanitize_log, to_safe_file_name
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tests.unit.reporting.strategies import HOSTILE
@@ -94,10 +94,10 @@ def test_durations(seconds: float | None, told: str) -> None:
 
 def test_small_words() -> None:
     assert (format_minutes(30), format_minutes(61), format_minutes(7261)) == ("under 1 min", "2 min", "2 h 02 min")
-    assert (format_count(1, "machine"), format_count(0, "machine"), format_count(2, "entry", "entries")) == (
+    assert (format_count(1, "machine"), format_count(0, "machine"), format_count(2, "update")) == (
         "1 machine",
         "0 machines",
-        "2 entries",
+        "2 updates",
     )
     assert (
         str(load_zone_or_utc("Mars/Olympus"))

@@ -13,8 +13,7 @@ from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.data.rows import ROW_TYPES
 from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.csv_parquet import escape_formula, render_csv, render_parquet
-from tasks.reporting.export.data_frames import build_frames
+from tasks.reporting.export.data_frames import build_frames, escape_formula, render_csv, render_parquet
 from tasks.reporting.export.json_document import build_document, render_json_lines
 from tasks.reporting.writer import FORMATS, write_report
 from tests.unit.reporting import samples

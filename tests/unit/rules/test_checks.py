@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import Disk, Facts, RebootNeed, Services
-from tasks.rules.machine_checks.clock import check_clock
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import check_packages
+from tasks.rules.machine_checks.precheck import check_clock
 from tasks.rules.machine_checks.services import check_services
 from tasks.states import Classification, FindingLevel, YesNoUnknown
 from tests.unit.rules.examples import a_state, an_update
@@ -130,22 +130,17 @@ def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, 
     assert found.remedy
 
 
-def test_a_lock_warns_or_blocks_as_told():
+def test_a_lock_warns():
     state = a_state(lock_holder="packagekitd (pid 7)")
     assert levels(check_packages(state, repair_allowed=False)) == [WARN]
-    assert levels(check_packages(state, repair_allowed=False, lock_level=BLOCK)) == [BLOCK]
 
 
-def test_updaters_that_act_in_the_window_warn():
+def test_updaters_that_act_by_themselves_warn():
     state = a_state(auto_updaters=(("soon", 60.0), ("later", 9000.0), ("whenever", None)))
-    said = [
-        finding.message
-        for finding in the("auto-updater", check_packages(state, repair_allowed=False, window_seconds=3600))
-    ]
-    assert len(said) == 2
+    said = [finding.message for finding in the("auto-updater", check_packages(state, repair_allowed=False))]
+    assert len(said) == 3
     assert "in 1 min" in said[0]
-    assert "at any time" in said[1]
-    assert len(check_packages(state, repair_allowed=False)) == 3
+    assert "at any time" in said[2]
 
 
 def test_a_pending_reboot_and_warnings_are_passed_on():

@@ -4,8 +4,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tasks.model import Services
-from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
-from tasks.rules.machine_checks.services import check_services
+from tasks.rules.machine_checks.services import ListeningSocket, check_services, find_service_listeners
 from tasks.states import FindingLevel
 
 NGINX = ListeningSocket("tcp/443", 0, "nginx", "/system.slice/nginx.service")
